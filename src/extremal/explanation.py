@@ -1,0 +1,222 @@
+"""`Explanation`: what was found, with its evidence; a frozen value that saves and loads without pickle."""
+
+import json
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from extremal.area import binary, places
+from extremal.errors import ExtremalValueError
+from extremal.evidence import SHARE, Status, Verdict, verdict
+from extremal.files import replacing
+from extremal.grids import gaussian_blur
+
+FORMAT = 1  # of the saved file
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The evidence curve of one input: effects against area, 0 for nothing left and 1 for the whole effect."""
+
+    areas: tuple[float, ...]  # (A,) rising
+    soft: tuple[float, ...]  # (A,) of the masks as found
+    binary: tuple[float, ...]  # (A,) of the masks cut to black and white
+    unseen: tuple[float, ...]  # (A,) median over unseen perturbations
+    control: tuple[float, ...]  # (A,) median over random masks
+    control_best: tuple[float, ...]  # (A,) best random mask
+
+
+@dataclass(frozen=True)
+class Sufficient:
+    """The smallest of the computed areas that is enough for one input."""
+
+    area: float  # share of places
+    mask: Tensor  # (1, *S) of zeros and ones, exactly this area
+    effect: float  # of this mask
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Masks of N inputs at A areas, what the network says of them, and all that is needed to repeat the run.
+
+    Scores are Φ of what is left of the input: for the preserve and dual games Φ(m ⊗ x), for delete Φ((1 − m) ⊗ x).
+    """
+
+    areas: tuple[float, ...]  # (A,) rising, shares of places in (0, 1)
+    masks: Tensor  # (N, A, 1, *S) in [0, 1]
+    mask_areas: Tensor  # (N, A) the masks' true means on the input
+    scores: Tensor  # (N, A) of the masks as found
+    binary_scores: Tensor  # (N, A) of the masks cut to exactly round(a·|Ω|) ones
+    unseen_scores: Tensor  # (N, A, P) of the cut masks under perturbations that the optimiser did not use
+    unseen_blank: Tensor  # (N, P) of the input destroyed by these
+    control_scores: Tensor  # (N, A, R) of random smooth masks, cut alike
+    score_full: Tensor  # (N,) of the whole input
+    score_blank: Tensor  # (N,) of the destroyed input
+    inputs: Tensor  # (N, C, *S) as the network took them
+    pictures: Tensor  # (N, H, W, 3) uint8, the inputs to look at; (N, 0, 0, 3) where they are not pictures
+    destroyed: Tensor  # (N, H, W, 3) uint8, the destroyed inputs to look at; empty likewise
+    trace_step: Tensor  # (T,) step in which each mask on the way was evaluated
+    trace_area: Tensor  # (N, T) its area
+    trace_reward: Tensor  # (N, T) what the game paid for it
+    trace_grey: Tensor  # (N, T) its greyness
+    target: tuple[int, ...]  # (N,) class indices; −1 where the target was a callable
+    target_names: tuple[str, ...]  # (N,)
+    unseen_names: tuple[str, ...]  # (P,)
+    status: tuple[tuple[Status, ...], ...]  # (N, A)
+    keeps: bool  # judged by what the masks keep; False: by what is left without them
+    settings: dict[str, Any]  # versions, seed, network, weight hash, solver, counts: everything to repeat the run
+
+    def effects(self, scores: Tensor, blank: Tensor | None = None) -> Tensor:
+        """Scores (N, ...) as shares of the whole effect: 0 where the mask does nothing, 1 where it does all.
+
+        (Φ − Φ_blank) / (Φ_full − Φ_blank) where masks keep, (Φ_full − Φ) / (Φ_full − Φ_blank) where they delete.
+        """
+        low = self.score_blank if blank is None else blank
+        high = self.score_full
+        trailing = scores.ndim - 1
+        high = high.view(-1, *[1] * trailing)
+        low = low.view(-1, *[1] * trailing) if blank is None else low.unsqueeze(1)
+        share = (scores - low) / (high - low)
+        return share if self.keeps else 1 - share
+
+    @property
+    def trace(self) -> dict[str, Tensor]:
+        """Score, area and greyness of every mask that was evaluated on the way."""
+        return {
+            "step": self.trace_step,
+            "area": self.trace_area,
+            "reward": self.trace_reward,
+            "grey": self.trace_grey,
+        }
+
+    def curve(self, image: int = 0) -> Curve:
+        """The evidence curve of one input (method: effect at exact areas)."""
+        control = self.effects(self.control_scores)[image]
+        return Curve(
+            self.areas,
+            tuple(self.effects(self.scores)[image].tolist()),
+            tuple(self.effects(self.binary_scores)[image].tolist()),
+            tuple(self._unseen_effects()[image].median(1).values.tolist()),
+            tuple(control.median(1).values.tolist()),
+            tuple(control.amax(1).tolist()),
+        )
+
+    def _unseen_effects(self) -> Tensor:
+        return self.effects(self.unseen_scores, self.unseen_blank)
+
+    @property
+    def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
+        """(N, A): sufficient, insufficient or suspect, each with its reason."""
+        return tuple(self._verdicts(image) for image in range(len(self.masks)))
+
+    def _verdicts(self, image: int, share: float = SHARE) -> tuple[Verdict, ...]:
+        curve, unseen = self.curve(image), self._unseen_effects()[image]
+        control = self.effects(self.control_scores)[image]
+        return tuple(
+            verdict(curve.soft[k], curve.binary[k], unseen[k].tolist(), control[k].tolist(), share)
+            for k in range(len(self.areas))
+        )
+
+    def saliency(self, smooth: float = 0.0) -> Tensor:
+        """The mean of the masks, blurred by `smooth`·short side (0.09 for the pointing game): (N, 1, *S)."""
+        total = self.masks.mean(1)
+        return gaussian_blur(total, smooth * min(total.shape[2:]))
+
+    def _column(self, area: float) -> int:
+        for k, known in enumerate(self.areas):
+            if abs(known - area) < 1e-9:
+                return k
+        raise ExtremalValueError(
+            f"area must be one of the computed areas {', '.join(f'{a:g}' for a in self.areas)}, got {area:g}; "
+            "explain again with this area"
+        )
+
+    def binary(self, area: float) -> Tensor:
+        """The masks at one of the computed areas, cut to exactly round(a·|Ω|) ones: (N, 1, *S)."""
+        return binary(self.masks[:, self._column(area)], self.areas[self._column(area)])
+
+    def smallest(self, share: float = SHARE, image: int = 0) -> Sufficient | None:
+        """The smallest computed area whose cut mask has this share of the whole effect; None if none has.
+
+        The verdict on it may still be `suspect`: look at `verdict`.
+        """
+        if not 0 < share:
+            raise ExtremalValueError(f"share must be above 0, got {share:g}; it is the part of the effect, e.g. 0.9")
+        for area, effect in zip(self.areas, self.curve(image).binary, strict=True):
+            if effect >= share:
+                return Sufficient(area, self.binary(area)[image], effect)
+        return None
+
+    def order(self, image: int = 0) -> Tensor:
+        """For each area the rank of each place in its mask, 0 first: (A, *S) int64.
+
+        The places of rank below round(a·|Ω|) are exactly the mask that was scored; equals are told apart by the saliency.
+        """
+        shape = self.masks.shape[3:]
+        saliency = self.saliency()[image].flatten()
+        ranks = []
+        for area, mask in zip(self.areas, self.masks[image].flatten(1), strict=True):
+            inside = binary(mask.view(1, 1, -1), area).flatten()
+            order = torch.argsort(saliency, descending=True, stable=True)
+            order = order[torch.argsort((mask + inside)[order], descending=True, stable=True)]
+            ranks.append(torch.empty_like(order).scatter_(0, order, torch.arange(len(order))).view(shape))
+        return torch.stack(ranks)
+
+    def places(self, area: float) -> int:
+        """How many places the cut mask of an area has."""
+        return places(area, self.masks[0, 0].numel())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file with JSON metadata; it appears whole or not at all."""
+        from safetensors.torch import save_file
+
+        own = torch.contiguous_format  # a copy: safetensors refuses fields that share memory
+        tensors = {f.name: getattr(self, f.name).clone(memory_format=own) for f in fields(self) if f.type is Tensor}
+        rest = {f.name: getattr(self, f.name) for f in fields(self) if f.type is not Tensor}
+        metadata = {"extremal": json.dumps({"format": FORMAT, **rest})}
+        with replacing(Path(path)) as aside:
+            save_file(tensors, aside, metadata=metadata)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Explanation":
+        """Read what `save` wrote; no code is run from the file.
+
+        Raises:
+            ExtremalValueError: the file is missing, broken, or not an explanation.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = Path(path)
+        if not path.is_file():
+            raise ExtremalValueError(f"an explanation must be an existing file, got {str(path)!r}; check the path")
+        try:
+            with safe_open(path, framework="pt") as file:
+                head = json.loads((file.metadata() or {})["extremal"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if head.pop("format") != FORMAT:
+                raise KeyError("format")
+            for name in ("areas", "target", "target_names", "unseen_names"):
+                head[name] = tuple(head[name])
+            head["status"] = tuple(tuple(Status(s) for s in row) for row in head["status"])
+            return cls(**tensors, **head)
+        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise ExtremalValueError(
+                f"an explanation must be a file that Explanation.save wrote (format {FORMAT}), "
+                f"got {str(path)!r} ({type(error).__name__}); save it again"
+            ) from None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Explanation):
+            return NotImplemented
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return all(_same(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)

@@ -1,0 +1,64 @@
+"""Games: what the solver rewards (paper, section 3). A game is a reward and the side by which it is judged.
+
+`evaluate(mask)` is Φ(mask ⊗ x), (N, K, 1, *S) -> (N, K).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from extremal.errors import ExtremalTypeError, ExtremalValueError
+
+Evaluate = Callable[[Tensor], Tensor]  # masks (N, K, 1, *S) -> scores (N, K)
+Reward = Callable[[Evaluate, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Game:
+    """A reward to raise, and whether its masks are judged by what they keep or by what is left without them."""
+
+    name: str
+    reward: Reward  # (evaluate, mask) -> (N, K), higher is better
+    keeps: bool = True  # judged by Φ(m ⊗ x); False: by Φ((1 − m) ⊗ x), where lower is better
+
+    def shown(self, mask: Tensor) -> Tensor:
+        """What of the input stays when the mask is judged: m, or 1 − m."""
+        return mask if self.keeps else 1 - mask
+
+
+def preserve(evaluate: Evaluate, mask: Tensor) -> Tensor:
+    """Φ(m ⊗ x): the region that keeps the answer."""
+    return evaluate(mask)
+
+
+def delete(evaluate: Evaluate, mask: Tensor) -> Tensor:
+    """−Φ((1 − m) ⊗ x): the region whose loss breaks the answer."""
+    return -evaluate(1 - mask)
+
+
+def dual(evaluate: Evaluate, mask: Tensor) -> Tensor:
+    """Φ(m ⊗ x) − Φ((1 − m) ⊗ x): both at once, at twice the cost."""
+    return evaluate(mask) - evaluate(1 - mask)
+
+
+GAMES = {
+    "preserve": Game("preserve", preserve),
+    "delete": Game("delete", delete, keeps=False),
+    "dual": Game("dual", dual),
+}
+
+
+def game_named(game: str | Game | Reward) -> Game:
+    """The game of this short name, the `Game` itself, or a callable `(evaluate, mask) -> reward` judged by what it keeps."""
+    if isinstance(game, Game):
+        return game
+    if isinstance(game, str):
+        if game not in GAMES:
+            raise ExtremalValueError(f"game must be one of {', '.join(GAMES)}, a Game or a callable, got {game!r}")
+        return GAMES[game]
+    if not callable(game):
+        raise ExtremalTypeError(
+            f"game must be one of {', '.join(GAMES)}, a Game or a callable, got {type(game).__name__}"
+        )
+    return Game(getattr(game, "__name__", "custom"), game)

@@ -1,0 +1,168 @@
+"""A network with its preprocessing and class names, and a `with` that leaves it exactly as it was."""
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from extremal.errors import ExtremalTypeError, ExtremalValueError
+
+Preprocess = Callable[[Image.Image], Tensor]  # RGB picture -> (C, H, W)
+
+
+@dataclass(eq=False)
+class Network:
+    """Any `nn.Module` with what is needed to ask it about an image.
+
+    >>> toy = Network(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2)), labels=("cat", "dog"))
+    >>> with toy.frozen() as run:
+    ...     output = run(torch.zeros(1, 3, 2, 2))
+    >>> output.shape, run.forwards
+    (torch.Size([1, 2]), 1)
+    """
+
+    model: nn.Module
+    preprocess: Preprocess | None = None  # RGB picture -> (C, H, W); None: pixel values / 255
+    labels: Sequence[str] = ()  # class names in the order of the outputs; may be empty
+    name: str = ""  # as `zoo.load` takes it, or the class of the module
+    mean: Sequence[float] = ()  # per-channel normalisation, only to show the input as a picture again
+    std: Sequence[float] = ()
+    mirror: bool = False  # the mirrored input asks the same question: solvers may flip it (paper: jitter)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module):
+            raise ExtremalTypeError(f"a network must be a torch.nn.Module, got {type(self.model).__name__}")
+        self.name = self.name or type(self.model).__name__
+
+    @property
+    def anchor(self) -> Tensor:
+        """A floating tensor whose device and dtype the network's inputs follow."""
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        return next((t for t in tensors if t.is_floating_point()), torch.empty(0))
+
+    def prepare(self, picture: Image.Image) -> Tensor:
+        """One RGB picture as the network takes it: (1, C, H, W)."""
+        if self.preprocess is None:
+            pixels = torch.from_numpy(np.array(picture)).movedim(-1, 0)
+            return (pixels.to(torch.get_default_dtype()) / 255)[None]
+        return self.preprocess(picture)[None]
+
+    def picture(self, x: Tensor) -> Tensor | None:
+        """The prepared input (N, C, H, W) as pictures (N, H, W, 3) uint8; None where it is not a picture."""
+        if x.ndim != 4 or x.shape[1] not in (1, 3):
+            return None
+        x = x.detach().cpu().float()
+        if self.mean and self.std:
+            x = x * torch.tensor(self.std).view(-1, 1, 1) + torch.tensor(self.mean).view(-1, 1, 1)
+        elif x.min() < 0 or x.max() > 1:
+            low, high = x.amin((1, 2, 3), True), x.amax((1, 2, 3), True)
+            x = (x - low) / (high - low).clamp_min(1e-12)
+        return (x.clamp(0, 1) * 255).round().byte().expand(-1, 3, -1, -1).movedim(1, -1).contiguous()
+
+    def label(self, target: int) -> str:
+        """The name of a class, or its number where the network has no names."""
+        return self.labels[target] if target < len(self.labels) else f"class {target}"
+
+    def index(self, name: str) -> int:
+        """The class of this name (or of one of its comma-separated synonyms), whatever the case."""
+        wanted = name.strip().lower()
+        if not self.labels:
+            raise ExtremalValueError(f"{self.name} has no class names, got {name!r}; give the class as an index")
+        synonyms: dict[str, int] = {}
+        for index, label in enumerate(self.labels):
+            for synonym in (label, *label.split(",")):
+                synonyms.setdefault(synonym.strip().lower(), index)
+        if wanted not in synonyms:
+            near = get_close_matches(wanted, synonyms, n=3, cutoff=0.5) or [s for s in synonyms if wanted in s][:3]
+            hint = f"; nearest: {', '.join(near)}" if near else ""
+            raise ExtremalValueError(f"target must be a class of {self.name}, got {name!r}{hint}")
+        return synonyms[wanted]
+
+    def weight_hash(self) -> str:
+        """SHA-256 over names, shapes and bytes of all parameters and buffers."""
+        digest = hashlib.sha256()
+        for name, tensor in self.model.state_dict().items():
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    @contextmanager
+    def frozen(self, seed: int = 0) -> Iterator["Run"]:
+        """Evaluation mode, no parameter gradients, seeded; on exit everything is as it was.
+
+        Restored also after an exception or an interrupt: training flags, `requires_grad`, buffers, and the random
+        state of torch, numpy and Python.
+        """
+        modules = [(module, module.training) for module in self.model.modules()]
+        parameters = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
+        buffers = [(buffer, buffer.detach().clone()) for buffer in self.model.buffers()]
+        states = random.getstate(), np.random.get_state()
+        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+        # inference_mode(False): a caller's inference mode would cut the gradients of the mask
+        with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
+            try:
+                torch.manual_seed(seed)
+                self.model.eval()
+                self.model.requires_grad_(False)
+                yield Run(self)
+            finally:
+                for module, training in modules:
+                    module.training = training
+                for parameter, needed in parameters:
+                    parameter.requires_grad_(needed)
+                for buffer, value in buffers:
+                    if not torch.equal(buffer, value):
+                        buffer.detach().copy_(value)
+                random.setstate(states[0])
+                np.random.set_state(states[1])
+
+
+@dataclass(eq=False)
+class Run:
+    """The frozen network in use: x (B, C, *S) -> output (B, classes), counting its evaluations."""
+
+    network: Network
+    forwards: int = field(default=0, init=False)  # rows evaluated without gradient
+    gradients: int = field(default=0, init=False)  # rows evaluated with gradient: forward-backward passes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return logits(self.raw(x), self.network.name)
+
+    def raw(self, x: Tensor) -> object:
+        """The output as the network gives it, for scores that read it themselves."""
+        if x.requires_grad:
+            self.gradients += len(x)
+        else:
+            self.forwards += len(x)
+        if x.ndim == 4:  # convolutions run faster so, and the network's own tensors stay as they are
+            x = x.contiguous(memory_format=torch.channels_last)
+        output: object = self.network.model(x)
+        return output
+
+
+def logits(output: object, name: str) -> Tensor:
+    """The scores (B, classes) in a network's output; a mean over positions where it has any (paper, section 4)."""
+    if isinstance(output, Mapping) and isinstance(output.get("logits"), Tensor):
+        output = output["logits"]
+    elif not isinstance(output, Tensor) and isinstance(getattr(output, "logits", None), Tensor):
+        output = output.logits  # type: ignore[attr-defined]
+    if not isinstance(output, Tensor):
+        keys = f" with keys {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
+        raise ExtremalTypeError(
+            f"a network must return a tensor (B, classes) or an output with logits, {name} returned a "
+            f"{type(output).__name__}{keys}; pass a callable on the output as target, or wrap the network"
+        )
+    if not output.is_floating_point():
+        raise ExtremalTypeError(f"a network must return floating scores, {name} returned {output.dtype}")
+    if output.ndim < 2:
+        raise ExtremalValueError(
+            f"a network must return (B, classes), {name} returned shape {tuple(output.shape)}; wrap it, e.g. to [:, None]"
+        )
+    return output.flatten(2).mean(2) if output.ndim > 2 else output

@@ -1,0 +1,140 @@
+"""Perturbations: what a mask does to an input.
+
+A perturbation is a callable `x -> perturb`, with x the prepared input (N, C, *S) and `perturb` a callable
+`mask -> perturbed input`, (N, K, 1, *S) -> (N, K, C, *S): K masks for each input. The contract:
+`perturb(1)` is the input, `perturb(0)` is the input destroyed.
+
+>>> perturb = Blur()(torch.rand(1, 3, 32, 32))
+>>> perturb(torch.full((1, 5, 1, 32, 32), 0.5)).shape
+torch.Size([1, 5, 3, 32, 32])
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.grids import gaussian_blur, scaled
+
+Perturb = Callable[[Tensor], Tensor]  # masks (N, K, 1, *S) -> inputs (N, K, C, *S)
+Perturbation = Callable[[Tensor], Perturb]  # x (N, C, *S) -> Perturb
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Interpolate in a pyramid of Gaussian blurs (paper, section 3.1).
+
+    Level l = 0 .. L−1 is x blurred with σ_l = σ_max·(1 − l/(L−1)); a mask value m takes the two levels around
+    m·(L−1) and interpolates linearly. Borders are replicated: a constant input stays constant.
+    """
+
+    levels: int = 8  # L, at least 2
+    sigma: float = 20.0  # σ_max in px at a short side of 224 px; scales with the input
+
+    def __call__(self, x: Tensor) -> Perturb:
+        last = self.levels - 1
+        sigma = scaled(self.sigma, tuple(x.shape[2:]))
+        pyramid = torch.stack([gaussian_blur(x, sigma * (1 - i / last)) for i in range(self.levels)], 1)
+
+        def perturb(mask: Tensor) -> Tensor:
+            height = mask * last  # (N, K, 1, *S)
+            below = height.detach().floor().clamp(0, last - 1)
+            index = below.long().expand(-1, -1, *pyramid.shape[2:])  # (N, K, C, *S)
+            low, high = _take(pyramid, index), _take(pyramid, index + 1)
+            return torch.lerp(low, high, (height - below).expand_as(low))
+
+        return perturb
+
+
+def _take(pyramid: Tensor, index: Tensor) -> Tensor:
+    """Level `index` (N, K, C, *S) at each place of a pyramid (N, L, C, *S)."""
+    return pyramid.gather(1, index)
+
+
+@dataclass(frozen=True)
+class Fade:
+    """Fade to zero, which is the mean colour of a normalised image: m·x."""
+
+    def __call__(self, x: Tensor) -> Perturb:
+        return lambda mask: mask * x.unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Fade to a constant value, the same in every channel, in units of the prepared input."""
+
+    value: float = 0.0
+
+    def __call__(self, x: Tensor) -> Perturb:
+        return _towards(x, torch.full_like(x, self.value))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Fade to seeded Gaussian noise with the mean and deviation of each channel of each input."""
+
+    seed: int = 0
+
+    def __call__(self, x: Tensor) -> Perturb:
+        generator = torch.Generator().manual_seed(self.seed)
+        noise = torch.randn(1, *x.shape[1:], generator=generator, dtype=torch.float64).to(x)  # same for every input
+        dims = tuple(range(2, x.ndim))
+        mean = x.mean(dims, keepdim=True)
+        deviation = (x - mean).square().mean(dims, keepdim=True).sqrt()
+        return _towards(x, mean + deviation * noise)
+
+
+def _towards(x: Tensor, destroyed: Tensor) -> Perturb:
+    """Interpolate linearly from `destroyed` at mask 0 to x at mask 1; exact at both ends."""
+    x, destroyed = x.unsqueeze(1), destroyed.unsqueeze(1)  # (N, 1, C, *S)
+
+    def perturb(mask: Tensor) -> Tensor:
+        shape = (*mask.shape[:2], *x.shape[2:])
+        return torch.lerp(destroyed.expand(shape), x.expand(shape), mask.expand(shape))
+
+    return perturb
+
+
+PERTURBATIONS: dict[str, Perturbation] = {
+    "blur": Blur(),
+    "fade": Fade(),
+    "constant": Constant(-1.0),
+    "noise": Noise(),
+}
+
+
+def perturbation_named(perturbation: str | Perturbation) -> Perturbation:
+    """The perturbation of this short name, or the callable itself."""
+    if isinstance(perturbation, str):
+        if perturbation not in PERTURBATIONS:
+            raise ExtremalValueError(
+                f"perturbation must be one of {', '.join(PERTURBATIONS)} or a callable, got {perturbation!r}"
+            )
+        return PERTURBATIONS[perturbation]
+    if not callable(perturbation):
+        raise ExtremalTypeError(
+            f"perturbation must be one of {', '.join(PERTURBATIONS)} or a callable, got {type(perturbation).__name__}"
+        )
+    return perturbation
+
+
+def prepared(perturbation: Perturbation, x: Tensor) -> Perturb:
+    """Apply a perturbation to x and check the contract: shapes, and perturb(1) = x."""
+    perturb = perturbation(x)
+    ones = x.new_ones(x.shape[0], 1, 1, *x.shape[2:])
+    whole = perturb(ones)
+    wanted = (x.shape[0], 1, *x.shape[1:])
+    if tuple(whole.shape) != wanted:
+        raise ExtremalValueError(
+            f"a perturbation maps masks (N, K, 1, *S) to inputs (N, K, C, *S): expected {wanted} for a mask "
+            f"{tuple(ones.shape)}, got {tuple(whole.shape)}"
+        )
+    gap = float((whole[:, 0] - x).abs().max())
+    if not gap <= 1e-4 * max(1.0, float(x.abs().max())):
+        raise ExtremalValueError(
+            f"a perturbation must give back the input where the mask is 1, got a difference of {gap:.3g}; "
+            "check that mask 1 keeps and mask 0 destroys"
+        )
+    return perturb

@@ -1,0 +1,60 @@
+"""Scores: what is asked of the network's output. `score(output, target) -> (B,)`, output (B, classes), target (B,)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from extremal.errors import ExtremalTypeError, ExtremalValueError
+
+Score = Callable[[Tensor, Tensor], Tensor]  # output (B, classes), target (B,) -> (B,)
+
+
+def logit(output: Tensor, target: Tensor) -> Tensor:
+    """y_c.
+
+    >>> logit(torch.tensor([[1.0, 3.0]]), torch.tensor([1]))
+    tensor([3.])
+    """
+    return output.gather(1, target[:, None])[:, 0]
+
+
+def probability(output: Tensor, target: Tensor) -> Tensor:
+    """softmax(y)_c."""
+    return logit(output.softmax(1), target)
+
+
+def margin(output: Tensor, target: Tensor) -> Tensor:
+    """y_c − log Σ_{c' ≠ c} exp y_c': the log-odds of the class. Falls back to y_c where there is one output only."""
+    if output.shape[1] == 1:
+        return output[:, 0]
+    others = output.scatter(1, target[:, None], -torch.inf)
+    return logit(output, target) - others.logsumexp(1)
+
+
+def contrastive(output: Tensor, target: Tensor) -> Tensor:
+    """y_c − max_{c' ≠ c} y_c', for each mask by itself (paper, section 4)."""
+    if output.shape[1] == 1:
+        return output[:, 0]
+    return logit(output, target) - output.scatter(1, target[:, None], -torch.inf).amax(1)
+
+
+SCORES: dict[str, Score] = {
+    "margin": margin,
+    "logit": logit,
+    "probability": probability,
+    "contrastive": contrastive,
+}
+
+
+def score_named(score: str | Score) -> Score:
+    """The score of this short name, or the callable itself."""
+    if isinstance(score, str):
+        if score not in SCORES:
+            raise ExtremalValueError(f"score must be one of {', '.join(SCORES)} or a callable, got {score!r}")
+        return SCORES[score]
+    if not callable(score):
+        raise ExtremalTypeError(
+            f"score must be one of {', '.join(SCORES)} or a callable (output, target) -> (B,), got {type(score).__name__}"
+        )
+    return score

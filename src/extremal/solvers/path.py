@@ -1,0 +1,140 @@
+"""`path`: every area in one run.
+
+A smooth field is cut at the level that gives the area exactly, and the area shrinks from almost everything to the
+smallest wanted: the least needed places go first. The field starts from path-averaged mask gradients; at the end
+every wanted area is polished, all in one batch, from the field that the sweep had there, towards black and white.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from extremal.grids import gaussian_blur
+from extremal.masks import LevelSet, standardised
+from extremal.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
+
+
+@dataclass(frozen=True)
+class Path:
+    """Settings of the area-continuation solver. Passes a run: 2·draws + steps + polish·areas (draws once unmirrored)."""
+
+    steps: int = 60  # of the sweep; fewer lose score
+    polish: int = 15  # steps for all wanted areas at once
+    draws: int = 8  # mask values of the path-averaged gradient, each in every orientation
+    rate: float = 0.1  # Adam's, in the sweep
+    polish_rate: float = 0.06
+    betas: tuple[float, float] = (0.9, 0.99)
+    start: float = 0.3  # deviation of the gradient start; larger points better and scores lower
+    temperature: float = 0.3  # of the level, in deviations of the field
+    final_temperature: float = 0.05  # at the end of the polish: close to black and white
+    width: float = 1.0  # of the field's Gaussian, in lattice steps
+    first_area: float = 0.95
+    last_area: float = 0.02  # or four fifths of the smallest wanted area, if that is less
+
+    @property
+    def name(self) -> str:
+        """The short name."""
+        return "path"
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return {"name": self.name, **asdict(self), "betas": list(self.betas)}
+
+    def solve(self, problem: Problem, areas: tuple[float, ...], on_step: OnStep | None = None) -> Solution:
+        """Masks of exactly the given areas (rising), one run."""
+        mask = LevelSet(problem.shape, width=self.width, dtype=problem.dtype, device=problem.device)
+        recorder = Recorder(problem, self.draws + self.steps + self.polish, on_step)
+        start = self._gradient_start(problem, mask, recorder)
+        fields = self._sweep(problem, mask, areas, start, recorder)
+        return recorder.solution(self._polish(problem, mask, areas, fields, recorder))
+
+    def _gradient_start(self, problem: Problem, mask: LevelSet, recorder: Recorder) -> Tensor:
+        """The reward's gradient with respect to a constant mask, averaged over mask values: (N, 1, 1, *lattice)."""
+        total = torch.zeros(problem.count, 1, *mask.parameter_shape, dtype=problem.dtype, device=problem.device)
+        for draw in range(self.draws):
+            constant = torch.full_like(total, (draw + 0.5) / self.draws).requires_grad_()
+            masks = mask.smooth(constant).unsqueeze(1)
+            rewards = [problem.reward(masks, flip) for flip in problem.flips()]
+            total += gradient(torch.stack(rewards), constant)
+            if not recorder.record("start", masks, torch.stack(rewards).mean(0)):
+                break
+        return (self.start * standardised(gaussian_blur(total, 1.0), floor=1e-30)).unsqueeze(1)
+
+    def _sweep(
+        self, problem: Problem, mask: LevelSet, areas: tuple[float, ...], start: Tensor, recorder: Recorder
+    ) -> Tensor:
+        """Shrink the area over the run; the field is kept where it passes each wanted area: (N, A, 1, *lattice)."""
+        schedule = self.schedule(areas)
+        descent = _Descent(problem, mask, start, self.rate, self.betas)
+        kept: dict[float, Tensor] = {}
+        for index, area in enumerate(schedule):
+            if not descent.step((area,), self.temperature, index, recorder, "sweep"):
+                break
+            following = schedule[index + 1] if index + 1 < len(schedule) else 0.0
+            for wanted in areas:
+                if following < wanted and wanted not in kept:
+                    kept[wanted] = descent.parameters.detach().clone()
+        last = descent.parameters.detach()
+        return torch.cat([kept.get(area, last) for area in areas], 1)
+
+    def schedule(self, areas: tuple[float, ...]) -> list[float]:
+        """The area of each step of the sweep, falling geometrically.
+
+        >>> areas = Path(steps=3).schedule((0.1,))
+        >>> [round(area, 3) for area in areas]
+        [0.95, 0.138, 0.02]
+        """
+        first = max(self.first_area, (1 + areas[-1]) / 2)
+        last = min(self.last_area, 0.8 * areas[0])
+        return [first * (last / first) ** (i / max(1, self.steps - 1)) for i in range(self.steps)]
+
+    def _polish(
+        self, problem: Problem, mask: LevelSet, areas: tuple[float, ...], fields: Tensor, recorder: Recorder
+    ) -> Tensor:
+        """All wanted areas at once, the temperature falling: (N, A, 1, *S)."""
+        descent = _Descent(problem, mask, fields, self.polish_rate, self.betas)
+        ratio = self.final_temperature / self.temperature
+        for index in range(self.polish if bool(recorder.finite.any()) else 0):
+            temperature = self.temperature * ratio ** (index / max(1, self.polish - 1))
+            if not descent.step(areas, temperature, index, recorder, "polish"):
+                break
+        with torch.no_grad():
+            return descent.masks(areas, self.final_temperature)
+
+
+class _Descent:
+    """Adam on the fields (N, K, 1, *lattice) of masks at K areas."""
+
+    def __init__(
+        self, problem: Problem, mask: LevelSet, start: Tensor, rate: float, betas: tuple[float, float]
+    ) -> None:
+        self.problem, self.mask = problem, mask
+        self.parameters = start.clone().requires_grad_()
+        self._adam = torch.optim.Adam([self.parameters], lr=rate, betas=betas, maximize=True)
+
+    def masks(self, areas: tuple[float, ...], temperature: float) -> Tensor:
+        """(N, K, 1, *S) with exactly these means."""
+        count, columns = self.parameters.shape[:2]
+        wanted = self.parameters.new_tensor(areas).expand(count, columns)
+        flat = self.mask(self.parameters.flatten(0, 1), wanted.flatten(), temperature)
+        return flat.unflatten(0, (count, columns))
+
+    def step(self, areas: tuple[float, ...], temperature: float, index: int, recorder: Recorder, stage: str) -> bool:
+        """One step up the reward, orientations taking turns; False when no input can go on."""
+        flips = self.problem.flips()
+        masks = self.masks(areas, temperature)
+        rewards = self.problem.reward(masks, flips[(index + 1) % len(flips)])
+        self.parameters.grad = gradient(rewards, self.parameters)
+        self._adam.step()
+        return recorder.record(stage, masks, rewards)
+
+
+def passes(settings: Path, areas: int, mirror: bool) -> int:
+    """Forward-backward passes of one run for one input in the preserve and delete games (dual: twice).
+
+    >>> passes(Path(), areas=5, mirror=True)
+    151
+    """
+    return settings.draws * (2 if mirror else 1) + settings.steps + settings.polish * areas

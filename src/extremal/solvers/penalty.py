@@ -1,0 +1,66 @@
+"""`penalty`: the paper's solver (section 3.2), one run for each area.
+
+Stochastic gradient descent on reward − λ·R_a(m), λ growing, over smooth max-convolution masks. Areas are a batch.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from extremal.area import ranking_loss
+from extremal.masks import SmoothMax
+from extremal.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """Settings of the paper's solver. Passes a run: steps·areas."""
+
+    steps: int = 800
+    rate: float = 0.01
+    momentum: float = 0.9
+    dampening: float = 0.9
+    weight: float = 300.0  # λ at the first step
+    growth: float = 1.0035  # λ's factor at each step
+    padded: bool = False  # R_a over the mask with its margin of σ, as the paper's package does; areas are then nominal
+
+    @property
+    def name(self) -> str:
+        """The short name."""
+        return "penalty"
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return {"name": self.name, **asdict(self)}
+
+    def solve(self, problem: Problem, areas: tuple[float, ...], on_step: OnStep | None = None) -> Solution:
+        """Masks of about the given areas: their true means are what the ranking loss left."""
+        mask = SmoothMax(problem.shape, padded=self.padded, dtype=problem.dtype, device=problem.device)
+        rows = problem.count, len(areas)
+        parameters = torch.ones(*rows, 1, *mask.parameter_shape, dtype=problem.dtype, device=problem.device)
+        parameters.requires_grad_()
+        wanted = parameters.new_tensor(areas).expand(rows).flatten()
+        descent = torch.optim.SGD(
+            [parameters], lr=self.rate, momentum=self.momentum, dampening=self.dampening, maximize=True
+        )
+        recorder = Recorder(problem, self.steps, on_step)
+        flips = problem.flips()
+
+        def inside(whole: Tensor) -> Tensor:
+            return mask.inside(whole).unflatten(0, rows)
+
+        for index in range(self.steps):
+            whole = mask.whole(parameters.flatten(0, 1))  # (N·A, 1, *S + margins)
+            rewards = problem.reward(inside(whole), flips[(index + 1) % len(flips)])
+            loss = ranking_loss(whole, wanted).unflatten(0, rows)
+            objective = rewards - self.weight * self.growth**index * loss
+            parameters.grad = gradient(objective, parameters)
+            descent.step()
+            with torch.no_grad():
+                parameters.clamp_(0, 1)
+            if not recorder.record("descent", inside(whole), rewards):
+                break
+        with torch.no_grad():
+            return recorder.solution(inside(mask.whole(parameters.flatten(0, 1))))

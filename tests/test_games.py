@@ -1,0 +1,60 @@
+"""Rewards, and the side by which masks are judged."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.games import GAMES, Game, delete, dual, game_named, preserve
+
+MASK = torch.rand(2, 3, 1, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def squares(mask: Tensor) -> Tensor:
+    """A score in which m and 1 − m differ: Σ m²."""
+    return mask.square().flatten(2).sum(2)
+
+
+def test_rewards_are_those_of_the_paper() -> None:
+    kept, left = squares(MASK), squares(1 - MASK)
+    assert torch.equal(preserve(squares, MASK), kept)
+    assert torch.equal(delete(squares, MASK), -left)
+    assert torch.equal(dual(squares, MASK), kept - left)
+
+
+@pytest.mark.parametrize(("game", "evaluations"), [("preserve", 1), ("delete", 1), ("dual", 2)])
+def test_number_of_evaluations(game: str, evaluations: int) -> None:
+    calls = []
+    GAMES[game].reward(lambda mask: calls.append(mask) or squares(mask), MASK)
+    assert len(calls) == evaluations
+
+
+@pytest.mark.parametrize(("game", "keeps"), [("preserve", True), ("delete", False), ("dual", True)])
+def test_what_is_shown_is_what_stays(game: str, keeps: bool) -> None:
+    assert GAMES[game].keeps is keeps
+    assert torch.equal(GAMES[game].shown(MASK), MASK if keeps else 1 - MASK)
+
+
+def test_names() -> None:
+    for name in ("preserve", "delete", "dual"):
+        assert game_named(name) is GAMES[name]
+        assert game_named(name).name == name
+    own = Game("own", preserve, keeps=False)
+    assert game_named(own) is own
+
+
+def test_a_callable_is_a_game_that_keeps() -> None:
+    def half(evaluate: object, mask: Tensor) -> Tensor:
+        return squares(mask) / 2
+
+    game = game_named(half)
+    assert (game.name, game.reward, game.keeps) == ("half", half, True)
+
+
+def test_an_unknown_game_is_refused() -> None:
+    with pytest.raises(ExtremalValueError) as unknown:
+        game_named("remove")
+    assert str(unknown.value) == "game must be one of preserve, delete, dual, a Game or a callable, got 'remove'"
+    with pytest.raises(ExtremalTypeError) as wrong:
+        game_named(None)  # type: ignore[arg-type]
+    assert str(wrong.value) == "game must be one of preserve, delete, dual, a Game or a callable, got NoneType"

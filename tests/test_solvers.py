@@ -1,0 +1,236 @@
+"""What every solver owes its caller, and the paper's solver re-derived."""
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.solvers import SOLVERS, Path, Penalty, Problem, Solver, Step, solver_named
+from extremal.solvers.path import passes
+
+F64 = torch.float64
+SOLVER_IDS = ["path", "penalty"]
+QUICK: list[Solver] = [Path(steps=6, polish=3, draws=2), Penalty(steps=7)]
+
+
+def weights(*shape: int, count: int = 1, seed: int = 0, dtype: torch.dtype = F64) -> Tensor:
+    return torch.randn(count, 1, 1, *shape, generator=torch.Generator().manual_seed(seed), dtype=F64).to(dtype)
+
+
+class Paid:
+    """A linear reward, mean of w·m, that counts the rows it is asked for; the mirrored input is w mirrored."""
+
+    def __init__(self, w: Tensor, spoil: Callable[[Tensor, int], Tensor] | None = None) -> None:
+        self.w, self.spoil = w, spoil
+        self.calls, self.rows, self.flips = 0, 0, []  # calls, masks asked for each input, orientations
+
+    def __call__(self, mask: Tensor, mirrored: bool) -> Tensor:
+        w = self.w.flip(-1) if mirrored else self.w
+        rewards = (w * (mask.flip(-1) if mirrored else mask)).flatten(2).mean(2)
+        self.calls, self.rows = self.calls + 1, self.rows + mask.shape[1]
+        self.flips.append(mirrored)
+        return rewards if self.spoil is None else self.spoil(rewards, self.calls)
+
+
+def problem(reward: Paid, *, mirror: bool = False) -> Problem:
+    w = reward.w
+    return Problem(reward, len(w), tuple(w.shape[3:]), mirror, w.dtype, w.device)
+
+
+@pytest.mark.parametrize("solver", QUICK, ids=SOLVER_IDS)
+@pytest.mark.parametrize("shape", [(20,), (12, 10), (5, 6, 7)])
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_masks_have_the_shape_and_dtype_of_the_problem(
+    solver: Solver, shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    found = solver.solve(problem(Paid(weights(*shape, count=2, dtype=dtype))), (0.1, 0.5), None)
+    assert found.masks.shape == (2, 2, 1, *shape)
+    assert found.masks.dtype == dtype
+    assert found.masks.min() >= 0
+    assert found.masks.max() <= 1 + 1e-6
+    assert not found.masks.requires_grad
+    assert found.finite.tolist() == [True, True]
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("settings", [Path(), Path(steps=9, polish=4, draws=3)])
+def test_path_takes_the_passes_it_tells(settings: Path, mirror: bool) -> None:
+    reward = Paid(weights(10, 12))
+    settings.solve(problem(reward, mirror=mirror), (0.05, 0.1, 0.3))
+    assert reward.rows == passes(settings, 3, mirror)
+
+
+def test_penalty_takes_one_pass_a_step_and_area() -> None:
+    reward = Paid(weights(10, 12))
+    Penalty(steps=6).solve(problem(reward, mirror=True), (0.05, 0.1, 0.3))
+    assert reward.rows == 6 * 3
+    assert reward.flips in ([False, True] * 3, [True, False] * 3)  # the paper's jitter: mirrored on every second step
+
+
+@pytest.mark.parametrize("solver", QUICK, ids=SOLVER_IDS)
+@pytest.mark.parametrize("mirror", [False, True])
+def test_progress_and_trace_tell_the_same_steps(solver: Solver, mirror: bool) -> None:
+    seen: list[Step] = []
+    found = solver.solve(problem(Paid(weights(12, 10, count=2)), mirror=mirror), (0.1, 0.5), seen.append)
+    trace = found.trace
+    assert [step.index for step in seen] == list(range(len(seen)))
+    assert {step.total for step in seen} == {len(seen)}
+    assert trace.step.dtype == torch.int64
+    rows = [step.index for step in seen for _ in range(step.masks.shape[1])]
+    assert trace.step.tolist() == rows
+    assert trace.area.shape == trace.reward.shape == trace.grey.shape == (2, len(rows))
+    masks = torch.cat([step.masks for step in seen], 1).flatten(2)
+    assert not masks.requires_grad
+    torch.testing.assert_close(trace.area, masks.mean(2))
+    torch.testing.assert_close(trace.grey, (4 * masks * (1 - masks)).mean(2))
+    torch.testing.assert_close(trace.reward, torch.cat([step.rewards for step in seen], 1))
+
+
+def test_path_has_exact_areas_all_the_way() -> None:
+    seen: list[Step] = []
+    areas = (0.04, 0.2, 0.97)
+    settings = Path(steps=20, polish=4, draws=2)
+    settings.solve(problem(Paid(weights(13, 17))), areas, seen.append)
+    swept = [float(step.masks.mean()) for step in seen if step.stage == "sweep"]
+    np.testing.assert_allclose(swept, settings.schedule(areas), atol=1e-9)
+    polished = [step.masks.flatten(2).mean(2)[0].tolist() for step in seen if step.stage == "polish"]
+    np.testing.assert_allclose(polished, [areas] * 4, atol=1e-9)
+
+
+@pytest.mark.parametrize("areas", [(0.025, 0.05, 0.1, 0.2, 0.4), (0.001,), (0.5, 0.99)])
+def test_the_schedule_falls_geometrically_past_every_wanted_area(areas: tuple[float, ...]) -> None:
+    schedule = Path().schedule(areas)
+    ratios = [after / before for before, after in itertools.pairwise(schedule)]
+    assert schedule[0] > areas[-1]
+    assert schedule[-1] < areas[0]
+    assert 0 < schedule[-1] < schedule[0] < 1
+    np.testing.assert_allclose(ratios, ratios[0], rtol=1e-9)
+    assert ratios[0] < 1
+
+
+@pytest.mark.parametrize("solver", QUICK, ids=SOLVER_IDS)
+@pytest.mark.parametrize("call", [1, 4, 6])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_one_input_that_is_not_finite_leaves_the_others_alone(solver: Solver, call: int, value: float) -> None:
+    w = weights(12, 10, count=3)
+
+    def spoil(rewards: Tensor, calls: int) -> Tensor:
+        broken = torch.zeros_like(rewards)
+        broken[1] = value if calls >= call else 0.0
+        return rewards + broken * rewards.abs() if calls >= call else rewards
+
+    found = solver.solve(problem(Paid(w, spoil)), (0.1, 0.5), None)
+    whole = solver.solve(problem(Paid(w)), (0.1, 0.5), None)
+    assert found.finite.tolist() == [True, False, True]
+    assert float(found.masks[1].abs().max()) == 0.0
+    assert torch.equal(found.masks[[0, 2]], whole.masks[[0, 2]])
+
+
+@pytest.mark.parametrize("solver", QUICK, ids=SOLVER_IDS)
+def test_a_run_ends_where_no_input_is_finite(solver: Solver) -> None:
+    seen: list[Step] = []
+    reward = Paid(weights(12, 10, count=2), lambda rewards, calls: rewards * (math.nan if calls >= 4 else 1.0))
+    found = solver.solve(problem(reward), (0.1, 0.5), seen.append)
+    assert found.finite.tolist() == [False, False]
+    assert float(found.masks.abs().max()) == 0.0
+    assert len(seen) == 4
+    assert found.trace.step.tolist() == sorted(found.trace.step.tolist())
+    assert bool(found.trace.reward.isnan().any())
+
+
+@pytest.mark.parametrize("solver", QUICK, ids=SOLVER_IDS)
+def test_a_batch_is_each_input_by_itself(solver: Solver) -> None:
+    w = weights(12, 10, count=3)
+    together = solver.solve(problem(Paid(w)), (0.1, 0.5), None)
+    for n in range(3):
+        alone = solver.solve(problem(Paid(w[n : n + 1])), (0.1, 0.5), None)
+        torch.testing.assert_close(alone.masks[0], together.masks[n], atol=1e-9, rtol=0)
+
+
+def test_areas_of_the_penalty_solver_do_not_mix() -> None:
+    w = weights(12, 10)
+    together = Penalty(steps=8).solve(problem(Paid(w)), (0.1, 0.5))
+    for k, area in enumerate((0.1, 0.5)):
+        alone = Penalty(steps=8).solve(problem(Paid(w)), (area,))
+        torch.testing.assert_close(alone.masks[0, 0], together.masks[0, k], atol=1e-12, rtol=0)
+
+
+def naive_penalty(w: Tensor, area: float, steps: int, settings: Penalty) -> tuple[Tensor, list[float]]:
+    """Section 3.2 of the paper on a signal of one lattice point a place, σ = 3, written out: mask and rewards."""
+    size = len(w)
+    place = torch.arange(size, dtype=F64)
+    distance = (place[:, None] - place).abs()
+    kernel = torch.exp(-2 * (distance / 3 - 0.5).clamp_min(0) ** 2)
+    near = distance <= 4  # 1 + ⌈σ/s⌉
+    beyond = 9 - near.sum(1)  # points of the window outside the lattice: f = 0, exp(f/T) = 1
+    rank = (torch.arange(size) >= math.floor(round((1 - area) * size, 6))).to(F64)
+
+    def made(p: Tensor) -> Tensor:
+        f = kernel * p
+        e = torch.exp(20 * f) * near
+        return (f * e).sum(1) / (e.sum(1) + beyond)
+
+    p = torch.ones(size, dtype=F64)
+    momentum: Tensor | None = None
+    rewards = []
+    for t in range(steps):
+        p.requires_grad_()
+        mask = made(p)
+        reward = (w * mask).sum() / size
+        penalty = ((mask[torch.argsort(mask.detach())] - rank) ** 2).sum() / size
+        (grad,) = torch.autograd.grad(-(reward - settings.weight * settings.growth**t * penalty), p)
+        momentum = grad if momentum is None else settings.momentum * momentum + (1 - settings.dampening) * grad
+        p = (p.detach() - settings.rate * momentum).clamp(0, 1)
+        rewards.append(reward.item())
+    return made(p), rewards
+
+
+@pytest.mark.parametrize(
+    "settings", [Penalty(), Penalty(rate=0.05, momentum=0.5, dampening=0.2, weight=20, growth=1.1)]
+)
+def test_penalty_equals_the_papers_descent_written_out(settings: Penalty) -> None:
+    # the first mask, of all-one parameters, is flat but for two places at each border that are higher; equal values may
+    # be sorted in any order, so the areas are such that all equal ones lie on one side of the rank
+    areas, size = (0.08, 0.17), 23
+    w = 30 * weights(size)
+    found = replace(settings, steps=10).solve(problem(Paid(w)), areas)
+    for k, area in enumerate(areas):
+        mask, rewards = naive_penalty(w.flatten(), area, 10, settings)
+        torch.testing.assert_close(found.masks[0, k, 0], mask, atol=1e-9, rtol=0)
+        np.testing.assert_allclose(found.trace.reward[0, k::2].numpy(), rewards, atol=1e-9)
+        assert float(mask.std()) > 0.01, "ten steps must have moved the mask"
+
+
+def test_penalty_with_a_margin_measures_its_area_on_the_image() -> None:
+    seen: list[Step] = []
+    found = Penalty(steps=5, padded=True).solve(problem(Paid(weights(14, 11))), (0.3,), seen.append)
+    assert found.masks.shape == (1, 1, 1, 14, 11)
+    assert float(found.trace.area[0, 0]) == pytest.approx(float(seen[0].masks.mean()), abs=1e-12)
+
+
+def test_settings_are_plain_values_that_repeat_the_run() -> None:
+    for name, solver in SOLVERS.items():
+        told = solver.settings()
+        assert told.pop("name") == name == solver.name
+        assert {key: tuple(v) if isinstance(v, list) else v for key, v in told.items()} == asdict(solver)  # type: ignore[call-overload]
+
+
+def test_names() -> None:
+    assert solver_named("path") == Path()
+    assert solver_named("penalty") == Penalty()
+    own = Path(steps=3)
+    assert solver_named(own) is own
+    with pytest.raises(ExtremalValueError) as unknown:
+        solver_named("adam")
+    assert str(unknown.value) == "solver must be one of path, penalty or a solver, got 'adam'"
+    with pytest.raises(ExtremalTypeError) as wrong:
+        solver_named(3)  # type: ignore[arg-type]
+    assert str(wrong.value) == (
+        "solver must be one of path, penalty or an object with solve(problem, areas, on_step), got int"
+    )

@@ -1,0 +1,157 @@
+"""Names to networks, and weights from files."""
+
+import pickle
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from extremal import zoo
+from extremal.errors import ExtremalValueError
+
+SMALL = "timm:test_vit"
+
+
+@pytest.fixture(scope="module")
+def small() -> zoo.Network:
+    return zoo.load(SMALL, "random")
+
+
+def refused(name: str, weights: str | Path | None = None) -> str:
+    with pytest.raises(ExtremalValueError) as caught:
+        zoo.load(name, weights)
+    return str(caught.value)
+
+
+class TestNames:
+    def test_listing(self) -> None:
+        names = zoo.names()
+        assert names[0] == "embedded"
+        assert {"torchvision:resnet50", "timm:resnet50", SMALL} <= set(names)
+        assert not any("deeplab" in name or "raft" in name for name in names if name.startswith("torchvision:"))
+
+    def test_pattern_in_any_case(self) -> None:
+        found = zoo.names("EfficientNet_B0")
+        assert {"torchvision:efficientnet_b0", "timm:efficientnet_b0"} <= set(found)
+        assert all("efficientnet_b0" in name for name in found)
+        assert zoo.names("no such network") == []
+
+    @pytest.mark.parametrize("name", ["resnet50", "keras:resnet50", "timm:", "torchvision:", "Embedded", ""])
+    def test_unknown_family(self, name: str) -> None:
+        assert refused(name) == (
+            f"a network must be 'embedded', 'torchvision:NAME' or 'timm:NAME', got {name!r}; "
+            "`extremal networks` lists the names"
+        )
+
+    def test_unknown_name_with_the_nearest(self) -> None:
+        message = refused("torchvision:resnet5")
+        assert message.startswith("a network must be a classifier of torchvision, got 'resnet5'; nearest: resnet")
+        assert "resnet50" in refused("timm:resnt50").split("nearest: ")[1].split(", ")
+
+    def test_unknown_name_near_nothing(self) -> None:
+        assert refused("timm:§§§") == "a network must be a classifier of timm, got '§§§'"
+
+
+class TestEmbedded:
+    def test_it_knows_its_classes(self) -> None:
+        net = zoo.load("embedded")
+        assert net.name == "embedded"
+        assert len(net.labels) == 1000
+        assert [net.index(name) for name in ("golden retriever", "Great White Shark")] == [207, 2]
+        assert net.label(207) == "golden retriever"
+        assert net.mirror
+        assert not net.model.training
+        assert net.weight_hash() == zoo.load("embedded").weight_hash()
+
+    def test_other_weights(self) -> None:
+        assert refused("embedded", "mine.pt") == (
+            "the embedded network brings its weights, got --weights 'mine.pt'; "
+            "to use others: timm:tf_efficientnet_lite0"
+        )
+
+
+class TestRandomWeights:
+    @pytest.mark.parametrize("name", [SMALL, "torchvision:squeezenet1_1"])
+    def test_the_same_at_every_load(self, name: str) -> None:
+        torch.manual_seed(5)
+        first = zoo.load(name, "random").weight_hash()
+        torch.manual_seed(6)
+        assert zoo.load(name, "random").weight_hash() == first
+
+    @pytest.mark.parametrize("name", [SMALL, "torchvision:squeezenet1_1", "embedded"])
+    def test_the_callers_random_state_stays(self, name: str) -> None:
+        before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+        zoo.load(name, None if name == "embedded" else "random")
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert (np.random.get_state()[1].tolist(), random.getstate()) == before[1:]
+
+
+class TestWeightsFromAFile:
+    @pytest.mark.parametrize("suffix", ["safetensors", "pt", "nested.pt"])
+    def test_loaded(self, small: zoo.Network, tmp_path: Path, suffix: str) -> None:
+        state = {name: tensor + 1 for name, tensor in small.model.state_dict().items()}
+        path = tmp_path / f"weights.{suffix}"
+        if suffix == "safetensors":
+            save_file(state, path)
+        else:
+            torch.save({"state_dict": state} if suffix == "nested.pt" else state, path)
+        loaded = zoo.load(SMALL, path).model.state_dict()
+        assert all(torch.equal(loaded[name], state[name]) for name in state)
+
+    def test_missing(self, tmp_path: Path) -> None:
+        path = tmp_path / "no.pt"
+        assert refused(SMALL, path) == (
+            f"weights must be an existing file or 'random', got {str(path)!r}; check the path"
+        )
+
+    def test_a_pickle_with_code_is_refused_and_not_run(self, tmp_path: Path) -> None:
+        trap = tmp_path / "sprung"
+
+        class Trap:
+            def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+                return Path.touch, (trap,)
+
+        plain, saved = tmp_path / "plain.pt", tmp_path / "saved.pt"
+        plain.write_bytes(pickle.dumps({"weight": Trap()}))
+        torch.save({"weight": Trap()}, saved)
+        for path in (plain, saved):
+            start = f"weights must be a safetensors file or a plain state dict, got {str(path)!r}: "
+            assert refused(SMALL, path).startswith(start)
+        assert not trap.exists()
+        pickle.loads(plain.read_bytes())
+        assert trap.exists()  # the trap does work
+
+    @pytest.mark.parametrize("suffix", ["safetensors", "pt"])
+    def test_not_weights_at_all(self, tmp_path: Path, suffix: str) -> None:
+        path = tmp_path / f"photo.{suffix}"
+        path.write_bytes(b"GIF89a" * 20)
+        message = refused(SMALL, path)
+        assert message.startswith(f"weights must be a safetensors file or a plain state dict, got {str(path)!r}: ")
+        assert "\n" not in message
+
+    @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, torch.zeros(2)])
+    def test_not_a_state_dict(self, tmp_path: Path, content: object) -> None:
+        path = tmp_path / "other.pt"
+        torch.save(content, path)
+        assert refused(SMALL, path) == f"weights must be a state dict of tensors, got something else in {str(path)!r}"
+
+    def test_wrong_shapes(self, small: zoo.Network, tmp_path: Path) -> None:
+        state = small.model.state_dict()
+        name = next(iter(state))
+        state[name] = torch.zeros(3, 5)
+        path = tmp_path / "wrong.pt"
+        torch.save(state, path)
+        message = refused(SMALL, path)
+        assert message.startswith(
+            f"weights must fit the network, got {str(path)!r}: Error(s) in loading state_dict for "
+        )
+        assert f"size mismatch for {name}: copying a param with shape torch.Size([3, 5])" in message
+        assert "\n" not in message
+
+    def test_other_names(self, tmp_path: Path) -> None:
+        path = tmp_path / "other.pt"
+        torch.save({"weight": torch.zeros(2)}, path)
+        assert "Missing key(s) in state_dict" in refused(SMALL, path)

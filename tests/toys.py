@@ -1,0 +1,96 @@
+"""Networks whose right answer is known, with an input for each."""
+
+import torch
+from torch import Tensor, nn
+
+Box = tuple[slice, ...]
+
+
+def texture(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Signs ±1, drawn anew for each place: blur leaves next to nothing of them. (1, C, *S) or any other shape."""
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randint(0, 2, shape, generator=generator) * 2 - 1).to(dtype)
+
+
+def box_mask(box: Box, shape: tuple[int, ...]) -> Tensor:
+    """1 in the box, 0 elsewhere: (*S)."""
+    mask = torch.zeros(shape)
+    mask[box] = 1.0
+    return mask
+
+
+class Boxes(nn.Module):
+    """Looks at some boxes of the input, in all channels or one, and at nothing else.
+
+    y_0 = gain · mean over boxes of tanh(2 · mean over the box of x·template); y_1 = 0. The template is the input's own
+    texture, so the whole input scores gain·tanh(2), and every box has to be kept for that.
+    """
+
+    template: Tensor
+
+    def __init__(self, template: Tensor, boxes: list[Box], *, channel: int | None = None, gain: float = 5.0) -> None:
+        super().__init__()
+        self.register_buffer("template", template[:1].clone())
+        self.boxes, self.gain = boxes, gain
+        self.channel = slice(None) if channel is None else slice(channel, channel + 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        likeness = (x * self.template)[:, self.channel]
+        parts = [torch.tanh(2 * likeness[(..., *box)].flatten(1).mean(1)) for box in self.boxes]
+        score = self.gain * torch.stack(parts).mean(0)
+        return torch.stack([score, torch.zeros_like(score)], 1)
+
+
+class Linear(nn.Module):
+    """y_0 = mean over places of w·x, the one output: faded from an input of ones, Φ(m) = mean(w·m).
+
+    The best mask of area a is 1 on the a|Ω| places of largest w.
+    """
+
+    weights: Tensor
+
+    def __init__(self, weights: Tensor, gain: float = 10.0) -> None:
+        super().__init__()
+        self.register_buffer("weights", weights)
+        self.gain = gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * (x * self.weights).flatten(1).mean(1, keepdim=True)
+
+
+def hills(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+    """Smooth weights with two unequal hills, wide against the lattice: (*S)."""
+    lines = [torch.linspace(0, 1, size, dtype=torch.float64) for size in shape]
+    grid = torch.stack(torch.meshgrid(*lines, indexing="ij"), -1)
+
+    def hill(centre: float, width: float) -> Tensor:
+        return torch.exp(-(grid - centre).square().sum(-1) / (2 * width**2))
+
+    return (hill(0.3, 0.16) + 0.8 * hill(0.75, 0.13)).to(dtype)
+
+
+class Switchable(nn.Module):
+    """A small ordinary network with what can be left in disorder: batch norm, dropout, buffers, shared modules."""
+
+    calls: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.norm = nn.BatchNorm2d(6)
+        self.drop = nn.Dropout(0.5)
+        self.last = nn.Linear(6, 4)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        for parameter in self.parameters():
+            parameter.data.normal_(generator=generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1  # in place, also in evaluation mode, as some quantised layers do
+        return self.last(self.drop(torch.relu(self.norm(self.first(x)))).mean((2, 3)))
+
+
+def overlap(found: Tensor, wanted: Tensor) -> float:
+    """Intersection over union of two masks of zeros and ones."""
+    both, either = torch.minimum(found, wanted).sum(), torch.maximum(found, wanted).sum()
+    return float(both / either)
