@@ -58,7 +58,7 @@ def level(field: Tensor, area: Tensor, temperature: float, weights: Tensor | Non
         (B, 1, *S) in [0, 1] with Σ w·m = area.
     """
     flat_weights = torch.full_like(field[:1], 1 / field[0].numel()) if weights is None else weights
-    mask: Tensor = _Level.apply(field.flatten(1), area, temperature, flat_weights.flatten(1))  # type: ignore[no-untyped-call]
+    mask: Tensor = _Level.apply(field.flatten(1), area, temperature, flat_weights.flatten(1))
     return mask.view_as(field)
 
 
@@ -104,3 +104,8 @@ def binary(mask: Tensor, area: float) -> Tensor:
     cut = torch.zeros_like(values)
     cut.scatter_(1, order[:, : places(area, values.shape[1])], 1.0)
     return cut.view_as(mask)
+
+
+def cut(masks: Tensor, areas: tuple[float, ...]) -> Tensor:
+    """Each mask of (N, A, 1, *S) cut to exactly the share of ones that its area tells."""
+    return torch.stack([binary(masks[:, k], area) for k, area in enumerate(areas)], 1)

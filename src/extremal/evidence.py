@@ -12,7 +12,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
-from extremal.area import binary
+from extremal.area import binary, cut
 from extremal.games import Evaluate, Game
 from extremal.masks import LevelSet
 from extremal.perturbations import PERTURBATIONS, Blur, Perturbation
@@ -66,11 +66,6 @@ def random_masks(shape: tuple[int, ...], areas: tuple[float, ...], seed: int, li
     return torch.stack([cut[:, 0] for cut in cuts])[None]
 
 
-def cut(masks: Tensor, areas: tuple[float, ...]) -> Tensor:
-    """Each mask of (N, A, 1, *S) cut to exactly its area."""
-    return torch.stack([binary(masks[:, k], area) for k, area in enumerate(areas)], 1)
-
-
 def gather(
     evaluate: Evaluate,
     evaluate_unseen: dict[str, Evaluate],
@@ -91,7 +86,8 @@ def gather(
     def judged(score: Evaluate, rows: Tensor) -> Tensor:  # (N, K, 1, *S) -> (N, K), a few masks at a time
         nonlocal done
         columns = []
-        for chunk in rows.split(CHUNK, 1):
+        for first in range(0, rows.shape[1], CHUNK):
+            chunk = rows[:, first : first + CHUNK]
             columns.append(score(game.shown(chunk)))
             done += chunk.shape[1]
             if on_progress is not None:
@@ -109,7 +105,7 @@ def gather(
             binary_scores=judged(evaluate, cuts),
             unseen_scores=torch.stack([scores for scores, _ in unseen], 2),
             unseen_blank=torch.cat([blank for _, blank in unseen], 1),
-            control_scores=judged(evaluate, flat).unflatten(1, (len(areas), CONTROLS)),
+            control_scores=judged(evaluate, flat).view(count, len(areas), CONTROLS),
         )
 
 

@@ -52,7 +52,7 @@ def explain(
     Args:
         network: a `Network`, any `nn.Module` (B, C, *S) -> (B, classes), or a name that `zoo.load` takes.
         image: a path, a Pillow picture, a uint8 array (H, W, C), or a prepared tensor (N, C, *S).
-        target: a class index or name, one for each input, or a callable output -> (B,); None is each input's top class.
+        target: a class index or name, one for each input, or a callable output -> (B,); None is the top class.
         areas: shares of places in (0, 1), distinct; they are sorted.
         game: preserve, delete, dual, a `Game`, or a callable (evaluate, mask) -> (N, K).
         perturbation: blur, fade, constant, noise, or a callable x -> (mask -> perturbed x).
@@ -97,7 +97,7 @@ def explain(
     for n in range(len(x)):
         if not solution.finite[n]:
             warnings.warn(
-                f"the run of input {n} met a score that is not finite and ended; its masks are zero, its status says so",
+                f"the run of input {n} met a score that is not finite and ended; its masks are zero",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -134,7 +134,7 @@ class _Question:
             inputs = perturb(mask)
             if mirrored:
                 inputs = inputs.flip(-1)
-            return self.ask(inputs.flatten(0, 1), mask.shape[1]).unflatten(0, (-1, mask.shape[1]))
+            return self.ask(inputs.flatten(0, 1), mask.shape[1]).view(mask.shape[:2])
 
         return evaluate
 

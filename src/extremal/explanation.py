@@ -144,7 +144,7 @@ class Explanation:
 
         The verdict on it may still be `suspect`: look at `verdict`.
         """
-        if not 0 < share:
+        if share <= 0:
             raise ExtremalValueError(f"share must be above 0, got {share:g}; it is the part of the effect, e.g. 0.9")
         for area, effect in zip(self.areas, self.curve(image).binary, strict=True):
             if effect >= share:
@@ -154,7 +154,7 @@ class Explanation:
     def order(self, image: int = 0) -> Tensor:
         """For each area the rank of each place in its mask, 0 first: (A, *S) int64.
 
-        The places of rank below round(a·|Ω|) are exactly the mask that was scored; equals are told apart by the saliency.
+        The places of rank below round(a·|Ω|) are exactly the mask that was scored; equals by the saliency.
         """
         shape = self.masks.shape[3:]
         saliency = self.saliency()[image].flatten()

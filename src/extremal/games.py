@@ -50,7 +50,7 @@ GAMES = {
 
 
 def game_named(game: str | Game | Reward) -> Game:
-    """The game of this short name, the `Game` itself, or a callable `(evaluate, mask) -> reward` judged by what it keeps."""
+    """The game of this short name, the `Game` itself, or a callable judged by what it keeps."""
     if isinstance(game, Game):
         return game
     if isinstance(game, str):

@@ -104,12 +104,13 @@ class SmoothMax:
     def whole(self, parameters: Tensor) -> Tensor:
         """The mask with its margin, if it has one: (B, 1, *lattice) -> (B, 1, *S + margins), clamped to [0, 1]."""
         lattice = F.pad(parameters, [self.pad, self.pad] * len(self.shape))
-        mask: Tensor = _SmoothMax.apply(lattice, self)  # type: ignore[no-untyped-call]
+        mask: Tensor = _SmoothMax.apply(lattice, self)
         return mask.clamp(0, 1)
 
     def inside(self, whole: Tensor) -> Tensor:
         """The part of `whole` that lies on the input: (B, 1, *S)."""
-        return whole[(..., *self._inside)]
+        leading = (slice(None), slice(None))
+        return whole[leading + self._inside]
 
     def __call__(self, parameters: Tensor) -> Tensor:
         """(B, 1, *lattice) in [0, 1] -> (B, 1, *S) in [0, 1]."""
@@ -144,7 +145,8 @@ class _SmoothMax(torch.autograd.Function):
             value = mask.kernel(offset) * _gather(lattice, mask.indices(offset))
             weight = torch.exp((value - 1) / mask.temperature)
             top, total = top + value * weight, total + weight
-        assert isinstance(top, Tensor) and isinstance(total, Tensor)
+        assert isinstance(top, Tensor)
+        assert isinstance(total, Tensor)
         ctx.save_for_backward(lattice, top / total, total)
         ctx.mask = mask
         return top / total

@@ -163,6 +163,7 @@ def logits(output: object, name: str) -> Tensor:
         raise ExtremalTypeError(f"a network must return floating scores, {name} returned {output.dtype}")
     if output.ndim < 2:
         raise ExtremalValueError(
-            f"a network must return (B, classes), {name} returned shape {tuple(output.shape)}; wrap it, e.g. to [:, None]"
+            f"a network must return (B, classes), {name} returned shape {tuple(output.shape)}; "
+            "wrap it, e.g. to [:, None]"
         )
     return output.flatten(2).mean(2) if output.ndim > 2 else output

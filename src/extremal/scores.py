@@ -55,6 +55,7 @@ def score_named(score: str | Score) -> Score:
         return SCORES[score]
     if not callable(score):
         raise ExtremalTypeError(
-            f"score must be one of {', '.join(SCORES)} or a callable (output, target) -> (B,), got {type(score).__name__}"
+            f"score must be one of {', '.join(SCORES)} or a callable (output, target) -> (B,), "
+            f"got {type(score).__name__}"
         )
     return score

@@ -83,7 +83,7 @@ def _embedded() -> Network:
 def _timm(name: str, weights: str | os.PathLike[str] | None) -> Network:
     import timm
 
-    _check_name(name.split(".")[0], timm.list_models(), "timm")
+    _check_name(name.partition(".")[0], timm.list_models(), "timm")
     pretrained = weights is None
     try:
         model = timm.create_model(name, pretrained=pretrained)
@@ -115,7 +115,7 @@ def _torchvision(name: str, weights: str | os.PathLike[str] | None) -> Network:
     from torchvision.models import get_model, get_model_weights, list_models
 
     _check_name(name, _classifiers(list_models()), "torchvision")
-    best: Any = get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+    best: Any = get_model_weights(name).DEFAULT
     try:
         model = get_model(name, weights=best if weights is None else None)
     except Exception as error:
@@ -145,8 +145,8 @@ def _check_name(name: str, known: list[str], family: str) -> None:
 def _no_weights(name: str, error: Exception) -> ExtremalValueError:
     reason = str(error).strip().splitlines() or [type(error).__name__]
     return ExtremalValueError(
-        f"the pretrained weights of {name} could not be had ({reason[0][:120]}); pass a local file with --weights FILE, "
-        "or --weights random"
+        f"the pretrained weights of {name} could not be had ({reason[0][:120]}); "
+        "pass a local file with --weights FILE, or --weights random"
     )
 
 

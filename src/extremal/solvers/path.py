@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from extremal.area import cut
 from extremal.grids import gaussian_blur
 from extremal.masks import LevelSet, standardised
 from extremal.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
@@ -18,7 +19,7 @@ from extremal.solvers.problem import OnStep, Problem, Recorder, Solution, gradie
 
 @dataclass(frozen=True)
 class Path:
-    """Settings of the area-continuation solver. Passes a run: 2·draws + steps + polish·areas (draws once unmirrored)."""
+    """Settings of the area-continuation solver; `passes` tells what a run costs."""
 
     steps: int = 60  # of the sweep; fewer lose score
     polish: int = 15  # steps for all wanted areas at once
@@ -94,6 +95,7 @@ class Path:
         self, problem: Problem, mask: LevelSet, areas: tuple[float, ...], fields: Tensor, recorder: Recorder
     ) -> Tensor:
         """All wanted areas at once, the temperature falling: (N, A, 1, *S)."""
+        fields = self._best_fields(problem, mask, areas, fields)
         descent = _Descent(problem, mask, fields, self.polish_rate, self.betas)
         ratio = self.final_temperature / self.temperature
         for index in range(self.polish if bool(recorder.finite.any()) else 0):
@@ -102,6 +104,21 @@ class Path:
                 break
         with torch.no_grad():
             return descent.masks(areas, self.final_temperature)
+
+    @torch.no_grad()
+    def _best_fields(self, problem: Problem, mask: LevelSet, areas: tuple[float, ...], fields: Tensor) -> Tensor:
+        """For each area the field, of all that the sweep kept, whose cut mask is paid most: (N, A, 1, *lattice).
+
+        A field that works at one area bounds what its neighbours must reach. Costs A² forward passes.
+        """
+        paid = []
+        for kept in range(len(areas)):
+            same = fields[:, kept : kept + 1].expand_as(fields)
+            masks = _Descent(problem, mask, same, self.polish_rate, self.betas).masks(areas, self.temperature)
+            paid.append(problem.reward(cut(masks, areas), False))
+        best = torch.stack(paid, 1).nan_to_num(-torch.inf).argmax(1)  # (N, A)
+        index = best.view(*best.shape, *[1] * (fields.ndim - 2)).expand_as(fields)
+        return fields.gather(1, index)
 
 
 class _Descent:
@@ -119,7 +136,7 @@ class _Descent:
         count, columns = self.parameters.shape[:2]
         wanted = self.parameters.new_tensor(areas).expand(count, columns)
         flat = self.mask(self.parameters.flatten(0, 1), wanted.flatten(), temperature)
-        return flat.unflatten(0, (count, columns))
+        return flat.view(count, columns, 1, *self.problem.shape)
 
     def step(self, areas: tuple[float, ...], temperature: float, index: int, recorder: Recorder, stage: str) -> bool:
         """One step up the reward, orientations taking turns; False when no input can go on."""

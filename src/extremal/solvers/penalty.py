@@ -49,12 +49,12 @@ class Penalty:
         flips = problem.flips()
 
         def inside(whole: Tensor) -> Tensor:
-            return mask.inside(whole).unflatten(0, rows)
+            return mask.inside(whole).reshape(*rows, 1, *problem.shape)
 
         for index in range(self.steps):
             whole = mask.whole(parameters.flatten(0, 1))  # (N·A, 1, *S + margins)
             rewards = problem.reward(inside(whole), flips[(index + 1) % len(flips)])
-            loss = ranking_loss(whole, wanted).unflatten(0, rows)
+            loss = ranking_loss(whole, wanted).view(rows)
             objective = rewards - self.weight * self.growth**index * loss
             parameters.grad = gradient(objective, parameters)
             descent.step()
