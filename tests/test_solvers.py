@@ -63,7 +63,8 @@ def test_masks_have_the_shape_and_dtype_of_the_problem(
 def test_path_takes_the_passes_it_tells(settings: Path, mirror: bool) -> None:
     reward = Paid(weights(10, 12))
     settings.solve(problem(reward, mirror=mirror), (0.05, 0.1, 0.3))
-    assert reward.rows == passes(settings, 3, mirror)
+    chosen = 2 * 3 * 3  # cut masks that are only looked at, without gradient: three fields at three areas, twice
+    assert reward.rows == passes(settings, 3, mirror) + chosen
 
 
 def test_penalty_takes_one_pass_a_step_and_area() -> None:

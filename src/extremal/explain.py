@@ -97,7 +97,8 @@ def explain(
     for n in range(len(x)):
         if not solution.finite[n]:
             warnings.warn(
-                f"the run of input {n} met a score that is not finite and ended; its masks are zero",
+                f"the run of input {n} met a score that is not finite and ended; "
+                "its masks are zero, its status says so",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -28,7 +28,9 @@ class Path:
     polish_rate: float = 0.06
     betas: tuple[float, float] = (0.9, 0.99)
     start: float = 0.3  # deviation of the gradient start; larger points better and scores lower
-    temperature: float = 0.3  # of the level, in deviations of the field
+    temperature: float = (
+        0.15  # of the level, in deviations of the field; 0.3 leaves more grey and scores lower when cut
+    )
     final_temperature: float = 0.05  # at the end of the polish: close to black and white
     width: float = 1.0  # of the field's Gaussian, in lattice steps
     first_area: float = 0.95
@@ -95,26 +97,29 @@ class Path:
         self, problem: Problem, mask: LevelSet, areas: tuple[float, ...], fields: Tensor, recorder: Recorder
     ) -> Tensor:
         """All wanted areas at once, the temperature falling: (N, A, 1, *S)."""
-        fields = self._best_fields(problem, mask, areas, fields)
+        fields = self._best_fields(problem, mask, areas, fields, self.temperature)
         descent = _Descent(problem, mask, fields, self.polish_rate, self.betas)
         ratio = self.final_temperature / self.temperature
         for index in range(self.polish if bool(recorder.finite.any()) else 0):
             temperature = self.temperature * ratio ** (index / max(1, self.polish - 1))
             if not descent.step(areas, temperature, index, recorder, "polish"):
                 break
+        last = self._best_fields(problem, mask, areas, descent.parameters.detach(), self.final_temperature)
         with torch.no_grad():
-            return descent.masks(areas, self.final_temperature)
+            return _Descent(problem, mask, last, self.polish_rate, self.betas).masks(areas, self.final_temperature)
 
     @torch.no_grad()
-    def _best_fields(self, problem: Problem, mask: LevelSet, areas: tuple[float, ...], fields: Tensor) -> Tensor:
-        """For each area the field, of all that the sweep kept, whose cut mask is paid most: (N, A, 1, *lattice).
+    def _best_fields(
+        self, problem: Problem, mask: LevelSet, areas: tuple[float, ...], fields: Tensor, temperature: float
+    ) -> Tensor:
+        """For each area the field, of those of all areas, whose cut mask is paid most: (N, A, 1, *lattice).
 
         A field that works at one area bounds what its neighbours must reach. Costs A² forward passes.
         """
         paid = []
         for kept in range(len(areas)):
             same = fields[:, kept : kept + 1].expand_as(fields)
-            masks = _Descent(problem, mask, same, self.polish_rate, self.betas).masks(areas, self.temperature)
+            masks = _Descent(problem, mask, same, self.polish_rate, self.betas).masks(areas, temperature)
             paid.append(problem.reward(cut(masks, areas), False))
         best = torch.stack(paid, 1).nan_to_num(-torch.inf).argmax(1)  # (N, A)
         index = best.view(*best.shape, *[1] * (fields.ndim - 2)).expand_as(fields)
