@@ -3,13 +3,12 @@
 import pytest
 import torch
 from PIL import Image
+from skimage import data
 
 import extremal
 from extremal.area import places
 from extremal.solvers import Path
 from test_explain import assert_batch_is_its_singles
-
-data = pytest.importorskip("skimage.data")
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,8 @@ NAN, INF = float("nan"), float("inf")
         (1.0, 0.95, [0.44], [0.1], "suspect", "only 44 % of the effect under perturbations it was not made for"),
         (NAN, 0.95, [0.9], [0.1], "suspect", "a score is not finite"),
         (1.0, NAN, [0.9], [0.1], "suspect", "a score is not finite"),
-        (1.0, 0.95, [NAN], [0.1], "suspect", "a score is not finite"),
+        (1.0, 0.95, [-INF], [0.1], "suspect", "a score is not finite"),
+        (1.0, 0.95, [NAN, 0.9], [0.1], "sufficient", "95 % of the effect, at best 10 % by chance"),
         (1.0, 0.95, [0.9], [0.1, NAN], "suspect", "a score is not finite"),
         (INF, INF, [0.9], [0.1], "suspect", "a score is not finite"),
     ],
@@ -64,6 +65,11 @@ def test_a_falling_curve_is_stuck() -> None:
     found = statuses(effects, torch.tensor([True, True, False]))
     good, stuck, broken = Status.CONVERGED, Status.STUCK, Status.NOT_FINITE
     assert found == ((good, good, stuck, good, good), (good, stuck, good, good, stuck), (broken,) * 5)
+
+
+def test_a_score_that_is_not_finite_is_told_where_it_is() -> None:
+    (found,) = statuses(torch.tensor([[0.5, NAN, 0.9]]), torch.tensor([True]))
+    assert found == (Status.CONVERGED, Status.NOT_FINITE, Status.NOT_FINITE)
 
 
 def test_a_fall_is_measured_from_the_best_smaller_area() -> None:
@@ -102,6 +108,7 @@ def test_controls_are_smooth() -> None:
     [
         (Blur(), {"half blur", "fade", "constant", "noise"}),
         (PERTURBATIONS["fade"], {"half blur", "constant", "noise"}),
+        (Blur(levels=2, sigma=10.0), {"half blur", "fade", "constant", "noise"}),
         (Constant(3.0), {"half blur", "fade", "noise"}),
         (Noise(1), {"half blur", "fade", "constant"}),
         (lambda x: lambda mask: mask * x[:, None], {"half blur", "fade", "constant", "noise"}),

@@ -221,3 +221,19 @@ class TestOptions:
         with pytest.warns(UserWarning, match=r"^areas were sorted: 0\.1, 0\.2$"):
             result = explain(Toy(), X, 0, areas=(0.2, 0.1), solver=FAST)
         assert result.areas == (0.1, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("seed", "message"),
+    [
+        (-1, "seed must lie in 0..2**32 - 1, got -1; e.g. 0"),
+        (2**32, "seed must lie in 0..2**32 - 1, got 4294967296; e.g. 0"),
+    ],
+)
+def test_seeds_that_no_generator_takes(seed: int, message: str) -> None:
+    assert refused(ExtremalValueError, seed=seed) == message
+
+
+@pytest.mark.parametrize("seed", [0.5, "0", True])
+def test_seeds_are_whole_numbers(seed: object) -> None:
+    assert refused(ExtremalTypeError, seed=seed) == f"seed must be a whole number, got {seed!r}; e.g. 0"

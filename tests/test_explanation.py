@@ -245,6 +245,18 @@ class TestVerdict:
         narrow = explanation(unseen_scores=torch.tensor([[[2.0, 0.0, 4.0], [2.8, 1.0, 10.0]]]))
         assert narrow.verdict[0][1].reason == "only 10 % of the effect under perturbations it was not made for"
 
+    def test_an_unseen_perturbation_that_changes_nothing_is_left_out(self) -> None:
+        silent = explanation(
+            unseen_scores=torch.tensor([[[10.0, 5.0, 4.0], [10.0, 9.6, 10.0]]]),
+            unseen_blank=torch.tensor([[9.9, 0.0, 4.0]]),
+        )
+        assert silent.unseen_effects()[0, 1].tolist() == pytest.approx([NAN, 0.96, 1.0], nan_ok=True)
+        assert silent.verdict[0][1].word == "sufficient"
+
+    def test_a_broken_unseen_score_is_not_left_out(self) -> None:
+        broken = explanation(unseen_scores=torch.tensor([[[3.0, 5.0, 4.0], [9.0, NAN, 4.0]]]))
+        assert broken.verdict[0][1].reason == "a score is not finite"
+
     def test_not_finite(self) -> None:
         assert explanation(scores=torch.tensor([[NAN, 9.0]])).verdict[0][0].reason == "a score is not finite"
 

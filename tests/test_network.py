@@ -214,6 +214,31 @@ def test_class_names() -> None:
     assert str(unnamed.value) == "Identity has no class names, got 'cat'; give the class as an index"
 
 
+def test_a_class_name_that_stands_twice() -> None:
+    net = Network(
+        nn.Identity(), labels=("crane", "crane", "maillot, tank suit", "maillot", "seal, stamp", "seal, sea dog")
+    )
+    assert net.index("maillot") == 3  # the whole label, before a synonym
+    with pytest.raises(ExtremalValueError) as twice:
+        net.index("crane")
+    assert str(twice.value) == (
+        "target must name one class of Identity, got 'crane', which is 0 (crane), 1 (crane); give the class as an index"
+    )
+    with pytest.raises(ExtremalValueError, match=r"4 \(seal, stamp\), 5 \(seal, sea dog\)"):
+        net.index("seal")
+
+
+def test_weights_made_in_inference_mode_are_refused() -> None:
+    with torch.inference_mode():
+        model = nn.Linear(2, 2)
+    with pytest.raises(ExtremalValueError) as error, Network(model).frozen():
+        raise AssertionError("not reached")
+    assert str(error.value) == (
+        "a network must be built outside torch.inference_mode, Linear's weights were made inside it, "
+        "where no gradient passes; build or load it outside"
+    )
+
+
 def test_the_weight_hash_sees_every_value_and_buffer() -> None:
     model = Switchable()
     first = Network(model).weight_hash()

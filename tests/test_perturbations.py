@@ -174,3 +174,17 @@ def test_a_perturbation_that_keeps_the_contract_is_taken() -> None:
     x = draw(2, 3, 4, 5)
     perturb = prepared(lambda x: lambda mask: mask * x[:, None] + (1 - mask), x)
     assert torch.equal(perturb(full(x, 0.0))[:, 0], torch.ones_like(x))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"levels": 1}, "a blur's pyramid must have at least 2 levels, got 1; 8 are usual"),
+        ({"sigma": 0.0}, "a blur's sigma must be a positive number of px, got 0; 20 is usual"),
+        ({"sigma": float("nan")}, "a blur's sigma must be a positive number of px, got nan; 20 is usual"),
+    ],
+)
+def test_blurs_that_do_not_blur(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ExtremalValueError) as error:
+        Blur(**settings)  # type: ignore[arg-type]
+    assert str(error.value) == message

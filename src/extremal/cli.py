@@ -1,6 +1,7 @@
 """The command line: parse, call the library, hand the result on."""
 
 import json
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
 
 def main() -> None:
     """Entry point of the command `extremal`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end, as for Ctrl-C: nothing half-written
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a file's name need not be printable

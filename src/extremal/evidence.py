@@ -15,7 +15,7 @@ from torch import Tensor
 from extremal.area import binary, cut
 from extremal.games import Evaluate, Game
 from extremal.masks import LevelSet
-from extremal.perturbations import PERTURBATIONS, Blur, Perturbation
+from extremal.perturbations import PERTURBATIONS, Blur, Noise, Perturbation
 
 CONTROLS = 8  # random masks an area
 CHUNK = 4  # masks of one image evaluated at once
@@ -44,17 +44,13 @@ class Evidence:
 
 def unseen_perturbations(used: Perturbation, seed: int) -> dict[str, Perturbation]:
     """Perturbations other than the one used: another blur, fade, a constant, noise."""
-    from extremal.perturbations import Noise
-
-    candidates: dict[str, Perturbation] = {
-        "half blur": Blur(levels=2, sigma=10.0),
+    others: dict[str, Perturbation] = {
         "fade": PERTURBATIONS["fade"],
         "constant": PERTURBATIONS["constant"],
         "noise": Noise(seed + 1),
     }
-    return {name: perturbation for name, perturbation in candidates.items() if type(perturbation) is not type(used)} | (
-        {"half blur": candidates["half blur"]} if isinstance(used, Blur) else {}
-    )
+    half = Blur(levels=2, sigma=used.sigma / 2 if isinstance(used, Blur) else 10.0)  # two levels: it fades to a blur
+    return {"half blur": half} | {name: other for name, other in others.items() if type(other) is not type(used)}
 
 
 def random_masks(shape: tuple[int, ...], areas: tuple[float, ...], seed: int, like: Tensor) -> Tensor:
@@ -117,16 +113,15 @@ def statuses(effects: Tensor, finite: Tensor, slack: float = 0.05) -> tuple[tupl
         finite: (N,) bool.
         slack: a fall that is still put down to chance, in units of the whole effect.
     """
-    rows = []
-    for effect, good in zip(effects, finite.tolist(), strict=True):
-        best = torch.cummax(effect, 0).values
-        rows.append(
-            tuple(
-                Status.NOT_FINITE if not good else Status.STUCK if fall > slack else Status.CONVERGED
-                for fall in (best - effect).tolist()
-            )
-        )
-    return tuple(rows)
+
+    def status(fall: float) -> Status:
+        if not math.isfinite(fall):
+            return Status.NOT_FINITE
+        return Status.STUCK if fall > slack else Status.CONVERGED
+
+    falls = torch.cummax(effects, 1).values - effects
+    falls = torch.where(finite.view(-1, 1), falls, torch.nan)
+    return tuple(tuple(status(fall) for fall in row) for row in falls.tolist())
 
 
 @dataclass(frozen=True)
@@ -141,6 +136,7 @@ class Verdict:
 
 
 SHARE = 0.9  # of the whole effect, from which on a mask is enough
+TELLING_SHARE = 0.05  # of the effect that an unseen perturbation must have at all
 UNSEEN_SHARE = 0.5  # of the effect that must be left, on the median, under unseen perturbations
 GREY_SHARE = 0.5  # of the soft effect that may be carried by grey values
 
@@ -148,11 +144,14 @@ GREY_SHARE = 0.5  # of the soft effect that may be carried by grey values
 def verdict(soft: float, cut: float, unseen: list[float], control: list[float], share: float = SHARE) -> Verdict:
     """The verdict on one mask from its effects, where 0 is the effect of nothing and 1 of the whole input.
 
+    An unseen effect that is NaN is left out: that perturbation hardly changes the answer, so it tells nothing.
+
     >>> print(verdict(1.0, 0.95, [0.9, 0.8, 0.9], [0.1, 0.2]))
     sufficient
     >>> verdict(1.1, 0.2, [0.1], [0.0]).reason
     'grey values carry it: 110 % of the effect as found, 20 % cut to black and white'
     """
+    unseen = [value for value in unseen if not math.isnan(value)]
     if not all(math.isfinite(value) for value in (soft, cut, *unseen, *control)):
         return Verdict("suspect", "a score is not finite")
     if cut < share:

@@ -70,7 +70,7 @@ def explain(
     """
     wanted = checked_areas(areas)
     chosen = _Parts(
-        game_named(game), perturbation_named(perturbation), solver_named(solver), score_named(score), int(seed)
+        game_named(game), perturbation_named(perturbation), solver_named(solver), score_named(score), checked_seed(seed)
     )
     net = as_network(network)
     with net.frozen(chosen.seed) as run:
@@ -176,6 +176,19 @@ def checked_areas(areas: Sequence[float]) -> tuple[float, ...]:
     if list(values) != sorted(values):
         warnings.warn(f"areas were sorted: {', '.join(f'{a:g}' for a in sorted(values))}", UserWarning, stacklevel=3)
     return tuple(sorted(values))
+
+
+def checked_seed(seed: int) -> int:
+    """A seed that every random generator takes.
+
+    >>> checked_seed(7)
+    7
+    """
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise ExtremalTypeError(f"seed must be a whole number, got {seed!r}; e.g. 0")
+    if not 0 <= seed.__index__() < 2**32:
+        raise ExtremalValueError(f"seed must lie in 0..2**32 - 1, got {seed}; e.g. 0")
+    return seed.__index__()
 
 
 def as_network(network: Network | nn.Module | str) -> Network:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from extremal.area import binary, places
 from extremal.errors import ExtremalValueError
-from extremal.evidence import SHARE, Status, Verdict, verdict
+from extremal.evidence import SHARE, TELLING_SHARE, Status, Verdict, verdict
 from extremal.files import replacing
 from extremal.grids import gaussian_blur
 
@@ -100,13 +100,19 @@ class Explanation:
             self.areas,
             tuple(self.effects(self.scores)[image].tolist()),
             tuple(self.effects(self.binary_scores)[image].tolist()),
-            tuple(self._unseen_effects()[image].median(1).values.tolist()),
+            tuple(self.unseen_effects()[image].nanmedian(1).values.tolist()),
             tuple(control.median(1).values.tolist()),
             tuple(control.amax(1).tolist()),
         )
 
-    def _unseen_effects(self) -> Tensor:
-        return self.effects(self.unseen_scores, self.unseen_blank)
+    def unseen_effects(self) -> Tensor:
+        """Effects under the unseen perturbations: (N, A, P); NaN if one hardly changes the answer, −inf if broken."""
+        effects = self.effects(self.unseen_scores, self.unseen_blank)
+        full = self.score_full.view(-1, 1)
+        span = (full - self.unseen_blank).abs() / (full - self.score_blank.view(-1, 1)).abs()
+        broken = ~(self.unseen_scores.isfinite() & self.unseen_blank.isfinite().unsqueeze(1))
+        silent = (span < TELLING_SHARE).unsqueeze(1).expand_as(effects)
+        return effects.masked_fill(silent, torch.nan).masked_fill(broken, -torch.inf)
 
     @property
     def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
@@ -114,7 +120,7 @@ class Explanation:
         return tuple(self._verdicts(image) for image in range(len(self.masks)))
 
     def _verdicts(self, image: int, share: float = SHARE) -> tuple[Verdict, ...]:
-        curve, unseen = self.curve(image), self._unseen_effects()[image]
+        curve, unseen = self.curve(image), self.unseen_effects()[image]
         control = self.effects(self.control_scores)[image]
         return tuple(
             verdict(curve.soft[k], curve.binary[k], unseen[k].tolist(), control[k].tolist(), share)

@@ -75,15 +75,24 @@ class Network:
         wanted = name.strip().lower()
         if not self.labels:
             raise ExtremalValueError(f"{self.name} has no class names, got {name!r}; give the class as an index")
-        synonyms: dict[str, int] = {}
+        whole: dict[str, list[int]] = {}
+        synonyms: dict[str, list[int]] = {}
         for index, label in enumerate(self.labels):
-            for synonym in (label, *label.split(",")):
-                synonyms.setdefault(synonym.strip().lower(), index)
-        if wanted not in synonyms:
-            near = get_close_matches(wanted, synonyms, n=3, cutoff=0.5) or [s for s in synonyms if wanted in s][:3]
+            whole.setdefault(label.strip().lower(), []).append(index)
+            for synonym in {part.strip().lower() for part in label.split(",")}:
+                synonyms.setdefault(synonym, []).append(index)
+        found = whole.get(wanted) or synonyms.get(wanted, [])
+        if len(found) > 1:
+            which = ", ".join(f"{index} ({self.labels[index]})" for index in found)
+            raise ExtremalValueError(
+                f"target must name one class of {self.name}, got {name!r}, which is {which}; give the class as an index"
+            )
+        if not found:
+            known = whole | synonyms
+            near = get_close_matches(wanted, known, n=3, cutoff=0.5) or [s for s in known if wanted in s][:3]
             hint = f"; nearest: {', '.join(near)}" if near else ""
             raise ExtremalValueError(f"target must be a class of {self.name}, got {name!r}{hint}")
-        return synonyms[wanted]
+        return found[0]
 
     def weight_hash(self) -> str:
         """SHA-256 over names, shapes and bytes of all parameters and buffers."""
@@ -100,6 +109,11 @@ class Network:
         Restored also after an exception or an interrupt: training flags, `requires_grad`, buffers, and the random
         state of torch, numpy and Python.
         """
+        if self.anchor.is_inference():
+            raise ExtremalValueError(
+                f"a network must be built outside torch.inference_mode, {self.name}'s weights were made inside it, "
+                "where no gradient passes; build or load it outside"
+            )
         modules = [(module, module.training) for module in self.model.modules()]
         parameters = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
         buffers = [(buffer, buffer.detach().clone()) for buffer in self.model.buffers()]

@@ -33,6 +33,12 @@ class Blur:
     levels: int = 8  # L, at least 2
     sigma: float = 20.0  # σ_max in px at a short side of 224 px; scales with the input
 
+    def __post_init__(self) -> None:
+        if self.levels < 2:
+            raise ExtremalValueError(f"a blur's pyramid must have at least 2 levels, got {self.levels}; 8 are usual")
+        if not 0 < self.sigma < float("inf"):
+            raise ExtremalValueError(f"a blur's sigma must be a positive number of px, got {self.sigma:g}; 20 is usual")
+
     def __call__(self, x: Tensor) -> Perturb:
         last = self.levels - 1
         sigma = scaled(self.sigma, tuple(x.shape[2:]))
