@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from extremal.errors import ExtremalTypeError as ExtremalTypeError
     from extremal.errors import ExtremalValueError as ExtremalValueError
     from extremal.explain import explain as explain
+    from extremal.explain import judge as judge
     from extremal.explanation import Explanation as Explanation
     from extremal.network import Network as Network
 
@@ -27,6 +28,7 @@ _HOMES = {  # public name -> module; imported on first use, so that `extremal --
     "Explanation": "explanation",
     "Network": "network",
     "explain": "explain",
+    "judge": "explain",
 }
 __all__ = [*_HOMES, "zoo"]  # noqa: PLE0604
 

@@ -1,9 +1,8 @@
-"""`explain`: choose the parts, run the solver, gather the evidence, build the result."""
+"""`explain` and `judge`: choose the parts, find masks or take them, gather the evidence, build the result."""
 
 import platform
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,17 +11,15 @@ from torch import Tensor, nn
 from extremal import evidence
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanation import Explanation
-from extremal.games import Evaluate, Game, Reward, game_named
+from extremal.games import Game, Reward, game_named
 from extremal.inputs import Input, prepare
 from extremal.network import Network, Run
-from extremal.perturbations import Perturb, Perturbation, perturbation_named, prepared
+from extremal.perturbations import Perturbation, perturbation_named, prepared
+from extremal.question import Question, Target, Terms, pose
 from extremal.scores import Score, score_named
-from extremal.solvers import OnStep, Problem, Solver, solver_named
+from extremal.solvers import OnStep, Problem, Solution, Solver, Trace, solver_named
 
 AREAS = (0.025, 0.05, 0.1, 0.2, 0.4)
-
-Ask = Callable[[Any], Tensor]  # output of the network -> (B,)
-Target = int | str | Sequence[int | str] | Tensor | Ask | None
 
 
 def explain(
@@ -69,31 +66,22 @@ def explain(
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
     wanted = checked_areas(areas)
-    chosen = _Parts(
-        game_named(game), perturbation_named(perturbation), solver_named(solver), score_named(score), checked_seed(seed)
-    )
+    chosen = solver_named(solver)
+    terms = _terms(game, perturbation, score, seed)
     net = as_network(network)
-    with net.frozen(chosen.seed) as run:
+    with net.frozen(terms.seed) as run:
         x = prepare(net, image).clone()  # a clone made here may be saved for backward whatever the caller's mode
-        question = _question(net, run, x, target, chosen)
-        if not on_input(question.reward, x):
+        question = pose(net, run, x, target, terms)
+        if not question.has_gradient():
             raise ExtremalValueError(
                 f"a network's score must depend on its input with a gradient, {net.name}'s does not; "
                 "look for no_grad, detach, rounding or argmax inside it"
             )
         mirror = net.mirror and x.ndim == 4
         problem = Problem(question.reward, len(x), tuple(x.shape[2:]), mirror, x.dtype, x.device)
-        solution = chosen.solver.solve(problem, wanted, on_step)
-        gradients = run.gradients
-        unseen = evidence.unseen_perturbations(chosen.perturbation, chosen.seed)
-        asked = {name: question.evaluator(prepared(p, x)) for name, p in unseen.items()}
-        found = evidence.gather(question.evaluate, asked, chosen.game, solution.masks, wanted, chosen.seed, on_evidence)
-        settings = {
-            **_settings(net, chosen),
-            "mirror": mirror,
-            "evaluations": {"gradients": gradients, "forwards": run.forwards},
-        }
-        result = _build(net, x, question, wanted, solution, found, tuple(unseen), chosen.game, settings)
+        solution = chosen.solve(problem, wanted, on_step)
+        settings = {**_settings(net, terms), "solver": chosen.settings(), "mirror": mirror}
+        result = _judged(net, run, question, solution, wanted, terms, settings, on_evidence)
     for n in range(len(x)):
         if not solution.finite[n]:
             warnings.warn(
@@ -105,52 +93,70 @@ def explain(
     return result
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """What was chosen, by name or as given."""
+def judge(
+    network: Network | nn.Module | str,
+    image: Input,
+    masks: Tensor,
+    target: Target = None,
+    *,
+    areas: Sequence[float] = AREAS,
+    game: str | Game | Reward = "preserve",
+    perturbation: str | Perturbation = "blur",
+    score: str | Score = "margin",
+    seed: int = 0,
+    on_evidence: evidence.Progress | None = None,
+) -> Explanation:
+    """The evidence for masks that another method found, as `explain` gathers it for its own.
 
-    game: Game
-    perturbation: Perturbation
-    solver: Solver
-    score: Score
-    seed: int
+    >>> from extremal.area import cut
+    >>> toy = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    >>> saliency = torch.rand(1, 1, 1, 32, 32)  # (N, 1, 1, *S): any map, cut to each area
+    >>> masks = cut(saliency.expand(-1, 2, -1, -1, -1), (0.1, 0.3))
+    >>> judge(toy, torch.rand(1, 3, 32, 32), masks, areas=(0.1, 0.3)).areas
+    (0.1, 0.3)
+
+    Args:
+        network, image, target, game, perturbation, score, seed, on_evidence: as `explain` takes them.
+        masks: (N, A, 1, *S) in [0, 1], one for each area in rising order; `area.cut` makes them from a saliency map.
+        areas: (A,) shares of places in (0, 1); binary scores are of the masks cut to exactly these.
+
+    Returns:
+        An `Explanation` of N inputs at A areas, on the CPU, with an empty trace.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
+    """
+    wanted = checked_areas(areas)
+    terms = _terms(game, perturbation, score, seed)
+    net = as_network(network)
+    with net.frozen(terms.seed) as run:
+        x = prepare(net, image).clone()
+        question = pose(net, run, x, target, terms)
+        _check_masks(masks, (len(x), len(wanted), 1, *x.shape[2:]))
+        nothing = torch.zeros(len(x), 0)
+        trace = Trace(torch.zeros(0, dtype=torch.int64), nothing, nothing, nothing)
+        solution = Solution(masks.detach().to(x), torch.ones(len(x), dtype=torch.bool, device=x.device), trace)
+        settings = {**_settings(net, terms), "solver": {"name": "given"}, "mirror": False}
+        return _judged(net, run, question, solution, wanted, terms, settings, on_evidence)
 
 
-@dataclass(frozen=True, eq=False)
-class _Question:
-    """Φ over masks for a batch of inputs."""
+def _check_masks(masks: Tensor, wanted: tuple[int, ...]) -> None:
+    if not isinstance(masks, Tensor) or not masks.is_floating_point():
+        kind = masks.dtype if isinstance(masks, Tensor) else type(masks).__name__
+        raise ExtremalTypeError(f"masks must be a floating tensor (N, A, 1, *S), got {kind}; convert with .float()")
+    if tuple(masks.shape) != wanted:
+        raise ExtremalValueError(
+            f"masks must have the shape (N, A, 1, *S) = {wanted} of these inputs and areas, got {tuple(masks.shape)}"
+        )
+    if not bool(((masks >= 0) & (masks <= 1)).all()):
+        raise ExtremalValueError(
+            f"masks must lie in [0, 1], got values from {float(masks.min()):.3g} to {float(masks.max()):.3g}; "
+            "cut a saliency map with area.cut"
+        )
 
-    ask: Callable[[Tensor, int], Tensor]  # inputs (N·K, C, *S), K -> (N·K,)
-    perturb: Perturb
-    game: Game
-    target: tuple[int, ...]
-    names: tuple[str, ...]
-    full: Tensor  # (N,)
-    blank: Tensor  # (N,)
 
-    def evaluator(self, perturb: Perturb, mirrored: bool = False) -> Evaluate:
-        """Φ(mask ⊗ x) under a perturbation: (N, K, 1, *S) -> (N, K)."""
-
-        def evaluate(mask: Tensor) -> Tensor:
-            inputs = perturb(mask)
-            if mirrored:
-                inputs = inputs.flip(-1)
-            return self.ask(inputs.flatten(0, 1), mask.shape[1]).view(mask.shape[:2])
-
-        return evaluate
-
-    def evaluate(self, mask: Tensor) -> Tensor:
-        """Φ(mask ⊗ x) under the perturbation of the run."""
-        return self.evaluator(self.perturb)(mask)
-
-    def reward(self, mask: Tensor, mirrored: bool) -> Tensor:
-        """What the game pays: (N, K, 1, *S) -> (N, K)."""
-        rewards = self.game.reward(self.evaluator(self.perturb, mirrored), mask)
-        if rewards.shape != mask.shape[:2]:
-            raise ExtremalValueError(
-                f"a game must pay one reward a mask, (N, K) = {tuple(mask.shape[:2])}, got {tuple(rewards.shape)}"
-            )
-        return rewards
+def _terms(game: str | Game | Reward, perturbation: str | Perturbation, score: str | Score, seed: int) -> Terms:
+    return Terms(game_named(game), perturbation_named(perturbation), score_named(score), checked_seed(seed))
 
 
 def checked_areas(areas: Sequence[float]) -> tuple[float, ...]:
@@ -200,134 +206,42 @@ def as_network(network: Network | nn.Module | str) -> Network:
     return network if isinstance(network, Network) else Network(network)
 
 
-def _question(net: Network, run: Run, x: Tensor, target: Target, chosen: _Parts) -> _Question:
-    perturb = prepared(chosen.perturbation, x)
-    with torch.no_grad():
-        if callable(target) and not isinstance(target, Tensor):
-            indices, ask = (-1,) * len(x), _asked(run, target)
-            names = (getattr(target, "__name__", type(target).__name__),) * len(x)
-            full = ask(x, 1)
-        else:
-            output = run(x)
-            _check_finite(output, "the whole input", net.name)
-            indices = resolve_targets(net, output, target)
-            classes = torch.tensor(indices, device=x.device)
-            names = tuple(net.label(index) for index in indices)
-
-            def ask(inputs: Tensor, repeats: int) -> Tensor:
-                return _per_row(chosen.score(run(inputs), classes.repeat_interleave(repeats)), len(inputs), "score")
-
-            full = _per_row(chosen.score(output, classes), len(x), "score")
-        blank = ask(perturb(x.new_zeros(len(x), 1, 1, *x.shape[2:])).flatten(0, 1), 1)
-    _check_finite(full, "the whole input", net.name)
-    _check_finite(blank, "the destroyed input", net.name)
-    for n, (high, low) in enumerate(zip(full.tolist(), blank.tolist(), strict=True)):
-        if abs(high - low) <= 1e-6 * max(1.0, abs(high)):
-            raise ExtremalValueError(
-                f"a score must change when the input is destroyed, input {n} scores {high:.6g} whole and {low:.6g} "
-                "destroyed; the network does not depend on the input, or the perturbation does not change it: "
-                "try another perturbation, score or target"
-            )
-    return _Question(ask, perturb, chosen.game, indices, names, full, blank)
-
-
-def _asked(run: Run, target: Ask) -> Callable[[Tensor, int], Tensor]:
-    def ask(inputs: Tensor, _: int) -> Tensor:
-        return _per_row(target(run.raw(inputs)), len(inputs), "target")
-
-    return ask
-
-
-def _per_row(scores: object, rows: int, what: str) -> Tensor:
-    if not isinstance(scores, Tensor):
-        raise ExtremalTypeError(f"a {what} callable must return a tensor (B,), got {type(scores).__name__}")
-    if scores.shape != (rows,) or not scores.is_floating_point():
-        raise ExtremalValueError(
-            f"a {what} callable must return one floating score an input, shape ({rows},), "
-            f"got {tuple(scores.shape)} {scores.dtype}"
-        )
-    return scores
-
-
-def _check_finite(scores: Tensor, what: str, name: str) -> None:
-    broken = int((~torch.isfinite(scores)).sum())
-    if broken:
-        raise ExtremalValueError(
-            f"a network must return finite scores, {name} returned {broken} NaN or infinite ones for {what}; "
-            "check its weights and the range of the input"
-        )
-
-
-def resolve_targets(net: Network, output: Tensor, target: Target) -> tuple[int, ...]:
-    """Class indices (N,) from an index, a name, one of these for each input, or None for the top class."""
-    count, classes = output.shape[:2]
-    if target is None:
-        return tuple(output.argmax(1).tolist())
-    if isinstance(target, Tensor):
-        target = target.tolist()
-    each: Sequence[Any] = list(target) if isinstance(target, list | tuple | range) else [target] * count
-    if len(each) != count:
-        raise ExtremalValueError(f"target must be one class, or one for each of {count} inputs, got {len(each)}")
-    return tuple(_class_index(net, entry, classes) for entry in each)
-
-
-def _class_index(net: Network, target: object, classes: int) -> int:
-    if isinstance(target, str):
-        index = net.index(target)
-    elif isinstance(target, bool) or not hasattr(target, "__index__"):
-        raise ExtremalTypeError(
-            f"target must be a class index, a class name or a callable on the output, got {type(target).__name__}"
-        )
-    else:
-        index = target.__index__()
-    if not 0 <= index < classes:
-        raise ExtremalValueError(f"target must lie in 0..{classes - 1} for {net.name}, got {index}")
-    return index
-
-
-def on_input(reward: Callable[[Tensor, bool], Tensor], x: Tensor) -> bool:
-    """Whether the reward has a gradient with respect to a mask at all; costs one pass an input."""
-    mask = x.new_full((len(x), 1, 1, *x.shape[2:]), 0.5).requires_grad_()
-    rewards = reward(mask, False)
-    return rewards.requires_grad
-
-
-def _settings(net: Network, chosen: _Parts) -> dict[str, Any]:
+def _settings(net: Network, terms: Terms) -> dict[str, Any]:
     from extremal import __version__
 
     return {
         "versions": {"extremal": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "network": net.name,
         "weights": net.weight_hash(),
-        "game": chosen.game.name,
-        "perturbation": repr(chosen.perturbation),
-        "solver": chosen.solver.settings(),
-        "score": getattr(chosen.score, "__name__", repr(chosen.score)),
-        "seed": chosen.seed,
+        "game": terms.game.name,
+        "perturbation": repr(terms.perturbation),
+        "score": getattr(terms.score, "__name__", repr(terms.score)),
+        "seed": terms.seed,
         "threads": torch.get_num_threads(),
         "dtype": str(net.anchor.dtype),
         "device": str(net.anchor.device),
     }
 
 
-def _build(
+def _judged(
     net: Network,
-    x: Tensor,
-    question: _Question,
+    run: Run,
+    question: Question,
+    solution: Solution,
     areas: tuple[float, ...],
-    solution: Any,
-    found: evidence.Evidence,
-    unseen_names: tuple[str, ...],
-    game: Game,
+    terms: Terms,
     settings: dict[str, Any],
+    on_evidence: evidence.Progress | None,
 ) -> Explanation:
-    empty = torch.zeros(len(x), 0, 0, 3, dtype=torch.uint8)
-    pictures = net.picture(x)
+    """Gather the evidence for a solution, and build the result."""
+    x, game = question.x, question.game
+    unseen = evidence.unseen_perturbations(terms.perturbation, terms.seed)
+    asked = {name: question.evaluator(prepared(p, x)) for name, p in unseen.items()}
+    found = evidence.gather(question.evaluate, asked, game, solution.masks, areas, terms.seed, on_evidence)
+    settings["evaluations"] = {"gradients": run.gradients, "forwards": run.forwards}
     with torch.no_grad():
-        blank = question.perturb(x.new_zeros(len(x), 1, 1, *x.shape[2:])).flatten(0, 1)
-    destroyed = net.picture(blank)
-    spans = (question.full - question.blank).view(-1, 1)
-    effects = (found.scores - question.blank.view(-1, 1)) / spans
+        blanks = question.blanks()
+    effects = (found.scores - question.blank.view(-1, 1)) / (question.full - question.blank).view(-1, 1)
     values = {
         "masks": solution.masks,
         "mask_areas": solution.masks.flatten(2).mean(2),
@@ -339,23 +253,24 @@ def _build(
         "score_full": question.full,
         "score_blank": question.blank,
         "inputs": x,
+        "pictures": net.picture(x),
+        "destroyed": net.picture(blanks),
         "trace_step": solution.trace.step,
         "trace_area": solution.trace.area,
         "trace_reward": solution.trace.reward,
         "trace_grey": solution.trace.grey,
     }
+    none = torch.zeros(len(x), 0, 0, 3, dtype=torch.uint8)  # where the input is not a picture
     return Explanation(
         areas=areas,
-        **{name: value.detach().cpu() for name, value in values.items()},
-        pictures=empty if pictures is None else pictures,
-        destroyed=empty if destroyed is None else destroyed,
+        **{name: none if value is None else value.detach().cpu() for name, value in values.items()},
         target=question.target,
         target_names=question.names,
-        unseen_names=unseen_names,
+        unseen_names=tuple(unseen),
         status=evidence.statuses(effects if game.keeps else 1 - effects, solution.finite),
         keeps=game.keeps,
         settings=settings,
     )
 
 
-__all__ = ["AREAS", "explain"]
+__all__ = ["AREAS", "explain", "judge"]
