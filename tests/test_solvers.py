@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from extremal.area import cut
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.solvers import SOLVERS, Path, Penalty, Problem, Solver, Step, solver_named
 from extremal.solvers.path import passes
@@ -63,8 +64,28 @@ def test_masks_have_the_shape_and_dtype_of_the_problem(
 def test_path_takes_the_passes_it_tells(settings: Path, mirror: bool) -> None:
     reward = Paid(weights(10, 12))
     settings.solve(problem(reward, mirror=mirror), (0.05, 0.1, 0.3))
-    chosen = 2 * 3 * 3  # cut masks that are only looked at, without gradient: three fields at three areas, twice
+    chosen = (settings.rounds + 1) * 3 * 3  # cut masks that are only looked at: three fields at three areas, each time
     assert reward.rows == passes(settings, 3, mirror) + chosen
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 5])
+def test_the_polish_never_loses_what_the_sweep_had(rounds: int) -> None:
+    """Of masks cut to black and white, as they are judged."""
+    areas, w = (0.05, 0.1, 0.3), weights(14, 15, count=3)
+    wavy = Paid(w, lambda rewards, _: torch.sin(40 * rewards))  # a reward with many optima
+    settings = Path(steps=6, polish=0, draws=1, polish_rate=0.5)
+    swept = settings.solve(problem(wavy), areas)
+    polished = replace(settings, polish=8, rounds=rounds).solve(problem(wavy), areas)
+    before, after = (wavy(cut(found.masks, areas), False) for found in (swept, polished))
+    assert bool((after >= before - 1e-12).all())
+    assert bool((after > before + 1e-3).any())
+
+
+@pytest.mark.parametrize(("name", "least"), [("steps", 1), ("polish", 0), ("rounds", 1), ("draws", 1)])
+def test_a_run_has_steps(name: str, least: int) -> None:
+    with pytest.raises(ExtremalValueError) as error:
+        Path(**{name: least - 1})
+    assert str(error.value) == f"{name} of path must be at least {least}, got {least - 1}"
 
 
 def test_penalty_takes_one_pass_a_step_and_area() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from extremal.area import cut
+from extremal.errors import ExtremalValueError
 from extremal.grids import gaussian_blur
 from extremal.masks import LevelSet, standardised
 from extremal.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
@@ -21,20 +22,24 @@ from extremal.solvers.problem import OnStep, Problem, Recorder, Solution, gradie
 class Path:
     """Settings of the area-continuation solver; `passes` tells what a run costs."""
 
-    steps: int = 60  # of the sweep; fewer lose score
+    steps: int = 52  # of the sweep; hard targets lose with fewer
     polish: int = 15  # steps for all wanted areas at once
-    draws: int = 8  # mask values of the path-averaged gradient, each in every orientation
+    rounds: int = 3  # of the polish; each starts from the best fields so far
+    draws: int = 4  # mask values of the path-averaged gradient, each in every orientation
     rate: float = 0.1  # Adam's, in the sweep
-    polish_rate: float = 0.06
+    polish_rate: float = 0.06  # Adam's, in the polish
     betas: tuple[float, float] = (0.9, 0.99)
     start: float = 0.3  # deviation of the gradient start; larger points better and scores lower
-    temperature: float = (
-        0.15  # of the level, in deviations of the field; 0.3 leaves more grey and scores lower when cut
-    )
+    temperature: float = 0.15  # of the level, in deviations of the field; 0.3 leaves more grey
     final_temperature: float = 0.05  # at the end of the polish: close to black and white
     width: float = 1.0  # of the field's Gaussian, in lattice steps
     first_area: float = 0.95
     last_area: float = 0.02  # or four fifths of the smallest wanted area, if that is less
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("polish", 0), ("rounds", 1), ("draws", 1)):
+            if getattr(self, name) < least:
+                raise ExtremalValueError(f"{name} of path must be at least {least}, got {getattr(self, name)}")
 
     @property
     def name(self) -> str:
@@ -73,7 +78,7 @@ class Path:
         descent = _Descent(problem, mask, start, self.rate, self.betas)
         kept: dict[float, Tensor] = {}
         for index, area in enumerate(schedule):
-            if not descent.step((area,), self.temperature, index, recorder, "sweep"):
+            if not descent.step((area,), self.temperature, recorder, "sweep"):
                 break
             following = schedule[index + 1] if index + 1 < len(schedule) else 0.0
             for wanted in areas:
@@ -96,34 +101,54 @@ class Path:
     def _polish(
         self, problem: Problem, mask: LevelSet, areas: tuple[float, ...], fields: Tensor, recorder: Recorder
     ) -> Tensor:
-        """All wanted areas at once, the temperature falling: (N, A, 1, *S)."""
-        fields = self._best_fields(problem, mask, areas, fields, self.temperature)
-        descent = _Descent(problem, mask, fields, self.polish_rate, self.betas)
+        """All wanted areas at once, the temperature falling; each round starts from the best so far: (N, A, 1, *S)."""
         ratio = self.final_temperature / self.temperature
-        for index in range(self.polish if bool(recorder.finite.any()) else 0):
-            temperature = self.temperature * ratio ** (index / max(1, self.polish - 1))
-            if not descent.step(areas, temperature, index, recorder, "polish"):
-                break
-        last = self._best_fields(problem, mask, areas, descent.parameters.detach(), self.final_temperature)
-        with torch.no_grad():
-            return _Descent(problem, mask, last, self.polish_rate, self.betas).masks(areas, self.final_temperature)
+        temperatures = [self.temperature * ratio ** (i / max(1, self.polish - 1)) for i in range(self.polish)]
+        best = _Best(problem, mask, areas, self.final_temperature)
+        for round_ in range(self.rounds):
+            descent = _Descent(problem, mask, best.of(fields), self.polish_rate, self.betas)
+            first, last = (self.polish * i // self.rounds for i in (round_, round_ + 1))
+            for temperature in temperatures[first:last]:
+                if recorder.finite.any():
+                    descent.step(areas, temperature, recorder, "polish")
+            fields = descent.parameters.detach()
+        return best.masks(best.of(fields))
+
+
+class _Best:
+    """For each area the field whose cut mask was paid most, of all areas' fields and of all rounds.
+
+    A field that works at one area bounds what its neighbours must reach.
+    """
+
+    def __init__(self, problem: Problem, mask: LevelSet, areas: tuple[float, ...], temperature: float) -> None:
+        self.problem, self.mask, self.areas, self.temperature = problem, mask, areas, temperature
+        self._fields: Tensor | None = None  # (N, A, 1, *lattice)
+        self._paid: Tensor | None = None  # (N, A)
 
     @torch.no_grad()
-    def _best_fields(
-        self, problem: Problem, mask: LevelSet, areas: tuple[float, ...], fields: Tensor, temperature: float
-    ) -> Tensor:
-        """For each area the field, of those of all areas, whose cut mask is paid most: (N, A, 1, *lattice).
+    def of(self, fields: Tensor) -> Tensor:
+        """The best so far, these fields (N, A, 1, *lattice) among them; costs A² forward passes an input."""
+        paid = torch.stack([self._pay(fields[:, k : k + 1]) for k in range(fields.shape[1])], 1)  # (N, A, A)
+        paid, index = paid.where(paid.isfinite(), -torch.inf).max(1)  # (N, A)
+        shape = (*index.shape, *[1] * (fields.ndim - 2))
+        fields = fields.gather(1, index.view(shape).expand_as(fields))
+        if self._fields is not None and self._paid is not None:
+            fields = torch.where((paid > self._paid).view(shape), fields, self._fields)
+            paid = torch.maximum(paid, self._paid)
+        self._fields, self._paid = fields, paid
+        return fields
 
-        A field that works at one area bounds what its neighbours must reach. Costs A² forward passes.
-        """
-        paid = []
-        for kept in range(len(areas)):
-            same = fields[:, kept : kept + 1].expand_as(fields)
-            masks = _Descent(problem, mask, same, self.polish_rate, self.betas).masks(areas, temperature)
-            paid.append(problem.reward(cut(masks, areas), False))
-        best = torch.stack(paid, 1).nan_to_num(-torch.inf).argmax(1)  # (N, A)
-        index = best.view(*best.shape, *[1] * (fields.ndim - 2)).expand_as(fields)
-        return fields.gather(1, index)
+    def _pay(self, field: Tensor) -> Tensor:
+        """What one field (N, 1, 1, *lattice) is paid when it is cut at every area: (N, A)."""
+        return self.problem.reward(
+            cut(self.masks(field.expand(-1, len(self.areas), *field.shape[2:])), self.areas), False
+        )
+
+    @torch.no_grad()
+    def masks(self, fields: Tensor) -> Tensor:
+        """(N, A, 1, *S)."""
+        return level_masks(self.mask, fields, self.areas, self.temperature)
 
 
 class _Descent:
@@ -134,29 +159,32 @@ class _Descent:
     ) -> None:
         self.problem, self.mask = problem, mask
         self.parameters = start.clone().requires_grad_()
+        self._steps = 0
         self._adam = torch.optim.Adam([self.parameters], lr=rate, betas=betas, maximize=True)
 
-    def masks(self, areas: tuple[float, ...], temperature: float) -> Tensor:
-        """(N, K, 1, *S) with exactly these means."""
-        count, columns = self.parameters.shape[:2]
-        wanted = self.parameters.new_tensor(areas).expand(count, columns)
-        flat = self.mask(self.parameters.flatten(0, 1), wanted.flatten(), temperature)
-        return flat.view(count, columns, 1, *self.problem.shape)
-
-    def step(self, areas: tuple[float, ...], temperature: float, index: int, recorder: Recorder, stage: str) -> bool:
+    def step(self, areas: tuple[float, ...], temperature: float, recorder: Recorder, stage: str) -> bool:
         """One step up the reward, orientations taking turns; False when no input can go on."""
         flips = self.problem.flips()
-        masks = self.masks(areas, temperature)
-        rewards = self.problem.reward(masks, flips[(index + 1) % len(flips)])
+        masks = level_masks(self.mask, self.parameters, areas, temperature)
+        self._steps += 1
+        rewards = self.problem.reward(masks, flips[self._steps % len(flips)])
         self.parameters.grad = gradient(rewards, self.parameters)
         self._adam.step()
         return recorder.record(stage, masks, rewards)
+
+
+def level_masks(mask: LevelSet, fields: Tensor, areas: tuple[float, ...], temperature: float) -> Tensor:
+    """Fields (N, K, 1, *lattice) cut at K areas: (N, K, 1, *S) with exactly these means."""
+    count, columns = fields.shape[:2]
+    wanted = fields.new_tensor(areas).expand(count, columns)
+    flat = mask(fields.flatten(0, 1), wanted.flatten(), temperature)
+    return flat.view(count, columns, 1, *flat.shape[2:])
 
 
 def passes(settings: Path, areas: int, mirror: bool) -> int:
     """Forward-backward passes of one run for one input in the preserve and delete games (dual: twice).
 
     >>> passes(Path(), areas=5, mirror=True)
-    151
+    135
     """
     return settings.draws * (2 if mirror else 1) + settings.steps + settings.polish * areas
