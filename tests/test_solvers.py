@@ -64,8 +64,8 @@ def test_masks_have_the_shape_and_dtype_of_the_problem(
 def test_path_takes_the_passes_it_tells(settings: Path, mirror: bool) -> None:
     reward = Paid(weights(10, 12))
     settings.solve(problem(reward, mirror=mirror), (0.05, 0.1, 0.3))
-    chosen = (settings.rounds + 1) * 3 * 3  # cut masks that are only looked at: three fields at three areas, each time
-    assert reward.rows == passes(settings, 3, mirror) + chosen
+    looked = (settings.rounds + 1) * 3 * 3 + settings.search * 3  # cut masks, without gradient
+    assert reward.rows == passes(settings, 3, mirror) + looked
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 5])
@@ -73,7 +73,7 @@ def test_the_polish_never_loses_what_the_sweep_had(rounds: int) -> None:
     """Of masks cut to black and white, as they are judged."""
     areas, w = (0.05, 0.1, 0.3), weights(14, 15, count=3)
     wavy = Paid(w, lambda rewards, _: torch.sin(40 * rewards))  # a reward with many optima
-    settings = Path(steps=6, polish=0, draws=1, polish_rate=0.5)
+    settings = Path(steps=6, polish=0, draws=1, polish_rate=0.5, search=0)
     swept = settings.solve(problem(wavy), areas)
     polished = replace(settings, polish=8, rounds=rounds).solve(problem(wavy), areas)
     before, after = (wavy(cut(found.masks, areas), False) for found in (swept, polished))
@@ -81,7 +81,23 @@ def test_the_polish_never_loses_what_the_sweep_had(rounds: int) -> None:
     assert bool((after > before + 1e-3).any())
 
 
-@pytest.mark.parametrize(("name", "least"), [("steps", 1), ("polish", 0), ("rounds", 1), ("draws", 1)])
+def test_the_search_only_gains_and_is_seeded() -> None:
+    areas, w = (0.05, 0.1, 0.3), weights(14, 15, count=3)
+    settings = Path(steps=6, polish=2, draws=1, search=0)
+    question = problem(Paid(w))
+
+    def paid(settings: Path, seed: int = 0) -> tuple[Tensor, Tensor]:
+        masks = settings.solve(replace(question, seed=seed), areas).masks
+        return masks, question.reward(cut(masks, areas), False)
+
+    (_, before), (masks, after) = paid(settings), paid(replace(settings, search=30))
+    assert bool((after >= before - 1e-12).all())
+    assert bool((after > before + 1e-3).any())
+    assert torch.equal(paid(replace(settings, search=30))[0], masks)
+    assert not torch.equal(paid(replace(settings, search=30), seed=1)[0], masks)
+
+
+@pytest.mark.parametrize(("name", "least"), [("steps", 1), ("polish", 0), ("rounds", 1), ("search", 0), ("draws", 1)])
 def test_a_run_has_steps(name: str, least: int) -> None:
     with pytest.raises(ExtremalValueError) as error:
         Path(**{name: least - 1})

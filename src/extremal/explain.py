@@ -78,7 +78,7 @@ def explain(
                 "look for no_grad, detach, rounding or argmax inside it"
             )
         mirror = net.mirror and x.ndim == 4
-        problem = Problem(question.reward, len(x), tuple(x.shape[2:]), mirror, x.dtype, x.device)
+        problem = Problem(question.reward, len(x), tuple(x.shape[2:]), mirror, x.dtype, x.device, terms.seed)
         solution = chosen.solve(problem, wanted, on_step)
         settings = {**_settings(net, terms), "solver": chosen.settings(), "mirror": mirror}
         result = _judged(net, run, question, solution, wanted, terms, settings, on_evidence)

@@ -28,6 +28,8 @@ class Path:
     draws: int = 4  # mask values of the path-averaged gradient, each in every orientation
     rate: float = 0.1  # Adam's, in the sweep
     polish_rate: float = 0.06  # Adam's, in the polish
+    search: int = 24  # small changes tried at the end, without gradient, for each area
+    change: float = 0.1  # their deviation, in deviations of the field
     betas: tuple[float, float] = (0.9, 0.99)
     start: float = 0.3  # deviation of the gradient start; larger points better and scores lower
     temperature: float = 0.15  # of the level, in deviations of the field; 0.3 leaves more grey
@@ -37,7 +39,7 @@ class Path:
     last_area: float = 0.02  # or four fifths of the smallest wanted area, if that is less
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("polish", 0), ("rounds", 1), ("draws", 1)):
+        for name, least in (("steps", 1), ("polish", 0), ("rounds", 1), ("search", 0), ("draws", 1)):
             if getattr(self, name) < least:
                 raise ExtremalValueError(f"{name} of path must be at least {least}, got {getattr(self, name)}")
 
@@ -112,7 +114,22 @@ class Path:
                 if recorder.finite.any():
                     descent.step(areas, temperature, recorder, "polish")
             fields = descent.parameters.detach()
-        return best.masks(best.of(fields))
+        best.of(fields)
+        self._search(problem, best)
+        return best.masks(best.fields)
+
+    def _search(self, problem: Problem, best: "_Best") -> None:
+        """Try small changes of the fields, each and its opposite; no gradient sees what the cut does to the score.
+
+        Costs one forward pass a try and area.
+        """
+        generator = torch.Generator().manual_seed(problem.seed)
+        for index in range(self.search):
+            if index % 2 == 0:
+                noise = torch.randn(1, *best.fields.shape[2:], generator=generator, dtype=torch.float64)
+                change = self.change * standardised(gaussian_blur(noise, 1.5)).to(best.fields)  # one for all inputs
+            flat = standardised(best.fields.flatten(0, 1)).view_as(best.fields)
+            best.replace(flat + (change if index % 2 == 0 else -change))
 
 
 class _Best:
@@ -123,21 +140,30 @@ class _Best:
 
     def __init__(self, problem: Problem, mask: LevelSet, areas: tuple[float, ...], temperature: float) -> None:
         self.problem, self.mask, self.areas, self.temperature = problem, mask, areas, temperature
-        self._fields: Tensor | None = None  # (N, A, 1, *lattice)
-        self._paid: Tensor | None = None  # (N, A)
+        self.fields = torch.empty(0)  # (N, A, 1, *lattice), once there is a best
+        self._paid = torch.empty(0)  # (N, A)
 
     @torch.no_grad()
     def of(self, fields: Tensor) -> Tensor:
         """The best so far, these fields (N, A, 1, *lattice) among them; costs A² forward passes an input."""
         paid = torch.stack([self._pay(fields[:, k : k + 1]) for k in range(fields.shape[1])], 1)  # (N, A, A)
         paid, index = paid.where(paid.isfinite(), -torch.inf).max(1)  # (N, A)
-        shape = (*index.shape, *[1] * (fields.ndim - 2))
-        fields = fields.gather(1, index.view(shape).expand_as(fields))
-        if self._fields is not None and self._paid is not None:
-            fields = torch.where((paid > self._paid).view(shape), fields, self._fields)
-            paid = torch.maximum(paid, self._paid)
-        self._fields, self._paid = fields, paid
-        return fields
+        fields = fields.gather(1, index.view(*index.shape, *[1] * (fields.ndim - 2)).expand_as(fields))
+        if self._paid.numel() == 0:
+            self.fields, self._paid = fields, paid
+        else:
+            self._keep(fields, paid)
+        return self.fields
+
+    @torch.no_grad()
+    def replace(self, fields: Tensor) -> None:
+        """Take those of these fields (N, A, 1, *lattice), each at its own area, that are paid more than the best."""
+        paid = self.problem.reward(cut(self.masks(fields), self.areas), False)
+        self._keep(fields, paid.where(paid.isfinite(), -torch.inf))
+
+    def _keep(self, fields: Tensor, paid: Tensor) -> None:
+        better = (paid > self._paid).view(*paid.shape, *[1] * (fields.ndim - 2))
+        self.fields, self._paid = torch.where(better, fields, self.fields), torch.maximum(paid, self._paid)
 
     def _pay(self, field: Tensor) -> Tensor:
         """What one field (N, 1, 1, *lattice) is paid when it is cut at every area: (N, A)."""

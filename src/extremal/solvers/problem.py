@@ -18,6 +18,7 @@ class Problem:
     mirror: bool  # whether the mirrored input asks the same question
     dtype: torch.dtype
     device: torch.device
+    seed: int = 0  # of what a solver draws
 
     def flips(self) -> tuple[bool, ...]:
         """The orientations that ask the same question."""

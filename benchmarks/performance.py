@@ -1,0 +1,153 @@
+"""Tables and plots in docs/performance.md from what solvers.py and timing.py have measured.
+
+Use: python benchmarks/performance.py
+Every method is compared with `path` on the targets that both have; medians with 95 % bootstrap intervals over targets.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+import solvers
+import timing
+
+mpl.use("agg")
+from matplotlib import pyplot as plt
+
+DOCS = Path(__file__).parent.parent / "docs"
+AREAS = np.array(solvers.AREAS)
+ORDER = {name: k for k, name in enumerate(solvers.METHODS)}
+
+
+def interval(values: np.ndarray, statistic: Any = np.median, draws: int = 2000) -> tuple[float, float, float]:
+    """A statistic over targets with its 95 % bootstrap interval."""
+    generator = np.random.default_rng(0)
+    resampled = [statistic(values[generator.integers(0, len(values), len(values))]) for _ in range(draws)]
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return float(statistic(values)), float(low), float(high)
+
+
+def shown(values: np.ndarray, statistic: Any = np.median) -> str:
+    """`0.52 (0.41–0.63)`."""
+    middle, low, high = interval(values, statistic)
+    return f"{middle:.2f} ({low:.2f}–{high:.2f})"
+
+
+def area_under(curves: np.ndarray) -> np.ndarray:
+    """The mean height of evidence curves (T, A) over log-area: (T,)."""
+    logs = np.log(AREAS)
+    return np.trapezoid(curves, logs, axis=1) / (logs[-1] - logs[0])
+
+
+def current() -> dict[str, dict[str, dict[str, Any]]]:
+    """Method -> target -> row, of the settings that the methods have today."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in solvers.rows():
+        if row["settings"] == solvers.digest(row["method"]):
+            found.setdefault(row["method"], {})[row["target"]] = row
+    return dict(sorted(found.items(), key=lambda item: ORDER[item[0]]))
+
+
+def column(rows: dict[str, dict[str, Any]], names: list[str], key: str) -> np.ndarray:
+    """(T, ...) of one measure."""
+    return np.array([rows[name][key] for name in names], dtype=float)
+
+
+def quality(found: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
+    """Scores at exact areas, and who wins on which share of the targets."""
+    lines = []
+    for key, title in (
+        ("binary", "Binary effect at the exact area (0: destroyed input, 1: whole input), median over targets"),
+        ("soft", "Soft effect of the masks as found; the reference's areas are up to 1.35 × nominal"),
+        ("unseen", "Binary effect under perturbations that no method was optimised for (median of them)"),
+    ):
+        lines += [f"### {title}", "", "| method | targets | " + " | ".join(f"{a:.1%}" for a in AREAS) + " |"]
+        lines += ["|---|---|" + "---|" * len(AREAS)]
+        for method, rows in found.items():
+            values = column(rows, list(rows), key)
+            lines.append(
+                f"| {method} | {len(rows)} | " + " | ".join(shown(values[:, k]) for k in range(len(AREAS))) + " |"
+            )
+        lines.append("")
+    lines += ["### `path` against each method, on the same targets", ""]
+    lines += [
+        "| rival | targets | " + " | ".join(f"{a:.1%}: path / rival" for a in AREAS) + " | area under curve higher |"
+    ]
+    lines += ["|---|---|" + "---|" * (len(AREAS) + 1)]
+    path = found["path"]
+    for method, rows in found.items():
+        names = [name for name in rows if name in path]
+        if method == "path" or not names:
+            continue
+        ours, theirs = column(path, names, "binary"), column(rows, names, "binary")
+        wins = (area_under(ours) > area_under(theirs)).astype(float)
+        cells = [f"{np.median(ours[:, k]):.2f} / {np.median(theirs[:, k]):.2f}" for k in range(len(AREAS))]
+        lines.append(f"| {method} | {len(names)} | " + " | ".join(cells) + f" | {shown(wins, np.mean)} |")
+    return [*lines, ""]
+
+
+def place(found: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
+    """Pointing and energy on planted scenes, and how compact the masks are."""
+    lines = ["### Place and shape", ""]
+    lines += ["| method | planted targets | pointing | energy | share lost by an opening of 5 px | passes | seconds |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for method, rows in found.items():
+        planted = [name for name in rows if "hit" in rows[name]]
+        every = list(rows)
+        if not planted:
+            continue
+        lines.append(
+            f"| {method} | {len(planted)} | {shown(column(rows, planted, 'hit'), np.mean)} "
+            f"| {shown(column(rows, planted, 'energy'), np.mean)} "
+            f"| {np.median(column(rows, every, 'opened')):.1%} | {np.median(column(rows, every, 'passes')):.0f} "
+            f"| {np.median(column(rows, every, 'seconds')):.1f} |"
+        )
+    return [*lines, ""]
+
+
+def draw(found: dict[str, dict[str, dict[str, Any]]], path: Path) -> None:
+    """Median evidence curves with their intervals."""
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    for method, rows in found.items():
+        values = column(rows, list(rows), "binary")
+        middle, low, high = np.array([interval(values[:, k]) for k in range(len(AREAS))]).T
+        axes.plot(100 * AREAS, middle, marker="o", label=f"{method} ({len(rows)} targets)")
+        axes.fill_between(100 * AREAS, low, high, alpha=0.15)
+    axes.set(xscale="log", xlabel="area, % of the image", ylabel="binary effect, median over targets")
+    axes.set_xticks(100 * AREAS, [f"{100 * a:g}" for a in AREAS])
+    axes.axhline(1, color="grey", linewidth=0.8, linestyle=":")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Write docs/performance.md, and its plot."""
+    found = current()
+    if "path" not in found:
+        raise SystemExit("nothing is measured with the present settings of `path`: run benchmarks/solvers.py first")
+    DOCS.mkdir(exist_ok=True)
+    draw(found, DOCS / "performance.png")
+    days = sorted({row["day"] for rows in found.values() for row in rows.values()})
+    text = [
+        "# Performance",
+        "",
+        f"Measured {days[0]} to {days[-1]} on {timing.machine()}; EfficientNet-Lite0, 224 px.",
+        "Made by `benchmarks/performance.py` from `benchmarks/results/`, which `benchmarks/solvers.py` and",
+        "`benchmarks/timing.py` fill. `reference` is the paper's package, installed as it is published and run in an",
+        "environment of its own. In brackets: 95 % bootstrap intervals over targets.",
+        "",
+        "![Evidence curves](performance.png)",
+        "",
+        *quality(found),
+        *place(found),
+        *timing.lines(),
+    ]
+    (DOCS / "performance.md").write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")
+    print("docs/performance.md, docs/performance.png")
+
+
+if __name__ == "__main__":
+    main()

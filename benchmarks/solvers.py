@@ -1,0 +1,174 @@
+"""How good the masks are: `path` against `penalty`, the paper's package, Grad-CAM and RISE, on the same targets.
+
+Use: python benchmarks/solvers.py --cutouts STAMPS [--reference PYTHON] [--methods path,grad-cam,...] [--targets 40]
+
+Every method's masks are cut to the same exact areas and judged alike (`extremal.judge`). One JSON line a target and
+method goes to benchmarks/results/quality.jsonl as soon as it is measured; what stands there is not measured again, so
+a run may be stopped and called again. `performance.py` makes the tables. STAMPS: see planted.py.
+"""
+
+import argparse
+import hashlib
+import json
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import skimage.data
+import skimage.morphology
+import torch
+from PIL import Image
+from torch import Tensor
+
+import extremal
+import rivals
+from extremal import area, explain, judge, zoo
+from extremal.grids import scaled
+from extremal.network import Network
+from extremal.solvers import SOLVERS
+from parity import ask_reference
+from planted import scene
+
+AREAS = (0.025, 0.05, 0.1, 0.2)
+RESULTS = Path(__file__).parent / "results" / "quality.jsonl"
+METHODS = ("path", "penalty", "reference", "grad-cam", "rise")
+PHOTOGRAPHS = (
+    ("chelsea", "tiger cat"),
+    ("chelsea", "Egyptian cat"),
+    ("chelsea", "tabby"),
+    ("coffee", "espresso"),
+    ("coffee", "cup"),
+    ("rocket", "missile"),
+    ("camera", "tripod"),
+    ("stereo_motorcycle", "moped"),
+    ("stereo_motorcycle", "disk brake"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """One question: is there a small part of this picture that this class needs?"""
+
+    name: str
+    picture: Image.Image
+    label: str
+    truth: np.ndarray | None  # (H, W) bool where the object is; None: not known exactly
+
+
+def targets(cutouts: Path | None, count: int) -> Iterator[Target]:
+    """The photographs with the classes that are in them, then both objects of planted scenes."""
+    for name, label in PHOTOGRAPHS[:count]:
+        pixels = getattr(skimage.data, name)()
+        pixels = pixels[0] if isinstance(pixels, tuple) else pixels  # of a stereo pair the left one
+        yield Target(f"{name}: {label}", Image.fromarray(pixels).convert("RGB"), label, None)
+    for seed in range((count - len(PHOTOGRAPHS) + 1) // 2 if cutouts else 0):
+        planted = scene(cutouts, seed)  # type: ignore[arg-type]
+        for label, truth in planted.objects:
+            yield Target(f"scene {seed}: {label}", planted.picture, label, truth)
+
+
+def main() -> None:
+    """Measure what is not measured yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cutouts", type=Path)
+    parser.add_argument("--reference", help="the interpreter of the paper's package (`make reference`)")
+    parser.add_argument("--methods", default="path,grad-cam,rise")
+    parser.add_argument("--targets", type=int, default=49)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(options.threads)
+    network = zoo.load("embedded")
+    RESULTS.parent.mkdir(exist_ok=True)
+    done = {(row["target"], row["method"], row["settings"]) for row in rows()}
+    for target in targets(options.cutouts, options.targets):
+        x = network.prepare(target.picture)
+        index = network.index(target.label)
+        for method in options.methods.split(","):
+            settings = digest(method)
+            if (target.name, method, settings) in done:
+                continue
+            row = {"target": target.name, "method": method, "settings": settings}
+            row |= measured(method, network, x, index, target.truth, options.reference)
+            with RESULTS.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            print(f"{target.name:28s} {method:10s} {row['seconds']:6.1f} s  binary {row['binary']}", flush=True)
+
+
+def rows() -> list[dict[str, Any]]:
+    """What has been measured so far."""
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+
+
+def digest(method: str) -> str:
+    """A short name of the method's settings: rows of other settings do not stand for it."""
+    settings = SOLVERS[method].settings() if method in SOLVERS else {}
+    return hashlib.sha256(json.dumps([method, settings, AREAS]).encode()).hexdigest()[:8]
+
+
+def measured(
+    method: str, network: Network, x: Tensor, index: int, truth: np.ndarray | None, reference: str | None
+) -> dict[str, Any]:
+    """Masks of one method for one target, judged."""
+    begin = time.perf_counter()
+    if method in SOLVERS:
+        score = "margin" if method == "path" else "logit"  # each as its authors use it; all are judged by the margin
+        found = explain(network, x, index, areas=AREAS, solver=method, score=score)
+        masks, gradients = found.masks, found.settings["evaluations"]["gradients"]
+    elif method == "reference":
+        if reference is None:
+            raise SystemExit("the method `reference` needs --reference PYTHON; `make reference` builds it")
+        answer = ask_reference(reference, input=x.numpy(), target=index, areas=AREAS, steps=800)
+        masks, gradients = torch.from_numpy(answer["masks"])[None], 800 * len(AREAS)
+    else:
+        saliency, gradients = {"grad-cam": rivals.grad_cam, "rise": rivals.rise}[method](network, x, index)
+        masks = area.cut(saliency[:, None].expand(-1, len(AREAS), -1, -1, -1), AREAS)
+    seconds = time.perf_counter() - begin
+    result = judge(network, x, masks.clamp(0, 1), index, areas=AREAS)
+    saliency = result.masks.mean(1) if method in {*SOLVERS, "reference"} else saliency
+    return {
+        "seconds": round(seconds, 2),
+        "passes": gradients,
+        "threads": torch.get_num_threads(),
+        **{name: _plain(getattr(result.curve(), name)) for name in ("soft", "binary", "unseen", "control_best")},
+        "mask_areas": _plain(result.mask_areas[0].tolist()),
+        "opened": _plain([_lost_by_opening(result.binary(a)[0, 0].numpy()) for a in AREAS]),
+        **({} if truth is None else _place(saliency, torch.from_numpy(truth))),
+        "version": extremal.__version__,
+        "day": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _plain(values: Any) -> list[float]:
+    return [round(float(value), 4) for value in values]
+
+
+def _lost_by_opening(mask: np.ndarray) -> float:
+    """Share of a cut mask that an opening of radius 5 px removes: what is thin or small; the border is repeated."""
+    radius = round(scaled(5.0, mask.shape))
+    padded = np.pad(mask > 0, 2 * radius, mode="edge")
+    opened = skimage.morphology.opening(padded, skimage.morphology.disk(radius))
+    inner = opened[2 * radius : -2 * radius, 2 * radius : -2 * radius]
+    return 1 - float(inner.sum() / (mask > 0).sum())
+
+
+def _place(saliency: Tensor, truth: Tensor) -> dict[str, Any]:
+    """Pointing (a disc of 15 px around the smoothed map's maximum meets the object) and energy (share inside)."""
+    smooth = extremal.grids.gaussian_blur(saliency, 0.09 * min(truth.shape))[0, 0]
+    row, column = divmod(int(smooth.argmax()), truth.shape[1])
+    rows_, columns = torch.meshgrid(*(torch.arange(n) for n in truth.shape), indexing="ij")
+    near = (rows_ - row) ** 2 + (columns - column) ** 2 <= 15**2
+    inside = float((saliency[0, 0] * truth).sum() / saliency.sum().clamp_min(1e-12))
+    return {
+        "hit": bool((near & truth).any()),
+        "energy": round(inside, 4),
+        "size": round(float(truth.float().mean()), 4),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""What a four-area sweep costs: seconds an image next to the paper's package, overhead beside the network, memory.
+
+Use: python benchmarks/timing.py [--reference PYTHON] [--repeats 3]
+
+`path` is timed without its evidence, for the package gathers none. The package's time is that of 80 of its 800 steps,
+times ten: every step costs the same. The network's own share is what the same passes take with nothing around them.
+Each run is appended to benchmarks/results/timing.jsonl; the latest of each kind counts.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import skimage.data
+import torch
+from PIL import Image
+from torch import Tensor
+
+from extremal import zoo
+from extremal.games import GAMES
+from extremal.network import Network
+from extremal.perturbations import Blur
+from extremal.question import Terms, pose
+from extremal.scores import SCORES
+from extremal.solvers import Path as Solver
+from extremal.solvers import Problem
+from extremal.solvers.path import passes
+from parity import ask_reference
+
+AREAS = (0.025, 0.05, 0.1, 0.2)
+RESULTS = Path(__file__).parent / "results" / "timing.jsonl"
+PART = 80  # steps of the package that are timed
+
+
+def machine() -> str:
+    """The processor, its threads in use, and the versions."""
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    name = names[0].split(":")[1].strip() if names else platform.processor()
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def batch_of(network: Network, count: int, size: int = 224) -> Tensor:
+    """Crops of photographs: (count, 3, size, size)."""
+    pictures = [skimage.data.chelsea(), skimage.data.coffee(), skimage.data.rocket(), skimage.data.astronaut()]
+    wide = [Image.fromarray(p).resize((size, size), Image.Resampling.BICUBIC) for p in pictures]
+    pixels = [torch.from_numpy(np.array(p)).movedim(-1, 0) / 127.5 - 1 for p in wide]
+    return torch.stack([pixels[k % len(pixels)] for k in range(count)])
+
+
+def sweep(network: Network, x: Tensor) -> float:
+    """Seconds an image of one run of `path`."""
+    begin = time.perf_counter()
+    with network.frozen() as run:
+        question = pose(network, run, x, None, Terms(GAMES["preserve"], Blur(), SCORES["margin"], 0))
+        shape = tuple(x.shape[2:])
+        Solver().solve(Problem(question.reward, len(x), shape, True, x.dtype, x.device), AREAS)
+    return (time.perf_counter() - begin) / len(x)
+
+
+def network_alone(network: Network, x: Tensor) -> float:
+    """Seconds an image of the same passes with nothing around them: sweep, polish, and the masks only looked at."""
+    solver = Solver()
+    begin = time.perf_counter()
+    with network.frozen() as run:
+
+        def forward_backward(rows: int, times: int) -> None:
+            inputs = x.repeat_interleave(rows, 0).contiguous(memory_format=torch.channels_last).requires_grad_()
+            for _ in range(times):
+                torch.autograd.grad(run(inputs)[:, 0].sum(), inputs)
+
+        forward_backward(1, 2 * solver.draws + solver.steps)
+        forward_backward(len(AREAS), solver.polish)
+        with torch.no_grad():
+            looked = x.repeat_interleave(len(AREAS), 0).contiguous(memory_format=torch.channels_last)
+            for _ in range((solver.rounds + 1) * len(AREAS)):
+                run(looked)
+    return (time.perf_counter() - begin) / len(x)
+
+
+def package(python: str, network: str, x: Tensor) -> float:
+    """Seconds an image of the paper's package, all areas in one batch, 800 steps."""
+    answer = ask_reference(python, input=x[:1].numpy(), target=282, areas=AREAS, steps=PART, network=network)
+    return float(answer["seconds"]) * 800 / PART
+
+
+def peak_memory(size: int) -> float:
+    """MB of a process that explains one image of size × size with `path`."""
+    script = (
+        "import resource, sys; sys.path.insert(0, sys.argv[1]); import timing; from extremal import zoo\n"
+        f"net = zoo.load('embedded'); seconds = timing.sweep(net, timing.batch_of(net, 1, {size}))\n"
+        "print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
+    )
+    command = [sys.executable, "-c", script, str(Path(__file__).parent)]
+    seconds, memory = map(float, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    record(kind="memory", network="embedded", size=size, megabytes=memory, seconds=seconds)
+    return memory
+
+
+def record(**row: Any) -> None:
+    """Append one line."""
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**row, "machine": machine(), "day": time.strftime("%Y-%m-%d")}) + "\n")
+    print(row, flush=True)
+
+
+def main() -> None:
+    """Measure side by side, the kinds taking turns."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--reference")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--networks", default="embedded,resnet50")
+    options = parser.parse_args()
+    for name in options.networks.split(","):
+        network = zoo.load("embedded") if name == "embedded" else zoo.load("torchvision:resnet50", "random")
+        one, eight = batch_of(network, 1), batch_of(network, 8)
+        kinds: dict[str, Callable[[], float]] = {
+            "path 1": lambda network=network, x=one: sweep(network, x),
+            "network 1": lambda network=network, x=one: network_alone(network, x),
+            "path 8": lambda network=network, x=eight: sweep(network, x),
+            "network 8": lambda network=network, x=eight: network_alone(network, x),
+        }
+        if options.reference:
+            kinds["reference"] = lambda name=name, x=one: package(options.reference, name, x)
+        seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
+        sweep(network, one)  # warm
+        for _ in range(options.repeats):
+            for kind, measure in kinds.items():
+                seconds[kind].append(measure())
+        middle = {kind: statistics.median(values) for kind, values in seconds.items()}
+        record(kind="time", network=name, passes=passes(Solver(), len(AREAS), True), seconds=middle, all=seconds)
+    for size in (224, 512, 1024):
+        peak_memory(size)
+
+
+def lines() -> list[str]:
+    """The tables for docs/performance.md."""
+    if not RESULTS.exists():
+        return []
+    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    latest = {(row["kind"], row["network"], row.get("size")): row for row in rows}
+    text = ["### Time of a four-area sweep, seconds an image (medians, side by side)", ""]
+    text += ["| network | passes | path, batch 1 | network alone | path, batch 8 | network alone | reference | ratio |"]
+    text += ["|---|---|---|---|---|---|---|---|"]
+    for (kind, network, _), row in latest.items():
+        if kind == "time":
+            s = row["seconds"]
+            reference = s.get("reference")
+            ratio = f"{reference / s['path 1']:.0f}× / {reference / s['path 8']:.0f}×" if reference else "–"
+            text.append(
+                f"| {network} | {row['passes']} | {s['path 1']:.2f} | {s['network 1'] / s['path 1']:.0%} "
+                f"| {s['path 8']:.2f} | {s['network 8'] / s['path 8']:.0%} "
+                f"| {f'{reference:.0f}' if reference else '–'} | {ratio} |"
+            )
+    text += [
+        "",
+        "### Size of the image (embedded network, one image)",
+        "",
+        "| px | seconds | peak memory, MB |",
+        "|---|---|---|",
+    ]
+    for (kind, _, size), row in sorted(latest.items(), key=lambda item: item[0][2] or 0):
+        if kind == "memory":
+            text.append(f"| {size} | {row['seconds']:.1f} | {row['megabytes']:.0f} |")
+    return [*text, ""]
+
+
+if __name__ == "__main__":
+    main()
