@@ -115,10 +115,12 @@ def measured(
 ) -> dict[str, Any]:
     """Masks of one method for one target, judged."""
     begin = time.perf_counter()
+    saliency = None
     if method in SOLVERS:
         score = "margin" if method == "path" else "logit"  # each as its authors use it; all are judged by the margin
         found = explain(network, x, index, areas=AREAS, solver=method, score=score)
         masks, gradients = found.masks, found.settings["evaluations"]["gradients"]
+        saliency = found.saliency() if method == "path" else None  # the paper's map is the mean of the masks
     elif method == "reference":
         if reference is None:
             raise SystemExit("the method `reference` needs --reference PYTHON; `make reference` builds it")
@@ -129,7 +131,7 @@ def measured(
         masks = area.cut(saliency[:, None].expand(-1, len(AREAS), -1, -1, -1), AREAS)
     seconds = time.perf_counter() - begin
     result = judge(network, x, masks.clamp(0, 1), index, areas=AREAS)
-    saliency = result.masks.mean(1) if method in {*SOLVERS, "reference"} else saliency
+    saliency = result.mean_mask() if saliency is None else saliency
     return {
         "seconds": round(seconds, 2),
         "passes": gradients,

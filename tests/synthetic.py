@@ -44,6 +44,7 @@ def explanation(
         unseen_scores=side(unseen),
         unseen_blank=torch.zeros(count, len(UNSEEN)),
         control_scores=side(chance),
+        agreement=cuts[-1] + 0.1,
         score_full=torch.ones(count),
         score_blank=torch.zeros(count),
         inputs=torch.randn(count, 3, *shape, generator=generator),

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from extremal.area import binary, places
-from extremal.evidence import CONTROLS, Status, gather, random_masks, statuses, unseen_perturbations, verdict
-from extremal.games import GAMES
+from extremal.evidence import CONTROLS, Status, agreement, gather, random_masks, statuses, unseen_perturbations, verdict
+from extremal.games import GAMES, Evaluate
 from extremal.perturbations import PERTURBATIONS, Blur, Constant, Noise
 
 NAN, INF = float("nan"), float("inf")
@@ -152,3 +152,44 @@ def test_gathered_scores_are_those_of_each_mask(game: str) -> None:
     assert set(totals) == {3 * (2 + 2 + CONTROLS) + 2}
     assert list(done) == sorted(set(done))
     assert done[-1] == totals[0]
+
+
+class TestAgreement:
+    LIKE = torch.zeros(2, 3, 1, 32, 32, dtype=torch.float64)
+
+    def asked(self, *where: tuple[int, slice, slice]) -> dict[str, Evaluate]:
+        """Scores that rise with the mask inside a block, one block an input, by very different amounts."""
+        inside = torch.zeros(2, 1, 1, 32, 32, dtype=torch.float64)
+        for image, rows, columns in where:
+            inside[image, 0, 0, rows, columns] = 1
+
+        def evaluate(mask: Tensor) -> Tensor:
+            return ((inside - 0.2) * mask.square()).flatten(2).sum(2)
+
+        return {"weak": lambda mask: 1e-3 * evaluate(mask), "strong": lambda mask: 1e3 * evaluate(mask)}
+
+    def test_it_is_high_where_a_place_helps_and_zero_where_it_harms(self) -> None:
+        left, right = (0, slice(4, 14), slice(4, 14)), (1, slice(16, 30), slice(18, 30))
+        found = agreement(self.asked(left, right), self.LIKE)
+        assert found.shape == (2, 1, 32, 32)
+        assert float(found.min()) == 0.0
+        for image, rows, columns in (left, right):
+            share = found[image, 0, rows, columns].sum() / found[image].sum()
+            assert float(share) > 0.85
+        assert found[0, 0, 9, 9] > 0
+        assert found[0, 0, 24, 24] == 0
+
+    def test_every_perturbation_counts_alike(self) -> None:
+        block = (0, slice(4, 14), slice(4, 14))
+        asked = self.asked(block)
+        alone = agreement({"weak": asked["weak"]}, self.LIKE)
+        torch.testing.assert_close(agreement(asked, self.LIKE)[0], 2 * alone[0])
+
+    def test_scores_without_gradient_agree_with_everything(self) -> None:
+        found = agreement({"a": lambda mask: mask.detach().flatten(2).sum(2)}, self.LIKE)
+        assert torch.equal(found, torch.ones(2, 1, 32, 32, dtype=torch.float64))
+
+    def test_gradients_that_are_not_finite_are_left_out(self) -> None:
+        broken = {"broken": lambda mask: (mask - 0.25).sqrt().flatten(2).sum(2)}  # not finite at a quarter and below
+        block = (0, slice(4, 14), slice(4, 14))
+        assert bool(agreement(self.asked(block) | broken, self.LIKE).isfinite().all())

@@ -43,6 +43,7 @@ def explanation(*, keeps: bool = True, images: int = 1, **changes: object) -> Ex
         "unseen_scores": each([[3.0, 5.0, 4.0], [9.0, 10.0, 4.0]]),
         "unseen_blank": each([2.0, 0.0, 4.0]),
         "control_scores": each([[2.0, 3.2, 2.8], [3.6, 2.0, 1.2]]),
+        "agreement": each([[[0.0, 1.0, 2.0, 3.0], [1.0, 0.0, 0.0, 1.0]]]),
         "score_full": each(10.0),
         "score_blank": each(2.0),
         "inputs": each(torch.rand(3, 2, 4)),
@@ -70,7 +71,7 @@ def refused(path: Path) -> str:
 
 def foreign(path: Path, kind: str) -> str:
     return (
-        "an explanation must be a file that Explanation.save wrote (format 1), "
+        "an explanation must be a file that Explanation.save wrote (format 2), "
         f"got {str(path)!r} ({kind}); save it again"
     )
 
@@ -146,7 +147,7 @@ class TestSaving:
 
     @pytest.mark.parametrize(
         ("head", "kind"),
-        [("[]", "TypeError"), ("{", "JSONDecodeError"), ('{"format": 2}', "KeyError"), ('{"format": 1}', "KeyError")],
+        [("[]", "TypeError"), ("{", "JSONDecodeError"), ('{"format": 1}', "KeyError"), ('{"format": 2}', "KeyError")],
     )
     def test_foreign_metadata(self, tmp_path: Path, head: str, kind: str) -> None:
         path = tmp_path / "other.safetensors"
@@ -158,7 +159,7 @@ class TestSaving:
         path = tmp_path / "other.safetensors"
         tensors = {f.name: getattr(explanation(), f.name) for f in dataclasses.fields(Explanation) if f.type is Tensor}
         rest = {"areas": [], "target": [], "target_names": [], "unseen_names": [], "status": [], "settings": {}}
-        fields = {"format": 1, **rest, **{name: value for name, value in extra.items() if value}}
+        fields = {"format": 2, **rest, **{name: value for name, value in extra.items() if value}}
         save_file(tensors, path, metadata={"extremal": json.dumps(fields)})
         assert refused(path) == foreign(path, "TypeError")
 
@@ -308,9 +309,21 @@ class TestMasks:
             first = flat.order()[k] < flat.places(area)
             assert torch.equal(first, flat.binary(area)[0, 0].bool())
 
-    def test_saliency_is_the_mean_of_the_masks(self) -> None:
-        assert torch.allclose(explanation().saliency()[0], MASKS.mean(0))
-        assert explanation().saliency(0.5).shape == (1, 1, 2, 4)
+    def test_mean_mask(self) -> None:
+        assert torch.allclose(explanation().mean_mask()[0], MASKS.mean(0))
+        assert explanation().mean_mask(0.5).shape == (1, 1, 2, 4)
+
+    def test_saliency_is_what_the_masks_and_the_unseen_agree_on(self) -> None:
+        both, agreement = explanation(), explanation().agreement[0]  # half of the places are sufficient
+        assert torch.allclose(both.saliency()[0], MASKS.mean(0) * agreement)
+        quarter = explanation(binary_scores=torch.tensor([[9.6, 9.6]]))
+        assert torch.allclose(quarter.saliency()[0], MASKS[0] * agreement)
+        none = explanation(binary_scores=torch.tensor([[4.0, 4.0]]))
+        assert torch.allclose(none.saliency()[0], MASKS.mean(0) * agreement)
+        assert both.saliency(0.5).shape == (1, 1, 2, 4)
+
+    def test_saliency_where_nothing_agrees_is_that_of_the_masks(self) -> None:
+        assert torch.allclose(explanation(agreement=torch.zeros(1, 1, 2, 4)).saliency()[0], MASKS.mean(0))
 
     def test_trace(self) -> None:
         assert {name: values.tolist() for name, values in explanation().trace.items()} == {

@@ -50,7 +50,7 @@ def boxes(figure: Figure) -> list[tuple[float, float, float, float]]:
 def test_one_tile_for_each_area_and_none_overlaps(count: int) -> None:
     figure = drawn(plots.figure(synthetic.explanation(EIGHT[:count])))
     assert len(figure.axes) == 3 + count
-    assert titles(figure)[:3] == ["input", "saliency, mean of the masks", "evidence"]
+    assert titles(figure)[:3] == ["input", "saliency", "evidence"]
     extents = boxes(figure)
     for k, (left, bottom, right, top) in enumerate(extents):
         assert min(left, bottom) >= 0

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from extremal.area import binary, cut
 from extremal.games import Evaluate, Game
-from extremal.masks import LevelSet
+from extremal.grids import gaussian_blur, scaled
+from extremal.masks import LevelSet, standardised
 from extremal.perturbations import PERTURBATIONS, Blur, Noise, Perturbation
 
 CONTROLS = 8  # random masks an area
 CHUNK = 4  # masks of one image evaluated at once
+SMOOTH = 10.0  # px at a short side of 224 px, of the Gaussian over the gradients of `agreement`
 
 Progress = Callable[[int, int], None]  # masks done, masks in all
 
@@ -103,6 +105,32 @@ def gather(
             unseen_blank=torch.cat([blank for _, blank in unseen], 1),
             control_scores=judged(evaluate, flat).view(count, len(areas), CONTROLS),
         )
+
+
+def agreement(evaluate_unseen: dict[str, Evaluate], like: Tensor) -> Tensor:
+    """How much each place speaks for the answer under perturbations that the optimiser did not use: (N, 1, *S) ≥ 0.
+
+    max(0, g) with g the sum over perturbations of dΦ/dm at constant masks of ¼ and ¾, smoothed and standardised. All
+    ones where nothing has a gradient. Costs two forward-backward passes a perturbation and input.
+
+    Args:
+        evaluate_unseen: Φ(mask ⊗ x) under each perturbation.
+        like: (N, ..., *S) masks, for shape and dtype.
+    """
+    shape = tuple(like.shape[3:])
+    total = torch.zeros(len(like), 1, *shape, dtype=like.dtype, device=like.device)
+    for evaluate in evaluate_unseen.values():
+        slope = torch.zeros_like(total)
+        for value in (0.25, 0.75):
+            mask = torch.full_like(total.unsqueeze(1), value).requires_grad_()
+            scores = evaluate(mask)
+            if scores.requires_grad:
+                (grad,) = torch.autograd.grad(scores.sum(), mask)
+                slope += grad[:, 0].nan_to_num(0.0, 0.0, 0.0)
+        total += standardised(gaussian_blur(slope, scaled(SMOOTH, shape)), floor=1e-30)
+    total = total.clamp_min(0.0)
+    found = (total.flatten(1).amax(1) > 0).view(-1, *[1] * (total.ndim - 1))
+    return torch.where(found, total, torch.ones_like(total))
 
 
 def statuses(effects: Tensor, finite: Tensor, slack: float = 0.05) -> tuple[tuple[Status, ...], ...]:

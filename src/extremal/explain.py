@@ -77,6 +77,7 @@ def explain(
                 f"a network's score must depend on its input with a gradient, {net.name}'s does not; "
                 "look for no_grad, detach, rounding or argmax inside it"
             )
+        run.forwards, run.gradients = run.forwards + run.gradients, 0  # the question went forward only, so far
         mirror = net.mirror and x.ndim == 4
         problem = Problem(question.reward, len(x), tuple(x.shape[2:]), mirror, x.dtype, x.device, terms.seed)
         solution = chosen.solve(problem, wanted, on_step)
@@ -236,9 +237,16 @@ def _judged(
     """Gather the evidence for a solution, and build the result."""
     x, game = question.x, question.game
     unseen = evidence.unseen_perturbations(terms.perturbation, terms.seed)
+    gradients, forwards = run.gradients, run.forwards
     asked = {name: question.evaluator(prepared(p, x)) for name, p in unseen.items()}
     found = evidence.gather(question.evaluate, asked, game, solution.masks, areas, terms.seed, on_evidence)
-    settings["evaluations"] = {"gradients": run.gradients, "forwards": run.forwards}
+    speaking = evidence.agreement(asked, solution.masks)
+    settings["evaluations"] = {
+        "gradients": gradients,
+        "forwards": forwards,
+        "evidence_gradients": run.gradients - gradients,
+        "evidence_forwards": run.forwards - forwards,
+    }
     with torch.no_grad():
         blanks = question.blanks()
     effects = (found.scores - question.blank.view(-1, 1)) / (question.full - question.blank).view(-1, 1)
@@ -250,6 +258,7 @@ def _judged(
         "unseen_scores": found.unseen_scores,
         "unseen_blank": found.unseen_blank,
         "control_scores": found.control_scores,
+        "agreement": speaking,
         "score_full": question.full,
         "score_blank": question.blank,
         "inputs": x,

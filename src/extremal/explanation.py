@@ -15,7 +15,7 @@ from extremal.evidence import SHARE, TELLING_SHARE, Status, Verdict, verdict
 from extremal.files import replacing
 from extremal.grids import gaussian_blur
 
-FORMAT = 1  # of the saved file
+FORMAT = 2  # of the saved file
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Explanation:
     unseen_scores: Tensor  # (N, A, P) of the cut masks under perturbations that the optimiser did not use
     unseen_blank: Tensor  # (N, P) of the input destroyed by these
     control_scores: Tensor  # (N, A, R) of random smooth masks, cut alike
+    agreement: Tensor  # (N, 1, *S) ≥ 0, how much each place speaks for the answer under these perturbations
     score_full: Tensor  # (N,) of the whole input
     score_blank: Tensor  # (N,) of the destroyed input
     inputs: Tensor  # (N, C, *S) as the network took them
@@ -128,9 +129,27 @@ class Explanation:
         )
 
     def saliency(self, smooth: float = 0.0) -> Tensor:
-        """The mean of the masks, blurred by `smooth`·short side (0.09 for the pointing game): (N, 1, *S)."""
-        total = self.masks.mean(1)
-        return gaussian_blur(total, smooth * min(total.shape[2:]))
+        """Where the answer comes from: (N, 1, *S) ≥ 0.
+
+        The mean of the masks up to the smallest sufficient area (of all, if none is), times `agreement`: places that
+        are enough together, and each of which speaks for the answer under perturbations that no mask was made for.
+        Blurred by `smooth`·short side (0.09 for the pointing game).
+        """
+        rows = []
+        for image in range(len(self.masks)):
+            enough = self.smallest(image=image)
+            columns = self.areas.index(enough.area) + 1 if enough else len(self.areas)
+            mean = self.masks[image, :columns].mean(0)
+            both = mean * self.agreement[image]
+            rows.append(both if bool((both > 0).any()) else mean)
+        return self._smoothed(torch.stack(rows), smooth)
+
+    def mean_mask(self, smooth: float = 0.0) -> Tensor:
+        """The mean of all masks, the paper's map for the pointing game with `smooth` 0.09 (section 4): (N, 1, *S)."""
+        return self._smoothed(self.masks.mean(1), smooth)
+
+    def _smoothed(self, values: Tensor, smooth: float) -> Tensor:
+        return gaussian_blur(values, smooth * min(values.shape[2:]))
 
     def _column(self, area: float) -> int:
         for k, known in enumerate(self.areas):
@@ -160,14 +179,14 @@ class Explanation:
     def order(self, image: int = 0) -> Tensor:
         """For each area the rank of each place in its mask, 0 first: (A, *S) int64.
 
-        The places of rank below round(a·|Ω|) are exactly the mask that was scored; equals by the saliency.
+        The places of rank below round(a·|Ω|) are exactly the mask that was scored; equals by the mean mask.
         """
         shape = self.masks.shape[3:]
-        saliency = self.saliency()[image].flatten()
+        mean = self.mean_mask()[image].flatten()
         ranks = []
         for area, mask in zip(self.areas, self.masks[image].flatten(1), strict=True):
             inside = binary(mask.view(1, 1, -1), area).flatten()
-            order = torch.argsort(saliency, descending=True, stable=True)
+            order = torch.argsort(mean, descending=True, stable=True)
             order = order[torch.argsort((mask + inside)[order], descending=True, stable=True)]
             ranks.append(torch.empty_like(order).scatter_(0, order, torch.arange(len(order))).view(shape))
         return torch.stack(ranks)

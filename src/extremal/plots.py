@@ -172,7 +172,7 @@ def _saliency(axes: "Axes", explanation: Explanation, image: int) -> None:
         axes.imshow(values, cmap="inferno", alpha=0.65, vmin=0, vmax=max(1e-9, float(values.max())))
     else:
         axes.imshow(_slice(values), cmap="inferno", vmin=0, vmax=1)
-    axes.set_title("saliency, mean of the masks" + _where(values), size=10, loc="left")
+    axes.set_title("saliency" + _where(values), size=10, loc="left")
     _bare(axes)
 
 

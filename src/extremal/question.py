@@ -65,7 +65,7 @@ class Question:
         return rewards
 
     def has_gradient(self) -> bool:
-        """Whether the reward has a gradient with respect to a mask at all; costs one pass an input."""
+        """Whether the reward has a gradient with respect to a mask at all; costs one forward pass an input."""
         mask = self.x.new_full((len(self.x), 1, 1, *self.x.shape[2:]), 0.5).requires_grad_()
         return self.reward(mask, False).requires_grad
 
