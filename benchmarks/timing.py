@@ -80,7 +80,7 @@ def network_alone(network: Network, x: Tensor) -> float:
         forward_backward(len(AREAS), solver.polish)
         with torch.no_grad():
             looked = x.repeat_interleave(len(AREAS), 0).contiguous(memory_format=torch.channels_last)
-            for _ in range((solver.rounds + 1) * len(AREAS)):
+            for _ in range((solver.rounds + 1) * len(AREAS) + solver.search):
                 run(looked)
     return (time.perf_counter() - begin) / len(x)
 

@@ -100,10 +100,11 @@ def binary(mask: Tensor, area: float) -> Tensor:
         (B, 1, *S) of zeros and ones, dtype of the mask.
     """
     values = mask.flatten(1)
-    order = values.sort(dim=1, descending=True, stable=True).indices
-    cut = torch.zeros_like(values)
-    cut.scatter_(1, order[:, : places(area, values.shape[1])], 1.0)
-    return cut.view_as(mask)
+    wanted = places(area, values.shape[1])
+    least = values.kthvalue(values.shape[1] - wanted + 1, dim=1, keepdim=True).values  # that is kept; no sort is needed
+    above, equal = values > least, values == least
+    left = wanted - above.sum(1, keepdim=True)
+    return (above | (equal & (equal.cumsum(1) <= left))).to(mask.dtype).view_as(mask)
 
 
 def cut(masks: Tensor, areas: tuple[float, ...]) -> Tensor:
