@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from extremal.explain import judge as judge
     from extremal.explanation import Explanation as Explanation
     from extremal.network import Network as Network
+    from extremal.smallest import smallest_area as smallest_area
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ _HOMES = {  # public name -> module; imported on first use, so that `extremal --
     "Network": "network",
     "explain": "explain",
     "judge": "explain",
+    "smallest_area": "smallest",
 }
 __all__ = [*_HOMES, "zoo"]  # noqa: PLE0604
 

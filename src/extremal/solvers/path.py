@@ -17,6 +17,8 @@ from extremal.grids import gaussian_blur
 from extremal.masks import LevelSet, standardised
 from extremal.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
 
+Areas = tuple[float, ...] | Tensor  # (K,) for every input, or (N, K)
+
 
 @dataclass(frozen=True)
 class Path:
@@ -77,10 +79,10 @@ class Path:
     ) -> Tensor:
         """Shrink the area over the run; the field is kept where it passes each wanted area: (N, A, 1, *lattice)."""
         schedule = self.schedule(areas)
-        descent = _Descent(problem, mask, start, self.rate, self.betas)
+        descent = Descent(problem, mask, start, self.rate, self.betas)
         kept: dict[float, Tensor] = {}
         for index, area in enumerate(schedule):
-            if not descent.step((area,), self.temperature, recorder, "sweep"):
+            if not recorder.record("sweep", *descent.step((area,), self.temperature)):
                 break
             following = schedule[index + 1] if index + 1 < len(schedule) else 0.0
             for wanted in areas:
@@ -108,11 +110,11 @@ class Path:
         temperatures = [self.temperature * ratio ** (i / max(1, self.polish - 1)) for i in range(self.polish)]
         best = _Best(problem, mask, areas, self.final_temperature)
         for round_ in range(self.rounds):
-            descent = _Descent(problem, mask, best.of(fields), self.polish_rate, self.betas)
+            descent = Descent(problem, mask, best.of(fields), self.polish_rate, self.betas)
             first, last = (self.polish * i // self.rounds for i in (round_, round_ + 1))
             for temperature in temperatures[first:last]:
                 if recorder.finite.any():
-                    descent.step(areas, temperature, recorder, "polish")
+                    recorder.record("polish", *descent.step(areas, temperature))
             fields = descent.parameters.detach()
         best.of(fields)
         self._search(problem, best)
@@ -177,32 +179,32 @@ class _Best:
         return level_masks(self.mask, fields, self.areas, self.temperature)
 
 
-class _Descent:
+class Descent:
     """Adam on the fields (N, K, 1, *lattice) of masks at K areas."""
 
     def __init__(
-        self, problem: Problem, mask: LevelSet, start: Tensor, rate: float, betas: tuple[float, float]
+        self, problem: Problem, mask: LevelSet, start: Tensor, rate: float, betas: tuple[float, float] = (0.9, 0.99)
     ) -> None:
         self.problem, self.mask = problem, mask
         self.parameters = start.clone().requires_grad_()
         self._steps = 0
         self._adam = torch.optim.Adam([self.parameters], lr=rate, betas=betas, maximize=True)
 
-    def step(self, areas: tuple[float, ...], temperature: float, recorder: Recorder, stage: str) -> bool:
-        """One step up the reward, orientations taking turns; False when no input can go on."""
+    def step(self, areas: Areas, temperature: float) -> tuple[Tensor, Tensor]:
+        """One step up the reward, orientations taking turns; the masks (N, K, 1, *S) before it, and their rewards."""
         flips = self.problem.flips()
         masks = level_masks(self.mask, self.parameters, areas, temperature)
         self._steps += 1
         rewards = self.problem.reward(masks, flips[self._steps % len(flips)])
         self.parameters.grad = gradient(rewards, self.parameters)
         self._adam.step()
-        return recorder.record(stage, masks, rewards)
+        return masks, rewards
 
 
-def level_masks(mask: LevelSet, fields: Tensor, areas: tuple[float, ...], temperature: float) -> Tensor:
+def level_masks(mask: LevelSet, fields: Tensor, areas: Areas, temperature: float) -> Tensor:
     """Fields (N, K, 1, *lattice) cut at K areas: (N, K, 1, *S) with exactly these means."""
     count, columns = fields.shape[:2]
-    wanted = fields.new_tensor(areas).expand(count, columns)
+    wanted = torch.as_tensor(areas, dtype=fields.dtype, device=fields.device).expand(count, columns)
     flat = mask(fields.flatten(0, 1), wanted.flatten(), temperature)
     return flat.view(count, columns, 1, *flat.shape[2:])
 

@@ -1,0 +1,165 @@
+"""The smallest sufficient area: known answers, certificates that hold, and what breaks a rule."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from extremal import Explanation, explain, smallest_area
+from extremal.area import places
+from extremal.errors import ExtremalValueError
+from extremal.games import preserve
+from extremal.smallest import Certificate
+from extremal.solvers import Path
+
+SIZE = 40
+AREAS = (0.02, 0.1, 0.4)
+SHORT = Path(steps=30, polish=6, draws=2, search=4)
+
+
+class Block(nn.Module):
+    """The mean over a block of places, against its negative: with `fade` each place counts alike."""
+
+    def __init__(self, *sides: int) -> None:
+        super().__init__()
+        inside = torch.zeros(len(sides), 1, SIZE, SIZE)
+        for row, side in zip(inside, sides, strict=True):
+            row[:, 5 : 5 + side, 8 : 8 + side] = 1 / side**2
+        self.register_buffer("inside", inside)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.inside.repeat_interleave(len(x) // len(self.inside), 0)  # the rows of an input lie together
+        score = (x * weights).flatten(1).sum(1, keepdim=True)
+        return torch.cat([score, -score], 1)
+
+
+def found(model: nn.Module, count: int = 1, **options: Any) -> Explanation:
+    x = torch.ones(count, 1, SIZE, SIZE)
+    options = {"areas": AREAS, "perturbation": "fade", "score": "logit", "solver": SHORT, **options}
+    return explain(model, x, options.pop("target", 0), **options)
+
+
+def holds(certificate: Certificate | None, share: float, tolerance: float = 0.02) -> Certificate:
+    """What every certificate says of itself."""
+    assert certificate is not None
+    assert certificate.effect >= share == certificate.share
+    assert certificate.below_effect < share or math.isnan(certificate.below_effect)
+    assert certificate.below_area < certificate.area
+    assert int(certificate.mask.sum()) == places(certificate.area, SIZE * SIZE)
+    assert set(certificate.mask.unique().tolist()) == {0.0, 1.0}
+    one_place = 1.5 / (SIZE * SIZE)
+    assert certificate.area <= certificate.below_area * (1 + tolerance) + one_place or certificate.below_area == 0
+    return certificate
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+@pytest.mark.parametrize("side", [10, 18])
+def test_the_smallest_part_of_a_block(side: int, share: float) -> None:
+    model = Block(side)
+    (certificate,) = smallest_area(model, found(model), share=share)
+    exact = share * side**2 / SIZE**2
+    assert exact - 1e-3 <= holds(certificate, share).area <= 1.1 * exact
+    assert certificate is not None
+    covered = float((certificate.mask * model.inside[0]).sum())
+    assert certificate.effect == pytest.approx(covered, abs=1e-6)
+
+
+def test_delete_agrees_with_preserve_on_a_block() -> None:
+    model = Block(14)
+    (kept,), (deleted,) = (smallest_area(model, found(model, game=game)) for game in ("preserve", "delete"))
+    assert holds(deleted, 0.9).area == pytest.approx(holds(kept, 0.9).area, rel=0.1)
+
+
+def test_each_input_of_a_batch_has_its_own_area() -> None:
+    model = Block(8, 16)
+    small, large = smallest_area(model, found(model, 2))
+    assert holds(large, 0.9).area == pytest.approx(4 * holds(small, 0.9).area, rel=0.2)
+
+
+def test_no_computed_area_is_enough() -> None:
+    model = Block(6, 30)
+    small, large = smallest_area(model, found(model, 2, areas=(0.05, 0.1)))
+    holds(small, 0.9)
+    assert large is None
+
+
+def test_an_area_below_the_computed_ones_is_found() -> None:
+    model = Block(8)
+    result = found(model, areas=(0.1, 0.2))
+    assert float(result.effects(result.binary_scores)[0, 0]) >= 0.9, "the smallest computed area is already enough"
+    (certificate,) = smallest_area(model, result)
+    assert holds(certificate, 0.9).area == pytest.approx(0.9 * 64 / SIZE**2, rel=0.1)
+
+
+def test_a_looser_tolerance_takes_fewer_passes() -> None:
+    model = Block(14)
+    result = found(model)
+    rows = []
+    for tolerance in (0.02, 0.3):
+        count = 0
+
+        def seen(*_: object) -> None:
+            nonlocal count
+            count += 1
+
+        with model.register_forward_hook(seen):
+            (certificate,) = smallest_area(model, result, tolerance=tolerance)
+        holds(certificate, 0.9, tolerance)
+        rows.append(count)
+    assert rows[1] < rows[0]
+
+
+def test_the_same_again() -> None:
+    model = Block(11)
+    result = found(model)
+    (first,), (second,) = smallest_area(model, result), smallest_area(model, result)
+    assert first is not None
+    assert second is not None
+    assert torch.equal(first.mask, second.mask)
+
+
+class TestBadInput:
+    def refused(self, *args: Any, **options: Any) -> str:
+        with pytest.raises(ExtremalValueError) as error:
+            smallest_area(*args, **options)
+        return str(error.value)
+
+    def test_other_weights(self) -> None:
+        result = found(Block(10))
+        assert self.refused(Block(11), result) == (
+            "a network must be the one that was explained, Block's weights are not those of the explanation; "
+            "load the same weights, or explain again"
+        )
+
+    def test_a_callable_target_must_be_given_again(self) -> None:
+        model = Block(10)
+        first = lambda output: output[:, 0]  # noqa: E731
+        result = found(model, target=first)
+        assert self.refused(model, result) == "the target of the explanation was a callable: pass it as target"
+        assert smallest_area(model, result, first)[0] is not None
+
+    def test_a_callable_game_must_be_given_again(self) -> None:
+        model = Block(10)
+
+        def mine(evaluate: Any, mask: Tensor) -> Tensor:
+            return preserve(evaluate, mask)
+
+        result = found(model, game=mine)
+        assert self.refused(model, result) == (
+            "the game of the explanation was 'mine', which has no short name: pass it as game"
+        )
+        assert smallest_area(model, result, game=mine)[0] is not None
+
+    @pytest.mark.parametrize("options", [{"share": 0.0}, {"tolerance": 0.0}, {"tolerance": -1.0}])
+    def test_shares_and_tolerances(self, options: dict[str, float]) -> None:
+        model = Block(10)
+        assert self.refused(model, found(model), **options).startswith("share and tolerance must be above 0, got ")
+
+    def test_an_explanation_of_broken_scores_has_no_certificate(self) -> None:
+        model = Block(10)
+        result = found(model)
+        broken = replace(result, binary_scores=result.binary_scores * math.nan)
+        assert smallest_area(model, broken) == (None,)
