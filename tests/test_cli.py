@@ -2,10 +2,12 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -41,11 +43,11 @@ def call(*arguments: str, areas: str = "0.1,0.2") -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def document(*arguments: str) -> list[dict[str, Any]]:
+def document(*arguments: str, areas: str = "0.1,0.2") -> list[dict[str, Any]]:
     def no_constant(name: str) -> None:
         raise AssertionError(f"{name} in JSON")
 
-    code, out, err = call("--json", *arguments)
+    code, out, err = call("--json", *arguments, areas=areas)
     assert (code, err) == (0, "")
     return json.loads(out, parse_constant=no_constant)
 
@@ -93,7 +95,7 @@ class TestResults:
         saved = Explanation.load(tmp_path / "extremal-out" / "cat" / "explanation.safetensors")
         assert list(record) == [
             *("path", "target", "target_name", "score_full", "score_blank", "areas", "scores", "binary_scores"),
-            *("effects", "verdicts", "status", "smallest", "files", "settings"),
+            *("effects", "verdicts", "status", "smallest", "certificate", "files", "settings"),
         ]
         assert (record["path"], record["target"], record["target_name"]) == ("cat.png", 0, "tabby, tabby cat")
         assert record["scores"] == saved.scores[0].tolist()
@@ -267,3 +269,26 @@ class TestOtherCommands:
     def test_version(self) -> None:
         result = CliRunner().invoke(cli.app, ["--version"])
         assert (result.exit_code, result.stdout) == (0, f"extremal {extremal.__version__}\n")
+
+
+class TestRefine:
+    def test_the_certificate_lies_between_the_areas(self, tmp_path: Path) -> None:
+        photo(tmp_path / "cat.png")
+        (plain,) = document("cat.png", areas="0.02,0.6")
+        assert plain["certificate"] is None
+        (refined,) = document("cat.png", "--refine", areas="0.02,0.6")
+        found = refined["certificate"]
+        assert set(found) == {"area", "effect", "below_area", "below_effect", "share"}
+        assert found["below_area"] < found["area"] <= 0.6
+        assert found["effect"] >= found["share"] == 0.9
+        assert refined["files"]["masks"][:-1] == plain["files"]["masks"]
+        with Image.open(refined["files"]["masks"][-1]) as mask:
+            values = np.asarray(mask)
+        assert round(float((values > 0).mean()), 3) == round(found["area"], 3)
+
+    def test_it_is_told(self, tmp_path: Path) -> None:
+        photo(tmp_path / "cat.png")
+        _, out, _ = call("cat.png", "--refine", areas="0.02,0.6")
+        assert re.search(r"between these: [0-9.]+ % keeps \d+ % of the effect", out)
+        _, out, _ = call("cat.png", areas="0.02,0.6")
+        assert "between these" not in out

@@ -20,6 +20,7 @@ from extremal.errors import ExtremalError, ExtremalValueError
 if TYPE_CHECKING:
     from extremal.explanation import Explanation
     from extremal.network import Network
+    from extremal.smallest import Certificate
 
 app = typer.Typer(
     add_completion=False,
@@ -69,6 +70,7 @@ def explain(
     weights: Annotated[str, typer.Option(help="Its weights: a local file, or random.", show_default="its own")] = "",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of noise and controls.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder of the results, one folder a photo.")] = Path("extremal-out"),
+    refine: Annotated[bool, typer.Option("--refine", help="Bisect for the smallest sufficient area, to 2 %.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")] = False,
 ) -> None:
     """Find the smallest regions of photos that a network's answer needs, with the evidence."""
@@ -77,7 +79,9 @@ def explain(
     with _warnings_told():
         try:
             load = partial(_network, network, weights)
-            batch.explain_all(_prepared(batch, load, target=target, areas=areas, choices=choices, seed=seed))
+            batch.explain_all(
+                _prepared(batch, load, target=target, areas=areas, choices=choices, seed=seed, refine=refine)
+            )
         except ExtremalError as error:
             _tell("error", str(error))
             raise typer.Exit(BAD_INPUT) from None
@@ -109,17 +113,26 @@ def networks(
 
 
 Progress = Callable[[str, int, int], None]  # stage, done, in all
-Run = Callable[[str, Progress], "Explanation"]  # photo -> its explanation
+Found = tuple["Explanation", "Certificate | None"]
+Run = Callable[[str, Progress], Found]  # photo -> its explanation, and the certificate if that was asked for
 
 
 def _prepared(
-    batch: "_Batch", load: Callable[[], "Network"], *, target: str, areas: str, choices: dict[str, str], seed: int
+    batch: "_Batch",
+    load: Callable[[], "Network"],
+    *,
+    target: str,
+    areas: str,
+    choices: dict[str, str],
+    seed: int,
+    refine: bool,
 ) -> Run:
     """Everything that can be wrong before the first photo is looked at: options, folder, network."""
     from extremal.explain import checked_areas, explain
     from extremal.games import game_named
     from extremal.perturbations import perturbation_named
     from extremal.scores import score_named
+    from extremal.smallest import smallest_area
     from extremal.solvers import solver_named
 
     wanted = checked_areas(areas.split(","))  # type: ignore[arg-type]  # it reads numbers, also from text
@@ -133,8 +146,8 @@ def _prepared(
     net = load()
     question = _target(net, target)
 
-    def run(photo: str, report: Progress) -> "Explanation":
-        return explain(
+    def run(photo: str, report: Progress) -> Found:
+        explanation = explain(
             net,
             photo,
             question,
@@ -147,6 +160,10 @@ def _prepared(
             on_step=lambda step: report(step.stage, step.index + 1, step.total),
             on_evidence=lambda done, total: report("evidence", done, total),
         )
+        if not refine or "not finite" in explanation.status[0]:
+            return explanation, None
+        report("smallest area", 0, 1)
+        return explanation, smallest_area(net, explanation)[0]
 
     return run
 
@@ -220,19 +237,19 @@ class _Batch:
 
     def _explain(self, run: Run, index: int, photo: str) -> None:
         with _progress(Path(photo).name) as progress:
-            explanation = run(photo, progress)
+            explanation, certificate = run(photo, progress)
             if "not finite" in explanation.status[0]:
                 raise ExtremalValueError(
                     "a network must return finite scores, it returned NaN or infinite ones on the way, so nothing was "
                     "written; check its weights, or try another perturbation or score"
                 )
             progress("writing", 0, 1)
-            files = results.write(explanation, self.folders[index], title=Path(photo).name)
+            files = results.write(explanation, self.folders[index], Path(photo).name, certificate)
         self.written.append(index)
         if self.as_json:
-            self.records.append(results.record(photo, explanation, files))
+            self.records.append(results.record(photo, explanation, files, certificate))
         else:
-            _show(photo, explanation, files)
+            _show(photo, explanation, files, certificate)
 
     def standing(self) -> str:
         """What is finished and what is not."""
@@ -271,7 +288,7 @@ def _progress(name: str) -> Iterator[Progress]:
 COLOURS = {"sufficient": "green", "insufficient": "yellow", "suspect": "red"}
 
 
-def _show(photo: str, explanation: "Explanation", files: dict[str, Any]) -> None:
+def _show(photo: str, explanation: "Explanation", files: dict[str, Any], certificate: "Certificate | None") -> None:
     """A table of the areas, what it comes to, and where the files are."""
     from rich.table import Table
     from rich.text import Text
@@ -297,6 +314,7 @@ def _show(photo: str, explanation: "Explanation", files: dict[str, Any]) -> None
         f"score {float(explanation.score_full[0]):.2f} whole, {float(explanation.score_blank[0]):.2f} destroyed",
         table,
         _smallest(explanation),
+        *([_certified(certificate)] if certificate else []),
         "written:",
         *(f"  {path}" for path in (files["report"], files["figure"], files["explanation"], *files["masks"])),
     ]
@@ -310,3 +328,10 @@ def _smallest(explanation: "Explanation") -> str:
         return f"smallest sufficient area: none of these ({100 * explanation.areas[-1]:g} %: {verdicts[-1].reason})"
     verdict = verdicts[explanation.areas.index(found.area)]
     return f"smallest sufficient area: {100 * found.area:g} % ({verdict}: {verdict.reason})"
+
+
+def _certified(certificate: "Certificate") -> str:
+    found = f"between these: {100 * certificate.area:.3g} % keeps {100 * certificate.effect:.0f} % of the effect"
+    if not certificate.below_area:
+        return f"{found}; nothing smaller was found wanting"
+    return f"{found}, {100 * certificate.below_area:.3g} % keeps {100 * certificate.below_effect:.0f} %"

@@ -15,6 +15,7 @@ from extremal.errors import ExtremalValueError
 
 if TYPE_CHECKING:
     from extremal.explanation import Explanation
+    from extremal.smallest import Certificate
 
 EXPLANATION, FIGURE, REPORT = "explanation.safetensors", "figure.png", "report.html"
 _OURS = re.compile(rf"{re.escape(EXPLANATION)}|{re.escape(FIGURE)}|{re.escape(REPORT)}|mask-[0-9.e-]+\.png")
@@ -75,11 +76,14 @@ def check_replaceable(folder: Path) -> None:
         )
 
 
-def write(explanation: "Explanation", folder: Path, title: str) -> dict[str, Any]:
+def write(
+    explanation: "Explanation", folder: Path, title: str, certificate: "Certificate | None" = None
+) -> dict[str, Any]:
     """Write the explanation of one input, its figure, its report and its cut masks.
 
     Args:
         explanation: of N inputs; the first is shown.
+        certificate: of its smallest sufficient area; its mask is written beside those of the areas.
         folder: a new folder, or a former result, which is replaced when the new one is complete.
         title: heading of the report.
 
@@ -96,14 +100,16 @@ def write(explanation: "Explanation", folder: Path, title: str) -> dict[str, Any
     from extremal.plots import write_figure
 
     check_replaceable(folder)
-    masks = {area: f"mask-{area}.png" for area in explanation.areas}
+    masks = {f"mask-{area}.png": explanation.binary(area)[0] for area in explanation.areas}
+    if certificate is not None:
+        masks[f"mask-{certificate.area:.5f}.png"] = certificate.mask
     try:
         with _replacing_folder(folder) as aside:
             explanation.save(aside / EXPLANATION)
             write_figure(explanation, aside / FIGURE, image=0)
             report.write(explanation, aside / REPORT, image=0, title=title)
-            for area, name in masks.items():
-                write_png(explanation.binary(area)[0], aside / name)
+            for name, mask in masks.items():
+                write_png(mask, aside / name)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ExtremalValueError(
@@ -114,11 +120,13 @@ def write(explanation: "Explanation", folder: Path, title: str) -> dict[str, Any
         "explanation": str(folder / EXPLANATION),
         "figure": str(folder / FIGURE),
         "report": str(folder / REPORT),
-        "masks": [str(folder / name) for name in masks.values()],
+        "masks": [str(folder / name) for name in masks],
     }
 
 
-def record(photo: str, explanation: "Explanation", files: dict[str, Any]) -> dict[str, Any]:
+def record(
+    photo: str, explanation: "Explanation", files: dict[str, Any], certificate: "Certificate | None" = None
+) -> dict[str, Any]:
     """One photo's result as plain values for JSON: None where a number is not finite."""
     smallest = explanation.smallest()
     curve = asdict(explanation.curve())
@@ -135,6 +143,8 @@ def record(photo: str, explanation: "Explanation", files: dict[str, Any]) -> dic
         "verdicts": [asdict(verdict) for verdict in explanation.verdict[0]],
         "status": [str(status) for status in explanation.status[0]],
         "smallest": smallest and {"area": smallest.area, "effect": smallest.effect},
+        "certificate": certificate
+        and {name: getattr(certificate, name) for name in ("area", "effect", "below_area", "below_effect", "share")},
         "files": files,
         "settings": explanation.settings,
     }
