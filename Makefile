@@ -26,9 +26,13 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## slower checks: parity with the paper's package, cost of one explanation
+bench: $(READY) reference  ## slower checks: parity with the paper's package, cost, quality (resumed), timing, docs
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,benchmark]'
 	$(MAKE) parity
 	$(BIN)/python benchmarks/cost.py
+	$(BIN)/python benchmarks/solvers.py --reference $(REFERENCE)/bin/python $(if $(CUTOUTS),--cutouts $(CUTOUTS))
+	$(BIN)/python benchmarks/timing.py --reference $(REFERENCE)/bin/python
+	$(BIN)/python benchmarks/performance.py
 
 parity: $(READY) reference
 	$(BIN)/python benchmarks/parity.py --reference $(REFERENCE)/bin/python

@@ -137,6 +137,7 @@ def measured(
     return {
         "seconds": round(seconds, 2),
         "passes": passes,
+        "span": round(float(result.score_full[0] - result.score_blank[0]), 4),
         "threads": torch.get_num_threads(),
         **{name: _plain(getattr(result.curve(), name)) for name in ("soft", "binary", "unseen", "control_best")},
         "mask_areas": _plain(result.mask_areas[0].tolist()),

@@ -94,14 +94,20 @@ def package(python: str, network: str, x: Tensor) -> float:
 def peak_memory(size: int) -> float:
     """MB of a process that explains one image of size × size with `path`."""
     script = (
-        "import resource, sys; sys.path.insert(0, sys.argv[1]); import timing; from extremal import zoo\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); import timing; from extremal import zoo\n"
         f"net = zoo.load('embedded'); seconds = timing.sweep(net, timing.batch_of(net, 1, {size}))\n"
-        "print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
+        "print(seconds, timing.high_water())\n"
     )
     command = [sys.executable, "-c", script, str(Path(__file__).parent)]
     seconds, memory = map(float, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
     record(kind="memory", network="embedded", size=size, megabytes=memory, seconds=seconds)
     return memory
+
+
+def high_water() -> float:
+    """MB that this process has held at most (getrusage would tell its parent's, if that was more)."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
 
 
 def record(**row: Any) -> None:
@@ -118,8 +124,9 @@ def main() -> None:
     parser.add_argument("--reference")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--networks", default="embedded,resnet50")
+    parser.add_argument("--sizes", default="224,512,1024", help="px of the memory measurements")
     options = parser.parse_args()
-    for name in options.networks.split(","):
+    for name in filter(None, options.networks.split(",")):
         network = zoo.load("embedded") if name == "embedded" else zoo.load("torchvision:resnet50", "random")
         one, eight = batch_of(network, 1), batch_of(network, 8)
         kinds: dict[str, Callable[[], float]] = {
@@ -137,8 +144,8 @@ def main() -> None:
                 seconds[kind].append(measure())
         middle = {kind: statistics.median(values) for kind, values in seconds.items()}
         record(kind="time", network=name, passes=passes(Solver(), len(AREAS), True), seconds=middle, all=seconds)
-    for size in (224, 512, 1024):
-        peak_memory(size)
+    for size in filter(None, options.sizes.split(",")):
+        peak_memory(int(size))
 
 
 def lines() -> list[str]:
