@@ -62,19 +62,43 @@ def level(field: Tensor, area: Tensor, temperature: float, weights: Tensor | Non
     return mask.view_as(field)
 
 
+def _quantiles(values: Tensor, shares: Tensor) -> Tensor:
+    """The value of each row (B, P) below which this share of it lies: (B,)."""
+    ranks = (shares * values.shape[1]).long().clamp(0, values.shape[1] - 1).tolist()
+    return torch.stack([row.kthvalue(1 + rank).values for row, rank in zip(values, ranks, strict=True)])
+
+
+def _root(scaled: Tensor, area: Tensor, weights: Tensor) -> Tensor:
+    """τ with Σ w·sigmoid(f − τ) = a for each row, by Newton's steps kept in a bracket: (B, P), (B,), (1, P) -> (B,).
+
+    |g''| ≤ |g'| for this sum g of τ, so that a step from a small error e leaves at most e²/2.
+    """
+    precise = scaled.dtype == torch.float64
+    span = 40.0 if precise else 20.0  # sigmoid(±span) is 0 or 1 to rounding
+    rounding = torch.finfo(scaled.dtype).eps
+    low, high = scaled.amin(1) - span, scaled.amax(1) + span
+    root = _quantiles(scaled, 1 - area)
+    for _ in range(70 if precise else 40):
+        mask = torch.sigmoid(scaled - root[:, None])
+        share = mask * weights
+        gap = share.sum(1) - area
+        done = (gap.abs() <= rounding * (area + 0.1)) | (high - low <= rounding * root.abs())
+        if bool(done.all()):
+            break
+        low, high = torch.where(gap > 0, root, low), torch.where(gap > 0, high, root)
+        newton = root + gap / (share - share * mask).sum(1)
+        following = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
+        root = torch.where(done, root, following)
+    return root
+
+
 class _Level(torch.autograd.Function):
     """The exact level of (B, P) fields, with its implicit gradient."""
 
     @staticmethod
     def forward(ctx: Any, field: Tensor, area: Tensor, temperature: float, weights: Tensor) -> Tensor:
         scaled = field / temperature
-        span = 20.0 if field.dtype != torch.float64 else 40.0  # sigmoid(±span) is 0 or 1 to rounding
-        low, high = scaled.amin(1) - span, scaled.amax(1) + span
-        for _ in range(40 if field.dtype != torch.float64 else 70):
-            middle = (low + high) / 2
-            above = (torch.sigmoid(scaled - middle[:, None]) * weights).sum(1) > area
-            low, high = torch.where(above, middle, low), torch.where(above, high, middle)
-        mask = torch.sigmoid(scaled - ((low + high) / 2)[:, None])
+        mask = torch.sigmoid(scaled - _root(scaled, area, weights)[:, None])
         ctx.save_for_backward(mask, weights)
         ctx.temperature = temperature
         return mask

@@ -4,6 +4,7 @@ Every length of the method is told in pixels at a short side of 224 px and scale
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +61,23 @@ def resize(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     if tuple(x.shape[2:]) == shape:
         return x
     return F.interpolate(x, size=shape, mode=_LINEAR[len(shape)], align_corners=False)
+
+
+def line_matrix(size: int, to: int, sigma: float = 0.0, *, like: Tensor) -> Tensor:
+    """Blur and linear resizing along one dimension as a matrix, small against the convolutions it stands for.
+
+    Returns:
+        (to, size) A with A·x = resize(gaussian_blur(x, sigma), to).
+    """
+    unit = torch.eye(size, dtype=like.dtype, device=like.device).unsqueeze(1)
+    return resize(gaussian_blur(unit, sigma), (to,))[:, 0].T.contiguous()
+
+
+def along(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """Apply one matrix (to, size) along each dimension: (B, C, *sizes) -> (B, C, *tos)."""
+    for dim, matrix in enumerate(matrices, start=2):
+        x = (x.movedim(dim, -1) @ matrix.T).movedim(-1, dim)
+    return x
 
 
 def resize_weights(small: tuple[int, ...], large: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

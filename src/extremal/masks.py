@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from extremal.area import level
-from extremal.grids import gaussian_blur, lattice_shape, resize, resize_weights, scaled
+from extremal.grids import along, gaussian_blur, lattice_shape, line_matrix, resize, resize_weights, scaled
 
 KERNEL_CACHE = 2**26  # bytes of smooth-max kernel values kept between calls
 
@@ -200,6 +200,10 @@ class LevelSet:
         self.parameter_shape = lattice_shape(shape, scaled(7.0, shape) if step is None else step)
         self.grid = lattice_shape(shape, scaled(4.0, shape) if grid_step is None else grid_step)
         self._weights = resize_weights(self.grid, shape, dtype, torch.device(device))
+        like = self._weights
+        sizes = list(zip(self.parameter_shape, self.grid, shape, strict=True))
+        self._to_grid = [line_matrix(points, cells, width, like=like) for points, cells, _ in sizes]
+        self._to_input = [line_matrix(cells, places, like=like) for _, cells, places in sizes]
 
     def smooth(self, parameters: Tensor) -> Tensor:
         """(B, 1, *lattice) -> (B, 1, *S): the filtered parameters over the input; no area, no clamp."""
@@ -207,8 +211,8 @@ class LevelSet:
 
     def __call__(self, parameters: Tensor, area: Tensor, temperature: float) -> Tensor:
         """(B, 1, *lattice), (B,) -> (B, 1, *S) in [0, 1] with exactly these means."""
-        field = standardised(resize(gaussian_blur(parameters, self.width), self.grid))
-        return resize(level(field, area, temperature, self._weights), self.shape)
+        field = standardised(along(parameters, self._to_grid))
+        return along(level(field, area, temperature, self._weights), self._to_input)
 
 
 def standardised(field: Tensor, floor: float = 1e-3) -> Tensor:

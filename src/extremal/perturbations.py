@@ -47,7 +47,7 @@ class Blur:
         def perturb(mask: Tensor) -> Tensor:
             height = mask * last  # (N, K, 1, *S)
             below = height.detach().floor().clamp(0, last - 1)
-            index = below.long().expand(-1, -1, *pyramid.shape[2:])  # (N, K, C, *S)
+            index = below.long()  # (N, K, 1, *S)
             low, high = _take(pyramid, index), _take(pyramid, index + 1)
             return torch.lerp(low, high, (height - below).expand_as(low))
 
@@ -55,8 +55,8 @@ class Blur:
 
 
 def _take(pyramid: Tensor, index: Tensor) -> Tensor:
-    """Level `index` (N, K, C, *S) at each place of a pyramid (N, L, C, *S)."""
-    return pyramid.gather(1, index)
+    """Level `index` (N, K, 1, *S) at each place of a pyramid (N, L, C, *S): (N, K, C, *S)."""
+    return pyramid.gather(1, index.expand(-1, -1, *pyramid.shape[2:]))
 
 
 @dataclass(frozen=True)
