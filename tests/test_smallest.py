@@ -21,7 +21,7 @@ SHORT = Path(steps=30, polish=6, draws=2, search=4)
 
 
 class Block(nn.Module):
-    """The mean over a block of places, against its negative: with `fade` each place counts alike."""
+    """For each class the mean over a block of places, then its negative: with `fade` each place counts alike."""
 
     def __init__(self, *sides: int) -> None:
         super().__init__()
@@ -31,15 +31,14 @@ class Block(nn.Module):
         self.register_buffer("inside", inside)
 
     def forward(self, x: Tensor) -> Tensor:
-        weights = self.inside.repeat_interleave(len(x) // len(self.inside), 0)  # the rows of an input lie together
-        score = (x * weights).flatten(1).sum(1, keepdim=True)
-        return torch.cat([score, -score], 1)
+        scores = x.flatten(1) @ self.inside.flatten(1).T
+        return torch.cat([scores, -scores], 1)
 
 
 def found(model: nn.Module, count: int = 1, **options: Any) -> Explanation:
     x = torch.ones(count, 1, SIZE, SIZE)
     options = {"areas": AREAS, "perturbation": "fade", "score": "logit", "solver": SHORT, **options}
-    return explain(model, x, options.pop("target", 0), **options)
+    return explain(model, x, options.pop("target", list(range(count))), **options)
 
 
 def holds(certificate: Certificate | None, share: float, tolerance: float = 0.02) -> Certificate:

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from extremal.errors import ExtremalTypeError as ExtremalTypeError
     from extremal.errors import ExtremalValueError as ExtremalValueError
     from extremal.explain import explain as explain
-    from extremal.explain import judge as judge
     from extremal.explanation import Explanation as Explanation
+    from extremal.judge import judge as judge
+    from extremal.memory import keep_freed_memory as keep_freed_memory
     from extremal.network import Network as Network
     from extremal.smallest import smallest_area as smallest_area
 
@@ -29,7 +30,8 @@ _HOMES = {  # public name -> module; imported on first use, so that `extremal --
     "Explanation": "explanation",
     "Network": "network",
     "explain": "explain",
-    "judge": "explain",
+    "judge": "judge",
+    "keep_freed_memory": "memory",
     "smallest_area": "smallest",
 }
 __all__ = [*_HOMES, "zoo"]  # noqa: PLE0604

@@ -128,12 +128,14 @@ def _prepared(
     refine: bool,
 ) -> Run:
     """Everything that can be wrong before the first photo is looked at: options, folder, network."""
-    from extremal.explain import checked_areas, explain
+    from extremal.explain import explain
     from extremal.games import game_named
+    from extremal.memory import keep_freed_memory
     from extremal.perturbations import perturbation_named
     from extremal.scores import score_named
     from extremal.smallest import smallest_area
     from extremal.solvers import solver_named
+    from extremal.terms import checked_areas
 
     wanted = checked_areas(areas.split(","))  # type: ignore[arg-type]  # it reads numbers, also from text
     parts = (
@@ -143,6 +145,7 @@ def _prepared(
         score_named(choices["score"]),
     )
     batch.check_folders()
+    keep_freed_memory()  # the process is this command's own
     net = load()
     question = _target(net, target)
 

@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -13,8 +13,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.fusion import fused
+from extremal.memory import activation_bytes, default_budget
 
 Preprocess = Callable[[Image.Image], Tensor]  # RGB picture -> (C, H, W)
+
+PRECISIONS = ("float32", "bfloat16", "auto")
 
 
 @dataclass(eq=False)
@@ -35,10 +39,17 @@ class Network:
     mean: Sequence[float] = ()  # per-channel normalisation, only to show the input as a picture again
     std: Sequence[float] = ()
     mirror: bool = False  # the mirrored input asks the same question: solvers may flip it (paper: jitter)
+    fuse: bool = True  # fold batch norms into convolutions while a run lasts: faster, the same to rounding
+    precision: str = "float32"  # float32, bfloat16 (autocast), or auto: bfloat16 where the hardware has it
+    memory: float | None = None  # GiB for what the network holds for its gradient; None: by the device
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):
             raise ExtremalTypeError(f"a network must be a torch.nn.Module, got {type(self.model).__name__}")
+        if self.precision not in PRECISIONS:
+            raise ExtremalValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if self.memory is not None and not self.memory > 0:
+            raise ExtremalValueError(f"memory must be above 0 GiB, got {self.memory:g}; e.g. 2")
         self.name = self.name or type(self.model).__name__
 
     @property
@@ -121,12 +132,14 @@ class Network:
         devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
         # inference_mode(False): a caller's inference mode would cut the gradients of the mask
         with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
+            undo = ExitStack()
             try:
                 torch.manual_seed(seed)
                 self.model.eval()
                 self.model.requires_grad_(False)
-                yield Run(self)
+                yield Run(self, undo)
             finally:
+                undo.close()
                 for module, training in modules:
                     module.training = training
                 for parameter, needed in parameters:
@@ -143,8 +156,26 @@ class Run:
     """The frozen network in use: x (B, C, *S) -> output (B, classes), counting its evaluations."""
 
     network: Network
+    undo: ExitStack  # closed when the network is no longer frozen
     forwards: int = field(default=0, init=False)  # rows evaluated without gradient
     gradients: int = field(default=0, init=False)  # rows evaluated with gradient: forward-backward passes
+    _autocast: bool = field(default=False, init=False)
+
+    def settle(self, x: Tensor) -> int:
+        """Make the network as fast as it may be for inputs like x (N, C, *S); how many rows fit into its memory.
+
+        Costs up to four evaluations of the first input, for checks.
+        """
+        network, one = self.network, x[:1]
+        self._autocast = network.precision == "bfloat16" or (network.precision == "auto" and _has_bfloat16(x.device))
+        if network.fuse:
+            self.undo.enter_context(fused(network.model, one))
+            self.forwards += 2
+        budget = default_budget(x.device) if network.memory is None else network.memory * 2**30
+        parts = (*network.model.parameters(), *network.model.buffers())
+        held = activation_bytes(lambda: self._evaluate(one.detach().requires_grad_()), parts)
+        self.forwards += 1
+        return max(1, int(budget // max(1, held)))
 
     def __call__(self, x: Tensor) -> Tensor:
         return logits(self.raw(x), self.network.name)
@@ -155,10 +186,36 @@ class Run:
             self.gradients += len(x)
         else:
             self.forwards += len(x)
+        return self._evaluate(x)
+
+    def _evaluate(self, x: Tensor) -> object:
         if x.ndim == 4:  # convolutions run faster so, and the network's own tensors stay as they are
             x = x.contiguous(memory_format=torch.channels_last)
-        output: object = self.network.model(x)
-        return output
+        if not self._autocast:
+            output: object = self.network.model(x)
+            return output
+        with torch.autocast(x.device.type, torch.bfloat16):
+            output = self.network.model(x)
+        return _single(output)
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 itself; elsewhere it is slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _single(output: object) -> object:
+    """An output of autocast with its scores in single precision again."""
+    if isinstance(output, Tensor):
+        return output.float() if output.dtype == torch.bfloat16 else output
+    if isinstance(output, dict):  # also the mappings with attributes that transformers return
+        for key, value in output.items():
+            output[key] = _single(value)
+    return output
 
 
 def logits(output: object, name: str) -> Tensor:

@@ -1,7 +1,7 @@
 """The question: what is asked of a network about a batch of inputs, as functions of masks."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,20 +11,10 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.games import Evaluate, Game
 from extremal.network import Network, Run
 from extremal.perturbations import Perturb, Perturbation, prepared
-from extremal.scores import Score
+from extremal.terms import Terms
 
 Ask = Callable[[Any], Tensor]  # output of the network -> (B,)
 Target = int | str | Sequence[int | str] | Tensor | Ask | None
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What was chosen, by name or as given."""
-
-    game: Game
-    perturbation: Perturbation
-    score: Score
-    seed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +22,9 @@ class Question:
     """Φ over masks for a batch of inputs."""
 
     x: Tensor  # (N, C, *S)
-    ask: Callable[[Tensor, int], Tensor]  # inputs (N·K, C, *S), K -> (N·K,)
+    images: Tensor  # (N,) int64: which of the inputs that were posed these are
+    ask: Callable[[Tensor, Tensor], Tensor]  # inputs (R, C, *S), of which image each is (R,) -> (R,)
+    perturbation: Perturbation
     perturb: Perturb
     game: Game
     target: tuple[int, ...]
@@ -47,7 +39,8 @@ class Question:
             inputs = perturb(mask)
             if mirrored:
                 inputs = inputs.flip(-1)
-            return self.ask(inputs.flatten(0, 1), mask.shape[1]).view(mask.shape[:2])
+            images = self.images.repeat_interleave(mask.shape[1])
+            return self.ask(inputs.flatten(0, 1), images).view(mask.shape[:2])
 
         return evaluate
 
@@ -65,9 +58,26 @@ class Question:
         return rewards
 
     def has_gradient(self) -> bool:
-        """Whether the reward has a gradient with respect to a mask at all; costs one forward pass an input."""
-        mask = self.x.new_full((len(self.x), 1, 1, *self.x.shape[2:]), 0.5).requires_grad_()
-        return self.reward(mask, False).requires_grad
+        """Whether the reward has a gradient with respect to a mask at all; costs one forward pass."""
+        first = self.part(0, 1)
+        mask = first.x.new_full((1, 1, 1, *first.x.shape[2:]), 0.5).requires_grad_()
+        return first.reward(mask, False).requires_grad
+
+    def part(self, first: int, last: int) -> "Question":
+        """The same question about inputs first .. last − 1."""
+        if (first, last) == (0, len(self.x)):
+            return self
+        here = slice(first, last)
+        return replace(
+            self,
+            x=self.x[here],
+            images=self.images[here],
+            perturb=prepared(self.perturbation, self.x[here]),
+            target=self.target[here],
+            names=self.names[here],
+            full=self.full[here],
+            blank=self.blank[here],
+        )
 
     def blanks(self) -> Tensor:
         """The inputs destroyed: (N, C, *S)."""
@@ -81,11 +91,12 @@ def pose(net: Network, run: Run, x: Tensor, target: Target, terms: Terms) -> Que
         ExtremalValueError, ExtremalTypeError: target, output or scores break a rule, or nothing depends on the input.
     """
     perturb = prepared(terms.perturbation, x)
+    images = torch.arange(len(x), device=x.device)
     with torch.no_grad():
         if callable(target) and not isinstance(target, Tensor):
             indices, ask = (-1,) * len(x), _asked(run, target)
             names = (getattr(target, "__name__", type(target).__name__),) * len(x)
-            full = ask(x, 1)
+            full = ask(x, images)
         else:
             output = run(x)
             _check_finite(output, "the whole input", net.name)
@@ -93,11 +104,11 @@ def pose(net: Network, run: Run, x: Tensor, target: Target, terms: Terms) -> Que
             classes = torch.tensor(indices, device=x.device)
             names = tuple(net.label(index) for index in indices)
 
-            def ask(inputs: Tensor, repeats: int) -> Tensor:
-                return _per_row(terms.score(run(inputs), classes.repeat_interleave(repeats)), len(inputs), "score")
+            def ask(inputs: Tensor, of: Tensor) -> Tensor:
+                return _per_row(terms.score(run(inputs), classes[of]), len(inputs), "score")
 
             full = _per_row(terms.score(output, classes), len(x), "score")
-        blank = ask(perturb(x.new_zeros(len(x), 1, 1, *x.shape[2:])).flatten(0, 1), 1)
+        blank = ask(perturb(x.new_zeros(len(x), 1, 1, *x.shape[2:])).flatten(0, 1), images)
     _check_finite(full, "the whole input", net.name)
     _check_finite(blank, "the destroyed input", net.name)
     for n, (high, low) in enumerate(zip(full.tolist(), blank.tolist(), strict=True)):
@@ -107,11 +118,11 @@ def pose(net: Network, run: Run, x: Tensor, target: Target, terms: Terms) -> Que
                 "destroyed; the network does not depend on the input, or the perturbation does not change it: "
                 "try another perturbation, score or target"
             )
-    return Question(x, ask, perturb, terms.game, indices, names, full, blank)
+    return Question(x, images, ask, terms.perturbation, perturb, terms.game, indices, names, full, blank)
 
 
-def _asked(run: Run, target: Ask) -> Callable[[Tensor, int], Tensor]:
-    def ask(inputs: Tensor, _: int) -> Tensor:
+def _asked(run: Run, target: Ask) -> Callable[[Tensor, Tensor], Tensor]:
+    def ask(inputs: Tensor, _: Tensor) -> Tensor:
         return _per_row(target(run.raw(inputs)), len(inputs), "target")
 
     return ask

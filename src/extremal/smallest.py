@@ -8,19 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from extremal.area import binary, cut
+from extremal.chunking import ChunkedReward
 from extremal.errors import ExtremalValueError
 from extremal.evidence import SHARE
-from extremal.explain import as_network
 from extremal.explanation import Explanation
 from extremal.games import GAMES, Game, Reward, game_named
 from extremal.grids import gaussian_blur, resize, scaled
 from extremal.masks import LevelSet
 from extremal.network import Network
 from extremal.perturbations import PERTURBATIONS, Perturbation, perturbation_named
-from extremal.question import Question, Target, Terms, pose
+from extremal.question import Question, Target, pose
 from extremal.scores import SCORES, Score, score_named
 from extremal.solvers.path import Descent, level_masks
 from extremal.solvers.problem import Problem
+from extremal.terms import Terms, as_network
 
 STEPS = 6  # of descent at most for each area that is tried
 TEMPERATURE = 0.1  # of the level, in deviations of the field
@@ -106,9 +107,10 @@ def smallest_area(
         target = explanation.target
     with net.frozen(terms.seed) as run:
         x = explanation.inputs.to(net.anchor.device).clone()
+        rows = run.settle(x)
         question = pose(net, run, x, target, terms)
         shape, mirror = tuple(x.shape[2:]), settings["mirror"]
-        problem = Problem(question.reward, len(x), shape, mirror, x.dtype, x.device, terms.seed)
+        problem = Problem(ChunkedReward(question, rows), len(x), shape, mirror, x.dtype, x.device, terms.seed)
         search = _Bisection(problem, question, explanation, share)
         while search.gap() > 1 + tolerance:
             search.narrow()

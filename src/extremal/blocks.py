@@ -1,0 +1,103 @@
+"""Work through a batch a few inputs at a time: memory grows with the inputs in flight, not with the batch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from extremal.errors import ExtremalValueError
+from extremal.evidence import Progress
+from extremal.explanation import Explanation
+from extremal.network import Network, Run
+from extremal.question import Question, Target, pose
+from extremal.solvers import OnStep, Step
+from extremal.terms import Terms
+
+
+@dataclass(frozen=True)
+class Block:
+    """Inputs first .. last − 1 of a batch, and where in the whole work they stand."""
+
+    first: int
+    last: int
+    index: int
+    count: int  # of blocks
+    rows: int  # of the network that fit into its memory at once
+
+    def steps(self, on_step: OnStep | None) -> OnStep | None:
+        """Tells of steps as steps of the whole batch."""
+        if on_step is None:
+            return None
+
+        def tell(step: Step) -> None:
+            on_step(replace(step, index=self.index * step.total + step.index, total=self.count * step.total))
+
+        return tell
+
+    def evidence(self, on_evidence: Progress | None) -> Progress | None:
+        """Tells of evidence as part of that of the whole batch."""
+        if on_evidence is None:
+            return None
+        return lambda done, total: on_evidence(self.index * total + done, self.count * total)
+
+
+def in_blocks(
+    net: Network,
+    x: Tensor,
+    target: Target,
+    terms: Terms,
+    answered: Callable[[Run, Question, Block], Explanation],
+    copies: int = 1,
+) -> Explanation:
+    """Pose the question about each block of the prepared inputs x (N, C, *S), and join the answers.
+
+    Args:
+        copies: rows that each input takes in the solver at least.
+    """
+    each: Sequence[Any] | None = None
+    if isinstance(target, list | tuple | range | Tensor):
+        each = target.tolist() if isinstance(target, Tensor) else list(target)
+        if not isinstance(each, list) or len(each) != len(x):
+            got = len(each) if isinstance(each, list) else 1
+            raise ExtremalValueError(f"target must be one class, or one for each of {len(x)} inputs, got {got}")
+    with net.frozen(terms.seed) as run:
+        x = x.clone()  # a clone made here may be saved for backward whatever the caller's mode
+        rows = run.settle(x)
+        spent = run.forwards
+        size = max(1, min(rows // copies, len(x)))
+        starts = range(0, len(x), size)
+        answers = []
+        for index, first in enumerate(starts):
+            block = Block(first, min(first + size, len(x)), index, len(starts), rows)
+            here = slice(block.first, block.last)
+            run.gradients, run.forwards = 0, spent if index == 0 else 0
+            question = pose(net, run, x[here], target if each is None else each[here], terms)
+            answers.append(answered(run, question, block))
+    return joined(answers)
+
+
+def joined(answers: Sequence[Explanation]) -> Explanation:
+    """Explanations of the same terms for different inputs as one."""
+    if len(answers) == 1:
+        return answers[0]
+    longest = max((answer.trace_step for answer in answers), key=len)
+    values: dict[str, Any] = {}
+    for name in (field.name for field in fields(Explanation)):
+        parts = [getattr(answer, name) for answer in answers]
+        if name == "trace_step":
+            values[name] = longest
+        elif name in ("trace_area", "trace_reward", "trace_grey"):  # a run that ended early has fewer
+            padded = [F.pad(part, (0, len(longest) - part.shape[1]), value=torch.nan) for part in parts]
+            values[name] = torch.cat(padded)
+        elif isinstance(parts[0], Tensor):
+            values[name] = torch.cat(parts)
+        elif name in ("target", "target_names", "status"):
+            values[name] = sum(parts, ())
+        else:
+            values[name] = parts[0]
+    counts = [answer.settings["evaluations"] for answer in answers]
+    evaluations = {name: sum(count[name] for count in counts) for name in counts[0]}
+    return Explanation(**{**values, "settings": {**values["settings"], "evaluations": evaluations}})

@@ -1,0 +1,144 @@
+"""`judge`: the evidence for masks that are given; and the result, whoever found the masks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from extremal import evidence
+from extremal.blocks import Block, in_blocks
+from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.explanation import Explanation
+from extremal.games import Game, Reward
+from extremal.inputs import Input, prepare
+from extremal.network import Network, Run
+from extremal.perturbations import Perturbation, prepared
+from extremal.question import Question, Target
+from extremal.scores import Score
+from extremal.solvers import Solution, Trace
+from extremal.terms import AREAS, Terms, as_network, checked_areas, terms_named
+
+
+def judge(
+    network: Network | nn.Module | str,
+    image: Input,
+    masks: Tensor,
+    target: Target = None,
+    *,
+    areas: Sequence[float] = AREAS,
+    game: str | Game | Reward = "preserve",
+    perturbation: str | Perturbation = "blur",
+    score: str | Score = "margin",
+    seed: int = 0,
+    on_evidence: evidence.Progress | None = None,
+) -> Explanation:
+    """The evidence for masks that another method found, as `explain` gathers it for its own.
+
+    >>> from extremal.area import cut
+    >>> toy = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    >>> saliency = torch.rand(1, 1, 1, 32, 32)  # (N, 1, 1, *S): any map, cut to each area
+    >>> masks = cut(saliency.expand(-1, 2, -1, -1, -1), (0.1, 0.3))
+    >>> judge(toy, torch.rand(1, 3, 32, 32), masks, areas=(0.1, 0.3)).areas
+    (0.1, 0.3)
+
+    Args:
+        network, image, target, game, perturbation, score, seed, on_evidence: as `explain` takes them.
+        masks: (N, A, 1, *S) in [0, 1], one for each area in rising order; `area.cut` makes them from a saliency map.
+        areas: (A,) shares of places in (0, 1); binary scores are of the masks cut to exactly these.
+
+    Returns:
+        An `Explanation` of N inputs at A areas, on the CPU, with an empty trace.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
+    """
+    wanted = checked_areas(areas)
+    terms = terms_named(game, perturbation, score, seed)
+    net = as_network(network)
+    x = prepare(net, image)
+    _check_masks(masks, (len(x), len(wanted), 1, *x.shape[2:]))
+    settings = {**terms.settings(net), "solver": {"name": "given"}, "mirror": False}
+
+    def answered(run: Run, question: Question, block: Block) -> Explanation:
+        part = question.x
+        nothing = torch.zeros(len(part), 0)
+        trace = Trace(torch.zeros(0, dtype=torch.int64), nothing, nothing, nothing)
+        finite = torch.ones(len(part), dtype=torch.bool, device=part.device)
+        solution = Solution(masks[block.first : block.last].detach().to(part), finite, trace)
+        return judged(net, run, question, solution, wanted, terms, settings, block.evidence(on_evidence))
+
+    return in_blocks(net, x, target, terms, answered)
+
+
+def _check_masks(masks: Tensor, wanted: tuple[int, ...]) -> None:
+    if not isinstance(masks, Tensor) or not masks.is_floating_point():
+        kind = masks.dtype if isinstance(masks, Tensor) else type(masks).__name__
+        raise ExtremalTypeError(f"masks must be a floating tensor (N, A, 1, *S), got {kind}; convert with .float()")
+    if tuple(masks.shape) != wanted:
+        raise ExtremalValueError(
+            f"masks must have the shape (N, A, 1, *S) = {wanted} of these inputs and areas, got {tuple(masks.shape)}"
+        )
+    if not bool(((masks >= 0) & (masks <= 1)).all()):
+        raise ExtremalValueError(
+            f"masks must lie in [0, 1], got values from {float(masks.min()):.3g} to {float(masks.max()):.3g}; "
+            "cut a saliency map with area.cut"
+        )
+
+
+def judged(
+    net: Network,
+    run: Run,
+    question: Question,
+    solution: Solution,
+    areas: tuple[float, ...],
+    terms: Terms,
+    settings: dict[str, Any],
+    on_evidence: evidence.Progress | None,
+) -> Explanation:
+    """Gather the evidence for a solution, and build the result."""
+    x, game = question.x, question.game
+    unseen = evidence.unseen_perturbations(terms.perturbation, terms.seed)
+    gradients, forwards = run.gradients, run.forwards  # so far the solver's
+    asked = {name: question.evaluator(prepared(p, x)) for name, p in unseen.items()}
+    found = evidence.gather(question.evaluate, asked, game, solution.masks, areas, terms.seed, on_evidence)
+    speaking = evidence.agreement(asked, solution.masks)
+    evaluations = {
+        "gradients": gradients,
+        "forwards": forwards,
+        "evidence_gradients": run.gradients - gradients,
+        "evidence_forwards": run.forwards - forwards,
+    }
+    with torch.no_grad():
+        blanks = question.blanks()
+    effects = (found.scores - question.blank.view(-1, 1)) / (question.full - question.blank).view(-1, 1)
+    values = {
+        "masks": solution.masks,
+        "mask_areas": solution.masks.flatten(2).mean(2),
+        "scores": found.scores,
+        "binary_scores": found.binary_scores,
+        "unseen_scores": found.unseen_scores,
+        "unseen_blank": found.unseen_blank,
+        "control_scores": found.control_scores,
+        "agreement": speaking,
+        "score_full": question.full,
+        "score_blank": question.blank,
+        "inputs": x,
+        "pictures": net.picture(x),
+        "destroyed": net.picture(blanks),
+        "trace_step": solution.trace.step,
+        "trace_area": solution.trace.area,
+        "trace_reward": solution.trace.reward,
+        "trace_grey": solution.trace.grey,
+    }
+    none = torch.zeros(len(x), 0, 0, 3, dtype=torch.uint8)  # where the input is not a picture
+    return Explanation(
+        areas=areas,
+        **{name: none if value is None else value.detach().cpu() for name, value in values.items()},
+        target=question.target,
+        target_names=question.names,
+        unseen_names=tuple(unseen),
+        status=evidence.statuses(effects if game.keeps else 1 - effects, solution.finite),
+        keeps=game.keeps,
+        settings={**settings, "evaluations": evaluations},
+    )
