@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +80,17 @@ def main() -> None:
     parser.add_argument("--methods", default="path,grad-cam,rise")
     parser.add_argument("--targets", type=int, default=49)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--shard", default="0/1", help="i/n: every n-th target from the i-th on, for n processes")
+    parser.add_argument("--keep", type=Path, help="a folder for the explanations of `path`")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(options.threads)
+    extremal.keep_freed_memory()
     network = zoo.load("embedded")
     RESULTS.parent.mkdir(exist_ok=True)
     done = {(row["target"], row["method"], row["settings"]) for row in rows()}
-    for target in targets(options.cutouts, options.targets):
+    shard, shards = map(int, options.shard.split("/"))
+    for target in islice(targets(options.cutouts, options.targets), shard, None, shards):
         x = network.prepare(target.picture)
         index = network.index(target.label)
         for method in options.methods.split(","):
@@ -93,7 +98,8 @@ def main() -> None:
             if (target.name, method, settings) in done:
                 continue
             row = {"target": target.name, "method": method, "settings": settings}
-            row |= measured(method, network, x, index, target.truth, options.reference)
+            keep = options.keep / f"{target.name.replace(': ', '-')}.safetensors" if options.keep else None
+            row |= measured(method, network, x, index, target.truth, options.reference, keep)
             with RESULTS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(f"{target.name:28s} {method:10s} {row['seconds']:6.1f} s  binary {row['binary']}", flush=True)
@@ -111,13 +117,21 @@ def digest(method: str) -> str:
 
 
 def measured(
-    method: str, network: Network, x: Tensor, index: int, truth: np.ndarray | None, reference: str | None
+    method: str,
+    network: Network,
+    x: Tensor,
+    index: int,
+    truth: np.ndarray | None,
+    reference: str | None,
+    keep: Path | None,
 ) -> dict[str, Any]:
     """Masks of one method for one target, judged."""
     begin, result, saliency = time.perf_counter(), None, None
     if method == "path":
         result = explain(network, x, index, areas=AREAS, solver=method)
         masks, passes, saliency = result.masks, result.settings["evaluations"]["gradients"], result.saliency()
+        if keep is not None:
+            result.save(keep)
     elif method == "penalty":
         found = explain(network, x, index, areas=AREAS, solver=method, score="logit")  # as the paper asks
         masks, passes = found.masks, found.settings["evaluations"]["gradients"]
