@@ -24,15 +24,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from extremal import zoo
-from extremal.games import GAMES
+from extremal import keep_freed_memory, zoo
+from extremal.chunking import ChunkedReward
 from extremal.network import Network
-from extremal.perturbations import Blur
-from extremal.question import Terms, pose
-from extremal.scores import SCORES
+from extremal.question import pose
 from extremal.solvers import Path as Solver
 from extremal.solvers import Problem
 from extremal.solvers.path import passes
+from extremal.terms import terms_named
 from parity import ask_reference
 
 AREAS = (0.025, 0.05, 0.1, 0.2)
@@ -59,30 +58,36 @@ def sweep(network: Network, x: Tensor) -> float:
     """Seconds an image of one run of `path`."""
     begin = time.perf_counter()
     with network.frozen() as run:
-        question = pose(network, run, x, None, Terms(GAMES["preserve"], Blur(), SCORES["margin"], 0))
+        rows = run.settle(x)
+        question = pose(network, run, x, None, terms_named("preserve", "blur", "margin", 0))
         shape = tuple(x.shape[2:])
-        Solver().solve(Problem(question.reward, len(x), shape, True, x.dtype, x.device), AREAS)
+        Solver().solve(Problem(ChunkedReward(question, rows), len(x), shape, True, x.dtype, x.device), AREAS)
     return (time.perf_counter() - begin) / len(x)
 
 
 def network_alone(network: Network, x: Tensor) -> float:
-    """Seconds an image of the same passes with nothing around them: sweep, polish, and the masks only looked at."""
-    solver = Solver()
+    """Seconds an image of the same passes in the same chunks with nothing around them: sweep, polish, and looks."""
+    solver, count = Solver(), len(x)
     begin = time.perf_counter()
     with network.frozen() as run:
+        most = run.settle(x)
 
-        def forward_backward(rows: int, times: int) -> None:
-            inputs = x.repeat_interleave(rows, 0).contiguous(memory_format=torch.channels_last).requires_grad_()
+        def evaluate(rows: int, times: int, gradient: bool) -> None:
             for _ in range(times):
-                torch.autograd.grad(run(inputs)[:, 0].sum(), inputs)
+                for first in range(0, count * rows, most):
+                    size = min(most, count * rows - first)
+                    inputs = x[:1].repeat_interleave(size, 0).contiguous(memory_format=torch.channels_last)
+                    if gradient:
+                        inputs.requires_grad_()
+                        torch.autograd.grad(run(inputs)[:, 0].sum(), inputs)
+                    else:
+                        run(inputs)
 
-        forward_backward(1, 2 * solver.draws + solver.steps)
-        forward_backward(len(AREAS), solver.polish)
+        evaluate(1, 2 * solver.draws + solver.steps, True)
+        evaluate(len(AREAS), solver.polish, True)
         with torch.no_grad():
-            looked = x.repeat_interleave(len(AREAS), 0).contiguous(memory_format=torch.channels_last)
-            for _ in range((solver.rounds + 1) * len(AREAS) + solver.search):
-                run(looked)
-    return (time.perf_counter() - begin) / len(x)
+            evaluate(len(AREAS), (solver.rounds + 1) * len(AREAS) + solver.search, False)
+    return (time.perf_counter() - begin) / count
 
 
 def package(python: str, network: str, x: Tensor) -> float:
@@ -95,6 +100,7 @@ def peak_memory(size: int) -> float:
     """MB of a process that explains one image of size × size with `path`."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); import timing; from extremal import zoo\n"
+        "timing.keep_freed_memory()\n"
         f"net = zoo.load('embedded'); seconds = timing.sweep(net, timing.batch_of(net, 1, {size}))\n"
         "print(seconds, timing.high_water())\n"
     )
@@ -125,16 +131,17 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--networks", default="embedded,resnet50")
     parser.add_argument("--sizes", default="224,512,1024", help="px of the memory measurements")
+    parser.add_argument("--batches", default="1,8")
     options = parser.parse_args()
+    keep_freed_memory()
     for name in filter(None, options.networks.split(",")):
         network = zoo.load("embedded") if name == "embedded" else zoo.load("torchvision:resnet50", "random")
-        one, eight = batch_of(network, 1), batch_of(network, 8)
-        kinds: dict[str, Callable[[], float]] = {
-            "path 1": lambda network=network, x=one: sweep(network, x),
-            "network 1": lambda network=network, x=one: network_alone(network, x),
-            "path 8": lambda network=network, x=eight: sweep(network, x),
-            "network 8": lambda network=network, x=eight: network_alone(network, x),
-        }
+        one = batch_of(network, 1)
+        kinds: dict[str, Callable[[], float]] = {}
+        for count in map(int, options.batches.split(",")):
+            x = batch_of(network, count)
+            kinds[f"path {count}"] = lambda network=network, x=x: sweep(network, x)
+            kinds[f"network {count}"] = lambda network=network, x=x: network_alone(network, x)
         if options.reference:
             kinds["reference"] = lambda name=name, x=one: package(options.reference, name, x)
         seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
