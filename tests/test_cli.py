@@ -95,7 +95,7 @@ class TestResults:
         saved = Explanation.load(tmp_path / "extremal-out" / "cat" / "explanation.safetensors")
         assert list(record) == [
             *("path", "target", "target_name", "score_full", "score_blank", "areas", "scores", "binary_scores"),
-            *("effects", "verdicts", "status", "smallest", "certificate", "files", "settings"),
+            *("effects", "verdicts", "status", "smallest", "certificate", "regions", "files", "settings"),
         ]
         assert (record["path"], record["target"], record["target_name"]) == ("cat.png", 0, "tabby, tabby cat")
         assert record["scores"] == saved.scores[0].tolist()
@@ -292,3 +292,27 @@ class TestRefine:
         assert re.search(r"between these: [0-9.]+ % keeps \d+ % of the effect", out)
         _, out, _ = call("cat.png", areas="0.02,0.6")
         assert "between these" not in out
+
+
+class TestAlternatives:
+    def test_they_are_told_and_written(self, tmp_path: Path) -> None:
+        photo(tmp_path / "cat.png")
+        _, out, _ = call("cat.png", "--alternatives", "2", areas="0.3,0.6")
+        saved = Explanation.load(tmp_path / "extremal-out" / "cat" / "explanation.safetensors")
+        regions = saved.regions()
+        assert len(saved.alternatives) == 1
+        if len(regions) < 2:
+            word = "only one" if regions else "no"
+            assert f"alternatives: {word} sufficient region was found of the 2 that were looked for" in out
+        else:
+            assert "alternatives: 2 sufficient regions that overlap little, of 2 looked for: " in out
+        written = sorted(path.name for path in (tmp_path / "extremal-out" / "cat").glob("region-*.png"))
+        assert written == [f"region-{number}.png" for number, _ in enumerate(regions, start=1)]
+        _, out, _ = call("cat.png", areas="0.3,0.6")
+        assert "alternatives" not in out
+
+    def test_a_bad_number_is_told_before_anything_runs(self, tmp_path: Path) -> None:
+        photo(tmp_path / "cat.png")
+        code, _, told = call("cat.png", "--alternatives", "0")
+        assert code == 2
+        assert "alternatives must lie in 1..16, got 0" in told

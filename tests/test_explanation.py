@@ -71,7 +71,7 @@ def refused(path: Path) -> str:
 
 def foreign(path: Path, kind: str) -> str:
     return (
-        "an explanation must be a file that Explanation.save wrote (format 2), "
+        "an explanation must be a file that Explanation.save wrote (format 3), "
         f"got {str(path)!r} ({kind}); save it again"
     )
 
@@ -147,7 +147,7 @@ class TestSaving:
 
     @pytest.mark.parametrize(
         ("head", "kind"),
-        [("[]", "TypeError"), ("{", "JSONDecodeError"), ('{"format": 1}', "KeyError"), ('{"format": 2}', "KeyError")],
+        [("[]", "TypeError"), ("{", "JSONDecodeError"), ('{"format": 1}', "KeyError"), ('{"format": 3}', "KeyError")],
     )
     def test_foreign_metadata(self, tmp_path: Path, head: str, kind: str) -> None:
         path = tmp_path / "other.safetensors"
@@ -159,7 +159,8 @@ class TestSaving:
         path = tmp_path / "other.safetensors"
         tensors = {f.name: getattr(explanation(), f.name) for f in dataclasses.fields(Explanation) if f.type is Tensor}
         rest = {"areas": [], "target": [], "target_names": [], "unseen_names": [], "status": [], "settings": {}}
-        fields = {"format": 2, **rest, **{name: value for name, value in extra.items() if value}}
+        rest["alternatives"] = []
+        fields = {"format": 3, **rest, **{name: value for name, value in extra.items() if value}}
         save_file(tensors, path, metadata={"extremal": json.dumps(fields)})
         assert refused(path) == foreign(path, "TypeError")
 

@@ -27,6 +27,10 @@ class Block:
     count: int  # of blocks
     rows: int  # of the network that fit into its memory at once
 
+    def part(self, index: int, count: int) -> "Block":
+        """One of so many equal parts of this block's work."""
+        return replace(self, index=self.index * count + index, count=self.count * count)
+
     def steps(self, on_step: OnStep | None) -> OnStep | None:
         """Tells of steps as steps of the whole batch."""
         if on_step is None:
@@ -50,13 +54,8 @@ def in_blocks(
     target: Target,
     terms: Terms,
     answered: Callable[[Run, Question, Block], Explanation],
-    copies: int = 1,
 ) -> Explanation:
-    """Pose the question about each block of the prepared inputs x (N, C, *S), and join the answers.
-
-    Args:
-        copies: rows that each input takes in the solver at least.
-    """
+    """Pose the question about each block of the prepared inputs x (N, C, *S), and join the answers."""
     each: Sequence[Any] | None = None
     if isinstance(target, list | tuple | range | Tensor):
         each = target.tolist() if isinstance(target, Tensor) else list(target)
@@ -67,7 +66,7 @@ def in_blocks(
         x = x.clone()  # a clone made here may be saved for backward whatever the caller's mode
         rows = run.settle(x)
         spent = run.forwards
-        size = max(1, min(rows // copies, len(x)))
+        size = min(rows, len(x))
         starts = range(0, len(x), size)
         answers = []
         for index, first in enumerate(starts):
@@ -94,6 +93,8 @@ def joined(answers: Sequence[Explanation]) -> Explanation:
             values[name] = torch.cat(padded)
         elif isinstance(parts[0], Tensor):
             values[name] = torch.cat(parts)
+        elif name == "alternatives":
+            values[name] = tuple(joined(several) for several in zip(*parts, strict=True))
         elif name in ("target", "target_names", "status"):
             values[name] = sum(parts, ())
         else:

@@ -69,6 +69,7 @@ def explain(
     network: Annotated[str, typer.Option(help="A name that `extremal networks` lists.")] = "embedded",
     weights: Annotated[str, typer.Option(help="Its weights: a local file, or random.", show_default="its own")] = "",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of noise and controls.")] = 0,
+    alternatives: Annotated[int, typer.Option(help="Answers that overlap little to look for.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder of the results, one folder a photo.")] = Path("extremal-out"),
     refine: Annotated[bool, typer.Option("--refine", help="Bisect for the smallest sufficient area, to 2 %.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")] = False,
@@ -80,7 +81,15 @@ def explain(
         try:
             load = partial(_network, network, weights)
             batch.explain_all(
-                _prepared(batch, load, target=target, areas=areas, choices=choices, seed=seed, refine=refine)
+                _prepared(
+                    batch,
+                    load,
+                    target=target,
+                    areas=areas,
+                    choices=choices,
+                    numbers=(seed, alternatives),
+                    refine=refine,
+                )
             )
         except ExtremalError as error:
             _tell("error", str(error))
@@ -124,10 +133,11 @@ def _prepared(
     target: str,
     areas: str,
     choices: dict[str, str],
-    seed: int,
+    numbers: tuple[int, int],
     refine: bool,
 ) -> Run:
     """Everything that can be wrong before the first photo is looked at: options, folder, network."""
+    from extremal.alternatives import checked_alternatives
     from extremal.explain import explain
     from extremal.games import game_named
     from extremal.memory import keep_freed_memory
@@ -137,6 +147,7 @@ def _prepared(
     from extremal.solvers import solver_named
     from extremal.terms import checked_areas
 
+    seed, copies = numbers[0], checked_alternatives(numbers[1])
     wanted = checked_areas(areas.split(","))  # type: ignore[arg-type]  # it reads numbers, also from text
     parts = (
         game_named(choices["game"]),
@@ -160,6 +171,7 @@ def _prepared(
             solver=parts[2],
             score=parts[3],
             seed=seed,
+            alternatives=copies,
             on_step=lambda step: report(step.stage, step.index + 1, step.total),
             on_evidence=lambda done, total: report("evidence", done, total),
         )
@@ -318,6 +330,7 @@ def _show(photo: str, explanation: "Explanation", files: dict[str, Any], certifi
         table,
         _smallest(explanation),
         *([_certified(certificate)] if certificate else []),
+        *([_several(explanation)] if explanation.alternatives else []),
         "written:",
         *(f"  {path}" for path in (files["report"], files["figure"], files["explanation"], *files["masks"])),
     ]
@@ -331,6 +344,15 @@ def _smallest(explanation: "Explanation") -> str:
         return f"smallest sufficient area: none of these ({100 * explanation.areas[-1]:g} %: {verdicts[-1].reason})"
     verdict = verdicts[explanation.areas.index(found.area)]
     return f"smallest sufficient area: {100 * found.area:g} % ({verdict}: {verdict.reason})"
+
+
+def _several(explanation: "Explanation") -> str:
+    regions, wanted = explanation.regions(), 1 + len(explanation.alternatives)
+    if len(regions) < 2:
+        word = "only one" if regions else "no"
+        return f"alternatives: {word} sufficient region was found of the {wanted} that were looked for"
+    areas = ", ".join(f"{100 * region.area:g} %" for region in regions)
+    return f"alternatives: {len(regions)} sufficient regions that overlap little, of {wanted} looked for: {areas}"
 
 
 def _certified(certificate: "Certificate") -> str:

@@ -1,10 +1,12 @@
 """`explain`: choose the parts, find the masks, gather the evidence."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from torch import nn
+from torch import Tensor, nn
 
+from extremal.alternatives import Elsewhere, checked_alternatives, taken_by
 from extremal.blocks import Block, in_blocks
 from extremal.chunking import ChunkedReward
 from extremal.errors import ExtremalValueError
@@ -32,6 +34,7 @@ def explain(
     solver: str | Solver = "path",
     score: str | Score = "margin",
     seed: int = 0,
+    alternatives: int = 1,
     on_step: OnStep | None = None,
     on_evidence: Progress | None = None,
 ) -> Explanation:
@@ -56,6 +59,8 @@ def explain(
         solver: path, penalty, or a solver with its own settings.
         score: what is asked of the target class: margin, logit, probability, contrastive, or a callable.
         seed: of noise and controls.
+        alternatives: how many answers to look for, each where those before it are not; each costs a run of its own.
+            `Explanation.regions` tells those that are sufficient, `Explanation.alternatives` holds all but the first.
         on_step: called after each step of the solver with a `Step`.
         on_evidence: called while the evidence is gathered, with masks done and masks in all.
 
@@ -66,7 +71,7 @@ def explain(
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
     wanted = checked_areas(areas)
-    chosen = solver_named(solver)
+    chosen, copies = solver_named(solver), checked_alternatives(alternatives)
     terms = terms_named(game, perturbation, score, seed)
     net = as_network(network)
     x = prepare(net, image)
@@ -80,11 +85,16 @@ def explain(
                 "look for no_grad, detach, rounding or argmax inside it"
             )
         run.forwards, run.gradients = run.forwards + run.gradients, 0  # the question went forward only, so far
-        reward = ChunkedReward(question, block.rows)
-        part = question.x
-        problem = Problem(reward, len(part), tuple(part.shape[2:]), mirror, part.dtype, part.device, terms.seed)
-        solution = chosen.solve(problem, wanted, block.steps(on_step))
-        return judged(net, run, question, solution, wanted, terms, settings, block.evidence(on_evidence))
+        x, found = question.x, list[Explanation]()
+        reward: Callable[[Tensor, bool], Tensor] = ChunkedReward(question, block.rows)
+        for index in range(copies):
+            part = block.part(index, copies)
+            problem = Problem(reward, len(x), tuple(x.shape[2:]), mirror, x.dtype, x.device, terms.seed)
+            solution = chosen.solve(problem, wanted, part.steps(on_step))
+            found.append(judged(net, run, question, solution, wanted, terms, settings, part.evidence(on_evidence)))
+            run.gradients, run.forwards = 0, 0  # each answer tells what it cost itself
+            reward = Elsewhere(reward, taken_by(found[-1]).to(x))
+        return replace(found[0], alternatives=tuple(found[1:]))
 
     result = in_blocks(net, x, target, terms, answered)
     for n, statuses in enumerate(result.status):

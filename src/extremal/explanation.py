@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from extremal.evidence import SHARE, TELLING_SHARE, Status, Verdict, verdict
 from extremal.files import replacing
 from extremal.grids import gaussian_blur
 
-FORMAT = 2  # of the saved file
+FORMAT = 3  # of the saved file
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Sufficient:
     area: float  # share of places
     mask: Tensor  # (1, *S) of zeros and ones, exactly this area
     effect: float  # of this mask
+    source: int = 0  # 0: the explanation itself; j: its j-th alternative, which holds the evidence
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,7 @@ class Explanation:
     status: tuple[tuple[Status, ...], ...]  # (N, A)
     keeps: bool  # judged by what the masks keep; False: by what is left without them
     settings: dict[str, Any]  # versions, seed, network, weight hash, solver, counts: everything to repeat the run
+    alternatives: tuple["Explanation", ...] = ()  # of the same inputs, kept apart from this one and from each other
 
     def effects(self, scores: Tensor, blank: Tensor | None = None) -> Tensor:
         """Scores (N, ...) as shares of the whole effect: 0 where the mask does nothing, 1 where it does all.
@@ -176,6 +178,21 @@ class Explanation:
                 return Sufficient(area, self.binary(area)[image], effect)
         return None
 
+    def regions(self, share: float = SHARE, image: int = 0, overlap: float = 0.2) -> tuple[Sufficient, ...]:
+        """The sufficient regions among this explanation and its alternatives that overlap little, this one's first.
+
+        Args:
+            share: of the whole effect, that each keeps by itself.
+            image: which input.
+            overlap: two regions' intersection over union is below this.
+        """
+        found: list[Sufficient] = []
+        for source, answer in enumerate((self, *self.alternatives)):
+            enough = answer.smallest(share, image)
+            if enough and all(_iou(enough.mask, other.mask) < overlap for other in found):
+                found.append(replace(enough, source=source))
+        return tuple(found)
+
     def order(self, image: int = 0) -> Tensor:
         """For each area the rank of each place in its mask, 0 first: (A, *S) int64.
 
@@ -199,10 +216,8 @@ class Explanation:
         """Write one safetensors file with JSON metadata; it appears whole or not at all."""
         from safetensors.torch import save_file
 
-        own = torch.contiguous_format  # a copy: safetensors refuses fields that share memory
-        tensors = {f.name: getattr(self, f.name).clone(memory_format=own) for f in fields(self) if f.type is Tensor}
-        rest = {f.name: getattr(self, f.name) for f in fields(self) if f.type is not Tensor}
-        metadata = {"extremal": json.dumps({"format": FORMAT, **rest})}
+        tensors, head = _parts(self)
+        metadata = {"extremal": json.dumps({"format": FORMAT, **head})}
         with replacing(Path(path)) as aside:
             save_file(tensors, aside, metadata=metadata)
 
@@ -224,10 +239,7 @@ class Explanation:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if head.pop("format") != FORMAT:
                 raise KeyError("format")
-            for name in ("areas", "target", "target_names", "unseen_names"):
-                head[name] = tuple(head[name])
-            head["status"] = tuple(tuple(Status(s) for s in row) for row in head["status"])
-            return cls(**tensors, **head)
+            return _whole(tensors, head)
         except (SafetensorError, KeyError, ValueError, TypeError) as error:
             raise ExtremalValueError(
                 f"an explanation must be a file that Explanation.save wrote (format {FORMAT}), "
@@ -241,6 +253,37 @@ class Explanation:
         return all(_same(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _parts(explanation: Explanation, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors by name, and the rest as plain values; an alternative's tensors are prefixed by its number."""
+    own = torch.contiguous_format  # a copy: safetensors refuses fields that share memory
+    values = {f.name: getattr(explanation, f.name) for f in fields(explanation)}
+    alternatives = values.pop("alternatives")
+    tensors = {prefix + k: v.clone(memory_format=own) for k, v in values.items() if isinstance(v, Tensor)}
+    head = {k: v for k, v in values.items() if not isinstance(v, Tensor)}
+    head["alternatives"] = []
+    for index, alternative in enumerate(alternatives):
+        more, rest = _parts(alternative, f"{prefix}{index}.")
+        tensors |= more
+        head["alternatives"].append(rest)
+    return tensors, head
+
+
+def _whole(tensors: dict[str, Tensor], head: dict[str, Any], prefix: str = "") -> Explanation:
+    """What `_parts` took apart."""
+    alternatives = [_whole(tensors, rest, f"{prefix}{index}.") for index, rest in enumerate(head["alternatives"])]
+    values: dict[str, Any] = {**head, "alternatives": tuple(alternatives)}
+    for name in ("areas", "target", "target_names", "unseen_names"):
+        values[name] = tuple(values[name])
+    values["status"] = tuple(tuple(Status(s) for s in row) for row in values["status"])
+    names = {name.removeprefix(prefix): name for name in tensors if name.startswith(prefix)}
+    values |= {short: tensors[name] for short, name in names.items() if "." not in short}
+    return Explanation(**values)
+
+
+def _iou(a: Tensor, b: Tensor) -> float:
+    return float((a * b).sum() / torch.maximum(a, b).sum())
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -132,9 +132,10 @@ def judged(
         "trace_grey": solution.trace.grey,
     }
     none = torch.zeros(len(x), 0, 0, 3, dtype=torch.uint8)  # where the input is not a picture
+    held: dict[str, Any] = {name: none if value is None else value.detach().cpu() for name, value in values.items()}
     return Explanation(
         areas=areas,
-        **{name: none if value is None else value.detach().cpu() for name, value in values.items()},
+        **held,
         target=question.target,
         target_names=question.names,
         unseen_names=tuple(unseen),

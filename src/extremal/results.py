@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from extremal.smallest import Certificate
 
 EXPLANATION, FIGURE, REPORT = "explanation.safetensors", "figure.png", "report.html"
-_OURS = re.compile(rf"{re.escape(EXPLANATION)}|{re.escape(FIGURE)}|{re.escape(REPORT)}|mask-[0-9.e-]+\.png")
+_OURS = re.compile(
+    rf"{re.escape(EXPLANATION)}|{re.escape(FIGURE)}|{re.escape(REPORT)}|mask-[0-9.e-]+\.png|region-[0-9]+\.png"
+)
 
 
 def folders(out: Path, photos: Sequence[str]) -> list[Path]:
@@ -101,6 +103,8 @@ def write(
 
     check_replaceable(folder)
     masks = {f"mask-{area}.png": explanation.binary(area)[0] for area in explanation.areas}
+    for number, region in enumerate(explanation.regions() if explanation.alternatives else (), start=1):
+        masks[f"region-{number}.png"] = region.mask
     if certificate is not None:
         masks[f"mask-{certificate.area:.5f}.png"] = certificate.mask
     try:
@@ -145,6 +149,7 @@ def record(
         "smallest": smallest and {"area": smallest.area, "effect": smallest.effect},
         "certificate": certificate
         and {name: getattr(certificate, name) for name in ("area", "effect", "below_area", "below_effect", "share")},
+        "regions": [{"area": region.area, "effect": region.effect} for region in explanation.regions()],
         "files": files,
         "settings": explanation.settings,
     }

@@ -1,0 +1,130 @@
+"""Several answers: kept apart, each judged, and told when there is only one."""
+
+from dataclasses import replace
+from pathlib import Path as File
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from extremal import Explanation, ExtremalTypeError, ExtremalValueError, explain
+from extremal.alternatives import Elsewhere, taken_by
+from extremal.network import Network
+from extremal.solvers import Path
+
+SIZE = 56
+SHORT = Path(steps=40, polish=9, draws=2, search=4)
+AREAS = (0.05, 0.1, 0.2)
+BOXES = ((slice(6, 18), slice(6, 18)), (slice(36, 48), slice(34, 46)))
+
+
+class Either(nn.Module):
+    """The best of the means over boxes: each box alone is enough."""
+
+    def __init__(self, boxes: tuple = BOXES) -> None:
+        super().__init__()
+        self.boxes = boxes
+
+    def forward(self, x: Tensor) -> Tensor:
+        means = torch.stack([x[:, :, rows, columns].mean((1, 2, 3)) for rows, columns in self.boxes], 1)
+        score = (8 * means).logsumexp(1, keepdim=True) / 8
+        return torch.cat([score, -score], 1)
+
+
+def found(count: int = 1, boxes: tuple = BOXES, **options: object) -> Explanation:
+    x = torch.rand(count, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.9
+    options = {"areas": AREAS, "perturbation": "fade", "score": "logit", "solver": SHORT, **options}
+    return explain(Either(boxes), x, 0, **options)
+
+
+def inside(mask: Tensor, box: tuple[slice, slice]) -> float:
+    return float(mask[0][box].sum() / mask.sum())
+
+
+def test_both_of_two_sufficient_boxes_are_found() -> None:
+    result = found(2, alternatives=2)
+    assert len(result.alternatives) == 1
+    for image in range(2):
+        regions = result.regions(image=image)
+        assert [region.source for region in regions] == [0, 1]
+        homes = [max(range(2), key=lambda b, m=region.mask: inside(m, BOXES[b])) for region in regions]
+        assert sorted(homes) == [0, 1], "one in each box"
+        for region in regions:
+            assert region.effect >= 0.9
+            answer = (result, *result.alternatives)[region.source]
+            column = AREAS.index(region.area)
+            assert float(answer.effects(answer.binary_scores)[image, column]) == pytest.approx(region.effect)
+            assert answer.control_scores.shape == result.control_scores.shape
+        overlap = (regions[0].mask * regions[1].mask).sum() / torch.maximum(regions[0].mask, regions[1].mask).sum()
+        assert float(overlap) < 0.2
+
+
+def test_only_one_sufficient_region_is_told() -> None:
+    result = found(boxes=BOXES[:1], alternatives=3)
+    assert len(result.alternatives) == 2
+    assert [region.source for region in result.regions()] == [0]
+
+
+def test_the_first_is_what_is_found_alone() -> None:
+    alone, first = found(), found(alternatives=2)
+    torch.testing.assert_close(first.masks, alone.masks, atol=1e-4, rtol=0)
+    assert alone.alternatives == ()
+    assert [region.source for region in alone.regions()] == [0]
+
+
+def test_each_answer_tells_its_own_cost() -> None:
+    result = found(alternatives=2)
+    own, other = (answer.settings["evaluations"] for answer in (result, result.alternatives[0]))
+    assert own["gradients"] == other["gradients"] == SHORT.draws + SHORT.steps + SHORT.polish * len(AREAS)
+
+
+def test_saved_and_loaded(tmp_path: File) -> None:
+    result = found(alternatives=3)
+    result.save(tmp_path / "a.safetensors")
+    assert Explanation.load(tmp_path / "a.safetensors") == result
+
+
+def test_blocks_join_the_alternatives() -> None:
+    x = torch.rand(3, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.9
+    short = Path(steps=6, polish=3, draws=1, search=2)
+    options = {"areas": (0.1,), "perturbation": "fade", "score": "logit", "solver": short, "alternatives": 2}
+    told: list[tuple[int, int]] = []
+    small = explain(Network(Either(), memory=1e-9), x, 0, on_evidence=lambda *done: told.append(done), **options)
+    large = explain(Either(), x, 0, **options)
+    torch.testing.assert_close(small.alternatives[0].masks, large.alternatives[0].masks, atol=1e-4, rtol=0)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1][0] == told[-1][1]
+
+
+def test_what_is_taken_is_worth_nothing() -> None:
+    taken = torch.zeros(2, 1, 1, 4, 5)
+    taken[1, ..., :2] = 1
+    masks = torch.rand(2, 3, 1, 4, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    paid = Elsewhere(lambda m, mirrored: m.flatten(2).sum(2) + mirrored, taken)(masks, True)
+    torch.testing.assert_close(paid[0], masks[0].flatten(1).sum(1) + 1)
+    torch.testing.assert_close(paid[1], masks[1, ..., 2:].flatten(1).sum(1) + 1)
+    (slopes,) = torch.autograd.grad(paid.sum(), masks)
+    torch.testing.assert_close(slopes, (1 - taken).expand_as(masks))
+
+
+def test_regions_of_an_insufficient_answer_are_taken_at_its_smallest_area() -> None:
+    result = found(2)
+    nothing = replace(result, binary_scores=result.score_blank.view(2, 1).expand(2, 3).clone())
+    assert torch.equal(taken_by(nothing)[:, 0], result.binary(AREAS[0]))
+    for image in range(2):
+        assert torch.equal(taken_by(result)[image, 0], result.smallest(image=image).mask)
+
+
+@pytest.mark.parametrize(
+    ("alternatives", "error", "message"),
+    [
+        (0, ExtremalValueError, "alternatives must lie in 1..16, got 0; each costs as much as a run of its own"),
+        (17, ExtremalValueError, "alternatives must lie in 1..16, got 17; each costs as much as a run of its own"),
+        (1.5, ExtremalTypeError, "alternatives must be a whole number, got 1.5; e.g. 3"),
+        (True, ExtremalTypeError, "alternatives must be a whole number, got True; e.g. 3"),
+    ],
+)
+def test_bad_numbers_are_told(alternatives: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        found(alternatives=alternatives)
+    assert str(caught.value) == message
