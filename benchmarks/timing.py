@@ -183,7 +183,8 @@ def lines() -> list[str]:
     ]
     for (kind, _, size), row in sorted(latest.items(), key=lambda item: item[0][2] or 0):
         if kind == "memory":
-            text.append(f"| {size} | {row['seconds']:.1f} | {row['megabytes']:.0f} |")
+            seconds = f"{row['seconds']:.1f}" if row["seconds"] else "not timed"  # where other work ran beside it
+            text.append(f"| {size} | {seconds} | {row['megabytes']:.0f} |")
     return [*text, ""]
 
 

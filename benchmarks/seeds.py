@@ -1,0 +1,69 @@
+"""Agreement over seeds: the intersection over union of the cut 10 % masks of five runs of `path`, pair by pair.
+
+Use: python benchmarks/seeds.py [--targets 9] [--cutouts STAMPS]
+
+One JSON line a target goes to benchmarks/results/seeds.jsonl; targets that stand there are not run again.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import time
+import warnings
+from pathlib import Path
+
+import torch
+
+from extremal import explain, keep_freed_memory, zoo
+from solvers import AREAS, digest, targets
+
+RESULTS = Path(__file__).parent / "results" / "seeds.jsonl"
+SEEDS, AREA = range(5), 0.1
+
+
+def main() -> None:
+    """Run what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cutouts", type=Path)
+    parser.add_argument("--targets", type=int, default=9)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    keep_freed_memory()
+    network, settings = zoo.load("embedded"), digest("path")
+    known = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    done = {row["target"] for row in known if row["settings"] == settings}
+    for target in targets(options.cutouts, options.targets):
+        if target.name in done:
+            continue
+        masks = []
+        for seed in SEEDS:
+            result = explain(network, network.prepare(target.picture), target.label, areas=AREAS, seed=seed)
+            masks.append(result.binary(AREA) > 0)
+        pairs = [float((a & b).sum() / (a | b).sum()) for a, b in itertools.combinations(masks, 2)]
+        row = {"target": target.name, "settings": settings, "median": round(statistics.median(pairs), 4)}
+        row |= {"pairs": [round(pair, 4) for pair in pairs], "threads": torch.get_num_threads()}
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**row, "day": time.strftime("%Y-%m-%d")}) + "\n")
+        print(row, flush=True)
+
+
+def lines() -> list[str]:
+    """The paragraph for docs/performance.md."""
+    if not RESULTS.exists():
+        return []
+    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    medians = [row["median"] for row in rows if row["settings"] == digest("path")]
+    if not medians:
+        return []
+    return [
+        "### Agreement over seeds",
+        "",
+        f"Intersection over union of the cut {AREA:.0%} masks of {len(SEEDS)} seeds, its median over pairs: over "
+        f"{len(medians)} targets {statistics.median(medians):.2f}, lowest {min(medians):.2f}.",
+        "",
+    ]
+
+
+if __name__ == "__main__":
+    main()
