@@ -10,10 +10,11 @@ from extremal.chunking import ChunkedReward
 from extremal.evidence import Status
 from extremal.memory import CPU_BUDGET, activation_bytes, default_budget, keep_freed_memory
 from extremal.network import Network
-from extremal.perturbations import Fade, Perturb
+from extremal.perturbations import Fade
 from extremal.question import pose
 from extremal.solvers import Path, Step
 from extremal.terms import Terms, terms_named
+from toys import BRITTLE_INPUTS, Brittle, dim
 
 SHORT = Path(steps=8, polish=4, draws=2, search=4)
 AREAS = (0.1, 0.3)
@@ -160,22 +161,15 @@ def test_judge_in_blocks() -> None:
 
 
 def test_blocks_of_which_one_ends_early_are_joined() -> None:
-    class Brittle(nn.Module):
-        """√ of the mean: not a number where the input is dark enough."""
-
-        def forward(self, x: Tensor) -> Tensor:
-            return x.flatten(1).mean(1, keepdim=True).sub(0.2).sqrt()
-
-    def dim(x: Tensor) -> Perturb:
-        bright = x.mean((1, 2, 3), keepdim=True).unsqueeze(1) > 0.4
-        return lambda mask: x[:, None] * mask + (1 - mask) * torch.where(bright, 0.5, 0.21)
-
-    x = X[:2, :1] + 0.3
-    x[1] = 0.21
-    x[1, :, :4], x[1, :, 4:8] = 0.0, 0.5
     with pytest.warns(RuntimeWarning, match="the run of input 1 met a score that is not finite"):
         result = explain(
-            Network(Brittle(), memory=1e-9), x, 0, areas=AREAS, game="delete", perturbation=dim, solver=SHORT
+            Network(Brittle(), memory=1e-9),
+            BRITTLE_INPUTS,
+            0,
+            areas=AREAS,
+            game="delete",
+            perturbation=dim,
+            solver=SHORT,
         )
     assert [row[0] == Status.NOT_FINITE for row in result.status] == [False, True]
     assert result.trace_reward.shape == (2, len(result.trace_step))

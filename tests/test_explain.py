@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from extremal import Explanation, Network, explain
 from extremal.area import binary
 from extremal.games import Evaluate
-from extremal.perturbations import Blur, Perturb
+from extremal.perturbations import Blur
 from extremal.solvers import Path, Step
-from toys import Boxes, Linear, box_mask, hills, overlap, texture
+from toys import BRITTLE_INPUTS, Boxes, Brittle, Linear, box_mask, dim, hills, overlap, texture
 
 QUICK = Path(steps=40, polish=10, draws=4)
 SHORT = Path(steps=8, polish=4, draws=2)
@@ -266,22 +266,8 @@ def test_a_batch_is_its_single_runs(dtype: torch.dtype) -> None:
 
 
 def test_a_score_that_is_not_finite_ends_its_input_only() -> None:
-    class Brittle(nn.Module):
-        """√ of the mean: not a number where the input is dark enough."""
-
-        def forward(self, x: Tensor) -> Tensor:
-            return x.flatten(1).mean(1, keepdim=True).sub(0.2).sqrt()
-
-    def dim(x: Tensor) -> Perturb:
-        bright = x.mean((1, 2, 3), keepdim=True).unsqueeze(1) > 0.4
-        return lambda mask: x[:, None] * mask + (1 - mask) * torch.where(bright, 0.5, 0.21)
-
-    x = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0)) + 0.3
-    x[1] = x[1] * 0 + 0.21
-    x[1, :, :4] = 0.0
-    x[1, :, 4:8] = 0.5
     with pytest.warns(RuntimeWarning, match="the run of input 1 met a score that is not finite and ended"):
-        result = explain(Brittle(), x, 0, areas=(0.1, 0.3), game="delete", perturbation=dim, solver=SHORT)
+        result = explain(Brittle(), BRITTLE_INPUTS, 0, areas=(0.1, 0.3), game="delete", perturbation=dim, solver=SHORT)
     assert [[str(s) for s in row] for row in result.status][1] == ["not finite", "not finite"]
     assert float(result.masks[1].abs().max()) == 0.0
     alone_areas = result.masks[0].flatten(1).mean(1)

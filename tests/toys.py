@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from extremal.perturbations import Perturb
+
 Box = tuple[slice, ...]
 
 
@@ -94,3 +96,21 @@ def overlap(found: Tensor, wanted: Tensor) -> float:
     """Intersection over union of two masks of zeros and ones."""
     both, either = torch.minimum(found, wanted).sum(), torch.maximum(found, wanted).sum()
     return float(both / either)
+
+
+class Brittle(nn.Module):
+    """√ of the mean: not a number where the input is dark enough, as the second of `BRITTLE_INPUTS` may become."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1).mean(1, keepdim=True).sub(0.2).sqrt()
+
+
+def dim(x: Tensor) -> Perturb:
+    """Fade to a grey: to a dark one where the input is dark."""
+    bright = x.mean((1, 2, 3), keepdim=True).unsqueeze(1) > 0.4
+    return lambda mask: x[:, None] * mask + (1 - mask) * torch.where(bright, 0.5, 0.21)
+
+
+BRITTLE_INPUTS = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0)) + 0.3
+BRITTLE_INPUTS[1] = 0.21
+BRITTLE_INPUTS[1, :, :4], BRITTLE_INPUTS[1, :, 4:8] = 0.0, 0.5
