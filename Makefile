@@ -31,6 +31,7 @@ bench: $(READY) reference  ## slower checks: parity with the paper's package, co
 	$(MAKE) parity
 	$(BIN)/python benchmarks/cost.py
 	$(BIN)/python benchmarks/solvers.py --reference $(REFERENCE)/bin/python $(if $(CUTOUTS),--cutouts $(CUTOUTS))
+	$(BIN)/python benchmarks/seeds.py $(if $(CUTOUTS),--cutouts $(CUTOUTS))
 	$(BIN)/python benchmarks/timing.py --reference $(REFERENCE)/bin/python
 	$(BIN)/python benchmarks/performance.py
 

@@ -182,6 +182,11 @@ def test_a_target_for_each_input_is_checked_before_anything_runs() -> None:
         explain(Network(toy(), memory=1e-9), X, [0, 1])
 
 
+def test_a_target_of_one_number_stands_for_all_inputs() -> None:
+    result = explain(Network(toy(), memory=1e-9), X[:2], torch.tensor(1), areas=AREAS, solver=SHORT)
+    assert result.target == (1, 1)
+
+
 def test_activations_are_counted_once_and_without_the_weights() -> None:
     x = torch.zeros(10, 7, requires_grad=True)
     weight = torch.ones(7, 7)

@@ -8,11 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extremal.errors import ExtremalValueError
 from extremal.evidence import Progress
 from extremal.explanation import Explanation
 from extremal.network import Network, Run
-from extremal.question import Question, Target, pose
+from extremal.question import Question, Target, listed, pose
 from extremal.solvers import OnStep, Step
 from extremal.terms import Terms
 
@@ -56,12 +55,7 @@ def in_blocks(
     answered: Callable[[Run, Question, Block], Explanation],
 ) -> Explanation:
     """Pose the question about each block of the prepared inputs x (N, C, *S), and join the answers."""
-    each: Sequence[Any] | None = None
-    if isinstance(target, list | tuple | range | Tensor):
-        each = target.tolist() if isinstance(target, Tensor) else list(target)
-        if not isinstance(each, list) or len(each) != len(x):
-            got = len(each) if isinstance(each, list) else 1
-            raise ExtremalValueError(f"target must be one class, or one for each of {len(x)} inputs, got {got}")
+    each = listed(target, len(x))
     with net.frozen(terms.seed) as run:
         x = x.clone()  # a clone made here may be saved for backward whatever the caller's mode
         rows = run.settle(x)

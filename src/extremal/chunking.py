@@ -29,7 +29,7 @@ class ChunkedReward:
         if masks.requires_grad and torch.is_grad_enabled():
             rewards: Tensor = _Reward.apply(masks, self, mirrored)
             return rewards
-        return self.paid(masks, mirrored, lambda part, chunk: (part.reward(chunk, mirrored), None))[0]
+        return self.paid(masks, lambda part, chunk: (part.reward(chunk, mirrored), None))[0]
 
     def with_slopes(self, masks: Tensor, mirrored: bool) -> tuple[Tensor, Tensor]:
         """The rewards (N, K), and their derivatives with respect to the masks (N, K, 1, *S)."""
@@ -41,12 +41,12 @@ class ChunkedReward:
                 (slopes,) = torch.autograd.grad(rewards.sum(), chunk)
             return rewards.detach(), slopes
 
-        rewards, slopes = self.paid(masks, mirrored, pay)
+        rewards, slopes = self.paid(masks, pay)
         assert slopes is not None
         return rewards, slopes
 
     def paid(
-        self, masks: Tensor, mirrored: bool, pay: Callable[[Question, Tensor], tuple[Tensor, Tensor | None]]
+        self, masks: Tensor, pay: Callable[[Question, Tensor], tuple[Tensor, Tensor | None]]
     ) -> tuple[Tensor, Tensor | None]:
         """Pay every chunk, with fewer rows at once as long as memory does not suffice."""
         while True:

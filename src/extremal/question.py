@@ -153,12 +153,25 @@ def resolve_targets(net: Network, output: Tensor, target: Target) -> tuple[int, 
     count, classes = output.shape[:2]
     if target is None:
         return tuple(output.argmax(1).tolist())
+    each = listed(target, count)
+    if each is None:
+        each = [target.item() if isinstance(target, Tensor) else target] * count
+    return tuple(_class_index(net, entry, classes) for entry in each)
+
+
+def listed(target: Target, count: int) -> list[Any] | None:
+    """The targets of `count` inputs where there is one for each; None where there is one for all.
+
+    Raises:
+        ExtremalValueError: there are more or fewer.
+    """
     if isinstance(target, Tensor):
         target = target.tolist()
-    each: Sequence[Any] = list(target) if isinstance(target, list | tuple | range) else [target] * count
-    if len(each) != count:
-        raise ExtremalValueError(f"target must be one class, or one for each of {count} inputs, got {len(each)}")
-    return tuple(_class_index(net, entry, classes) for entry in each)
+    if not isinstance(target, list | tuple | range):
+        return None
+    if len(target) != count:
+        raise ExtremalValueError(f"target must be one class, or one for each of {count} inputs, got {len(target)}")
+    return list(target)
 
 
 def _class_index(net: Network, target: object, classes: int) -> int:
