@@ -50,13 +50,17 @@ class ZeroBorderBlur:
         return perturb
 
 
-def ask_reference(python: str, **task: object) -> dict[str, np.ndarray]:
-    """Run `reference.py` in its own environment."""
+KEEP_FREED = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647:glibc.malloc.top_pad=67108864"
+
+
+def ask_reference(python: str, *, keep_freed: bool = False, **task: object) -> dict[str, np.ndarray]:
+    """Run `reference.py` in its own environment; if told so, with freed memory kept as `keep_freed_memory` does."""
     script = Path(__file__).with_name("reference.py")
+    variables = {"MPLBACKEND": "agg"} | ({"GLIBC_TUNABLES": KEEP_FREED} if keep_freed else {})
     with tempfile.TemporaryDirectory() as folder:
         question, answer = Path(folder, "task.npz"), Path(folder, "answer.npz")
         np.savez(question, threads=torch.get_num_threads(), **task)  # type: ignore[arg-type]
-        subprocess.run([python, str(script), str(question), str(answer)], check=True, env={"MPLBACKEND": "agg"})
+        subprocess.run([python, str(script), str(question), str(answer)], check=True, env=variables)
         return dict(np.load(answer))
 
 

@@ -138,7 +138,7 @@ def measured(
     elif method == "reference":
         if reference is None:
             raise SystemExit("the method `reference` needs --reference PYTHON; `make reference` builds it")
-        answer = ask_reference(reference, input=x.numpy(), target=index, areas=AREAS, steps=800)
+        answer = ask_reference(reference, keep_freed=True, input=x.numpy(), target=index, areas=AREAS, steps=800)
         masks, passes = torch.from_numpy(answer["masks"])[None], 800 * len(AREAS)
     else:
         saliency, passes = {"grad-cam": rivals.grad_cam, "rise": rivals.rise}[method](network, x, index)

@@ -154,6 +154,11 @@ def test_gathered_scores_are_those_of_each_mask(game: str) -> None:
     assert done[-1] == totals[0]
 
 
+def each(asked: dict[str, Evaluate]) -> list[list[Evaluate]]:
+    """One orientation of each perturbation."""
+    return [[evaluate] for evaluate in asked.values()]
+
+
 class TestAgreement:
     LIKE = torch.zeros(2, 3, 1, 32, 32, dtype=torch.float64)
 
@@ -170,7 +175,7 @@ class TestAgreement:
 
     def test_it_is_high_where_a_place_helps_and_zero_where_it_harms(self) -> None:
         left, right = (0, slice(4, 14), slice(4, 14)), (1, slice(16, 30), slice(18, 30))
-        found = agreement(self.asked(left, right), self.LIKE)
+        found = agreement(each(self.asked(left, right)), self.LIKE)
         assert found.shape == (2, 1, 32, 32)
         assert float(found.min()) == 0.0
         for image, rows, columns in (left, right):
@@ -182,14 +187,28 @@ class TestAgreement:
     def test_every_perturbation_counts_alike(self) -> None:
         block = (0, slice(4, 14), slice(4, 14))
         asked = self.asked(block)
-        alone = agreement({"weak": asked["weak"]}, self.LIKE)
-        torch.testing.assert_close(agreement(asked, self.LIKE)[0], 2 * alone[0])
+        alone = agreement([[asked["weak"]]], self.LIKE)
+        torch.testing.assert_close(agreement(each(asked), self.LIKE)[0], 2 * alone[0])
+
+    def test_harm_under_one_perturbation_takes_nothing_from_another(self) -> None:
+        block = (0, slice(4, 14), slice(4, 14))
+        asked = self.asked(block)
+        harmful: list[Evaluate] = [lambda mask: -asked["strong"](mask)]
+        alone = agreement([[asked["weak"]]], self.LIKE)
+        both = agreement([[asked["weak"]], harmful], self.LIKE)
+        torch.testing.assert_close(both[0, 0, 6:12, 6:12], alone[0, 0, 6:12, 6:12])
+
+    def test_orientations_are_summed_before_they_are_judged(self) -> None:
+        block = (0, slice(4, 14), slice(4, 14))
+        asked = self.asked(block)
+        opposite: list[Evaluate] = [asked["weak"], lambda mask: -asked["weak"](mask)]
+        assert torch.equal(agreement([opposite], self.LIKE)[0], torch.ones(1, 32, 32, dtype=torch.float64))
 
     def test_scores_without_gradient_agree_with_everything(self) -> None:
-        found = agreement({"a": lambda mask: mask.detach().flatten(2).sum(2)}, self.LIKE)
+        found = agreement([[lambda mask: mask.detach().flatten(2).sum(2)]], self.LIKE)
         assert torch.equal(found, torch.ones(2, 1, 32, 32, dtype=torch.float64))
 
     def test_gradients_that_are_not_finite_are_left_out(self) -> None:
-        broken = {"broken": lambda mask: (mask - 0.25).sqrt().flatten(2).sum(2)}  # not finite at a quarter and below
+        broken = {"broken": lambda mask: (mask - 0.3).sqrt().flatten(2).sum(2)}  # not finite at 0.3 and below
         block = (0, slice(4, 14), slice(4, 14))
-        assert bool(agreement(self.asked(block) | broken, self.LIKE).isfinite().all())
+        assert bool(agreement(each(self.asked(block) | broken), self.LIKE).isfinite().all())

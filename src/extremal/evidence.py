@@ -4,8 +4,9 @@ Optimised masks can cheat: grey values and fine edges can carry adversarial sign
 black and white, under perturbations that the optimiser did not use, and next to random smooth masks of its area.
 """
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,10 +18,11 @@ from extremal.games import Evaluate, Game
 from extremal.grids import gaussian_blur, scaled
 from extremal.masks import LevelSet, standardised
 from extremal.perturbations import PERTURBATIONS, Blur, Noise, Perturbation
+from extremal.solvers.problem import gradient
 
 CONTROLS = 8  # random masks an area
 CHUNK = 4  # masks of one image evaluated at once
-SMOOTH = 10.0  # px at a short side of 224 px, of the Gaussian over the gradients of `agreement`
+SMOOTH = 5.0  # px at a short side of 224 px, of the Gaussian over the gradients of `agreement`
 
 Progress = Callable[[int, int], None]  # masks done, masks in all
 
@@ -107,28 +109,27 @@ def gather(
         )
 
 
-def agreement(evaluate_unseen: dict[str, Evaluate], like: Tensor) -> Tensor:
+def agreement(evaluate_unseen: Iterable[Iterable[Evaluate]], like: Tensor) -> Tensor:
     """How much each place speaks for the answer under perturbations that the optimiser did not use: (N, 1, *S) ≥ 0.
 
-    max(0, g) with g the sum over perturbations of dΦ/dm at constant masks of ¼ and ¾, smoothed and standardised. All
-    ones where nothing has a gradient. Costs two forward-backward passes a perturbation and input.
+    Σ max(0, g) over perturbations, with g the sum of dΦ/dm at constant masks of 0.3 and 0.7 in every orientation,
+    smoothed and standardised: that a place harms under one perturbation takes nothing from what it does under another.
+    All ones where nothing has a gradient. Costs two forward-backward passes a perturbation, orientation and input.
 
     Args:
-        evaluate_unseen: Φ(mask ⊗ x) under each perturbation.
+        evaluate_unseen: for each perturbation Φ(mask ⊗ x) in each orientation that asks the same question.
         like: (N, ..., *S) masks, for shape and dtype.
     """
     shape = tuple(like.shape[3:])
     total = torch.zeros(len(like), 1, *shape, dtype=like.dtype, device=like.device)
-    for evaluate in evaluate_unseen.values():
+    for orientations in evaluate_unseen:
         slope = torch.zeros_like(total)
-        for value in (0.25, 0.75):
+        for evaluate, value in itertools.product(orientations, (0.3, 0.7)):
             mask = torch.full_like(total.unsqueeze(1), value).requires_grad_()
             scores = evaluate(mask)
             if scores.requires_grad:
-                (grad,) = torch.autograd.grad(scores.sum(), mask)
-                slope += grad[:, 0].nan_to_num(0.0, 0.0, 0.0)
-        total += standardised(gaussian_blur(slope, scaled(SMOOTH, shape)), floor=1e-30)
-    total = total.clamp_min(0.0)
+                slope += gradient(scores, mask)[:, 0]
+        total += standardised(gaussian_blur(slope, scaled(SMOOTH, shape)), floor=1e-30).clamp_min(0.0)
     found = (total.flatten(1).amax(1) > 0).view(-1, *[1] * (total.ndim - 1))
     return torch.where(found, total, torch.ones_like(total))
 

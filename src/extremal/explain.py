@@ -75,7 +75,7 @@ def explain(
     terms = terms_named(game, perturbation, score, seed)
     net = as_network(network)
     x = prepare(net, image)
-    mirror = net.mirror and x.ndim == 4
+    mirror = net.mirrors(x)
     settings = {**terms.settings(net), "solver": chosen.settings(), "mirror": mirror}
 
     def answered(run: Run, question: Question, block: Block) -> Explanation:

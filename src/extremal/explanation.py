@@ -133,18 +133,14 @@ class Explanation:
     def saliency(self, smooth: float = 0.0) -> Tensor:
         """Where the answer comes from: (N, 1, *S) ≥ 0.
 
-        The mean of the masks up to the smallest sufficient area (of all, if none is), times `agreement`: places that
-        are enough together, and each of which speaks for the answer under perturbations that no mask was made for.
-        Blurred by `smooth`·short side (0.09 for the pointing game).
+        The mean of all masks times `agreement`: places that are enough together, and each of which speaks for the
+        answer under perturbations that no mask was made for. Blurred by `smooth`·short side (0.09 for the pointing
+        game).
         """
-        rows = []
-        for image in range(len(self.masks)):
-            enough = self.smallest(image=image)
-            columns = self.areas.index(enough.area) + 1 if enough else len(self.areas)
-            mean = self.masks[image, :columns].mean(0)
-            both = mean * self.agreement[image]
-            rows.append(both if bool((both > 0).any()) else mean)
-        return self._smoothed(torch.stack(rows), smooth)
+        mean = self.masks.mean(1)
+        both = mean * self.agreement
+        found = (both.flatten(1).amax(1) > 0).view(-1, *[1] * (both.ndim - 1))
+        return self._smoothed(torch.where(found, both, mean), smooth)
 
     def mean_mask(self, smooth: float = 0.0) -> Tensor:
         """The mean of all masks, the paper's map for the pointing game with `smooth` 0.09 (section 4): (N, 1, *S)."""

@@ -58,7 +58,7 @@ def judge(
     net = as_network(network)
     x = prepare(net, image)
     _check_masks(masks, (len(x), len(wanted), 1, *x.shape[2:]))
-    settings = {**terms.settings(net), "solver": {"name": "given"}, "mirror": False}
+    settings = {**terms.settings(net), "solver": {"name": "given"}, "mirror": net.mirrors(x)}
 
     def answered(run: Run, question: Question, block: Block) -> Explanation:
         part = question.x
@@ -100,9 +100,13 @@ def judged(
     x, game = question.x, question.game
     unseen = evidence.unseen_perturbations(terms.perturbation, terms.seed)
     gradients, forwards = run.gradients, run.forwards  # so far the solver's
-    asked = {name: question.evaluator(prepared(p, x)) for name, p in unseen.items()}
+    perturbs = {name: prepared(p, x) for name, p in unseen.items()}
+    asked = {name: question.evaluator(perturb) for name, perturb in perturbs.items()}
     found = evidence.gather(question.evaluate, asked, game, solution.masks, areas, terms.seed, on_evidence)
-    speaking = evidence.agreement(asked, solution.masks)
+    flips = (False, True) if settings["mirror"] else (False,)
+    speaking = evidence.agreement(
+        ([question.evaluator(perturb, flip) for flip in flips] for perturb in perturbs.values()), solution.masks
+    )
     evaluations = {
         "gradients": gradients,
         "forwards": forwards,

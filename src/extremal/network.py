@@ -58,6 +58,10 @@ class Network:
         tensors = (*self.model.parameters(), *self.model.buffers())
         return next((t for t in tensors if t.is_floating_point()), torch.empty(0))
 
+    def mirrors(self, x: Tensor) -> bool:
+        """Whether inputs (N, C, *S) may be mirrored and ask the same question."""
+        return self.mirror and x.ndim == 4
+
     def prepare(self, picture: Image.Image) -> Tensor:
         """One RGB picture as the network takes it: (1, C, H, W)."""
         if self.preprocess is None:
