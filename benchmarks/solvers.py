@@ -87,7 +87,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     extremal.keep_freed_memory()
     network = zoo.load("embedded")
-    RESULTS.parent.mkdir(exist_ok=True)
+    for folder in filter(None, (RESULTS.parent, options.keep)):
+        folder.mkdir(parents=True, exist_ok=True)
     done = {(row["target"], row["method"], row["settings"]) for row in rows()}
     shard, shards = map(int, options.shard.split("/"))
     for target in islice(targets(options.cutouts, options.targets), shard, None, shards):
