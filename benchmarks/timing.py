@@ -27,11 +27,12 @@ from torch import Tensor
 
 from extremal import keep_freed_memory, zoo
 from extremal.chunking import ChunkedReward
-from extremal.network import Network
+from extremal.masks import LevelSet
+from extremal.network import Network, Run
 from extremal.question import pose
 from extremal.solvers import Path as Solver
 from extremal.solvers import Problem
-from extremal.solvers.path import passes
+from extremal.solvers.path import Descent, passes
 from extremal.terms import terms_named
 from parity import ask_reference
 
@@ -68,28 +69,52 @@ def sweep(network: Network, x: Tensor) -> float:
 
 def network_alone(network: Network, x: Tensor) -> float:
     """Seconds an image of the same passes in the same chunks with nothing around them: sweep, polish, and looks."""
-    solver, count = Solver(), len(x)
+    solver = Solver()
     begin = time.perf_counter()
     with network.frozen() as run:
         most = run.settle(x)
-
-        def evaluate(rows: int, times: int, gradient: bool) -> None:
-            for _ in range(times):
-                for first in range(0, count * rows, most):
-                    size = min(most, count * rows - first)
-                    inputs = x[:1].repeat_interleave(size, 0).contiguous(memory_format=torch.channels_last)
-                    if gradient:
-                        inputs.requires_grad_()
-                        torch.autograd.grad(run(inputs)[:, 0].sum(), inputs)
-                    else:
-                        run(inputs)
-
-        evaluate(1, 2 * solver.draws + solver.steps, True)
-        evaluate(len(AREAS), solver.polish, True)
+        passes_alone(run, x, solver.draws, 2, most)
+        passes_alone(run, x, 1, solver.steps, most)
+        passes_alone(run, x, len(AREAS), solver.polish, most)
         with torch.no_grad():
-            evaluate(3 * len(AREAS) - 2, solver.rounds + 1, False)
-            evaluate(len(AREAS), solver.search, False)
-    return (time.perf_counter() - begin) / count
+            passes_alone(run, x, 3 * len(AREAS) - 2, solver.rounds + 1, most)
+            passes_alone(run, x, len(AREAS), solver.search, most)
+    return (time.perf_counter() - begin) / len(x)
+
+
+def passes_alone(run: Run, x: Tensor, rows: int, times: int, most: int) -> None:
+    """Passes of this many rows an input, at most `most` at once; with their gradient, unless under no_grad."""
+    for _ in range(times):
+        for first in range(0, len(x) * rows, most):
+            size = min(most, len(x) * rows - first)
+            inputs = x[:1].repeat_interleave(size, 0).contiguous(memory_format=torch.channels_last)
+            if torch.is_grad_enabled():
+                torch.autograd.grad(run(inputs.requires_grad_())[:, 0].sum(), inputs)
+            else:
+                run(inputs)
+
+
+def step_overhead(network: Network, x: Tensor, times: int = 15) -> dict[str, float]:
+    """Median seconds of a step of the sweep, and of its pass through the network alone, taking turns."""
+    shape, seconds = tuple(x.shape[2:]), {"step": [0.0], "alone": [0.0]}
+    with network.frozen() as run:
+        most = run.settle(x)
+        question = pose(network, run, x, None, terms_named("preserve", "blur", "margin", 0))
+        problem = Problem(ChunkedReward(question, most), len(x), shape, True, x.dtype, x.device)
+        lattice = LevelSet(shape)
+        start = torch.randn(len(x), 1, 1, *lattice.parameter_shape, generator=torch.Generator().manual_seed(0))
+        descent = Descent(problem, lattice, start, 0.1)
+        works: dict[str, Callable[[], object]] = {
+            "step": lambda: descent.step((0.1,), 0.15),
+            "alone": lambda: passes_alone(run, x, 1, 1, most),
+        }
+        for index in range(times + 1):
+            for name, work in works.items():
+                begin = time.perf_counter()
+                work()
+                if index:  # the first is warm-up
+                    seconds[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
 
 
 def package(python: str, network: str, x: Tensor, keep_freed: bool) -> float:
@@ -155,6 +180,8 @@ def main() -> None:
                 seconds[kind].append(measure())
         middle = {kind: statistics.median(values) for kind, values in seconds.items()}
         record(kind="time", network=name, passes=passes(Solver(), len(AREAS), True), seconds=middle, all=seconds)
+        for count in map(int, options.batches.split(",")):
+            record(kind="step", network=name, batch=count, **step_overhead(network, batch_of(network, count)))
     for size in filter(None, options.sizes.split(",")):
         peak_memory(int(size))
 
@@ -164,7 +191,7 @@ def lines() -> list[str]:
     if not RESULTS.exists():
         return []
     rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    latest = {(row["kind"], row["network"], row.get("size")): row for row in rows}
+    latest = {(row["kind"], row["network"], row.get("size", row.get("batch"))): row for row in rows}
     text = ["### Time of a four-area sweep, seconds an image (medians, side by side)", ""]
     text += ["| network | passes | path | of it network | package as published | ratio | with memory kept | ratio |"]
     text += ["|---|---|---|---|---|---|---|---|"]
@@ -178,6 +205,12 @@ def lines() -> list[str]:
                 for other in (seconds.get("reference"), seconds.get("reference, memory kept")):
                     cells += [f"{other:.0f}", f"{other / own:.0f}×"] if other else ["–", "–"]
                 text.append(f"| {' | '.join(map(str, cells))} |")
+    text += ["", "### A step beside the network's own pass", "", "| network, batch | ms | network alone | rest |"]
+    text += ["|---|---|---|---|"]
+    for (kind, network, batch), row in latest.items():
+        if kind == "step":
+            step, alone = 1e3 * row["step"], 1e3 * row["alone"]
+            text.append(f"| {network}, {batch} | {step:.1f} | {alone:.1f} | {1 - alone / step:.0%} |")
     text += [
         "",
         "### Size of the image (embedded network, one image)",

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oracles
-from extremal.grids import gaussian_blur, lattice_shape, resize, resize_weights, scaled
+from extremal.grids import DENSE, gaussian_blur, lattice_shape, resize, resize_weights, scaled
 
 SHAPES = {1: (13,), 2: (7, 10), 3: (4, 5, 6)}
 
@@ -65,6 +65,15 @@ def test_blur_with_a_kernel_longer_than_the_input() -> None:
     x = draw(1, 1, 5)
     wanted = oracles.gaussian_blur(x[0, 0].numpy(), 3.0)
     np.testing.assert_allclose(gaussian_blur(x, 3.0)[0, 0].numpy(), wanted, atol=1e-12)
+
+
+def test_blur_of_a_line_too_long_for_a_matrix() -> None:
+    x = draw(1, 2, DENSE + 7)
+    ends = torch.cat([x[..., :40], x[..., -40:]], 1)
+    wanted = gaussian_blur(ends, 2.0)  # right where the kernel, of radius 8, does not meet the cut
+    blurred = gaussian_blur(x, 2.0)
+    torch.testing.assert_close(blurred[..., : 40 - 8], wanted[:, :2, : 40 - 8])
+    torch.testing.assert_close(blurred[..., -40 + 8 :], wanted[:, 2:, 8:])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

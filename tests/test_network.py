@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explain import explain
@@ -69,6 +69,22 @@ def test_everything_is_restored_after_success() -> None:
     with unchanged(model), Network(model).frozen() as run:
         run(X)
         disturb(model)
+
+
+def test_a_single_row_comes_with_the_strides_of_its_layout() -> None:
+    """Kernels read the layout from the strides, also from that of a batch of one, which tells nothing."""
+    seen: list[tuple[int, ...]] = []
+
+    class Watching(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x.stride())
+            return x.mean((2, 3))
+
+    with Network(Watching()).frozen() as run:
+        for rows in (1, 2):
+            run(torch.rand(1, rows, 5, 7, 3).movedim(-1, 2).flatten(0, 1))
+            run(torch.rand(rows, 3, 5, 7))
+    assert seen == [(105, 1, 21, 3)] * 4
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, GeneratorExit, MemoryError])

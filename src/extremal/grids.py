@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 REFERENCE_SIDE = 224
+DENSE = 2048  # points of a line up to which its blur is one product with a matrix, several times faster
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -48,11 +49,18 @@ def gaussian_blur(x: Tensor, sigma: float, *, cut: float = 4.0) -> Tensor:
     radius = math.ceil(cut * sigma)
     offsets = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
     kernel = torch.exp(-offsets.square() / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).view(1, 1, -1)
+    kernel = kernel / kernel.sum()
     for dim in range(2, x.ndim):
         lines = x.movedim(dim, -1)
-        flat = F.pad(lines.reshape(-1, 1, lines.shape[-1]), (radius, radius), mode="replicate")
-        x = F.conv1d(flat, kernel).view(lines.shape).movedim(-1, dim)
+        size = lines.shape[-1]
+        if size <= DENSE:
+            under = (torch.arange(size, device=x.device).unsqueeze(1) + offsets.long()).clamp(0, size - 1)
+            band = x.new_zeros(size, size).scatter_add_(1, under, kernel.expand(size, -1))
+            lines = lines @ band.T
+        else:
+            flat = F.pad(lines.reshape(-1, 1, size), (radius, radius), mode="replicate")
+            lines = F.conv1d(flat, kernel.view(1, 1, -1)).view(lines.shape)
+        x = lines.movedim(-1, dim)
     return x
 
 

@@ -195,6 +195,8 @@ class Run:
     def _evaluate(self, x: Tensor) -> object:
         if x.ndim == 4:  # convolutions run faster so, and the network's own tensors stay as they are
             x = x.contiguous(memory_format=torch.channels_last)
+            if x.stride(0) != x[0].numel():  # of one row any stride is contiguous, but kernels read the layout from it
+                x = x.clone(memory_format=torch.channels_last)
         if not self._autocast:
             output: object = self.network.model(x)
             return output

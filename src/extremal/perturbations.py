@@ -11,6 +11,7 @@ torch.Size([1, 5, 3, 32, 32])
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,20 +44,37 @@ class Blur:
         last = self.levels - 1
         sigma = scaled(self.sigma, tuple(x.shape[2:]))
         pyramid = torch.stack([gaussian_blur(x, sigma * (1 - i / last)) for i in range(self.levels)], 1)
+        pyramid = pyramid.movedim(2, -1)  # (N, L, *S, C): what belongs to one place lies together
+        count, places, channels = len(x), x[0, 0].numel(), x.shape[1]
+        steps = pyramid.diff(dim=1)  # to each level from the one below it; the lowest has the next one's
+        levels = torch.cat([pyramid, torch.cat([steps[:, :1], steps], 1)], -1).view(-1, 2 * channels)
+        kind = torch.int32 if len(levels) < 2**31 else torch.int64
+        place = torch.arange(places, dtype=kind, device=x.device)
+        place = place + torch.arange(count, dtype=kind, device=x.device).view(-1, 1, 1) * (self.levels * places)
 
         def perturb(mask: Tensor) -> Tensor:
-            height = mask * last  # (N, K, 1, *S)
-            below = height.detach().floor().clamp(0, last - 1)
-            index = below.long()  # (N, K, 1, *S)
-            low, high = _take(pyramid, index), _take(pyramid, index + 1)
-            return torch.lerp(low, high, (height - below).expand_as(low))
+            height = (mask * last).flatten(2)  # (N, K, P)
+            above = height.detach().ceil().to(kind).clamp(0, last)
+            found = levels.index_select(0, torch.add(place, above, alpha=places).flatten())
+            level, step = found.view(*height.shape, 2 * channels).chunk(2, -1)
+            mixed: Tensor = _Along.apply(height - above, level, step)  # exact at every level
+            return mixed.view(*mask.shape[:2], *x.shape[2:], channels).movedim(-1, 2)
 
         return perturb
 
 
-def _take(pyramid: Tensor, index: Tensor) -> Tensor:
-    """Level `index` (N, K, 1, *S) at each place of a pyramid (N, L, C, *S): (N, K, C, *S)."""
-    return pyramid.gather(1, index.expand(-1, -1, *pyramid.shape[2:]))
+class _Along(torch.autograd.Function):
+    """level + t·step with a gradient for t alone: (N, K, P), (N, K, P, C), (N, K, P, C) -> (N, K, P, C)."""
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor, level: Tensor, step: Tensor) -> Tensor:
+        ctx.save_for_backward(step)
+        return torch.addcmul(level, step, t.unsqueeze(-1))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (step,) = ctx.saved_tensors
+        return (grads[0] * step) @ step.new_ones(step.shape[-1]), None, None
 
 
 @dataclass(frozen=True)

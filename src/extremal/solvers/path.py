@@ -57,21 +57,20 @@ class Path:
     def solve(self, problem: Problem, areas: tuple[float, ...], on_step: OnStep | None = None) -> Solution:
         """Masks of exactly the given areas (rising), one run."""
         mask = LevelSet(problem.shape, width=self.width, dtype=problem.dtype, device=problem.device)
-        recorder = Recorder(problem, self.draws + self.steps + self.polish, on_step)
+        recorder = Recorder(problem, 1 + self.steps + self.polish, on_step)
         start = self._gradient_start(problem, mask, recorder)
         fields = self._sweep(problem, mask, areas, start, recorder)
         return recorder.solution(self._polish(problem, mask, areas, fields, recorder))
 
     def _gradient_start(self, problem: Problem, mask: LevelSet, recorder: Recorder) -> Tensor:
         """The reward's gradient with respect to a constant mask, averaged over mask values: (N, 1, 1, *lattice)."""
-        total = torch.zeros(problem.count, 1, *mask.parameter_shape, dtype=problem.dtype, device=problem.device)
-        for draw in range(self.draws):
-            constant = torch.full_like(total, (draw + 0.5) / self.draws).requires_grad_()
-            masks = mask.smooth(constant).unsqueeze(1)
-            rewards = [problem.reward(masks, flip) for flip in problem.flips()]
-            total += gradient(torch.stack(rewards), constant)
-            if not recorder.record("start", masks, torch.stack(rewards).mean(0)):
-                break
+        values = (torch.arange(self.draws, dtype=problem.dtype, device=problem.device) + 0.5) / self.draws
+        spread = values.view(1, -1, *[1] * (1 + len(problem.shape)))  # (1, draws, 1, *1)
+        constant = spread.expand(problem.count, -1, 1, *mask.parameter_shape).contiguous().requires_grad_()
+        masks = mask.smooth(constant.flatten(0, 1)).view(problem.count, self.draws, 1, *problem.shape)
+        rewards = torch.stack([problem.reward(masks, flip) for flip in problem.flips()])
+        total = gradient(rewards, constant).sum(1)
+        recorder.record("start", masks, rewards.mean(0))
         return (self.start * standardised(gaussian_blur(total, 1.0), floor=1e-30)).unsqueeze(1)
 
     def _sweep(
