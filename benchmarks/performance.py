@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
+import records
 import seeds
 import solvers
 import timing
@@ -51,7 +52,7 @@ def current(least_span: float = LEAST_SPAN) -> dict[str, dict[str, dict[str, Any
     are left out.
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in solvers.rows():
+    for row in records.read(solvers.RESULTS):
         if row["settings"] == solvers.digest(row["method"]) and row["span"] >= least_span:
             found.setdefault(row["method"], {})[row["target"]] = row
     return dict(sorted(found.items(), key=lambda item: ORDER[item[0]]))

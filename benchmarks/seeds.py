@@ -7,18 +7,17 @@ One JSON line a target goes to benchmarks/results/seeds.jsonl; targets that stan
 
 import argparse
 import itertools
-import json
 import statistics
-import time
 import warnings
 from pathlib import Path
 
 import torch
 
+import records
 from extremal import explain, keep_freed_memory, zoo
 from solvers import AREAS, digest, targets
 
-RESULTS = Path(__file__).parent / "results" / "seeds.jsonl"
+RESULTS = records.FOLDER / "seeds.jsonl"
 SEEDS, AREA = range(5), 0.1
 
 
@@ -31,8 +30,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     keep_freed_memory()
     network, settings = zoo.load("embedded"), digest("path")
-    known = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    done = {row["target"] for row in known if row["settings"] == settings}
+    done = {row["target"] for row in records.read(RESULTS) if row["settings"] == settings}
     for target in targets(options.cutouts, options.targets):
         if target.name in done:
             continue
@@ -43,17 +41,13 @@ def main() -> None:
         pairs = [float((a & b).sum() / (a | b).sum()) for a, b in itertools.combinations(masks, 2)]
         row = {"target": target.name, "settings": settings, "median": round(statistics.median(pairs), 4)}
         row |= {"pairs": [round(pair, 4) for pair in pairs], "threads": torch.get_num_threads()}
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**row, "day": time.strftime("%Y-%m-%d")}) + "\n")
+        records.append(RESULTS, row)
         print(row, flush=True)
 
 
 def lines() -> list[str]:
     """The paragraph for docs/performance.md."""
-    if not RESULTS.exists():
-        return []
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    medians = [row["median"] for row in rows if row["settings"] == digest("path")]
+    medians = [row["median"] for row in records.read(RESULTS) if row["settings"] == digest("path")]
     if not medians:
         return []
     return [

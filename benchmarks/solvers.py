@@ -26,6 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 import extremal
+import records
 import rivals
 from extremal import area, explain, judge, zoo
 from extremal.grids import scaled
@@ -35,7 +36,7 @@ from parity import ask_reference
 from planted import scene
 
 AREAS = (0.025, 0.05, 0.1, 0.2)
-RESULTS = Path(__file__).parent / "results" / "quality.jsonl"
+RESULTS = records.FOLDER / "quality.jsonl"
 METHODS = ("path", "penalty", "reference", "grad-cam", "rise")
 PHOTOGRAPHS = (
     ("chelsea", "tiger cat"),
@@ -87,9 +88,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     extremal.keep_freed_memory()
     network = zoo.load("embedded")
-    for folder in filter(None, (RESULTS.parent, options.keep)):
-        folder.mkdir(parents=True, exist_ok=True)
-    done = {(row["target"], row["method"], row["settings"]) for row in rows()}
+    if options.keep:
+        options.keep.mkdir(parents=True, exist_ok=True)
+    done = {(row["target"], row["method"], row["settings"]) for row in records.read(RESULTS)}
     shard, shards = map(int, options.shard.split("/"))
     for target in islice(targets(options.cutouts, options.targets), shard, None, shards):
         x = network.prepare(target.picture)
@@ -101,14 +102,8 @@ def main() -> None:
             row = {"target": target.name, "method": method, "settings": settings}
             keep = options.keep / f"{target.name.replace(': ', '-')}.safetensors" if options.keep else None
             row |= measured(method, network, x, index, target.truth, options.reference, keep)
-            with RESULTS.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            records.append(RESULTS, row)
             print(f"{target.name:28s} {method:10s} {row['seconds']:6.1f} s  binary {row['binary']}", flush=True)
-
-
-def rows() -> list[dict[str, Any]]:
-    """What has been measured so far."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
 def digest(method: str) -> str:
@@ -159,7 +154,6 @@ def measured(
         "opened": _plain([_lost_by_opening(result.binary(a)[0, 0].numpy()) for a in AREAS]),
         **({} if truth is None else _place(saliency, torch.from_numpy(truth))),
         "version": extremal.__version__,
-        "day": time.strftime("%Y-%m-%d"),
     }
 
 

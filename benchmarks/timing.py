@@ -9,7 +9,6 @@ Each run is appended to benchmarks/results/timing.jsonl; the latest of each kind
 """
 
 import argparse
-import json
 import platform
 import statistics
 import subprocess
@@ -25,6 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import records
 from extremal import keep_freed_memory, zoo
 from extremal.chunking import ChunkedReward
 from extremal.masks import LevelSet
@@ -37,7 +37,7 @@ from extremal.terms import terms_named
 from parity import ask_reference
 
 AREAS = (0.025, 0.05, 0.1, 0.2)
-RESULTS = Path(__file__).parent / "results" / "timing.jsonl"
+RESULTS = records.FOLDER / "timing.jsonl"
 PART = 40  # steps of the package that are timed
 
 
@@ -146,9 +146,7 @@ def high_water() -> float:
 
 def record(**row: Any) -> None:
     """Append one line."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({**row, "machine": machine(), "day": time.strftime("%Y-%m-%d")}) + "\n")
+    records.append(RESULTS, {**row, "machine": machine()})
     print(row, flush=True)
 
 
@@ -188,9 +186,7 @@ def main() -> None:
 
 def lines() -> list[str]:
     """The tables for docs/performance.md."""
-    if not RESULTS.exists():
-        return []
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    rows = records.read(RESULTS)
     latest = {(row["kind"], row["network"], row.get("size", row.get("batch"))): row for row in rows}
     text = ["### Time of a four-area sweep, seconds an image (medians, side by side)", ""]
     text += ["| network | passes | path | of it network | package as published | ratio | with memory kept | ratio |"]

@@ -198,17 +198,25 @@ class TestAgreement:
         both = agreement([[asked["weak"]], harmful], self.LIKE)
         torch.testing.assert_close(both[0, 0, 6:12, 6:12], alone[0, 0, 6:12, 6:12])
 
+    @pytest.mark.parametrize("rows", [2, 5, 100])
+    def test_several_masks_at_once_change_nothing(self, rows: int) -> None:
+        asked = each(self.asked((0, slice(4, 14), slice(4, 14)), (1, slice(16, 30), slice(18, 30))))
+        torch.testing.assert_close(agreement(asked, self.LIKE, rows), agreement(asked, self.LIKE))
+
     def test_orientations_are_summed_before_they_are_judged(self) -> None:
-        block = (0, slice(4, 14), slice(4, 14))
-        asked = self.asked(block)
-        opposite: list[Evaluate] = [asked["weak"], lambda mask: -asked["weak"](mask)]
-        assert torch.equal(agreement([opposite], self.LIKE)[0], torch.ones(1, 32, 32, dtype=torch.float64))
+        """What one of them says against a place takes from what another says for it."""
+        asked = self.asked((0, slice(4, 14), slice(4, 14)))
+        weaker: list[Evaluate] = [asked["weak"], lambda mask: -0.5 * asked["weak"](mask)]
+        opposite: list[Evaluate] = [asked["weak"], lambda mask: -1.5 * asked["weak"](mask)]
+        alone = agreement([[asked["weak"]]], self.LIKE)
+        torch.testing.assert_close(agreement([weaker], self.LIKE)[0], alone[0])
+        assert float(agreement([opposite], self.LIKE)[0, 0, 6:12, 6:12].max()) == 0.0
 
     def test_scores_without_gradient_agree_with_everything(self) -> None:
         found = agreement([[lambda mask: mask.detach().flatten(2).sum(2)]], self.LIKE)
         assert torch.equal(found, torch.ones(2, 1, 32, 32, dtype=torch.float64))
 
     def test_gradients_that_are_not_finite_are_left_out(self) -> None:
-        broken = {"broken": lambda mask: (mask - 0.3).sqrt().flatten(2).sum(2)}  # not finite at 0.3 and below
+        broken = {"broken": lambda mask: (mask - 0.5).sqrt().flatten(2).sum(2)}  # not finite at half and below
         block = (0, slice(4, 14), slice(4, 14))
         assert bool(agreement(each(self.asked(block) | broken), self.LIKE).isfinite().all())

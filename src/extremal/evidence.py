@@ -22,7 +22,8 @@ from extremal.solvers.problem import gradient
 
 CONTROLS = 8  # random masks an area
 CHUNK = 4  # masks of one image evaluated at once
-SMOOTH = 5.0  # px at a short side of 224 px, of the Gaussian over the gradients of `agreement`
+LEVELS = (0.3125, 0.4375, 0.5625, 0.6875)  # of the constant masks of `agreement`
+SMOOTH = 2.0  # px at a short side of 224 px, of the Gaussian over the gradients of `agreement`
 
 Progress = Callable[[int, int], None]  # masks done, masks in all
 
@@ -109,26 +110,28 @@ def gather(
         )
 
 
-def agreement(evaluate_unseen: Iterable[Iterable[Evaluate]], like: Tensor) -> Tensor:
+def agreement(evaluate_unseen: Iterable[Iterable[Evaluate]], like: Tensor, rows: int = 1) -> Tensor:
     """How much each place speaks for the answer under perturbations that the optimiser did not use: (N, 1, *S) ≥ 0.
 
-    Σ max(0, g) over perturbations, with g the sum of dΦ/dm at constant masks of 0.3 and 0.7 in every orientation,
+    Σ max(0, g) over perturbations, with g the sum of dΦ/dm at the constant masks of `LEVELS` in every orientation,
     smoothed and standardised: that a place harms under one perturbation takes nothing from what it does under another.
-    All ones where nothing has a gradient. Costs two forward-backward passes a perturbation, orientation and input.
+    All ones where nothing has a gradient. Costs four forward-backward passes a perturbation, orientation and input.
 
     Args:
         evaluate_unseen: for each perturbation Φ(mask ⊗ x) in each orientation that asks the same question.
         like: (N, ..., *S) masks, for shape and dtype.
+        rows: of the network at once, where that is more than N.
     """
     shape = tuple(like.shape[3:])
     total = torch.zeros(len(like), 1, *shape, dtype=like.dtype, device=like.device)
+    constants = torch.tensor(LEVELS, dtype=like.dtype, device=like.device).view(1, -1, 1, *[1] * len(shape))
     for orientations in evaluate_unseen:
         slope = torch.zeros_like(total)
-        for evaluate, value in itertools.product(orientations, (0.3, 0.7)):
-            mask = torch.full_like(total.unsqueeze(1), value).requires_grad_()
+        for evaluate, part in itertools.product(orientations, torch.split(constants, max(1, rows // len(like)), 1)):
+            mask = part.expand(len(like), -1, 1, *shape).contiguous().requires_grad_()
             scores = evaluate(mask)
             if scores.requires_grad:
-                slope += gradient(scores, mask)[:, 0]
+                slope += gradient(scores, mask).sum(1)
         total += standardised(gaussian_blur(slope, scaled(SMOOTH, shape)), floor=1e-30).clamp_min(0.0)
     found = (total.flatten(1).amax(1) > 0).view(-1, *[1] * (total.ndim - 1))
     return torch.where(found, total, torch.ones_like(total))

@@ -91,7 +91,8 @@ def explain(
             part = block.part(index, copies)
             problem = Problem(reward, len(x), tuple(x.shape[2:]), mirror, x.dtype, x.device, terms.seed)
             solution = chosen.solve(problem, wanted, part.steps(on_step))
-            found.append(judged(net, run, question, solution, wanted, terms, settings, part.evidence(on_evidence)))
+            told = part.evidence(on_evidence)
+            found.append(judged(net, run, question, solution, wanted, terms, settings, block.rows, told))
             run.gradients, run.forwards = 0, 0  # each answer tells what it cost itself
             reward = Elsewhere(reward, taken_by(found[-1]).to(x))
         return replace(found[0], alternatives=tuple(found[1:]))

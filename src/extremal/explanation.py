@@ -133,12 +133,12 @@ class Explanation:
     def saliency(self, smooth: float = 0.0) -> Tensor:
         """Where the answer comes from: (N, 1, *S) ≥ 0.
 
-        The mean of all masks times `agreement`: places that are enough together, and each of which speaks for the
-        answer under perturbations that no mask was made for. Blurred by `smooth`·short side (0.09 for the pointing
-        game).
+        The root of the mean of all masks, times `agreement`: places that are enough together, and each of which speaks
+        for the answer under perturbations that no mask was made for (docs/solver.md tells what else was tried). Blurred
+        by `smooth`·short side (0.09 for the pointing game).
         """
         mean = self.masks.mean(1)
-        both = mean * self.agreement
+        both = mean.sqrt() * self.agreement
         found = (both.flatten(1).amax(1) > 0).view(-1, *[1] * (both.ndim - 1))
         return self._smoothed(torch.where(found, both, mean), smooth)
 

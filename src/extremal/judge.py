@@ -66,7 +66,7 @@ def judge(
         trace = Trace(torch.zeros(0, dtype=torch.int64), nothing, nothing, nothing)
         finite = torch.ones(len(part), dtype=torch.bool, device=part.device)
         solution = Solution(masks[block.first : block.last].detach().to(part), finite, trace)
-        return judged(net, run, question, solution, wanted, terms, settings, block.evidence(on_evidence))
+        return judged(net, run, question, solution, wanted, terms, settings, block.rows, block.evidence(on_evidence))
 
     return in_blocks(net, x, target, terms, answered)
 
@@ -94,6 +94,7 @@ def judged(
     areas: tuple[float, ...],
     terms: Terms,
     settings: dict[str, Any],
+    rows: int,
     on_evidence: evidence.Progress | None,
 ) -> Explanation:
     """Gather the evidence for a solution, and build the result."""
@@ -105,7 +106,7 @@ def judged(
     found = evidence.gather(question.evaluate, asked, game, solution.masks, areas, terms.seed, on_evidence)
     flips = (False, True) if settings["mirror"] else (False,)
     speaking = evidence.agreement(
-        ([question.evaluator(perturb, flip) for flip in flips] for perturb in perturbs.values()), solution.masks
+        ([question.evaluator(perturb, flip) for flip in flips] for perturb in perturbs.values()), solution.masks, rows
     )
     evaluations = {
         "gradients": gradients,
