@@ -137,8 +137,10 @@ def cubes(mask: Tensor) -> Tensor:
 def test_gathered_scores_are_those_of_each_mask(game: str) -> None:
     shown = (lambda mask: 1 - mask) if game == "delete" else (lambda mask: mask)
     calls: list[tuple[int, int]] = []
-    found = gather(squares, {"a": squares, "b": cubes}, GAMES[game], MASKS, AREAS, 5, lambda *done: calls.append(done))
     controls = random_masks((6, 7), AREAS, 5, MASKS)
+    found = gather(
+        squares, {"a": squares, "b": cubes}, GAMES[game], MASKS, AREAS, controls, lambda *done: calls.append(done)
+    )
     torch.testing.assert_close(found.scores, squares(shown(MASKS)))
     for column, area in enumerate(AREAS):
         cut = binary(MASKS[:, column], area)[:, None]

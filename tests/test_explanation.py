@@ -71,7 +71,7 @@ def refused(path: Path) -> str:
 
 def foreign(path: Path, kind: str) -> str:
     return (
-        "an explanation must be a file that Explanation.save wrote (format 3), "
+        "an explanation must be a file that its save wrote, in the format of this version, "
         f"got {str(path)!r} ({kind}); save it again"
     )
 

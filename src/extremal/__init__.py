@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from extremal import zoo as zoo
+    from extremal.channels.attribution import explain_channels as explain_channels
+    from extremal.channels.explanation import ChannelExplanation as ChannelExplanation
     from extremal.errors import ExtremalError as ExtremalError
     from extremal.errors import ExtremalTypeError as ExtremalTypeError
     from extremal.errors import ExtremalValueError as ExtremalValueError
@@ -20,18 +22,24 @@ if TYPE_CHECKING:
     from extremal.memory import keep_freed_memory as keep_freed_memory
     from extremal.network import Network as Network
     from extremal.smallest import smallest_area as smallest_area
+    from extremal.split import Layer as Layer
+    from extremal.split import layers as layers
 
 __version__ = "0.1.0"
 
 _HOMES = {  # public name -> module; imported on first use, so that `extremal --help` need not wait for torch
+    "ChannelExplanation": "channels.explanation",
     "ExtremalError": "errors",
     "ExtremalTypeError": "errors",
     "ExtremalValueError": "errors",
     "Explanation": "explanation",
+    "Layer": "split",
     "Network": "network",
     "explain": "explain",
+    "explain_channels": "channels.attribution",
     "judge": "judge",
     "keep_freed_memory": "memory",
+    "layers": "split",
     "smallest_area": "smallest",
 }
 __all__ = [*_HOMES, "zoo"]  # noqa: PLE0604

@@ -2,18 +2,22 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from extremal.channels.explanation import ChannelExplanation
 from extremal.evidence import Progress
 from extremal.explanation import Explanation
 from extremal.network import Network, Run
 from extremal.question import Question, Target, listed, pose
 from extremal.solvers import OnStep, Step
+from extremal.split import Split, split
 from extremal.terms import Terms
+
+Answer = TypeVar("Answer", Explanation, ChannelExplanation)
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,19 @@ def in_blocks(
     x: Tensor,
     target: Target,
     terms: Terms,
-    answered: Callable[[Run, Question, Block], Explanation],
-) -> Explanation:
-    """Pose the question about each block of the prepared inputs x (N, C, *S), and join the answers."""
+    answered: Callable[[Any, Question, Block], Answer],
+    layer: str = "",
+) -> Answer:
+    """Pose the question about each block of the prepared inputs x (N, C, *S), and join the answers.
+
+    Args:
+        answered: takes the run, or the `Split` where there is a layer; the question; and the block.
+        layer: where the network is split; empty: the question is about the inputs themselves.
+    """
     each = listed(target, len(x))
     with net.frozen(terms.seed) as run:
         x = x.clone()  # a clone made here may be saved for backward whatever the caller's mode
-        rows = run.settle(x)
+        rows = run.settle(x, layer)
         spent = run.forwards
         size = min(rows, len(x))
         starts = range(0, len(x), size)
@@ -67,18 +77,23 @@ def in_blocks(
             block = Block(first, min(first + size, len(x)), index, len(starts), rows)
             here = slice(block.first, block.last)
             run.gradients, run.forwards = 0, spent if index == 0 else 0
-            question = pose(net, run, x[here], target if each is None else each[here], terms)
-            answers.append(answered(run, question, block))
+            asked: Run | Split = run
+            part = x[here]
+            if layer:
+                asked = split(run, layer, part)
+                part, block = asked.activations, replace(block, rows=asked.rows())
+            question = pose(net, asked, part, target if each is None else each[here], terms)
+            answers.append(answered(asked, question, block))
     return joined(answers)
 
 
-def joined(answers: Sequence[Explanation]) -> Explanation:
+def joined(answers: Sequence[Answer]) -> Answer:
     """Explanations of the same terms for different inputs as one."""
     if len(answers) == 1:
         return answers[0]
     longest = max((answer.trace_step for answer in answers), key=len)
     values: dict[str, Any] = {}
-    for name in (field.name for field in fields(Explanation)):
+    for name in (field.name for field in fields(answers[0])):
         parts = [getattr(answer, name) for answer in answers]
         if name == "trace_step":
             values[name] = longest
@@ -95,4 +110,4 @@ def joined(answers: Sequence[Explanation]) -> Explanation:
             values[name] = parts[0]
     counts = [answer.settings["evaluations"] for answer in answers]
     evaluations = {name: sum(count[name] for count in counts) for name in counts[0]}
-    return Explanation(**{**values, "settings": {**values["settings"], "evaluations": evaluations}})
+    return type(answers[0])(**{**values, "settings": {**values["settings"], "evaluations": evaluations}})

@@ -44,7 +44,7 @@ class Evidence:
     binary_scores: Tensor  # (N, A) of the masks cut to exactly round(a·|Ω|) ones
     unseen_scores: Tensor  # (N, A, P) of the cut masks under P perturbations that the optimiser did not use
     unseen_blank: Tensor  # (N, P) of the input destroyed by these
-    control_scores: Tensor  # (N, A, R) of R random smooth masks of each area, cut alike
+    control_scores: Tensor  # (N, A, R) of R controls of each area, of zeros and ones
 
 
 def unseen_perturbations(used: Perturbation, seed: int) -> dict[str, Perturbation]:
@@ -73,15 +73,18 @@ def gather(
     game: Game,
     masks: Tensor,
     areas: tuple[float, ...],
-    seed: int,
+    controls: Tensor,
     on_progress: Progress | None = None,
 ) -> Evidence:
-    """Evaluate masks (N, A, 1, *S): as found, cut, under unseen perturbations, and random controls.
+    """Evaluate masks (N, A, 1, *S): as found, cut, under unseen perturbations, and controls.
 
     Costs A·(2 + P + R) + P evaluations an input, without gradients.
+
+    Args:
+        controls: (N or 1, A, R, *S) of zeros and ones, to compare the cut masks with.
     """
     count, shape = masks.shape[0], tuple(masks.shape[3:])
-    total = len(areas) * (2 + len(evaluate_unseen) + CONTROLS) + len(evaluate_unseen)
+    total = len(areas) * (2 + len(evaluate_unseen) + controls.shape[2]) + len(evaluate_unseen)
     done = 0
 
     def judged(score: Evaluate, rows: Tensor) -> Tensor:  # (N, K, 1, *S) -> (N, K), a few masks at a time
@@ -97,16 +100,17 @@ def gather(
 
     with torch.no_grad():
         cuts = cut(masks, areas)
-        controls = random_masks(shape, areas, seed, masks)  # (1, A, R, *S)
         flat = controls.flatten(1, 2).unsqueeze(2).expand(count, -1, *[-1] * (1 + len(shape)))
         nothing = torch.zeros_like(masks[:, :1]) if game.keeps else torch.ones_like(masks[:, :1])
         unseen = [(judged(score, cuts), judged(score, nothing)) for score in evaluate_unseen.values()]
         return Evidence(
             scores=judged(evaluate, masks),
             binary_scores=judged(evaluate, cuts),
-            unseen_scores=torch.stack([scores for scores, _ in unseen], 2),
-            unseen_blank=torch.cat([blank for _, blank in unseen], 1),
-            control_scores=judged(evaluate, flat).view(count, len(areas), CONTROLS),
+            unseen_scores=torch.stack([scores for scores, _ in unseen], 2)
+            if unseen
+            else masks.new_zeros(*cuts.shape[:2], 0),
+            unseen_blank=torch.cat([blank for _, blank in unseen], 1) if unseen else masks.new_zeros(count, 0),
+            control_scores=judged(evaluate, flat).view(count, len(areas), -1),
         )
 
 
@@ -173,7 +177,23 @@ UNSEEN_SHARE = 0.5  # of the effect that must be left, on the median, under unse
 GREY_SHARE = 0.5  # of the soft effect that may be carried by grey values
 
 
-def verdict(soft: float, cut: float, unseen: list[float], control: list[float], share: float = SHARE) -> Verdict:
+def shares(scores: Tensor, blank: Tensor, full: Tensor, keeps: bool) -> Tensor:
+    """Scores as shares of the whole effect: 0 where the mask does nothing, 1 where it does all.
+
+    (Φ − Φ_blank) / (Φ_full − Φ_blank) where masks keep, (Φ_full − Φ) / (Φ_full − Φ_blank) where they delete.
+    """
+    share = (scores - blank) / (full - blank)
+    return share if keeps else 1 - share
+
+
+def verdict(
+    soft: float,
+    cut: float,
+    unseen: list[float],
+    control: list[float],
+    share: float = SHARE,
+    chance: str = "a random region of this size",
+) -> Verdict:
     """The verdict on one mask from its effects, where 0 is the effect of nothing and 1 of the whole input.
 
     An unseen effect that is NaN is left out: that perturbation hardly changes the answer, so it tells nothing.
@@ -197,7 +217,7 @@ def verdict(soft: float, cut: float, unseen: list[float], control: list[float], 
         return Verdict("insufficient", f"{cut:.0%} of the effect, wanted {share:.0%}".replace("%", " %"))
     best_control = max(control, default=0.0)
     if best_control >= cut:
-        return Verdict("suspect", f"a random region of this size reaches {best_control:.0%}".replace("%", " %"))
+        return Verdict("suspect", f"{chance} reaches {best_control:.0%}".replace("%", " %"))
     typical = float(torch.tensor(unseen).median()) if unseen else cut
     if typical < UNSEEN_SHARE * share:
         return Verdict(

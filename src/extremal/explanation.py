@@ -1,6 +1,5 @@
 """`Explanation`: what was found, with its evidence; a frozen value that saves and loads without pickle."""
 
-import json
 import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -11,8 +10,8 @@ from torch import Tensor
 
 from extremal.area import binary, places
 from extremal.errors import ExtremalValueError
-from extremal.evidence import SHARE, TELLING_SHARE, Status, Verdict, verdict
-from extremal.files import replacing
+from extremal.evidence import SHARE, TELLING_SHARE, Status, Verdict, shares, verdict
+from extremal.files import equal_fields, read_tensors, unreadable, write_tensors
 from extremal.grids import gaussian_blur
 
 FORMAT = 3  # of the saved file
@@ -74,17 +73,10 @@ class Explanation:
     alternatives: tuple["Explanation", ...] = ()  # of the same inputs, kept apart from this one and from each other
 
     def effects(self, scores: Tensor, blank: Tensor | None = None) -> Tensor:
-        """Scores (N, ...) as shares of the whole effect: 0 where the mask does nothing, 1 where it does all.
-
-        (Φ − Φ_blank) / (Φ_full − Φ_blank) where masks keep, (Φ_full − Φ) / (Φ_full − Φ_blank) where they delete.
-        """
-        low = self.score_blank if blank is None else blank
-        high = self.score_full
-        trailing = scores.ndim - 1
-        high = high.view(-1, *[1] * trailing)
-        low = low.view(-1, *[1] * trailing) if blank is None else low.unsqueeze(1)
-        share = (scores - low) / (high - low)
-        return share if self.keeps else 1 - share
+        """Scores (N, ...) as shares of the whole effect (`evidence.shares`): 0 for nothing, 1 for all of it."""
+        trailing = [1] * (scores.ndim - 1)
+        low = self.score_blank.view(-1, *trailing) if blank is None else blank.unsqueeze(1)
+        return shares(scores, low, self.score_full.view(-1, *trailing), self.keeps)
 
     @property
     def trace(self) -> dict[str, Tensor]:
@@ -210,12 +202,8 @@ class Explanation:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file with JSON metadata; it appears whole or not at all."""
-        from safetensors.torch import save_file
-
         tensors, head = _parts(self)
-        metadata = {"extremal": json.dumps({"format": FORMAT, **head})}
-        with replacing(Path(path)) as aside:
-            save_file(tensors, aside, metadata=metadata)
+        write_tensors(Path(path), tensors, {"format": FORMAT, **head})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Explanation":
@@ -224,39 +212,28 @@ class Explanation:
         Raises:
             ExtremalValueError: the file is missing, broken, or not an explanation.
         """
-        from safetensors import SafetensorError, safe_open
-
         path = Path(path)
-        if not path.is_file():
-            raise ExtremalValueError(f"an explanation must be an existing file, got {str(path)!r}; check the path")
+        tensors, head = read_tensors(path, "an explanation")
         try:
-            with safe_open(path, framework="pt") as file:
-                head = json.loads((file.metadata() or {})["extremal"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if head.pop("format") != FORMAT:
                 raise KeyError("format")
             return _whole(tensors, head)
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
-            raise ExtremalValueError(
-                f"an explanation must be a file that Explanation.save wrote (format {FORMAT}), "
-                f"got {str(path)!r} ({type(error).__name__}); save it again"
-            ) from None
+        except (KeyError, ValueError, TypeError) as error:
+            raise unreadable(path, "an explanation", error) from None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Explanation):
             return NotImplemented
-        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return all(_same(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
+        return equal_fields(self, other)
 
     __hash__ = None  # type: ignore[assignment]
 
 
 def _parts(explanation: Explanation, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors by name, and the rest as plain values; an alternative's tensors are prefixed by its number."""
-    own = torch.contiguous_format  # a copy: safetensors refuses fields that share memory
     values = {f.name: getattr(explanation, f.name) for f in fields(explanation)}
     alternatives = values.pop("alternatives")
-    tensors = {prefix + k: v.clone(memory_format=own) for k, v in values.items() if isinstance(v, Tensor)}
+    tensors = {prefix + k: v for k, v in values.items() if isinstance(v, Tensor)}
     head = {k: v for k, v in values.items() if not isinstance(v, Tensor)}
     head["alternatives"] = []
     for index, alternative in enumerate(alternatives):
@@ -280,7 +257,3 @@ def _whole(tensors: dict[str, Tensor], head: dict[str, Any], prefix: str = "") -
 
 def _iou(a: Tensor, b: Tensor) -> float:
     return float((a * b).sum() / torch.maximum(a, b).sum())
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)

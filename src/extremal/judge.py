@@ -103,7 +103,8 @@ def judged(
     gradients, forwards = run.gradients, run.forwards  # so far the solver's
     perturbs = {name: prepared(p, x) for name, p in unseen.items()}
     asked = {name: question.evaluator(perturb) for name, perturb in perturbs.items()}
-    found = evidence.gather(question.evaluate, asked, game, solution.masks, areas, terms.seed, on_evidence)
+    controls = evidence.random_masks(question.places, areas, terms.seed, solution.masks)
+    found = evidence.gather(question.evaluate, asked, game, solution.masks, areas, controls, on_evidence)
     flips = (False, True) if settings["mirror"] else (False,)
     speaking = evidence.agreement(
         ([question.evaluator(perturb, flip) for flip in flips] for perturb in perturbs.values()), solution.masks, rows
@@ -116,7 +117,7 @@ def judged(
     }
     with torch.no_grad():
         blanks = question.blanks()
-    effects = (found.scores - question.blank.view(-1, 1)) / (question.full - question.blank).view(-1, 1)
+    effects = evidence.shares(found.scores, question.blank.view(-1, 1), question.full.view(-1, 1), game.keeps)
     values = {
         "masks": solution.masks,
         "mask_areas": solution.masks.flatten(2).mean(2),
@@ -129,22 +130,21 @@ def judged(
         "score_full": question.full,
         "score_blank": question.blank,
         "inputs": x,
-        "pictures": net.picture(x),
-        "destroyed": net.picture(blanks),
+        "pictures": net.pictures(x),
+        "destroyed": net.pictures(blanks),
         "trace_step": solution.trace.step,
         "trace_area": solution.trace.area,
         "trace_reward": solution.trace.reward,
         "trace_grey": solution.trace.grey,
     }
-    none = torch.zeros(len(x), 0, 0, 3, dtype=torch.uint8)  # where the input is not a picture
-    held: dict[str, Any] = {name: none if value is None else value.detach().cpu() for name, value in values.items()}
+    held: dict[str, Any] = {name: value.detach().cpu() for name, value in values.items()}
     return Explanation(
         areas=areas,
         **held,
         target=question.target,
         target_names=question.names,
         unseen_names=tuple(unseen),
-        status=evidence.statuses(effects if game.keeps else 1 - effects, solution.finite),
+        status=evidence.statuses(effects, solution.finite),
         keeps=game.keeps,
         settings={**settings, "evaluations": evaluations},
     )

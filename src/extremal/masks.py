@@ -205,6 +205,14 @@ class LevelSet:
         self._to_grid = [line_matrix(points, cells, width, like=like) for points, cells, _ in sizes]
         self._to_input = [line_matrix(cells, places, like=like) for _, cells, places in sizes]
 
+    def filtered(self, field: Tensor, width: float) -> Tensor:
+        """A field on the lattice, (B, 1, *lattice), filtered by a Gaussian of this many lattice steps."""
+        return gaussian_blur(field, width)
+
+    def parameters_of(self, mask: Tensor) -> Tensor:
+        """Parameters whose levels look like a mask: (B, 1, *S) -> (B, 1, *lattice)."""
+        return resize(gaussian_blur(mask, scaled(7.0, self.shape)), self.parameter_shape)
+
     def smooth(self, parameters: Tensor) -> Tensor:
         """(B, 1, *lattice) -> (B, 1, *S): the filtered parameters over the input; no area, no clamp."""
         return resize(gaussian_blur(parameters, self.width), self.shape)
@@ -213,6 +221,51 @@ class LevelSet:
         """(B, 1, *lattice), (B,) -> (B, 1, *S) in [0, 1] with exactly these means."""
         field = standardised(along(parameters, self._to_grid))
         return along(level(field, area, temperature, self._weights), self._to_input)
+
+
+class ChannelMask:
+    """One value a channel, and no smoothing across channels, which have no neighbours (paper, section 3.4).
+
+    A mask is the parameters themselves, clamped, or their level set of exactly a given share of the channels.
+
+    >>> mask = ChannelMask((64,))
+    >>> m = mask(torch.randn(1, 1, 64), torch.tensor([3 / 64]), temperature=0.1)
+    >>> m.shape, round(float(m.sum()), 4)
+    (torch.Size([1, 1, 64]), 3.0)
+
+    Args:
+        shape: (K,), the number of channels.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = self.parameter_shape = shape
+
+    def filtered(self, field: Tensor, width: float) -> Tensor:  # as `LevelSet` has it
+        """The field itself."""
+        return field
+
+    def parameters_of(self, mask: Tensor) -> Tensor:
+        """The mask itself."""
+        return mask
+
+    def smooth(self, parameters: Tensor) -> Tensor:
+        """The parameters themselves."""
+        return parameters
+
+    def whole(self, parameters: Tensor) -> Tensor:
+        """The parameters as a mask: (B, 1, K) -> (B, 1, K) in [0, 1]."""
+        return parameters.clamp(0, 1)
+
+    def inside(self, whole: Tensor) -> Tensor:
+        """All of it: a mask of channels has no margin."""
+        return whole
+
+    def __call__(self, parameters: Tensor, area: Tensor, temperature: float) -> Tensor:
+        """(B, 1, K), (B,) -> (B, 1, K) in [0, 1] with exactly these means."""
+        return level(standardised(parameters), area, temperature)
+
+
+LevelFamily = LevelSet | ChannelMask  # of masks of exactly a given area
 
 
 def standardised(field: Tensor, floor: float = 1e-3) -> Tensor:

@@ -81,6 +81,11 @@ class Network:
             x = (x - low) / (high - low).clamp_min(1e-12)
         return (x.clamp(0, 1) * 255).round().byte().expand(-1, 3, -1, -1).movedim(1, -1).contiguous()
 
+    def pictures(self, x: Tensor) -> Tensor:
+        """As `picture`, or (N, 0, 0, 3) where the inputs are not pictures."""
+        found = self.picture(x)
+        return torch.zeros(len(x), 0, 0, 3, dtype=torch.uint8) if found is None else found
+
     def label(self, target: int) -> str:
         """The name of a class, or its number where the network has no names."""
         return self.labels[target] if target < len(self.labels) else f"class {target}"
@@ -165,26 +170,31 @@ class Run:
     gradients: int = field(default=0, init=False)  # rows evaluated with gradient: forward-backward passes
     _autocast: bool = field(default=False, init=False)
 
-    def settle(self, x: Tensor) -> int:
+    def settle(self, x: Tensor, whole: str = "") -> int:
         """Make the network as fast as it may be for inputs like x (N, C, *S); how many rows fit into its memory.
 
-        Costs up to four evaluations of the first input, for checks.
+        Costs up to four evaluations of the first input, for checks. The module named `whole` keeps the output it has.
         """
         network, one = self.network, x[:1]
         self._autocast = network.precision == "bfloat16" or (network.precision == "auto" and _has_bfloat16(x.device))
         if network.fuse:
-            self.undo.enter_context(fused(network.model, one))
+            self.undo.enter_context(fused(network.model, one, whole))
             self.forwards += 2
-        budget = default_budget(x.device) if network.memory is None else network.memory * 2**30
-        parts = (*network.model.parameters(), *network.model.buffers())
-        held = activation_bytes(lambda: self._evaluate(one.detach().requires_grad_()), parts)
         self.forwards += 1
+        return self.rows_that_fit(lambda: self._evaluate(one.detach().requires_grad_()), x.device)
+
+    def rows_that_fit(self, evaluate: Callable[[], object], device: torch.device) -> int:
+        """How many rows the memory takes at once, at least 1, where `evaluate` is one row with its gradient."""
+        network = self.network
+        budget = default_budget(device) if network.memory is None else network.memory * 2**30
+        held = activation_bytes(evaluate, (*network.model.parameters(), *network.model.buffers()))
         return max(1, int(budget // max(1, held)))
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return logits(self.raw(x), self.network.name)
+    def __call__(self, x: Tensor, images: Tensor | None = None) -> Tensor:
+        """The scores (B, classes); `images` tells of which input each row is, which here makes no difference."""
+        return logits(self.raw(x, images), self.network.name)
 
-    def raw(self, x: Tensor) -> object:
+    def raw(self, x: Tensor, images: Tensor | None = None) -> object:
         """The output as the network gives it, for scores that read it themselves."""
         if x.requires_grad:
             self.gradients += len(x)
@@ -193,16 +203,23 @@ class Run:
         return self._evaluate(x)
 
     def _evaluate(self, x: Tensor) -> object:
+        """The model's output, uncounted."""
         if x.ndim == 4:  # convolutions run faster so, and the network's own tensors stay as they are
-            x = x.contiguous(memory_format=torch.channels_last)
-            if x.stride(0) != x[0].numel():  # of one row any stride is contiguous, but kernels read the layout from it
-                x = x.clone(memory_format=torch.channels_last)
+            x = channels_last(x)
         if not self._autocast:
             output: object = self.network.model(x)
             return output
         with torch.autocast(x.device.type, torch.bfloat16):
             output = self.network.model(x)
         return _single(output)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same (B, C, H, W) with the channels of a place side by side in memory."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    if x.stride(0) != x[0].numel():  # of one row any stride is contiguous, but kernels read the layout from it
+        x = x.clone(memory_format=torch.channels_last)
+    return x
 
 
 def _has_bfloat16(device: torch.device) -> bool:

@@ -121,6 +121,41 @@ def _towards(x: Tensor, destroyed: Tensor) -> Perturb:
     return perturb
 
 
+@dataclass(frozen=True)
+class ScaleChannels:
+    """Fade each channel of a layer's output to zero by a value of its own: (m ⊗ x)_k = m_k·x_k.
+
+    >>> perturb = ScaleChannels()(torch.ones(1, 4, 2, 2))
+    >>> perturb(torch.tensor([0.0, 0.5, 1.0, 1.0]).view(1, 1, 1, 4))[0, 0, :, 0, 0]
+    tensor([0.0000, 0.5000, 1.0000, 1.0000])
+    """
+
+    axis: int | None = None  # of the units; None: 1, but 2 of a transformer's (B, tokens, channels)
+
+    def axis_of(self, x: Tensor) -> int:
+        """Along which axis of x (N, ...) the units lie, 1 .. x.ndim − 1.
+
+        Raises:
+            ExtremalValueError: x has no such axis, or it is that of the batch.
+        """
+        axis = (2 if x.ndim == 3 else 1) if self.axis is None else self.axis
+        if not -x.ndim < axis < x.ndim or axis == 0:
+            raise ExtremalValueError(
+                f"axis must be one of 1..{x.ndim - 1} for an output of shape {tuple(x.shape)} (axis 0 is the batch), "
+                f"got {axis}"
+            )
+        return axis % x.ndim
+
+    def places(self, x: Tensor) -> tuple[int, ...]:
+        """The shape of a mask: (K,)."""
+        return (x.shape[self.axis_of(x)],)
+
+    def __call__(self, x: Tensor) -> Perturb:
+        axis = self.axis_of(x)
+        leading, trailing = [1] * (axis - 1), [1] * (x.ndim - 1 - axis)
+        return lambda mask: mask.view(*mask.shape[:2], *leading, -1, *trailing) * x.unsqueeze(1)
+
+
 PERTURBATIONS: dict[str, Perturbation] = {
     "blur": Blur(),
     "fade": Fade(),
@@ -144,10 +179,17 @@ def perturbation_named(perturbation: str | Perturbation) -> Perturbation:
     return perturbation
 
 
+def places_of(perturbation: Perturbation, x: Tensor) -> tuple[int, ...]:
+    """S, the shape of the masks that a perturbation takes for x (N, C, *S): a perturbation may tell another."""
+    if isinstance(perturbation, ScaleChannels):
+        return perturbation.places(x)
+    return tuple(x.shape[2:])
+
+
 def prepared(perturbation: Perturbation, x: Tensor) -> Perturb:
     """Apply a perturbation to x and check the contract: shapes, and perturb(1) = x."""
     perturb = perturbation(x)
-    ones = x.new_ones(x.shape[0], 1, 1, *x.shape[2:])
+    ones = x.new_ones(x.shape[0], 1, 1, *places_of(perturbation, x))
     whole = perturb(ones)
     wanted = (x.shape[0], 1, *x.shape[1:])
     if tuple(whole.shape) != wanted:

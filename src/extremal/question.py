@@ -10,7 +10,8 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.games import Evaluate, Game
 from extremal.network import Network, Run
-from extremal.perturbations import Perturb, Perturbation, prepared
+from extremal.perturbations import Perturb, Perturbation, places_of, prepared
+from extremal.split import Split
 from extremal.terms import Terms
 
 Ask = Callable[[Any], Tensor]  # output of the network -> (B,)
@@ -31,6 +32,11 @@ class Question:
     names: tuple[str, ...]
     full: Tensor  # (N,)
     blank: Tensor  # (N,)
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """S, the shape of a mask."""
+        return places_of(self.perturbation, self.x)
 
     def evaluator(self, perturb: Perturb, mirrored: bool = False) -> Evaluate:
         """Φ(mask ⊗ x) under a perturbation: (N, K, 1, *S) -> (N, K)."""
@@ -60,7 +66,7 @@ class Question:
     def has_gradient(self) -> bool:
         """Whether the reward has a gradient with respect to a mask at all; costs one forward pass."""
         first = self.part(0, 1)
-        mask = first.x.new_full((1, 1, 1, *first.x.shape[2:]), 0.5).requires_grad_()
+        mask = first.x.new_full((1, 1, 1, *self.places), 0.5).requires_grad_()
         return first.reward(mask, False).requires_grad
 
     def part(self, first: int, last: int) -> "Question":
@@ -81,11 +87,13 @@ class Question:
 
     def blanks(self) -> Tensor:
         """The inputs destroyed: (N, C, *S)."""
-        return self.perturb(self.x.new_zeros(len(self.x), 1, 1, *self.x.shape[2:])).flatten(0, 1)
+        return self.perturb(self.x.new_zeros(len(self.x), 1, 1, *self.places)).flatten(0, 1)
 
 
-def pose(net: Network, run: Run, x: Tensor, target: Target, terms: Terms) -> Question:
+def pose(net: Network, run: Run | Split, x: Tensor, target: Target, terms: Terms) -> Question:
     """The question about prepared inputs (N, C, *S): its target, and the scores of the whole and the destroyed.
+
+    After a split, the inputs are the activations (N, K, ...) at its layer.
 
     Raises:
         ExtremalValueError, ExtremalTypeError: target, output or scores break a rule, or nothing depends on the input.
@@ -98,17 +106,18 @@ def pose(net: Network, run: Run, x: Tensor, target: Target, terms: Terms) -> Que
             names = (getattr(target, "__name__", type(target).__name__),) * len(x)
             full = ask(x, images)
         else:
-            output = run(x)
+            output = run(x, images)
             _check_finite(output, "the whole input", net.name)
             indices = resolve_targets(net, output, target)
             classes = torch.tensor(indices, device=x.device)
             names = tuple(net.label(index) for index in indices)
 
             def ask(inputs: Tensor, of: Tensor) -> Tensor:
-                return _per_row(terms.score(run(inputs), classes[of]), len(inputs), "score")
+                return _per_row(terms.score(run(inputs, of), classes[of]), len(inputs), "score")
 
             full = _per_row(terms.score(output, classes), len(x), "score")
-        blank = ask(perturb(x.new_zeros(len(x), 1, 1, *x.shape[2:])).flatten(0, 1), images)
+        nothing = x.new_zeros(len(x), 1, 1, *places_of(terms.perturbation, x))
+        blank = ask(perturb(nothing).flatten(0, 1), images)
     _check_finite(full, "the whole input", net.name)
     _check_finite(blank, "the destroyed input", net.name)
     for n, (high, low) in enumerate(zip(full.tolist(), blank.tolist(), strict=True)):
@@ -121,9 +130,9 @@ def pose(net: Network, run: Run, x: Tensor, target: Target, terms: Terms) -> Que
     return Question(x, images, ask, terms.perturbation, perturb, terms.game, indices, names, full, blank)
 
 
-def _asked(run: Run, target: Ask) -> Callable[[Tensor, Tensor], Tensor]:
-    def ask(inputs: Tensor, _: Tensor) -> Tensor:
-        return _per_row(target(run.raw(inputs)), len(inputs), "target")
+def _asked(run: Run | Split, target: Ask) -> Callable[[Tensor, Tensor], Tensor]:
+    def ask(inputs: Tensor, of: Tensor) -> Tensor:
+        return _per_row(target(run.raw(inputs, of)), len(inputs), "target")
 
     return ask
 

@@ -10,11 +10,9 @@ from torch import Tensor, nn
 from extremal.area import binary, cut
 from extremal.chunking import ChunkedReward
 from extremal.errors import ExtremalValueError
-from extremal.evidence import SHARE
+from extremal.evidence import SHARE, shares
 from extremal.explanation import Explanation
 from extremal.games import GAMES, Game, Reward, game_named
-from extremal.grids import gaussian_blur, resize, scaled
-from extremal.masks import LevelSet
 from extremal.network import Network
 from extremal.perturbations import PERTURBATIONS, Perturbation, perturbation_named
 from extremal.question import Question, Target, pose
@@ -111,10 +109,8 @@ def smallest_area(
         question = pose(net, run, x, target, terms)
         shape, mirror = tuple(x.shape[2:]), settings["mirror"]
         problem = Problem(ChunkedReward(question, rows), len(x), shape, mirror, x.dtype, x.device, terms.seed)
-        search = _Bisection(problem, question, explanation, share)
-        while search.gap() > 1 + tolerance:
-            search.narrow()
-        return search.certificates()
+        masks, effects = explanation.masks.to(x), explanation.effects(explanation.binary_scores)
+        return Bisection(problem, question, masks, explanation.areas, effects, share).certified(tolerance)
 
 
 def _known(what: str, given: Any, settings: dict[str, Any], names: dict[str, Any]) -> Any:
@@ -128,27 +124,56 @@ def _known(what: str, given: Any, settings: dict[str, Any], names: dict[str, Any
     return names[settings[what]]
 
 
-class _Bisection:
-    """For each input an area that is enough and a smaller one that is not, drawn together."""
+class Bisection:
+    """For each input an area that is enough and a smaller one that is not, drawn together.
 
-    def __init__(self, problem: Problem, question: Question, explanation: Explanation, share: float) -> None:
+    Args:
+        problem, question: what was solved.
+        masks: (N, A, 1, *S) that were found.
+        areas: of the masks, rising.
+        effects: (N, A) of the cut masks.
+        share: of the whole effect that is enough.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        question: Question,
+        masks: Tensor,
+        areas: tuple[float, ...],
+        effects: Tensor,
+        share: float,
+    ) -> None:
         self.problem, self.question, self.share = problem, question, share
         self.total = math.prod(problem.shape)
-        self.lattice = LevelSet(problem.shape, dtype=problem.dtype, device=problem.device)
-        areas = explanation.areas
-        cuts = cut(explanation.masks.to(question.x), areas)  # (N, A, 1, *S)
-        found = explanation.effects(explanation.binary_scores)  # (N, A)
-        self.enough = (found >= share).any(1).tolist()
+        self.lattice = problem.level_set(1.0)
+        cuts = cut(masks, areas)  # (N, A, 1, *S)
+        self.enough = (effects >= share).any(1).tolist()
         self.high, self.low = [], []  # for each input: area, effect, mask (1, *S)
-        for n, effects in enumerate(found.tolist()):
-            k = next((k for k, effect in enumerate(effects) if effect >= share), len(areas) - 1)
-            self.high.append((areas[k], effects[k], cuts[n, k]))
+        for n, row in enumerate(effects.tolist()):
+            k = next((k for k, effect in enumerate(row) if effect >= share), len(areas) - 1)
+            self.high.append((areas[k], row[k], cuts[n, k]))
             nothing = (areas[0] / SPAN, math.nan, cuts[n, 0])
-            self.low.append((areas[k - 1], effects[k - 1], cuts[n, k - 1]) if k else nothing)
+            self.low.append((areas[k - 1], row[k - 1], cuts[n, k - 1]) if k else nothing)
+
+    def certified(self, tolerance: float) -> tuple[Certificate | None, ...]:
+        """Narrow until no two areas differ by more than this factor, or a place; a certificate for each input."""
+        while self.gap() > 1 + tolerance:
+            self.narrow()
+        return self.certificates()
 
     def _open(self, n: int) -> bool:
         """Whether there is a number of places between the two areas of an input."""
         return self.enough[n] and round(self.high[n][0] * self.total) - round(self.low[n][0] * self.total) > 1
+
+    def _middle(self, n: int) -> float:
+        """The geometric middle of an input's two areas, at a whole number of places between them if there is one."""
+        low, high = self.low[n][0], self.high[n][0]
+        middle = math.sqrt(low * high)
+        if not self._open(n):
+            return middle
+        least, most = round(low * self.total) + 1, round(high * self.total) - 1
+        return min(most, max(least, round(middle * self.total))) / self.total
 
     def gap(self) -> float:
         """The largest ratio of the two areas over the inputs."""
@@ -156,9 +181,9 @@ class _Bisection:
 
     def narrow(self) -> None:
         """Try the geometric middle of each input's areas, all inputs in one batch."""
-        middle = [math.sqrt(high[0] * low[0]) for high, low in zip(self.high, self.low, strict=True)]
+        middle = [self._middle(n) for n in range(self.problem.count)]
         both = torch.stack([high[2] + low[2] for high, low in zip(self.high, self.low, strict=True)])  # (N, 1, *S)
-        field = resize(gaussian_blur(both, scaled(7.0, self.problem.shape)), self.lattice.parameter_shape)
+        field = self.lattice.parameters_of(both)
         areas = torch.tensor(middle, dtype=field.dtype, device=field.device).unsqueeze(1)  # (N, 1)
         descent = Descent(self.problem, self.lattice, field.unsqueeze(1), RATE)
         best = [(area, -math.inf, mask[2]) for area, mask in zip(middle, self.high, strict=True)]
@@ -181,8 +206,8 @@ class _Bisection:
         """Effects (N,) of cut masks (N, 1, *S)."""
         question = self.question
         scores = question.evaluate(question.game.shown(cuts.unsqueeze(1)))[:, 0]
-        share = (scores - question.blank) / (question.full - question.blank)
-        effects: list[float] = (share if question.game.keeps else 1 - share).nan_to_num(-math.inf).tolist()
+        share = shares(scores, question.blank, question.full, question.game.keeps)
+        effects: list[float] = share.nan_to_num(-math.inf).tolist()
         return effects
 
     def certificates(self) -> tuple[Certificate | None, ...]:

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from extremal.area import cut
 from extremal.errors import ExtremalValueError
-from extremal.grids import gaussian_blur
-from extremal.masks import LevelSet, standardised
+from extremal.masks import LevelFamily, standardised
 from extremal.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
 
 Areas = tuple[float, ...] | Tensor  # (K,) for every input, or (N, K)
@@ -24,13 +23,13 @@ Areas = tuple[float, ...] | Tensor  # (K,) for every input, or (N, K)
 class Path:
     """Settings of the area-continuation solver; `passes` tells what a run costs."""
 
-    steps: int = 52  # of the sweep; hard targets lose with fewer
-    polish: int = 15  # steps for all wanted areas at once
+    steps: int = 40  # of the sweep; 52 score a few per cent more (docs/solver.md)
+    polish: int = 12  # steps for all wanted areas at once
     rounds: int = 3  # of the polish; each starts from the best fields so far
     draws: int = 4  # mask values of the path-averaged gradient, each in every orientation
     rate: float = 0.1  # Adam's, in the sweep
     polish_rate: float = 0.06  # Adam's, in the polish
-    search: int = 16  # small changes tried at the end, without gradient, for each area
+    search: int = 12  # small changes tried at the end, without gradient, for each area
     change: float = 0.1  # their deviation, in deviations of the field
     betas: tuple[float, float] = (0.9, 0.99)
     start: float = 0.3  # deviation of the gradient start; larger points better and scores lower
@@ -56,13 +55,13 @@ class Path:
 
     def solve(self, problem: Problem, areas: tuple[float, ...], on_step: OnStep | None = None) -> Solution:
         """Masks of exactly the given areas (rising), one run."""
-        mask = LevelSet(problem.shape, width=self.width, dtype=problem.dtype, device=problem.device)
+        mask = problem.level_set(self.width)
         recorder = Recorder(problem, 1 + self.steps + self.polish, on_step)
         start = self._gradient_start(problem, mask, recorder)
         fields = self._sweep(problem, mask, areas, start, recorder)
         return recorder.solution(self._polish(problem, mask, areas, fields, recorder))
 
-    def _gradient_start(self, problem: Problem, mask: LevelSet, recorder: Recorder) -> Tensor:
+    def _gradient_start(self, problem: Problem, mask: LevelFamily, recorder: Recorder) -> Tensor:
         """The reward's gradient with respect to a constant mask, averaged over mask values: (N, 1, 1, *lattice)."""
         values = (torch.arange(self.draws, dtype=problem.dtype, device=problem.device) + 0.5) / self.draws
         spread = values.view(1, -1, *[1] * (1 + len(problem.shape)))  # (1, draws, 1, *1)
@@ -71,10 +70,10 @@ class Path:
         rewards = torch.stack([problem.reward(masks, flip) for flip in problem.flips()])
         total = gradient(rewards, constant).sum(1)
         recorder.record("start", masks, rewards.mean(0))
-        return (self.start * standardised(gaussian_blur(total, 1.0), floor=1e-30)).unsqueeze(1)
+        return (self.start * standardised(mask.filtered(total, 1.0), floor=1e-30)).unsqueeze(1)
 
     def _sweep(
-        self, problem: Problem, mask: LevelSet, areas: tuple[float, ...], start: Tensor, recorder: Recorder
+        self, problem: Problem, mask: LevelFamily, areas: tuple[float, ...], start: Tensor, recorder: Recorder
     ) -> Tensor:
         """Shrink the area over the run; the field is kept where it passes each wanted area: (N, A, 1, *lattice)."""
         schedule = self.schedule(areas)
@@ -102,7 +101,7 @@ class Path:
         return [first * (last / first) ** (i / max(1, self.steps - 1)) for i in range(self.steps)]
 
     def _polish(
-        self, problem: Problem, mask: LevelSet, areas: tuple[float, ...], fields: Tensor, recorder: Recorder
+        self, problem: Problem, mask: LevelFamily, areas: tuple[float, ...], fields: Tensor, recorder: Recorder
     ) -> Tensor:
         """All wanted areas at once, the temperature falling; each round starts from the best so far: (N, A, 1, *S)."""
         ratio = self.final_temperature / self.temperature
@@ -129,7 +128,7 @@ class Path:
         for index in range(self.search):
             if index % 2 == 0:
                 noise = torch.randn(best.fields.shape[1:], generator=generator, dtype=torch.float64)
-                change = self.change * standardised(gaussian_blur(noise, 1.5)).to(best.fields)
+                change = self.change * standardised(best.mask.filtered(noise, 1.5)).to(best.fields)
             flat = standardised(best.fields.flatten(0, 1)).view_as(best.fields)
             best.replace(flat + (change if index % 2 == 0 else -change))
 
@@ -140,7 +139,7 @@ class _Best:
     A field that works at one area bounds what its neighbours must reach.
     """
 
-    def __init__(self, problem: Problem, mask: LevelSet, areas: tuple[float, ...], temperature: float) -> None:
+    def __init__(self, problem: Problem, mask: LevelFamily, areas: tuple[float, ...], temperature: float) -> None:
         self.problem, self.mask, self.areas, self.temperature = problem, mask, areas, temperature
         self.fields = torch.empty(0)  # (N, A, 1, *lattice), once there is a best
         self._paid = torch.empty(0)  # (N, A)
@@ -186,7 +185,7 @@ class Descent:
     """Adam on the fields (N, K, 1, *lattice) of masks at K areas."""
 
     def __init__(
-        self, problem: Problem, mask: LevelSet, start: Tensor, rate: float, betas: tuple[float, float] = (0.9, 0.99)
+        self, problem: Problem, mask: LevelFamily, start: Tensor, rate: float, betas: tuple[float, float] = (0.9, 0.99)
     ) -> None:
         self.problem, self.mask = problem, mask
         self.parameters = start.clone().requires_grad_()
@@ -204,7 +203,7 @@ class Descent:
         return masks, rewards
 
 
-def level_masks(mask: LevelSet, fields: Tensor, areas: Areas, temperature: float) -> Tensor:
+def level_masks(mask: LevelFamily, fields: Tensor, areas: Areas, temperature: float) -> Tensor:
     """Fields (N, K, 1, *lattice) cut at K areas: (N, K, 1, *S) with exactly these means."""
     count, columns = fields.shape[:2]
     wanted = torch.as_tensor(areas, dtype=fields.dtype, device=fields.device).expand(count, columns)
@@ -216,6 +215,6 @@ def passes(settings: Path, areas: int, mirror: bool) -> int:
     """Forward-backward passes of one run for one input in the preserve and delete games (dual: twice).
 
     >>> passes(Path(), areas=5, mirror=True)
-    135
+    108
     """
     return settings.draws * (2 if mirror else 1) + settings.steps + settings.polish * areas

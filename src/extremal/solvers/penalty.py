@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from extremal.area import ranking_loss
-from extremal.masks import SmoothMax
+from extremal.masks import ChannelMask, SmoothMax
 from extremal.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
 
 
@@ -35,9 +35,14 @@ class Penalty:
         """The settings as plain values."""
         return {"name": self.name, **asdict(self)}
 
+    def _masks(self, problem: Problem) -> SmoothMax | ChannelMask:
+        if not problem.connected:
+            return ChannelMask(problem.shape)
+        return SmoothMax(problem.shape, padded=self.padded, dtype=problem.dtype, device=problem.device)
+
     def solve(self, problem: Problem, areas: tuple[float, ...], on_step: OnStep | None = None) -> Solution:
         """Masks of about the given areas: their true means are what the ranking loss left."""
-        mask = SmoothMax(problem.shape, padded=self.padded, dtype=problem.dtype, device=problem.device)
+        mask = self._masks(problem)
         rows = problem.count, len(areas)
         parameters = torch.ones(*rows, 1, *mask.parameter_shape, dtype=problem.dtype, device=problem.device)
         parameters.requires_grad_()

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from extremal.masks import ChannelMask, LevelFamily, LevelSet
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -19,6 +21,13 @@ class Problem:
     dtype: torch.dtype
     device: torch.device
     seed: int = 0  # of what a solver draws
+    connected: bool = True  # places have neighbours, and masks are smooth over them; channels have none
+
+    def level_set(self, width: float) -> LevelFamily:
+        """The family of masks of exactly a given area; `width` is that of its filter, in lattice steps."""
+        if not self.connected:
+            return ChannelMask(self.shape)
+        return LevelSet(self.shape, width=width, dtype=self.dtype, device=self.device)
 
     def flips(self) -> tuple[bool, ...]:
         """The orientations that ask the same question."""

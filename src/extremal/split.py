@@ -1,0 +1,325 @@
+"""Split a network at a named module: what comes before runs once, what comes after runs for each mask.
+
+The user's code runs as it is, whatever it looks like: while a split evaluates, the modules that had finished before the
+layer answer from memory, and the layer answers with what it is given.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
+from torch.utils._pytree import tree_leaves, tree_map
+
+from extremal.errors import ExtremalValueError
+from extremal.inputs import Input, prepare
+from extremal.network import Network, Run, channels_last, logits
+from extremal.terms import as_network
+
+TOLERANCE = 1e-4  # of the largest output, by which the split network may differ from the whole one
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module at which a network may be split."""
+
+    name: str  # as `named_modules` has it
+    kind: str  # its class
+    shape: tuple[int, ...]  # of its output for one input, without the batch axis; empty where it is not one tensor
+    problem: str = ""  # why the network cannot be split here; empty where it can
+    bypassed: bool = False  # part of the answer does not pass through it, e.g. inside a residual block
+
+    @property
+    def clean(self) -> bool:
+        """Whether all of the answer passes through it."""
+        return not (self.problem or self.bypassed)
+
+
+@dataclass(eq=False)
+class _Frame:
+    """A call that is under way."""
+
+    module: nn.Module | None
+    done: list[tuple[nn.Module, object]] = field(default_factory=list)  # calls that it made, with their outputs
+
+
+@contextmanager
+def _watched(
+    model: nn.Module,
+    entered: Callable[[nn.Module], None],
+    left: Callable[[nn.Module, Any], Any],
+) -> Iterator[None]:
+    """Tell of every call of a module in the model, before and after it; what `left` returns stands for the output."""
+    with ExitStack() as hooks:
+        for module in model.modules():
+            if module is not model:
+                before = module.register_forward_pre_hook(lambda module, _: entered(module))
+                hooks.callback(before.remove)
+                after = module.register_forward_hook(lambda module, _, output: left(module, output))
+                hooks.callback(after.remove)
+        yield
+
+
+def tensors_in(output: object) -> list[Tensor]:
+    """The floating tensors that an output holds."""
+    return [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+
+
+def _reaches(output: object, goal: object, without: object = None) -> bool:
+    """Whether the gradient graph of an output leads to a node, on a way that does not pass through another."""
+    seen: set[object] = {without}
+    left: list[Any] = [tensor.grad_fn for tensor in tensors_in(output)]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        if node is goal:
+            return True
+        seen.add(node)
+        left += [following for following, _ in node.next_functions]
+    return False
+
+
+def _problem(outputs: Sequence[object], x: Tensor) -> str:
+    """Why the network cannot be split at a module that gave these outputs for x; empty where it can."""
+    if len(outputs) != 1:
+        return f"it is called {len(outputs)} times in a pass"
+    (output,) = outputs
+    if not isinstance(output, Tensor):
+        return f"its output is a {type(output).__name__}"
+    if not output.is_floating_point() or output.ndim < 2 or len(output) != len(x):
+        return f"its output is {output.dtype} of shape {tuple(output.shape)}, not a floating (B, K, ...)"
+    return ""
+
+
+def traced(run: Run, x: Tensor) -> list[Layer]:
+    """Every module of a frozen network in the order in which they finish, for inputs x; costs one evaluation."""
+    model = run.network.model
+    names = {module: name for name, module in model.named_modules()}
+    outputs: dict[nn.Module, list[object]] = {}
+    nodes: dict[nn.Module, object] = {}
+
+    def left(module: nn.Module, output: object) -> None:
+        outputs.setdefault(module, []).append(output)
+        nodes[module] = getattr(output, "grad_fn", None)  # now: what follows may change the output in place
+
+    leaf = x.detach().clone().requires_grad_()
+    with _watched(model, lambda _: None, left):
+        answer = run.raw(leaf)
+    layers = []
+    for module, found in outputs.items():
+        problem = _problem(found, x)
+        shape = tuple(found[0].shape[1:]) if isinstance(found[0], Tensor) else ()
+        if not problem and nodes[module] is None:
+            problem = "no gradient passes through it"
+        elif not problem and not _reaches(answer, nodes[module]):
+            problem = "the answer does not depend on it with a gradient"
+        bypassed = not problem and _reaches(answer, get_gradient_edge(leaf).node, nodes[module])
+        layers.append(Layer(names[module], type(module).__name__, shape, problem, bypassed))
+    return layers
+
+
+def module_named(net: Network, name: str) -> nn.Module:
+    """The module of this name.
+
+    Raises:
+        ExtremalValueError: there is none; near names are offered.
+    """
+    modules: dict[str, nn.Module] = {known: module for known, module in net.model.named_modules() if known}
+    if name in modules:
+        return modules[name]
+    close = get_close_matches(name, modules, n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(close)}? " if close else ""
+    raise ExtremalValueError(
+        f"a layer must be the name of a module in {net.name}, got {name!r}; {hint}extremal.layers(network) lists them"
+    )
+
+
+@dataclass(eq=False)
+class Split:
+    """A frozen network from one layer on: activations (B, K, ...) -> output, counting its evaluations.
+
+    Made by `split`, and usable until the network is no longer frozen.
+    """
+
+    run: Run
+    layer: Layer
+    module: nn.Module
+    activations: Tensor  # (N, K, ...) of the inputs at the layer
+    x: Tensor  # (N, C, *S)
+    before: list[tuple[nn.Module, object]]  # calls that had finished when the layer was called, and what they gave
+    copied: bool = False  # the answer needs more than the layer's output, so all of it must have as many rows
+    forwards: int = field(default=0, init=False)  # rows evaluated without gradient
+    gradients: int = field(default=0, init=False)  # rows evaluated with gradient
+
+    def __call__(self, activations: Tensor, images: Tensor) -> Tensor:
+        """The scores (B, classes) of activations (B, K, ...), each of which is of one of the N inputs."""
+        return logits(self.raw(activations, images), self.run.network.name)
+
+    def raw(self, activations: Tensor, images: Tensor) -> object:
+        """The output as the network gives it."""
+        if activations.requires_grad:
+            self.gradients += len(activations)
+        else:
+            self.forwards += len(activations)
+        if self.activations.ndim == 4 and self.activations.is_contiguous(memory_format=torch.channels_last):
+            activations = channels_last(activations)
+        with self._answering(activations, images):
+            return self.run._evaluate(self._rows(self.x, images))
+
+    def rows(self) -> int:
+        """How many rows fit into the network's memory at once."""
+        one = torch.zeros(1, dtype=torch.int64, device=self.x.device)
+        first = self.activations[:1].detach().clone().requires_grad_()
+        return self.run.rows_that_fit(lambda: self.raw(first * 1.0, one), self.x.device)
+
+    def _rows(self, value: Any, images: Tensor) -> Any:
+        """What a finished call gave, a row for each of the activations where that makes a difference."""
+        if not self.copied:
+            return value
+
+        def selected(leaf: Any) -> Any:
+            batch = isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == len(self.x)
+            return leaf.index_select(0, images) if batch else leaf
+
+        return tree_map(selected, value)
+
+    @contextmanager
+    def _answering(self, activations: Tensor, images: Tensor) -> Iterator[None]:
+        """The modules before the layer answer from memory, and the layer with the activations."""
+        kept: dict[nn.Module, list[object]] = {}
+        for module, output in self.before:
+            kept.setdefault(module, []).append(output)
+        calls: Counter[nn.Module] = Counter()
+
+        def remembered(module: nn.Module, original: Callable[..., Any]) -> Callable[..., Any]:
+            def forward(*args: Any, **named: Any) -> Any:
+                calls[module] += 1
+                if calls[module] <= len(kept[module]):
+                    return self._rows(kept[module][calls[module] - 1], images)
+                return original(*args, **named)
+
+            return forward
+
+        with ExitStack() as undo:
+            for module in kept:
+                _replace_forward(module, remembered(module, module.forward), undo)
+            _replace_forward(self.module, lambda *_, **__: activations, undo)
+            yield
+
+
+def _replace_forward(module: nn.Module, forward: Callable[..., Any], undo: ExitStack) -> None:
+    own = module.__dict__.get("forward")
+    undo.callback(lambda: module.__dict__.pop("forward") if own is None else module.__dict__.update(forward=own))
+    module.__dict__["forward"] = forward
+
+
+def split(run: Run, name: str, x: Tensor) -> Split:
+    """Split a frozen network at a layer for inputs x (N, C, *S), and check that it answers as before.
+
+    Costs N evaluations of the whole network, and two or four of what comes after the layer for each input.
+
+    Raises:
+        ExtremalValueError: there is no such layer, it is called more or less than once, its output is not one floating
+            tensor, the answer does not depend on it, or the parts do not answer as the whole does.
+    """
+    net = run.network
+    module = module_named(net, name)
+    frames, outputs, before, nodes = [_Frame(None)], list[object](), list[tuple[nn.Module, object]](), list[object]()
+
+    def entered(called: nn.Module) -> None:
+        if called is module and not outputs:
+            before.extend(call for frame in frames for call in frame.done)
+        frames.append(_Frame(called))
+
+    def left(called: nn.Module, output: Any) -> Any:
+        frames.pop()
+        if called is not module:
+            frames[-1].done.append((called, _kept(output)))
+            return None
+        outputs.append(_kept(output))
+        nodes.append(getattr(output, "grad_fn", None))
+        return None
+
+    leaf = x.detach().clone().requires_grad_()
+    with _watched(net.model, entered, left):
+        answer = run.raw(leaf)
+    problem = _problem(outputs, x)
+    if not problem and not (nodes[0] is not None and _reaches(answer, nodes[0])):
+        problem = "the answer does not depend on it with a gradient"
+    if problem:
+        raise ExtremalValueError(
+            "a network is split at a module that is called once and gives one tensor (B, K, ...) on which the answer "
+            f"depends; {name!r} does not serve: {problem}; extremal.layers(network) lists those that do"
+        )
+    activations = tensors_in(outputs[0])[0]
+    if activations.dtype in (torch.bfloat16, torch.float16) and run.network.precision != "float32":
+        activations = activations.float()  # autocast's; masks are not to be rounded
+    bypassed = _reaches(answer, get_gradient_edge(leaf).node, nodes[0])
+    layer = Layer(name, type(module).__name__, tuple(activations.shape[1:]), "", bypassed)
+    whole = [tensor.detach() for tensor in tensors_in(answer)]
+    del answer
+    for copied in [True] if bypassed else [False, True]:
+        made = Split(run, layer, module, activations, x.clone(), _kept(before), copied)
+        if _answers_alike(made, whole):
+            made.forwards = 0
+            return made
+    raise ExtremalValueError(
+        f"a network split at a layer must answer as the whole does, {net.name} split at {name!r} does not; "
+        "what runs after the layer needs more than the modules before it have given: choose another layer"
+    )
+
+
+@torch.no_grad()
+def _answers_alike(made: Split, whole: Sequence[Tensor]) -> bool:
+    """Whether a split answers as the whole network did, each input twice, and leaves what it remembers as it is."""
+    kept = [made.x, *(tensor for _, output in made.before for tensor in tensors_in(output))]
+    versions = [tensor._version for tensor in kept]
+    twice = torch.arange(2 * len(made.x), device=made.x.device) % len(made.x)
+    try:
+        again = tensors_in(made.raw(made.activations[twice], twice))
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
+        return False  # shapes that do not fit: code after the layer looked at what came before it
+    return (
+        [tensor._version for tensor in kept] == versions
+        and len(again) == len(whole)
+        and all(
+            len(new) == 2 * len(old)
+            and torch.allclose(new, old[twice], rtol=0, atol=TOLERANCE * float(old.abs().max()))
+            for new, old in zip(again, whole, strict=True)
+        )
+    )
+
+
+def layers(network: Network | nn.Module | str, image: Input | None = None) -> tuple[Layer, ...]:
+    """The modules of a network in the order in which they finish, and whether it can be split there.
+
+    >>> toy = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    >>> for layer in layers(toy, torch.zeros(1, 3, 8, 8)):
+    ...     print(layer.name, layer.kind, layer.shape, layer.clean)
+    0 Conv2d (4, 6, 6) True
+    1 ReLU (4, 6, 6) True
+    2 Flatten (144,) True
+    3 Linear (2,) True
+
+    Args:
+        network: as `explain` takes it.
+        image: an input; None: a grey picture of 256 × 256 px with noise, as the network prepares it.
+    """
+    net = as_network(network)
+    if image is None:
+        image = np.random.default_rng(0).integers(96, 160, (256, 256, 3)).astype(np.uint8)
+    x = prepare(net, image)[:1]
+    with net.frozen() as run:
+        return tuple(traced(run, x))
+
+
+def _kept(output: Any) -> Any:
+    """An output without its gradient graph, safe from what follows, which may change it in place."""
+    return tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, output)

@@ -1,0 +1,257 @@
+"""Splitting a network at a layer: the same answers, the part before it run once, and what cannot be split."""
+
+from collections import OrderedDict
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+import extremal
+from extremal import ExtremalValueError, Network
+from extremal.split import layers, split
+
+X = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+class Residual(nn.Module):
+    """A trunk with an in-place sum, a skip connection, and an activation that serves twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.norm = nn.BatchNorm2d(6)
+        self.act = nn.ReLU(inplace=True)
+        self.inner = nn.Conv2d(6, 6, 3, padding=1)
+        self.outer = nn.Conv2d(6, 8, 3, padding=1)
+        self.two = Two()
+        self.idle = nn.Linear(2, 2)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        count = x.shape[0]
+        x = self.act(self.norm(self.stem(x)))
+        y = self.inner(x)
+        y += x
+        y = self.act(self.outer(y))
+        y, _ = self.two(y)
+        return self.head(y.mean((2, 3)).reshape(count, -1))
+
+
+class Two(nn.Module):
+    """Gives a tuple."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, int]:
+        return x * 2, 1
+
+
+def seeded(model: nn.Module) -> nn.Module:
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        parameter.data.normal_(std=0.3, generator=generator)
+    return model.eval()
+
+
+def answers(network: Network, name: str, x: Tensor = X) -> tuple[Tensor, Tensor, Any]:
+    """The whole network's answer, that of the split one for three copies of each input, and the split."""
+    with network.frozen() as run:
+        run.settle(x, name)
+        made = split(run, name, x)
+        of = torch.arange(len(x)).repeat(3)
+        with torch.no_grad():
+            return run(x).repeat(3, 1), made(made.activations[of], of), made
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize("name", ["stem", "norm", "inner", "outer"])
+def test_split_answers_as_the_whole_does(name: str, fuse: bool) -> None:
+    whole, parts, made = answers(Network(seeded(Residual()), fuse=fuse), name)
+    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
+    assert made.layer.bypassed == (name == "inner")
+    assert made.forwards == 3 * len(X)
+
+
+@pytest.mark.parametrize("name", ["stem", "norm"])
+def test_activations_are_the_modules_own_though_norms_are_folded(name: str) -> None:
+    model = seeded(Residual())
+    with torch.no_grad():
+        wanted = model.stem(X) if name == "stem" else model.norm(model.stem(X))  # type: ignore[operator]
+    torch.testing.assert_close(answers(Network(model), name)[2].activations, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [
+        (torchvision.models.resnet18, "layer2"),
+        (torchvision.models.resnet18, "layer2.0.conv2"),
+        (torchvision.models.mobilenet_v3_small, "features.4"),
+        (torchvision.models.densenet121, "features.denseblock2"),
+        (torchvision.models.shufflenet_v2_x0_5, "stage3.1"),
+        (torchvision.models.vgg11, "features.10"),
+    ],
+)
+def test_common_networks_split_exactly(build: Any, name: str) -> None:
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    whole, parts, _ = answers(Network(build(weights=None, num_classes=5).eval()), name, x)
+    torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-5 * float(whole.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["blocks.1", "blocks.1.mlp.fc1", "norm", "patch_embed"])
+def test_transformers_split_exactly(name: str) -> None:
+    import timm
+
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=5, depth=3, img_size=64).eval()
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    whole, parts, made = answers(Network(model), name, x)
+    torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-5)
+    assert made.activations.shape[:2] == ((2, 17) if name != "patch_embed" else (2, 16))
+    assert made.layer.bypassed == (name in ("blocks.1.mlp.fc1",))
+
+
+def test_what_comes_before_runs_once_and_what_comes_after_each_time() -> None:
+    model = seeded(nn.Sequential(OrderedDict(a=nn.Conv2d(3, 4, 3), b=nn.ReLU(), c=nn.Flatten(), d=nn.Linear(3600, 2))))
+    calls = {"a": 0, "d": 0}
+    originals = {name: getattr(model, name).forward for name in calls}
+
+    def counted(name: str) -> Any:
+        def forward(x: Tensor) -> Tensor:
+            calls[name] += len(x)
+            return originals[name](x)
+
+        return forward
+
+    for name in calls:
+        getattr(model, name).forward = counted(name)
+    with Network(model).frozen() as run:
+        made = split(run, "b", X)
+        before = dict(calls)
+        for _ in range(5):
+            made(made.activations[:1], torch.zeros(1, dtype=torch.int64))
+    assert (calls["a"] - before["a"], calls["d"] - before["d"]) == (0, 5)
+    assert [getattr(model, name).forward.__name__ for name in calls] == ["forward"] * 2
+
+
+def test_gradients_pass_to_the_activations() -> None:
+    with Network(seeded(Residual())).frozen() as run:
+        made = split(run, "outer", X)
+        leaf = made.activations.clone().requires_grad_()
+        (found,) = torch.autograd.grad(made(leaf * 1.0, torch.arange(2))[:, 0].sum(), leaf)
+    model, stored = seeded(Residual()), []
+
+    def keep(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+        output = output.clone()
+        output.retain_grad()
+        stored.append(output)
+        return output.clone()
+
+    model.outer.register_forward_hook(keep)  # type: ignore[union-attr]
+    model(X)[:, 0].sum().backward()
+    torch.testing.assert_close(found, stored[0].grad, rtol=1e-4, atol=1e-6)
+    assert made.gradients == 2
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_model_comes_back_as_it_was(broken: bool) -> None:
+    model = seeded(Residual())
+    own = {name: dict(module.__dict__) for name, module in model.named_modules()}
+
+    def fail(_: object) -> object:
+        raise KeyboardInterrupt
+
+    with Network(model).frozen() as run:
+        made = split(run, "inner", X)
+        if broken:
+            model.head.forward = fail  # type: ignore[assignment, union-attr]
+            with pytest.raises(KeyboardInterrupt):
+                made(made.activations, torch.arange(2))
+            del model.head.forward  # type: ignore[union-attr]
+    for name, module in model.named_modules():
+        assert set(module.__dict__) == set(own[name])
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+
+
+def refused(name: str, model: nn.Module | None = None) -> str:
+    with Network(model or seeded(Residual()), name="net").frozen() as run, pytest.raises(ExtremalValueError) as caught:
+        split(run, name, X)
+    return str(caught.value)
+
+
+RULE = (
+    "a network is split at a module that is called once and gives one tensor (B, K, ...) on which the answer depends; "
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("act", "it is called 2 times in a pass"),
+        ("idle", "it is called 0 times in a pass"),
+        ("two", "its output is a tuple"),
+    ],
+)
+def test_modules_that_do_not_serve_are_refused(name: str, problem: str) -> None:
+    wanted = f"{RULE}{name!r} does not serve: {problem}; extremal.layers(network) lists those that do"
+    assert refused(name) == wanted
+
+
+class Aside(nn.Module):
+    """Computes something that the answer does not use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.unused(x)
+        return self.used(x).mean((2, 3))
+
+
+def test_a_layer_that_the_answer_does_not_need_is_refused() -> None:
+    assert "'unused' does not serve: the answer does not depend on it" in refused("unused", Aside())
+
+
+def test_a_layer_that_does_not_exist_is_refused_with_near_names() -> None:
+    assert refused("iner") == (
+        "a layer must be the name of a module in net, got 'iner'; did you mean inner, norm, idle? "
+        "extremal.layers(network) lists them"
+    )
+    assert refused("") == "a layer must be the name of a module in net, got ''; extremal.layers(network) lists them"
+
+
+class Remembering(nn.Module):
+    """Looks, behind the layer, at a number that a module before it has left outside of its output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.layer, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4, 2)
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.head(F.relu(self.layer(self.first(x))).mean((2, 3))) + self.calls
+
+
+def test_a_network_that_answers_otherwise_when_split_is_refused() -> None:
+    assert refused("layer", Remembering()) == (
+        "a network split at a layer must answer as the whole does, net split at 'layer' does not; "
+        "what runs after the layer needs more than the modules before it have given: choose another layer"
+    )
+
+
+def test_layers_tell_which_of_them_serve() -> None:
+    found = {layer.name: layer for layer in layers(seeded(Residual()), X)}
+    assert [name for name, layer in found.items() if layer.clean] == ["stem", "norm", "outer", "head"]
+    assert found["inner"].bypassed
+    assert found["act"].problem == "it is called 2 times in a pass"
+    assert found["two"].problem == "its output is a tuple"
+    assert found["outer"] == extremal.Layer("outer", "Conv2d", (8, 32, 32))
+    assert "idle" not in found
+
+
+def test_layers_of_the_embedded_network_need_no_input() -> None:
+    found = {layer.name: layer for layer in extremal.layers("embedded")}
+    assert found["blocks.5"] == extremal.Layer("blocks.5", "Sequential", (192, 7, 7))
+    assert found["blocks.4.1.conv_pw"].bypassed
