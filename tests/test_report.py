@@ -18,6 +18,7 @@ from extremal import ExtremalValueError, report
 from extremal.evidence import Status
 from extremal.explanation import Explanation
 from extremal.report import reveal
+from extremal.report.page import embedded
 from extremal.report.summary import summarise
 
 NASTY = "</script><script>alert(1)</script> & \"'\u2028{{ 7 * 7 }}<img src=x onerror=alert(2)>"
@@ -92,9 +93,9 @@ def test_labels_may_hold_anything() -> None:
     for result in (dirty, titled):
         assert [tag for tag, _ in result.elements] == [tag for tag, _ in clean.elements]
         assert NASTY in result.words
-    assert report.embedded({"name": NASTY}).isascii()
-    assert not set("<>&") & set(report.embedded({"name": NASTY}))
-    assert json.loads(report.embedded({"name": NASTY})) == {"name": NASTY}
+    assert embedded({"name": NASTY}).isascii()
+    assert not set("<>&") & set(embedded({"name": NASTY}))
+    assert json.loads(embedded({"name": NASTY})) == {"name": NASTY}
 
 
 @pytest.mark.parametrize("keeps", [True, False])

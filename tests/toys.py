@@ -114,3 +114,30 @@ def dim(x: Tensor) -> Perturb:
 BRITTLE_INPUTS = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0)) + 0.3
 BRITTLE_INPUTS[1] = 0.21
 BRITTLE_INPUTS[1, :, :4], BRITTLE_INPUTS[1, :, 4:8] = 0.0, 0.5
+
+
+class Carriers(nn.Module):
+    """64 channels, of which some sets carry class 0, each set by itself; class 1 is carried by nothing.
+
+    y_0 = gain · max over sets of (mean of tanh in the set)²: every channel of a set is needed, and one set is enough.
+    """
+
+    def __init__(self, sizes: list[int], *, seed: int, channels: int = 64, gain: float = 6.0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(100 + seed)
+        self.features = nn.Conv2d(3, channels, 1)
+        self.features.weight.data.uniform_(0.5, 1.5, generator=generator)  # positive on positive inputs
+        self.features.bias.data.zero_()  # type: ignore[union-attr]
+        order = torch.randperm(channels, generator=generator).tolist()
+        starts = [sum(sizes[:k]) for k in range(len(sizes))]
+        self.sets = [tuple(sorted(order[first : first + size])) for first, size in zip(starts, sizes, strict=True)]
+        self.gain = gain
+
+    def tail(self, activations: Tensor) -> Tensor:
+        """Activations (B, 64, H, W) -> (B, 2)."""
+        pooled = torch.tanh(activations.mean((2, 3)))
+        score = self.gain * torch.stack([pooled[:, list(one)].mean(1) for one in self.sets]).square().amax(0)
+        return torch.stack([score, pooled[:, 0] * 0], 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tail(self.features(x))

@@ -3,24 +3,17 @@
 import json
 import signal
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from extremal import __version__, console, results
-from extremal.errors import ExtremalError, ExtremalValueError
+from extremal.batch import Batch, Outcome, Progress, Run
+from extremal.errors import ExtremalValueError
 
 if TYPE_CHECKING:
-    from extremal.explanation import Explanation
     from extremal.network import Network
-    from extremal.smallest import Certificate
 
 app = typer.Typer(
     add_completion=False,
@@ -29,7 +22,10 @@ app = typer.Typer(
     help="The smallest part of a photo that a network's answer needs (extremal perturbations).",
 )
 
-BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
+NOT_FINITE = (
+    "a network must return finite scores, it returned NaN or infinite ones on the way, so nothing was "
+    "written; check its weights, or try another perturbation or score"
+)
 
 
 def main() -> None:
@@ -75,34 +71,14 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")] = False,
 ) -> None:
     """Find the smallest regions of photos that a network's answer needs, with the evidence."""
-    batch = _Batch(out, photos, as_json)
+    batch = Batch(out, photos, as_json)
     choices = {"game": game, "perturbation": perturbation, "solver": solver, "score": score}
-    with _warnings_told():
-        try:
-            load = partial(_network, network, weights)
-            batch.explain_all(
-                _prepared(
-                    batch,
-                    load,
-                    target=target,
-                    areas=areas,
-                    choices=choices,
-                    numbers=(seed, alternatives),
-                    refine=refine,
-                )
-            )
-        except ExtremalError as error:
-            _tell("error", str(error))
-            raise typer.Exit(BAD_INPUT) from None
-        except KeyboardInterrupt:
-            _tell("interrupted", batch.standing())
-            batch.print_json()
-            raise typer.Exit(INTERRUPTED) from None
-        finally:
-            batch.tidy()
-    batch.print_json()
-    if batch.failed:
-        raise typer.Exit(BAD_INPUT)
+    numbers = (seed, alternatives)
+    batch.process(
+        lambda: _explaining(
+            batch, network, weights, target=target, areas=areas, choices=choices, numbers=numbers, refine=refine
+        )
+    )
 
 
 @app.command()
@@ -121,14 +97,10 @@ def networks(
         typer.echo(f"no network's name contains {pattern!r}; `extremal networks` lists all", err=True)
 
 
-Progress = Callable[[str, int, int], None]  # stage, done, in all
-Found = tuple["Explanation", "Certificate | None"]
-Run = Callable[[str, Progress], Found]  # photo -> its explanation, and the certificate if that was asked for
-
-
-def _prepared(
-    batch: "_Batch",
-    load: Callable[[], "Network"],
+def _explaining(
+    batch: Batch,
+    network: str,
+    weights: str,
     *,
     target: str,
     areas: str,
@@ -157,10 +129,10 @@ def _prepared(
     )
     batch.check_folders()
     keep_freed_memory()  # the process is this command's own
-    net = load()
+    net = _network(network, weights)
     question = _target(net, target)
 
-    def run(photo: str, report: Progress) -> Found:
+    def run(photo: str, folder: Path, report: Progress) -> Outcome:
         explanation = explain(
             net,
             photo,
@@ -175,10 +147,16 @@ def _prepared(
             on_step=lambda step: report(step.stage, step.index + 1, step.total),
             on_evidence=lambda done, total: report("evidence", done, total),
         )
-        if not refine or "not finite" in explanation.status[0]:
-            return explanation, None
-        report("smallest area", 0, 1)
-        return explanation, smallest_area(net, explanation)[0]
+        if "not finite" in explanation.status[0]:
+            raise ExtremalValueError(NOT_FINITE)
+        certificate = None
+        if refine:
+            report("smallest area", 0, 1)
+            certificate = smallest_area(net, explanation)[0]
+        report("writing", 0, 1)
+        files = results.write(explanation, folder, Path(photo).name, certificate)
+        record = results.record(photo, explanation, files, certificate)
+        return Outcome(record, lambda: console.show(photo, explanation, files, certificate))
 
     return run
 
@@ -193,108 +171,3 @@ def _target(net: "Network", target: str) -> int | None:
     if not target:
         return None
     return int(target) if target.removeprefix("-").isdecimal() else net.index(target)
-
-
-def _tell(kind: str, message: str) -> None:
-    typer.echo(f"{kind}: {' '.join(message.splitlines())}", err=True)
-
-
-@contextmanager
-def _warnings_told() -> Iterator[None]:
-    """Warnings meant for users as one line each; those of the libraries underneath are not theirs to mend."""
-
-    def told(message: Warning | str, *_: object) -> None:
-        _tell("warning", str(message))
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("default", UserWarning)
-        warnings.showwarning = told  # type: ignore[assignment]
-        yield
-
-
-@dataclass
-class _Batch:
-    """The photos with their folders, and what has become of them."""
-
-    out: Path
-    photos: list[str]
-    as_json: bool
-    written: list[int] = field(default_factory=list)  # places in `photos`, where one may stand twice
-    records: list[dict[str, Any]] = field(default_factory=list)
-    failed: bool = False
-
-    def __post_init__(self) -> None:
-        self.folders = results.folders(self.out, self.photos)
-        self._made = not self.out.exists()
-
-    def check_folders(self) -> None:
-        """Before anything is computed: can the results be written?"""
-        results.check_writable(self.out)
-        for folder in self.folders:
-            results.check_replaceable(folder)
-
-    def tidy(self) -> None:
-        """Leave no empty folder behind where there was none."""
-        if self._made:
-            with suppress(OSError):
-                self.out.rmdir()
-
-    def explain_all(self, run: Run) -> None:
-        """One photo after the other; a bad one does not stop the others."""
-        for index, photo in enumerate(self.photos):
-            try:
-                self._explain(run, index, photo)
-            except ExtremalError as error:
-                named = len(self.photos) == 1 or repr(photo) in str(error)
-                _tell("error", str(error) if named else f"{photo}: {error}")
-                self.failed = True
-
-    def _explain(self, run: Run, index: int, photo: str) -> None:
-        with _progress(Path(photo).name) as progress:
-            explanation, certificate = run(photo, progress)
-            if "not finite" in explanation.status[0]:
-                raise ExtremalValueError(
-                    "a network must return finite scores, it returned NaN or infinite ones on the way, so nothing was "
-                    "written; check its weights, or try another perturbation or score"
-                )
-            progress("writing", 0, 1)
-            files = results.write(explanation, self.folders[index], Path(photo).name, certificate)
-        self.written.append(index)
-        if self.as_json:
-            self.records.append(results.record(photo, explanation, files, certificate))
-        else:
-            console.show(photo, explanation, files, certificate)
-
-    def standing(self) -> str:
-        """What is finished and what is not."""
-        missing = [photo for index, photo in enumerate(self.photos) if index not in self.written]
-        done = f" ({', '.join(self.photos[index] for index in self.written)})" if self.written else ""
-        return f"{len(self.written)} of {len(self.photos)} photos written{done}; not written: {', '.join(missing)}"
-
-    def print_json(self) -> None:
-        """The records of the photos that were written, if they were asked for."""
-        if self.as_json:
-            typer.echo(json.dumps(self.records, indent=2, allow_nan=False))
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Progress]:
-    """A bar on stderr that is gone at the end; nothing at all where stderr is not a terminal."""
-    from rich import progress
-
-    with progress.Progress(
-        progress.TextColumn("{task.description}", markup=False),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    ) as bar:
-        task = bar.add_task(name, total=None)
-
-        def report(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=f"{name}: {stage}", completed=done, total=total)
-
-        yield report

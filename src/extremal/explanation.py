@@ -125,12 +125,12 @@ class Explanation:
     def saliency(self, smooth: float = 0.0) -> Tensor:
         """Where the answer comes from: (N, 1, *S) ≥ 0.
 
-        The root of the mean of all masks, times `agreement`: places that are enough together, and each of which speaks
-        for the answer under perturbations that no mask was made for (docs/solver.md tells what else was tried). Blurred
-        by `smooth`·short side (0.09 for the pointing game).
+        M^½·G^1½ of the mean M of all masks and the `agreement` G: places that are enough together, and each of which
+        speaks for the answer under perturbations that no mask was made for (docs/solver.md tells what else was tried).
+        Blurred by `smooth`·short side (0.09 for the pointing game).
         """
         mean = self.masks.mean(1)
-        both = mean.sqrt() * self.agreement
+        both = mean.sqrt() * self.agreement**1.5
         found = (both.flatten(1).amax(1) > 0).view(-1, *[1] * (both.ndim - 1))
         return self._smoothed(torch.where(found, both, mean), smooth)
 

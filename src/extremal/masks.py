@@ -226,7 +226,7 @@ class LevelSet:
 class ChannelMask:
     """One value a channel, and no smoothing across channels, which have no neighbours (paper, section 3.4).
 
-    A mask is the parameters themselves, clamped, or their level set of exactly a given share of the channels.
+    A mask is the parameters themselves, or their level set of exactly a given share of the channels.
 
     >>> mask = ChannelMask((64,))
     >>> m = mask(torch.randn(1, 1, 64), torch.tensor([3 / 64]), temperature=0.1)
@@ -253,8 +253,8 @@ class ChannelMask:
         return parameters
 
     def whole(self, parameters: Tensor) -> Tensor:
-        """The parameters as a mask: (B, 1, K) -> (B, 1, K) in [0, 1]."""
-        return parameters.clamp(0, 1)
+        """The parameters as a mask: (B, 1, K) in [0, 1] -> (B, 1, K); a clamp would stop the gradient at its ends."""
+        return parameters
 
     def inside(self, whole: Tensor) -> Tensor:
         """All of it: a mask of channels has no margin."""

@@ -81,6 +81,18 @@ class Network:
             x = (x - low) / (high - low).clamp_min(1e-12)
         return (x.clamp(0, 1) * 255).round().byte().expand(-1, 3, -1, -1).movedim(1, -1).contiguous()
 
+    def inputs_of(self, pixels: Tensor) -> Tensor:
+        """Pictures (N, C, H, W) in [0, 1] as the network takes them: normalised, where it tells how."""
+        if not (self.mean and self.std):
+            return pixels
+        mean, std = (pixels.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        return (pixels - mean) / std
+
+    def blank(self, side: int = 256) -> Tensor:
+        """What the network makes of a grey picture with noise, side × side px: an input where none is given."""
+        noise = np.random.default_rng(0).integers(96, 160, (side, side, 3)).astype(np.uint8)
+        return self.prepare(Image.fromarray(noise)).to(self.anchor)
+
     def pictures(self, x: Tensor) -> Tensor:
         """As `picture`, or (N, 0, 0, 3) where the inputs are not pictures."""
         found = self.picture(x)

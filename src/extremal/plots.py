@@ -7,6 +7,7 @@
 import math
 import os
 import textwrap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,7 +143,8 @@ def _caption(axes: "Axes", row: Row, summary: Summary, enough: bool) -> None:
     axes.set_xlabel(f"effect {percent(row.soft)} as found, {percent(row.binary)} cut", size=9, loc="left")
 
 
-def _bare(axes: "Axes") -> None:
+def bare(axes: "Axes") -> None:
+    """A tile without axes."""
     axes.set_anchor("NW")  # pictures that are not square begin at the top left of their tile
     axes.set_xticks([])
     axes.set_yticks([])
@@ -159,7 +161,7 @@ def _input(axes: "Axes", explanation: Explanation, image: int) -> None:
     else:
         axes.imshow(_slice(values.mean(0).numpy()), cmap="gray")
     axes.set_title("input", size=10, loc="left")
-    _bare(axes)
+    bare(axes)
 
 
 def _saliency(axes: "Axes", explanation: Explanation, image: int) -> None:
@@ -168,12 +170,12 @@ def _saliency(axes: "Axes", explanation: Explanation, image: int) -> None:
         axes.fill_between(np.arange(len(values)), values, color=ACCENT, alpha=0.5, linewidth=0)
         axes.set_ylim(0, 1.05)
     elif has_picture(explanation):
-        axes.imshow(_grey(explanation.pictures[image].numpy()), cmap="gray", vmin=0, vmax=255)
+        axes.imshow(grey(explanation.pictures[image].numpy()), cmap="gray", vmin=0, vmax=255)
         axes.imshow(values, cmap="inferno", alpha=0.65, vmin=0, vmax=max(1e-9, float(values.max())))
     else:
         axes.imshow(_slice(values), cmap="inferno", vmin=0, vmax=1)
     axes.set_title("saliency" + _where(values), size=10, loc="left")
-    _bare(axes)
+    bare(axes)
 
 
 def _overlay(axes: "Axes", explanation: Explanation, image: int, column: int) -> None:
@@ -194,7 +196,7 @@ def _overlay(axes: "Axes", explanation: Explanation, image: int, column: int) ->
     else:
         axes.imshow(_slice(mask), cmap="gray", vmin=0, vmax=1)
         _outline(axes, _slice(cut), colour)
-    _bare(axes)
+    bare(axes)
 
 
 def _outline(axes: "Axes", cut: Array, colour: str) -> None:
@@ -211,20 +213,19 @@ def _where(values: Array) -> str:
     return f", slice {values.shape[0] // 2}" if values.ndim == 3 else ""
 
 
-def _grey(picture: Array) -> Array:
-    grey: Array = picture @ np.array([0.299, 0.587, 0.114])
-    return grey
+def grey(picture: Array) -> Array:
+    """The brightness of a picture (H, W, 3): (H, W)."""
+    brightness: Array = picture @ np.array([0.299, 0.587, 0.114])
+    return brightness
 
 
 def _pale(picture: Array) -> Array:
     """The picture without colour, near a middle grey: (H, W, 3) uint8."""
-    pale = PALE * _grey(picture) + (1 - PALE) * PALE_GREY
+    pale = PALE * grey(picture) + (1 - PALE) * PALE_GREY
     return np.repeat(pale[..., None], 3, axis=2).astype(np.uint8)
 
 
 def _curve(axes: "Axes", summary: Summary) -> None:
-    from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
-
     rows = summary.rows
     areas = [row.area for row in rows]
     best, median = [row.control_best for row in rows], [row.control for row in rows]
@@ -238,16 +239,29 @@ def _curve(axes: "Axes", summary: Summary) -> None:
     )
     axes.plot(areas, [row.binary for row in rows], color=ACCENT, linewidth=2.2, marker="o", markersize=5, label="cut")
     axes.axhline(SHARE, color=ENOUGH, linewidth=1.2, linestyle=":", label=f"enough, {percent(SHARE)}")
-    finite = [effect for row in rows for effect in row.effects if math.isfinite(effect)]
-    axes.set_ylim(max(LOWEST, min([0.0, *finite])) - 0.03, min(HIGHEST, max([1.0, *finite])) + 0.05)
-    axes.set_xscale("log")
-    axes.set_xlim(areas[0] / 1.25, min(1.0, areas[-1] * 1.25))
-    axes.xaxis.set_major_locator(FixedLocator(_spaced(areas)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda area, _: f"{100 * area:.3g}")
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
+    effect_axes(axes, areas, [effect for row in rows for effect in row.effects], lambda area: f"{100 * area:.3g}")
     verb = "kept" if summary.keeps else "removed"
     axes.set_xlabel(f"area {verb} / %", size=9)
+
+
+def effect_axes(axes: "Axes", sizes: Sequence[float], effects: Sequence[float], name: Callable[[Any], str]) -> None:
+    """The axes of an evidence curve over areas or counts, and its legend beside it.
+
+    Args:
+        sizes: rising, marked on a logarithmic axis.
+        effects: all that are drawn; those far out are cut off.
+        name: how a size is written.
+    """
+    from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
+
+    finite = [effect for effect in effects if math.isfinite(effect)]
+    axes.set_ylim(max(LOWEST, min([0.0, *finite])) - 0.03, min(HIGHEST, max([1.0, *finite])) + 0.05)
+    axes.set_xscale("log")
+    axes.set_xlim(sizes[0] / 1.25, sizes[-1] * 1.25 if sizes[-1] >= 1 else min(1.0, sizes[-1] * 1.25))
+    axes.xaxis.set_major_locator(FixedLocator(_spaced(list(sizes))))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda size, _: name(size))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
     axes.set_ylabel("effect / %", size=9)
     axes.set_title("evidence", size=10, loc="left")
     axes.tick_params(labelsize=9)

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from extremal.explanation import Explanation
     from extremal.smallest import Certificate
 
-EXPLANATION, FIGURE, REPORT = "explanation.safetensors", "figure.png", "report.html"
+EXPLANATION, CHANNELS = "explanation.safetensors", "channels.safetensors"
+FIGURE, REPORT = "figure.png", "report.html"
 _OURS = re.compile(
-    rf"{re.escape(EXPLANATION)}|{re.escape(FIGURE)}|{re.escape(REPORT)}|mask-[0-9.e-]+\.png|region-[0-9]+\.png"
+    "|".join(map(re.escape, (EXPLANATION, CHANNELS, FIGURE, REPORT)))
+    + r"|mask-[0-9.e-]+\.png|region-[0-9]+\.png|inversion-(all|kept|removed)\.png|channel-[0-9]+\.png"
 )
 
 
@@ -95,31 +97,21 @@ def write(
     Raises:
         ExtremalValueError: the files cannot be written, or the folder is not a former result.
     """
-    from safetensors import SafetensorError
-
     from extremal import report
     from extremal.export import write_png
     from extremal.plots import write_figure
 
-    check_replaceable(folder)
     masks = {f"mask-{area}.png": explanation.binary(area)[0] for area in explanation.areas}
     for number, region in enumerate(explanation.regions() if explanation.alternatives else (), start=1):
         masks[f"region-{number}.png"] = region.mask
     if certificate is not None:
         masks[f"mask-{certificate.area:.5f}.png"] = certificate.mask
-    try:
-        with _replacing_folder(folder) as aside:
-            explanation.save(aside / EXPLANATION)
-            write_figure(explanation, aside / FIGURE, image=0)
-            report.write(explanation, aside / REPORT, image=0, title=title)
-            for name, mask in masks.items():
-                write_png(mask, aside / name)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ExtremalValueError(
-            f"a result must be written whole, could not write {str(folder)!r}: {reason}; "
-            "make room or choose another folder"
-        ) from None
+    with whole_folder(folder) as aside:
+        explanation.save(aside / EXPLANATION)
+        write_figure(explanation, aside / FIGURE, image=0)
+        report.write(explanation, aside / REPORT, image=0, title=title)
+        for name, mask in masks.items():
+            write_png(mask, aside / name)
     return {
         "explanation": str(folder / EXPLANATION),
         "figure": str(folder / FIGURE),
@@ -153,16 +145,38 @@ def record(
         "files": files,
         "settings": explanation.settings,
     }
-    plain: dict[str, Any] = _plain(values)
-    return plain
+    found: dict[str, Any] = plain(values)
+    return found
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Values as JSON has them: lists, and None where a number is not finite."""
     if isinstance(value, dict):
-        return {name: _plain(entry) for name, entry in value.items()}
+        return {name: plain(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write a result to, which appears at `folder` when it is complete; a former result is replaced.
+
+    Raises:
+        ExtremalValueError: the files cannot be written, or the folder is not a former result.
+    """
+    from safetensors import SafetensorError
+
+    check_replaceable(folder)
+    try:
+        with _replacing_folder(folder) as aside:
+            yield aside
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ExtremalValueError(
+            f"a result must be written whole, could not write {str(folder)!r}: {reason}; "
+            "make room or choose another folder"
+        ) from None
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
@@ -139,6 +138,41 @@ def module_named(net: Network, name: str) -> nn.Module:
     raise ExtremalValueError(
         f"a layer must be the name of a module in {net.name}, got {name!r}; {hint}extremal.layers(network) lists them"
     )
+
+
+class _ReachedError(Exception):
+    """Ends an evaluation at a layer."""
+
+    def __init__(self, output: object) -> None:
+        super().__init__()
+        self.output = output
+
+
+def activations_at(run: Run, module: nn.Module, x: Tensor) -> Tensor:
+    """The output of a module for inputs x (B, C, *S); nothing behind it is evaluated.
+
+    Raises:
+        ExtremalValueError: it is not called, or its output is not one floating tensor (B, K, ...).
+    """
+
+    def reached(_: nn.Module, __: object, output: object) -> None:
+        raise _ReachedError(output)
+
+    handle = module.register_forward_hook(reached)
+    outputs = []
+    try:
+        run.raw(x)
+    except _ReachedError as end:
+        outputs.append(end.output)
+    finally:
+        handle.remove()
+    problem = _problem(outputs, x)
+    if problem:
+        raise ExtremalValueError(
+            f"a layer must give one tensor (B, K, ...), this one does not: {problem}; extremal.layers(network) lists "
+            "those that do"
+        )
+    return tensors_in(outputs[0])[0]
 
 
 @dataclass(eq=False)
@@ -313,9 +347,7 @@ def layers(network: Network | nn.Module | str, image: Input | None = None) -> tu
         image: an input; None: a grey picture of 256 × 256 px with noise, as the network prepares it.
     """
     net = as_network(network)
-    if image is None:
-        image = np.random.default_rng(0).integers(96, 160, (256, 256, 3)).astype(np.uint8)
-    x = prepare(net, image)[:1]
+    x = net.blank() if image is None else prepare(net, image)[:1]
     with net.frozen() as run:
         return tuple(traced(run, x))
 

@@ -191,19 +191,16 @@ def _smallest(certificates: Sequence[Certificate | None], total: int) -> dict[st
 def _maps(x: Tensor, sets: Tensor, axis: int) -> Tensor:
     """Σ_k m_k·x_k over the places of activations x for sets (N, A, K): (N, A, h, w); (N, A, 0, 0) without places."""
     units = x.movedim(axis, 1)  # (N, K, *places)
+    shape = tuple(units.shape[2:])
     mapped: Tensor
     if x.ndim == 3 and axis == 1:  # the units are the tokens: a map of those that are kept, by size
-        mapped = sets * units.flatten(2).norm(dim=2).unsqueeze(1)
+        mapped = sets * units.norm(dim=2).unsqueeze(1)
     else:
-        mapped = torch.einsum("nak,nkp->nap", sets, units.flatten(2))
-    shape = tuple(units.shape[2:])
-    if x.ndim == 3:
-        lattice = lattice_of(mapped.shape[2])
-        if lattice is not None:
-            return mapped[:, :, -lattice[0] * lattice[1] :].reshape(*mapped.shape[:2], *lattice)
-    if len(shape) != 2:
+        mapped = torch.einsum("nak,nkp->nap", sets, units.reshape(*units.shape[:2], -1))
+    lattice = lattice_of(mapped.shape[2]) if x.ndim == 3 else shape if len(shape) == 2 else None
+    if lattice is None:
         return mapped.new_zeros(*mapped.shape[:2], 0, 0)
-    return mapped.view(*mapped.shape[:2], *shape)
+    return mapped[:, :, -lattice[0] * lattice[1] :].reshape(*mapped.shape[:2], *lattice)
 
 
 def checked_counts(

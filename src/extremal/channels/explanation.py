@@ -16,6 +16,7 @@ from extremal.files import equal_fields, read_tensors, unreadable, write_tensors
 from extremal.grids import resize
 
 FORMAT = 1  # of the saved file
+TIE = 1e-3  # of the effect, by which a ranking's set must be better to be better
 
 
 @dataclass(frozen=True)
@@ -115,16 +116,20 @@ class ChannelExplanation:
 
     @property
     def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
-        """(N, A): sufficient, insufficient or suspect; a set is suspect that a control of its size equals."""
-        soft, cuts = self.effects(self.scores), self.effects(self.binary_scores)
-        controls = torch.cat([self.effects(self.random_scores), self.effects(self.ranked_scores)], 2)
-        return tuple(
-            tuple(
-                verdict(float(a), float(b), [], row.tolist(), self.share, "a control set of this size")
-                for a, b, row in zip(soft[n], cuts[n], controls[n], strict=True)
-            )
-            for n in range(len(self.masks))
-        )
+        """(N, A): sufficient, insufficient or suspect.
+
+        Suspect is a set that a random one equals, or that the top channels of a ranking surpass. A ranking that only
+        equals it speaks for both.
+        """
+        soft, cuts = self.effects(self.scores).tolist(), self.effects(self.binary_scores).tolist()
+        random, ranked = self.effects(self.random_scores).tolist(), self.effects(self.ranked_scores).tolist()
+
+        def told(n: int, k: int) -> Verdict:
+            better = [value for value in ranked[n][k] if not value <= cuts[n][k] + TIE]
+            chance = "a control set of this size"
+            return verdict(soft[n][k], cuts[n][k], [], [*random[n][k], *better], self.share, chance)
+
+        return tuple(tuple(told(n, k) for k in range(len(self.counts))) for n in range(len(self.masks)))
 
     def binary(self, count: int) -> Tensor:
         """The sets at one of the computed counts: (N, K) of zeros and ones."""

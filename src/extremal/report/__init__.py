@@ -5,22 +5,17 @@
 >>> report.write(explanation, "report.html")  # doctest: +SKIP
 """
 
-import base64
-import hashlib
-import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from extremal.errors import ExtremalValueError
 from extremal.evidence import SHARE, UNSEEN_SHARE
 from extremal.explanation import Explanation
-from extremal.files import replacing
 from extremal.report import chart, reveal
-from extremal.report.summary import Summary, decimal, has_picture, percent, summarise
+from extremal.report.page import embedded, filled, source, write_page
+from extremal.report.summary import Summary, has_picture, summarise
 
 
 def render(explanation: Explanation, image: int = 0, *, title: str | None = None) -> str:
@@ -37,20 +32,19 @@ def render(explanation: Explanation, image: int = 0, *, title: str | None = None
     Raises:
         ExtremalValueError: there is no such input.
     """
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     count = len(explanation.masks)
     if not 0 <= image < count:
         raise ExtremalValueError(f"image must lie in 0..{count - 1} for {count} inputs, got {image}")
     summary = summarise(explanation, image)
-    style, script = _source("style.css"), _source("view.js")
+    script = source("view.js")
     pictures = has_picture(explanation)
     lower = reveal.lower_area(explanation)
     drawing = chart.drawn(summary, lower)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=percent, decimal=decimal)
-    return environment.from_string(_source("template.html.j2")).render(
+    return filled(
+        "explanation.html.j2",
+        script,
         title=title or f"{summary.name} – {summary.network}",
         summary=summary,
         chart=drawing,
@@ -60,15 +54,11 @@ def render(explanation: Explanation, image: int = 0, *, title: str | None = None
         width=explanation.pictures.shape[2],
         height=explanation.pictures.shape[1],
         areas=len(summary.rows),
-        settings=list(flattened(explanation.settings)),
+        settings=explanation.settings,
         unseen=explanation.unseen_names,
         controls=explanation.control_scores.shape[2],
         share=SHARE,
         unseen_share=UNSEEN_SHARE,
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=digest(style),
-        script_hash=digest(script),
         data=Markup(embedded(_data(explanation, image, summary, drawing))),
     )
 
@@ -85,9 +75,7 @@ def write(explanation: Explanation, path: str | os.PathLike[str], image: int = 0
     Raises:
         ExtremalValueError: there is no such input, or the folder cannot be written.
     """
-    page = render(explanation, image, title=title)
-    with replacing(Path(path)) as aside:
-        aside.write_text(page, encoding="utf-8", newline="\n")
+    write_page(render(explanation, image, title=title), Path(path))
 
 
 def _data(explanation: Explanation, image: int, summary: Summary, drawing: chart.Chart) -> dict[str, Any]:
@@ -101,7 +89,7 @@ def _data(explanation: Explanation, image: int, summary: Summary, drawing: chart
         "smallest": summary.smallest,
         "score_full": number(summary.score_full),
         "score_blank": number(summary.score_blank),
-        "x": {"offset": drawing.offset, "slope": drawing.slope},
+        "x": {"offset": drawing.plane.offset, "slope": drawing.plane.slope},
         "areas": [
             {
                 "area": row.area,
@@ -125,39 +113,6 @@ def _data(explanation: Explanation, image: int, summary: Summary, drawing: chart
 def number(value: float) -> float | None:
     """The number, or None where it is not finite: JSON has no other word for it."""
     return value if math.isfinite(value) else None
-
-
-def embedded(data: object) -> str:
-    """JSON that can stand inside a script element: no character in it ends the element or a line of script.
-
-    >>> embedded({"a": "</script>\\u2028"})
-    '{"a":"\\\\u003c/script\\\\u003e\\\\u2028"}'
-    """
-    text = json.dumps(data, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def digest(source: str) -> str:
-    """The hash by which a content security policy knows an inline script or style."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode("ascii")
-
-
-def flattened(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested settings as lines of name and value.
-
-    >>> list(flattened({"seed": 0, "solver": {"name": "path", "betas": [0.9, 0.99]}}))
-    [('seed', '0'), ('solver name', 'path'), ('solver betas', '0.9, 0.99')]
-    """
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from flattened(value, f"{prefix}{name} ")
-        else:
-            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            yield f"{prefix}{name}".replace("_", " "), shown
-
-
-def _source(name: str) -> str:
-    return (files("extremal.report") / name).read_text(encoding="utf-8")
 
 
 __all__ = ["render", "write"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from extremal.evidence import SHARE
-from extremal.report.summary import Row, Summary, area_percent, percent
+from extremal.report.summary import Summary, area_percent, percent
 
 WIDTH, HEIGHT = 440, 270  # units of the drawing; text is 12 high, so that it can be read on a phone
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 12, 46
@@ -21,26 +21,87 @@ class Tick:
 
 
 @dataclass(frozen=True)
-class Chart:
-    """Lines and marks in units of the drawing, y downwards."""
+class Plane:
+    """Effects over shares on a logarithmic axis, in units of the drawing, y downwards."""
 
-    left: float
-    right: float
-    top: float
-    bottom: float
+    slope: float  # x = offset + slope·log(share)
+    offset: float
+    floor: float  # lowest effect drawn
+    ceiling: float  # highest
+    clipped: bool  # some effects lie beyond
+    left: float = LEFT
+    right: float = WIDTH - RIGHT
+    top: float = TOP
+    bottom: float = HEIGHT - BOTTOM
+
+    def x(self, share: float) -> float:
+        """Where a share lies."""
+        return round(self.offset + self.slope * math.log(share), 2)
+
+    def y(self, effect: float) -> float:
+        """Where an effect lies."""
+        return round(self.bottom - (self.bottom - self.top) * (effect - self.floor) / (self.ceiling - self.floor), 2)
+
+    def line(self, shares: Sequence[float], effects: Sequence[float]) -> tuple[str, ...]:
+        """Polylines' points, broken where an effect is not finite."""
+        return tuple(
+            " ".join(f"{self.x(share)},{self.y(effect)}" for share, effect in part)
+            for part in unbroken(list(zip(shares, effects, strict=True)))
+        )
+
+    def dots(self, shares: Sequence[float], effects: Sequence[float]) -> tuple[tuple[float, float], ...]:
+        """Marks of the effects that are in the drawing."""
+        pairs = zip(shares, effects, strict=True)
+        return tuple((self.x(share), self.y(effect)) for share, effect in pairs if self.floor <= effect <= self.ceiling)
+
+    def band(self, shares: Sequence[float], low: Sequence[float], high: Sequence[float]) -> str:
+        """The polygon between two lines, where both are finite."""
+        rows = [row for row in zip(shares, low, high, strict=True) if math.isfinite(row[1]) and math.isfinite(row[2])]
+        edge = [(share, least) for share, least, _ in rows] + [(share, most) for share, _, most in reversed(rows)]
+        return " ".join(f"{self.x(share)},{self.y(effect)}" for share, effect in edge)
+
+    def ticks(self) -> tuple[Tick, ...]:
+        """Marks of the effects every quarter."""
+        quarters = (k / 4 for k in range(-2, 9))
+        return tuple(
+            Tick(self.y(effect), percent(effect)) for effect in quarters if self.floor <= effect <= self.ceiling
+        )
+
+    def enough(self, share: float = SHARE) -> Tick:
+        """The line from which on a mask is enough."""
+        return Tick(self.y(share), percent(share))
+
+    def spaced(self, shares: Sequence[float], apart: float = 48.0) -> list[float]:
+        """The shares whose marks do not run into each other, from the largest down."""
+        chosen: list[float] = []
+        for share in reversed(shares):
+            if not chosen or self.slope * (math.log(chosen[-1]) - math.log(share)) >= apart:
+                chosen.append(share)
+        return chosen[::-1]
+
+
+def plane(lower: float, upper: float, effects: Sequence[float]) -> Plane:
+    """The plane from one share to another that holds these effects, but for those far out."""
+    slope = (WIDTH - RIGHT - LEFT) / (math.log(upper) - math.log(lower))
+    finite = [effect for effect in effects if math.isfinite(effect)]
+    floor, ceiling = max(LOWEST, min([0.0, *finite])), min(HIGHEST, max([1.05, *finite]))
+    clipped = any(not floor <= effect <= ceiling for effect in finite)
+    return Plane(slope, LEFT - slope * math.log(lower), floor, ceiling, clipped)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The evidence curve of masks of an input."""
+
+    plane: Plane
     x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    enough: Tick  # the line from which on a mask is enough
-    soft: tuple[str, ...]  # polylines' points, broken where a score is not finite
+    soft: tuple[str, ...]  # polylines' points
     binary: tuple[str, ...]
     unseen: tuple[str, ...]
     control: tuple[str, ...]
     band: str  # polygon between the median and the best random mask
     binary_dots: tuple[tuple[float, float], ...]
     unseen_dots: tuple[tuple[float, float], ...]
-    slope: float  # x = offset + slope·log(area)
-    offset: float
-    clipped: bool  # some effects lie beyond the drawing
 
 
 def drawn(summary: Summary, lower: float) -> Chart:
@@ -51,46 +112,19 @@ def drawn(summary: Summary, lower: float) -> Chart:
         lower: area at the left end of the axis.
     """
     rows = summary.rows
-    left, right, top, bottom = LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM
-    upper = min(1.0, rows[-1].area * 1.12)
-    slope = (right - left) / (math.log(upper) - math.log(lower))
-    offset = left - slope * math.log(lower)
-    finite = [effect for row in rows for effect in row.effects if math.isfinite(effect)]
-    floor = max(LOWEST, min([0.0, *finite]))
-    ceiling = min(HIGHEST, max([1.05, *finite]))
-
-    def x(area: float) -> float:
-        return round(offset + slope * math.log(area), 2)
-
-    def y(effect: float) -> float:
-        return round(bottom - (bottom - top) * (effect - floor) / (ceiling - floor), 2)
-
-    def line(name: str) -> tuple[str, ...]:
-        return tuple(
-            " ".join(f"{x(area)},{y(effect)}" for area, effect in part)
-            for part in unbroken([(row.area, getattr(row, name)) for row in rows])
-        )
-
-    def dots(name: str) -> tuple[tuple[float, float], ...]:
-        return tuple((x(row.area), y(getattr(row, name))) for row in rows if floor <= getattr(row, name) <= ceiling)
-
-    band = [row for row in rows if math.isfinite(row.control) and math.isfinite(row.control_best)]
-    edge = [(row.area, row.control) for row in band] + [(row.area, row.control_best) for row in reversed(band)]
+    areas = [row.area for row in rows]
+    found = plane(lower, min(1.0, areas[-1] * 1.12), [effect for row in rows for effect in row.effects])
+    soft, binary, unseen, control, best = (list(column) for column in zip(*(row.effects for row in rows), strict=True))
     return Chart(
-        *(left, right, top, bottom),
-        x_ticks=tuple(Tick(x(row.area), area_percent(row.area)) for row in spaced(rows, slope)),
-        y_ticks=tuple(Tick(y(k / 4), percent(k / 4)) for k in range(-2, 9) if floor <= k / 4 <= ceiling),
-        enough=Tick(y(SHARE), percent(SHARE)),
-        soft=line("soft"),
-        binary=line("binary"),
-        unseen=line("unseen"),
-        control=line("control"),
-        band=" ".join(f"{x(area)},{y(effect)}" for area, effect in edge),
-        binary_dots=dots("binary"),
-        unseen_dots=dots("unseen"),
-        slope=slope,
-        offset=offset,
-        clipped=any(not floor <= effect <= ceiling for effect in finite),
+        found,
+        x_ticks=tuple(Tick(found.x(area), area_percent(area)) for area in found.spaced(areas)),
+        soft=found.line(areas, soft),
+        binary=found.line(areas, binary),
+        unseen=found.line(areas, unseen),
+        control=found.line(areas, control),
+        band=found.band(areas, control, best),
+        binary_dots=found.dots(areas, binary),
+        unseen_dots=found.dots(areas, unseen),
     )
 
 
@@ -107,12 +141,3 @@ def unbroken(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, fl
         elif parts[-1]:
             parts.append([])
     return [part for part in parts if part]
-
-
-def spaced(rows: tuple[Row, ...], slope: float, apart: float = 48.0) -> list[Row]:
-    """The rows whose marks do not run into each other, from the largest area down."""
-    chosen: list[Row] = []
-    for row in reversed(rows):
-        if not chosen or slope * (math.log(chosen[-1].area) - math.log(row.area)) >= apart:
-            chosen.append(row)
-    return chosen[::-1]

@@ -14,6 +14,9 @@ from extremal.masks import ChannelMask, SmoothMax
 from extremal.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
 
 
+UNTIE = 1e-3  # by which the values of unconnected places differ at the start
+
+
 @dataclass(frozen=True)
 class Penalty:
     """Settings of the paper's solver. Passes a run: steps·areas."""
@@ -40,11 +43,22 @@ class Penalty:
             return ChannelMask(problem.shape)
         return SmoothMax(problem.shape, padded=self.padded, dtype=problem.dtype, device=problem.device)
 
+    def _untied(self, problem: Problem, parameters: Tensor) -> Tensor:
+        """A little less than one where the reward's slope is least.
+
+        The ranking loss of equal values goes by their order, and nothing smooths channels across it.
+        """
+        slopes = gradient(problem.reward(parameters.requires_grad_(), False), parameters)
+        ranks = slopes.flatten(3).argsort(-1).argsort(-1).view_as(slopes) / slopes[0, 0, 0].numel()
+        return (parameters - UNTIE * (1 - ranks)).detach()
+
     def solve(self, problem: Problem, areas: tuple[float, ...], on_step: OnStep | None = None) -> Solution:
         """Masks of about the given areas: their true means are what the ranking loss left."""
         mask = self._masks(problem)
         rows = problem.count, len(areas)
         parameters = torch.ones(*rows, 1, *mask.parameter_shape, dtype=problem.dtype, device=problem.device)
+        if not problem.connected:
+            parameters = self._untied(problem, parameters)
         parameters.requires_grad_()
         wanted = parameters.new_tensor(areas).expand(rows).flatten()
         descent = torch.optim.SGD(

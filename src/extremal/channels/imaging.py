@@ -1,0 +1,95 @@
+"""Pictures that are easy to optimise: decorrelated in space (Fourier) and in colour."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Principal axes of the colours of natural photographs, scaled by their deviations and by the largest of these:
+# brightness, then warm against cold, then green against magenta (benchmarks/colours.py measures them).
+COLOURS = ((0.55, 0.59, 0.58), (0.21, 0.01, -0.21), (0.05, -0.09, 0.05))
+START = 0.01  # deviation of the spectrum at the start: nearly grey
+
+
+class FourierPictures:
+    """B pictures (C, H, W) in (0, 1) as the sigmoid of scaled spectra; the spectra are what is optimised.
+
+    A wave of frequency f is scaled by 1/f, as natural pictures are, so that one rate serves all scales.
+
+    >>> pictures = FourierPictures((2, 3, 32, 40), seed=0)
+    >>> pictures.pixels().shape, pictures.spectrum.requires_grad
+    (torch.Size([2, 3, 32, 40]), True)
+    """
+
+    def __init__(self, shape: tuple[int, int, int, int], seed: int, *, like: Tensor | None = None) -> None:
+        self.shape = shape
+        height, width = shape[2:]
+        generator = torch.Generator().manual_seed(seed)
+        anchor = torch.empty(0) if like is None else like
+        waves = (shape[0], shape[1], height, width // 2 + 1, 2)
+        start = START * torch.randn(waves, generator=generator, dtype=torch.float64)
+        self.spectrum = start.to(anchor).requires_grad_()
+        rows = torch.fft.fftfreq(height, dtype=torch.float64).unsqueeze(1)
+        columns = torch.fft.rfftfreq(width, dtype=torch.float64)
+        frequency = (rows.square() + columns.square()).sqrt().clamp_min(1 / max(height, width))
+        self._scale = (1 / frequency).to(anchor)
+        self._colours = torch.tensor(COLOURS).to(anchor) if shape[1] == 3 else None
+
+    def pixels(self) -> Tensor:
+        """The pictures: (B, C, H, W) in (0, 1), differentiable with respect to the spectra."""
+        waves = torch.view_as_complex(self.spectrum.contiguous()) * self._scale
+        values = torch.fft.irfft2(waves, s=self.shape[2:], norm="ortho")
+        if self._colours is not None:
+            values = torch.einsum("bihw,ic->bchw", values, self._colours)
+        return torch.sigmoid(values)
+
+
+def total_variation(pixels: Tensor) -> Tensor:
+    """Mean absolute difference of neighbours, down and across: (B, C, H, W) -> (B,)."""
+    down = pixels.diff(dim=2).abs().flatten(1).mean(1)
+    return down + pixels.diff(dim=3).abs().flatten(1).mean(1)
+
+
+def shifted(pixels: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Shifted by up to `most` px in each direction, borders repeated; the same for all."""
+    if most <= 0:
+        return pixels
+    down, across = torch.randint(0, 2 * most + 1, (2,), generator=generator).tolist()
+    padded = F.pad(pixels, (most,) * 4, mode="replicate")
+    return padded[:, :, down : down + pixels.shape[2], across : across + pixels.shape[3]]
+
+
+def moved(pixels: Tensor, generator: torch.Generator, *, shift: float, turn: float, zoom: float) -> Tensor:
+    """Turned, zoomed and shifted at random, the same for all: what is seen must not hang on the exact place.
+
+    Args:
+        shift: share of the side, at most.
+        turn: radians, at most.
+        zoom: relative, at most.
+    """
+    draws = (2 * torch.rand(4, generator=generator, dtype=torch.float64) - 1).tolist()
+    angle = torch.tensor(draws[0] * turn)
+    size = 1 + draws[1] * zoom
+    cos, sin = float(angle.cos()) * size, float(angle.sin()) * size
+    matrix = pixels.new_tensor([[cos, -sin, 2 * shift * draws[2]], [sin, cos, 2 * shift * draws[3]]])
+    grid = F.affine_grid(matrix.expand(len(pixels), -1, -1), list(pixels.shape), align_corners=False)
+    return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def climbed(
+    pictures: FourierPictures,
+    loss: Callable[[Tensor, int], Tensor],
+    *,
+    steps: int,
+    rate: float,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Adam on the spectra; `loss(pixels, step)` is a number. The pictures at the end, (B, C, H, W) in (0, 1)."""
+    descent = torch.optim.Adam([pictures.spectrum], lr=rate)
+    for step in range(steps):
+        (pictures.spectrum.grad,) = torch.autograd.grad(loss(pictures.pixels(), step), pictures.spectrum)
+        descent.step()
+        if on_step is not None:
+            on_step(step + 1, steps)
+    return pictures.pixels().detach()
