@@ -32,7 +32,7 @@ from extremal.network import Network, Run
 from extremal.question import pose
 from extremal.solvers import Path as Solver
 from extremal.solvers import Problem
-from extremal.solvers.path import Descent, passes
+from extremal.solvers.path import Descent, level_masks, passes
 from extremal.terms import terms_named
 from parity import ask_reference
 
@@ -95,8 +95,8 @@ def passes_alone(run: Run, x: Tensor, rows: int, times: int, most: int) -> None:
 
 
 def step_overhead(network: Network, x: Tensor, times: int = 15) -> dict[str, float]:
-    """Median seconds of a step of the sweep, and of its pass through the network alone, taking turns."""
-    shape, seconds = tuple(x.shape[2:]), {"step": [0.0], "alone": [0.0]}
+    """Median seconds of a step of the sweep, of its pass through the network alone, and of its masks, taking turns."""
+    shape, seconds = tuple(x.shape[2:]), {"step": [0.0], "alone": [0.0], "masks": [0.0]}
     with network.frozen() as run:
         most = run.settle(x)
         question = pose(network, run, x, None, terms_named("preserve", "blur", "margin", 0))
@@ -104,7 +104,14 @@ def step_overhead(network: Network, x: Tensor, times: int = 15) -> dict[str, flo
         lattice = LevelSet(shape)
         start = torch.randn(len(x), 1, 1, *lattice.parameter_shape, generator=torch.Generator().manual_seed(0))
         descent = Descent(problem, lattice, start, 0.1)
+
+        def masks() -> object:
+            """Mask, area and perturbation, there and back."""
+            inputs = question.perturb(level_masks(lattice, descent.parameters, (0.1,), 0.15))
+            return torch.autograd.grad(inputs, descent.parameters, torch.ones_like(inputs))
+
         works: dict[str, Callable[[], object]] = {
+            "masks": masks,
             "step": lambda: descent.step((0.1,), 0.15),
             "alone": lambda: passes_alone(run, x, 1, 1, most),
         }
@@ -154,7 +161,7 @@ def main() -> None:
     """Measure side by side, the kinds taking turns."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reference")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3, help="of whole runs; 0: only single steps")
     parser.add_argument("--networks", default="embedded,resnet50")
     parser.add_argument("--sizes", default="224,512,1024", help="px of the memory measurements")
     parser.add_argument("--batches", default="1,8")
@@ -176,8 +183,9 @@ def main() -> None:
         for _ in range(options.repeats):
             for kind, measure in kinds.items():
                 seconds[kind].append(measure())
-        middle = {kind: statistics.median(values) for kind, values in seconds.items()}
-        record(kind="time", network=name, passes=passes(Solver(), len(AREAS), True), seconds=middle, all=seconds)
+        if options.repeats:
+            middle = {kind: statistics.median(values) for kind, values in seconds.items()}
+            record(kind="time", network=name, passes=passes(Solver(), len(AREAS), True), seconds=middle, all=seconds)
         for count in map(int, options.batches.split(",")):
             record(kind="step", network=name, batch=count, **step_overhead(network, batch_of(network, count)))
     for size in filter(None, options.sizes.split(",")):
@@ -201,12 +209,14 @@ def lines() -> list[str]:
                 for other in (seconds.get("reference"), seconds.get("reference, memory kept")):
                     cells += [f"{other:.0f}", f"{other / own:.0f}×"] if other else ["–", "–"]
                 text.append(f"| {' | '.join(map(str, cells))} |")
-    text += ["", "### A step beside the network's own pass", "", "| network, batch | ms | network alone | rest |"]
+    text += ["", "### A step beside the network's own pass", ""]
+    text += ["| network, batch | ms | network alone | mask, area and perturbation |"]
     text += ["|---|---|---|---|"]
     for (kind, network, batch), row in latest.items():
         if kind == "step":
             step, alone = 1e3 * row["step"], 1e3 * row["alone"]
-            text.append(f"| {network}, {batch} | {step:.1f} | {alone:.1f} | {1 - alone / step:.0%} |")
+            masks = f"{1e3 * row['masks']:.1f} ({row['masks'] / row['step']:.0%})" if "masks" in row else "–"
+            text.append(f"| {network}, {batch} | {step:.1f} | {alone:.1f} | {masks} |")
     text += [
         "",
         "### Size of the image (embedded network, one image)",

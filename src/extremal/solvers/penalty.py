@@ -13,7 +13,6 @@ from extremal.area import ranking_loss
 from extremal.masks import ChannelMask, SmoothMax
 from extremal.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
 
-
 UNTIE = 1e-3  # by which the values of unconnected places differ at the start
 
 
