@@ -16,6 +16,10 @@ from extremal import results
 from extremal.errors import ExtremalError
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
+NOT_FINITE = (
+    "a network must return finite scores, it returned NaN or infinite ones on the way, so nothing was "
+    "written; check its weights, or try another perturbation or score"
+)
 
 Progress = Callable[[str, int, int], None]  # stage, done, in all
 

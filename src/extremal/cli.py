@@ -3,13 +3,14 @@
 import json
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from extremal import __version__, console, results
-from extremal.batch import Batch, Outcome, Progress, Run
+from extremal.batch import NOT_FINITE, Batch, Outcome, Progress, Run, errors_told
 from extremal.errors import ExtremalValueError
 
 if TYPE_CHECKING:
@@ -20,11 +21,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # they print the values of local variables
     help="The smallest part of a photo that a network's answer needs (extremal perturbations).",
-)
-
-NOT_FINITE = (
-    "a network must return finite scores, it returned NaN or infinite ones on the way, so nothing was "
-    "written; check its weights, or try another perturbation or score"
 )
 
 
@@ -79,6 +75,84 @@ def explain(
             batch, network, weights, target=target, areas=areas, choices=choices, numbers=numbers, refine=refine
         )
     )
+
+
+@app.command()
+def channels(
+    photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Picture files.", show_default=False)],
+    *,
+    layer: Annotated[str, typer.Option(help="A module's name; `extremal layers` lists them.")],
+    target: Annotated[str, typer.Option(help="Class name or index.", show_default="the top class")] = "",
+    counts: Annotated[str, typer.Option(help="Numbers of channels.", show_default="5, 10, 20, 40 %")] = "",
+    axis: Annotated[int | None, typer.Option(help="Of the units; of tokens (B, T, K) 1 is tokens.")] = None,
+    game: Annotated[str, typer.Option(help="preserve, delete or dual.")] = "preserve",
+    solver: Annotated[str, typer.Option(help="path or penalty (the paper's).")] = "path",
+    score: Annotated[str, typer.Option(help="margin, logit, probability or contrastive.")] = "margin",
+    network: Annotated[str, typer.Option(help="A name that `extremal networks` lists.")] = "embedded",
+    weights: Annotated[str, typer.Option(help="Its weights: a local file, or random.", show_default="its own")] = "",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of controls and pictures.")] = 0,
+    see: Annotated[
+        bool, typer.Option("--see", help="Also make pictures of what the channels carry (minutes).")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the results, one folder a photo.")] = Path("extremal-out"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")] = False,
+) -> None:
+    """Find the smallest sets of channels of a hidden layer that a network's answer needs, with the evidence."""
+    from extremal.channels.command import explaining
+
+    batch = Batch(out, photos, as_json)
+    choices = {"game": game, "solver": solver, "score": score}
+    batch.process(
+        lambda: explaining(
+            *(batch, lambda: _network(network, weights), lambda net: _target(net, target)),
+            layer=layer,
+            counts=counts,
+            axis=axis,
+            choices=choices,
+            seed=seed,
+            see=see,
+        )
+    )
+
+
+@app.command("class-channels")
+def class_channels(
+    folder: Annotated[Path, typer.Argument(help="Folder with pictures of the class.", show_default=False)],
+    *,
+    layer: Annotated[str, typer.Option(help="A module's name; `extremal layers` lists them.")],
+    target: Annotated[str, typer.Option(help="Class name or index.")],
+    axis: Annotated[int | None, typer.Option(help="Of the units; of tokens (B, T, K) 1 is tokens.")] = None,
+    network: Annotated[str, typer.Option(help="A name that `extremal networks` lists.")] = "embedded",
+    weights: Annotated[str, typer.Option(help="Its weights: a local file, or random.", show_default="its own")] = "",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of controls and the bootstrap.")] = 0,
+    top: Annotated[int, typer.Option(min=1, help="Channels told in the terminal.")] = 12,
+    out: Annotated[Path, typer.Option(help="The parquet file.")] = Path("class-channels.parquet"),
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON document on stdout instead of a table.")] = False,
+) -> None:
+    """Rank the channels of a layer by how often a class needs them, over a folder of its pictures."""
+    from extremal.channels.command import rank_class
+
+    with errors_told():
+        net = _network(network, weights)
+        rank_class(net, folder, layer, _target(net, target), axis=axis, seed=seed, top=top, out=out, as_json=as_json)
+
+
+@app.command()
+def layers(
+    network: Annotated[str, typer.Option(help="A name that `extremal networks` lists.")] = "embedded",
+    weights: Annotated[str, typer.Option(help="Its weights: a local file, or random.", show_default="its own")] = "",
+    every: Annotated[bool, typer.Option("--all", help="Also those at which the network cannot be split.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON list on stdout.")] = False,
+) -> None:
+    """List a network's layers, the shapes of their outputs, and whether all of the answer passes through them."""
+    from extremal.split import layers as layers_of
+
+    with errors_told():
+        found = [layer for layer in layers_of(_network(network, weights)) if every or not layer.problem]
+        if as_json:
+            typer.echo(json.dumps([{**asdict(layer), "clean": layer.clean} for layer in found], indent=2))
+        else:
+            console.show_layers(found)
 
 
 @app.command()

@@ -7,8 +7,11 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from extremal.channels.classes import ClassChannels
+    from extremal.channels.explanation import ChannelExplanation
     from extremal.explanation import Explanation
     from extremal.smallest import Certificate
+    from extremal.split import Layer
 
 COLOURS = {"sufficient": "green", "insufficient": "yellow", "suspect": "red"}
 
@@ -30,7 +33,6 @@ def show(photo: str, explanation: "Explanation", files: dict[str, Any], certific
             *(f"{effect:.0%}".replace("%", " %") for effect in effects),
             Text(word, style=COLOURS.get(verdict.word, "")),
         )
-    out = Console()
     lines = [
         f"{photo}: {explanation.target_names[0]} (class {explanation.target[0]}), "
         f"score {float(explanation.score_full[0]):.2f} whole, {float(explanation.score_blank[0]):.2f} destroyed",
@@ -41,6 +43,57 @@ def show(photo: str, explanation: "Explanation", files: dict[str, Any], certific
         "written:",
         *(f"  {path}" for path in (files["report"], files["figure"], files["explanation"], *files["masks"])),
     ]
+    _print(lines)
+
+
+def show_channels(photo: str, explanation: "ChannelExplanation", files: dict[str, Any]) -> None:
+    """A table of the counts, what it comes to, and where the files are."""
+    from extremal.report.channels import summarise
+
+    summary = summarise(explanation)
+    table = Table("channels", "score", "as found", "exactly", "best random", *summary.rankings, "verdict")
+    for row in summary.rows:
+        effects = (row.soft, row.binary, row.random_best, *row.ranked)
+        table.add_row(
+            str(row.count),
+            f"{row.score:.2f}",
+            *(f"{effect:.0%}".replace("%", " %") for effect in effects),
+            Text(str(row.verdict), style=COLOURS.get(row.verdict.word, "")),
+        )
+    heading = (
+        f"{photo}: {summary.name} (class {explanation.target[0]}), layer {summary.layer} of {summary.total} channels, "
+        f"score {summary.score_full:.2f} whole, {summary.score_blank:.2f} with the layer at zero"
+    )
+    paths = [files[name] for name in ("report", "figure", "explanation")]
+    _print([heading, table, summary.smallest, "written:", *(f"  {path}" for path in (*paths, *files["pictures"]))])
+
+
+def show_class(found: "ClassChannels", top: int, path: str) -> None:
+    """The channels that a class needs most, and where all of them are."""
+    table = Table("rank", "channel", "share of images", "95 % interval")
+    for rank, channel in enumerate(found.ranked()[:top], start=1):
+        low, high = float(found.low[channel]), float(found.high[channel])
+        table.add_row(str(rank), str(channel), f"{float(found.mean[channel]):.2f}", f"{low:.2f} – {high:.2f}")
+    counts = found.sets.sum(1)
+    told = (
+        f"{found.target_name} (class {found.target}), layer {found.layer}: {len(found.sets)} images, "
+        f"smallest sufficient sets of {int(counts.min())} to {int(counts.max())} of {found.sets.shape[1]} channels"
+    )
+    _print([told, table, f"written: {path}"])
+
+
+def show_layers(layers: "list[Layer]") -> None:
+    """A line a layer."""
+    table = Table("layer", "kind", "output", "split")
+    for layer in layers:
+        shape = " × ".join(map(str, layer.shape))
+        told = layer.problem or ("bypassed: part of the answer goes round it" if layer.bypassed else "clean")
+        table.add_row(layer.name, layer.kind, shape, told)
+    _print([table, "use one with: extremal channels PHOTO --layer NAME"])
+
+
+def _print(lines: list[Any]) -> None:
+    out = Console()
     for line in lines:
         out.print(line, markup=False, highlight=False, soft_wrap=isinstance(line, str))
 
