@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ def show_channels(photo: str, explanation: "ChannelExplanation", files: dict[str
     from extremal.report.channels import summarise
 
     summary = summarise(explanation)
-    table = Table("channels", "score", "as found", "exactly", "best random", *summary.rankings, "verdict")
+    table = Table("channels", "score", "as found", "exactly", "best random", "best ranking", "verdict")
     for row in summary.rows:
-        effects = (row.soft, row.binary, row.random_best, *row.ranked)
+        effects = (row.soft, row.binary, row.random_best, max(row.ranked))
         table.add_row(
             str(row.count),
             f"{row.score:.2f}",
@@ -84,7 +84,7 @@ def show_class(found: "ClassChannels", top: int, path: str) -> None:
 
 def show_layers(layers: "list[Layer]") -> None:
     """A line a layer."""
-    table = Table("layer", "kind", "output", "split")
+    table = Table(Column("layer", overflow="fold"), "kind", "output", "split")
     for layer in layers:
         shape = " × ".join(map(str, layer.shape))
         told = layer.problem or ("bypassed: part of the answer goes round it" if layer.bypassed else "clean")

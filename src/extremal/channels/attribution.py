@@ -17,6 +17,7 @@ from extremal.chunking import ChunkedReward
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.games import Game, Reward
 from extremal.inputs import Input, prepare
+from extremal.masks import standardised
 from extremal.network import Network
 from extremal.perturbations import ScaleChannels
 from extremal.question import Question, Target
@@ -86,14 +87,20 @@ def explain_channels(
         wanted = checked_counts(counts, areas, question.places[0], layer)
         reward = ChunkedReward(question, block.rows)
         activations = question.x
+        ranked = rankings(question, block.rows)
+        spent, split.gradients, split.forwards = (split.gradients, split.forwards), 0, 0
         problem = Problem(
             *(reward, len(activations), question.places, False),
             *(activations.dtype, activations.device, terms.seed),
             connected=False,
+            candidates=standardised(ranked.flatten(0, 1)).view_as(ranked).unsqueeze(2),
         )
         solution = chosen.solve(problem, wanted, block.steps(on_step))
+        evaluations = {"gradients": split.gradients, "forwards": split.forwards}
+        split.gradients, split.forwards = spent
+        settings_here = {**settings, "evaluations": evaluations}
         told = block.evidence(on_evidence)
-        return _judged(net, split, question, problem, solution, wanted, settings, share, told)
+        return _judged(net, split, question, problem, solution, ranked, wanted, settings_here, share, told)
 
     result: ChannelExplanation = in_blocks(net, x, target, terms, answered, layer)
     if result.bypassed:
@@ -112,16 +119,14 @@ def _judged(
     question: Question,
     problem: Problem,
     solution: Solution,
+    ranked: Tensor,
     areas: tuple[float, ...],
     settings: dict[str, Any],
     share: float,
     on_evidence: evidence.Progress | None,
 ) -> ChannelExplanation:
     """Gather the evidence for a solution, draw the smallest sufficient set together, and build the result."""
-    gradients, forwards = split.gradients, split.forwards  # so far the solver's
     x, game, (total,) = question.x, question.game, question.places
-    assert isinstance(problem.reward, ChunkedReward)
-    ranked = rankings(question, problem.reward.rows)
     random = random_sets(total, areas, problem.seed, x).expand(len(x), -1, -1, -1)
     controls = torch.cat([random, top_sets(ranked, areas)], 2)
     found = evidence.gather(question.evaluate, {}, game, solution.masks, areas, controls, on_evidence)
@@ -154,10 +159,9 @@ def _judged(
     }
     held: dict[str, Any] = {name: value.detach().cpu() for name, value in values.items()}
     evaluations = {
-        "gradients": gradients,
-        "forwards": forwards,
-        "evidence_gradients": split.gradients - gradients,
-        "evidence_forwards": split.forwards - forwards,
+        **settings["evaluations"],
+        "evidence_gradients": split.gradients,
+        "evidence_forwards": split.forwards,
         "whole": split.run.forwards + split.run.gradients,
     }
     return ChannelExplanation(

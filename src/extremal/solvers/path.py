@@ -14,8 +14,10 @@ from torch import Tensor
 from extremal.area import cut
 from extremal.errors import ExtremalValueError
 from extremal.masks import LevelFamily, standardised
+from extremal.solvers.exchange import exchanged
 from extremal.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
 
+ORDER = 0.02  # what is left of a field's values beside those of the set that came of it
 Areas = tuple[float, ...] | Tensor  # (K,) for every input, or (N, K)
 
 
@@ -29,7 +31,7 @@ class Path:
     draws: int = 4  # mask values of the path-averaged gradient, each in every orientation
     rate: float = 0.1  # Adam's, in the sweep
     polish_rate: float = 0.06  # Adam's, in the polish
-    search: int = 12  # small changes tried at the end, without gradient, for each area
+    search: int = 12  # small changes tried at the end for each area, and rounds of exchanges of unconnected places
     change: float = 0.1  # their deviation, in deviations of the field
     betas: tuple[float, float] = (0.9, 0.99)
     start: float = 0.3  # deviation of the gradient start; larger points better and scores lower
@@ -107,15 +109,22 @@ class Path:
         ratio = self.final_temperature / self.temperature
         temperatures = [self.temperature * ratio ** (i / max(1, self.polish - 1)) for i in range(self.polish)]
         best = _Best(problem, mask, areas, self.final_temperature)
+        best.of(fields)
+        for candidate in [] if problem.candidates is None else problem.candidates.unbind(1):
+            best.replace(candidate.unsqueeze(1).expand_as(fields))
         for round_ in range(self.rounds if self.polish else 0):
-            descent = Descent(problem, mask, best.of(fields), self.polish_rate, self.betas)
+            start = best.of(fields) if round_ else best.fields
+            descent = Descent(problem, mask, start, self.polish_rate, self.betas)
             first, last = (self.polish * i // self.rounds for i in (round_, round_ + 1))
             for temperature in temperatures[first:last]:
                 if recorder.finite.any():
                     recorder.record("polish", *descent.step(areas, temperature))
             fields = descent.parameters.detach()
-        best.of(fields)
+        if self.polish:
+            best.of(fields)
         self._search(problem, best)
+        if not problem.connected:
+            best.exchange(self.search)
         return best.masks(best.fields)
 
     def _search(self, problem: Problem, best: "_Best") -> None:
@@ -165,6 +174,12 @@ class _Best:
     def replace(self, fields: Tensor) -> None:
         """Take those of these fields (N, A, 1, *lattice), each at its own area, that are paid more than the best."""
         self._keep(fields, self._pay(fields, self.areas))
+
+    def exchange(self, rounds: int) -> None:
+        """Exchange single places of the cut masks, and take the sets that come of it as fields."""
+        sets, paid = exchanged(self.problem, cut(self.masks(self.fields), self.areas), self._paid, rounds)
+        order = standardised(self.fields.flatten(0, 1)).view_as(self.fields)  # within the set, and outside of it
+        self._keep(sets + ORDER * order, paid)
 
     def _keep(self, fields: Tensor, paid: Tensor) -> None:
         better = (paid > self._paid).view(*paid.shape, *[1] * (fields.ndim - 2))

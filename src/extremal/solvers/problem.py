@@ -22,6 +22,7 @@ class Problem:
     device: torch.device
     seed: int = 0  # of what a solver draws
     connected: bool = True  # places have neighbours, and masks are smooth over them; channels have none
+    candidates: Tensor | None = None  # (N, M, 1, *lattice) fields of others, higher is kept first; taken where they pay
 
     def level_set(self, width: float) -> LevelFamily:
         """The family of masks of exactly a given area; `width` is that of its filter, in lattice steps."""
