@@ -244,18 +244,25 @@ def _curve(axes: "Axes", summary: Summary) -> None:
     axes.set_xlabel(f"area {verb} / %", size=9)
 
 
-def effect_axes(axes: "Axes", sizes: Sequence[float], effects: Sequence[float], name: Callable[[Any], str]) -> None:
+def effect_axes(
+    axes: "Axes",
+    sizes: Sequence[float],
+    effects: Sequence[float],
+    name: Callable[[Any], str],
+    highest: float = HIGHEST,
+) -> None:
     """The axes of an evidence curve over areas or counts, and its legend beside it.
 
     Args:
         sizes: rising, marked on a logarithmic axis.
         effects: all that are drawn; those far out are cut off.
         name: how a size is written.
+        highest: effect that is drawn.
     """
     from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
     finite = [effect for effect in effects if math.isfinite(effect)]
-    axes.set_ylim(max(LOWEST, min([0.0, *finite])) - 0.03, min(HIGHEST, max([1.0, *finite])) + 0.05)
+    axes.set_ylim(max(LOWEST, min([0.0, *finite])) - 0.03, min(highest, max([1.0, *finite])) + 0.05)
     axes.set_xscale("log")
     axes.set_xlim(sizes[0] / 1.25, sizes[-1] * 1.25 if sizes[-1] >= 1 else min(1.0, sizes[-1] * 1.25))
     axes.xaxis.set_major_locator(FixedLocator(_spaced(list(sizes))))

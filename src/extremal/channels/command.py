@@ -1,11 +1,13 @@
 """What the commands about channels do: check, compute, write, tell."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from PIL import Image
 from torch import Tensor
 
 from extremal import console, results
@@ -65,9 +67,9 @@ def explaining(
         )
         if "not finite" in found.status[0]:
             raise ExtremalValueError(NOT_FINITE)
-        inversion, visualisation = _seen(net, photo, found, axis, seed, report) if see else (None, None)
+        seen = _seen(net, photo, batch.photos, found, axis, seed, report) if see else (None, None)
         report("writing", 0, 1)
-        files = write(found, folder, Path(photo).name, inversion, visualisation)
+        files = write(found, folder, Path(photo).name, *seen)
         record = recorded(photo, found, files)
         return Outcome(record, lambda: console.show_channels(photo, found, files))
 
@@ -86,8 +88,21 @@ def read_counts(text: str) -> tuple[int, ...] | None:
         raise ExtremalValueError(f"counts must be whole numbers with commas, got {text!r}; e.g. 4,16") from None
 
 
+def _readable(photos: list[str]) -> Iterator[Image.Image]:
+    """The pictures among the photos; one that cannot be read is told when its turn comes."""
+    for photo in photos:
+        with suppress(ExtremalValueError):
+            yield read_picture(photo)
+
+
 def _seen(
-    net: "Network", photo: str, found: ChannelExplanation, axis: int | None, seed: int, report: Progress
+    net: "Network",
+    photo: str,
+    photos: list[str],
+    found: ChannelExplanation,
+    axis: int | None,
+    seed: int,
+    report: Progress,
 ) -> tuple[Inversion, Visualisation]:
     """What the smallest sufficient set carries, and what excites the channels in it that count most."""
     inversion = invert(
@@ -100,7 +115,7 @@ def _seen(
     most = inside.topk(min(SEEN, found.smallest().count)).indices.tolist()
     visualisation = visualise(
         *(net, found.layer, most),
-        images=[photo],
+        images=list(_readable(photos)),
         axis=axis,
         seed=seed,
         on_step=lambda done, total: report("channels", done, total),
@@ -120,8 +135,6 @@ def write(
     Returns:
         The paths by kind: `explanation`, `figure`, `report`, and a list `pictures`.
     """
-    from PIL import Image
-
     from extremal.channels.figure import write_figure
     from extremal.report import channels as report
 

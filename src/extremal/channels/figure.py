@@ -13,7 +13,7 @@ from extremal.channels.explanation import ChannelCurve, ChannelExplanation
 from extremal.errors import ExtremalValueError
 from extremal.files import replacing
 from extremal.plots import ACCENT, CONTROL, DPI, ENOUGH, UNSEEN, bare, effect_axes, grey
-from extremal.report.channels import summarise
+from extremal.report.channels import HIGHEST, summarise
 from extremal.report.summary import percent
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def draw_curve(axes: "Axes", curve: ChannelCurve, share: float, keeps: bool) -> 
     axes.plot(counts, curve.binary, color=ACCENT, linewidth=2.2, marker="o", markersize=5, label="exactly")
     axes.axhline(share, color=ENOUGH, linewidth=1.2, linestyle=":", label=f"enough, {percent(share)}")
     every = [*curve.soft, *curve.binary, *curve.random, *curve.random_best, *sum(curve.ranked.values(), ())]
-    effect_axes(axes, counts, every, str)
+    effect_axes(axes, counts, every, str, HIGHEST)
     axes.set_xlabel(f"channels {'kept' if keeps else 'removed'}", size=9)
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extremal.channels.imaging import FourierPictures, climbed, moved, total_variation
+from extremal.channels.imaging import FourierPictures, climbed, moved, unnatural
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.inputs import Input, prepare
 from extremal.network import Network, Run
@@ -16,7 +16,8 @@ from extremal.split import activations_at, module_named
 from extremal.terms import as_network, checked_seed
 
 STEPS = 200
-RATE = 0.05  # Adam's
+RATE = 0.02  # Adam's
+PULL = 0.02  # weight of the activation, in units of the mean size of the layer's output
 SMOOTH = 0.5  # weight of the total variation
 SHIFT, TURN, ZOOM = 0.06, 0.12, 0.1  # of the side, radians, relative
 PATCHES = 4  # of real images, a channel
@@ -141,7 +142,7 @@ def _climbed(
         del step
         seen = moved(pixels, generator, shift=SHIFT, turn=TURN, zoom=ZOOM)
         values = reach(seen)[rows, index]  # (B, places)
-        return (smooth * total_variation(pixels) - (values.mean(1) + values.amax(1)) / unit).sum()
+        return (unnatural(pixels, smooth) - PULL * (values.mean(1) + values.amax(1)) / unit).sum()
 
     found = climbed(
         FourierPictures((len(channels), *shape), seed, like=like), loss, steps=steps, rate=RATE, on_step=on_step

@@ -18,6 +18,7 @@ from extremal.report.reveal import data_uri
 from extremal.report.summary import percent
 
 SHOWN = 24  # channels of a set that are listed by number
+HIGHEST = 10.0  # effect drawn: a layer without the channels that speak against the class scores far above the whole
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def render(
     shares = explanation.areas
     curve = explanation.curve(image)
     effects = [*curve.soft, *curve.binary, *curve.random, *curve.random_best, *sum(curve.ranked.values(), ())]
-    drawn = chart.plane(shares[0] / 1.3, min(1.0, shares[-1] * 1.12), effects)
+    drawn = chart.plane(shares[0] / 1.3, min(1.0, shares[-1] * 1.12), effects, HIGHEST)
     labels = {share: str(count) for share, count in zip(shares, curve.counts, strict=True)}
     return filled(
         "channels.html.j2",

@@ -9,7 +9,7 @@ from extremal.report.summary import Summary, area_percent, percent
 
 WIDTH, HEIGHT = 440, 270  # units of the drawing; text is 12 high, so that it can be read on a phone
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 12, 46
-LOWEST, HIGHEST = -0.5, 2.0  # effects beyond are cut off the drawing, the table tells them
+LOWEST, HIGHEST = -0.5, 2.0  # effects of regions beyond are cut off the drawing, the table tells them
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ class Plane:
         return " ".join(f"{self.x(share)},{self.y(effect)}" for share, effect in edge)
 
     def ticks(self) -> tuple[Tick, ...]:
-        """Marks of the effects every quarter."""
-        quarters = (k / 4 for k in range(-2, 9))
-        return tuple(
-            Tick(self.y(effect), percent(effect)) for effect in quarters if self.floor <= effect <= self.ceiling
-        )
+        """Marks of round effects, a dozen at most."""
+        span = self.ceiling - self.floor
+        step = next((step for step in (0.25, 0.5, 1.0, 2.0) if span <= 12 * step), 5.0)
+        first, last = math.ceil(self.floor / step), math.floor(self.ceiling / step)
+        return tuple(Tick(self.y(k * step), percent(k * step)) for k in range(first, last + 1))
 
     def enough(self, share: float = SHARE) -> Tick:
         """The line from which on a mask is enough."""
@@ -80,11 +80,11 @@ class Plane:
         return chosen[::-1]
 
 
-def plane(lower: float, upper: float, effects: Sequence[float]) -> Plane:
-    """The plane from one share to another that holds these effects, but for those far out."""
+def plane(lower: float, upper: float, effects: Sequence[float], highest: float = HIGHEST) -> Plane:
+    """The plane from one share to another that holds these effects, but for those beyond the lowest and highest."""
     slope = (WIDTH - RIGHT - LEFT) / (math.log(upper) - math.log(lower))
     finite = [effect for effect in effects if math.isfinite(effect)]
-    floor, ceiling = max(LOWEST, min([0.0, *finite])), min(HIGHEST, max([1.05, *finite]))
+    floor, ceiling = max(LOWEST, min([0.0, *finite])), min(highest, max([1.05, *finite]))
     clipped = any(not floor <= effect <= ceiling for effect in finite)
     return Plane(slope, LEFT - slope * math.log(lower), floor, ceiling, clipped)
 
