@@ -37,7 +37,7 @@ CONTROLS = ("random", "activation × gradient", "activation", "ablation")
 
 def digest() -> str:
     """A short name of the settings: rows of other settings do not stand for them."""
-    settings = [SOLVERS["path"].settings(), AREAS, "exchange 2"]
+    settings = [SOLVERS["path"].settings(), AREAS, "exchange 3"]
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
 
 

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from extremal import zoo as zoo
     from extremal.channels.attribution import explain_channels as explain_channels
+    from extremal.channels.classes import class_channels as class_channels
     from extremal.channels.explanation import ChannelExplanation as ChannelExplanation
+    from extremal.channels.inversion import invert as invert
+    from extremal.channels.maximisation import visualise as visualise
     from extremal.errors import ExtremalError as ExtremalError
     from extremal.errors import ExtremalTypeError as ExtremalTypeError
     from extremal.errors import ExtremalValueError as ExtremalValueError
@@ -35,12 +38,15 @@ _HOMES = {  # public name -> module; imported on first use, so that `extremal --
     "Explanation": "explanation",
     "Layer": "split",
     "Network": "network",
+    "class_channels": "channels.classes",
     "explain": "explain",
     "explain_channels": "channels.attribution",
     "judge": "judge",
+    "invert": "channels.inversion",
     "keep_freed_memory": "memory",
     "layers": "split",
     "smallest_area": "smallest",
+    "visualise": "channels.maximisation",
 }
 __all__ = [*_HOMES, "zoo"]  # noqa: PLE0604
 

@@ -282,7 +282,7 @@ def split(run: Run, name: str, x: Tensor) -> Split:
         return None
 
     leaf = x.detach().clone().requires_grad_()
-    with _watched(net.model, entered, left):
+    with torch.enable_grad(), _watched(net.model, entered, left):
         answer = run.raw(leaf)
     problem = _problem(outputs, x)
     if not problem and not (nodes[0] is not None and _reaches(answer, nodes[0])):

@@ -125,6 +125,8 @@ class Path:
         self._search(problem, best)
         if not problem.connected:
             best.exchange(self.search)
+            best.of(best.fields)  # a set may grow or shrink to its neighbours' size
+            best.exchange(self.search // 2)
         return best.masks(best.fields)
 
     def _search(self, problem: Problem, best: "_Best") -> None:

@@ -1,0 +1,174 @@
+"""What channels look like and which of them a class needs, measured: inversion, maximisation, class channels.
+
+Use: python benchmarks/seeing.py [--cutouts STAMPS]
+
+One JSON line a kind goes to benchmarks/results/seeing.jsonl; a kind that stands there is not measured again. The
+pictures go to docs/. STAMPS: see planted.py; without them the classes are left out.
+"""
+
+import argparse
+import itertools
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import skimage.data
+import torch
+from PIL import Image
+from torch import Tensor
+
+import records
+from channels import LAYERS, digest
+from extremal import class_channels, explain_channels, invert, keep_freed_memory, visualise, zoo
+from extremal.channels.classes import ClassChannels, overlap
+from extremal.channels.controls import random_sets
+from extremal.network import Network
+from extremal.split import activations_at, module_named, split
+from performance import DOCS
+from planted import scene
+
+RESULTS = records.FOLDER / "seeing.jsonl"
+PHOTOGRAPHS = (("chelsea", "tiger cat"), ("coffee", "espresso"), ("rocket", "missile"), ("stereo_motorcycle", "moped"))
+PATCHES, CHANNELS = 500, 32
+CLASSES, IMAGES = ("tiger", "parachute", "strawberry", "gorilla", "balloon"), 8
+CLASS_LAYER, TOP = "blocks.5", 10
+
+
+def photographs() -> Iterator[Image.Image]:
+    """Every colour photograph of scikit-image that needs no download."""
+    for name in ("astronaut", "chelsea", "coffee", "rocket", "stereo_motorcycle"):
+        pixels = getattr(skimage.data, name)()
+        yield Image.fromarray(pixels[0] if isinstance(pixels, tuple) else pixels).convert("RGB")
+
+
+def patches(count: int) -> Iterator[Image.Image]:
+    """Squares of random size and place of these photographs."""
+    draw, pictures = np.random.default_rng(0), list(photographs())
+    for _ in range(count):
+        picture = pictures[draw.integers(len(pictures))]
+        side = int(draw.uniform(0.15, 1.0) * min(picture.size))
+        left, top = (int(draw.integers(0, length - side + 1)) for length in picture.size)
+        yield picture.crop((left, top, left + side, top + side))
+
+
+def inversions(network: Network) -> dict[str, Any]:
+    """Correlation of the activations with the wanted ones: all, kept by and removed from the smallest set."""
+    rows, found = {}, []
+    for name, label in PHOTOGRAPHS:
+        pixels = getattr(skimage.data, name)()
+        picture = Image.fromarray(pixels[0] if isinstance(pixels, tuple) else pixels).convert("RGB")
+        for layer in LAYERS.values():
+            begin = time.perf_counter()
+            mask = explain_channels(network, picture, layer, label).smallest_mask
+            inversion = invert(network, layer, picture, mask)
+            rows[f"{name} {layer}"] = {
+                **dict(zip(inversion.parts, np.round(inversion.correlation[0].tolist(), 4).tolist(), strict=True)),
+                "channels": int(mask.sum()),
+                "seconds": round(time.perf_counter() - begin, 1),
+            }
+            print(name, layer, rows[f"{name} {layer}"], flush=True)
+            found.append(np.concatenate([inversion.originals[0], *inversion.pictures[0]], 1))
+    Image.fromarray(np.concatenate(found[:6], 0)).save(DOCS / "inversion.png", optimize=True)
+    return rows
+
+
+@torch.no_grad()
+def best_of_patches(network: Network, layer: str) -> Tensor:
+    """The largest activation of each channel over places and patches: (K,)."""
+    with network.frozen() as run:
+        module = module_named(network, layer)
+        found = [
+            activations_at(run, module, network.prepare(patch)).flatten(2).amax(2)[0] for patch in patches(PATCHES)
+        ]
+    return torch.stack(found).amax(0)
+
+
+def maximisations(network: Network) -> dict[str, Any]:
+    """Random channels of three layers against the best of natural patches."""
+    rows, shown = {}, []
+    generator = torch.Generator().manual_seed(0)
+    shares = (CHANNELS // 3, CHANNELS // 3, CHANNELS - 2 * (CHANNELS // 3))
+    for layer, count in zip(LAYERS.values(), shares, strict=True):
+        best = best_of_patches(network, layer)
+        chosen = torch.randperm(len(best), generator=generator)[:count].tolist()
+        found = visualise(network, layer, chosen, images=list(photographs()))
+        for m, channel in enumerate(chosen):
+            rows[f"{layer} {channel}"] = [round(float(found.activations[m]), 3), round(float(best[channel]), 3)]
+        raised = sum(rows[f"{layer} {channel}"][0] > rows[f"{layer} {channel}"][1] for channel in chosen)
+        print(layer, f"{raised} of {count} above the best of {PATCHES} patches", flush=True)
+        for m in range(3):
+            side = found.pictures.shape[1]
+            beside = [np.asarray(Image.fromarray(patch.numpy()).resize((side, side))) for patch in found.patches[m]]
+            shown.append(np.concatenate([found.pictures[m].numpy(), *beside], 1))
+    Image.fromarray(np.concatenate(shown, 0)).resize((224 * 5 // 2, 224 * 9 // 2)).save(DOCS / "maximisation.png")
+    return rows
+
+
+def scenes_of(cutouts: Path, label: str, count: int, first: int = 0) -> list[Image.Image]:
+    """Planted scenes with an object of this class."""
+    found = (scene(cutouts, seed) for seed in itertools.count(first))
+    return [one.picture for one in itertools.islice((s for s in found if label in dict(s.objects)), count)]
+
+
+def classes(network: Network, cutouts: Path) -> dict[str, Any]:
+    """What removing the top channels of a class, of another class, and random ones takes from the class's logit.
+
+    The channels are ranked on eight scenes of each class, and removed in eight others.
+    """
+    ranked: dict[str, ClassChannels] = {}
+    for label in CLASSES:
+        begin = time.perf_counter()
+        ranked[label] = class_channels(network, scenes_of(cutouts, label, IMAGES), CLASS_LAYER, label)
+        print(label, ranked[label].ranked()[:TOP], f"{time.perf_counter() - begin:.1f} s", flush=True)
+    drops = {}
+    for label in CLASSES:
+        others = scenes_of(cutouts, label, IMAGES, first=1000)
+        x = torch.cat([network.prepare(picture) for picture in others])
+        with network.frozen() as run, torch.no_grad():
+            made = split(run, CLASS_LAYER, x)
+            index, images = network.index(label), torch.arange(len(x))
+            whole = made(made.activations.clone(), images)[:, index]
+            total = made.activations.shape[1]
+            random = random_sets(total, (TOP / total,), 0, x)[0, 0]
+
+            def drop(removed: Tensor) -> float:
+                left = made.activations * (1 - removed).view(1, -1, 1, 1)  # noqa: B023
+                return float((whole - made(left, images)[:, index]).mean())  # noqa: B023
+
+            drops[label] = {other: round(drop(top_mask(ranked[other])), 3) for other in CLASSES}
+            drops[label]["random"] = round(float(np.mean([drop(one) for one in random])), 3)
+        print(label, drops[label], flush=True)
+    return {"drops": drops, "overlap": overlap(list(ranked.values())).round(decimals=3).tolist()}
+
+
+def top_mask(one: ClassChannels) -> Tensor:
+    """Ones at the channels that a class needs most: (K,)."""
+    mask = torch.zeros(len(one.mean))
+    mask[list(one.ranked()[:TOP])] = 1
+    return mask
+
+
+def main() -> None:
+    """Measure what is not measured yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cutouts", type=Path)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    network, settings = zoo.load("embedded"), digest()
+    kinds = {"maximisation": lambda: maximisations(network), "inversion": lambda: inversions(network)}
+    if options.cutouts:
+        kinds = {"classes": lambda: classes(network, options.cutouts), **kinds}
+    done = {row["kind"] for row in records.read(RESULTS) if row["settings"] == settings}
+    for kind, measure in kinds.items():
+        if kind not in done:
+            records.append(RESULTS, {"kind": kind, "settings": settings, "rows": measure()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Inversion and maximisation: what is wanted comes out, seeded, batched, refused where it must be."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from extremal import ExtremalError, Network, invert, visualise
+from extremal.channels.imaging import FourierPictures, moved, shifted, total_variation
+from extremal.channels.inversion import correlated
+from extremal.split import activations_at
+
+SHAPE = (3, 24, 24)
+
+
+class Small(nn.Module):
+    """Two convolutions and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.second = nn.Conv2d(6, 5, 3, stride=2, padding=1)
+        self.head = nn.Linear(5, 2)
+        for parameter in self.parameters():
+            parameter.data.normal_(std=0.4, generator=generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.second(torch.relu(self.first(x)))).mean((2, 3)))
+
+
+NETWORK = Network(Small(), mean=[0.5] * 3, std=[0.25] * 3, name="small")
+
+
+def smooth_input(count: int = 1, contrast: float = 200.0) -> Tensor:
+    """Pictures of a few waves, as the network takes them."""
+    pictures = FourierPictures((count, *SHAPE), seed=3)
+    with torch.no_grad():
+        pictures.spectrum *= contrast
+        return NETWORK.inputs_of(pictures.pixels())
+
+
+def test_inversion_reaches_the_activations() -> None:
+    x = smooth_input(2)
+    found = invert(NETWORK, "second", x, steps=150, smooth=0.01)
+    assert found.parts == ("all",)
+    assert (found.correlation > 0.95).all()
+    with NETWORK.frozen() as run:
+        again = activations_at(run, NETWORK.model.second, found.inputs[:, 0])  # type: ignore[arg-type]
+        wanted = activations_at(run, NETWORK.model.second, x)  # type: ignore[arg-type]
+    torch.testing.assert_close(correlated(again, wanted), found.correlation[:, 0], rtol=1e-4, atol=1e-4)
+    pixels = ((found.inputs[:, 0] * 0.25 + 0.5) * 255).round().byte().movedim(1, -1)
+    assert torch.equal(pixels, found.pictures[:, 0])
+
+
+def test_kept_and_removed_channels_differ() -> None:
+    x, mask = smooth_input(), torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0])
+    found = invert(NETWORK, "second", x, mask, steps=60)
+    assert found.parts == ("all", "kept", "removed")
+    assert found.pictures.shape == (1, 3, 24, 24, 3)
+    with NETWORK.frozen() as run:
+        whole = activations_at(run, NETWORK.model.second, x)  # type: ignore[arg-type]
+        reached = activations_at(run, NETWORK.model.second, found.inputs[0])  # type: ignore[arg-type]
+    kept = whole * mask.view(1, -1, 1, 1)
+    alike = correlated(reached, kept.expand(3, -1, -1, -1))
+    assert alike[1] > alike[0] > alike[2]
+
+
+def test_activations_may_be_given() -> None:
+    x = smooth_input()
+    with NETWORK.frozen() as run:
+        wanted = activations_at(run, NETWORK.model.second, x)  # type: ignore[arg-type]
+    found = invert(NETWORK, "second", wanted, size=SHAPE, steps=30)
+    assert found.originals.shape == (1, 0, 0, 3)
+    torch.testing.assert_close(found.inputs, invert(NETWORK, "second", x, steps=30).inputs, rtol=1e-3, atol=1e-3)
+
+
+def test_maximisation_raises_its_own_channel_above_others() -> None:
+    found = visualise(NETWORK, "second", (0, 3), size=SHAPE, steps=200)
+    with NETWORK.frozen() as run:
+        x = NETWORK.inputs_of(found.pictures.movedim(-1, 1) / 255)
+        reached = activations_at(run, NETWORK.model.second, x).flatten(2).amax(2)  # type: ignore[arg-type]
+        noise = activations_at(run, NETWORK.model.second, smooth_input(200, 40.0)).flatten(2).amax(2)  # type: ignore[arg-type]
+    torch.testing.assert_close(reached[[0, 1], [0, 3]], found.activations, rtol=0.02, atol=0.05)
+    assert reached[0, 0] > reached[1, 0]
+    assert reached[1, 3] > reached[0, 3]
+    assert (found.activations > noise.amax(0)[[0, 3]]).all()
+
+
+def test_patches_are_of_the_images_that_excite_most() -> None:
+    images = [smooth_input(4)[k : k + 1] for k in range(4)]
+    found = visualise(NETWORK, "second", (1, 2), images=images, steps=1)
+    assert found.patches.shape[:2] == (2, 4)
+    with NETWORK.frozen() as run:
+        values = torch.cat([activations_at(run, NETWORK.model.second, x) for x in images])  # type: ignore[arg-type]
+    peaks = values.flatten(2).amax(2)
+    for m, channel in enumerate((1, 2)):
+        order = peaks[:, channel].argsort(descending=True)
+        assert found.patch_images[m].tolist() == order.tolist()
+        torch.testing.assert_close(found.patch_activations[m], peaks[order, channel])
+
+
+@pytest.mark.parametrize("work", ["invert", "visualise"])
+def test_seeded_batched_and_the_network_is_left_alone(work: str) -> None:
+    before = {name: value.clone() for name, value in NETWORK.model.state_dict().items()}
+
+    def run(network: Network, seed: int) -> Tensor:
+        if work == "invert":
+            return invert(network, "second", smooth_input(2), steps=5, seed=seed).pictures
+        return visualise(network, "second", (0, 1), size=SHAPE, steps=5, seed=seed).pictures
+
+    first = run(NETWORK, 0)
+    assert torch.equal(first, run(NETWORK, 0))
+    assert not torch.equal(first, run(NETWORK, 1))
+    tight = Network(NETWORK.model, mean=[0.5] * 3, std=[0.25] * 3, memory=1e-9)  # one row at a time
+    assert run(tight, 0).shape == first.shape
+    assert all(torch.equal(value, before[name]) for name, value in NETWORK.model.state_dict().items())
+    assert not NETWORK.model.second._forward_hooks  # type: ignore[union-attr]
+
+
+def test_pictures_of_the_fourier_basis() -> None:
+    pictures = FourierPictures((2, 3, 9, 14), seed=0)
+    pixels = pictures.pixels()
+    assert pixels.shape == (2, 3, 9, 14)
+    assert ((pixels > 0) & (pixels < 1)).all()
+    grey = FourierPictures((1, 1, 8, 8), seed=0).pixels()
+    assert grey.shape == (1, 1, 8, 8)
+    assert float(total_variation(torch.ones(1, 3, 4, 4))) == 0.0
+    steps = torch.tensor([[0.0, 1.0], [0.0, 1.0]]).view(1, 1, 2, 2)
+    assert float(total_variation(steps)) == 1.0
+
+
+def test_moves_keep_the_size_and_small_ones_hardly_change() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pixels = smooth_input()
+    assert torch.equal(shifted(pixels, 0, generator), pixels)
+    assert shifted(pixels, 3, generator).shape == pixels.shape
+    torch.testing.assert_close(moved(pixels, generator, shift=0.0, turn=0.0, zoom=0.0), pixels, rtol=1e-4, atol=1e-4)
+    assert (moved(pixels, generator, shift=0.1, turn=0.2, zoom=0.1) - pixels).abs().mean() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("work", "message"),
+    [
+        (lambda: invert(NETWORK, "secnd", smooth_input()), "a layer must be the name of a module in small, got 'secnd';"
+         " did you mean second, head? extremal.layers(network) lists them"),
+        (lambda: invert(NETWORK, "second", smooth_input(), torch.ones(4)),
+         "a mask must have one value for each of 5 channels, (1, 5) or (5,), got (4,)"),
+        (lambda: invert(NETWORK, "second", smooth_input(), torch.full((5,), 2.0)),
+         "a mask must lie in [0, 1], got values from 2 to 2"),
+        (lambda: invert(NETWORK, "second", smooth_input(), steps=0),
+         "steps must be at least 1 and smooth at least 0, got 0 and 0.5; 200 and 0.5 are usual"),
+        (lambda: invert(NETWORK, "second", torch.zeros(1, 5, 3, 3), size=SHAPE),
+         "activations must have the shape of the layer's output, (N, *(5, 12, 12)) for 'second' at (3, 24, 24),"
+         " got (1, 5, 3, 3)"),
+        (lambda: invert(NETWORK, "second", torch.zeros(1, 7, 3, 3)),
+         "an inversion is a picture (1 or 3, H, W), got the input shape (7, 3, 3); networks of other inputs have none"),
+        (lambda: visualise(NETWORK, "second", (5,), size=SHAPE),
+         "channels must lie in 0..4 for 'second', which has 5, got 5"),
+        (lambda: visualise(NETWORK, "second", (), size=SHAPE),
+         "channels must name at least one channel, got none; e.g. (0, 7)"),
+        (lambda: visualise(NETWORK, "second", (0.5,), size=SHAPE), "channels must be indices, got 0.5; e.g. (0, 7)"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused(work: Any, message: str) -> None:
+    with pytest.raises(ExtremalError) as caught:
+        work()
+    assert str(caught.value) == message
