@@ -34,6 +34,8 @@ bench: $(READY) reference  ## slower checks: parity with the paper's package, co
 	$(BIN)/python benchmarks/seeds.py $(if $(CUTOUTS),--cutouts $(CUTOUTS))
 	$(BIN)/python benchmarks/timing.py --reference $(REFERENCE)/bin/python
 	$(BIN)/python benchmarks/performance.py
+	$(BIN)/python benchmarks/channels.py $(if $(CUTOUTS),--cutouts $(CUTOUTS))
+	$(BIN)/python benchmarks/seeing.py $(if $(CUTOUTS),--cutouts $(CUTOUTS))
 
 parity: $(READY) reference
 	$(BIN)/python benchmarks/parity.py --reference $(REFERENCE)/bin/python

@@ -3,7 +3,7 @@
 Use: python benchmarks/channels.py [--cutouts STAMPS] [--targets 15]
 
 One JSON line a target and layer goes to benchmarks/results/channels.jsonl as soon as it is measured; what stands there
-is not measured again. Without arguments for what is missing, `--docs` writes docs/channels.md and its plot from it.
+is not measured again. The tables of docs/channels.md and its plot are made from it.
 STAMPS: see planted.py.
 """
 
@@ -32,6 +32,7 @@ from matplotlib import pyplot as plt
 RESULTS = records.FOLDER / "channels.jsonl"
 LAYERS = {"early": "blocks.1", "middle": "blocks.3", "late": "blocks.5"}
 LEAST_SPAN = 1.0  # of the margin between the whole layer and the layer at zero
+TIE = 1e-3  # of the effect: the same set, but for rounding
 CONTROLS = ("random", "activation × gradient", "activation", "ablation")
 
 
@@ -98,8 +99,9 @@ def table(name: str, rows: list[dict[str, Any]]) -> list[str]:
         values = np.array([row[key] for row in rows])
         lines.append(f"| {title} | " + " | ".join(shown(column) for column in values.T) + " |")
     found, best = (np.array(part) for part in zip(*((row["found"], best_control(row)) for row in rows), strict=True))
-    lines.append("| found beats the best of these | " + " | ".join(f"{share:.0%}" for share in (found > best).mean(0)))
-    lines[-1] += " |"
+    beats, equals = (found > best + TIE).mean(0), (np.abs(found - best) <= TIE).mean(0)
+    told = [f"{won:.0%}" + (f" ({same:.0%} equal)" if same else "") for won, same in zip(beats, equals, strict=True)]
+    lines.append(f"| found beats the best of these | {' | '.join(told)} |")
     sizes = np.array([row["smallest"] for row in rows])
     lines += ["", f"Smallest sufficient set: {np.median(sizes):.0f} channels on the median, {sizes.min()} to"]
     lines[-1] += f" {sizes.max()}; {np.median([row['seconds'] for row in rows]):.1f} s a target."
@@ -132,15 +134,18 @@ def draw(found: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def write_docs() -> None:
-    """Put the tables between the marks of docs/channels.md, and the plot beside it."""
+    """The tables of docs/channels.md, and the plot beside them."""
     found = current()
     draw(found)
-    path = DOCS / "channels.md"
-    text = path.read_text(encoding="utf-8")
-    head, rest = text.split("<!-- measured -->\n", 1)
-    _, tail = rest.split("<!-- end -->\n", 1)
-    lines = [line for name, rows in found.items() for line in table(name, rows)]
-    path.write_text(head + "<!-- measured -->\n" + "\n".join(lines) + "<!-- end -->\n" + tail, encoding="utf-8")
+    fill("measured", [line for name, rows in found.items() for line in table(name, rows)])
+
+
+def fill(mark: str, lines: list[str]) -> None:
+    """Put lines between the marks of this name in docs/channels.md."""
+    path, opening, closing = DOCS / "channels.md", f"<!-- {mark} -->\n", f"<!-- end of {mark} -->\n"
+    head, rest = path.read_text(encoding="utf-8").split(opening, 1)
+    tail = rest.split(closing, 1)[1]
+    path.write_text(head + opening + "\n".join(lines) + closing + tail, encoding="utf-8")
     print(path)
 
 

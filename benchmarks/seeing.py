@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 import records
-from channels import LAYERS, digest
+from channels import LAYERS, digest, fill
 from extremal import class_channels, explain_channels, invert, keep_freed_memory, visualise, zoo
 from extremal.channels.classes import ClassChannels, overlap
 from extremal.channels.controls import random_sets
@@ -29,6 +29,7 @@ from extremal.network import Network
 from extremal.split import activations_at, module_named, split
 from performance import DOCS
 from planted import scene
+from timing import passes_alone
 
 RESULTS = records.FOLDER / "seeing.jsonl"
 PHOTOGRAPHS = (("chelsea", "tiger cat"), ("coffee", "espresso"), ("rocket", "missile"), ("stereo_motorcycle", "moped"))
@@ -107,6 +108,34 @@ def maximisations(network: Network) -> dict[str, Any]:
     return rows
 
 
+def splitting(network: Network) -> dict[str, Any]:
+    """A run at each layer, and what its passes would take through the whole network; and how alike the answers are."""
+    rows = {}
+    x = network.prepare(Image.fromarray(skimage.data.chelsea()))
+    for layer in LAYERS.values():
+        seconds: dict[str, list[float]] = {"run": [], "whole": []}
+        for _ in range(3):
+            begin = time.perf_counter()
+            found = explain_channels(network, x, layer, "tiger cat")
+            seconds["run"].append(time.perf_counter() - begin)
+            spent = found.settings["evaluations"]
+            begin = time.perf_counter()
+            with network.frozen() as run:
+                run.settle(x)
+                passes_alone(run, x, 4, (spent["gradients"] + spent["evidence_gradients"]) // 4, 4)
+                with torch.no_grad():
+                    passes_alone(run, x, 4, (spent["forwards"] + spent["evidence_forwards"]) // 4, 4)
+            seconds["whole"].append(time.perf_counter() - begin)
+        with network.frozen() as run, torch.no_grad():
+            made = split(run, layer, x)
+            gap = (run(x) - made(made.activations * 1.0, torch.zeros(1, dtype=torch.int64))).abs().max()
+        rows[layer] = {name: round(float(np.median(values)), 2) for name, values in seconds.items()} | {
+            "gap": float(gap)
+        }
+        print(layer, rows[layer], flush=True)
+    return rows
+
+
 def scenes_of(cutouts: Path, label: str, count: int, first: int = 0) -> list[Image.Image]:
     """Planted scenes with an object of this class."""
     found = (scene(cutouts, seed) for seed in itertools.count(first))
@@ -161,13 +190,71 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     network, settings = zoo.load("embedded"), digest()
-    kinds = {"maximisation": lambda: maximisations(network), "inversion": lambda: inversions(network)}
+    kinds = {
+        "splitting": lambda: splitting(network),
+        "maximisation": lambda: maximisations(network),
+        "inversion": lambda: inversions(network),
+    }
     if options.cutouts:
         kinds = {"classes": lambda: classes(network, options.cutouts), **kinds}
     done = {row["kind"] for row in records.read(RESULTS) if row["settings"] == settings}
     for kind, measure in kinds.items():
         if kind not in done:
             records.append(RESULTS, {"kind": kind, "settings": settings, "rows": measure()})
+    write_docs()
+
+
+def write_docs() -> None:
+    """The tables of docs/channels.md about classes and pictures."""
+    found = {row["kind"]: row["rows"] for row in records.read(RESULTS) if row["settings"] == digest()}
+    if "inversion" in found:
+        rows = found["inversion"]
+        lines = [
+            "| photograph, layer | all channels | kept | removed | channels kept | seconds |",
+            "|---|---|---|---|---|---|",
+        ]
+        for name, row in rows.items():
+            cells = [f"{row[part]:.2f}" for part in ("all", "kept", "removed")]
+            lines.append(f"| {name} | {' | '.join(cells)} | {row['channels']} | {row['seconds']:.0f} |")
+        fill("inversions", [*lines, ""])
+    if "maximisation" in found:
+        pairs = [(name.split()[0], made > best, made / best) for name, (made, best) in found["maximisation"].items()]
+        lines = [
+            f"| layer | channels | above the best of {PATCHES} patches | median of the ratio |",
+            "|---|---|---|---|",
+        ]
+        for layer in LAYERS.values():
+            rows = [pair for pair in pairs if pair[0] == layer]
+            middle = np.median([ratio for _, _, ratio in rows])
+            lines.append(f"| `{layer}` | {len(rows)} | {sum(won for _, won, _ in rows)} | {middle:.1f} |")
+        fill("maximisations", [*lines, ""])
+    if "splitting" in found:
+        lines = [
+            "| layer | a run, s | its passes through the whole network, s | ratio | largest difference of a logit |"
+        ]
+        lines += ["|---|---|---|---|---|"]
+        for layer, row in found["splitting"].items():
+            ratio = row["whole"] / row["run"]
+            lines.append(f"| `{layer}` | {row['run']:.1f} | {row['whole']:.1f} | {ratio:.1f}× | {row['gap']:.1e} |")
+        fill("splits", [*lines, ""])
+    if "classes" in found:
+        drops = found["classes"]["drops"]
+        lines = [
+            "| logit of, with removed: | " + " | ".join([*CLASSES, "random"]) + " |",
+            "|---|" + "---|" * (1 + len(CLASSES)),
+        ]
+        for label, row in drops.items():
+            cells = [
+                f"**{row[other]:.2f}**" if other == label else f"{row[other]:.2f}" for other in (*CLASSES, "random")
+            ]
+            lines.append(f"| {label} | {' | '.join(cells)} |")
+        shared = np.array(found["classes"]["overlap"])
+        apart = shared[~np.eye(len(shared), dtype=bool)]
+        lines += [
+            "",
+            f"Overlap of two classes' channels: {apart.min():.2f} to {apart.max():.2f}, median {np.median(apart):.2f}.",
+        ]
+        fill("classes", [*lines, ""])
 
 
 if __name__ == "__main__":

@@ -155,7 +155,8 @@ def test_moves_keep_the_size_and_small_ones_hardly_change() -> None:
          "activations must have the shape of the layer's output, (N, *(5, 12, 12)) for 'second' at (3, 24, 24),"
          " got (1, 5, 3, 3)"),
         (lambda: invert(NETWORK, "second", torch.zeros(1, 7, 3, 3)),
-         "an inversion is a picture (1 or 3, H, W), got the input shape (7, 3, 3); networks of other inputs have none"),
+         "what a layer sees is shown as a picture (1 or 3, H, W), got the input shape (7, 3, 3); networks of other"
+         " inputs have none"),
         (lambda: visualise(NETWORK, "second", (5,), size=SHAPE),
          "channels must lie in 0..4 for 'second', which has 5, got 5"),
         (lambda: visualise(NETWORK, "second", (), size=SHAPE),

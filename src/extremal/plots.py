@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from extremal.errors import ExtremalValueError
 from extremal.evidence import SHARE
 from extremal.explanation import Explanation
 from extremal.files import replacing
 from extremal.report.summary import Row, Summary, has_picture, percent, summarise
+from extremal.terms import checked_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,9 +52,7 @@ def figure(explanation: Explanation, image: int = 0) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    count = len(explanation.masks)
-    if not 0 <= image < count:
-        raise ExtremalValueError(f"image must lie in 0..{count - 1} for {count} inputs, got {image}")
+    checked_image(image, len(explanation.masks))
     summary = summarise(explanation, image)
     columns = columns_for(len(summary.rows))
     page = _Page(columns, 1 + math.ceil(len(summary.rows) / columns))

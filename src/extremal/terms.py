@@ -90,6 +90,17 @@ def checked_seed(seed: int) -> int:
     return seed.__index__()
 
 
+def checked_image(image: int, count: int) -> int:
+    """The index of one of so many inputs.
+
+    >>> checked_image(0, 2)
+    0
+    """
+    if not 0 <= image < count:
+        raise ExtremalValueError(f"image must lie in 0..{count - 1} for {count} inputs, got {image}")
+    return image
+
+
 def as_network(network: Network | nn.Module | str) -> Network:
     """A `Network`, a module wrapped as one, or a zoo name loaded."""
     if isinstance(network, str):

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extremal.channels.explanation import ChannelCurve, ChannelExplanation
-from extremal.errors import ExtremalValueError
 from extremal.files import replacing
 from extremal.plots import ACCENT, CONTROL, DPI, ENOUGH, UNSEEN, bare, effect_axes, grey
 from extremal.report.channels import HIGHEST, summarise
 from extremal.report.summary import percent
+from extremal.terms import checked_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,9 +32,7 @@ def figure(explanation: ChannelExplanation, image: int = 0) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    count = len(explanation.masks)
-    if not 0 <= image < count:
-        raise ExtremalValueError(f"image must lie in 0..{count - 1} for {count} inputs, got {image}")
+    checked_image(image, len(explanation.masks))
     summary, curve = summarise(explanation, image), explanation.curve(image)
     columns = max(4, len(curve.counts))
     mapped = bool(explanation.maps.numel() and explanation.pictures.numel())

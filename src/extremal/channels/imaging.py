@@ -6,9 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from extremal.errors import ExtremalValueError
+
 # Principal axes of the colours of natural photographs, scaled by their deviations and by the largest of these:
 # brightness, then warm against cold, then green against magenta (benchmarks/colours.py measures them).
 COLOURS = ((0.67, 0.58, 0.47), (0.31, -0.09, -0.33), (-0.03, 0.08, -0.05))
+STEPS = 200  # of Adam
+RATE = 0.02  # Adam's; 0.05 leaves more noise
+SMOOTH = 0.5  # weight of the total variation
 START = 0.01  # deviation of the spectrum at the start: nearly grey
 CONTRAST = 1.0  # weight of the mean square distance from grey; without it deep layers give black and white
 
@@ -83,16 +88,42 @@ def moved(pixels: Tensor, generator: torch.Generator, *, shift: float, turn: flo
     return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
+def check_descent(steps: int, smooth: float) -> None:
+    """Settings of a descent that make sense.
+
+    Raises:
+        ExtremalValueError: they do not.
+    """
+    if steps < 1 or smooth < 0:
+        raise ExtremalValueError(
+            f"steps must be at least 1 and smooth at least 0, got {steps} and {smooth:g}; "
+            f"{STEPS} and {SMOOTH} are usual"
+        )
+
+
+def checked_shape(shape: tuple[int, ...] | None) -> tuple[int, int, int]:
+    """The shape of an input that is a picture: (C, H, W).
+
+    Raises:
+        ExtremalValueError: it is none.
+    """
+    if shape is None or len(shape) != 3 or shape[0] not in (1, 3):
+        raise ExtremalValueError(
+            f"what a layer sees is shown as a picture (1 or 3, H, W), got the input shape {shape}; "
+            "networks of other inputs have none"
+        )
+    return shape[0], shape[1], shape[2]
+
+
 def climbed(
     pictures: FourierPictures,
     loss: Callable[[Tensor, int], Tensor],
     *,
     steps: int,
-    rate: float,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Adam on the spectra; `loss(pixels, step)` is a number. The pictures at the end, (B, C, H, W) in (0, 1)."""
-    descent = torch.optim.Adam([pictures.spectrum], lr=rate)
+    descent = torch.optim.Adam([pictures.spectrum], lr=RATE)
     for step in range(steps):
         (pictures.spectrum.grad,) = torch.autograd.grad(loss(pictures.pixels(), step), pictures.spectrum)
         descent.step()

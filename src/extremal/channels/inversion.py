@@ -6,7 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from extremal.channels.imaging import FourierPictures, climbed, shifted, unnatural
+from extremal.channels.imaging import (
+    SMOOTH,
+    STEPS,
+    FourierPictures,
+    check_descent,
+    checked_shape,
+    climbed,
+    shifted,
+    unnatural,
+)
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.inputs import Input, prepare
 from extremal.network import Network
@@ -14,9 +23,6 @@ from extremal.perturbations import ScaleChannels
 from extremal.split import activations_at, module_named
 from extremal.terms import as_network, checked_seed
 
-STEPS = 200
-RATE = 0.02  # Adam's; 0.05 leaves more noise
-SMOOTH = 0.5  # weight of the total variation
 JITTER = 0.25  # of the layer's stride, at most, in the first two thirds of the steps
 PARTS = ("all", "kept", "removed")
 
@@ -74,19 +80,11 @@ def invert(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
-    if steps < 1 or smooth < 0:
-        raise ExtremalValueError(
-            f"steps must be at least 1 and smooth at least 0, got {steps} and {smooth:g}; "
-            f"{STEPS} and {SMOOTH} are usual"
-        )
+    check_descent(steps, smooth)
     seed, net = checked_seed(seed), as_network(network)
     module = module_named(net, layer)
     x = None if size is not None else prepare(net, source)
-    shape = tuple(x.shape[1:]) if x is not None else size
-    if shape is None or len(shape) != 3 or shape[0] not in (1, 3):
-        raise ExtremalValueError(
-            f"an inversion is a picture (1 or 3, H, W), got the input shape {shape}; networks of other inputs have none"
-        )
+    shape = checked_shape(tuple(x.shape[1:]) if x is not None else size)
     with net.frozen(seed) as run:
         if x is None:
             if not isinstance(source, Tensor) or not source.is_floating_point():
@@ -113,7 +111,7 @@ def invert(
             goal = flat[first : first + max(1, rows)]
             pictures = FourierPictures((len(goal), *shape), seed, like=goal)
             loss = _Loss(lambda p: activations_at(run, module, net.inputs_of(p)), goal, shape, steps, smooth, seed)
-            found = climbed(pictures, loss, steps=steps, rate=RATE, on_step=on_step)
+            found = climbed(pictures, loss, steps=steps, on_step=on_step)
             with torch.no_grad():
                 reached = activations_at(run, module, net.inputs_of(found))
             pixels.append(found)

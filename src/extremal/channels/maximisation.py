@@ -7,7 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extremal.channels.imaging import FourierPictures, climbed, moved, unnatural
+from extremal.channels.imaging import (
+    SMOOTH,
+    STEPS,
+    FourierPictures,
+    check_descent,
+    checked_shape,
+    climbed,
+    moved,
+    unnatural,
+)
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.inputs import Input, prepare
 from extremal.network import Network, Run
@@ -15,10 +24,7 @@ from extremal.perturbations import ScaleChannels
 from extremal.split import activations_at, module_named
 from extremal.terms import as_network, checked_seed
 
-STEPS = 200
-RATE = 0.02  # Adam's
 PULL = 0.02  # weight of the activation, in units of the mean size of the layer's output
-SMOOTH = 0.5  # weight of the total variation
 SHIFT, TURN, ZOOM = 0.06, 0.12, 0.1  # of the side, radians, relative
 PATCHES = 4  # of real images, a channel
 STRIDES = 6  # side of a patch in strides of the layer
@@ -81,20 +87,11 @@ def visualise(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
-    if steps < 1 or smooth < 0:
-        raise ExtremalValueError(
-            f"steps must be at least 1 and smooth at least 0, got {steps} and {smooth:g}; "
-            f"{STEPS} and {SMOOTH} are usual"
-        )
+    check_descent(steps, smooth)
     seed, net = checked_seed(seed), as_network(network)
     module = module_named(net, layer)
     inputs = [prepare(net, image) for image in images]
-    shape = tuple((inputs[0] if inputs else net.blank()).shape[1:]) if size is None else size
-    if len(shape) != 3 or shape[0] not in (1, 3):
-        raise ExtremalValueError(
-            f"a visualisation is a picture (1 or 3, H, W), got the input shape {shape}; networks of other inputs have "
-            "none"
-        )
+    shape = checked_shape(tuple((inputs[0] if inputs else net.blank()).shape[1:]) if size is None else size)
     with net.frozen(seed) as run:
         blank = net.inputs_of(torch.full((1, *shape), 0.5).to(net.anchor))
         rows = run.settle(blank, layer)
@@ -144,9 +141,7 @@ def _climbed(
         values = reach(seen)[rows, index]  # (B, places)
         return (unnatural(pixels, smooth) - PULL * (values.mean(1) + values.amax(1)) / unit).sum()
 
-    found = climbed(
-        FourierPictures((len(channels), *shape), seed, like=like), loss, steps=steps, rate=RATE, on_step=on_step
-    )
+    found = climbed(FourierPictures((len(channels), *shape), seed, like=like), loss, steps=steps, on_step=on_step)
     with torch.no_grad():
         return found, reach(found)[rows, index].amax(1)
 

@@ -10,12 +10,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from extremal.errors import ExtremalValueError
 from extremal.evidence import SHARE, UNSEEN_SHARE
 from extremal.explanation import Explanation
 from extremal.report import chart, reveal
 from extremal.report.page import embedded, filled, source, write_page
 from extremal.report.summary import Summary, has_picture, summarise
+from extremal.terms import checked_image
 
 
 def render(explanation: Explanation, image: int = 0, *, title: str | None = None) -> str:
@@ -34,9 +34,7 @@ def render(explanation: Explanation, image: int = 0, *, title: str | None = None
     """
     from markupsafe import Markup
 
-    count = len(explanation.masks)
-    if not 0 <= image < count:
-        raise ExtremalValueError(f"image must lie in 0..{count - 1} for {count} inputs, got {image}")
+    checked_image(image, len(explanation.masks))
     summary = summarise(explanation, image)
     script = source("view.js")
     pictures = has_picture(explanation)

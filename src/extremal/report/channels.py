@@ -10,12 +10,12 @@ from torch import Tensor
 from extremal.channels.explanation import ChannelExplanation
 from extremal.channels.inversion import Inversion
 from extremal.channels.maximisation import Visualisation
-from extremal.errors import ExtremalValueError
 from extremal.evidence import Verdict
 from extremal.report import chart
 from extremal.report.page import filled, write_page
 from extremal.report.reveal import data_uri
 from extremal.report.summary import percent
+from extremal.terms import checked_image
 
 SHOWN = 24  # channels of a set that are listed by number
 HIGHEST = 10.0  # effect drawn: a layer without the channels that speak against the class scores far above the whole
@@ -152,9 +152,7 @@ def render(
     Raises:
         ExtremalValueError: there is no such input.
     """
-    count = len(explanation.masks)
-    if not 0 <= image < count:
-        raise ExtremalValueError(f"image must lie in 0..{count - 1} for {count} inputs, got {image}")
+    checked_image(image, len(explanation.masks))
     summary = summarise(explanation, image)
     shares = explanation.areas
     curve = explanation.curve(image)
