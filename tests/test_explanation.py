@@ -316,7 +316,7 @@ class TestMasks:
 
     def test_saliency_is_what_the_masks_and_the_unseen_agree_on(self) -> None:
         answer = explanation()
-        assert torch.allclose(answer.saliency()[0], MASKS.mean(0).sqrt() * answer.agreement[0])
+        assert torch.allclose(answer.saliency()[0], MASKS.mean(0).sqrt() * answer.agreement[0] ** 1.5)
         assert answer.saliency(0.5).shape == (1, 1, 2, 4)
 
     def test_saliency_where_nothing_agrees_is_that_of_the_masks(self) -> None:
