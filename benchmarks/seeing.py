@@ -72,7 +72,7 @@ def inversions(network: Network) -> dict[str, Any]:
             }
             print(name, layer, rows[f"{name} {layer}"], flush=True)
             found.append(np.concatenate([inversion.originals[0], *inversion.pictures[0]], 1))
-    Image.fromarray(np.concatenate(found[:6], 0)).save(DOCS / "inversion.png", optimize=True)
+    Image.fromarray(np.concatenate(found[:6], 0)).save(DOCS / "inversion.jpg", quality=88)
     return rows
 
 
@@ -104,7 +104,7 @@ def maximisations(network: Network) -> dict[str, Any]:
             side = found.pictures.shape[1]
             beside = [np.asarray(Image.fromarray(patch.numpy()).resize((side, side))) for patch in found.patches[m]]
             shown.append(np.concatenate([found.pictures[m].numpy(), *beside], 1))
-    Image.fromarray(np.concatenate(shown, 0)).resize((224 * 5 // 2, 224 * 9 // 2)).save(DOCS / "maximisation.png")
+    Image.fromarray(np.concatenate(shown, 0)).resize((224 * 5 // 2, 224 * 9 // 2)).save(DOCS / "maximisation.jpg", quality=88)
     return rows
 
 

@@ -116,13 +116,29 @@ class TestClassChannels:
         for k in range(3):
             photo(tmp_path / "cats" / f"{k}.png", k)
         (tmp_path / "cats" / "notes.txt").write_text("not a picture")
-        code, out, err = call(
-            "class-channels", "cats", "--layer", "features", "--target", "tabby", "--out", "a.parquet"
-        )
+        code, out, err = call("class-channels", "cats", "--layer", "features", "--target", "tabby")
         assert (code, err) == (0, "")
-        table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
+        folder = tmp_path / "extremal-out" / "cats"
+        assert sorted(p.name for p in folder.iterdir()) == ["class-channels.parquet", "figure.png", "report.html"]
+        table = pyarrow.parquet.read_table(folder / "class-channels.parquet")
         assert set(table.column("channel").to_pylist()[:3]) == set(TOY.sets[0])
         assert "tabby, tabby cat (class 0), layer features: 3 images" in out
+        page = Page((folder / "report.html").read_text())
+        assert "Over 3 images, 3 of 64 channels of features are enough on the median (3 to 3)" in page.words
+        assert sum(tag == "img" for tag, _ in page.elements) == 3
+        assert sum(tag == "tr" for tag, _ in page.elements) == 1 + 3  # a channel a row, that is needed at all
+
+    def test_json_and_pictures(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("extremal.channels.command.visualise", lambda *a, **o: visualise(*a, **(o | {"steps": 2})))
+        (tmp_path / "cats").mkdir()
+        photo(tmp_path / "cats" / "1.png")
+        code, out, err = call("class-channels", "cats", "--layer", "features", "--target", "0", "--json", "--see")
+        assert (code, err) == (0, "")
+        document = json.loads(out)
+        assert len(document["channels"]) == 64
+        assert len(document["files"]["pictures"]) == 8
+        assert all(Path(path).exists() for path in document["files"]["pictures"])
+        assert "What excites single channels" in Path(document["files"]["report"]).read_text()
 
     @pytest.mark.parametrize(
         ("folder", "message"),
@@ -135,7 +151,7 @@ class TestClassChannels:
         (tmp_path / "empty").mkdir()
         code, out, err = call("class-channels", folder, "--layer", "features", "--target", "0")
         assert (code, out, err) == (2, "", message)
-        assert not (tmp_path / "class-channels.parquet").exists()
+        assert not list((tmp_path / "extremal-out").glob("*"))
 
 
 def test_layers() -> None:

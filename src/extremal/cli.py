@@ -125,8 +125,9 @@ def class_channels(
     network: Annotated[str, typer.Option(help="A name that `extremal networks` lists.")] = "embedded",
     weights: Annotated[str, typer.Option(help="Its weights: a local file, or random.", show_default="its own")] = "",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of controls and the bootstrap.")] = 0,
+    see: Annotated[bool, typer.Option("--see", help="Also make pictures of the first channels (minutes).")] = False,
     top: Annotated[int, typer.Option(min=1, help="Channels told in the terminal.")] = 12,
-    out: Annotated[Path, typer.Option(help="The parquet file.")] = Path("class-channels.parquet"),
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("extremal-out"),
     as_json: Annotated[bool, typer.Option("--json", help="A JSON document on stdout instead of a table.")] = False,
 ) -> None:
     """Rank the channels of a layer by how often a class needs them, over a folder of its pictures."""
@@ -134,7 +135,8 @@ def class_channels(
 
     with errors_told():
         net = _network(network, weights)
-        rank_class(net, folder, layer, _target(net, target), axis=axis, seed=seed, top=top, out=out, as_json=as_json)
+        wanted = _target(net, target)
+        rank_class(net, folder, layer, wanted, axis=axis, seed=seed, see=see, top=top, out=out, as_json=as_json)
 
 
 @app.command()

@@ -68,7 +68,7 @@ def show_channels(photo: str, explanation: "ChannelExplanation", files: dict[str
     _print([heading, table, summary.smallest, "written:", *(f"  {path}" for path in (*paths, *files["pictures"]))])
 
 
-def show_class(found: "ClassChannels", top: int, path: str) -> None:
+def show_class(found: "ClassChannels", top: int, files: dict[str, Any]) -> None:
     """The channels that a class needs most, and where all of them are."""
     table = Table("rank", "channel", "share of images", "95 % interval")
     for rank, channel in enumerate(found.ranked()[:top], start=1):
@@ -79,7 +79,8 @@ def show_class(found: "ClassChannels", top: int, path: str) -> None:
         f"{found.target_name} (class {found.target}), layer {found.layer}: {len(found.sets)} images, "
         f"smallest sufficient sets of {int(counts.min())} to {int(counts.max())} of {found.sets.shape[1]} channels"
     )
-    _print([told, table, f"written: {path}"])
+    paths = [files[name] for name in ("report", "figure", "table")]
+    _print([told, table, "written:", *(f"  {path}" for path in (*paths, *files["pictures"]))])
 
 
 def show_layers(layers: "list[Layer]") -> None:

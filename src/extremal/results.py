@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from extremal.explanation import Explanation
     from extremal.smallest import Certificate
 
-EXPLANATION, CHANNELS = "explanation.safetensors", "channels.safetensors"
+EXPLANATION, CHANNELS, CLASS = "explanation.safetensors", "channels.safetensors", "class-channels.parquet"
 FIGURE, REPORT = "figure.png", "report.html"
 _OURS = re.compile(
-    "|".join(map(re.escape, (EXPLANATION, CHANNELS, FIGURE, REPORT)))
+    "|".join(map(re.escape, (EXPLANATION, CHANNELS, CLASS, FIGURE, REPORT)))
     + r"|mask-[0-9.e-]+\.png|region-[0-9]+\.png|inversion-(all|kept|removed)\.png|channel-[0-9]+\.png"
 )
 

@@ -39,6 +39,7 @@ class ClassChannels:
     high: Tensor  # (K,) upper end
     sets: Tensor  # (N, K) of zeros and ones, the smallest sufficient sets
     effects: Tensor  # (N,) of these sets
+    pictures: Tensor  # (N, H, W, 3) uint8, the images to look at; (N, 0, 0, 3) where they are not pictures
     settings: dict[str, Any]  # everything to repeat the run
 
     def ranked(self) -> tuple[int, ...]:
@@ -131,6 +132,7 @@ def class_channels(
         high=high,
         sets=sets,
         effects=found.smallest_effect,
+        pictures=found.pictures,
         settings=found.settings,
     )
 

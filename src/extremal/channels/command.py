@@ -142,14 +142,12 @@ def write(
     if inversion is not None:
         pictures |= {f"inversion-{part}.png": inversion.pictures[0, m] for m, part in enumerate(inversion.parts)}
     if visualisation is not None:
-        shown = zip(visualisation.channels, visualisation.pictures, strict=True)
-        pictures |= {f"channel-{channel}.png": picture for channel, picture in shown}
+        pictures |= excited_pictures(visualisation)
     with results.whole_folder(folder) as aside:
         found.save(aside / results.CHANNELS)
         write_figure(found, aside / results.FIGURE)
         report.write(found, aside / results.REPORT, title=title, inversion=inversion, visualisation=visualisation)
-        for name, picture in pictures.items():
-            Image.fromarray(picture.numpy()).save(aside / name)
+        _save_pictures(aside, pictures)
     return {
         "explanation": str(folder / results.CHANNELS),
         "figure": str(folder / results.FIGURE),
@@ -202,20 +200,24 @@ def rank_class(
     *,
     axis: int | None,
     seed: int,
+    see: bool,
     top: int,
     out: Path,
     as_json: bool,
 ) -> None:
-    """`class_channels` over the pictures of a folder: the table to a parquet file, the top to the terminal."""
+    """`class_channels` over the pictures of a folder: table, figure and report, and the top in the terminal."""
     if not folder.is_dir():
         raise ExtremalValueError(f"a class must be a folder of pictures, got {str(folder)!r}; check the path")
     if target is None:
         raise ExtremalValueError("a class must be named, got an empty target; e.g. --target 'tiger cat'")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     module_named(net, layer)
-    results.check_writable(out.parent)
+    results.check_writable(out)
+    goal = results.folders(out, [folder.resolve().name])[0]
+    results.check_replaceable(goal)
     keep_freed_memory()
     pictures = [read_picture(path) for path in paths]
+    visualisation = None
     with progress(folder.name) as report:
         found: ClassChannels = class_channels(
             *(net, pictures, layer, target),
@@ -223,8 +225,50 @@ def rank_class(
             seed=seed,
             on_step=lambda step: report(step.stage, step.index + 1, step.total),
         )
-    found.save(out)
+        if see:
+            visualisation = visualise(
+                *(net, layer, found.ranked()[:SEEN]),
+                images=pictures,
+                axis=axis,
+                seed=seed,
+                on_step=lambda done, total: report("channels", done, total),
+            )
+    files = write_class(found, goal, visualisation)
     if as_json:
-        typer.echo(json.dumps(found.table().to_pylist(), indent=2))
+        typer.echo(json.dumps({"channels": found.table().to_pylist(), "files": files}, indent=2))
     else:
-        console.show_class(found, top, str(out))
+        console.show_class(found, top, files)
+
+
+def write_class(found: ClassChannels, folder: Path, visualisation: Visualisation | None) -> dict[str, Any]:
+    """Write the table, the figure, the report and the pictures of a class; the folder appears whole.
+
+    Returns:
+        The paths by kind: `table`, `figure`, `report`, and a list `pictures`.
+    """
+    from extremal.channels.figure import write_class_figure
+    from extremal.report import classes as report
+
+    with results.whole_folder(folder) as aside:
+        found.save(aside / results.CLASS)
+        write_class_figure(found, aside / results.FIGURE)
+        report.write(found, aside / results.REPORT, visualisation=visualisation)
+        names = _save_pictures(aside, {} if visualisation is None else excited_pictures(visualisation))
+    return {
+        "table": str(folder / results.CLASS),
+        "figure": str(folder / results.FIGURE),
+        "report": str(folder / results.REPORT),
+        "pictures": [str(folder / name) for name in names],
+    }
+
+
+def excited_pictures(visualisation: Visualisation) -> dict[str, Tensor]:
+    """The pictures made for channels, by the names of their files."""
+    shown = zip(visualisation.channels, visualisation.pictures, strict=True)
+    return {f"channel-{channel}.png": picture for channel, picture in shown}
+
+
+def _save_pictures(folder: Path, pictures: dict[str, Tensor]) -> list[str]:
+    for name, picture in pictures.items():
+        Image.fromarray(picture.numpy()).save(folder / name)
+    return list(pictures)

@@ -1,4 +1,4 @@
-"""The figure of an explanation of channels: the image, the map of each count, and score against count.
+"""Figures of channels: of an explanation the image, a map a count, and score against count; of a class its channels.
 
 >>> from extremal.channels import figure
 >>> figure.write_figure(explanation, "channels.png")  # doctest: +SKIP
@@ -9,10 +9,12 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from extremal.channels.classes import ClassChannels
 from extremal.channels.explanation import ChannelCurve, ChannelExplanation
 from extremal.files import replacing
 from extremal.plots import ACCENT, CONTROL, DPI, ENOUGH, UNSEEN, bare, effect_axes, grey
 from extremal.report.channels import HIGHEST, summarise
+from extremal.report.classes import bars, headline
 from extremal.report.summary import percent
 from extremal.terms import checked_image
 
@@ -82,6 +84,39 @@ def draw_curve(axes: "Axes", curve: ChannelCurve, share: float, keeps: bool) -> 
 
 def write_figure(explanation: ChannelExplanation, path: str | os.PathLike[str], image: int = 0) -> None:
     """Write the figure of one input as PNG; the file appears whole or not at all."""
-    drawing = figure(explanation, image)
+    _write(figure(explanation, image), path)
+
+
+def class_figure(found: ClassChannels) -> "Figure":
+    """The channels that a class needs most often, with their intervals."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    rows = bars(found)
+    drawing = Figure(figsize=(8.0, 1.6 + 0.24 * len(rows)), dpi=DPI, layout="constrained")
+    axes = drawing.add_subplot()
+    places, means = range(len(rows)), [row.mean for row in rows]
+    below, above = [row.mean - row.low for row in rows], [row.high - row.mean for row in rows]
+    axes.barh(places, means, color=ACCENT, alpha=0.75, xerr=(below, above), ecolor="0.2", capsize=2)
+    axes.set_yticks(places, [str(row.channel) for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_ylabel("channel", size=9)
+    axes.set_xlabel("images whose smallest sufficient set holds it, with 95 % interval", size=9)
+    axes.tick_params(labelsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    title = f"{textwrap.shorten(found.target_name, 40, placeholder='…')} – channels of {found.layer}"
+    drawing.suptitle(title, x=0.01, ha="left", size=13, weight="bold", parse_math=False)
+    axes.set_title(textwrap.fill(headline(found), 100), size=9.5, loc="left", parse_math=False)
+    return drawing
+
+
+def write_class_figure(found: ClassChannels, path: str | os.PathLike[str]) -> None:
+    """Write the figure of a class as PNG; the file appears whole or not at all."""
+    _write(class_figure(found), path)
+
+
+def _write(drawing: "Figure", path: str | os.PathLike[str]) -> None:
     with replacing(Path(path)) as aside:
         drawing.savefig(aside, format="png")

@@ -180,7 +180,7 @@ def render(
             (row.count, data_uri(shown)) for row, shown in zip(summary.rows, _maps(explanation, image), strict=False)
         ],
         inversion=[] if inversion is None else _inverted(inversion, image),
-        channels=[] if visualisation is None else _excited(visualisation),
+        channels=[] if visualisation is None else excited(visualisation),
     )
 
 
@@ -220,7 +220,7 @@ def _inverted(inversion: Inversion, image: int) -> list[tuple[str, str, str]]:
     return [(name, data_uri(picture), f"{float(value):.2f}") for name, picture, value in rows]
 
 
-def _excited(visualisation: Visualisation) -> list[tuple[int, str, str, list[str]]]:
+def excited(visualisation: Visualisation) -> list[tuple[int, str, str, list[str]]]:
     """Each channel with its picture, its activation and its patches."""
     return [
         (
