@@ -25,8 +25,9 @@ from channels import LAYERS, digest, fill
 from extremal import class_channels, explain_channels, invert, keep_freed_memory, visualise, zoo
 from extremal.channels.classes import ClassChannels, overlap
 from extremal.channels.controls import random_sets
+from extremal.layers import module_named
 from extremal.network import Network
-from extremal.split import activations_at, module_named, split
+from extremal.split import activations_at, split
 from performance import DOCS
 from planted import scene
 from timing import passes_alone
@@ -104,7 +105,9 @@ def maximisations(network: Network) -> dict[str, Any]:
             side = found.pictures.shape[1]
             beside = [np.asarray(Image.fromarray(patch.numpy()).resize((side, side))) for patch in found.patches[m]]
             shown.append(np.concatenate([found.pictures[m].numpy(), *beside], 1))
-    Image.fromarray(np.concatenate(shown, 0)).resize((224 * 5 // 2, 224 * 9 // 2)).save(DOCS / "maximisation.jpg", quality=88)
+    Image.fromarray(np.concatenate(shown, 0)).resize((224 * 5 // 2, 224 * 9 // 2)).save(
+        DOCS / "maximisation.jpg", quality=88
+    )
     return rows
 
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import extremal
 from extremal import ExtremalValueError, Network
-from extremal.split import layers, split
+from extremal.layers import layers
+from extremal.split import split
 
 X = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from extremal.explain import explain as explain
     from extremal.explanation import Explanation as Explanation
     from extremal.judge import judge as judge
+    from extremal.layers import Layer as Layer
+    from extremal.layers import layers as layers
     from extremal.memory import keep_freed_memory as keep_freed_memory
     from extremal.network import Network as Network
     from extremal.smallest import smallest_area as smallest_area
-    from extremal.split import Layer as Layer
-    from extremal.split import layers as layers
 
 __version__ = "0.1.0"
 
@@ -36,7 +36,7 @@ _HOMES = {  # public name -> module; imported on first use, so that `extremal --
     "ExtremalTypeError": "errors",
     "ExtremalValueError": "errors",
     "Explanation": "explanation",
-    "Layer": "split",
+    "Layer": "layers",
     "Network": "network",
     "class_channels": "channels.classes",
     "explain": "explain",
@@ -44,7 +44,7 @@ _HOMES = {  # public name -> module; imported on first use, so that `extremal --
     "judge": "judge",
     "invert": "channels.inversion",
     "keep_freed_memory": "memory",
-    "layers": "split",
+    "layers": "layers",
     "smallest_area": "smallest",
     "visualise": "channels.maximisation",
 }

@@ -147,7 +147,7 @@ def layers(
     as_json: Annotated[bool, typer.Option("--json", help="A JSON list on stdout.")] = False,
 ) -> None:
     """List a network's layers, the shapes of their outputs, and whether all of the answer passes through them."""
-    from extremal.split import layers as layers_of
+    from extremal.layers import layers as layers_of
 
     with errors_told():
         found = [layer for layer in layers_of(_network(network, weights)) if every or not layer.problem]

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from extremal.channels.classes import ClassChannels
     from extremal.channels.explanation import ChannelExplanation
     from extremal.explanation import Explanation
+    from extremal.layers import Layer
     from extremal.smallest import Certificate
-    from extremal.split import Layer
 
 COLOURS = {"sufficient": "green", "insufficient": "yellow", "suspect": "red"}
 

@@ -17,6 +17,7 @@ from extremal.chunking import ChunkedReward
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.games import Game, Reward
 from extremal.inputs import Input, prepare
+from extremal.layers import module_named
 from extremal.masks import standardised
 from extremal.network import Network
 from extremal.perturbations import ScaleChannels
@@ -24,7 +25,7 @@ from extremal.question import Question, Target
 from extremal.scores import Score
 from extremal.smallest import Bisection, Certificate
 from extremal.solvers import OnStep, Problem, Solution, Solver, solver_named
-from extremal.split import Split, module_named
+from extremal.split import Split
 from extremal.terms import as_network, checked_areas, terms_named
 
 AREAS = (0.05, 0.1, 0.2, 0.4)  # shares of the channels, where nothing is asked for

@@ -20,10 +20,10 @@ from extremal.channels.maximisation import Visualisation, visualise
 from extremal.errors import ExtremalValueError
 from extremal.games import game_named
 from extremal.inputs import read_picture
+from extremal.layers import module_named
 from extremal.memory import keep_freed_memory
 from extremal.scores import score_named
 from extremal.solvers import solver_named
-from extremal.split import module_named
 
 if TYPE_CHECKING:
     from extremal.network import Network

@@ -18,9 +18,10 @@ from extremal.channels.imaging import (
 )
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.inputs import Input, prepare
+from extremal.layers import module_named
 from extremal.network import Network
 from extremal.perturbations import ScaleChannels
-from extremal.split import activations_at, module_named
+from extremal.split import activations_at
 from extremal.terms import as_network, checked_seed
 
 JITTER = 0.25  # of the layer's stride, at most, in the first two thirds of the steps

@@ -19,9 +19,10 @@ from extremal.channels.imaging import (
 )
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.inputs import Input, prepare
+from extremal.layers import module_named
 from extremal.network import Network, Run
 from extremal.perturbations import ScaleChannels
-from extremal.split import activations_at, module_named
+from extremal.split import activations_at
 from extremal.terms import as_network, checked_seed
 
 PULL = 0.02  # weight of the activation, in units of the mean size of the layer's output
