@@ -51,7 +51,9 @@ def show_channels(photo: str, explanation: "ChannelExplanation", files: dict[str
     from extremal.report.channels import summarise
 
     summary = summarise(explanation)
-    table = Table("channels", "score", "as found", "exactly", "best random", "best ranking", "verdict")
+    table = Table(
+        Column("count"), "score", "as found", "exactly", "best random", "best ranking", Column("verdict", no_wrap=True)
+    )
     for row in summary.rows:
         effects = (row.soft, row.binary, row.random_best, max(row.ranked))
         table.add_row(
