@@ -22,14 +22,6 @@ from extremal.network import Run, channels_last, logits
 TOLERANCE = 1e-4  # of the largest output, by which the split network may differ from the whole one
 
 
-@dataclass(eq=False)
-class _Frame:
-    """A call that is under way."""
-
-    module: nn.Module | None
-    done: list[tuple[nn.Module, object]] = field(default_factory=list)  # calls that it made, with their outputs
-
-
 class _ReachedError(Exception):
     """Ends an evaluation at a layer."""
 
@@ -144,6 +136,35 @@ def _replace_forward(module: nn.Module, forward: Callable[..., Any], undo: ExitS
     module.__dict__["forward"] = forward
 
 
+def _recorded(
+    run: Run, module: nn.Module, leaf: Tensor
+) -> tuple[object, list[object], list[object], list[tuple[nn.Module, object]]]:
+    """Evaluate the network, and remember what a split needs.
+
+    Returns:
+        The answer; what the module gave at each call, and the nodes of these in the gradient graph; and the calls that
+        had finished when it was called first, none of them within another, with what they gave.
+    """
+    frames: list[list[tuple[nn.Module, object]]] = [[]]  # for each call under way the finished calls that it made
+    outputs, before, nodes = list[object](), list[tuple[nn.Module, object]](), list[object]()
+
+    def entered(called: nn.Module) -> None:
+        if called is module and not outputs:
+            before.extend(call for frame in frames for call in frame)
+        frames.append([])
+
+    def left(called: nn.Module, output: Any) -> Any:
+        frames.pop()
+        if called is module:
+            outputs.append(_kept(output))
+            nodes.append(getattr(output, "grad_fn", None))
+        elif not outputs:  # what comes after the layer is not remembered
+            frames[-1].append((called, _kept(output)))
+
+    with torch.enable_grad(), watched(run.network.model, entered, left):
+        return run.raw(leaf), outputs, nodes, before
+
+
 def split(run: Run, name: str, x: Tensor) -> Split:
     """Split a frozen network at a layer for inputs x (N, C, *S), and check that it answers as before.
 
@@ -155,25 +176,8 @@ def split(run: Run, name: str, x: Tensor) -> Split:
     """
     net = run.network
     module = module_named(net, name)
-    frames, outputs, before, nodes = [_Frame(None)], list[object](), list[tuple[nn.Module, object]](), list[object]()
-
-    def entered(called: nn.Module) -> None:
-        if called is module and not outputs:
-            before.extend(call for frame in frames for call in frame.done)
-        frames.append(_Frame(called))
-
-    def left(called: nn.Module, output: Any) -> Any:
-        frames.pop()
-        if called is not module:
-            frames[-1].done.append((called, _kept(output)))
-            return None
-        outputs.append(_kept(output))
-        nodes.append(getattr(output, "grad_fn", None))
-        return None
-
     leaf = x.detach().clone().requires_grad_()
-    with torch.enable_grad(), watched(net.model, entered, left):
-        answer = run.raw(leaf)
+    answer, outputs, nodes, before = _recorded(run, module, leaf)
     problem = problem_of(outputs, x)
     if not problem and not (nodes[0] is not None and reaches(answer, nodes[0])):
         problem = "the answer does not depend on it with a gradient"

@@ -51,6 +51,12 @@ class FourierPictures:
         return torch.sigmoid(values)
 
 
+def as_pictures(pixels: Tensor) -> Tensor:
+    """Pixels (..., C, H, W) in [0, 1] with 1 or 3 channels as pictures (..., H, W, 3) uint8."""
+    levels = (pixels.clamp(0, 1) * 255).round().byte()
+    return levels.expand(*levels.shape[:-3], 3, *levels.shape[-2:]).movedim(-3, -1).contiguous()
+
+
 def total_variation(pixels: Tensor) -> Tensor:
     """Mean absolute difference of neighbours, down and across: (B, C, H, W) -> (B,)."""
     down = pixels.diff(dim=2).abs().flatten(1).mean(1)

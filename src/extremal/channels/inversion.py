@@ -10,6 +10,7 @@ from extremal.channels.imaging import (
     SMOOTH,
     STEPS,
     FourierPictures,
+    as_pictures,
     check_descent,
     checked_shape,
     climbed,
@@ -87,29 +88,17 @@ def invert(
     x = None if size is not None else prepare(net, source)
     shape = checked_shape(tuple(x.shape[1:]) if x is not None else size)
     with net.frozen(seed) as run:
+        like = net.inputs_of(torch.zeros(1, *shape).to(net.anchor)) if x is None else x.clone()
+        rows = run.settle(like, layer)
+        wanted = activations_at(run, module, like).detach()
         if x is None:
-            if not isinstance(source, Tensor) or not source.is_floating_point():
-                kind = source.dtype if isinstance(source, Tensor) else type(source).__name__
-                raise ExtremalTypeError(f"with size, source must be activations (N, K, ...), got {kind}")
-            wanted = source.to(net.anchor)
-            one = activations_at(run, module, net.inputs_of(torch.zeros(1, *shape).to(net.anchor)))
-            if wanted.shape[1:] != one.shape[1:]:
-                raise ExtremalValueError(
-                    f"activations must have the shape of the layer's output, (N, *{tuple(one.shape[1:])}) for "
-                    f"{layer!r} at {shape}, got {tuple(wanted.shape)}"
-                )
-        else:
-            rows = run.settle(x, layer)
-            wanted = activations_at(run, module, x.clone())
-        if x is None:
-            rows = len(wanted)
-        wanted = wanted.detach()
+            wanted = _given(source, wanted, layer, shape)
         masks = _masks(mask, wanted, axis)  # (N, M, K)
         goals = ScaleChannels(axis)(wanted)(masks.unsqueeze(2))  # (N, M, K, ...)
         flat = goals.flatten(0, 1)
         pixels, alike = [], []
-        for first in range(0, len(flat), max(1, rows)):
-            goal = flat[first : first + max(1, rows)]
+        for first in range(0, len(flat), rows):
+            goal = flat[first : first + rows]
             pictures = FourierPictures((len(goal), *shape), seed, like=goal)
             loss = _Loss(lambda p: activations_at(run, module, net.inputs_of(p)), goal, shape, steps, smooth, seed)
             found = climbed(pictures, loss, steps=steps, on_step=on_step)
@@ -121,11 +110,24 @@ def invert(
     return Inversion(
         layer,
         PARTS[: masks.shape[1]],
-        (shown.clamp(0, 1) * 255).round().byte().expand(-1, -1, 3, -1, -1).movedim(2, -1).contiguous(),
+        as_pictures(shown),
         net.inputs_of(shown.flatten(0, 1)).view_as(shown),
         torch.cat(alike).view(goals.shape[:2]).cpu(),
         torch.zeros(len(wanted), 0, 0, 3, dtype=torch.uint8) if x is None else net.pictures(x),
     )
+
+
+def _given(source: Input, like: Tensor, layer: str, shape: tuple[int, int, int]) -> Tensor:
+    """Activations that were handed in, checked against those of an input: (N, K, ...)."""
+    if not isinstance(source, Tensor) or not source.is_floating_point():
+        kind = source.dtype if isinstance(source, Tensor) else type(source).__name__
+        raise ExtremalTypeError(f"with size, source must be activations (N, K, ...), got {kind}")
+    if source.shape[1:] != like.shape[1:]:
+        raise ExtremalValueError(
+            f"activations must have the shape of the layer's output, (N, *{tuple(like.shape[1:])}) for "
+            f"{layer!r} at {shape}, got {tuple(source.shape)}"
+        )
+    return source.detach().to(like)
 
 
 class _Loss:

@@ -11,6 +11,7 @@ from extremal.channels.imaging import (
     SMOOTH,
     STEPS,
     FourierPictures,
+    as_pictures,
     check_descent,
     checked_shape,
     climbed,
@@ -114,7 +115,7 @@ def visualise(
     return Visualisation(
         layer,
         wanted,
-        (shown.clamp(0, 1) * 255).round().byte().expand(-1, 3, -1, -1).movedim(1, -1).contiguous(),
+        as_pictures(shown),
         torch.cat(excited).cpu(),
         *patches,
     )
