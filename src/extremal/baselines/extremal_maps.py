@@ -1,0 +1,88 @@
+"""The maps of extremal perturbations, and of the mask gradients that `path` starts from."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from extremal.baselines.method import Maps
+from extremal.evidence import agreement
+from extremal.explain import explain
+from extremal.network import Network
+from extremal.question import Target, pose
+from extremal.solvers import Solver
+from extremal.solvers.path import Path
+from extremal.solvers.penalty import Penalty
+from extremal.terms import terms_named
+
+AREAS = (0.025, 0.05, 0.1, 0.2)  # paper, section 4.1; 0.018, 0.025, 0.05, 0.1 on COCO
+SMOOTH = 0.09  # short sides, likewise
+
+
+@dataclass(frozen=True)
+class PathMap:
+    """The saliency of an explanation by `path` (`Explanation.saliency`)."""
+
+    areas: tuple[float, ...] = AREAS
+    solver: Path = field(default_factory=Path)
+    name: str = "path"
+    smooth: float = SMOOTH
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return {**asdict(self), "solver": self.solver.settings()}
+
+    def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
+        """`explain`, the evidence with it."""
+        result = explain(network, x, target, areas=self.areas, solver=self.solver)
+        return Maps(result.saliency().to(x), sum(result.settings["evaluations"].values()))
+
+
+@dataclass(frozen=True)
+class PenaltyMap:
+    """The mean of the masks by `penalty`, the paper's solver with the paper's score (paper, section 4.1)."""
+
+    areas: tuple[float, ...] = AREAS
+    solver: Penalty = field(default_factory=Penalty)
+    name: str = "penalty"
+    smooth: float = SMOOTH
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return {**asdict(self), "solver": self.solver.settings()}
+
+    def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
+        """`explain`; only the solver's own evaluations are counted, the map needs no evidence."""
+        solver: Solver = self.solver
+        result = explain(network, x, target, areas=self.areas, solver=solver, score="logit")
+        spent = result.settings["evaluations"]
+        return Maps(result.mean_mask().to(x), spent["gradients"] + spent["forwards"])
+
+
+@dataclass(frozen=True)
+class MaskGradient:
+    """max(0, Σ dΦ/dm) over constant masks m under blur: what `path` starts from, by itself."""
+
+    name: str = "mask-gradient"
+    smooth: float = 0.0
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return asdict(self)
+
+    def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
+        """Four forward and backward passes an input and orientation."""
+        terms = terms_named("preserve", "blur", "logit", 0)
+        parts, evaluations = [], 0
+        with network.frozen() as run:
+            rows = run.settle(x := x.detach().clone())
+            run.forwards = 0
+            question = pose(network, run, x, target, terms)
+            flips = (False, True) if network.mirrors(x) else (False,)
+            for first in range(0, len(x), rows):
+                part = question.part(first, min(first + rows, len(x)))
+                masks = part.x.new_zeros(len(part.x), 1, 1, *part.places)
+                parts.append(agreement([[part.evaluator(part.perturb, flip) for flip in flips]], masks, rows))
+            evaluations = run.forwards + run.gradients
+        return Maps(torch.cat(parts).detach(), evaluations)

@@ -1,0 +1,1 @@
+"""Long runs that survive: their store, and what works through them."""
