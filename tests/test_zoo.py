@@ -42,7 +42,7 @@ class TestNames:
     @pytest.mark.parametrize("name", ["resnet50", "keras:resnet50", "timm:", "torchvision:", "Embedded", ""])
     def test_unknown_family(self, name: str) -> None:
         assert refused(name) == (
-            f"a network must be 'embedded', 'torchvision:NAME' or 'timm:NAME', got {name!r}; "
+            f"a network must be 'embedded', 'torchvision:NAME', 'timm:NAME', 'voc:NAME' or 'coco:NAME', got {name!r}; "
             "`extremal networks` lists the names"
         )
 

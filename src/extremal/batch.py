@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
 from extremal import results
 from extremal.errors import ExtremalError
+
+if TYPE_CHECKING:
+    from extremal.network import Network
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
 NOT_FINITE = (
@@ -33,6 +36,20 @@ class Outcome:
 
 
 Run = Callable[[str, Path, Progress], Outcome]  # photo, its folder -> what became of it
+
+
+def loaded(name: str, weights: str) -> "Network":
+    """The network of these two options."""
+    from extremal import zoo
+
+    return zoo.load(name, weights or None)
+
+
+def class_of(net: "Network", target: str) -> int | None:
+    """The class of this option: an index or a name; None where there is none."""
+    if not target:
+        return None
+    return int(target) if target.removeprefix("-").isdecimal() else net.index(target)
 
 
 def tell(kind: str, message: str) -> None:

@@ -5,16 +5,14 @@ import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from extremal import __version__, console, results
-from extremal.batch import NOT_FINITE, Batch, Outcome, Progress, Run, errors_told
+from extremal.batch import NOT_FINITE, Batch, Outcome, Progress, Run, class_of, errors_told, loaded
+from extremal.benchmark.cli import bench, figures
 from extremal.errors import ExtremalValueError
-
-if TYPE_CHECKING:
-    from extremal.network import Network
 
 app = typer.Typer(
     add_completion=False,
@@ -104,7 +102,7 @@ def channels(
     choices = {"game": game, "solver": solver, "score": score}
     batch.process(
         lambda: explaining(
-            *(batch, lambda: _network(network, weights), lambda net: _target(net, target)),
+            *(batch, lambda: loaded(network, weights), lambda net: class_of(net, target)),
             layer=layer,
             counts=counts,
             axis=axis,
@@ -134,8 +132,8 @@ def class_channels(
     from extremal.channels.command import rank_class
 
     with errors_told():
-        net = _network(network, weights)
-        wanted = _target(net, target)
+        net = loaded(network, weights)
+        wanted = class_of(net, target)
         rank_class(net, folder, layer, wanted, axis=axis, seed=seed, see=see, top=top, out=out, as_json=as_json)
 
 
@@ -150,11 +148,15 @@ def layers(
     from extremal.layers import layers as layers_of
 
     with errors_told():
-        found = [layer for layer in layers_of(_network(network, weights)) if every or not layer.problem]
+        found = [layer for layer in layers_of(loaded(network, weights)) if every or not layer.problem]
         if as_json:
             typer.echo(json.dumps([{**asdict(layer), "clean": layer.clean} for layer in found], indent=2))
         else:
             console.show_layers(found)
+
+
+app.command()(bench)
+app.add_typer(figures, name="figures")
 
 
 @app.command()
@@ -205,8 +207,8 @@ def _explaining(
     )
     batch.check_folders()
     keep_freed_memory()  # the process is this command's own
-    net = _network(network, weights)
-    question = _target(net, target)
+    net = loaded(network, weights)
+    question = class_of(net, target)
 
     def run(photo: str, folder: Path, report: Progress) -> Outcome:
         explanation = explain(
@@ -235,15 +237,3 @@ def _explaining(
         return Outcome(record, lambda: console.show(photo, explanation, files, certificate))
 
     return run
-
-
-def _network(name: str, weights: str) -> "Network":
-    from extremal import zoo
-
-    return zoo.load(name, weights or None)
-
-
-def _target(net: "Network", target: str) -> int | None:
-    if not target:
-        return None
-    return int(target) if target.removeprefix("-").isdecimal() else net.index(target)

@@ -63,7 +63,7 @@ def figure(explanation: Explanation, image: int = 0) -> "Figure":
     _curve(drawing.add_axes(page.curve()), summary)
     for k, row in enumerate(summary.rows):
         axes = drawing.add_axes(page.tile(1 + k // columns, k % columns))
-        _overlay(axes, explanation, image, k)
+        overlay(axes, explanation, image, k)
         _caption(axes, row, summary, enough=k == summary.smallest)
     return drawing
 
@@ -176,7 +176,7 @@ def _saliency(axes: "Axes", explanation: Explanation, image: int) -> None:
     bare(axes)
 
 
-def _overlay(axes: "Axes", explanation: Explanation, image: int, column: int) -> None:
+def overlay(axes: "Axes", explanation: Explanation, image: int, column: int) -> None:
     """The cut mask: over the photograph, or by itself where there is none."""
     cut = explanation.binary(explanation.areas[column])[image, 0].numpy()
     mask = explanation.masks[image, column, 0].numpy()

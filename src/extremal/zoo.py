@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from extremal import tuned
 from extremal.errors import ExtremalValueError
 from extremal.network import Network
 
@@ -21,7 +22,7 @@ def names(pattern: str = "") -> list[str]:
     from torchvision.models import list_models
 
     families = [EMBEDDED, *(f"torchvision:{name}" for name in _classifiers(list_models()))]
-    families += [f"timm:{name}" for name in timm.list_models()]
+    families += [*(f"timm:{name}" for name in timm.list_models()), *tuned.names()]
     return [name for name in families if pattern.lower() in name.lower()]
 
 
@@ -30,7 +31,7 @@ def load(name: str, weights: str | os.PathLike[str] | None = None) -> Network:
 
     Args:
         name: `embedded` (EfficientNet-Lite0, its ImageNet weights come with this package's dependencies),
-            `torchvision:NAME` or `timm:NAME`.
+            `torchvision:NAME` or `timm:NAME`; `voc:NAME` or `coco:NAME` (`tuned.names`) with weights from a file.
         weights: a local file (.safetensors, or a torch state dict, never unpickled); `random` for none at all;
             None for the family's own pretrained weights, which it downloads once.
 
@@ -46,8 +47,10 @@ def load(name: str, weights: str | os.PathLike[str] | None = None) -> Network:
             return _torchvision(model, weights)
         if family == "timm" and model:
             return _timm(model, weights)
+        if family in tuned.SETS and model:
+            return tuned.load(family, model, weights)
     raise ExtremalValueError(
-        f"a network must be 'embedded', 'torchvision:NAME' or 'timm:NAME', got {name!r}; "
+        f"a network must be 'embedded', 'torchvision:NAME', 'timm:NAME', 'voc:NAME' or 'coco:NAME', got {name!r}; "
         "`extremal networks` lists the names"
     )
 
@@ -153,17 +156,23 @@ def _no_weights(name: str, error: Exception) -> ExtremalValueError:
 def _load_file(model: nn.Module, weights: str | os.PathLike[str] | None) -> None:
     if weights is None or str(weights) == "random":
         return
+    fill(model, read_state(weights), str(weights))
+
+
+def fill(model: nn.Module, state: dict[str, Tensor], name: str) -> None:
+    """Load a state dict that was read from the file of this name."""
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:200]
+        raise ExtremalValueError(f"weights must fit the network, got {name!r}: {first}") from None
+
+
+def read_state(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """A state dict from a file, never unpickled."""
     path = Path(weights)
     if not path.is_file():
         raise ExtremalValueError(f"weights must be an existing file or 'random', got {str(path)!r}; check the path")
-    try:
-        model.load_state_dict(_read_state(path))
-    except RuntimeError as error:
-        first = " ".join(str(error).split())[:200]
-        raise ExtremalValueError(f"weights must fit the network, got {str(path)!r}: {first}") from None
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

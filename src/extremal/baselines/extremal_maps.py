@@ -3,16 +3,16 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from extremal.baselines.method import Maps
-from extremal.evidence import agreement
+from extremal.chunking import ChunkedReward
 from extremal.explain import explain
+from extremal.grids import resize
 from extremal.network import Network
 from extremal.question import Target, pose
-from extremal.solvers import Solver
-from extremal.solvers.path import Path
+from extremal.solvers import Problem, Solver
+from extremal.solvers.path import Path, mask_gradient
 from extremal.solvers.penalty import Penalty
 from extremal.terms import terms_named
 
@@ -62,8 +62,9 @@ class PenaltyMap:
 
 @dataclass(frozen=True)
 class MaskGradient:
-    """max(0, Σ dΦ/dm) over constant masks m under blur: what `path` starts from, by itself."""
+    """max(0, Σ dΦ/dθ) over constant masks on the lattice of `path`, under blur: what it starts from, by itself."""
 
+    draws: int = 8  # mask values, each in every orientation
     name: str = "mask-gradient"
     smooth: float = 0.0
 
@@ -72,17 +73,14 @@ class MaskGradient:
         return asdict(self)
 
     def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
-        """Four forward and backward passes an input and orientation."""
-        terms = terms_named("preserve", "blur", "logit", 0)
-        parts, evaluations = [], 0
+        """`draws` forward and backward passes an input and orientation."""
+        terms = terms_named("preserve", "blur", "margin", 0)
         with network.frozen() as run:
             rows = run.settle(x := x.detach().clone())
             run.forwards = 0
-            question = pose(network, run, x, target, terms)
-            flips = (False, True) if network.mirrors(x) else (False,)
-            for first in range(0, len(x), rows):
-                part = question.part(first, min(first + rows, len(x)))
-                masks = part.x.new_zeros(len(part.x), 1, 1, *part.places)
-                parts.append(agreement([[part.evaluator(part.perturb, flip) for flip in flips]], masks, rows))
-            evaluations = run.forwards + run.gradients
-        return Maps(torch.cat(parts).detach(), evaluations)
+            reward = ChunkedReward(pose(network, run, x, target, terms), rows)
+            problem = Problem(reward, len(x), tuple(x.shape[2:]), network.mirrors(x), x.dtype, x.device)
+            family = problem.level_set(1.0)
+            slope = mask_gradient(problem, family, self.draws)[0]
+            values = resize(family.filtered(slope, 1.0), problem.shape).clamp_min(0.0)
+            return Maps(values.detach(), run.forwards + run.gradients)

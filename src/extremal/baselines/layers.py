@@ -56,14 +56,22 @@ def first_coarse(network: Network, x: Tensor, layer: str = "") -> Spot:
     with network.frozen() as run:
         if layer:
             return _spot(run, x, layer)
-        coarse = tuple(-(-size // COARSE) for size in x.shape[2:])
         outputs = _outputs(run, x)
         for candidate in traced(run, x[:1]):
-            if candidate.clean and candidate.shape[1:] == coarse and float(outputs[candidate.name].min()) >= 0:
-                return Spot(candidate.name, network.model.get_submodule(candidate.name), coarse, tokens=False)
+            lattice = candidate.shape[1:]
+            if candidate.clean and _is_coarse(lattice, x) and float(outputs[candidate.name].min()) >= 0:
+                return Spot(candidate.name, network.model.get_submodule(candidate.name), lattice, tokens=False)
     raise ExtremalValueError(
-        f"excitation backprop must be read at a layer of {' × '.join(map(str, coarse))} places without negative "
+        f"excitation backprop must be read at a layer of a {COARSE}th of the input's sides without negative "
         f"values, {network.name} has none that all of the answer passes through; name one with layer=..."
+    )
+
+
+def _is_coarse(lattice: tuple[int, ...], x: Tensor) -> bool:
+    """Whether a lattice has a sixteenth of the input's sides, rounded either way."""
+    sides = x.shape[2:]
+    return len(lattice) == len(sides) and all(
+        side // COARSE <= count <= -(-side // COARSE) for count, side in zip(lattice, sides, strict=True)
     )
 
 
@@ -102,7 +110,7 @@ def _after_last_convolution(run: Run, x: Tensor) -> Spot | None:
     modules = run.network.model.get_submodule
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     maps = [i for i, layer in enumerate(order) if isinstance(modules(layer.name), kinds) and len(layer.shape) > 1]
-    wide = [i for i in maps if max(order[i].shape[1:]) > 1]  # not those of gates and heads, of one place
+    wide = [i for i in maps if min(order[i].shape[1:]) > 1]  # not those of gates and heads, one place high
     if not wide:
         return None
     lattice, found = order[wide[-1]].shape[1:], None

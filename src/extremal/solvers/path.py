@@ -21,6 +21,22 @@ ORDER = 0.02  # what is left of a field's values beside those of the set that ca
 Areas = tuple[float, ...] | Tensor  # (K,) for every input, or (N, K)
 
 
+def mask_gradient(problem: Problem, mask: LevelFamily, draws: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The reward's gradient with respect to constant masks of values (k + ½)/draws, in every orientation, summed.
+
+    Costs one forward-backward pass a value, orientation and input.
+
+    Returns:
+        The gradient (N, 1, *lattice), the masks (N, draws, 1, *S), and their mean rewards (N, draws).
+    """
+    values = (torch.arange(draws, dtype=problem.dtype, device=problem.device) + 0.5) / draws
+    spread = values.view(1, -1, *[1] * (1 + len(problem.shape)))  # (1, draws, 1, *1)
+    constant = spread.expand(problem.count, -1, 1, *mask.parameter_shape).contiguous().requires_grad_()
+    masks = mask.smooth(constant.flatten(0, 1)).view(problem.count, draws, 1, *problem.shape)
+    rewards = torch.stack([problem.reward(masks, flip) for flip in problem.flips()])
+    return gradient(rewards, constant).sum(1), masks, rewards.mean(0)
+
+
 @dataclass(frozen=True)
 class Path:
     """Settings of the area-continuation solver; `passes` tells what a run costs."""
@@ -65,13 +81,8 @@ class Path:
 
     def _gradient_start(self, problem: Problem, mask: LevelFamily, recorder: Recorder) -> Tensor:
         """The reward's gradient with respect to a constant mask, averaged over mask values: (N, 1, 1, *lattice)."""
-        values = (torch.arange(self.draws, dtype=problem.dtype, device=problem.device) + 0.5) / self.draws
-        spread = values.view(1, -1, *[1] * (1 + len(problem.shape)))  # (1, draws, 1, *1)
-        constant = spread.expand(problem.count, -1, 1, *mask.parameter_shape).contiguous().requires_grad_()
-        masks = mask.smooth(constant.flatten(0, 1)).view(problem.count, self.draws, 1, *problem.shape)
-        rewards = torch.stack([problem.reward(masks, flip) for flip in problem.flips()])
-        total = gradient(rewards, constant).sum(1)
-        recorder.record("start", masks, rewards.mean(0))
+        total, masks, rewards = mask_gradient(problem, mask, self.draws)
+        recorder.record("start", masks, rewards)
         return (self.start * standardised(mask.filtered(total, 1.0), floor=1e-30)).unsqueeze(1)
 
     def _sweep(

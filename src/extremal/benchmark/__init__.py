@@ -1,0 +1,1 @@
+"""The evaluation: what is judged, by which measures, worked through and told."""

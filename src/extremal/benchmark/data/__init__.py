@@ -1,0 +1,43 @@
+"""Data sets of pictures with the regions of their classes, read as they lie on the disk."""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from extremal.benchmark.data.coco import Coco
+from extremal.benchmark.data.folder import Folder
+from extremal.benchmark.data.frame import Frame, Frames
+from extremal.benchmark.data.samples import DataSet, Region, Sample
+from extremal.benchmark.data.scenes import Scenes
+from extremal.benchmark.data.voc import Voc
+from extremal.errors import ExtremalValueError
+
+KINDS = ("voc", "coco", "folder", "scenes")
+
+
+def data_named(spec: str, *, limit: int | None = None, count: int | None = None) -> DataSet:
+    """A data set by kind and path: voc:DIR, coco:DIR, folder:DIR, scenes:DIR.
+
+    Args:
+        spec: as above.
+        limit: only the first so many pictures.
+        count: of planted scenes.
+
+    Raises:
+        ExtremalValueError: an unknown kind, or files that are missing.
+    """
+    kind, colon, path = spec.partition(":")
+    if kind not in KINDS or not colon or not path:
+        near = get_close_matches(kind, KINDS, n=1)
+        hint = f"; did you mean {near[0]}:DIR?" if near and colon else f"; e.g. folder:{spec}" if not colon else ""
+        raise ExtremalValueError(f"data must be voc:DIR, coco:DIR, folder:DIR or scenes:DIR, got {spec!r}{hint}")
+    place = Path(path).expanduser()
+    if kind == "voc":
+        return Voc(place, limit=limit)
+    if kind == "coco":
+        return Coco(place, limit=limit)
+    if kind == "folder":
+        return Folder(place, limit=limit)
+    return Scenes(place, limit=limit, **({} if count is None else {"count": count}))
+
+
+__all__ = ["KINDS", "Coco", "DataSet", "Folder", "Frame", "Frames", "Region", "Sample", "Scenes", "Voc", "data_named"]

@@ -1,0 +1,110 @@
+"""COCO in its own files: annotations/instances_SPLIT.json and the pictures in SPLIT/."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from extremal.benchmark.data.samples import (
+    Mask,
+    Sample,
+    all_there,
+    digest,
+    existing_file,
+    existing_folder,
+    limited,
+    regions_of,
+)
+from extremal.errors import ExtremalValueError
+from extremal.inputs import read_picture
+
+WHAT = "COCO"
+
+
+class Coco:
+    """The annotated pictures of a split; the region of a class is the union of its objects' masks.
+
+    Crowds are not objects: they make no region, and a class of which there are only crowds is skipped. They distract
+    all the same. Polygons and both kinds of run lengths are read by pycocotools.
+
+    Args:
+        path: the folder that holds annotations and pictures.
+        split: val2014 or another.
+        limit: only the first so many pictures.
+    """
+
+    def __init__(self, path: Path, *, split: str = "val2014", limit: int | None = None) -> None:
+        existing_folder(path, WHAT)
+        self.split, self.pictures = split, path / split
+        file = existing_file(path / "annotations" / f"instances_{split}.json", WHAT)
+        self._api = _read(file)
+        categories = sorted(self._api.cats)
+        self.classes = tuple(str(self._api.cats[number]["name"]) for number in categories)
+        self._label = dict(zip(categories, self.classes, strict=True))
+        self._check(file)
+        annotated = sorted(number for number, found in self._api.imgToAnns.items() if found)
+        names = {str(self._api.imgs[number]["file_name"]): number for number in annotated}
+        self._number = {name: names[name] for name in limited(list(names), limit)}
+        all_there(self.pictures, list(self._number), WHAT)
+
+    def _check(self, file: Path) -> None:
+        """Annotations must be of pictures and classes that are listed."""
+        for annotation in self._api.anns.values():
+            for name, known in (("image_id", self._api.imgs), ("category_id", self._label)):
+                if annotation.get(name) not in known:
+                    raise ExtremalValueError(
+                        f"an annotation must be of a listed picture and class, {str(file)!r} has annotation "
+                        f"{annotation.get('id')} of {name} {annotation.get(name)}, which is not; download it again"
+                    )
+
+    def settings(self) -> dict[str, Any]:
+        """Split, and which pictures."""
+        return {"kind": "coco", "split": self.split, "pictures": len(self._number), "digest": digest(self.keys())}
+
+    def keys(self) -> tuple[str, ...]:
+        """The names of the pictures with annotations, by number."""
+        return tuple(self._number)
+
+    def sample(self, key: str) -> Sample:
+        """A picture and the regions of its classes."""
+        picture = read_picture(self.pictures / key)
+        size = picture.height, picture.width
+        annotations = self._api.imgToAnns[self._number[key]]
+        present = sorted({annotation["category_id"] for annotation in annotations})
+        masks: dict[str, tuple[Mask, str]] = {}
+        for category in present:
+            mask = np.zeros(size, dtype=bool)
+            objects = [a for a in annotations if a["category_id"] == category and not a.get("iscrowd")]
+            for one in objects:
+                mask |= self._mask(one, key, size)
+            masks[self._label[category]] = mask, "" if objects else "there are only crowds of it"
+        return Sample(key, picture, regions_of(masks, [self._label[category] for category in present]))
+
+    def _mask(self, annotation: dict[str, Any], key: str, size: tuple[int, int]) -> Mask:
+        try:
+            mask = np.asarray(self._api.annToMask(annotation), dtype=bool)
+            if mask.shape != size:
+                raise ValueError(f"its mask is of shape {mask.shape}, the picture of {size}")
+        except Exception as error:
+            raise ExtremalValueError(
+                f"an annotation must have a mask that pycocotools reads, annotation {annotation.get('id')} of {key} "
+                f"has none: {type(error).__name__}: {error}"
+            ) from None
+        return mask
+
+
+def _read(file: Path) -> Any:
+    """pycocotools' index of an annotation file, without what it prints."""
+    from pycocotools.coco import COCO
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return COCO(str(file))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, AssertionError, TypeError) as error:
+        raise ExtremalValueError(
+            f"COCO's annotations must be its JSON, {str(file)!r} is not: {type(error).__name__}: {error}; "
+            "download it again"
+        ) from None

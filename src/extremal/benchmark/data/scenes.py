@@ -1,0 +1,192 @@
+"""Planted scenes: single objects, cut out of photographs, on real textures; the truth is exact.
+
+A scene holds two objects of different classes, side by side or one above the other, at random places and sizes.
+"""
+
+import json
+import random
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from extremal.benchmark.data.samples import Mask, Sample, digest, existing_file, existing_folder, limited, regions_of
+from extremal.errors import ExtremalValueError
+
+TABLE = "cutouts.json"
+SIDES = 0.42, 0.56  # of an object's longer side, in sides of the scene
+CENTRES = 0.27, 0.73  # of the two halves
+JITTER = 6  # px
+OPAQUE = 127  # alpha above which a pixel is the object
+STAMPS = {  # of Debian's package tuxpaint-stamps-default: those that EfficientNet-Lite0 names with certainty alone
+    "animals/birds/duck.png": "drake",
+    "animals/mammals/apes/gorilla.png": "gorilla",
+    "animals/mammals/aquatic/sea_lion.png": "sea lion",
+    "animals/mammals/badger.png": "badger",
+    "animals/mammals/bears/european-bear.png": "brown bear",
+    "animals/mammals/bovines/bison.png": "bison",
+    "animals/mammals/camel/camel.png": "Arabian camel",
+    "animals/mammals/cats/tiger.png": "tiger",
+    "animals/mammals/pig_golden.png": "hog",
+    "animals/mammals/rodents/rabbit.png": "hare",
+    "animals/mammals/rodents/squirrel.png": "fox squirrel",
+    "food/fruit/Strawberry2.png": "strawberry",
+    "food/fruit/cherimoya.png": "custard apple",
+    "hobbies/camera_35mm.png": "reflex camera",
+    "household/tools/hammer.png": "hammer",
+    "military/paratrooper.png": "parachute",
+    "sports/basketball.png": "basketball",
+    "vehicles/cycle/pink_tricycle.png": "tricycle",
+    "vehicles/emergency/firetruck.png": "fire engine",
+    "vehicles/flight/balloon360.png": "balloon",
+}
+
+
+class Scenes:
+    """Scenes from a folder of RGBA cut-outs.
+
+    Which of its pictures, and of what class: `cutouts.json` in the folder, {path: class}; else, where it is the folder
+    of the stamps named above, those; else every PNG with transparency, its class being its sub-folder's name or, at the
+    top, its own.
+
+    Args:
+        path: of the folder.
+        count: scenes; the same seed is the same scene, whatever the count.
+        size: of a scene, px.
+        limit: only the first so many scenes.
+    """
+
+    def __init__(self, path: Path, *, count: int = 100, size: int = 224, limit: int | None = None) -> None:
+        self.root = existing_folder(path, "a folder of cut-outs")
+        self.size = size
+        self.cutouts = _table(path)
+        self.classes = tuple(sorted(set(self.cutouts.values())))
+        if len(self.classes) < 2:
+            raise ExtremalValueError(
+                f"a folder of cut-outs must hold two classes or more, {str(path)!r} holds {len(self.classes)}; add "
+                f"pictures with transparency, or a {TABLE} that names their classes"
+            )
+        self._keys = limited([f"scene-{seed:05d}" for seed in range(count)], limit)
+
+    def settings(self) -> dict[str, Any]:
+        """How many scenes of which cut-outs, and how large."""
+        told = [f"{path}={label}" for path, label in sorted(self.cutouts.items())]
+        return {"kind": "scenes", "pictures": len(self._keys), "size": self.size, "digest": digest(told)}
+
+    def keys(self) -> tuple[str, ...]:
+        """One a seed."""
+        return self._keys
+
+    def sample(self, key: str) -> Sample:
+        """A scene and its two objects."""
+        picture, masks = self.scene(int(key.rpartition("-")[2]))
+        ordered = {label: (masks[label], "") for label in self.classes if label in masks}
+        return Sample(key, picture, regions_of(ordered, list(ordered)))
+
+    def scene(self, seed: int) -> tuple[Image.Image, dict[str, Mask]]:
+        """The picture of a seed, RGB, and where each of its two objects is, the first drawn first."""
+        draw, size = random.Random(seed), self.size
+        texture = draw.choice(_textures(size))
+        top, left = draw.randrange(size), draw.randrange(size)
+        tint = np.array([draw.uniform(0.75, 1.0) for _ in range(3)])
+        ground = texture[top : top + size, left : left + size, None] * tint
+        canvas = Image.fromarray(ground.astype(np.uint8)).convert("RGBA")
+        beside = draw.random() < 0.5
+        halves = [0, 1]
+        draw.shuffle(halves)
+        chosen: list[str] = []
+        while len(chosen) < 2:
+            path = draw.choice(sorted(self.cutouts))
+            if self.cutouts[path] not in [self.cutouts[other] for other in chosen]:
+                chosen.append(path)
+        masks = {
+            self.cutouts[path]: self._placed(canvas, path, half, beside, draw)
+            for half, path in zip(halves, chosen, strict=True)
+        }
+        return canvas.convert("RGB"), masks
+
+    def _placed(self, canvas: Image.Image, path: str, half: int, beside: bool, draw: random.Random) -> Mask:
+        """Put a cut-out into one half of the canvas; where it is opaque."""
+        size, cutout = self.size, _cutout(self.root / path).copy()
+        side = int(size * draw.uniform(*SIDES))
+        cutout.thumbnail((side, side), Image.Resampling.LANCZOS)
+        extent = cutout.height if beside else cutout.width
+        along = int(size * CENTRES[half]) + draw.randint(-JITTER, JITTER)
+        across = draw.randint(extent // 2, size - extent // 2)
+        x, y = (along, across) if beside else (across, along)
+        left = min(max(x - cutout.width // 2, 0), size - cutout.width)
+        top = min(max(y - cutout.height // 2, 0), size - cutout.height)
+        canvas.alpha_composite(cutout, (left, top))
+        inside = np.zeros((size, size), bool)
+        inside[top : top + cutout.height, left : left + cutout.width] = np.asarray(cutout.getchannel("A")) > OPAQUE
+        return inside
+
+
+def _table(path: Path) -> dict[str, str]:
+    """Cut-outs and their classes."""
+    if (path / TABLE).is_file():
+        return _listed(path)
+    if all((path / name).is_file() for name in STAMPS):
+        return dict(STAMPS)
+    pictures = sorted(entry for entry in path.rglob("*.png") if _has_alpha(entry))
+    return {
+        entry.relative_to(path).as_posix(): (entry.stem if entry.parent == path else entry.parent.name)
+        for entry in pictures
+    }
+
+
+def _listed(path: Path) -> dict[str, str]:
+    try:
+        table = json.loads((path / TABLE).read_text(encoding="utf-8"))
+        if not isinstance(table, dict) or not all(isinstance(label, str) for label in table.values()):
+            raise ValueError("it is no object of paths and class names")
+    except (OSError, ValueError) as error:
+        raise ExtremalValueError(
+            f"{TABLE} must be a JSON object {{path: class}}, got {str(path / TABLE)!r}: {error}"
+        ) from None
+    for name in table:
+        if not (path / name).resolve().is_relative_to(path.resolve()):
+            raise ExtremalValueError(f"a cut-out must lie in its folder, {TABLE} names {name!r}; move it there")
+        existing_file(path / name, "a folder of cut-outs")
+    return table
+
+
+def _has_alpha(path: Path) -> bool:
+    try:
+        with Image.open(path) as picture:
+            return "A" in picture.getbands()
+    except OSError:
+        return False
+
+
+@cache
+def _cutout(path: Path) -> Image.Image:
+    """A cut-out, cropped to what is not transparent."""
+    try:
+        with Image.open(path) as opened:
+            cutout = opened.convert("RGBA")
+    except OSError as error:
+        raise ExtremalValueError(
+            f"a cut-out must be a picture that Pillow reads, {str(path)!r} is not: {error}"
+        ) from None
+    box = cutout.getchannel("A").getbbox()
+    if box is None or max(np.asarray(cutout.getchannel("A")).flat) <= OPAQUE:
+        raise ExtremalValueError(f"a cut-out must have opaque pixels, {str(path)!r} has none; leave it out")
+    return cutout.crop(box)
+
+
+@cache
+def _textures(size: int) -> tuple[np.ndarray[Any, Any], ...]:
+    """Photographs of grass, gravel and brick, twice the size of a scene."""
+    try:
+        import skimage.data
+    except ImportError:
+        raise ExtremalValueError(
+            "planted scenes must have scikit-image for their grounds, it is not installed; install extremal[benchmark]"
+        ) from None
+    known: Any = skimage.data
+    textures = (known.grass(), known.gravel(), known.brick())
+    wide = (size * 2, size * 2)
+    return tuple(np.asarray(Image.fromarray(texture).resize(wide, Image.Resampling.BICUBIC)) for texture in textures)

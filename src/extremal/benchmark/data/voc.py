@@ -1,0 +1,108 @@
+"""Pascal VOC in its own folders: ImageSets/Main/SPLIT.txt, Annotations/*.xml, JPEGImages/*.jpg."""
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from extremal.benchmark.data.samples import (
+    Mask,
+    Sample,
+    all_there,
+    digest,
+    existing_file,
+    existing_folder,
+    limited,
+    regions_of,
+)
+from extremal.errors import ExtremalValueError
+from extremal.inputs import read_picture
+from extremal.tuned import classes as classes_of
+
+WHAT = "VOC"
+
+
+class Voc:
+    """The pictures of a split; the region of a class is the union of its objects' boxes.
+
+    Objects that are flagged difficult do not count (method, section 6): a class of which every object is flagged is
+    skipped. Boxes count from 1 and include their last pixel.
+
+    Args:
+        path: the folder VOC2007, or one that holds VOCdevkit/VOC2007 or VOC2007, as torchvision unpacks it.
+        year: of the challenge.
+        split: a list in ImageSets/Main.
+        limit: only the first so many pictures.
+    """
+
+    def __init__(self, path: Path, *, year: str = "2007", split: str = "test", limit: int | None = None) -> None:
+        self.root = _root(existing_folder(path, WHAT), year)
+        self.year, self.split = year, split
+        self.classes = tuple(classes_of("voc"))
+        lines = existing_file(self.root / "ImageSets" / "Main" / f"{split}.txt", WHAT).read_text().split("\n")
+        self._keys = limited([line.split()[0] for line in lines if line.strip()], limit)
+        all_there(self.root / "Annotations", [f"{key}.xml" for key in self._keys], WHAT)
+        all_there(self.root / "JPEGImages", [f"{key}.jpg" for key in self._keys], WHAT)
+
+    def settings(self) -> dict[str, Any]:
+        """Year, split, and which pictures."""
+        return {"kind": "voc", "year": self.year, "split": self.split, **_told(self._keys)}
+
+    def keys(self) -> tuple[str, ...]:
+        """The names in the list."""
+        return self._keys
+
+    def sample(self, key: str) -> Sample:
+        """A picture and the regions of its classes."""
+        picture = read_picture(self.root / "JPEGImages" / f"{key}.jpg")
+        path = self.root / "Annotations" / f"{key}.xml"
+        try:
+            objects = _objects(path.read_text(encoding="utf-8"))
+        except (OSError, ET.ParseError, ValueError, AttributeError) as error:
+            raise ExtremalValueError(
+                f"an annotation must be VOC's XML, {str(path)!r} is not: {error}; unpack it again"
+            ) from None
+        unknown = sorted({label for label, _, _ in objects} - set(self.classes))
+        if unknown:
+            raise ExtremalValueError(f"an object must be of one of VOC's classes, {str(path)!r} has {unknown[0]!r}")
+        present = [label for label in self.classes if any(label == other for other, _, _ in objects)]
+        masks: dict[str, tuple[Mask, str]] = {}
+        for label in present:
+            mask = np.zeros((picture.height, picture.width), dtype=bool)
+            boxes = [box for other, box, flagged in objects if other == label and not flagged]
+            for left, top, right, bottom in boxes:
+                mask[max(0, top - 1) : bottom, max(0, left - 1) : right] = True
+            masks[label] = mask, "" if boxes else "every object is flagged difficult"
+        return Sample(key, picture, regions_of(masks, present))
+
+
+def _root(path: Path, year: str) -> Path:
+    candidates = [path / "VOCdevkit" / f"VOC{year}", path / f"VOC{year}", path]
+    return next((candidate for candidate in candidates if (candidate / "ImageSets").is_dir()), candidates[0])
+
+
+def _objects(text: str) -> list[tuple[str, tuple[int, int, int, int], bool]]:
+    """Class, box and flag of each object; a document that defines entities is no annotation."""
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise ValueError("it defines a document type")
+    found = []
+    for item in ET.fromstring(text).iter("object"):
+        box = item.find("bndbox")
+        if box is None:
+            raise ValueError("an object has no box")
+        sides = tuple(round(float(_text(box, side))) for side in ("xmin", "ymin", "xmax", "ymax"))
+        flagged = item.findtext("difficult", "0").strip() == "1"
+        found.append((_text(item, "name"), (sides[0], sides[1], sides[2], sides[3]), flagged))
+    return found
+
+
+def _text(item: ET.Element, name: str) -> str:
+    text = item.findtext(name)
+    if text is None:
+        raise ValueError(f"an object has no {name}")
+    return text.strip()
+
+
+def _told(keys: tuple[str, ...]) -> dict[str, Any]:
+    return {"pictures": len(keys), "digest": digest(keys)}

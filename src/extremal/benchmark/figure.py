@@ -1,0 +1,103 @@
+"""Figures of a run: its table as bars with intervals, and the sanity curves."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from extremal.benchmark.table import Table
+from extremal.files import replacing
+from extremal.plots import ACCENT, CONTROL, DPI
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+OURS = ("path", "penalty")  # drawn in the accent
+ROW, WIDTH, HEAD = 0.27, 2.9, 0.95  # inches of a method, of a measure, of the heading and the axis
+
+
+def bars(table: Table, title: str) -> "Figure":
+    """One panel a measure, one bar a method with its interval of 95 %."""
+    from matplotlib.figure import Figure
+
+    panels = len(table.measures)
+    columns = min(panels, 3)
+    rows = math.ceil(panels / columns)
+    height = HEAD + ROW * len(table.lines)
+    drawing = Figure(figsize=(1.6 + WIDTH * columns, 0.35 + height * rows), dpi=DPI, layout="constrained")
+    drawing.suptitle(title, x=0.01, ha="left", size=12, weight="bold")
+    axes = drawing.subplots(rows, columns, squeeze=False).flatten()
+    for column, panel in enumerate(axes):
+        if column < panels:
+            _panel(panel, table, column, named=column % columns == 0)
+        else:
+            panel.set_visible(False)
+    return drawing
+
+
+def _panel(axes: "Axes", table: Table, column: int, named: bool) -> None:
+    measure = table.measures[column]
+    scale = 100.0 if measure.unit == "%" else 1.0
+    for place, line in enumerate(table.lines):
+        estimate = line.values[column]
+        if math.isnan(estimate.value):
+            continue
+        axes.barh(
+            place, scale * estimate.value, color=ACCENT if line.method in OURS else CONTROL, alpha=0.85, height=0.7
+        )
+        axes.plot([scale * estimate.low, scale * estimate.high], [place, place], color="0.15", linewidth=1.2)
+    axes.set_yticks(range(len(table.lines)), [line.method for line in table.lines] if named else [])
+    axes.invert_yaxis()
+    axes.set_title(measure.title + (f" / {measure.unit}" if measure.unit else ""), size=9, loc="left")
+    axes.tick_params(labelsize=8)
+    axes.grid(axis="x", color="0.9")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def curves(
+    stages: Sequence[str], lines: dict[str, Sequence[tuple[float, float, float]]], title: str, level: float
+) -> "Figure":
+    """Similarity to the original map after each stage of re-initialisation, one line a method with its interval.
+
+    Args:
+        stages: names, from the top of the network down.
+        lines: (value, low, high) at each stage, by method.
+        title: of the figure.
+        level: under which a map counts as changed.
+    """
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(max(6.0, 0.62 * len(stages) + 3.6), 4.2), dpi=DPI, layout="constrained")
+    axes = drawing.subplots()
+    places = list(range(len(stages)))
+    for index, (method, values) in enumerate(lines.items()):
+        colour = ACCENT if method == "path" else f"C{index % 10}"
+        axes.plot(
+            places,
+            [v for v, _, _ in values],
+            label=method,
+            color=colour,
+            marker="o",
+            markersize=3.5,
+            linewidth=2.2 if method in OURS else 1.2,
+        )
+        axes.fill_between(
+            places, [low for _, low, _ in values], [high for _, _, high in values], color=colour, alpha=0.12
+        )
+    axes.axhline(level, color="0.4", linewidth=1, linestyle=":")
+    axes.axhline(0, color="0.8", linewidth=0.8)
+    axes.set_xticks(places, list(stages), rotation=35, ha="right", size=8)
+    axes.set_ylabel("rank correlation with the original map", size=9)
+    axes.set_xlabel("re-initialised down to", size=9)
+    axes.set_title(title, size=11, loc="left", weight="bold")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return drawing
+
+
+def write(drawing: "Figure", path: Path) -> None:
+    """As PNG; the file appears whole or not at all."""
+    with replacing(path) as aside:
+        drawing.savefig(aside, format="png")

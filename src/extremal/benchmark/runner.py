@@ -1,0 +1,123 @@
+"""Work through a task with every method: in batches, resumable after a kill at any moment, nothing counted twice."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from extremal.baselines.method import Method
+from extremal.benchmark.table import Table, table_of
+from extremal.benchmark.task import Item, Task, Values, schema_of
+from extremal.errors import ExtremalValueError
+from extremal.jobs.store import opened
+from extremal.network import Network
+
+BATCH = 4  # pictures a unit of work: what a kill may cost, and what methods get at once
+
+Progress = Callable[[str, int, int], None]  # what is done now, units done, units in all
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is done whole or not at all: some pictures by one method."""
+
+    name: str
+    method: Method
+    keys: tuple[str, ...]
+
+
+def run(
+    task: Task, methods: Sequence[Method], out: Path, *, batch: int = BATCH, on_progress: Progress | None = None
+) -> Table:
+    """Judge the methods, and tell what came of it.
+
+    Args:
+        task: what is judged.
+        methods: by distinct names, in the order of the table.
+        out: the folder of the run: new, or of a run with the same settings that was not finished.
+        batch: pictures a unit of work; units are the same after a resume, so that their rows are too.
+        on_progress: called before each unit.
+
+    Raises:
+        ExtremalValueError: the folder is in use, of another run, or cannot be written.
+    """
+    if batch < 1:
+        raise ExtremalValueError(f"batch must be at least 1, got {batch}; it is the number of pictures a unit of work")
+    settings = {
+        "task": task.name,
+        **task.settings(),
+        "methods": {method.name: method.settings() for method in methods},
+        "batch": batch,
+    }
+    with opened(out, settings, schema_of(task)) as store:
+        units = planned(task.plan(store), methods, batch)
+        if not units:
+            raise ExtremalValueError("a run must have something to judge, the data set has nothing; check its folder")
+        done = store.done()
+        items: dict[tuple[str, ...], list[Item]] = {}
+        for index, unit in enumerate(units):
+            if on_progress is not None:
+                on_progress(unit.method.name, index, len(units))
+            if unit.name in done:
+                continue
+            if unit.keys not in items:
+                items = {unit.keys: [item for key in unit.keys for item in task.items(key)]}  # those before are let go
+            store.write(unit.name, rows_of(task, unit.method, items[unit.keys]))
+        if on_progress is not None:
+            on_progress("table", len(units), len(units))
+        return table_of(task.measures, [method.name for method in methods], store.table())
+
+
+def planned(keys: Sequence[str], methods: Sequence[Method], batch: int) -> list[Unit]:
+    """The units of work: all methods on the first pictures, then on the next."""
+    return [
+        Unit(f"{start // batch:06d}-{method.name}", method, tuple(keys[start : start + batch]))
+        for start in range(0, len(keys), batch)
+        for method in methods
+    ]
+
+
+def rows_of(task: Task, method: Method, items: Sequence[Item]) -> list[Values]:
+    """The rows of some items; one on which the method fails costs its own row."""
+    sound = [item for item in items if not (item.skip or item.error)]
+    rows = [_told(item, method, item.skip or item.error, "skipped" if item.skip else "error") for item in items]
+    for item, found in zip(sound, _measured(task, method, sound), strict=True):
+        place = items.index(item)
+        if isinstance(found, str):
+            rows[place] = _told(item, method, found, "error")
+        else:
+            rows[place] = [{**_head(item, method), "status": "ok", "reason": "", **values} for values in found]
+    return [row for several in rows for row in several]
+
+
+def _measured(task: Task, method: Method, items: list[Item]) -> list[list[Values] | str]:
+    """What each item measures, or why it does not: the message of an exception."""
+    if not items:
+        return []
+    try:
+        return list(task.measured(method, items))
+    except Exception as error:  # whatever a method does wrong is told, and the run goes on
+        if len(items) == 1:
+            return [" ".join(f"{type(error).__name__}: {error}".split())[:500]]
+    return [_measured(task, method, [item])[0] for item in items]
+
+
+def _head(item: Item, method: Method) -> Values:
+    return {"key": item.key, "label": item.label, "target": item.target, "method": method.name}
+
+
+def _told(item: Item, method: Method, reason: str, status: str) -> list[Values]:
+    return [{**_head(item, method), "status": status, "reason": reason}]
+
+
+def network_settings(network: Network) -> dict[str, Any]:
+    """What of a network its rows depend on, and what else of the machine does."""
+    from extremal import __version__
+
+    return {
+        "network": network.name,
+        "weights": network.weight_hash(),
+        "versions": {"extremal": __version__, "torch": torch.__version__},
+    }

@@ -1,0 +1,124 @@
+"""Sanity: do maps change when the network forgets what it has learnt, from the top down? And by how much by seed?"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from extremal.baselines.method import Method
+from extremal.benchmark import metrics
+from extremal.benchmark.confident import CONFIDENCE, confident
+from extremal.benchmark.data import DataSet
+from extremal.benchmark.runner import network_settings
+from extremal.benchmark.task import Item, Measure, Values, asked
+from extremal.jobs.store import Store
+from extremal.network import Network
+
+CHANGED = 0.3  # rank correlation with the original map, under which a map counts as another one
+SEED = "another seed"
+
+
+@dataclass(eq=False)
+class Sanity:
+    """Rank correlation of maps before and after cascading re-initialisation (Adebayo et al., 2018).
+
+    Each stage is re-initialised with all above it. Methods that draw are also compared with themselves under another
+    seed: a map that differs as much by chance says nothing by changing.
+    """
+
+    network: Network
+    data: DataSet
+    confidence: float = CONFIDENCE
+    seed: int = 0
+
+    name = "sanity"
+
+    def __post_init__(self) -> None:
+        self.stages = [name for name, _ in metrics.stages(self.network.model)]
+        self._targets: dict[str, tuple[int, str]] = {}
+
+    @property
+    def columns(self) -> dict[str, pa.DataType]:
+        """The stage down to which the network was re-initialised, and the correlation with the original map."""
+        return {
+            "stage": pa.string(),
+            "depth": pa.int64(),
+            "similarity": pa.float64(),
+            "top": pa.bool_(),
+            "bottom": pa.bool_(),
+            "reseeded": pa.bool_(),
+        }
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """The top stage alone, everything, and another seed."""
+        return (
+            Measure("similarity", f"only {self.stages[0]} re-initialised", only="top", higher=False),
+            Measure("similarity", "all re-initialised", only="bottom", higher=False),
+            Measure("similarity", SEED, only="reseeded"),
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Data, network and seed."""
+        chosen = {"confidence": self.confidence, "seed": self.seed}
+        return {**network_settings(self.network), "data": self.data.settings(), **chosen}
+
+    def plan(self, store: Store) -> Sequence[str]:
+        """The confident pictures, each about its own class."""
+        found = confident(self.network, self.data, self.confidence, store)
+        self._targets = {one.key: (one.target, one.label) for one in found}
+        return tuple(self._targets)
+
+    def items(self, key: str) -> list[Item]:
+        """One a picture."""
+        target, label = self._targets[key]
+        return [Item(key, label, target, self.network.prepare(self.data.sample(key).picture).to(self.network.anchor))]
+
+    def measured(self, method: Method, items: Sequence[Item]) -> list[list[Values]]:
+        """One row an item and stage."""
+        original = asked(method, self.network, items)
+        rows: list[list[Values]] = [[] for _ in items]
+        for depth, (stage, network, asking) in enumerate(self._others(method), start=1):
+            for row, before, after in zip(rows, original, asked(asking, network, items), strict=True):
+                similarity = float(metrics.similarity(before.map, after.map))
+                row.append({**after.cost(), **self._place(stage, depth), "similarity": similarity})
+        return rows
+
+    def _others(self, method: Method) -> Any:
+        """Networks and methods to compare with: each stage, and another seed where the method draws."""
+        for depth, stage in enumerate(self.stages, start=1):
+            yield stage, metrics.reinitialised(self.network, depth, seed=self.seed), method
+        if any(field.name == "seed" for field in dataclasses.fields(method)):  # type: ignore[arg-type]
+            yield SEED, self.network, dataclasses.replace(method, seed=method.seed + 1)  # type: ignore[type-var,attr-defined]
+
+    def _place(self, stage: str, depth: int) -> Values:
+        return {
+            "stage": stage,
+            "depth": depth,
+            "top": depth == 1,
+            "bottom": depth == len(self.stages),
+            "reseeded": stage == SEED,
+        }
+
+
+def curves_of(
+    rows: pa.Table, methods: Sequence[str]
+) -> tuple[list[str], dict[str, Sequence[tuple[float, float, float]]]]:
+    """The mean similarity of each method after each stage, with its interval, from a run's rows."""
+    rows = rows.filter(pc.and_(pc.equal(rows["status"], "ok"), pc.invert(rows["reseeded"])))
+    depths = sorted(set(rows["depth"].to_pylist()))
+    names = {row["depth"]: row["stage"] for row in rows.select(["depth", "stage"]).to_pylist()}
+    lines: dict[str, Sequence[tuple[float, float, float]]] = {}
+    for method in methods:
+        own = rows.filter(pc.equal(rows["method"], method))
+        found = []
+        for depth in depths:
+            here = own.filter(pc.equal(own["depth"], depth))
+            estimate = metrics.mean(np.array(here["similarity"].to_pylist(), dtype=np.float64))
+            found.append((estimate.value, estimate.low, estimate.high))
+        lines[method] = found
+    return [names[depth] for depth in depths], lines
