@@ -51,7 +51,7 @@ class Pointing:
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        """The paper's two numbers, the game with all maps blurred alike, and what outlines tell (AP: average precision)."""
+        """The paper's two numbers, the game with all maps blurred alike, and outlines (AP: average precision)."""
         return (
             Measure("hit", "pointing", by_class=True, unit="%"),
             Measure("hit", "difficult", by_class=True, only="difficult", unit="%"),
