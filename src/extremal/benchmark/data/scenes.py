@@ -105,6 +105,8 @@ class Scenes:
             self.cutouts[path]: self._placed(canvas, path, half, beside, draw)
             for half, path in zip(halves, chosen, strict=True)
         }
+        first, second = masks.values()
+        first &= ~second  # what is drawn over is not to be seen
         return canvas.convert("RGB"), masks
 
     def _placed(self, canvas: Image.Image, path: str, half: int, beside: bool, draw: random.Random) -> Mask:
