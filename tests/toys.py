@@ -141,3 +141,21 @@ class Carriers(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.tail(self.features(x))
+
+
+class Colours(nn.Module):
+    """Sees red, green, blue and yellow (classes 0 to 3) and no grey, wherever they are: how much of each there is."""
+
+    SEEN = ((1, -1, -1), (-1, 1, -1), (-1, -1, 1), (1, 1, -1))
+
+    def __init__(self, gain: float = 100.0) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(3, 4, 1)
+        self.features.weight.data = torch.tensor(self.SEEN, dtype=torch.float32)[..., None, None]
+        self.features.bias.data.fill_(-2.0)  # type: ignore[union-attr]
+        self.act = nn.ReLU()
+        self.head = nn.Linear(4, 4)
+        self.head.weight.data, self.head.bias.data = gain * torch.eye(4), torch.zeros(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.act(self.features(x)).mean((2, 3)))

@@ -9,7 +9,6 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -33,7 +32,7 @@ def load(data: str, architecture: str, weights: str | os.PathLike[str] | None) -
 
     Args:
         data: voc (20 classes) or coco (80).
-        architecture: vgg16 or resnet50; with -caffe its inputs are BGR of 0..255 less a mean, as Caffe has them.
+        architecture: vgg16 or resnet50; with -caffe its weights take BGR of 0..255 less a mean, as Caffe has them.
         weights: the local file, or `random`.
 
     Raises:
@@ -55,17 +54,13 @@ def load(data: str, architecture: str, weights: str | os.PathLike[str] | None) -
         from extremal.zoo import read_state  # which knows this module
 
         _fill(model, read_state(weights), str(weights))
-    caffe = pixels == "caffe"
-    mean, std = (tuple(value / 255 for value in CAFFE_MEAN), (1 / 255,) * 3) if caffe else (MEAN, STD)
-    return Network(
-        model.eval(),
-        _Whole(caffe),
-        labels,
-        f"{data}:{architecture}",
-        mean[::-1] if caffe else mean,
-        std,
-        mirror=True,
-    )
+    mean: Sequence[float] = MEAN
+    std: Sequence[float] = STD
+    if pixels == "caffe":
+        mean, std = tuple(value / 255 for value in CAFFE_MEAN), (1 / 255,) * 3
+        first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+        first.weight.data = first.weight.data.flip(1)  # takes red first, as all else here does
+    return Network(model.eval(), _Whole(mean, std), labels, f"{data}:{architecture}", mean, std, mirror=True)
 
 
 def classes(data: str) -> Sequence[str]:
@@ -87,16 +82,14 @@ def classes(data: str) -> Sequence[str]:
 class _Whole:
     """The whole picture, its short side 224 px, normalised: a picture -> (3, H, W)."""
 
-    def __init__(self, caffe: bool) -> None:
-        self.caffe = caffe
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.mean, self.std = mean, std
 
     def __call__(self, picture: Image.Image) -> Tensor:
         from torchvision.transforms.functional import normalize, resize, to_tensor
 
         pixels: Tensor = to_tensor(resize(picture, [SIDE], antialias=True))
-        if self.caffe:
-            return (pixels * 255 - torch.tensor(CAFFE_MEAN).view(3, 1, 1)).flip(0)
-        normalised: Tensor = normalize(pixels, MEAN, STD)
+        normalised: Tensor = normalize(pixels, self.mean, self.std)
         return normalised
 
 
