@@ -4,7 +4,7 @@ Use: python benchmarks/channels.py [--cutouts STAMPS] [--targets 15]
 
 One JSON line a target and layer goes to benchmarks/results/channels.jsonl as soon as it is measured; what stands there
 is not measured again. The tables of docs/channels.md and its plot are made from it.
-STAMPS: see planted.py.
+STAMPS: see solvers.py.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 Use: python benchmarks/seeing.py [--cutouts STAMPS]
 
 One JSON line a kind goes to benchmarks/results/seeing.jsonl; a kind that stands there is not measured again. The
-pictures go to docs/. STAMPS: see planted.py; without them the classes are left out.
+pictures go to docs/. STAMPS: see solvers.py; without them the classes are left out.
 """
 
 import argparse
@@ -23,13 +23,13 @@ from torch import Tensor
 import records
 from channels import LAYERS, digest, fill
 from extremal import class_channels, explain_channels, invert, keep_freed_memory, visualise, zoo
+from extremal.benchmark.data import Scenes
 from extremal.channels.classes import ClassChannels, overlap
 from extremal.channels.controls import random_sets
 from extremal.layers import module_named
 from extremal.network import Network
 from extremal.split import activations_at, split
 from performance import DOCS
-from planted import scene
 from timing import passes_alone
 
 RESULTS = records.FOLDER / "seeing.jsonl"
@@ -141,8 +141,8 @@ def splitting(network: Network) -> dict[str, Any]:
 
 def scenes_of(cutouts: Path, label: str, count: int, first: int = 0) -> list[Image.Image]:
     """Planted scenes with an object of this class."""
-    found = (scene(cutouts, seed) for seed in itertools.count(first))
-    return [one.picture for one in itertools.islice((s for s in found if label in dict(s.objects)), count)]
+    found = map(Scenes(cutouts).scene, itertools.count(first))
+    return list(itertools.islice((picture for picture, objects in found if label in objects), count))
 
 
 def classes(network: Network, cutouts: Path) -> dict[str, Any]:

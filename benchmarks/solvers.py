@@ -1,10 +1,13 @@
 """How good the masks are: `path` against `penalty`, the paper's package, Grad-CAM and RISE, on the same targets.
 
+Where they lie is measured by `extremal bench pointing` (`evaluation.py`).
+
 Use: python benchmarks/solvers.py --cutouts STAMPS [--reference PYTHON] [--methods path,grad-cam,...] [--targets 40]
 
 Every method's masks are cut to the same exact areas and judged alike (`extremal.judge`). One JSON line a target and
 method goes to benchmarks/results/quality.jsonl as soon as it is measured; what stands there is not measured again, so
-a run may be stopped and called again. `performance.py` makes the tables. STAMPS: see planted.py.
+a run may be stopped and called again. `performance.py` makes the tables. STAMPS: a folder of cut-outs as
+`extremal.benchmark.data.Scenes` takes it, e.g. that of Debian's package tuxpaint-stamps-default.
 """
 
 import argparse
@@ -27,17 +30,18 @@ from torch import Tensor
 
 import extremal
 import records
-import rivals
 from extremal import area, explain, judge, zoo
+from extremal.baselines import GradCam, Rise
+from extremal.benchmark.data import Scenes
 from extremal.grids import scaled
 from extremal.network import Network
 from extremal.solvers import SOLVERS
 from parity import ask_reference
-from planted import scene
 
 AREAS = (0.025, 0.05, 0.1, 0.2)
 RESULTS = records.FOLDER / "quality.jsonl"
 METHODS = ("path", "penalty", "reference", "grad-cam", "rise")
+RIVALS = {"grad-cam": GradCam(), "rise": Rise(masks=2000)}
 PHOTOGRAPHS = (
     ("chelsea", "tiger cat"),
     ("chelsea", "Egyptian cat"),
@@ -58,7 +62,6 @@ class Target:
     name: str
     picture: Image.Image
     label: str
-    truth: np.ndarray | None  # (H, W) bool where the object is; None: not known exactly
 
 
 def targets(cutouts: Path | None, count: int) -> Iterator[Target]:
@@ -66,11 +69,14 @@ def targets(cutouts: Path | None, count: int) -> Iterator[Target]:
     for name, label in PHOTOGRAPHS[:count]:
         pixels = getattr(skimage.data, name)()
         pixels = pixels[0] if isinstance(pixels, tuple) else pixels  # of a stereo pair the left one
-        yield Target(f"{name}: {label}", Image.fromarray(pixels).convert("RGB"), label, None)
-    for seed in range((count - len(PHOTOGRAPHS) + 1) // 2 if cutouts else 0):
-        planted = scene(cutouts, seed)  # type: ignore[arg-type]
-        for label, truth in planted.objects:
-            yield Target(f"scene {seed}: {label}", planted.picture, label, truth)
+        yield Target(f"{name}: {label}", Image.fromarray(pixels).convert("RGB"), label)
+    wanted = (count - len(PHOTOGRAPHS) + 1) // 2 if cutouts else 0
+    if wanted > 0:
+        scenes = Scenes(cutouts, count=wanted)  # type: ignore[arg-type]
+        for seed in range(wanted):
+            picture, objects = scenes.scene(seed)
+            for label in objects:
+                yield Target(f"scene {seed}: {label}", picture, label)
 
 
 def main() -> None:
@@ -101,7 +107,7 @@ def main() -> None:
                 continue
             row = {"target": target.name, "method": method, "settings": settings}
             keep = options.keep / f"{target.name.replace(': ', '-')}.safetensors" if options.keep else None
-            row |= measured(method, network, x, index, target.truth, options.reference, keep)
+            row |= measured(method, network, x, index, options.reference, keep)
             records.append(RESULTS, row)
             print(f"{target.name:28s} {method:10s} {row['seconds']:6.1f} s  binary {row['binary']}", flush=True)
 
@@ -117,15 +123,14 @@ def measured(
     network: Network,
     x: Tensor,
     index: int,
-    truth: np.ndarray | None,
     reference: str | None,
     keep: Path | None,
 ) -> dict[str, Any]:
     """Masks of one method for one target, judged."""
-    begin, result, saliency = time.perf_counter(), None, None
+    begin, result = time.perf_counter(), None
     if method == "path":
         result = explain(network, x, index, areas=AREAS, solver=method)
-        masks, passes, saliency = result.masks, result.settings["evaluations"]["gradients"], result.saliency()
+        masks, passes = result.masks, result.settings["evaluations"]["gradients"]
         if keep is not None:
             result.save(keep)
     elif method == "penalty":
@@ -137,13 +142,12 @@ def measured(
         answer = ask_reference(reference, keep_freed=True, input=x.numpy(), target=index, areas=AREAS, steps=800)
         masks, passes = torch.from_numpy(answer["masks"])[None], 800 * len(AREAS)
     else:
-        saliency, passes = {"grad-cam": rivals.grad_cam, "rise": rivals.rise}[method](network, x, index)
-        masks = area.cut(saliency[:, None].expand(-1, len(AREAS), -1, -1, -1), AREAS)
+        maps = RIVALS[method](network, x, [index])
+        passes = maps.evaluations
+        masks = area.cut(maps.values[:, None].expand(-1, len(AREAS), -1, -1, -1), AREAS)
     seconds = time.perf_counter() - begin  # with the evidence, where the method is ours
     if result is None:
         result = judge(network, x, masks.clamp(0, 1), index, areas=AREAS)
-    if saliency is None:
-        saliency = result.mean_mask()  # the paper's map
     return {
         "seconds": round(seconds, 2),
         "passes": passes,
@@ -152,7 +156,6 @@ def measured(
         **{name: _plain(getattr(result.curve(), name)) for name in ("soft", "binary", "unseen", "control_best")},
         "mask_areas": _plain(result.mask_areas[0].tolist()),
         "opened": _plain([_lost_by_opening(result.binary(a)[0, 0].numpy()) for a in AREAS]),
-        **({} if truth is None else _place(saliency, torch.from_numpy(truth))),
         "version": extremal.__version__,
     }
 
@@ -168,20 +171,6 @@ def _lost_by_opening(mask: np.ndarray) -> float:
     opened = skimage.morphology.opening(padded, skimage.morphology.disk(radius))
     inner = opened[2 * radius : -2 * radius, 2 * radius : -2 * radius]
     return 1 - float(inner.sum() / (mask > 0).sum())
-
-
-def _place(saliency: Tensor, truth: Tensor) -> dict[str, Any]:
-    """Pointing (a disc of 15 px around the smoothed map's maximum meets the object) and energy (share inside)."""
-    smooth = extremal.grids.gaussian_blur(saliency, 0.09 * min(truth.shape))[0, 0]
-    row, column = divmod(int(smooth.argmax()), truth.shape[1])
-    rows_, columns = torch.meshgrid(*(torch.arange(n) for n in truth.shape), indexing="ij")
-    near = (rows_ - row) ** 2 + (columns - column) ** 2 <= 15**2
-    inside = float((saliency[0, 0] * truth).sum() / saliency.sum().clamp_min(1e-12))
-    return {
-        "hit": bool((near & truth).any()),
-        "energy": round(inside, 4),
-        "size": round(float(truth.float().mean()), 4),
-    }
 
 
 if __name__ == "__main__":
