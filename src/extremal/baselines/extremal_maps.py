@@ -26,6 +26,7 @@ class PathMap:
 
     areas: tuple[float, ...] = AREAS
     solver: Path = field(default_factory=Path)
+    seed: int = 0
     name: str = "path"
     smooth: float = SMOOTH
 
@@ -35,7 +36,7 @@ class PathMap:
 
     def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
         """`explain`, the evidence with it."""
-        result = explain(network, x, target, areas=self.areas, solver=self.solver)
+        result = explain(network, x, target, areas=self.areas, solver=self.solver, seed=self.seed)
         return Maps(result.saliency().to(x), sum(result.settings["evaluations"].values()))
 
 

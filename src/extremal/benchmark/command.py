@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 TASKS = ("pointing", "grid", "faithfulness", "sanity")
 TABLE, TABLE_JSON, FIGURE = "table.md", "table.json", "figure.png"
+NAMES, INTERVAL = 34, 22  # columns of a terminal, for methods and items, and for a value with its interval
 
 
 @dataclass(frozen=True)
@@ -136,15 +137,24 @@ def _classes(path: Path | None) -> dict[str, int | str]:
 
 
 def _show(table: Table, beside: str) -> None:
-    """The table in a terminal."""
+    """The table in a terminal; where it is too narrow, without the intervals."""
+    from rich import box
     from rich.console import Console
+    from rich.table import Column
     from rich.table import Table as Drawn
 
-    drawn = Drawn("method", *[measure.title for measure in table.measures], "items")
-    for row in _cells(table):
-        drawn.add_row(*row)
     console = Console()
+    narrow = console.width < NAMES + INTERVAL * len(table.measures)
+    titles = [Column(measure.title, justify="right") for measure in table.measures]
+    head = Column("method", no_wrap=True)
+    drawn = Drawn(
+        head, *titles, Column("items", justify="right"), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
+    )
+    for row in _cells(table):
+        drawn.add_row(*([cell.split(" [")[0] for cell in row] if narrow else row))
     console.print(drawn)
+    if narrow:
+        console.print(f"The intervals are in {TABLE}.", markup=False)
     for reason, count in table.reasons:
         console.print(f"not judged, {count} rows: {reason}", markup=False)
     if beside:

@@ -1,0 +1,177 @@
+"""Judged as the paper judges: every method on planted scenes, mosaics and photographs, and the tables of that.
+
+Use: python benchmarks/evaluation.py --cutouts STAMPS [--runs FOLDER] [--tables]
+
+Each run is one `extremal bench`, resumable, in its own folder below FOLDER; with --tables nothing runs and the tables
+are made of what is there. Tables go to docs/evaluation.md, each between its two marks, figures beside it. The slow
+methods (RISE, `penalty`) run on the first scenes only, where all others are told again. STAMPS: see solvers.py.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import skimage.data
+from PIL import Image
+
+from extremal.baselines import METHODS
+from extremal.benchmark import figure
+from extremal.benchmark.data.scenes import STAMPS
+from extremal.benchmark.sanity import CHANGED, curves_of
+from extremal.benchmark.table import Table, table_of
+from extremal.benchmark.task import Measure
+from extremal.jobs.store import manifest
+from performance import DOCS
+
+PAGE = DOCS / "evaluation.md"
+SCENES, MANY = "scenes:{cutouts} --count 100", "centre,gradient,guided-backprop,integrated-gradients,grad-cam"
+CONFIDENT = f"{MANY},contrastive-excitation,mask-gradient,path"
+PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "clock", "coffee", "coins", "horse", "moon", "page", "rocket")
+FEW = (
+    *("photographs/camera", "photographs/coffee"),
+    *("cutouts/drake", "cutouts/fire_engine", "cutouts/basketball", "cutouts/brown_bear"),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One `extremal bench`."""
+
+    task: str
+    options: str
+
+
+RUNS = {
+    "fast": Run(
+        "pointing",
+        f"--data {SCENES} --methods centre,random,gradient,grad-cam,contrastive-excitation,excitation,mask-gradient,"
+        "deconvnet,guided-backprop",
+    ),
+    "path": Run("pointing", f"--data {SCENES} --methods path"),
+    "slow": Run("pointing", f"--data {SCENES} --methods integrated-gradients,occlusion"),
+    "rise": Run("pointing", f"--data {SCENES} --limit 25 --batch 1 --methods rise"),
+    "penalty": Run("pointing", f"--data {SCENES} --limit 10 --batch 1 --methods penalty"),
+    "grid2": Run("grid", f"--data folder:{{pictures}} --cell 112 --count 10 --batch 1 --methods {CONFIDENT}"),
+    "grid3": Run("grid", f"--data folder:{{pictures}} --side 3 --cell 112 --count 4 --batch 1 --methods {CONFIDENT}"),
+    "faith": Run("faithfulness", f"--data folder:{{pictures}} --batch 1 --methods random,{CONFIDENT}"),
+    "sanity": Run(
+        "sanity",
+        "--data folder:{few} --batch 1 --methods gradient,guided-backprop,grad-cam,contrastive-excitation,"
+        "mask-gradient,path",
+    ),
+}
+
+
+def main() -> None:
+    """Run what is missing, then make the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cutouts", type=Path)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--tables", action="store_true", help="only make the tables")
+    options = parser.parse_args()
+    if not options.tables:
+        if options.cutouts is None:
+            raise SystemExit("planted scenes need --cutouts FOLDER, or --tables for what has run")
+        pictures = drawn(options.cutouts, options.runs / "pictures")
+        few = chosen(pictures, options.runs / "few")
+        for name, run in RUNS.items():
+            arguments = run.options.format(cutouts=options.cutouts, pictures=pictures, few=few).split()
+            command = [Path(sys.executable).with_name("extremal"), "bench", run.task, *arguments]
+            subprocess.run([*command, "--out", options.runs / name], check=True)
+    write(options.runs)
+
+
+def drawn(cutouts: Path, folder: Path) -> Path:
+    """Photographs of scikit-image and the cut-outs on grey, as files: what confident pictures are looked for in."""
+    for name in PHOTOGRAPHS:
+        save(Image.fromarray(getattr(skimage.data, name)()).convert("RGB"), folder / "photographs" / f"{name}.png")
+    for path, label in STAMPS.items():
+        cutout = Image.open(cutouts / path).convert("RGBA")
+        cutout = cutout.crop(cutout.getbbox())
+        side = int(max(cutout.size) * 1.15)
+        ground = Image.new("RGBA", (side, side), (128, 128, 128, 255))
+        ground.alpha_composite(cutout, ((side - cutout.width) // 2, (side - cutout.height) // 2))
+        small = ground.convert("RGB").resize((448, 448), Image.Resampling.LANCZOS)
+        save(small, folder / "cutouts" / f"{label.replace(' ', '_')}.png")
+    return folder
+
+
+def chosen(pictures: Path, folder: Path) -> Path:
+    """A few of them, for what takes long."""
+    for name in FEW:
+        save(Image.open(pictures / f"{name}.png"), folder / f"{name}.png")
+    return folder
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """As PNG, in a folder that is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
+
+
+def write(runs: Path) -> None:
+    """The tables into the page, and the figures beside it."""
+    text = PAGE.read_text(encoding="utf-8")
+    pointing = [runs / name for name, run in RUNS.items() if run.task == "pointing" and there(runs / name)]
+    for mark, wanted in (("scenes", ""), ("rise", "rise"), ("penalty", "penalty")):
+        if there(runs / (wanted or "path")):
+            table, scenes = joined(pointing, wanted)
+            text = placed(text, mark, f"{scenes} scenes.\n\n{table.markdown()}")
+            if not wanted:
+                figure.write(figure.bars(table, f"{scenes} planted scenes"), DOCS / "evaluation.png")
+    for name in ("grid2", "grid3", "faith", "sanity"):
+        if there(runs / name):
+            found, _ = joined([runs / name])
+            text = placed(text, name, found.markdown())
+    if there(runs / "sanity"):
+        methods = list(manifest(runs / "sanity")["settings"]["methods"])
+        stages, lines = curves_of(pq.read_table(runs / "sanity" / "parts"), methods)
+        title = "Maps while the network forgets, from the top"
+        figure.write(figure.curves(stages, lines, title, CHANGED), DOCS / "sanity.png")
+    PAGE.write_text(text, encoding="utf-8")
+    print(PAGE)
+
+
+def there(run: Path) -> bool:
+    """Whether it has run to its table."""
+    return (run / "table.json").exists()
+
+
+def joined(runs: list[Path], as_far_as: str = "") -> tuple[Table, int]:
+    """One table of several runs, over the pictures that the run of one method has, and how many these are.
+
+    Without a name: over all pictures, of the methods that were asked about all.
+    """
+    rows = pa.concat_tables([pq.read_table(run / "parts") for run in runs])
+    keys = set(rows["key"].to_pylist())
+    pictures = {
+        method: set(rows.filter(pc.equal(rows["method"], method))["key"].to_pylist())
+        for method in METHODS
+        if pc.any(pc.equal(rows["method"], method)).as_py()
+    }
+    wanted = pictures[as_far_as] if as_far_as else keys
+    methods = [method for method, own in pictures.items() if own >= wanted]
+    rows = rows.filter(pc.is_in(rows["key"], pa.array(sorted(wanted))))
+    told = json.loads((runs[0] / "table.json").read_text(encoding="utf-8"))
+    return table_of([Measure(**measure) for measure in told["measures"]], methods, rows), len(wanted)
+
+
+def placed(text: str, mark: str, table: str) -> str:
+    """The page with a table between `<!-- mark -->` and `<!-- /mark -->`."""
+    found, count = re.subn(
+        rf"(<!-- {mark} -->).*?(<!-- /{mark} -->)", lambda m: f"{m[1]}\n{table}{m[2]}", text, flags=re.DOTALL
+    )
+    if count != 1:
+        raise SystemExit(f"{PAGE} must have one place for {mark!r}, it has {count}")
+    return found
+
+
+if __name__ == "__main__":
+    main()
