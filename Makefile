@@ -36,6 +36,8 @@ bench: $(READY) reference  ## slower checks: parity with the paper's package, co
 	$(BIN)/python benchmarks/performance.py
 	$(BIN)/python benchmarks/channels.py $(if $(CUTOUTS),--cutouts $(CUTOUTS))
 	$(BIN)/python benchmarks/seeing.py $(if $(CUTOUTS),--cutouts $(CUTOUTS))
+	$(if $(CUTOUTS),$(BIN)/python benchmarks/evaluation.py --cutouts $(CUTOUTS))
+	$(if $(CUTOUTS),$(BIN)/python benchmarks/killed.py --cutouts $(CUTOUTS))
 
 parity: $(READY) reference
 	$(BIN)/python benchmarks/parity.py --reference $(REFERENCE)/bin/python

@@ -244,6 +244,16 @@ class TestCommand:
         else:  # a layer that is not there is what the method says of each picture
             assert "nowhere" in told
 
+    def test_what_is_not_installed_is_told_first(self, command, cutouts, tmp_path, monkeypatch):
+        monkeypatch.setattr("extremal.benchmark.command.find_spec", lambda name: None if name == "zennit" else name)
+        code, told, error = self.bench(command, cutouts, tmp_path / "out")
+        assert (code, told) == (2, "")
+        assert error == (
+            "error: the evaluation must have captum, scipy, skimage, zennit, zennit is not installed; "
+            "pip install 'extremal[benchmark]'\n"
+        )
+        assert not (tmp_path / "out").exists()
+
     def test_an_unknown_task(self, command, cutouts, tmp_path):
         code, _, error = command("bench", "guessing", "--data", f"scenes:{cutouts}", "--out", tmp_path / "out")
         assert code == 2

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 TASKS = ("pointing", "grid", "faithfulness", "sanity")
 TABLE, TABLE_JSON, FIGURE = "table.md", "table.json", "figure.png"
+NEEDED = ("captum", "scipy", "skimage", "zennit")
 NAMES, INTERVAL = 34, 22  # columns of a terminal, for methods and items, and for a value with its interval
 
 
@@ -58,8 +60,19 @@ class Options:
     as_json: bool
 
 
+def check_installed() -> None:
+    """Raise where what rival methods and measures are made with is missing, before anything is computed."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise ExtremalValueError(
+            f"the evaluation must have {', '.join(NEEDED)}, {', '.join(missing)} is not installed; "
+            "pip install 'extremal[benchmark]'"
+        )
+
+
 def bench(network: Callable[[], Network], options: Options) -> None:
     """Run the task to its end, and tell the table."""
+    check_installed()
     if options.task not in TASKS:
         raise ExtremalValueError(f"a task must be one of {', '.join(TASKS)}, got {options.task!r}")
     methods = methods_of(options)
@@ -168,6 +181,7 @@ def _cells(table: Table) -> Sequence[list[str]]:
 
 def draw_methods(net: Network, photos: Sequence[str], methods: str, target: int | None, out: Path) -> None:
     """Write the figure of methods side by side."""
+    check_installed()
     chosen = [method_named(name) for name in distinct(methods.split(","))]
     keep_freed_memory()
     with progress("methods") as report:
