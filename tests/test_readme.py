@@ -2,10 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
-from extremal import ChannelExplanation, solvers
+from extremal import ChannelExplanation, cli, solvers
 from extremal.explanation import Explanation
 
 ROOT = Path(__file__).parent.parent
@@ -13,6 +15,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 CHANNELS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "channels.md").read_text(encoding="utf-8"), re.DOTALL)
+PAGES = {
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))),
+    )
+}
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -43,11 +53,24 @@ def test_the_examples_of_channels(text: str, capsys: pytest.CaptureFixture[str])
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
-def test_links_lead_somewhere() -> None:
-    targets = re.findall(r"\]\(([^)#]+)\)", README)
-    assert targets
-    for target in targets:
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", [*PAGES])
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", PAGES[page]):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", [*PAGES])
+def test_commands_have_the_options_they_are_told_with(page: str) -> None:
+    app = typer.main.get_command(cli.app)
+    blocks = "".join(re.findall(r"```console\n(.*?)```", PAGES[page], re.DOTALL)).replace("\\\n", " ")
+    for line in re.sub(r"\n +", " ", blocks).splitlines():
+        if line.startswith("extremal "):
+            words = line.partition("#")[0].split()[1:]
+            command: Any = app
+            while words and words[0].partition("|")[0] in getattr(command, "commands", {}):
+                command = command.commands[words.pop(0).partition("|")[0]]
+            known = {name for parameter in command.params for name in parameter.opts}
+            assert set(re.findall(r"--[a-z-]+", " ".join(words))) <= known, line
 
 
 def test_the_commands_are_in_the_makefile() -> None:

@@ -23,6 +23,7 @@ from extremal.benchmark.sanity import CHANGED, Sanity, curves_of
 from extremal.benchmark.table import Table
 from extremal.benchmark.task import Task, schema_of
 from extremal.errors import ExtremalValueError
+from extremal.files import replacing
 from extremal.jobs.store import Store
 from extremal.memory import keep_freed_memory
 from extremal.network import Network
@@ -86,8 +87,9 @@ def bench(network: Callable[[], Network], options: Options) -> None:
         figure.write(_figure(task, table, options.out, net), options.out / FIGURE)
     beside = published.beside(table, options.data.partition(":")[0], net.name) if options.task == "pointing" else ""
     text = f"# {options.task}: {net.name}, {options.data}\n\n{table.markdown()}" + (beside and f"\n{beside}")
-    (options.out / TABLE).write_text(text, encoding="utf-8")
-    (options.out / TABLE_JSON).write_text(table.json(), encoding="utf-8")
+    for name, content in ((TABLE, text), (TABLE_JSON, table.json())):
+        with replacing(options.out / name) as aside:
+            aside.write_text(content, encoding="utf-8")
     if options.as_json:
         typer.echo(table.json(), nl=False)
     else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from extremal.benchmark.data import DataSet
+from extremal.benchmark.task import Item
 from extremal.errors import ExtremalError, ExtremalValueError
 from extremal.jobs.store import Store
 from extremal.network import Network
@@ -22,6 +23,24 @@ class Named:
     key: str
     target: int
     label: str
+
+
+class ConfidentPictures:
+    """The questions of a task that asks each confident picture about its own class."""
+
+    def __init__(self, network: Network, data: DataSet, least: float) -> None:
+        self.network, self.data, self.least = network, data, least
+        self._named: dict[str, Named] = {}
+
+    def plan(self, store: Store) -> tuple[str, ...]:
+        """Their keys."""
+        self._named = {one.key: one for one in confident(self.network, self.data, self.least, store)}
+        return tuple(self._named)
+
+    def items(self, key: str) -> list[Item]:
+        """One a picture."""
+        x = self.network.prepare(self.data.sample(key).picture).to(self.network.anchor)
+        return [Item(key, self._named[key].label, self._named[key].target, x)]
 
 
 def confident(

@@ -11,7 +11,7 @@ from torch import Tensor
 from extremal.baselines.extremal_maps import AREAS
 from extremal.baselines.method import Method
 from extremal.benchmark import metrics
-from extremal.benchmark.confident import CONFIDENCE, confident
+from extremal.benchmark.confident import CONFIDENCE, ConfidentPictures
 from extremal.benchmark.data import DataSet
 from extremal.benchmark.runner import network_settings
 from extremal.benchmark.task import Item, Measure, Values, asked
@@ -40,7 +40,7 @@ class Faithfulness:
     name = "faithfulness"
 
     def __post_init__(self) -> None:
-        self._targets: dict[str, tuple[int, str]] = {}
+        self._pictures = ConfidentPictures(self.network, self.data, self.confidence)
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
@@ -66,14 +66,11 @@ class Faithfulness:
 
     def plan(self, store: Store) -> Sequence[str]:
         """The confident pictures, each about its own class."""
-        found = confident(self.network, self.data, self.confidence, store)
-        self._targets = {one.key: (one.target, one.label) for one in found}
-        return tuple(self._targets)
+        return self._pictures.plan(store)
 
     def items(self, key: str) -> list[Item]:
         """One a picture."""
-        target, label = self._targets[key]
-        return [Item(key, label, target, self.network.prepare(self.data.sample(key).picture).to(self.network.anchor))]
+        return self._pictures.items(key)
 
     def measured(self, method: Method, items: Sequence[Item]) -> list[list[Values]]:
         """One row an item."""

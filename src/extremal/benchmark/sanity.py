@@ -1,7 +1,7 @@
 """Sanity: do maps change when the network forgets what it has learnt, from the top down? And by how much by seed?"""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from extremal.baselines.method import Method
 from extremal.benchmark import metrics
-from extremal.benchmark.confident import CONFIDENCE, confident
+from extremal.benchmark.confident import CONFIDENCE, ConfidentPictures
 from extremal.benchmark.data import DataSet
 from extremal.benchmark.runner import network_settings
 from extremal.benchmark.task import Item, Measure, Values, asked
@@ -39,7 +39,7 @@ class Sanity:
 
     def __post_init__(self) -> None:
         self.stages = [name for name, _ in metrics.stages(self.network.model)]
-        self._targets: dict[str, tuple[int, str]] = {}
+        self._pictures = ConfidentPictures(self.network, self.data, self.confidence)
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
@@ -69,14 +69,11 @@ class Sanity:
 
     def plan(self, store: Store) -> Sequence[str]:
         """The confident pictures, each about its own class."""
-        found = confident(self.network, self.data, self.confidence, store)
-        self._targets = {one.key: (one.target, one.label) for one in found}
-        return tuple(self._targets)
+        return self._pictures.plan(store)
 
     def items(self, key: str) -> list[Item]:
         """One a picture."""
-        target, label = self._targets[key]
-        return [Item(key, label, target, self.network.prepare(self.data.sample(key).picture).to(self.network.anchor))]
+        return self._pictures.items(key)
 
     def measured(self, method: Method, items: Sequence[Item]) -> list[list[Values]]:
         """One row an item and stage."""
@@ -88,7 +85,7 @@ class Sanity:
                 row.append({**after.cost(), **self._place(stage, depth), "similarity": similarity})
         return rows
 
-    def _others(self, method: Method) -> Any:
+    def _others(self, method: Method) -> Iterator[tuple[str, Network, Method]]:
         """Networks and methods to compare with: each stage, and another seed where the method draws."""
         for depth, stage in enumerate(self.stages, start=1):
             yield stage, metrics.reinitialised(self.network, depth, seed=self.seed), method

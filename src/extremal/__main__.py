@@ -1,0 +1,5 @@
+"""`python -m extremal`: the command line."""
+
+from extremal.cli import main
+
+main()
