@@ -131,7 +131,7 @@ def write(runs: Path) -> None:
             found, _ = joined([runs / name])
             text = placed(text, name, found.markdown())
     if there(runs / "sanity"):
-        methods = list(manifest(runs / "sanity")["settings"]["methods"])
+        methods = list(manifest(runs / "sanity")["methods"])
         stages, lines = curves_of(pq.read_table(runs / "sanity" / "parts"), methods)
         title = "Maps while the network forgets, from the top"
         figure.write(figure.curves(stages, lines, title, CHANGED), DOCS / "sanity.png")

@@ -26,25 +26,24 @@ def main() -> None:
     draw = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         once, often = Path(folder, "once"), Path(folder, "often")
-        whole, start = timed(options, once), timed(options, once)  # the second has nothing left to do
-        print(f"undisturbed: {whole:.0f} s, {parts(once)} parts; once more: {start:.0f} s")
-        killed = 0
-        while killed < options.kills:
+        subprocess.run(command(options, once), check=True, capture_output=True)
+        print(f"undisturbed: {parts(once)} parts")
+        for kill in range(1, options.kills + 1):
             child = subprocess.Popen(command(options, often), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            try:
-                child.wait(timeout=start + draw.uniform(-0.1, 1.6) * (whole - start) / options.kills)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-                killed += 1
-                print(f"kill {killed}: {parts(often)} parts stand")
-            else:
-                raise SystemExit(f"finished after {killed} kills: more --scenes, or another --seed")
+            goal = parts(often) + draw.randint(0, parts(once) // (options.kills + 1))
+            while parts(often) < goal and child.poll() is None:
+                time.sleep(0.002)
+            time.sleep(draw.uniform(0, 0.5))  # anywhere within a part, or while it is written
+            if child.poll() is not None:
+                raise SystemExit(f"finished after {kill - 1} kills: more --scenes, or another --seed")
+            child.kill()
+            child.wait()
+            print(f"kill {kill}: {parts(often)} parts stand")
         subprocess.run(command(options, often), check=True, capture_output=True)
         for name in NAMES:
             if (once / name).read_bytes() != (often / name).read_bytes():
                 raise SystemExit(f"{name} differs")
-        print(f"{', '.join(NAMES)}: the same bytes after {killed} kills; {parts(often)} parts")
+        print(f"{', '.join(NAMES)}: the same bytes after {options.kills} kills; {parts(often)} parts")
 
 
 def command(options: argparse.Namespace, out: Path) -> list[str]:
@@ -52,13 +51,6 @@ def command(options: argparse.Namespace, out: Path) -> list[str]:
     program = str(Path(sys.executable).with_name("extremal"))
     data = ["--data", f"scenes:{options.cutouts}", "--count", str(options.scenes)]
     return [program, "bench", "pointing", *data, "--methods", METHODS, "--batch", "1", "--out", str(out)]
-
-
-def timed(options: argparse.Namespace, out: Path) -> float:
-    """Seconds of a run to its end."""
-    begin = time.monotonic()
-    subprocess.run(command(options, out), check=True, capture_output=True)
-    return time.monotonic() - begin
 
 
 def parts(out: Path) -> int:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from extremal import cli, zoo
 from extremal.baselines import METHODS, Gradient, PathMap
-from extremal.benchmark import published
+from extremal.benchmark import metrics, published
 from extremal.benchmark.data import Folder, Scenes
 from extremal.benchmark.faithfulness import Faithfulness
 from extremal.benchmark.grid import Grid
@@ -156,6 +156,32 @@ class TestSanity:
         assert np.isnan(found["centre"]["another seed"])
         for name, value in task.network.model.state_dict().items():
             assert torch.equal(value, before[name])  # the caller's network is as it was
+
+    def test_a_method_without_a_map_at_a_stage_costs_that_row(self, pictures, tmp_path):
+        class Choosy(Gradient):
+            def __call__(self, network, x, target):
+                if float(network.model.head.weight.detach().abs().max()) < 50:  # the head has forgotten
+                    raise ValueError("nothing to see")
+                return super().__call__(network, x, target)
+
+        task = Sanity(colours(), Folder(pictures))
+        out = tmp_path / "out"
+        table = run(task, [Choosy()], out, batch=2)
+        rows = pq.read_table(out / "parts").to_pylist()
+        assert len(rows) == 4 * 2  # pictures × stages
+        assert {(row["status"], row["reason"]) for row in rows} == {("error", "ValueError: nothing to see")}
+        assert table.lines[0].failed == 8
+
+    def test_a_deep_network_that_has_forgotten_still_depends_on_its_input(self):
+        """Under `reset_parameters` the signal of twenty layers fades by 1e-5."""
+        torch.manual_seed(0)
+        layers = [part for _ in range(20) for part in (torch.nn.Conv2d(8, 8, 3, padding=1), torch.nn.ReLU())]
+        deep = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), *layers, torch.nn.Flatten(), torch.nn.Linear(8 * 64, 2))
+        network = Network(deep)
+        again = metrics.reinitialised(network, len(metrics.stages(deep)))
+        x = torch.randn(16, 3, 8, 8)
+        with again.frozen() as run_, torch.no_grad():
+            assert 0.05 < float(run_(x).std()) < 20
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 
 from extremal.baselines.method import Method
 from extremal.benchmark.table import Table, table_of
-from extremal.benchmark.task import Item, Task, Values, schema_of
+from extremal.benchmark.task import Item, Task, Values, schema_of, tried
 from extremal.errors import ExtremalValueError
 from extremal.jobs.store import opened
 from extremal.network import Network
@@ -83,25 +83,13 @@ def rows_of(task: Task, method: Method, items: Sequence[Item]) -> list[Values]:
     """The rows of some items; one on which the method fails costs its own row."""
     sound = [item for item in items if not (item.skip or item.error)]
     rows = [_told(item, method, item.skip or item.error, "skipped" if item.skip else "error") for item in items]
-    for item, found in zip(sound, _measured(task, method, sound), strict=True):
+    for item, found in zip(sound, tried(lambda part: task.measured(method, part), sound), strict=True):
         place = items.index(item)
         if isinstance(found, str):
             rows[place] = _told(item, method, found, "error")
         else:
             rows[place] = [{**_head(item, method), "status": "ok", "reason": "", **values} for values in found]
     return [row for several in rows for row in several]
-
-
-def _measured(task: Task, method: Method, items: list[Item]) -> list[list[Values] | str]:
-    """What each item measures, or why it does not: the message of an exception."""
-    if not items:
-        return []
-    try:
-        return list(task.measured(method, items))
-    except Exception as error:  # whatever a method does wrong is told, and the run goes on
-        if len(items) == 1:
-            return [" ".join(f"{type(error).__name__}: {error}".split())[:500]]
-    return [_measured(task, method, [item])[0] for item in items]
 
 
 def _head(item: Item, method: Method) -> Values:

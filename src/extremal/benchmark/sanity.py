@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from extremal.benchmark import metrics
 from extremal.benchmark.confident import CONFIDENCE, ConfidentPictures
 from extremal.benchmark.data import DataSet
 from extremal.benchmark.runner import network_settings
-from extremal.benchmark.task import Item, Measure, Values, asked
+from extremal.benchmark.task import Item, Measure, Values, asked, tried
 from extremal.jobs.store import Store
 from extremal.network import Network
 
@@ -76,13 +77,18 @@ class Sanity:
         return self._pictures.items(key)
 
     def measured(self, method: Method, items: Sequence[Item]) -> list[list[Values]]:
-        """One row an item and stage."""
+        """One row an item and stage; a method that has no map at a stage costs that row."""
         original = asked(method, self.network, items)
         rows: list[list[Values]] = [[] for _ in items]
         for depth, (stage, network, asking) in enumerate(self._others(method), start=1):
-            for row, before, after in zip(rows, original, asked(asking, network, items), strict=True):
-                similarity = float(metrics.similarity(before.map, after.map))
-                row.append({**after.cost(), **self._place(stage, depth), "similarity": similarity})
+            place = self._place(stage, depth)
+            again = tried(partial(asked, asking, network), items)
+            for row, before, after in zip(rows, original, again, strict=True):
+                if isinstance(after, str):
+                    row.append({**place, "status": "error", "reason": after})
+                else:
+                    similarity = float(metrics.similarity(before.map, after.map))
+                    row.append({**place, **after.cost(), "similarity": similarity})
         return rows
 
     def _others(self, method: Method) -> Iterator[tuple[str, Network, Method]]:

@@ -1,9 +1,9 @@
 """What is judged: items with their truth, and the measures a task takes of every method on them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from extremal.jobs.store import Store
 from extremal.network import Network
 
 Values = dict[str, Any]  # columns of one row
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,3 +133,15 @@ def asked(method: Method, network: Network, items: Sequence[Item]) -> list[Found
             share = maps.evaluations / len(here), seconds / len(here)
             found[index] = Found(maps.values[place : place + 1].float().cpu(), *share)
     return [found[i] for i in range(len(items))]
+
+
+def tried(call: Callable[[Sequence[Item]], Sequence[T]], items: Sequence[Item]) -> list[T | str]:
+    """What a call gives for each item; where it fails on all, each alone, and the message of what fails still."""
+    if not items:
+        return []
+    try:
+        return list(call(items))
+    except Exception as error:  # whatever a method does wrong is told, and the run goes on
+        if len(items) == 1:
+            return [" ".join(f"{type(error).__name__}: {error}".split())[:500]]
+    return [tried(call, [item])[0] for item in items]

@@ -44,9 +44,11 @@ def _weighted(module: nn.Module) -> list[nn.Module]:
 
 
 def reinitialised(network: Network, count: int, seed: int = 0) -> Network:
-    """A copy of the network whose top stages know nothing: initialised as when they were built.
+    """A copy of the network whose top stages know nothing.
 
-    Batch norms forget their statistics too and pass on what they get. The caller's network is not touched.
+    Layers with weights get He's initialisation, under which a signal keeps its size from layer to layer (that of
+    `reset_parameters` lets it fade to nothing in a deep network, and maps of nothing tell nothing). Batch norms forget
+    their statistics too and pass on what they get. The caller's network is not touched.
 
     Args:
         network: any.
@@ -71,6 +73,11 @@ def reinitialised(network: Network, count: int, seed: int = 0) -> Network:
 
 
 def _forget(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+        return
     reset = getattr(module, "reset_parameters", None)
     if callable(reset):
         reset()
