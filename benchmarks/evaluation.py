@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,6 +25,7 @@ from PIL import Image
 from extremal.baselines import METHODS
 from extremal.benchmark import figure
 from extremal.benchmark.data.scenes import STAMPS
+from extremal.benchmark.metrics.estimate import mean, mean_over_classes
 from extremal.benchmark.sanity import CHANGED, curves_of
 from extremal.benchmark.table import Table, table_of
 from extremal.benchmark.task import Measure
@@ -38,6 +40,7 @@ FEW = (
     *("photographs/camera", "photographs/coffee"),
     *("cutouts/drake", "cutouts/fire_engine", "cutouts/basketball", "cutouts/brown_bear"),
 )
+COMPARED = (("hit", 100, True), ("hit_smoothed", 100, True), ("energy", 1, False), ("iou", 1, False))
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,10 @@ RUNS = {
     ),
     "path": Run("pointing", f"--data {SCENES} --methods path"),
     "slow": Run("pointing", f"--data {SCENES} --methods integrated-gradients,occlusion"),
-    "rise": Run("pointing", f"--data {SCENES} --limit 25 --batch 1 --methods rise"),
-    "penalty": Run("pointing", f"--data {SCENES} --limit 10 --batch 1 --methods penalty"),
+    "rise": Run("pointing", f"--data {SCENES} --limit 12 --batch 1 --methods rise"),
+    "penalty": Run("pointing", f"--data {SCENES} --limit 4 --batch 1 --methods penalty"),
     "grid2": Run("grid", f"--data folder:{{pictures}} --cell 112 --count 10 --batch 1 --methods {CONFIDENT}"),
-    "grid3": Run("grid", f"--data folder:{{pictures}} --side 3 --cell 112 --count 4 --batch 1 --methods {CONFIDENT}"),
+    "grid3": Run("grid", f"--data folder:{{pictures}} --side 3 --cell 112 --count 2 --batch 1 --methods {CONFIDENT}"),
     "faith": Run("faithfulness", f"--data folder:{{pictures}} --batch 1 --methods random,{CONFIDENT}"),
     "sanity": Run(
         "sanity",
@@ -126,6 +129,7 @@ def write(runs: Path) -> None:
             text = placed(text, mark, f"{scenes} scenes.\n\n{table.markdown()}")
             if not wanted:
                 figure.write(figure.bars(table, f"{scenes} planted scenes"), DOCS / "evaluation.png")
+                text = placed(text, "differences", differences(pointing))
     for name in ("grid2", "grid3", "faith", "sanity"):
         if there(runs / name):
             found, _ = joined([runs / name])
@@ -161,6 +165,26 @@ def joined(runs: list[Path], as_far_as: str = "") -> tuple[Table, int]:
     rows = rows.filter(pc.is_in(rows["key"], pa.array(sorted(wanted))))
     told = json.loads((runs[0] / "table.json").read_text(encoding="utf-8"))
     return table_of([Measure(**measure) for measure in told["measures"]], methods, rows), len(wanted)
+
+
+def differences(runs: list[Path]) -> str:
+    """`path` less each other method, target by target; where an interval holds 0, they are not told apart."""
+    rows = [row for run in runs for row in pq.read_table(run / "parts").to_pylist() if row["status"] == "ok"]
+    found = {(row["method"], row["key"], row["label"]): row for row in rows}
+    targets = [(key, label) for method, key, label in found if method == "path"]
+    lines = ["| `path` less | pointing, points | both blurred | energy | IoU |", "|---|---:|---:|---:|---:|"]
+    for method in METHODS:
+        if method != "path" and all((method, *target) in found for target in targets):
+            cells = []
+            for column, scale, by_class in COMPARED:
+                values = np.array([found["path", *t][column] - found[method, *t][column] for t in targets])
+                keys, labels = [key for key, _ in targets], [label for _, label in targets]
+                told = mean_over_classes(values, labels, groups=keys) if by_class else mean(values, groups=keys)
+                digits = 1 if by_class else 3
+                value, low, high = (f"{scale * one:+.{digits}f}" for one in (told.value, told.low, told.high))
+                cells.append(f"{value} [{low}, {high}]")
+            lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def placed(text: str, mark: str, table: str) -> str:
