@@ -280,6 +280,11 @@ class TestCommand:
         )
         assert not (tmp_path / "out").exists()
 
+    def test_the_help_names_every_method(self):
+        from extremal.benchmark.cli import METHODS as TOLD
+
+        assert TOLD.split(", ") == list(METHODS)
+
     def test_an_unknown_task(self, command, cutouts, tmp_path):
         code, _, error = command("bench", "guessing", "--data", f"scenes:{cutouts}", "--out", tmp_path / "out")
         assert code == 2

@@ -7,6 +7,10 @@ import typer
 
 from extremal.batch import class_of, errors_told, loaded
 
+METHODS = (  # those of `extremal.baselines`, told without importing it
+    "centre, random, gradient, deconvnet, guided-backprop, integrated-gradients, grad-cam, occlusion, excitation, "
+    "contrastive-excitation, rise, mask-gradient, penalty, path"
+)
 figures = typer.Typer(no_args_is_help=True, help="Figures of the paper, from photographs of yours.")
 
 
@@ -15,7 +19,7 @@ def bench(
     *,
     data: Annotated[str, typer.Option(help="voc:DIR, coco:DIR, folder:DIR, or scenes:DIR of RGBA cut-outs.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; the same folder again goes on with it.")],
-    methods: Annotated[str, typer.Option(help="Names, separated by commas.", show_default="all")] = "",
+    methods: Annotated[str, typer.Option(help=f"Separated by commas, of: {METHODS}.", show_default="all")] = "",
     network: Annotated[str, typer.Option(help="A name that `extremal networks` lists.")] = "embedded",
     weights: Annotated[str, typer.Option(help="Its weights: a local file, or random.", show_default="its own")] = "",
     layer: Annotated[str, typer.Option(help="Of Grad-CAM and excitation backprop.", show_default="by rule")] = "",
