@@ -2,6 +2,7 @@
 
 import json
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from extremal import cli, zoo
 from extremal.baselines import METHODS, Gradient, PathMap
-from extremal.benchmark import metrics, published
+from extremal.benchmark import gallery, metrics, published
 from extremal.benchmark.data import Folder, Scenes
 from extremal.benchmark.faithfulness import Faithfulness
 from extremal.benchmark.grid import Grid
@@ -334,8 +335,28 @@ class TestFigures:
         out = tmp_path / "areas.png"
         code, told, _ = command("figures", "areas", pictures / "red.png", "--areas", "0.1,0.3,0.6", "--out", out)
         assert code == 0
-        assert told == (f"1 of 1 curves rise (never fall by more than 5% of the effect)\nwritten: {out}\n")
+        assert told.splitlines()[0] == (
+            "1 of 1 curves rise until the whole effect is kept (never fall by more than 5 % of it), 1 to the end"
+        )
+        assert told.splitlines()[-1] == f"written: {out}"
         assert Image.open(out).size[0] > 300
+
+
+@pytest.mark.parametrize(
+    ("effects", "until", "to_the_end"),
+    [
+        ((0.1, 0.5, 0.9, 1.0), True, True),
+        ((0.5, 0.46, 0.9), True, True),  # by 4 % only
+        ((0.5, 0.44, 0.9), False, False),
+        ((0.5, 1.3, 1.0), True, False),  # places that speak against the class have to be taken in
+        ((1.3, 0.9), False, False),
+        ((0.5, 0.48, 0.46, 0.44), False, False),  # slowly
+    ],
+)
+def test_which_curves_rise(effects, until, to_the_end):
+    explanation = SimpleNamespace(curve=lambda: SimpleNamespace(binary=effects))
+    assert gallery.rises(explanation) == until
+    assert gallery.rises(explanation, to_the_end=True) == to_the_end
 
 
 def test_an_empty_table_is_told_as_such(tmp_path):

@@ -199,9 +199,8 @@ def draw_areas(net: Network, photos: Sequence[str], areas: str, solver: str, tar
     with progress("areas") as report:
         found = gallery.over_areas(net, photos, target, wanted, solver, report)
     figure.write(gallery.areas_figure(found, [Path(photo).stem for photo in photos]), out)
-    rising = [gallery.rises(one) for one in found]
-    typer.echo(f"{sum(rising)} of {len(rising)} curves rise (never fall by more than {gallery.FALL:.0%} of the effect)")
-    for photo, rise in zip(photos, rising, strict=True):
-        if not rise:
+    typer.echo(gallery.told_rising(found))
+    for photo, one in zip(photos, found, strict=True):
+        if not gallery.rises(one):
             typer.echo(f"  falls: {photo}")
     typer.echo(f"written: {out}")
