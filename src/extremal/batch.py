@@ -170,6 +170,7 @@ def progress(name: str) -> Iterator[Progress]:
         console=Console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
+        speed_estimate_period=3600,  # a unit of work may take minutes
     ) as bar:
         task = bar.add_task(name, total=None)
 
