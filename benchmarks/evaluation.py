@@ -15,7 +15,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,7 +24,7 @@ from PIL import Image
 from extremal.baselines import METHODS
 from extremal.benchmark import figure
 from extremal.benchmark.data.scenes import STAMPS
-from extremal.benchmark.metrics.estimate import mean, mean_over_classes
+from extremal.benchmark.metrics.estimate import paired_difference
 from extremal.benchmark.sanity import CHANGED, curves_of
 from extremal.benchmark.table import Table, table_of
 from extremal.benchmark.task import Measure
@@ -172,14 +171,14 @@ def differences(runs: list[Path]) -> str:
     rows = [row for run in runs for row in pq.read_table(run / "parts").to_pylist() if row["status"] == "ok"]
     found = {(row["method"], row["key"], row["label"]): row for row in rows}
     targets = [(key, label) for method, key, label in found if method == "path"]
+    keys, labels = zip(*targets, strict=True)
     lines = ["| `path` less | pointing, points | both blurred | energy | IoU |", "|---|---:|---:|---:|---:|"]
     for method in METHODS:
         if method != "path" and all((method, *target) in found for target in targets):
             cells = []
             for column, scale, by_class in COMPARED:
-                values = np.array([found["path", *t][column] - found[method, *t][column] for t in targets])
-                keys, labels = [key for key, _ in targets], [label for _, label in targets]
-                told = mean_over_classes(values, labels, groups=keys) if by_class else mean(values, groups=keys)
+                ours, theirs = ([found[name, *target][column] for target in targets] for name in ("path", method))
+                told = paired_difference(ours, theirs, classes=labels if by_class else None, groups=keys)
                 digits = 1 if by_class else 3
                 value, low, high = (f"{scale * one:+.{digits}f}" for one in (told.value, told.low, told.high))
                 cells.append(f"{value} [{low}, {high}]")

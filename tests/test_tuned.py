@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.models import get_model
 
 from extremal import zoo
 from extremal.errors import ExtremalValueError
@@ -22,23 +23,9 @@ class TestResNet:
         with resnet.frozen() as run, torch.no_grad():
             assert run(x).shape == (1, 20)
 
-    def test_a_linear_layer_is_the_convolution(self, resnet, tmp_path):
-        """Torchvision's own ResNet-50 with its weights in the same file answers the same on one window."""
-        from torchvision.models import resnet50
-
-        torch.manual_seed(0)
-        plain = resnet50(weights=None, num_classes=20).eval()
-        torch.save(plain.state_dict(), tmp_path / "weights.pt")
-        net = zoo.load("voc:resnet50", str(tmp_path / "weights.pt"))
-        x = torch.rand(1, 3, 224, 224)
-        with net.frozen() as run, torch.no_grad():
-            torch.testing.assert_close(run(x), plain(x), atol=1e-4, rtol=1e-4)
-
     def test_caffe_weights_take_blue_first_and_bytes(self, tmp_path):
-        from torchvision.models import resnet50
-
         torch.manual_seed(0)
-        plain = resnet50(weights=None, num_classes=80).eval()
+        plain = get_model("resnet50", weights=None, num_classes=80).eval()
         torch.save(plain.state_dict(), tmp_path / "weights.pt")
         net = zoo.load("coco:resnet50-caffe", str(tmp_path / "weights.pt"))
         assert len(net.labels) == 80
@@ -52,24 +39,21 @@ class TestResNet:
             torch.testing.assert_close(run(x), plain(blue_first), atol=1e-3, rtol=1e-3)
 
     def test_weights_of_another_size_are_refused(self, tmp_path):
-        from torchvision.models import resnet50
-
-        torch.save(resnet50(weights=None, num_classes=80).state_dict(), tmp_path / "coco.pt")
+        torch.save(get_model("resnet50", weights=None, num_classes=80).state_dict(), tmp_path / "coco.pt")
         with pytest.raises(ExtremalValueError, match=r"coco\.pt"):
             zoo.load("voc:resnet50", str(tmp_path / "coco.pt"))
 
 
-class TestVgg:
-    def test_linear_layers_are_the_convolutions(self, tmp_path):
-        from torchvision.models import vgg16
-
-        torch.manual_seed(0)
-        plain = vgg16(weights=None, num_classes=20).eval()
-        torch.save(plain.state_dict(), tmp_path / "weights.pt")
-        net = zoo.load("voc:vgg16", str(tmp_path / "weights.pt"))
-        x = torch.rand(1, 3, 224, 224)
-        with net.frozen() as run, torch.no_grad():
-            torch.testing.assert_close(run(x), plain(x), atol=1e-4, rtol=1e-4)
+@pytest.mark.parametrize("name", ["resnet50", "vgg16"])
+def test_linear_layers_are_the_convolutions(name, tmp_path):
+    """Torchvision's own network with its weights in the same file answers the same on one window."""
+    torch.manual_seed(0)
+    plain = get_model(name, weights=None, num_classes=20).eval()
+    torch.save(plain.state_dict(), tmp_path / "weights.pt")
+    net = zoo.load(f"voc:{name}", str(tmp_path / "weights.pt"))
+    x = torch.rand(1, 3, 224, 224)
+    with net.frozen() as run, torch.no_grad():
+        torch.testing.assert_close(run(x), plain(x), atol=1e-4, rtol=1e-4)
 
 
 def test_names_are_checked():

@@ -23,7 +23,6 @@ from extremal.benchmark.sanity import CHANGED, Sanity, curves_of
 from extremal.benchmark.table import Table
 from extremal.benchmark.task import Task, schema_of
 from extremal.errors import ExtremalValueError
-from extremal.files import replacing
 from extremal.jobs.store import Store
 from extremal.memory import keep_freed_memory
 from extremal.network import Network
@@ -81,15 +80,15 @@ def bench(network: Callable[[], Network], options: Options) -> None:
     keep_freed_memory()  # the process is this command's own
     net = network()
     task = task_of(options, net, data)
+    store = Store(options.out, schema_of(task))
     with progress(options.task) as report:
         table = run(task, methods, options.out, batch=options.batch, on_progress=report)
         report("figure", 1, 1)
-        figure.write(_figure(task, table, options.out, net), options.out / FIGURE)
+        figure.write(_figure(task, table, store, net), options.out / FIGURE)
     beside = published.beside(table, options.data.partition(":")[0], net.name) if options.task == "pointing" else ""
     text = f"# {options.task}: {net.name}, {options.data}\n\n{table.markdown()}" + (beside and f"\n{beside}")
-    for name, content in ((TABLE, text), (TABLE_JSON, table.json())):
-        with replacing(options.out / name) as aside:
-            aside.write_text(content, encoding="utf-8")
+    store.keep(TABLE, text)
+    store.keep(TABLE_JSON, table.json())
     if options.as_json:
         typer.echo(table.json(), nl=False)
     else:
@@ -128,10 +127,10 @@ def task_of(options: Options, net: Network, data: DataSet) -> Task:
     return kind(net, data, confidence=options.confidence, seed=options.seed)
 
 
-def _figure(task: Task, table: Table, out: Path, net: Network) -> "Figure":
+def _figure(task: Task, table: Table, store: Store, net: Network) -> "Figure":
     """The figure of a run, drawn from its rows."""
     if isinstance(task, Sanity):
-        stages, lines = curves_of(Store(out, schema_of(task)).table(), [line.method for line in table.lines])
+        stages, lines = curves_of(store.table(), [line.method for line in table.lines])
         return figure.curves(stages, lines, f"Sanity: {net.name} re-initialised from the top", CHANGED)
     return figure.bars(table, f"{task.name}: {net.name}")
 

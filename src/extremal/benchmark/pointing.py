@@ -8,19 +8,18 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from extremal.baselines.extremal_maps import SMOOTH
 from extremal.baselines.method import Method
 from extremal.benchmark import metrics
 from extremal.benchmark.classes import classes_in
 from extremal.benchmark.data import DataSet, Frames, Region
+from extremal.benchmark.metrics.pointing import TOLERANCE
 from extremal.benchmark.runner import network_settings
 from extremal.benchmark.task import Item, Measure, Values, asked
 from extremal.errors import ExtremalError
 from extremal.grids import gaussian_blur
 from extremal.jobs.store import Store
 from extremal.network import Network
-
-TOLERANCE = 15.0  # px of the picture (Zhang et al., 2016)
-SMOOTH = 0.09  # short sides, of the Gaussian that extremal perturbations are given (paper, section 4.1)
 
 
 @dataclass(eq=False)

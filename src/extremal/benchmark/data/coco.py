@@ -12,11 +12,11 @@ from extremal.benchmark.data.samples import (
     Mask,
     Sample,
     all_there,
-    digest,
     existing_file,
     existing_folder,
     limited,
     regions_of,
+    told,
 )
 from extremal.errors import ExtremalValueError
 from extremal.inputs import read_picture
@@ -62,7 +62,7 @@ class Coco:
 
     def settings(self) -> dict[str, Any]:
         """Split, and which pictures."""
-        return {"kind": "coco", "split": self.split, "pictures": len(self._number), "digest": digest(self.keys())}
+        return {"kind": "coco", "split": self.split, **told(self.keys())}
 
     def keys(self) -> tuple[str, ...]:
         """The names of the pictures with annotations, by number."""

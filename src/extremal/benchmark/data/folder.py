@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from extremal.benchmark.data.samples import PICTURES, Region, Sample, digest, existing_folder, limited
+from extremal.benchmark.data.samples import PICTURES, Region, Sample, existing_folder, limited, told
 from extremal.errors import ExtremalValueError
 from extremal.inputs import read_picture
 
@@ -28,7 +28,7 @@ class Folder:
 
     def settings(self) -> dict[str, Any]:
         """Which pictures."""
-        return {"kind": "folder", "pictures": len(self._keys), "digest": digest(self._keys)}
+        return {"kind": "folder", **told(self._keys)}
 
     def keys(self) -> tuple[str, ...]:
         """The paths below the folder."""

@@ -35,9 +35,9 @@ class Frame:
             np.rint(offset + scale * np.arange(size)).astype(int)
             for offset, scale, size in zip(self.offset, self.scale, self.shape, strict=True)
         )
-        inside = np.ix_((rows >= 0) & (rows < mask.shape[0]), (columns >= 0) & (columns < mask.shape[1]))
+        down, across = (rows >= 0) & (rows < mask.shape[0]), (columns >= 0) & (columns < mask.shape[1])
         found = np.zeros(self.shape, dtype=bool)
-        found[inside] = mask[np.ix_(rows[(rows >= 0) & (rows < mask.shape[0])], columns[inside[1][0]])]
+        found[np.ix_(down, across)] = mask[np.ix_(rows[down], columns[across])]
         return found
 
     def tolerance(self, pixels: float) -> tuple[float, float]:

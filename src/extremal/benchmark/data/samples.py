@@ -85,6 +85,11 @@ def regions_of(masks: dict[str, tuple[Mask, str]], present: Sequence[str]) -> tu
     return tuple(found)
 
 
+def told(keys: Sequence[str]) -> dict[str, Any]:
+    """How many pictures, and which, as settings."""
+    return {"pictures": len(keys), "digest": digest(keys)}
+
+
 def digest(keys: Sequence[str]) -> str:
     """A short name for a set of keys."""
     return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:12]

@@ -10,11 +10,11 @@ from extremal.benchmark.data.samples import (
     Mask,
     Sample,
     all_there,
-    digest,
     existing_file,
     existing_folder,
     limited,
     regions_of,
+    told,
 )
 from extremal.errors import ExtremalValueError
 from extremal.inputs import read_picture
@@ -47,7 +47,7 @@ class Voc:
 
     def settings(self) -> dict[str, Any]:
         """Year, split, and which pictures."""
-        return {"kind": "voc", "year": self.year, "split": self.split, **_told(self._keys)}
+        return {"kind": "voc", "year": self.year, "split": self.split, **told(self._keys)}
 
     def keys(self) -> tuple[str, ...]:
         """The names in the list."""
@@ -102,7 +102,3 @@ def _text(item: ET.Element, name: str) -> str:
     if text is None:
         raise ValueError(f"an object has no {name}")
     return text.strip()
-
-
-def _told(keys: tuple[str, ...]) -> dict[str, Any]:
-    return {"pictures": len(keys), "digest": digest(keys)}

@@ -68,13 +68,23 @@ def mean_over_classes(
     return _resampled(_array(values), list(classes), groups, seed, draws, level)
 
 
-def paired_difference(a: Any, b: Any, *, groups: Sequence[Hashable] | None = None, seed: int = 0) -> Estimate:
-    """The mean of a − b over the items of which both were judged.
+def paired_difference(
+    a: Any,
+    b: Any,
+    *,
+    classes: Sequence[Hashable] | None = None,
+    groups: Sequence[Hashable] | None = None,
+    seed: int = 0,
+) -> Estimate:
+    """The mean of a − b over the items of which both were judged; with classes, over each and then over classes.
 
     >>> paired_difference([1.0, float("nan")], [0.25, 1.0]).value
     0.75
     """
-    return mean(_array(a) - _array(b), groups=groups, seed=seed)
+    both = _array(a) - _array(b)
+    if classes is None:
+        return mean(both, groups=groups, seed=seed)
+    return mean_over_classes(both, classes, groups=groups, seed=seed)
 
 
 def _array(values: Any) -> Array:
