@@ -180,7 +180,10 @@ class TestBadInput:
             ("game", "game must be one of preserve, delete, dual, a Game or a callable, got 'x'"),
             ("perturbation", "perturbation must be one of blur, fade, constant, noise or a callable, got 'x'"),
             ("solver", "solver must be one of path, penalty or a solver, got 'x'"),
-            ("score", "score must be one of margin, logit, probability, contrastive or a callable, got 'x'"),
+            (
+                "score",
+                "score must be one of margin, logit, probability, log-probability, contrastive, negative or a callable, got 'x'",
+            ),
         ],
     )
     def test_short_names(self, option: str, message: str) -> None:

@@ -184,7 +184,7 @@ class TestOptions:
             ({"solver": "adam"}, "solver must be one of path, penalty or a solver, got 'adam'"),
             (
                 {"score": "loss"},
-                "score must be one of margin, logit, probability, contrastive or a callable, got 'loss'",
+                "score must be one of margin, logit, probability, log-probability, contrastive, negative or a callable, got 'loss'",
             ),
             (
                 {"perturbation": "fog"},

@@ -1,5 +1,7 @@
 """What is asked of the output, row by row."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,8 @@ ORACLES = {
     "contrastive": oracles.contrastive,
     "probability": oracles.probability,
     "logit": lambda row, target: float(row[target]),
+    "log-probability": lambda row, target: math.log(oracles.probability(row, target)),
+    "negative": lambda row, target: -oracles.margin(row, target),
 }
 
 
@@ -42,7 +46,7 @@ def test_a_score_has_its_gradient_and_only_in_its_row(name: str) -> None:
     output = OUTPUT.clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda y: SCORES[name](y, TARGET), output)
     (grad,) = torch.autograd.grad(SCORES[name](output, TARGET)[2], output)
-    assert float(grad[2, 2]) > 0
+    assert float(grad[2, 2]) * (-1 if name == "negative" else 1) > 0
     assert float(grad[[0, 1, 3, 4, 5]].abs().max()) == 0.0
 
 
@@ -74,10 +78,10 @@ def test_names() -> None:
     with pytest.raises(ExtremalValueError) as unknown:
         score_named("loss")
     assert str(unknown.value) == (
-        "score must be one of margin, logit, probability, contrastive or a callable, got 'loss'"
+        "score must be one of margin, logit, probability, log-probability, contrastive, negative or a callable, got 'loss'"
     )
     with pytest.raises(ExtremalTypeError) as wrong:
         score_named(1.0)  # type: ignore[arg-type]
     assert str(wrong.value) == (
-        "score must be one of margin, logit, probability, contrastive or a callable (output, target) -> (B,), got float"
+        "score must be one of margin, logit, probability, log-probability, contrastive, negative or a callable (output, target) -> (B,), got float"
     )

@@ -12,7 +12,7 @@ from extremal.channels.explanation import ChannelExplanation
 from extremal.evidence import Progress
 from extremal.explanation import Explanation
 from extremal.network import Network, Run
-from extremal.question import Question, Target, listed, pose
+from extremal.question import Question, Target, listed, looked_at, pose
 from extremal.solvers import OnStep, Step
 from extremal.split import Split, split
 from extremal.terms import Terms
@@ -66,9 +66,10 @@ def in_blocks(
         layer: where the network is split; empty: the question is about the inputs themselves.
     """
     each = listed(target, len(x))
+    whole = looked_at(net, target)
     with net.frozen(terms.seed) as run:
         x = x.clone()  # a clone made here may be saved for backward whatever the caller's mode
-        rows = run.settle(x, layer)
+        rows = run.settle(x, *whole, *([layer] if layer else []))
         spent = run.forwards
         size = min(rows, len(x))
         starts = range(0, len(x), size)

@@ -55,7 +55,9 @@ def explain(
     game: Annotated[str, typer.Option(help="preserve, delete or dual.")] = "preserve",
     perturbation: Annotated[str, typer.Option(help="blur, fade, constant or noise.")] = "blur",
     solver: Annotated[str, typer.Option(help="path (all areas in one run) or penalty (the paper's).")] = "path",
-    score: Annotated[str, typer.Option(help="margin, logit, probability or contrastive.")] = "margin",
+    score: Annotated[
+        str, typer.Option(help="margin, logit, probability, log-probability, contrastive or negative.")
+    ] = "margin",
     network: Annotated[str, typer.Option(help="A name that `extremal networks` lists.")] = "embedded",
     weights: Annotated[str, typer.Option(help="Its weights: a local file, or random.", show_default="its own")] = "",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of noise and controls.")] = 0,
@@ -85,7 +87,9 @@ def channels(
     axis: Annotated[int | None, typer.Option(help="Of the units; of tokens (B, T, K) 1 is tokens.")] = None,
     game: Annotated[str, typer.Option(help="preserve, delete or dual.")] = "preserve",
     solver: Annotated[str, typer.Option(help="path or penalty (the paper's).")] = "path",
-    score: Annotated[str, typer.Option(help="margin, logit, probability or contrastive.")] = "margin",
+    score: Annotated[
+        str, typer.Option(help="margin, logit, probability, log-probability, contrastive or negative.")
+    ] = "margin",
     network: Annotated[str, typer.Option(help="A name that `extremal networks` lists.")] = "embedded",
     weights: Annotated[str, typer.Option(help="Its weights: a local file, or random.", show_default="its own")] = "",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of controls and pictures.")] = 0,

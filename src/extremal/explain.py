@@ -17,7 +17,7 @@ from extremal.inputs import Input, prepare
 from extremal.judge import judged
 from extremal.network import Network, Run
 from extremal.perturbations import Perturbation
-from extremal.question import Question, Target
+from extremal.question import Question, Target, spread
 from extremal.scores import Score
 from extremal.solvers import OnStep, Problem, Solver, solver_named
 from extremal.terms import AREAS, as_network, checked_areas, terms_named
@@ -52,12 +52,14 @@ def explain(
     Args:
         network: a `Network`, any `nn.Module` (B, C, *S) -> (B, classes), or a name that `zoo.load` takes.
         image: a path, a Pillow picture, a uint8 array (H, W, C), or a prepared tensor (N, C, *S).
-        target: a class index or name, one for each input, or a callable output -> (B,); None is the top class.
+        target: a class index or name, a `scores.Query`, or a callable output -> (B,); one for all inputs or one for
+            each, several for one input; None is the top class.
         areas: shares of places in (0, 1), distinct; they are sorted.
         game: preserve, delete, dual, a `Game`, or a callable (evaluate, mask) -> (N, K).
         perturbation: blur, fade, constant, noise, or a callable x -> (mask -> perturbed x).
         solver: path, penalty, or a solver with its own settings.
-        score: what is asked of the target class: margin, logit, probability, contrastive, or a callable.
+        score: what is asked of the target class: margin, logit, probability, log-probability, contrastive, negative, or
+            a callable (output, classes) -> (B,).
         seed: of noise and controls.
         alternatives: how many answers to look for, each where those before it are not; each costs a run of its own.
             `Explanation.regions` tells those that are sufficient, `Explanation.alternatives` holds all but the first.
@@ -74,7 +76,7 @@ def explain(
     chosen, copies = solver_named(solver), checked_alternatives(alternatives)
     terms = terms_named(game, perturbation, score, seed)
     net = as_network(network)
-    x = prepare(net, image)
+    x = spread(prepare(net, image), target)
     mirror = net.mirrors(x)
     settings = {**terms.settings(net), "solver": chosen.settings(), "mirror": mirror}
 

@@ -27,7 +27,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # these themselves, n
 
 
 @contextmanager
-def fused(model: nn.Module, example: Tensor, whole: str = "") -> Iterator[int]:
+def fused(model: nn.Module, example: Tensor, *whole: str) -> Iterator[int]:
     """Batch norms folded into the convolutions before them; on exit the model is as it was, also after an exception.
 
     Only where the norm takes a convolution's output as it is, each is called once, and neither carries hooks. If the
@@ -37,16 +37,16 @@ def fused(model: nn.Module, example: Tensor, whole: str = "") -> Iterator[int]:
     Args:
         model: in evaluation mode, without parameter gradients.
         example: (B, C, *S), run twice or three times.
-        whole: name of a module whose output is wanted as it is, and whose parts keep their names.
+        whole: names of modules whose output is wanted as it is, and whose parts keep their names.
 
     Yields:
         How many pairs were folded.
     """
     with torch.no_grad():
         pairs, before = _pairs(model, example)
-        if whole:
-            asked = model.get_submodule(whole)
-            pairs = [(c, name) for c, name in pairs if c is not asked and not f"{whole}.".startswith(f"{name}.")]
+        for layer in whole:
+            asked = model.get_submodule(layer)
+            pairs = [(c, name) for c, name in pairs if c is not asked and not f"{layer}.".startswith(f"{name}.")]
         with ExitStack() as undo:
             for convolution, name in pairs:
                 _fold(model, convolution, name, undo)

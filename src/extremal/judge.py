@@ -14,7 +14,7 @@ from extremal.games import Game, Reward
 from extremal.inputs import Input, prepare
 from extremal.network import Network, Run
 from extremal.perturbations import Perturbation, prepared
-from extremal.question import Question, Target
+from extremal.question import Question, Target, spread
 from extremal.scores import Score
 from extremal.solvers import Solution, Trace
 from extremal.terms import AREAS, Terms, as_network, checked_areas, terms_named
@@ -56,7 +56,7 @@ def judge(
     wanted = checked_areas(areas)
     terms = terms_named(game, perturbation, score, seed)
     net = as_network(network)
-    x = prepare(net, image)
+    x = spread(prepare(net, image), target)
     _check_masks(masks, (len(x), len(wanted), 1, *x.shape[2:]))
     settings = {**terms.settings(net), "solver": {"name": "given"}, "mirror": net.mirrors(x)}
 

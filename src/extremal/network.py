@@ -182,15 +182,15 @@ class Run:
     gradients: int = field(default=0, init=False)  # rows evaluated with gradient: forward-backward passes
     _autocast: bool = field(default=False, init=False)
 
-    def settle(self, x: Tensor, whole: str = "") -> int:
+    def settle(self, x: Tensor, *whole: str) -> int:
         """Make the network as fast as it may be for inputs like x (N, C, *S); how many rows fit into its memory.
 
-        Costs up to four evaluations of the first input, for checks. The module named `whole` keeps the output it has.
+        Costs up to four evaluations of the first input, for checks. Modules named in `whole` keep the output they have.
         """
         network, one = self.network, x[:1]
         self._autocast = network.precision == "bfloat16" or (network.precision == "auto" and _has_bfloat16(x.device))
         if network.fuse:
-            self.undo.enter_context(fused(network.model, one, whole))
+            self.undo.enter_context(fused(network.model, one, *whole))
             self.forwards += 2
         self.forwards += 1
         return self.rows_that_fit(lambda: self._evaluate(one.detach().requires_grad_()), x.device)

@@ -9,13 +9,16 @@ from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.games import Evaluate, Game
+from extremal.layers import module_named
 from extremal.network import Network, Run
 from extremal.perturbations import Perturb, Perturbation, places_of, prepared
+from extremal.scores import Asked, Each, Query, Score
+from extremal.scores.query import Callback, per_row
 from extremal.split import Split
 from extremal.terms import Terms
 
 Ask = Callable[[Any], Tensor]  # output of the network -> (B,)
-Target = int | str | Sequence[int | str] | Tensor | Ask | None
+Target = int | str | Query | Ask | Sequence[int | str | Query | Ask] | Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +27,7 @@ class Question:
 
     x: Tensor  # (N, C, *S)
     images: Tensor  # (N,) int64: which of the inputs that were posed these are
-    ask: Callable[[Tensor, Tensor], Tensor]  # inputs (R, C, *S), of which image each is (R,) -> (R,)
+    ask: Asked  # inputs (R, C, *S), of which image each is (R,) -> (R,)
     perturbation: Perturbation
     perturb: Perturb
     game: Game
@@ -100,26 +103,24 @@ def pose(net: Network, run: Run | Split, x: Tensor, target: Target, terms: Terms
     """
     perturb = prepared(terms.perturbation, x)
     images = torch.arange(len(x), device=x.device)
+    query = queried(target)
     with torch.no_grad():
-        if callable(target) and not isinstance(target, Tensor):
-            indices, ask = (-1,) * len(x), _asked(run, target)
-            names = (getattr(target, "__name__", type(target).__name__),) * len(x)
-            full = ask(x, images)
+        if query is not None:
+            indices, asked = (-1,) * len(x), query.bound(run, x)
+            names = query.names if isinstance(query, Each) else (query.name,) * len(x)
+            full = asked(x, images)
         else:
             output = run(x, images)
-            _check_finite(output, "the whole input", net.name)
+            _check_finite(output, "the whole input", net)
             indices = resolve_targets(net, output, target)
-            classes = torch.tensor(indices, device=x.device)
             names = tuple(net.label(index) for index in indices)
-
-            def ask(inputs: Tensor, of: Tensor) -> Tensor:
-                return _per_row(terms.score(run(inputs, of), classes[of]), len(inputs), "score")
-
-            full = _per_row(terms.score(output, classes), len(x), "score")
+            classes = torch.tensor(indices, device=x.device)
+            asked = _class_scores(run, terms.score, classes)
+            full = per_row(terms.score(output, classes), len(x), "score")
         nothing = x.new_zeros(len(x), 1, 1, *places_of(terms.perturbation, x))
-        blank = ask(perturb(nothing).flatten(0, 1), images)
-    _check_finite(full, "the whole input", net.name)
-    _check_finite(blank, "the destroyed input", net.name)
+        blank = asked(perturb(nothing).flatten(0, 1), images)
+    _check_finite(full, "the whole input", net)
+    _check_finite(blank, "the destroyed input", net)
     for n, (high, low) in enumerate(zip(full.tolist(), blank.tolist(), strict=True)):
         if abs(high - low) <= 1e-6 * max(1.0, abs(high)):
             raise ExtremalValueError(
@@ -127,34 +128,68 @@ def pose(net: Network, run: Run | Split, x: Tensor, target: Target, terms: Terms
                 "destroyed; the network does not depend on the input, or the perturbation does not change it: "
                 "try another perturbation, score or target"
             )
-    return Question(x, images, ask, terms.perturbation, perturb, terms.game, indices, names, full, blank)
+    return Question(x, images, asked, terms.perturbation, perturb, terms.game, indices, names, full, blank)
 
 
-def _asked(run: Run | Split, target: Ask) -> Callable[[Tensor, Tensor], Tensor]:
-    def ask(inputs: Tensor, of: Tensor) -> Tensor:
-        return _per_row(target(run.raw(inputs, of)), len(inputs), "target")
+def spread(x: Tensor, target: Target) -> Tensor:
+    """One input (1, C, *S) as many times as there are targets for it: (N, C, *S); more inputs as they are."""
+    several = isinstance(target, list | tuple | range) or (isinstance(target, Tensor) and target.ndim == 1)
+    if len(x) == 1 and several:
+        return x.expand(max(1, len(target)), *x.shape[1:])  # type: ignore[arg-type]
+    return x
+
+
+def queried(target: Target) -> Query | Each | None:
+    """The question that is no class: a `Query`, one for each input, or a callable on the output; None for classes."""
+    if isinstance(target, Query | Each):
+        return target
+    if isinstance(target, list | tuple) and target and any(isinstance(one, Query) or callable(one) for one in target):
+        return Each([one if isinstance(one, Query) else Callback(_callable(one)) for one in target])
+    if callable(target) and not isinstance(target, Tensor):
+        return Callback(target)
+    return None
+
+
+def looked_at(net: Network, target: Target) -> tuple[str, ...]:
+    """The layers whose output a question needs as the network has it.
+
+    Raises:
+        ExtremalValueError: the network has no such layer; near names are offered.
+    """
+    query = queried(target)
+    if query is None or not query.layer:
+        return ()
+    module_named(net, query.layer)
+    return (query.layer,)
+
+
+def _callable(score: Any) -> Ask:
+    if not callable(score):
+        raise ExtremalTypeError(
+            f"targets of one batch must all be classes, or all be questions or callables, got {score!r} among the "
+            "latter; ask in two batches"
+        )
+    ask: Ask = score
+    return ask
+
+
+def _class_scores(run: Run | Split, score: Score, classes: Tensor) -> Asked:
+    def ask(inputs: Tensor, images: Tensor) -> Tensor:
+        return per_row(score(run(inputs, images), classes[images]), len(inputs), "score")
 
     return ask
 
 
-def _per_row(scores: object, rows: int, what: str) -> Tensor:
-    if not isinstance(scores, Tensor):
-        raise ExtremalTypeError(f"a {what} callable must return a tensor (B,), got {type(scores).__name__}")
-    if scores.shape != (rows,) or not scores.is_floating_point():
-        raise ExtremalValueError(
-            f"a {what} callable must return one floating score an input, shape ({rows},), "
-            f"got {tuple(scores.shape)} {scores.dtype}"
-        )
-    return scores
-
-
-def _check_finite(scores: Tensor, what: str, name: str) -> None:
+def _check_finite(scores: Tensor, what: str, net: Network) -> None:
     broken = int((~torch.isfinite(scores)).sum())
-    if broken:
-        raise ExtremalValueError(
-            f"a network must return finite scores, {name} returned {broken} NaN or infinite ones for {what}; "
-            "check its weights and the range of the input"
-        )
+    if not broken:
+        return
+    told = f"a network must return finite scores, {net.name} returned {broken} NaN or infinite ones for {what}"
+    for name, tensor in net.model.state_dict().items():
+        bad = int((~torch.isfinite(tensor)).sum()) if tensor.is_floating_point() else 0
+        if bad:
+            raise ExtremalValueError(f"{told}, {bad} of its weights {name!r} are not finite; load it again")
+    raise ExtremalValueError(f"{told}; check its weights and the range of the input")
 
 
 def resolve_targets(net: Network, output: Tensor, target: Target) -> tuple[int, ...]:

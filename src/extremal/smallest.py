@@ -15,7 +15,7 @@ from extremal.explanation import Explanation
 from extremal.games import GAMES, Game, Reward, game_named
 from extremal.network import Network
 from extremal.perturbations import PERTURBATIONS, Perturbation, perturbation_named
-from extremal.question import Question, Target, pose
+from extremal.question import Question, Target, looked_at, pose
 from extremal.scores import SCORES, Score, score_named
 from extremal.solvers.path import Descent, level_masks
 from extremal.solvers.problem import Problem
@@ -105,7 +105,7 @@ def smallest_area(
         target = explanation.target
     with net.frozen(terms.seed) as run:
         x = explanation.inputs.to(net.anchor.device).clone()
-        rows = run.settle(x)
+        rows = run.settle(x, *looked_at(net, target))
         question = pose(net, run, x, target, terms)
         shape, mirror = tuple(x.shape[2:]), settings["mirror"]
         problem = Problem(ChunkedReward(question, rows), len(x), shape, mirror, x.dtype, x.device, terms.seed)

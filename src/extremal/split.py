@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map
 
 from extremal.errors import ExtremalValueError
 from extremal.layers import Layer, module_named, problem_of, reaches, tensors_in, watched
-from extremal.network import Run, channels_last, logits
+from extremal.network import Network, Run, channels_last, logits
 
 TOLERANCE = 1e-4  # of the largest output, by which the split network may differ from the whole one
 
@@ -73,6 +73,16 @@ class Split:
     copied: bool = False  # the answer needs more than the layer's output, so all of it must have as many rows
     forwards: int = field(default=0, init=False)  # rows evaluated without gradient
     gradients: int = field(default=0, init=False)  # rows evaluated with gradient
+
+    @property
+    def network(self) -> Network:
+        """The whole network."""
+        return self.run.network
+
+    @property
+    def undo(self) -> ExitStack:
+        """Closed when the network is no longer frozen."""
+        return self.run.undo
 
     def __call__(self, activations: Tensor, images: Tensor) -> Tensor:
         """The scores (B, classes) of activations (B, K, ...), each of which is of one of the N inputs."""

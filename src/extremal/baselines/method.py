@@ -72,7 +72,7 @@ def mapped(network: Network, x: Tensor, target: Target, attribute: Attribute, wh
     """
     with network.frozen() as run:
         x = x.detach().clone()
-        rows = run.settle(x, whole)
+        rows = run.settle(x, *([whole] if whole else []))
         classes = classes_of(run, x, target)
         run.forwards = run.gradients = 0
         parts = []

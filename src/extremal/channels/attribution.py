@@ -21,7 +21,7 @@ from extremal.layers import module_named
 from extremal.masks import standardised
 from extremal.network import Network
 from extremal.perturbations import ScaleChannels
-from extremal.question import Question, Target
+from extremal.question import Question, Target, spread
 from extremal.scores import Score
 from extremal.smallest import Bisection, Certificate
 from extremal.solvers import OnStep, Problem, Solution, Solver, solver_named
@@ -81,7 +81,7 @@ def explain_channels(
     chosen, terms = solver_named(solver), terms_named(game, ScaleChannels(axis), score, seed)
     net = as_network(network)
     module_named(net, layer)
-    x = prepare(net, image)
+    x = spread(prepare(net, image), target)
     settings = {**terms.settings(net), "layer": layer, "solver": chosen.settings()}
 
     def answered(split: Split, question: Question, block: Block) -> ChannelExplanation:

@@ -1,4 +1,7 @@
-"""Scores: what is asked of the network's output. `score(output, target) -> (B,)`, output (B, classes), target (B,)."""
+"""Scores of classes: what is asked about one of a network's outputs.
+
+`score(output, target) -> (B,)`, output (B, classes), target (B,).
+"""
 
 from collections.abc import Callable
 
@@ -24,6 +27,11 @@ def probability(output: Tensor, target: Tensor) -> Tensor:
     return logit(output.softmax(1), target)
 
 
+def log_probability(output: Tensor, target: Tensor) -> Tensor:
+    """log softmax(y)_c."""
+    return logit(output.log_softmax(1), target)
+
+
 def margin(output: Tensor, target: Tensor) -> Tensor:
     """y_c − log Σ_{c' ≠ c} exp y_c': the log-odds of the class. Falls back to y_c where there is one output only."""
     if output.shape[1] == 1:
@@ -39,11 +47,18 @@ def contrastive(output: Tensor, target: Tensor) -> Tensor:
     return logit(output, target) - output.scatter(1, target[:, None], -torch.inf).amax(1)
 
 
+def negative(output: Tensor, target: Tensor) -> Tensor:
+    """log Σ_{c' ≠ c} exp y_c' − y_c: what speaks against the class; the margin's negative."""
+    return -margin(output, target)
+
+
 SCORES: dict[str, Score] = {
     "margin": margin,
     "logit": logit,
     "probability": probability,
+    "log-probability": log_probability,
     "contrastive": contrastive,
+    "negative": negative,
 }
 
 

@@ -1,0 +1,164 @@
+"""Questions of other kinds than the score of a class: what they are, and several of them in one batch.
+
+A query is bound to a frozen network and its inputs once a run; what comes of that is asked of every perturbed input.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from extremal.errors import ExtremalTypeError, ExtremalValueError
+
+if TYPE_CHECKING:
+    from extremal.network import Network
+
+Asked = Callable[[Tensor, Tensor], Tensor]  # inputs (B, C, *S), of which image each is (B,) int64 -> scores (B,)
+
+
+class Evaluates(Protocol):
+    """A frozen network, whole or from a layer on."""
+
+    @property
+    def network(self) -> "Network":
+        """The network."""
+        ...
+
+    @property
+    def undo(self) -> ExitStack:
+        """Closed when the network is no longer frozen."""
+        ...
+
+    def raw(self, inputs: Tensor, images: Tensor, /) -> object:
+        """The output as the network gives it, counted; `images` (B,) tells of which input each row is."""
+        ...
+
+
+@runtime_checkable
+class Query(Protocol):
+    """Immutable, with one verb; handed to `explain` as the target."""
+
+    @property
+    def name(self) -> str:
+        """What is asked, in a few words: it stands where the name of a class stands."""
+        ...
+
+    @property
+    def layer(self) -> str:
+        """A module whose output must be as the network has it; empty where none is looked at."""
+        ...
+
+    def bound(self, run: "Evaluates", x: Tensor) -> Asked:
+        """The question about inputs x (N, C, *S), whole and unperturbed.
+
+        `run.raw(inputs, images)` evaluates the network and counts it. What is changed about the network is to be put
+        back by `run.undo`, an `ExitStack`.
+
+        Raises:
+            ExtremalValueError, ExtremalTypeError: it cannot be asked of this network or these inputs.
+        """
+        ...
+
+
+class Each:
+    """Another question about each input of a batch.
+
+    Args:
+        queries: one for each input.
+    """
+
+    def __init__(self, queries: Sequence[Query]) -> None:
+        self.queries = tuple(queries)
+        layers = {query.layer for query in queries} - {""}
+        if len(layers) > 1:
+            raise ExtremalValueError(
+                f"the questions of one batch must look at one layer at most, got {', '.join(sorted(layers))}; "
+                "ask in a batch for each layer"
+            )
+        self.layer = layers.pop() if layers else ""
+
+    @property
+    def name(self) -> str:
+        """Of all of them."""
+        return "; ".join(query.name for query in self.queries)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """(N,)."""
+        return tuple(query.name for query in self.queries)
+
+    def bound(self, run: "Evaluates", x: Tensor) -> Asked:
+        """Each is bound to its own input."""
+        asked = [query.bound(_Only(run, n), x[n : n + 1]) for n, query in enumerate(self.queries)]
+
+        def ask(inputs: Tensor, images: Tensor) -> Tensor:
+            scores: Tensor | None = None
+            for image in sorted(set(images.tolist())):
+                rows = (images == image).nonzero()[:, 0]
+                found = asked[image](inputs.index_select(0, rows), rows * 0)
+                scores = found.new_empty(len(inputs)) if scores is None else scores
+                scores = scores.index_copy(0, rows, found)
+            assert scores is not None
+            return scores
+
+        return ask
+
+    def part(self, first: int, last: int) -> "Each":
+        """Those about inputs first .. last − 1."""
+        return Each(self.queries[first:last])
+
+
+class _Only:
+    """A frozen network about one of its inputs, which is number 0 to who asks.
+
+    Args:
+        run: about all of them.
+        image: which.
+    """
+
+    def __init__(self, run: "Evaluates", image: int) -> None:
+        self._run, self._image = run, image
+        self.network, self.undo = run.network, run.undo
+
+    def raw(self, inputs: Tensor, images: Tensor) -> object:
+        """The output as the network gives it."""
+        return self._run.raw(inputs, images + self._image)
+
+
+class Callback:
+    """A callable on the network's raw output as a query.
+
+    Args:
+        score: output -> (B,).
+    """
+
+    layer = ""
+
+    def __init__(self, score: Callable[[object], Tensor]) -> None:
+        self._score = score
+
+    @property
+    def name(self) -> str:
+        """The callable's own name."""
+        return str(getattr(self._score, "__name__", type(self._score).__name__))
+
+    def bound(self, run: "Evaluates", x: Tensor) -> Asked:
+        """The callable, its answer checked."""
+        return lambda inputs, images: per_row(self._score(run.raw(inputs, images)), len(inputs), "target")
+
+
+def per_row(scores: object, rows: int, what: str) -> Tensor:
+    """The scores, one floating number an input.
+
+    Raises:
+        ExtremalTypeError, ExtremalValueError: they are not.
+    """
+    if not isinstance(scores, Tensor):
+        raise ExtremalTypeError(f"a {what} callable must return a tensor (B,), got {type(scores).__name__}")
+    if scores.shape != (rows,) or not scores.is_floating_point():
+        raise ExtremalValueError(
+            f"a {what} callable must return one floating score an input, shape ({rows},), "
+            f"got {tuple(scores.shape)} {scores.dtype}"
+        )
+    return scores
