@@ -17,6 +17,7 @@ import extremal
 from extremal import cli, plots, report, zoo
 from extremal.evidence import Status
 from extremal.explanation import Explanation
+from extremal.scores import SCORES
 from extremal.solvers import SOLVERS
 from extremal.solvers import Path as PathSolver
 from fake_network import SIDE, fake_network, photo
@@ -182,7 +183,7 @@ class TestBadInput:
             ("solver", "solver must be one of path, penalty or a solver, got 'x'"),
             (
                 "score",
-                "score must be one of margin, logit, probability, log-probability, contrastive, negative or a callable, got 'x'",
+                f"score must be one of {', '.join(SCORES)} or a callable, got 'x'",
             ),
         ],
     )

@@ -12,6 +12,7 @@ from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
 from extremal.evidence import Status
 from extremal.explain import explain
 from extremal.network import Network
+from extremal.scores import SCORES
 from extremal.solvers import Path
 
 X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -184,7 +185,7 @@ class TestOptions:
             ({"solver": "adam"}, "solver must be one of path, penalty or a solver, got 'adam'"),
             (
                 {"score": "loss"},
-                "score must be one of margin, logit, probability, log-probability, contrastive, negative or a callable, got 'loss'",
+                f"score must be one of {', '.join(SCORES)} or a callable, got 'loss'",
             ),
             (
                 {"perturbation": "fog"},

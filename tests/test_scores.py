@@ -77,11 +77,9 @@ def test_names() -> None:
     assert score_named(own) is own
     with pytest.raises(ExtremalValueError) as unknown:
         score_named("loss")
-    assert str(unknown.value) == (
-        "score must be one of margin, logit, probability, log-probability, contrastive, negative or a callable, got 'loss'"
-    )
+    assert str(unknown.value) == (f"score must be one of {', '.join(SCORES)} or a callable, got 'loss'")
     with pytest.raises(ExtremalTypeError) as wrong:
         score_named(1.0)  # type: ignore[arg-type]
     assert str(wrong.value) == (
-        "score must be one of margin, logit, probability, log-probability, contrastive, negative or a callable (output, target) -> (B,), got float"
+        f"score must be one of {', '.join(SCORES)} or a callable (output, target) -> (B,), got float"
     )
