@@ -12,9 +12,10 @@ from extremal.area import binary, places
 from extremal.errors import ExtremalValueError
 from extremal.evidence import SHARE, TELLING_SHARE, Status, Verdict, shares, verdict
 from extremal.files import equal_fields, read_tensors, unreadable, write_tensors
-from extremal.grids import gaussian_blur
+from extremal.grids import gaussian_blur, scaled
 
 FORMAT = 3  # of the saved file
+AROUND = 5.0  # px at a short side of 224 px: the neighbourhood whose agreement counts in the saliency
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,13 @@ class Explanation:
     def saliency(self, smooth: float = 0.0) -> Tensor:
         """Where the answer comes from: (N, 1, *S) ≥ 0.
 
-        M^½·G^1½ of the mean M of all masks and the `agreement` G: places that are enough together, and each of which
-        speaks for the answer under perturbations that no mask was made for (docs/solver.md tells what else was tried).
-        Blurred by `smooth`·short side (0.09 for the pointing game).
+        M^½·G·Ḡ of the mean M of all masks, the `agreement` G, and G blurred by 5 px: places that are enough together,
+        each of which speaks for the answer under perturbations that no mask was made for, among others that do
+        (docs/solver.md tells what else was tried). Blurred by `smooth`·short side.
         """
         mean = self.masks.mean(1)
-        both = mean.sqrt() * self.agreement**1.5
+        around = gaussian_blur(self.agreement, scaled(AROUND, tuple(self.agreement.shape[2:])))
+        both = mean.sqrt() * self.agreement * around
         found = (both.flatten(1).amax(1) > 0).view(-1, *[1] * (both.ndim - 1))
         return self._smoothed(torch.where(found, both, mean), smooth)
 

@@ -18,6 +18,7 @@ from extremal.terms import terms_named
 
 AREAS = (0.025, 0.05, 0.1, 0.2)  # paper, section 4.1; 0.018, 0.025, 0.05, 0.1 on COCO
 SMOOTH = 0.09  # short sides, likewise
+SMOOTH_SALIENCY = 0.05  # short sides, of the saliency, which is finer than a mean of masks (docs/solver.md)
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class PathMap:
     solver: Path = field(default_factory=Path)
     seed: int = 0
     name: str = "path"
-    smooth: float = SMOOTH
+    smooth: float = SMOOTH_SALIENCY
 
     def settings(self) -> dict[str, Any]:
         """The settings as plain values."""
