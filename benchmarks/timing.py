@@ -62,8 +62,7 @@ def sweep(network: Network, x: Tensor) -> float:
     with network.frozen() as run:
         rows = run.settle(x)
         question = pose(network, run, x, None, terms_named("preserve", "blur", "margin", 0))
-        shape = tuple(x.shape[2:])
-        Solver().solve(Problem(ChunkedReward(question, rows), len(x), shape, True, x.dtype, x.device), AREAS)
+        Solver().solve(Problem(ChunkedReward(question, rows), len(x), question.domain, True, x.dtype, x.device), AREAS)
     return (time.perf_counter() - begin) / len(x)
 
 
@@ -100,7 +99,7 @@ def step_overhead(network: Network, x: Tensor, times: int = 15) -> dict[str, flo
     with network.frozen() as run:
         most = run.settle(x)
         question = pose(network, run, x, None, terms_named("preserve", "blur", "margin", 0))
-        problem = Problem(ChunkedReward(question, most), len(x), shape, True, x.dtype, x.device)
+        problem = Problem(ChunkedReward(question, most), len(x), question.domain, True, x.dtype, x.device)
         lattice = LevelSet(shape)
         start = torch.randn(len(x), 1, 1, *lattice.parameter_shape, generator=torch.Generator().manual_seed(0))
         descent = Descent(problem, lattice, start, 0.1)

@@ -5,8 +5,10 @@ import torch
 from torch import Tensor
 
 from extremal.area import binary, places
+from extremal.domain import Domain
 from extremal.evidence import CONTROLS, Status, agreement, gather, random_masks, statuses, unseen_perturbations, verdict
 from extremal.games import GAMES, Evaluate
+from extremal.masks import LevelSet
 from extremal.perturbations import PERTURBATIONS, Blur, Constant, Noise
 
 NAN, INF = float("nan"), float("inf")
@@ -83,22 +85,22 @@ def test_a_fall_is_measured_from_the_best_smaller_area() -> None:
 def test_controls_have_exactly_their_area_and_are_seeded(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     areas = (0.05, 0.1, 0.33)
     like = torch.zeros(1, dtype=dtype)
-    controls = random_masks(shape, areas, 7, like)
+    controls = random_masks(Domain(shape), areas, 7, like)
     assert controls.shape == (1, 3, CONTROLS, *shape)
     assert controls.dtype == dtype
     assert set(controls.unique().tolist()) == {0.0, 1.0}
     total = controls[0, 0, 0].numel()
     for column, area in enumerate(areas):
         assert controls[0, column].flatten(1).sum(1).tolist() == [places(area, total)] * CONTROLS
-    assert torch.equal(controls, random_masks(shape, areas, 7, like))
-    assert not torch.equal(controls, random_masks(shape, areas, 8, like))
+    assert torch.equal(controls, random_masks(Domain(shape), areas, 7, like))
+    assert not torch.equal(controls, random_masks(Domain(shape), areas, 8, like))
     rows = controls[0, 2].flatten(1)
     assert len(rows.unique(dim=0)) == CONTROLS  # they differ from each other
 
 
 def test_controls_are_smooth() -> None:
     # of the neighbours of a place inside, most are inside: a salt-and-pepper mask of a fifth would have a fifth
-    controls = random_masks((64, 64), (0.2,), 0, torch.zeros(1))[0, 0]
+    controls = random_masks(Domain((64, 64)), (0.2,), 0, torch.zeros(1))[0, 0]
     both = (controls[:, 1:] * controls[:, :-1]).sum()
     assert float(both / controls.sum()) > 0.8
 
@@ -137,9 +139,16 @@ def cubes(mask: Tensor) -> Tensor:
 def test_gathered_scores_are_those_of_each_mask(game: str) -> None:
     shown = (lambda mask: 1 - mask) if game == "delete" else (lambda mask: mask)
     calls: list[tuple[int, int]] = []
-    controls = random_masks((6, 7), AREAS, 5, MASKS)
+    controls = random_masks(Domain((6, 7)), AREAS, 5, MASKS)
     found = gather(
-        squares, {"a": squares, "b": cubes}, GAMES[game], MASKS, AREAS, controls, lambda *done: calls.append(done)
+        squares,
+        {"a": squares, "b": cubes},
+        GAMES[game],
+        MASKS,
+        AREAS,
+        LevelSet((6, 7)),
+        controls,
+        lambda *done: calls.append(done),
     )
     torch.testing.assert_close(found.scores, squares(shown(MASKS)))
     for column, area in enumerate(AREAS):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from extremal.domain import Domain
 from extremal.solvers.exchange import exchanged
 from extremal.solvers.problem import Problem
 
@@ -23,7 +24,7 @@ def deceitful(masks: Tensor, mirrored: bool) -> Tensor:
 
 
 def problem(reward: object) -> Problem:
-    return Problem(reward, 2, (TOTAL,), False, torch.float64, torch.device("cpu"), connected=False)  # type: ignore[arg-type]
+    return Problem(reward, 2, Domain((TOTAL,), connected=False), False, torch.float64, torch.device("cpu"))  # type: ignore[arg-type]
 
 
 def start(sizes: list[int]) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from extremal.errors import ExtremalValueError
 from extremal.evidence import Status
 from extremal.explanation import Curve, Explanation
+from extremal.grids import gaussian_blur
 
 AREAS = (0.25, 0.5)
 NAN = float("nan")
@@ -160,7 +161,7 @@ class TestSaving:
         tensors = {f.name: getattr(explanation(), f.name) for f in dataclasses.fields(Explanation) if f.type is Tensor}
         rest = {"areas": [], "target": [], "target_names": [], "unseen_names": [], "status": [], "settings": {}}
         rest["alternatives"] = []
-        fields = {"format": 3, **rest, **{name: value for name, value in extra.items() if value}}
+        fields = {"format": 4, **rest, **{name: value for name, value in extra.items() if value}}
         save_file(tensors, path, metadata={"extremal": json.dumps(fields)})
         assert refused(path) == foreign(path, "TypeError")
 
@@ -316,7 +317,11 @@ class TestMasks:
 
     def test_saliency_is_what_the_masks_and_the_unseen_agree_on(self) -> None:
         answer = explanation()
-        assert torch.allclose(answer.saliency()[0], MASKS.mean(0).sqrt() * answer.agreement[0] ** 1.5)
+        around = gaussian_blur(answer.agreement, 5 * 2 / 224)  # the short side has 2 places
+        assert torch.allclose(answer.saliency()[0], MASKS.mean(0).sqrt() * answer.agreement[0] * around[0])
+        line = torch.zeros(1, 1, 64, 64).index_fill(2, torch.tensor(32), 1.0)
+        wide = dataclasses.replace(answer, masks=torch.ones(1, 2, 1, 64, 64), agreement=line)
+        assert torch.allclose(wide.saliency(), line * gaussian_blur(line, 5 * 64 / 224))
         assert answer.saliency(0.5).shape == (1, 1, 2, 4)
 
     def test_saliency_where_nothing_agrees_is_that_of_the_masks(self) -> None:

@@ -105,7 +105,7 @@ def test_resize_takes_points_at_cell_centres() -> None:
     ("small", "large"), [((3,), (11,)), ((4, 3), (9, 13)), ((2, 3, 2), (5, 6, 7)), ((4, 4), (4, 4))]
 )
 def test_resize_weights_give_the_mean_after_resizing(small: tuple[int, ...], large: tuple[int, ...]) -> None:
-    weights = resize_weights(small, large, torch.float64, torch.device("cpu"))
+    weights = resize_weights(small, large, torch.empty(0, dtype=torch.float64))
     x = draw(5, 1, *small)
     means = resize(x, large).flatten(1).mean(1)
     torch.testing.assert_close((x * weights).flatten(1).sum(1), means, atol=1e-12, rtol=0)
@@ -115,6 +115,6 @@ def test_resize_weights_give_the_mean_after_resizing(small: tuple[int, ...], lar
 
 def test_resize_weights_need_no_gradient_mode() -> None:
     with torch.no_grad():
-        weights = resize_weights((3, 3), (7, 8), torch.float64, torch.device("cpu"))
+        weights = resize_weights((3, 3), (7, 8), torch.empty(0, dtype=torch.float64))
     assert not weights.requires_grad
     assert float(weights.sum()) == pytest.approx(1.0, abs=1e-12)

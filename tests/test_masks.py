@@ -38,16 +38,18 @@ def test_smooth_max_equals_the_formula(
     mask = SmoothMax(shape, step=step, sigma=sigma, padded=padded, dtype=F64)
     parameters = draw(2, 1, *mask.parameter_shape).sigmoid()
     # the margin goes ⌊σ⌋ px beyond the first and the last lattice point, and covers the input in any case
-    margin = math.floor(mask.sigma) if padded else 0
+    margin = math.floor(mask.sigmas[0]) if padded else 0
     places = [
-        range(-margin, max(math.floor(mask.step * (points - 1)) + margin + 1 if padded else size, size))
+        range(-margin, max(math.floor(mask.steps[0] * (points - 1)) + margin + 1 if padded else size, size))
         for size, points in zip(shape, mask.parameter_shape, strict=True)
     ]
     whole = mask.whole(parameters)
     for row in range(2):
-        wanted = oracles.smooth_max(parameters[row, 0].numpy(), places, mask.step, mask.sigma)
+        wanted = oracles.smooth_max(parameters[row, 0].numpy(), places, mask.steps[0], mask.sigmas[0])
         np.testing.assert_allclose(whole[row, 0].numpy(), wanted, atol=1e-10)
-    on_input = oracles.smooth_max(parameters[0, 0].numpy(), [range(size) for size in shape], mask.step, mask.sigma)
+    on_input = oracles.smooth_max(
+        parameters[0, 0].numpy(), [range(size) for size in shape], mask.steps[0], mask.sigmas[0]
+    )
     np.testing.assert_allclose(mask(parameters)[0, 0].numpy(), on_input, atol=1e-10)
     single = SmoothMax(shape, step=step, sigma=sigma, padded=padded)(parameters.float())
     assert single.dtype == torch.float32
@@ -74,7 +76,7 @@ def test_smooth_max_does_without_its_kernel_cache(monkeypatch: pytest.MonkeyPatc
 
 def test_smooth_max_has_the_papers_sizes_at_224() -> None:
     mask = SmoothMax((224, 224), padded=True)
-    assert (mask.step, mask.sigma, mask.radius, mask.parameter_shape) == (7.0, 21.0, 4, (32, 32))
+    assert (mask.steps[0], mask.sigmas[0], mask.radius, mask.parameter_shape) == (7.0, 21.0, 4, (32, 32))
     assert mask.whole(torch.zeros(1, 1, 32, 32)).shape == (1, 1, 260, 260)
 
 

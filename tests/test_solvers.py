@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from extremal.area import cut
+from extremal.domain import Domain
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.solvers import SOLVERS, Path, Penalty, Problem, Solver, Step, solver_named
 from extremal.solvers.path import passes
@@ -41,7 +42,7 @@ class Paid:
 
 def problem(reward: Paid, *, mirror: bool = False) -> Problem:
     w = reward.w
-    return Problem(reward, len(w), tuple(w.shape[3:]), mirror, w.dtype, w.device)
+    return Problem(reward, len(w), Domain(tuple(w.shape[3:])), mirror, w.dtype, w.device)
 
 
 @pytest.mark.parametrize("solver", QUICK, ids=SOLVER_IDS)

@@ -101,6 +101,8 @@ def joined(answers: Sequence[Answer]) -> Answer:
         elif name in ("trace_area", "trace_reward", "trace_grey"):  # a run that ended early has fewer
             padded = [F.pad(part, (0, len(longest) - part.shape[1]), value=torch.nan) for part in parts]
             values[name] = torch.cat(padded)
+        elif name in ("within", "units"):
+            values[name] = parts[0]
         elif isinstance(parts[0], Tensor):
             values[name] = torch.cat(parts)
         elif name == "alternatives":

@@ -6,17 +6,17 @@ black and white, under perturbations that the optimiser did not use, and next to
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import torch
 from torch import Tensor
 
-from extremal.area import binary, cut
+from extremal.domain import Domain, LevelFamily
 from extremal.games import Evaluate, Game
-from extremal.grids import gaussian_blur, scaled
-from extremal.masks import LevelSet, standardised
+from extremal.grids import gaussian_blur, lengths
+from extremal.masks import standardised
 from extremal.perturbations import PERTURBATIONS, Blur, Noise, Perturbation
 from extremal.solvers.problem import gradient
 
@@ -54,17 +54,18 @@ def unseen_perturbations(used: Perturbation, seed: int) -> dict[str, Perturbatio
         "constant": PERTURBATIONS["constant"],
         "noise": Noise(seed + 1),
     }
-    half = Blur(levels=2, sigma=used.sigma / 2 if isinstance(used, Blur) else 10.0)  # two levels: it fades to a blur
+    like = used if isinstance(used, Blur) else Blur()
+    half = replace(like, levels=2, sigma=like.sigma / 2)  # two levels: it fades to a blur
     return {"half blur": half} | {name: other for name, other in others.items() if type(other) is not type(used)}
 
 
-def random_masks(shape: tuple[int, ...], areas: tuple[float, ...], seed: int, like: Tensor) -> Tensor:
-    """Random smooth masks cut to exactly each area: (1, A, R, *S), the same for every input."""
-    family = LevelSet(shape, dtype=like.dtype, device=like.device)
+def random_masks(domain: Domain, areas: tuple[float, ...], seed: int, like: Tensor) -> Tensor:
+    """Random smooth masks cut to each area: (1, A, R, *S), the same for every input."""
+    family = domain.level_set(like)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(CONTROLS, 1, *family.parameter_shape, generator=generator, dtype=torch.float64).to(like)
-    cuts = [binary(family(noise, noise.new_full((CONTROLS,), area), 0.3), area) for area in areas]
-    return torch.stack([cut[:, 0] for cut in cuts])[None]
+    drawn = [family(noise, noise.new_full((CONTROLS,), area), 0.3) for area in areas]
+    return family.cut(torch.stack(drawn, 1), areas)[:, :, 0].transpose(0, 1)[None]
 
 
 def gather(
@@ -73,6 +74,7 @@ def gather(
     game: Game,
     masks: Tensor,
     areas: tuple[float, ...],
+    family: LevelFamily,
     controls: Tensor,
     on_progress: Progress | None = None,
 ) -> Evidence:
@@ -81,6 +83,7 @@ def gather(
     Costs A·(2 + P + R) + P evaluations an input, without gradients.
 
     Args:
+        family: that the masks are of; it tells how they are cut.
         controls: (N or 1, A, R, *S) of zeros and ones, to compare the cut masks with.
     """
     count, shape = masks.shape[0], tuple(masks.shape[3:])
@@ -99,7 +102,7 @@ def gather(
         return torch.cat(columns, 1)
 
     with torch.no_grad():
-        cuts = cut(masks, areas)
+        cuts = family.cut(masks, areas)
         flat = controls.flatten(1, 2).unsqueeze(2).expand(count, -1, *[-1] * (1 + len(shape)))
         nothing = torch.zeros_like(masks[:, :1]) if game.keeps else torch.ones_like(masks[:, :1])
         unseen = [(judged(score, cuts), judged(score, nothing)) for score in evaluate_unseen.values()]
@@ -114,7 +117,9 @@ def gather(
         )
 
 
-def agreement(evaluate_unseen: Iterable[Iterable[Evaluate]], like: Tensor, rows: int = 1) -> Tensor:
+def agreement(
+    evaluate_unseen: Iterable[Iterable[Evaluate]], like: Tensor, rows: int = 1, spacing: Sequence[float] = ()
+) -> Tensor:
     """How much each place speaks for the answer under perturbations that the optimiser did not use: (N, 1, *S) ≥ 0.
 
     Σ max(0, g) over perturbations, with g the sum of dΦ/dm at the constant masks of `LEVELS` in every orientation,
@@ -125,6 +130,7 @@ def agreement(evaluate_unseen: Iterable[Iterable[Evaluate]], like: Tensor, rows:
         evaluate_unseen: for each perturbation Φ(mask ⊗ x) in each orientation that asks the same question.
         like: (N, ..., *S) masks, for shape and dtype.
         rows: of the network at once, where that is more than N.
+        spacing: distance of neighbouring places along each dimension.
     """
     shape = tuple(like.shape[3:])
     total = torch.zeros(len(like), 1, *shape, dtype=like.dtype, device=like.device)
@@ -136,7 +142,7 @@ def agreement(evaluate_unseen: Iterable[Iterable[Evaluate]], like: Tensor, rows:
             scores = evaluate(mask)
             if scores.requires_grad:
                 slope += gradient(scores, mask).sum(1)
-        total += standardised(gaussian_blur(slope, scaled(SMOOTH, shape)), floor=1e-30).clamp_min(0.0)
+        total += standardised(gaussian_blur(slope, lengths(SMOOTH, shape, spacing)), floor=1e-30).clamp_min(0.0)
     found = (total.flatten(1).amax(1) > 0).view(-1, *[1] * (total.ndim - 1))
     return torch.where(found, total, torch.ones_like(total))
 

@@ -20,7 +20,7 @@ from extremal.perturbations import Perturbation
 from extremal.question import Question, Target, spread
 from extremal.scores import Score
 from extremal.solvers import OnStep, Problem, Solver, solver_named
-from extremal.terms import AREAS, as_network, checked_areas, terms_named
+from extremal.terms import AREAS, Places, as_network, checked_areas, checked_domain, terms_named
 
 
 def explain(
@@ -33,6 +33,8 @@ def explain(
     perturbation: str | Perturbation = "blur",
     solver: str | Solver = "path",
     score: str | Score = "margin",
+    within: Places | None = None,
+    units: Places | None = None,
     seed: int = 0,
     alternatives: int = 1,
     on_step: OnStep | None = None,
@@ -60,6 +62,9 @@ def explain(
         solver: path, penalty, or a solver with its own settings.
         score: what is asked of the target class: margin, logit, probability, log-probability, contrastive, negative, or
             a callable (output, classes) -> (B,).
+        within: (*S) bool, true where masks may keep places (or delete them); areas stay shares of all places.
+        units: (*S) whole numbers, the unit of each place (superpixels, patches, tokens), −1 for none: masks then hold
+            whole units, as many as fit into the area, and are not smooth.
         seed: of noise and controls.
         alternatives: how many answers to look for, each where those before it are not; each costs a run of its own.
             `Explanation.regions` tells those that are sufficient, `Explanation.alternatives` holds all but the first.
@@ -74,9 +79,10 @@ def explain(
     """
     wanted = checked_areas(areas)
     chosen, copies = solver_named(solver), checked_alternatives(alternatives)
-    terms = terms_named(game, perturbation, score, seed)
+    terms = terms_named(game, perturbation, score, seed, within=within, units=units)
     net = as_network(network)
     x = spread(prepare(net, image), target)
+    checked_domain(terms, net, tuple(x.shape[2:]), wanted)
     mirror = net.mirrors(x)
     settings = {**terms.settings(net), "solver": chosen.settings(), "mirror": mirror}
 
@@ -91,7 +97,7 @@ def explain(
         reward: Callable[[Tensor, bool], Tensor] = ChunkedReward(question, block.rows)
         for index in range(copies):
             part = block.part(index, copies)
-            problem = Problem(reward, len(x), tuple(x.shape[2:]), mirror, x.dtype, x.device, terms.seed)
+            problem = Problem(reward, len(x), question.domain, mirror, x.dtype, x.device, terms.seed)
             solution = chosen.solve(problem, wanted, part.steps(on_step))
             told = part.evidence(on_evidence)
             found.append(judged(net, run, question, solution, wanted, terms, settings, block.rows, told))

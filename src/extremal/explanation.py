@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extremal.area import binary, places
+from extremal.area import cut, places
 from extremal.errors import ExtremalValueError
 from extremal.evidence import SHARE, TELLING_SHARE, Status, Verdict, shares, verdict
 from extremal.files import equal_fields, read_tensors, unreadable, write_tensors
-from extremal.grids import gaussian_blur, scaled
+from extremal.grids import gaussian_blur, lengths
+from extremal.units import Units
 
-FORMAT = 3  # of the saved file
+FORMAT = 4  # of the saved file
 AROUND = 5.0  # px at a short side of 224 px: the neighbourhood whose agreement counts in the saliency
 
 
@@ -71,6 +72,8 @@ class Explanation:
     status: tuple[tuple[Status, ...], ...]  # (N, A)
     keeps: bool  # judged by what the masks keep; False: by what is left without them
     settings: dict[str, Any]  # versions, seed, network, weight hash, solver, counts: everything to repeat the run
+    within: Tensor | None = None  # (*S) bool: where masks were allowed; None: everywhere
+    units: Tensor | None = None  # (*S) int64: the unit of each place, −1 for none; None: places by themselves
     alternatives: tuple["Explanation", ...] = ()  # of the same inputs, kept apart from this one and from each other
 
     def effects(self, scores: Tensor, blank: Tensor | None = None) -> Tensor:
@@ -131,7 +134,8 @@ class Explanation:
         (docs/solver.md tells what else was tried). Blurred by `smooth`·short side.
         """
         mean = self.masks.mean(1)
-        around = gaussian_blur(self.agreement, scaled(AROUND, tuple(self.agreement.shape[2:])))
+        near = lengths(AROUND, tuple(self.agreement.shape[2:]), self.settings.get("spacing", ()))
+        around = gaussian_blur(self.agreement, near)
         both = mean.sqrt() * self.agreement * around
         found = (both.flatten(1).amax(1) > 0).view(-1, *[1] * (both.ndim - 1))
         return self._smoothed(torch.where(found, both, mean), smooth)
@@ -153,8 +157,12 @@ class Explanation:
         )
 
     def binary(self, area: float) -> Tensor:
-        """The masks at one of the computed areas, cut to exactly round(a·|Ω|) ones: (N, 1, *S)."""
-        return binary(self.masks[:, self._column(area)], self.areas[self._column(area)])
+        """The masks at one of the computed areas, cut to exactly round(a·|Ω|) ones, or to whole units: (N, 1, *S)."""
+        column = self._column(area)
+        return self._cut(self.masks[:, column : column + 1], (self.areas[column],))[:, 0]
+
+    def _cut(self, masks: Tensor, areas: tuple[float, ...]) -> Tensor:
+        return cut(masks, areas) if self.units is None else Units(self.units, masks).cut(masks, areas)
 
     def smallest(self, share: float = SHARE, image: int = 0) -> Sufficient | None:
         """The smallest computed area whose cut mask has this share of the whole effect; None if none has.
@@ -186,16 +194,19 @@ class Explanation:
     def order(self, image: int = 0) -> Tensor:
         """For each area the rank of each place in its mask, 0 first: (A, *S) int64.
 
-        The places of rank below round(a·|Ω|) are exactly the mask that was scored; equals by the mean mask.
+        The places of rank below round(a·|Ω|) are exactly the mask that was scored; equals by the mean mask. Where whole
+        units leave less than that, some ranks are nobody's.
         """
         shape = self.masks.shape[3:]
         mean = self.mean_mask()[image].flatten()
         ranks = []
-        for area, mask in zip(self.areas, self.masks[image].flatten(1), strict=True):
-            inside = binary(mask.view(1, 1, -1), area).flatten()
+        cuts = self._cut(self.masks[image : image + 1], self.areas)[0].flatten(1)
+        for area, mask, inside in zip(self.areas, self.masks[image].flatten(1), cuts, strict=True):
             order = torch.argsort(mean, descending=True, stable=True)
             order = order[torch.argsort((mask + inside)[order], descending=True, stable=True)]
-            ranks.append(torch.empty_like(order).scatter_(0, order, torch.arange(len(order))).view(shape))
+            rank = torch.arange(len(order))
+            rank[int(inside.sum()) :] += self.places(area) - int(inside.sum())
+            ranks.append(torch.empty_like(order).scatter_(0, order, rank).view(shape))
         return torch.stack(ranks)
 
     def places(self, area: float) -> int:

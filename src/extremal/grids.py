@@ -1,6 +1,8 @@
 """Regular grids in 1, 2 or 3 dimensions: scaled lengths, Gaussian blur, linear resizing.
 
-Every length of the method is told in pixels at a short side of 224 px and scales with the input.
+Every length of the method is told in pixels at a short side of 224 px and scales with the input. Where places are not
+equally far apart in all dimensions (slices of a volume, frames of a video), `spacing` tells how far, as medical images
+have it; only ratios count.
 """
 
 import math
@@ -21,47 +23,68 @@ def scaled(length: float, shape: tuple[int, ...]) -> float:
     >>> scaled(7.0, (224, 300)), scaled(7.0, (64,))
     (7.0, 2.0)
     """
-    return length * min(shape) / REFERENCE_SIDE
+    return lengths(length, shape)[0]
 
 
-def lattice_shape(shape: tuple[int, ...], step: float) -> tuple[int, ...]:
+def lengths(length: float, shape: tuple[int, ...], spacing: Sequence[float] = ()) -> tuple[float, ...]:
+    """A length in pixels at a short side of 224 px, in places along each dimension of an input.
+
+    A dimension with one place is no side.
+
+    >>> lengths(7.0, (224, 300)), lengths(7.0, (1, 64)), lengths(8.0, (16, 112, 112), (7, 1, 1))
+    ((7.0, 7.0), (2.0, 2.0), (0.5714285714285714, 4.0, 4.0))
+
+    Args:
+        length: px.
+        shape: S.
+        spacing: distance of neighbours along each dimension; empty: the same along all.
+    """
+    gaps = spacing or (1.0,) * len(shape)
+    sides = [size * gap for size, gap in zip(shape, gaps, strict=True)]
+    short = min((side for side, size in zip(sides, shape, strict=True) if size > 1), default=min(sides))
+    return tuple(length * short / REFERENCE_SIDE / gap for gap in gaps)
+
+
+def lattice_shape(shape: tuple[int, ...], step: float | Sequence[float]) -> tuple[int, ...]:
     """Number of lattice points a dimension for a step in pixels: ⌈size / step⌉, at least 1, at most size.
 
     >>> lattice_shape((224, 300), 7.0)
     (32, 43)
     """
-    return tuple(min(size, max(1, math.ceil(size / step - 1e-9))) for size in shape)
+    steps = [step] * len(shape) if isinstance(step, int | float) else step
+    return tuple(min(size, max(1, math.ceil(size / s - 1e-9))) for size, s in zip(shape, steps, strict=True))
 
 
-def gaussian_blur(x: Tensor, sigma: float, *, cut: float = 4.0) -> Tensor:
+def gaussian_blur(x: Tensor, sigma: float | Sequence[float], *, cut: float = 4.0) -> Tensor:
     """Separable Gaussian blur with replicated borders, so that a constant stays constant to the border.
 
     Args:
         x: (B, C, *S), floating.
-        sigma: standard deviation in grid points; 0 returns x itself.
+        sigma: standard deviation in grid points, the same along all dimensions or one for each; 0 leaves x as it is.
         cut: radius of the kernel in standard deviations.
 
     Returns:
         (B, C, *S).
     """
-    if sigma <= 0:
-        return x
-    radius = math.ceil(cut * sigma)
-    offsets = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
+    sigmas = [sigma] * (x.ndim - 2) if isinstance(sigma, int | float) else sigma
+    for dim, deviation in enumerate(sigmas, start=2):
+        if deviation > 0:
+            x = _blurred_lines(x.movedim(dim, -1), deviation, cut).movedim(-1, dim)
+    return x
+
+
+def _blurred_lines(lines: Tensor, sigma: float, cut: float) -> Tensor:
+    """Blur along the last dimension: (..., size) -> (..., size)."""
+    radius, size = math.ceil(cut * sigma), lines.shape[-1]
+    offsets = torch.arange(-radius, radius + 1, dtype=lines.dtype, device=lines.device)
     kernel = torch.exp(-offsets.square() / (2 * sigma**2))
     kernel = kernel / kernel.sum()
-    for dim in range(2, x.ndim):
-        lines = x.movedim(dim, -1)
-        size = lines.shape[-1]
-        if size <= DENSE:
-            under = (torch.arange(size, device=x.device).unsqueeze(1) + offsets.long()).clamp(0, size - 1)
-            band = x.new_zeros(size, size).scatter_add_(1, under, kernel.expand(size, -1))
-            lines = lines @ band.T
-        else:
-            flat = F.pad(lines.reshape(-1, 1, size), (radius, radius), mode="replicate")
-            lines = F.conv1d(flat, kernel.view(1, 1, -1)).view(lines.shape)
-        x = lines.movedim(-1, dim)
-    return x
+    if size <= DENSE:
+        under = (torch.arange(size, device=lines.device).unsqueeze(1) + offsets.long()).clamp(0, size - 1)
+        band = lines.new_zeros(size, size).scatter_add_(1, under, kernel.expand(size, -1))
+        return lines @ band.T
+    flat = F.pad(lines.reshape(-1, 1, size), (radius, radius), mode="replicate")
+    return F.conv1d(flat, kernel.view(1, 1, -1)).view(lines.shape)
 
 
 def resize(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -88,13 +111,21 @@ def along(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
     return x
 
 
-def resize_weights(small: tuple[int, ...], large: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Weights w over the small grid with Σ w·x = mean(resize(x, large)), exactly for every x.
+def resize_weights(
+    small: tuple[int, ...], large: tuple[int, ...], like: Tensor, counted: Tensor | None = None
+) -> Tensor:
+    """Weights w over the small grid with Σ w·x = Σ_counted resize(x, large) / |Ω|, exactly for every x.
+
+    Args:
+        small, large: shapes.
+        like: for dtype and device.
+        counted: (*large) of zeros and ones; None: all places.
 
     Returns:
-        (1, 1, *small), positive, summing to 1.
+        (1, 1, *small), not negative, summing to the share of places that are counted.
     """
     with torch.enable_grad():
-        ones = torch.ones(1, 1, *small, dtype=dtype, device=device, requires_grad=True)
-        (weights,) = torch.autograd.grad(resize(ones, large).mean(), ones)
+        ones = torch.ones(1, 1, *small, dtype=like.dtype, device=like.device, requires_grad=True)
+        wide = resize(ones, large)
+        (weights,) = torch.autograd.grad((wide if counted is None else wide * counted).mean(), ones)
     return weights

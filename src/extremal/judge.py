@@ -17,7 +17,7 @@ from extremal.perturbations import Perturbation, prepared
 from extremal.question import Question, Target, spread
 from extremal.scores import Score
 from extremal.solvers import Solution, Trace
-from extremal.terms import AREAS, Terms, as_network, checked_areas, terms_named
+from extremal.terms import AREAS, Places, Terms, as_network, checked_areas, checked_domain, terms_named
 
 
 def judge(
@@ -30,6 +30,8 @@ def judge(
     game: str | Game | Reward = "preserve",
     perturbation: str | Perturbation = "blur",
     score: str | Score = "margin",
+    within: Places | None = None,
+    units: Places | None = None,
     seed: int = 0,
     on_evidence: evidence.Progress | None = None,
 ) -> Explanation:
@@ -43,7 +45,7 @@ def judge(
     (0.1, 0.3)
 
     Args:
-        network, image, target, game, perturbation, score, seed, on_evidence: as `explain` takes them.
+        network, image, target, game, perturbation, score, within, units, seed, on_evidence: as `explain` takes them.
         masks: (N, A, 1, *S) in [0, 1], one for each area in rising order; `area.cut` makes them from a saliency map.
         areas: (A,) shares of places in (0, 1); binary scores are of the masks cut to exactly these.
 
@@ -54,9 +56,10 @@ def judge(
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
     wanted = checked_areas(areas)
-    terms = terms_named(game, perturbation, score, seed)
+    terms = terms_named(game, perturbation, score, seed, within=within, units=units)
     net = as_network(network)
     x = spread(prepare(net, image), target)
+    checked_domain(terms, net, tuple(x.shape[2:]), wanted)
     _check_masks(masks, (len(x), len(wanted), 1, *x.shape[2:]))
     settings = {**terms.settings(net), "solver": {"name": "given"}, "mirror": net.mirrors(x)}
 
@@ -99,15 +102,17 @@ def judged(
 ) -> Explanation:
     """Gather the evidence for a solution, and build the result."""
     x, game = question.x, question.game
-    unseen = evidence.unseen_perturbations(terms.perturbation, terms.seed)
+    unseen = evidence.unseen_perturbations(question.perturbation, terms.seed)
     gradients, forwards = run.gradients, run.forwards  # so far the solver's
     perturbs = {name: prepared(p, x) for name, p in unseen.items()}
     asked = {name: question.evaluator(perturb) for name, perturb in perturbs.items()}
-    controls = evidence.random_masks(question.places, areas, terms.seed, solution.masks)
-    found = evidence.gather(question.evaluate, asked, game, solution.masks, areas, controls, on_evidence)
+    family = question.domain.level_set(solution.masks)
+    controls = evidence.random_masks(question.domain, areas, terms.seed, solution.masks)
+    found = evidence.gather(question.evaluate, asked, game, solution.masks, areas, family, controls, on_evidence)
     flips = (False, True) if settings["mirror"] else (False,)
     speaking = evidence.agreement(
-        ([question.evaluator(perturb, flip) for flip in flips] for perturb in perturbs.values()), solution.masks, rows
+        ([question.evaluator(perturb, flip) for flip in flips] for perturb in perturbs.values()),
+        *(solution.masks, rows, question.domain.spacing),
     )
     evaluations = {
         "gradients": gradients,
@@ -144,7 +149,13 @@ def judged(
         target=question.target,
         target_names=question.names,
         unseen_names=tuple(unseen),
+        within=_held(question.domain.within),
+        units=_held(question.domain.units),
         status=evidence.statuses(effects, solution.finite),
         keeps=game.keeps,
         settings={**settings, "evaluations": evaluations},
     )
+
+
+def _held(places: Tensor | None) -> Tensor | None:
+    return None if places is None else places.cpu()

@@ -5,15 +5,15 @@ A mask owns no parameters; the solver does. Batch axis first: (B, 1, *lattice) -
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extremal.area import level
-from extremal.grids import along, gaussian_blur, lattice_shape, line_matrix, resize, resize_weights, scaled
+from extremal.area import cut, level
+from extremal.grids import along, gaussian_blur, lattice_shape, lengths, line_matrix, resize, resize_weights
 
 KERNEL_CACHE = 2**26  # bytes of smooth-max kernel values kept between calls
 
@@ -35,6 +35,8 @@ class SmoothMax:
         sigma: σ in pixels of this input; 21 px at a short side of 224 px if None.
         temperature: T of the smooth maximum.
         padded: make the mask on every place within σ of the lattice, not only in the input (`whole`).
+        spacing: distance of neighbouring places along each dimension (`grids.lengths`).
+        within: (*S) bool; masks are zero elsewhere. None: everywhere.
     """
 
     def __init__(
@@ -45,34 +47,43 @@ class SmoothMax:
         sigma: float | None = None,
         temperature: float = 1 / 20,
         padded: bool = False,
+        spacing: Sequence[float] = (),
+        within: Tensor | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
         self.shape = shape
-        self.step = max(1.0, scaled(7.0, shape)) if step is None else step
-        self.sigma = 3 * self.step if sigma is None else sigma
+        own = tuple(max(1.0, length) for length in lengths(7.0, shape, spacing))
+        self.steps = own if step is None else (step,) * len(shape)
+        self.sigmas = tuple(3 * step for step in self.steps) if sigma is None else (sigma,) * len(shape)
         self.temperature = temperature
-        self.parameter_shape = lattice_shape(shape, self.step)
-        self.radius = 1 + math.ceil(self.sigma / self.step - 1e-9)
-        margin = math.floor(self.sigma) if padded else 0
-        self._inside = tuple(slice(margin, margin + size) for size in shape)
-        self._windows = [
-            self._window(size, points, margin, padded, dtype, torch.device(device))
-            for size, points in zip(shape, self.parameter_shape, strict=True)
-        ]
+        self.parameter_shape = lattice_shape(shape, self.steps)
+        self.radius = max(
+            1 + math.ceil(sigma / step - 1e-9) for sigma, step in zip(self.sigmas, self.steps, strict=True)
+        )
+        margins = tuple(math.floor(sigma) if padded else 0 for sigma in self.sigmas)
+        self._inside = tuple(slice(margin, margin + size) for margin, size in zip(margins, shape, strict=True))
+        like = torch.empty(0, dtype=dtype, device=device)
+        self._windows = [self._window(dim, margins[dim], padded, like) for dim in range(len(shape))]
+        self._within = None if within is None else self._padded(within.to(like))
         places = math.prod(len(window[0]) for window in self._windows)
         kernels = (2 * self.radius + 1) ** len(shape)
         self._kernels: dict[tuple[int, ...], Tensor] = {}
         self._keep_kernels = places * kernels * torch.finfo(dtype).bits // 8 <= KERNEL_CACHE
 
-    def _window(
-        self, size: int, points: int, margin: int, padded: bool, dtype: torch.dtype, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
+    def _window(self, dim: int, margin: int, padded: bool, like: Tensor) -> tuple[Tensor, Tensor]:
         """Along one dimension: lattice index under each place (P,), and its offset from that point in px (P,)."""
-        end = math.floor(self.step * (points - 1)) + margin + 1 if padded else size
+        size, points, step = self.shape[dim], self.parameter_shape[dim], self.steps[dim]
+        end = math.floor(step * (points - 1)) + margin + 1 if padded else size
         place = torch.arange(-margin, max(end, size), dtype=torch.float64)
-        under = torch.floor(place / self.step + 1e-9)
-        return under.long().to(device), (place - under * self.step).to(dtype).to(device)
+        under = torch.floor(place / step + 1e-9)
+        return under.long().to(like.device), (place - under * step).to(like)
+
+    def _padded(self, inside: Tensor) -> Tensor:
+        """Values (*S) with zeros in the margin."""
+        whole = inside.new_zeros([len(under) for under, _ in self._windows])
+        whole[self._inside] = inside
+        return whole
 
     def indices(self, offset: tuple[int, ...]) -> list[Tensor]:
         """Where the window's point at this offset lies in the lattice padded by `pad` points: one (P,) a dimension."""
@@ -87,12 +98,12 @@ class SmoothMax:
         """k(‖u − v‖/σ) for the window's point v at this offset, for every place u: (1, 1, *places)."""
         if offset in self._kernels:
             return self._kernels[offset]
-        squares: Tensor | float = 0.0
+        squares: Tensor | float = 0.0  # of the distance in σ
         for dim, ((_, ahead), o) in enumerate(zip(self._windows, offset, strict=True)):
-            line = (ahead - o * self.step).square()
+            line = ((ahead - o * self.steps[dim]) / self.sigmas[dim]).square()
             squares = squares + line.view(-1, *[1] * (len(offset) - dim - 1))
         assert isinstance(squares, Tensor)
-        kernel = torch.exp(-2 * (squares.sqrt() / self.sigma - 0.5).clamp_min(0).square())[None, None]
+        kernel = torch.exp(-2 * (squares.sqrt() - 0.5).clamp_min(0).square())[None, None]
         if self._keep_kernels:
             self._kernels[offset] = kernel
         return kernel
@@ -105,7 +116,8 @@ class SmoothMax:
         """The mask with its margin, if it has one: (B, 1, *lattice) -> (B, 1, *S + margins), clamped to [0, 1]."""
         lattice = F.pad(parameters, [self.pad, self.pad] * len(self.shape))
         mask: Tensor = _SmoothMax.apply(lattice, self)
-        return mask.clamp(0, 1)
+        mask = mask.clamp(0, 1)
+        return mask if self._within is None else mask * self._within
 
     def inside(self, whole: Tensor) -> Tensor:
         """The part of `whole` that lies on the input: (B, 1, *S)."""
@@ -183,6 +195,8 @@ class LevelSet:
         step: lattice step in pixels; 7 px at a short side of 224 px if None.
         grid_step: step of the grid on which the field is cut; 4 px at a short side of 224 px if None.
         width: deviation of the Gaussian filter in lattice steps.
+        spacing: distance of neighbouring places along each dimension (`grids.lengths`).
+        within: (*S) bool; masks are zero elsewhere, and areas still shares of all places. None: everywhere.
     """
 
     def __init__(
@@ -192,15 +206,19 @@ class LevelSet:
         step: float | None = None,
         grid_step: float | None = None,
         width: float = 1.0,
+        spacing: Sequence[float] = (),
+        within: Tensor | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
         self.shape = shape
         self.width = width
-        self.parameter_shape = lattice_shape(shape, scaled(7.0, shape) if step is None else step)
-        self.grid = lattice_shape(shape, scaled(4.0, shape) if grid_step is None else grid_step)
-        self._weights = resize_weights(self.grid, shape, dtype, torch.device(device))
-        like = self._weights
+        self.parameter_shape = lattice_shape(shape, lengths(7.0, shape, spacing) if step is None else step)
+        self.grid = lattice_shape(shape, lengths(4.0, shape, spacing) if grid_step is None else grid_step)
+        self._blur = lengths(7.0, shape, spacing)
+        like = torch.empty(0, dtype=dtype, device=device)
+        self._within = None if within is None else within.to(like)
+        self._weights = resize_weights(self.grid, shape, like, self._within)
         sizes = list(zip(self.parameter_shape, self.grid, shape, strict=True))
         self._to_grid = [line_matrix(points, cells, width, like=like) for points, cells, _ in sizes]
         self._to_input = [line_matrix(cells, places, like=like) for _, cells, places in sizes]
@@ -211,61 +229,23 @@ class LevelSet:
 
     def parameters_of(self, mask: Tensor) -> Tensor:
         """Parameters whose levels look like a mask: (B, 1, *S) -> (B, 1, *lattice)."""
-        return resize(gaussian_blur(mask, scaled(7.0, self.shape)), self.parameter_shape)
+        return resize(gaussian_blur(mask, self._blur), self.parameter_shape)
 
     def smooth(self, parameters: Tensor) -> Tensor:
         """(B, 1, *lattice) -> (B, 1, *S): the filtered parameters over the input; no area, no clamp."""
-        return resize(gaussian_blur(parameters, self.width), self.shape)
+        return self._kept(resize(gaussian_blur(parameters, self.width), self.shape))
+
+    def cut(self, masks: Tensor, areas: tuple[float, ...]) -> Tensor:
+        """Masks (N, A, 1, *S) cut to exactly these shares of ones (`area.cut`)."""
+        return cut(masks, areas)
 
     def __call__(self, parameters: Tensor, area: Tensor, temperature: float) -> Tensor:
         """(B, 1, *lattice), (B,) -> (B, 1, *S) in [0, 1] with exactly these means."""
         field = standardised(along(parameters, self._to_grid))
-        return along(level(field, area, temperature, self._weights), self._to_input)
+        return self._kept(along(level(field, area, temperature, self._weights), self._to_input))
 
-
-class ChannelMask:
-    """One value a channel, and no smoothing across channels, which have no neighbours (paper, section 3.4).
-
-    A mask is the parameters themselves, or their level set of exactly a given share of the channels.
-
-    >>> mask = ChannelMask((64,))
-    >>> m = mask(torch.randn(1, 1, 64), torch.tensor([3 / 64]), temperature=0.1)
-    >>> m.shape, round(float(m.sum()), 4)
-    (torch.Size([1, 1, 64]), 3.0)
-
-    Args:
-        shape: (K,), the number of channels.
-    """
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = self.parameter_shape = shape
-
-    def filtered(self, field: Tensor, width: float) -> Tensor:  # as `LevelSet` has it
-        """The field itself."""
-        return field
-
-    def parameters_of(self, mask: Tensor) -> Tensor:
-        """The mask itself."""
-        return mask
-
-    def smooth(self, parameters: Tensor) -> Tensor:
-        """The parameters themselves."""
-        return parameters
-
-    def whole(self, parameters: Tensor) -> Tensor:
-        """The parameters as a mask: (B, 1, K) in [0, 1] -> (B, 1, K); a clamp would stop the gradient at its ends."""
-        return parameters
-
-    def inside(self, whole: Tensor) -> Tensor:
-        """All of it: a mask of channels has no margin."""
-        return whole
-
-    def __call__(self, parameters: Tensor, area: Tensor, temperature: float) -> Tensor:
-        """(B, 1, K), (B,) -> (B, 1, K) in [0, 1] with exactly these means."""
-        return level(standardised(parameters), area, temperature)
-
-
-LevelFamily = LevelSet | ChannelMask  # of masks of exactly a given area
+    def _kept(self, mask: Tensor) -> Tensor:
+        return mask if self._within is None else mask * self._within
 
 
 def standardised(field: Tensor, floor: float = 1e-3) -> Tensor:

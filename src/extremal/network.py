@@ -39,6 +39,7 @@ class Network:
     mean: Sequence[float] = ()  # per-channel normalisation, only to show the input as a picture again
     std: Sequence[float] = ()
     mirror: bool = False  # the mirrored input asks the same question: solvers may flip it (paper: jitter)
+    spacing: Sequence[float] = ()  # of places along each dimension: (2, 1, 1) for thick slices, frames; empty: equal
     fuse: bool = True  # fold batch norms into convolutions while a run lasts: faster, the same to rounding
     precision: str = "float32"  # float32, bfloat16 (autocast), or auto: bfloat16 where the hardware has it
     memory: float | None = None  # GiB for what the network holds for its gradient; None: by the device

@@ -9,15 +9,15 @@ A perturbation is a callable `x -> perturb`, with x the prepared input (N, C, *S
 torch.Size([1, 5, 3, 32, 32])
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.grids import gaussian_blur, scaled
+from extremal.grids import gaussian_blur, lengths
 
 Perturb = Callable[[Tensor], Tensor]  # masks (N, K, 1, *S) -> inputs (N, K, C, *S)
 Perturbation = Callable[[Tensor], Perturb]  # x (N, C, *S) -> Perturb
@@ -33,6 +33,7 @@ class Blur:
 
     levels: int = 8  # L, at least 2
     sigma: float = 20.0  # σ_max in px at a short side of 224 px; scales with the input
+    spacing: tuple[float, ...] = ()  # distance of neighbouring places along each dimension (`grids.lengths`)
 
     def __post_init__(self) -> None:
         if self.levels < 2:
@@ -42,8 +43,9 @@ class Blur:
 
     def __call__(self, x: Tensor) -> Perturb:
         last = self.levels - 1
-        sigma = scaled(self.sigma, tuple(x.shape[2:]))
-        pyramid = torch.stack([gaussian_blur(x, sigma * (1 - i / last)) for i in range(self.levels)], 1)
+        sigmas = lengths(self.sigma, tuple(x.shape[2:]), self.spacing)
+        deviations = [[sigma * (1 - i / last) for sigma in sigmas] for i in range(self.levels)]
+        pyramid = torch.stack([gaussian_blur(x, sigma) for sigma in deviations], 1)
         pyramid = pyramid.movedim(2, -1)  # (N, L, *S, C): what belongs to one place lies together
         count, places, channels = len(x), x[0, 0].numel(), x.shape[1]
         steps = pyramid.diff(dim=1)  # to each level from the one below it; the lowest has the next one's
@@ -176,6 +178,13 @@ def perturbation_named(perturbation: str | Perturbation) -> Perturbation:
         raise ExtremalTypeError(
             f"perturbation must be one of {', '.join(PERTURBATIONS)} or a callable, got {type(perturbation).__name__}"
         )
+    return perturbation
+
+
+def spaced(perturbation: Perturbation, spacing: Sequence[float]) -> Perturbation:
+    """The perturbation for inputs whose places are this far apart along each dimension, unless it tells so itself."""
+    if isinstance(perturbation, Blur) and not perturbation.spacing:
+        return replace(perturbation, spacing=tuple(spacing))
     return perturbation
 
 

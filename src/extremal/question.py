@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from extremal.domain import Domain
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.games import Evaluate, Game
 from extremal.layers import module_named
 from extremal.network import Network, Run
-from extremal.perturbations import Perturb, Perturbation, places_of, prepared
+from extremal.perturbations import Perturb, Perturbation, prepared, spaced
 from extremal.scores import Asked, Each, Query, Score
 from extremal.scores.query import Callback, per_row
 from extremal.split import Split
@@ -30,6 +31,7 @@ class Question:
     ask: Asked  # inputs (R, C, *S), of which image each is (R,) -> (R,)
     perturbation: Perturbation
     perturb: Perturb
+    domain: Domain  # of the masks
     game: Game
     target: tuple[int, ...]
     names: tuple[str, ...]
@@ -39,7 +41,7 @@ class Question:
     @property
     def places(self) -> tuple[int, ...]:
         """S, the shape of a mask."""
-        return places_of(self.perturbation, self.x)
+        return self.domain.shape
 
     def evaluator(self, perturb: Perturb, mirrored: bool = False) -> Evaluate:
         """Φ(mask ⊗ x) under a perturbation: (N, K, 1, *S) -> (N, K)."""
@@ -101,7 +103,8 @@ def pose(net: Network, run: Run | Split, x: Tensor, target: Target, terms: Terms
     Raises:
         ExtremalValueError, ExtremalTypeError: target, output or scores break a rule, or nothing depends on the input.
     """
-    perturb = prepared(terms.perturbation, x)
+    perturbation = spaced(terms.perturbation, net.spacing)
+    perturb, domain = prepared(perturbation, x), terms.domain(net, x)
     images = torch.arange(len(x), device=x.device)
     query = queried(target)
     with torch.no_grad():
@@ -117,7 +120,7 @@ def pose(net: Network, run: Run | Split, x: Tensor, target: Target, terms: Terms
             classes = torch.tensor(indices, device=x.device)
             asked = _class_scores(run, terms.score, classes)
             full = per_row(terms.score(output, classes), len(x), "score")
-        nothing = x.new_zeros(len(x), 1, 1, *places_of(terms.perturbation, x))
+        nothing = x.new_zeros(len(x), 1, 1, *domain.shape)
         blank = asked(perturb(nothing).flatten(0, 1), images)
     _check_finite(full, "the whole input", net)
     _check_finite(blank, "the destroyed input", net)
@@ -128,7 +131,7 @@ def pose(net: Network, run: Run | Split, x: Tensor, target: Target, terms: Terms
                 "destroyed; the network does not depend on the input, or the perturbation does not change it: "
                 "try another perturbation, score or target"
             )
-    return Question(x, images, asked, terms.perturbation, perturb, terms.game, indices, names, full, blank)
+    return Question(x, images, asked, perturbation, perturb, domain, terms.game, indices, names, full, blank)
 
 
 def spread(x: Tensor, target: Target) -> Tensor:

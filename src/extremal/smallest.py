@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from extremal.area import binary, cut
 from extremal.chunking import ChunkedReward
 from extremal.errors import ExtremalValueError
 from extremal.evidence import SHARE, shares
@@ -98,6 +97,8 @@ def smallest_area(
         ),
         score_named(_known("score", score, settings, {fn.__name__: fn for fn in SCORES.values()})),
         settings["seed"],
+        explanation.within,
+        explanation.units,
     )
     if target is None:
         if -1 in explanation.target:
@@ -107,8 +108,8 @@ def smallest_area(
         x = explanation.inputs.to(net.anchor.device).clone()
         rows = run.settle(x, *looked_at(net, target))
         question = pose(net, run, x, target, terms)
-        shape, mirror = tuple(x.shape[2:]), settings["mirror"]
-        problem = Problem(ChunkedReward(question, rows), len(x), shape, mirror, x.dtype, x.device, terms.seed)
+        reward, mirror = ChunkedReward(question, rows), settings["mirror"]
+        problem = Problem(reward, len(x), question.domain, mirror, x.dtype, x.device, terms.seed)
         masks, effects = explanation.masks.to(x), explanation.effects(explanation.binary_scores)
         return Bisection(problem, question, masks, explanation.areas, effects, share).certified(tolerance)
 
@@ -145,9 +146,9 @@ class Bisection:
         share: float,
     ) -> None:
         self.problem, self.question, self.share = problem, question, share
-        self.total = math.prod(problem.shape)
-        self.lattice = problem.level_set(1.0)
-        cuts = cut(masks, areas)  # (N, A, 1, *S)
+        self.total = problem.domain.count
+        self.lattice = problem.domain.level_set(problem.like)
+        cuts = self.lattice.cut(masks, areas)  # (N, A, 1, *S)
         self.enough = (effects >= share).any(1).tolist()
         self.high, self.low = [], []  # for each input: area, effect, mask (1, *S)
         for n, row in enumerate(effects.tolist()):
@@ -189,7 +190,8 @@ class Bisection:
         best = [(area, -math.inf, mask[2]) for area, mask in zip(middle, self.high, strict=True)]
         for index in range(STEPS + 1):
             masks = level_masks(self.lattice, descent.parameters.detach(), areas, TEMPERATURE)[:, 0]
-            cuts = torch.cat([binary(masks[n : n + 1], area) for n, area in enumerate(middle)])
+            one = [self.lattice.cut(masks[n : n + 1, None], (area,)) for n, area in enumerate(middle)]
+            cuts = torch.cat(one)[:, 0]  # (N, 1, *S)
             for n, effect in enumerate(self._effects(cuts)):
                 if effect > best[n][1]:
                     best[n] = (middle[n], effect, cuts[n])

@@ -91,9 +91,8 @@ def explain_channels(
         ranked = rankings(question, block.rows)
         spent, split.gradients, split.forwards = (split.gradients, split.forwards), 0, 0
         problem = Problem(
-            *(reward, len(activations), question.places, False),
+            *(reward, len(activations), question.domain, False),
             *(activations.dtype, activations.device, terms.seed),
-            connected=False,
             candidates=standardised(ranked.flatten(0, 1)).view_as(ranked).unsqueeze(2),
         )
         solution = chosen.solve(problem, wanted, block.steps(on_step))
@@ -129,8 +128,9 @@ def _judged(
     """Gather the evidence for a solution, draw the smallest sufficient set together, and build the result."""
     x, game, (total,) = question.x, question.game, question.places
     random = random_sets(total, areas, problem.seed, x).expand(len(x), -1, -1, -1)
+    family = question.domain.level_set(x)
     controls = torch.cat([random, top_sets(ranked, areas)], 2)
-    found = evidence.gather(question.evaluate, {}, game, solution.masks, areas, controls, on_evidence)
+    found = evidence.gather(question.evaluate, {}, game, solution.masks, areas, family, controls, on_evidence)
     low, high = question.blank.view(-1, 1), question.full.view(-1, 1)
     effects = evidence.shares(found.scores, low, high, game.keeps)
     cut_effects = evidence.shares(found.binary_scores, low, high, game.keeps)

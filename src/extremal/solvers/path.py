@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extremal.area import cut
+from extremal.domain import LevelFamily
 from extremal.errors import ExtremalValueError
-from extremal.masks import LevelFamily, standardised
+from extremal.masks import standardised
 from extremal.solvers.exchange import exchanged
 from extremal.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
 
@@ -73,7 +73,7 @@ class Path:
 
     def solve(self, problem: Problem, areas: tuple[float, ...], on_step: OnStep | None = None) -> Solution:
         """Masks of exactly the given areas (rising), one run."""
-        mask = problem.level_set(self.width)
+        mask = problem.domain.level_set(problem.like, self.width)
         recorder = Recorder(problem, 1 + self.steps + self.polish, on_step)
         start = self._gradient_start(problem, mask, recorder)
         fields = self._sweep(problem, mask, areas, start, recorder)
@@ -190,7 +190,7 @@ class _Best:
 
     def exchange(self, rounds: int) -> None:
         """Exchange single places of the cut masks, and take the sets that come of it as fields."""
-        sets, paid = exchanged(self.problem, cut(self.masks(self.fields), self.areas), self._paid, rounds)
+        sets, paid = exchanged(self.problem, self.mask.cut(self.masks(self.fields), self.areas), self._paid, rounds)
         order = standardised(self.fields.flatten(0, 1)).view_as(self.fields)  # within the set, and outside of it
         self._keep(sets + ORDER * order, paid)
 
@@ -200,7 +200,7 @@ class _Best:
 
     def _pay(self, fields: Tensor, areas: tuple[float, ...]) -> Tensor:
         """What fields (N, K, 1, *lattice) are paid when they are cut at K areas: (N, K), −inf where not finite."""
-        paid = self.problem.reward(cut(level_masks(self.mask, fields, areas, self.temperature), areas), False)
+        paid = self.problem.reward(self.mask.cut(level_masks(self.mask, fields, areas, self.temperature), areas), False)
         return paid.where(paid.isfinite(), -torch.inf)
 
     @torch.no_grad()

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from extremal.area import ranking_loss
-from extremal.masks import ChannelMask, SmoothMax
 from extremal.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
 
 UNTIE = 1e-3  # by which the values of unconnected places differ at the start
@@ -37,11 +36,6 @@ class Penalty:
         """The settings as plain values."""
         return {"name": self.name, **asdict(self)}
 
-    def _masks(self, problem: Problem) -> SmoothMax | ChannelMask:
-        if not problem.connected:
-            return ChannelMask(problem.shape)
-        return SmoothMax(problem.shape, padded=self.padded, dtype=problem.dtype, device=problem.device)
-
     def _untied(self, problem: Problem, parameters: Tensor) -> Tensor:
         """A little less than one where the reward's slope is least.
 
@@ -53,7 +47,7 @@ class Penalty:
 
     def solve(self, problem: Problem, areas: tuple[float, ...], on_step: OnStep | None = None) -> Solution:
         """Masks of about the given areas: their true means are what the ranking loss left."""
-        mask = self._masks(problem)
+        mask = problem.domain.smooth_max(problem.like, self.padded)
         rows = problem.count, len(areas)
         parameters = torch.ones(*rows, 1, *mask.parameter_shape, dtype=problem.dtype, device=problem.device)
         if not problem.connected:

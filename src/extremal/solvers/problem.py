@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from extremal.masks import ChannelMask, LevelFamily, LevelSet
+from extremal.domain import Domain
 
 
 @dataclass(frozen=True)
@@ -16,19 +16,27 @@ class Problem:
 
     reward: Callable[[Tensor, bool], Tensor]  # masks (N, K, 1, *S), whether the input is mirrored -> (N, K)
     count: int  # N
-    shape: tuple[int, ...]  # S
+    domain: Domain
     mirror: bool  # whether the mirrored input asks the same question
     dtype: torch.dtype
     device: torch.device
     seed: int = 0  # of what a solver draws
-    connected: bool = True  # places have neighbours, and masks are smooth over them; channels have none
     candidates: Tensor | None = None  # (N, M, 1, *lattice) fields of others, higher is kept first; taken where they pay
 
-    def level_set(self, width: float) -> LevelFamily:
-        """The family of masks of exactly a given area; `width` is that of its filter, in lattice steps."""
-        if not self.connected:
-            return ChannelMask(self.shape)
-        return LevelSet(self.shape, width=width, dtype=self.dtype, device=self.device)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """S."""
+        return self.domain.shape
+
+    @property
+    def connected(self) -> bool:
+        """Whether places have neighbours."""
+        return self.domain.connected
+
+    @property
+    def like(self) -> Tensor:
+        """An empty tensor of the dtype and on the device of the masks."""
+        return torch.empty(0, dtype=self.dtype, device=self.device)
 
     def flips(self) -> tuple[bool, ...]:
         """The orientations that ask the same question."""
