@@ -80,9 +80,10 @@ class MaskGradient:
         with network.frozen() as run:
             rows = run.settle(x := x.detach().clone())
             run.forwards = 0
-            reward = ChunkedReward(pose(network, run, x, target, terms), rows)
-            problem = Problem(reward, len(x), tuple(x.shape[2:]), network.mirrors(x), x.dtype, x.device)
-            family = problem.level_set(1.0)
+            question = pose(network, run, x, target, terms)
+            reward = ChunkedReward(question, rows)
+            problem = Problem(reward, len(x), question.domain, network.mirrors(x), x.dtype, x.device)
+            family = question.domain.level_set(x)
             slope = mask_gradient(problem, family, self.draws)[0]
             values = resize(family.filtered(slope, 1.0), problem.shape).clamp_min(0.0)
             return Maps(values.detach(), run.forwards + run.gradients)
