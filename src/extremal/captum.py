@@ -1,0 +1,289 @@
+"""Extremal perturbations as a method of captum: `captum.attr.Attribution` in front, `extremal.explain` behind.
+
+>>> from extremal.captum import ExtremalPerturbation
+>>> toy = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+>>> ExtremalPerturbation(toy).attribute(torch.rand(1, 3, 16, 16), target=1, areas=(0.1, 0.3)).shape
+torch.Size([1, 3, 16, 16])
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeGuard, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from extremal.blocks import joined
+from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
+from extremal.explain import explain
+from extremal.explanation import Explanation
+from extremal.games import Game, Reward
+from extremal.inputs import checked
+from extremal.network import Network
+from extremal.perturbations import Perturbation
+from extremal.question import Target, listed
+from extremal.scores import Score
+from extremal.solvers import Solver
+from extremal.terms import AREAS, Places
+
+try:
+    from captum.attr import Attribution
+    from captum.log import log_usage
+except ModuleNotFoundError as missing:
+    raise ImportError(
+        f"extremal.captum must find captum, got {str(missing)!r}; pip install 'extremal[benchmark]'", name="captum"
+    ) from missing
+
+Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])  # captum's rule: a tuple is answered by a tuple
+Classes = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None  # captum's targets
+
+
+class ExtremalPerturbation(Attribution):  # type: ignore[misc]
+    """The smallest smooth regions that a network's answer needs, as a map of where that answer comes from.
+
+    An `nn.Module` is evaluated in evaluation mode with its parameters frozen, and comes back exactly as it was. Any
+    other callable is called as it is: what it calls in turn stays in the mode that it is in, so a network in training
+    mode drops out and moves its batch statistics. No `.grad` is written in either case.
+
+    Args:
+        forward_func: inputs (B, C, *S), further arguments -> (B, classes), (B,) or (B, 1), with a gradient.
+    """
+
+    def __init__(self, forward_func: Callable[..., Any]) -> None:
+        if not callable(forward_func):
+            raise ExtremalTypeError(
+                f"forward_func must be a torch.nn.Module or another callable, got {type(forward_func).__name__}; "
+                "e.g. the module inside it"
+            )
+        super().__init__(forward_func)
+
+    @log_usage()  # type: ignore[untyped-decorator]  # NoiseTunnel calls what captum's decorator wraps
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: Classes = None,
+        additional_forward_args: object = None,
+        *,
+        areas: Sequence[float] = AREAS,
+        game: str | Game | Reward = "preserve",
+        perturbation: str | Perturbation = "blur",
+        solver: str | Solver = "path",
+        score: str | Score = "margin",
+        within: Places | None = None,
+        units: Places | None = None,
+        seed: int = 0,
+    ) -> Inputs:
+        """Where the answer comes from: `Explanation.saliency()`, the same in every channel of a place.
+
+        Args:
+            inputs: (N, C, *S), or a tuple of this one tensor.
+            target: as `explain` below.
+            additional_forward_args: as `explain` below.
+            areas: as `extremal.explain`, like the options after it.
+
+        Returns:
+            (N, C, *S) ≥ 0 of the inputs' device and dtype; in a tuple where the inputs are.
+
+        Raises:
+            ExtremalValueError, ExtremalTypeError: input that breaks a rule.
+        """
+        found = self.explain(
+            inputs,
+            target,
+            additional_forward_args,
+            areas=areas,
+            game=game,
+            perturbation=perturbation,
+            solver=solver,
+            score=score,
+            within=within,
+            units=units,
+            seed=seed,
+        )
+        x = _only(inputs)
+        maps = found.saliency().to(x).expand_as(x).contiguous()
+        return (maps,) if isinstance(inputs, tuple) else maps
+
+    def explain(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Classes = None,
+        additional_forward_args: object = None,
+        *,
+        areas: Sequence[float] = AREAS,
+        game: str | Game | Reward = "preserve",
+        perturbation: str | Perturbation = "blur",
+        solver: str | Solver = "path",
+        score: str | Score = "margin",
+        within: Places | None = None,
+        units: Places | None = None,
+        seed: int = 0,
+    ) -> Explanation:
+        """The whole result that the map is made of: masks, scores, evidence.
+
+        Args:
+            inputs: (N, C, *S), or a tuple of this one tensor.
+            target: a class for all inputs, or a tensor or list of one for each; None where there is one output only. A
+                tuple, or a list of one for each input, is the place of a single value in an output of more dimensions;
+                this value is asked for itself, and `score`, which is one of classes, plays no part. A class of an
+                output of more dimensions is its mean over the positions, as in `extremal.explain`.
+            additional_forward_args: handed on after the inputs, a tuple of more than one. The rows of a tensor belong
+                to the inputs, which are then explained one after the other.
+            areas: as `extremal.explain`, like the options after it.
+
+        Raises:
+            ExtremalValueError, ExtremalTypeError: input that breaks a rule.
+        """
+        x = checked(_only(inputs))
+        extra, asked = _arguments(additional_forward_args, len(x)), _asked(target, len(x))
+
+        def answer(part: Tensor, arguments: tuple[object, ...], what: Target) -> Explanation:
+            network = _network(self.forward_func, part, arguments, target is None)
+            return explain(
+                network,
+                part,
+                what,
+                areas=areas,
+                game=game,
+                perturbation=perturbation,
+                solver=solver,
+                score=score,
+                within=within,
+                units=units,
+                seed=seed,
+            )
+
+        if not any(map(_has_rows, extra)):
+            return answer(x, extra, asked)
+        each = listed(asked, len(x)) or [asked] * len(x)
+        answers = []
+        for n, what in enumerate(each):
+            row = slice(n, n + 1)
+            mine = tuple(value[row] if _has_rows(value) else value for value in extra)
+            try:
+                answers.append(answer(x[row], mine, what))
+            except ExtremalError as error:
+                error.add_note(f"This was input {n}: with further arguments each is explained by itself, as input 0.")
+                raise
+        return joined(answers)
+
+
+class _Forward(nn.Module):
+    """A callable as a module: with its further arguments, each evaluated row with its own, on device and dtype of x.
+
+    Args:
+        call: x, further arguments -> output.
+        x: (N, C, *S), for device and dtype where the callable tells none.
+        extra: the further arguments; a tensor has one row, of the one input that is asked about.
+        single: the output is one number an input, and becomes (B, 1).
+    """
+
+    anchor: Tensor
+
+    def __init__(self, call: Callable[..., Any], x: Tensor, extra: tuple[object, ...], single: bool) -> None:
+        super().__init__()
+        self.call, self.extra, self.single = call, extra, single
+        if not _has_weights(call):
+            with torch.inference_mode(False):
+                anchor = torch.zeros((), device=x.device, dtype=x.dtype)
+            self.register_buffer("anchor", anchor, persistent=False)
+
+    def forward(self, x: Tensor) -> Any:
+        output = self.call(x, *(_copied(value, len(x)) for value in self.extra))
+        if not self.single:
+            return output
+        if not isinstance(output, Tensor) or output.shape[:1] != x.shape[:1] or output.numel() != len(x):
+            raise ExtremalValueError(
+                f"target must be given where a network returns more than one number an input, got None for "
+                f"{_told(output)}; name the class, e.g. target=0"
+            )
+        return output.view(-1, 1)
+
+
+def _network(call: Callable[..., Any], x: Tensor, extra: tuple[object, ...], single: bool) -> Network:
+    """The forward function as a network; a module with weights that takes nothing else as it is."""
+    if isinstance(call, nn.Module) and _has_weights(call) and not extra and not single:
+        return Network(call)
+    return Network(_Forward(call, x, extra, single), name=getattr(call, "__name__", type(call).__name__))
+
+
+def _has_weights(call: object) -> bool:
+    """Whether it is a module that tells by its tensors on which device and in which dtype it works."""
+    return isinstance(call, nn.Module) and any(t.is_floating_point() for t in (*call.parameters(), *call.buffers()))
+
+
+def _only(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The one input tensor, of a tuple or by itself."""
+    several = inputs if isinstance(inputs, tuple) else (inputs,)
+    if len(several) != 1:
+        raise ExtremalValueError(
+            f"inputs must be one tensor (N, C, *S), got a tuple of {len(several)}; a mask is for one tensor: hand the "
+            "others in as additional_forward_args"
+        )
+    if not isinstance(several[0], Tensor):
+        raise ExtremalTypeError(
+            f"inputs must be a tensor (N, C, *S), or a tuple of one, got {type(several[0]).__name__}; "
+            "e.g. torch.from_numpy(array)"
+        )
+    return several[0]
+
+
+def _arguments(extra: object, count: int) -> tuple[object, ...]:
+    """What goes to the forward function after the inputs; the tensors' rows belong to the inputs."""
+    if extra is None:
+        return ()
+    values = extra if isinstance(extra, tuple) else (extra,)
+    for value in values:
+        if _has_rows(value) and len(value) != count:
+            raise ExtremalValueError(
+                f"a tensor of additional_forward_args must have a row for each of {count} inputs, got shape "
+                f"{tuple(value.shape)}; bind what is the same for all, e.g. lambda x: model(x, value)"
+            )
+    return values
+
+
+def _has_rows(value: object) -> TypeGuard[Tensor]:
+    return isinstance(value, Tensor) and value.ndim > 0
+
+
+def _copied(value: object, rows: int) -> object:
+    """An argument for each of some rows; the caller's own tensor stays out of reach of what the network writes."""
+    if not isinstance(value, Tensor):
+        return value
+    return (value.expand(rows, *value.shape[1:]) if value.ndim else value).detach().clone()
+
+
+def _asked(target: Any, count: int) -> Target:
+    """captum's target as `extremal.explain` takes it: a tensor of one number is for all inputs, a tuple is a place."""
+    if target is None:
+        return 0
+    if isinstance(target, tuple):
+        return _at(target)
+    if isinstance(target, Tensor) and target.numel() == 1:
+        target = target.item()
+    each = listed(target, count)
+    return target if each is None else [_at(one) if isinstance(one, tuple) else one for one in each]
+
+
+def _at(index: tuple[int, ...]) -> Callable[[object], Tensor]:
+    """The question about one value of an output of more dimensions than (B, classes)."""
+
+    def value(output: object) -> Tensor:
+        shape = output.shape[1:] if isinstance(output, Tensor) else ()
+        inside = [isinstance(i, int) and 0 <= i < size for i, size in zip(index, shape, strict=False)]
+        if not isinstance(output, Tensor) or not len(index) == len(shape) == sum(inside):
+            raise ExtremalValueError(
+                f"a tuple as target must be the place of one value in the output, got {index} for {_told(output)}; the "
+                "first dimension is that of the batch, the others have an index each"
+            )
+        return output.movedim(0, -1)[index]
+
+    value.__name__ = f"output[:, {', '.join(map(str, index))}]"
+    return value
+
+
+def _told(output: object) -> str:
+    """The shape of an output, or what else it is."""
+    return str(tuple(output.shape)) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+
+
+__all__ = ["ExtremalPerturbation"]
