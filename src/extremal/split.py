@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 from extremal.errors import ExtremalValueError
 from extremal.layers import Layer, module_named, problem_of, reaches, tensors_in, watched
 from extremal.network import Network, Run, channels_last, logits
+from extremal.scores.query import Evaluates
 
 TOLERANCE = 1e-4  # of the largest output, by which the split network may differ from the whole one
 
@@ -30,8 +31,10 @@ class _ReachedError(Exception):
         self.output = output
 
 
-def activations_at(run: Run, module: nn.Module, x: Tensor) -> Tensor:
+def activations_at(run: Evaluates, module: nn.Module, x: Tensor, images: Tensor | None = None) -> Tensor:
     """The output of a module for inputs x (B, C, *S); nothing behind it is evaluated.
+
+    After a split, x are activations (B, K, ...), and `images` (B,) tells of which input each is.
 
     Raises:
         ExtremalValueError: it is not called, or its output is not one floating tensor (B, K, ...).
@@ -43,7 +46,7 @@ def activations_at(run: Run, module: nn.Module, x: Tensor) -> Tensor:
     handle = module.register_forward_hook(reached)
     outputs = []
     try:
-        run.raw(x)
+        run.raw(x, torch.zeros(len(x), dtype=torch.int64, device=x.device) if images is None else images)
     except _ReachedError as end:
         outputs.append(end.output)
     finally:

@@ -1,5 +1,6 @@
 """What is asked of a network: a score of one of its classes, or a question of another kind."""
 
+from extremal.scores.box import Box
 from extremal.scores.classes import (
     SCORES,
     Score,
@@ -11,14 +12,24 @@ from extremal.scores.classes import (
     probability,
     score_named,
 )
+from extremal.scores.outputs import Classes, Output
 from extremal.scores.query import Asked, Each, Query
+from extremal.scores.segment import Segment
+from extremal.scores.similarity import Similarity
+from extremal.scores.unit import Unit
 
 __all__ = [
     "SCORES",
     "Asked",
+    "Box",
+    "Classes",
     "Each",
+    "Output",
     "Query",
     "Score",
+    "Segment",
+    "Similarity",
+    "Unit",
     "contrastive",
     "log_probability",
     "logit",

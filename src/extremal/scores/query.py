@@ -13,6 +13,7 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 
 if TYPE_CHECKING:
     from extremal.network import Network
+    from extremal.split import Split
 
 Asked = Callable[[Tensor, Tensor], Tensor]  # inputs (B, C, *S), of which image each is (B,) int64 -> scores (B,)
 
@@ -118,12 +119,12 @@ class _Only:
     """
 
     def __init__(self, run: "Evaluates", image: int) -> None:
-        self._run, self._image = run, image
+        self.run, self._image = run, image
         self.network, self.undo = run.network, run.undo
 
     def raw(self, inputs: Tensor, images: Tensor) -> object:
         """The output as the network gives it."""
-        return self._run.raw(inputs, images + self._image)
+        return self.run.raw(inputs, images + self._image)
 
 
 class Callback:
@@ -162,3 +163,43 @@ def per_row(scores: object, rows: int, what: str) -> Tensor:
             f"got {tuple(scores.shape)} {scores.dtype}"
         )
     return scores
+
+
+def split_of(run: "Evaluates") -> "Split | None":
+    """The split network, where it is asked from a layer on; None where it is whole."""
+    from extremal.split import Split  # it comes to this module by way of the terms
+
+    if isinstance(run, _Only):
+        return split_of(run.run)
+    return run if isinstance(run, Split) else None
+
+
+def input_shape(run: "Evaluates", x: Tensor) -> tuple[int, ...]:
+    """(C, *S) of the network's own inputs, also where x are activations at a layer."""
+    made = split_of(run)
+    return tuple((x if made is None else made.x).shape[1:])
+
+
+def class_named(wanted: int | str) -> str:
+    """A class in words, before it is known what network is asked."""
+    return wanted if isinstance(wanted, str) else f"class {wanted}"
+
+
+def class_index(network: "Network", wanted: int | str, classes: int | None = None) -> int:
+    """The index of a class given by index or name.
+
+    Args:
+        network: for its class names.
+        wanted: index or name.
+        classes: how many there are; None: not known yet.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: there is no such class; of names near ones are offered.
+    """
+    if isinstance(wanted, bool) or not (isinstance(wanted, str) or hasattr(wanted, "__index__")):
+        raise ExtremalTypeError(f"a class must be given by its index or name, got {wanted!r}")
+    index = network.index(wanted) if isinstance(wanted, str) else wanted.__index__()
+    if index < 0 or (classes is not None and index >= classes):
+        rule = "be at least 0" if classes is None else f"lie in 0..{classes - 1}"
+        raise ExtremalValueError(f"a class must {rule} for {network.name}, got {index}")
+    return index
