@@ -1,6 +1,7 @@
 """What `explain` says of networks, targets and callables that break a rule."""
 
 import math
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -60,7 +61,7 @@ class TestOutputs:
 
         def later(y: Tensor) -> Tensor:
             calls.append(len(y))
-            return y * math.nan if len(calls) == 6 else y
+            return y * math.nan if len(calls) == 7 else y
 
         with pytest.warns(RuntimeWarning) as told:
             result = run(later)
@@ -107,6 +108,56 @@ class TestOutputs:
         assert refused(ExtremalValueError, lambda y: y.detach()) == (
             "a network's score must depend on its input with a gradient, Toy's does not; "
             "look for no_grad, detach, rounding or argmax inside it"
+        )
+
+    def test_gradient_of_something_else(self) -> None:
+        """The score requires a gradient, but of something else than the input."""
+        weight = torch.ones(1, requires_grad=True)
+        assert refused(ExtremalValueError, lambda y: y.detach() * weight) == (
+            "a network's score must depend on its input with a gradient, Toy's does not; "
+            "look for no_grad, detach, rounding or argmax inside it"
+        )
+
+    def test_changed_in_place(self) -> None:
+        def changed(y: Tensor) -> Tensor:
+            root = y.exp()
+            scores = root * 1
+            root += 1
+            return scores
+
+        message = refused(ExtremalValueError, changed)
+        assert message.startswith(
+            "a network must not change in place what its gradient needs, Toy does; "
+            "replace operations like x += 1 or relu(inplace=True) inside it (one of the variables needed for gradient "
+            "computation has been modified by an inplace operation"
+        )
+
+    def test_inputs_that_mix(self) -> None:
+        message = refused(ExtremalValueError, lambda y: y - y.mean(0) + 0.01 * y, score="logit")
+        assert re.fullmatch(
+            r"a network must score each input of a batch by itself, Toy's scores differ by [0-9.e-]+ with another "
+            "input beside; look for statistics over the batch axis, or noise, inside it",
+            message,
+        )
+
+    def test_weights_on_several_devices(self) -> None:
+        model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(512, 2, device="meta"))
+        with pytest.raises(ExtremalValueError) as caught:
+            explain(model, X, 0, areas=(0.2,), solver=FAST)
+        assert str(caught.value) == (
+            "a network must lie on one device with its values, Sequential lies on cpu, meta; "
+            "move it with .to(device), or load its weights"
+        )
+
+    def test_weights_that_are_not_finite(self) -> None:
+        model = nn.Sequential(nn.Flatten(), nn.Linear(768, 2))
+        with torch.no_grad():
+            model[1].weight[0, :3] = math.nan
+        with pytest.raises(ExtremalValueError) as caught:
+            explain(model, X, 0, areas=(0.2,), solver=FAST)
+        assert str(caught.value) == (
+            "a network must return finite scores, Sequential returned 2 NaN or infinite ones for the whole input, 3 of "
+            "its weights '1.weight' are not finite; load it again"
         )
 
     def test_not_a_network(self) -> None:

@@ -23,7 +23,7 @@ def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torc
         ((448, 500), 7.0, 14.0),
         ((300, 112), 20.0, 10.0),
         ((56,), 4.0, 1.0),
-        ((64, 32, 96), 7, 1),
+        ((64, 32, 96), 7, 2),
     ],
 )
 def test_a_length_scales_with_the_short_side(shape: tuple[int, ...], length: float, wanted: float) -> None:

@@ -213,12 +213,37 @@ class TestArrays:
             f"an image array must be uint8 (H, W, C), got {dtype}; scale it to 0..255, or pass a prepared tensor"
         )
 
-    def test_something_else(self) -> None:
+    @pytest.mark.parametrize("image", [3.5, [[1, 2]], {"a": 1}])
+    def test_something_else(self, image: object) -> None:
+        kind = "int" if isinstance(image, list) else type(image).__name__
         with pytest.raises(ExtremalTypeError) as caught:
-            prepare(PLAIN, [[1, 2]])  # type: ignore[arg-type]
+            prepare(PLAIN, image)  # type: ignore[arg-type]
         assert str(caught.value) == (
-            "an image must be a path, a Pillow picture, a uint8 array (H, W, C) or a prepared tensor (N, C, *S), "
-            "got list"
+            "an image must be a path, a Pillow picture, a uint8 array (H, W, C) or a prepared tensor (N, C, *S), or a "
+            f"list of these, got {kind}"
+        )
+
+
+class TestBatches:
+    def test_different_images_of_one_shape(self) -> None:
+        pictures = [torch.rand(1, 3, 8, 8), torch.rand(2, 3, 8, 8)]
+        assert torch.equal(prepare(PLAIN, pictures), torch.cat(pictures))
+
+    def test_arrays_and_pictures_together(self) -> None:
+        array = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+        batch = prepare(PLAIN, [array, Image.fromarray(array)])
+        assert torch.equal(batch[0], batch[1])
+
+    def test_none(self) -> None:
+        with pytest.raises(ExtremalValueError, match="a batch must hold at least one image, got an empty list"):
+            prepare(PLAIN, [])
+
+    def test_other_shapes(self) -> None:
+        with pytest.raises(ExtremalValueError) as caught:
+            prepare(PLAIN, [torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 9)])
+        assert str(caught.value) == (
+            "the images of a batch must have one shape once they are prepared, got (3, 8, 8) and (3, 8, 9); "
+            "explain them one by one, or crop them alike"
         )
 
 

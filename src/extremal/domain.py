@@ -27,6 +27,11 @@ class Domain:
         """|Ω|."""
         return math.prod(self.shape)
 
+    @property
+    def smooth(self) -> bool:
+        """Whether masks are smooth over the places; those of channels and units are not."""
+        return self.connected and self.units is None
+
     def level_set(self, like: Tensor, width: float = 1.0) -> LevelFamily:
         """Masks of exactly a given area; `width` is that of the filter, in lattice steps."""
         if not self.connected:

@@ -53,7 +53,7 @@ def explain(
 
     Args:
         network: a `Network`, any `nn.Module` (B, C, *S) -> (B, classes), or a name that `zoo.load` takes.
-        image: a path, a Pillow picture, a uint8 array (H, W, C), or a prepared tensor (N, C, *S).
+        image: a path, a Pillow picture, a uint8 array (H, W, C), a prepared tensor (N, C, *S), or a list of these.
         target: a class index or name, a `scores.Query`, or a callable output -> (B,); one for all inputs or one for
             each, several for one input; None is the top class.
         areas: shares of places in (0, 1), distinct; they are sorted.
@@ -87,12 +87,8 @@ def explain(
     settings = {**terms.settings(net), "solver": chosen.settings(), "mirror": mirror}
 
     def answered(run: Run, question: Question, block: Block) -> Explanation:
-        if not question.has_gradient():
-            raise ExtremalValueError(
-                f"a network's score must depend on its input with a gradient, {net.name}'s does not; "
-                "look for no_grad, detach, rounding or argmax inside it"
-            )
-        run.forwards, run.gradients = run.forwards + run.gradients, 0  # the question went forward only, so far
+        question.check_gradient(net.name)
+        run.forwards, run.gradients = run.forwards + run.gradients, 0  # what posing the question took is not the solver's
         x, found = question.x, list[Explanation]()
         reward: Callable[[Tensor, bool], Tensor] = ChunkedReward(question, block.rows)
         for index in range(copies):

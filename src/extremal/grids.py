@@ -29,8 +29,6 @@ def scaled(length: float, shape: tuple[int, ...]) -> float:
 def lengths(length: float, shape: tuple[int, ...], spacing: Sequence[float] = ()) -> tuple[float, ...]:
     """A length in pixels at a short side of 224 px, in places along each dimension of an input.
 
-    A dimension with one place is no side.
-
     >>> lengths(7.0, (224, 300)), lengths(7.0, (1, 64)), lengths(8.0, (16, 112, 112), (7, 1, 1))
     ((7.0, 7.0), (2.0, 2.0), (0.5714285714285714, 4.0, 4.0))
 
@@ -40,9 +38,20 @@ def lengths(length: float, shape: tuple[int, ...], spacing: Sequence[float] = ()
         spacing: distance of neighbours along each dimension; empty: the same along all.
     """
     gaps = spacing or (1.0,) * len(shape)
-    sides = [size * gap for size, gap in zip(shape, gaps, strict=True)]
-    short = min((side for side, size in zip(sides, shape, strict=True) if size > 1), default=min(sides))
-    return tuple(length * short / REFERENCE_SIDE / gap for gap in gaps)
+    return tuple(length * short_side(shape, gaps) / REFERENCE_SIDE / gap for gap in gaps)
+
+
+def short_side(shape: tuple[int, ...], spacing: Sequence[float] = ()) -> float:
+    """The shorter of the two longest sides: that of an image; of a video that of its frames, however few they are.
+
+    A dimension with one place is no side.
+
+    >>> short_side((224, 300)), short_side((8, 112, 112)), short_side((1, 64))
+    (224.0, 112.0, 64.0)
+    """
+    gaps = spacing or (1.0,) * len(shape)
+    sides = sorted(size * gap for size, gap in zip(shape, gaps, strict=True) if size > 1)
+    return float(sides[-2:][0]) if sides else 1.0
 
 
 def lattice_shape(shape: tuple[int, ...], step: float | Sequence[float]) -> tuple[int, ...]:

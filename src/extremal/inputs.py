@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from extremal.network import Network
 
 MAX_PIXELS = 100_000_000  # above this a picture is refused as a decompression bomb
 
-Input = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
+One = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
+Input = One | Sequence[One]  # several are a batch
 
 
 def read_picture(path: str | os.PathLike[str]) -> Image.Image:
@@ -87,8 +89,11 @@ def upright(picture: Image.Image) -> Image.Image:
 def prepare(network: Network, image: Input) -> Tensor:
     """A path, a Pillow picture, a uint8 array (H, W, C) or (H, W), or a prepared tensor, as a batch (N, C, *S).
 
-    Tensors are taken as they are, moved to the network's device and dtype; the caller's tensor is not touched.
+    Tensors are taken as they are, moved to the network's device and dtype; the caller's tensor is not touched. A list
+    of any of these is a batch of them all.
     """
+    if isinstance(image, list | tuple):
+        return _batch([prepare(network, one) for one in image])
     if isinstance(image, Tensor):
         x = checked(image)
     elif isinstance(image, np.ndarray):
@@ -99,11 +104,24 @@ def prepare(network: Network, image: Input) -> Tensor:
         x = network.prepare(read_picture(image))
     else:
         raise ExtremalTypeError(
-            "an image must be a path, a Pillow picture, a uint8 array (H, W, C) or a prepared tensor (N, C, *S), "
-            f"got {type(image).__name__}"
+            "an image must be a path, a Pillow picture, a uint8 array (H, W, C) or a prepared tensor (N, C, *S), or a "
+            f"list of these, got {type(image).__name__}"
         )
     anchor = network.anchor
     return x.detach().to(device=anchor.device, dtype=anchor.dtype)
+
+
+def _batch(parts: Sequence[Tensor]) -> Tensor:
+    """Inputs (N, C, *S) one after the other."""
+    if not parts:
+        raise ExtremalValueError("a batch must hold at least one image, got an empty list")
+    shapes = sorted({tuple(part.shape[1:]) for part in parts})
+    if len(shapes) > 1:
+        raise ExtremalValueError(
+            "the images of a batch must have one shape once they are prepared, got "
+            f"{' and '.join(map(str, shapes[:3]))}; explain them one by one, or crop them alike"
+        )
+    return torch.cat(list(parts))
 
 
 def _given(picture: Image.Image) -> Image.Image:

@@ -59,6 +59,15 @@ class Network:
         tensors = (*self.model.parameters(), *self.model.buffers())
         return next((t for t in tensors if t.is_floating_point()), torch.empty(0))
 
+    def check_device(self) -> None:
+        """Raise where the weights are not all on one device, or have no values."""
+        devices = sorted({str(t.device) for t in (*self.model.parameters(), *self.model.buffers())})
+        if len(devices) > 1 or "meta" in devices:
+            raise ExtremalValueError(
+                f"a network must lie on one device with its values, {self.name} lies on {', '.join(devices)}; "
+                "move it with .to(device), or load its weights"
+            )
+
     def mirrors(self, x: Tensor) -> bool:
         """Whether inputs (N, C, *S) may be mirrored and ask the same question."""
         return self.mirror and x.ndim == 4

@@ -18,6 +18,10 @@ from extremal.scores.query import Callback, per_row
 from extremal.split import Split
 from extremal.terms import Terms
 
+MIXED = (
+    0.05  # of the scores, by which they may change with what else is in the batch; rounding, also of bfloat16, is below
+)
+
 Ask = Callable[[Any], Tensor]  # output of the network -> (B,)
 Target = int | str | Query | Ask | Sequence[int | str | Query | Ask] | Tensor | None
 
@@ -68,11 +72,31 @@ class Question:
             )
         return rewards
 
-    def has_gradient(self) -> bool:
-        """Whether the reward has a gradient with respect to a mask at all; costs one forward pass."""
+    def check_gradient(self, name: str) -> None:
+        """Raise where the reward has no gradient with respect to a mask; costs one forward-backward pass.
+
+        Args:
+            name: of the network.
+        """
         first = self.part(0, 1)
         mask = first.x.new_full((1, 1, 1, *self.places), 0.5).requires_grad_()
-        return first.reward(mask, False).requires_grad
+        slope: Tensor | None = None
+        try:
+            reward = first.reward(mask, False)
+            if reward.requires_grad:
+                (slope,) = torch.autograd.grad(reward.sum(), mask, allow_unused=True)
+        except RuntimeError as error:
+            if "inplace operation" not in str(error) and "in-place operation" not in str(error):
+                raise
+            raise ExtremalValueError(
+                f"a network must not change in place what its gradient needs, {name} does; "
+                f"replace operations like x += 1 or relu(inplace=True) inside it ({str(error).splitlines()[0][:120]})"
+            ) from None
+        if slope is None:
+            raise ExtremalValueError(
+                f"a network's score must depend on its input with a gradient, {name}'s does not; "
+                "look for no_grad, detach, rounding or argmax inside it"
+            )
 
     def part(self, first: int, last: int) -> "Question":
         """The same question about inputs first .. last − 1."""
@@ -121,7 +145,9 @@ def pose(net: Network, run: Run | Split, x: Tensor, target: Target, terms: Terms
             asked = _class_scores(run, terms.score, classes)
             full = per_row(terms.score(output, classes), len(x), "score")
         nothing = x.new_zeros(len(x), 1, 1, *domain.shape)
-        blank = asked(perturb(nothing).flatten(0, 1), images)
+        destroyed = perturb(nothing).flatten(0, 1)
+        blank = asked(destroyed, images)
+        _check_rows(asked, torch.cat([x[:1], destroyed[:1]]), torch.stack([full[0], blank[0]]), net.name)
     _check_finite(full, "the whole input", net)
     _check_finite(blank, "the destroyed input", net)
     for n, (high, low) in enumerate(zip(full.tolist(), blank.tolist(), strict=True)):
@@ -181,6 +207,17 @@ def _class_scores(run: Run | Split, score: Score, classes: Tensor) -> Asked:
         return per_row(score(run(inputs, images), classes[images]), len(inputs), "score")
 
     return ask
+
+
+def _check_rows(asked: Asked, rows: Tensor, scores: Tensor, name: str) -> None:
+    """Raise where two inputs score otherwise side by side than in their own batches; costs two evaluations."""
+    beside = asked(rows, rows.new_zeros(2, dtype=torch.int64))
+    gap = float((beside - scores).abs().max())
+    if gap > MIXED * max(float(scores.abs().max()), float((scores[0] - scores[1]).abs()), 1e-6):
+        raise ExtremalValueError(
+            f"a network must score each input of a batch by itself, {name}'s scores differ by {gap:.3g} with another "
+            "input beside; look for statistics over the batch axis, or noise, inside it"
+        )
 
 
 def _check_finite(scores: Tensor, what: str, net: Network) -> None:

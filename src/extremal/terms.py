@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from extremal.domain import Domain
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.games import Game, Reward, game_named
+from extremal.grids import short_side
 from extremal.network import Network
 from extremal.perturbations import Perturbation, ScaleChannels, perturbation_named, places_of
 from extremal.scores import Score, score_named
@@ -84,10 +85,9 @@ def terms_named(
 def checked_domain(terms: Terms, net: Network, shape: tuple[int, ...], areas: tuple[float, ...]) -> None:
     """Raise where masks of these areas cannot be made for inputs of shape S."""
     check_spacing(net, shape)
-    sides = [size for size in shape if size > 1]
-    if terms.units is None and min(sides, default=0) < LEAST_SIDE:
+    if terms.units is None and short_side(shape) < LEAST_SIDE:
         raise ExtremalValueError(
-            f"an input must have room for smooth masks, at least {LEAST_SIDE} places along each side, got "
+            f"an input must have room for smooth masks, at least {LEAST_SIDE} places along its short side, got "
             f"{' × '.join(map(str, shape))}; pass a larger input, or units to choose from"
         )
     for name, given in (("within", terms.within), ("units", terms.units)):
@@ -217,4 +217,6 @@ def as_network(network: Network | nn.Module | str) -> Network:
         from extremal import zoo
 
         return zoo.load(network)
-    return network if isinstance(network, Network) else Network(network)
+    net = network if isinstance(network, Network) else Network(network)
+    net.check_device()
+    return net

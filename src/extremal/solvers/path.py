@@ -30,7 +30,7 @@ def mask_gradient(problem: Problem, mask: LevelFamily, draws: int) -> tuple[Tens
         The gradient (N, 1, *lattice), the masks (N, draws, 1, *S), and their mean rewards (N, draws).
     """
     values = (torch.arange(draws, dtype=problem.dtype, device=problem.device) + 0.5) / draws
-    spread = values.view(1, -1, *[1] * (1 + len(problem.shape)))  # (1, draws, 1, *1)
+    spread = values.view(1, -1, *[1] * (1 + len(mask.parameter_shape)))  # (1, draws, 1, *1)
     constant = spread.expand(problem.count, -1, 1, *mask.parameter_shape).contiguous().requires_grad_()
     masks = mask.smooth(constant.flatten(0, 1)).view(problem.count, draws, 1, *problem.shape)
     rewards = torch.stack([problem.reward(masks, flip) for flip in problem.flips()])

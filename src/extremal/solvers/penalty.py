@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from extremal.area import ranking_loss
+from extremal.domain import SmoothFamily
 from extremal.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
 
 UNTIE = 1e-3  # by which the values of unconnected places differ at the start
@@ -36,12 +37,14 @@ class Penalty:
         """The settings as plain values."""
         return {"name": self.name, **asdict(self)}
 
-    def _untied(self, problem: Problem, parameters: Tensor) -> Tensor:
+    def _untied(self, problem: Problem, mask: SmoothFamily, parameters: Tensor) -> Tensor:
         """A little less than one where the reward's slope is least.
 
-        The ranking loss of equal values goes by their order, and nothing smooths channels across it.
+        The ranking loss of equal values goes by their order, and nothing smooths channels or units across it.
         """
-        slopes = gradient(problem.reward(parameters.requires_grad_(), False), parameters)
+        parameters.requires_grad_()
+        masks = mask.inside(mask.whole(parameters.flatten(0, 1))).reshape(*parameters.shape[:3], *problem.shape)
+        slopes = gradient(problem.reward(masks, False), parameters)
         ranks = slopes.flatten(3).argsort(-1).argsort(-1).view_as(slopes) / slopes[0, 0, 0].numel()
         return (parameters - UNTIE * (1 - ranks)).detach()
 
@@ -50,8 +53,8 @@ class Penalty:
         mask = problem.domain.smooth_max(problem.like, self.padded)
         rows = problem.count, len(areas)
         parameters = torch.ones(*rows, 1, *mask.parameter_shape, dtype=problem.dtype, device=problem.device)
-        if not problem.connected:
-            parameters = self._untied(problem, parameters)
+        if not problem.domain.smooth:
+            parameters = self._untied(problem, mask, parameters)
         parameters.requires_grad_()
         wanted = parameters.new_tensor(areas).expand(rows).flatten()
         descent = torch.optim.SGD(
