@@ -1,13 +1,18 @@
-"""Networks that answer in other forms than classes, and whose right answer is known."""
+"""Networks that answer in other forms than classes, and questions whose right answer is known."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toys import Box
+from extremal import Network
+from extremal.scores import Box, Classes, Output, Query, Segment, Similarity, Unit
+from extremal.solvers import Path
+from toys import box_mask, texture
 
+At = tuple[slice, ...]
 Corners = tuple[float, float, float, float]
 
 
@@ -17,7 +22,7 @@ class Answering(nn.Module):
     template: Tensor
 
     def __init__(
-        self, template: Tensor, boxes: list[Box], answer: Callable[[Tensor], object] = lambda seen: seen
+        self, template: Tensor, boxes: list[At], answer: Callable[[Tensor], object] = lambda seen: seen
     ) -> None:
         super().__init__()
         self.register_buffer("template", template.clone())
@@ -111,7 +116,7 @@ class Detector(nn.Module):
 
     template: Tensor
 
-    def __init__(self, template: Tensor, looks: list[tuple[Box, Corners, int]], *, fail_after: int = 0) -> None:
+    def __init__(self, template: Tensor, looks: list[tuple[At, Corners, int]], *, fail_after: int = 0) -> None:
         super().__init__()
         self.register_buffer("template", template.clone())
         self.looks, self.fail_after, self.calls = looks, fail_after, 0
@@ -141,3 +146,62 @@ class Head(nn.Module):
         kept = kept[: self.detections_per_img]
         found = {"boxes": boxes[kept], "labels": labels[kept], "scores": scores[kept]}
         return found | {"masks": self.mask_roi_pool(found["scores"])} if self.mask_roi_pool is not None else found
+
+
+X = texture(1, 3, 32, 32)
+A, B, C = (slice(4, 12), slice(4, 12)), (slice(20, 28), slice(16, 24)), (slice(4, 12), slice(20, 28))
+CELL, QUARTER = (slice(8, 12), slice(20, 24)), (slice(0, 16), slice(0, 16))
+AT_A, AT_B, AT_C = (4.0, 4.0, 12.0, 12.0), (16.0, 20.0, 24.0, 28.0), (20.0, 4.0, 28.0, 12.0)
+QUICK = Path(steps=24, polish=6, draws=2, search=4)
+SHORT = Path(steps=3, polish=2, draws=2, search=0)
+NAMES = ("cat", "dog", "car")
+
+
+def mask_of(*boxes: tuple[slice, ...]) -> Tensor:
+    return sum(box_mask(box, (32, 32)) for box in boxes)  # type: ignore[return-value]
+
+
+def shown(*boxes: tuple[slice, ...]) -> Tensor:
+    """X in these boxes, nothing elsewhere."""
+    return X * mask_of(*boxes)
+
+
+def looks() -> list[Any]:
+    return [(A, AT_A, 1), (B, AT_B, 1), (C, AT_C, 2)]
+
+
+def value(model: nn.Module, query: Query, inputs: Tensor = X, whole: Tensor = X) -> Tensor:
+    """What is asked of inputs, bound to the whole one."""
+    with Network(model, labels=NAMES).frozen() as run, torch.no_grad():
+        return query.bound(run, whole)(inputs, torch.zeros(len(inputs), dtype=torch.int64))
+
+
+def three(answer: Callable[[Tensor], object] = lambda seen: seen) -> Answering:
+    return Answering(X, [A, B, C], answer)
+
+
+def embedder() -> Answering:
+    return three(lambda seen: torch.cat([seen, 0.3 + 0 * seen[:, :1]], 1))
+
+
+REFERENCE = torch.tensor([1.0, 0.0, 0.0, 0.3])
+CASES: dict[str, tuple[nn.Module, Query, Tensor]] = {
+    "classes": (three(), Classes({"cat": 1.0, 1: 1.0, "car": -1.0}), mask_of(A, B)),
+    "one class": (three(), Classes({"dog": 0.5}), mask_of(B)),
+    "output": (three(lambda seen: {"all": (seen, seen.sum(1)), "last": seen[:, 2]}), Output(1, ("all", 0)), mask_of(B)),
+    "regression": (three(lambda seen: seen[:, 0]), Output(), mask_of(A)),
+    "unit": (Tower(X), Unit("pair", 0, (2, 5)), mask_of(CELL)),
+    "channel": (Tower(X), Unit("pair", 1), mask_of(QUARTER)),
+    "token": (Tower(X), Unit("tokens", 0, 21), mask_of(CELL)),
+    "token's channel": (Tower(X), Unit("tokens", 1, axis=2), mask_of(QUARTER)),
+    "embedding": (embedder(), Similarity(REFERENCE), mask_of(A)),
+    "another input": (embedder(), Similarity(shown(A)), mask_of(A)),
+    "two embeddings": (embedder(), Similarity(torch.eye(4)[:2]), mask_of(A, B)),
+    "layer's embedding": (Tower(X), Similarity(torch.ones(2), "pair"), mask_of(QUARTER)),
+    "segment": (Segmenter(X), Segment("dog", mask_of(A) > 0), mask_of(A)),
+    "logits of a segment": (Segmenter(X, lambda y: {"out": y}), Segment(1, mask_of(C) > 0, "logit"), mask_of(C)),
+    "predicted segment": (Segmenter(shown(A, C)), Segment("dog"), mask_of(A, C)),
+    "box": (Detector(X, looks()), Box(AT_B, "dog"), mask_of(B)),
+    "nearly the box": (Detector(X, looks()), Box((17, 20, 24, 28)), mask_of(B)),
+    "best box": (Detector(X, looks()), Box(), mask_of(A)),
+}

@@ -1,44 +1,39 @@
-"""Questions of other kinds than a class: the evidence that is known is found, what they cost, and what they refuse."""
+"""Questions of other kinds than a class: the evidence that is known is found, values, gradients and what they cost."""
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models.detection import MaskRCNN, RetinaNet
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 
-from answering import Answering, Detector, Segmenter, Tower
-from extremal import ExtremalError, ExtremalTypeError, ExtremalValueError, Network, explain, explain_channels
+from answering import (
+    AT_A,
+    AT_B,
+    CASES,
+    NAMES,
+    QUICK,
+    SHORT,
+    A,
+    B,
+    C,
+    Detector,
+    Segmenter,
+    Tower,
+    X,
+    embedder,
+    looks,
+    mask_of,
+    shown,
+    three,
+    value,
+)
+from extremal import ExtremalValueError, Network, explain, explain_channels
 from extremal.scores import Box, Classes, Output, Query, Segment, Similarity, Unit
-from extremal.solvers import Path, Step
+from extremal.solvers import Path
 from extremal.split import split
-from toys import box_mask, overlap, texture
-
-X = texture(1, 3, 32, 32)
-A, B, C = (slice(4, 12), slice(4, 12)), (slice(20, 28), slice(16, 24)), (slice(4, 12), slice(20, 28))
-CELL, QUARTER = (slice(8, 12), slice(20, 24)), (slice(0, 16), slice(0, 16))
-AT_A, AT_B, AT_C = (4.0, 4.0, 12.0, 12.0), (16.0, 20.0, 24.0, 28.0), (20.0, 4.0, 28.0, 12.0)
-QUICK = Path(steps=24, polish=6, draws=2, search=4)
-SHORT = Path(steps=3, polish=2, draws=2, search=0)
-NAMES = ("cat", "dog", "car")
-
-
-def mask_of(*boxes: tuple[slice, ...]) -> Tensor:
-    return sum(box_mask(box, (32, 32)) for box in boxes)  # type: ignore[return-value]
-
-
-def shown(*boxes: tuple[slice, ...]) -> Tensor:
-    """X in these boxes, nothing elsewhere."""
-    return X * mask_of(*boxes)
-
-
-def looks() -> list[Any]:
-    return [(A, AT_A, 1), (B, AT_B, 1), (C, AT_C, 2)]
+from toys import overlap
 
 
 def found_by(model: nn.Module, query: Query, wanted: Tensor, **options: Any) -> float:
@@ -49,47 +44,6 @@ def found_by(model: nn.Module, query: Query, wanted: Tensor, **options: Any) -> 
     )
     assert result.target_names == (query.name,)
     return overlap(result.binary(area)[0, 0], wanted)
-
-
-def value(model: nn.Module, query: Query, inputs: Tensor = X, whole: Tensor = X) -> Tensor:
-    """What is asked of inputs, bound to the whole one."""
-    with Network(model, labels=NAMES).frozen() as run, torch.no_grad():
-        return query.bound(run, whole)(inputs, torch.zeros(len(inputs), dtype=torch.int64))
-
-
-def three(answer: Callable[[Tensor], object] = lambda seen: seen) -> Answering:
-    return Answering(X, [A, B, C], answer)
-
-
-def embedder() -> Answering:
-    return three(lambda seen: torch.cat([seen, 0.3 + 0 * seen[:, :1]], 1))
-
-
-def planted(*boxes: tuple[slice, ...]) -> Tensor:
-    return X * mask_of(*boxes)
-
-
-REFERENCE = torch.tensor([1.0, 0.0, 0.0, 0.3])
-CASES: dict[str, tuple[nn.Module, Query, Tensor]] = {
-    "classes": (three(), Classes({"cat": 1.0, 1: 1.0, "car": -1.0}), mask_of(A, B)),
-    "one class": (three(), Classes({"dog": 0.5}), mask_of(B)),
-    "output": (three(lambda seen: {"all": (seen, seen.sum(1)), "last": seen[:, 2]}), Output(1, ("all", 0)), mask_of(B)),
-    "regression": (three(lambda seen: seen[:, 0]), Output(), mask_of(A)),
-    "unit": (Tower(X), Unit("pair", 0, (2, 5)), mask_of(CELL)),
-    "channel": (Tower(X), Unit("pair", 1), mask_of(QUARTER)),
-    "token": (Tower(X), Unit("tokens", 0, 21), mask_of(CELL)),
-    "token's channel": (Tower(X), Unit("tokens", 1, axis=2), mask_of(QUARTER)),
-    "embedding": (embedder(), Similarity(REFERENCE), mask_of(A)),
-    "another input": (embedder(), Similarity(shown(A)), mask_of(A)),
-    "two embeddings": (embedder(), Similarity(torch.eye(4)[:2]), mask_of(A, B)),
-    "layer's embedding": (Tower(X), Similarity(torch.ones(2), "pair"), mask_of(QUARTER)),
-    "segment": (Segmenter(X), Segment("dog", mask_of(A) > 0), mask_of(A)),
-    "logits of a segment": (Segmenter(X, lambda y: {"out": y}), Segment(1, mask_of(C) > 0, "logit"), mask_of(C)),
-    "predicted segment": (Segmenter(planted(A, C)), Segment("dog"), mask_of(A, C)),
-    "box": (Detector(X, looks()), Box(AT_B, "dog"), mask_of(B)),
-    "nearly the box": (Detector(X, looks()), Box((17, 20, 24, 28)), mask_of(B)),
-    "best box": (Detector(X, looks()), Box(), mask_of(A)),
-}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -134,7 +88,7 @@ class TestValues:
         )
 
     def test_one_class_against_nothing(self) -> None:
-        model = Segmenter(planted(A), lambda maps: maps[:, 1:2] - 1)
+        model = Segmenter(shown(A), lambda maps: maps[:, 1:2] - 1)
         inside = 8 * model.cells(X)[0, 0, 1:3, 1:3] - 1
         assert float(value(model, Segment(0))) == pytest.approx(float(inside.mean()), rel=1e-6)
 
@@ -284,443 +238,6 @@ class TestChannels:
             "a question about channels of 'pool' must look at a layer behind it, 'features' is before it; choose one "
             "behind, or ask about the input"
         )
-
-
-def state(model: nn.Module) -> dict[str, Any]:
-    """All that a run could leave behind."""
-    found: dict[str, Any] = {}
-    for name, module in model.named_modules():
-        own = {key: kept for key, kept in vars(module).items() if not key.startswith("_") and key != "calls"}
-        hooks = len(module._forward_hooks) + len(module._forward_pre_hooks)
-        found[name] = own, hooks, list(module._modules), [id(part) for part in module._modules.values()]
-    tensors = {name: tensor.numpy().tobytes() for name, tensor in model.state_dict().items()}
-    return {"modules": found, "tensors": tensors}
-
-
-class TestState:
-    @pytest.mark.parametrize("case", CASES)
-    def test_after_a_run(self, case: str) -> None:
-        model, query, _ = CASES[case]
-        model.train()
-        before = state(model)
-        explain(Network(model, labels=NAMES), X, query, areas=(0.2,), perturbation="fade", solver=SHORT)
-        assert state(model) == before
-
-    @pytest.mark.parametrize("case", ["unit", "segment", "box", "another input"])
-    def test_after_an_exception_on_the_way(self, case: str) -> None:
-        model, query, _ = CASES[case]
-        before = state(model)
-
-        def stop(step: Step) -> None:
-            if step.index == 2:
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            explain(Network(model, labels=NAMES), X, query, areas=(0.2,), solver=SHORT, on_step=stop)
-        assert state(model) == before
-
-    @pytest.mark.parametrize("fail_after", range(1, 9))
-    def test_after_a_detector_fails(self, fail_after: int) -> None:
-        model = Detector(X, looks(), fail_after=fail_after)
-        before = state(model)
-        with pytest.raises(OSError, match="the detector has failed"):
-            explain(model, X, Box(AT_A), areas=(0.2,), solver=SHORT)
-        assert state(model) == before
-
-    @pytest.mark.parametrize("query", [Unit("pair", 9), Unit("both", 0), Unit("twice", 0), Segment(7), Box(AT_A)])
-    def test_after_a_question_is_refused(self, query: Query) -> None:
-        model: nn.Module = Segmenter(X) if isinstance(query, Segment) else Tower(X)
-        before = state(model)
-        with pytest.raises(ExtremalError):
-            explain(model, X, query, areas=(0.2,), solver=SHORT)
-        assert state(model) == before
-
-    def test_masks_are_left_out_only_while_boxes_are_asked(self) -> None:
-        model = Detector(X, looks())
-        part = model.head.mask_roi_pool
-        value(model, Box(AT_A), torch.cat([X] * 5))
-        assert part.calls == 1  # where the whole input was looked at
-        assert model.head.mask_roi_pool is part
-        assert (model.head.score_thresh, model.head.detections_per_img) == (0.5, 2)
-
-
-class Trunk(nn.Sequential):
-    """Three small convolutions."""
-
-    out_channels = 8
-
-    def __init__(self) -> None:
-        super().__init__(nn.Conv2d(3, 8, 3, 4, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1))
-
-
-def tiny_detector(kind: type[nn.Module]) -> nn.Module:
-    """A detector of torchvision's with random weights, large in its last layers, so that it is sure of something."""
-    torch.manual_seed(0)
-    sizes = {"min_size": 64, "max_size": 64}
-    anchors = AnchorGenerator(((16, 32),), ((0.5, 1.0, 2.0),))
-    if kind is RetinaNet:
-        model = RetinaNet(Trunk(), 3, anchor_generator=anchors, score_thresh=0.3, **sizes)
-        model.head.classification_head.cls_logits.weight.data.mul_(300)
-        model.head.classification_head.cls_logits.bias.data.zero_()
-        return model
-    pools = [torchvision.ops.MultiScaleRoIAlign(["0"], size, 2) for size in (3, 4)]
-    model = MaskRCNN(
-        Trunk(),
-        rpn_anchor_generator=anchors,
-        box_roi_pool=pools[0],
-        mask_roi_pool=pools[1],
-        box_head=nn.Sequential(nn.Flatten(), nn.Linear(72, 16), nn.ReLU()),
-        box_predictor=torchvision.models.detection.faster_rcnn.FastRCNNPredictor(16, 3),
-        mask_head=nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU()),
-        mask_predictor=torchvision.models.detection.mask_rcnn.MaskRCNNPredictor(8, 8, 3),
-        rpn_post_nms_top_n_test=30,
-        **sizes,
-    )
-    model.roi_heads.box_predictor.cls_score.weight.data.mul_(20)
-    return model
-
-
-@pytest.mark.parametrize("kind", [MaskRCNN, RetinaNet])
-def test_torchvisions_detectors_are_asked_with_their_gradient(kind: type[nn.Module]) -> None:
-    model = tiny_detector(kind).eval()
-    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        (alone,) = model(x)  # before its state is taken: it remembers the sizes of its maps by itself
-    before = state(model)
-    with Network(model).frozen() as run:
-        asked = Box().bound(run, x)
-        inputs = x.clone().requires_grad_()
-        score = asked(inputs, torch.tensor([0]))
-        (grad,) = torch.autograd.grad(score.sum(), inputs)
-        lenient = asked((0.1 * x).detach(), torch.tensor([0]))
-    assert score.tolist() == pytest.approx([float(alone["scores"].max())], abs=1e-5)
-    assert float(grad.abs().max()) > 0
-    assert float(lenient) > 0
-    assert state(model) == before
-    result = explain(model, x, Box(), areas=(0.2,), perturbation="fade", solver=SHORT)
-    assert torch.isfinite(result.scores).all()
-    assert state(model) == before
-
-
-def refused(model: nn.Module, ask: Callable[[], Query]) -> tuple[type[Exception], str]:
-    with pytest.raises(ExtremalError) as caught:
-        value(model, ask())
-    return type(caught.value), str(caught.value)
-
-
-NAN = torch.tensor([1.0, math.nan])
-ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = [
-    (
-        three(),
-        lambda: Classes([1]),  # type: ignore[arg-type]
-        ExtremalTypeError,
-        "weights must map classes to numbers, got list; e.g. {'cat': 1, 'dog': -1}",
-    ),
-    (
-        three(),
-        lambda: Classes({}),
-        ExtremalValueError,
-        "weights must name at least one class, got none; e.g. {'cat': 1, 'dog': -1}",
-    ),
-    (
-        three(),
-        lambda: Classes({"cat": "1"}),  # type: ignore[dict-item]
-        ExtremalTypeError,
-        "weights must be numbers, got '1' for cat; e.g. 1",
-    ),
-    (
-        three(),
-        lambda: Classes({"cat": 1, 1: math.nan}),
-        ExtremalValueError,
-        "weights must be finite and not 0, got nan for class 1; leave out classes that do not count",
-    ),
-    (
-        three(),
-        lambda: Classes({"dog": 1, 1: 1}),
-        ExtremalValueError,
-        "weights must name every class once, got dog 2 times; add its weights up",
-    ),
-    (three(), lambda: Classes({0: 1, 3: 1}), ExtremalValueError, "a class must lie in 0..2 for Answering, got 3"),
-    (three(), lambda: Classes({-1: 1}), ExtremalValueError, "a class must be at least 0 for Answering, got -1"),
-    (
-        three(),
-        lambda: Classes({"dogs": 1}),
-        ExtremalValueError,
-        "target must be a class of Answering, got 'dogs'; nearest: dog",
-    ),
-    (
-        three(),
-        lambda: Classes({1.5: 1}),  # type: ignore[dict-item]
-        ExtremalTypeError,
-        "a class must be given by its index or name, got 1.5",
-    ),
-    (
-        three(),
-        lambda: Output(3),
-        ExtremalValueError,
-        "the index of an output must lie in 0..2 for Answering, got 3",
-    ),
-    (
-        three(),
-        lambda: Output("cat"),  # type: ignore[arg-type]
-        ExtremalTypeError,
-        "the index of an output must be a whole number, got 'cat'; e.g. 0",
-    ),
-    (
-        three(lambda seen: {"age": seen}),
-        lambda: Output(0),
-        ExtremalTypeError,
-        "an output must be a floating tensor (B,) or (B, K), Answering's is a dict with the keys 'age'; choose with "
-        "key",
-    ),
-    (
-        three(lambda seen: seen > 0),
-        lambda: Output(0),
-        ExtremalTypeError,
-        "an output must be a floating tensor (B,) or (B, K), Answering's is torch.bool; wrap the network",
-    ),
-    (
-        three(lambda seen: {"age": seen, "height": seen}),
-        lambda: Output(0, "size"),
-        ExtremalValueError,
-        "a key must lead into the output of Answering, got 'size' into a dict with the keys 'age', 'height'",
-    ),
-    (
-        three(),
-        lambda: Output(0, "size"),
-        ExtremalValueError,
-        "a key must lead into the output of Answering, got 'size' into a Tensor",
-    ),
-    (
-        three(lambda seen: seen[..., None]),
-        lambda: Output(0),
-        ExtremalValueError,
-        "an output must be (B,) or (B, K) with B = 1, Answering's is (1, 3, 1); pass a callable on the output as "
-        "target, or wrap the network",
-    ),
-    (
-        Tower(X),
-        lambda: Unit("pairs", 0),
-        ExtremalValueError,
-        "a layer must be the name of a module in Tower, got 'pairs'; did you mean pair? extremal.layers(network) lists "
-        "them",
-    ),
-    (
-        Tower(X),
-        lambda: Unit("", 0),
-        ExtremalTypeError,
-        "a unit's layer must be the name of a module, got ''",
-    ),
-    (
-        Tower(X),
-        lambda: Unit("pair", 0, (1.5, 0)),  # type: ignore[arg-type]
-        ExtremalTypeError,
-        "a unit's channel and place must be whole numbers, got 1.5; e.g. 0",
-    ),
-    (Tower(X), lambda: Unit("pair", 2), ExtremalValueError, "channel must lie in 0..1 for 'pair', got 2"),
-    (
-        Tower(X),
-        lambda: Unit("pair", 0, 5),
-        ExtremalValueError,
-        "place must have 2 numbers for 'pair', whose channels are (8, 8), got (5,)",
-    ),
-    (
-        Tower(X),
-        lambda: Unit("pair", 0, (5, 8)),
-        ExtremalValueError,
-        "place must lie within (8, 8) for 'pair', got (5, 8)",
-    ),
-    (
-        Tower(X),
-        lambda: Unit("behind", 0, 0),
-        ExtremalValueError,
-        "place must be None for 'behind', whose channels are units, got (0,)",
-    ),
-    (
-        Tower(X),
-        lambda: Unit("behind", 0, axis=2),
-        ExtremalValueError,
-        "axis must be one of 1..1 for an output of shape (1, 2) (axis 0 is the batch), got 2",
-    ),
-    (
-        Tower(X),
-        lambda: Unit("twice", 0),
-        ExtremalValueError,
-        "a layer that is asked about must be called once and give one floating tensor (B, K, ...), 'twice' does not: "
-        "it is called 2 times in a pass; extremal.layers(network) lists those that do",
-    ),
-    (
-        Tower(X),
-        lambda: Unit("both", 0),
-        ExtremalValueError,
-        "a layer that is asked about must be called once and give one floating tensor (B, K, ...), 'both' does not: "
-        "its output is a tuple; extremal.layers(network) lists those that do",
-    ),
-    (
-        embedder(),
-        lambda: Similarity([1.0]),  # type: ignore[arg-type]
-        ExtremalTypeError,
-        "a reference must be a floating tensor, an embedding (D,) or prepared inputs (M, C, *S), got list",
-    ),
-    (
-        embedder(),
-        lambda: Similarity(torch.ones(4, dtype=torch.int64)),
-        ExtremalTypeError,
-        "a reference must be a floating tensor, an embedding (D,) or prepared inputs (M, C, *S), got torch.int64",
-    ),
-    (
-        embedder(),
-        lambda: Similarity(torch.ones(0, 4)),
-        ExtremalValueError,
-        "a reference must be an embedding (D,) or (M, D), or prepared inputs (M, C, *S), got shape (0, 4)",
-    ),
-    (
-        embedder(),
-        lambda: Similarity(NAN),
-        ExtremalValueError,
-        "a reference must be finite, got 1 NaN or infinite numbers; clean it",
-    ),
-    (
-        embedder(),
-        lambda: Similarity(torch.ones(3)),
-        ExtremalValueError,
-        "a reference must have as many numbers as the embedding, 4, got 3",
-    ),
-    (
-        embedder(),
-        lambda: Similarity(torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0]])),
-        ExtremalValueError,
-        "a reference must have a direction, number 1 is embedded as zeros only",
-    ),
-    (
-        embedder(),
-        lambda: Similarity(X[..., :16]),
-        ExtremalValueError,
-        "a reference input must have the shape (M, C, *S) of the inputs, (M, 3, 32, 32), got (1, 3, 32, 16); prepare "
-        "it as they are",
-    ),
-    (
-        three(lambda seen: 1 / seen),
-        lambda: Similarity(shown(A, B)),
-        ExtremalValueError,
-        "the embedding of a reference must be finite, got 1 NaN or infinite numbers; clean it",
-    ),
-    (
-        three(lambda seen: {"seen": seen}),
-        lambda: Similarity(torch.ones(3)),
-        ExtremalTypeError,
-        "an embedding must be one floating tensor (B, ...), Answering returned dict; name a layer, or wrap the network",
-    ),
-    (
-        Segmenter(X),
-        lambda: Segment(3),
-        ExtremalValueError,
-        "a class must lie in 0..2 for Segmenter, got 3",
-    ),
-    (
-        Segmenter(X),
-        lambda: Segment(1, score="loss"),
-        ExtremalValueError,
-        "score must be one of margin, logit, probability, log-probability, contrastive, negative or a callable, got "
-        "'loss'",
-    ),
-    (
-        Segmenter(X),
-        lambda: Segment(1, torch.ones(32, 32)),
-        ExtremalTypeError,
-        "a region must be a bool tensor (*S), got torch.float32; e.g. mask > 0.5",
-    ),
-    (
-        Segmenter(X),
-        lambda: Segment(1, torch.zeros(32, 32) > 0),
-        ExtremalValueError,
-        "a region must hold at least one place, got none; leave it out to find one",
-    ),
-    (
-        Segmenter(X),
-        lambda: Segment(1, torch.ones(8, 8) > 0),
-        ExtremalValueError,
-        "a region must have the shape (32, 32) of the input, got (8, 8)",
-    ),
-    (
-        Segmenter(planted(A)),
-        lambda: Segment("car"),
-        ExtremalValueError,
-        "a segmentation must predict the class somewhere, Segmenter predicts car nowhere on input 0; it predicts cat, "
-        "dog: ask for one of these, or give a region",
-    ),
-    (
-        Segmenter(X, lambda maps: -maps[:, 1:2]),
-        lambda: Segment(0),
-        ExtremalValueError,
-        "a segmentation must predict the class somewhere, Segmenter predicts cat nowhere on input 0; give a region",
-    ),
-    (
-        three(),
-        lambda: Segment(0),
-        ExtremalTypeError,
-        "a segmentation network must return floating scores (B, classes, *places), or a mapping with these under 'out' "
-        "or 'logits', Answering returned torch.float32 (1, 3); wrap the network",
-    ),
-    (
-        Detector(X, looks()),
-        lambda: Box((4, 4, 12)),  # type: ignore[arg-type]
-        ExtremalValueError,
-        "a box must be four finite numbers x1, y1, x2, y2 in pixels, got (4, 4, 12)",
-    ),
-    (
-        Detector(X, looks()),
-        lambda: Box((12, 4, 4, 12)),
-        ExtremalValueError,
-        "a box must be x1, y1, x2, y2 with x1 < x2 and y1 < y2, got 12, 4, 4, 12",
-    ),
-    (
-        Detector(texture(1, 3, 32, 32, seed=1), looks()),
-        Box,
-        ExtremalValueError,
-        "a detector must find a box on the whole input, Detector finds none on input 0; lower its own threshold of the "
-        "score, or ask about another input",
-    ),
-    (
-        Detector(X, looks()),
-        lambda: Box(label="car"),
-        ExtremalValueError,
-        "a detector must find a box of car on the whole input, Detector finds none on input 0 but 2 dog; ask about one "
-        "of these",
-    ),
-    (
-        Detector(X, looks()),
-        lambda: Box((8, 4, 16, 12), 1),
-        ExtremalValueError,
-        "a detector must find the box on the whole input with an IoU of at least 0.5, the best box of dog that "
-        "Detector finds on input 0 has 0.33, of 2 dog; box=None takes the best",
-    ),
-    (
-        Detector(X, looks()),
-        lambda: Box(label=3),
-        ExtremalValueError,
-        "a class must lie in 0..2 for Detector, got 3",
-    ),
-    (
-        three(),
-        Box,
-        ExtremalTypeError,
-        "a detector must return for each input a mapping with boxes (M, 4), labels (M,) and scores (M,), Answering "
-        "returned a Tensor; wrap the network",
-    ),
-    (
-        three(lambda seen: [{"boxes": seen, "scores": seen}]),
-        Box,
-        ExtremalTypeError,
-        "a detector must return for each input a mapping with boxes (M, 4), labels (M,) and scores (M,), Answering "
-        "returned a list of 1 dict with the keys boxes, scores; wrap the network",
-    ),
-]
-
-
-@pytest.mark.parametrize(("model", "ask", "kind", "message"), ERRORS, ids=[str(n) for n in range(len(ERRORS))])
-def test_what_is_refused(model: nn.Module, ask: Callable[[], Query], kind: type[ExtremalError], message: str) -> None:
-    assert refused(model, ask) == (kind, message)
 
 
 @pytest.mark.parametrize(
