@@ -137,3 +137,23 @@ def test_an_explanation_is_the_same_folded_or_not() -> None:
     torch.testing.assert_close(both[0].masks, both[1].masks, atol=1e-6, rtol=0)
     torch.testing.assert_close(both[0].binary_scores, both[1].binary_scores, atol=1e-6, rtol=0)
     assert [result.settings["fuse"] for result in both] == [True, False]
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_outputs_without_values_and_of_other_shapes(count: int) -> None:
+    """A detector may find nothing, and folding may change how many boxes it finds."""
+
+    class Finder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = stirred(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
+            self.calls = 0
+
+        def forward(self, x: Tensor) -> list[dict[str, Tensor]]:
+            self.calls += 1
+            scores = self.body(x).flatten()[: count * self.calls]
+            return [{"scores": scores}]
+
+    model = Finder().eval()
+    with fused(model, X) as pairs:
+        assert pairs == (1 if count == 0 else 0)

@@ -30,6 +30,7 @@ from answering import (
     value,
 )
 from extremal import ExtremalValueError, Network, explain, explain_channels
+from extremal.question import mirrored
 from extremal.scores import Box, Classes, Output, Query, Segment, Similarity, Unit
 from extremal.solvers import Path
 from extremal.split import split
@@ -273,3 +274,16 @@ def test_what_the_caller_changes_afterwards_changes_nothing() -> None:
     assert torch.equal(similarity.reference, torch.ones(4))
     assert segment.region is not None
     assert bool(segment.region.any())
+
+
+@pytest.mark.parametrize(
+    ("query", "mirror"),
+    [(Classes({0: 1.0}), True), (Output(0), True), (Segment(1), False), (Box((0, 0, 8, 8), 1), False)],
+)
+def test_questions_about_a_place_are_not_asked_of_the_mirrored_input(query: Query, mirror: bool) -> None:
+    x = torch.rand(1, 3, 8, 8)
+    net = Network(nn.Flatten(), mirror=True)
+    assert mirrored(net, x, query) is mirror
+    assert mirrored(net, x, [query]) is mirror
+    assert mirrored(net, x, 0)
+    assert not mirrored(Network(nn.Flatten()), x, query)

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from extremal.alternatives import Elsewhere, checked_alternatives, taken_by
 from extremal.blocks import Block, in_blocks
 from extremal.chunking import ChunkedReward
-from extremal.errors import ExtremalValueError
 from extremal.evidence import Progress, Status
 from extremal.explanation import Explanation
 from extremal.games import Game, Reward
@@ -17,7 +16,7 @@ from extremal.inputs import Input, prepare
 from extremal.judge import judged
 from extremal.network import Network, Run
 from extremal.perturbations import Perturbation
-from extremal.question import Question, Target, spread
+from extremal.question import Question, Target, mirrored, spread
 from extremal.scores import Score
 from extremal.solvers import OnStep, Problem, Solver, solver_named
 from extremal.terms import AREAS, Places, as_network, checked_areas, checked_domain, terms_named
@@ -83,12 +82,15 @@ def explain(
     net = as_network(network)
     x = spread(prepare(net, image), target)
     checked_domain(terms, net, tuple(x.shape[2:]), wanted)
-    mirror = net.mirrors(x)
+    mirror = mirrored(net, x, target)
     settings = {**terms.settings(net), "solver": chosen.settings(), "mirror": mirror}
 
     def answered(run: Run, question: Question, block: Block) -> Explanation:
         question.check_gradient(net.name)
-        run.forwards, run.gradients = run.forwards + run.gradients, 0  # what posing the question took is not the solver's
+        run.forwards, run.gradients = (
+            run.forwards + run.gradients,
+            0,
+        )  # what posing the question took is not the solver's
         x, found = question.x, list[Explanation]()
         reward: Callable[[Tensor, bool], Tensor] = ChunkedReward(question, block.rows)
         for index in range(copies):

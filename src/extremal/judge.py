@@ -14,7 +14,7 @@ from extremal.games import Game, Reward
 from extremal.inputs import Input, prepare
 from extremal.network import Network, Run
 from extremal.perturbations import Perturbation, prepared
-from extremal.question import Question, Target, spread
+from extremal.question import Question, Target, mirrored, spread
 from extremal.scores import Score
 from extremal.solvers import Solution, Trace
 from extremal.terms import AREAS, Places, Terms, as_network, checked_areas, checked_domain, terms_named
@@ -61,7 +61,7 @@ def judge(
     x = spread(prepare(net, image), target)
     checked_domain(terms, net, tuple(x.shape[2:]), wanted)
     _check_masks(masks, (len(x), len(wanted), 1, *x.shape[2:]))
-    settings = {**terms.settings(net), "solver": {"name": "given"}, "mirror": net.mirrors(x)}
+    settings = {**terms.settings(net), "solver": {"name": "given"}, "mirror": mirrored(net, x, target)}
 
     def answered(run: Run, question: Question, block: Block) -> Explanation:
         part = question.x

@@ -47,7 +47,7 @@ class Box:
     box: Corners | None = None
     label: int | str | None = None
 
-    layer = ""
+    layer, placed = "", True
 
     def __post_init__(self) -> None:
         if self.box is None:

@@ -31,7 +31,7 @@ class Classes:
 
     weights: Mapping[int | str, float]
 
-    layer = ""
+    layer, placed = "", False
 
     def __post_init__(self) -> None:
         if not isinstance(self.weights, Mapping):
@@ -98,7 +98,7 @@ class Output:
     index: int = 0
     key: Key | tuple[Key, ...] = ()
 
-    layer = ""
+    layer, placed = "", False
 
     @property
     def name(self) -> str:

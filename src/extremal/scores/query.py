@@ -50,6 +50,11 @@ class Query(Protocol):
         """A module whose output must be as the network has it; empty where none is looked at."""
         ...
 
+    @property
+    def placed(self) -> bool:
+        """Whether it is about a place in the input, so that the mirrored input asks something else."""
+        ...
+
     def bound(self, run: "Evaluates", x: Tensor) -> Asked:
         """The question about inputs x (N, C, *S), whole and unperturbed.
 
@@ -78,6 +83,11 @@ class Each:
                 "ask in a batch for each layer"
             )
         self.layer = layers.pop() if layers else ""
+
+    @property
+    def placed(self) -> bool:
+        """Whether any of them is."""
+        return any(query.placed for query in self.queries)
 
     @property
     def name(self) -> str:
@@ -134,7 +144,7 @@ class Callback:
         score: output -> (B,).
     """
 
-    layer = ""
+    layer, placed = "", False
 
     def __init__(self, score: Callable[[object], Tensor]) -> None:
         self._score = score

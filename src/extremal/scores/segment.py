@@ -40,7 +40,7 @@ class Segment:
     region: Tensor | None = None
     score: str | Score = "margin"
 
-    layer = ""
+    layer, placed = "", True
 
     def __post_init__(self) -> None:
         score_named(self.score)

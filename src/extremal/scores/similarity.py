@@ -34,6 +34,8 @@ class Similarity:
     layer: str = ""
     axis: int | None = None
 
+    placed = False
+
     def __post_init__(self) -> None:
         if not isinstance(self.reference, Tensor) or not self.reference.is_floating_point():
             kind = self.reference.dtype if isinstance(self.reference, Tensor) else type(self.reference).__name__

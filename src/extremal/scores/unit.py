@@ -47,6 +47,11 @@ class Unit:
         return f"{self.layer} channel {self.channel}{at}"
 
     @property
+    def placed(self) -> bool:
+        """Whether it is one unit of the channel."""
+        return self.place is not None
+
+    @property
     def _place(self) -> tuple[int, ...]:
         if self.place is None:
             return ()
