@@ -272,3 +272,22 @@ def test_a_score_that_is_not_finite_ends_its_input_only() -> None:
     assert float(result.masks[1].abs().max()) == 0.0
     alone_areas = result.masks[0].flatten(1).mean(1)
     torch.testing.assert_close(alone_areas, torch.tensor([0.1, 0.3]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("several", [[0, 1], (0, 1), torch.tensor([0, 1])], ids=["list", "tuple", "tensor"])
+def test_several_targets_of_one_image_are_a_batch(several: object) -> None:
+    model = nn.Sequential(Boxes(X, [PATCH]), nn.Linear(2, 2, bias=False))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[1.0, 0.0], [-1.0, 0.5]]))
+    both = explain(model, X, several, areas=(0.1,), solver=SHORT)  # type: ignore[arg-type]
+    assert both.target == (0, 1)
+    assert both.inputs.shape == (2, 3, 32, 32)
+    for n in (0, 1):
+        alone = explain(model, X, n, areas=(0.1,), solver=SHORT)
+        torch.testing.assert_close(both.masks[n], alone.masks[0], atol=1e-4, rtol=0)
+
+
+def test_a_list_of_images_is_a_batch() -> None:
+    other = texture(1, 3, 32, 32, seed=5)
+    both = explain(Boxes(X, [PATCH]), [X, other], 0, areas=(0.1,), solver=SHORT)
+    assert torch.equal(both.inputs, torch.cat([X, other]))
