@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from extremal.channels.explanation import ChannelExplanation as ChannelExplanation
     from extremal.channels.inversion import invert as invert
     from extremal.channels.maximisation import visualise as visualise
+    from extremal.checks.finding import Finding as Finding
+    from extremal.checks.finding import Findings as Findings
+    from extremal.doctor import examine as examine
+    from extremal.dry_run import Plan as Plan
+    from extremal.dry_run import plan as plan
     from extremal.errors import ExtremalError as ExtremalError
     from extremal.errors import ExtremalTypeError as ExtremalTypeError
     from extremal.errors import ExtremalValueError as ExtremalValueError
@@ -36,15 +41,20 @@ _HOMES = {  # public name -> module; imported on first use, so that `extremal --
     "ExtremalTypeError": "errors",
     "ExtremalValueError": "errors",
     "Explanation": "explanation",
+    "Finding": "checks.finding",
+    "Findings": "checks.finding",
     "Layer": "layers",
     "Network": "network",
+    "Plan": "dry_run",
     "class_channels": "channels.classes",
+    "examine": "doctor",
     "explain": "explain",
     "explain_channels": "channels.attribution",
     "judge": "judge",
     "invert": "channels.inversion",
     "keep_freed_memory": "memory",
     "layers": "layers",
+    "plan": "dry_run",
     "smallest_area": "smallest",
     "visualise": "channels.maximisation",
 }

@@ -13,6 +13,7 @@ from extremal import __version__, console, results
 from extremal.batch import NOT_FINITE, Batch, Outcome, Progress, Run, class_of, errors_told, loaded
 from extremal.benchmark.cli import bench, figures
 from extremal.errors import ExtremalValueError
+from extremal.guidance_cli import doctor, planning
 
 app = typer.Typer(
     add_completion=False,
@@ -64,14 +65,16 @@ def explain(
     alternatives: Annotated[int, typer.Option(help="Answers that overlap little to look for.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder of the results, one folder a photo.")] = Path("extremal-out"),
     refine: Annotated[bool, typer.Option("--refine", help="Bisect for the smallest sufficient area, to 2 %.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would run and what it costs; no more.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")] = False,
 ) -> None:
     """Find the smallest regions of photos that a network's answer needs, with the evidence."""
     batch = Batch(out, photos, as_json)
     choices = {"game": game, "perturbation": perturbation, "solver": solver, "score": score}
     numbers = (seed, alternatives)
+    prepare = planning if dry_run else _explaining
     batch.process(
-        lambda: _explaining(
+        lambda: prepare(
             batch, network, weights, target=target, areas=areas, choices=choices, numbers=numbers, refine=refine
         )
     )
@@ -159,6 +162,7 @@ def layers(
             console.show_layers(found)
 
 
+app.command()(doctor)
 app.command()(bench)
 app.add_typer(figures, name="figures")
 

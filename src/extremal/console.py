@@ -1,5 +1,6 @@
 """What the command line tells of one photo in a terminal."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -9,11 +10,15 @@ from rich.text import Text
 if TYPE_CHECKING:
     from extremal.channels.classes import ClassChannels
     from extremal.channels.explanation import ChannelExplanation
+    from extremal.checks.finding import Findings
+    from extremal.cost import Evaluations
+    from extremal.dry_run import Plan
     from extremal.explanation import Explanation
     from extremal.layers import Layer
     from extremal.smallest import Certificate
 
 COLOURS = {"sufficient": "green", "insufficient": "yellow", "suspect": "red"}
+LEVEL_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
 def show(photo: str, explanation: "Explanation", files: dict[str, Any], certificate: "Certificate | None") -> None:
@@ -95,10 +100,53 @@ def show_layers(layers: "list[Layer]") -> None:
     _print([table, "use one with: extremal channels PHOTO --layer NAME"])
 
 
+def show_plan(photo: str, plan: "Plan", folder: Path) -> None:
+    """What a run would be asked, and what it would cost."""
+    settings, one = plan.settings, plan.inputs[0]
+    classes = Table("class", "score", "probability")
+    for top in one.top:
+        share = "" if top.probability is None else f"{100 * top.probability:.1f} %"
+        classes.add_row(f"{top.name} (class {top.index})", f"{top.score:.2f}", share)
+    left = "" if one.left is None else f", leaves {100 * one.left:.2g} % of its probability"
+    areas = ", ".join(f"{100 * area:g} %" for area in plan.areas)
+    chosen = (settings["game"], settings["perturbation"], settings["solver"]["name"], settings["score"])
+    lines = [
+        f"{photo}: {' × '.join(map(str, plan.shape))} as {settings['network']} takes it",
+        classes,
+        f"asked about: {one.name} (class {one.target})",
+        f"score: {one.full:.2f} whole, {one.blank:.2f} destroyed; destroying it takes {one.span:.2f} away{left}",
+        f"run: {', '.join(chosen)}; areas {areas}; seed {settings['seed']}",
+        f"on: {settings['device']}, {settings['dtype']}, {settings['threads']} threads",
+        f"at once: {plan.rows_at_once} rows of the network, of {plan.rows} that fit ({_bytes(plan.row_bytes)} each)",
+        f"evaluations: {_counts(plan.evaluations)}",
+        f"expected: {_time(plan.seconds)}, {_bytes(plan.memory)} of memory for weights and gradients",
+    ]
+    if plan.refining:
+        lines.append(f"smallest area: at most {_counts(plan.refining)}, {_time(plan.seconds_refining)} more")
+    if one.span <= 0:
+        lines.append("the destroyed input scores as high as the whole: `extremal doctor` tells what to change")
+    _print([*lines, f"nothing was written; the results would be in {folder}"])
+
+
+def show_findings(image: str, found: "Findings") -> None:
+    """A line a check, and below it what to do."""
+    about = f", asked about {found.target}" if found.target else ""
+    lines: list[str | Text] = [f"{image}: {found.network}{about}"]
+    for one in found.findings:
+        level = (f"{one.level:<8}", LEVEL_COLOURS[one.level])
+        lines.append(Text.assemble("  ", level, f" {one.name}: {one.measured}"))
+        if one.remedy:
+            lines.append(f"           to do: {one.remedy}")
+    if found.unchecked:
+        lines.append(f"left out, as a problem comes before them: {', '.join(found.unchecked)}")
+    problems = sum(one.level == "problem" for one in found.findings)
+    _print([*lines, f"problems: {problems}, warnings: {len(found.illnesses) - problems}"])
+
+
 def _print(lines: list[Any]) -> None:
     out = Console()
     for line in lines:
-        out.print(line, markup=False, highlight=False, soft_wrap=isinstance(line, str))
+        out.print(line, markup=False, highlight=False, soft_wrap=isinstance(line, str | Text))
 
 
 def _smallest(explanation: "Explanation") -> str:
@@ -123,3 +171,21 @@ def _certified(certificate: "Certificate") -> str:
     if not certificate.below_area:
         return f"{found}; nothing smaller was found wanting"
     return f"{found}, {100 * certificate.below_area:.3g} % keeps {100 * certificate.below_effect:.0f} %"
+
+
+def _counts(found: "Evaluations | None") -> str:
+    if found is None:
+        return "not known of this solver"
+    evidence = f"; {found.evidence_gradients} and {found.evidence_forwards} for the evidence"
+    told = f"{found.gradients} forward and backward, {found.forwards} forward"
+    return f"{told}{evidence if found.evidence_forwards else ''}"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "a time that is not known"
+    return f"{seconds:.2g} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 2**20:.3g} MiB" if count < 2**30 else f"{count / 2**30:.3g} GiB"
