@@ -30,10 +30,10 @@ from answering import (
     value,
 )
 from extremal import ExtremalValueError, Network, explain, explain_channels
-from extremal.question import mirrored
 from extremal.scores import Box, Classes, Output, Query, Segment, Similarity, Unit
 from extremal.solvers import Path
 from extremal.split import split
+from extremal.targets import mirrored
 from toys import overlap
 
 

@@ -14,7 +14,10 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-CHANNELS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "channels.md").read_text(encoding="utf-8"), re.DOTALL)
+CHANNELS, NETWORKS = (
+    re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+    for page in ("channels.md", "networks.md")
+)
 PAGES = {
     name: (ROOT / name).read_text(encoding="utf-8")
     for name in (
@@ -51,6 +54,23 @@ def test_the_examples_of_channels(text: str, capsys: pytest.CaptureFixture[str])
     assert isinstance(found, ChannelExplanation)
     assert found.counts == (4, 8, 16)
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    zip(
+        NETWORKS,
+        [
+            r"tabby \+ .* · blocks.3 channel 5 · blocks.3 channel 5 at 7, 7 · .* · .* · .*",
+            r"\('tiger cat', 'tabby, tabby cat'\) \(.*\)",
+            r"\(.*, .*\) \(.*, .*\)",
+        ],
+        strict=True,
+    ),
+)
+def test_the_examples_of_networks(text: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(text, "networks.md", "exec"), {})
+    assert re.fullmatch(told, capsys.readouterr().out.strip())
 
 
 @pytest.mark.parametrize("page", [*PAGES])

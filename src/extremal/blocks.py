@@ -12,9 +12,10 @@ from extremal.channels.explanation import ChannelExplanation
 from extremal.evidence import Progress
 from extremal.explanation import Explanation
 from extremal.network import Network, Run
-from extremal.question import Question, Target, listed, looked_at, pose
+from extremal.question import Question, pose
 from extremal.solvers import OnStep, Step
 from extremal.split import Split, split
+from extremal.targets import Target, listed, looked_at
 from extremal.terms import Terms
 
 Answer = TypeVar("Answer", Explanation, ChannelExplanation)

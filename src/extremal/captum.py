@@ -20,9 +20,9 @@ from extremal.games import Game, Reward
 from extremal.inputs import checked
 from extremal.network import Network
 from extremal.perturbations import Perturbation
-from extremal.question import Target, listed
 from extremal.scores import Score
 from extremal.solvers import Solver
+from extremal.targets import Target, listed
 from extremal.terms import AREAS, Places
 
 try:

@@ -11,9 +11,9 @@ from extremal.errors import ExtremalValueError
 from extremal.inputs import Input, prepare
 from extremal.network import Network, Run
 from extremal.perturbations import PERTURBATIONS, Perturbation, spaced
-from extremal.question import Target, queried, resolve_targets
 from extremal.scores import Score
 from extremal.scores.query import per_row
+from extremal.targets import Target, queried, resolve_targets
 from extremal.terms import Terms, as_network, terms_named
 
 ASKED = (  # each with whether a problem there makes the later ones pointless

@@ -13,9 +13,10 @@ from extremal.games import Game, Reward
 from extremal.inputs import Input, prepare
 from extremal.network import Network, Run
 from extremal.perturbations import Perturbation
-from extremal.question import Question, Target, listed, looked_at, pose, spread
+from extremal.question import Question, pose
 from extremal.scores import Score
 from extremal.solvers import Solver, solver_named
+from extremal.targets import Target, listed, looked_at, mirrored, spread
 from extremal.terms import AREAS, Places, Terms, as_network, checked_areas, checked_domain, terms_named
 
 TOP = 5  # classes told
@@ -124,7 +125,7 @@ def plan(
     net = as_network(network)
     x = spread(prepare(net, image), target)
     checked_domain(terms, net, tuple(x.shape[2:]), wanted)
-    mirror = net.mirrors(x)
+    mirror = mirrored(net, x, target)
     settings = {**terms.settings(net), "solver": chosen.settings(), "mirror": mirror}
     each, whole = listed(target, len(x)), looked_at(net, target)
     with net.frozen(terms.seed) as run:

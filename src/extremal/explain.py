@@ -16,9 +16,10 @@ from extremal.inputs import Input, prepare
 from extremal.judge import judged
 from extremal.network import Network, Run
 from extremal.perturbations import Perturbation
-from extremal.question import Question, Target, mirrored, spread
+from extremal.question import Question
 from extremal.scores import Score
 from extremal.solvers import OnStep, Problem, Solver, solver_named
+from extremal.targets import Target, mirrored, spread
 from extremal.terms import AREAS, Places, as_network, checked_areas, checked_domain, terms_named
 
 

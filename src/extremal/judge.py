@@ -14,9 +14,10 @@ from extremal.games import Game, Reward
 from extremal.inputs import Input, prepare
 from extremal.network import Network, Run
 from extremal.perturbations import Perturbation, prepared
-from extremal.question import Question, Target, mirrored, spread
+from extremal.question import Question
 from extremal.scores import Score
 from extremal.solvers import Solution, Trace
+from extremal.targets import Target, mirrored, spread
 from extremal.terms import AREAS, Places, Terms, as_network, checked_areas, checked_domain, terms_named
 
 

@@ -11,9 +11,9 @@ from extremal import explain as extremal_explain
 from extremal.errors import ExtremalTypeError
 from extremal.games import Game, Reward
 from extremal.perturbations import Perturbation
-from extremal.question import listed
 from extremal.scores import Score
 from extremal.solvers import Solver
+from extremal.targets import listed
 from extremal.terms import AREAS, Places
 
 OPTIONS = ("areas", "game", "perturbation", "solver", "score", "within", "units", "seed")

@@ -1,27 +1,22 @@
 """The question: what is asked of a network about a batch of inputs, as functions of masks."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from extremal.domain import Domain
-from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.errors import ExtremalValueError
 from extremal.games import Evaluate, Game
-from extremal.layers import module_named
 from extremal.network import Network, Run
 from extremal.perturbations import Perturb, Perturbation, prepared, spaced
-from extremal.scores import Asked, Each, Query, Score
-from extremal.scores.query import Callback, per_row
+from extremal.scores import Asked, Each, Score
+from extremal.scores.query import per_row
 from extremal.split import Split
+from extremal.targets import Target, queried, resolve_targets
 from extremal.terms import Terms
 
 MIXED = 0.05  # of the scores, by which they may change with what else is in the batch; rounding is far below
-
-Ask = Callable[[Any], Tensor]  # output of the network -> (B,)
-Target = int | str | Query | Ask | Sequence[int | str | Query | Ask] | Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,54 +153,6 @@ def pose(net: Network, run: Run | Split, x: Tensor, target: Target, terms: Terms
     return Question(x, images, asked, perturbation, perturb, domain, terms.game, indices, names, full, blank)
 
 
-def spread(x: Tensor, target: Target) -> Tensor:
-    """One input (1, C, *S) as many times as there are targets for it: (N, C, *S); more inputs as they are."""
-    several = isinstance(target, list | tuple | range) or (isinstance(target, Tensor) and target.ndim == 1)
-    if len(x) == 1 and several:
-        return x.expand(max(1, len(target)), *x.shape[1:])  # type: ignore[arg-type]
-    return x
-
-
-def mirrored(net: Network, x: Tensor, target: Target) -> bool:
-    """Whether the mirrored inputs ask the same question."""
-    query = queried(target)
-    return net.mirrors(x) and not (query is not None and query.placed)
-
-
-def queried(target: Target) -> Query | Each | None:
-    """The question that is no class: a `Query`, one for each input, or a callable on the output; None for classes."""
-    if isinstance(target, Query | Each):
-        return target
-    if isinstance(target, list | tuple) and target and any(isinstance(one, Query) or callable(one) for one in target):
-        return Each([one if isinstance(one, Query) else Callback(_callable(one)) for one in target])
-    if callable(target) and not isinstance(target, Tensor):
-        return Callback(target)
-    return None
-
-
-def looked_at(net: Network, target: Target) -> tuple[str, ...]:
-    """The layers whose output a question needs as the network has it.
-
-    Raises:
-        ExtremalValueError: the network has no such layer; near names are offered.
-    """
-    query = queried(target)
-    if query is None or not query.layer:
-        return ()
-    module_named(net, query.layer)
-    return (query.layer,)
-
-
-def _callable(score: Any) -> Ask:
-    if not callable(score):
-        raise ExtremalTypeError(
-            f"targets of one batch must all be classes, or all be questions or callables, got {score!r} among the "
-            "latter; ask in two batches"
-        )
-    ask: Ask = score
-    return ask
-
-
 def _class_scores(run: Run | Split, score: Score, classes: Tensor) -> Asked:
     def ask(inputs: Tensor, images: Tensor) -> Tensor:
         return per_row(score(run(inputs, images), classes[images]), len(inputs), "score")
@@ -238,43 +185,3 @@ def _check_finite(scores: Tensor, what: str, net: Network) -> None:
         if bad:
             raise ExtremalValueError(f"{told}, {bad} of its weights {name!r} are not finite; load it again")
     raise ExtremalValueError(f"{told}; check its weights and the range of the input")
-
-
-def resolve_targets(net: Network, output: Tensor, target: Target) -> tuple[int, ...]:
-    """Class indices (N,) from an index, a name, one of these for each input, or None for the top class."""
-    count, classes = output.shape[:2]
-    if target is None:
-        return tuple(output.argmax(1).tolist())
-    each = listed(target, count)
-    if each is None:
-        each = [target.item() if isinstance(target, Tensor) else target] * count
-    return tuple(_class_index(net, entry, classes) for entry in each)
-
-
-def listed(target: Target, count: int) -> list[Any] | None:
-    """The targets of `count` inputs where there is one for each; None where there is one for all.
-
-    Raises:
-        ExtremalValueError: there are more or fewer.
-    """
-    if isinstance(target, Tensor):
-        target = target.tolist()
-    if not isinstance(target, list | tuple | range):
-        return None
-    if len(target) != count:
-        raise ExtremalValueError(f"target must be one class, or one for each of {count} inputs, got {len(target)}")
-    return list(target)
-
-
-def _class_index(net: Network, target: object, classes: int) -> int:
-    if isinstance(target, str):
-        index = net.index(target)
-    elif isinstance(target, bool) or not hasattr(target, "__index__"):
-        raise ExtremalTypeError(
-            f"target must be a class index, a class name or a callable on the output, got {type(target).__name__}"
-        )
-    else:
-        index = target.__index__()
-    if not 0 <= index < classes:
-        raise ExtremalValueError(f"target must lie in 0..{classes - 1} for {net.name}, got {index}")
-    return index

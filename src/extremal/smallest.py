@@ -14,10 +14,11 @@ from extremal.explanation import Explanation
 from extremal.games import GAMES, Game, Reward, game_named
 from extremal.network import Network
 from extremal.perturbations import PERTURBATIONS, Perturbation, perturbation_named
-from extremal.question import Question, Target, looked_at, pose
+from extremal.question import Question, pose
 from extremal.scores import SCORES, Score, score_named
 from extremal.solvers.path import Descent, level_masks
 from extremal.solvers.problem import Problem
+from extremal.targets import Target, looked_at
 from extremal.terms import Terms, as_network
 
 STEPS = 6  # of descent at most for each area that is tried

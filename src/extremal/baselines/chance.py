@@ -9,7 +9,7 @@ from torch import Tensor
 from extremal.baselines.method import Maps
 from extremal.grids import gaussian_blur, scaled
 from extremal.network import Network
-from extremal.question import Target
+from extremal.targets import Target
 
 
 @dataclass(frozen=True)

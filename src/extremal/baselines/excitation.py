@@ -24,7 +24,7 @@ from extremal.fusion import fused
 from extremal.grids import resize
 from extremal.layers import traced
 from extremal.network import Network
-from extremal.question import Target
+from extremal.targets import Target
 
 TINY = 1e-12
 _SUMS = {torch.add, torch.Tensor.add, torch.Tensor.add_, torch.Tensor.__add__, torch.Tensor.__iadd__}

@@ -10,10 +10,11 @@ from extremal.chunking import ChunkedReward
 from extremal.explain import explain
 from extremal.grids import resize
 from extremal.network import Network
-from extremal.question import Target, pose
+from extremal.question import pose
 from extremal.solvers import Problem, Solver
 from extremal.solvers.path import Path, mask_gradient
 from extremal.solvers.penalty import Penalty
+from extremal.targets import Target
 from extremal.terms import terms_named
 
 AREAS = (0.025, 0.05, 0.1, 0.2)  # paper, section 4.1; 0.018, 0.025, 0.05, 0.1 on COCO

@@ -13,7 +13,7 @@ from extremal.baselines.layers import Spot, last_maps
 from extremal.baselines.method import Maps, Scores, mapped
 from extremal.grids import resize
 from extremal.network import Network
-from extremal.question import Target
+from extremal.targets import Target
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from extremal.baselines.method import Maps, Scores, mapped, strongest
 from extremal.errors import ExtremalValueError
 from extremal.network import Network
-from extremal.question import Target
+from extremal.targets import Target
 
 
 @dataclass(frozen=True)

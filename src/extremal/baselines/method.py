@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.network import Network, Run
-from extremal.question import Target, listed, resolve_targets
+from extremal.targets import Target, listed, resolve_targets
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from torch import Tensor
 from extremal.baselines.method import Maps, Scores, mapped
 from extremal.grids import scaled
 from extremal.network import Network
-from extremal.question import Target
+from extremal.targets import Target
 
 ROWS = 32  # covered inputs evaluated at once
 

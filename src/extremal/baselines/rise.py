@@ -10,7 +10,7 @@ from torch import Tensor
 from extremal.baselines.method import Maps, Scores, mapped
 from extremal.grids import resize
 from extremal.network import Network
-from extremal.question import Target
+from extremal.targets import Target
 
 ROWS = 40  # masked inputs evaluated at once
 

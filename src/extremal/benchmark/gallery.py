@@ -15,7 +15,7 @@ from extremal.grids import gaussian_blur
 from extremal.inputs import Input, prepare
 from extremal.network import Network
 from extremal.plots import ACCENT, CONTROL, DPI, bare, grey, overlay
-from extremal.question import Target, resolve_targets
+from extremal.targets import Target, resolve_targets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,11 +21,12 @@ from extremal.layers import module_named
 from extremal.masks import standardised
 from extremal.network import Network
 from extremal.perturbations import ScaleChannels
-from extremal.question import Question, Target, spread
+from extremal.question import Question
 from extremal.scores import Score
 from extremal.smallest import Bisection, Certificate
 from extremal.solvers import OnStep, Problem, Solution, Solver, solver_named
 from extremal.split import Split
+from extremal.targets import Target, spread
 from extremal.terms import as_network, checked_areas, terms_named
 
 AREAS = (0.05, 0.1, 0.2, 0.4)  # shares of the channels, where nothing is asked for

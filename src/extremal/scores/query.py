@@ -195,21 +195,22 @@ def class_named(wanted: int | str) -> str:
     return wanted if isinstance(wanted, str) else f"class {wanted}"
 
 
-def class_index(network: "Network", wanted: int | str, classes: int | None = None) -> int:
+def class_index(network: "Network", wanted: int | str, classes: int | None = None, what: str = "a class") -> int:
     """The index of a class given by index or name.
 
     Args:
         network: for its class names.
         wanted: index or name.
         classes: how many there are; None: not known yet.
+        what: stands for a class in messages.
 
     Raises:
         ExtremalValueError, ExtremalTypeError: there is no such class; of names near ones are offered.
     """
     if isinstance(wanted, bool) or not (isinstance(wanted, str) or hasattr(wanted, "__index__")):
-        raise ExtremalTypeError(f"a class must be given by its index or name, got {wanted!r}")
+        raise ExtremalTypeError(f"{what} must be given by its index or name, got {wanted!r}")
     index = network.index(wanted) if isinstance(wanted, str) else wanted.__index__()
     if index < 0 or (classes is not None and index >= classes):
         rule = "be at least 0" if classes is None else f"lie in 0..{classes - 1}"
-        raise ExtremalValueError(f"a class must {rule} for {network.name}, got {index}")
+        raise ExtremalValueError(f"{what} must {rule} for {network.name}, got {index}")
     return index

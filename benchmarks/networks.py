@@ -1,0 +1,318 @@
+"""Which networks `explain` takes unchanged, and what it costs: the table of docs/networks.md.
+
+Use: python benchmarks/networks.py [NAME...] [--table]
+
+Weights are random, but for the embedded network: that a network runs is shown here, that the answer is right by the
+tests (tests/test_queries.py, tests/test_domain.py, tests/test_zoo_families.py). Rows are kept in
+results/networks.jsonl; without names, those that are missing are run; with --table nothing is run.
+"""
+
+import argparse
+import itertools
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import skimage.data
+import torch
+from torch import Tensor, nn
+
+from extremal import Network, explain, keep_freed_memory, zoo
+from extremal.targets import Target
+from extremal.scores import Box, Segment, Similarity
+from performance import DOCS
+from records import FOLDER, append, read
+
+PAGE, ROWS = DOCS / "networks.md", FOLDER / "networks.jsonl"
+AREAS = (0.05, 0.2)
+CAT = skimage.data.chelsea()
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network with an input and a question."""
+
+    kind: str  # in the table
+    make: Callable[[], Network | nn.Module]
+    image: Callable[[], Any] = lambda: CAT
+    target: Callable[[Any], Target] = lambda network: None
+    asked: str = "top class"
+
+
+class Signal(nn.Module):
+    """A small residual network for signals (B, 1, T)."""
+
+    def __init__(self, classes: int = 5) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(1, 32, 9, stride=2, padding=4)
+        self.blocks = nn.ModuleList(nn.Conv1d(32, 32, 9, padding=4) for _ in range(6))
+        self.last = nn.Linear(32, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        for block in self.blocks:
+            x = x + torch.relu(block(x))
+        return self.last(x.mean(2))
+
+
+class Volume(nn.Module):
+    """A small network for volumes (B, 1, D, H, W)."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        widths = (1, 16, 32, 64)
+        parts = [nn.Conv3d(i, o, 3, stride=2, padding=1) for i, o in itertools.pairwise(widths)]
+        self.body = nn.Sequential(
+            *(layer for part in parts for layer in (part, nn.BatchNorm3d(part.out_channels), nn.ReLU()))
+        )
+        self.last = nn.Linear(64, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.body(x).mean((2, 3, 4)))
+
+
+class Sound(nn.Module):
+    """A wav2vec 2.0 classifier for signals (B, 1, T)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
+
+        sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+        self.model = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**sizes, num_labels=4))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.model(x[:, 0])
+
+
+def random(name: str) -> Callable[[], Network]:
+    """A network by name, with random weights."""
+    return lambda: zoo.load(name, "random")
+
+
+def saved(kind: str, **sizes: Any) -> Callable[[], Network]:
+    """A Hugging Face network with random weights, written to a folder and loaded from it."""
+
+    def make() -> Network:
+        import transformers
+
+        torch.manual_seed(0)
+        config = getattr(transformers, kind).config_class(**sizes)
+        with tempfile.TemporaryDirectory() as folder:
+            getattr(transformers, kind)(config).save_pretrained(folder)
+            return zoo.load(f"hf:{folder}")
+
+    return make
+
+
+def exported() -> Network:
+    """The embedded network through a file of torch.export."""
+    net = zoo.load("embedded")
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(net.model, (torch.zeros(2, 3, 224, 224),), dynamic_shapes=({0: batch},))
+    with tempfile.TemporaryDirectory() as folder:
+        torch.export.save(program, f"{folder}/net.pt2")
+        return zoo.load(f"file:{folder}/net.pt2")
+
+
+def video() -> Network:
+    """R3D-18 for clips (B, 3, T, H, W); a frame is as far from the next as ten of its pixels."""
+    from torchvision.models.video import r3d_18
+
+    torch.manual_seed(0)
+    return Network(r3d_18(weights=None), name="torchvision r3d_18", spacing=(10, 1, 1))
+
+
+def noise(*shape: int) -> Callable[[], Tensor]:
+    """An input of smooth noise."""
+    return lambda: torch.randn(1, *shape, generator=torch.Generator().manual_seed(1))
+
+
+def colours() -> Tensor:
+    """A picture of twelve bands."""
+    net = zoo.load("embedded")
+    from PIL import Image
+
+    return net.prepare(Image.fromarray(CAT)).repeat(1, 4, 1, 1)
+
+
+def bands() -> Network:
+    """A ConvNet for pictures of twelve bands."""
+    import timm
+
+    torch.manual_seed(0)
+    return Network(timm.create_model("resnet18", in_chans=12, num_classes=10), name="timm resnet18, 12 bands")
+
+
+def grey() -> Network:
+    """A ViT for grey pictures."""
+    import timm
+
+    torch.manual_seed(0)
+    return Network(timm.create_model("vit_tiny_patch16_224", in_chans=1, num_classes=10), name="timm ViT-Ti, grey")
+
+
+def seen(network: Network) -> Target:
+    """The best box of a detector with random weights."""
+    return Box(None, None)
+
+
+CLASSIFIERS = {
+    "CNN": "torchvision:resnet18 torchvision:mobilenet_v3_small torchvision:densenet121 torchvision:vgg11 "
+    "torchvision:convnext_tiny torchvision:shufflenet_v2_x1_0 torchvision:regnet_y_400mf timm:resnetv2_50 "
+    "timm:convnext_atto timm:efficientnet_b0 timm:nfnet_l0",
+    "transformer": "torchvision:vit_b_32 torchvision:swin_t timm:vit_tiny_patch16_224 timm:deit_tiny_patch16_224 "
+    "timm:swin_tiny_patch4_window7_224 timm:mixer_s32_224 timm:xcit_nano_12_p16_224 timm:beit_base_patch16_224",
+    "hybrid": "timm:mobilevit_xs timm:levit_128s timm:coat_lite_tiny timm:efficientformer_l1",
+}
+SMALL = {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768}
+CASES: dict[str, Case] = {
+    "embedded": Case("CNN, real weights", lambda: zoo.load("embedded")),
+    **{name: Case(kind, random(name)) for kind, names in CLASSIFIERS.items() for name in names.split()},
+    "hf:ViTForImageClassification": Case("transformer", saved("ViTForImageClassification", **SMALL, num_labels=10)),
+    "hf:ConvNextForImageClassification": Case("CNN", saved("ConvNextForImageClassification", num_labels=10)),
+    "hf:SwinForImageClassification": Case("transformer", saved("SwinForImageClassification", num_labels=10)),
+    "hf:CLIPVisionModelWithProjection": Case(
+        "image encoder",
+        saved("CLIPVisionModelWithProjection", **SMALL, projection_dim=64),
+        target=lambda network: Similarity(network.prepare(skimage_picture("coffee")).to(network.anchor)),
+        asked="likeness to another picture",
+    ),
+    "hf:SegformerForSemanticSegmentation": Case(
+        "segmenter",
+        saved("SegformerForSemanticSegmentation", num_labels=4),
+        target=lambda network: Segment(1, torch.ones(224, 224, dtype=torch.bool)),
+        asked="a class over a region",
+    ),
+    "torchvision:lraspp_mobilenet_v3_large": Case(
+        "segmenter",
+        random("torchvision:lraspp_mobilenet_v3_large"),
+        target=lambda network: Segment(8, None),
+        asked="a class where it is seen",
+    ),
+    "torchvision:fasterrcnn_mobilenet_v3_large_320_fpn": Case(
+        "detector", random("torchvision:fasterrcnn_mobilenet_v3_large_320_fpn"), target=seen, asked="its best box"
+    ),
+    "torchvision:ssdlite320_mobilenet_v3_large": Case(
+        "detector", random("torchvision:ssdlite320_mobilenet_v3_large"), target=seen, asked="its best box"
+    ),
+    "file:embedded.pt2": Case("exported, real weights", exported),
+    "grey pictures": Case("1 channel", grey, noise(1, 224, 224)),
+    "pictures of 12 bands": Case("12 channels", bands, colours),
+    "signal": Case("1-D", Signal, noise(1, 2048)),
+    "wav2vec 2.0": Case("1-D", Sound, noise(1, 8000)),
+    "volume": Case("3-D", Volume, noise(1, 32, 48, 48)),
+    "torchvision r3d_18": Case("video", video, noise(3, 8, 64, 64)),
+}
+
+
+def skimage_picture(name: str) -> Any:
+    """A photograph of scikit-image."""
+    from PIL import Image
+
+    return Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
+
+
+def measured(name: str, case: Case) -> dict[str, Any]:
+    """One row: what `explain` took, beside what its evaluations alone would have."""
+    torch.manual_seed(0)
+    made = case.make()
+    network = made if isinstance(made, Network) else Network(made)
+    network.model.eval()
+    before = network.weight_hash()
+    image, target = case.image(), case.target(network)
+    begin = time.perf_counter()
+    found = explain(network, image, target, areas=AREAS)
+    seconds = time.perf_counter() - begin
+    counts = found.settings["evaluations"]
+    backward, forward = paces(network, found.inputs, target)
+    gradients = counts["gradients"] + counts["evidence_gradients"]
+    forwards = counts["forwards"] + counts["evidence_forwards"]
+    return {
+        "name": name,
+        "kind": case.kind,
+        "asked": case.asked,
+        "input": list(found.inputs.shape[1:]),
+        "gradients": gradients,
+        "forwards": forwards,
+        "seconds": seconds,
+        "alone": gradients * backward + forwards * forward,
+        "effect": float(found.effects(found.binary_scores)[0, -1]),
+        "unchanged": network.weight_hash() == before,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def paces(network: Network, x: Tensor, target: Target, times: int = 5) -> tuple[float, float]:
+    """Median seconds of a forward-backward and of a forward pass of the network alone."""
+    both: list[float] = []
+    only: list[float] = []
+    with network.frozen() as run:
+        run.settle(x)
+        for _ in range(times):
+            leaf = x.detach().clone().requires_grad_()
+            begin = time.perf_counter()
+            scalar(run.raw(leaf)).backward()
+            middle = time.perf_counter()
+            with torch.no_grad():
+                run.raw(x)
+            both.append(middle - begin)
+            only.append(time.perf_counter() - middle)
+    return median(both), median(only)
+
+
+def scalar(output: Any) -> Tensor:
+    """Some number of any output, with its gradient."""
+    if isinstance(output, Tensor):
+        return output.float().sum()
+    if isinstance(output, dict):
+        output = list(output.values())
+    parts = [scalar(part) for part in output if isinstance(part, Tensor | dict | list | tuple)]
+    return torch.stack([part for part in parts if part.requires_grad]).sum()
+
+
+def write(rows: list[dict[str, Any]]) -> None:
+    """The table into the page, between its marks."""
+    latest = {row["name"]: row for row in rows}
+    lines = [
+        "| network | kind | input | asked | forward-backward | forward | seconds | besides the network |",
+        "|---|---|---|---|---:|---:|---:|---:|",
+    ]
+    for name in CASES:
+        if name in latest:
+            row = latest[name]
+            shape = " × ".join(map(str, row["input"]))
+            beside = max(0.0, 1 - row["alone"] / row["seconds"])
+            lines.append(
+                f"| {name} | {row['kind']} | {shape} | {row['asked']} | {row['gradients']} | {row['forwards']} | "
+                f"{row['seconds']:.1f} | {beside:.0%} |"
+            )
+    text = PAGE.read_text(encoding="utf-8")
+    head, _, rest = text.partition("<!-- networks -->\n")
+    _, _, tail = rest.partition("<!-- /networks -->")
+    PAGE.write_text(f"{head}<!-- networks -->\n" + "\n".join(lines) + f"\n<!-- /networks -->{tail}", encoding="utf-8")
+    print(f"{PAGE}: {len(lines) - 2} networks")
+
+
+def main() -> None:
+    """Run what is missing, then make the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--table", action="store_true", help="only make the table")
+    options = parser.parse_args()
+    keep_freed_memory()
+    warnings.simplefilter("ignore", RuntimeWarning)
+    known = {row["name"] for row in read(ROWS)}
+    for name in [] if options.table else options.names or [name for name in CASES if name not in known]:
+        row = measured(name, CASES[name])
+        print(f"{name}: {row['seconds']:.1f} s, effect {row['effect']:.2f}, unchanged {row['unchanged']}", flush=True)
+        append(ROWS, row)
+    write(read(ROWS))
+
+
+if __name__ == "__main__":
+    main()
