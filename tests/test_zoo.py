@@ -31,7 +31,7 @@ class TestNames:
         names = zoo.names()
         assert names[0] == "embedded"
         assert {"torchvision:resnet50", "timm:resnet50", SMALL} <= set(names)
-        assert not any("deeplab" in name or "raft" in name for name in names if name.startswith("torchvision:"))
+        assert not any("raft" in name for name in names if name.startswith("torchvision:"))
 
     def test_pattern_in_any_case(self) -> None:
         found = zoo.names("EfficientNet_B0")
@@ -39,17 +39,33 @@ class TestNames:
         assert all("efficientnet_b0" in name for name in found)
         assert zoo.names("no such network") == []
 
-    @pytest.mark.parametrize("name", ["resnet50", "keras:resnet50", "timm:", "torchvision:", "Embedded", ""])
-    def test_unknown_family(self, name: str) -> None:
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("resnet50", "; nearest: torchvision:resnet50, timm:resnet50, voc:resnet50"),
+            ("Embedded", "; nearest: embedded"),
+            ("deeplabv3_resnet50", "; nearest: torchvision:deeplabv3_resnet50"),
+            ("timm", ""),
+            ("timm:", ""),
+            ("hf:", ""),
+            ("a network:make", ""),
+            ("mynets:", ""),
+            ("", ""),
+        ],
+    )
+    def test_unknown_family(self, name: str, hint: str) -> None:
         assert refused(name) == (
-            f"a network must be 'embedded', 'torchvision:NAME', 'timm:NAME', 'voc:NAME' or 'coco:NAME', got {name!r}; "
-            "`extremal networks` lists the names"
+            "a network must be 'embedded', 'torchvision:NAME', 'timm:NAME', 'voc:NAME', 'coco:NAME', 'hf:FOLDER', "
+            f"'file:PATH.pt2' or 'MODULE:CALLABLE', got {name!r}; `extremal networks` lists the names{hint}"
         )
 
     def test_unknown_name_with_the_nearest(self) -> None:
         message = refused("torchvision:resnet5")
-        assert message.startswith("a network must be a classifier of torchvision, got 'resnet5'; nearest: resnet")
+        assert message.startswith(
+            "a network must be a classifier, segmenter or detector of torchvision, got 'resnet5'; nearest: resnet"
+        )
         assert "resnet50" in refused("timm:resnt50").split("nearest: ")[1].split(", ")
+        assert "fcn_resnet50" in refused("torchvision:fcn_resnet5").split("nearest: ")[1].split(", ")
 
     def test_unknown_name_near_nothing(self) -> None:
         assert refused("timm:§§§") == "a network must be a classifier of timm, got '§§§'"
