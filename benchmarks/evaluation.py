@@ -3,8 +3,10 @@
 Use: python benchmarks/evaluation.py --cutouts STAMPS [--runs FOLDER] [--tables]
 
 Each run is one `extremal bench`, resumable, in its own folder below FOLDER; with --tables nothing runs and the tables
-are made of what is there. Tables go to docs/evaluation.md, each between its two marks, figures beside it. The slow
-methods (RISE, `penalty`) run on the first scenes only, where all others are told again. STAMPS: see solvers.py.
+are made of what is there. Rows are kept in results/evaluation/, a file a run, so that tables can be made, and compared
+with later ones, without running all again. Tables go to docs/evaluation.md, each between its two marks, figures beside
+it. What a slow method has not reached is not in the first table; the scenes that it has are told again with all.
+STAMPS: see solvers.py.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,8 +33,9 @@ from extremal.benchmark.table import Table, table_of
 from extremal.benchmark.task import Measure
 from extremal.jobs.store import manifest
 from performance import DOCS
+from records import FOLDER
 
-PAGE = DOCS / "evaluation.md"
+PAGE, KEPT = DOCS / "evaluation.md", FOLDER / "evaluation"
 SCENES, MANY = "scenes:{cutouts} --count 100", "centre,gradient,guided-backprop,integrated-gradients,grad-cam"
 CONFIDENT = f"{MANY},contrastive-excitation,mask-gradient,path"
 PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "clock", "coffee", "coins", "horse", "moon", "page", "rocket")
@@ -58,7 +62,7 @@ RUNS = {
     ),
     "path": Run("pointing", f"--data {SCENES} --methods path"),
     "slow": Run("pointing", f"--data {SCENES} --methods integrated-gradients,occlusion"),
-    "rise": Run("pointing", f"--data {SCENES} --limit 12 --batch 1 --methods rise"),
+    "rise": Run("pointing", f"--data {SCENES} --batch 1 --methods rise"),
     "penalty": Run("pointing", f"--data {SCENES} --limit 4 --batch 1 --methods penalty"),
     "grid2": Run("grid", f"--data folder:{{pictures}} --cell 112 --count 10 --batch 1 --methods {CONFIDENT}"),
     "grid3": Run("grid", f"--data folder:{{pictures}} --side 3 --cell 112 --count 2 --batch 1 --methods {CONFIDENT}"),
@@ -87,7 +91,9 @@ def main() -> None:
             arguments = run.options.format(cutouts=options.cutouts, pictures=pictures, few=few).split()
             command = [Path(sys.executable).with_name("extremal"), "bench", run.task, *arguments]
             subprocess.run([*command, "--out", options.runs / name], check=True)
-    write(options.runs)
+    for name in RUNS:
+        keep(name, options.runs / name)
+    write()
 
 
 def drawn(cutouts: Path, folder: Path) -> Path:
@@ -118,41 +124,62 @@ def save(picture: Image.Image, path: Path) -> None:
     picture.save(path)
 
 
-def write(runs: Path) -> None:
+def keep(name: str, run: Path) -> None:
+    """Its rows and what its table tells in one file, where it has run."""
+    if (run / "parts").exists() and any((run / "parts").glob("*.parquet")):
+        told = run / "table.json"
+        table = json.loads(told.read_text(encoding="utf-8")) if told.exists() else {}
+        head = {"methods": list(manifest(run)["methods"]), "measures": table.get("measures", [])}
+        rows = pq.read_table(run / "parts").replace_schema_metadata({"run": json.dumps(head)})
+        KEPT.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows, KEPT / f"{name}.parquet", compression="zstd")
+
+
+def rows_of(name: str) -> pa.Table:
+    """The rows of a run."""
+    return pq.read_table(KEPT / f"{name}.parquet")
+
+
+def head_of(name: str) -> dict[str, Any]:
+    """Its methods and measures."""
+    head: dict[str, Any] = json.loads(pq.read_schema(KEPT / f"{name}.parquet").metadata[b"run"])
+    return head
+
+
+def write() -> None:
     """The tables into the page, and the figures beside it."""
     text = PAGE.read_text(encoding="utf-8")
-    pointing = [runs / name for name, run in RUNS.items() if run.task == "pointing" and there(runs / name)]
+    pointing = [name for name, run in RUNS.items() if run.task == "pointing" and there(name)]
     for mark, wanted in (("scenes", ""), ("rise", "rise"), ("penalty", "penalty")):
-        if there(runs / (wanted or "path")):
+        if there(wanted or "path"):
             table, scenes = joined(pointing, wanted)
             text = placed(text, mark, f"{scenes} scenes.\n\n{table.markdown()}")
             if not wanted:
                 figure.write(figure.bars(table, f"{scenes} planted scenes"), DOCS / "evaluation.png")
                 text = placed(text, "differences", differences(pointing))
     for name in ("grid2", "grid3", "faith", "sanity"):
-        if there(runs / name):
-            found, _ = joined([runs / name])
+        if there(name):
+            found, _ = joined([name])
             text = placed(text, name, found.markdown())
-    if there(runs / "sanity"):
-        methods = list(manifest(runs / "sanity")["methods"])
-        stages, lines = curves_of(pq.read_table(runs / "sanity" / "parts"), methods)
+    if there("sanity"):
+        stages, lines = curves_of(rows_of("sanity"), head_of("sanity")["methods"])
         title = "Maps while the network forgets, from the top"
         figure.write(figure.curves(stages, lines, title, CHANGED), DOCS / "sanity.png")
     PAGE.write_text(text, encoding="utf-8")
     print(PAGE)
 
 
-def there(run: Path) -> bool:
-    """Whether it has run to its table."""
-    return (run / "table.json").exists()
+def there(name: str) -> bool:
+    """Whether it has run."""
+    return (KEPT / f"{name}.parquet").exists()
 
 
-def joined(runs: list[Path], as_far_as: str = "") -> tuple[Table, int]:
+def joined(runs: list[str], as_far_as: str = "") -> tuple[Table, int]:
     """One table of several runs, over the pictures that the run of one method has, and how many these are.
 
     Without a name: over all pictures, of the methods that were asked about all.
     """
-    rows = pa.concat_tables([pq.read_table(run / "parts") for run in runs])
+    rows = pa.concat_tables([rows_of(name).replace_schema_metadata() for name in runs])
     keys = set(rows["key"].to_pylist())
     pictures = {
         method: set(rows.filter(pc.equal(rows["method"], method))["key"].to_pylist())
@@ -162,13 +189,13 @@ def joined(runs: list[Path], as_far_as: str = "") -> tuple[Table, int]:
     wanted = pictures[as_far_as] if as_far_as else keys
     methods = [method for method, own in pictures.items() if own >= wanted]
     rows = rows.filter(pc.is_in(rows["key"], pa.array(sorted(wanted))))
-    told = json.loads((runs[0] / "table.json").read_text(encoding="utf-8"))
-    return table_of([Measure(**measure) for measure in told["measures"]], methods, rows), len(wanted)
+    measures = next(head_of(name)["measures"] for name in runs if head_of(name)["measures"])
+    return table_of([Measure(**measure) for measure in measures], methods, rows), len(wanted)
 
 
-def differences(runs: list[Path]) -> str:
+def differences(runs: list[str]) -> str:
     """`path` less each other method, target by target; where an interval holds 0, they are not told apart."""
-    rows = [row for run in runs for row in pq.read_table(run / "parts").to_pylist() if row["status"] == "ok"]
+    rows = [row for name in runs for row in rows_of(name).to_pylist() if row["status"] == "ok"]
     found = {(row["method"], row["key"], row["label"]): row for row in rows}
     targets = [(key, label) for method, key, label in found if method == "path"]
     keys, labels = zip(*targets, strict=True)

@@ -95,12 +95,15 @@ def random(name: str) -> Callable[[], Network]:
 
 
 def settled(name: str) -> Callable[[], Network]:
-    """The same, its batch norms settled on photographs: with fresh ones the signal of deep networks dies."""
+    """The same, its batch norms settled on photographs, its head not zero: else the signal of many networks dies."""
 
     def make() -> Network:
         net = zoo.load(name, "random")
         pictures = [skimage_picture(photo) for photo in ("chelsea", "coffee", "astronaut", "rocket")]
         batch = torch.cat([net.prepare(picture) for picture in pictures])
+        for module in net.model.modules():
+            if isinstance(module, nn.Linear) and not module.weight.any():
+                nn.init.normal_(module.weight, std=0.02, generator=torch.Generator().manual_seed(0))
         norms = [module for module in net.model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         for norm in norms:
             norm.train()
