@@ -1,6 +1,8 @@
 """Attribution methods against naive re-derivations on small networks whose every step is written out."""
 
+import gc
 import math
+import weakref
 
 import pytest
 import torch
@@ -24,6 +26,7 @@ from extremal.baselines import (
     PenaltyMap,
     Random,
     Rise,
+    excitation,
     method_named,
 )
 from extremal.baselines.gradients import rectifiers
@@ -280,6 +283,33 @@ def test_centre_points_at_the_middle_and_random_only_by_seed_and_input(x):
     assert not torch.allclose(noise[0], noise[1])
 
 
+def test_excitation_lets_go_of_its_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule holds tensors whose gradient graph, which no collector sees through, holds the rule."""
+    made: list[weakref.ref[object]] = []
+    original = excitation._rule
+
+    def watched() -> object:
+        rule = original()
+        made.append(weakref.ref(rule))
+        return rule
+
+    class Sums(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.relu(self.first(x))
+            return self.last((x + x).mean((2, 3)))
+
+    monkeypatch.setattr(excitation, "_rule", watched)
+    torch.manual_seed(0)
+    excitation.ExcitationBackprop(layer="first")(Network(Sums()), torch.rand(1, 3, 8, 8), 0)
+    gc.collect()
+    assert len(made) == 2
+    assert all(rule() is None for rule in made)
+
+
 def test_mask_gradient_finds_the_box_that_is_looked_at():
     from toys import Boxes, texture
 
@@ -288,7 +318,7 @@ def test_mask_gradient_finds_the_box_that_is_looked_at():
     maps = MaskGradient()(Network(Boxes(picture, [box])), picture, 0)
     inside = float(maps.values[0, 0][box].sum() / maps.values.sum())
     assert inside > 0.6
-    assert maps.evaluations == 8 + 2  # the gradients, and the scores of the whole and the destroyed
+    assert maps.evaluations == 8 + 4  # the gradients, and the scores whole and destroyed, alone and side by side
 
 
 @pytest.mark.parametrize(

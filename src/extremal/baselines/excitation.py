@@ -111,7 +111,22 @@ def winning(scores: Scores, x: Tensor, classes: list[int], module: nn.Module) ->
 
 
 class _Excited(TorchFunctionMode):
-    """While the model runs, its sums, means and gates outside of modules get rules too."""
+    """While the model runs, its sums, means and gates outside of modules get rules too; on exit these let go of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rules: list[Any] = []  # a rule holds tensors whose gradient graph holds the rule
+
+    def __exit__(self, *details: Any) -> None:
+        while self._rules:
+            self._rules.pop().remove()
+        super().__exit__(*details)  # type: ignore[no-untyped-call]
+
+    def _ruled(self, function: Callable[[Tensor], Tensor]) -> "_Operation":
+        """A function as a module with the rule of sums."""
+        module = _Operation(function)
+        self._rules.append(_rule().register(module))
+        return module
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -119,12 +134,12 @@ class _Excited(TorchFunctionMode):
         kwargs = kwargs or {}
         pair = args[:2] if len(args) == 2 and all(_flows(value) for value in args) else None
         if func in _SUMS and pair and pair[0].shape == pair[1].shape and not kwargs:
-            return _ruled(lambda both: both.sum(-1))(torch.stack(pair, -1))
+            return self._ruled(lambda both: both.sum(-1))(torch.stack(pair, -1))
         if func in _GATES and pair:
             signal, gate = sorted(pair, key=torch.Tensor.numel, reverse=True)
-            return _ruled(lambda x: x * gate.detach())(signal)
+            return self._ruled(lambda x: x * gate.detach())(signal)
         if func in _MEANS and args and _flows(args[0]):
-            return _ruled(lambda x: func(x, *args[1:], **kwargs))(args[0])
+            return self._ruled(lambda x: func(x, *args[1:], **kwargs))(args[0])
         return func(*args, **kwargs)
 
 
@@ -143,7 +158,7 @@ class _Operation(nn.Module):
         return self.function(x)
 
 
-def _ruled(function: Callable[[Tensor], Tensor]) -> _Operation:
+def _rule() -> Any:
     """A sum with positive weights that passes on to inputs of its result's sign, in proportion to what they give."""
     from zennit.core import BasicHook, Stabilizer
 
@@ -153,14 +168,12 @@ def _ruled(function: Callable[[Tensor], Tensor]) -> _Operation:
         rises = outputs[0] + outputs[1] >= 0
         return [torch.where(rises, won, 0) / stable(outputs[0]), torch.where(rises, 0, won) / stable(outputs[1])]
 
-    module = _Operation(function)
-    BasicHook(
+    return BasicHook(
         input_modifiers=[lambda x: x.clamp_min(0.0), lambda x: x.clamp_max(0.0)],
         output_modifiers=[lambda output: output] * 2,
         gradient_mapper=split,
         reducer=lambda inputs, slopes: inputs[0] * slopes[0] + inputs[1] * slopes[1],
-    ).register(module)
-    return module
+    )
 
 
 def last_linear(network: Network, x: Tensor) -> nn.Module:
