@@ -58,15 +58,17 @@ def test_the_examples_of_channels(text: str, capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    zip(
-        NETWORKS,
-        [
-            r"tabby \+ .* · blocks.3 channel 5 · blocks.3 channel 5 at 7, 7 · .* · .* · .*",
-            r"\('tiger cat', 'tabby, tabby cat'\) \(.*\)",
-            r"\(.*, .*\) \(.*, .*\)",
-        ],
-        strict=True,
-    ),
+    [
+        *zip(
+            NETWORKS,
+            [
+                r"tabby \+ .* · blocks.3 channel 5 · blocks.3 channel 5 at 7, 7 · .* · .* · .*",
+                r"\('tiger cat', 'tabby, tabby cat'\) \(.*\)",
+                r"\(.*, .*\) \(.*, .*\)",
+            ],
+            strict=True,
+        )
+    ],
 )
 def test_the_examples_of_networks(text: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(text, "networks.md", "exec"), {})
