@@ -102,10 +102,10 @@ def judged(
     on_evidence: evidence.Progress | None,
 ) -> Explanation:
     """Gather the evidence for a solution, and build the result."""
-    x, game = question.x, question.game
+    game = question.game
     unseen = evidence.unseen_perturbations(question.perturbation, terms.seed)
     gradients, forwards = run.gradients, run.forwards  # so far the solver's
-    perturbs = {name: prepared(p, x) for name, p in unseen.items()}
+    perturbs = {name: prepared(perturbation, question.x) for name, perturbation in unseen.items()}
     asked = {name: question.evaluator(perturb) for name, perturb in perturbs.items()}
     family = question.domain.level_set(solution.masks)
     controls = evidence.random_masks(question.domain, areas, terms.seed, solution.masks)
@@ -121,10 +121,37 @@ def judged(
         "evidence_gradients": run.gradients - gradients,
         "evidence_forwards": run.forwards - forwards,
     }
+    effects = evidence.shares(found.scores, question.blank.view(-1, 1), question.full.view(-1, 1), game.keeps)
+    return Explanation(
+        areas=areas,
+        **_held({**_asked_values(net, question), **_found_values(solution, found), "agreement": speaking}),
+        target=question.target,
+        target_names=question.names,
+        unseen_names=tuple(unseen),
+        status=evidence.statuses(effects, solution.finite),
+        keeps=game.keeps,
+        settings={**settings, "evaluations": evaluations},
+    )
+
+
+def _asked_values(net: Network, question: Question) -> dict[str, Tensor | None]:
+    """The fields of an explanation that tell what was asked."""
     with torch.no_grad():
         blanks = question.blanks()
-    effects = evidence.shares(found.scores, question.blank.view(-1, 1), question.full.view(-1, 1), game.keeps)
-    values = {
+    return {
+        "score_full": question.full,
+        "score_blank": question.blank,
+        "inputs": question.x,
+        "pictures": net.pictures(question.x),
+        "destroyed": net.pictures(blanks),
+        "within": question.domain.within,
+        "units": question.domain.units,
+    }
+
+
+def _found_values(solution: Solution, found: evidence.Evidence) -> dict[str, Tensor | None]:
+    """The fields of an explanation that tell what was found."""
+    return {
         "masks": solution.masks,
         "mask_areas": solution.masks.flatten(2).mean(2),
         "scores": found.scores,
@@ -132,31 +159,13 @@ def judged(
         "unseen_scores": found.unseen_scores,
         "unseen_blank": found.unseen_blank,
         "control_scores": found.control_scores,
-        "agreement": speaking,
-        "score_full": question.full,
-        "score_blank": question.blank,
-        "inputs": x,
-        "pictures": net.pictures(x),
-        "destroyed": net.pictures(blanks),
         "trace_step": solution.trace.step,
         "trace_area": solution.trace.area,
         "trace_reward": solution.trace.reward,
         "trace_grey": solution.trace.grey,
     }
-    held: dict[str, Any] = {name: value.detach().cpu() for name, value in values.items()}
-    return Explanation(
-        areas=areas,
-        **held,
-        target=question.target,
-        target_names=question.names,
-        unseen_names=tuple(unseen),
-        within=_held(question.domain.within),
-        units=_held(question.domain.units),
-        status=evidence.statuses(effects, solution.finite),
-        keeps=game.keeps,
-        settings={**settings, "evaluations": evaluations},
-    )
 
 
-def _held(places: Tensor | None) -> Tensor | None:
-    return None if places is None else places.cpu()
+def _held(values: dict[str, Tensor | None]) -> dict[str, Any]:
+    """On the processor, without a gradient."""
+    return {name: None if value is None else value.detach().cpu() for name, value in values.items()}
