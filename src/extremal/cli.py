@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from extremal import __version__, console, results
+from extremal.asking import ASKED, asked_of
 from extremal.batch import NOT_FINITE, Batch, Outcome, Progress, Run, class_of, errors_told, loaded
 from extremal.benchmark.cli import bench, figures
 from extremal.errors import ExtremalValueError
@@ -52,6 +53,7 @@ def explain(
     photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Picture files.", show_default=False)],
     *,
     target: Annotated[str, typer.Option(help="Class name or index.", show_default="the top class")] = "",
+    ask: Annotated[str, typer.Option(help=f"Instead of a class's score: {ASKED}.", show_default="the class")] = "",
     areas: Annotated[str, typer.Option(help="Shares of the picture, in (0, 1).")] = "0.025,0.05,0.1,0.2,0.4",
     game: Annotated[str, typer.Option(help="preserve, delete or dual.")] = "preserve",
     perturbation: Annotated[str, typer.Option(help="blur, fade, constant or noise.")] = "blur",
@@ -70,7 +72,7 @@ def explain(
 ) -> None:
     """Find the smallest regions of photos that a network's answer needs, with the evidence."""
     batch = Batch(out, photos, as_json)
-    choices = {"game": game, "perturbation": perturbation, "solver": solver, "score": score}
+    choices = {"game": game, "perturbation": perturbation, "solver": solver, "score": score, "ask": ask}
     numbers = (seed, alternatives)
     prepare = planning if dry_run else _explaining
     batch.process(
@@ -216,7 +218,7 @@ def _explaining(
     batch.check_folders()
     keep_freed_memory()  # the process is this command's own
     net = loaded(network, weights)
-    question = class_of(net, target)
+    question = asked_of(net, target, choices["ask"])
 
     def run(photo: str, folder: Path, report: Progress) -> Outcome:
         explanation = explain(
@@ -238,7 +240,7 @@ def _explaining(
         certificate = None
         if refine:
             report("smallest area", 0, 1)
-            certificate = smallest_area(net, explanation)[0]
+            certificate = smallest_area(net, explanation, question if explanation.target[0] < 0 else None)[0]
         report("writing", 0, 1)
         files = results.write(explanation, folder, Path(photo).name, certificate)
         record = results.record(photo, explanation, files, certificate)

@@ -39,7 +39,7 @@ def show(photo: str, explanation: "Explanation", files: dict[str, Any], certific
             Text(word, style=COLOURS.get(verdict.word, "")),
         )
     lines = [
-        f"{photo}: {explanation.target_names[0]} (class {explanation.target[0]}), "
+        f"{photo}: {_asked(explanation.target_names[0], explanation.target[0])}, "
         f"score {float(explanation.score_full[0]):.2f} whole, {float(explanation.score_blank[0]):.2f} destroyed",
         table,
         _smallest(explanation),
@@ -113,7 +113,7 @@ def show_plan(photo: str, plan: "Plan", folder: Path) -> None:
     lines = [
         f"{photo}: {' × '.join(map(str, plan.shape))} as {settings['network']} takes it",
         classes,
-        f"asked about: {one.name} (class {one.target})",
+        f"asked about: {_asked(one.name, one.target)}",
         f"score: {one.full:.2f} whole, {one.blank:.2f} destroyed; destroying it takes {one.span:.2f} away{left}",
         f"run: {', '.join(chosen)}; areas {areas}; seed {settings['seed']}",
         f"on: {settings['device']}, {settings['dtype']}, {settings['threads']} threads",
@@ -189,3 +189,8 @@ def _time(seconds: float | None) -> str:
 
 def _bytes(count: int) -> str:
     return f"{count / 2**20:.3g} MiB" if count < 2**30 else f"{count / 2**30:.3g} GiB"
+
+
+def _asked(name: str, target: int) -> str:
+    """A class with its number; a question of another kind has none."""
+    return name if target < 0 else f"{name} (class {target})"

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from extremal import console, results
-from extremal.batch import Batch, Outcome, Progress, Run, class_of, errors_told, loaded
+from extremal.asking import ASKED, asked_of
+from extremal.batch import Batch, Outcome, Progress, Run, errors_told, loaded
 
 ILL = 1  # exit code where explanations would be worth nothing
 
@@ -17,6 +18,7 @@ def doctor(
     image: Annotated[str, typer.Argument(help="A picture file.", show_default=False)],
     *,
     target: Annotated[str, typer.Option(help="Class name or index.", show_default="the top class")] = "",
+    ask: Annotated[str, typer.Option(help=f"Instead of a class's score: {ASKED}.", show_default="the class")] = "",
     perturbation: Annotated[str, typer.Option(help="blur, fade, constant or noise.")] = "blur",
     score: Annotated[
         str, typer.Option(help="margin, logit, probability, log-probability, contrastive or negative.")
@@ -29,7 +31,7 @@ def doctor(
         from extremal.doctor import examine
 
         net = loaded(network, weights)
-        found = examine(net, image, class_of(net, target), perturbation=perturbation, score=score)
+        found = examine(net, image, asked_of(net, target, ask), perturbation=perturbation, score=score)
     if as_json:
         typer.echo(json.dumps({"path": image, **found.plain()}, indent=2))
     else:
@@ -68,7 +70,7 @@ def planning(
         results.check_replaceable(folder)
     keep_freed_memory()  # as `explain` does: it changes what an evaluation takes
     net = loaded(network, weights)
-    question = class_of(net, target)
+    question = asked_of(net, target, choices["ask"])
 
     def run(photo: str, folder: Path, report: Progress) -> Outcome:
         report("measuring", 0, 1)

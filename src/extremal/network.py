@@ -269,6 +269,11 @@ def logits(output: object, name: str) -> Tensor:
         output = output["logits"]
     elif not isinstance(output, Tensor) and isinstance(getattr(output, "logits", None), Tensor):
         output = output.logits  # type: ignore[attr-defined]
+    if isinstance(output, list | tuple) and output and isinstance(output[0], Mapping) and "boxes" in output[0]:
+        raise ExtremalTypeError(
+            f"a detector must be asked about a box, {name} returns boxes and no classes; "
+            "pass scores.Box() as target, or --ask box"
+        )
     if not isinstance(output, Tensor):
         keys = f" with keys {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
         raise ExtremalTypeError(

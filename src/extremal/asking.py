@@ -1,0 +1,70 @@
+"""What the command line asks: a class, or a question of another kind in a few words."""
+
+from typing import TYPE_CHECKING
+
+from extremal.batch import class_of
+from extremal.errors import ExtremalValueError
+
+if TYPE_CHECKING:
+    from extremal.network import Network
+    from extremal.targets import Target
+
+ASKED = "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:PHOTO"
+
+
+def asked_of(net: "Network", target: str, ask: str) -> "Target":
+    """The question of the options --target and --ask.
+
+    Args:
+        net: the network that is asked.
+        target: a class, by index or name; empty: the top class, or whatever the question takes then.
+        ask: empty: the class itself; else one of `ASKED`.
+
+    Raises:
+        ExtremalValueError: it is none of these, or not complete.
+    """
+    from extremal.scores import Box, Segment, Unit
+
+    kind, _, rest = ask.partition(":")
+    if not ask:
+        return class_of(net, target)
+    if kind == "box" and ":" in ask:
+        return Box(_corners(rest), class_of(net, target))
+    if ask == "box":
+        return Box(None, class_of(net, target))
+    if ask == "segment":
+        label = class_of(net, target)
+        if label is None:
+            raise ExtremalValueError("--ask segment must be of a class, got none; name it with --target")
+        return Segment(label)
+    if kind in ("unit", "like") and target:
+        raise ExtremalValueError(f"--ask {kind} is about no class, got --target {target}; leave one of them out")
+    if kind == "unit":
+        layer, _, channel = rest.rpartition(":")
+        if not layer or not channel.isdecimal():
+            raise ExtremalValueError(
+                f"--ask unit must name a layer and the number of a channel, got {ask!r}; e.g. unit:blocks.3:5, "
+                "`extremal layers` lists the layers"
+            )
+        return Unit(layer, int(channel))
+    if kind == "like" and rest:
+        return _likeness(net, rest)
+    raise ExtremalValueError(f"--ask must be {ASKED}, got {ask!r}")
+
+
+def _likeness(net: "Network", photo: str) -> "Target":
+    from extremal.inputs import prepare
+    from extremal.scores import Similarity
+
+    return Similarity(prepare(net, photo))
+
+
+def _corners(text: str) -> tuple[float, float, float, float]:
+    try:
+        x1, y1, x2, y2 = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ExtremalValueError(
+            f"--ask box must have four numbers X1,Y1,X2,Y2 in pixels of the network's input, got {text!r}; "
+            "e.g. box:40,30,200,180"
+        ) from None
+    return x1, y1, x2, y2
