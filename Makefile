@@ -5,7 +5,7 @@ READY := .venv/.ready
 REFERENCE := .venv-reference
 PHOTO := demo/cat.png
 
-.PHONY: demo test lint types format bench reference parity clean
+.PHONY: demo test lint types docs format bench reference parity clean
 
 demo: $(READY)  ## explain a real photograph: figure and report in demo/
 	mkdir -p demo
@@ -21,6 +21,9 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+docs: $(READY)  ## the guide as a static site in site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -60,4 +63,4 @@ $(REFERENCE)/.ready: constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv $(REFERENCE) demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv $(REFERENCE) demo dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,145 @@
+"""Make the figures of the guide from real runs of the embedded network on one photograph, and print its numbers.
+
+Use: python examples/guide_figures.py [FOLDER]      (docs/figures; a minute or two on one core)
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import skimage.data
+import torch
+from matplotlib.figure import Figure
+
+import extremal
+from extremal.inputs import prepare
+from extremal.perturbations import PERTURBATIONS, Blur
+from extremal.plots import ACCENT, CONTROL, DPI, ENOUGH, UNSEEN, bare, overlay
+
+AREAS = (0.025, 0.05, 0.1, 0.2, 0.4)
+VALUES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the mask, in the figure of the pyramid
+TILE, TITLE = 1.6, 0.3  # inches
+
+
+def row(pictures: list[np.ndarray], titles: list[str], path: Path) -> None:
+    """Pictures (H, W, 3) side by side."""
+    drawing = Figure(figsize=(TILE * len(pictures), TILE + TITLE), dpi=DPI, layout="constrained")
+    for axes, picture, title in zip(drawing.subplots(1, len(pictures)), pictures, titles, strict=True):
+        axes.imshow(picture)
+        axes.set_title(title, size=9)
+        bare(axes)
+    drawing.savefig(path)
+
+
+def pyramid(net: extremal.Network, x: torch.Tensor, path: Path) -> None:
+    """The photograph under constant masks."""
+    masks = torch.tensor(VALUES).view(1, -1, 1, 1, 1).expand(1, -1, 1, *x.shape[2:])
+    shown = net.pictures(Blur()(x)(masks)[0]).numpy()
+    row(list(shown), [f"m = {value:g}" for value in VALUES], path)
+
+
+def destroyed(net: extremal.Network, x: torch.Tensor, path: Path) -> None:
+    """What each perturbation leaves where the mask is 0."""
+    nothing = x.new_zeros(1, 1, 1, *x.shape[2:])
+    shown = [net.pictures(perturbation(x)(nothing)[0])[0].numpy() for perturbation in PERTURBATIONS.values()]
+    row(shown, list(PERTURBATIONS), path)
+
+
+def masks(result: extremal.Explanation, path: Path) -> None:
+    """Masks of four areas as found, and cut to black and white on the photograph."""
+    columns = range(1, len(result.areas))
+    drawing = Figure(figsize=(TILE * len(columns), 2 * TILE + TITLE), dpi=DPI, layout="constrained")
+    panels = drawing.subplots(2, len(columns))
+    for upper, lower, column in zip(*panels, columns, strict=True):
+        upper.imshow(result.masks[0, column, 0].numpy(), cmap="gray", vmin=0, vmax=1)
+        upper.set_title(f"{result.areas[column]:.0%}", size=9)
+        overlay(lower, result, 0, column)
+        bare(upper)
+        bare(lower)
+    drawing.savefig(path)
+
+
+def curve(result: extremal.Explanation, path: Path) -> None:
+    """The evidence curve."""
+    drawn = result.curve()
+    drawing = Figure(figsize=(6.6, 3.0), dpi=DPI, layout="constrained")
+    axes = drawing.subplots()
+    for name, colour, style in (
+        ("binary", ACCENT, "o-"),
+        ("soft", ACCENT, "o:"),
+        ("unseen", UNSEEN, "s--"),
+        ("control_best", CONTROL, "^-"),
+    ):
+        label = name.replace("control_best", "best of 8 random regions")
+        axes.plot(drawn.areas, getattr(drawn, name), style, color=colour, label=label, markersize=4)
+    axes.axhline(0.9, color=ENOUGH, linewidth=0.8)
+    axes.text(drawn.areas[0], 0.92, "enough: 90 %", color=ENOUGH, size=8, va="bottom")
+    axes.set_xscale("log")
+    axes.set_xticks(drawn.areas, [f"{area * 100:g} %" for area in drawn.areas])
+    axes.minorticks_off()
+    axes.set_xlabel("area")
+    axes.set_ylabel("share of the whole effect")
+    axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.spines[["top", "right"]].set_visible(False)
+    drawing.savefig(path)
+
+
+def sweep(result: extremal.Explanation, path: Path) -> None:
+    """The area of every mask that the solver evaluated with a gradient, and what it was paid."""
+    drawing = Figure(figsize=(5.6, 3.2), dpi=DPI, layout="constrained")
+    upper, lower = drawing.subplots(2, 1, sharex=True)
+    upper.plot(result.trace_step, result.trace_area[0], ".", color=ACCENT, markersize=4)
+    upper.set_yscale("log")
+    upper.set_yticks((0.02, 0.1, 0.5), ("2 %", "10 %", "50 %"))
+    upper.minorticks_off()
+    upper.set_ylabel("area")
+    lower.plot(result.trace_step, result.trace_reward[0], ".", color=UNSEEN, markersize=4)
+    lower.set_ylabel("reward (margin)")
+    lower.set_xlabel("step: gradient start, sweep, polish of all areas at once")
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
+    drawing.savefig(path)
+
+
+def games(results: dict[str, extremal.Explanation], area: float, path: Path) -> None:
+    """The cut mask of one area in each game; what a mask deletes is missing in its picture."""
+    drawing = Figure(figsize=(TILE * len(results), TILE + TITLE), dpi=DPI, layout="constrained")
+    for axes, (name, result) in zip(drawing.subplots(1, len(results)), results.items(), strict=True):
+        overlay(axes, result, 0, result.areas.index(area))
+        axes.set_title(f"{name}, {area:.0%}", size=9)
+        bare(axes)
+    drawing.savefig(path)
+
+
+def told(name: str, result: extremal.Explanation) -> None:
+    """One run as lines of a table."""
+    found = result.curve()
+    for k, area in enumerate(found.areas):
+        verdict = result.verdict[0][k]
+        numbers = (getattr(found, column)[k] for column in ("soft", "binary", "unseen", "control", "control_best"))
+        cells = (f"{area * 100:g} %", *(f"{number:.2f}" for number in numbers), result.status[0][k], verdict)
+        print(f"| {name} |", " | ".join(map(str, cells)), "|", verdict.reason)
+
+
+def main(folder: Path) -> None:
+    """Make every figure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    net, cat = extremal.zoo.load("embedded"), skimage.data.chelsea()
+    x = prepare(net, cat)
+    pyramid(net, x, folder / "pyramid.jpg")
+    destroyed(net, x, folder / "destroyed.jpg")
+    results = {game: extremal.explain(net, x, areas=AREAS, game=game) for game in ("preserve", "delete", "dual")}
+    for game, result in results.items():
+        told(game, result)
+    masks(results["preserve"], folder / "masks.jpg")
+    curve(results["preserve"], folder / "curve.png")
+    sweep(results["preserve"], folder / "sweep.png")
+    games(results, 0.1, folder / "games.jpg")
+    for perturbation in ("fade", "noise"):
+        told(perturbation, extremal.explain(net, x, areas=AREAS, perturbation=perturbation))
+    for score in ("logit", "probability"):
+        told(score, extremal.explain(net, x, areas=AREAS, score=score))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/figures"))
