@@ -141,7 +141,7 @@ def rows_of(name: str) -> pa.Table:
 
 
 def head_of(name: str) -> dict[str, Any]:
-    """Its methods and measures."""
+    """Its methods, and the measures of its table; none where it has not run to its end."""
     head: dict[str, Any] = json.loads(pq.read_schema(KEPT / f"{name}.parquet").metadata[b"run"])
     return head
 
@@ -158,10 +158,10 @@ def write() -> None:
                 figure.write(figure.bars(table, f"{scenes} planted scenes"), DOCS / "evaluation.png")
                 text = placed(text, "differences", differences(pointing))
     for name in ("grid2", "grid3", "faith", "sanity"):
-        if there(name):
+        if there(name) and head_of(name)["measures"]:
             found, _ = joined([name])
             text = placed(text, name, found.markdown())
-    if there("sanity"):
+    if there("sanity") and head_of("sanity")["measures"]:
         stages, lines = curves_of(rows_of("sanity"), head_of("sanity")["methods"])
         title = "Maps while the network forgets, from the top"
         figure.write(figure.curves(stages, lines, title, CHANGED), DOCS / "sanity.png")
