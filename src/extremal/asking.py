@@ -1,15 +1,69 @@
-"""What the command line asks: a class, or a question of another kind in a few words."""
+"""What the command line asks: its options, and a class, or a question of another kind in a few words."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from extremal.batch import class_of
+from extremal.batch import class_of, loaded
 from extremal.errors import ExtremalValueError
 
 if TYPE_CHECKING:
     from extremal.network import Network
+    from extremal.solvers import Solver
     from extremal.targets import Target
+    from extremal.terms import Terms
 
 ASKED = "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:PHOTO"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `extremal explain` was asked for, as the command line has it."""
+
+    network: str
+    weights: str
+    target: str
+    ask: str
+    areas: str
+    game: str
+    perturbation: str
+    solver: str
+    score: str
+    seed: int
+    alternatives: int
+    refine: bool
+
+    def checked(self) -> "Checked":
+        """The same, checked; nothing is loaded yet.
+
+        Raises:
+            ExtremalValueError: an option breaks a rule.
+        """
+        from extremal.alternatives import checked_alternatives
+        from extremal.solvers import solver_named
+        from extremal.terms import checked_areas, terms_named
+
+        copies = checked_alternatives(self.alternatives)
+        areas = checked_areas(self.areas.split(","))  # type: ignore[arg-type]  # it reads numbers, also from text
+        terms = terms_named(self.game, self.perturbation, self.score, self.seed)
+        return Checked(areas, terms, solver_named(self.solver), copies)
+
+    def loaded(self) -> tuple["Network", "Target"]:
+        """The network, and what it is asked."""
+        from extremal.memory import keep_freed_memory
+
+        keep_freed_memory()  # the process is this command's own
+        net = loaded(self.network, self.weights)
+        return net, asked_of(net, self.target, self.ask)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Options that keep the rules."""
+
+    areas: tuple[float, ...]
+    terms: "Terms"
+    solver: "Solver"
+    copies: int  # answers that are looked for
 
 
 def asked_of(net: "Network", target: str, ask: str) -> "Target":

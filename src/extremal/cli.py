@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from extremal import __version__, console, results
-from extremal.asking import ASKED, asked_of
+from extremal.asking import ASKED, Options
 from extremal.batch import NOT_FINITE, Batch, Outcome, Progress, Run, class_of, errors_told, loaded
 from extremal.benchmark.cli import bench, figures
 from extremal.errors import ExtremalValueError
@@ -72,14 +72,10 @@ def explain(
 ) -> None:
     """Find the smallest regions of photos that a network's answer needs, with the evidence."""
     batch = Batch(out, photos, as_json)
-    choices = {"game": game, "perturbation": perturbation, "solver": solver, "score": score, "ask": ask}
-    numbers = (seed, alternatives)
-    prepare = planning if dry_run else _explaining
-    batch.process(
-        lambda: prepare(
-            batch, network, weights, target=target, areas=areas, choices=choices, numbers=numbers, refine=refine
-        )
+    options = Options(
+        *(network, weights, target, ask, areas, game, perturbation, solver, score, seed, alternatives, refine)
     )
+    batch.process(lambda: (planning if dry_run else _explaining)(batch, options))
 
 
 @app.command()
@@ -185,60 +181,34 @@ def networks(
         typer.echo(f"no network's name contains {pattern!r}; `extremal networks` lists all", err=True)
 
 
-def _explaining(
-    batch: Batch,
-    network: str,
-    weights: str,
-    *,
-    target: str,
-    areas: str,
-    choices: dict[str, str],
-    numbers: tuple[int, int],
-    refine: bool,
-) -> Run:
+def _explaining(batch: Batch, options: Options) -> Run:
     """Everything that can be wrong before the first photo is looked at: options, folder, network."""
-    from extremal.alternatives import checked_alternatives
     from extremal.explain import explain
-    from extremal.games import game_named
-    from extremal.memory import keep_freed_memory
-    from extremal.perturbations import perturbation_named
-    from extremal.scores import score_named
     from extremal.smallest import smallest_area
-    from extremal.solvers import solver_named
-    from extremal.terms import checked_areas
 
-    seed, copies = numbers[0], checked_alternatives(numbers[1])
-    wanted = checked_areas(areas.split(","))  # type: ignore[arg-type]  # it reads numbers, also from text
-    parts = (
-        game_named(choices["game"]),
-        perturbation_named(choices["perturbation"]),
-        solver_named(choices["solver"]),
-        score_named(choices["score"]),
-    )
+    checked = options.checked()
     batch.check_folders()
-    keep_freed_memory()  # the process is this command's own
-    net = loaded(network, weights)
-    question = asked_of(net, target, choices["ask"])
+    net, question = options.loaded()
 
     def run(photo: str, folder: Path, report: Progress) -> Outcome:
         explanation = explain(
             net,
             photo,
             question,
-            areas=wanted,
-            game=parts[0],
-            perturbation=parts[1],
-            solver=parts[2],
-            score=parts[3],
-            seed=seed,
-            alternatives=copies,
+            areas=checked.areas,
+            game=checked.terms.game,
+            perturbation=checked.terms.perturbation,
+            solver=checked.solver,
+            score=checked.terms.score,
+            seed=checked.terms.seed,
+            alternatives=checked.copies,
             on_step=lambda step: report(step.stage, step.index + 1, step.total),
             on_evidence=lambda done, total: report("evidence", done, total),
         )
         if "not finite" in explanation.status[0]:
             raise ExtremalValueError(NOT_FINITE)
         certificate = None
-        if refine:
+        if options.refine:
             report("smallest area", 0, 1)
             certificate = smallest_area(net, explanation, question if explanation.target[0] < 0 else None)[0]
         report("writing", 0, 1)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from extremal import console, results
-from extremal.asking import ASKED, asked_of
+from extremal.asking import ASKED, Options, asked_of
 from extremal.batch import Batch, Outcome, Progress, Run, errors_told, loaded
 
 ILL = 1  # exit code where explanations would be worth nothing
@@ -40,37 +40,14 @@ def doctor(
         raise typer.Exit(ILL)
 
 
-def planning(
-    batch: Batch,
-    network: str,
-    weights: str,
-    *,
-    target: str,
-    areas: str,
-    choices: dict[str, str],
-    numbers: tuple[int, int],
-    refine: bool,
-) -> Run:
-    """What `explain` would do with each photo, measured and told; nothing is written.
-
-    Args:
-        batch, network, weights, target, areas, choices, numbers, refine: as the command `explain` has them.
-    """
-    from extremal.alternatives import checked_alternatives
+def planning(batch: Batch, options: Options) -> Run:
+    """What `explain` would do with each photo, measured and told; nothing is written."""
     from extremal.dry_run import plan
-    from extremal.memory import keep_freed_memory
-    from extremal.solvers import solver_named
-    from extremal.terms import checked_areas, terms_named
 
-    seed, copies = numbers[0], checked_alternatives(numbers[1])
-    wanted = checked_areas(areas.split(","))  # type: ignore[arg-type]  # it reads numbers, also from text
-    terms = terms_named(choices["game"], choices["perturbation"], choices["score"], seed)
-    solver = solver_named(choices["solver"])
+    checked = options.checked()
     for folder in batch.folders:
         results.check_replaceable(folder)
-    keep_freed_memory()  # as `explain` does: it changes what an evaluation takes
-    net = loaded(network, weights)
-    question = asked_of(net, target, choices["ask"])
+    net, question = options.loaded()
 
     def run(photo: str, folder: Path, report: Progress) -> Outcome:
         report("measuring", 0, 1)
@@ -78,14 +55,14 @@ def planning(
             net,
             photo,
             question,
-            areas=wanted,
-            game=terms.game,
-            perturbation=terms.perturbation,
-            solver=solver,
-            score=terms.score,
-            seed=seed,
-            alternatives=copies,
-            refine=refine,
+            areas=checked.areas,
+            game=checked.terms.game,
+            perturbation=checked.terms.perturbation,
+            solver=checked.solver,
+            score=checked.terms.score,
+            seed=checked.terms.seed,
+            alternatives=checked.copies,
+            refine=options.refine,
         )
         record = {"path": photo, "folder": str(folder), **found.plain()}
         return Outcome(results.plain(record), lambda: console.show_plan(photo, found, folder))
