@@ -3,7 +3,6 @@
 import json
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,13 +32,7 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors are slower on several threads, by how much depends on what else runs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def boxes(*, mirror: bool = False, memory: float | None = None) -> Network:
@@ -86,10 +79,11 @@ class TestEvaluations:
         assert found.answers == (spent(explain(net, x, [0, 1, 0], areas=AREAS, solver=SHORT, game="dual")),)
         assert [one.target for one in found.inputs] == [0, 1, 0]
 
-    def test_of_units(self) -> None:
+    @pytest.mark.parametrize("solver", [SHORT, Penalty(steps=5)], ids=["path", "penalty"])
+    def test_of_units(self, solver: Solver) -> None:
         units = torch.arange(SIDE * SIDE).view(SIDE, SIDE) // (3 * SIDE)
-        found = plan(boxes(), X, 0, areas=(0.3,), solver=SHORT, units=units)
-        assert found.answers == (spent(explain(boxes(), X, 0, areas=(0.3,), solver=SHORT, units=units)),)
+        found = plan(boxes(), X, 0, areas=(0.3,), solver=solver, units=units)
+        assert found.answers == (spent(explain(boxes(), X, 0, areas=(0.3,), solver=solver, units=units)),)
 
     def test_of_a_game_and_a_question_of_ones_own(self) -> None:
         def thrice(evaluate, mask):  # type: ignore[no-untyped-def]
@@ -119,7 +113,7 @@ class TestEvaluations:
 
         problem = Problem(reward, 1, domain, False, torch.float32, torch.device("cpu"))
         SETTINGS[solver].solve(problem, AREAS, None)
-        found = work_of(SETTINGS[solver], len(AREAS), False, connected)
+        found = work_of(SETTINGS[solver], len(AREAS), False, domain)
         assert found is not None
         assert (found.alone + found.together, found.forwards, found.widest) == (with_gradient, without, widest)
 

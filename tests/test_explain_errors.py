@@ -160,6 +160,16 @@ class TestOutputs:
             "its weights '1.weight' are not finite; load it again"
         )
 
+    def test_buffers_that_are_meant_to_be_infinite_are_not_blamed(self) -> None:
+        model = nn.Sequential(Toy(lambda y: y * math.nan))
+        model.register_buffer("hidden", torch.full((3,), -math.inf))
+        with pytest.raises(ExtremalValueError) as caught:
+            explain(model, X, 0, areas=(0.2,), solver=FAST)
+        assert str(caught.value) == (
+            "a network must return finite scores, Sequential returned 4 NaN or infinite ones for the whole input; "
+            "check its weights and the range of the input"
+        )
+
     def test_not_a_network(self) -> None:
         with pytest.raises(ExtremalTypeError) as caught:
             explain(lambda x: x, X)  # type: ignore[arg-type]

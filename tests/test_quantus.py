@@ -1,6 +1,5 @@
 """Quantus' side: the map inside real metrics, whose values are what the known evidence makes them."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,13 +23,7 @@ HERE: dict[str, Any] = {"areas": (0.1, 0.3), "solver": QUICK}
 QUIET: dict[str, Any] = {"abs": False, "normalise": False, "disable_warnings": True, "display_progressbar": False}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As in a worker of a data loader; for inputs this small it is also faster."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def model() -> nn.Module:

@@ -30,7 +30,7 @@ from answering import (
     value,
 )
 from extremal import ExtremalValueError, Network, explain, explain_channels
-from extremal.scores import Box, Classes, Output, Query, Segment, Similarity, Unit
+from extremal.scores import Box, Classes, Each, Output, Query, Segment, Similarity, Unit
 from extremal.solvers import Path
 from extremal.split import split
 from extremal.targets import mirrored
@@ -287,3 +287,19 @@ def test_questions_about_a_place_are_not_asked_of_the_mirrored_input(query: Quer
     assert mirrored(net, x, [query]) is mirror
     assert mirrored(net, x, 0)
     assert not mirrored(Network(nn.Flatten()), x, query)
+
+
+def test_a_batch_of_questions_is_asked_part_by_part() -> None:
+    """With memory for one input at a time each block is asked its own question."""
+    x = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    queries = [Output(0), Output(1), Output(0)]
+    results = [
+        explain(
+            Network(nn.Sequential(nn.AvgPool2d(8), nn.Flatten()), memory=memory), x, asked, areas=(0.2,), solver=SHORT
+        )
+        for memory in (None, 1e-9)
+        for asked in (queries, Each(queries))
+    ]
+    wanted = x.mean((2, 3))[[0, 1, 2], [0, 1, 0]]
+    for result in results:
+        torch.testing.assert_close(result.score_full, wanted)

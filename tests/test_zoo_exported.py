@@ -1,6 +1,5 @@
 """Networks from archives of `torch.export.save`: the same numbers as the module that was exported."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,7 @@ from extremal.errors import ExtremalValueError
 from extremal.zoo.archive import DTYPES
 from families import explained_and_left_alone, noise
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

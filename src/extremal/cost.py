@@ -11,6 +11,7 @@ from torch import Tensor
 
 from extremal import evidence, smallest
 from extremal.chunking import ChunkedReward
+from extremal.domain import Domain
 from extremal.games import Evaluate
 from extremal.memory import activation_bytes
 from extremal.network import Run
@@ -23,6 +24,7 @@ from extremal.terms import Terms
 
 REPEATS, PATIENCE = 5, 0.5  # measurements of a kind at most, and seconds after which there are no more
 TOLERANCE = 0.02  # of `smallest_area`
+SMOOTH = Domain(())  # any, of places that have neighbours
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Pace:
         )
 
 
-def work_of(solver: Solver, areas: int, mirror: bool, connected: bool = True) -> Work | None:
+def work_of(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH) -> Work | None:
     """The masks that a run of a solver evaluates for one input; None for solvers that are not this library's.
 
     >>> work_of(Path(), areas=5, mirror=True)
@@ -81,15 +83,15 @@ def work_of(solver: Solver, areas: int, mirror: bool, connected: bool = True) ->
         solver: with its settings.
         areas: how many.
         mirror: whether the mirrored input asks the same question.
-        connected: whether places have neighbours.
+        domain: of the masks; channels and units take more.
     """
     if isinstance(solver, Penalty):
-        return Work(0, solver.steps * areas + (0 if connected else areas), 0, areas)
+        return Work(0, solver.steps * areas + (0 if domain.smooth else areas), 0, areas)
     if not isinstance(solver, Path):
         return None
     compared = 3 * areas - 2  # each area with its own field and its neighbours'
-    rounds = 1 + (solver.rounds if solver.polish else 0) + (0 if connected else 1)
-    exchanges = 0 if connected else areas * (solver.search + solver.search // 2)
+    rounds = 1 + (solver.rounds if solver.polish else 0) + (0 if domain.connected else 1)
+    exchanges = 0 if domain.connected else areas * (solver.search + solver.search // 2)
     return Work(
         alone=solver.steps,
         together=passes(solver, areas, mirror) - solver.steps + exchanges,
@@ -123,7 +125,7 @@ class Cost:
         self.run, self.question, self.solver, self.terms = run, question, solver, terms
         self.areas, self.mirror, self.rows = areas, mirror, rows
         self.posing = run.forwards + run.gradients
-        self.work = work_of(solver, len(areas), mirror, question.domain.connected)
+        self.work = work_of(solver, len(areas), mirror, question.domain)
         mask = question.x.new_full((len(question.x), 1, 1, *question.places), 0.5)
         with torch.no_grad():
             self.asked = self._counted(lambda: question.evaluate(mask))  # evaluations, for one mask of each input

@@ -34,18 +34,16 @@ class Domain:
 
     def level_set(self, like: Tensor, width: float = 1.0) -> LevelFamily:
         """Masks of exactly a given area; `width` is that of the filter, in lattice steps."""
-        if not self.connected:
-            return ChannelMask(self.shape)
-        if self.units is not None:
-            return Units(self.units, like)
         options = {"spacing": self.spacing, "within": self.within, "dtype": like.dtype, "device": like.device}
-        return LevelSet(self.shape, width=width, **options)  # type: ignore[arg-type]
+        return self._single(like) or LevelSet(self.shape, width=width, **options)  # type: ignore[arg-type]
 
     def smooth_max(self, like: Tensor, padded: bool = False) -> SmoothFamily:
         """The paper's masks."""
+        options = {"spacing": self.spacing, "within": self.within, "dtype": like.dtype, "device": like.device}
+        return self._single(like) or SmoothMax(self.shape, padded=padded, **options)  # type: ignore[arg-type]
+
+    def _single(self, like: Tensor) -> ChannelMask | Units | None:
+        """Masks of one value a channel or unit; None where masks are smooth."""
         if not self.connected:
             return ChannelMask(self.shape)
-        if self.units is not None:
-            return Units(self.units, like)
-        options = {"spacing": self.spacing, "within": self.within, "dtype": like.dtype, "device": like.device}
-        return SmoothMax(self.shape, padded=padded, **options)  # type: ignore[arg-type]
+        return None if self.units is None else Units(self.units, like)

@@ -88,10 +88,8 @@ def explain(
 
     def answered(run: Run, question: Question, block: Block) -> Explanation:
         question.check_gradient(net.name)
-        run.forwards, run.gradients = (
-            run.forwards + run.gradients,
-            0,
-        )  # what posing the question took is not the solver's
+        run.forwards += run.gradients  # what posing the question took is not the solver's
+        run.gradients = 0
         x, found = question.x, list[Explanation]()
         reward: Callable[[Tensor, bool], Tensor] = ChunkedReward(question, block.rows)
         for index in range(copies):

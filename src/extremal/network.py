@@ -59,9 +59,22 @@ class Network:
         tensors = (*self.model.parameters(), *self.model.buffers())
         return next((t for t in tensors if t.is_floating_point()), torch.empty(0))
 
+    def devices(self) -> list[str]:
+        """On which devices the weights lie; `meta` where they have no values."""
+        return sorted({str(tensor.device) for tensor in (*self.model.parameters(), *self.model.buffers())})
+
+    def broken_weights(self) -> dict[str, int]:
+        """How many values of each weight are not finite, where any are.
+
+        Buffers may be infinite, as those are that hide tokens from each other.
+        """
+        parameters = {name: (~torch.isfinite(tensor)).sum() for name, tensor in self.model.named_parameters()}
+        buffers = {name: torch.isnan(tensor).sum() for name, tensor in self.model.named_buffers()}
+        return {name: int(count) for name, count in (parameters | buffers).items() if count}
+
     def check_device(self) -> None:
         """Raise where the weights are not all on one device, or have no values."""
-        devices = sorted({str(t.device) for t in (*self.model.parameters(), *self.model.buffers())})
+        devices = self.devices()
         if len(devices) > 1 or "meta" in devices:
             raise ExtremalValueError(
                 f"a network must lie on one device with its values, {self.name} lies on {', '.join(devices)}; "

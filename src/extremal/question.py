@@ -180,8 +180,8 @@ def _check_finite(scores: Tensor, what: str, net: Network) -> None:
     if not broken:
         return
     told = f"a network must return finite scores, {net.name} returned {broken} NaN or infinite ones for {what}"
-    for name, tensor in net.model.state_dict().items():
-        bad = int((~torch.isfinite(tensor)).sum()) if tensor.is_floating_point() else 0
-        if bad:
-            raise ExtremalValueError(f"{told}, {bad} of its weights {name!r} are not finite; load it again")
+    weights = net.broken_weights()
+    if weights:
+        name, bad = next(iter(weights.items()))
+        raise ExtremalValueError(f"{told}, {bad} of its weights {name!r} are not finite; load it again")
     raise ExtremalValueError(f"{told}; check its weights and the range of the input")

@@ -23,7 +23,7 @@ def mirrored(net: Network, x: Tensor, target: Target) -> bool:
 
 def spread(x: Tensor, target: Target) -> Tensor:
     """One input (1, C, *S) as many times as there are targets for it: (N, C, *S); more inputs as they are."""
-    several = isinstance(target, list | tuple | range) or (isinstance(target, Tensor) and target.ndim == 1)
+    several = isinstance(target, list | tuple | range | Each) or (isinstance(target, Tensor) and target.ndim == 1)
     if len(x) == 1 and several:
         return x.expand(max(1, len(target)), *x.shape[1:])  # type: ignore[arg-type]
     return x
@@ -82,6 +82,8 @@ def listed(target: Target, count: int) -> list[Any] | None:
     """
     if isinstance(target, Tensor):
         target = target.tolist()
+    if isinstance(target, Each):  # a part of the batch is asked its own part
+        target = target.queries
     if not isinstance(target, list | tuple | range):
         return None
     if len(target) != count:

@@ -17,7 +17,7 @@ def devices(net: Network) -> Finding:
     name, model = "devices", net.model
     tensors = [*model.named_parameters(), *model.named_buffers()]
     empty = [key for key, tensor in tensors if tensor.device.type == "meta"]
-    found = sorted({str(tensor.device) for _, tensor in tensors})
+    found = net.devices()
     if empty:
         told = f"{len(empty)} of {len(tensors)} weights have no values (device meta), the first is {empty[0]!r}"
         return Finding(name, Level.PROBLEM, told, "load the weights")
@@ -27,12 +27,10 @@ def devices(net: Network) -> Finding:
 
 
 def weights(net: Network) -> Finding:
-    """All weights are finite; buffers may be infinite, as those are that hide tokens from each other."""
-    parameters = {key: (~torch.isfinite(tensor)).sum() for key, tensor in net.model.named_parameters()}
-    buffers = {key: torch.isnan(tensor).sum() for key, tensor in net.model.named_buffers()}
-    broken = {key: int(count) for key, count in (parameters | buffers).items() if count}
+    """All weights are finite (`Network.broken_weights`)."""
+    broken = net.broken_weights()
     if not broken:
-        return Finding("weights", Level.OK, f"all weights are finite, in {len(parameters)} tensors")
+        return Finding("weights", Level.OK, f"all weights are finite, in {len([*net.model.parameters()])} tensors")
     told = ", ".join(f"{count} of {key!r}" for key, count in [*broken.items()][:NAMED])
     more = f" and those of {len(broken) - NAMED} more" if len(broken) > NAMED else ""
     return Finding("weights", Level.PROBLEM, f"NaN or infinite are {told}{more}", "load the weights again")

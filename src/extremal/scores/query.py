@@ -99,6 +99,9 @@ class Each:
         """(N,)."""
         return tuple(query.name for query in self.queries)
 
+    def __len__(self) -> int:
+        return len(self.queries)
+
     def bound(self, run: "Evaluates", x: Tensor) -> Asked:
         """Each is bound to its own input."""
         asked = [query.bound(_Only(run, n), x[n : n + 1]) for n, query in enumerate(self.queries)]
@@ -114,10 +117,6 @@ class Each:
             return scores
 
         return ask
-
-    def part(self, first: int, last: int) -> "Each":
-        """Those about inputs first .. last − 1."""
-        return Each(self.queries[first:last])
 
 
 class _Only:
