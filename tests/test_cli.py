@@ -293,9 +293,9 @@ class TestRefine:
     def test_it_is_told(self, tmp_path: Path) -> None:
         photo(tmp_path / "cat.png")
         _, out, _ = call("cat.png", "--refine", areas="0.02,0.6")
-        assert re.search(r"between these: [0-9.]+ % keeps \d+ % of the effect", out)
+        assert re.search(r"Between the measured areas: [0-9.]+\s% has \d+\s% of the effect", out)
         _, out, _ = call("cat.png", areas="0.02,0.6")
-        assert "between these" not in out
+        assert "Between the measured" not in out
 
 
 class TestAlternatives:
@@ -306,14 +306,14 @@ class TestAlternatives:
         regions = saved.regions()
         assert len(saved.alternatives) == 1
         if len(regions) < 2:
-            word = "only one" if regions else "no"
-            assert f"alternatives: {word} sufficient region was found of the 2 that were looked for" in out
+            word = "Only one" if regions else "No"
+            assert f"{word} sufficient region was found of the 2 that were looked for." in out
         else:
-            assert "alternatives: 2 sufficient regions that overlap little, of 2 looked for: " in out
+            assert "2 sufficient regions that overlap little were found, of 2 looked for: " in out
         written = sorted(path.name for path in (tmp_path / "extremal-out" / "cat").glob("region-*.png"))
         assert written == [f"region-{number}.png" for number, _ in enumerate(regions, start=1)]
         _, out, _ = call("cat.png", areas="0.3,0.6")
-        assert "alternatives" not in out
+        assert "looked for" not in out
 
     def test_a_bad_number_is_told_before_anything_runs(self, tmp_path: Path) -> None:
         photo(tmp_path / "cat.png")

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from extremal import __version__, console, results
+from extremal.app.command import app as serve_app
 from extremal.asking import ASKED, Options
 from extremal.batch import NOT_FINITE, Batch, Outcome, Progress, Run, class_of, errors_told, loaded
 from extremal.benchmark.cli import bench, figures
@@ -161,6 +162,7 @@ def layers(
 
 
 app.command()(doctor)
+app.command("app")(serve_app)
 app.command()(bench)
 app.add_typer(figures, name="figures")
 

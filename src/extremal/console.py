@@ -23,6 +23,8 @@ LEVEL_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 def show(photo: str, explanation: "Explanation", files: dict[str, Any], certificate: "Certificate | None") -> None:
     """A table of the areas, what it comes to, and where the files are."""
+    from extremal.report.summary import certified, several
+
     table = Table("area", "score", "as found", "cut", "best random", "verdict")
     curve = explanation.curve()
     rows = zip(
@@ -43,8 +45,8 @@ def show(photo: str, explanation: "Explanation", files: dict[str, Any], certific
         f"score {float(explanation.score_full[0]):.2f} whole, {float(explanation.score_blank[0]):.2f} destroyed",
         table,
         _smallest(explanation),
-        *([_certified(certificate)] if certificate else []),
-        *([_several(explanation)] if explanation.alternatives else []),
+        *([certified(certificate)] if certificate else []),
+        *([several(explanation)] if explanation.alternatives else []),
         "written:",
         *(f"  {path}" for path in (files["report"], files["figure"], files["explanation"], *files["masks"])),
     ]
@@ -155,22 +157,6 @@ def _smallest(explanation: "Explanation") -> str:
         return f"smallest sufficient area: none of these ({100 * explanation.areas[-1]:g} %: {verdicts[-1].reason})"
     verdict = verdicts[explanation.areas.index(found.area)]
     return f"smallest sufficient area: {100 * found.area:g} % ({verdict}: {verdict.reason})"
-
-
-def _several(explanation: "Explanation") -> str:
-    regions, wanted = explanation.regions(), 1 + len(explanation.alternatives)
-    if len(regions) < 2:
-        word = "only one" if regions else "no"
-        return f"alternatives: {word} sufficient region was found of the {wanted} that were looked for"
-    areas = ", ".join(f"{100 * region.area:g} %" for region in regions)
-    return f"alternatives: {len(regions)} sufficient regions that overlap little, of {wanted} looked for: {areas}"
-
-
-def _certified(certificate: "Certificate") -> str:
-    found = f"between these: {100 * certificate.area:.3g} % keeps {100 * certificate.effect:.0f} % of the effect"
-    if not certificate.below_area:
-        return f"{found}; nothing smaller was found wanting"
-    return f"{found}, {100 * certificate.below_area:.3g} % keeps {100 * certificate.below_effect:.0f} %"
 
 
 def _counts(found: "Evaluations | None") -> str:

@@ -20,47 +20,55 @@ One = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
 Input = One | Sequence[One]  # several are a batch
 
 
-def read_picture(path: str | os.PathLike[str]) -> Image.Image:
+def read_picture(
+    path: str | os.PathLike[str], *, name: str | None = None, max_pixels: int | None = None
+) -> Image.Image:
     """A picture file as upright RGB: first frame, EXIF rotation applied, transparency over white.
 
+    Args:
+        path: of the file.
+        name: by which messages call it; its path if None.
+        max_pixels: more are refused before they are decoded; 100 megapixels if None.
+
     Raises:
-        ExtremalValueError: the file is missing, empty, truncated, not a picture, or larger than 100 megapixels.
+        ExtremalValueError: the file is missing, empty, truncated, not a picture, or has too many pixels.
     """
     path = Path(path)
+    told, most = repr(str(path) if name is None else name), max_pixels or MAX_PIXELS
     if not path.exists():
-        raise ExtremalValueError(f"an image must be an existing file, got {str(path)!r}; check the path")
+        raise ExtremalValueError(f"an image must be an existing file, got {told}; check the path")
     if path.is_dir():
-        raise ExtremalValueError(f"an image must be a file, got the folder {str(path)!r}; name the pictures in it")
+        raise ExtremalValueError(f"an image must be a file, got the folder {told}; name the pictures in it")
     if path.stat().st_size == 0:
-        raise ExtremalValueError(f"an image must not be empty, got {str(path)!r} with 0 bytes; copy it again")
+        raise ExtremalValueError(f"an image must not be empty, got {told} with 0 bytes; copy it again")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
-                _check_pixels(picture, repr(str(path)))
+                _check_pixels(picture, told, most)
                 return upright(picture)
     except UnidentifiedImageError:
         raise ExtremalValueError(
-            f"an image must be in a format that Pillow reads, got {str(path)!r}; convert it to PNG or JPEG"
+            f"an image must be in a format that Pillow reads, got {told}; convert it to PNG or JPEG"
         ) from None
     except Image.DecompressionBombError:
         raise ExtremalValueError(
-            f"an image must have at most {MAX_PIXELS // 10**6} megapixels, got a larger one in {str(path)!r}; "
+            f"an image must have at most {most // 10**6} megapixels, got a larger one in {told}; "
             "shrink it first"
         ) from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         if isinstance(error, ExtremalValueError):
             raise
         raise ExtremalValueError(
-            f"an image must be readable to its end, got {str(path)!r}: {error}; copy or convert it again"
+            f"an image must be readable to its end, got {told}: {error}; copy or convert it again"
         ) from None
 
 
-def _check_pixels(picture: Image.Image, name: str) -> None:
+def _check_pixels(picture: Image.Image, name: str, most: int) -> None:
     width, height = picture.size
-    if width * height > MAX_PIXELS:
+    if width * height > most:
         raise ExtremalValueError(
-            f"an image must have at most {MAX_PIXELS // 10**6} megapixels, got {width}×{height} in {name}; "
+            f"an image must have at most {most // 10**6} megapixels, got {width}×{height} in {name}; "
             "shrink it first"
         )
     if 0 in picture.size:
@@ -126,7 +134,7 @@ def _batch(parts: Sequence[Tensor]) -> Tensor:
 
 def _given(picture: Image.Image) -> Image.Image:
     """A Pillow picture, upright; Pillow reads an opened file only now."""
-    _check_pixels(picture, "the given picture")
+    _check_pixels(picture, "the given picture", MAX_PIXELS)
     try:
         return upright(picture)
     except (OSError, SyntaxError, ValueError, EOFError) as error:

@@ -17,6 +17,7 @@ import numpy as np
 from extremal.evidence import SHARE
 from extremal.explanation import Explanation
 from extremal.files import replacing
+from extremal.report.reveal import grey, pale
 from extremal.report.summary import Row, Summary, has_picture, percent, summarise
 from extremal.terms import checked_image
 
@@ -28,7 +29,6 @@ TILE, GAP, MARGIN, HEAD, TEXT, LEGEND = 2.4, 0.3, 0.25, 1.4, 0.75, 1.9  # inches
 DPI = 120
 ACCENT, UNSEEN, CONTROL, ENOUGH = "#0a5ca8", "#a8480a", "#77818c", "#17663a"
 OUTLINE = {True: "#00c2ff", False: "#ff3b30"}  # of what is kept, of what is removed
-PALE, PALE_GREY = 0.4, 190.0  # the rest: contrast that is left, grey towards which it fades
 LOWEST, HIGHEST = -0.5, 2.0  # effects drawn
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -189,7 +189,7 @@ def overlay(axes: "Axes", explanation: Explanation, image: int, column: int) -> 
     elif has_picture(explanation):
         picture = explanation.pictures[image].numpy()
         shown = cut if explanation.keeps else 1 - cut
-        axes.imshow(np.where(shown[..., None] > 0, picture, _pale(picture)))
+        axes.imshow(np.where(shown[..., None] > 0, picture, pale(picture)))
         _outline(axes, cut, colour)
     else:
         axes.imshow(_slice(mask), cmap="gray", vmin=0, vmax=1)
@@ -209,18 +209,6 @@ def _slice(values: Array) -> Array:
 
 def _where(values: Array) -> str:
     return f", slice {values.shape[0] // 2}" if values.ndim == 3 else ""
-
-
-def grey(picture: Array) -> Array:
-    """The brightness of a picture (H, W, 3): (H, W)."""
-    brightness: Array = picture @ np.array([0.299, 0.587, 0.114])
-    return brightness
-
-
-def _pale(picture: Array) -> Array:
-    """The picture without colour, near a middle grey: (H, W, 3) uint8."""
-    pale = PALE * grey(picture) + (1 - PALE) * PALE_GREY
-    return np.repeat(pale[..., None], 3, axis=2).astype(np.uint8)
 
 
 def _curve(axes: "Axes", summary: Summary) -> None:

@@ -109,7 +109,7 @@ def write(
     with whole_folder(folder) as aside:
         explanation.save(aside / EXPLANATION)
         write_figure(explanation, aside / FIGURE, image=0)
-        report.write(explanation, aside / REPORT, image=0, title=title)
+        report.write(explanation, aside / REPORT, image=0, title=title, certificate=certificate)
         for name, mask in masks.items():
             write_png(mask, aside / name)
     return {

@@ -14,7 +14,8 @@ from extremal.explanation import Explanation
 from extremal.grids import gaussian_blur
 from extremal.inputs import Input, prepare
 from extremal.network import Network
-from extremal.plots import ACCENT, CONTROL, DPI, bare, grey, overlay
+from extremal.plots import ACCENT, CONTROL, DPI, bare, overlay
+from extremal.report.reveal import grey
 from extremal.targets import Target, resolve_targets
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from extremal.channels.classes import ClassChannels
 from extremal.channels.explanation import ChannelCurve, ChannelExplanation
 from extremal.files import replacing
-from extremal.plots import ACCENT, CONTROL, DPI, ENOUGH, UNSEEN, bare, effect_axes, grey
+from extremal.plots import ACCENT, CONTROL, DPI, ENOUGH, UNSEEN, bare, effect_axes
 from extremal.report.channels import HIGHEST, summarise
 from extremal.report.classes import bars, headline
+from extremal.report.reveal import grey
 from extremal.report.summary import percent
 from extremal.terms import checked_image
 

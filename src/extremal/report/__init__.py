@@ -14,17 +14,21 @@ from extremal.evidence import SHARE, UNSEEN_SHARE
 from extremal.explanation import Explanation
 from extremal.report import chart, reveal
 from extremal.report.page import embedded, filled, source, write_page
-from extremal.report.summary import Summary, has_picture, summarise
+from extremal.report.summary import Summary, area_percent, certified, has_picture, percent, several, summarise
+from extremal.smallest import Certificate
 from extremal.terms import checked_image
 
 
-def render(explanation: Explanation, image: int = 0, *, title: str | None = None) -> str:
+def render(
+    explanation: Explanation, image: int = 0, *, title: str | None = None, certificate: Certificate | None = None
+) -> str:
     """The report of one input as the text of an HTML file.
 
     Args:
         explanation: of N inputs.
         image: which of them, 0..N − 1.
         title: heading of the page; the class and the network if None.
+        certificate: of the smallest sufficient area of this input, where it was looked for.
 
     Returns:
         The page: script, style and pictures within it, and a policy that forbids it to load anything else.
@@ -57,11 +61,21 @@ def render(explanation: Explanation, image: int = 0, *, title: str | None = None
         controls=explanation.control_scores.shape[2],
         share=SHARE,
         unseen_share=UNSEEN_SHARE,
+        certified=certified(certificate) if certificate else "",
+        several=several(explanation, image),
+        regions=_regions(explanation, image) if pictures and explanation.alternatives else [],
         data=Markup(embedded(_data(explanation, image, summary, drawing))),
     )
 
 
-def write(explanation: Explanation, path: str | os.PathLike[str], image: int = 0, *, title: str | None = None) -> None:
+def write(
+    explanation: Explanation,
+    path: str | os.PathLike[str],
+    image: int = 0,
+    *,
+    title: str | None = None,
+    certificate: Certificate | None = None,
+) -> None:
     """Write the report of one input; the file appears whole or not at all.
 
     Args:
@@ -69,11 +83,24 @@ def write(explanation: Explanation, path: str | os.PathLike[str], image: int = 0
         path: of the HTML file; an existing one is replaced.
         image: which of the inputs, 0..N − 1.
         title: heading of the page; the class and the network if None.
+        certificate: of the smallest sufficient area of this input, where it was looked for.
 
     Raises:
         ExtremalValueError: there is no such input, or the folder cannot be written.
     """
-    write_page(render(explanation, image, title=title), Path(path))
+    write_page(render(explanation, image, title=title, certificate=certificate), Path(path))
+
+
+def _regions(explanation: Explanation, image: int) -> list[tuple[str, str, str]]:
+    """The sufficient regions that overlap little: picture, area, and the share of the effect that each has."""
+    return [
+        (
+            reveal.data_uri(reveal.masked(explanation, region.mask, image)),
+            area_percent(region.area),
+            percent(region.effect),
+        )
+        for region in explanation.regions(image=image)
+    ]
 
 
 def _data(explanation: Explanation, image: int, summary: Summary, drawing: chart.Chart) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import base64
 import io
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,6 +12,8 @@ from extremal.area import places
 from extremal.explanation import Explanation
 
 STEPS = 254  # between two computed areas; bytes 0 and 255 are taken
+PALE, PALE_GREY = 0.4, 190.0  # what is not shown: contrast that is left, grey towards which it fades
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def lower_area(explanation: Explanation) -> float:
@@ -31,6 +35,31 @@ def levels(explanation: Explanation, image: int = 0) -> Tensor:
         steps = 1 + (ranks - first) * STEPS // max(1, last - first)
         maps.append(torch.where(ranks < first, 0, torch.where(ranks < last, steps, STEPS + 1)).to(torch.uint8))
     return torch.stack(maps)
+
+
+def masked(explanation: Explanation, mask: Tensor, image: int = 0) -> Tensor:
+    """The photograph under a cut mask, what the network does not get pale: (H, W, 3) uint8.
+
+    Args:
+        explanation: of N pictures.
+        mask: (1, H, W) of zeros and ones.
+        image: which of them, 0..N − 1.
+    """
+    given = mask if explanation.keeps else 1 - mask
+    picture = explanation.pictures[image]
+    return torch.where(given.movedim(0, -1) > 0, picture, torch.from_numpy(pale(picture.numpy())))
+
+
+def grey(picture: Array) -> Array:
+    """The brightness of a picture (H, W, 3): (H, W)."""
+    brightness: Array = picture @ np.array([0.299, 0.587, 0.114])
+    return brightness
+
+
+def pale(picture: Array) -> Array:
+    """The picture without colour, near a middle grey: (H, W, 3) uint8."""
+    faded = PALE * grey(picture) + (1 - PALE) * PALE_GREY
+    return np.repeat(faded[..., None], 3, axis=2).astype(np.uint8)
 
 
 def encoded(level: Tensor) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from extremal.evidence import Verdict
 from extremal.explanation import Explanation
+from extremal.smallest import Certificate
 
 
 def percent(value: float, digits: int = 0) -> str:
@@ -149,6 +150,36 @@ def summarise(explanation: Explanation, image: int = 0) -> Summary:
         score_full=float(explanation.score_full[image]),
         score_blank=float(explanation.score_blank[image]),
     )
+
+
+def certified(certificate: Certificate) -> str:
+    """What was found between the computed areas, on both sides of the smallest sufficient one.
+
+    >>> import torch
+    >>> certified(Certificate(0.0734, torch.ones(1, 2, 2), 0.902, 0.0721, 0.884, 0.9)).replace("\xa0", " ")
+    'Between the measured areas: 7.34 % has 90 % of the effect, the best mask found of 7.21 % has 88 %.'
+    """
+    found = f"{area_percent(certificate.area)} has {percent(certificate.effect)} of the effect"
+    if not certificate.below_area:
+        return f"Between the measured areas: {found}; nothing smaller was found wanting."
+    below = f"{area_percent(certificate.below_area)} has {percent(certificate.below_effect)}"
+    return f"Between the measured areas: {found}, the best mask found of {below}."
+
+
+def several(explanation: Explanation, image: int = 0) -> str:
+    """How many of the answers that were looked for are sufficient and overlap little; empty where one was wanted.
+
+    Args:
+        explanation: of N inputs.
+        image: which of them, 0..N − 1.
+    """
+    wanted, regions = 1 + len(explanation.alternatives), explanation.regions(image=image)
+    if wanted == 1:
+        return ""
+    if len(regions) < 2:
+        return f"{'Only one' if regions else 'No'} sufficient region was found of the {wanted} that were looked for."
+    areas = ", ".join(area_percent(region.area) for region in regions)
+    return f"{len(regions)} sufficient regions that overlap little were found, of {wanted} looked for: {areas}."
 
 
 def has_picture(explanation: Explanation) -> bool:

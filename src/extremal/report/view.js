@@ -1,4 +1,5 @@
 "use strict";
+// The slider: reveals the photograph in the order of importance, and tells what was measured at each area.
 (() => {
   const find = (name) => document.getElementById(name);
   const data = JSON.parse(find("data").textContent);
@@ -70,9 +71,10 @@
     speaking = setTimeout(() => { find("live").textContent = text; }, 500);
   }
 
-  function go(row) {
-    slider.value = String((row + 1) * PER);
-    update();
+  // As if a hand had moved the slider: whoever follows it hears of it.
+  function move(position) {
+    slider.value = String(position);
+    slider.dispatchEvent(new Event("input"));
   }
 
   function jump(event) {
@@ -80,8 +82,7 @@
     if (!direction) return;
     event.preventDefault();
     const at = Number(slider.value) / PER;
-    slider.value = String(PER * (direction > 0 ? Math.floor(at) + 1 : Math.ceil(at) - 1));
-    update();
+    move(PER * (direction > 0 ? Math.floor(at) + 1 : Math.ceil(at) - 1));
   }
 
   // Ticks stand below their positions, or in lines where they would run into each other.
@@ -93,17 +94,18 @@
     slider.max = String(last);
     ticks.forEach((tick, k) => {
       tick.style.left = `${(100 * (k + 1)) / ticks.length}%`;
-      tick.addEventListener("click", () => go(k));
+      tick.addEventListener("click", () => move((k + 1) * PER));
     });
-    find("smallest")?.addEventListener("click", () => go(data.smallest));
-    slider.addEventListener("input", update);
+    find("smallest")?.addEventListener("click", () => move((data.smallest + 1) * PER));
+    for (const event of ["input", "follow"]) slider.addEventListener(event, update);
     slider.addEventListener("keydown", jump);
     find("controls").hidden = false;
     canvas.hidden = false;
     photograph.hidden = true;
     arrange();
     addEventListener("resize", arrange);
-    go(data.smallest ?? areas.length - 1);
+    slider.value = String(((data.smallest ?? areas.length - 1) + 1) * PER);
+    update();
   }
 
   photograph.decode().then(start, start);

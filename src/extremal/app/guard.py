@@ -1,0 +1,219 @@
+"""The guard at the door: who may come in, what may be asked for, and what a page may load."""
+
+import hmac
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+COOKIE = "extremal-token"
+ASKED = 2**20  # bytes of a request that is no upload
+
+# What the page needs of gradio's server; whatever else that offers is not there.
+OPEN = re.compile(
+    r"/|/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)/?|/(assets|static|svelte|results)/.*"
+    r"|/gradio_api/(run/predict|queue/(join|data)|upload|upload_progress|cancel|reset|startup-events|info|app_id|theme\.css"
+    r"|heartbeat/\w+|file=(?!\w+:).*)/?"
+)
+QUESTIONS = ("/gradio_api/queue/join", "/gradio_api/run/predict")
+# Inline scripts and styles are how gradio's page is made; the reports' own policies are stricter.
+POLICY = (
+    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+)
+RESULT_POLICY = "sandbox allow-scripts; frame-ancestors 'self'"
+HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+
+
+class _TooLarge(Exception):  # ends a request, no more
+    pass
+
+
+class Guard:
+    """Stands before the server of the app.
+
+    Args:
+        app: that it guards.
+        hosts: names by which the server may be called, without ports; empty: any.
+        token: without which nobody comes in, by a cookie or by `?token=` once; empty: everybody does.
+        megabytes: that an upload may have.
+    """
+
+    def __init__(self, app: App, *, hosts: frozenset[str], token: str, megabytes: int) -> None:
+        self.app, self.hosts, self.token = app, hosts, token
+        self.most = megabytes * 10**6 + 10**5  # what stands around a file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request pass, or answer it here."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        refusal = self._refusal(scope, headers)
+        if refusal:
+            await _answer(send, *refusal)
+            return
+        given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
+        if self.token and given and self._known(given):
+            cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
+            await _answer(send, 303, "", [(b"location", b"/"), (b"set-cookie", cookie.encode("latin-1"))])
+            return
+        await self._passed(scope, receive, send)
+
+    def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
+        """Why a request is not let in: status and sentence."""
+        return self._stranger(scope, headers) or self._unwanted(scope, headers)
+
+    def _stranger(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
+        """Why whoever asks is not let in."""
+        host = headers.get("host", "")
+        if self.hosts and _name(host) not in self.hosts:  # another site's name that leads here
+            return 403, f"this app must be called by one of {', '.join(sorted(self.hosts))}, got {host!r}"
+        origin = headers.get("origin", "")
+        if origin not in ("", "null") and urlsplit(origin).netloc != host:
+            return 403, f"this app answers its own pages, got a request from {origin!r}"
+        if origin == "null" and scope["method"] != "GET":
+            return 403, "this app answers its own pages, got a request from a page without a name"
+        given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
+        if self.token and not (self._known(given) or self._known(_cookie(headers.get("cookie", "")))):
+            return 401, "this app asks for its token: open the address that it told when it was started"
+        return None
+
+    def _unwanted(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
+        """Why what is asked is not answered."""
+        if not OPEN.fullmatch(scope["path"]):
+            return 404, "there is no such page here"
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self._allowed(scope):
+            return (
+                413,
+                f"an upload must have at most {self.most // 10**6} MB, got {length} bytes; shrink the photograph",
+            )
+        return None
+
+    def _known(self, token: str) -> bool:
+        return hmac.compare_digest(token.encode(), self.token.encode())
+
+    def _allowed(self, scope: Scope) -> int:
+        return self.most if scope["path"].rstrip("/") == "/gradio_api/upload" else ASKED
+
+    async def _passed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The request to the app, no longer than it may be; the answer with the headers of this house."""
+        result = scope["path"].startswith("/results/")
+        policy = RESULT_POLICY if result else POLICY
+        most, begun = self._allowed(scope), False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                message["headers"] = [
+                    *message.get("headers", []),
+                    *HEADERS,
+                    (b"content-security-policy", policy.encode("latin-1")),
+                ]
+            await send(message)
+
+        try:
+            heard = receive
+            if scope["path"].startswith(QUESTIONS):
+                heard = await _read(receive, most)
+            await self.app(scope, _counted(heard, most), sending)
+        except _TooLarge:
+            if not begun:
+                await _answer(send, 413, f"a request must have at most {most // 10**6} MB; shrink it first")
+        except _Foreign as path:
+            await _answer(send, 400, f"a file must be uploaded, got the address {str(path)!r}")
+
+
+class _Foreign(Exception):  # ends a request, no more
+    pass
+
+
+async def _read(receive: Receive, most: int) -> Receive:
+    """A question's body whole, once it is known to name no address outside: gradio would fetch it."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            return receive
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > most:
+            raise _TooLarge
+    try:
+        for path in _paths(json.loads(body or b"null")):
+            if "://" in path:
+                raise _Foreign(path)
+    except (ValueError, RecursionError):
+        pass  # gradio tells what is wrong with it
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _paths(value: object) -> Iterator[str]:
+    """Every path that is named in a question."""
+    if isinstance(value, dict):
+        if isinstance(value.get("path"), str):
+            yield value["path"]
+        for entry in value.values():
+            yield from _paths(entry)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _paths(entry)
+
+
+def _counted(receive: Receive, most: int) -> Receive:
+    """The same, but it ends where more comes than was told."""
+    heard = 0
+
+    async def counting() -> Message:
+        nonlocal heard
+        message = await receive()
+        heard += len(message.get("body", b""))
+        if heard > most:
+            raise _TooLarge
+        return message
+
+    return counting
+
+
+def _name(host: str) -> str:
+    """A host without its port.
+
+    >>> _name("localhost:7860"), _name("[::1]:7860"), _name("::1")
+    ('localhost', '[::1]', '::1')
+    """
+    found = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:\d+)?", host)
+    return (found[1] if found else host).lower()
+
+
+def _cookie(header: str) -> str:
+    try:
+        found = SimpleCookie(header).get(COOKIE)
+    except CookieError:
+        return ""
+    return found.value if found else ""
+
+
+async def _answer(send: Send, status: int, text: str, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+    kind = [(b"content-type", b"text/plain; charset=utf-8"), *HEADERS]
+    await send({"type": "http.response.start", "status": status, "headers": [*kind, *(headers or [])]})
+    await send({"type": "http.response.body", "body": text.encode()})
