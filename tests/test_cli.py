@@ -33,7 +33,9 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(zoo, "load", lambda name, weights=None: fake_network())
     monkeypatch.setitem(SOLVERS, "path", PathSolver(steps=12, polish=4, draws=2))
     monkeypatch.setattr(plots, "write_figure", lambda _, path, image=0: Path(path).write_bytes(b"figure"))
-    monkeypatch.setattr(report, "write", lambda _, path, image=0, title=None: Path(path).write_text(title))
+    monkeypatch.setattr(
+        report, "write", lambda _, path, image=0, title=None, certificate=None: Path(path).write_text(title)
+    )
 
 
 def call(*arguments: str, areas: str = "0.1,0.2") -> tuple[int, str, str]:
