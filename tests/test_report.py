@@ -20,6 +20,7 @@ from extremal.explanation import Explanation
 from extremal.report import reveal
 from extremal.report.page import embedded
 from extremal.report.summary import summarise
+from extremal.smallest import Certificate
 
 NASTY = "</script><script>alert(1)</script> & \"'\u2028{{ 7 * 7 }}<img src=x onerror=alert(2)>"
 
@@ -238,3 +239,51 @@ def test_write_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monkey
         report.write(synthetic.explanation(), path)
     assert path.read_text(encoding="utf-8") == first
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
+
+
+def with_alternatives(keeps: bool = True) -> Explanation:
+    """Three answers: the second is another place, the third the first again."""
+    first, second = synthetic.explanation(keeps=keeps), synthetic.explanation(keeps=keeps, seed=1)
+    return replace(first, alternatives=(second, first))
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_other_answers_are_shown_with_exactly_their_places(keeps: bool) -> None:
+    result = with_alternatives(keeps)
+    regions = result.regions(overlap=0.9)
+    assert len(result.regions()) == 1  # at 40 % any two overlap by more than a fifth
+    words = page(result).words
+    assert "Only one sufficient region was found of the 3 that were looked for." in words
+    assert page(synthetic.explanation()).words.count("Other answers") == 0
+    given = regions[0].mask[0].bool() if keeps else ~regions[0].mask[0].bool()
+    shown = reveal.masked(result, regions[0].mask)
+    assert torch.equal(shown[given], result.pictures[0][given])
+    assert not torch.equal(shown[~given], result.pictures[0][~given])
+    assert torch.equal(shown[~given][:, 0], shown[~given][:, 2])  # without colour
+
+
+def test_no_answer_is_said_so() -> None:
+    result = with_alternatives()
+    weak = [replace(one, binary_scores=one.binary_scores * 0.1) for one in (result, *result.alternatives)]
+    words = page(replace(weak[0], alternatives=tuple(weak[1:]))).words
+    assert "No sufficient region was found of the 3 that were looked for." in words
+
+
+def test_several_answers_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = with_alternatives()
+    apart = replace(result.regions()[0], area=0.2, source=1)
+    monkeypatch.setattr(Explanation, "regions", lambda self, image=0: (self.smallest(), apart))
+    told = page(result)
+    words = told.words.replace("\xa0", " ")
+    assert "2 sufficient regions that overlap little were found, of 3 looked for: 40 %, 20 %." in words
+    assert sum("region" in str(attributes.get("alt")) for tag, attributes in told.elements if tag == "img") == 2
+
+
+def test_the_certificate_is_told() -> None:
+    found = Certificate(0.345, torch.ones(1, 48, 64), 0.912, 0.338, 0.88, 0.9)
+    words = page(synthetic.explanation(), certificate=found).words.replace("\xa0", " ")
+    assert "Between the measured areas: 34.5 % has 91 % of the effect, the best mask found of 33.8 % has 88 %." in words
+    open_end = replace(found, below_area=0.0, below_effect=float("nan"))
+    words = page(synthetic.explanation(), certificate=open_end).words.replace("\xa0", " ")
+    assert "Between the measured areas: 34.5 % has 91 % of the effect; nothing smaller was found wanting." in words
+    assert "Between the measured areas" not in page(synthetic.explanation()).words
