@@ -15,6 +15,7 @@ from torch import Tensor
 from extremal.errors import ExtremalValueError
 from extremal.evidence import Status
 from extremal.explanation import Curve, Explanation
+from extremal.files import read_tensors, write_tensors
 from extremal.grids import gaussian_blur
 
 AREAS = (0.25, 0.5)
@@ -83,6 +84,15 @@ class TestSaving:
         before = explanation(images=images)
         before.save(tmp_path / "one.safetensors")
         assert Explanation.load(tmp_path / "one.safetensors") == before
+
+    def test_fields_come_with_it_and_an_older_file_has_none(self, tmp_path: Path) -> None:
+        before = explanation(images=2, fields=torch.rand(2, 2, 1, 3, 3))
+        before.save(tmp_path / "new.safetensors")
+        assert torch.equal(Explanation.load(tmp_path / "new.safetensors").fields, before.fields)  # type: ignore[arg-type]
+        tensors, head = read_tensors(tmp_path / "new.safetensors", "an explanation")
+        del tensors["fields"]
+        write_tensors(tmp_path / "old.safetensors", tensors, head)
+        assert Explanation.load(tmp_path / "old.safetensors") == dataclasses.replace(before, fields=None)
 
     def test_nan_comes_back_as_nan(self, tmp_path: Path) -> None:
         before = explanation(scores=torch.tensor([[NAN, math.inf]]))

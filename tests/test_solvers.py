@@ -1,7 +1,9 @@
 """What every solver owes its caller, and the paper's solver re-derived."""
 
 import itertools
+import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
@@ -13,7 +15,7 @@ from torch import Tensor
 from extremal.area import cut
 from extremal.domain import Domain
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.solvers import SOLVERS, Path, Penalty, Problem, Solver, Step, solver_named
+from extremal.solvers import SOLVERS, Path, Penalty, Problem, Solver, Step, masks_of, solver_named
 from extremal.solvers.path import passes
 
 F64 = torch.float64
@@ -58,6 +60,36 @@ def test_masks_have_the_shape_and_dtype_of_the_problem(
     assert found.masks.max() <= 1 + 1e-6
     assert not found.masks.requires_grad
     assert found.finite.tolist() == [True, True]
+
+
+@pytest.mark.parametrize("solver", [*QUICK, Penalty(steps=3, padded=True)], ids=[*SOLVER_IDS, "padded"])
+@pytest.mark.parametrize(
+    "domain",
+    [
+        Domain((12, 10)),
+        Domain((5, 6, 7), spacing=(2.0, 1.0, 1.0)),
+        Domain((12, 10), within=torch.ones(12, 10).tril().bool()),
+        Domain((12, 10), units=torch.arange(120).view(12, 10) // 8),
+        Domain((30,), connected=False),
+    ],
+    ids=["image", "volume", "within", "units", "channels"],
+)
+def test_masks_are_rebuilt_from_their_fields_to_the_bit(solver: Solver, domain: Domain) -> None:
+    reward = Paid(weights(*domain.shape, count=2))
+    asked = Problem(reward, 2, domain, False, F64, reward.w.device)
+    found = solver.solve(asked, (0.1, 0.3), None)
+    assert found.fields is not None
+    assert not found.fields.requires_grad
+    settings = json.loads(json.dumps(solver.settings()))
+    assert torch.equal(masks_of(settings, found.fields, (0.1, 0.3), domain), found.masks)
+
+
+def test_masks_of_another_solver_cannot_be_rebuilt() -> None:
+    told = "masks can be rebuilt of the solvers path, penalty with settings of this version, got {}; keep such "
+    for settings, got in (({"name": "given"}, "'given' with none"), ({"name": "path", "pace": 1}, "'path' with pace")):
+        message = told.format(got) + "explanations with save"
+        with pytest.raises(ExtremalValueError, match=f"^{re.escape(message)}$"):
+            masks_of(settings, torch.zeros(1, 1, 1, 4), (0.5,), Domain((4,)))
 
 
 @pytest.mark.parametrize("mirror", [False, True])
@@ -167,6 +199,8 @@ def test_one_input_that_is_not_finite_leaves_the_others_alone(solver: Solver, ca
     found = solver.solve(problem(Paid(w, spoil)), (0.1, 0.5), None)
     whole = solver.solve(problem(Paid(w)), (0.1, 0.5), None)
     assert found.finite.tolist() == [True, False, True]
+    assert found.fields is not None
+    assert found.fields.flatten(1).any(1).tolist() == [True, False, True]
     assert float(found.masks[1].abs().max()) == 0.0
     assert torch.equal(found.masks[[0, 2]], whole.masks[[0, 2]])
 

@@ -74,6 +74,7 @@ class Explanation:
     settings: dict[str, Any]  # versions, seed, network, weight hash, solver, counts: everything to repeat the run
     within: Tensor | None = None  # (*S) bool: where masks were allowed; None: everywhere
     units: Tensor | None = None  # (*S) int64: the unit of each place, −1 for none; None: places by themselves
+    fields: Tensor | None = None  # (N, A, 1, *lattice) of which `solvers.masks_of` makes the masks; None: given masks
     alternatives: tuple["Explanation", ...] = ()  # of the same inputs, kept apart from this one and from each other
 
     def effects(self, scores: Tensor, blank: Tensor | None = None) -> Tensor:

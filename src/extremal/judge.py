@@ -1,6 +1,6 @@
 """`judge`: the evidence for masks that are given; and the result, whoever found the masks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from extremal.explanation import Explanation
 from extremal.games import Game, Reward
 from extremal.inputs import Input, prepare
 from extremal.network import Network, Run
-from extremal.perturbations import Perturbation, prepared
+from extremal.perturbations import Perturb, Perturbation, prepared
 from extremal.question import Question
 from extremal.scores import Score
 from extremal.solvers import Solution, Trace
@@ -110,11 +110,7 @@ def judged(
     family = question.domain.level_set(solution.masks)
     controls = evidence.random_masks(question.domain, areas, terms.seed, solution.masks)
     found = evidence.gather(question.evaluate, asked, game, solution.masks, areas, family, controls, on_evidence)
-    flips = (False, True) if settings["mirror"] else (False,)
-    speaking = evidence.agreement(
-        ([question.evaluator(perturb, flip) for flip in flips] for perturb in perturbs.values()),
-        *(solution.masks, rows, question.domain.spacing),
-    )
+    speaking = agreed(question, perturbs.values(), solution.masks, rows, settings["mirror"])
     evaluations = {
         "gradients": gradients,
         "forwards": forwards,
@@ -124,7 +120,7 @@ def judged(
     effects = evidence.shares(found.scores, question.blank.view(-1, 1), question.full.view(-1, 1), game.keeps)
     return Explanation(
         areas=areas,
-        **_held({**_asked_values(net, question), **_found_values(solution, found), "agreement": speaking}),
+        **held({**asked_values(net, question), **_found_values(solution, found), "agreement": speaking}),
         target=question.target,
         target_names=question.names,
         unseen_names=tuple(unseen),
@@ -134,7 +130,22 @@ def judged(
     )
 
 
-def _asked_values(net: Network, question: Question) -> dict[str, Tensor | None]:
+def agreed(question: Question, perturbs: Iterable[Perturb], like: Tensor, rows: int, mirror: bool) -> Tensor:
+    """The `evidence.agreement` of a question under unseen perturbations: (N, 1, *S) ≥ 0.
+
+    Args:
+        question: about N inputs.
+        perturbs: the perturbations, prepared for these inputs.
+        like: (N, ..., *S) masks, for shape and dtype.
+        rows: of the network at once.
+        mirror: whether the mirrored inputs ask the same question.
+    """
+    flips = (False, True) if mirror else (False,)
+    orientations = ([question.evaluator(perturb, flip) for flip in flips] for perturb in perturbs)
+    return evidence.agreement(orientations, like, rows, question.domain.spacing)
+
+
+def asked_values(net: Network, question: Question) -> dict[str, Tensor | None]:
     """The fields of an explanation that tell what was asked."""
     with torch.no_grad():
         blanks = question.blanks()
@@ -163,9 +174,10 @@ def _found_values(solution: Solution, found: evidence.Evidence) -> dict[str, Ten
         "trace_area": solution.trace.area,
         "trace_reward": solution.trace.reward,
         "trace_grey": solution.trace.grey,
+        "fields": solution.fields,
     }
 
 
-def _held(values: dict[str, Tensor | None]) -> dict[str, Any]:
+def held(values: dict[str, Tensor | None]) -> dict[str, Any]:
     """On the processor, without a gradient."""
     return {name: None if value is None else value.detach().cpu() for name, value in values.items()}

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extremal.domain import LevelFamily
+from extremal.domain import Domain, LevelFamily
 from extremal.errors import ExtremalValueError
 from extremal.masks import standardised
 from extremal.solvers.exchange import exchanged
@@ -77,7 +77,12 @@ class Path:
         recorder = Recorder(problem, 1 + self.steps + self.polish, on_step)
         start = self._gradient_start(problem, mask, recorder)
         fields = self._sweep(problem, mask, areas, start, recorder)
-        return recorder.solution(self._polish(problem, mask, areas, fields, recorder))
+        best = self._polish(problem, mask, areas, fields, recorder)
+        return recorder.solution(best.masks(best.fields), best.fields)
+
+    def masks(self, fields: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
+        """The masks (N, A, 1, *S) of the fields (N, A, 1, *lattice) that a solution of these areas tells."""
+        return level_masks(domain.level_set(fields, self.width), fields, areas, self.final_temperature)
 
     def _gradient_start(self, problem: Problem, mask: LevelFamily, recorder: Recorder) -> Tensor:
         """The reward's gradient with respect to a constant mask, averaged over mask values: (N, 1, 1, *lattice)."""
@@ -115,8 +120,8 @@ class Path:
 
     def _polish(
         self, problem: Problem, mask: LevelFamily, areas: tuple[float, ...], fields: Tensor, recorder: Recorder
-    ) -> Tensor:
-        """All wanted areas at once, the temperature falling; each round starts from the best so far: (N, A, 1, *S)."""
+    ) -> "_Best":
+        """All wanted areas at once, the temperature falling; each round starts from the best so far."""
         ratio = self.final_temperature / self.temperature
         temperatures = [self.temperature * ratio ** (i / max(1, self.polish - 1)) for i in range(self.polish)]
         best = _Best(problem, mask, areas, self.final_temperature)
@@ -138,7 +143,7 @@ class Path:
             best.exchange(self.search)
             best.of(best.fields)  # a set may grow or shrink to its neighbours' size
             best.exchange(self.search // 2)
-        return best.masks(best.fields)
+        return best
 
     def _search(self, problem: Problem, best: "_Best") -> None:
         """Try small changes of the fields, each and its opposite; no gradient sees what the cut does to the score.

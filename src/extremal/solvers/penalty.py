@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from extremal.area import ranking_loss
-from extremal.domain import SmoothFamily
+from extremal.domain import Domain, SmoothFamily
 from extremal.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
 
 UNTIE = 1e-3  # by which the values of unconnected places differ at the start
@@ -78,4 +78,9 @@ class Penalty:
             if not recorder.record("descent", inside(whole), rewards):
                 break
         with torch.no_grad():
-            return recorder.solution(inside(mask.whole(parameters.flatten(0, 1))))
+            return recorder.solution(inside(mask.whole(parameters.flatten(0, 1))), parameters)
+
+    def masks(self, fields: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
+        """The masks (N, A, 1, *S) of the fields (N, A, 1, *lattice) that a solution tells."""
+        mask = domain.smooth_max(fields, self.padded)
+        return mask.inside(mask.whole(fields.flatten(0, 1))).reshape(*fields.shape[:3], *domain.shape)

@@ -74,6 +74,7 @@ class Solution:
     masks: Tensor  # (N, A, 1, *S) in [0, 1], in the order of the areas
     finite: Tensor  # (N,) bool; where False the run met a score that is not finite and its masks are zero
     trace: Trace
+    fields: Tensor | None = None  # (N, A, 1, *lattice) parameters of the masks; zero like these; None: of no family
 
 
 class Solver(Protocol):
@@ -116,12 +117,15 @@ class Recorder:
         self._index += 1
         return bool(self.finite.any())
 
-    def solution(self, masks: Tensor) -> Solution:
-        """The masks (N, A, 1, *S) with the trace; zero where the run was not finite."""
+    def solution(self, masks: Tensor, fields: Tensor) -> Solution:
+        """The masks (N, A, 1, *S), their fields and the trace; both are zero where the run was not finite."""
         finite = self.finite & torch.isfinite(masks.flatten(1)).all(1)
-        masks = torch.where(finite.view(-1, *[1] * (masks.ndim - 1)), masks, torch.zeros_like(masks))
+        masks, fields = (
+            torch.where(finite.view(-1, *[1] * (values.ndim - 1)), values, torch.zeros_like(values))
+            for values in (masks, fields.detach())
+        )
         area, reward, grey = (torch.cat(column, 1) for column in zip(*self._rows, strict=True))
-        return Solution(masks, finite, Trace(torch.tensor(self._steps), area, reward, grey))
+        return Solution(masks, finite, Trace(torch.tensor(self._steps), area, reward, grey), fields)
 
 
 def gradient(rewards: Tensor, parameters: Tensor) -> Tensor:

@@ -1,0 +1,212 @@
+"""`rebuilt`: an explanation back from its row, equal to rounding."""
+
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from extremal.blocks import Block, in_blocks
+from extremal.errors import ExtremalValueError
+from extremal.evidence import Status, unseen_perturbations
+from extremal.explanation import Explanation
+from extremal.games import Game, Reward, game_named
+from extremal.inputs import One, prepare
+from extremal.jobs.packing import unpacked
+from extremal.jobs.rows import DONE, content_hash
+from extremal.jobs.store import differences
+from extremal.judge import agreed, asked_values, held
+from extremal.network import Network, Run
+from extremal.perturbations import PERTURBATIONS, Perturbation, perturbation_named, prepared
+from extremal.question import Question
+from extremal.scores import SCORES, Score, score_named
+from extremal.solvers import masks_of
+from extremal.targets import Target
+from extremal.terms import Terms, as_network
+
+SAME = ("spacing", "fuse", "precision", "dtype")  # settings of a network beside its weights that make the numbers
+TELLING = 0.01  # of the effect, by which the whole input may score otherwise than it did: rounding is far below
+SCORED = (  # columns of numbers that are fields of an explanation
+    "score_full",
+    "score_blank",
+    "mask_areas",
+    "scores",
+    "binary_scores",
+    "unseen_scores",
+    "unseen_blank",
+    "control_scores",
+)
+
+
+def rebuilt(
+    row: Mapping[str, Any],
+    network: Network | nn.Module | str,
+    picture: One | None = None,
+    *,
+    settings: Mapping[str, Any],
+    target: Target = None,
+    game: str | Game | Reward | None = None,
+    perturbation: str | Perturbation | None = None,
+    score: str | Score | None = None,
+) -> Explanation:
+    """The explanation that a row is of, of its one input, equal to rounding.
+
+    Scores, trace and verdicts are those of the row. The masks are made of their fields, the input of its picture. The
+    network is asked again only for the agreement, which is too large for a row: four forward-backward passes for each
+    unseen perturbation and orientation (32 where there are four and the input may be mirrored), and about ten forward
+    passes for checks. What ran in a batch may round otherwise alone, in single precision in the sixth place.
+
+    Args:
+        row: of `SCHEMA`, as pyarrow or pandas hand it out.
+        network: with the weights and the preprocessing that were explained.
+        picture: the input, as `explain` takes it; None: it is read from the row's path. The bytes of a file must have
+            the row's hash.
+        settings: that all rows share (`shared_settings`).
+        target: the question that was asked, where it was no class.
+        game, perturbation, score: those of the run; needed only where they have no short name.
+
+    Raises:
+        ExtremalValueError: the row failed or is broken, or picture, network, terms or version are not those of the row.
+    """
+    key, net = row["key"], as_network(network)
+    _check_row(row)
+    x = _input(row, net, picture)
+    shape = tuple(x.shape[2:])
+    region, units = _unpacked(row, "within", torch.bool, shape), _unpacked(row, "units", torch.int32, shape)
+    terms = _terms(settings, game, perturbation, score, region, None if units is None else units.long())
+    _check_network(terms.settings(net), settings, net.name)
+    asked_of: Target = int(row["target"]) if row["target"] >= 0 else target
+    if asked_of is None:
+        raise ExtremalValueError(
+            f"the target of row {key!r} was no class but a question, {row['target_name']!r}: pass it as target"
+        )
+
+    def answered(run: Run, question: Question, block: Block) -> Explanation:
+        _check_score(row, float(question.full[0]), net)
+        fields = _unpacked(row, "fields", x.dtype, row["fields_shape"])
+        assert fields is not None  # `_check_row`
+        with torch.no_grad():
+            masks = masks_of(settings["solver"], fields[None].to(x.device), tuple(row["areas"]), question.domain)
+        if not any(row["mask_areas"]):  # the run was not finite
+            masks = torch.zeros_like(masks)
+        unseen = unseen_perturbations(question.perturbation, terms.seed).values()
+        perturbs = (prepared(one, question.x) for one in unseen)
+        speaking = agreed(question, perturbs, masks, block.rows, bool(row["mirror"]))
+        found = {"masks": masks, "fields": fields[None], "agreement": speaking}
+        tensors = held({**asked_values(net, question), **found, **_scores(row, question.full.dtype), **_trace(row, x)})
+        return Explanation(
+            areas=tuple(row["areas"]),
+            **tensors,
+            target=(int(row["target"]),),
+            target_names=(row["target_name"],),
+            unseen_names=tuple(row["unseen_names"]),
+            status=(tuple(Status(status) for status in row["statuses"]),),
+            keeps=terms.game.keeps,
+            settings={**settings, "mirror": bool(row["mirror"]), "evaluations": dict(row["counts"])},
+        )
+
+    return in_blocks(net, x, asked_of, terms, answered)
+
+
+def _check_row(row: Mapping[str, Any]) -> None:
+    if row["status"] != DONE:
+        raise ExtremalValueError(
+            f"a row must hold an explanation to be rebuilt, {row['key']!r} failed: {row['error']}; explain it again"
+        )
+    if row["fields"] is None:
+        raise ExtremalValueError(
+            f"a row must hold the fields of its masks to be rebuilt, {row['key']!r} has none: its masks were given, or "
+            "its solver tells none; keep such explanations with save"
+        )
+
+
+def _input(row: Mapping[str, Any], net: Network, picture: One | None) -> Tensor:
+    """The row's input, prepared: (1, C, *S)."""
+    shown = row["path"] if picture is None else picture
+    if picture is None and not isinstance(shown, str):  # pandas has NaN for null
+        raise ExtremalValueError(f"a row without a path needs its picture, {row['key']!r} has none; pass it as picture")
+    x = prepare(net, shown)
+    if isinstance(shown, str | os.PathLike) and content_hash(shown) != row["content_hash"]:
+        raise ExtremalValueError(
+            f"a picture must be the one that was explained, the bytes of {str(shown)!r} are not those of row "
+            f"{row['key']!r}; put the former file there, or explain again"
+        )
+    if len(x) != 1:
+        raise ExtremalValueError(f"a row is of one input, got {len(x)}; pass the one of row {row['key']!r}")
+    return x
+
+
+def _terms(
+    settings: Mapping[str, Any],
+    game: str | Game | Reward | None,
+    perturbation: str | Perturbation | None,
+    score: str | Score | None,
+    within: Tensor | None,
+    units: Tensor | None,
+) -> Terms:
+    """The terms that the settings tell, or as given."""
+    perturbations = {repr(known): known for known in PERTURBATIONS.values()}
+    scores = {known.__name__: known for known in SCORES.values()}
+    told = settings["perturbation"], settings["score"]
+    return Terms(
+        game_named(settings["game"] if game is None else game),
+        perturbation_named(perturbations.get(told[0], told[0]) if perturbation is None else perturbation),
+        score_named(scores.get(told[1], told[1]) if score is None else score),
+        settings["seed"],
+        within,
+        units,
+    )
+
+
+def _check_network(now: Mapping[str, Any], settings: Mapping[str, Any], name: str) -> None:
+    if now["weights"] != settings["weights"]:
+        raise ExtremalValueError(
+            f"a network must be the one that was explained, {name}'s weights are not those of the row; "
+            "load the same weights, or explain again"
+        )
+    found = differences({name: settings[name] for name in SAME}, {name: now[name] for name in SAME})
+    if found:
+        raise ExtremalValueError(
+            f"a network must be set as when it was explained, {name} is not: {'; '.join(found)}; load it alike"
+        )
+
+
+def _check_score(row: Mapping[str, Any], now: float, net: Network) -> None:
+    if not abs(now - row["score_full"]) <= TELLING * abs(row["score_full"] - row["score_blank"]):
+        raise ExtremalValueError(
+            f"an input must score as its row tells, {row['key']!r} scored {row['score_full']:.6g} and scores {now:.6g} "
+            f"now; check the picture, and the preprocessing of {net.name}"
+        )
+
+
+def _scores(row: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The scores (1, ...) of a row."""
+    return {name: torch.tensor(_plain(row[name]), dtype=dtype)[None] for name in SCORED}
+
+
+def _plain(values: Any) -> Any:
+    """Nested lists of what may be numpy's, which pandas hands out."""
+    return [_plain(value) for value in values] if hasattr(values, "__len__") else values
+
+
+def _trace(row: Mapping[str, Any], x: Tensor) -> dict[str, Tensor | None]:
+    """The trace of a row."""
+    traces = _unpacked(row, "trace", x.dtype, (3, 1, -1))
+    assert traces is not None
+    steps = _unpacked(row, "trace_step", torch.int64, (-1,))
+    return {"trace_step": steps, "trace_area": traces[0], "trace_reward": traces[1], "trace_grey": traces[2]}
+
+
+def _unpacked(row: Mapping[str, Any], name: str, dtype: torch.dtype, shape: Sequence[int]) -> Tensor | None:
+    """The tensor in a column; None where it is empty."""
+    if row[name] is None:
+        return None
+    try:
+        return unpacked(row[name], dtype, shape)
+    except (zlib.error, RuntimeError, TypeError):
+        raise ExtremalValueError(
+            f"a row must be whole, {name} of row {row['key']!r} is broken or not of shape {tuple(shape)}; explain it "
+            "again"
+        ) from None

@@ -1,0 +1,159 @@
+"""Rows of a table, one an image and target: read by hand, and an `Explanation` is rebuilt from one (`rebuilding.py`).
+
+A row holds what cannot be computed again: scores, and the masks' fields at the resolution of their lattice. What is the
+same for all rows of a run stands once beside them (`shared_settings`), and the picture stays where it is.
+"""
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from extremal.errors import ExtremalValueError
+from extremal.explanation import Explanation
+from extremal.jobs.packing import packed
+
+DONE, FAILED = "done", "failed"
+OWN = ("evaluations", "mirror")  # settings that each row has for itself
+COUNTS = ("gradients", "forwards", "evidence_gradients", "evidence_forwards")
+
+_numbers, _words = pa.list_(pa.float64()), pa.list_(pa.string())
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),  # of the picture in its data set
+        ("path", pa.string()),  # of the picture
+        ("content_hash", pa.string()),  # SHA-256 of the picture's file
+        ("status", pa.string()),  # done, failed
+        ("error", pa.string()),  # why it failed
+        ("target", pa.int64()),  # class; −1 where a question of another kind was asked
+        ("target_name", pa.string()),
+        ("verdict", pa.string()),  # on the smallest area that is enough; insufficient where none is
+        ("smallest_area", pa.float64()),  # share of places; null where none is enough, and so the next two
+        ("smallest_effect", pa.float64()),  # share of the whole effect that its cut mask has
+        ("unseen_effect", pa.float64()),  # the same under unseen perturbations, their median; null: they tell nothing
+        ("score_full", pa.float64()),  # of the whole input
+        ("score_blank", pa.float64()),  # of the destroyed input
+        ("areas", _numbers),  # (A,) rising, shares of places
+        ("mask_areas", _numbers),  # (A,) the masks' true means
+        ("scores", _numbers),  # (A,) of the masks as found
+        ("binary_scores", _numbers),  # (A,) of the masks cut to black and white
+        ("unseen_names", _words),  # (P,) perturbations that the optimiser did not use
+        ("unseen_scores", pa.list_(_numbers)),  # (A, P) of the cut masks under these
+        ("unseen_blank", _numbers),  # (P,) of the input destroyed by these
+        ("control_scores", pa.list_(_numbers)),  # (A, R) of random masks
+        ("verdicts", _words),  # (A,) sufficient, insufficient, suspect
+        ("reasons", _words),  # (A,) one sentence each
+        ("statuses", _words),  # (A,) converged, stuck, not finite
+        ("evaluations", pa.int64()),  # of the network, all kinds; of a batch this row's share
+        ("counts", pa.struct([(name, pa.int64()) for name in COUNTS])),  # the same by kind
+        ("seconds", pa.float64()),
+        ("mirror", pa.bool_()),  # whether the mirrored input asks the same question
+        ("fields", pa.binary()),  # (A, 1, *lattice) of which the masks are made, packed (`packing`)
+        ("fields_shape", pa.list_(pa.int32())),
+        ("trace", pa.binary()),  # (3, T) area, reward and greyness of each mask on the way, packed
+        ("trace_step", pa.binary()),  # (T,) int64 in which step, packed
+        ("within", pa.binary()),  # (*S) bool: where masks were allowed, packed; null: everywhere
+        ("units", pa.binary()),  # (*S) int32: the unit of each place, packed; null: places by themselves
+    ]
+)
+
+
+def content_hash(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def shared_settings(explanation: Explanation) -> dict[str, Any]:
+    """The settings that are the same in all rows of a run; they belong into its manifest."""
+    return {name: value for name, value in explanation.settings.items() if name not in OWN}
+
+
+def row(
+    explanation: Explanation, image: int, *, key: str, path: str | None, digest: str | None, seconds: float
+) -> dict[str, Any]:
+    """One input of an explanation as a row of `SCHEMA`.
+
+    Args:
+        explanation: without alternatives, each of which makes a row of its own.
+        image: which of its inputs.
+        key: of the picture in its data set.
+        path: of the picture; None where it is no file.
+        digest: `content_hash` of the picture; None likewise.
+        seconds: that it took.
+
+    Raises:
+        ExtremalValueError: the explanation has alternatives.
+    """
+    if explanation.alternatives:
+        raise ExtremalValueError(
+            f"a row holds one answer, got an explanation with {len(explanation.alternatives)} alternatives; make a row "
+            "of each: dataclasses.replace(explanation, alternatives=()) and explanation.alternatives"
+        )
+    fields = None if explanation.fields is None else explanation.fields[image]
+    trace = [explanation.trace[name][image].to(explanation.masks.dtype) for name in ("area", "reward", "grey")]
+    counts = _share(explanation.settings["evaluations"], image, len(explanation.masks))
+    listed = ("mask_areas", "scores", "binary_scores", "unseen_scores", "unseen_blank", "control_scores")
+    values = {name: getattr(explanation, name)[image].tolist() for name in ("score_full", "score_blank", *listed)}
+    return {
+        **dict.fromkeys(SCHEMA.names),
+        **_verdict(explanation, image),
+        **values,
+        "key": key,
+        "path": path,
+        "content_hash": digest,
+        "status": DONE,
+        "seconds": seconds,
+        "target": explanation.target[image],
+        "target_name": explanation.target_names[image],
+        "areas": list(explanation.areas),
+        "unseen_names": list(explanation.unseen_names),
+        "statuses": [str(status) for status in explanation.status[image]],
+        "evaluations": sum(counts.values()),
+        "counts": counts,
+        "mirror": explanation.settings["mirror"],
+        "fields": None if fields is None else packed(fields),
+        "fields_shape": None if fields is None else list(fields.shape),
+        "trace": packed(torch.stack(trace)),
+        "trace_step": packed(explanation.trace_step),
+        "within": None if explanation.within is None else packed(explanation.within),
+        "units": None if explanation.units is None else packed(explanation.units.int()),
+    }
+
+
+def failed_row(key: str, path: str | None, digest: str | None, error: str, seconds: float) -> dict[str, Any]:
+    """The row of an image and target that came to nothing, with the reason."""
+    told = {"key": key, "path": path, "content_hash": digest, "status": FAILED, "error": error, "seconds": seconds}
+    return dict.fromkeys(SCHEMA.names) | told
+
+
+def _verdict(explanation: Explanation, image: int) -> dict[str, Any]:
+    """The columns that say what was found, in words and by the smallest area that is enough."""
+    verdicts = explanation.verdict[image]
+    words = {"verdicts": [verdict.word for verdict in verdicts], "reasons": [verdict.reason for verdict in verdicts]}
+    enough = explanation.smallest(image=image)
+    if enough is None:
+        return {**words, "verdict": "insufficient"}
+    column = explanation.areas.index(enough.area)
+    unseen = explanation.curve(image).unseen[column]
+    return {
+        **words,
+        "verdict": verdicts[column].word,
+        "smallest_area": enough.area,
+        "smallest_effect": enough.effect,
+        "unseen_effect": None if math.isnan(unseen) else unseen,
+    }
+
+
+def _share(counts: Mapping[str, int], image: int, images: int) -> dict[str, int]:
+    """What of a batch's counts is one image's: shares that differ by one at most, and sum to the whole.
+
+    >>> [_share({"forwards": 8}, image, 3)["forwards"] for image in range(3)]
+    [3, 3, 2]
+    """
+    return {name: count // images + (image < count % images) for name, count in counts.items()}
