@@ -1,0 +1,48 @@
+"""The picture of the app in the guide: a real answer, in a real browser.
+
+    python examples/app_figure.py docs/figures/app.png
+
+Needs chromium on the PATH.
+"""
+
+import io
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+def answered(page: Page, address: str) -> bytes:
+    """The page with an answer about the example `cat`: a PNG."""
+    page.goto(address)
+    page.get_by_role("button", name="cat", exact=True).click()
+    page.locator("#target label").first.wait_for()
+    page.locator("#explain").click()
+    page.locator("iframe.extremal-view").wait_for(timeout=180_000)
+    page.wait_for_timeout(3000)  # the frame tells how high it is
+    return page.screenshot()
+
+
+def main(out: Path) -> None:
+    command = [sys.executable, "-m", "extremal", "app", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server, sync_playwright() as playwright:
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().split()[1]
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+            taken = answered(browser.new_page(viewport={"width": 1360, "height": 1000}), address)
+            browser.close()
+        finally:
+            server.send_signal(signal.SIGTERM)
+    with Image.open(io.BytesIO(taken)) as picture:
+        picture.convert("RGB").quantize(128).save(out, optimize=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
