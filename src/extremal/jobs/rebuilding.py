@@ -2,7 +2,7 @@
 
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from extremal.evidence import Status, unseen_perturbations
 from extremal.explanation import Explanation
 from extremal.games import Game, Reward, game_named
 from extremal.inputs import One, prepare
-from extremal.jobs.packing import unpacked
+from extremal.jobs.packing import unpacked, unpacked_shares
 from extremal.jobs.rows import DONE, content_hash
 from extremal.jobs.store import differences
 from extremal.judge import agreed, asked_values, held
@@ -53,10 +53,11 @@ def rebuilt(
 ) -> Explanation:
     """The explanation that a row is of, of its one input, equal to rounding.
 
-    Scores, trace and verdicts are those of the row. The masks are made of their fields, the input of its picture. The
-    network is asked again only for the agreement, which is too large for a row: four forward-backward passes for each
-    unseen perturbation and orientation (32 where there are four and the input may be mirrored), and about ten forward
-    passes for checks. What ran in a batch may round otherwise alone, in single precision in the sixth place.
+    Scores, trace (its areas and greyness to 5e-7) and verdicts are those of the row. The masks are made of their
+    fields, the input of its picture. The network is asked again only for the agreement, which is too large for a row:
+    four forward-backward passes for each unseen perturbation and orientation (32 where there are four and the input may
+    be mirrored), and about ten forward passes for checks. What ran in a batch may round otherwise alone, in single
+    precision in the sixth place.
 
     Args:
         row: of `SCHEMA`, as pyarrow or pandas hand it out.
@@ -74,8 +75,9 @@ def rebuilt(
     _check_row(row)
     x = _input(row, net, picture)
     shape = tuple(x.shape[2:])
-    region, units = _unpacked(row, "within", torch.bool, shape), _unpacked(row, "units", torch.int32, shape)
-    terms = _terms(settings, game, perturbation, score, region, None if units is None else units.long())
+    within = None if row["within"] is None else _read(row, "within", torch.bool, shape)
+    units = None if row["units"] is None else _read(row, "units", torch.int32, shape).long()
+    terms = _terms(settings, game, perturbation, score, within, units)
     _check_network(terms.settings(net), settings, net.name)
     asked_of: Target = int(row["target"]) if row["target"] >= 0 else target
     if asked_of is None:
@@ -85,17 +87,18 @@ def rebuilt(
 
     def answered(run: Run, question: Question, block: Block) -> Explanation:
         _check_score(row, float(question.full[0]), net)
-        fields = _unpacked(row, "fields", x.dtype, row["fields_shape"])
-        assert fields is not None  # `_check_row`
+        fields = _read(row, "fields", x.dtype, (1, *row["fields_shape"])).to(x.device)
         with torch.no_grad():
-            masks = masks_of(settings["solver"], fields[None].to(x.device), tuple(row["areas"]), question.domain)
+            masks = masks_of(settings["solver"], fields, tuple(row["areas"]), question.domain)
         if not any(row["mask_areas"]):  # the run was not finite
             masks = torch.zeros_like(masks)
         unseen = unseen_perturbations(question.perturbation, terms.seed).values()
         perturbs = (prepared(one, question.x) for one in unseen)
         speaking = agreed(question, perturbs, masks, block.rows, bool(row["mirror"]))
-        found = {"masks": masks, "fields": fields[None], "agreement": speaking}
-        tensors = held({**asked_values(net, question), **found, **_scores(row, question.full.dtype), **_trace(row, x)})
+        found = {"masks": masks, "fields": fields, "agreement": speaking}
+        tensors = held(
+            {**asked_values(net, question), **found, **_scores(row, question.full.dtype), **_trace(row, x.dtype)}
+        )
         return Explanation(
             areas=tuple(row["areas"]),
             **tensors,
@@ -191,21 +194,31 @@ def _plain(values: Any) -> Any:
     return [_plain(value) for value in values] if hasattr(values, "__len__") else values
 
 
-def _trace(row: Mapping[str, Any], x: Tensor) -> dict[str, Tensor | None]:
+def _trace(row: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
     """The trace of a row."""
-    traces = _unpacked(row, "trace", x.dtype, (3, 1, -1))
-    assert traces is not None
-    steps = _unpacked(row, "trace_step", torch.int64, (-1,))
-    return {"trace_step": steps, "trace_area": traces[0], "trace_reward": traces[1], "trace_grey": traces[2]}
+
+    def shares(data: bytes, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
+        return unpacked_shares(data, dtype, len(row["areas"])).view(tuple(shape))
+
+    return {
+        "trace_step": _read(row, "trace_step", torch.int64, (-1,)),
+        "trace_area": _read(row, "trace_area", dtype, (1, -1), shares),
+        "trace_reward": _read(row, "trace_reward", dtype, (1, -1)),
+        "trace_grey": _read(row, "trace_grey", dtype, (1, -1), shares),
+    }
 
 
-def _unpacked(row: Mapping[str, Any], name: str, dtype: torch.dtype, shape: Sequence[int]) -> Tensor | None:
-    """The tensor in a column; None where it is empty."""
-    if row[name] is None:
-        return None
+def _read(
+    row: Mapping[str, Any],
+    name: str,
+    dtype: torch.dtype,
+    shape: Sequence[int],
+    read: Callable[[bytes, torch.dtype, Sequence[int]], Tensor] = unpacked,
+) -> Tensor:
+    """The tensor in a column."""
     try:
-        return unpacked(row[name], dtype, shape)
-    except (zlib.error, RuntimeError, TypeError):
+        return read(row[name], dtype, shape)
+    except (zlib.error, RuntimeError, TypeError, ValueError):
         raise ExtremalValueError(
             f"a row must be whole, {name} of row {row['key']!r} is broken or not of shape {tuple(shape)}; explain it "
             "again"

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import torch
 
 from extremal.errors import ExtremalValueError
 from extremal.explanation import Explanation
-from extremal.jobs.packing import packed
+from extremal.jobs.packing import packed, packed_shares
 
 DONE, FAILED = "done", "failed"
 OWN = ("evaluations", "mirror")  # settings that each row has for itself
@@ -55,8 +54,10 @@ SCHEMA = pa.schema(
         ("mirror", pa.bool_()),  # whether the mirrored input asks the same question
         ("fields", pa.binary()),  # (A, 1, *lattice) of which the masks are made, packed (`packing`)
         ("fields_shape", pa.list_(pa.int32())),
-        ("trace", pa.binary()),  # (3, T) area, reward and greyness of each mask on the way, packed
-        ("trace_step", pa.binary()),  # (T,) int64 in which step, packed
+        ("trace_step", pa.binary()),  # (T,) int64 in which step each mask on the way was evaluated, packed
+        ("trace_area", pa.binary()),  # (T,) its area, packed as shares
+        ("trace_reward", pa.binary()),  # (T,) what the game paid for it, packed
+        ("trace_grey", pa.binary()),  # (T,) its greyness, packed as shares
         ("within", pa.binary()),  # (*S) bool: where masks were allowed, packed; null: everywhere
         ("units", pa.binary()),  # (*S) int32: the unit of each place, packed; null: places by themselves
     ]
@@ -96,7 +97,6 @@ def row(
             "of each: dataclasses.replace(explanation, alternatives=()) and explanation.alternatives"
         )
     fields = None if explanation.fields is None else explanation.fields[image]
-    trace = [explanation.trace[name][image].to(explanation.masks.dtype) for name in ("area", "reward", "grey")]
     counts = _share(explanation.settings["evaluations"], image, len(explanation.masks))
     listed = ("mask_areas", "scores", "binary_scores", "unseen_scores", "unseen_blank", "control_scores")
     values = {name: getattr(explanation, name)[image].tolist() for name in ("score_full", "score_blank", *listed)}
@@ -119,8 +119,10 @@ def row(
         "mirror": explanation.settings["mirror"],
         "fields": None if fields is None else packed(fields),
         "fields_shape": None if fields is None else list(fields.shape),
-        "trace": packed(torch.stack(trace)),
         "trace_step": packed(explanation.trace_step),
+        "trace_area": packed_shares(explanation.trace_area[image], len(explanation.areas)),
+        "trace_reward": packed(explanation.trace_reward[image].to(explanation.masks.dtype)),
+        "trace_grey": packed_shares(explanation.trace_grey[image], len(explanation.areas)),
         "within": None if explanation.within is None else packed(explanation.within),
         "units": None if explanation.units is None else packed(explanation.units.int()),
     }
