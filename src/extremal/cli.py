@@ -16,6 +16,7 @@ from extremal.batch import NOT_FINITE, Batch, Outcome, Progress, Run, class_of, 
 from extremal.benchmark.cli import bench, figures
 from extremal.errors import ExtremalValueError
 from extremal.guidance_cli import doctor, planning
+from extremal.jobs.command import run, status
 
 app = typer.Typer(
     add_completion=False,
@@ -163,6 +164,8 @@ def layers(
 
 app.command()(doctor)
 app.command("app")(serve_app)
+app.command()(run)
+app.command()(status)
 app.command()(bench)
 app.add_typer(figures, name="figures")
 

@@ -79,8 +79,8 @@ def equal_fields(a: object, b: object) -> bool:
     """Whether two values of one dataclass are equal, tensors to the bit and NaN to NaN."""
 
     def same(mine: Any, other: Any) -> bool:
-        if not isinstance(mine, Tensor):
-            return bool(mine == other)
+        if not isinstance(mine, Tensor) or not isinstance(other, Tensor):
+            return type(mine) is type(other) and bool(mine == other)
         alike = mine.dtype == other.dtype and mine.shape == other.shape
         return alike and torch.allclose(mine, other, rtol=0, atol=0, equal_nan=True)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.network import Network
 
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # of pictures in a folder
 MAX_PIXELS = 100_000_000  # above this a picture is refused as a decompression bomb
 
 One = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor

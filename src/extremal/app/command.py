@@ -22,7 +22,7 @@ def app(
 ) -> None:
     """Serve a page that explains photographs, on this machine alone unless told otherwise; Ctrl-C ends it."""
     with errors_told():
-        from extremal.app import serve
+        from extremal.app.server import serve
 
         try:
             serve(network, host=host, port=port, token=token, seconds=seconds, queue=queue, started=_started)

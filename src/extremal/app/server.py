@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extremal.errors import ExtremalValueError
-from extremal.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -70,6 +69,7 @@ def serve(
         from extremal.app.networks import offered
         from extremal.app.page import page
         from extremal.app.shelf import Shelf
+        from extremal.memory import keep_freed_memory
 
         keep_freed_memory()  # the process is this app's own
         found, shelf = offered(networks), Shelf(folder)

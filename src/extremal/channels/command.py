@@ -19,7 +19,7 @@ from extremal.channels.inversion import Inversion, invert
 from extremal.channels.maximisation import Visualisation, visualise
 from extremal.errors import ExtremalValueError
 from extremal.games import game_named
-from extremal.inputs import read_picture
+from extremal.inputs import SUFFIXES, read_picture
 from extremal.layers import module_named
 from extremal.memory import keep_freed_memory
 from extremal.scores import score_named
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from extremal.network import Network
 
 SEEN = 8  # channels of the smallest sufficient set that are made visible
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def explaining(

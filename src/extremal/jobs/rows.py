@@ -16,6 +16,7 @@ import pyarrow as pa
 from extremal.errors import ExtremalValueError
 from extremal.explanation import Explanation
 from extremal.jobs.packing import packed, packed_shares
+from extremal.smallest import Certificate
 
 DONE, FAILED = "done", "failed"
 OWN = ("evaluations", "mirror")  # settings that each row has for itself
@@ -29,12 +30,17 @@ SCHEMA = pa.schema(
         ("content_hash", pa.string()),  # SHA-256 of the picture's file
         ("status", pa.string()),  # done, failed
         ("error", pa.string()),  # why it failed
+        ("answer", pa.int32()),  # 0: the answer itself; j: its j-th alternative
         ("target", pa.int64()),  # class; −1 where a question of another kind was asked
         ("target_name", pa.string()),
         ("verdict", pa.string()),  # on the smallest area that is enough; insufficient where none is
         ("smallest_area", pa.float64()),  # share of places; null where none is enough, and so the next two
         ("smallest_effect", pa.float64()),  # share of the whole effect that its cut mask has
         ("unseen_effect", pa.float64()),  # the same under unseen perturbations, their median; null: they tell nothing
+        ("certified_area", pa.float64()),  # found by bisection between the computed ones; null: not looked for, or none
+        ("certified_effect", pa.float64()),  # share of the whole effect that its mask has
+        ("below_area", pa.float64()),  # largest area tried below it that is not enough; 0: everything tried is
+        ("below_effect", pa.float64()),  # of the best mask found there
         ("score_full", pa.float64()),  # of the whole input
         ("score_blank", pa.float64()),  # of the destroyed input
         ("areas", _numbers),  # (A,) rising, shares of places
@@ -58,6 +64,7 @@ SCHEMA = pa.schema(
         ("trace_area", pa.binary()),  # (T,) its area, packed as shares
         ("trace_reward", pa.binary()),  # (T,) what the game paid for it, packed
         ("trace_grey", pa.binary()),  # (T,) its greyness, packed as shares
+        ("thumbnail", pa.binary()),  # a small JPEG: the photograph under the smallest mask that is enough
         ("within", pa.binary()),  # (*S) bool: where masks were allowed, packed; null: everywhere
         ("units", pa.binary()),  # (*S) int32: the unit of each place, packed; null: places by themselves
     ]
@@ -76,7 +83,16 @@ def shared_settings(explanation: Explanation) -> dict[str, Any]:
 
 
 def row(
-    explanation: Explanation, image: int, *, key: str, path: str | None, digest: str | None, seconds: float
+    explanation: Explanation,
+    image: int,
+    *,
+    key: str,
+    path: str | None,
+    digest: str | None,
+    seconds: float,
+    answer: int = 0,
+    certificate: Certificate | None = None,
+    thumbnail: bytes | None = None,
 ) -> dict[str, Any]:
     """One input of an explanation as a row of `SCHEMA`.
 
@@ -87,6 +103,9 @@ def row(
         path: of the picture; None where it is no file.
         digest: `content_hash` of the picture; None likewise.
         seconds: that it took.
+        answer: 0, or which alternative this is.
+        certificate: of its smallest sufficient area, where it was looked for.
+        thumbnail: a JPEG to look at.
 
     Raises:
         ExtremalValueError: the explanation has alternatives.
@@ -103,11 +122,14 @@ def row(
     return {
         **dict.fromkeys(SCHEMA.names),
         **_verdict(explanation, image),
+        **_certified(certificate),
         **values,
         "key": key,
         "path": path,
         "content_hash": digest,
         "status": DONE,
+        "answer": answer,
+        "thumbnail": thumbnail,
         "seconds": seconds,
         "target": explanation.target[image],
         "target_name": explanation.target_names[image],
@@ -149,6 +171,17 @@ def _verdict(explanation: Explanation, image: int) -> dict[str, Any]:
         "smallest_area": enough.area,
         "smallest_effect": enough.effect,
         "unseen_effect": None if math.isnan(unseen) else unseen,
+    }
+
+
+def _certified(certificate: Certificate | None) -> dict[str, float]:
+    if certificate is None:
+        return {}
+    return {
+        "certified_area": certificate.area,
+        "certified_effect": certificate.effect,
+        "below_area": certificate.below_area,
+        "below_effect": certificate.below_effect,
     }
 
 

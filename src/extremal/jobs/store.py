@@ -65,6 +65,15 @@ class Store:
         path = self.folder / name
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
+    def keep_table(self, name: str, table: pa.Table) -> None:
+        """A table beside the parts, likewise whole or not at all."""
+        _written(self.folder / name, lambda aside: pq.write_table(table, aside, compression="zstd"))
+
+    def kept_table(self, name: str) -> pa.Table | None:
+        """What `keep_table` wrote; None where it has not."""
+        path = self.folder / name
+        return pq.read_table(path) if path.is_file() else None
+
     def table(self) -> pa.Table:
         """All rows so far, units in the order of their names.
 
@@ -113,6 +122,19 @@ def opened(folder: Path, settings: dict[str, Any], schema: pa.Schema) -> Iterato
                 MANIFEST, json.dumps({"format": FORMAT, "settings": wanted}, indent=2, ensure_ascii=False) + "\n"
             )
         yield store
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process works in this folder now."""
+    if not (folder / LOCK).exists():
+        return False
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def manifest(folder: Path) -> dict[str, Any]:

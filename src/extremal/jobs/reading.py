@@ -1,0 +1,75 @@
+"""What stands in a run's folder, while it runs or after: rows as a table, and explanations back from them."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from extremal.errors import ExtremalValueError
+from extremal.explanation import Explanation
+from extremal.jobs.plan import PLAN
+from extremal.jobs.rebuilding import rebuilt
+from extremal.jobs.rows import SCHEMA
+from extremal.jobs.store import Store, manifest
+from extremal.network import Network
+
+
+def settings(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The settings of a run: `explain`'s own under that name, beside them areas, target, batch.
+
+    Raises:
+        ExtremalValueError: no data-set run is in the folder.
+    """
+    found = manifest(Path(folder))
+    if "explain" not in found:
+        raise ExtremalValueError(
+            f"a run must be one of `extremal run`, {os.fspath(folder)!r} is another; name the folder of such a run"
+        )
+    return found
+
+
+def table(folder: str | os.PathLike[str], columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a run in the order of its plan.
+
+    Args:
+        folder: of the run.
+        columns: of `rows.SCHEMA`; None: all.
+
+    Raises:
+        ExtremalValueError: no data-set run is there, or a part of it is broken.
+    """
+    settings(folder)
+    wanted = list(SCHEMA.names if columns is None else columns)
+    store = Store(Path(folder), pa.schema([SCHEMA.field(name) for name in wanted]))
+    return store.table()
+
+
+def explanation(
+    folder: str | os.PathLike[str], key: str, network: Network | str | None = None, answer: int = 0
+) -> Explanation:
+    """An explanation back from its row, as `rebuilt` does it.
+
+    Args:
+        folder: of the run.
+        key: of the picture.
+        network: that was explained; None: loaded by the name that the run has.
+        answer: 0, or which alternative.
+
+    Raises:
+        ExtremalValueError: there is no such row, it failed, or picture or network are no longer what they were.
+    """
+    shared = settings(folder)
+    rows = table(folder)
+    found = rows.filter(
+        pc.and_(pc.equal(rows["key"], key), pc.fill_null(pc.equal(rows["answer"], answer), answer == 0))
+    )
+    if not len(found):
+        raise ExtremalValueError(
+            f"a row must be there to be rebuilt, {os.fspath(folder)!r} has none of {key!r} with answer {answer}; "
+            f"its keys stand in {PLAN}"
+        )
+    row: Mapping[str, Any] = found.to_pylist()[0]
+    return rebuilt(row, network or shared["explain"]["network"], settings=shared["explain"])
