@@ -97,6 +97,7 @@ def run(
     items = items_of([os.fspath(one) for one in ([images] if isinstance(images, str | os.PathLike) else images)])
     worker = Worker(options, given)
     many = threads or (torch.get_num_threads() if inside else 1)
+    size = batch or _former(Path(out)) or automatic(worker)
     settings = {
         "explain": {**worker.settings(), "threads": many},
         "areas": list(worker.checked.areas),
@@ -104,13 +105,13 @@ def run(
         "ask": ask,
         "alternatives": alternatives,
         "refine": refine,
-        "batch": batch or _former(Path(out)) or automatic(worker),
+        "batch": size,
     }
     count = workers or _places(worker)
     working = _engine(engine, inside, worker, count, many, address)
     del worker  # where processes work, this one needs no network
     with opened(Path(out), settings, SCHEMA) as store:
-        units = planned(store, items, settings["batch"])
+        units = planned(store, items, size)
         progress = Progress(store, units, on_progress)
         with stopping() as stop, _threads(many if inside else None):
             try:
