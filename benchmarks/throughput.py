@@ -1,0 +1,179 @@
+"""What a data-set run costs: images a second by batch and by engine, the network's part of it, and memory over time.
+
+Use: python benchmarks/throughput.py batch|engines|share|memory [--images 24] [--areas 0.1]
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+import records
+from extremal import explain, jobs, keep_freed_memory, zoo
+from extremal.asking import Options
+from extremal.jobs.plan import Item, items_of
+from extremal.jobs.work import Worker
+from extremal.network import Network
+
+RESULTS = records.FOLDER / "throughput.jsonl"
+PHOTOGRAPHS = ("chelsea", "coffee", "rocket", "astronaut")
+
+
+def photographs(folder: Path, count: int) -> Path:
+    """So many different pictures: crops of real photographs, as real data sets have them, JPEG of 500 px."""
+    import skimage.data
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        picture = Image.fromarray(getattr(skimage.data, PHOTOGRAPHS[index % 4])())
+        step = index // 4
+        side = min(picture.size) - 8 * (step % 12)
+        left, top = (picture.width - side) * (step % 5) // 4, (picture.height - side) * (step % 3) // 2
+        cut = picture.crop((left, top, left + side, top + side)).resize((500, 500))
+        cut.save(folder / f"{PHOTOGRAPHS[index % 4]}-{step:03d}.jpg", quality=92)
+    return folder
+
+
+def options(areas: str, network: str = "embedded", weights: str = "") -> Options:
+    """The defaults of the command line."""
+    return Options(network, weights, "", "", areas, "preserve", "blur", "path", "margin", 0, 1, False)
+
+
+def by_batch(folder: Path, areas: str, repeats: int) -> None:
+    """Images a second of one worker of one thread, by the pictures that it explains together; taking turns."""
+    torch.set_num_threads(1)
+    worker, items = Worker(options(areas)), items_of([str(folder)])[:8]
+    prepared = worker.prepare(items)
+    worker.rows(prepared[:1])  # warm
+    seconds: dict[int, list[float]] = {1: [], 2: [], 4: [], 8: []}
+    for _ in range(repeats):
+        for size, found in seconds.items():
+            begin = time.perf_counter()
+            for start in range(0, len(prepared), size):
+                worker.rows(prepared[start : start + size])
+            found.append((time.perf_counter() - begin) / len(prepared))
+    middle = {size: statistics.median(found) for size, found in seconds.items()}
+    record(kind="batch", areas=areas, seconds=middle, all=seconds)
+
+
+def by_engine(folder: Path, areas: str, repeats: int) -> None:
+    """Seconds for all images: `explain` in a loop as a user writes it, and a run with a worker a core; taking turns."""
+    wanted = tuple(map(float, areas.split(",")))
+    items = items_of([str(folder)])
+    network = zoo.load("embedded")
+    explain(network, items[0].path, areas=wanted)  # warm
+
+    def loop() -> None:
+        for item in items:
+            explain(network, item.path, areas=wanted)
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as out:
+            jobs.run(folder, Path(out) / "run", areas=wanted)
+
+    kinds: dict[str, Callable[[], None]] = {"loop": loop, "run": run}
+    seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for _ in range(repeats):
+        for kind, work in kinds.items():
+            begin = time.perf_counter()
+            work()
+            seconds[kind].append(time.perf_counter() - begin)
+            print(kind, round(seconds[kind][-1], 1), flush=True)
+    middle = {kind: statistics.median(found) / len(items) for kind, found in seconds.items()}
+    ratio = middle["loop"] / middle["run"]
+    record(kind="engines", areas=areas, images=len(items), seconds=middle, ratio=ratio, all=seconds)
+
+
+def share(folder: Path, areas: str, repeats: int) -> None:
+    """What part of a worker's time is not the network's: masks, perturbation, evidence, row, thumbnail, decoding."""
+    torch.set_num_threads(1)
+    worker, items = Worker(options(areas)), items_of([str(folder)])
+    worker.rows(worker.prepare(items[:1]))  # warm
+    outside = []
+    for repeat in range(repeats):
+        part = items[4 * repeat : 4 * repeat + 4]
+        with timed(worker.network) as spent:
+            begin = time.perf_counter()
+            worker.rows(worker.prepare(part))
+            whole = time.perf_counter() - begin
+        outside.append(1 - spent() / whole)
+    record(kind="share", areas=areas, outside=statistics.median(outside), all=outside)
+
+
+@contextmanager
+def timed(network: Network) -> Iterator[Callable[[], float]]:
+    """Seconds in the network, forward and backward, on a processor, where nothing runs behind."""
+    spent, begun = [0.0], [0.0]
+
+    def begin(*_: object) -> None:
+        begun[0] = time.perf_counter()
+
+    def end(*_: object) -> None:
+        spent[0] += time.perf_counter() - begun[0]
+
+    model = network.model
+    hooks = [
+        model.register_forward_pre_hook(begin),
+        model.register_forward_hook(end),
+        model.register_full_backward_pre_hook(begin),
+        model.register_full_backward_hook(end),
+    ]
+    try:
+        yield lambda: spent[0]
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def memory(folder: Path, areas: str, count: int) -> None:
+    """Resident memory of one worker over so many images, every hundred: the same pictures again and again, new keys."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    worker, items = Worker(options(areas, "timm:mobilenetv3_small_050", "random")), items_of([str(folder)])
+    held = []
+    for start in range(0, count, 4):
+        part = [items[(start + k) % len(items)] for k in range(4)]
+        unique = [Item(f"{start + k}-{item.key}", item.path) for k, item in enumerate(part)]
+        worker.rows(worker.prepare(unique))
+        if (start + 4) % 100 == 0:
+            held.append(resident())
+            print(start + 4, round(held[-1]), flush=True)
+    record(kind="memory", areas=areas, images=count, megabytes=held, growth=held[-1] / held[1] - 1)
+
+
+def resident() -> float:
+    """MB that this process holds."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1]) / 1024
+
+
+def record(**row: object) -> None:
+    """Append one line, and print it."""
+    records.append(RESULTS, row)
+    print(row, flush=True)
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("batch", "engines", "share", "memory"))
+    parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--areas", default="0.025,0.05,0.1,0.2,0.4")
+    parser.add_argument("--repeats", type=int, default=3)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = photographs(Path(name), 48 if chosen.what == "memory" else chosen.images)
+        if chosen.what == "memory":
+            memory(folder, chosen.areas, chosen.images)
+        else:
+            {"batch": by_batch, "engines": by_engine, "share": share}[chosen.what](folder, chosen.areas, chosen.repeats)
+
+
+if __name__ == "__main__":
+    main()
