@@ -1,4 +1,4 @@
-"""`rebuilt`: an explanation back from its row, equal to rounding."""
+"""`rebuilt`: an explanation back from its row, equal to rounding; `cut_masks`: its masks alone, without a network."""
 
 import os
 import zlib
@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from extremal.area import cut
 from extremal.blocks import Block, in_blocks
+from extremal.domain import Domain
 from extremal.errors import ExtremalValueError
 from extremal.evidence import Status, unseen_perturbations
 from extremal.explanation import Explanation
@@ -25,6 +27,7 @@ from extremal.scores import SCORES, Score, score_named
 from extremal.solvers import masks_of
 from extremal.targets import Target
 from extremal.terms import Terms, as_network
+from extremal.units import Units
 
 SAME = ("spacing", "fuse", "precision", "dtype")  # settings of a network beside its weights that make the numbers
 TELLING = 0.01  # of the effect, by which the whole input may score otherwise than it did: rounding is far below
@@ -111,6 +114,37 @@ def rebuilt(
         )
 
     return in_blocks(net, x, asked_of, terms, answered)
+
+
+def cut_masks(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
+    """The masks of a row cut to black and white, (A, *S) bool, without its network and its picture.
+
+    Those of a run that was not finite were zero, and are cut to nothing.
+
+    Args:
+        row: of `SCHEMA`; of its columns the areas, the fields, the shapes, `within` and `units` are enough, and what
+            messages tell.
+        settings: that all rows share (`shared_settings`).
+
+    Raises:
+        ExtremalValueError: the row failed, is broken, or tells no fields or shape; or the solver is of another version.
+    """
+    _check_row(row)
+    if row["input_shape"] is None:
+        raise ExtremalValueError(
+            f"a row must tell the shape of its input, {row['key']!r} of a former version does not; explain it again"
+        )
+    shape, areas = tuple(row["input_shape"]), tuple(row["areas"])
+    if not any(row["mask_areas"]):
+        return torch.zeros(len(areas), *shape, dtype=torch.bool)
+    within = None if row["within"] is None else _read(row, "within", torch.bool, shape)
+    units = None if row["units"] is None else _read(row, "units", torch.int32, shape).long()
+    domain = Domain(shape, tuple(settings["spacing"]), within, units)
+    fields = _read(row, "fields", getattr(torch, settings["dtype"].removeprefix("torch.")), (1, *row["fields_shape"]))
+    with torch.no_grad():
+        masks = masks_of(settings["solver"], fields, areas, domain)
+        cuts = cut(masks, areas) if units is None else Units(units, masks).cut(masks, areas)
+    return cuts[0, :, 0] > 0
 
 
 def _check_row(row: Mapping[str, Any]) -> None:

@@ -60,6 +60,7 @@ SCHEMA = pa.schema(
         ("mirror", pa.bool_()),  # whether the mirrored input asks the same question
         ("fields", pa.binary()),  # (A, 1, *lattice) of which the masks are made, packed (`packing`)
         ("fields_shape", pa.list_(pa.int32())),
+        ("input_shape", pa.list_(pa.int32())),  # (*S) of the masks, so that they are made of fields without the input
         ("trace_step", pa.binary()),  # (T,) int64 in which step each mask on the way was evaluated, packed
         ("trace_area", pa.binary()),  # (T,) its area, packed as shares
         ("trace_reward", pa.binary()),  # (T,) what the game paid for it, packed
@@ -141,6 +142,7 @@ def row(
         "mirror": explanation.settings["mirror"],
         "fields": None if fields is None else packed(fields),
         "fields_shape": None if fields is None else list(fields.shape),
+        "input_shape": list(explanation.masks.shape[3:]),
         "trace_step": packed(explanation.trace_step),
         "trace_area": packed_shares(explanation.trace_area[image], len(explanation.areas)),
         "trace_reward": packed(explanation.trace_reward[image].to(explanation.masks.dtype)),
