@@ -12,7 +12,7 @@ from extremal import explain
 from extremal.asking import Options
 from extremal.jobs.plan import Item
 from extremal.jobs.rows import SCHEMA, content_hash
-from extremal.jobs.work import Found, Worker
+from extremal.jobs.work import Found, Worker, device_of
 from extremal.network import Network
 
 AREAS = "0.1,0.2"
@@ -133,6 +133,14 @@ class TestRows:
         one = worker(network, ask="unit:0:0")
         (told,) = one.rows(one.prepare(items(pictures(tmp_path / "one", 1), "")))
         assert told["target"] == -1
+
+
+def test_workers_take_turns_on_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert str(device_of(3)) == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(device_of(number)) for number in range(4)] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
 
 
 def test_what_failed_is_no_more_than_its_reason() -> None:

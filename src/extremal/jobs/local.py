@@ -79,6 +79,7 @@ def processes(options: Options, units: Sequence[Unit], stop: threading.Event, *,
 class _Hand:
     """A process and what it has to do."""
 
+    number: int  # the lowest that no other has
     process: BaseProcess
     speaking: Connection
     units: deque[Unit] = field(default_factory=deque)  # the first is being explained
@@ -101,12 +102,14 @@ class _Crew:
     def hire(self) -> None:
         """One more process."""
         here, there = self._context.Pipe()
+        taken = {hand.number for hand in self.hands}
+        number = next(number for number in range(len(taken) + 1) if number not in taken)
         process = self._context.Process(
-            target=_serve, args=(there, self.options, self.threads), name="extremal-worker", daemon=True
+            target=_serve, args=(there, self.options, self.threads, number), name="extremal-worker", daemon=True
         )
         process.start()
         there.close()
-        self.hands.append(_Hand(process, here))
+        self.hands.append(_Hand(number, process, here))
 
     def heard(self, stop: threading.Event) -> Done:
         """Hand out work, wait for the next words of any process, and yield what is done."""
@@ -169,13 +172,13 @@ def _given_up(unit: Unit, code: int | None) -> list[Row]:
     return [failed_row(item.key, item.path, None, told, 0.0) for item in unit.items]
 
 
-def _serve(speaking: Connection, options: Options, threads: int) -> None:
+def _serve(speaking: Connection, options: Options, threads: int, number: int) -> None:
     """A process: units in, rows out, until the other side is gone."""
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)  # they reach the whole group; the caller decides what is still done
     torch.set_num_threads(threads)
     try:
-        worker = Worker(options)
+        worker = Worker(options, number=number)
     except Exception as error:
         speaking.send(("failed", str(error)))
         return

@@ -56,12 +56,16 @@ class Worker:
 
     Args:
         options: what is asked, as the command line has it.
-        network: the one that is asked; None: that of the options is loaded.
+        network: the one that is asked; None: that of the options is loaded, onto a device where there is one.
+        number: of this worker among those of its machine, which share its devices.
     """
 
-    def __init__(self, options: Options, network: Network | None = None) -> None:
+    def __init__(self, options: Options, network: Network | None = None, number: int = 0) -> None:
         self.options, self.checked = options, options.checked()
-        self.network = options.loaded()[0] if network is None else network
+        if network is None:
+            network, _ = options.loaded()
+            network.model.to(device_of(number))
+        self.network = network
 
     def settings(self) -> dict[str, Any]:
         """What all rows have in common (`rows.shared_settings`)."""
@@ -142,6 +146,12 @@ class Worker:
             return explanation, [None] * len(group)
         question = wanted if explanation.target[0] < 0 else None
         return explanation, smallest_area(self.network, explanation, question)
+
+
+def device_of(number: int) -> torch.device:
+    """Where the worker of this number puts its network: the devices take turns."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return torch.device("cuda", number % count) if count else torch.device("cpu")
 
 
 def _alike(prepared: Sequence[Prepared], asked: dict[str, Target]) -> list[list[Prepared]]:
