@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, TypeVar
@@ -97,7 +98,7 @@ class Job(Generic[Result]):
             self.finish(State.FAILED, str(error))
         except MemoryError:
             self.finish(State.FAILED, "the memory of this machine did not suffice; ask for fewer areas or answers")
-        except Exception as error:
+        except BaseException as error:  # also SystemExit: whoever waits must hear of it
             self.finish(State.FAILED, f"something went wrong here ({type(error).__name__}); the server's log has more")
             raise
 
@@ -134,7 +135,7 @@ class Line:
         """Call everything off, and wait for the job that runs."""
         with self._changed:
             self._open = False
-            for job in [*self._waiting, *([self._running] if self._running else [])]:
+            for job in self._all():
                 job.cancel()
             self._changed.notify_all()
         self._thread.join()
@@ -147,10 +148,12 @@ class Line:
             work: does the job; it gets a function to report its progress to, which raises where it is to end.
 
         Raises:
-            ExtremalValueError: the line is full, or the owner stands in it already.
+            ExtremalValueError: the line is full or closed, or the owner stands in it already.
         """
         job = Job(owner, work)
         with self._changed:
+            if not self._open:
+                raise ExtremalValueError("the app must be running to take a job, it is being ended; start it again")
             self._drop_cancelled()
             if any(other.owner == owner and not other.over for other in self._all()):
                 raise ExtremalValueError(
@@ -168,7 +171,7 @@ class Line:
             self._drop_cancelled()
             if job not in self._waiting:
                 return 0
-            return self._waiting.index(job) + (self._running is not None)
+            return self._waiting.index(job) + (self._running is not None and not self._running.over)
 
     def cancel(self, owner: str) -> None:
         """Call off what this person has in the line."""
@@ -203,5 +206,6 @@ class Line:
         while (job := self._next()) is not None:
             try:
                 job.run(self.seconds)
-            except Exception as error:
-                self._told(error)
+            except BaseException as error:  # the line goes on for all others
+                with suppress(Exception):
+                    self._told(error)
