@@ -4,6 +4,7 @@ import hmac
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -34,6 +35,10 @@ HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-re
 
 
 class _TooLarge(Exception):  # ends a request, no more
+    pass
+
+
+class _Refused(Exception):  # with the sentence that is told
     pass
 
 
@@ -92,6 +97,8 @@ class Guard:
         """Why what is asked is not answered."""
         if not OPEN.fullmatch(scope["path"]):
             return 404, "there is no such page here"
+        if _uploads(scope) and "transfer-encoding" in headers:  # of what is cut off, gradio would leave a part
+            return 411, "an upload must tell its length; send it with Content-Length"
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._allowed(scope):
             return (
@@ -104,16 +111,18 @@ class Guard:
         return hmac.compare_digest(token.encode(), self.token.encode())
 
     def _allowed(self, scope: Scope) -> int:
-        return self.most if scope["path"].rstrip("/") == "/gradio_api/upload" else ASKED
+        return self.most if _uploads(scope) else ASKED
 
     async def _passed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The request to the app, no longer than it may be; the answer with the headers of this house."""
         result = scope["path"].startswith("/results/")
         policy = RESULT_POLICY if result else POLICY
-        most, begun = self._allowed(scope), False
+        most, begun = _Most(self._allowed(scope)), False
 
         async def sending(message: Message) -> None:
             nonlocal begun
+            if most.passed and not begun:
+                return  # the server's own words for an error; ours follow
             if message["type"] == "http.response.start":
                 begun = True
                 message["headers"] = [
@@ -124,22 +133,43 @@ class Guard:
             await send(message)
 
         try:
-            heard = receive
+            heard = most.counted(receive)
             if scope["path"].startswith(QUESTIONS):
-                heard = await _read(receive, most)
-            await self.app(scope, _counted(heard, most), sending)
-        except _TooLarge:
-            if not begun:
-                await _answer(send, 413, f"a request must have at most {most // 10**6} MB; shrink it first")
-        except _Foreign as path:
-            await _answer(send, 400, f"a file must be uploaded, got the address {str(path)!r}")
+                heard = await _read(heard)
+            await self.app(scope, heard, sending)
+        except _Refused as why:
+            await _answer(send, 400, str(why))
+        except Exception:  # whatever the server made of a request that is cut off
+            if not most.passed:
+                raise
+        if most.passed and not begun:
+            await _answer(send, 413, f"a request must have at most {most.bytes // 10**6} MB; shrink it first")
 
 
-class _Foreign(Exception):  # ends a request, no more
-    pass
+@dataclass
+class _Most:
+    """How long a request may be, and whether it was longer."""
+
+    bytes: int
+    passed: bool = False
+
+    def counted(self, receive: Receive) -> Receive:
+        """The same, but it ends where more comes."""
+        heard = 0
+
+        async def counting() -> Message:
+            nonlocal heard
+            message = await receive()
+            heard += len(message.get("body", b""))
+            if heard > self.bytes:
+                self.passed = True
+                raise _TooLarge
+            return message
+
+        return counting
 
 
-async def _read(receive: Receive, most: int) -> Receive:
+async def _read(receive: Receive) -> Receive:
     """A question's body whole, once it is known to name no address outside: gradio would fetch it."""
     body, more = b"", True
     while more:
@@ -148,14 +178,14 @@ async def _read(receive: Receive, most: int) -> Receive:
             return receive
         body += message.get("body", b"")
         more = message.get("more_body", False)
-        if len(body) > most:
-            raise _TooLarge
     try:
-        for path in _paths(json.loads(body or b"null")):
-            if "://" in path:
-                raise _Foreign(path)
-    except (ValueError, RecursionError):
-        pass  # gradio tells what is wrong with it
+        foreign = next((path for path in _paths(json.loads(body or b"null")) if "://" in path), None)
+    except ValueError:
+        foreign = None  # gradio tells what is wrong with it
+    except RecursionError:
+        raise _Refused("a question must not be nested so deeply") from None
+    if foreign is not None:
+        raise _Refused(f"a file must be uploaded, got the address {foreign!r}")
     given = False
 
     async def again() -> Message:
@@ -168,31 +198,21 @@ async def _read(receive: Receive, most: int) -> Receive:
     return again
 
 
-def _paths(value: object) -> Iterator[str]:
-    """Every path that is named in a question."""
-    if isinstance(value, dict):
-        if isinstance(value.get("path"), str):
-            yield value["path"]
-        for entry in value.values():
-            yield from _paths(entry)
-    elif isinstance(value, list):
-        for entry in value:
-            yield from _paths(entry)
+def _paths(question: object) -> Iterator[str]:
+    """Every path that is named in a question, however deep."""
+    left = [question]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            if isinstance(value.get("path"), str):
+                yield value["path"]
+            left.extend(value.values())
+        elif isinstance(value, list):
+            left.extend(value)
 
 
-def _counted(receive: Receive, most: int) -> Receive:
-    """The same, but it ends where more comes than was told."""
-    heard = 0
-
-    async def counting() -> Message:
-        nonlocal heard
-        message = await receive()
-        heard += len(message.get("body", b""))
-        if heard > most:
-            raise _TooLarge
-        return message
-
-    return counting
+def _uploads(scope: Scope) -> bool:
+    return bool(scope["path"].rstrip("/") == "/gradio_api/upload")
 
 
 def _name(host: str) -> str:
