@@ -71,8 +71,9 @@ class Shelf:
 
     def file(self, name: str, view: int, file: str) -> Path | None:
         """A file of a view by the answer's name; None where there is none. No text becomes part of a path."""
+        given = name.encode()
         with self._lock:
-            kept = next((one for one in self._kept.values() if secrets.compare_digest(one.name, name)), None)
+            kept = next((one for one in self._kept.values() if secrets.compare_digest(one.name.encode(), given)), None)
         if kept is None or not 0 <= view < len(kept.answer.views):
             return None
         known = next((one for one in FILES if one == file), None)
