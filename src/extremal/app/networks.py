@@ -3,6 +3,7 @@
 import copy
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -73,7 +74,18 @@ class Offered:
         """
         if self is other or self.network.labels == other.network.labels:
             return index
-        return self.network.index(other.network.label(index))
+        label = other.network.label(index)
+        if _names(label) & _names(self.network.label(index)):  # two lists of the same classes, as ImageNet's are
+            return index
+        for name in (label, *_names(label)):
+            with suppress(ExtremalValueError):
+                return self.network.index(name)
+        return self.network.index(label)
+
+
+def _names(label: str) -> set[str]:
+    """The names of a class, which stand one after the other in its label."""
+    return {name.strip().lower() for name in label.split(",")}
 
 
 def offered(names: Sequence[str]) -> dict[str, Offered]:

@@ -68,7 +68,7 @@ class Answer:
     overlaps: tuple[Overlap, ...] = ()  # of the first two views, where these are regions of equal size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is another one: tensors are not told apart by ==
 class Seen:
     """What there is to see of a run on its way."""
 
