@@ -93,7 +93,7 @@ def _more(offered: dict[str, Offered]) -> tuple[Any, ...]:
             gr.Textbox(shares, label="Areas", info="Shares of the photograph, in (0, 1).", elem_id="areas"),
             gr.Dropdown(list(PERTURBATIONS), value="blur", label="What takes the place of the rest", elem_id="instead"),
             gr.Slider(1, 3, 1, step=1, label="Answers to look for", elem_id="answers"),
-            gr.Checkbox(False, label="Look for the smallest area between these, to 2 %", elem_id="refine"),
+            gr.Checkbox(False, label="Look for the smallest area between these, to 2\u00a0%", elem_id="refine"),
         )
 
 

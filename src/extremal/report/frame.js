@@ -5,7 +5,9 @@
   if (window.parent === window) return;
   const tell = (what) => window.parent.postMessage({ extremal: what }, "*");
   const slider = document.getElementById("area");
-  new ResizeObserver(() => tell({ height: document.documentElement.offsetHeight })).observe(document.body);
+  const measure = () => tell({ height: document.documentElement.offsetHeight });
+  measure(); // out of sight, a browser does not tell of sizes
+  new ResizeObserver(measure).observe(document.body);
   if (!slider) return;
   slider.addEventListener("input", () => tell({ position: slider.value }));
   window.addEventListener("message", (event) => {
