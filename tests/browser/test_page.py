@@ -1,0 +1,259 @@
+"""The page of the app, used by hand: from a photograph to an answer, and what else is done there."""
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+from steps import answer, asking_nothing, at, choose, explain, more, report, running, shot, take
+
+from conftest import PHONE, Served
+from extremal.explanation import Explanation
+
+EXAMPLES = Path(__file__).parents[2] / "src" / "extremal" / "app" / "photographs"
+# What the person is shown of a run on its way: pictures, and the areas below them.
+WATCH = """() => {
+  window.shown = [];
+  const told = document.querySelector("#status");
+  const all = { subtree: true, childList: true, attributes: true, characterData: true };
+  new MutationObserver(() => {
+    const tiles = [...told.querySelectorAll(".extremal-tiles li")];
+    const label = told.querySelector("label")?.innerText ?? "";
+    if (tiles.length) window.shown.push([label, tiles[0].querySelector("img").src, parseFloat(tiles[0].innerText)]);
+  }).observe(told, all);
+}"""
+
+
+def test_from_a_photograph_to_an_answer(page: Page) -> None:
+    shot(page, "start")
+    page.locator("#photo input[type=file]").set_input_files(EXAMPLES / "coffee.jpg")
+    options = page.locator("#target label")
+    expect(options).to_have_count(5)
+    told = options.all_inner_texts()
+    assert all(re.fullmatch(r".+ – (under 1|\d+) %", one) for one in told), told
+    shot(page, "photograph")
+
+    page.locator("#other input").click()
+    page.locator("#other input").press_sequentially("espresso")
+    found = page.get_by_role("option")
+    expect(found).to_have_count(2)
+    assert [one.get_attribute("aria-label") for one in found.all()] == ["espresso maker", "espresso"]
+    shot(page, "other-class")
+    page.get_by_role("option", name="espresso", exact=True).click()
+    expect(options).to_have_text(["espresso"])
+    expect(page.get_by_role("radio", name="espresso")).to_be_checked()
+
+    page.evaluate(WATCH)
+    page.get_by_role("button", name="Explain").click()
+    running(page)
+    page.wait_for_timeout(1500)
+    shot(page, "running")
+    view = report(page)
+    sweep = [one for one in page.evaluate("window.shown") if one[0].startswith("sweep")]
+    assert len({picture for _, picture, _ in sweep}) >= 3
+    areas = [area for _, _, area in sweep]
+    assert areas == sorted(areas, reverse=True), "the region shrinks"
+    assert areas[-1] < areas[0] / 2
+
+    verdict = page.locator("#status").get_by_role("status").inner_text()
+    heading, _, sentence = verdict.partition("embedded. ")
+    assert heading == "espresso – preserve game, "
+    assert re.search(r"[\d.]+\s% of the image keeps −?\d+\s% of the score; random regions of that size keep", sentence)
+    assert sentence.startswith(view.locator(".headline").inner_text())
+    shot(page, "answer")
+    page.set_viewport_size({"width": 1280, "height": 2400})
+    page.wait_for_timeout(300)
+    shot(page, "answer-whole")
+
+
+def test_the_slider_reveals_without_asking_the_server(page: Page) -> None:
+    view = answer(page, "0.1, 0.3")
+    canvas, marker, slider = view.locator("#canvas"), view.locator("#marker"), view.locator("#area")
+    with asking_nothing(page):
+        slider.focus()
+        slider.press("Home")
+        slider.press("PageUp")
+        assert at(view) == 40
+        seen, place = canvas.screenshot(), float(marker.get_attribute("x1") or "nan")
+        slider.press("PageUp")
+        assert at(view) == 80
+        assert canvas.screenshot() != seen
+        assert float(marker.get_attribute("x1") or "nan") > place + 20
+        slider.press("ArrowLeft")
+        assert "no score was measured here" in view.locator("#readout").inner_text()
+        shot(page, "between")
+        slider.press("PageDown")
+        view.get_by_role("button", name="Area 10 %, measured").click()
+        assert at(view) == 40
+        assert canvas.screenshot() == seen
+        assert view.locator("#readout").inner_text().startswith("Measured. 10")
+        slider.press("Home")
+        view.locator("#smallest").click()
+        assert re.search(rf" {'10' if at(view) == 40 else '30'}\s%$", view.locator("#smallest").inner_text())
+        assert view.get_by_role("button", pressed=True).count() == 1
+
+
+def test_the_same_question_is_answered_at_once(page: Page) -> None:
+    first = answer(page)
+    address = page.frames[1].url
+    first.locator("#area").press("Home")
+    begun = time.monotonic()
+    page.reload()
+    answer(page)
+    assert page.frames[1].url == address
+    assert time.monotonic() - begun < 8  # among it the page's own loading and the look at the photograph
+
+
+def test_a_run_is_called_off(page: Page) -> None:
+    take(page, "rocket")
+    page.get_by_role("button", name="Explain").click()
+    running(page)
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#status").get_by_role("status")).to_have_text("Cancelled; nothing was kept.")
+    shot(page, "cancelled")
+    assert page.locator("iframe").count() == 0
+    more(page)
+    explain(page)
+    expect(page.locator("iframe")).to_have_count(1)
+
+
+def test_a_closed_page_leaves_the_line(opened: Callable[..., Page], served: Served) -> None:
+    first, second = opened(served.address), opened(served.address)
+    take(first, "astronaut")
+    more(first, "0.02, 0.05, 0.1, 0.2, 0.4, 0.6")
+    first.locator("#answers input[type=number]").fill("3")  # alone it would take half a minute or more
+    first.get_by_role("button", name="Explain").click()
+    running(first)
+    take(second)
+    more(second, "0.15")
+    second.get_by_role("button", name="Explain").click()
+    expect(second.locator("#status")).to_have_text("1 job comes before yours. It starts by itself.")
+    shot(second, "waiting")
+    first.close()
+    second.locator("#status progress").wait_for(timeout=8000)
+    report(second)
+
+
+def test_two_views_move_together(opened: Callable[..., Page], served: Served) -> None:
+    page = opened(served.address, viewport={"width": 1700, "height": 1000})
+    take(page)
+    page.get_by_label("Both, side by side").check()
+    more(page)
+    explain(page)
+    left, right = report(page, 0), report(page, 1)
+    assert page.locator("#status strong").all_inner_texts() == [
+        "Egyptian cat – preserve game, embedded.",
+        "Egyptian cat – delete game, embedded.",
+    ]
+    expect(page.locator(".extremal-note")).to_contain_text("have this much in common (intersection over union): ")
+    left.locator("#area").press("Home")
+    left.locator("#area").press("PageUp")
+    expect(right.locator("#area")).to_have_value("40")
+    right.locator("#area").press("ArrowLeft")
+    expect(left.locator("#area")).to_have_value("39")
+    assert right.locator("#readout").inner_text() == left.locator("#readout").inner_text()
+    shot(page, "two-views")
+
+
+def test_channels_of_a_layer(page: Page) -> None:
+    take(page)
+    more(page)
+    choose(page, "#layer", "blocks.5", "blocks.5")
+    page.get_by_role("button", name="Explain").click()
+    page.locator("#status strong").wait_for()
+    assert (
+        page.locator("#status strong").inner_text() == "Egyptian cat – channels of blocks.5, preserve game, embedded."
+    )
+    view = page.frame_locator("iframe")
+    expect(view.get_by_role("heading", name="Where the kept channels are active")).to_be_visible()
+    expect(page.get_by_role("link")).to_have_text(["Report (HTML)", "Figure (PNG)", "Explanation (safetensors)"])
+    shot(page, "channels")
+
+
+def test_what_was_found_can_be_kept(page: Page, tmp_path: Path) -> None:
+    answer(page)
+    kept = {}
+    for link in page.locator(".extremal-files").get_by_role("link").all():
+        with page.expect_download() as coming:
+            link.click()
+        kept[coming.value.suggested_filename] = tmp_path / coming.value.suggested_filename
+        coming.value.save_as(kept[coming.value.suggested_filename])
+    assert set(kept) == {"report.html", "figure.png", "explanation.safetensors"}
+    assert kept["figure.png"].read_bytes().startswith(b"\x89PNG")
+    found = Explanation.load(kept["explanation.safetensors"])
+    assert (found.areas, found.target_names) == ((0.1,), ("Egyptian cat",))
+
+
+def test_a_phone(opened: Callable[..., Page], served: Served) -> None:
+    page = opened(served.address, **PHONE)
+    shot(page, "phone-start")
+    page.get_by_role("button", name="coffee").tap()
+    expect(page.locator("#target input")).to_have_count(5)
+    page.get_by_role("button", name="More").tap()
+    page.wait_for_timeout(300)
+    page.locator("#areas").get_by_role("textbox").fill("0.1, 0.3")
+    shot(page, "phone-more")
+    page.get_by_role("button", name="Explain").tap()
+    running(page)
+    page.wait_for_timeout(800)
+    shot(page, "phone-running")
+    assert page.locator("#status").evaluate("place => place.getBoundingClientRect().top") < 844 / 3
+    page.locator("#status strong").wait_for()
+    page.wait_for_timeout(500)
+    expect(page.locator("#status strong")).to_be_in_viewport()
+    expect(page.locator("iframe")).to_be_in_viewport()
+    view = report(page)
+    page.wait_for_timeout(500)
+    shot(page, "phone-answer")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.frames[1].evaluate("document.documentElement.scrollWidth <= innerWidth")
+    view.get_by_role("button", name="Area 30 %, measured").tap()
+    view.get_by_role("button", name="Area 10 %, measured").tap()
+    view.locator("#area").press("PageUp")
+    assert at(view) == 80
+    view.locator("#canvas").scroll_into_view_if_needed()
+    shot(page, "phone-slider")
+
+
+def test_by_keyboard_alone(page: Page) -> None:
+    def tab_to(what: str) -> None:
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if page.evaluate("what => document.activeElement.matches(what)", what):
+                return
+        raise AssertionError(f"no Tab leads to {what}")
+
+    tab_to("#photo button")
+    shot(page, "keyboard-upload")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(EXAMPLES / "cat.jpg")
+    expect(page.locator("#target input")).to_have_count(5)
+    tab_to("#target input")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#target input").nth(1)).to_be_checked()
+    tab_to("#explain")
+    page.keyboard.press("Shift+Tab")
+    tab_to("#explain")
+    tab_to("#more button")
+    page.keyboard.press("Enter")
+    tab_to("#areas input, #areas textarea")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("0.1")
+    for _ in range(20):
+        page.keyboard.press("Shift+Tab")
+        if page.evaluate("document.activeElement.id === 'explain'"):
+            break
+    page.keyboard.press("Space")
+    view = report(page)
+    assert "tiger cat" in page.locator("#status strong").inner_text()
+    tab_to("iframe")
+    before = at(view)
+    for _ in range(10):
+        if page.frames[1].evaluate("document.activeElement.id === 'area'"):
+            break
+        page.keyboard.press("Tab")
+    page.keyboard.press("ArrowLeft")
+    assert at(view) == before - 1
+    shot(page, "keyboard-slider")

@@ -1,0 +1,87 @@
+"""The reports opened from disk, as somebody does who was sent one: nothing is asked of anybody."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from playwright.sync_api import Page, expect
+from steps import answer, asking_nothing, grave, shot
+
+import synthetic
+from conftest import PHONE, serving
+from extremal import class_channels, explain_channels, report
+from extremal.report import channels, classes
+from toys import Carriers
+
+X = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) + 0.2
+
+
+def slide(page: Page) -> None:
+    """The canvas changes with the slider."""
+    page.locator("#controls").wait_for()
+    slider, canvas = page.locator("#area"), page.locator("#canvas")
+    slider.press("Home")
+    with asking_nothing(page):
+        seen = canvas.screenshot()
+        slider.press("PageUp")
+        assert canvas.screenshot() != seen
+
+
+def write_explanation(path: Path) -> None:
+    report.write(synthetic.explanation((0.05, 0.1, 0.2, 0.4), (96, 96)), path)
+
+
+def write_channels(path: Path) -> None:
+    channels.write(explain_channels(Carriers([3], seed=1), X[:1], "features", 0, score="logit"), path)
+
+
+def write_classes(path: Path) -> None:
+    classes.write(class_channels(Carriers([3], seed=1), X, "features", 0, score="logit"), path)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("write", [write_explanation, write_channels, write_classes])
+def test_a_report_is_open_to_all(
+    opened: Callable[..., Page], tmp_path: Path, write: Callable[[Path], None], scheme: str
+) -> None:
+    write(tmp_path / "report.html")
+    page = opened((tmp_path / "report.html").as_uri(), color_scheme=scheme)
+    page.get_by_text("Settings of the run").click()
+    shot(page, f"{write.__name__.replace('write_', 'report-')}-{scheme}")
+    assert grave(page) == []
+
+
+@pytest.mark.parametrize("write", [write_explanation, write_channels, write_classes])
+def test_a_report_on_a_phone(opened: Callable[..., Page], tmp_path: Path, write: Callable[[Path], None]) -> None:
+    write(tmp_path / "report.html")
+    page = opened((tmp_path / "report.html").as_uri(), **PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.set_viewport_size({"width": 390, "height": 2600})
+    shot(page, f"{write.__name__.replace('write_', 'report-')}-phone")
+    assert grave(page) == []
+
+
+def test_a_report_outlives_the_app(opened: Callable[..., Page], tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    with serving(tmp_path / "app") as served:
+        page = opened(served.address)
+        answer(page)
+        with page.expect_download() as coming:
+            page.get_by_role("link", name="Report (HTML)").click()
+        coming.value.save_as(tmp_path / "kept.html")
+        page.close()
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(20) == 0
+        assert list((tmp_path / "app").iterdir()) == [], "the app leaves nothing behind"
+        kept = opened((tmp_path / "kept.html").as_uri())
+        slide(kept)
+        expect(kept.get_by_role("heading", level=1)).to_have_text("cat.jpg")
+        shot(kept, "kept")
+
+
+def test_the_slider_without_a_network(opened: Callable[..., Page], tmp_path: Path) -> None:
+    write_explanation(tmp_path / "report.html")
+    page = opened((tmp_path / "report.html").as_uri(), offline=True)
+    slide(page)

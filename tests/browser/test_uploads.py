@@ -1,0 +1,65 @@
+"""Files that are no photographs for this app: each is told in a sentence, and the page goes on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+from steps import shot, take
+
+
+def broken(path: Path) -> None:
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 100)
+
+
+def text(path: Path) -> None:
+    path.write_text("no picture at all\n")
+
+
+def wide(path: Path) -> None:
+    Image.new("1", (8000, 6000)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("write", "sentence"),
+    [
+        (
+            broken,
+            "an image must be readable to its end, got 'holiday.png': Truncated File Read; copy or convert it again",
+        ),
+        (text, "an image must be in a format that Pillow reads, got 'holiday.png'; convert it to PNG or JPEG"),
+        (wide, "an image must have at most 40 megapixels, got 8000×6000 in 'holiday.png'; shrink it first"),
+    ],
+)
+def test_what_is_no_photograph(page: Page, tmp_path: Path, write: Callable[[Path], None], sentence: str) -> None:
+    write(tmp_path / "holiday.png")
+    page.locator("#photo input[type=file]").set_input_files(tmp_path / "holiday.png")
+    expect(page.locator("#status").get_by_role("alert")).to_have_text(sentence)
+    shot(page, f"refused-{write.__name__}")
+    page.get_by_role("button", name="Explain").click()
+    expect(page.locator("#status").get_by_role("alert")).to_have_text(
+        "a photograph and a class must be chosen first; drop one, or take an example"
+    )
+    take(page)
+    expect(page.locator("#status").get_by_role("status")).to_have_text("Choose a class, and explain it.")
+
+
+def test_a_file_that_is_too_large(page: Page, tmp_path: Path, expected: list[str]) -> None:
+    # Gradio asks how far the upload is that it did not begin, and tells the console of the answer.
+    expected += ["the server responded with a status of 404", "Response"]
+    (tmp_path / "large.png").write_bytes(bytes(21 * 10**6))
+    page.locator("#photo input[type=file]").set_input_files(tmp_path / "large.png")
+    expect(page.get_by_text('File(s) exceed the maximum allowed size of 20.0 Mb: "large.png"')).to_be_visible()
+    shot(page, "refused-large")
+    take(page)
+
+
+def test_areas_that_are_none(page: Page) -> None:
+    take(page)
+    page.get_by_role("button", name="More").click()
+    page.locator("#areas").get_by_role("textbox").fill("0.05, 3")
+    page.get_by_role("button", name="Explain").click()
+    expect(page.locator("#status").get_by_role("alert")).to_have_text(
+        "areas must lie in (0, 1), got 3; an area is the share of places kept, e.g. 0.05"
+    )
