@@ -124,6 +124,23 @@ def test_one_job_a_person(line: Line) -> None:
     assert line.join("anna", lambda report: "too").wait(PATIENCE) == "too"
 
 
+def test_who_called_off_may_ask_again_at_once(line: Line) -> None:
+    stuck, free = threading.Event(), threading.Event()
+
+    def work(report: Report) -> None:
+        stuck.set()
+        free.wait(PATIENCE)  # no report, so it hears nothing
+        report(Progress("late"))
+
+    job = line.join("anna", work)
+    assert stuck.wait(PATIENCE)
+    line.cancel("anna")
+    again = line.join("anna", lambda report: "again")
+    assert (job.over, line.place(again)) == (False, 1)
+    free.set()
+    assert (over(job), again.wait(PATIENCE)) == (State.CANCELLED, "again")
+
+
 def test_a_full_line(line: Line) -> None:
     begun(line, "running")
     jobs = [line.join(str(number), Gate()) for number in range(3)]

@@ -32,7 +32,7 @@ def on_the_way(now: int | Progress) -> str:
 
 def waiting(place: int) -> str:
     """For somebody who stands in the line."""
-    before = "1 job comes" if place == 1 else f"{place} jobs come"
+    before = {0: "No job comes", 1: "1 job comes"}.get(place, f"{place} jobs come")
     return _filled("waiting.html.j2", before=before)
 
 

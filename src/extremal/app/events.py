@@ -88,7 +88,7 @@ class Events:
                 GAMES[game],
                 "" if layer == REGIONS else layer,
                 perturbation,
-                checked_areas(areas.split(",")),  # type: ignore[arg-type]  # it reads numbers, also from text
+                checked_areas(_numbers(areas)),
                 int(answers),
                 bool(refine),
             )
@@ -108,6 +108,8 @@ class Events:
         """Do what is wished, in the line; the answer is on the shelf then, where there is one."""
 
         def work(report: Report) -> None:
+            if self.shelf.find(wish):  # somebody before in the line asked the same
+                return
             with self.shelf.new_folder() as folder:
                 self.shelf.keep(wish, folder, granted(wish, path, self.offered, folder, report))
 
@@ -148,6 +150,23 @@ def _no_class() -> tuple[Any, Any]:
 def classes(one: Offered) -> list[tuple[str, int]]:
     """The classes of a network, each with its name and index."""
     return [(label, index) for index, label in enumerate(one.network.labels)]
+
+
+def _numbers(areas: str) -> list[float]:
+    """What was written in the field of the areas, in order.
+
+    Raises:
+        ExtremalValueError: something else than numbers.
+    """
+    numbers = list[float]()
+    for part in areas.split(","):
+        try:
+            numbers.append(float(part))
+        except ValueError:
+            raise ExtremalValueError(
+                f"areas must be numbers with commas between them, got {part.strip()!r}; e.g. 0.05, 0.1"
+            ) from None
+    return sorted(numbers)
 
 
 def _told(name: str, probability: float | None) -> str:

@@ -155,7 +155,7 @@ class Line:
             if not self._open:
                 raise ExtremalValueError("the app must be running to take a job, it is being ended; start it again")
             self._drop_cancelled()
-            if any(other.owner == owner and not other.over for other in self._all()):
+            if any(other.owner == owner and not (other.over or other._off.is_set()) for other in self._all()):
                 raise ExtremalValueError(
                     "one person must have one job at a time, yours is not done yet; wait for it or cancel it"
                 )
