@@ -42,6 +42,9 @@ def run(
     refine: Annotated[bool, typer.Option("--refine", help="Bisect for the smallest sufficient area, to 2 %.")] = False,
     engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
     address: Annotated[str, typer.Option(help="Of a Ray cluster.", show_default="one on this machine")] = "",
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(help="Of a Ray cluster's; may be a share.", show_default="1 where there are any")
+    ] = None,
     batch: Annotated[str, typer.Option(help="Pictures that are explained together.")] = "auto",
     workers: Annotated[
         int | None, typer.Option(help="Processes; 0: this one alone.", show_default="one a core or device")
@@ -74,6 +77,7 @@ def run(
                 refine=refine,
                 engine=engine,
                 address=address or None,
+                gpus_per_worker=gpus_per_worker,
                 batch=None if batch == "auto" else _whole("--batch", batch),
                 workers=workers,
                 threads=threads,

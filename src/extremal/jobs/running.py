@@ -48,6 +48,7 @@ def run(
     refine: bool = False,
     engine: str = "local",
     address: str | None = None,
+    gpus_per_worker: float | None = None,
     batch: int | None = None,
     workers: int | None = None,
     threads: int | None = None,
@@ -71,9 +72,10 @@ def run(
         refine: also bisect for the smallest sufficient area (`smallest_area`).
         engine: local, or ray.
         address: of a Ray cluster; None: one is started on this machine.
+        gpus_per_worker: of a Ray cluster's, may be a share of one; None: one where it has any, else none.
         batch: pictures that are explained together and stand or fall together; None: that of the run that is resumed,
             else 4 on a processor, and what a device has memory for, at most 64.
-        workers: processes or actors; None: one a core, or one a device; 0: this process alone.
+        workers: processes or actors; None: as many as there are cores or devices; 0: this process alone.
         threads: of torch in each; None: 1 in processes of their own, else as it is. Rows depend on it in rounding.
         retry: do units again in which a picture failed.
         on_progress: told how far it is, after every unit.
@@ -93,7 +95,7 @@ def run(
     options.checked()
     given = None if isinstance(network, str) else as_network(network)
     inside = given is not None or workers == 0
-    _check_engine(engine, given, workers, threads, batch)
+    _check_engine(engine, given, workers, threads, batch, gpus_per_worker)
     items = items_of([os.fspath(one) for one in ([images] if isinstance(images, str | os.PathLike) else images)])
     worker = Worker(options, given)
     many = threads or (torch.get_num_threads() if inside else 1)
@@ -107,8 +109,10 @@ def run(
         "refine": refine,
         "batch": size,
     }
-    count = workers or _places(worker)
-    working = _engine(engine, inside, worker, count, many, address)
+    if engine == "ray":
+        working = _cluster(worker, workers, many, address, gpus_per_worker)
+    else:
+        working = _engine(inside, worker, workers or _places(worker), many)
     del worker  # where processes work, this one needs no network
     with opened(Path(out), settings, SCHEMA) as store:
         units = planned(store, items, size)
@@ -123,12 +127,24 @@ def run(
     return standing
 
 
-def _engine(engine: str, inside: bool, worker: Worker, count: int, threads: int, address: str | None) -> Engine:
-    """What works through units."""
-    if engine == "ray":
-        from extremal.jobs import rays
+def _cluster(
+    worker: Worker, count: int | None, threads: int, address: str | None, gpus_per_worker: float | None
+) -> Engine:
+    """What works through units on a cluster."""
+    from extremal.jobs import rays
 
-        return partial(rays.actors, worker.options, count=count, threads=threads, address=address)
+    return partial(
+        rays.actors,
+        worker.options,
+        count=count,
+        threads=threads,
+        address=address,
+        gpus_per_worker=gpus_per_worker,
+    )
+
+
+def _engine(inside: bool, worker: Worker, count: int, threads: int) -> Engine:
+    """What works through units on this machine."""
     if inside:
         return partial(local.within, worker)
     return partial(local.processes, worker.options, count=count, threads=threads)
@@ -157,7 +173,12 @@ def _former(out: Path) -> int | None:
 
 
 def _check_engine(
-    engine: str, given: Network | None, workers: int | None, threads: int | None, batch: int | None
+    engine: str,
+    given: Network | None,
+    workers: int | None,
+    threads: int | None,
+    batch: int | None,
+    gpus_per_worker: float | None,
 ) -> None:
     if engine not in ENGINES:
         raise ExtremalValueError(f"engine must be {' or '.join(ENGINES)}, got {engine!r}")
@@ -171,6 +192,14 @@ def _check_engine(
     for name, value, least in (("workers", workers, 0), ("threads", threads, 1), ("batch", batch, 1)):
         if value is not None and value < least:
             raise ExtremalValueError(f"{name} must be at least {least}, got {value}")
+    if gpus_per_worker is None:
+        return
+    if engine != "ray":
+        raise ExtremalValueError(f"gpus_per_worker must go with engine ray, got engine {engine}; leave it out")
+    if not (0 <= gpus_per_worker <= 1 or gpus_per_worker == int(gpus_per_worker) >= 0):
+        raise ExtremalValueError(
+            f"gpus_per_worker must be a share of one or a whole number, got {gpus_per_worker:g}; e.g. 0.25"
+        )
 
 
 @contextmanager
