@@ -17,6 +17,7 @@ from extremal.benchmark.cli import bench, figures
 from extremal.errors import ExtremalValueError
 from extremal.guidance_cli import doctor, planning
 from extremal.jobs.command import run, status
+from extremal.jobs.looking_back_cli import compare, summary
 
 app = typer.Typer(
     add_completion=False,
@@ -166,6 +167,8 @@ app.command()(doctor)
 app.command("app")(serve_app)
 app.command()(run)
 app.command()(status)
+app.command()(summary)
+app.command()(compare)
 app.command()(bench)
 app.add_typer(figures, name="figures")
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 EXPLANATION, CHANNELS, CLASS = "explanation.safetensors", "channels.safetensors", "class-channels.parquet"
 FIGURE, REPORT = "figure.png", "report.html"
+SUMMARY, COMPARISON = ("summary.html", "summary.png"), ("compare.html", "compare.png")  # page and figure
 _OURS = re.compile(
-    "|".join(map(re.escape, (EXPLANATION, CHANNELS, CLASS, FIGURE, REPORT)))
+    "|".join(map(re.escape, (EXPLANATION, CHANNELS, CLASS, FIGURE, REPORT, *SUMMARY, *COMPARISON)))
     + r"|mask-[0-9.e-]+\.png|region-[0-9]+\.png|inversion-(all|kept|removed)\.png|channel-[0-9]+\.png"
 )
 

@@ -4,12 +4,16 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "Comparison": "comparing",
     "Standing": "standing",
+    "Summary": "summing",
+    "compare": "comparing",
     "explanation": "reading",
     "rebuilt": "rebuilding",
     "run": "running",
     "settings": "reading",
     "status": "standing",
+    "summary": "summing",
     "table": "reading",
 }
 __all__ = [*_HOMES]  # noqa: PLE0604

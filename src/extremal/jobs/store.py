@@ -74,23 +74,28 @@ class Store:
         path = self.folder / name
         return pq.read_table(path) if path.is_file() else None
 
+    def part(self, name: str) -> pa.Table:
+        """The rows of one unit of work that is done.
+
+        Raises:
+            ExtremalValueError: the part is broken.
+        """
+        path = self.folder / PARTS / f"{name}.parquet"
+        try:
+            return pq.read_table(path, schema=self.schema)
+        except (pa.ArrowException, OSError) as error:
+            raise ExtremalValueError(
+                f"a part of a run must be whole, {str(path)!r} is not ({type(error).__name__}); delete it and run "
+                "again: only its unit is done anew"
+            ) from None
+
     def table(self) -> pa.Table:
         """All rows so far, units in the order of their names.
 
         Raises:
             ExtremalValueError: a part is broken.
         """
-        tables = [self.schema.empty_table()]
-        for name in sorted(self.done()):
-            path = self.folder / PARTS / f"{name}.parquet"
-            try:
-                tables.append(pq.read_table(path, schema=self.schema))
-            except (pa.ArrowException, OSError) as error:
-                raise ExtremalValueError(
-                    f"a part of a run must be whole, {str(path)!r} is not ({type(error).__name__}); delete it and run "
-                    "again: only its unit is done anew"
-                ) from None
-        return pa.concat_tables(tables)
+        return pa.concat_tables([self.schema.empty_table(), *(self.part(name) for name in sorted(self.done()))])
 
 
 @contextmanager

@@ -12,19 +12,20 @@ from extremal.files import replacing
 from extremal.report.summary import decimal, percent
 
 
-def filled(template: str, script: str = "", *, settings: Mapping[str, Any], **values: Any) -> str:
+def filled(template: str, script: str = "", style: str = "", *, settings: Mapping[str, Any], **values: Any) -> str:
     """A template of this folder as the text of an HTML file.
 
     Args:
         template: its name; it extends base.html.j2.
         script: of this template, run before that of every page; the policy lets no other run.
+        style: of this template, after that of every page.
         settings: of the run, nested.
         values: what the template tells.
     """
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
-    style, script = source("palette.css") + source("style.css"), script + source("frame.js")
+    style, script = source("palette.css") + source("style.css") + style, script + source("frame.js")
     environment = Environment(
         loader=FunctionLoader(source),
         autoescape=True,
