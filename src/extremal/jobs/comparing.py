@@ -202,7 +202,7 @@ def _pair(one: _Side, other: _Side, key: str, areas: Sequence[float]) -> Pair:
     image, again = one.images[key], other.images[key]
     if not (masks.any() and others.any()):
         return Pair(image, again, None, None)
-    shared, either = (masks & others).sum(1), (masks | others).sum(1)
+    shared, either = (masks & others).sum(1).double(), (masks | others).sum(1)
     iou = torch.where(either > 0, shared / either, 1.0).tolist()  # units larger than an area are cut to nothing
     return Pair(image, again, tuple(iou), sum(iou) / len(iou))
 
