@@ -39,16 +39,24 @@ new MutationObserver((changes) => {
     waiting = false;
     bring("status", "start");
   }
-  group();
+  mend();
 }).observe(document, { childList: true, subtree: true, attributes: true, attributeFilter: ["src"] });
 
-// Gradio gives each radio button a name of its own; arrow keys go from one to the next where they share it.
-function group() {
+// What gradio makes hard by keyboard: each radio button has a name of its own, but arrow keys go from one to the next
+// where they share it; and Tab stops within an open list, which stays open then.
+function mend() {
   for (const radio of document.querySelectorAll(".block[id] input[type=radio]")) {
     const name = radio.closest(".block[id]").id;
     if (radio.name !== name) radio.name = name;
   }
+  for (const list of document.querySelectorAll(".options, .options ul")) list.tabIndex = -1;
 }
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Tab" || !event.target.matches?.("input[role=combobox]")) return;
+  event.stopPropagation(); // it would open the list
+  event.target.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
+}, true);
 
 // A file that is no picture has no preview; the sentence beside it says why.
 for (const [event, shown] of [["error", "hidden"], ["load", ""]]) {
