@@ -91,7 +91,11 @@ def test_the_own_cluster_is_reached_from_this_machine_alone_and_leaves_no_traces
 
 @pytest.mark.usefixtures("ray")
 class TestActors:
-    def test_rows_are_those_of_the_local_engine_and_the_cluster_stays(self, tmp_path: Path, ray: Any) -> None:
+    def test_rows_are_those_of_the_local_engine_and_the_cluster_stays(
+        self, tmp_path: Path, ray: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rays, "LEAST", 3)  # two portions of the four units
+        monkeypatch.setattr(rays, "EACH", 1)
         folder = pictures(tmp_path / "seven", 7, broken=(1,))
         shared: dict[str, Any] = {"network": NETWORK, "batch": 2, **QUICK}
         done = run(folder, tmp_path / "ray", engine="ray", workers=2, **shared)

@@ -4,8 +4,9 @@ Ray hands units to actors, keeps the others back while these are busy, and repla
 done again. A ledger, an actor without work of its own, knows what was begun: by it a run stops without losing what is
 under way, and a unit that ends one worker after another is given up.
 
-An actor works at two units at once: it decodes one while it explains the other. So nothing but names and rows goes
-through Ray's object store, and what decodes is the very network that is asked.
+An actor works at two units at once: it decodes one while it explains the other. Decoding is little beside that (12 MP:
+0.1 s of a processor; two areas: 7 s), so nothing but names and rows goes through Ray's object store, and what decodes
+is the very network that is asked. Where a device outruns it, several workers share the device.
 """
 
 import sys
