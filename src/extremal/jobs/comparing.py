@@ -89,7 +89,7 @@ def compare(
 ) -> Comparison:
     """Which explanations moved from one run to another: of two networks, two checkpoints, two settings.
 
-    Masks are made of the rows' fields; no network is asked. About 10 ms an image, area and run at 224 px.
+    Masks are made of the rows' fields; no network is asked. About 2 ms an image, area and run at 224 px.
 
     >>> found = compare("before", "after")  # doctest: +SKIP
     >>> found.moved, found.mean.median  # doctest: +SKIP
