@@ -1,5 +1,7 @@
 """Chunks, blocks and budgets of memory: the numbers do not depend on them."""
 
+import gc
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -257,3 +259,17 @@ def test_a_perturbation_is_made_for_each_part() -> None:
         assert (part.target, part.names) == ((1, 2), ("class 1", "class 2"))
         torch.testing.assert_close(part.reward(MASKS[1:3], False), question.reward(MASKS, False)[1:3])
         assert question.part(0, 5) is question
+
+
+def test_what_was_counted_is_let_go() -> None:
+    """Some operations save their own output: were it kept with its graph, it would hold itself."""
+    x = torch.randn(4, 8, requires_grad=True)
+
+    def alive() -> int:
+        gc.collect()
+        return sum(type(one) is Tensor and one.shape == (4, 8) for one in gc.get_objects())
+
+    before = alive()
+    for _ in range(3):
+        assert activation_bytes(lambda: torch.sigmoid(x).sum()) > 0
+    assert alive() == before

@@ -31,7 +31,7 @@ def activation_bytes(evaluate: Callable[[], object], known: Iterable[Tensor] = (
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in anyway:
             held[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # with its graph, a node that saves its own output would hold itself for ever
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         output = evaluate()  # kept to the end of the block: no storage is given back and counted twice
