@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from extremal.network import Network
 from toys import Colours
@@ -37,3 +37,12 @@ def photo(path: Path, colour: str = "red") -> Path:
     """The same as a file."""
     picture(colour).save(path)
     return path
+
+
+def any_photograph() -> Network:
+    """Four classes that mean nothing; blur changes the scores of whatever it looks at."""
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    for parameter in model.parameters():
+        parameter.data.normal_(generator=generator)
+    return Network(model, _signs, LABELS, "any", [0.5] * 3, [0.5] * 3)

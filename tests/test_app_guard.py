@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from extremal.app.guard import ASKED, COOKIE, POLICY, RESULT_POLICY, Guard, Mess
 HOST = "127.0.0.1:7860"
 HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 TOKEN = "a-token-of-some-length"
+UPLOADS = Path("/private/uploads")
 JOIN = "/gradio_api/queue/join"
 
 
@@ -88,7 +90,7 @@ def ask(
         "query_string": query.encode("latin-1"),
         "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in named.items()],
     }
-    door = Guard(inside or Inside(), hosts=hosts, token=token, megabytes=megabytes)
+    door = Guard(inside or Inside(), hosts=hosts, token=token, megabytes=megabytes, uploads=UPLOADS)
     asyncio.run(door(scope, receive, send))
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"], sent
     start, rest = sent
@@ -230,7 +232,8 @@ def test_nothing_but_http(kind: str) -> None:
     async def unheard(*_: object) -> Message:
         raise AssertionError("nobody is spoken to")
 
-    asyncio.run(Guard(unheard, hosts=HOSTS, token="", megabytes=1)({"type": kind}, unheard, unheard))
+    door = Guard(unheard, hosts=HOSTS, token="", megabytes=1, uploads=UPLOADS)
+    asyncio.run(door({"type": kind}, unheard, unheard))
 
 
 class TestLength:
@@ -281,16 +284,31 @@ def file(path: object) -> dict[str, object]:
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
-class TestForeignAddresses:
+class TestForeignFiles:
     @pytest.mark.parametrize("path", [JOIN, f"{JOIN}/", "/gradio_api/run/predict"])
-    @pytest.mark.parametrize("address", ["http://169.254.169.254/latest", "https://evil.example/x.png", "file:///etc"])
+    @pytest.mark.parametrize(
+        "address",
+        [
+            "http://169.254.169.254/latest",
+            "https://evil.example/x.png",
+            "/private/uploads/http://evil.example",
+            "file:///etc/passwd",
+            "/etc/passwd",
+            "/private/uploads",
+            "/private/uploads/../other/cat.png",
+            "/private/uploads-of-others/cat.png",
+            "/private/uploads/\0",
+            "cat.png",
+            "",
+        ],
+    )
     def test_are_refused_before_gradio_sees_them(self, path: str, address: str) -> None:
         inside = Inside()
         body = json.dumps({"data": ["embedded", [file(address)]]}).encode()
         for parts in ([body], [body[:40], body[40:]]):
             assert turned_away(ask(path, method="POST", body=parts, inside=inside), inside) == (
                 400,
-                f"a file must be uploaded, got the address {address!r}",
+                f"a file must be uploaded, got {address!r}",
             )
 
     def test_however_they_are_written(self) -> None:
@@ -300,7 +318,7 @@ class TestForeignAddresses:
             answer = ask(JOIN, method="POST", body=body, inside=inside)
             assert turned_away(answer, inside) == (
                 400,
-                "a file must be uploaded, got the address 'http://evil.example'",
+                "a file must be uploaded, got 'http://evil.example'",
             )
 
     @pytest.mark.parametrize("depth", [10, 500, 900, 930, 950, 960, 970, 5000])
@@ -308,9 +326,19 @@ class TestForeignAddresses:
         inside = Inside()
         body = f'{{"x": {"[" * depth}{"]" * depth}, "data": [{json.dumps(file("http://evil.example"))}]}}'
         status, text = turned_away(ask(JOIN, method="POST", body=body.encode(), inside=inside), inside)
-        known = "a file must be uploaded, got the address 'http://evil.example'"
+        known = "a file must be uploaded, got 'http://evil.example'"
         assert (status, text) in ((400, known), (400, "a question must not be nested so deeply"))
         assert text == known or depth > 900
+
+    def test_also_behind_a_link(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("real", "elsewhere"):
+            (tmp_path / name).mkdir()
+        (tmp_path / "uploads").symlink_to(tmp_path / "real")
+        (tmp_path / "real" / "out").symlink_to(tmp_path / "elsewhere")
+        monkeypatch.setattr("test_app_guard.UPLOADS", tmp_path / "uploads")
+        for path, status in (("uploads/a.png", 200), ("real/a.png", 200), ("uploads/out/a.png", 400)):
+            body = json.dumps({"data": [file(str(tmp_path / path))]}).encode()
+            assert ask(JOIN, method="POST", body=body).status == status
 
     @pytest.mark.parametrize(
         "body",
@@ -326,6 +354,38 @@ class TestForeignAddresses:
         inside = Inside()
         assert ask(JOIN, method="POST", body=[body[:9], body[9:]], inside=inside).status == 200
         assert inside.bodies == [body]
+
+
+class TestEnd:
+    @pytest.mark.parametrize("begun", [True, False])
+    def test_a_page_that_listens_when_the_server_ends(self, begun: bool) -> None:
+        sent: list[Message] = []
+
+        async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+            if begun:
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+            await asyncio.sleep(60)
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async def receive() -> Message:
+            return {"type": "http.disconnect"}
+
+        async def end() -> None:
+            door = Guard(stream, hosts=HOSTS, token="", megabytes=1, uploads=UPLOADS)
+            headers = [(b"host", HOST.encode())]
+            task = asyncio.create_task(
+                door({"type": "http", "method": "GET", "path": "/", "headers": headers}, receive, send)
+            )
+            await asyncio.sleep(0.01)
+            task.cancel()
+            await task
+
+        asyncio.run(end())
+        assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+        assert sent[0]["status"] == (200 if begun else 503)
+        assert sent[1].get("body", b"") == (b"" if begun else b"this app is being ended")
 
 
 class TestHeaders:

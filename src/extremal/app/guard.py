@@ -1,11 +1,15 @@
 """The guard at the door: who may come in, what may be asked for, and what a page may load."""
 
+import asyncio
 import hmac
 import json
+import os
 import re
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -50,10 +54,11 @@ class Guard:
         hosts: names by which the server may be called, without ports; empty: any.
         token: without which nobody comes in, by a cookie or by `?token=` once; empty: everybody does.
         megabytes: that an upload may have.
+        uploads: folder of what was uploaded; no question may name a file elsewhere.
     """
 
-    def __init__(self, app: App, *, hosts: frozenset[str], token: str, megabytes: int) -> None:
-        self.app, self.hosts, self.token = app, hosts, token
+    def __init__(self, app: App, *, hosts: frozenset[str], token: str, megabytes: int, uploads: Path) -> None:
+        self.app, self.hosts, self.token, self.uploads = app, hosts, token, uploads
         self.most = megabytes * 10**6 + 10**5  # what stands around a file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,8 +140,11 @@ class Guard:
         try:
             heard = most.counted(receive)
             if scope["path"].startswith(QUESTIONS):
-                heard = await _read(heard)
+                heard = await _read(heard, self.uploads)
             await self.app(scope, heard, sending)
+        except asyncio.CancelledError:  # the server ends while a page listens
+            with suppress(Exception):
+                await (send({"type": "http.response.body"}) if begun else _answer(send, 503, "this app is being ended"))
         except _Refused as why:
             await _answer(send, 400, str(why))
         except Exception:  # whatever the server made of a request that is cut off
@@ -169,8 +177,8 @@ class _Most:
         return counting
 
 
-async def _read(receive: Receive) -> Receive:
-    """A question's body whole, once it is known to name no address outside: gradio would fetch it."""
+async def _read(receive: Receive, uploads: Path) -> Receive:
+    """A question's body whole, once it is known to name uploaded files only: gradio would fetch or read any other."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -179,13 +187,13 @@ async def _read(receive: Receive) -> Receive:
         body += message.get("body", b"")
         more = message.get("more_body", False)
     try:
-        foreign = next((path for path in _paths(json.loads(body or b"null")) if "://" in path), None)
+        foreign = next((path for path in _paths(json.loads(body or b"null")) if not _within(uploads, path)), None)
     except ValueError:
         foreign = None  # gradio tells what is wrong with it
     except RecursionError:
         raise _Refused("a question must not be nested so deeply") from None
     if foreign is not None:
-        raise _Refused(f"a file must be uploaded, got the address {foreign!r}")
+        raise _Refused(f"a file must be uploaded, got {foreign!r}")
     given = False
 
     async def again() -> Message:
@@ -209,6 +217,16 @@ def _paths(question: object) -> Iterator[str]:
             left.extend(value.values())
         elif isinstance(value, list):
             left.extend(value)
+
+
+def _within(folder: Path, path: str) -> bool:
+    """Whether this is the path of a file in a folder, whatever dots and links it has."""
+    if "://" in path:
+        return False
+    try:
+        return Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents
+    except ValueError:  # e.g. a zero byte
+        return False
 
 
 def _uploads(scope: Scope) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from extremal.app.shelf import Shelf
 
 MEGABYTES = 20  # of an upload
+UPLOADS = "uploads"  # folder within the private one
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 log = logging.getLogger("extremal.app")
@@ -50,7 +51,7 @@ def serve(
         ExtremalValueError: gradio is missing, an option breaks a rule, a network cannot be loaded, the port is taken.
     """
     hosts = _checked_host(host, token)
-    if seconds <= 0 or queue < 1:
+    if not seconds > 0 or queue < 1:  # also where it is not a number
         raise ExtremalValueError(
             f"the app must have time and a queue, got {seconds:g} seconds and a queue of {queue}; take more of both"
         )
@@ -74,7 +75,8 @@ def serve(
         keep_freed_memory()  # the process is this app's own
         found, shelf = offered(networks), Shelf(folder)
         line = stack.enter_context(Line(queue, seconds, lambda error: log.error("a job failed", exc_info=error)))
-        guarded = Guard(mounted(page(found, line, shelf), shelf), hosts=hosts, token=token, megabytes=MEGABYTES)
+        served = mounted(page(found, line, shelf), shelf)
+        guarded = Guard(served, hosts=hosts, token=token, megabytes=MEGABYTES, uploads=folder / UPLOADS)
         shown, taken = f"[{host}]" if ":" in host else host, listening.getsockname()[1]
         config = uvicorn.Config(
             guarded, log_level="warning", timeout_graceful_shutdown=2, server_header=False, date_header=False
@@ -116,6 +118,7 @@ def mounted(blocks: Any, shelf: "Shelf") -> "FastAPI":
         theme=theme(),
         head=HEAD,
     )
+    blocks.has_launched = True  # else gradio takes any file of this machine for an uploaded one
     return served
 
 
@@ -157,9 +160,10 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.create_server((host, port), family=family)
     except OSError as error:
+        named = error.errno is not None and error.errno > 0  # else it is the name that was not found
+        reason = os.strerror(error.errno) if named else error.strerror or error  # type: ignore[arg-type]
         raise ExtremalValueError(
-            f"the app must be able to listen at {host} port {port}: {error.strerror or error}; "
-            "choose another --port, 0 takes a free one"
+            f"the app must be able to listen at {host} port {port}: {reason}; choose another --port, 0 takes a free one"
         ) from None
     with listening:
         yield listening
@@ -180,7 +184,7 @@ def _private_folder() -> Iterator[Path]:
 def _environment(folder: Path) -> Iterator[None]:
     wanted = {
         "GRADIO_ANALYTICS_ENABLED": "False",
-        "GRADIO_TEMP_DIR": str(folder / "uploads"),
+        "GRADIO_TEMP_DIR": str(folder / UPLOADS),
         "MPLCONFIGDIR": str(folder),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_OFFLINE": "1",
