@@ -22,16 +22,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
-
 import records
-from extremal import cli
 
 ROOT = Path(__file__).parent.parent
 RESULTS = records.FOLDER / "commands.jsonl"
 SHELLS = ("console", "bash", "sh")  # fences whose lines are commands
 TIMEOUT = 1200  # s
-BUILDING = ("app", "run", "status", "summary", "compare")  # blocks that ask for one are left out until there is one
 
 WEIGHTS = "downloads weights"
 VOC = "needs VOC 2007, and a network tuned to it"
@@ -111,15 +107,8 @@ def _bare(line: str) -> str:
 
 
 def commands(page: str, text: str) -> list[Command]:
-    """What a page tells to type, without the blocks that ask for a command that is not there yet."""
-    known = typer.main.get_command(cli.app).commands
-    coming = "|".join(name for name in BUILDING if name not in known)
-    return [
-        Command(page, line)
-        for fence in fences(text)
-        if fence.language in SHELLS and not (coming and re.search(rf"\bextremal ({coming})\b", fence.body))
-        for line in lines(fence.body)
-    ]
+    """What a page tells to type."""
+    return [Command(page, line) for fence in fences(text) if fence.language in SHELLS for line in lines(fence.body)]
 
 
 def stale(found: Iterable[Command]) -> list[str]:

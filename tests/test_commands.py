@@ -16,7 +16,7 @@ import typer
 from extremal import cli
 
 ROOT = Path(__file__).parent.parent
-KNOWN = {"console", "bash", "sh", "python", "text"}  # the languages of fences
+KNOWN = {"sql", "console", "bash", "sh", "python", "text"}  # the languages of fences
 
 
 def _script() -> ModuleType:
@@ -47,10 +47,6 @@ def _told() -> list[str]:
     bodies = [fence.body for text in PAGES.values() for fence in script.fences(text)]
     joined = [re.sub(r"\\?\n +", " ", body) for body in bodies]
     return [line for body in joined for line in re.findall(r"^(?:\$ )?(extremal [a-z].*)", body, re.MULTILINE)]
-
-
-def _coming(words: list[str]) -> bool:
-    return words[0] in script.BUILDING and words[0] not in TREE.commands
 
 
 @pytest.mark.parametrize(
@@ -111,11 +107,10 @@ def test_fences_tell_subcommands_and_options_that_exist() -> None:
     assert len(told) > 30
     for line in told:
         words = line.partition(" #")[0].split()[1:]
-        if not _coming(words):
-            command, rest = _named(words)
-            assert command is not TREE, line
-            known = {name for parameter in command.params for name in parameter.opts}
-            assert {*re.findall(r"(?<![\w-])--[a-z-]+", " ".join(rest))} <= known | {"--help"}, line
+        command, rest = _named(words)
+        assert command is not TREE, line
+        known = {name for parameter in command.params for name in parameter.opts}
+        assert {*re.findall(r"(?<![\w-])--[a-z-]+", " ".join(rest))} <= known | {"--help"}, line
 
 
 def test_commands_are_complete() -> None:
@@ -123,7 +118,7 @@ def test_commands_are_complete() -> None:
     parsed = 0
     for one in COMMANDS:
         words = shlex.split(re.split(r" (?:>|\||&&) ", one.text)[0])
-        if words[0] == "extremal" and not _coming(words[1:]):
+        if words[0] == "extremal":
             command, rest = _named(words[1:])
             command.make_context(one.text, rest)
             parsed += 1
@@ -195,12 +190,6 @@ def test_main_tells_failure_and_what_is_listed_in_vain(tmp_path: Path, monkeypat
     with pytest.raises(SystemExit) as ended:
         script.main()
     assert ended.value.code == "listed in NOT_RUN, and on no page:\nmake test"
-
-
-def test_blocks_wait_for_commands_that_are_being_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(script, "BUILDING", ("soon", "explain"))
-    text = "```sh\nls\nextremal soon a\n```\n```sh\npwd\nextremal explain soon.png\n```\n"
-    assert [one.text for one in script.commands("a.md", text)] == ["pwd", "extremal explain soon.png"]
 
 
 def test_make_runs_the_script() -> None:
