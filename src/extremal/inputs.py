@@ -54,8 +54,7 @@ def read_picture(
         ) from None
     except Image.DecompressionBombError:
         raise ExtremalValueError(
-            f"an image must have at most {most // 10**6} megapixels, got a larger one in {told}; "
-            "shrink it first"
+            f"an image must have at most {most // 10**6} megapixels, got a larger one in {told}; shrink it first"
         ) from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         if isinstance(error, ExtremalValueError):
@@ -69,8 +68,7 @@ def _check_pixels(picture: Image.Image, name: str, most: int) -> None:
     width, height = picture.size
     if width * height > most:
         raise ExtremalValueError(
-            f"an image must have at most {most // 10**6} megapixels, got {width}×{height} in {name}; "
-            "shrink it first"
+            f"an image must have at most {most // 10**6} megapixels, got {width}×{height} in {name}; shrink it first"
         )
     if 0 in picture.size:
         raise ExtremalValueError(f"an image must have pixels, got {width}×{height} in {name}; check how it was cut")

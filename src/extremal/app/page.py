@@ -11,7 +11,7 @@ from extremal.app import drawn
 from extremal.app.events import GAMES, REGIONS, Events, classes
 from extremal.app.line import Line
 from extremal.app.networks import Offered
-from extremal.app.photograph import Photograph
+from extremal.app.photograph import photograph_field
 from extremal.app.shelf import Shelf
 from extremal.perturbations import PERTURBATIONS
 from extremal.terms import AREAS
@@ -62,9 +62,7 @@ def page(offered: dict[str, Offered], line: Line, shelf: Shelf) -> gr.Blocks:
 def _choices(offered: dict[str, Offered], events: Events) -> tuple[Any, ...]:
     """What everybody chooses: photograph, network, class, any other class, question."""
     names = list(offered)
-    photo = Photograph(
-        label="Photograph", type="filepath", sources=["upload", "clipboard"], buttons=[], height=240, elem_id="photo"
-    )
+    photo = photograph_field("Photograph", height=240, elem_id="photo")
     gr.Examples(
         [[str(_example(name))] for name in EXAMPLES], photo, label="Or take one of these", example_labels=list(EXAMPLES)
     )
