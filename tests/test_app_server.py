@@ -449,3 +449,8 @@ def test_ended_while_people_wait(tmp_path: Path) -> None:
         assert list((tmp_path / "temp").iterdir()) == []
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_gradio_leaves_the_source_as_it_is() -> None:
+    importlib.import_module("extremal.app.page")
+    assert not [*Path(server.__file__).parent.glob("*.pyi")]

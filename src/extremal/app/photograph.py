@@ -18,7 +18,7 @@ def photograph_field(label: str, *, height: int, elem_id: str) -> gr.Image:
         height=height,
         elem_id=elem_id,
     )
-    field.preprocess = _path
+    field.preprocess = _path  # type: ignore[method-assign]
     return field
 
 
