@@ -25,6 +25,7 @@ def answered(page: Page, address: str) -> bytes:
     page.locator("#target label").first.wait_for()
     page.locator("#explain").click()
     page.locator("iframe.extremal-view").wait_for(timeout=180_000)
+    page.mouse.move(0, 0)
     page.wait_for_timeout(3000)  # the frame tells how high it is
     return page.screenshot()
 

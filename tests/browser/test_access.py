@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page
-from steps import answer, grave, shot
 
-from conftest import Served
+from browser.conftest import Served
+from browser.steps import answer, grave, shot
 
 SCHEMES = ("light", "dark")
 

@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from playwright.sync_api import Locator, Page, expect
-from steps import grave, shot
 
 import runs
-from conftest import PHONE
+from browser.conftest import PHONE
+from browser.steps import grave, shot
 from extremal import jobs
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.summing import COLUMNS, images_of, summarised

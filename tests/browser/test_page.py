@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
-from steps import answer, asking_nothing, at, choose, explain, more, report, running, shot, take
 
-from conftest import PHONE, Served
+from browser.conftest import PHONE, Served
+from browser.steps import answer, asking_nothing, at, choose, explain, more, report, running, shot, take
 from extremal.explanation import Explanation
 
 EXAMPLES = Path(__file__).parents[2] / "src" / "extremal" / "app" / "photographs"

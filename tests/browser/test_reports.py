@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from playwright.sync_api import Page, expect
-from steps import answer, asking_nothing, grave, shot
 
 import synthetic
-from conftest import PHONE, serving
+from browser.conftest import PHONE, serving
+from browser.steps import answer, asking_nothing, grave, shot
 from extremal import class_channels, explain_channels, report
 from extremal.report import channels, classes
 from toys import Carriers

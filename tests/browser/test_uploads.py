@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
-from steps import shot, take
+
+from browser.steps import shot, take
 
 
 def broken(path: Path) -> None:
