@@ -1,6 +1,6 @@
 """What a data-set run costs: images a second by batch and by engine, the network's part of it, and memory over time.
 
-Use: python benchmarks/throughput.py batch|engines|share|memory [--images 24] [--areas 0.1]
+Use: python benchmarks/throughput.py batch|engines|share|memory|both [--images 24] [--areas 0.1] [--network NAME]
 """
 
 import argparse
@@ -38,6 +38,15 @@ def photographs(folder: Path, count: int) -> Path:
         cut = picture.crop((left, top, left + side, top + side)).resize((500, 500))
         cut.save(folder / f"{PHOTOGRAPHS[index % 4]}-{step:03d}.jpg", quality=92)
     return folder
+
+
+def scenes(folder: Path, cutouts: Path, count: int) -> None:
+    """So many planted scenes beside them."""
+    from extremal.benchmark.data.scenes import Scenes
+
+    made = Scenes(cutouts, count=count)
+    for seed in range(count):
+        made.scene(seed)[0].save(folder / f"scene-{seed:03d}.png")
 
 
 def options(areas: str, network: str = "embedded", weights: str = "") -> Options:
@@ -106,6 +115,26 @@ def share(folder: Path, areas: str, repeats: int) -> None:
     record(kind="share", areas=areas, outside=statistics.median(outside), all=outside)
 
 
+def both(folder: Path, areas: str, network: str, weights: str) -> None:
+    """All pictures, twelve of them broken, through both engines: are the rows the same?"""
+    for broken in sorted(folder.iterdir())[::-25][:12]:
+        broken.write_bytes(broken.read_bytes()[:1500])
+    wanted = tuple(map(float, areas.split(",")))
+    tables, seconds = [], {}
+    with tempfile.TemporaryDirectory() as out:
+        for engine in ("local", "ray"):
+            begin = time.perf_counter()
+            jobs.run(folder, Path(out) / engine, areas=wanted, network=network, weights=weights, engine=engine)
+            seconds[engine] = time.perf_counter() - begin
+            tables.append(jobs.table(Path(out) / engine).drop_columns(["seconds"]))
+            print(engine, tables[-1].num_rows, round(seconds[engine]), flush=True)
+    failed = [table["status"].to_pylist().count("failed") for table in tables]
+    same = tables[0].equals(tables[1])
+    record(
+        kind="both", network=network, areas=areas, rows=tables[0].num_rows, failed=failed, same=same, seconds=seconds
+    )
+
+
 @contextmanager
 def timed(network: Network) -> Iterator[Callable[[], float]]:
     """Seconds in the network, forward and backward, on a processor, where nothing runs behind."""
@@ -162,15 +191,24 @@ def record(**row: object) -> None:
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("batch", "engines", "share", "memory"))
+    parser.add_argument("what", choices=("batch", "engines", "share", "memory", "both"))
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--areas", default="0.025,0.05,0.1,0.2,0.4")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--network", default="embedded", help="of `both`")
+    parser.add_argument("--weights", default="")
+    parser.add_argument("--cutouts", type=Path, help="of `both`: a third of the pictures are planted scenes")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = photographs(Path(name), 48 if chosen.what == "memory" else chosen.images)
+        count = 48 if chosen.what == "memory" else chosen.images
+        planted = count // 3 if chosen.cutouts else 0
+        folder = photographs(Path(name), count - planted)
+        if planted:
+            scenes(folder, chosen.cutouts, planted)
         if chosen.what == "memory":
             memory(folder, chosen.areas, chosen.images)
+        elif chosen.what == "both":
+            both(folder, chosen.areas, chosen.network, chosen.weights)
         else:
             {"batch": by_batch, "engines": by_engine, "share": share}[chosen.what](folder, chosen.areas, chosen.repeats)
 

@@ -24,7 +24,9 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(SOLVERS, "path", PathSolver(steps=12, polish=4, draws=2))
     monkeypatch.setattr(plots, "write_figure", lambda _, path, image=0: Path(path).write_bytes(b"figure"))
-    monkeypatch.setattr(report, "write", lambda _, path, image=0, title=None: Path(path).write_text(title))
+    monkeypatch.setattr(
+        report, "write", lambda _, path, image=0, title=None, certificate=None: Path(path).write_text(title)
+    )
     photo(tmp_path / "cat.png")
 
 

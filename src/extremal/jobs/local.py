@@ -114,7 +114,7 @@ class _Crew:
     def heard(self, stop: threading.Event) -> Done:
         """Hand out work, wait for the next words of any process, and yield what is done."""
         for hand in self.hands:
-            while self.left and len(hand.units) < AHEAD and not stop.is_set():
+            while self._takes(hand) and not stop.is_set():
                 self._give(hand)
         for hand in [hand for hand in self.hands if not hand.units]:
             self._let_go(hand)  # nothing is left for it
@@ -129,6 +129,12 @@ class _Crew:
                 raise ExtremalValueError(words)
             yield hand.units.popleft(), words
 
+    def _takes(self, hand: _Hand) -> bool:
+        """Whether a process gets one more: a unit that was there when one died is done alone, so it alone is blamed."""
+        if not self.left or len(hand.units) >= AHEAD:
+            return False
+        return not hand.units or not (self.deaths[self.left[0].name] or self.deaths[hand.units[0].name])
+
     def _give(self, hand: _Hand) -> None:
         unit = self.left.popleft()
         hand.units.append(unit)
@@ -140,12 +146,10 @@ class _Crew:
         self.hands.remove(hand)
         hand.speaking.close()
         hand.process.join()
-        if hand.units:
-            first = hand.units[0]
-            self.deaths[first.name] += 1
-            if self.deaths[first.name] >= DEATHS:
-                hand.units.popleft()
-                yield first, _given_up(first, hand.process.exitcode)
+        self.deaths.update(unit.name for unit in hand.units)
+        for unit in [unit for unit in hand.units if self.deaths[unit.name] >= DEATHS]:
+            hand.units.remove(unit)
+            yield unit, _given_up(unit, hand.process.exitcode)
         self.left.extendleft(reversed(hand.units))
         if self.left and not stop.is_set():
             self.hire()
