@@ -243,6 +243,13 @@ def test_it_listens_to_this_machine_alone(session: Session) -> None:
     assert listening == [f"0100007F:{port:04X}"]
 
 
+def test_what_is_sent_does_not_wait_for_an_acknowledgement() -> None:
+    with server._listening("127.0.0.1", 0) as listening:
+        address = listening.getsockname()
+        with socket.create_connection(address), listening.accept()[0] as taken:
+            assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.mark.parametrize(
     "path",
     [
