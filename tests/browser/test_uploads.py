@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from browser.steps import shot, take
+from browser.steps import more, shot, take
 
 
 def broken(path: Path) -> None:
@@ -58,8 +58,7 @@ def test_a_file_that_is_too_large(page: Page, tmp_path: Path, expected: list[str
 
 def test_areas_that_are_none(page: Page) -> None:
     take(page)
-    page.get_by_role("button", name="More").click()
-    page.locator("#areas").get_by_role("textbox").fill("0.05, 3")
+    more(page, "0.05, 3")
     page.get_by_role("button", name="Explain").click()
     expect(page.locator("#status").get_by_role("alert")).to_have_text(
         "areas must lie in (0, 1), got 3; an area is the share of places kept, e.g. 0.05"
