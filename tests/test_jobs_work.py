@@ -10,8 +10,9 @@ from torch import Tensor
 from datasets import pictures, sound
 from extremal import explain
 from extremal.asking import Options
+from extremal.files import content_hash
 from extremal.jobs.plan import Item
-from extremal.jobs.rows import SCHEMA, content_hash
+from extremal.jobs.rows import SCHEMA
 from extremal.jobs.work import Found, Worker, device_of
 from extremal.network import Network
 

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 import extremal
 from extremal import Explanation, Network, explain, judge
 from extremal.errors import ExtremalValueError
+from extremal.files import content_hash
 from extremal.jobs.packing import packed, packed_shares, unpacked, unpacked_shares
 from extremal.jobs.rebuilding import rebuilt
-from extremal.jobs.rows import SCHEMA, content_hash, failed_row, row, shared_settings
+from extremal.jobs.rows import SCHEMA, failed_row, row, shared_settings
 from extremal.jobs.store import manifest, opened
 from extremal.scores import Similarity
 from extremal.solvers import Path as PathSolver

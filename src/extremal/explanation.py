@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extremal.area import cut, places
+from extremal.area import places
 from extremal.errors import ExtremalValueError
 from extremal.evidence import SHARE, TELLING_SHARE, Status, Verdict, shares, verdict
 from extremal.files import equal_fields, read_tensors, unreadable, write_tensors
 from extremal.grids import gaussian_blur, lengths
-from extremal.units import Units
+from extremal.units import cut_to
 
 FORMAT = 4  # of the saved file
 AROUND = 5.0  # px at a short side of 224 px: the neighbourhood whose agreement counts in the saliency
@@ -163,7 +163,7 @@ class Explanation:
         return self._cut(self.masks[:, column : column + 1], (self.areas[column],))[:, 0]
 
     def _cut(self, masks: Tensor, areas: tuple[float, ...]) -> Tensor:
-        return cut(masks, areas) if self.units is None else Units(self.units, masks).cut(masks, areas)
+        return cut_to(masks, areas, self.units)
 
     def smallest(self, share: float = SHARE, image: int = 0) -> Sufficient | None:
         """The smallest computed area whose cut mask has this share of the whole effect; None if none has.
@@ -188,7 +188,7 @@ class Explanation:
         found: list[Sufficient] = []
         for source, answer in enumerate((self, *self.alternatives)):
             enough = answer.smallest(share, image)
-            if enough and all(_iou(enough.mask, other.mask) < overlap for other in found):
+            if enough and all(iou(enough.mask, other.mask) < overlap for other in found):
                 found.append(replace(enough, source=source))
         return tuple(found)
 
@@ -269,5 +269,6 @@ def _whole(tensors: dict[str, Tensor], head: dict[str, Any], prefix: str = "") -
     return Explanation(**values)
 
 
-def _iou(a: Tensor, b: Tensor) -> float:
+def iou(a: Tensor, b: Tensor) -> float:
+    """The intersection over union of two cut masks of one shape; NaN where both are empty."""
     return float((a * b).sum() / torch.maximum(a, b).sum())

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and values kept in them without pickle."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -73,6 +74,12 @@ def unreadable(path: Path, kind: str, error: Exception) -> ExtremalValueError:
         f"{kind} must be a file that its save wrote, in the format of this version, "
         f"got {str(path)!r} ({type(error).__name__}); save it again"
     )
+
+
+def content_hash(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def equal_fields(a: object, b: object) -> bool:

@@ -121,3 +121,12 @@ class Units:
         """(B, 1, U), (B,) -> (B, 1, *S) in [0, 1] with exactly these means."""
         shares = (self._sizes / len(self._labels)).view(1, 1, -1)
         return self.smooth(level(standardised(parameters), area, temperature, shares))
+
+
+def cut_to(masks: Tensor, areas: tuple[float, ...], units: Tensor | None) -> Tensor:
+    """Masks (N, A, 1, *S) cut to exactly round(a·|Ω|) ones, or to whole units.
+
+    Args:
+        units: (*S) the unit of each place; None: places by themselves.
+    """
+    return cut(masks, areas) if units is None else Units(units, masks).cut(masks, areas)

@@ -1,28 +1,19 @@
 """What the page is told while it waits and when it has an answer, as HTML; every text is escaped."""
 
-import base64
-import io
 from functools import cache
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from extremal.app.line import Progress
-from extremal.app.shelf import Kept
+from extremal.app.shelf import FILES, Kept
 from extremal.app.wish import Seen, View
-from extremal.report.reveal import pale
+from extremal.report.browser import jpeg_uri
+from extremal.report.reveal import jpeg, pale
 from extremal.report.summary import area_percent
-from extremal.results import CHANNELS, EXPLANATION, FIGURE, REPORT
 
 TILE = 320  # px at most, of a picture on the way
 TOGETHER = 5  # masks of a step that are shown
-LABELS = {
-    REPORT: "Report (HTML)",
-    FIGURE: "Figure (PNG)",
-    EXPLANATION: "Explanation (safetensors)",
-    CHANNELS: "Explanation (safetensors)",
-}
 
 
 def on_the_way(now: int | Progress) -> str:
@@ -65,18 +56,15 @@ def answered(kept: Kept) -> str:
 
 def _files(view: View) -> list[tuple[str, str]]:
     """The files of a view, each with what it is called."""
-    return [(file, label) for file, label in LABELS.items() if (view.folder / file).is_file()]
+    return [(file, label) for file, label in FILES.items() if (view.folder / file).is_file()]
 
 
 def _under(seen: Seen, k: int) -> str:
     """The photograph under one mask, what is not left pale, as a data URI."""
     picture = seen.picture.numpy()
     mask = seen.masks[k].detach().float().cpu().numpy()[..., None]
-    mixed = Image.fromarray((mask * picture + (1 - mask) * pale(picture)).round().astype(np.uint8))
-    mixed.thumbnail((TILE, TILE))
-    buffer = io.BytesIO()
-    mixed.save(buffer, "JPEG", quality=75)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    mixed = (mask * picture + (1 - mask) * pale(picture)).round().astype(np.uint8)
+    return jpeg_uri(jpeg(mixed, TILE, quality=75))
 
 
 @cache

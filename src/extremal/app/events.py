@@ -1,7 +1,6 @@
 """What happens on the page: a look at a photograph, a place in the line, an answer. Each session is one person."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from extremal.app.networks import Offered
 from extremal.app.shelf import Shelf
 from extremal.app.wish import Wish, granted, photograph
 from extremal.errors import ExtremalError, ExtremalValueError
+from extremal.files import content_hash
 from extremal.terms import checked_areas
 
 REGIONS = "Regions of the photograph"
@@ -79,7 +79,7 @@ class Events:
             if not photo or target is None:
                 raise ExtremalValueError("a photograph and a class must be chosen first; drop one, or take an example")
             path = Path(photo)
-            digest = await asyncio.to_thread(lambda: hashlib.sha256(path.read_bytes()).hexdigest())
+            digest = await asyncio.to_thread(content_hash, path)
             wish = Wish(
                 digest,
                 path.name,
@@ -137,9 +137,7 @@ class Events:
         """Call off what this person waits for."""
         self.line.cancel(str(request.session_hash))
 
-    def left(self, request: gr.Request) -> None:
-        """The page was closed: nobody waits any more."""
-        self.line.cancel(str(request.session_hash))
+    left = cancel  # the page was closed: nobody waits any more
 
 
 def _no_class() -> tuple[Any, Any]:

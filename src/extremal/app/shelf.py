@@ -12,7 +12,12 @@ from pathlib import Path
 from extremal.app.wish import Answer, Wish
 from extremal.results import CHANNELS, EXPLANATION, FIGURE, REPORT
 
-FILES = (REPORT, FIGURE, EXPLANATION, CHANNELS)  # of a view, that may be had
+FILES = {  # of a view, that may be had, and what they are called
+    REPORT: "Report (HTML)",
+    FIGURE: "Figure (PNG)",
+    EXPLANATION: "Explanation (safetensors)",
+    CHANNELS: "Explanation (safetensors)",
+}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -16,13 +15,14 @@ from extremal.channels import command as channels
 from extremal.channels.attribution import explain_channels
 from extremal.errors import ExtremalValueError
 from extremal.explain import explain
-from extremal.explanation import Explanation
+from extremal.explanation import Explanation, iou
 from extremal.inputs import prepare, read_picture
 from extremal.report.channels import ChannelSummary
 from extremal.report.channels import summarise as summarise_channels
 from extremal.report.summary import Summary, summarise
 from extremal.smallest import smallest_area
 from extremal.solvers import Step
+from extremal.terms import AREAS
 
 MAX_PIXELS = 40_000_000  # of a photograph
 
@@ -38,7 +38,7 @@ class Wish:
     games: tuple[str, ...] = ("preserve",)
     layer: str = ""  # whose channels are wanted; empty: regions of the photograph
     perturbation: str = "blur"
-    areas: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.4)
+    areas: tuple[float, ...] = AREAS
     alternatives: int = 1
     refine: bool = False
 
@@ -190,9 +190,4 @@ def _overlaps(one: Explanation, other: Explanation) -> tuple[Overlap, ...]:
     """Intersection over union of the cut masks at each area; none where the two networks see different frames."""
     if one.masks.shape != other.masks.shape:
         return ()
-    found = []
-    for area in one.areas:
-        a, b = one.binary(area)[0], other.binary(area)[0]
-        union = float(torch.maximum(a, b).sum())
-        found.append(Overlap(area, float((a * b).sum()) / union if union else 0.0))
-    return tuple(found)
+    return tuple(Overlap(area, iou(one.binary(area)[0], other.binary(area)[0])) for area in one.areas)

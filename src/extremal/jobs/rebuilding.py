@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from extremal.area import cut
 from extremal.blocks import Block, in_blocks
 from extremal.domain import Domain
 from extremal.errors import ExtremalValueError
 from extremal.evidence import Status, unseen_perturbations
 from extremal.explanation import Explanation
+from extremal.files import content_hash
 from extremal.games import Game, Reward, game_named
 from extremal.inputs import One, prepare
 from extremal.jobs.packing import unpacked, unpacked_shares
-from extremal.jobs.rows import DONE, content_hash
+from extremal.jobs.rows import DONE
 from extremal.jobs.store import differences
 from extremal.judge import agreed, asked_values, held
 from extremal.network import Network, Run
@@ -27,7 +27,7 @@ from extremal.scores import SCORES, Score, score_named
 from extremal.solvers import masks_of
 from extremal.targets import Target
 from extremal.terms import Terms, as_network
-from extremal.units import Units
+from extremal.units import cut_to
 
 SAME = ("spacing", "fuse", "precision", "dtype")  # settings of a network beside its weights that make the numbers
 TELLING = 0.01  # of the effect, by which the whole input may score otherwise than it did: rounding is far below
@@ -78,8 +78,7 @@ def rebuilt(
     _check_row(row)
     x = _input(row, net, picture)
     shape = tuple(x.shape[2:])
-    within = None if row["within"] is None else _read(row, "within", torch.bool, shape)
-    units = None if row["units"] is None else _read(row, "units", torch.int32, shape).long()
+    within, units = _allowed(row, shape)
     terms = _terms(settings, game, perturbation, score, within, units)
     _check_network(terms.settings(net), settings, net.name)
     asked_of: Target = int(row["target"]) if row["target"] >= 0 else target
@@ -137,14 +136,19 @@ def cut_masks(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
     shape, areas = tuple(row["input_shape"]), tuple(row["areas"])
     if not any(row["mask_areas"]):
         return torch.zeros(len(areas), *shape, dtype=torch.bool)
-    within = None if row["within"] is None else _read(row, "within", torch.bool, shape)
-    units = None if row["units"] is None else _read(row, "units", torch.int32, shape).long()
+    within, units = _allowed(row, shape)
     domain = Domain(shape, tuple(settings["spacing"]), within, units)
     fields = _read(row, "fields", getattr(torch, settings["dtype"].removeprefix("torch.")), (1, *row["fields_shape"]))
     with torch.no_grad():
         masks = masks_of(settings["solver"], fields, areas, domain)
-        cuts = cut(masks, areas) if units is None else Units(units, masks).cut(masks, areas)
-    return cuts[0, :, 0] > 0
+    return cut_to(masks, areas, units)[0, :, 0] > 0
+
+
+def _allowed(row: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:
+    """Where masks were allowed, and the unit of each place: each (*S), or None where there is none."""
+    within = None if row["within"] is None else _read(row, "within", torch.bool, shape)
+    units = None if row["units"] is None else _read(row, "units", torch.int32, shape).long()
+    return within, units
 
 
 def _check_row(row: Mapping[str, Any]) -> None:

@@ -4,11 +4,8 @@ A row holds what cannot be computed again: scores, and the masks' fields at the 
 same for all rows of a run stands once beside them (`shared_settings`), and the picture stays where it is.
 """
 
-import hashlib
 import math
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -70,12 +67,6 @@ SCHEMA = pa.schema(
         ("units", pa.binary()),  # (*S) int32: the unit of each place, packed; null: places by themselves
     ]
 )
-
-
-def content_hash(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shared_settings(explanation: Explanation) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What a worker does: pictures in, rows out, whatever the pictures are. The same in every engine."""
 
-import io
 import time
 import warnings
 from collections.abc import Sequence
@@ -8,18 +7,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from extremal.asking import Options, asked_of
 from extremal.errors import ExtremalError
 from extremal.explain import explain
 from extremal.explanation import Explanation
+from extremal.files import content_hash
 from extremal.inputs import prepare, read_picture
 from extremal.jobs.plan import Item
-from extremal.jobs.rows import content_hash, failed_row, row
+from extremal.jobs.rows import failed_row, row
 from extremal.network import Network
-from extremal.report.reveal import masked
+from extremal.report.reveal import jpeg, masked
 from extremal.report.summary import has_picture
 from extremal.smallest import Certificate, smallest_area
 from extremal.targets import Target
@@ -192,11 +191,7 @@ def thumbnail(explanation: Explanation, image: int) -> bytes | None:
         return None
     enough = explanation.smallest(image=image)
     mask = explanation.binary(explanation.areas[-1])[image] if enough is None else enough.mask
-    picture = Image.fromarray(masked(explanation, mask, image).numpy())
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=70)
-    return buffer.getvalue()
+    return jpeg(masked(explanation, mask, image).numpy(), THUMBNAIL, quality=70)
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -70,6 +70,17 @@ def encoded(level: Tensor) -> str:
     return base64.b64encode(level.contiguous().numpy().tobytes()).decode("ascii")
 
 
+def jpeg(picture: Array, side: int, quality: int) -> bytes:
+    """A picture (H, W, 3) uint8 as a JPEG, its longer side at most so many pixels."""
+    from PIL import Image
+
+    small = Image.fromarray(picture)
+    small.thumbnail((side, side))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
 def data_uri(picture: Tensor) -> str:
     """A picture (H, W, 3) uint8 as a data URI, without loss."""
     from PIL import Image
