@@ -146,7 +146,7 @@ class TestActors:
             assert [row["status"] for row in told] == ["done"]
             stop.set()
         assert 1 <= len(begun) <= 6
-        assert begun == [unit.name for unit in units[: len(begun)]]
+        assert sorted(begun) == [unit.name for unit in units[: len(begun)]]  # two at a time, done in any order
         assert list(rays.actors(options(SLOW), units, stop, count=1)) == []
 
     def test_a_network_that_actors_cannot_load_is_told(self, tmp_path: Path) -> None:
