@@ -72,8 +72,7 @@ class Guard:
         if refusal:
             await _answer(send, *refusal)
             return
-        given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
-        if self.token and given and self._known(given):
+        if self.token and self._known(_token(scope)):
             cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
             await _answer(send, 303, "", [(b"location", b"/"), (b"set-cookie", cookie.encode("latin-1"))])
             return
@@ -93,8 +92,7 @@ class Guard:
             return 403, f"this app answers its own pages, got a request from {origin!r}"
         if origin == "null" and scope["method"] != "GET":
             return 403, "this app answers its own pages, got a request from a page without a name"
-        given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
-        if self.token and not (self._known(given) or self._known(_cookie(headers.get("cookie", "")))):
+        if self.token and not (self._known(_token(scope)) or self._known(_cookie(headers.get("cookie", "")))):
             return 401, "this app asks for its token: open the address that it told when it was started"
         return None
 
@@ -241,6 +239,12 @@ def _name(host: str) -> str:
     """
     found = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:\d+)?", host)
     return (found[1] if found else host).lower()
+
+
+def _token(scope: Scope) -> str:
+    """What a request's address gives as the token; empty: nothing."""
+    given: str = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
+    return given
 
 
 def _cookie(header: str) -> str:

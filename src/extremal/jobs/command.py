@@ -119,14 +119,10 @@ def _sentence(standing: "Standing", folder: Path) -> str:
 
 
 def _time(seconds: float) -> str:
-    """Seconds as a person says them.
+    """A time as a terminal shows it."""
+    from extremal.report.summary import time_words
 
-    >>> _time(42), _time(600), _time(90000)
-    ('42 s', '10 min', '25.0 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    return time_words(seconds).replace("\xa0", " ")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from extremal.jobs.reading import settings, table
 from extremal.jobs.rebuilding import cut_masks
 from extremal.jobs.rows import FAILED, SCHEMA
 from extremal.jobs.store import Store
-from extremal.jobs.summing import COLUMNS, Image, Spread, images_of, spread
+from extremal.jobs.summing import COLUMNS, Image, Spread, by_class, images_of, spread
 from extremal.report.page import flattened
 
 MOVED = 0.5  # mean IoU below which an explanation moved: what the masks share is less than half of what either has
@@ -232,10 +232,6 @@ def _sizes(pairs: Sequence[Pair]) -> dict[str, int]:
 
 
 def _classes(pairs: Sequence[Pair]) -> tuple[ClassChange, ...]:
-    groups: dict[tuple[int, str], list[Pair]] = {}
-    for pair in pairs:
-        assert pair.first.target is not None
-        groups.setdefault((pair.first.target, pair.first.name), []).append(pair)
     return tuple(
         ClassChange(
             *(target, name, len(group)),
@@ -243,7 +239,7 @@ def _classes(pairs: Sequence[Pair]) -> tuple[ClassChange, ...]:
             verdicts=sum(pair.first.verdict != pair.second.verdict for pair in group),
             iou=spread(pair.mean for pair in group),
         )
-        for (target, name), group in sorted(groups.items(), key=lambda entry: (-len(entry[1]), entry[0]))
+        for target, name, group in by_class(pairs, lambda pair: pair.first)
     )
 
 

@@ -149,7 +149,11 @@ class _Crew:
         self.deaths.update(unit.name for unit in hand.units)
         for unit in [unit for unit in hand.units if self.deaths[unit.name] >= DEATHS]:
             hand.units.remove(unit)
-            yield unit, _given_up(unit, hand.process.exitcode)
+            told = (
+                f"{DEATHS} workers ended on its batch, the last with code {hand.process.exitcode}; run again with "
+                "--retry, where memory is short with fewer --workers"
+            )
+            yield unit, failed_rows(unit, told)
         self.left.extendleft(reversed(hand.units))
         if self.left and not stop.is_set():
             self.hire()
@@ -168,11 +172,8 @@ class _Crew:
         self.hands.clear()
 
 
-def _given_up(unit: Unit, code: int | None) -> list[Row]:
-    told = (
-        f"{DEATHS} workers ended on its batch, the last with code {code}; run again with --retry, where memory is "
-        "short with fewer --workers"
-    )
+def failed_rows(unit: Unit, told: str) -> list[Row]:
+    """The rows of a unit that came to nothing as a whole."""
     return [failed_row(item.key, item.path, None, told, 0.0) for item in unit.items]
 
 

@@ -21,9 +21,9 @@ import torch
 from extremal.asking import Options
 from extremal.errors import ExtremalValueError
 from extremal.jobs.clusters import Share, connected, shares
-from extremal.jobs.local import DEATHS, Done
+from extremal.jobs.local import DEATHS, Done, failed_rows
 from extremal.jobs.plan import Item, Unit
-from extremal.jobs.rows import SCHEMA, failed_row
+from extremal.jobs.rows import SCHEMA
 from extremal.jobs.work import Row, Worker
 
 AHEAD = 2  # units that an actor has: one that it explains, one that it decodes
@@ -170,9 +170,7 @@ class _Actor:
         if refused:
             return None, refused
         try:
-            worker = Worker(options)
-            if _has_gpu():
-                worker.network.model.to("cuda")
+            worker = Worker(options)  # on the device that Ray lets this actor see, where it lets it see one
         except Exception as error:
             return None, str(error)
         self._ask("loaded")
@@ -209,13 +207,6 @@ class _Actor:
         return answer
 
 
-def _has_gpu() -> bool:
-    """Whether Ray gave this actor a device, or a share of one."""
-    import ray
-
-    return bool(ray.get_gpu_ids()) and torch.cuda.is_available()
-
-
 def _answer(unit: Unit, kind: str, rows: Sequence[Row] = (), words: str = "") -> dict[str, Any]:
     """What an actor says of a unit; rows as a table in bytes, which the caller reads without running anything."""
     sink = pa.BufferOutputStream()
@@ -226,11 +217,11 @@ def _answer(unit: Unit, kind: str, rows: Sequence[Row] = (), words: str = "") ->
 
 def given_up(unit: Unit) -> list[Row]:
     """The rows of a unit that ended one worker after another."""
-    told = (
+    return failed_rows(
+        unit,
         "one worker after another ended on its batch; run again with --retry, where memory is short with fewer "
-        "--workers"
+        "--workers",
     )
-    return [failed_row(item.key, item.path, None, told, 0.0) for item in unit.items]
 
 
 def _ledger(ray: Any, workers: int) -> Any:

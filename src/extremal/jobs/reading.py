@@ -1,7 +1,7 @@
 """What stands in a run's folder, while it runs or after: rows as a table, and explanations back from them."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +62,18 @@ def explanation(
         ExtremalValueError: there is no such row, it failed, or picture or network are no longer what they were.
     """
     shared = settings(folder)
-    rows = table(folder)
-    found = rows.filter(
-        pc.and_(pc.equal(rows["key"], key), pc.fill_null(pc.equal(rows["answer"], answer), answer == 0))
-    )
-    if not len(found):
+    found = [row for row in _rows_of(Store(Path(folder), SCHEMA), key) if (row["answer"] or 0) == answer]
+    if not found:
         raise ExtremalValueError(
             f"a row must be there to be rebuilt, {os.fspath(folder)!r} has none of {key!r} with answer {answer}; "
             f"its keys stand in {PLAN}"
         )
-    row: Mapping[str, Any] = found.to_pylist()[0]
-    return rebuilt(row, network or shared["explain"]["network"], settings=shared["explain"])
+    return rebuilt(found[0], network or shared["explain"]["network"], settings=shared["explain"])
+
+
+def _rows_of(store: Store, key: str) -> list[dict[str, Any]]:
+    """The rows of one picture; only the part is read in which they stand."""
+    plan, done = store.kept_table(PLAN), store.done()
+    units = [] if plan is None else plan.filter(pc.equal(plan["key"], key))["unit"].to_pylist()
+    parts = [store.part(unit) for unit in units if unit in done]
+    return [row for part in parts for row in part.filter(pc.equal(part["key"], key)).to_pylist()]

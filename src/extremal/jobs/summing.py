@@ -3,10 +3,10 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from extremal.jobs.plan import PLAN
 from extremal.jobs.reading import settings, table
 from extremal.jobs.rows import DONE, FAILED
+
+Thing = TypeVar("Thing")
 
 VERDICTS = ("sufficient", "suspect", "insufficient", FAILED)
 EXTREMES = 8  # images told at either end
@@ -197,13 +199,19 @@ def _areas(images: Sequence[Image]) -> Spread:
     return spread((image.area for image in images), beyond=sum(image.area is None for image in images))
 
 
+def by_class(things: Iterable[Thing], image: Callable[[Thing], Image]) -> list[tuple[int, str, list[Thing]]]:
+    """Things by the class that an explained image of theirs was asked about, the most frequent first."""
+    groups: dict[tuple[int, str], list[Thing]] = {}
+    for thing in things:
+        target = image(thing).target
+        assert target is not None
+        groups.setdefault((target, image(thing).name), []).append(thing)
+    return [(*named, group) for named, group in sorted(groups.items(), key=lambda entry: (-len(entry[1]), entry[0]))]
+
+
 def _classes(images: Sequence[Image]) -> tuple[Class, ...]:
-    groups: dict[tuple[int, str], list[Image]] = {}
-    for image in images:
-        assert image.target is not None
-        groups.setdefault((image.target, image.name), []).append(image)
     found = []
-    for (target, name), group in sorted(groups.items(), key=lambda entry: (-len(entry[1]), entry[0])):
+    for target, name, group in by_class(images, lambda image: image):
         counts = Counter(image.verdict for image in group)
         found.append(
             Class(

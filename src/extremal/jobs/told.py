@@ -11,7 +11,7 @@ from extremal.console import COLOURS
 from extremal.jobs.comparing import Comparison
 from extremal.jobs.summing import Image, Spread, Summary
 from extremal.report import compared, runs
-from extremal.report.summary import area_percent, percent
+from extremal.report.summary import area_percent, percent, time_words
 
 CLASSES, LISTED = 10, 8  # told; the page has all
 
@@ -47,7 +47,7 @@ def show_summary(found: Summary, files: Mapping[str, str]) -> None:
         _more(len(found.suspects) - LISTED, "suspect images"),
         *(f"failed: {runs.counted(count, 'image')}: {reason}" for reason, count in found.failures[:LISTED]),
         _more(len(found.failures) - LISTED, "reasons of failures"),
-        f"{found.evaluations:,} evaluations of the network, {runs.time_words(found.seconds)} over all processes",
+        f"{found.evaluations:,} evaluations of the network, {time_words(found.seconds)} over all processes",
         *_written(files),
     )
 

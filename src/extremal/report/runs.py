@@ -7,7 +7,7 @@ from typing import Any
 from extremal.jobs.summing import VERDICTS, Image, Spread, Summary
 from extremal.report.browser import Column, Thumbnail, jpeg_uri, picture_parts, script, style, table_data
 from extremal.report.page import filled
-from extremal.report.summary import area_percent, decimal, percent
+from extremal.report.summary import area_percent, decimal, percent, time_words
 
 SUSPECTS, FAILURES = 12, 20  # told before the table
 NOTHING = "–"
@@ -124,17 +124,6 @@ def area_words(area: float | None) -> str:
 def share_words(share: float | None) -> str:
     """A share in percent, or that there is none."""
     return NOTHING if share is None else percent(share)
-
-
-def time_words(seconds: float) -> str:
-    """A time in the unit that a person would use.
-
-    >>> time_words(42), time_words(600), time_words(90000)
-    ('42\\xa0s', '10\\xa0min', '25.0\\xa0h')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f}\xa0s"
-    return f"{seconds / 60:.0f}\xa0min" if seconds < 6000 else f"{seconds / 3600:.1f}\xa0h"
 
 
 def unbroken(text: str) -> str:

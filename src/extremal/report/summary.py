@@ -38,6 +38,17 @@ def decimal(value: float) -> str:
     return f"{value:.3f}".replace("-", "−") if math.isfinite(value) else "not finite"
 
 
+def time_words(seconds: float) -> str:
+    """A time in the unit that a person would use.
+
+    >>> time_words(42), time_words(600), time_words(90000)
+    ('42\\xa0s', '10\\xa0min', '25.0\\xa0h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f}\xa0s"
+    return f"{seconds / 60:.0f}\xa0min" if seconds < 6000 else f"{seconds / 3600:.1f}\xa0h"
+
+
 @dataclass(frozen=True)
 class Row:
     """What is known of one input at one area; effects are shares, 0 for nothing and 1 for the whole effect."""
