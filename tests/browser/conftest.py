@@ -108,6 +108,7 @@ def opened(browser: Browser, expected: list[str]) -> Iterator[Callable[..., Page
         page = context.new_page()
         page.on("console", said)
         page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("filechooser", lambda _: None)  # from the start: one that opens at once would be missed later
         page.goto(address)
         return page
 

@@ -63,6 +63,11 @@ def at(view: FrameLocator) -> int:
     return int(view.locator("#area").input_value())
 
 
+def stands_at(view: FrameLocator, place: int) -> None:
+    """Wait until the slider of a report stands there: a key reaches a frame a little after it was pressed."""
+    expect(view.locator("#area")).to_have_value(str(place))
+
+
 def choose(page: Page, field: str, part: str, option: str) -> None:
     """Choose in a field with a list, by a part of what is wanted."""
     page.locator(f"{field} input").click()

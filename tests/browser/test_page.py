@@ -8,7 +8,7 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 
 from browser.conftest import PHONE, Served
-from browser.steps import answer, asking_nothing, at, choose, explain, more, report, running, shot, take
+from browser.steps import answer, asking_nothing, at, choose, explain, more, report, running, shot, stands_at, take
 from extremal.explanation import Explanation
 
 EXAMPLES = Path(__file__).parents[2] / "src" / "extremal" / "app" / "photographs"
@@ -74,18 +74,18 @@ def test_the_slider_reveals_without_asking_the_server(page: Page) -> None:
         slider.focus()
         slider.press("Home")
         slider.press("PageUp")
-        assert at(view) == 40
+        stands_at(view, 40)
         seen, place = canvas.screenshot(), float(marker.get_attribute("x1") or "nan")
         slider.press("PageUp")
-        assert at(view) == 80
+        stands_at(view, 80)
         assert canvas.screenshot() != seen
         assert float(marker.get_attribute("x1") or "nan") > place + 20
         slider.press("ArrowLeft")
-        assert "no score was measured here" in view.locator("#readout").inner_text()
+        expect(view.locator("#readout")).to_contain_text("no score was measured here")
         shot(page, "between")
         slider.press("PageDown")
         view.get_by_role("button", name="Area 10 %, measured").click()
-        assert at(view) == 40
+        stands_at(view, 40)
         assert canvas.screenshot() == seen
         assert view.locator("#readout").inner_text().startswith("Measured. 10")
         slider.press("Home")
@@ -213,7 +213,7 @@ def test_a_phone(opened: Callable[..., Page], served: Served) -> None:
     view.get_by_role("button", name="Area 30 %, measured").tap()
     view.get_by_role("button", name="Area 10 %, measured").tap()
     view.locator("#area").press("PageUp")
-    assert at(view) == 80
+    stands_at(view, 80)
     view.locator("#canvas").scroll_into_view_if_needed()
     shot(page, "phone-slider")
 
@@ -258,5 +258,5 @@ def test_by_keyboard_alone(page: Page) -> None:
             break
         page.keyboard.press("Tab")
     page.keyboard.press("ArrowLeft")
-    assert at(view) == before - 1
+    stands_at(view, before - 1)
     shot(page, "keyboard-slider")
