@@ -254,9 +254,12 @@ def test_by_keyboard_alone(page: Page) -> None:
     tab_to("iframe")
     before = at(view)
     for _ in range(10):
-        if page.frames[1].evaluate("document.activeElement.id === 'area'"):
+        page.wait_for_timeout(300)  # a key reaches a frame a little after it was pressed
+        if page.frames[1].evaluate("document.hasFocus() && document.activeElement.id === 'area'"):
             break
         page.keyboard.press("Tab")
+    else:
+        raise AssertionError("no Tab leads to the slider")
     page.keyboard.press("ArrowLeft")
     stands_at(view, before - 1)
     shot(page, "keyboard-slider")
