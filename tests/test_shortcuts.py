@@ -1,28 +1,21 @@
 """Layers with a quicker way while a run lasts: the same answer, less memory, and the model as it was."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from extremal import explain
 from extremal.memory import activation_bytes
 from extremal.network import Network
-from extremal.shortcuts import F, shortened
+from extremal.shortcuts import shortened
 from extremal.solvers import Path
 
 X = torch.rand(8, 3, 9, 9, generator=torch.Generator().manual_seed(0))
 FEW = X[:3]  # rows that no convolution takes another way
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ class Network:
     std: Sequence[float] = ()
     mirror: bool = False  # the mirrored input asks the same question: solvers may flip it (paper: jitter)
     spacing: Sequence[float] = ()  # of places along each dimension: (2, 1, 1) for thick slices, frames; empty: equal
-    fuse: bool = True  # batch norms folded into convolutions, `shortcuts`, while a run lasts: the same to rounding
+    fuse: bool = True  # fold batch norms, take `shortcuts` while a run lasts: faster, the same to rounding
     precision: str = "float32"  # float32, bfloat16 (autocast), or auto: bfloat16 where the hardware has it
     memory: float | None = None  # GiB for what the network holds for its gradient; None: by the device
 
@@ -215,8 +215,8 @@ class Run:
         self._autocast = network.precision == "bfloat16" or (network.precision == "auto" and _has_bfloat16(x.device))
         if network.fuse:
             self.undo.enter_context(fused(network.model, one, *whole))
-            self.undo.enter_context(shortened(network.model))
             self.forwards += 2
+            self.undo.enter_context(shortened(network.model))
         self.forwards += 1
         return self.rows_that_fit(lambda: self._evaluate(one.detach().requires_grad_()), x.device)
 

@@ -51,10 +51,10 @@ def shortened(model: nn.Module) -> Iterator[int]:
 
 def _quicker(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
     """Another way to the same output; None where there is none. Only of these classes, none that are made of them."""
-    if type(module) in (nn.ReLU6, nn.Hardtanh):
-        return _clamp(module)  # type: ignore[arg-type]
-    if type(module) is nn.Conv2d and module.kernel_size == module.stride == (1, 1) and module.padding == (0, 0):
-        return _pointwise(module) if module.groups == 1 else None
+    if type(module) is nn.ReLU6 or type(module) is nn.Hardtanh:
+        return _clamp(module)
+    if type(module) is nn.Conv2d and _is_pointwise(module):
+        return _pointwise(module)
     return None
 
 
@@ -85,6 +85,11 @@ class _Clamp(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (output,) = ctx.saved_tensors
         return torch.ops.aten.hardtanh_backward(gradients[0], output, *ctx.bounds), None, None
+
+
+def _is_pointwise(module: nn.Conv2d) -> bool:
+    """Whether each place of the output sees all channels of one place of the input, and there is one for each."""
+    return module.kernel_size == module.stride == (1, 1) and module.padding == (0, 0) and module.groups == 1
 
 
 def _pointwise(module: nn.Conv2d) -> Callable[[Tensor], Tensor]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Frame, Page, expect
 
 from browser.conftest import PHONE, Served
 from browser.steps import answer, asking_nothing, at, choose, explain, more, report, running, shot, stands_at, take
@@ -151,9 +151,9 @@ def test_two_views_move_together(opened: Callable[..., Page], served: Served) ->
     expect(page.locator(".extremal-note")).to_contain_text("have this much in common (intersection over union): ")
     left.locator("#area").press("Home")
     left.locator("#area").press("PageUp")
-    expect(right.locator("#area")).to_have_value("40")
+    stands_at(right, 40)
     right.locator("#area").press("ArrowLeft")
-    expect(left.locator("#area")).to_have_value("39")
+    stands_at(left, 39)
     assert right.locator("#readout").inner_text() == left.locator("#readout").inner_text()
     shot(page, "two-views")
 
@@ -219,47 +219,40 @@ def test_a_phone(opened: Callable[..., Page], served: Served) -> None:
 
 
 def test_by_keyboard_alone(page: Page) -> None:
-    def tab_to(what: str) -> None:
+    def go_to(what: str, place: Page | Frame = page, key: str = "Tab") -> None:
         for _ in range(60):
-            page.keyboard.press("Tab")
-            if page.evaluate("what => document.activeElement.matches(what)", what):
+            if place is not page:
+                page.wait_for_timeout(300)  # a key reaches a frame a little after it was pressed
+            if place.evaluate("what => document.hasFocus() && document.activeElement.matches(what)", what):
                 return
-        raise AssertionError(f"no Tab leads to {what}")
+            page.keyboard.press(key)
+        raise AssertionError(f"no {key} leads to {what}")
 
-    tab_to("#photo button")
+    go_to("#photo button")
     shot(page, "keyboard-upload")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
     chooser.value.set_files(EXAMPLES / "cat.jpg")
     expect(page.locator("#target input")).to_have_count(5)
-    tab_to("#target input")
+    go_to("#target input")
     page.keyboard.press("ArrowDown")
     expect(page.locator("#target input").nth(1)).to_be_checked()
-    tab_to("#explain")
+    go_to("#explain")
     page.keyboard.press("Shift+Tab")
-    tab_to("#explain")
-    tab_to("#more button")
+    go_to("#explain")
+    go_to("#more button")
     page.keyboard.press("Enter")
-    tab_to("#areas input, #areas textarea")
+    go_to("#areas input, #areas textarea")
     page.keyboard.press("Control+A")
     page.keyboard.type("0.1")
-    for _ in range(20):
-        page.keyboard.press("Shift+Tab")
-        if page.evaluate("document.activeElement.id === 'explain'"):
-            break
+    go_to("#explain", key="Shift+Tab")
     expect(page.locator(".options")).to_have_count(0)  # no list stays open
     page.keyboard.press("Space")
     view = report(page)
     assert "tiger cat" in page.locator("#status strong").inner_text()
-    tab_to("iframe")
+    go_to("iframe")
     before = at(view)
-    for _ in range(10):
-        page.wait_for_timeout(300)  # a key reaches a frame a little after it was pressed
-        if page.frames[1].evaluate("document.hasFocus() && document.activeElement.id === 'area'"):
-            break
-        page.keyboard.press("Tab")
-    else:
-        raise AssertionError("no Tab leads to the slider")
+    go_to("#area", page.frames[1])
     page.keyboard.press("ArrowLeft")
     stands_at(view, before - 1)
     shot(page, "keyboard-slider")
