@@ -1,34 +1,33 @@
 """Layers with a quicker way while a run lasts: the same answer, less memory, and the model as it was."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from extremal import explain
+from extremal.convolution import Convolution, available
 from extremal.memory import activation_bytes
 from extremal.network import Network
 from extremal.shortcuts import shortened
 from extremal.solvers import Path
 
-X = torch.rand(8, 3, 9, 9, generator=torch.Generator().manual_seed(0))
-FEW = X[:3]  # rows that no convolution takes another way
+pytestmark = pytest.mark.skipif(not available(), reason="no oneDNN in this build of PyTorch")
+
+X = torch.rand(8, 3, 9, 9, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
 
 
 @pytest.fixture
-def dilated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Rows of each convolution that was led to another kernel."""
-    seen, usual = list[int](), F.conv2d
+def led(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of each convolution that went another way."""
+    seen, usual = list[int](), Convolution.__call__
 
-    def watched(x: Tensor, *rest: Any, **options: Any) -> Tensor:
-        if options.get("dilation") == 2:
-            seen.append(len(x))
-        return usual(x, *rest, **options)
+    def watched(convolve: Convolution, x: Tensor) -> Tensor:
+        seen.append(len(x))
+        return usual(convolve, x)
 
-    monkeypatch.setattr(F, "conv2d", watched)
+    monkeypatch.setattr(Convolution, "__call__", watched)
     return seen
 
 
@@ -42,83 +41,126 @@ def net(*rest: nn.Module) -> nn.Module:
 
 def gradient(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """Output and gradient of a sum that weighs places differently."""
-    x = x.clone().requires_grad_()
+    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
     output = model(x)
     weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
     return output.detach(), torch.autograd.grad((output * weights).sum(), x)[0]
 
 
+def assert_alike(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> None:
+    for new, old in zip(found, wanted, strict=True):
+        torch.testing.assert_close(new, old, atol=1e-5 * float(old.detach().abs().max()), rtol=0)
+
+
 @pytest.mark.parametrize("make", [nn.ReLU6, lambda inplace: nn.Hardtanh(-2.0, 0.5, inplace)])
 @pytest.mark.parametrize("inplace", [True, False])
 def test_rectifiers_give_the_same_to_the_last_bit(make: Callable[..., nn.Module], inplace: bool) -> None:
-    model = net(make(inplace=inplace), nn.Conv2d(5, 2, 3))
-    wanted = gradient(model, FEW)
-    with shortened(model):
-        found = gradient(model, FEW)
-        assert torch.equal(model(FEW), wanted[0])  # without a gradient as well
+    model, x = nn.Sequential(nn.InstanceNorm2d(3), make(inplace=inplace), nn.Conv2d(3, 2, 3)), 30 * X - 15
+    model.requires_grad_(False)
+    wanted = gradient(model, x)
+    with shortened(model, lambda: model(x)) as layers:
+        assert layers == 1
+        found = gradient(model, x)
+        assert torch.equal(model(x), wanted[0])  # without a gradient as well
     assert all(map(torch.equal, found, wanted))
-    assert 0.1 < float((model[:1](X) > 0.5).float().mean()) < 0.9
+    assert 0.1 < float((model[:1](x) > 0.5).float().mean()) < 0.9
 
 
 def test_no_gradient_passes_on_a_bound() -> None:
-    model = nn.Sequential(nn.Identity(), nn.ReLU6(inplace=True))
-    with shortened(model):
-        x = torch.tensor([-1.0, 0.0, 1.0, 6.0, 7.0], requires_grad=True)
+    model, x = nn.Sequential(nn.Identity(), nn.ReLU6(inplace=True)), torch.tensor([-1.0, 0.0, 1.0, 6.0, 7.0])
+    with shortened(model, lambda: model(x.clone())):
+        x.requires_grad_()
         (found,) = torch.autograd.grad(model(x * 1).sum(), x)
     assert found.tolist() == [0, 0, 1, 0, 0]
 
 
-def test_a_rectifier_holds_its_output_once() -> None:
-    model = net(nn.ReLU6(inplace=True), nn.Conv2d(5, 2, 3))
-    held = [activation_bytes(lambda: gradient(model, X), tuple(model.parameters()))]
-    with shortened(model):
-        held.append(activation_bytes(lambda: gradient(model, X), tuple(model.parameters())))
-    assert held[0] - held[1] == 8 * 5 * 9 * 9 * 4
+@pytest.mark.parametrize("rows", [1, 8])
+def test_a_rectifier_holds_its_output_once(rows: int) -> None:
+    model, x = net(nn.ReLU6(inplace=True), nn.Conv2d(5, 2, 3)), X[:rows]
+    held = [activation_bytes(lambda: gradient(model, x), tuple(model.parameters()))]
+    with shortened(model, lambda: model(x)):
+        held.append(activation_bytes(lambda: gradient(model, x), tuple(model.parameters())))
+    assert held[0] - held[1] == rows * 5 * 9 * 9 * 4
 
 
-@pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize(("rows", "taken"), [(1, False), (3, False), (4, True), (8, True), (15, True), (16, False)])
-def test_convolutions_of_so_many_rows_go_another_way(rows: int, taken: bool, dilated: list[int]) -> None:
-    model, x = net(nn.Conv2d(5, 2, 1)), torch.cat([X, X])[:rows]
+@pytest.mark.parametrize(("rows", "calls"), [(1, 0), (2, 2), (8, 2)])
+def test_a_convolution_takes_its_rectifier_along(rows: int, calls: int, led: list[int]) -> None:
+    model, x = net(nn.BatchNorm2d(5).eval(), nn.ReLU6(), nn.Conv2d(5, 6, 3), nn.Identity(), nn.ReLU6(True)), X[:rows]
+    model[1] = nn.Sequential()  # what is left of a norm that was folded
     wanted = gradient(model, x)
-    with shortened(model) as layers:
+    with shortened(model, lambda: model(X[:1])) as layers:
         found = gradient(model, x)
-    assert layers == 2
-    assert dilated == [rows, rows] * taken
-    for new, old in zip(found, wanted, strict=True):
-        torch.testing.assert_close(new, old, atol=1e-5 * float(old.abs().max()), rtol=0)
+        assert layers == 4
+        assert torch.equal(model[2](-X[:1]), -X[:1])  # its work is done
+    assert_alike(found, wanted)
+    assert led == [rows] * calls
 
 
-@pytest.mark.usefixtures("one_thread")
+class Skipping(nn.Module):
+    """Has another use for the convolution's output, or for the rectifier's."""
+
+    def __init__(self, use: str) -> None:
+        super().__init__()
+        self.conv, self.act, self.last = nn.Conv2d(3, 3, 1), nn.ReLU6(), nn.Conv2d(3, 2, 3)
+        self.conv.weight.data *= 30
+        self.use = use
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        z = self.act(y)
+        if self.use == "before":
+            return self.last(z + y)
+        if self.use == "changed":
+            z += x
+        return self.last(z)
+
+
 @pytest.mark.parametrize(
-    ("layer", "x"),
-    [
-        (nn.Conv2d(3, 4, 3), X),
-        (nn.Conv2d(3, 4, 1, stride=2), X),
-        (nn.Conv2d(3, 4, 1, padding=1), X),
-        (nn.Conv2d(3, 6, 1, groups=3), X),
-        (nn.Conv2d(3, 4, 1), X[..., :6, :6]),
-        (nn.Conv2d(3, 4, 1).double(), X.double()),
-        (nn.Conv2d(3, 4, 1), X[0]),
-    ],
-    ids=["3x3", "stride", "padding", "groups", "few places", "double", "no rows"],
+    ("use", "layers", "rows"), [("", 2, 8), ("before", 2, 8), ("changed", 1, 8), ("changed", 1, 1)]
 )
-def test_other_convolutions_go_their_own(layer: nn.Module, x: Tensor, dilated: list[int]) -> None:
-    wanted = layer(x)
-    with shortened(layer):
-        assert torch.equal(layer(x), wanted)
-    assert dilated == []
+def test_other_uses_keep_them_apart(use: str, layers: int, rows: int, led: list[int]) -> None:
+    torch.manual_seed(0)
+    model, x = Skipping(use).requires_grad_(False), X[:rows]
+    wanted = gradient(model, x)
+    with shortened(model, lambda: model(X[:1])) as found:
+        assert found == layers
+        assert torch.equal(model.act(-X), torch.zeros_like(X)) == (use != "")
+        assert_alike(gradient(model, x), wanted)
+    assert led == [8] * (rows == 8)  # the pointwise one alone is led as well
 
 
-def test_more_threads_go_their_own(dilated: list[int]) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with shortened(model := net()):
-            model(X)
-    finally:
-        torch.set_num_threads(before)
-    assert dilated == []
+def test_a_layer_that_is_wanted_keeps_its_output_and_its_gradient() -> None:
+    model = nn.Sequential(net(nn.ReLU6()), nn.Conv2d(5, 6, 3), nn.ReLU6()).requires_grad_(False)
+    found = []
+    for whole in ((), ("0",), ("0.0",)):
+        with shortened(model, lambda: model(X), *whole) as layers:
+            assert layers == 4
+            x = X.clone(memory_format=torch.preserve_format).requires_grad_()
+            y = model[0](x)
+            found.append((y, *torch.autograd.grad(model[1:](y).sum(), (y, x))))
+            assert (model[0][0](X).min() < 0) == (whole == ("0.0",))
+    x = X.clone().requires_grad_()
+    wanted = (y := model[0](x), *torch.autograd.grad(model[1:](y).sum(), (y, x)))
+    assert_alike(found[1], wanted)
+    assert_alike(found[2], wanted)
+    assert not torch.equal(found[0][1], wanted[1])  # where nobody looks it is masked where it lies
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(3, 4, 3),
+        nn.Conv2d(3, 4, 1, stride=2),
+        nn.Conv2d(3, 4, 1, padding=1),
+        nn.Conv2d(3, 6, 1, groups=3),
+        nn.Conv2d(3, 4, 1, padding="same"),
+        nn.Conv2d(3, 4, 1, padding=1, padding_mode="circular"),
+    ],
+    ids=["3x3", "stride", "padding", "groups", "named", "circular"],
+)
+def test_other_convolutions_go_their_own(layer: nn.Module) -> None:
+    with shortened(layer.requires_grad_(False), lambda: layer(X)) as layers:
+        assert layers == 0
 
 
 class Leaky(nn.ReLU6):
@@ -131,13 +173,15 @@ class Leaky(nn.ReLU6):
 def test_what_users_made_is_left_alone_and_hooks_are_called() -> None:
     patched, plain = nn.ReLU6(inplace=True), nn.ReLU6(inplace=True)
     patched.forward = lambda x: x - 1
-    model, seen = net(Leaky(), patched, plain), []
+    seen: list[tuple[object, ...]] = []
+    model = net(Leaky(), patched, plain)
     plain.register_forward_hook(lambda *all_: seen.append(all_[2]))
-    wanted = gradient(model, FEW)
-    with shortened(model) as layers:
+    wanted = gradient(model, X)
+    with shortened(model, lambda: model(X)) as layers:
         assert layers == 2  # the convolution and the plain one
-        assert all(map(torch.equal, gradient(model, FEW), wanted))
-    assert len(seen) == 2
+        seen.clear()
+        assert_alike(gradient(model, X), wanted)
+    assert len(seen) == 1
     assert "forward" in vars(patched)
 
 
@@ -147,7 +191,7 @@ def test_the_model_comes_back(error: type[BaseException] | None) -> None:
     before = [set(vars(module)) for module in model.modules()]
 
     def use() -> None:
-        with shortened(model):
+        with shortened(model, lambda: model(X)):
             assert "forward" in vars(model[0])
             if error is not None:
                 raise error
@@ -160,11 +204,10 @@ def test_the_model_comes_back(error: type[BaseException] | None) -> None:
     assert [set(vars(module)) for module in model.modules()] == before
 
 
-@pytest.mark.usefixtures("one_thread")
-def test_an_explanation_is_the_same_with_and_without(dilated: list[int]) -> None:
+def test_an_explanation_is_the_same_with_and_without(led: list[int]) -> None:
     model = net(nn.ReLU6(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4))
     solver = Path(steps=12, polish=4, draws=2, search=4)
     both = [explain(Network(model, fuse=fuse), X[:4], 1, areas=(0.2,), solver=solver) for fuse in (True, False)]
-    assert dilated
+    assert led
     torch.testing.assert_close(both[0].masks, both[1].masks, atol=1e-3, rtol=0)
     torch.testing.assert_close(both[0].binary_scores, both[1].binary_scores, atol=1e-3, rtol=0)

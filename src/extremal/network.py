@@ -209,16 +209,20 @@ class Run:
     def settle(self, x: Tensor, *whole: str) -> int:
         """Make the network as fast as it may be for inputs like x (N, C, *S); how many rows fit into its memory.
 
-        Costs up to four evaluations of the first input, for checks. Modules named in `whole` keep the output they have.
+        Costs up to five evaluations of the first input, for checks. Modules named in `whole` keep the output they have.
         """
         network, one = self.network, x[:1]
         self._autocast = network.precision == "bfloat16" or (network.precision == "auto" and _has_bfloat16(x.device))
         if network.fuse:
-            self.undo.enter_context(fused(network.model, one, *whole))
-            self.forwards += 2
-            self.undo.enter_context(shortened(network.model))
+            for quicker in (fused, shortened):
+                self.undo.enter_context(quicker(network.model, lambda: self._counted(one), *whole))
         self.forwards += 1
         return self.rows_that_fit(lambda: self._evaluate(one.detach().requires_grad_()), x.device)
+
+    def _counted(self, x: Tensor) -> object:
+        self.forwards += len(x)
+        output: object = self.network.model(x)
+        return output
 
     def rows_that_fit(self, evaluate: Callable[[], object], device: torch.device) -> int:
         """How many rows the memory takes at once, at least 1, where `evaluate` is one row with its gradient."""

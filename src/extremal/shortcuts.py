@@ -1,70 +1,136 @@
-"""Layers in less time and memory while a run lasts, on the same weights: rectifiers with a ceiling, 1x1 convolutions.
+"""Layers in less time and memory while a run lasts, on the same weights: rectifiers, and convolutions on a processor.
 
 - In place, `nn.ReLU6` and `nn.Hardtanh` copy their input for the gradient, which can be told from the output as well.
+- A convolution and the rectifier after it are one call of oneDNN, which saves a pass over memory (`convolution`).
 - On one thread, PyTorch leaves 1x1 convolutions of fewer than 16 rows to a kernel that first copies what lies with the
-  channels last; a dilation, which means nothing to a kernel of one place, leads to oneDNN as with more threads.
+  channels last; asked by name, oneDNN takes them.
+- timm's depthwise convolutions with TensorFlow's padding copy their input, to pad one side more than the other; a
+  kernel with a row and a column of zeros ahead needs no more on one side than on the other.
 
->>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU6(inplace=True))
->>> x = torch.rand(1, 3, 8, 8)
+>>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU6(inplace=True)).requires_grad_(False)
+>>> x = torch.rand(2, 3, 8, 8)
 >>> before = model(x)
->>> with shortened(model) as layers:
-...     layers, torch.equal(model(x), before)
+>>> with shortened(model, lambda: model(x)) as layers:
+...     layers, torch.allclose(model(x), before, atol=1e-6)
 (2, True)
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-ROWS = range(4, 16)  # with fewer, oneDNN orders the weights for too little; with more, PyTorch takes it by itself
-PLACES = 49  # of a row; with fewer (squeeze and excitation) its start costs more than it gains
+from extremal.convolution import Convolution, available, bounds_of
+from extremal.observed import Pair, is_watched, observed, same_output
+
+Forward = Callable[[Tensor], Tensor]
+Ways = dict[nn.Module, Forward]
 
 
 @contextmanager
-def shortened(model: nn.Module) -> Iterator[int]:
+def shortened(model: nn.Module, answer: Callable[[], object], *whole: str) -> Iterator[int]:
     """The layers' own `forward` covered by a quicker one; on exit the model is as it was, also after an exception.
 
     The output of a rectifier is the same, that of a convolution to rounding. Hooks are called as ever.
 
     Args:
-        model: any; modules whose `forward` was replaced by hand are left alone.
+        model: without parameter gradients; modules whose `forward` was replaced by hand are left alone.
+        answer: runs it on an example; called once where there are rectifiers, twice where they follow convolutions. If
+            the outputs then differ by more than rounding (something else used a convolution's output), these stay
+            apart.
+        whole: names of modules whose output is wanted as it is, and whose gradient may be.
 
     Yields:
         How many layers have a quicker way.
     """
-    covered = []
+    ways = _ways(model, answer, whole)
+    with _covered(ways):
+        yield len(ways)
+
+
+def _ways(model: nn.Module, answer: Callable[[], object], whole: tuple[str, ...]) -> Ways:
+    """Each layer's quicker way."""
+    free = [module for module in model.modules() if "forward" not in vars(module)]
+    convolutions = [module for module in free if _is_convolution(module)] if available() else []
+    rectifiers = [module for module in free if bounds_of(module) is not None]
+    seen = bool(whole) or any(map(is_watched, model.modules()))
+    joined: Ways = {}
+    if rectifiers:
+        with torch.no_grad():
+            watched = observed(model, answer, convolutions, rectifiers, *whole)
+            # an output that is changed in place leaves nothing to tell the gradient from
+            rectifiers = [module for module in rectifiers if module not in watched.changed]
+            joined = _joined([pair for pair in watched.pairs if pair[1] in rectifiers], seen)
+            with _covered(joined):
+                if joined and not same_output(watched.output, answer()):
+                    joined = {}
+    ways: Ways = {module: _convolved(module, seen) for module in convolutions if _is_slow(module)}
+    return ways | {module: _clamp(module) for module in rectifiers} | joined
+
+
+@contextmanager
+def _covered(ways: Ways) -> Iterator[None]:
     try:
-        for module in model.modules():
-            quicker = _quicker(module)
-            if quicker is not None and "forward" not in vars(module):
-                module.forward = quicker
-                covered.append(module)
-        yield len(covered)
+        for module, way in ways.items():
+            module.forward = way
+        yield
     finally:
-        for module in covered:
-            del module.forward
+        for module in ways:
+            vars(module).pop("forward", None)
 
 
-def _quicker(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
-    """Another way to the same output; None where there is none. Only of these classes, none that are made of them."""
-    if type(module) is nn.ReLU6 or type(module) is nn.Hardtanh:
-        return _clamp(module)
-    if type(module) is nn.Conv2d and _is_pointwise(module):
-        return _pointwise(module)
-    return None
+def _joined(pairs: list[Pair], seen: bool) -> Ways:
+    """Convolutions on a processor that do what the rectifiers after them do, and these."""
+    ways: Ways = {}
+    for convolution, rectifier in pairs:
+        if _is_convolution(convolution) and convolution.weight.device.type == "cpu":
+            ways[convolution] = _convolved(convolution, seen, rectifier)
+            ways[rectifier] = _as_it_is
+    return ways
 
 
-def _clamp(module: nn.Hardtanh) -> Callable[[Tensor], Tensor]:
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
+def _convolved(module: nn.Conv2d, seen: bool, rectifier: nn.Module | None = None) -> Forward:
     usual = module.forward
+    rectify = _as_it_is if rectifier is None else _clamp(rectifier)
+    bounds = None if rectifier is None else bounds_of(rectifier)
+    convolve = Convolution(module, bounds, same=_pads_as_tensorflow(module), seen=seen)
+    return lambda x: convolve(x) if convolve.suits(x) else rectify(usual(x))
+
+
+def _is_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether it is one of those that are known here; only of these classes, none that are made of them."""
+    if _pads_as_tensorflow(module):
+        return True
+    return type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+
+
+def _pads_as_tensorflow(module: nn.Module) -> bool:
+    """Whether it is timm's convolution that does; where timm was not imported none is."""
+    layers = sys.modules.get("timm.layers")
+    return layers is not None and type(module) is layers.Conv2dSame
+
+
+def _is_slow(module: nn.Conv2d) -> bool:
+    """Whether there is something to gain also without a rectifier."""
+    pointwise = module.kernel_size == module.stride == (1, 1) and module.padding == (0, 0) and module.groups == 1
+    return pointwise or (_pads_as_tensorflow(module) and module.groups == module.in_channels)
+
+
+def _clamp(rectifier: nn.Module) -> Forward:
+    assert isinstance(rectifier, nn.Hardtanh)
+    usual = rectifier.forward
 
     def forward(x: Tensor) -> Tensor:
-        if not (module.inplace and x.requires_grad and torch.is_grad_enabled()):
+        if not (rectifier.inplace and x.requires_grad and torch.is_grad_enabled()):
             return usual(x)
-        clamped: Tensor = _Clamp.apply(x, module.min_val, module.max_val)
+        clamped: Tensor = _Clamp.apply(x, rectifier.min_val, rectifier.max_val)
         return clamped
 
     return forward
@@ -85,26 +151,3 @@ class _Clamp(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (output,) = ctx.saved_tensors
         return torch.ops.aten.hardtanh_backward(gradients[0], output, *ctx.bounds), None, None
-
-
-def _is_pointwise(module: nn.Conv2d) -> bool:
-    """Whether each place of the output sees all channels of one place of the input, and there is one for each."""
-    return module.kernel_size == module.stride == (1, 1) and module.padding == (0, 0) and module.groups == 1
-
-
-def _pointwise(module: nn.Conv2d) -> Callable[[Tensor], Tensor]:
-    usual = module.forward
-
-    def forward(x: Tensor) -> Tensor:
-        if (
-            x.ndim == 4
-            and len(x) in ROWS
-            and x.shape[2] * x.shape[3] >= PLACES
-            and x.dtype == torch.float32  # else a dilation leads away from oneDNN
-            and x.device.type == "cpu"
-            and torch.get_num_threads() == 1
-        ):
-            return F.conv2d(x, module.weight, module.bias, dilation=2)
-        return usual(x)
-
-    return forward

@@ -65,7 +65,8 @@ class ExcitationBackprop:
         shape = tuple(x.shape[2:])
 
         def attribute(scores: Scores, part: Tensor, classes: list[int]) -> Tensor:
-            with fused(scores.model, part[:1], spot.name):  # a norm left alone would count as a plain factor
+            # a norm left alone would count as a plain factor
+            with fused(scores.model, lambda: scores.model(part[:1]), spot.name):
                 won = winning(scores, part, classes, spot.module)
                 if self.contrastive:
                     with opposite(last_linear(network, part)):
