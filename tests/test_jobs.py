@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pyarrow.parquet as pq
 import pytest
@@ -27,6 +29,7 @@ from extremal.jobs.plan import Unit, items_of
 from extremal.jobs.running import run
 
 QUICK: dict[str, Any] = {"areas": (0.1, 0.2), "perturbation": "fade", "threads": 1}
+OPTIONS = Options(NETWORK, "", "", "", "0.1", "preserve", "fade", "path", "margin", 0, 1, False)
 HERE = Path(__file__).parent
 
 
@@ -178,6 +181,15 @@ class TestInThisProcess:
         thread.join()
         assert found[0].state == "done"
 
+    def test_only_a_program_keeps_freed_memory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        told: list[bool] = []
+        monkeypatch.setattr("extremal.memory.keep_freed_memory", lambda: told.append(True))
+        folder = pictures(tmp_path / "one", 1)
+        run(folder, tmp_path / "out", network=NETWORK, workers=0, **QUICK)
+        assert told == []
+        CliRunner().invoke(cli.app, ["explain", str(folder / "nothing.png"), "--network", NETWORK])
+        assert told == [True]
+
 
 class TestInProcesses:
     def test_rows_are_those_of_one_process(self, tmp_path: Path) -> None:
@@ -186,6 +198,19 @@ class TestInProcesses:
         assert (done.done, done.failed) == (7, 1)
         run(folder, tmp_path / "one", network=NETWORK, batch=2, workers=0, **QUICK)
         assert rows(jobs.table(tmp_path / "many")) == rows(jobs.table(tmp_path / "one"))
+
+    @pytest.mark.parametrize(
+        ("units", "given"), [(2, "0 1"), (3, "0,1 2"), (4, "0,1 2"), (5, "0,1 2,3"), (9, "0,1 2,3"), (1, "0 ")]
+    )
+    def test_the_last_units_wait_for_whoever_is_idle_first(self, units: int, given: str) -> None:
+        crew = local._Crew(OPTIONS, 1, deque(Unit(str(number), ()) for number in range(units)))
+        for number in range(2):
+            crew.hands.append(local._Hand(number, Mock(), Mock()))
+        crew.hand_out()
+        assert " ".join(",".join(unit.name for unit in hand.units) for hand in crew.hands) == given
+        crew.hands[1].units.clear()  # it has finished
+        crew.hand_out()
+        assert bool(crew.hands[1].units) == (units > 3)
 
     def test_a_picture_that_ends_its_workers_costs_its_batch(self, tmp_path: Path) -> None:
         folder = pictures(tmp_path / "five", 5)
@@ -201,7 +226,7 @@ class TestInProcesses:
 
     def test_a_network_that_cannot_be_loaded_there_is_told(self, tmp_path: Path) -> None:
         folder = pictures(tmp_path / "one", 1)
-        asked = Options("nowhere:nothing", "", "", "", "0.1", "preserve", "fade", "path", "margin", 0, 1, False)
+        asked = replace(OPTIONS, network="nowhere:nothing")
         unit = Unit("0", tuple(items_of([str(folder)])))
         with pytest.raises(ExtremalValueError) as raised:
             list(local.processes(asked, [unit], threading.Event(), count=1, threads=1))

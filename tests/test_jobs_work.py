@@ -13,6 +13,7 @@ from extremal.asking import Options
 from extremal.files import content_hash
 from extremal.jobs.plan import Item
 from extremal.jobs.rows import SCHEMA
+from extremal.jobs.running import automatic
 from extremal.jobs.work import Found, Worker, device_of
 from extremal.network import Network
 
@@ -134,6 +135,13 @@ class TestRows:
         one = worker(network, ask="unit:0:0")
         (told,) = one.rows(one.prepare(items(pictures(tmp_path / "one", 1), "")))
         assert told["target"] == -1
+
+
+@pytest.mark.parametrize(
+    ("pictures", "workers", "size"), [(100, 1, 8), (5, 1, 5), (64, 2, 8), (57, 2, 8), (56, 2, 7), (10, 2, 2), (3, 2, 1)]
+)
+def test_batches_leave_work_for_all_workers(pictures: int, workers: int, size: int) -> None:
+    assert automatic(worker(), pictures, workers) == size
 
 
 def test_workers_take_turns_on_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,9 +49,6 @@ class Options:
 
     def loaded(self) -> tuple["Network", "Target"]:
         """The network, and what it is asked."""
-        from extremal.memory import keep_freed_memory
-
-        keep_freed_memory()  # the process is this command's own
         net = loaded(self.network, self.weights)
         return net, asked_of(net, self.target, self.ask)
 

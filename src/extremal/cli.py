@@ -192,8 +192,10 @@ def networks(
 def _explaining(batch: Batch, options: Options) -> Run:
     """Everything that can be wrong before the first photo is looked at: options, folder, network."""
     from extremal.explain import explain
+    from extremal.memory import keep_freed_memory
     from extremal.smallest import smallest_area
 
+    keep_freed_memory()  # the process is this command's own
     checked = options.checked()
     batch.check_folders()
     net, question = options.loaded()

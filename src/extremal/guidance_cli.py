@@ -43,7 +43,9 @@ def doctor(
 def planning(batch: Batch, options: Options) -> Run:
     """What `explain` would do with each photo, measured and told; nothing is written."""
     from extremal.dry_run import plan
+    from extremal.memory import keep_freed_memory
 
+    keep_freed_memory()  # the process is this command's own
     checked = options.checked()
     for folder in batch.folders:
         results.check_replaceable(folder)

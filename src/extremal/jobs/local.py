@@ -24,6 +24,7 @@ from extremal.errors import ExtremalValueError
 from extremal.jobs.plan import Unit
 from extremal.jobs.rows import failed_row
 from extremal.jobs.work import Row, Worker
+from extremal.memory import keep_freed_memory
 
 AHEAD = 2  # units that a worker has: one that it explains, one that it decodes
 DEATHS = 5  # of workers, after which the unit that they had is given up
@@ -113,9 +114,8 @@ class _Crew:
 
     def heard(self, stop: threading.Event) -> Done:
         """Hand out work, wait for the next words of any process, and yield what is done."""
-        for hand in self.hands:
-            while self._takes(hand) and not stop.is_set():
-                self._give(hand)
+        if not stop.is_set():
+            self.hand_out()
         for hand in [hand for hand in self.hands if not hand.units]:
             self._let_go(hand)  # nothing is left for it
         ready = wait([hand.speaking for hand in self.hands], timeout=0.5)
@@ -129,11 +129,23 @@ class _Crew:
                 raise ExtremalValueError(words)
             yield hand.units.popleft(), words
 
+    def hand_out(self) -> None:
+        """Give each process what it takes, as long as there is any."""
+        for hand in self.hands:
+            while self._takes(hand):
+                self._give(hand)
+
     def _takes(self, hand: _Hand) -> bool:
-        """Whether a process gets one more: a unit that was there when one died is done alone, so it alone is blamed."""
-        if not self.left or len(hand.units) >= AHEAD:
+        """Whether a process gets one more.
+
+        A unit that was there when one died is done alone, so it alone is blamed; the last ones wait for whoever is idle
+        first.
+        """
+        if not self.left or not hand.units:
+            return bool(self.left)
+        if len(hand.units) >= AHEAD or len(self.left) < len(self.hands):
             return False
-        return not hand.units or not (self.deaths[self.left[0].name] or self.deaths[hand.units[0].name])
+        return not (self.deaths[self.left[0].name] or self.deaths[hand.units[0].name])
 
     def _give(self, hand: _Hand) -> None:
         unit = self.left.popleft()
@@ -181,6 +193,7 @@ def _serve(speaking: Connection, options: Options, threads: int, number: int) ->
     """A process: units in, rows out, until the other side is gone."""
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)  # they reach the whole group; the caller decides what is still done
+    keep_freed_memory()  # the process is the worker's own
     torch.set_num_threads(threads)
     try:
         worker = Worker(options, number=number)

@@ -25,6 +25,7 @@ from extremal.jobs.local import DEATHS, Done, failed_rows
 from extremal.jobs.plan import Item, Unit
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.work import Row, Worker
+from extremal.memory import keep_freed_memory
 
 AHEAD = 2  # units that an actor has: one that it explains, one that it decodes
 LEAST = 1000  # units that are given to Ray at once, if there are as many: it takes 1.5 ms for each before it begins
@@ -159,6 +160,7 @@ class _Actor:
 
     def __init__(self, options: Options, threads: int, ledger: Any, path: Sequence[str]) -> None:
         sys.path += [folder for folder in path if folder not in sys.path]  # where the caller's networks are found
+        keep_freed_memory()  # the process is the actor's own
         torch.set_num_threads(threads)
         self._ledger = ledger
         self._decoding, self._explaining = threading.Lock(), threading.Lock()

@@ -23,8 +23,9 @@ from extremal.jobs.work import Worker
 from extremal.network import Network
 from extremal.terms import AREAS, as_network
 
-BATCH = 4  # pictures a unit on a processor: more are hardly faster there, and a kill costs them
+BATCH = 8  # pictures a unit on a processor: more are hardly faster there, and a kill costs them
 MOST = 64  # pictures a unit on a device with memory for them
+EACH = 4  # units a worker, if there are pictures enough: with fewer, the others wait long for the last
 ENGINES = ("local", "ray")
 
 Engine = Callable[[Sequence[Unit], threading.Event], local.Done]  # units, whether to stop
@@ -74,7 +75,8 @@ def run(
         address: of a Ray cluster; None: one is started on this machine.
         gpus_per_worker: of a Ray cluster's, may be a share of one; None: one where it has any, else none.
         batch: pictures that are explained together and stand or fall together; None: that of the run that is resumed,
-            else 4 on a processor, and what a device has memory for, at most 64.
+            else 8 on a processor, and what a device has memory for, at most 64; fewer where that would leave less than
+            4 batches to each of several workers.
         workers: processes or actors; None: as many as there are cores or devices; 0: this process alone.
         threads: of torch in each; None: 1 in processes of their own, else as it is. Rows depend on it in rounding.
         retry: do units again in which a picture failed.
@@ -99,7 +101,8 @@ def run(
     items = items_of([os.fspath(one) for one in ([images] if isinstance(images, str | os.PathLike) else images)])
     worker = Worker(options, given)
     many = threads or (torch.get_num_threads() if inside else 1)
-    size = batch or _former(Path(out)) or automatic(worker)
+    count = 1 if inside else workers or _places(worker)
+    size = batch or _former(Path(out)) or automatic(worker, len(items), count)
     settings = {
         "explain": {**worker.settings(), "threads": many},
         "areas": list(worker.checked.areas),
@@ -112,7 +115,7 @@ def run(
     if engine == "ray":
         working = _cluster(worker, workers, many, address, gpus_per_worker)
     else:
-        working = _engine(inside, worker, workers or _places(worker), many)
+        working = _engine(inside, worker, count, many)
     del worker  # where processes work, this one needs no network
     with opened(Path(out), settings, SCHEMA) as store:
         units = planned(store, items, size)
@@ -150,14 +153,15 @@ def _engine(inside: bool, worker: Worker, count: int, threads: int) -> Engine:
     return partial(local.processes, worker.options, count=count, threads=threads)
 
 
-def automatic(worker: Worker) -> int:
-    """How many pictures are explained together where nobody says: as many as the device has memory for."""
+def automatic(worker: Worker, pictures: int, workers: int) -> int:
+    """How many pictures are explained together where nobody says: as many as are fast, and leave work for all."""
     network = worker.network
     x = network.blank()
+    shared = pictures if workers == 1 else -(-pictures // (EACH * workers))
     if x.device.type == "cpu":
-        return BATCH
+        return max(1, min(BATCH, shared))
     with network.frozen() as run:
-        return max(1, min(MOST, run.settle(x) // max(1, len(worker.checked.areas))))
+        return max(1, min(MOST, shared, run.settle(x) // max(1, len(worker.checked.areas))))
 
 
 def _places(worker: Worker) -> int:
