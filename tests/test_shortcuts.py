@@ -163,6 +163,26 @@ def test_other_convolutions_go_their_own(layer: nn.Module) -> None:
         assert layers == 0
 
 
+class Mapped(nn.Module):
+    """Maps its layers over another axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = net(nn.ReLU6(inplace=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mapped: Tensor = torch.func.vmap(self.layers)(x[None])
+        return mapped[0]
+
+
+def test_transforms_of_functions_go_the_layers_own_way() -> None:
+    model = Mapped().requires_grad_(False)
+    wanted = gradient(model, X)
+    with shortened(model, lambda: model(X)) as layers:
+        assert layers == 2
+        assert_alike(gradient(model, X), wanted)
+
+
 class Leaky(nn.ReLU6):
     """A user's own, made of one that has a quicker way."""
 

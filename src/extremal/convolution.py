@@ -42,7 +42,8 @@ class Convolution:
         """Whether there is a quick way for an input."""
         weight = self.module.weight
         return (
-            x.ndim == 4
+            not is_wrapped(x)
+            and x.ndim == 4
             and len(x) >= LEAST_ROWS
             and x.shape[2] * x.shape[3] >= PLACES
             and x.dtype == weight.dtype == torch.float32
@@ -123,6 +124,11 @@ def available() -> bool:
     """Whether this build of PyTorch has oneDNN and its convolution with a rectifier."""
     built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return built and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+
+
+def is_wrapped(x: Tensor) -> bool:
+    """Whether a transform of `torch.func` (vmap, jvp) is at work on it; it knows only the layers' own ways."""
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(x))
 
 
 def bounds_of(module: nn.Module) -> Bounds | None:

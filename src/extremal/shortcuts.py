@@ -23,7 +23,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from extremal.convolution import Convolution, available, bounds_of
+from extremal.convolution import Convolution, available, bounds_of, is_wrapped
 from extremal.observed import Pair, is_watched, observed, same_output
 
 Forward = Callable[[Tensor], Tensor]
@@ -128,7 +128,7 @@ def _clamp(rectifier: nn.Module) -> Forward:
     usual = rectifier.forward
 
     def forward(x: Tensor) -> Tensor:
-        if not (rectifier.inplace and x.requires_grad and torch.is_grad_enabled()):
+        if is_wrapped(x) or not (rectifier.inplace and x.requires_grad and torch.is_grad_enabled()):
             return usual(x)
         clamped: Tensor = _Clamp.apply(x, rectifier.min_val, rectifier.max_val)
         return clamped
