@@ -7,8 +7,11 @@ from extremal.batch import class_of, loaded
 from extremal.errors import ExtremalValueError
 
 if TYPE_CHECKING:
+    from extremal.evidence import Progress
+    from extremal.explanation import Explanation
+    from extremal.inputs import Input
     from extremal.network import Network
-    from extremal.solvers import Solver
+    from extremal.solvers import OnStep, Solver
     from extremal.targets import Target
     from extremal.terms import Terms
 
@@ -61,6 +64,33 @@ class Checked:
     terms: "Terms"
     solver: "Solver"
     copies: int  # answers that are looked for
+
+    def explanation(
+        self,
+        net: "Network",
+        image: "Input",
+        question: "Target",
+        *,
+        on_step: "OnStep | None" = None,
+        on_evidence: "Progress | None" = None,
+    ) -> "Explanation":
+        """What `explain` finds with these options."""
+        from extremal.explain import explain
+
+        return explain(
+            net,
+            image,
+            question,
+            areas=self.areas,
+            game=self.terms.game,
+            perturbation=self.terms.perturbation,
+            solver=self.solver,
+            score=self.terms.score,
+            seed=self.terms.seed,
+            alternatives=self.copies,
+            on_step=on_step,
+            on_evidence=on_evidence,
+        )
 
 
 def asked_of(net: "Network", target: str, ask: str) -> "Target":

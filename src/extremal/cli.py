@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from extremal import __version__, console, results
+from extremal import __version__, console, flags, results
 from extremal.app.command import app as serve_app
-from extremal.asking import ASKED, Options
+from extremal.asking import Options
 from extremal.batch import NOT_FINITE, Batch, Outcome, Progress, Run, class_of, errors_told, loaded
 from extremal.benchmark.cli import bench, figures
 from extremal.errors import ExtremalValueError
@@ -53,25 +53,23 @@ def _options(
 
 @app.command()
 def explain(
-    photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Picture files.", show_default=False)],
+    photos: flags.Photos,
     *,
-    target: Annotated[str, typer.Option(help="Class name or index.", show_default="the top class")] = "",
-    ask: Annotated[str, typer.Option(help=f"Instead of a class's score: {ASKED}.", show_default="the class")] = "",
-    areas: Annotated[str, typer.Option(help="Shares of the picture, in (0, 1).")] = "0.025,0.05,0.1,0.2,0.4",
-    game: Annotated[str, typer.Option(help="preserve, delete or dual.")] = "preserve",
-    perturbation: Annotated[str, typer.Option(help="blur, fade, constant or noise.")] = "blur",
-    solver: Annotated[str, typer.Option(help="path (all areas in one run) or penalty (the paper's).")] = "path",
-    score: Annotated[
-        str, typer.Option(help="margin, logit, probability, log-probability, contrastive or negative.")
-    ] = "margin",
-    network: Annotated[str, typer.Option(help="A name that `extremal networks` lists.")] = "embedded",
-    weights: Annotated[str, typer.Option(help="Its weights: a local file, or random.", show_default="its own")] = "",
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of noise and controls.")] = 0,
-    alternatives: Annotated[int, typer.Option(help="Answers that overlap little to look for.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder of the results, one folder a photo.")] = Path("extremal-out"),
-    refine: Annotated[bool, typer.Option("--refine", help="Bisect for the smallest sufficient area, to 2 %.")] = False,
+    target: flags.Target = "",
+    ask: flags.Ask = "",
+    areas: flags.Areas = flags.AREAS,
+    game: flags.Game = "preserve",
+    perturbation: flags.Perturbation = "blur",
+    solver: flags.Solver = "path",
+    score: flags.Score = "margin",
+    network: flags.Network = "embedded",
+    weights: flags.Weights = "",
+    seed: flags.Seed = 0,
+    alternatives: flags.Alternatives = 1,
+    out: flags.FolderAPhoto = flags.OUT,
+    refine: flags.Refine = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would run and what it costs; no more.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")] = False,
+    as_json: flags.AsDocument = False,
 ) -> None:
     """Find the smallest regions of photos that a network's answer needs, with the evidence."""
     batch = Batch(out, photos, as_json)
@@ -83,25 +81,23 @@ def explain(
 
 @app.command()
 def channels(
-    photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Picture files.", show_default=False)],
+    photos: flags.Photos,
     *,
-    layer: Annotated[str, typer.Option(help="A module's name; `extremal layers` lists them.")],
-    target: Annotated[str, typer.Option(help="Class name or index.", show_default="the top class")] = "",
+    layer: flags.Layer,
+    target: flags.Target = "",
     counts: Annotated[str, typer.Option(help="Numbers of channels.", show_default="5, 10, 20, 40 %")] = "",
-    axis: Annotated[int | None, typer.Option(help="Of the units; of tokens (B, T, K) 1 is tokens.")] = None,
-    game: Annotated[str, typer.Option(help="preserve, delete or dual.")] = "preserve",
+    axis: flags.Axis = None,
+    game: flags.Game = "preserve",
     solver: Annotated[str, typer.Option(help="path or penalty (the paper's).")] = "path",
-    score: Annotated[
-        str, typer.Option(help="margin, logit, probability, log-probability, contrastive or negative.")
-    ] = "margin",
-    network: Annotated[str, typer.Option(help="A name that `extremal networks` lists.")] = "embedded",
-    weights: Annotated[str, typer.Option(help="Its weights: a local file, or random.", show_default="its own")] = "",
+    score: flags.Score = "margin",
+    network: flags.Network = "embedded",
+    weights: flags.Weights = "",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of controls and pictures.")] = 0,
     see: Annotated[
         bool, typer.Option("--see", help="Also make pictures of what the channels carry (minutes).")
     ] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the results, one folder a photo.")] = Path("extremal-out"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")] = False,
+    out: flags.FolderAPhoto = flags.OUT,
+    as_json: flags.AsDocument = False,
 ) -> None:
     """Find the smallest sets of channels of a hidden layer that a network's answer needs, with the evidence."""
     from extremal.channels.command import explaining
@@ -125,15 +121,15 @@ def channels(
 def class_channels(
     folder: Annotated[Path, typer.Argument(help="Folder with pictures of the class.", show_default=False)],
     *,
-    layer: Annotated[str, typer.Option(help="A module's name; `extremal layers` lists them.")],
+    layer: flags.Layer,
     target: Annotated[str, typer.Option(help="Class name or index.")],
-    axis: Annotated[int | None, typer.Option(help="Of the units; of tokens (B, T, K) 1 is tokens.")] = None,
-    network: Annotated[str, typer.Option(help="A name that `extremal networks` lists.")] = "embedded",
-    weights: Annotated[str, typer.Option(help="Its weights: a local file, or random.", show_default="its own")] = "",
+    axis: flags.Axis = None,
+    network: flags.Network = "embedded",
+    weights: flags.Weights = "",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of controls and the bootstrap.")] = 0,
     see: Annotated[bool, typer.Option("--see", help="Also make pictures of the first channels (minutes).")] = False,
     top: Annotated[int, typer.Option(min=1, help="Channels told in the terminal.")] = 12,
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("extremal-out"),
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = flags.OUT,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON document on stdout instead of a table.")] = False,
 ) -> None:
     """Rank the channels of a layer by how often a class needs them, over a folder of its pictures."""
@@ -147,8 +143,8 @@ def class_channels(
 
 @app.command()
 def layers(
-    network: Annotated[str, typer.Option(help="A name that `extremal networks` lists.")] = "embedded",
-    weights: Annotated[str, typer.Option(help="Its weights: a local file, or random.", show_default="its own")] = "",
+    network: flags.Network = "embedded",
+    weights: flags.Weights = "",
     every: Annotated[bool, typer.Option("--all", help="Also those at which the network cannot be split.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON list on stdout.")] = False,
 ) -> None:
@@ -191,7 +187,6 @@ def networks(
 
 def _explaining(batch: Batch, options: Options) -> Run:
     """Everything that can be wrong before the first photo is looked at: options, folder, network."""
-    from extremal.explain import explain
     from extremal.memory import keep_freed_memory
     from extremal.smallest import smallest_area
 
@@ -201,17 +196,10 @@ def _explaining(batch: Batch, options: Options) -> Run:
     net, question = options.loaded()
 
     def run(photo: str, folder: Path, report: Progress) -> Outcome:
-        explanation = explain(
+        explanation = checked.explanation(
             net,
             photo,
             question,
-            areas=checked.areas,
-            game=checked.terms.game,
-            perturbation=checked.terms.perturbation,
-            solver=checked.solver,
-            score=checked.terms.score,
-            seed=checked.terms.seed,
-            alternatives=checked.copies,
             on_step=lambda step: report(step.stage, step.index + 1, step.total),
             on_evidence=lambda done, total: report("evidence", done, total),
         )

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from extremal import console, results
-from extremal.asking import ASKED, Options, asked_of
+from extremal import console, flags, results
+from extremal.asking import Options, asked_of
 from extremal.batch import Batch, Outcome, Progress, Run, errors_told, loaded
 
 ILL = 1  # exit code where explanations would be worth nothing
@@ -17,13 +17,11 @@ def doctor(
     network: Annotated[str, typer.Argument(help="A name that `extremal networks` lists.", show_default=False)],
     image: Annotated[str, typer.Argument(help="A picture file.", show_default=False)],
     *,
-    target: Annotated[str, typer.Option(help="Class name or index.", show_default="the top class")] = "",
-    ask: Annotated[str, typer.Option(help=f"Instead of a class's score: {ASKED}.", show_default="the class")] = "",
-    perturbation: Annotated[str, typer.Option(help="blur, fade, constant or noise.")] = "blur",
-    score: Annotated[
-        str, typer.Option(help="margin, logit, probability, log-probability, contrastive or negative.")
-    ] = "margin",
-    weights: Annotated[str, typer.Option(help="Its weights: a local file, or random.", show_default="its own")] = "",
+    target: flags.Target = "",
+    ask: flags.Ask = "",
+    perturbation: flags.Perturbation = "blur",
+    score: flags.Score = "margin",
+    weights: flags.Weights = "",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of a table.")] = False,
 ) -> None:
     """Check a network and a photo for what makes explanations worthless; exit code 1 where something does."""

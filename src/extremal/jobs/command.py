@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from extremal.asking import ASKED
+from extremal import flags
 from extremal.batch import BAD_INPUT, INTERRUPTED, errors_told, tell
 from extremal.errors import ExtremalValueError
 
@@ -26,20 +26,18 @@ def run(
     ],
     *,
     out: Annotated[Path, typer.Option(help="Folder of the run; where one stands, only what is missing is done.")],
-    target: Annotated[str, typer.Option(help="Class name or index.", show_default="the top class")] = "",
-    ask: Annotated[str, typer.Option(help=f"Instead of a class's score: {ASKED}.", show_default="the class")] = "",
-    areas: Annotated[str, typer.Option(help="Shares of the picture, in (0, 1).")] = "0.025,0.05,0.1,0.2,0.4",
-    game: Annotated[str, typer.Option(help="preserve, delete or dual.")] = "preserve",
-    perturbation: Annotated[str, typer.Option(help="blur, fade, constant or noise.")] = "blur",
-    solver: Annotated[str, typer.Option(help="path (all areas in one run) or penalty (the paper's).")] = "path",
-    score: Annotated[
-        str, typer.Option(help="margin, logit, probability, log-probability, contrastive or negative.")
-    ] = "margin",
-    network: Annotated[str, typer.Option(help="A name that `extremal networks` lists.")] = "embedded",
-    weights: Annotated[str, typer.Option(help="Its weights: a local file, or random.", show_default="its own")] = "",
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of noise and controls.")] = 0,
-    alternatives: Annotated[int, typer.Option(help="Answers that overlap little to look for.")] = 1,
-    refine: Annotated[bool, typer.Option("--refine", help="Bisect for the smallest sufficient area, to 2 %.")] = False,
+    target: flags.Target = "",
+    ask: flags.Ask = "",
+    areas: flags.Areas = flags.AREAS,
+    game: flags.Game = "preserve",
+    perturbation: flags.Perturbation = "blur",
+    solver: flags.Solver = "path",
+    score: flags.Score = "margin",
+    network: flags.Network = "embedded",
+    weights: flags.Weights = "",
+    seed: flags.Seed = 0,
+    alternatives: flags.Alternatives = 1,
+    refine: flags.Refine = False,
     engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
     address: Annotated[str, typer.Option(help="Of a Ray cluster.", show_default="one on this machine")] = "",
     gpus_per_worker: Annotated[

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from extremal.asking import Options, asked_of
 from extremal.errors import ExtremalError
-from extremal.explain import explain
 from extremal.explanation import Explanation
 from extremal.files import content_hash
 from extremal.inputs import prepare, read_picture
@@ -127,20 +126,9 @@ class Worker:
     def _explain(
         self, group: Sequence[Prepared], targets: list[Target]
     ) -> tuple[Explanation, Sequence[Certificate | None]]:
-        checked = self.checked
         wanted: Any = None if targets[0] is None else targets
-        explanation = explain(
-            self.network,
-            prepare(self.network, torch.cat([one.x for one in group if one.x is not None])),
-            wanted,
-            areas=checked.areas,
-            game=checked.terms.game,
-            perturbation=checked.terms.perturbation,
-            solver=checked.solver,
-            score=checked.terms.score,
-            seed=checked.terms.seed,
-            alternatives=checked.copies,
-        )
+        inputs = torch.cat([one.x for one in group if one.x is not None])
+        explanation = self.checked.explanation(self.network, prepare(self.network, inputs), wanted)
         if not self.options.refine:
             return explanation, [None] * len(group)
         question = wanted if explanation.target[0] < 0 else None
