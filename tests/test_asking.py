@@ -4,16 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from answering import Detector, Segmenter
-from extremal import Network, cli, plots, report, zoo
+from extremal import Network, plots, report, zoo
 from extremal.asking import asked_of
 from extremal.errors import ExtremalValueError
 from extremal.scores import Box, Segment, Similarity, Unit
 from extremal.solvers import SOLVERS
 from extremal.solvers import Path as PathSolver
 from fake_network import BOX, SIDE, TEXTURE, fake_network, photo
+from terminal import call
 
 CORNERS = (6.0, 4.0, 16.0, 14.0)
 
@@ -42,10 +42,7 @@ def told(
     """Exit code, stdout, stderr."""
     monkeypatch.setattr(zoo, "load", lambda name, weights=None: net)
     given = [command, "cat.png"] if command == "explain" else [command, "seer", "cat.png"]
-    result = CliRunner().invoke(cli.app, [*given, *arguments], env={"COLUMNS": "140"})
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout, result.stderr
+    return call(*given, *arguments, columns=140)
 
 
 class TestWords:

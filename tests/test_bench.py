@@ -9,9 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from typer.testing import CliRunner
 
-from extremal import cli, zoo
+from extremal import zoo
 from extremal.baselines import METHODS, Gradient, PathMap
 from extremal.benchmark import gallery, metrics, published
 from extremal.benchmark.data import Folder, Scenes
@@ -24,6 +23,7 @@ from extremal.benchmark.table import table_of
 from extremal.errors import ExtremalValueError
 from extremal.network import Network
 from extremal.solvers import Path as PathSolver
+from terminal import call
 from toys import Colours
 
 SIDE = 32
@@ -189,12 +189,6 @@ class TestSanity:
 def command(monkeypatch):
     monkeypatch.setattr(zoo, "load", lambda name, weights=None: colours())
     monkeypatch.setitem(METHODS, "path", QUICK)
-
-    def call(*arguments):
-        result = CliRunner().invoke(cli.app, [str(one) for one in arguments], env={"COLUMNS": "100"})
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result.exit_code, result.stdout, result.stderr
 
     return call
 

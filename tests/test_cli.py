@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import extremal
+import terminal
 from extremal import cli, plots, report, zoo
 from extremal.evidence import Status
 from extremal.explanation import Explanation
@@ -40,10 +41,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def call(*arguments: str, areas: str = "0.1,0.2") -> tuple[int, str, str]:
     """Exit code, stdout, stderr of `extremal explain`."""
-    result = CliRunner().invoke(cli.app, ["explain", "--areas", areas, *arguments], env={"COLUMNS": "100"})
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout, result.stderr
+    return terminal.call("explain", "--areas", areas, *arguments)
 
 
 def document(*arguments: str, areas: str = "0.1,0.2") -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
-from extremal import ChannelExplanation, Network, cli, explain_channels, invert, visualise, zoo
+from extremal import ChannelExplanation, Network, explain_channels, invert, visualise, zoo
 from extremal.channels.figure import figure
 from extremal.report import channels as report
+from pages import Page
+from terminal import call
 from toys import Carriers
 
 TOY = Carriers([3], seed=1)
@@ -35,13 +35,6 @@ def photo(path: Path, seed: int = 0) -> Path:
     pixels = np.random.default_rng(seed).integers(60, 255, (16, 20, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(path)
     return path
-
-
-def call(*arguments: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "100"})
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout, result.stderr
 
 
 def found() -> ChannelExplanation:
@@ -164,22 +157,6 @@ def test_layers() -> None:
     listed = json.loads(call("layers", "--json")[1])
     assert listed[0]["name"] == "features"
     assert listed[0]["clean"] is True
-
-
-class Page(HTMLParser):
-    """Elements with attributes, and the text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
 
 
 class TestReport:

@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from typer.testing import CliRunner
 
 import runs
 import synthetic
 from datasets import pictures, sound
-from extremal import Network, cli, explain, jobs
+from extremal import Network, explain, jobs
 from extremal.errors import ExtremalValueError
 from extremal.explanation import Explanation
 from extremal.jobs import figures
@@ -26,8 +25,9 @@ from extremal.report import compared as report
 from extremal.solvers import Path as PathSolver
 from extremal.solvers import Penalty
 from fake_network import BOX, TEXTURE
-from test_report import NASTY, Page
-from test_summary import check_self_contained, data, drawn
+from pages import NASTY, Page, check_self_contained
+from terminal import call
+from test_summary import data, drawn
 from toys import Boxes
 
 COUNT = 12
@@ -396,14 +396,8 @@ class TestPage:
 
 
 class TestCommand:
-    def invoke(self, *arguments: str) -> tuple[int, str, str]:
-        result = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "160"})
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result.exit_code, result.stdout, result.stderr
-
     def test_table_page_and_figure(self, tmp_path: Path, folders: list[Path], found: jobs.Comparison) -> None:
-        code, told, _ = self.invoke("compare", *map(str, folders), "--out", str(tmp_path))
+        code, told, _ = call("compare", *map(str, folders), "--out", str(tmp_path), columns=160)
         assert code == 0
         goal = tmp_path / "before-after-compare"
         assert sorted(path.name for path in goal.iterdir()) == ["compare.html", "compare.png"]
@@ -413,7 +407,7 @@ class TestCommand:
         assert told.endswith(f"written:\n  {goal}/compare.html\n  {goal}/compare.png\n")
 
     def test_json_is_the_comparison(self, tmp_path: Path, folders: list[Path], found: jobs.Comparison) -> None:
-        code, told, _ = self.invoke("compare", *map(str, folders), "--out", str(tmp_path), "--json")
+        code, told, _ = call("compare", *map(str, folders), "--out", str(tmp_path), "--json", columns=160)
         values = json.loads(told)
         files = values.pop("files")
         assert code == 0
@@ -421,7 +415,7 @@ class TestCommand:
         assert {Path(path).name for path in files.values()} == {"compare.html", "compare.png"}
 
     def test_a_refusal_writes_nothing(self, tmp_path: Path, folders: list[Path]) -> None:
-        code, _, told = self.invoke("compare", str(folders[0]), str(tmp_path), "--out", str(tmp_path / "out"))
+        code, _, told = call("compare", str(folders[0]), str(tmp_path), "--out", str(tmp_path / "out"), columns=160)
         assert code == 2
         assert told.startswith("error: a run must have a manifest of this version, ")
         assert list((tmp_path / "out").iterdir()) == []

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from skimage import data
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from typer.testing import CliRunner
 
-from extremal import ExtremalError, Network, cli, zoo
+import terminal
+from extremal import ExtremalError, Network, zoo
 from extremal.checks.network import devices
 from extremal.doctor import NAMES, Finding, Level, examine
 from fake_network import fake_network, photo
@@ -424,10 +424,7 @@ class TestCommand:
 
     @staticmethod
     def call(*arguments: str) -> tuple[int, str, str]:
-        result = CliRunner().invoke(cli.app, ["doctor", *arguments], env={"COLUMNS": "100"})
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result.exit_code, result.stdout, result.stderr
+        return terminal.call("doctor", *arguments)
 
     def test_all_is_right(self) -> None:
         code, out, err = self.call("fake", "cat.png")

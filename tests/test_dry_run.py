@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from typer.testing import CliRunner
 
-from extremal import Explanation, ExtremalError, Network, cli, explain, smallest_area, zoo
+import terminal
+from extremal import Explanation, ExtremalError, Network, explain, smallest_area, zoo
 from extremal.cost import Evaluations, Work, work_of
 from extremal.domain import Domain
 from extremal.dry_run import Plan, TopClass, plan
@@ -317,11 +317,7 @@ class TestCommand:
 
     @staticmethod
     def call(*arguments: str) -> tuple[int, str, str]:
-        words = ["explain", "--dry-run", "--areas", "0.1,0.2", *arguments]
-        result = CliRunner().invoke(cli.app, words, env={"COLUMNS": "100"})
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result.exit_code, result.stdout, result.stderr
+        return terminal.call("explain", "--dry-run", "--areas", "0.1,0.2", *arguments)
 
     def test_it_is_told_and_nothing_is_written(self, tmp_path: Path) -> None:
         code, out, err = self.call("cat.png")

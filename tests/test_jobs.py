@@ -18,15 +18,15 @@ from unittest.mock import Mock
 import pyarrow.parquet as pq
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from datasets import DEADLY, NETWORK, black, pictures, rows, sound
-from extremal import cli, explain, jobs
+from extremal import explain, jobs
 from extremal.asking import Options
 from extremal.errors import ExtremalValueError
 from extremal.jobs import local, standing
 from extremal.jobs.plan import Unit, items_of
 from extremal.jobs.running import run
+from terminal import call
 
 QUICK: dict[str, Any] = {"areas": (0.1, 0.2), "perturbation": "fade", "threads": 1}
 OPTIONS = Options(NETWORK, "", "", "", "0.1", "preserve", "fade", "path", "margin", 0, 1, False)
@@ -187,7 +187,7 @@ class TestInThisProcess:
         folder = pictures(tmp_path / "one", 1)
         run(folder, tmp_path / "out", network=NETWORK, workers=0, **QUICK)
         assert told == []
-        CliRunner().invoke(cli.app, ["explain", str(folder / "nothing.png"), "--network", NETWORK])
+        call("explain", folder / "nothing.png", "--network", NETWORK)
         assert told == [True]
 
 
@@ -307,28 +307,22 @@ class TestFaults:
 
 
 class TestCommands:
-    def invoke(self, *arguments: str) -> tuple[int, str, str]:
-        result = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "200"})
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result.exit_code, result.stdout, result.stderr
-
     def options(self, folder: Path, out: Path) -> list[str]:
         return command(folder, out, "--workers", "0", "--threads", "1")[3:]
 
     def test_how_it_ended_is_told(self, tmp_path: Path) -> None:
         folder = pictures(tmp_path / "three", 3, broken=(0,))
-        code, out, told = self.invoke(*self.options(folder, tmp_path / "out"))
+        code, out, told = call(*self.options(folder, tmp_path / "out"), columns=200)
         assert code == 0
         assert out == f"{tmp_path / 'out'}: done; 3 of 3 pictures, 1 of them failed\n"
         assert told == "failed: 1 pictures; their rows say why, --retry does them again\n"
-        code, out, _ = self.invoke("status", str(tmp_path / "out"), "--json")
+        code, out, _ = call("status", str(tmp_path / "out"), "--json", columns=200)
         values = json.loads(out)
         assert (code, values["state"], values["done"], values["failed"]) == (0, "done", 3, 1)
 
     def test_where_everything_failed_the_command_failed(self, tmp_path: Path) -> None:
         folder = pictures(tmp_path / "one", 1, broken=(0,))
-        code, *_ = self.invoke(*self.options(folder, tmp_path / "out"))
+        code, *_ = call(*self.options(folder, tmp_path / "out"), columns=200)
         assert code == 2
 
     @pytest.mark.parametrize(
@@ -339,11 +333,11 @@ class TestCommands:
         ],
     )
     def test_bad_options_are_told(self, tmp_path: Path, more: tuple[str, ...], message: str) -> None:
-        code, _, told = self.invoke(*self.options(pictures(tmp_path / "one", 1), tmp_path / "out"), *more)
+        code, _, told = call(*self.options(pictures(tmp_path / "one", 1), tmp_path / "out"), *more, columns=200)
         assert (code, told) == (2, f"error: {message}\n")
 
     def test_a_folder_that_is_no_run_is_told(self, tmp_path: Path) -> None:
-        code, _, told = self.invoke("status", str(tmp_path))
+        code, _, told = call("status", str(tmp_path), columns=200)
         assert code == 2
         assert told == (
             f"error: a run must have a manifest of this version, {str(tmp_path / 'manifest.json')!r} is none; "

@@ -15,18 +15,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Picture
-from typer.testing import CliRunner
 
 import runs
 import synthetic
-from extremal import cli, jobs
+from extremal import jobs
 from extremal.errors import ExtremalValueError
 from extremal.jobs import figures
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.summing import COLUMNS, VERDICTS, images_of, spread, summarised
 from extremal.report import runs as report
 from extremal.report.browser import PER
-from test_report import NASTY, Page
+from pages import NASTY, Page, check_self_contained
+from terminal import call
 
 QUARTILES = ("least", "lower", "median", "upper", "most")
 
@@ -278,38 +278,11 @@ def drawn(figure: Any) -> list[Any]:
     return axes
 
 
-def check_self_contained(source: str, result: Page) -> None:
-    """A page has all that it needs, and a policy that lets nothing else in."""
-    assert "http:" not in source
-    assert "https:" not in source
-    assert "@import" not in source
-    assert "url(" not in source
-    for tag, attributes in result.elements:
-        assert tag not in ("iframe", "object", "embed", "base", "form", "audio", "video")
-        for name, value in attributes.items():
-            assert not name.startswith("on")
-            assert name != "style"
-            if name in ("src", "href", "srcset", "data", "action"):
-                assert str(value).startswith("data:")
-    (policy,) = [a["content"] for _, a in result.elements if a.get("http-equiv") == "Content-Security-Policy"]
-    assert re.fullmatch(
-        r"default-src 'none'; img-src data:; style-src 'sha256-[^' ]+'; script-src 'sha256-[^' ]+'; "
-        r"base-uri 'none'; form-action 'none'",
-        str(policy),
-    )
-
-
 class TestCommand:
-    def invoke(self, *arguments: str) -> tuple[int, str, str]:
-        result = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "160"})
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result.exit_code, result.stdout, result.stderr
-
     def test_table_page_and_figure(self, tmp_path: Path, rows: list[runs.Row]) -> None:
         folder, out = runs.run(tmp_path / "run", rows), tmp_path / "out"
         before = sorted(folder.iterdir())
-        code, told, _ = self.invoke("summary", str(folder), "--out", str(out))
+        code, told, _ = call("summary", str(folder), "--out", str(out), columns=160)
         assert code == 0
         assert sorted(folder.iterdir()) == before, "nothing is written into the run"
         assert sorted(path.name for path in (out / "run-summary").iterdir()) == ["summary.html", "summary.png"]
@@ -317,12 +290,12 @@ class TestCommand:
         assert "failed: 5 images: an image must be readable, error 0\n" in told
         assert re.search(r"│ sufficient +│ +\d+ │ +\d+\s% │", told)
         assert re.search(r"│ smallest area │ +60 │", told)
-        code, *_ = self.invoke("summary", str(folder), "--out", str(out))
+        code, *_ = call("summary", str(folder), "--out", str(out), columns=160)
         assert code == 0, "a former result is replaced"
 
     def test_json_is_the_summary(self, tmp_path: Path, rows: list[runs.Row], found: jobs.Summary) -> None:
         folder = runs.run(tmp_path / "run", rows)
-        code, told, _ = self.invoke("summary", str(folder), "--out", str(tmp_path / "out"), "--json")
+        code, told, _ = call("summary", str(folder), "--out", str(tmp_path / "out"), "--json", columns=160)
         values = json.loads(told)
         files = values.pop("files")
         assert code == 0
@@ -334,7 +307,7 @@ class TestCommand:
         folder, goal = runs.run(tmp_path / "run", rows[:3]), tmp_path / "out" / "run-summary"
         goal.mkdir(parents=True)
         (goal / "thesis.tex").touch()
-        code, _, told = self.invoke("summary", str(folder), "--out", str(tmp_path / "out"))
+        code, _, told = call("summary", str(folder), "--out", str(tmp_path / "out"), columns=160)
         assert code == 2
         assert told == (
             f"error: a result must be a new folder or replace a former result, got {str(goal)!r} with 'thesis.tex' in "
@@ -343,7 +316,7 @@ class TestCommand:
         assert [path.name for path in goal.iterdir()] == ["thesis.tex"]
 
     def test_what_is_no_run_is_told(self, tmp_path: Path) -> None:
-        code, _, told = self.invoke("summary", str(tmp_path), "--out", str(tmp_path / "out"))
+        code, _, told = call("summary", str(tmp_path), "--out", str(tmp_path / "out"), columns=160)
         assert code == 2
         assert told == (
             f"error: a run must have a manifest of this version, {str(tmp_path / 'manifest.json')!r} is none; "
