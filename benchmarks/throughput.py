@@ -57,6 +57,7 @@ def options(areas: str, network: str = "embedded", weights: str = "") -> Options
 def by_batch(folder: Path, areas: str, repeats: int) -> None:
     """Images a second of one worker of one thread, by the pictures that it explains together; taking turns."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # as workers do
     worker, items = Worker(options(areas)), items_of([str(folder)])[:8]
     prepared = worker.prepare(items)
     worker.rows(prepared[:1])  # warm
@@ -102,6 +103,7 @@ def by_engine(folder: Path, areas: str, repeats: int) -> None:
 def share(folder: Path, areas: str, repeats: int) -> None:
     """What part of a worker's time is not the network's: masks, perturbation, evidence, row, thumbnail, decoding."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # as workers do
     worker, items = Worker(options(areas)), items_of([str(folder)])
     worker.rows(worker.prepare(items[:1]))  # warm
     outside = []
