@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from fake_network import BOX, SIDE, TEXTURE
 from fake_network import fake_network as sound
 from toys import Boxes
 
-NETWORK, DEADLY = "datasets:sound", "datasets:deadly"
+NETWORK, DEADLY, SLOW = "datasets:sound", "datasets:deadly", "datasets:slow"
 UNEQUAL = ("seconds",)  # columns in which two runs may differ
 
 
@@ -54,9 +55,22 @@ def deadly() -> Network:
     return Network(Boxes(TEXTURE, [BOX]), prepare, network.labels, "deadly", network.mean, network.std)
 
 
+def slow() -> Network:
+    """As `sound`, but a picture takes so long to prepare that a run is not over before it is disturbed."""
+    network = sound()
+    known = network.preprocess
+    assert known is not None
+
+    def prepare(picture: Image.Image) -> Tensor:
+        time.sleep(0.4)
+        return known(picture)
+
+    return Network(Boxes(TEXTURE, [BOX]), prepare, network.labels, "slow", network.mean, network.std)
+
+
 def rows(table: pa.Table) -> list[dict[str, Any]]:
     """The rows of a run without what two runs may differ in."""
     return table.drop_columns(list(UNEQUAL)).to_pylist()
 
 
-__all__ = ["DEADLY", "NETWORK", "black", "deadly", "pictures", "rows", "sound"]
+__all__ = ["DEADLY", "NETWORK", "SLOW", "black", "deadly", "pictures", "rows", "slow", "sound"]

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from datasets import DEADLY, NETWORK, black, pictures, rows, sound
+from datasets import DEADLY, NETWORK, SLOW, black, pictures, rows, sound
 from extremal import explain, jobs
 from extremal.asking import Options
 from extremal.errors import ExtremalValueError
@@ -33,8 +33,8 @@ OPTIONS = Options(NETWORK, "", "", "", "0.1", "preserve", "fade", "path", "margi
 HERE = Path(__file__).parent
 
 
-def command(folder: Path, out: Path, *more: str) -> list[str]:
-    chosen = ["--network", NETWORK, "--areas", "0.1,0.2", "--perturbation", "fade", "--batch", "2"]
+def command(folder: Path, out: Path, *more: str, network: str = NETWORK) -> list[str]:
+    chosen = ["--network", network, "--areas", "0.1,0.2", "--perturbation", "fade", "--batch", "2"]
     return [sys.executable, "-m", "extremal", "run", str(folder), "--out", str(out), *chosen, *more]
 
 
@@ -236,18 +236,17 @@ class TestInProcesses:
 
 class TestFaults:
     def test_kills_at_random_moments_change_nothing(self, tmp_path: Path) -> None:
-        folder = pictures(tmp_path / "pictures", 14, broken=(5,))
-        subprocess.run(command(folder, tmp_path / "once"), check=True, env=environment(), capture_output=True)
+        folder = pictures(tmp_path / "pictures", 20, broken=(5,))
+        once, often = (command(folder, tmp_path / out, "--workers", "2", network=SLOW) for out in ("once", "often"))
+        subprocess.run(once, check=True, env=environment(), capture_output=True)
         draw, kills = random.Random(0), Counter[str]()
-        while parts(tmp_path / "often") < 7:
-            child = subprocess.Popen(
-                command(folder, tmp_path / "often", "--workers", "2"), env=environment(), stderr=subprocess.DEVNULL
-            )
-            goal = min(7, parts(tmp_path / "often") + draw.randint(0, 2))
+        while parts(tmp_path / "often") < 10:
+            child = subprocess.Popen(often, env=environment(), stderr=subprocess.DEVNULL)
+            goal = parts(tmp_path / "often") + draw.randint(0, 1)
             while child.poll() is None and parts(tmp_path / "often") < goal:
                 time.sleep(0.01)
             for _ in range(draw.randint(0, 2)):
-                time.sleep(draw.uniform(0, 0.3))
+                time.sleep(draw.uniform(0, 0.15))
                 workers = workers_of(child.pid)
                 if workers and kills["worker"] < 4:
                     kills["worker"] += 1
@@ -256,7 +255,7 @@ class TestFaults:
                 kills["driver"] += 1
                 child.kill()
             child.wait()
-        subprocess.run(command(folder, tmp_path / "often"), check=True, env=environment(), capture_output=True)
+        subprocess.run(often, check=True, env=environment(), capture_output=True)
         assert kills["driver"] >= 3
         assert kills["worker"] >= 1
         assert rows(jobs.table(tmp_path / "often")) == rows(jobs.table(tmp_path / "once"))
