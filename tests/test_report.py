@@ -29,7 +29,7 @@ def page(result: Explanation, **options: Any) -> Page:
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
     source = report.render(synthetic.explanation())
-    check_nothing_from_elsewhere(source, Page(source))
+    check_nothing_from_elsewhere(source, Page(source), own="url(#plane)")
 
 
 def test_policy_allows_exactly_the_script_and_the_style_of_the_page() -> None:

@@ -196,11 +196,11 @@ def test_what_users_made_is_left_alone_and_hooks_are_called() -> None:
     seen: list[tuple[object, ...]] = []
     model = net(Leaky(), patched, plain)
     plain.register_forward_hook(lambda *all_: seen.append(all_[2]))
-    wanted = gradient(model, X)
+    wanted = gradient(model, X[:1])  # of one row every convolution goes its own way
     with shortened(model, lambda: model(X)) as layers:
         assert layers == 2  # the convolution and the plain one
         seen.clear()
-        assert_alike(gradient(model, X), wanted)
+        assert all(map(torch.equal, gradient(model, X[:1]), wanted))
     assert len(seen) == 1
     assert "forward" in vars(patched)
 
