@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,29 +44,30 @@ def black(path: Path) -> Path:
 
 def deadly() -> Network:
     """As `sound`, but a black picture ends the process that prepares it, as the system does where memory is short."""
-    network = sound()
-    known = network.preprocess
-    assert known is not None
 
-    def prepare(picture: Image.Image) -> Tensor:
+    def end(picture: Image.Image) -> None:
         if not np.asarray(picture).any():
             os.kill(os.getpid(), signal.SIGKILL)
-        return known(picture)
 
-    return Network(Boxes(TEXTURE, [BOX]), prepare, network.labels, "deadly", network.mean, network.std)
+    return disturbed("deadly", end)
 
 
 def slow() -> Network:
     """As `sound`, but a picture takes so long to prepare that a run is not over before it is disturbed."""
+    return disturbed("slow", lambda _: time.sleep(0.4))
+
+
+def disturbed(name: str, before: Callable[[Image.Image], object]) -> Network:
+    """As `sound`, but something happens before a picture is prepared."""
     network = sound()
     known = network.preprocess
     assert known is not None
 
     def prepare(picture: Image.Image) -> Tensor:
-        time.sleep(0.4)
+        before(picture)
         return known(picture)
 
-    return Network(Boxes(TEXTURE, [BOX]), prepare, network.labels, "slow", network.mean, network.std)
+    return Network(Boxes(TEXTURE, [BOX]), prepare, network.labels, name, network.mean, network.std)
 
 
 def rows(table: pa.Table) -> list[dict[str, Any]]:

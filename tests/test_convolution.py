@@ -64,7 +64,7 @@ def test_it_is_the_layer_and_its_rectifier(
     name: str, size: tuple[int, int], bounds: tuple[float, float] | None
 ) -> None:
     module, x = SHAPES[name], rows(3, 6, *size)
-    convolve = Convolution(module, bounds, same=isinstance(module, Conv2dSame))
+    convolve = Convolution(module, bounds)
     rectify = nn.Identity() if bounds is None else nn.Hardtanh(*bounds)
     wanted = gradient(lambda x: rectify(module(x)), x)
     assert convolve.suits(x)

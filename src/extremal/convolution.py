@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from extremal.observed import is_from_timm
+
 Bounds = tuple[float, float]
 
 LEAST_ROWS = 2  # with fewer, ordering the weights anew in each call costs what is gained
@@ -27,16 +29,14 @@ class Convolution:
     """The output of a convolution within bounds, where these have any.
 
     Args:
-        module: `nn.Conv2d`, or timm's `Conv2dSame`, which pads as TensorFlow does.
+        module: `nn.Conv2d`, or timm's `Conv2dSame`.
         bounds: of the rectifier; None: there is none.
-        same: whether it is timm's.
         seen: somebody else may look at tensors inside of the network, so nothing is masked where it lies.
     """
 
-    def __init__(
-        self, module: nn.Conv2d, bounds: Bounds | None = None, *, same: bool = False, seen: bool = False
-    ) -> None:
-        self.module, self.bounds, self.same, self.seen = module, bounds, same, seen
+    def __init__(self, module: nn.Conv2d, bounds: Bounds | None = None, *, seen: bool = False) -> None:
+        self.module, self.bounds, self.seen = module, bounds, seen
+        self.same = pads_as_tensorflow(module)
 
     def suits(self, x: Tensor) -> bool:
         """Whether there is a quick way for an input."""
@@ -129,6 +129,11 @@ def available() -> bool:
 def is_wrapped(x: Tensor) -> bool:
     """Whether a transform of `torch.func` (vmap, jvp) is at work on it; it knows only the layers' own ways."""
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(x))
+
+
+def pads_as_tensorflow(module: nn.Module) -> bool:
+    """Whether it is timm's convolution that does."""
+    return is_from_timm(module, "Conv2dSame")
 
 
 def bounds_of(module: nn.Module) -> Bounds | None:

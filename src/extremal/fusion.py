@@ -10,7 +10,6 @@
 'BatchNorm2d'
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -18,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from extremal.observed import observed, same_output
+from extremal.observed import is_from_timm, observed, same_output
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # these themselves, no classes made of them
@@ -63,9 +62,8 @@ def _pairs(
 
 
 def _activates(module: nn.Module) -> bool:
-    """Whether it is timm's batch norm with dropout and activation in it; where timm was not imported none is."""
-    layers = sys.modules.get("timm.layers")
-    return layers is not None and type(module) is layers.BatchNormAct2d
+    """Whether it is timm's batch norm with dropout and activation in it."""
+    return is_from_timm(module, "BatchNormAct2d")
 
 
 def _fold(model: nn.Module, convolution: nn.Module, name: str, undo: ExitStack) -> None:

@@ -1,5 +1,6 @@
 """Which modules take the output of which, as it is, while a model answers."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
@@ -90,6 +91,12 @@ def _state(output: object) -> _State:
 def _around(model: nn.Module, layer: str) -> list[nn.Module]:
     """The modules that a layer is in, and itself."""
     return [module for name, module in model.named_modules() if f"{layer}.".startswith(f"{name}.")]
+
+
+def is_from_timm(module: nn.Module, kind: str) -> bool:
+    """Whether it is timm's layer of this name, no class made of it; where timm was not imported none is."""
+    layers = sys.modules.get("timm.layers")
+    return layers is not None and type(module) is getattr(layers, kind)
 
 
 def is_plain(module: nn.Module) -> bool:

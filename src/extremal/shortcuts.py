@@ -15,7 +15,6 @@
 (2, True)
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeGuard
@@ -23,7 +22,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from extremal.convolution import Convolution, available, bounds_of, is_wrapped
+from extremal.convolution import Convolution, available, bounds_of, is_wrapped, pads_as_tensorflow
 from extremal.observed import Pair, is_watched, observed, same_output
 
 Forward = Callable[[Tensor], Tensor]
@@ -54,7 +53,7 @@ def shortened(model: nn.Module, answer: Callable[[], object], *whole: str) -> It
 def _ways(model: nn.Module, answer: Callable[[], object], whole: tuple[str, ...]) -> Ways:
     """Each layer's quicker way."""
     free = [module for module in model.modules() if "forward" not in vars(module)]
-    convolutions = [module for module in free if _is_convolution(module)] if available() else []
+    convolutions = [module for module in free if _is_convolution(module)]
     rectifiers = [module for module in free if bounds_of(module) is not None]
     seen = bool(whole) or any(map(is_watched, model.modules()))
     joined: Ways = {}
@@ -83,12 +82,12 @@ def _covered(ways: Ways) -> Iterator[None]:
 
 
 def _joined(pairs: list[Pair], seen: bool) -> Ways:
-    """Convolutions on a processor that do what the rectifiers after them do, and these."""
+    """Convolutions that do what the rectifiers after them do, and these."""
     ways: Ways = {}
     for convolution, rectifier in pairs:
-        if _is_convolution(convolution) and convolution.weight.device.type == "cpu":
-            ways[convolution] = _convolved(convolution, seen, rectifier)
-            ways[rectifier] = _as_it_is
+        assert isinstance(convolution, nn.Conv2d)
+        ways[convolution] = _convolved(convolution, seen, rectifier)
+        ways[rectifier] = _as_it_is
     return ways
 
 
@@ -100,27 +99,23 @@ def _convolved(module: nn.Conv2d, seen: bool, rectifier: nn.Module | None = None
     usual = module.forward
     rectify = _as_it_is if rectifier is None else _clamp(rectifier)
     bounds = None if rectifier is None else bounds_of(rectifier)
-    convolve = Convolution(module, bounds, same=_pads_as_tensorflow(module), seen=seen)
+    convolve = Convolution(module, bounds, seen=seen)
     return lambda x: convolve(x) if convolve.suits(x) else rectify(usual(x))
 
 
 def _is_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Whether it is one of those that are known here; only of these classes, none that are made of them."""
-    if _pads_as_tensorflow(module):
-        return True
-    return type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
-
-
-def _pads_as_tensorflow(module: nn.Module) -> bool:
-    """Whether it is timm's convolution that does; where timm was not imported none is."""
-    layers = sys.modules.get("timm.layers")
-    return layers is not None and type(module) is layers.Conv2dSame
+    """Whether oneDNN takes it; only of these classes, none that are made of them."""
+    if not pads_as_tensorflow(module) and type(module) is not nn.Conv2d:
+        return False
+    assert isinstance(module, nn.Conv2d)
+    plain = module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    return plain and module.weight.device.type == "cpu" and available()
 
 
 def _is_slow(module: nn.Conv2d) -> bool:
     """Whether there is something to gain also without a rectifier."""
     pointwise = module.kernel_size == module.stride == (1, 1) and module.padding == (0, 0) and module.groups == 1
-    return pointwise or (_pads_as_tensorflow(module) and module.groups == module.in_channels)
+    return pointwise or (pads_as_tensorflow(module) and module.groups == module.in_channels)
 
 
 def _clamp(rectifier: nn.Module) -> Forward:
