@@ -21,8 +21,8 @@ import torch
 
 import records
 from extremal import explain_channels, keep_freed_memory, zoo
-from extremal.channels.attribution import AREAS
-from extremal.solvers import SOLVERS
+from extremal.explanations.channels.explain import AREAS
+from extremal.masking.solvers import SOLVERS
 from performance import DOCS, shown
 from solvers import targets
 

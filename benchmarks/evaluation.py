@@ -24,13 +24,13 @@ import pyarrow.parquet as pq
 import skimage.data
 from PIL import Image
 
-from extremal.baselines import METHODS
 from extremal.benchmark import figure
+from extremal.benchmark.baselines import METHODS
 from extremal.benchmark.data.scenes import STAMPS
 from extremal.benchmark.metrics.estimate import paired_difference
-from extremal.benchmark.sanity import CHANGED, curves_of
 from extremal.benchmark.table import Table, table_of
-from extremal.benchmark.task import Measure
+from extremal.benchmark.tasks.sanity import CHANGED, curves_of
+from extremal.benchmark.tasks.task import Measure
 from extremal.jobs.store import manifest
 from performance import DOCS
 from records import FOLDER

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from extremal import ExtremalError, Network, explain, keep_freed_memory, zoo
 from extremal.scores import Box, Segment, Similarity
-from extremal.targets import Target
+from extremal.scores.target import Target
 from performance import DOCS
 from records import FOLDER, append, read
 

@@ -17,10 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 from extremal import explain, zoo
-from extremal.grids import gaussian_blur
-from extremal.masks import SmoothMax
-from extremal.perturbations import Perturb
-from extremal.solvers import Penalty
+from extremal.masking.grid import gaussian_blur
+from extremal.masking.perturbations import Perturb
+from extremal.masking.smooth_max import SmoothMax
+from extremal.masking.solvers import Penalty
 
 AREAS = (0.05, 0.1, 0.2)
 BORDER = 80  # px: 4 σ of the widest blur; the package pads it with zeros, this project replicates the border

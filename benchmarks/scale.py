@@ -29,7 +29,7 @@ from PIL import Image
 
 import records
 from extremal.jobs import Standing
-from extremal.jobs.running import run
+from extremal.jobs.runner import run
 from timing import machine
 
 RESULTS = records.FOLDER / "scale.jsonl"

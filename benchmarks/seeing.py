@@ -24,11 +24,11 @@ import records
 from channels import LAYERS, digest, fill
 from extremal import class_channels, explain_channels, invert, keep_freed_memory, visualise, zoo
 from extremal.benchmark.data import Scenes
-from extremal.channels.classes import ClassChannels, overlap
-from extremal.channels.controls import random_sets
-from extremal.layers import module_named
-from extremal.network import Network
-from extremal.split import activations_at, split
+from extremal.explanations.channels.class_ranking import ClassChannels, overlap
+from extremal.explanations.channels.controls import random_sets
+from extremal.networks.layers import module_named
+from extremal.networks.network import Network
+from extremal.networks.split import activations_at, split
 from performance import DOCS
 from timing import passes_alone
 

@@ -30,12 +30,13 @@ from torch import Tensor
 
 import extremal
 import records
-from extremal import area, explain, judge, zoo
-from extremal.baselines import GradCam, Rise
+from extremal import explain, judge, zoo
+from extremal.benchmark.baselines import GradCam, Rise
 from extremal.benchmark.data import Scenes
-from extremal.grids import scaled
-from extremal.network import Network
-from extremal.solvers import SOLVERS
+from extremal.masking import area
+from extremal.masking.grid import scaled
+from extremal.masking.solvers import SOLVERS
+from extremal.networks.network import Network
 from parity import ask_reference
 
 AREAS = (0.025, 0.05, 0.1, 0.2)

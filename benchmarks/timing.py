@@ -26,14 +26,14 @@ from torch import Tensor
 
 import records
 from extremal import keep_freed_memory, zoo
-from extremal.chunking import ChunkedReward
-from extremal.masks import LevelSet
-from extremal.network import Network, Run
-from extremal.question import pose
-from extremal.solvers import Path as Solver
-from extremal.solvers import Problem
-from extremal.solvers.path import Descent, level_masks, passes
-from extremal.terms import terms_named
+from extremal.explanations.chunking import ChunkedReward
+from extremal.explanations.objective import pose
+from extremal.explanations.settings import terms_named
+from extremal.masking.smooth_max import LevelSet
+from extremal.masking.solvers import Path as Solver
+from extremal.masking.solvers import Problem
+from extremal.masking.solvers.path import Descent, level_masks, passes
+from extremal.networks.network import Network, Run
 from parity import ask_reference
 
 AREAS = (0.025, 0.05, 0.1, 0.2)

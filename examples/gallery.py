@@ -24,9 +24,9 @@ from matplotlib.ticker import MultipleLocator, PercentFormatter
 from PIL import Image
 
 import extremal
-from extremal.evidence import SHARE
-from extremal.plots import ACCENT, CONTROL, ENOUGH, UNSEEN, bare, overlay
-from extremal.report.summary import area_percent, percent
+from extremal.explanations.evidence import SHARE
+from extremal.report.plots import ACCENT, CONTROL, ENOUGH, UNSEEN, bare, overlay
+from extremal.report.text import area_percent, percent
 
 AREAS = (0.025, 0.05, 0.1, 0.2, 0.4)
 LOW, HIGH = -1.0, 2.0  # effects drawn

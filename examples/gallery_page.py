@@ -5,8 +5,8 @@ from typing import Any
 
 from gallery_entries import ENTRIES, PHOTOS, SECTIONS, Entry
 
-from extremal.evidence import CONTROLS, SHARE
-from extremal.report.summary import area_percent, percent
+from extremal.explanations.evidence import CONTROLS, SHARE
+from extremal.report.text import area_percent, percent
 
 Record = dict[str, Any]
 HEAD = f"""# Gallery

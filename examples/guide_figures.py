@@ -12,9 +12,9 @@ import torch
 from matplotlib.figure import Figure
 
 import extremal
-from extremal.inputs import prepare
-from extremal.perturbations import PERTURBATIONS, Blur
-from extremal.plots import ACCENT, CONTROL, DPI, ENOUGH, UNSEEN, bare, overlay
+from extremal.masking.perturbations import PERTURBATIONS, Blur
+from extremal.networks.inputs import prepare
+from extremal.report.plots import ACCENT, CONTROL, DPI, ENOUGH, UNSEEN, bare, overlay
 
 AREAS = (0.025, 0.05, 0.1, 0.2, 0.4)
 VALUES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the mask, in the figure of the pyramid

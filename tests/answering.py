@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from extremal import Network
+from extremal.masking.solvers import Path
 from extremal.scores import Box, Classes, Output, Query, Segment, Similarity, Unit
-from extremal.solvers import Path
 from toys import box_mask, texture
 
 At = tuple[slice, ...]

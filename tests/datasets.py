@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from extremal.network import Network
+from extremal.networks.network import Network
 from fake_network import BOX, SIDE, TEXTURE
 from fake_network import fake_network as sound
 from toys import Boxes

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from extremal.network import Network
+from extremal.networks.network import Network
 from toys import Boxes, texture
 
 SIDE = 24

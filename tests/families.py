@@ -12,8 +12,8 @@ from torch import Tensor
 
 from extremal import Network, explain, zoo
 from extremal.errors import ExtremalError, ExtremalValueError
-from extremal.solvers import Path as Solver
-from extremal.solvers import Step
+from extremal.masking.solvers import Path as Solver
+from extremal.masking.solvers import Step
 
 QUICK = Solver(steps=3, polish=1, draws=1, search=0)
 

@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 
 import synthetic
-from extremal.domain import Domain
-from extremal.explanation import Explanation
+from extremal.explanations.explanation import Explanation
 from extremal.jobs.plan import PLAN
 from extremal.jobs.plan import SCHEMA as PLANNED
 from extremal.jobs.rows import SCHEMA, failed_row, row, shared_settings
 from extremal.jobs.store import opened
-from extremal.solvers import Path as PathSolver
-from extremal.solvers import masks_of
+from extremal.masking.domain import Domain
+from extremal.masking.solvers import Path as PathSolver
+from extremal.masking.solvers import masks_of
 
 SHAPE = (24, 32)
 CLASSES = ("tabby cat", "tiger cat", "espresso", "missile", "football helmet")

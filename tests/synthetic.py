@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from extremal.area import binary
-from extremal.evidence import Status
-from extremal.explanation import Explanation
-from extremal.grids import gaussian_blur
+from extremal.explanations.evidence import Status
+from extremal.explanations.explanation import Explanation
+from extremal.masking.area import binary
+from extremal.masking.grid import gaussian_blur
 
 AREAS = (0.025, 0.05, 0.1, 0.2, 0.4)
 UNSEEN = ("fade", "constant", "noise")

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from extremal import Explanation, ExtremalTypeError, ExtremalValueError, explain
-from extremal.alternatives import Elsewhere, taken_by
-from extremal.network import Network
-from extremal.solvers import Path
+from extremal.explanations.exclusion import Elsewhere, taken_by
+from extremal.masking.solvers import Path
+from extremal.networks.network import Network
 
 SIZE = 56
 SHORT = Path(steps=40, polish=9, draws=2, search=4)

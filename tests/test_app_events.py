@@ -13,14 +13,14 @@ pytest.importorskip("gradio")
 
 from app_toys import LABELS, colours, photo, picture
 from extremal import plots
-from extremal.app import drawn, events
+from extremal.app import events, views
 from extremal.app.events import GAMES, REGIONS, TICK, Events
-from extremal.app.line import Line, Progress, Report
+from extremal.app.job_queue import Line, Progress, Report
 from extremal.app.networks import Offered
-from extremal.app.shelf import Shelf
-from extremal.app.wish import Seen
-from extremal.solvers import SOLVERS
-from extremal.solvers import Path as PathSolver
+from extremal.app.request import Seen
+from extremal.app.result_cache import Shelf
+from extremal.masking.solvers import SOLVERS
+from extremal.masking.solvers import Path as PathSolver
 
 ONE, OTHER = "toy", "other"
 ASKED = {
@@ -81,7 +81,7 @@ def asked(page: Events, cat: str | None, who: str = "anna", **changed: object) -
 
 
 def alert(message: str) -> str:
-    return drawn.told(message, alert=True)
+    return views.told(message, alert=True)
 
 
 def skipped(value: object) -> bool:
@@ -96,13 +96,13 @@ class TestLook:
         assert [name for name, _ in target["choices"][1:]] == [
             f"{LABELS[index]} – under 1 %" for _, index in target["choices"][1:]
         ]
-        assert (other["value"], told, results) == (None, drawn.told("Choose a class, and explain it."), "")
+        assert (other["value"], told, results) == (None, views.told("Choose a class, and explain it."), "")
 
     @pytest.mark.parametrize("nothing", [None, ""])
     def test_no_photograph(self, page: Events, nothing: str | None) -> None:
         target, other, told, results = page.look(nothing, ONE)
         assert (target["choices"], target["value"], other["value"], results) == ([], None, None, "")
-        assert told == drawn.told("Drop a photograph, or take an example.")
+        assert told == views.told("Drop a photograph, or take an example.")
 
     def test_what_is_none_is_told_by_its_own_name(self, page: Events, tmp_path: Path) -> None:
         path = tmp_path / "<b>cat.png"
@@ -261,7 +261,7 @@ class TestLine:
         page.line.join("ben", work)
         assert begun.wait(10)
         heard = asyncio.run(wait())
-        assert heard[0] == drawn.waiting(1)
+        assert heard[0] == views.waiting(1)
         assert "<strong>" in heard[-1]
 
     def test_one_question_at_a_time(self, page: Events, cat: str) -> None:
@@ -282,7 +282,7 @@ class TestLine:
                     getattr(page, how)(Request("anna"))
             return heard
 
-        assert asyncio.run(call_off())[-1] == drawn.told("Cancelled; nothing was kept.")
+        assert asyncio.run(call_off())[-1] == views.told("Cancelled; nothing was kept.")
         assert list(page.shelf.folder.iterdir()) == []
 
     def test_who_does_not_listen_any_more_leaves_the_line(self, page: Events, cat: str) -> None:
@@ -302,13 +302,13 @@ class TestDrawn:
         ("place", "told"), [(0, "No job comes"), (1, "1 job comes"), (2, "2 jobs come"), (31, "31 jobs come")]
     )
     def test_a_place(self, place: int, told: str) -> None:
-        assert f"<p>{told} before yours. It starts by itself.</p>" in drawn.on_the_way(place)
+        assert f"<p>{told} before yours. It starts by itself.</p>" in views.on_the_way(place)
 
     def test_progress(self) -> None:
-        told = drawn.on_the_way(Progress("sweep", 2, 5))
+        told = views.on_the_way(Progress("sweep", 2, 5))
         assert ">sweep, 2 of 5</label>" in told
         assert 'max="5" value="2"' in told
-        unknown = drawn.on_the_way(Progress("writing"))
+        unknown = views.on_the_way(Progress("writing"))
         assert ">writing</label>" in unknown
         assert "value=" not in unknown
 
@@ -318,13 +318,13 @@ class TestDrawn:
 
         shown = torch.from_numpy(np.array(picture()))
         masks = torch.full((7, 48, 48), 0.5)
-        told = drawn.on_the_way(Progress("sweep", 1, 5, Seen(shown, masks)))
-        assert told.count("data:image/jpeg;base64,") == drawn.TOGETHER == 5
+        told = views.on_the_way(Progress("sweep", 1, 5, Seen(shown, masks)))
+        assert told.count("data:image/jpeg;base64,") == views.TOGETHER == 5
         assert told.count("<span>50\u00a0%</span>") == 5
 
     def test_every_text_is_escaped(self) -> None:
         evil = "<img src=x onerror=alert(1)>"
-        assert evil not in drawn.told(evil) + drawn.on_the_way(Progress(evil))
+        assert evil not in views.told(evil) + views.on_the_way(Progress(evil))
 
     def test_also_those_of_an_answer(self, page: Events, cat: str) -> None:
         asked(page, cat)
@@ -332,4 +332,4 @@ class TestDrawn:
         (view,) = kept.answer.views
         evil = '"><script>alert(1)</script>'
         forged = replace(kept, answer=replace(kept.answer, views=(replace(view, heading=evil, sentence=evil),)))
-        assert "<script>" not in drawn.done(forged) + drawn.answered(forged)
+        assert "<script>" not in views.done(forged) + views.answered(forged)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from extremal.app import guard
-from extremal.app.guard import ASKED, COOKIE, POLICY, RESULT_POLICY, Guard, Message, Receive, Scope, Send
+from extremal.app import middleware
+from extremal.app.middleware import ASKED, COOKIE, POLICY, RESULT_POLICY, Guard, Message, Receive, Scope, Send
 
 HOST = "127.0.0.1:7860"
 HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -182,7 +182,7 @@ class TestToken:
             compared.append((one, other))
             return really(one, other)
 
-        monkeypatch.setattr(guard.hmac, "compare_digest", compare)
+        monkeypatch.setattr(middleware.hmac, "compare_digest", compare)
         ask(token=TOKEN, query="token=wrong", cookie=f"{COOKIE}=other")
         assert compared == [(b"wrong", TOKEN.encode()), (b"other", TOKEN.encode())]
 

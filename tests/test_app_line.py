@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from extremal.app.line import Cancelled, Job, Line, Progress, Report, State
+from extremal.app.job_queue import Cancelled, Job, Line, Progress, Report, State
 from extremal.errors import ExtremalValueError
 
 PATIENCE = 10.0  # s, for what takes no time

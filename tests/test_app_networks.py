@@ -12,11 +12,11 @@ from app_toys import LABELS, colours, picture
 from extremal import zoo
 from extremal.app.networks import TOP, Offered, offered
 from extremal.errors import ExtremalValueError
-from extremal.explain import explain
-from extremal.inputs import prepare
-from extremal.network import Network
-from extremal.solvers import Path as PathSolver
-from extremal.solvers import Step
+from extremal.explanations.explain import explain
+from extremal.masking.solvers import Path as PathSolver
+from extremal.masking.solvers import Step
+from extremal.networks.inputs import prepare
+from extremal.networks.network import Network
 from toys import Linear, Switchable
 
 

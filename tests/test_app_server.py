@@ -26,10 +26,11 @@ from typer.testing import CliRunner
 
 import extremal
 from app_toys import photo
-from extremal import cli, zoo
+from extremal import zoo
 from extremal.app import server
+from extremal.cli import main
 from extremal.errors import ExtremalValueError
-from extremal.network import Network
+from extremal.networks.network import Network
 
 TESTS = Path(__file__).parent
 USERS = 4
@@ -126,7 +127,7 @@ class TestRefused:
             )
 
     def test_by_the_command_with_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        result = CliRunner().invoke(cli.app, ["app", "--host", "0.0.0.0"], env={"EXTREMAL_TOKEN": ""})
+        result = CliRunner().invoke(main.app, ["app", "--host", "0.0.0.0"], env={"EXTREMAL_TOKEN": ""})
         assert (result.exit_code, result.stdout) == (2, "")
         assert result.stderr == (
             "error: an app that others can reach must ask for a token, got --host 0.0.0.0 and none; "
@@ -333,7 +334,7 @@ def test_gradio_itself_would_not_look_at_it_either(tmp_path: Path) -> None:
     import gradio as gr
     from fastapi.testclient import TestClient
 
-    from extremal.app.shelf import Shelf
+    from extremal.app.result_cache import Shelf
 
     heard = list[str]()
     with server._private_folder() as folder:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from extremal.app.shelf import FILES, Shelf
-from extremal.app.wish import Answer, View, Wish
+from extremal.app.request import Answer, View, Wish
+from extremal.app.result_cache import FILES, Shelf
 
 
 def wish(number: int = 0) -> Wish:

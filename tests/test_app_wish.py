@@ -10,15 +10,15 @@ from PIL import Image
 
 from app_toys import LABELS, PATCH, SIDE, colours, photo
 from extremal import plots
-from extremal.app.line import Cancelled, Line, Progress, Report, State
+from extremal.app.job_queue import Cancelled, Line, Progress, Report, State
 from extremal.app.networks import Offered
-from extremal.app.wish import Answer, Seen, Wish, granted, photograph
-from extremal.channels.explanation import ChannelExplanation
+from extremal.app.request import Answer, Seen, Wish, granted, photograph
 from extremal.errors import ExtremalValueError
-from extremal.explanation import Explanation
-from extremal.network import Network
-from extremal.solvers import SOLVERS
-from extremal.solvers import Path as PathSolver
+from extremal.explanations.channels.explanation import ChannelExplanation
+from extremal.explanations.explanation import Explanation
+from extremal.masking.solvers import SOLVERS
+from extremal.masking.solvers import Path as PathSolver
+from extremal.networks.network import Network
 from toys import Boxes, box_mask, overlap, texture
 
 AREAS = (0.12, 0.3)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oracles
-from extremal.area import binary, level, places, ranking_loss
+from extremal.masking.area import binary, level, places, ranking_loss
 
 SHAPES = [(17,), (5, 6), (3, 4, 3)]
 

@@ -7,11 +7,11 @@ import pytest
 
 from answering import Detector, Segmenter
 from extremal import Network, plots, report, zoo
-from extremal.asking import asked_of
 from extremal.errors import ExtremalValueError
+from extremal.masking.solvers import SOLVERS
+from extremal.masking.solvers import Path as PathSolver
 from extremal.scores import Box, Segment, Similarity, Unit
-from extremal.solvers import SOLVERS
-from extremal.solvers import Path as PathSolver
+from extremal.scores.parse import asked_of
 from fake_network import BOX, SIDE, TEXTURE, fake_network, photo
 from terminal import call
 

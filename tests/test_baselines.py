@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from extremal import Network
-from extremal.baselines import (
+from extremal.benchmark.baselines import (
     METHODS,
     Centre,
     Deconvnet,
@@ -29,12 +29,12 @@ from extremal.baselines import (
     excitation,
     method_named,
 )
-from extremal.baselines.gradients import rectifiers
-from extremal.baselines.layers import first_coarse, last_maps
-from extremal.baselines.method import distinct
+from extremal.benchmark.baselines.gradients import rectifiers
+from extremal.benchmark.baselines.layer_choice import first_coarse, last_maps
+from extremal.benchmark.baselines.method import distinct
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.solvers.path import Path
-from extremal.solvers.penalty import Penalty
+from extremal.masking.solvers.path import Path
+from extremal.masking.solvers.penalty import Penalty
 
 CLASSES = 4
 METHODS_FOR_ALL = [name for name in METHODS if name not in ("path", "penalty", "rise", "occlusion")]

@@ -11,18 +11,18 @@ import torch
 from PIL import Image, ImageDraw
 
 from extremal import zoo
-from extremal.baselines import METHODS, Gradient, PathMap
-from extremal.benchmark import gallery, metrics, published
+from extremal.benchmark import metrics, paper_figures, paper_table
+from extremal.benchmark.baselines import METHODS, Gradient, PathMap
 from extremal.benchmark.data import Folder, Scenes
-from extremal.benchmark.faithfulness import Faithfulness
-from extremal.benchmark.grid import Grid
-from extremal.benchmark.pointing import Pointing
 from extremal.benchmark.runner import run
-from extremal.benchmark.sanity import Sanity
 from extremal.benchmark.table import table_of
+from extremal.benchmark.tasks.faithfulness import Faithfulness
+from extremal.benchmark.tasks.grid import Grid
+from extremal.benchmark.tasks.pointing import Pointing
+from extremal.benchmark.tasks.sanity import Sanity
 from extremal.errors import ExtremalValueError
-from extremal.network import Network
-from extremal.solvers import Path as PathSolver
+from extremal.masking.solvers import Path as PathSolver
+from extremal.networks.network import Network
 from terminal import call
 from toys import Colours
 
@@ -96,9 +96,9 @@ class TestPointing:
 
     def test_the_paper_stands_beside_its_own_data(self, cutouts, tmp_path):
         table = run(Pointing(colours(), Scenes(cutouts, count=3)), [METHODS["grad-cam"]], tmp_path / "out")
-        assert "| grad-cam | 100.0 | 86.6 | 100.0 | 74.0 |" in published.beside(table, "voc", "voc:vgg16-caffe")
-        assert "| 57.3 |" in published.beside(table, "coco", "coco:resnet50")
-        assert published.beside(table, "coco", "colours") == ""
+        assert "| grad-cam | 100.0 | 86.6 | 100.0 | 74.0 |" in paper_table.beside(table, "voc", "voc:vgg16-caffe")
+        assert "| 57.3 |" in paper_table.beside(table, "coco", "coco:resnet50")
+        assert paper_table.beside(table, "coco", "colours") == ""
 
 
 class TestGrid:
@@ -276,7 +276,7 @@ class TestCommand:
         assert not (tmp_path / "out").exists()
 
     def test_the_help_names_every_method(self):
-        from extremal.benchmark.cli import METHODS as TOLD
+        from extremal.cli.bench import METHODS as TOLD
 
         assert TOLD.split(", ") == list(METHODS)
 
@@ -323,7 +323,7 @@ class TestFigures:
         assert Image.open(out).size[0] > 300
 
     def test_masks_over_areas_and_which_curves_rise(self, command, pictures, tmp_path, monkeypatch):
-        from extremal.solvers import SOLVERS
+        from extremal.masking.solvers import SOLVERS
 
         monkeypatch.setitem(SOLVERS, "path", QUICK.solver)
         out = tmp_path / "areas.png"
@@ -349,14 +349,14 @@ class TestFigures:
 )
 def test_which_curves_rise(effects, until, to_the_end):
     explanation = SimpleNamespace(curve=lambda: SimpleNamespace(binary=effects))
-    assert gallery.rises(explanation) == until
-    assert gallery.rises(explanation, to_the_end=True) == to_the_end
+    assert paper_figures.rises(explanation) == until
+    assert paper_figures.rises(explanation, to_the_end=True) == to_the_end
 
 
 def test_an_empty_table_is_told_as_such(tmp_path):
     import pyarrow as pa
 
-    from extremal.benchmark.task import COMMON
+    from extremal.benchmark.tasks.task import COMMON
 
     rows = pa.schema([pa.field(name, kind) for name, kind in {**COMMON, "share": pa.float64()}.items()]).empty_table()
     table = table_of((Grid(colours(), Folder.__new__(Folder)).measures[0],), ["path"], rows)

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from extremal import explain, solvers
 from extremal.captum import ExtremalPerturbation
 from extremal.errors import ExtremalValueError
-from extremal.solvers import Path
+from extremal.masking.solvers import Path
 from toys import Boxes, Switchable, box_mask, texture
 
 QUICK = Path(steps=6, polish=1, rounds=1, draws=1, search=0)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from extremal import Network
 from extremal.captum import ExtremalPerturbation
 from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
-from extremal.solvers import Path
+from extremal.masking.solvers import Path
 
 X = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 TWO = X.repeat(2, 1, 1, 1)

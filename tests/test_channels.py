@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 import extremal
 from extremal import ChannelExplanation, ExtremalError, ExtremalValueError, Network, explain_channels
-from extremal.channels.controls import rankings
-from extremal.evidence import shares
-from extremal.perturbations import ScaleChannels
-from extremal.question import pose
-from extremal.split import split
-from extremal.terms import terms_named
+from extremal.explanations.channels.controls import rankings
+from extremal.explanations.evidence import shares
+from extremal.explanations.objective import pose
+from extremal.explanations.settings import terms_named
+from extremal.masking.perturbations import ScaleChannels
+from extremal.networks.split import split
 from toys import Carriers
 
 X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) + 0.2

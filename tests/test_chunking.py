@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from extremal import ExtremalValueError, explain, judge
-from extremal.area import cut
-from extremal.chunking import ChunkedReward
-from extremal.evidence import Status
-from extremal.memory import CPU_BUDGET, activation_bytes, default_budget, keep_freed_memory
-from extremal.network import Network
-from extremal.perturbations import Fade
-from extremal.question import pose
-from extremal.solvers import Path, Step
-from extremal.terms import Terms, terms_named
+from extremal.explanations.chunking import ChunkedReward
+from extremal.explanations.evidence import Status
+from extremal.explanations.objective import pose
+from extremal.explanations.settings import Terms, terms_named
+from extremal.masking.area import cut
+from extremal.masking.perturbations import Fade
+from extremal.masking.solvers import Path, Step
+from extremal.networks.memory import CPU_BUDGET, activation_bytes, default_budget, keep_freed_memory
+from extremal.networks.network import Network
 from toys import BRITTLE_INPUTS, Brittle, dim
 
 SHORT = Path(steps=8, polish=4, draws=2, search=4)

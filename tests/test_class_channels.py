@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from extremal import ExtremalValueError, class_channels
-from extremal.channels.classes import bootstrap, overlap
+from extremal.explanations.channels.class_ranking import bootstrap, overlap
 from toys import Carriers
 
 X = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0)) + 0.2

@@ -15,12 +15,13 @@ from typer.testing import CliRunner
 
 import extremal
 import terminal
-from extremal import cli, plots, report, zoo
-from extremal.evidence import Status
-from extremal.explanation import Explanation
+from extremal import plots, report, zoo
+from extremal.cli import main
+from extremal.explanations.evidence import Status
+from extremal.explanations.explanation import Explanation
+from extremal.masking.solvers import SOLVERS
+from extremal.masking.solvers import Path as PathSolver
 from extremal.scores import SCORES
-from extremal.solvers import SOLVERS
-from extremal.solvers import Path as PathSolver
 from fake_network import SIDE, fake_network, photo
 
 FILES = ["explanation.safetensors", "figure.png", "mask-0.1.png", "mask-0.2.png", "report.html"]
@@ -257,21 +258,21 @@ class TestBadInput:
 
 class TestOtherCommands:
     def test_networks(self) -> None:
-        result = CliRunner().invoke(cli.app, ["networks", "EMBED"])
+        result = CliRunner().invoke(main.app, ["networks", "EMBED"])
         assert (result.exit_code, result.stdout) == (0, "embedded\n")
         assert result.stderr == "use one with: extremal explain PHOTO --network embedded\n"
 
     def test_networks_as_json(self) -> None:
-        result = CliRunner().invoke(cli.app, ["networks", "resnet50", "--json"])
+        result = CliRunner().invoke(main.app, ["networks", "resnet50", "--json"])
         assert "timm:resnet50" in json.loads(result.stdout)
 
     def test_no_such_network(self) -> None:
-        result = CliRunner().invoke(cli.app, ["networks", "no such"])
+        result = CliRunner().invoke(main.app, ["networks", "no such"])
         assert (result.exit_code, result.stdout.strip()) == (0, "")
         assert result.stderr == "no network's name contains 'no such'; `extremal networks` lists all\n"
 
     def test_version(self) -> None:
-        result = CliRunner().invoke(cli.app, ["--version"])
+        result = CliRunner().invoke(main.app, ["--version"])
         assert (result.exit_code, result.stdout) == (0, f"extremal {extremal.__version__}\n")
 
 

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from extremal import ChannelExplanation, Network, explain_channels, invert, visualise, zoo
-from extremal.channels.figure import figure
-from extremal.report import channels as report
+from extremal.report import channel_page as report
+from extremal.report.channel_plots import figure
 from pages import Page
 from terminal import call
 from toys import Carriers

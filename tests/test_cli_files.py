@@ -15,8 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
-from extremal import cli, plots, results
-from extremal.explanation import Explanation
+from extremal import plots
+from extremal.cli import main
+from extremal.explanations.explanation import Explanation
+from extremal.report import folder as results
 from fake_network import photo
 from test_cli import FILES, call, quick, standing
 
@@ -26,7 +28,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__fi
 
 class TestFolders:
     def test_a_file_in_place_of_the_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(cli, "loaded", lambda *_: pytest.fail("the folder is checked first"))
+        monkeypatch.setattr(main, "loaded", lambda *_: pytest.fail("the folder is checked first"))
         (tmp_path / "out").touch()
         expected = (
             "error: an output must lie in a folder that can be written, got 'out': File exists; choose another folder\n"

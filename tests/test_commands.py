@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from extremal import cli
+from extremal.cli import main
 
 ROOT = Path(__file__).parent.parent
 KNOWN = {"sql", "console", "bash", "sh", "python", "text"}  # the languages of fences
@@ -31,7 +31,7 @@ def _script() -> ModuleType:
 script = _script()
 PAGES: dict[str, str] = script.pages()
 COMMANDS = [command for page, text in PAGES.items() for command in script.commands(page, text)]
-TREE: Any = typer.main.get_command(cli.app)
+TREE: Any = typer.main.get_command(main.app)
 
 
 def _named(words: list[str]) -> tuple[Any, list[str]]:

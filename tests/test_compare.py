@@ -16,14 +16,14 @@ import synthetic
 from datasets import pictures, sound
 from extremal import Network, explain, jobs
 from extremal.errors import ExtremalValueError
-from extremal.explanation import Explanation
-from extremal.jobs import figures
-from extremal.jobs.rebuilding import cut_masks
+from extremal.explanations.explanation import Explanation
+from extremal.jobs.restore import cut_masks
 from extremal.jobs.rows import row, shared_settings
 from extremal.jobs.store import Store
-from extremal.report import compared as report
-from extremal.solvers import Path as PathSolver
-from extremal.solvers import Penalty
+from extremal.masking.solvers import Path as PathSolver
+from extremal.masking.solvers import Penalty
+from extremal.report import comparison_page as report
+from extremal.report import run_plots
 from fake_network import BOX, TEXTURE
 from pages import NASTY, Page, check_self_contained
 from terminal import call
@@ -381,10 +381,10 @@ class TestPage:
         ]
         found = jobs.compare(*folders)
         assert "No image was explained in both runs." in page(found, folders)[1].words
-        drawn(figures.of_comparison(found))
+        drawn(run_plots.of_comparison(found))
 
     def test_the_figure_is_drawn(self, found: jobs.Comparison) -> None:
-        axes = drawn(figures.of_comparison(found))
+        axes = drawn(run_plots.of_comparison(found))
         assert [patch.get_width() for patch in axes[2].patches] == [count for *_, count in found.verdicts]
         assert [text.get_text() for text in axes[0].get_legend().get_texts()] == [
             "2.5 %",

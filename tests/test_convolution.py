@@ -7,7 +7,7 @@ import torch
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
-from extremal.convolution import Convolution, available, bounds_of
+from extremal.networks.acceleration.onednn import Convolution, available, bounds_of
 
 pytestmark = pytest.mark.skipif(not available(), reason="no oneDNN in this build of PyTorch")
 

@@ -9,10 +9,10 @@ import torch
 from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 
-from extremal.benchmark.classes import classes_in
 from extremal.benchmark.data import Coco, Folder, Frames, Scenes, Voc, data_named
+from extremal.benchmark.data.classes import classes_in
 from extremal.errors import ExtremalValueError
-from extremal.network import Network
+from extremal.networks.network import Network
 
 OBJECT = """<object><name>{name}</name><pose>Unspecified</pose><truncated>0</truncated>
 <difficult>{difficult}</difficult><bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin><xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object>"""

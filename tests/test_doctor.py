@@ -13,8 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import terminal
 from extremal import ExtremalError, Network, zoo
-from extremal.checks.network import devices
-from extremal.doctor import NAMES, Finding, Level, examine
+from extremal.explanations.preflight.doctor import NAMES, Finding, Level, examine
+from extremal.explanations.preflight.network_checks import devices
 from fake_network import fake_network, photo
 from toys import Boxes, Switchable, texture
 

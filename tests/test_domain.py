@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from extremal import Explanation, Network, explain, judge, smallest_area
 from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
-from extremal.grids import gaussian_blur, lengths
-from extremal.masks import LevelSet, SmoothMax
-from extremal.perturbations import Blur
-from extremal.solvers import Path, Penalty
-from extremal.units import Units
+from extremal.masking.grid import gaussian_blur, lengths
+from extremal.masking.perturbations import Blur
+from extremal.masking.smooth_max import LevelSet, SmoothMax
+from extremal.masking.solvers import Path, Penalty
+from extremal.masking.units import Units
 from toys import Boxes, box_mask, overlap, texture
 
 QUICK = Path(steps=40, polish=10, draws=4)

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 import terminal
 from extremal import Explanation, ExtremalError, Network, explain, smallest_area, zoo
-from extremal.cost import Evaluations, Work, work_of
-from extremal.domain import Domain
-from extremal.dry_run import Plan, TopClass, plan
-from extremal.solvers import SOLVERS, Penalty, Problem, Solution, Solver
-from extremal.solvers import Path as PathSolver
+from extremal.explanations.preflight.cost import Evaluations, Work, work_of
+from extremal.explanations.preflight.plan import Plan, TopClass, plan
+from extremal.masking.domain import Domain
+from extremal.masking.solvers import SOLVERS, Penalty, Problem, Solution, Solver
+from extremal.masking.solvers import Path as PathSolver
 from fake_network import SIDE, fake_network, photo
 from toys import Boxes, Switchable, texture
 

@@ -6,8 +6,8 @@ from PIL import Image
 from skimage import data
 
 import extremal
-from extremal.area import places
-from extremal.solvers import Path
+from extremal.masking.area import places
+from extremal.masking.solvers import Path
 from test_explain import assert_batch_is_its_singles
 
 

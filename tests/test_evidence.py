@@ -4,12 +4,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from extremal.area import binary, places
-from extremal.domain import Domain
-from extremal.evidence import CONTROLS, Status, agreement, gather, random_masks, statuses, unseen_perturbations, verdict
-from extremal.games import GAMES, Evaluate
-from extremal.masks import LevelSet
-from extremal.perturbations import PERTURBATIONS, Blur, Constant, Noise
+from extremal.explanations.evidence import (
+    CONTROLS,
+    Status,
+    agreement,
+    gather,
+    random_masks,
+    statuses,
+    unseen_perturbations,
+    verdict,
+)
+from extremal.masking.area import binary, places
+from extremal.masking.domain import Domain
+from extremal.masking.games import GAMES, Evaluate
+from extremal.masking.perturbations import PERTURBATIONS, Blur, Constant, Noise
+from extremal.masking.smooth_max import LevelSet
 
 NAN, INF = float("nan"), float("inf")
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from extremal.domain import Domain
-from extremal.solvers.exchange import exchanged
-from extremal.solvers.problem import Problem
+from extremal.masking.domain import Domain
+from extremal.masking.solvers.problem import Problem
+from extremal.masking.solvers.swap import exchanged
 
 TOTAL = 12
 WORTH = torch.rand(2, TOTAL, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from extremal import Explanation, Network, explain
-from extremal.area import binary
-from extremal.games import Evaluate
-from extremal.perturbations import Blur
-from extremal.solvers import Path, Step
+from extremal.masking.area import binary
+from extremal.masking.games import Evaluate
+from extremal.masking.perturbations import Blur
+from extremal.masking.solvers import Path, Step
 from toys import BRITTLE_INPUTS, Boxes, Brittle, Linear, box_mask, dim, hills, overlap, texture
 
 QUICK = Path(steps=40, polish=10, draws=4)

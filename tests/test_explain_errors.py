@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
-from extremal.evidence import Status
-from extremal.explain import explain
-from extremal.network import Network
+from extremal.explanations.evidence import Status
+from extremal.explanations.explain import explain
+from extremal.masking.solvers import Path
+from extremal.networks.network import Network
 from extremal.scores import SCORES
-from extremal.solvers import Path
 
 X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 FAST = Path(steps=3, polish=2, draws=2)

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
-from extremal.evidence import Status
-from extremal.explanation import Curve, Explanation
+from extremal.explanations.evidence import Status
+from extremal.explanations.explanation import Curve, Explanation
 from extremal.files import read_tensors, write_tensors
-from extremal.grids import gaussian_blur
+from extremal.masking.grid import gaussian_blur
 
 AREAS = (0.25, 0.5)
 NAN = float("nan")

@@ -11,10 +11,10 @@ from PIL import Image
 from pycocotools import mask as coco
 from torch import Tensor
 
-from extremal.area import binary
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.export import coco_rle, polygons, write_png
-from extremal.masks import LevelSet
+from extremal.masking.area import binary
+from extremal.masking.smooth_max import LevelSet
+from extremal.report.export import coco_rle, polygons, write_png
 
 WRITERS = [
     lambda mask, folder: write_png(mask, folder / "mask.png"),

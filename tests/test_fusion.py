@@ -7,9 +7,9 @@ import torchvision
 from torch import Tensor, nn
 
 from extremal import explain
-from extremal.fusion import fused
-from extremal.network import Network
-from extremal.solvers import Path
+from extremal.masking.solvers import Path
+from extremal.networks.acceleration.batch_norm import fused
+from extremal.networks.network import Network
 
 SHORT = Path(steps=12, polish=4, draws=2, search=4)
 X = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

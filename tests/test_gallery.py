@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 import extremal
-from extremal.network import Network
-from extremal.report.summary import area_percent, percent
-from extremal.solvers import Path as PathSolver
+from extremal.masking.solvers import Path as PathSolver
+from extremal.networks.network import Network
+from extremal.report.text import area_percent, percent
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "examples"))
@@ -199,7 +199,7 @@ def test_a_run_is_recorded_and_drawn(tmp_path: Path, one_thread: None) -> None:
 
 
 def test_verdicts_are_counted_by_their_reason() -> None:
-    from extremal.evidence import verdict
+    from extremal.explanations.evidence import verdict
 
     kinds = [
         script.kind(verdict(*mask))

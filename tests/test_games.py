@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.games import GAMES, Game, delete, dual, game_named, preserve
+from extremal.masking.games import GAMES, Game, delete, dual, game_named, preserve
 
 MASK = torch.rand(2, 3, 1, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oracles
-from extremal.grids import DENSE, gaussian_blur, lattice_shape, resize, resize_weights, scaled
+from extremal.masking.grid import DENSE, gaussian_blur, lattice_shape, resize, resize_weights, scaled
 
 SHAPES = {1: (13,), 2: (7, 10), 3: (4, 5, 6)}
 

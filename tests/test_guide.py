@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from extremal import solvers
-from extremal.evidence import Status, verdict
-from extremal.games import GAMES
-from extremal.network import Network
-from extremal.perturbations import PERTURBATIONS
+from extremal.explanations.evidence import Status, verdict
+from extremal.masking.games import GAMES
+from extremal.masking.perturbations import PERTURBATIONS
+from extremal.networks.network import Network
 from extremal.scores import SCORES
 
 ROOT = Path(__file__).parent.parent

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from datasets import pictures
-from extremal import cli, jobs, zoo
+from extremal import jobs, zoo
+from extremal.cli import main
 from extremal.jobs.rows import SCHEMA
 from fake_network import fake_network
 
@@ -31,7 +32,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         program, *words = shlex.split(line, comments=True)
         more = ["--workers", "0", "--threads", "1"] if words[0] == "run" else []
         if program == "extremal":
-            result = CliRunner().invoke(cli.app, [*words, *more])
+            result = CliRunner().invoke(main.app, [*words, *more])
             assert result.exit_code == 0, result.output
     return tmp_path / "run"
 

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from extremal import inputs
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.inputs import prepare, read_picture, upright
-from extremal.network import Network
+from extremal.networks import inputs
+from extremal.networks.inputs import prepare, read_picture, upright
+from extremal.networks.network import Network
 
 PLAIN = Network(nn.Conv2d(3, 2, 1))
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

@@ -21,11 +21,12 @@ import torch
 
 from datasets import DEADLY, NETWORK, SLOW, black, pictures, rows, sound
 from extremal import explain, jobs
-from extremal.asking import Options
 from extremal.errors import ExtremalValueError
-from extremal.jobs import local, standing
+from extremal.jobs import run_status
+from extremal.jobs.engines import processes
 from extremal.jobs.plan import Unit, items_of
-from extremal.jobs.running import run
+from extremal.jobs.runner import run
+from extremal.scores.parse import Options
 from terminal import call
 
 QUICK: dict[str, Any] = {"areas": (0.1, 0.2), "perturbation": "fade", "threads": 1}
@@ -71,8 +72,10 @@ class TestInThisProcess:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         folder, asked = pictures(tmp_path / "all", 3), list[int]()
-        known = local.Worker.rows
-        monkeypatch.setattr(local.Worker, "rows", lambda self, ready: (asked.append(len(ready)), known(self, ready))[1])
+        known = processes.Worker.rows
+        monkeypatch.setattr(
+            processes.Worker, "rows", lambda self, ready: (asked.append(len(ready)), known(self, ready))[1]
+        )
         options: dict[str, Any] = {"network": sound(), "batch": 2, **QUICK}
         run(folder, tmp_path / "out", **options)
         first = rows(jobs.table(tmp_path / "out"))
@@ -203,9 +206,9 @@ class TestInProcesses:
         ("units", "given"), [(2, "0 1"), (3, "0,1 2"), (4, "0,1 2"), (5, "0,1 2,3"), (9, "0,1 2,3"), (1, "0 ")]
     )
     def test_the_last_units_wait_for_whoever_is_idle_first(self, units: int, given: str) -> None:
-        crew = local._Crew(OPTIONS, 1, deque(Unit(str(number), ()) for number in range(units)))
+        crew = processes._Crew(OPTIONS, 1, deque(Unit(str(number), ()) for number in range(units)))
         for number in range(2):
-            crew.hands.append(local._Hand(number, Mock(), Mock()))
+            crew.hands.append(processes._Hand(number, Mock(), Mock()))
         crew.hand_out()
         assert " ".join(",".join(unit.name for unit in hand.units) for hand in crew.hands) == given
         crew.hands[1].units.clear()  # it has finished
@@ -229,7 +232,7 @@ class TestInProcesses:
         asked = replace(OPTIONS, network="nowhere:nothing")
         unit = Unit("0", tuple(items_of([str(folder)])))
         with pytest.raises(ExtremalValueError) as raised:
-            list(local.processes(asked, [unit], threading.Event(), count=1, threads=1))
+            list(processes.processes(asked, [unit], threading.Event(), count=1, threads=1))
         assert str(raised.value).startswith("a network must be 'embedded', ")
         assert "there is no module 'nowhere'" in str(raised.value)
 
@@ -346,7 +349,7 @@ class TestCommands:
 
 def test_rate_and_time_left_count_this_start_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, now = pictures(tmp_path / "six", 6), [0.0]
-    monkeypatch.setattr(standing.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(run_status.time, "monotonic", lambda: now[0])
     told: list[jobs.Standing] = []
 
     def tell(one: jobs.Standing) -> None:

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from datasets import pictures, sound
 from extremal import explain
-from extremal.asking import Options
 from extremal.files import content_hash
 from extremal.jobs.plan import Item
 from extremal.jobs.rows import SCHEMA
-from extremal.jobs.running import automatic
-from extremal.jobs.work import Found, Worker, device_of
-from extremal.network import Network
+from extremal.jobs.runner import automatic
+from extremal.jobs.worker import Found, Worker, device_of
+from extremal.networks.network import Network
+from extremal.scores.parse import Options
 
 AREAS = "0.1,0.2"
 

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from extremal import explain, judge
-from extremal.area import cut
 from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
-from extremal.solvers import Path
+from extremal.masking.area import cut
+from extremal.masking.solvers import Path
 from test_explain_errors import Toy
 
 X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oracles
-from extremal import masks
-from extremal.area import level
-from extremal.masks import LevelSet, SmoothMax, standardised
+from extremal.masking import smooth_max
+from extremal.masking.area import level
+from extremal.masking.smooth_max import LevelSet, SmoothMax, standardised
 
 F64 = torch.float64
 
@@ -69,7 +69,7 @@ def test_smooth_max_does_without_its_kernel_cache(monkeypatch: pytest.MonkeyPatc
     parameters = draw(1, 1, 3, 4).sigmoid()
     kept = SmoothMax((9, 11), step=3.0, dtype=F64)
     twice = kept(parameters), kept(parameters)
-    monkeypatch.setattr(masks, "KERNEL_CACHE", 0)
+    monkeypatch.setattr(smooth_max, "KERNEL_CACHE", 0)
     assert torch.equal(SmoothMax((9, 11), step=3.0, dtype=F64)(parameters), twice[0])
     assert torch.equal(*twice)
 

@@ -12,7 +12,7 @@ from torch import nn
 from extremal.benchmark import metrics
 from extremal.benchmark.metrics.estimate import mean, mean_over_classes, paired_difference
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.network import Network
+from extremal.networks.network import Network
 
 
 def drawn(rng, ties=False):
@@ -218,7 +218,7 @@ class TestRemoval:
         import skimage.data
 
         from extremal import zoo
-        from extremal.inputs import prepare
+        from extremal.networks.inputs import prepare
 
         net = zoo.load("embedded")
         x = prepare(net, skimage.data.camera())[:, :1]

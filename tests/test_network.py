@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.explain import explain
-from extremal.network import Network, logits
-from extremal.solvers import Path
+from extremal.explanations.explain import explain
+from extremal.masking.solvers import Path
+from extremal.networks.network import Network, logits
 from toys import Switchable
 
 X = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))

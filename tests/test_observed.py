@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from extremal.observed import observed
+from extremal.networks.acceleration.observe import observed
 
 X = torch.rand(1, 2, 4, 4, generator=torch.Generator().manual_seed(0))
 

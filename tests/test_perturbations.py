@@ -9,8 +9,8 @@ from torch import Tensor
 
 import oracles
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.grids import gaussian_blur, scaled
-from extremal.perturbations import (
+from extremal.masking.grid import gaussian_blur, scaled
+from extremal.masking.perturbations import (
     PERTURBATIONS,
     Blur,
     Constant,

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 
 import extremal
 from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
+from extremal.masking.solvers import Path
 from extremal.quantus import explain
-from extremal.solvers import Path
 from toys import Boxes, Switchable, box_mask, texture
 
 QUICK = Path(steps=6, polish=1, rounds=1, draws=1, search=0)

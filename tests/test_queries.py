@@ -30,10 +30,10 @@ from answering import (
     value,
 )
 from extremal import ExtremalValueError, Network, explain, explain_channels
+from extremal.masking.solvers import Path
+from extremal.networks.split import split
 from extremal.scores import Box, Classes, Each, Output, Query, Segment, Similarity, Unit
-from extremal.solvers import Path
-from extremal.split import split
-from extremal.targets import mirrored
+from extremal.scores.target import mirrored
 from toys import overlap
 
 

@@ -11,8 +11,8 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from answering import AT_A, CASES, NAMES, SHORT, Detector, Segmenter, Tower, X, looks, value
 from extremal import ExtremalError, Network, explain
+from extremal.masking.solvers import Step
 from extremal.scores import Box, Query, Segment, Unit
-from extremal.solvers import Step
 
 
 def state(model: nn.Module) -> dict[str, Any]:

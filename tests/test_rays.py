@@ -14,13 +14,14 @@ import pytest
 
 from datasets import DEADLY, NETWORK, black, pictures, rows, sound
 from extremal import jobs
-from extremal.asking import Options
 from extremal.errors import ExtremalValueError
-from extremal.jobs import clusters, rays
-from extremal.jobs.clusters import Share, connected, shares
+from extremal.jobs.engines import ray as rays
+from extremal.jobs.engines import ray_cluster
+from extremal.jobs.engines.ray_cluster import Share, connected, shares
 from extremal.jobs.plan import Item, Unit
-from extremal.jobs.running import run
-from extremal.network import Network
+from extremal.jobs.runner import run
+from extremal.networks.network import Network
+from extremal.scores.parse import Options
 
 SLOW, SPOILED = "test_rays:slow", "test_rays:spoiled"
 QUICK: dict[str, Any] = {"areas": (0.1, 0.2), "perturbation": "fade", "threads": 1}
@@ -246,7 +247,7 @@ class TestMessages:
             taken.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{taken.getsockname()[1]}"  # bound, but it does not listen
             with pytest.raises(ExtremalValueError) as raised:
-                clusters.check_answers(address)
+                ray_cluster.check_answers(address)
         assert str(raised.value) == (
             f"address must be that of a Ray cluster that runs, {address!r} cannot be reached: [Errno 111] Connection "
             "refused; start one with `ray start --head`, or leave it out"
@@ -255,5 +256,5 @@ class TestMessages:
     @pytest.mark.parametrize("address", ["head", ":6379", "ray://head", "head:port"])
     def test_no_address(self, address: str) -> None:
         with pytest.raises(ExtremalValueError) as raised:
-            clusters.check_answers(address)
+            ray_cluster.check_answers(address)
         assert str(raised.value) == f"address must be HOST:PORT of a Ray cluster, or auto, got {address!r}"

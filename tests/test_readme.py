@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import typer
 
-from extremal import ChannelExplanation, cli, solvers
-from extremal.explanation import Explanation
+from extremal import ChannelExplanation, solvers
+from extremal.cli import main
+from extremal.explanations.explanation import Explanation
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -84,7 +85,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 @pytest.mark.parametrize("page", [*PAGES])
 def test_commands_have_the_options_they_are_told_with(page: str) -> None:
-    app = typer.main.get_command(cli.app)
+    app = typer.main.get_command(main.app)
     blocks = "".join(re.findall(r"```console\n(.*?)```", PAGES[page], re.DOTALL)).replace("\\\n", " ")
     for line in re.sub(r"\n +", " ", blocks).splitlines():
         if line.startswith("extremal "):

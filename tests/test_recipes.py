@@ -12,8 +12,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import extremal
-from extremal import cli, solvers
-from extremal.solvers import SOLVERS
+from extremal import solvers
+from extremal.cli import main
+from extremal.masking.solvers import SOLVERS
 
 PAGE = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text(encoding="utf-8")
 NUMBER = r"(-?\d+\.\d+(?:e-\d+)?)"
@@ -119,7 +120,7 @@ def test_a_folder_is_explained_by_the_command_and_read_by_the_script(capsys: pyt
         Image.fromarray(getattr(skimage.data, name)()).resize((96, 96)).save(f"photos/{name}.png")
     line, _, target = blocks("console")[FOLDER].strip().partition(" > ")
     words = [part for word in shlex.split(line)[1:] for part in (sorted(glob.glob(word)) if "*" in word else [word])]
-    ended = CliRunner().invoke(cli.app, words)
+    ended = CliRunner().invoke(main.app, words)
     assert ended.exit_code == 0, ended.stderr
     Path(target).write_text(ended.stdout)
     exec(compile(RECIPES[FOLDER], FOLDER, "exec"), {})

@@ -14,12 +14,12 @@ import torch
 
 import synthetic
 from extremal import ExtremalValueError, report
-from extremal.evidence import Status
-from extremal.explanation import Explanation
+from extremal.explanations.evidence import Status
+from extremal.explanations.explanation import Explanation
+from extremal.explanations.smallest_area import Certificate
 from extremal.report import reveal
-from extremal.report.page import embedded
-from extremal.report.summary import summarise
-from extremal.smallest import Certificate
+from extremal.report.html import embedded
+from extremal.report.text import summarise
 from pages import NASTY, Page, check_nothing_from_elsewhere
 
 

@@ -22,12 +22,12 @@ from extremal import Explanation, Network, explain, judge
 from extremal.errors import ExtremalValueError
 from extremal.files import content_hash
 from extremal.jobs.packing import packed, packed_shares, unpacked, unpacked_shares
-from extremal.jobs.rebuilding import rebuilt
+from extremal.jobs.restore import rebuilt
 from extremal.jobs.rows import SCHEMA, failed_row, row, shared_settings
 from extremal.jobs.store import manifest, opened
+from extremal.masking.solvers import Path as PathSolver
+from extremal.masking.solvers import Penalty, Solver
 from extremal.scores import Similarity
-from extremal.solvers import Path as PathSolver
-from extremal.solvers import Penalty, Solver
 from test_explanation import explanation
 from toys import BRITTLE_INPUTS, Brittle, Switchable, dim, texture
 

@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from extremal.baselines import Maps
+from extremal.benchmark.baselines import Maps
 from extremal.benchmark.runner import run
 from extremal.benchmark.table import table_of
-from extremal.benchmark.task import Item, Measure, asked, schema_of
+from extremal.benchmark.tasks.task import Item, Measure, asked, schema_of
 from extremal.errors import ExtremalValueError
-from extremal.network import Network
+from extremal.networks.network import Network
 
 
 @dataclass(frozen=True)

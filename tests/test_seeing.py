@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from extremal import ExtremalError, Network, invert, visualise
-from extremal.channels.imaging import FourierPictures, moved, shifted, total_variation
-from extremal.channels.inversion import correlated
-from extremal.split import activations_at
+from extremal.explanations.channels.fourier_images import FourierPictures, moved, shifted, total_variation
+from extremal.explanations.channels.inversion import correlated
+from extremal.networks.split import activations_at
 
 SHAPE = (3, 24, 24)
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from extremal import explain
-from extremal.convolution import Convolution, available
-from extremal.memory import activation_bytes
-from extremal.network import Network
-from extremal.shortcuts import shortened
-from extremal.solvers import Path
+from extremal.masking.solvers import Path
+from extremal.networks.acceleration.onednn import Convolution, available
+from extremal.networks.acceleration.relu6 import shortened
+from extremal.networks.memory import activation_bytes
+from extremal.networks.network import Network
 
 pytestmark = pytest.mark.skipif(not available(), reason="no oneDNN in this build of PyTorch")
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from extremal import Explanation, explain, smallest_area
-from extremal.area import places
 from extremal.errors import ExtremalValueError
-from extremal.games import preserve
-from extremal.smallest import Certificate
-from extremal.solvers import Path
+from extremal.explanations.smallest_area import Certificate
+from extremal.masking.area import places
+from extremal.masking.games import preserve
+from extremal.masking.solvers import Path
 
 SIZE = 40
 AREAS = (0.02, 0.1, 0.4)

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from extremal.area import cut
-from extremal.domain import Domain
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.solvers import SOLVERS, Path, Penalty, Problem, Solver, Step, masks_of, solver_named
-from extremal.solvers.path import passes
+from extremal.masking.area import cut
+from extremal.masking.domain import Domain
+from extremal.masking.solvers import SOLVERS, Path, Penalty, Problem, Solver, Step, masks_of, solver_named
+from extremal.masking.solvers.path import passes
 
 F64 = torch.float64
 SOLVER_IDS = ["path", "penalty"]

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import extremal
 from extremal import ExtremalValueError, Network
-from extremal.layers import layers
-from extremal.split import split
+from extremal.networks.layers import layers
+from extremal.networks.split import split
 
 X = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

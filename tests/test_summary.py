@@ -20,11 +20,11 @@ import runs
 import synthetic
 from extremal import jobs
 from extremal.errors import ExtremalValueError
-from extremal.jobs import figures
 from extremal.jobs.rows import SCHEMA
-from extremal.jobs.summing import COLUMNS, VERDICTS, images_of, spread, summarised
-from extremal.report import runs as report
-from extremal.report.browser import PER
+from extremal.jobs.run_summary import COLUMNS, VERDICTS, images_of, spread, summarised
+from extremal.report import run_page as report
+from extremal.report import run_plots
+from extremal.report.table_widget import PER
 from pages import NASTY, Page, check_self_contained
 from terminal import call
 
@@ -257,10 +257,10 @@ class TestPage:
         }
         assert told[kept] in words
         found = summarised(table(chosen), runs.settings())
-        drawn(figures.of_summary(found, images_of(chosen)))
+        drawn(run_plots.of_summary(found, images_of(chosen)))
 
     def test_the_figure_is_drawn(self, rows: list[runs.Row], found: jobs.Summary) -> None:
-        axes = drawn(figures.of_summary(found, images_of(rows)))
+        axes = drawn(run_plots.of_summary(found, images_of(rows)))
         bars = [patch.get_width() for patch in axes[0].patches]
         assert bars == list(found.verdicts.values())
         heights = [patch.get_height() * 60 for patch in axes[1].patches]

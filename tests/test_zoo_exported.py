@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from archives import exported, small
 from extremal import zoo
 from extremal.errors import ExtremalValueError
-from extremal.zoo.archive import DTYPES
+from extremal.networks.zoo.pt2.archive import DTYPES
 from families import explained_and_left_alone, noise
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from extremal.perturbations import Perturb
+from extremal.masking.perturbations import Perturb
 
 Box = tuple[slice, ...]
 

@@ -1,5 +1,5 @@
 """`python -m extremal`: the command line."""
 
-from extremal.cli import main
+from extremal.cli.main import main
 
 main()

@@ -12,18 +12,18 @@ from typing import Any, TypeGuard, TypeVar
 import torch
 from torch import Tensor, nn
 
-from extremal.blocks import joined
 from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
-from extremal.explain import explain
-from extremal.explanation import Explanation
-from extremal.games import Game, Reward
-from extremal.inputs import checked
-from extremal.network import Network
-from extremal.perturbations import Perturbation
+from extremal.explanations.batches import joined
+from extremal.explanations.explain import explain
+from extremal.explanations.explanation import Explanation
+from extremal.explanations.settings import AREAS, Places
+from extremal.masking.games import Game, Reward
+from extremal.masking.perturbations import Perturbation
+from extremal.masking.solvers import Solver
+from extremal.networks.inputs import checked
+from extremal.networks.network import Network
 from extremal.scores import Score
-from extremal.solvers import Solver
-from extremal.targets import Target, listed
-from extremal.terms import AREAS, Places
+from extremal.scores.target import Target, listed
 
 try:
     from captum.attr import Attribution

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from extremal import explain as extremal_explain
 from extremal.errors import ExtremalTypeError
-from extremal.games import Game, Reward
-from extremal.perturbations import Perturbation
+from extremal.explanations.settings import AREAS, Places
+from extremal.masking.games import Game, Reward
+from extremal.masking.perturbations import Perturbation
+from extremal.masking.solvers import Solver
 from extremal.scores import Score
-from extremal.solvers import Solver
-from extremal.targets import listed
-from extremal.terms import AREAS, Places
+from extremal.scores.target import listed
 
 OPTIONS = ("areas", "game", "perturbation", "solver", "score", "within", "units", "seed")
 HANDED = ("device", "method")  # what Quantus itself hands to each function: neither changes the map

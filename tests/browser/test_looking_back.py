@@ -13,9 +13,9 @@ from browser.conftest import PHONE
 from browser.steps import grave, shot
 from extremal import jobs
 from extremal.jobs.rows import SCHEMA
-from extremal.jobs.summing import COLUMNS, images_of, summarised
-from extremal.report import compared
-from extremal.report import runs as report
+from extremal.jobs.run_summary import COLUMNS, images_of, summarised
+from extremal.report import comparison_page
+from extremal.report import run_page as report
 
 COUNT = 10_000
 SORTED = 1000  # ms within which a column is sorted, on a busy machine
@@ -73,7 +73,7 @@ def compared_address(tmp_path_factory: pytest.TempPathFactory) -> str:
     one, other = runs.run(folder / "one", made), runs.run(folder / "other", same)
     found = jobs.compare(one, other)
     thumbnails = {row["key"]: row["thumbnail"] for row in made}
-    (folder / "compare.html").write_text(compared.render(found, thumbnails, thumbnails), encoding="utf-8")
+    (folder / "compare.html").write_text(comparison_page.render(found, thumbnails, thumbnails), encoding="utf-8")
     return (folder / "compare.html").as_uri()
 
 

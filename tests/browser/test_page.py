@@ -9,7 +9,7 @@ from playwright.sync_api import Frame, Page, expect
 
 from browser.conftest import PHONE, Served
 from browser.steps import answer, asking_nothing, at, choose, explain, more, report, running, shot, stands_at, take
-from extremal.explanation import Explanation
+from extremal.explanations.explanation import Explanation
 
 EXAMPLES = Path(__file__).parents[2] / "src" / "extremal" / "app" / "photographs"
 # What the person is shown of a run on its way: pictures, and the areas below them.

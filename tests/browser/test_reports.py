@@ -12,7 +12,7 @@ import synthetic
 from browser.conftest import PHONE, serving
 from browser.steps import answer, asking_nothing, grave, shot
 from extremal import class_channels, explain_channels, report
-from extremal.report import channels, classes
+from extremal.report import channel_page, class_page
 from toys import Carriers
 
 X = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) + 0.2
@@ -34,11 +34,11 @@ def write_explanation(path: Path) -> None:
 
 
 def write_channels(path: Path) -> None:
-    channels.write(explain_channels(Carriers([3], seed=1), X[:1], "features", 0, score="logit"), path)
+    channel_page.write(explain_channels(Carriers([3], seed=1), X[:1], "features", 0, score="logit"), path)
 
 
 def write_classes(path: Path) -> None:
-    classes.write(class_channels(Carriers([3], seed=1), X, "features", 0, score="logit"), path)
+    class_page.write(class_channels(Carriers([3], seed=1), X, "features", 0, score="logit"), path)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -7,14 +7,14 @@ from typing import Any
 
 import gradio as gr
 
-from extremal.app import drawn
-from extremal.app.line import Line, Progress, Report, State
+from extremal.app import views
+from extremal.app.job_queue import Line, Progress, Report, State
 from extremal.app.networks import Offered
-from extremal.app.shelf import Shelf
-from extremal.app.wish import Wish, granted, photograph
+from extremal.app.request import Wish, granted, photograph
+from extremal.app.result_cache import Shelf
 from extremal.errors import ExtremalError, ExtremalValueError
+from extremal.explanations.settings import checked_areas
 from extremal.files import content_hash
-from extremal.terms import checked_areas
 
 REGIONS = "Regions of the photograph"
 GAMES = {
@@ -35,14 +35,14 @@ class Events:
     def look(self, photo: str | None, network: str) -> tuple[Any, Any, str, str]:
         """The most probable classes of a new photograph; what was said of another goes."""
         if not photo:
-            return *_no_class(), drawn.told("Drop a photograph, or take an example."), ""
+            return *_no_class(), views.told("Drop a photograph, or take an example."), ""
         try:
             glances = self.offered[network].glance(photograph(Path(photo), Path(photo).name))
         except ExtremalError as error:
-            return *_no_class(), drawn.told(str(error), alert=True), ""
+            return *_no_class(), views.told(str(error), alert=True), ""
         choices = [(_told(one.name, one.probability), one.index) for one in glances]
         chosen = gr.update(choices=choices, value=glances[0].index)
-        return chosen, gr.update(value=None), drawn.told("Choose a class, and explain it."), ""
+        return chosen, gr.update(value=None), views.told("Choose a class, and explain it."), ""
 
     def offers(self, network: str) -> tuple[Any, Any, Any]:
         """What there is to choose of another network."""
@@ -94,7 +94,7 @@ class Events:
             )
         except (ExtremalError, OSError) as error:
             told = str(error) if isinstance(error, ExtremalError) else "the photograph is no longer here; drop it again"
-            yield drawn.told(told, alert=True), gr.skip()
+            yield views.told(told, alert=True), gr.skip()
             return
         kept = self.shelf.find(wish)
         if kept is None:
@@ -102,7 +102,7 @@ class Events:
                 yield told, gr.skip()
             kept = self.shelf.find(wish)
         if kept is not None:
-            yield drawn.done(kept), drawn.answered(kept)
+            yield views.done(kept), views.answered(kept)
 
     async def _done(self, wish: Wish, path: Path, owner: str) -> AsyncIterator[str]:
         """Do what is wished, in the line; the answer is on the shelf then, where there is one."""
@@ -116,7 +116,7 @@ class Events:
         try:
             job = self.line.join(owner, work)
         except ExtremalError as error:
-            yield drawn.told(str(error), alert=True)
+            yield views.told(str(error), alert=True)
             return
         said: int | Progress | None = None
         try:
@@ -124,14 +124,14 @@ class Events:
                 now = job.progress if job.state is State.RUNNING else self.line.place(job)
                 if now != said:
                     said = now
-                    yield await asyncio.to_thread(drawn.on_the_way, now)
+                    yield await asyncio.to_thread(views.on_the_way, now)
                 await asyncio.sleep(TICK)
         finally:
             job.cancel()  # nobody looks any more
         if job.state is State.CANCELLED:
-            yield drawn.told("Cancelled; nothing was kept.")
+            yield views.told("Cancelled; nothing was kept.")
         elif job.state is State.FAILED:
-            yield drawn.told(job.error, alert=True)
+            yield views.told(job.error, alert=True)
 
     def cancel(self, request: gr.Request) -> None:
         """Call off what this person waits for."""

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import torch
 from PIL import Image
 
-from extremal import zoo
-from extremal.batch import loaded
+from extremal.cli.batch import loaded
 from extremal.errors import ExtremalValueError
-from extremal.inputs import prepare
-from extremal.layers import layers
-from extremal.network import Network, logits
+from extremal.networks import zoo
+from extremal.networks.inputs import prepare
+from extremal.networks.layers import layers
+from extremal.networks.network import Network, logits
 
 TOP = 5  # classes told of a photograph
 

@@ -7,14 +7,14 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from extremal.app import drawn
+from extremal.app import views
 from extremal.app.events import GAMES, REGIONS, Events, classes
-from extremal.app.line import Line
+from extremal.app.job_queue import Line
 from extremal.app.networks import Offered
-from extremal.app.photograph import photograph_field
-from extremal.app.shelf import Shelf
-from extremal.perturbations import PERTURBATIONS
-from extremal.terms import AREAS
+from extremal.app.result_cache import Shelf
+from extremal.app.upload_field import photograph_field
+from extremal.explanations.settings import AREAS
+from extremal.masking.perturbations import PERTURBATIONS
 
 TITLE = "What did the network need?"
 INTRODUCTION = (
@@ -44,7 +44,7 @@ def page(offered: dict[str, Offered], line: Line, shelf: Shelf) -> gr.Blocks:
                     stop = gr.Button("Cancel", elem_id="cancel", min_width=100)
                 more = _more(offered)
             with gr.Column(scale=3, min_width=300):
-                status = gr.HTML(drawn.told("Nothing is asked yet."), elem_id="status")
+                status = gr.HTML(views.told("Nothing is asked yet."), elem_id="status")
                 results = gr.HTML("", elem_id="results")
         photo, network, target, other, game = choices
         layer, rival, *_ = more

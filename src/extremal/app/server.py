@@ -17,7 +17,7 @@ from extremal.errors import ExtremalValueError
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from extremal.app.shelf import Shelf
+    from extremal.app.result_cache import Shelf
 
 MEGABYTES = 20  # of an upload
 UPLOADS = "uploads"  # folder within the private one
@@ -65,12 +65,12 @@ def serve(
             raise ExtremalValueError(
                 f"the app must have gradio, {missing.name} is missing; pip install 'extremal[app]'"
             ) from None
-        from extremal.app.guard import Guard
-        from extremal.app.line import Line
+        from extremal.app.job_queue import Line
+        from extremal.app.middleware import Guard
         from extremal.app.networks import offered
         from extremal.app.page import page
-        from extremal.app.shelf import Shelf
-        from extremal.memory import keep_freed_memory
+        from extremal.app.result_cache import Shelf
+        from extremal.networks.memory import keep_freed_memory
 
         keep_freed_memory()  # the process is this app's own
         found, shelf = offered(networks), Shelf(folder)
@@ -92,7 +92,7 @@ def mounted(blocks: Any, shelf: "Shelf") -> "FastAPI":
     from fastapi import FastAPI, HTTPException
     from fastapi.responses import FileResponse
 
-    from extremal.app.look import HEAD, theme
+    from extremal.app.theme import HEAD, theme
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 

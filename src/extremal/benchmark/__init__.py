@@ -1,1 +1,5 @@
-"""The evaluation: what is judged, by which measures, worked through and told."""
+"""Evaluation of attribution methods: data sets, tasks, measures, and the methods themselves."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=["baselines", "data", "metrics"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from extremal.benchmark.table import Table
 from extremal.files import replacing
-from extremal.plots import ACCENT, CONTROL, DPI
+from extremal.report.plots import ACCENT, CONTROL, DPI
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from extremal.baselines.method import Method
+from extremal.benchmark.baselines.method import Method
 from extremal.benchmark.table import Table, table_of
-from extremal.benchmark.task import Item, Task, Values, schema_of, tried
+from extremal.benchmark.tasks.task import Item, Task, Values, schema_of, tried
 from extremal.errors import ExtremalValueError
 from extremal.jobs.store import opened
-from extremal.network import Network
+from extremal.networks.network import Network
 
 BATCH = 4  # pictures a unit of work: what a kill may cost, and what methods get at once
 
@@ -102,7 +102,7 @@ def _told(item: Item, method: Method, reason: str, status: str) -> list[Values]:
 
 def network_settings(network: Network) -> dict[str, Any]:
     """What of a network its rows depend on, and what else of the machine does."""
-    from extremal import __version__
+    from extremal._version import __version__
 
     return {
         "network": network.name,

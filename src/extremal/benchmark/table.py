@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from extremal.benchmark.metrics.estimate import Estimate, mean, mean_over_classes
-from extremal.benchmark.task import Measure
-from extremal.results import plain
+from extremal.benchmark.tasks.task import Measure
+from extremal.report.folder import plain
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,5 @@
-"""Runs over data sets: a table that grows row by row, survives its processes, and gives explanations back."""
+"""Explanations of whole data sets: a resumable run, its table, and explanations restored from its rows."""
 
-from importlib import import_module
-from typing import Any
+import lazy_loader
 
-_HOMES = {
-    "Comparison": "comparing",
-    "Standing": "standing",
-    "Summary": "summing",
-    "compare": "comparing",
-    "explanation": "reading",
-    "rebuilt": "rebuilding",
-    "run": "running",
-    "settings": "reading",
-    "status": "standing",
-    "summary": "summing",
-    "table": "reading",
-}
-__all__ = [*_HOMES]  # noqa: PLE0604
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'extremal.jobs' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"extremal.jobs.{_HOMES[name]}"), name)
-    return value
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

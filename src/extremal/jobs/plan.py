@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from extremal.errors import ExtremalValueError
-from extremal.inputs import SUFFIXES
 from extremal.jobs.store import Store
+from extremal.networks.inputs import SUFFIXES
 
 PLAN = "plan.parquet"  # in the store
 SCHEMA = pa.schema([("unit", pa.string()), ("key", pa.string()), ("path", pa.string()), ("target", pa.string())])

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 
 from extremal.errors import ExtremalValueError
-from extremal.explanation import Explanation
+from extremal.explanations.explanation import Explanation
+from extremal.explanations.smallest_area import Certificate
 from extremal.jobs.packing import packed, packed_shares
-from extremal.smallest import Certificate
 
 DONE, FAILED = "done", "failed"
 OWN = ("evaluations", "mirror")  # settings that each row has for itself

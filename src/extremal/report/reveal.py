@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extremal.area import places
-from extremal.explanation import Explanation
+from extremal.explanations.explanation import Explanation
+from extremal.masking.area import places
 
 STEPS = 254  # between two computed areas; bytes 0 and 255 are taken
 PALE, PALE_GREY = 0.4, 190.0  # what is not shown: contrast that is left, grey towards which it fades

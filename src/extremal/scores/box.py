@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.network import Network
+from extremal.networks.network import Network
 from extremal.scores.query import Asked, Evaluates, class_index, class_named
 
 MATCH = 0.5  # IoU from which on a box of the whole input is the one that is asked about

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.network import Network, logits
+from extremal.networks.network import Network, logits
 from extremal.scores.query import Asked, Evaluates, class_index, class_named
 
 Key = str | int

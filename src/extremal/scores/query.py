@@ -12,8 +12,8 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 
 if TYPE_CHECKING:
-    from extremal.network import Network
-    from extremal.split import Split
+    from extremal.networks.network import Network
+    from extremal.networks.split import Split
 
 Asked = Callable[[Tensor, Tensor], Tensor]  # inputs (B, C, *S), of which image each is (B,) int64 -> scores (B,)
 
@@ -176,7 +176,7 @@ def per_row(scores: object, rows: int, what: str) -> Tensor:
 
 def split_of(run: "Evaluates") -> "Split | None":
     """The split network, where it is asked from a layer on; None where it is whole."""
-    from extremal.split import Split  # it comes to this module by way of the terms
+    from extremal.networks.split import Split  # it comes to this module by way of the terms
 
     if isinstance(run, _Only):
         return split_of(run.run)

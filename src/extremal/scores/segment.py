@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.network import Network
+from extremal.networks.network import Network
 from extremal.scores.classes import Score, score_named
 from extremal.scores.query import Asked, Evaluates, class_index, class_named, input_shape, per_row
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.scores.layer_reader import reader
 from extremal.scores.query import Asked, Evaluates, input_shape, split_of
-from extremal.scores.reading import reader
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.scores.layer_reader import reader
 from extremal.scores.query import Asked, Evaluates
-from extremal.scores.reading import reader
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,8 +4,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from extremal.benchmark.data.coco import Coco
+from extremal.benchmark.data.field_of_view import Frame, Frames
 from extremal.benchmark.data.folder import Folder
-from extremal.benchmark.data.frame import Frame, Frames
 from extremal.benchmark.data.samples import DataSet, Region, Sample
 from extremal.benchmark.data.scenes import Scenes
 from extremal.benchmark.data.voc import Voc

@@ -19,7 +19,7 @@ from extremal.benchmark.data.samples import (
     told,
 )
 from extremal.errors import ExtremalValueError
-from extremal.inputs import read_picture
+from extremal.networks.inputs import read_picture
 
 WHAT = "COCO"
 

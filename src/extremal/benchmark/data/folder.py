@@ -5,7 +5,7 @@ from typing import Any
 
 from extremal.benchmark.data.samples import PICTURES, Region, Sample, existing_folder, limited, told
 from extremal.errors import ExtremalValueError
-from extremal.inputs import read_picture
+from extremal.networks.inputs import read_picture
 
 
 class Folder:

@@ -17,8 +17,8 @@ from extremal.benchmark.data.samples import (
     told,
 )
 from extremal.errors import ExtremalValueError
-from extremal.inputs import read_picture
-from extremal.tuned import classes as classes_of
+from extremal.networks.inputs import read_picture
+from extremal.networks.zoo.paper import classes as classes_of
 
 WHAT = "VOC"
 

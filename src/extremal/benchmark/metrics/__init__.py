@@ -5,12 +5,12 @@
 
 from extremal.benchmark.metrics.energy import energy
 from extremal.benchmark.metrics.estimate import Estimate, mean, mean_over_classes, paired_difference
-from extremal.benchmark.metrics.likeness import agreement, similarity
 from extremal.benchmark.metrics.mosaics import cell_mask, mosaic
 from extremal.benchmark.metrics.overlap import average_precision, iou
+from extremal.benchmark.metrics.perturbation_curves import Changed, exchanged, imputed, kept, ranks, removed
 from extremal.benchmark.metrics.pointing import hits
-from extremal.benchmark.metrics.reinitialise import reinitialised, stages
-from extremal.benchmark.metrics.removal import Changed, exchanged, imputed, kept, ranks, removed
+from extremal.benchmark.metrics.randomisation import reinitialised, stages
+from extremal.benchmark.metrics.similarity import agreement, similarity
 
 __all__ = [
     "Changed",

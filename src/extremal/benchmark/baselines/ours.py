@@ -1,0 +1,90 @@
+"""The maps of extremal perturbations, and of the mask gradients that `path` starts from."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from extremal.benchmark.baselines.method import Maps
+from extremal.explanations.chunking import ChunkedReward
+from extremal.explanations.explain import explain
+from extremal.explanations.objective import pose
+from extremal.explanations.settings import terms_named
+from extremal.masking.grid import resize
+from extremal.masking.solvers import Problem, Solver
+from extremal.masking.solvers.path import Path, mask_gradient
+from extremal.masking.solvers.penalty import Penalty
+from extremal.networks.network import Network
+from extremal.scores.target import Target
+
+AREAS = (0.025, 0.05, 0.1, 0.2)  # paper, section 4.1; 0.018, 0.025, 0.05, 0.1 on COCO
+SMOOTH = 0.09  # short sides, likewise
+SMOOTH_SALIENCY = 0.05  # short sides, of the saliency, which is finer than a mean of masks (docs/solver.md)
+
+
+@dataclass(frozen=True)
+class PathMap:
+    """The saliency of an explanation by `path` (`Explanation.saliency`)."""
+
+    areas: tuple[float, ...] = AREAS
+    solver: Path = field(default_factory=Path)
+    seed: int = 0
+    name: str = "path"
+    smooth: float = SMOOTH_SALIENCY
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return {**asdict(self), "solver": self.solver.settings()}
+
+    def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
+        """`explain`, the evidence with it."""
+        result = explain(network, x, target, areas=self.areas, solver=self.solver, seed=self.seed)
+        return Maps(result.saliency().to(x), sum(result.settings["evaluations"].values()))
+
+
+@dataclass(frozen=True)
+class PenaltyMap:
+    """The mean of the masks by `penalty`, the paper's solver with the paper's score (paper, section 4.1)."""
+
+    areas: tuple[float, ...] = AREAS
+    solver: Penalty = field(default_factory=Penalty)
+    name: str = "penalty"
+    smooth: float = SMOOTH
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return {**asdict(self), "solver": self.solver.settings()}
+
+    def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
+        """`explain`; only the solver's own evaluations are counted, the map needs no evidence."""
+        solver: Solver = self.solver
+        result = explain(network, x, target, areas=self.areas, solver=solver, score="logit")
+        spent = result.settings["evaluations"]
+        return Maps(result.mean_mask().to(x), spent["gradients"] + spent["forwards"])
+
+
+@dataclass(frozen=True)
+class MaskGradient:
+    """max(0, Σ dΦ/dθ) over constant masks on the lattice of `path`, under blur: what it starts from, by itself."""
+
+    draws: int = 8  # mask values, each in every orientation
+    name: str = "mask-gradient"
+    smooth: float = 0.0
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return asdict(self)
+
+    def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
+        """`draws` forward and backward passes an input and orientation."""
+        terms = terms_named("preserve", "blur", "margin", 0)
+        with network.frozen() as run:
+            rows = run.settle(x := x.detach().clone())
+            run.forwards = 0
+            question = pose(network, run, x, target, terms)
+            reward = ChunkedReward(question, rows)
+            problem = Problem(reward, len(x), question.domain, network.mirrors(x), x.dtype, x.device)
+            family = question.domain.level_set(x)
+            slope = mask_gradient(problem, family, self.draws)[0]
+            values = resize(family.filtered(slope, 1.0), problem.shape).clamp_min(0.0)
+            return Maps(values.detach(), run.forwards + run.gradients)

@@ -1,0 +1,87 @@
+"""Cascading re-initialisation (Adebayo et al., 2018): the network forgets what it has learnt, from the top down."""
+
+import copy
+
+import torch
+from torch import nn
+
+from extremal.errors import ExtremalValueError
+from extremal.networks.network import Network
+
+
+def stages(model: nn.Module) -> list[tuple[str, list[nn.Module]]]:
+    """The parts of a network that have weights, the classifier first.
+
+    Parts are the model's children; one that holds more than half of all layers with weights is taken apart in turn.
+
+    >>> toy = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)), nn.Linear(4, 2))
+    >>> [name for name, _ in stages(toy)]
+    ['1', '0.2', '0.0']
+    """
+    total = len(_weighted(model))
+    found: list[tuple[str, list[nn.Module]]] = []
+
+    def visit(module: nn.Module, name: str) -> None:
+        for child_name, child in module.named_children():
+            path = f"{name}.{child_name}" if name else child_name
+            inside = _weighted(child)
+            if len(inside) > max(1, total / 2):
+                visit(child, path)
+            elif inside:
+                found.append((path, inside))
+
+    visit(model, "")
+    return found[::-1]
+
+
+def _weighted(module: nn.Module) -> list[nn.Module]:
+    """The modules with parameters or running statistics of their own."""
+    return [
+        part
+        for part in module.modules()
+        if any(True for _ in part.parameters(recurse=False)) or isinstance(part, nn.modules.batchnorm._BatchNorm)
+    ]
+
+
+def reinitialised(network: Network, count: int, seed: int = 0) -> Network:
+    """A copy of the network whose top stages know nothing.
+
+    Layers with weights get He's initialisation, under which a signal keeps its size from layer to layer (that of
+    `reset_parameters` lets it fade to nothing in a deep network, and maps of nothing tell nothing). Batch norms forget
+    their statistics too and pass on what they get. The caller's network is not touched.
+
+    Args:
+        network: any.
+        count: of stages, from the top; 0 gives a plain copy.
+        seed: of the new weights, the same for a stage whatever `count` is.
+
+    Raises:
+        ExtremalValueError: it has not so many stages.
+    """
+    model = copy.deepcopy(network.model)
+    parts = stages(model)
+    if not 0 <= count <= len(parts):
+        raise ExtremalValueError(f"count must lie in 0..{len(parts)}, the stages of {network.name}, got {count}")
+    with torch.random.fork_rng([]), torch.no_grad():
+        for index, (_, modules) in enumerate(parts[:count]):
+            torch.manual_seed(seed + index)
+            for module in modules:
+                _forget(module)
+    changed = copy.copy(network)
+    changed.model = model
+    return changed
+
+
+def _forget(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+        return
+    reset = getattr(module, "reset_parameters", None)
+    if callable(reset):
+        reset()
+        return
+    for parameter in module.parameters(recurse=False):
+        deviation = float(parameter.std()) if parameter.numel() > 1 else 1.0
+        parameter.normal_(0.0, max(deviation, 1e-3))  # tokens and embeddings: noise of the same size

@@ -1,0 +1,61 @@
+"""How alike two maps are: rank correlation, and what seeds agree on."""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from extremal.benchmark.metrics.checks import checked_maps
+from extremal.errors import ExtremalValueError
+from extremal.masking.area import binary
+
+
+def similarity(a: Tensor, b: Tensor) -> Tensor:
+    """Spearman's rank correlation of each pair of maps, equal values sharing their mean rank; 0 for a constant map.
+
+    >>> similarity(torch.tensor([[[1.0, 2.0, 3.0]]]), torch.tensor([[[10.0, 30.0, 20.0]]]))
+    tensor([0.5000])
+
+    Args:
+        a: (N, 1, *S), finite.
+        b: likewise.
+
+    Returns:
+        (N,) in [−1, 1].
+    """
+    checked_maps(a)
+    checked_maps(b)
+    if a.shape != b.shape:
+        raise ExtremalValueError(f"maps must have one shape to be compared, got {tuple(a.shape)} and {tuple(b.shape)}")
+    first, second = (torch.stack([_mean_ranks(row) for row in maps.flatten(1)]) for maps in (a, b))
+    first, second = (values - values.mean(1, keepdim=True) for values in (first, second))
+    norms = first.norm(dim=1) * second.norm(dim=1)
+    return torch.where(norms > 0, (first * second).sum(1) / norms.clamp_min(1e-300), 0.0).to(a.dtype)
+
+
+def _mean_ranks(values: Tensor) -> Tensor:
+    """Ranks from 0, the mean rank for equal values: (P,) -> (P,)."""
+    _, group, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    last = counts.cumsum(0).double()
+    middle: Tensor = last - (counts.double() + 1) / 2
+    return middle[group]
+
+
+def agreement(maps: Sequence[Tensor], area: float = 0.1) -> tuple[Tensor, Tensor]:
+    """What maps of the same inputs by several seeds agree on.
+
+    Args:
+        maps: two or more of (N, 1, *S), one a seed.
+        area: share of places to which the maps are cut for the overlap.
+
+    Returns:
+        The mean rank correlation over all pairs, and the mean intersection over union of the cut maps: (N,), (N,).
+    """
+    if len(maps) < 2:
+        raise ExtremalValueError(f"agreement must be of at least 2 seeds, got {len(maps)}")
+    pairs = list(itertools.combinations(maps, 2))
+    alike = torch.stack([similarity(a, b) for a, b in pairs]).mean(0)
+    cuts = [(binary(a, area) > 0, binary(b, area) > 0) for a, b in pairs]
+    overlaps = [(a & b).flatten(1).sum(1) / (a | b).flatten(1).sum(1) for a, b in cuts]
+    return alike, torch.stack(overlaps).mean(0)

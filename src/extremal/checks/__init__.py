@@ -1,1 +1,0 @@
-"""Checks that `doctor.examine` makes, one illness each."""

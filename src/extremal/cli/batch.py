@@ -1,0 +1,180 @@
+"""What the commands share: photos one after the other, each into a folder of its own, told as they are done."""
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+
+from extremal.errors import ExtremalError
+from extremal.report import folder as results
+
+if TYPE_CHECKING:
+    from extremal.networks.network import Network
+
+BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
+NOT_FINITE = (
+    "a network must return finite scores, it returned NaN or infinite ones on the way, so nothing was "
+    "written; check its weights, or try another perturbation or score"
+)
+
+Progress = Callable[[str, int, int], None]  # stage, done, in all
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one photo, once its folder is written."""
+
+    record: dict[str, Any]  # plain values for JSON
+    show: Callable[[], None]  # tells it in the terminal
+
+
+Run = Callable[[str, Path, Progress], Outcome]  # photo, its folder -> what became of it
+
+
+def loaded(name: str, weights: str) -> "Network":
+    """The network of these two options."""
+    from extremal.networks import zoo
+
+    return zoo.load(name, weights or None)
+
+
+def class_of(net: "Network", target: str) -> int | None:
+    """The class of this option: an index or a name; None where there is none."""
+    if not target:
+        return None
+    return int(target) if target.removeprefix("-").isdecimal() else net.index(target)
+
+
+def tell(kind: str, message: str) -> None:
+    """One line on stderr."""
+    typer.echo(f"{kind}: {' '.join(message.splitlines())}", err=True)
+
+
+@contextmanager
+def warnings_told() -> Iterator[None]:
+    """Warnings meant for users as one line each; those of the libraries underneath are not theirs to mend."""
+
+    def told(message: Warning | str, *_: object) -> None:
+        tell("warning", str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = told  # type: ignore[assignment]
+        yield
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """Bad input as one line and exit code 2, warnings as one line each."""
+    with warnings_told():
+        try:
+            yield
+        except ExtremalError as error:
+            tell("error", str(error))
+            raise typer.Exit(BAD_INPUT) from None
+
+
+@dataclass
+class Batch:
+    """The photos with their folders, and what has become of them."""
+
+    out: Path
+    photos: list[str]
+    as_json: bool
+    written: list[int] = field(default_factory=list)  # places in `photos`, where one may stand twice
+    records: list[dict[str, Any]] = field(default_factory=list)
+    failed: bool = False
+
+    def __post_init__(self) -> None:
+        self.folders = results.folders(self.out, self.photos)
+        self._made = not self.out.exists()
+
+    def process(self, prepare: Callable[[], Run]) -> None:
+        """Prepare, work through the photos, and end the command as it should end.
+
+        Args:
+            prepare: checks all that can be wrong before the first photo is looked at.
+        """
+        with errors_told():
+            try:
+                self._run_all(prepare())
+            except KeyboardInterrupt:
+                tell("interrupted", self._standing())
+                self._print_json()
+                raise typer.Exit(INTERRUPTED) from None
+            finally:
+                self._tidy()
+        self._print_json()
+        if self.failed:
+            raise typer.Exit(BAD_INPUT)
+
+    def check_folders(self) -> None:
+        """Before anything is computed: can the results be written?"""
+        results.check_writable(self.out)
+        for folder in self.folders:
+            results.check_replaceable(folder)
+
+    def _run_all(self, run: Run) -> None:
+        """One photo after the other; a bad one does not stop the others."""
+        for index, photo in enumerate(self.photos):
+            try:
+                with progress(Path(photo).name) as report:
+                    outcome = run(photo, self.folders[index], report)
+            except ExtremalError as error:
+                named = len(self.photos) == 1 or repr(photo) in str(error)
+                tell("error", str(error) if named else f"{photo}: {error}")
+                self.failed = True
+                continue
+            self.written.append(index)
+            if self.as_json:
+                self.records.append(outcome.record)
+            else:
+                outcome.show()
+
+    def _tidy(self) -> None:
+        """Leave no empty folder behind where there was none."""
+        if self._made:
+            with suppress(OSError):
+                self.out.rmdir()
+
+    def _standing(self) -> str:
+        """What is finished and what is not."""
+        missing = [photo for index, photo in enumerate(self.photos) if index not in self.written]
+        done = f" ({', '.join(self.photos[index] for index in self.written)})" if self.written else ""
+        return f"{len(self.written)} of {len(self.photos)} photos written{done}; not written: {', '.join(missing)}"
+
+    def _print_json(self) -> None:
+        """The records of the photos that were written, if they were asked for."""
+        if self.as_json:
+            typer.echo(json.dumps(self.records, indent=2, allow_nan=False))
+
+
+@contextmanager
+def progress(name: str) -> Iterator[Progress]:
+    """A bar on stderr that is gone at the end; nothing at all where stderr is not a terminal."""
+    from rich import progress
+
+    with progress.Progress(
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+        speed_estimate_period=3600,  # a unit of work may take minutes
+    ) as bar:
+        task = bar.add_task(name, total=None)
+
+        def report(stage: str, done: int, total: int) -> None:
+            bar.update(task, description=f"{name}: {stage}", completed=done, total=total)
+
+        yield report

@@ -1,0 +1,274 @@
+"""What the commands about channels do: check, compute, write, tell."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from PIL import Image
+from torch import Tensor
+
+from extremal.cli import tables
+from extremal.cli.batch import NOT_FINITE, Batch, Outcome, Progress, Run, progress
+from extremal.errors import ExtremalValueError
+from extremal.explanations.channels.class_ranking import ClassChannels, class_channels
+from extremal.explanations.channels.explain import explain_channels
+from extremal.explanations.channels.explanation import ChannelExplanation
+from extremal.explanations.channels.inversion import Inversion, invert
+from extremal.explanations.channels.visualisation import Visualisation, visualise
+from extremal.masking.games import game_named
+from extremal.masking.solvers import solver_named
+from extremal.networks.inputs import SUFFIXES, read_picture
+from extremal.networks.layers import module_named
+from extremal.networks.memory import keep_freed_memory
+from extremal.report import folder as results
+from extremal.scores import score_named
+
+if TYPE_CHECKING:
+    from extremal.networks.network import Network
+
+SEEN = 8  # channels of the smallest sufficient set that are made visible
+
+
+def explaining(
+    batch: Batch,
+    load: Callable[[], "Network"],
+    aim: Callable[["Network"], int | None],
+    *,
+    layer: str,
+    counts: str,
+    axis: int | None,
+    choices: dict[str, str],
+    seed: int,
+    see: bool,
+) -> Run:
+    """Everything that can be wrong before the first photo is looked at; then `explain_channels` for each."""
+    wanted = read_counts(counts)
+    parts = game_named(choices["game"]), solver_named(choices["solver"]), score_named(choices["score"])
+    batch.check_folders()
+    keep_freed_memory()  # the process is this command's own
+    net = load()
+    module_named(net, layer)
+    target = aim(net)
+
+    def run(photo: str, folder: Path, report: Progress) -> Outcome:
+        found = explain_channels(
+            *(net, photo, layer, target),
+            counts=wanted,
+            axis=axis,
+            game=parts[0],
+            solver=parts[1],
+            score=parts[2],
+            seed=seed,
+            on_step=lambda step: report(step.stage, step.index + 1, step.total),
+            on_evidence=lambda done, total: report("evidence", done, total),
+        )
+        if "not finite" in found.status[0]:
+            raise ExtremalValueError(NOT_FINITE)
+        seen = _seen(net, photo, batch.photos, found, axis, seed, report) if see else (None, None)
+        report("writing", 0, 1)
+        files = write(found, folder, Path(photo).name, *seen)
+        record = recorded(photo, found, files)
+        return Outcome(record, lambda: tables.show_channels(photo, found, files))
+
+    return run
+
+
+def read_counts(text: str) -> tuple[int, ...] | None:
+    """Whole numbers with commas; None where there is nothing.
+
+    >>> read_counts("4, 16"), read_counts("")
+    ((4, 16), None)
+    """
+    try:
+        return tuple(int(part) for part in text.split(",")) if text.strip() else None
+    except ValueError:
+        raise ExtremalValueError(f"counts must be whole numbers with commas, got {text!r}; e.g. 4,16") from None
+
+
+def _readable(photos: list[str]) -> Iterator[Image.Image]:
+    """The pictures among the photos; one that cannot be read is told when its turn comes."""
+    for photo in photos:
+        with suppress(ExtremalValueError):
+            yield read_picture(photo)
+
+
+def _seen(
+    net: "Network",
+    photo: str,
+    photos: list[str],
+    found: ChannelExplanation,
+    axis: int | None,
+    seed: int,
+    report: Progress,
+) -> tuple[Inversion, Visualisation]:
+    """What the smallest sufficient set carries, and what excites the channels in it that count most."""
+    inversion = invert(
+        *(net, found.layer, photo, found.smallest_mask),
+        axis=axis,
+        seed=seed,
+        on_step=lambda done, total: report("inversion", done, total),
+    )
+    inside = found.smallest_mask[0] * (found.rankings[0, 0] - found.rankings[0, 0].min() + 1)
+    most = inside.topk(min(SEEN, found.smallest().count)).indices.tolist()
+    visualisation = visualise(
+        *(net, found.layer, most),
+        images=list(_readable(photos)),
+        axis=axis,
+        seed=seed,
+        on_step=lambda done, total: report("channels", done, total),
+    )
+    return inversion, visualisation
+
+
+def write(
+    found: ChannelExplanation,
+    folder: Path,
+    title: str,
+    inversion: Inversion | None,
+    visualisation: Visualisation | None,
+) -> dict[str, Any]:
+    """Write the explanation of one input, its figure, its report and the pictures; the folder appears whole.
+
+    Returns:
+        The paths by kind: `explanation`, `figure`, `report`, and a list `pictures`.
+    """
+    from extremal.report import channel_page as report
+    from extremal.report.channel_plots import write_figure
+
+    pictures: dict[str, Tensor] = {}
+    if inversion is not None:
+        pictures |= {f"inversion-{part}.png": inversion.pictures[0, m] for m, part in enumerate(inversion.parts)}
+    if visualisation is not None:
+        pictures |= excited_pictures(visualisation)
+    with results.whole_folder(folder) as aside:
+        found.save(aside / results.CHANNELS)
+        write_figure(found, aside / results.FIGURE)
+        report.write(found, aside / results.REPORT, title=title, inversion=inversion, visualisation=visualisation)
+        _save_pictures(aside, pictures)
+    return {
+        "explanation": str(folder / results.CHANNELS),
+        "figure": str(folder / results.FIGURE),
+        "report": str(folder / results.REPORT),
+        "pictures": [str(folder / name) for name in pictures],
+    }
+
+
+def recorded(photo: str, found: ChannelExplanation, files: dict[str, Any]) -> dict[str, Any]:
+    """One photo's result as plain values for JSON: None where a number is not finite."""
+    curve, smallest = found.curve(), found.smallest()
+    values = {
+        "path": photo,
+        "target": found.target[0],
+        "target_name": found.target_names[0],
+        "layer": found.layer,
+        "channels_in_all": found.total,
+        "bypassed": found.bypassed,
+        "score_full": float(found.score_full[0]),
+        "score_blank": float(found.score_blank[0]),
+        "counts": list(found.counts),
+        "channels": [list(found.channels(count)) for count in found.counts],
+        "effects": {
+            "soft": curve.soft,
+            "exactly": curve.binary,
+            "random": curve.random,
+            "random_best": curve.random_best,
+            **curve.ranked,
+        },
+        "verdicts": [{"word": one.word, "reason": one.reason} for one in found.verdict[0]],
+        "smallest": {
+            "channels": smallest.channels,
+            "effect": smallest.effect,
+            "below_count": smallest.below_count,
+            "below_effect": smallest.below_effect,
+            "share": smallest.share,
+        },
+        "files": files,
+        "settings": found.settings,
+    }
+    plain: dict[str, Any] = results.plain(values)
+    return plain
+
+
+def rank_class(
+    net: "Network",
+    folder: Path,
+    layer: str,
+    target: int | None,
+    *,
+    axis: int | None,
+    seed: int,
+    see: bool,
+    top: int,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """`class_channels` over the pictures of a folder: table, figure and report, and the top in the terminal."""
+    if not folder.is_dir():
+        raise ExtremalValueError(f"a class must be a folder of pictures, got {str(folder)!r}; check the path")
+    if target is None:
+        raise ExtremalValueError("a class must be named, got an empty target; e.g. --target 'tiger cat'")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    module_named(net, layer)
+    results.check_writable(out)
+    goal = results.folders(out, [folder.resolve().name])[0]
+    results.check_replaceable(goal)
+    keep_freed_memory()
+    pictures = [read_picture(path) for path in paths]
+    visualisation = None
+    with progress(folder.name) as report:
+        found: ClassChannels = class_channels(
+            *(net, pictures, layer, target),
+            axis=axis,
+            seed=seed,
+            on_step=lambda step: report(step.stage, step.index + 1, step.total),
+        )
+        if see:
+            visualisation = visualise(
+                *(net, layer, found.ranked()[:SEEN]),
+                images=pictures,
+                axis=axis,
+                seed=seed,
+                on_step=lambda done, total: report("channels", done, total),
+            )
+    files = write_class(found, goal, visualisation)
+    if as_json:
+        typer.echo(json.dumps({"channels": found.table().to_pylist(), "files": files}, indent=2))
+    else:
+        tables.show_class(found, top, files)
+
+
+def write_class(found: ClassChannels, folder: Path, visualisation: Visualisation | None) -> dict[str, Any]:
+    """Write the table, the figure, the report and the pictures of a class; the folder appears whole.
+
+    Returns:
+        The paths by kind: `table`, `figure`, `report`, and a list `pictures`.
+    """
+    from extremal.report import class_page as report
+    from extremal.report.channel_plots import write_class_figure
+
+    with results.whole_folder(folder) as aside:
+        found.save(aside / results.CLASS)
+        write_class_figure(found, aside / results.FIGURE)
+        report.write(found, aside / results.REPORT, visualisation=visualisation)
+        names = _save_pictures(aside, {} if visualisation is None else excited_pictures(visualisation))
+    return {
+        "table": str(folder / results.CLASS),
+        "figure": str(folder / results.FIGURE),
+        "report": str(folder / results.REPORT),
+        "pictures": [str(folder / name) for name in names],
+    }
+
+
+def excited_pictures(visualisation: Visualisation) -> dict[str, Tensor]:
+    """The pictures made for channels, by the names of their files."""
+    shown = zip(visualisation.channels, visualisation.pictures, strict=True)
+    return {f"channel-{channel}.png": picture for channel, picture in shown}
+
+
+def _save_pictures(folder: Path, pictures: dict[str, Tensor]) -> list[str]:
+    for name, picture in pictures.items():
+        Image.fromarray(picture.numpy()).save(folder / name)
+    return list(pictures)

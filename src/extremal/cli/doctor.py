@@ -1,0 +1,72 @@
+"""Guidance before a run: the command `extremal doctor`, and `extremal explain --dry-run`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from extremal.cli import options as flags
+from extremal.cli import tables
+from extremal.cli.batch import Batch, Outcome, Progress, Run, errors_told, loaded
+from extremal.report import folder as results
+from extremal.scores.parse import Options, asked_of
+
+ILL = 1  # exit code where explanations would be worth nothing
+
+
+def doctor(
+    network: Annotated[str, typer.Argument(help="A name that `extremal networks` lists.", show_default=False)],
+    image: Annotated[str, typer.Argument(help="A picture file.", show_default=False)],
+    *,
+    target: flags.Target = "",
+    ask: flags.Ask = "",
+    perturbation: flags.Perturbation = "blur",
+    score: flags.Score = "margin",
+    weights: flags.Weights = "",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of a table.")] = False,
+) -> None:
+    """Check a network and a photo for what makes explanations worthless; exit code 1 where something does."""
+    with errors_told():
+        from extremal.explanations.preflight.doctor import examine
+
+        net = loaded(network, weights)
+        found = examine(net, image, asked_of(net, target, ask), perturbation=perturbation, score=score)
+    if as_json:
+        typer.echo(json.dumps({"path": image, **found.plain()}, indent=2))
+    else:
+        tables.show_findings(image, found)
+    if not found.ok:
+        raise typer.Exit(ILL)
+
+
+def planning(batch: Batch, options: Options) -> Run:
+    """What `explain` would do with each photo, measured and told; nothing is written."""
+    from extremal.explanations.preflight.plan import plan
+    from extremal.networks.memory import keep_freed_memory
+
+    keep_freed_memory()  # the process is this command's own
+    checked = options.checked()
+    for folder in batch.folders:
+        results.check_replaceable(folder)
+    net, question = options.loaded()
+
+    def run(photo: str, folder: Path, report: Progress) -> Outcome:
+        report("measuring", 0, 1)
+        found = plan(
+            net,
+            photo,
+            question,
+            areas=checked.areas,
+            game=checked.terms.game,
+            perturbation=checked.terms.perturbation,
+            solver=checked.solver,
+            score=checked.terms.score,
+            seed=checked.terms.seed,
+            alternatives=checked.copies,
+            refine=options.refine,
+        )
+        record = {"path": photo, "folder": str(folder), **found.plain()}
+        return Outcome(results.plain(record), lambda: tables.show_plan(photo, found, folder))
+
+    return run

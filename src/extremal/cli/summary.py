@@ -1,0 +1,63 @@
+"""The commands `extremal summary` and `extremal compare`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from extremal.cli.batch import errors_told, progress
+from extremal.report import folder as results
+
+if TYPE_CHECKING:
+    from extremal.jobs.run_comparison import Comparison
+    from extremal.jobs.run_summary import Summary
+
+Run = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
+Out = Annotated[Path, typer.Option(help="Folder of the results.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")]
+
+
+def summary(folder: Run, *, out: Out = Path("extremal-out"), as_json: AsJson = False) -> None:
+    """Sum a run up: verdicts, smallest areas by class, what is suspect; a figure, and a page with every image."""
+    with errors_told():
+        from extremal.cli.run_tables import show_summary
+        from extremal.report.run_folder import name, write_summary
+
+        found, files = write_summary(folder, _goal(out, f"{name(folder)}-summary"))
+        if as_json:
+            _tell(found, files)
+        else:
+            show_summary(found, files)
+
+
+def compare(first: Run, second: Run, *, out: Out = Path("extremal-out"), as_json: AsJson = False) -> None:
+    """Tell which explanations moved from one run to another over the same images; no network is asked."""
+    with errors_told():
+        from extremal.cli.run_tables import show_comparison
+        from extremal.report.run_folder import name, write_comparison
+
+        goal = _goal(out, f"{name(first)}-{name(second)}-compare")
+        with progress("comparing") as report:
+            found, files = write_comparison(
+                first, second, goal, on_image=lambda done, total: report("images", done, total)
+            )
+        if as_json:
+            _tell(found, files)
+        else:
+            show_comparison(found, files)
+
+
+def _goal(out: Path, name: str) -> Path:
+    """The folder of a result, which can be written."""
+    results.check_writable(out)
+    goal = out / name
+    results.check_replaceable(goal)
+    return goal
+
+
+def _tell(found: "Summary | Comparison", files: dict[str, str]) -> None:
+    """All of it as JSON: None where a number is not finite."""
+    told: dict[str, Any] = results.plain({**asdict(found), "files": files})
+    typer.echo(json.dumps(told, indent=2, allow_nan=False, ensure_ascii=False))

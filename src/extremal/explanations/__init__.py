@@ -1,0 +1,1 @@
+"""From a network, an input and a target to a result with its evidence."""

@@ -1,0 +1,243 @@
+"""`explain_channels`: the smallest sets of channels of a hidden layer that an answer needs (paper, section 3.4)."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.explanations import evidence
+from extremal.explanations.batches import Block, in_blocks
+from extremal.explanations.channels.controls import RANDOM, RANKINGS, random_sets, rankings, top_sets
+from extremal.explanations.channels.explanation import ChannelExplanation, lattice_of
+from extremal.explanations.chunking import ChunkedReward
+from extremal.explanations.objective import Question
+from extremal.explanations.settings import as_network, checked_areas, terms_named
+from extremal.explanations.smallest_area import Bisection, Certificate
+from extremal.masking.area import cut, places
+from extremal.masking.games import Game, Reward
+from extremal.masking.perturbations import ScaleChannels
+from extremal.masking.smooth_max import standardised
+from extremal.masking.solvers import OnStep, Problem, Solution, Solver, solver_named
+from extremal.networks.inputs import Input, prepare
+from extremal.networks.layers import module_named
+from extremal.networks.network import Network
+from extremal.networks.split import Split
+from extremal.scores import Score
+from extremal.scores.target import Target, spread
+
+AREAS = (0.05, 0.1, 0.2, 0.4)  # shares of the channels, where nothing is asked for
+
+
+def explain_channels(
+    network: Network | nn.Module | str,
+    image: Input,
+    layer: str,
+    target: Target = None,
+    *,
+    counts: Sequence[int] | None = None,
+    areas: Sequence[float] | None = None,
+    axis: int | None = None,
+    game: str | Game | Reward = "preserve",
+    solver: str | Solver = "path",
+    score: str | Score = "margin",
+    share: float = evidence.SHARE,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+    on_evidence: evidence.Progress | None = None,
+) -> ChannelExplanation:
+    """The smallest sets of channels of a layer that maximally affect the output, the others faded to zero.
+
+    m_a = argmax over masks m in [0, 1]^K with mean a of the game's reward, (m ⊗ x_l)_k = m_k·x_l,k (paper, section
+    3.4). What comes before the layer runs once, what comes after it for each mask.
+
+    >>> import torch
+    >>> _ = torch.manual_seed(0)
+    >>> toy = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    >>> result = explain_channels(toy, torch.rand(1, 3, 16, 16), "1", 0, counts=(1, 2, 4))
+    >>> result.masks.shape, [len(result.channels(count)) for count in result.counts]
+    (torch.Size([1, 3, 8]), [1, 2, 4])
+
+    Args:
+        network, image, target, game, solver, score, seed, on_step, on_evidence: as `explain` takes them.
+        layer: name of a module that is called once and gives one tensor (B, K, ...) or (B, tokens, K);
+            `extremal.layers` lists them.
+        counts: how many channels, each in 1..K−1.
+        areas: shares of the channels instead; neither: 5, 10, 20 and 40 %.
+        axis: of the layer's output, whose entries are the units: None is 1, but 2 of (B, tokens, channels);
+            1 there asks for tokens, −1 is for networks that keep their channels last.
+        share: of the whole effect that the smallest sufficient set must have.
+
+    Returns:
+        A `ChannelExplanation` of N inputs at A counts, on the CPU.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
+    """
+    if not share > 0:
+        raise ExtremalValueError(f"share must be above 0, got {share:g}; it is the part of the effect, e.g. 0.9")
+    chosen, terms = solver_named(solver), terms_named(game, ScaleChannels(axis), score, seed)
+    net = as_network(network)
+    module_named(net, layer)
+    x = spread(prepare(net, image), target)
+    settings = {**terms.settings(net), "layer": layer, "solver": chosen.settings()}
+
+    def answered(split: Split, question: Question, block: Block) -> ChannelExplanation:
+        wanted = checked_counts(counts, areas, question.places[0], layer)
+        reward = ChunkedReward(question, block.rows)
+        activations = question.x
+        ranked = rankings(question, block.rows)
+        spent, split.gradients, split.forwards = (split.gradients, split.forwards), 0, 0
+        problem = Problem(
+            *(reward, len(activations), question.domain, False),
+            *(activations.dtype, activations.device, terms.seed),
+            candidates=standardised(ranked.flatten(0, 1)).view_as(ranked).unsqueeze(2),
+        )
+        solution = chosen.solve(problem, wanted, block.steps(on_step))
+        evaluations = {"gradients": split.gradients, "forwards": split.forwards}
+        split.gradients, split.forwards = spent
+        settings_here = {**settings, "evaluations": evaluations}
+        told = block.evidence(on_evidence)
+        return _judged(net, split, question, problem, solution, ranked, wanted, settings_here, share, told)
+
+    result: ChannelExplanation = in_blocks(net, x, target, terms, answered, layer)
+    if result.bypassed:
+        warnings.warn(
+            f"part of the answer does not pass through {layer!r} (a skip connection goes round it); "
+            "the masks touch only the module's own output",
+            UserWarning,
+            stacklevel=2,
+        )
+    return result
+
+
+def _judged(
+    net: Network,
+    split: Split,
+    question: Question,
+    problem: Problem,
+    solution: Solution,
+    ranked: Tensor,
+    areas: tuple[float, ...],
+    settings: dict[str, Any],
+    share: float,
+    on_evidence: evidence.Progress | None,
+) -> ChannelExplanation:
+    """Gather the evidence for a solution, draw the smallest sufficient set together, and build the result."""
+    x, game, (total,) = question.x, question.game, question.places
+    random = random_sets(total, areas, problem.seed, x).expand(len(x), -1, -1, -1)
+    family = question.domain.level_set(x)
+    controls = torch.cat([random, top_sets(ranked, areas)], 2)
+    found = evidence.gather(question.evaluate, {}, game, solution.masks, areas, family, controls, on_evidence)
+    low, high = question.blank.view(-1, 1), question.full.view(-1, 1)
+    effects = evidence.shares(found.scores, low, high, game.keeps)
+    cut_effects = evidence.shares(found.binary_scores, low, high, game.keeps)
+    ends = torch.cat([solution.masks, torch.ones_like(solution.masks[:, :1])], 1)  # all channels are always enough
+    cut_effects = torch.cat([cut_effects, cut_effects.new_full((len(x), 1), max(1.0, share))], 1)
+    certificates = Bisection(problem, question, ends, (*areas, 1.0), cut_effects, share).certified(0.0)
+    cuts = cut(solution.masks, areas)
+    perturbation = question.perturbation
+    assert isinstance(perturbation, ScaleChannels)
+    values = {
+        "masks": solution.masks[:, :, 0],
+        "scores": found.scores,
+        "binary_scores": found.binary_scores,
+        "random_scores": found.control_scores[:, :, :RANDOM],
+        "ranked_scores": found.control_scores[:, :, RANDOM:],
+        "rankings": ranked,
+        **_smallest(certificates, total),
+        "maps": _maps(x, cuts[:, :, 0], perturbation.axis_of(x)),
+        "score_full": question.full,
+        "score_blank": question.blank,
+        "inputs": split.x,
+        "pictures": net.pictures(split.x),
+        "trace_step": solution.trace.step,
+        "trace_area": solution.trace.area,
+        "trace_reward": solution.trace.reward,
+        "trace_grey": solution.trace.grey,
+    }
+    held: dict[str, Any] = {name: value.detach().cpu() for name, value in values.items()}
+    evaluations = {
+        **settings["evaluations"],
+        "evidence_gradients": split.gradients,
+        "evidence_forwards": split.forwards,
+        "whole": split.run.forwards + split.run.gradients,
+    }
+    return ChannelExplanation(
+        layer=split.layer.name,
+        axis=perturbation.axis_of(x),
+        bypassed=split.layer.bypassed,
+        counts=tuple(round(area * total) for area in areas),
+        **held,
+        ranking_names=RANKINGS,
+        target=question.target,
+        target_names=question.names,
+        status=evidence.statuses(effects, solution.finite),
+        keeps=game.keeps,
+        share=share,
+        settings={**settings, "evaluations": evaluations},
+    )
+
+
+def _smallest(certificates: Sequence[Certificate | None], total: int) -> dict[str, Tensor]:
+    """The fields of the result that tell the smallest sufficient sets; all channels where nothing less was found."""
+    every = Certificate(1.0, torch.ones(1, total), 1.0, 0.0, math.nan, 1.0)
+    found = [certificate or every for certificate in certificates]
+    return {
+        "smallest_mask": torch.cat([one.mask for one in found]),
+        "smallest_effect": torch.tensor([one.effect for one in found]),
+        "below_count": torch.tensor([round(one.below_area * total) for one in found]),
+        "below_effect": torch.tensor([one.below_effect for one in found]),
+    }
+
+
+def _maps(x: Tensor, sets: Tensor, axis: int) -> Tensor:
+    """Σ_k m_k·x_k over the places of activations x for sets (N, A, K): (N, A, h, w); (N, A, 0, 0) without places."""
+    units = x.movedim(axis, 1)  # (N, K, *places)
+    shape = tuple(units.shape[2:])
+    mapped: Tensor
+    if x.ndim == 3 and axis == 1:  # the units are the tokens: a map of those that are kept, by size
+        mapped = sets * units.norm(dim=2).unsqueeze(1)
+    else:
+        mapped = torch.einsum("nak,nkp->nap", sets, units.reshape(*units.shape[:2], -1))
+    lattice = lattice_of(mapped.shape[2]) if x.ndim == 3 else shape if len(shape) == 2 else None
+    if lattice is None:
+        return mapped.new_zeros(*mapped.shape[:2], 0, 0)
+    return mapped[:, :, -lattice[0] * lattice[1] :].reshape(*mapped.shape[:2], *lattice)
+
+
+def checked_counts(
+    counts: Sequence[int] | None, areas: Sequence[float] | None, total: int, layer: str
+) -> tuple[float, ...]:
+    """What was asked for as shares of the channels that are whole numbers of them, rising.
+
+    >>> checked_counts((2, 1), None, 8, "conv"), checked_counts(None, (0.1, 0.12), 8, "conv")
+    ((0.125, 0.25), (0.125,))
+    """
+    if counts is not None and areas is not None:
+        raise ExtremalValueError("counts and areas must not both be given, got both; leave one out")
+    if total < 2:
+        raise ExtremalValueError(
+            f"a layer must have at least 2 channels to choose from, {layer!r} has {total}; choose another layer or axis"
+        )
+    if counts is None:
+        shares = checked_areas(AREAS if areas is None else areas)
+        return tuple(k / total for k in sorted({min(total - 1, places(share, total)) for share in shares}))
+    found = list(counts)
+    if not found:
+        raise ExtremalValueError("counts must name at least one count, got none; e.g. (1, 4, 16)")
+    for count in found:
+        if isinstance(count, bool) or not hasattr(count, "__index__"):
+            raise ExtremalTypeError(f"counts must be whole numbers of channels, got {count!r}; e.g. (1, 4, 16)")
+        if not 1 <= count.__index__() < total:
+            raise ExtremalValueError(
+                f"counts must lie in 1..{total - 1} for {layer!r}, which has {total} channels, got {count}; "
+                "none and all of them need no search"
+            )
+    if len(set(found)) < len(found):
+        twice = next(count for count in found if found.count(count) > 1)
+        raise ExtremalValueError(f"counts must be distinct, got {twice} twice; leave one out")
+    return tuple(count.__index__() / total for count in sorted(found))

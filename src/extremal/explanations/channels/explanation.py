@@ -1,0 +1,210 @@
+"""`ChannelExplanation`: the channels of a layer that an answer needs, with the evidence; a frozen value."""
+
+import math
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from extremal.errors import ExtremalValueError
+from extremal.explanations.evidence import Status, Verdict, shares, verdict
+from extremal.files import equal_fields, read_tensors, unreadable, write_tensors
+from extremal.masking.area import cut
+from extremal.masking.grid import resize
+
+FORMAT = 1  # of the saved file
+TIE = 1e-3  # of the effect, by which a ranking's set must be better to be better
+
+
+@dataclass(frozen=True)
+class ChannelCurve:
+    """Effects against the number of channels of one input, 0 for nothing left and 1 for the whole effect."""
+
+    counts: tuple[int, ...]  # (A,) rising
+    soft: tuple[float, ...]  # (A,) of the masks as found
+    binary: tuple[float, ...]  # (A,) of exactly this many channels, the others zero
+    random: tuple[float, ...]  # (A,) median over random sets
+    random_best: tuple[float, ...]  # (A,) best random set
+    ranked: dict[str, tuple[float, ...]]  # (A,) of the top channels by each ranking
+
+
+@dataclass(frozen=True)
+class SmallestSet:
+    """The smallest set of channels that was found to be enough for one input, and the largest below that was not."""
+
+    channels: tuple[int, ...]  # indices, rising
+    effect: float  # of these alone, at least the share
+    below_count: int  # tried and not enough; 0 where everything that was tried is enough
+    below_effect: float  # of the best set found there; NaN where there is none
+    share: float  # of the whole effect that was asked for
+
+    @property
+    def count(self) -> int:
+        """How many channels."""
+        return len(self.channels)
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelExplanation:
+    """Sets of channels of one layer for N inputs at A counts, and what the network says of them.
+
+    Scores are Φ of what is left of the layer's output: for the preserve and dual games Φ(m ⊗ x_l), for delete
+    Φ((1 − m) ⊗ x_l).
+    """
+
+    layer: str  # name of the module whose output is masked
+    axis: int  # of its output, along which the K units lie; 0 is the batch
+    bypassed: bool  # part of the answer does not pass through the layer, and no mask touches it
+    counts: tuple[int, ...]  # (A,) rising, in 1..K−1
+    masks: Tensor  # (N, A, K) in [0, 1], with means exactly counts/K from `path`
+    scores: Tensor  # (N, A) of the masks as found
+    binary_scores: Tensor  # (N, A) of exactly these counts of channels
+    random_scores: Tensor  # (N, A, R) of random sets
+    ranked_scores: Tensor  # (N, A, M) of the top channels by each ranking
+    rankings: Tensor  # (N, M, K), higher is more
+    ranking_names: tuple[str, ...]  # (M,)
+    smallest_mask: Tensor  # (N, K) of zeros and ones, the smallest sufficient set
+    smallest_effect: Tensor  # (N,)
+    below_count: Tensor  # (N,) int64, the largest count below that was tried and is not enough; 0: none
+    below_effect: Tensor  # (N,)
+    maps: Tensor  # (N, A, h, w) Σ_k m_k·x_k of the cut masks; (N, A, 0, 0) where the layer has no places
+    score_full: Tensor  # (N,) of the whole network
+    score_blank: Tensor  # (N,) of the layer's output at zero
+    inputs: Tensor  # (N, C, *S) as the network took them
+    pictures: Tensor  # (N, H, W, 3) uint8, the inputs to look at; (N, 0, 0, 3) where they are not pictures
+    trace_step: Tensor  # (T,) step in which each mask on the way was evaluated
+    trace_area: Tensor  # (N, T) its share of the channels
+    trace_reward: Tensor  # (N, T) what the game paid for it
+    trace_grey: Tensor  # (N, T) its greyness
+    target: tuple[int, ...]  # (N,) class indices; −1 where the target was a callable
+    target_names: tuple[str, ...]  # (N,)
+    status: tuple[tuple[Status, ...], ...]  # (N, A)
+    keeps: bool  # judged by what the masks keep; False: by what is left without them
+    share: float  # of the whole effect that the smallest sets have
+    settings: dict[str, Any]  # versions, seed, network, weight hash, solver, counts: everything to repeat the run
+
+    @property
+    def total(self) -> int:
+        """K, the number of channels."""
+        return self.masks.shape[2]
+
+    @property
+    def areas(self) -> tuple[float, ...]:
+        """The counts as shares of the channels: (A,)."""
+        return tuple(count / self.total for count in self.counts)
+
+    def effects(self, scores: Tensor) -> Tensor:
+        """Scores (N, ...) as shares of the whole effect (`evidence.shares`): 0 for nothing, 1 for all of it."""
+        trailing = [1] * (scores.ndim - 1)
+        return shares(scores, self.score_blank.view(-1, *trailing), self.score_full.view(-1, *trailing), self.keeps)
+
+    def curve(self, image: int = 0) -> ChannelCurve:
+        """Effects against the number of channels."""
+        random = self.effects(self.random_scores)[image]
+        ranked = self.effects(self.ranked_scores)[image]
+        return ChannelCurve(
+            self.counts,
+            tuple(self.effects(self.scores)[image].tolist()),
+            tuple(self.effects(self.binary_scores)[image].tolist()),
+            tuple(random.median(1).values.tolist()),
+            tuple(random.amax(1).tolist()),
+            {name: tuple(ranked[:, m].tolist()) for m, name in enumerate(self.ranking_names)},
+        )
+
+    @property
+    def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
+        """(N, A): sufficient, insufficient or suspect.
+
+        Suspect is a set that a random one equals, or that the top channels of a ranking surpass. A ranking that only
+        equals it speaks for both.
+        """
+        soft, cuts = self.effects(self.scores).tolist(), self.effects(self.binary_scores).tolist()
+        random, ranked = self.effects(self.random_scores).tolist(), self.effects(self.ranked_scores).tolist()
+
+        def told(n: int, k: int) -> Verdict:
+            better = [value for value in ranked[n][k] if not value <= cuts[n][k] + TIE]
+            chance = "a control set of this size"
+            return verdict(soft[n][k], cuts[n][k], [], [*random[n][k], *better], self.share, chance)
+
+        return tuple(tuple(told(n, k) for k in range(len(self.counts))) for n in range(len(self.masks)))
+
+    def binary(self, count: int) -> Tensor:
+        """The sets at one of the computed counts: (N, K) of zeros and ones."""
+        if count not in self.counts:
+            raise ExtremalValueError(
+                f"count must be one of the computed counts {', '.join(map(str, self.counts))}, got {count}; "
+                "explain again with this count"
+            )
+        column = self.counts.index(count)
+        return cut(self.masks[:, column, None, None], (self.areas[column],))[:, 0, 0]
+
+    def channels(self, count: int, image: int = 0) -> tuple[int, ...]:
+        """The indices of the channels in the set of this count, rising."""
+        return tuple(self.binary(count)[image].nonzero()[:, 0].tolist())
+
+    def smallest(self, image: int = 0) -> SmallestSet:
+        """The smallest sufficient set of one input, with its certificate."""
+        return SmallestSet(
+            tuple(self.smallest_mask[image].nonzero()[:, 0].tolist()),
+            float(self.smallest_effect[image]),
+            int(self.below_count[image]),
+            float(self.below_effect[image]),
+            self.share,
+        )
+
+    def map(self, count: int, image: int = 0) -> Tensor:
+        """Σ_k m_k·x_k of the set of this count over the input: (H, W); the lattice is that of the layer, resized.
+
+        Raises:
+            ExtremalValueError: the layer has no places, or the count was not computed.
+        """
+        self.binary(count)  # checks the count
+        found = self.maps[image, self.counts.index(count)]
+        if found.numel() == 0:
+            raise ExtremalValueError(
+                f"a map must be of a layer whose channels have places, {self.layer!r} has none; choose an earlier layer"
+            )
+        return resize(found[None, None], tuple(self.inputs.shape[2:]))[0, 0]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file with JSON metadata; it appears whole or not at all."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        head = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
+        write_tensors(Path(path), tensors, {"channels": FORMAT, **head})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "ChannelExplanation":
+        """Read what `save` wrote; no code is run from the file.
+
+        Raises:
+            ExtremalValueError: the file is missing, broken, or not an explanation of channels.
+        """
+        path, kind = Path(path), "an explanation of channels"
+        tensors, head = read_tensors(path, kind)
+        try:
+            if head.pop("channels") != FORMAT:
+                raise KeyError("channels")
+            for name in ("counts", "target", "target_names", "ranking_names"):
+                head[name] = tuple(head[name])
+            head["status"] = tuple(tuple(Status(s) for s in row) for row in head["status"])
+            return cls(**{**head, **tensors})
+        except (KeyError, ValueError, TypeError) as error:
+            raise unreadable(path, kind, error) from None
+
+    def __eq__(self, other: object) -> bool:
+        return equal_fields(self, other) if isinstance(other, ChannelExplanation) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def lattice_of(tokens: int) -> tuple[int, int] | None:
+    """Rows and columns of a square of tokens, up to five more standing before it (class and register tokens).
+
+    >>> lattice_of(197), lattice_of(49), lattice_of(12)
+    ((14, 14), (7, 7), None)
+    """
+    side = math.isqrt(tokens)
+    return (side, side) if side > 0 and tokens - side * side <= min(5, side) and side > 3 else None

@@ -1,0 +1,274 @@
+"""`Explanation`: what was found, with its evidence; a frozen value that saves and loads without pickle."""
+
+import os
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from extremal.errors import ExtremalValueError
+from extremal.explanations.evidence import SHARE, TELLING_SHARE, Status, Verdict, shares, verdict
+from extremal.files import equal_fields, read_tensors, unreadable, write_tensors
+from extremal.masking.area import places
+from extremal.masking.grid import gaussian_blur, lengths
+from extremal.masking.units import cut_to
+
+FORMAT = 4  # of the saved file
+AROUND = 5.0  # px at a short side of 224 px: the neighbourhood whose agreement counts in the saliency
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The evidence curve of one input: effects against area, 0 for nothing left and 1 for the whole effect."""
+
+    areas: tuple[float, ...]  # (A,) rising
+    soft: tuple[float, ...]  # (A,) of the masks as found
+    binary: tuple[float, ...]  # (A,) of the masks cut to black and white
+    unseen: tuple[float, ...]  # (A,) median over unseen perturbations
+    control: tuple[float, ...]  # (A,) median over random masks
+    control_best: tuple[float, ...]  # (A,) best random mask
+
+
+@dataclass(frozen=True)
+class Sufficient:
+    """The smallest of the computed areas that is enough for one input."""
+
+    area: float  # share of places
+    mask: Tensor  # (1, *S) of zeros and ones, exactly this area
+    effect: float  # of this mask
+    source: int = 0  # 0: the explanation itself; j: its j-th alternative, which holds the evidence
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Masks of N inputs at A areas, what the network says of them, and all that is needed to repeat the run.
+
+    Scores are Φ of what is left of the input: for the preserve and dual games Φ(m ⊗ x), for delete Φ((1 − m) ⊗ x).
+    """
+
+    areas: tuple[float, ...]  # (A,) rising, shares of places in (0, 1)
+    masks: Tensor  # (N, A, 1, *S) in [0, 1]
+    mask_areas: Tensor  # (N, A) the masks' true means on the input
+    scores: Tensor  # (N, A) of the masks as found
+    binary_scores: Tensor  # (N, A) of the masks cut to exactly round(a·|Ω|) ones
+    unseen_scores: Tensor  # (N, A, P) of the cut masks under perturbations that the optimiser did not use
+    unseen_blank: Tensor  # (N, P) of the input destroyed by these
+    control_scores: Tensor  # (N, A, R) of random smooth masks, cut alike
+    agreement: Tensor  # (N, 1, *S) ≥ 0, how much each place speaks for the answer under these perturbations
+    score_full: Tensor  # (N,) of the whole input
+    score_blank: Tensor  # (N,) of the destroyed input
+    inputs: Tensor  # (N, C, *S) as the network took them
+    pictures: Tensor  # (N, H, W, 3) uint8, the inputs to look at; (N, 0, 0, 3) where they are not pictures
+    destroyed: Tensor  # (N, H, W, 3) uint8, the destroyed inputs to look at; empty likewise
+    trace_step: Tensor  # (T,) step in which each mask on the way was evaluated
+    trace_area: Tensor  # (N, T) its area
+    trace_reward: Tensor  # (N, T) what the game paid for it
+    trace_grey: Tensor  # (N, T) its greyness
+    target: tuple[int, ...]  # (N,) class indices; −1 where the target was a callable
+    target_names: tuple[str, ...]  # (N,)
+    unseen_names: tuple[str, ...]  # (P,)
+    status: tuple[tuple[Status, ...], ...]  # (N, A)
+    keeps: bool  # judged by what the masks keep; False: by what is left without them
+    settings: dict[str, Any]  # versions, seed, network, weight hash, solver, counts: everything to repeat the run
+    within: Tensor | None = None  # (*S) bool: where masks were allowed; None: everywhere
+    units: Tensor | None = None  # (*S) int64: the unit of each place, −1 for none; None: places by themselves
+    fields: Tensor | None = None  # (N, A, 1, *lattice) of which `solvers.masks_of` makes the masks; None: given masks
+    alternatives: tuple["Explanation", ...] = ()  # of the same inputs, kept apart from this one and from each other
+
+    def effects(self, scores: Tensor, blank: Tensor | None = None) -> Tensor:
+        """Scores (N, ...) as shares of the whole effect (`evidence.shares`): 0 for nothing, 1 for all of it."""
+        trailing = [1] * (scores.ndim - 1)
+        low = self.score_blank.view(-1, *trailing) if blank is None else blank.unsqueeze(1)
+        return shares(scores, low, self.score_full.view(-1, *trailing), self.keeps)
+
+    @property
+    def trace(self) -> dict[str, Tensor]:
+        """Score, area and greyness of every mask that was evaluated on the way."""
+        return {
+            "step": self.trace_step,
+            "area": self.trace_area,
+            "reward": self.trace_reward,
+            "grey": self.trace_grey,
+        }
+
+    def curve(self, image: int = 0) -> Curve:
+        """The evidence curve of one input (method: effect at exact areas)."""
+        control = self.effects(self.control_scores)[image]
+        return Curve(
+            self.areas,
+            tuple(self.effects(self.scores)[image].tolist()),
+            tuple(self.effects(self.binary_scores)[image].tolist()),
+            tuple(self.unseen_effects()[image].nanmedian(1).values.tolist()),
+            tuple(control.median(1).values.tolist()),
+            tuple(control.amax(1).tolist()),
+        )
+
+    def unseen_effects(self) -> Tensor:
+        """Effects under the unseen perturbations: (N, A, P); NaN if one hardly changes the answer, −inf if broken."""
+        effects = self.effects(self.unseen_scores, self.unseen_blank)
+        full = self.score_full.view(-1, 1)
+        span = (full - self.unseen_blank).abs() / (full - self.score_blank.view(-1, 1)).abs()
+        broken = ~(self.unseen_scores.isfinite() & self.unseen_blank.isfinite().unsqueeze(1))
+        silent = (span < TELLING_SHARE).unsqueeze(1).expand_as(effects)
+        return effects.masked_fill(silent, torch.nan).masked_fill(broken, -torch.inf)
+
+    @property
+    def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
+        """(N, A): sufficient, insufficient or suspect, each with its reason."""
+        return tuple(self._verdicts(image) for image in range(len(self.masks)))
+
+    def _verdicts(self, image: int, share: float = SHARE) -> tuple[Verdict, ...]:
+        curve, unseen = self.curve(image), self.unseen_effects()[image]
+        control = self.effects(self.control_scores)[image]
+        return tuple(
+            verdict(curve.soft[k], curve.binary[k], unseen[k].tolist(), control[k].tolist(), share)
+            for k in range(len(self.areas))
+        )
+
+    def saliency(self, smooth: float = 0.0) -> Tensor:
+        """Where the answer comes from: (N, 1, *S) ≥ 0.
+
+        M^½·G·Ḡ of the mean M of all masks, the `agreement` G, and G blurred by 5 px: places that are enough together,
+        each of which speaks for the answer under perturbations that no mask was made for, among others that do
+        (docs/solver.md tells what else was tried). Blurred by `smooth`·short side.
+        """
+        mean = self.masks.mean(1)
+        near = lengths(AROUND, tuple(self.agreement.shape[2:]), self.settings.get("spacing", ()))
+        around = gaussian_blur(self.agreement, near)
+        both = mean.sqrt() * self.agreement * around
+        found = (both.flatten(1).amax(1) > 0).view(-1, *[1] * (both.ndim - 1))
+        return self._smoothed(torch.where(found, both, mean), smooth)
+
+    def mean_mask(self, smooth: float = 0.0) -> Tensor:
+        """The mean of all masks, the paper's map for the pointing game with `smooth` 0.09 (section 4): (N, 1, *S)."""
+        return self._smoothed(self.masks.mean(1), smooth)
+
+    def _smoothed(self, values: Tensor, smooth: float) -> Tensor:
+        return gaussian_blur(values, smooth * min(values.shape[2:]))
+
+    def _column(self, area: float) -> int:
+        for k, known in enumerate(self.areas):
+            if abs(known - area) < 1e-9:
+                return k
+        raise ExtremalValueError(
+            f"area must be one of the computed areas {', '.join(f'{a:g}' for a in self.areas)}, got {area:g}; "
+            "explain again with this area"
+        )
+
+    def binary(self, area: float) -> Tensor:
+        """The masks at one of the computed areas, cut to exactly round(a·|Ω|) ones, or to whole units: (N, 1, *S)."""
+        column = self._column(area)
+        return self._cut(self.masks[:, column : column + 1], (self.areas[column],))[:, 0]
+
+    def _cut(self, masks: Tensor, areas: tuple[float, ...]) -> Tensor:
+        return cut_to(masks, areas, self.units)
+
+    def smallest(self, share: float = SHARE, image: int = 0) -> Sufficient | None:
+        """The smallest computed area whose cut mask has this share of the whole effect; None if none has.
+
+        The verdict on it may still be `suspect`: look at `verdict`.
+        """
+        if share <= 0:
+            raise ExtremalValueError(f"share must be above 0, got {share:g}; it is the part of the effect, e.g. 0.9")
+        for area, effect in zip(self.areas, self.curve(image).binary, strict=True):
+            if effect >= share:
+                return Sufficient(area, self.binary(area)[image], effect)
+        return None
+
+    def regions(self, share: float = SHARE, image: int = 0, overlap: float = 0.2) -> tuple[Sufficient, ...]:
+        """The sufficient regions among this explanation and its alternatives that overlap little, this one's first.
+
+        Args:
+            share: of the whole effect, that each keeps by itself.
+            image: which input.
+            overlap: two regions' intersection over union is below this.
+        """
+        found: list[Sufficient] = []
+        for source, answer in enumerate((self, *self.alternatives)):
+            enough = answer.smallest(share, image)
+            if enough and all(iou(enough.mask, other.mask) < overlap for other in found):
+                found.append(replace(enough, source=source))
+        return tuple(found)
+
+    def order(self, image: int = 0) -> Tensor:
+        """For each area the rank of each place in its mask, 0 first: (A, *S) int64.
+
+        The places of rank below round(a·|Ω|) are exactly the mask that was scored; equals by the mean mask. Where whole
+        units leave less than that, some ranks are nobody's.
+        """
+        shape = self.masks.shape[3:]
+        mean = self.mean_mask()[image].flatten()
+        ranks = []
+        cuts = self._cut(self.masks[image : image + 1], self.areas)[0].flatten(1)
+        for area, mask, inside in zip(self.areas, self.masks[image].flatten(1), cuts, strict=True):
+            order = torch.argsort(mean, descending=True, stable=True)
+            order = order[torch.argsort((mask + inside)[order], descending=True, stable=True)]
+            rank = torch.arange(len(order))
+            rank[int(inside.sum()) :] += self.places(area) - int(inside.sum())
+            ranks.append(torch.empty_like(order).scatter_(0, order, rank).view(shape))
+        return torch.stack(ranks)
+
+    def places(self, area: float) -> int:
+        """How many places the cut mask of an area has."""
+        return places(area, self.masks[0, 0].numel())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file with JSON metadata; it appears whole or not at all."""
+        tensors, head = _parts(self)
+        write_tensors(Path(path), tensors, {"format": FORMAT, **head})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Explanation":
+        """Read what `save` wrote; no code is run from the file.
+
+        Raises:
+            ExtremalValueError: the file is missing, broken, or not an explanation.
+        """
+        path = Path(path)
+        tensors, head = read_tensors(path, "an explanation")
+        try:
+            if head.pop("format") != FORMAT:
+                raise KeyError("format")
+            return _whole(tensors, head)
+        except (KeyError, ValueError, TypeError) as error:
+            raise unreadable(path, "an explanation", error) from None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Explanation):
+            return NotImplemented
+        return equal_fields(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _parts(explanation: Explanation, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors by name, and the rest as plain values; an alternative's tensors are prefixed by its number."""
+    values = {f.name: getattr(explanation, f.name) for f in fields(explanation)}
+    alternatives = values.pop("alternatives")
+    tensors = {prefix + k: v for k, v in values.items() if isinstance(v, Tensor)}
+    head = {k: v for k, v in values.items() if not isinstance(v, Tensor)}
+    head["alternatives"] = []
+    for index, alternative in enumerate(alternatives):
+        more, rest = _parts(alternative, f"{prefix}{index}.")
+        tensors |= more
+        head["alternatives"].append(rest)
+    return tensors, head
+
+
+def _whole(tensors: dict[str, Tensor], head: dict[str, Any], prefix: str = "") -> Explanation:
+    """What `_parts` took apart."""
+    alternatives = [_whole(tensors, rest, f"{prefix}{index}.") for index, rest in enumerate(head["alternatives"])]
+    values: dict[str, Any] = {**head, "alternatives": tuple(alternatives)}
+    for name in ("areas", "target", "target_names", "unseen_names"):
+        values[name] = tuple(values[name])
+    values["status"] = tuple(tuple(Status(s) for s in row) for row in values["status"])
+    names = {name.removeprefix(prefix): name for name in tensors if name.startswith(prefix)}
+    values |= {short: tensors[name] for short, name in names.items() if "." not in short}
+    return Explanation(**values)
+
+
+def iou(a: Tensor, b: Tensor) -> float:
+    """The intersection over union of two cut masks of one shape; NaN where both are empty."""
+    return float((a * b).sum() / torch.maximum(a, b).sum())

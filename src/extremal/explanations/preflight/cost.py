@@ -1,0 +1,246 @@
+"""What a run costs: its evaluations from the settings, its time and memory from a few evaluations of the network."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from extremal.explanations import evidence, smallest_area
+from extremal.explanations.chunking import ChunkedReward
+from extremal.explanations.objective import Question
+from extremal.explanations.settings import Terms
+from extremal.masking.domain import Domain
+from extremal.masking.games import Evaluate
+from extremal.masking.solvers import Path, Penalty, Solver
+from extremal.masking.solvers.path import level_masks, passes
+from extremal.masking.solvers.problem import gradient
+from extremal.masking.solvers.swap import TRIES
+from extremal.networks.memory import activation_bytes
+from extremal.networks.network import Run
+
+REPEATS, PATIENCE = 5, 0.5  # measurements of a kind at most, and seconds after which there are no more
+TOLERANCE = 0.02  # of `smallest_area`
+SMOOTH = Domain(())  # any, of places that have neighbours
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """Rows of the network that are evaluated, as an explanation's settings tell them afterwards."""
+
+    gradients: int = 0  # by the solver, forward and backward
+    forwards: int = 0  # by the question and the solver, forward only
+    evidence_gradients: int = 0
+    evidence_forwards: int = 0
+
+    def __add__(self, other: "Evaluations") -> "Evaluations":
+        return Evaluations(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class Work:
+    """Masks that a solver evaluates for one input."""
+
+    alone: int  # with gradient, one at a time
+    together: int  # with gradient, several at a time
+    forwards: int  # without gradient
+    widest: int  # with gradient at once, at most
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of one evaluation of the network, medians."""
+
+    alone: float  # of the solver, forward and backward, one mask an input at a time
+    together: float  # of the solver, forward and backward, a mask for each area at a time
+    forward: float  # of the solver, forward only, masks cut to each area
+    evidence: float  # of masks that are there already, forward and backward
+    evidence_forward: float  # of masks that are there already, forward only
+
+    def seconds(self, counts: Evaluations, work: Work) -> float:
+        """Of so many evaluations, the solver's in the proportions of its work."""
+        alone = work.alone / max(1, work.alone + work.together)
+        return (
+            counts.gradients * (alone * self.alone + (1 - alone) * self.together)
+            + counts.forwards * self.forward
+            + counts.evidence_gradients * self.evidence
+            + counts.evidence_forwards * self.evidence_forward
+        )
+
+
+def work_of(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH) -> Work | None:
+    """The masks that a run of a solver evaluates for one input; None for solvers that are not this library's.
+
+    >>> work_of(Path(), areas=5, mirror=True)
+    Work(alone=40, together=68, forwards=112, widest=5)
+    >>> work_of(Penalty(), areas=5, mirror=True)
+    Work(alone=0, together=4000, forwards=0, widest=5)
+
+    Args:
+        solver: with its settings.
+        areas: how many.
+        mirror: whether the mirrored input asks the same question.
+        domain: of the masks; channels and units take more.
+    """
+    if isinstance(solver, Penalty):
+        return Work(0, solver.steps * areas + (0 if domain.smooth else areas), 0, areas)
+    if not isinstance(solver, Path):
+        return None
+    compared = 3 * areas - 2  # each area with its own field and its neighbours'
+    rounds = 1 + (solver.rounds if solver.polish else 0) + (0 if domain.connected else 1)
+    exchanges = 0 if domain.connected else areas * (solver.search + solver.search // 2)
+    return Work(
+        alone=solver.steps,
+        together=passes(solver, areas, mirror) - solver.steps + exchanges,
+        forwards=compared * rounds + areas * solver.search + TRIES * exchanges,
+        widest=max(solver.draws, areas if solver.polish or exchanges else 1),
+    )
+
+
+class Cost:
+    """Of answering one posed question; `run` has counted what posing it took, and nothing else.
+
+    Args:
+        run: the frozen network.
+        question: about N inputs.
+        solver, terms, areas: what is to be run.
+        mirror: whether the mirrored input asks the same question.
+        rows: of the network at once.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        question: Question,
+        solver: Solver,
+        terms: Terms,
+        areas: tuple[float, ...],
+        *,
+        mirror: bool,
+        rows: int,
+    ) -> None:
+        self.run, self.question, self.solver, self.terms = run, question, solver, terms
+        self.areas, self.mirror, self.rows = areas, mirror, rows
+        self.posing = run.forwards + run.gradients
+        self.work = work_of(solver, len(areas), mirror, question.domain)
+        mask = question.x.new_full((len(question.x), 1, 1, *question.places), 0.5)
+        with torch.no_grad():
+            self.asked = self._counted(lambda: question.evaluate(mask))  # evaluations, for one mask of each input
+            self.paid = self._counted(lambda: question.reward(mask, False))  # and for what the game makes of it
+
+    def answer(self, first: bool = True) -> Evaluations | None:
+        """What an answer takes; posing the question belongs to the first. None where that is not known."""
+        if self.work is None:
+            return None
+        areas, orientations = len(self.areas), 2 if self.mirror else 1
+        unseen = len(evidence.unseen_perturbations(self.terms.perturbation, self.terms.seed))
+        judged = areas * (2 + unseen + evidence.CONTROLS) + unseen
+        return Evaluations(
+            gradients=(self.work.alone + self.work.together) * self.paid,
+            forwards=(self.posing if first else 0) + self.work.forwards * self.paid,
+            evidence_gradients=unseen * orientations * len(evidence.LEVELS) * self.asked,
+            evidence_forwards=judged * self.asked,
+        )
+
+    def refining(self) -> Evaluations:
+        """At most what bisecting for the smallest sufficient area takes."""
+        below = (self.areas[0] / smallest_area.SPAN, *self.areas)
+        gap = max(math.log(high / low) for low, high in zip(below, self.areas, strict=False))
+        rounds = 1 + max(0, math.ceil(math.log2(gap / math.log1p(TOLERANCE))))  # one more: areas are whole places
+        tries = rounds * (smallest_area.STEPS + 1) * self.asked
+        return Evaluations(rounds * smallest_area.STEPS * self.paid, self.posing + tries)
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows with gradient that are evaluated at once, at most."""
+        return max(self._at_once(self._widest), self._at_once(len(evidence.LEVELS)))
+
+    @property
+    def _widest(self) -> int:
+        return self.work.widest if self.work else len(self.areas)
+
+    def _at_once(self, masks: int) -> int:
+        """Rows of so many masks of each input that are evaluated at once."""
+        return min(self.rows, masks * len(self.question.x))
+
+    def row_bytes(self) -> int:
+        """What the network holds for the gradient of one row."""
+        one = self.question.x[:1].detach().clone().requires_grad_()
+        return activation_bytes(lambda: self.run.raw(one), self._weights())
+
+    def memory(self) -> int:
+        """Bytes of the weights, and of what is held for the gradients of all masks that are evaluated at once."""
+        first, weights = self.question.part(0, 1), self._weights()
+        mask = first.x.new_full((1, 1, 1, *first.places), 0.5).requires_grad_()
+
+        def held(evaluate: Callable[[], Tensor]) -> int:
+            return activation_bytes(evaluate, [*weights, first.x])
+
+        solving = self._at_once(self._widest) * held(lambda: first.reward(mask, False))  # a game may hold several rows
+        judging = self._at_once(len(evidence.LEVELS)) * held(lambda: first.evaluate(mask))
+        return sum(tensor.nbytes for tensor in weights) + max(solving, judging)
+
+    def pace(self) -> Pace:
+        """Measured on random masks that are made as the solver makes them."""
+        pay = ChunkedReward(self.question, self.rows)
+        family = self.question.domain.level_set(self.question.x)
+        leaf, made = self._masks(self.areas)
+        single, made_single = self._masks(self.areas[:1])
+        masks = family.cut(made(leaf).detach(), self.areas)
+        constant = masks.clone().requires_grad_()
+        evaluate: Evaluate = self.question.evaluate
+        with torch.no_grad():
+            forward = self._timed(lambda: pay(family.cut(made(leaf), self.areas), False))
+            given = self._timed(lambda: evaluate(masks))
+        return Pace(
+            alone=self._timed(lambda: gradient(pay(made_single(single), False), single)),
+            together=self._timed(lambda: gradient(pay(made(leaf), False), leaf)),
+            forward=forward,
+            evidence=self._timed(lambda: gradient(evaluate(constant), constant)),
+            evidence_forward=given,
+        )
+
+    def _masks(self, areas: tuple[float, ...]) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Parameters of masks at these areas, and what makes the masks (N, K, 1, *S) of them."""
+        domain, like = self.question.domain, self.question.x
+        rows = len(like), len(areas)
+        if isinstance(self.solver, Penalty):
+            smooth = domain.smooth_max(like, self.solver.padded)
+            drawn = torch.rand(*rows, 1, *smooth.parameter_shape, dtype=like.dtype, device=like.device)
+
+            def made(values: Tensor) -> Tensor:
+                return smooth.inside(smooth.whole(values.flatten(0, 1))).reshape(*rows, 1, *domain.shape)
+        else:
+            family, settings = domain.level_set(like), self.solver if isinstance(self.solver, Path) else Path()
+            drawn = torch.randn(*rows, 1, *family.parameter_shape, dtype=like.dtype, device=like.device)
+
+            def made(values: Tensor) -> Tensor:
+                return level_masks(family, values, areas, settings.temperature)
+
+        return drawn.requires_grad_(), made
+
+    def _timed(self, act: Callable[[], Tensor]) -> float:
+        """Seconds of one evaluation; the first time is not counted."""
+
+        def waited() -> None:
+            float(act().sum())  # a number waits for the device
+
+        evaluations = self._counted(waited)
+        taken = list[float]()
+        while len(taken) < REPEATS and sum(taken) < PATIENCE:
+            start = time.perf_counter()
+            waited()
+            taken.append(time.perf_counter() - start)
+        return median(taken) / evaluations
+
+    def _counted(self, evaluate: Callable[[], object]) -> int:
+        before = self.run.forwards + self.run.gradients
+        evaluate()
+        return self.run.forwards + self.run.gradients - before
+
+    def _weights(self) -> list[Tensor]:
+        model = self.run.network.model
+        return [*model.parameters(), *model.buffers()]

@@ -1,0 +1,230 @@
+"""The smallest sufficient area, to a relative tolerance, from masks that are already there."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from extremal.errors import ExtremalValueError
+from extremal.explanations.chunking import ChunkedReward
+from extremal.explanations.evidence import SHARE, shares
+from extremal.explanations.explanation import Explanation
+from extremal.explanations.objective import Question, pose
+from extremal.explanations.settings import Terms, as_network
+from extremal.masking.games import GAMES, Game, Reward, game_named
+from extremal.masking.perturbations import PERTURBATIONS, Perturbation, perturbation_named
+from extremal.masking.solvers.path import Descent, level_masks
+from extremal.masking.solvers.problem import Problem
+from extremal.networks.network import Network
+from extremal.scores import SCORES, Score, score_named
+from extremal.scores.target import Target, looked_at
+
+STEPS = 6  # of descent at most for each area that is tried
+TEMPERATURE = 0.1  # of the level, in deviations of the field
+RATE = 0.06  # Adam's, as in the polish of `path`
+SPAN = 8.0  # how far below the smallest computed area is searched, where that one is already sufficient
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """The smallest area that was found to be enough for one input, and the largest below it that was not."""
+
+    area: float  # share of places
+    mask: Tensor  # (1, *S) of zeros and ones, exactly this area
+    effect: float  # of this mask, at least the share
+    below_area: float  # tried and not enough; 0 where everything that was tried is enough
+    below_effect: float  # of the best mask found there; NaN where there is none
+    share: float  # of the whole effect that was asked for
+
+
+def smallest_area(
+    network: Network | nn.Module | str,
+    explanation: Explanation,
+    target: Target = None,
+    *,
+    share: float = SHARE,
+    tolerance: float = 0.02,
+    game: str | Game | Reward | None = None,
+    perturbation: str | Perturbation | None = None,
+    score: str | Score | None = None,
+) -> tuple[Certificate | None, ...]:
+    """Bisect between the masks of an explanation for the smallest area that keeps a share of the effect.
+
+    a* = min { a : effect of the cut mask ≥ share } (paper, section 3), between the smallest computed area that is
+    enough and the largest below it that is not; each area tried starts from the masks on both sides and takes a few
+    steps. The optimisation is not convex: the certificate tells what was found on both sides, not that nothing is left.
+
+    >>> _ = torch.manual_seed(0)
+    >>> from extremal import explain
+    >>> class Middle(nn.Module):
+    ...     def forward(self, x):
+    ...         return x[:, :, 8:16, 8:16].mean((1, 2, 3))[:, None] * torch.tensor([[1.0, -1.0]])
+    >>> x = torch.rand(1, 3, 32, 32)
+    >>> found = explain(Middle(), x, 0, areas=(0.05, 0.2), perturbation="fade", score="logit")
+    >>> (certificate,) = smallest_area(Middle(), found)
+    >>> certificate.below_area < certificate.area <= 0.2, certificate.effect >= 0.9
+    (True, True)
+
+    Args:
+        network: the one that was explained.
+        explanation: what `explain` found for N inputs.
+        target: the callable that was explained, where it was one.
+        share: of the whole effect, in (0, ...).
+        tolerance: the two areas of a certificate differ by this factor at most, less one place.
+        game, perturbation, score: those of the explanation; needed only where they were callables.
+
+    Returns:
+        One certificate for each input; None where none of its computed areas is enough.
+
+    Raises:
+        ExtremalValueError: the network or the terms are not those of the explanation.
+    """
+    if share <= 0 or tolerance <= 0:
+        raise ExtremalValueError(
+            f"share and tolerance must be above 0, got {share:g} and {tolerance:g}; e.g. 0.9 and 0.02"
+        )
+    settings, net = explanation.settings, as_network(network)
+    if net.weight_hash() != settings["weights"]:
+        raise ExtremalValueError(
+            f"a network must be the one that was explained, {net.name}'s weights are not those of the explanation; "
+            "load the same weights, or explain again"
+        )
+    terms = Terms(
+        game_named(_known("game", game, settings, GAMES)),
+        perturbation_named(
+            _known("perturbation", perturbation, settings, {repr(p): p for p in PERTURBATIONS.values()})
+        ),
+        score_named(_known("score", score, settings, {fn.__name__: fn for fn in SCORES.values()})),
+        settings["seed"],
+        explanation.within,
+        explanation.units,
+    )
+    if target is None:
+        if -1 in explanation.target:
+            raise ExtremalValueError("the target of the explanation was a callable: pass it as target")
+        target = explanation.target
+    with net.frozen(terms.seed) as run:
+        x = explanation.inputs.to(net.anchor.device).clone()
+        rows = run.settle(x, *looked_at(net, target))
+        question = pose(net, run, x, target, terms)
+        reward, mirror = ChunkedReward(question, rows), settings["mirror"]
+        problem = Problem(reward, len(x), question.domain, mirror, x.dtype, x.device, terms.seed)
+        masks, effects = explanation.masks.to(x), explanation.effects(explanation.binary_scores)
+        return Bisection(problem, question, masks, explanation.areas, effects, share).certified(tolerance)
+
+
+def _known(what: str, given: Any, settings: dict[str, Any], names: dict[str, Any]) -> Any:
+    """What was given, or what the explanation's settings name."""
+    if given is not None:
+        return given
+    if settings[what] not in names:
+        raise ExtremalValueError(
+            f"the {what} of the explanation was {settings[what]!r}, which has no short name: pass it as {what}"
+        )
+    return names[settings[what]]
+
+
+class Bisection:
+    """For each input an area that is enough and a smaller one that is not, drawn together.
+
+    Args:
+        problem, question: what was solved.
+        masks: (N, A, 1, *S) that were found.
+        areas: of the masks, rising.
+        effects: (N, A) of the cut masks.
+        share: of the whole effect that is enough.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        question: Question,
+        masks: Tensor,
+        areas: tuple[float, ...],
+        effects: Tensor,
+        share: float,
+    ) -> None:
+        self.problem, self.question, self.share = problem, question, share
+        self.total = problem.domain.count
+        self.lattice = problem.domain.level_set(problem.like)
+        cuts = self.lattice.cut(masks, areas)  # (N, A, 1, *S)
+        self.enough = (effects >= share).any(1).tolist()
+        self.high, self.low = [], []  # for each input: area, effect, mask (1, *S)
+        for n, row in enumerate(effects.tolist()):
+            k = next((k for k, effect in enumerate(row) if effect >= share), len(areas) - 1)
+            self.high.append((areas[k], row[k], cuts[n, k]))
+            nothing = (areas[0] / SPAN, math.nan, cuts[n, 0])
+            self.low.append((areas[k - 1], row[k - 1], cuts[n, k - 1]) if k else nothing)
+
+    def certified(self, tolerance: float) -> tuple[Certificate | None, ...]:
+        """Narrow until no two areas differ by more than this factor, or a place; a certificate for each input."""
+        while self.gap() > 1 + tolerance:
+            self.narrow()
+        return self.certificates()
+
+    def _open(self, n: int) -> bool:
+        """Whether there is a number of places between the two areas of an input."""
+        return self.enough[n] and round(self.high[n][0] * self.total) - round(self.low[n][0] * self.total) > 1
+
+    def _middle(self, n: int) -> float:
+        """The geometric middle of an input's two areas, at a whole number of places between them if there is one."""
+        low, high = self.low[n][0], self.high[n][0]
+        middle = math.sqrt(low * high)
+        if not self._open(n):
+            return middle
+        least, most = round(low * self.total) + 1, round(high * self.total) - 1
+        return min(most, max(least, round(middle * self.total))) / self.total
+
+    def gap(self) -> float:
+        """The largest ratio of the two areas over the inputs."""
+        return max((self.high[n][0] / self.low[n][0] for n in range(self.problem.count) if self._open(n)), default=1.0)
+
+    def narrow(self) -> None:
+        """Try the geometric middle of each input's areas, all inputs in one batch."""
+        middle = [self._middle(n) for n in range(self.problem.count)]
+        both = torch.stack([high[2] + low[2] for high, low in zip(self.high, self.low, strict=True)])  # (N, 1, *S)
+        field = self.lattice.parameters_of(both)
+        areas = torch.tensor(middle, dtype=field.dtype, device=field.device).unsqueeze(1)  # (N, 1)
+        descent = Descent(self.problem, self.lattice, field.unsqueeze(1), RATE)
+        best = [(area, -math.inf, mask[2]) for area, mask in zip(middle, self.high, strict=True)]
+        for index in range(STEPS + 1):
+            masks = level_masks(self.lattice, descent.parameters.detach(), areas, TEMPERATURE)[:, 0]
+            one = [self.lattice.cut(masks[n : n + 1, None], (area,)) for n, area in enumerate(middle)]
+            cuts = torch.cat(one)[:, 0]  # (N, 1, *S)
+            for n, effect in enumerate(self._effects(cuts)):
+                if effect > best[n][1]:
+                    best[n] = (middle[n], effect, cuts[n])
+            if index == STEPS or all(found[1] >= self.share or not self._open(n) for n, found in enumerate(best)):
+                break
+            descent.step(areas, TEMPERATURE)
+        for n, found in enumerate(best):
+            if self._open(n):
+                side = self.high if found[1] >= self.share else self.low
+                side[n] = found
+
+    @torch.no_grad()
+    def _effects(self, cuts: Tensor) -> list[float]:
+        """Effects (N,) of cut masks (N, 1, *S)."""
+        question = self.question
+        scores = question.evaluate(question.game.shown(cuts.unsqueeze(1)))[:, 0]
+        share = shares(scores, question.blank, question.full, question.game.keeps)
+        effects: list[float] = share.nan_to_num(-math.inf).tolist()
+        return effects
+
+    def certificates(self) -> tuple[Certificate | None, ...]:
+        """One for each input that has one."""
+        return tuple(
+            Certificate(
+                area=high[0],
+                mask=high[2].cpu(),
+                effect=high[1],
+                below_area=0.0 if math.isnan(low[1]) else low[0],
+                below_effect=low[1],
+                share=self.share,
+            )
+            if enough
+            else None
+            for enough, high, low in zip(self.enough, self.high, self.low, strict=True)
+        )

@@ -1,0 +1,11 @@
+from .restore import rebuilt as rebuilt
+from .run_comparison import Comparison as Comparison
+from .run_comparison import compare as compare
+from .run_status import Standing as Standing
+from .run_status import status as status
+from .run_summary import Summary as Summary
+from .run_summary import summary as summary
+from .run_table import explanation as explanation
+from .run_table import settings as settings
+from .run_table import table as table
+from .runner import run as run

@@ -1,0 +1,255 @@
+"""Masks: pure maps from parameters on a lattice to [0, 1] over the places of an input.
+
+A mask owns no parameters; the solver does. Batch axis first: (B, 1, *lattice) -> (B, 1, *S).
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from extremal.masking.area import cut, level
+from extremal.masking.grid import along, gaussian_blur, lattice_shape, lengths, line_matrix, resize, resize_weights
+
+KERNEL_CACHE = 2**26  # bytes of smooth-max kernel values kept between calls
+
+
+class SmoothMax:
+    """Smooth masks by smooth max-convolution (paper, section 3.3).
+
+    m(u) = smax over lattice points v of k(‖u − v‖/σ)·m̄(v), with k(z) = exp(−2·max(0, z − ½)²) and
+    smax(f) = Σ f·exp(f/T) / Σ exp(f/T), over a window of 1 + ⌈σ/s⌉ lattice steps to each side of u.
+    Lattice point i of a dimension lies at pixel s·i; outside the lattice m̄ = 0.
+
+    >>> mask = SmoothMax((224, 224))
+    >>> mask.parameter_shape, mask(torch.ones(1, 1, 32, 32)).shape
+    ((32, 32), torch.Size([1, 1, 224, 224]))
+
+    Args:
+        shape: S, size of the mask in places.
+        step: s, lattice step in pixels of this input; 7 px at a short side of 224 px if None.
+        sigma: σ in pixels of this input; 21 px at a short side of 224 px if None.
+        temperature: T of the smooth maximum.
+        padded: make the mask on every place within σ of the lattice, not only in the input (`whole`).
+        spacing: distance of neighbouring places along each dimension (`grids.lengths`).
+        within: (*S) bool; masks are zero elsewhere. None: everywhere.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        step: float | None = None,
+        sigma: float | None = None,
+        temperature: float = 1 / 20,
+        padded: bool = False,
+        spacing: Sequence[float] = (),
+        within: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.shape = shape
+        own = tuple(max(1.0, length) for length in lengths(7.0, shape, spacing))
+        self.steps = own if step is None else (step,) * len(shape)
+        self.sigmas = tuple(3 * step for step in self.steps) if sigma is None else (sigma,) * len(shape)
+        self.temperature = temperature
+        self.parameter_shape = lattice_shape(shape, self.steps)
+        self.radius = max(
+            1 + math.ceil(sigma / step - 1e-9) for sigma, step in zip(self.sigmas, self.steps, strict=True)
+        )
+        margins = tuple(math.floor(sigma) if padded else 0 for sigma in self.sigmas)
+        self._inside = tuple(slice(margin, margin + size) for margin, size in zip(margins, shape, strict=True))
+        like = torch.empty(0, dtype=dtype, device=device)
+        self._windows = [self._window(dim, margins[dim], padded, like) for dim in range(len(shape))]
+        self._within = None if within is None else self._padded(within.to(like))
+        places = math.prod(len(window[0]) for window in self._windows)
+        kernels = (2 * self.radius + 1) ** len(shape)
+        self._kernels: dict[tuple[int, ...], Tensor] = {}
+        self._keep_kernels = places * kernels * torch.finfo(dtype).bits // 8 <= KERNEL_CACHE
+
+    def _window(self, dim: int, margin: int, padded: bool, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Along one dimension: lattice index under each place (P,), and its offset from that point in px (P,)."""
+        size, points, step = self.shape[dim], self.parameter_shape[dim], self.steps[dim]
+        end = math.floor(step * (points - 1)) + margin + 1 if padded else size
+        place = torch.arange(-margin, max(end, size), dtype=torch.float64)
+        under = torch.floor(place / step + 1e-9)
+        return under.long().to(like.device), (place - under * step).to(like)
+
+    def _padded(self, inside: Tensor) -> Tensor:
+        """Values (*S) with zeros in the margin."""
+        whole = inside.new_zeros([len(under) for under, _ in self._windows])
+        whole[self._inside] = inside
+        return whole
+
+    def indices(self, offset: tuple[int, ...]) -> list[Tensor]:
+        """Where the window's point at this offset lies in the lattice padded by `pad` points: one (P,) a dimension."""
+        return [under + o + self.pad for (under, _), o in zip(self._windows, offset, strict=True)]
+
+    @property
+    def pad(self) -> int:
+        """Lattice points that are padded on each side so that no window leaves the lattice."""
+        return 2 * self.radius + 1
+
+    def kernel(self, offset: tuple[int, ...]) -> Tensor:
+        """k(‖u − v‖/σ) for the window's point v at this offset, for every place u: (1, 1, *places)."""
+        if offset in self._kernels:
+            return self._kernels[offset]
+        squares: Tensor | float = 0.0  # of the distance in σ
+        for dim, ((_, ahead), o) in enumerate(zip(self._windows, offset, strict=True)):
+            line = ((ahead - o * self.steps[dim]) / self.sigmas[dim]).square()
+            squares = squares + line.view(-1, *[1] * (len(offset) - dim - 1))
+        assert isinstance(squares, Tensor)
+        kernel = torch.exp(-2 * (squares.sqrt() - 0.5).clamp_min(0).square())[None, None]
+        if self._keep_kernels:
+            self._kernels[offset] = kernel
+        return kernel
+
+    def offsets(self) -> Iterator[tuple[int, ...]]:
+        """Every offset of the window, in lattice steps."""
+        return itertools.product(range(-self.radius, self.radius + 1), repeat=len(self.shape))
+
+    def whole(self, parameters: Tensor) -> Tensor:
+        """The mask with its margin, if it has one: (B, 1, *lattice) -> (B, 1, *S + margins), clamped to [0, 1]."""
+        lattice = F.pad(parameters, [self.pad, self.pad] * len(self.shape))
+        mask: Tensor = _SmoothMax.apply(lattice, self)
+        mask = mask.clamp(0, 1)
+        return mask if self._within is None else mask * self._within
+
+    def inside(self, whole: Tensor) -> Tensor:
+        """The part of `whole` that lies on the input: (B, 1, *S)."""
+        leading = (slice(None), slice(None))
+        return whole[leading + self._inside]
+
+    def __call__(self, parameters: Tensor) -> Tensor:
+        """(B, 1, *lattice) in [0, 1] -> (B, 1, *S) in [0, 1]."""
+        return self.inside(self.whole(parameters))
+
+
+def _gather(lattice: Tensor, indices: list[Tensor]) -> Tensor:
+    for dim, index in enumerate(indices):
+        lattice = lattice.index_select(2 + dim, index)
+    return lattice
+
+
+def _scatter(values: Tensor, indices: list[Tensor], shape: tuple[int, ...]) -> Tensor:
+    """Adjoint of `_gather`: sums values over places into a lattice of this shape."""
+    for dim, index in enumerate(indices):
+        size = (*values.shape[: 2 + dim], shape[2 + dim], *values.shape[3 + dim :])
+        values = values.new_zeros(size).index_add_(2 + dim, index, values)
+    return values
+
+
+class _SmoothMax(torch.autograd.Function):
+    """Smooth maximum over the window, one offset at a time: memory does not grow with the window.
+
+    ∂smax/∂f = exp(f/T)/Σexp(f/T) · (1 + (f − smax)/T).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, lattice: Tensor, mask: SmoothMax) -> Tensor:
+        top: Tensor | float = 0.0
+        total: Tensor | float = 0.0
+        for offset in mask.offsets():
+            value = mask.kernel(offset) * _gather(lattice, mask.indices(offset))
+            weight = torch.exp((value - 1) / mask.temperature)
+            top, total = top + value * weight, total + weight
+        assert isinstance(top, Tensor)
+        assert isinstance(total, Tensor)
+        ctx.save_for_backward(lattice, top / total, total)
+        ctx.mask = mask
+        return top / total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        lattice, smax, total = ctx.saved_tensors
+        mask: SmoothMax = ctx.mask
+        share = grads[0] / total
+        grad = torch.zeros_like(lattice)
+        for offset in mask.offsets():
+            kernel, indices = mask.kernel(offset), mask.indices(offset)
+            value = kernel * _gather(lattice, indices)
+            weight = torch.exp((value - 1) / mask.temperature)
+            slope = share * weight * (1 + (value - smax) / mask.temperature) * kernel
+            grad += _scatter(slope, indices, tuple(lattice.shape))
+        return grad, None
+
+
+class LevelSet:
+    """Masks of exactly a given area: a smooth field, cut at the level that gives this area.
+
+    The parameters are filtered by a Gaussian on the lattice, brought to a finer grid, standardised to mean 0 and
+    deviation 1, cut by `area.level`, and brought to the input's size; the level is found such that the mean of the
+    mask *on the input* is the area.
+
+    >>> mask = LevelSet((224, 224))
+    >>> m = mask(torch.randn(1, 1, 32, 32), torch.tensor([0.05]), temperature=0.3)
+    >>> m.shape, round(float(m.mean()), 5)
+    (torch.Size([1, 1, 224, 224]), 0.05)
+
+    Args:
+        shape: S, size of the mask in places.
+        step: lattice step in pixels; 7 px at a short side of 224 px if None.
+        grid_step: step of the grid on which the field is cut; 4 px at a short side of 224 px if None.
+        width: deviation of the Gaussian filter in lattice steps.
+        spacing: distance of neighbouring places along each dimension (`grids.lengths`).
+        within: (*S) bool; masks are zero elsewhere, and areas still shares of all places. None: everywhere.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        step: float | None = None,
+        grid_step: float | None = None,
+        width: float = 1.0,
+        spacing: Sequence[float] = (),
+        within: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.shape = shape
+        self.width = width
+        self.parameter_shape = lattice_shape(shape, lengths(7.0, shape, spacing) if step is None else step)
+        self.grid = lattice_shape(shape, lengths(4.0, shape, spacing) if grid_step is None else grid_step)
+        self._blur = lengths(7.0, shape, spacing)
+        like = torch.empty(0, dtype=dtype, device=device)
+        self._within = None if within is None else within.to(like)
+        self._weights = resize_weights(self.grid, shape, like, self._within)
+        sizes = list(zip(self.parameter_shape, self.grid, shape, strict=True))
+        self._to_grid = [line_matrix(points, cells, width, like=like) for points, cells, _ in sizes]
+        self._to_input = [line_matrix(cells, places, like=like) for _, cells, places in sizes]
+
+    def filtered(self, field: Tensor, width: float) -> Tensor:
+        """A field on the lattice, (B, 1, *lattice), filtered by a Gaussian of this many lattice steps."""
+        return gaussian_blur(field, width)
+
+    def parameters_of(self, mask: Tensor) -> Tensor:
+        """Parameters whose levels look like a mask: (B, 1, *S) -> (B, 1, *lattice)."""
+        return resize(gaussian_blur(mask, self._blur), self.parameter_shape)
+
+    def smooth(self, parameters: Tensor) -> Tensor:
+        """(B, 1, *lattice) -> (B, 1, *S): the filtered parameters over the input; no area, no clamp."""
+        return self._kept(resize(gaussian_blur(parameters, self.width), self.shape))
+
+    def cut(self, masks: Tensor, areas: tuple[float, ...]) -> Tensor:
+        """Masks (N, A, 1, *S) cut to exactly these shares of ones (`area.cut`)."""
+        return cut(masks, areas)
+
+    def __call__(self, parameters: Tensor, area: Tensor, temperature: float) -> Tensor:
+        """(B, 1, *lattice), (B,) -> (B, 1, *S) in [0, 1] with exactly these means."""
+        field = standardised(along(parameters, self._to_grid))
+        return self._kept(along(level(field, area, temperature, self._weights), self._to_input))
+
+    def _kept(self, mask: Tensor) -> Tensor:
+        return mask if self._within is None else mask * self._within
+
+
+def standardised(field: Tensor, floor: float = 1e-3) -> Tensor:
+    """The field with mean 0 and deviation 1 in each row; `floor` is added to the deviation. (B, ...) -> (B, ...)."""
+    dims = tuple(range(1, field.ndim))
+    centred = field - field.mean(dims, keepdim=True)
+    return centred / (centred.square().mean(dims, keepdim=True).sqrt() + floor)

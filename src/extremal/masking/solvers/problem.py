@@ -1,0 +1,134 @@
+"""What a solver gets and gives: the problem (a function), progress, trace, solution."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from extremal.masking.domain import Domain
+
+
+@dataclass(frozen=True)
+class Problem:
+    """N inputs whose masks are wanted. The reward is a function; images and areas are batch axes."""
+
+    reward: Callable[[Tensor, bool], Tensor]  # masks (N, K, 1, *S), whether the input is mirrored -> (N, K)
+    count: int  # N
+    domain: Domain
+    mirror: bool  # whether the mirrored input asks the same question
+    dtype: torch.dtype
+    device: torch.device
+    seed: int = 0  # of what a solver draws
+    candidates: Tensor | None = None  # (N, M, 1, *lattice) fields of others, higher is kept first; taken where they pay
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """S."""
+        return self.domain.shape
+
+    @property
+    def connected(self) -> bool:
+        """Whether places have neighbours."""
+        return self.domain.connected
+
+    @property
+    def like(self) -> Tensor:
+        """An empty tensor of the dtype and on the device of the masks."""
+        return torch.empty(0, dtype=self.dtype, device=self.device)
+
+    def flips(self) -> tuple[bool, ...]:
+        """The orientations that ask the same question."""
+        return (False, True) if self.mirror else (False,)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress, handed to `on_step` after each step."""
+
+    index: int  # 0 .. total − 1
+    total: int
+    stage: str  # what the solver is doing: start, sweep, polish, descent
+    masks: Tensor  # (N, K, 1, *S), detached
+    rewards: Tensor  # (N, K), detached
+
+
+OnStep = Callable[[Step], None]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One row for each mask that was evaluated on the way, in order: T rows."""
+
+    step: Tensor  # (T,) int64, the step in which the mask was evaluated
+    area: Tensor  # (N, T) mean of the mask on the input
+    reward: Tensor  # (N, T) what the game paid
+    grey: Tensor  # (N, T) mean of 4·m·(1 − m): 0 is black and white, 1 is grey throughout
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Masks and how they came about."""
+
+    masks: Tensor  # (N, A, 1, *S) in [0, 1], in the order of the areas
+    finite: Tensor  # (N,) bool; where False the run met a score that is not finite and its masks are zero
+    trace: Trace
+    fields: Tensor | None = None  # (N, A, 1, *lattice) parameters of the masks; zero like these; None: of no family
+
+
+class Solver(Protocol):
+    """Immutable settings with one verb."""
+
+    @property
+    def name(self) -> str:
+        """The short name, as `explain` takes it."""
+        ...
+
+    def solve(self, problem: Problem, areas: tuple[float, ...], on_step: OnStep | None) -> Solution:
+        """One mask for each input and area (rising)."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """Everything needed to repeat the run, as plain values."""
+        ...
+
+
+class Recorder:
+    """Collects the trace, watches for scores that are not finite, and reports progress."""
+
+    def __init__(self, problem: Problem, total: int, on_step: OnStep | None) -> None:
+        self.total = total
+        self.finite = torch.ones(problem.count, dtype=torch.bool, device=problem.device)
+        self._on_step = on_step
+        self._index = 0
+        self._rows: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._steps: list[int] = []
+
+    def record(self, stage: str, masks: Tensor, rewards: Tensor) -> bool:
+        """Note one step: masks (N, K, 1, *S), rewards (N, K). False when no input can go on."""
+        masks, rewards = masks.detach(), rewards.detach()
+        flat = masks.flatten(2)
+        self._rows.append((flat.mean(2), rewards, 4 * (flat * (1 - flat)).mean(2)))
+        self._steps += [self._index] * masks.shape[1]
+        self.finite &= torch.isfinite(rewards).all(1)
+        if self._on_step is not None:
+            self._on_step(Step(self._index, self.total, stage, masks, rewards))
+        self._index += 1
+        return bool(self.finite.any())
+
+    def solution(self, masks: Tensor, fields: Tensor) -> Solution:
+        """The masks (N, A, 1, *S), their fields and the trace; both are zero where the run was not finite."""
+        finite = self.finite & torch.isfinite(masks.flatten(1)).all(1)
+        masks, fields = (
+            torch.where(finite.view(-1, *[1] * (values.ndim - 1)), values, torch.zeros_like(values))
+            for values in (masks, fields.detach())
+        )
+        area, reward, grey = (torch.cat(column, 1) for column in zip(*self._rows, strict=True))
+        return Solution(masks, finite, Trace(torch.tensor(self._steps), area, reward, grey), fields)
+
+
+def gradient(rewards: Tensor, parameters: Tensor) -> Tensor:
+    """d Σ rewards / d parameters, zero where it is not finite."""
+    (grad,) = torch.autograd.grad(rewards.sum(), parameters)
+    return grad.nan_to_num(0.0, 0.0, 0.0)

@@ -1,0 +1,1 @@
+"""Faster evaluation of a frozen network, with the same output up to rounding."""

@@ -1,0 +1,146 @@
+"""The layers of a network: their names and shapes, and at which of them it can be split."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
+from torch.utils._pytree import tree_leaves
+
+from extremal.errors import ExtremalValueError
+from extremal.explanations.settings import as_network
+from extremal.networks.inputs import Input, prepare
+from extremal.networks.network import Network, Run
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module at which a network may be split."""
+
+    name: str  # as `named_modules` has it
+    kind: str  # its class
+    shape: tuple[int, ...]  # of its output for one input, without the batch axis; empty where it is not one tensor
+    problem: str = ""  # why the network cannot be split here; empty where it can
+    bypassed: bool = False  # part of the answer does not pass through it, e.g. inside a residual block
+
+    @property
+    def clean(self) -> bool:
+        """Whether all of the answer passes through it."""
+        return not (self.problem or self.bypassed)
+
+
+def layers(network: Network | nn.Module | str, image: Input | None = None) -> tuple[Layer, ...]:
+    """The modules of a network in the order in which they finish, and whether it can be split there.
+
+    >>> import torch
+    >>> toy = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    >>> for layer in layers(toy, torch.zeros(1, 3, 8, 8)):
+    ...     print(layer.name, layer.kind, layer.shape, layer.clean)
+    0 Conv2d (4, 6, 6) True
+    1 ReLU (4, 6, 6) True
+    2 Flatten (144,) True
+    3 Linear (2,) True
+
+    Args:
+        network: as `explain` takes it.
+        image: an input; None: a grey picture of 256 × 256 px with noise, as the network prepares it.
+    """
+    net = as_network(network)
+    x = net.blank() if image is None else prepare(net, image)[:1]
+    with net.frozen() as run:
+        return tuple(traced(run, x))
+
+
+def traced(run: Run, x: Tensor) -> list[Layer]:
+    """Every module of a frozen network in the order in which they finish, for inputs x; costs one evaluation."""
+    model = run.network.model
+    names = {module: name for name, module in model.named_modules()}
+    outputs: dict[nn.Module, list[object]] = {}
+    nodes: dict[nn.Module, object] = {}
+
+    def left(module: nn.Module, output: object) -> None:
+        outputs.setdefault(module, []).append(output)
+        nodes[module] = getattr(output, "grad_fn", None)  # now: what follows may change the output in place
+
+    leaf = x.detach().clone().requires_grad_()
+    with watched(model, lambda _: None, left):
+        answer = run.raw(leaf)
+    layers = []
+    for module, found in outputs.items():
+        problem = problem_of(found, x)
+        shape = tuple(found[0].shape[1:]) if isinstance(found[0], Tensor) else ()
+        if not problem and nodes[module] is None:
+            problem = "no gradient passes through it"
+        elif not problem and not reaches(answer, nodes[module]):
+            problem = "the answer does not depend on it with a gradient"
+        bypassed = not problem and reaches(answer, get_gradient_edge(leaf).node, nodes[module])
+        layers.append(Layer(names[module], type(module).__name__, shape, problem, bypassed))
+    return layers
+
+
+def module_named(net: Network, name: str) -> nn.Module:
+    """The module of this name.
+
+    Raises:
+        ExtremalValueError: there is none; near names are offered.
+    """
+    modules: dict[str, nn.Module] = {known: module for known, module in net.model.named_modules() if known}
+    if name in modules:
+        return modules[name]
+    close = get_close_matches(name, modules, n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(close)}? " if close else ""
+    raise ExtremalValueError(
+        f"a layer must be the name of a module in {net.name}, got {name!r}; {hint}extremal.layers(network) lists them"
+    )
+
+
+@contextmanager
+def watched(
+    model: nn.Module,
+    entered: Callable[[nn.Module], None],
+    left: Callable[[nn.Module, Any], Any],
+) -> Iterator[None]:
+    """Tell of every call of a module in the model, before and after it; what `left` returns stands for the output."""
+    with ExitStack() as hooks:
+        for module in model.modules():
+            if module is not model:
+                before = module.register_forward_pre_hook(lambda module, _: entered(module))
+                hooks.callback(before.remove)
+                after = module.register_forward_hook(lambda module, _, output: left(module, output))
+                hooks.callback(after.remove)
+        yield
+
+
+def tensors_in(output: object) -> list[Tensor]:
+    """The floating tensors that an output holds."""
+    return [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+
+
+def reaches(output: object, goal: object, without: object = None) -> bool:
+    """Whether the gradient graph of an output leads to a node, on a way that does not pass through another."""
+    seen: set[object] = {without}
+    left: list[Any] = [tensor.grad_fn for tensor in tensors_in(output)]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        if node is goal:
+            return True
+        seen.add(node)
+        left += [following for following, _ in node.next_functions]
+    return False
+
+
+def problem_of(outputs: Sequence[object], x: Tensor) -> str:
+    """Why the network cannot be split at a module that gave these outputs for x; empty where it can."""
+    if len(outputs) != 1:
+        return f"it is called {len(outputs)} times in a pass"
+    (output,) = outputs
+    if not isinstance(output, Tensor):
+        return f"its output is a {type(output).__name__}"
+    if not output.is_floating_point() or output.ndim < 2 or len(output) != len(x):
+        return f"its output is {output.dtype} of shape {tuple(output.shape)}, not a floating (B, K, ...)"
+    return ""

