@@ -176,14 +176,14 @@ def measure_imports(source: list[SourceFile]) -> dict[str, tuple[int, list[str]]
         measures[f"imports: depth, {label}"] = len(chain) - 1, [" > ".join(chain)]
         cycles = [" <-> ".join(cycle) for cycle in find_cycles(edges)]
         measures[f"imports: file cycles, {label}"] = len(cycles), cycles
-    for name, find in (("groups", find_folder_groups), ("pairs", find_folder_pairs)):
-        places = list(find(graph))
-        measures[f"imports: folder cycles, {name}"] = len(places), places
+    groups, pairs = find_folder_cycles(graph)
+    measures["imports: folder cycles, groups"] = len(groups), groups
+    measures["imports: folder cycles, pairs"] = len(pairs), pairs
     return measures
 
 
 def build_import_graph(source: list[SourceFile], *, functions: bool = True, typing: bool = False) -> Graph:
-    """Return for each module the modules that it imports, with those inside functions, or for typing only, if wanted."""
+    """Return the modules that each module imports; on request with imports inside functions, or for typing only."""
     modules = {file.module for file in source}
     graph: Graph = {}
     for file in source:
@@ -220,23 +220,20 @@ def resolve_import(node: ast.Import | ast.ImportFrom, package: str) -> Iterator[
     yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def find_reachable(graph: Graph) -> Graph:
-    """Return for each node all nodes that can be reached from it."""
-    reachable: Graph = {}
-    for start in graph:
-        visited: set[str] = set()
-        pending = [start]
-        while pending:
-            new = graph.get(pending.pop(), set()) - visited
-            visited |= new
-            pending += new
-        reachable[start] = visited
-    return reachable
+def find_reachable(graph: Graph, start: str) -> set[str]:
+    """Return all nodes that can be reached from one, itself only by a cycle."""
+    reached: set[str] = set()
+    pending = [start]
+    while pending:
+        new = graph.get(pending.pop(), set()) - reached
+        reached |= new
+        pending += new
+    return reached
 
 
 def find_cycles(graph: Graph) -> list[list[str]]:
     """Return the strongly connected components of more than one node."""
-    reachable = find_reachable(graph)
+    reachable = {node: find_reachable(graph, node) for node in graph}
     components = {frozenset(b for b in graph if b in reachable[a] and a in reachable[b]) for a in graph}
     return sorted(sorted(component) for component in components if len(component) > 1)
 
@@ -274,22 +271,18 @@ def build_folder_graphs(graph: Graph) -> dict[str, Graph]:
     return folders
 
 
-def find_folder_groups(graph: Graph) -> Iterator[str]:
-    """Yield the cycles between members of a package in which at least one member is a package."""
+def find_folder_cycles(graph: Graph) -> tuple[list[str], list[str]]:
+    """Return the cycles between members of a package, and the pairs in them; one member at least is a package."""
     packages = {module.rpartition(".")[0] for module in graph}
+    groups, pairs = [], []
     for package, members in sorted(build_folder_graphs(graph).items()):
         for cycle in find_cycles(members):
-            if any(f"{package}.{member}" in packages for member in cycle):
-                yield f"{package}: {' <-> '.join(cycle)}"
-
-
-def find_folder_pairs(graph: Graph) -> Iterator[str]:
-    """Yield the pairs of members of a package that import each other, at least one of them a package."""
-    packages = {module.rpartition(".")[0] for module in graph}
-    for package, members in sorted(build_folder_graphs(graph).items()):
-        for a, b in combinations(sorted(members), 2):
-            if b in members[a] and a in members[b] and packages & {f"{package}.{a}", f"{package}.{b}"}:
-                yield f"{package}: {a} <-> {b}"
+            folders = {member for member in cycle if f"{package}.{member}" in packages}
+            if folders:
+                groups.append(f"{package}: {' <-> '.join(cycle)}")
+            mutual = [(a, b) for a, b in combinations(cycle, 2) if b in members[a] and a in members[b]]
+            pairs += [f"{package}: {a} <-> {b}" for a, b in mutual if folders & {a, b}]
+    return groups, pairs
 
 
 def measure_functions(source: list[SourceFile]) -> dict[str, tuple[Any, list[str]]]:

@@ -16,10 +16,10 @@ from PIL import Image
 
 import records
 from extremal import explain, jobs, keep_freed_memory, zoo
+from extremal.explanations.options import Options
 from extremal.jobs.plan import Item, items_of
 from extremal.jobs.worker import Worker
 from extremal.networks.network import Network
-from extremal.scores.parse import Options
 
 RESULTS = records.FOLDER / "throughput.jsonl"
 PHOTOGRAPHS = ("chelsea", "coffee", "rocket", "astronaut")

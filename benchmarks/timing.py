@@ -29,7 +29,7 @@ from extremal import keep_freed_memory, zoo
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.objective import pose
 from extremal.explanations.settings import terms_named
-from extremal.masking.smooth_max import LevelSet
+from extremal.masking.level_set import LevelSet
 from extremal.masking.solvers import Path as Solver
 from extremal.masking.solvers import Problem
 from extremal.masking.solvers.path import Descent, level_masks, passes

@@ -24,7 +24,7 @@ from matplotlib.ticker import MultipleLocator, PercentFormatter
 from PIL import Image
 
 import extremal
-from extremal.explanations.evidence import SHARE
+from extremal.explanations.verdict import SHARE
 from extremal.report.plots import ACCENT, CONTROL, ENOUGH, UNSEEN, bare, overlay
 from extremal.report.text import area_percent, percent
 

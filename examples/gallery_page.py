@@ -5,7 +5,8 @@ from typing import Any
 
 from gallery_entries import ENTRIES, PHOTOS, SECTIONS, Entry
 
-from extremal.explanations.evidence import CONTROLS, SHARE
+from extremal.explanations.evidence import CONTROLS
+from extremal.explanations.verdict import SHARE
 from extremal.report.text import area_percent, percent
 
 Record = dict[str, Any]

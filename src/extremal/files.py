@@ -3,17 +3,22 @@
 import hashlib
 import json
 import os
+import re
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
+
+if TYPE_CHECKING:
+    pass
 
 
 @contextmanager
@@ -92,3 +97,99 @@ def equal_fields(a: object, b: object) -> bool:
         return alike and torch.allclose(mine, other, rtol=0, atol=0, equal_nan=True)
 
     return all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))  # type: ignore[arg-type]
+
+
+def folders(out: Path, photos: Sequence[str]) -> list[Path]:
+    """One folder a photo, named after it; a number tells those apart that share a name.
+
+    >>> [folder.name for folder in folders(Path("out"), ["a/cat.jpg", "b/Cat.png", "dog.png"])]
+    ['cat', 'Cat-2', 'dog']
+    """
+    taken: set[str] = set()
+    names = []
+    for photo in photos:
+        stem = Path(photo).stem.strip(". ") or "photo"  # never `..`
+        tries = (stem if n == 1 else f"{stem}-{n}" for n in range(1, len(photos) + 1))
+        name = next(name for name in tries if name.casefold() not in taken)
+        taken.add(name.casefold())  # some file systems take cat and Cat for the same
+        names.append(out / name)
+    return names
+
+
+def check_writable(out: Path) -> None:
+    """Make the folder `out` if it is missing, and try to write to it.
+
+    Raises:
+        ExtremalValueError: it cannot be made or written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".extremal-", dir=out):
+            pass
+    except OSError as error:
+        raise ExtremalValueError(
+            f"an output must lie in a folder that can be written, got {str(out)!r}: {error.strerror}; "
+            "choose another folder"
+        ) from None
+
+
+def check_replaceable(folder: Path, own: re.Pattern[str]) -> None:
+    """What stands at the place of a result must be a former result: nobody's own files are removed.
+
+    Raises:
+        ExtremalValueError: something else stands there.
+    """
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        raise ExtremalValueError(
+            f"a result must be a new folder or replace a former result, got {str(folder)!r}, which is not a folder; "
+            "choose another folder for the results"
+        )
+    foreign = sorted(entry.name for entry in folder.iterdir() if not own.fullmatch(entry.name))
+    if foreign:
+        raise ExtremalValueError(
+            f"a result must be a new folder or replace a former result, got {str(folder)!r} with {foreign[0]!r} in it; "
+            "choose another folder for the results"
+        )
+
+
+@contextmanager
+def whole_folder(folder: Path, own: re.Pattern[str]) -> Iterator[Path]:
+    """A folder to write a result to, which appears at `folder` when it is complete; a former result is replaced.
+
+    Raises:
+        ExtremalValueError: the files cannot be written, or the folder is not a former result.
+    """
+    from safetensors import SafetensorError
+
+    check_replaceable(folder, own)
+    try:
+        with _replacing_folder(folder) as aside:
+            yield aside
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ExtremalValueError(
+            f"a result must be written whole, could not write {str(folder)!r}: {reason}; "
+            "make room or choose another folder"
+        ) from None
+
+
+@contextmanager
+def _replacing_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` to write to; renamed to it at the end, removed after an exception."""
+    aside = Path(tempfile.mkdtemp(prefix=".extremal-", dir=folder.parent))
+    former = aside.with_name(f"{aside.name}-former")
+    try:
+        yield aside
+        mask = os.umask(0)
+        os.umask(mask)
+        aside.chmod(0o777 & ~mask)  # mkdtemp's folders are for the owner only
+        if folder.exists():
+            folder.rename(former)
+        aside.rename(folder)
+    finally:
+        if former.exists() and not folder.exists():
+            former.rename(folder)
+        for leftover in (aside, former):
+            shutil.rmtree(leftover, ignore_errors=True)

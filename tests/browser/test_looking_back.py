@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-import runs
 from browser.conftest import PHONE
 from browser.steps import grave, shot
 from extremal import jobs
@@ -16,6 +15,7 @@ from extremal.jobs.rows import SCHEMA
 from extremal.jobs.run_summary import COLUMNS, images_of, summarised
 from extremal.report import comparison_page
 from extremal.report import run_page as report
+from support import runs
 
 COUNT = 10_000
 SORTED = 1000  # ms within which a column is sorted, on a busy machine

@@ -8,12 +8,12 @@ import pytest
 import torch
 from playwright.sync_api import Page, expect
 
-import synthetic
 from browser.conftest import PHONE, serving
 from browser.steps import answer, asking_nothing, grave, shot
 from extremal import class_channels, explain_channels, report
 from extremal.report import channel_page, class_page
-from toys import Carriers
+from support import synthetic
+from support.toys import Carriers
 
 X = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) + 0.2
 

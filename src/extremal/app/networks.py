@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 import torch
 from PIL import Image
 
-from extremal.cli.batch import loaded
 from extremal.errors import ExtremalValueError
 from extremal.networks import zoo
 from extremal.networks.inputs import prepare
 from extremal.networks.layers import layers
-from extremal.networks.network import Network, logits
+from extremal.networks.network import Network
+from extremal.networks.outputs import logits
+from extremal.networks.resolve import loaded
 
 TOP = 5  # classes told of a photograph
 

@@ -9,17 +9,16 @@ from torch import Tensor
 
 from extremal.app.job_queue import Progress, Report
 from extremal.app.networks import Offered
-from extremal.cli import channels
-from extremal.cli.batch import NOT_FINITE
 from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.explain import explain_channels
 from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation, iou
 from extremal.explanations.settings import AREAS
 from extremal.explanations.smallest_area import smallest_area
+from extremal.explanations.verdict import NOT_FINITE
 from extremal.masking.solvers import Step
 from extremal.networks.inputs import prepare, read_picture
-from extremal.report import folder as results
+from extremal.report import channel_files, result_files
 from extremal.report.channel_page import ChannelSummary
 from extremal.report.channel_page import summarise as summarise_channels
 from extremal.report.text import Summary, summarise
@@ -148,7 +147,7 @@ def _explain(
         report(Progress("smallest area"))
         (certificate,) = smallest_area(one.network, found)
     report(Progress("writing"))
-    results.write(found, folder, wish.title, certificate)
+    result_files.write(found, folder, wish.title, certificate)
     return found
 
 
@@ -164,7 +163,7 @@ def _explain_channels(
     if "not finite" in found.status[0]:
         raise ExtremalValueError(NOT_FINITE)
     report(Progress("writing"))
-    channels.write(found, folder, wish.title, None, None)
+    channel_files.write(found, folder, wish.title, None, None)
     return _sentence(summarise_channels(found))
 
 

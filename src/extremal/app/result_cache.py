@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extremal.app.request import Answer, Wish
-from extremal.report.folder import CHANNELS, EXPLANATION, FIGURE, REPORT
+from extremal.report.result_files import CHANNELS, EXPLANATION, FIGURE, REPORT
 
 FILES = {  # of a view, that may be had, and what they are called
     REPORT: "Report (HTML)",

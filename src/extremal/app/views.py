@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from extremal.app.job_queue import Progress
 from extremal.app.request import Seen, View
 from extremal.app.result_cache import FILES, Kept
-from extremal.report.reveal import jpeg, pale
+from extremal.explanations.overlay import jpeg, pale
 from extremal.report.table_widget import jpeg_uri
 from extremal.report.text import area_percent
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from extremal.benchmark.baselines.method import Method
 from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation
+from extremal.explanations.overlay import grey
 from extremal.masking.grid import gaussian_blur
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.network import Network
 from extremal.report.plots import ACCENT, CONTROL, DPI, bare, overlay
-from extremal.report.reveal import grey
 from extremal.scores.target import Target, resolve_targets
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from extremal.benchmark.metrics.estimate import Estimate, mean, mean_over_classes
 from extremal.benchmark.tasks.task import Measure
-from extremal.report.folder import plain
+from extremal.report.result_files import plain
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
+from extremal import files
 from extremal.errors import ExtremalError
-from extremal.report import folder as results
+from extremal.report.result_files import RESULT_FILES
 
 if TYPE_CHECKING:
-    from extremal.networks.network import Network
+    pass
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
-NOT_FINITE = (
-    "a network must return finite scores, it returned NaN or infinite ones on the way, so nothing was "
-    "written; check its weights, or try another perturbation or score"
-)
 
 Progress = Callable[[str, int, int], None]  # stage, done, in all
 
@@ -36,20 +33,6 @@ class Outcome:
 
 
 Run = Callable[[str, Path, Progress], Outcome]  # photo, its folder -> what became of it
-
-
-def loaded(name: str, weights: str) -> "Network":
-    """The network of these two options."""
-    from extremal.networks import zoo
-
-    return zoo.load(name, weights or None)
-
-
-def class_of(net: "Network", target: str) -> int | None:
-    """The class of this option: an index or a name; None where there is none."""
-    if not target:
-        return None
-    return int(target) if target.removeprefix("-").isdecimal() else net.index(target)
 
 
 def tell(kind: str, message: str) -> None:
@@ -94,7 +77,7 @@ class Batch:
     failed: bool = False
 
     def __post_init__(self) -> None:
-        self.folders = results.folders(self.out, self.photos)
+        self.folders = files.folders(self.out, self.photos)
         self._made = not self.out.exists()
 
     def process(self, prepare: Callable[[], Run]) -> None:
@@ -118,9 +101,9 @@ class Batch:
 
     def check_folders(self) -> None:
         """Before anything is computed: can the results be written?"""
-        results.check_writable(self.out)
+        files.check_writable(self.out)
         for folder in self.folders:
-            results.check_replaceable(folder)
+            files.check_replaceable(folder, RESULT_FILES)
 
     def _run_all(self, run: Run) -> None:
         """One photo after the other; a bad one does not stop the others."""

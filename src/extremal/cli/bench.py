@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-from extremal.cli.batch import class_of, errors_told, loaded
+from extremal.cli.batch import errors_told
+from extremal.networks.resolve import loaded
+from extremal.scores.parse import class_of
 
 METHODS = (  # those of `extremal.baselines`, told without importing it
     "centre, random, gradient, deconvnet, guided-backprop, integrated-gradients, grad-cam, occlusion, excitation, "

@@ -4,26 +4,28 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 from PIL import Image
-from torch import Tensor
 
+from extremal import files as extremal_files
 from extremal.cli import tables
-from extremal.cli.batch import NOT_FINITE, Batch, Outcome, Progress, Run, progress
+from extremal.cli.batch import Batch, Outcome, Progress, Run, progress
 from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.class_ranking import ClassChannels, class_channels
 from extremal.explanations.channels.explain import explain_channels
 from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.channels.inversion import Inversion, invert
 from extremal.explanations.channels.visualisation import Visualisation, visualise
+from extremal.explanations.verdict import NOT_FINITE
 from extremal.masking.games import game_named
 from extremal.masking.solvers import solver_named
 from extremal.networks.inputs import SUFFIXES, read_picture
 from extremal.networks.layers import module_named
 from extremal.networks.memory import keep_freed_memory
-from extremal.report import folder as results
+from extremal.report.channel_files import recorded, write, write_class
+from extremal.report.result_files import RESULT_FILES
 from extremal.scores import score_named
 
 if TYPE_CHECKING:
@@ -123,75 +125,6 @@ def _seen(
     return inversion, visualisation
 
 
-def write(
-    found: ChannelExplanation,
-    folder: Path,
-    title: str,
-    inversion: Inversion | None,
-    visualisation: Visualisation | None,
-) -> dict[str, Any]:
-    """Write the explanation of one input, its figure, its report and the pictures; the folder appears whole.
-
-    Returns:
-        The paths by kind: `explanation`, `figure`, `report`, and a list `pictures`.
-    """
-    from extremal.report import channel_page as report
-    from extremal.report.channel_plots import write_figure
-
-    pictures: dict[str, Tensor] = {}
-    if inversion is not None:
-        pictures |= {f"inversion-{part}.png": inversion.pictures[0, m] for m, part in enumerate(inversion.parts)}
-    if visualisation is not None:
-        pictures |= excited_pictures(visualisation)
-    with results.whole_folder(folder) as aside:
-        found.save(aside / results.CHANNELS)
-        write_figure(found, aside / results.FIGURE)
-        report.write(found, aside / results.REPORT, title=title, inversion=inversion, visualisation=visualisation)
-        _save_pictures(aside, pictures)
-    return {
-        "explanation": str(folder / results.CHANNELS),
-        "figure": str(folder / results.FIGURE),
-        "report": str(folder / results.REPORT),
-        "pictures": [str(folder / name) for name in pictures],
-    }
-
-
-def recorded(photo: str, found: ChannelExplanation, files: dict[str, Any]) -> dict[str, Any]:
-    """One photo's result as plain values for JSON: None where a number is not finite."""
-    curve, smallest = found.curve(), found.smallest()
-    values = {
-        "path": photo,
-        "target": found.target[0],
-        "target_name": found.target_names[0],
-        "layer": found.layer,
-        "channels_in_all": found.total,
-        "bypassed": found.bypassed,
-        "score_full": float(found.score_full[0]),
-        "score_blank": float(found.score_blank[0]),
-        "counts": list(found.counts),
-        "channels": [list(found.channels(count)) for count in found.counts],
-        "effects": {
-            "soft": curve.soft,
-            "exactly": curve.binary,
-            "random": curve.random,
-            "random_best": curve.random_best,
-            **curve.ranked,
-        },
-        "verdicts": [{"word": one.word, "reason": one.reason} for one in found.verdict[0]],
-        "smallest": {
-            "channels": smallest.channels,
-            "effect": smallest.effect,
-            "below_count": smallest.below_count,
-            "below_effect": smallest.below_effect,
-            "share": smallest.share,
-        },
-        "files": files,
-        "settings": found.settings,
-    }
-    plain: dict[str, Any] = results.plain(values)
-    return plain
-
-
 def rank_class(
     net: "Network",
     folder: Path,
@@ -212,9 +145,9 @@ def rank_class(
         raise ExtremalValueError("a class must be named, got an empty target; e.g. --target 'tiger cat'")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     module_named(net, layer)
-    results.check_writable(out)
-    goal = results.folders(out, [folder.resolve().name])[0]
-    results.check_replaceable(goal)
+    extremal_files.check_writable(out)
+    goal = extremal_files.folders(out, [folder.resolve().name])[0]
+    extremal_files.check_replaceable(goal, RESULT_FILES)
     keep_freed_memory()
     pictures = [read_picture(path) for path in paths]
     visualisation = None
@@ -238,37 +171,3 @@ def rank_class(
         typer.echo(json.dumps({"channels": found.table().to_pylist(), "files": files}, indent=2))
     else:
         tables.show_class(found, top, files)
-
-
-def write_class(found: ClassChannels, folder: Path, visualisation: Visualisation | None) -> dict[str, Any]:
-    """Write the table, the figure, the report and the pictures of a class; the folder appears whole.
-
-    Returns:
-        The paths by kind: `table`, `figure`, `report`, and a list `pictures`.
-    """
-    from extremal.report import class_page as report
-    from extremal.report.channel_plots import write_class_figure
-
-    with results.whole_folder(folder) as aside:
-        found.save(aside / results.CLASS)
-        write_class_figure(found, aside / results.FIGURE)
-        report.write(found, aside / results.REPORT, visualisation=visualisation)
-        names = _save_pictures(aside, {} if visualisation is None else excited_pictures(visualisation))
-    return {
-        "table": str(folder / results.CLASS),
-        "figure": str(folder / results.FIGURE),
-        "report": str(folder / results.REPORT),
-        "pictures": [str(folder / name) for name in names],
-    }
-
-
-def excited_pictures(visualisation: Visualisation) -> dict[str, Tensor]:
-    """The pictures made for channels, by the names of their files."""
-    shown = zip(visualisation.channels, visualisation.pictures, strict=True)
-    return {f"channel-{channel}.png": picture for channel, picture in shown}
-
-
-def _save_pictures(folder: Path, pictures: dict[str, Tensor]) -> list[str]:
-    for name, picture in pictures.items():
-        Image.fromarray(picture.numpy()).save(folder / name)
-    return list(pictures)

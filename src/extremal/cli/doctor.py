@@ -6,11 +6,14 @@ from typing import Annotated
 
 import typer
 
+from extremal import files
 from extremal.cli import options as flags
 from extremal.cli import tables
-from extremal.cli.batch import Batch, Outcome, Progress, Run, errors_told, loaded
-from extremal.report import folder as results
-from extremal.scores.parse import Options, asked_of
+from extremal.cli.batch import Batch, Outcome, Progress, Run, errors_told
+from extremal.explanations.options import Options
+from extremal.networks.resolve import loaded
+from extremal.report import result_files
+from extremal.scores.parse import asked_of
 
 ILL = 1  # exit code where explanations would be worth nothing
 
@@ -48,7 +51,7 @@ def planning(batch: Batch, options: Options) -> Run:
     keep_freed_memory()  # the process is this command's own
     checked = options.checked()
     for folder in batch.folders:
-        results.check_replaceable(folder)
+        files.check_replaceable(folder, result_files.RESULT_FILES)
     net, question = options.loaded()
 
     def run(photo: str, folder: Path, report: Progress) -> Outcome:
@@ -67,6 +70,6 @@ def planning(batch: Batch, options: Options) -> Run:
             refine=options.refine,
         )
         record = {"path": photo, "folder": str(folder), **found.plain()}
-        return Outcome(results.plain(record), lambda: tables.show_plan(photo, found, folder))
+        return Outcome(result_files.plain(record), lambda: tables.show_plan(photo, found, folder))
 
     return run

@@ -13,14 +13,17 @@ from extremal._version import __version__
 from extremal.cli import options as flags
 from extremal.cli import tables
 from extremal.cli.app import app as serve_app
-from extremal.cli.batch import NOT_FINITE, Batch, Outcome, Progress, Run, class_of, errors_told, loaded
+from extremal.cli.batch import Batch, Outcome, Progress, Run, errors_told
 from extremal.cli.bench import bench, figures
 from extremal.cli.doctor import doctor, planning
 from extremal.cli.run import run, status
 from extremal.cli.summary import compare, summary
 from extremal.errors import ExtremalValueError
-from extremal.report import folder as results
-from extremal.scores.parse import Options
+from extremal.explanations.options import Options
+from extremal.explanations.verdict import NOT_FINITE
+from extremal.networks.resolve import loaded
+from extremal.report import result_files
+from extremal.scores.parse import class_of
 
 app = typer.Typer(
     add_completion=False,
@@ -213,8 +216,8 @@ def _explaining(batch: Batch, options: Options) -> Run:
             report("smallest area", 0, 1)
             certificate = smallest_area(net, explanation, question if explanation.target[0] < 0 else None)[0]
         report("writing", 0, 1)
-        files = results.write(explanation, folder, Path(photo).name, certificate)
-        record = results.record(photo, explanation, files, certificate)
+        files = result_files.write(explanation, folder, Path(photo).name, certificate)
+        record = result_files.record(photo, explanation, files, certificate)
         return Outcome(record, lambda: tables.show(photo, explanation, files, certificate))
 
     return run

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from extremal import files
 from extremal.cli.batch import errors_told, progress
-from extremal.report import folder as results
+from extremal.report import result_files
 
 if TYPE_CHECKING:
     from extremal.jobs.run_comparison import Comparison
@@ -51,13 +52,13 @@ def compare(first: Run, second: Run, *, out: Out = Path("extremal-out"), as_json
 
 def _goal(out: Path, name: str) -> Path:
     """The folder of a result, which can be written."""
-    results.check_writable(out)
+    files.check_writable(out)
     goal = out / name
-    results.check_replaceable(goal)
+    files.check_replaceable(goal, result_files.RESULT_FILES)
     return goal
 
 
 def _tell(found: "Summary | Comparison", files: dict[str, str]) -> None:
     """All of it as JSON: None where a number is not finite."""
-    told: dict[str, Any] = results.plain({**asdict(found), "files": files})
+    told: dict[str, Any] = result_files.plain({**asdict(found), "files": files})
     typer.echo(json.dumps(told, indent=2, allow_nan=False, ensure_ascii=False))

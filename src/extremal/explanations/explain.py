@@ -8,17 +8,19 @@ from torch import Tensor, nn
 
 from extremal.explanations.batches import Block, in_blocks
 from extremal.explanations.chunking import ChunkedReward
-from extremal.explanations.evidence import Progress, Status
+from extremal.explanations.evidence import Progress
 from extremal.explanations.exclusion import Elsewhere, checked_alternatives, taken_by
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.judge import judged
 from extremal.explanations.objective import Question
-from extremal.explanations.settings import AREAS, Places, as_network, checked_areas, checked_domain, terms_named
+from extremal.explanations.settings import AREAS, Places, checked_areas, checked_domain, terms_named
+from extremal.explanations.verdict import Status
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import Perturbation
 from extremal.masking.solvers import OnStep, Problem, Solver, solver_named
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.network import Network, Run
+from extremal.networks.resolve import as_network
 from extremal.scores import Score
 from extremal.scores.target import Target, mirrored, spread
 

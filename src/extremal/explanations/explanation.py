@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
-from extremal.explanations.evidence import SHARE, TELLING_SHARE, Status, Verdict, shares, verdict
+from extremal.explanations.verdict import SHARE, TELLING_SHARE, Status, Verdict, shares, verdict
 from extremal.files import equal_fields, read_tensors, unreadable, write_tensors
 from extremal.masking.area import places
 from extremal.masking.grid import gaussian_blur, lengths

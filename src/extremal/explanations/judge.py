@@ -7,16 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.explanations import evidence
+from extremal.explanations import evidence, verdict
 from extremal.explanations.batches import Block, in_blocks
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import Question
-from extremal.explanations.settings import AREAS, Places, Terms, as_network, checked_areas, checked_domain, terms_named
+from extremal.explanations.settings import AREAS, Places, Terms, checked_areas, checked_domain, terms_named
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import Perturb, Perturbation, prepared
 from extremal.masking.solvers import Solution, Trace
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.network import Network, Run
+from extremal.networks.resolve import as_network
 from extremal.scores import Score
 from extremal.scores.target import Target, mirrored, spread
 
@@ -117,14 +118,14 @@ def judged(
         "evidence_gradients": run.gradients - gradients,
         "evidence_forwards": run.forwards - forwards,
     }
-    effects = evidence.shares(found.scores, question.blank.view(-1, 1), question.full.view(-1, 1), game.keeps)
+    effects = verdict.shares(found.scores, question.blank.view(-1, 1), question.full.view(-1, 1), game.keeps)
     return Explanation(
         areas=areas,
         **held({**asked_values(net, question), **_found_values(solution, found), "agreement": speaking}),
         target=question.target,
         target_names=question.names,
         unseen_names=tuple(unseen),
-        status=evidence.statuses(effects, solution.finite),
+        status=verdict.statuses(effects, solution.finite),
         keeps=game.keeps,
         settings={**settings, "evaluations": evaluations},
     )

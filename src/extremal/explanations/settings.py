@@ -2,13 +2,13 @@
 
 import platform
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.masking.domain import Domain
@@ -211,12 +211,15 @@ def checked_image(image: int, count: int) -> int:
     return image
 
 
-def as_network(network: Network | nn.Module | str) -> Network:
-    """A `Network`, a module wrapped as one, or a zoo name loaded."""
-    if isinstance(network, str):
-        from extremal.networks import zoo
+def flattened(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as lines of name and value.
 
-        return zoo.load(network)
-    net = network if isinstance(network, Network) else Network(network)
-    net.check_device()
-    return net
+    >>> list(flattened({"seed": 0, "solver": {"name": "path", "betas": [0.9, 0.99]}}))
+    [('seed', '0'), ('solver name', 'path'), ('solver betas', '0.9, 0.99')]
+    """
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{prefix}{name} ")
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            yield f"{prefix}{name}".replace("_", " "), shown

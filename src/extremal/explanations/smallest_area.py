@@ -9,15 +9,16 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.chunking import ChunkedReward
-from extremal.explanations.evidence import SHARE, shares
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import Question, pose
-from extremal.explanations.settings import Terms, as_network
+from extremal.explanations.settings import Terms
+from extremal.explanations.verdict import SHARE, shares
 from extremal.masking.games import GAMES, Game, Reward, game_named
 from extremal.masking.perturbations import PERTURBATIONS, Perturbation, perturbation_named
 from extremal.masking.solvers.path import Descent, level_masks
 from extremal.masking.solvers.problem import Problem
 from extremal.networks.network import Network
+from extremal.networks.resolve import as_network
 from extremal.scores import SCORES, Score, score_named
 from extremal.scores.target import Target, looked_at
 

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.batches import Block, in_blocks
-from extremal.explanations.evidence import Status, unseen_perturbations
+from extremal.explanations.evidence import unseen_perturbations
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.judge import agreed, asked_values, held
 from extremal.explanations.objective import Question
-from extremal.explanations.settings import Terms, as_network
+from extremal.explanations.settings import Terms
+from extremal.explanations.verdict import Status
 from extremal.files import content_hash
 from extremal.jobs.packing import unpacked, unpacked_shares
 from extremal.jobs.rows import DONE
@@ -26,6 +27,7 @@ from extremal.masking.solvers import masks_of
 from extremal.masking.units import cut_to
 from extremal.networks.inputs import One, prepare
 from extremal.networks.network import Network, Run
+from extremal.networks.resolve import as_network
 from extremal.scores import SCORES, Score, score_named
 from extremal.scores.target import Target
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
+from extremal.explanations.settings import flattened
 from extremal.jobs.restore import cut_masks
 from extremal.jobs.rows import FAILED, SCHEMA
 from extremal.jobs.run_summary import COLUMNS, Image, Spread, by_class, images_of, spread
 from extremal.jobs.run_table import settings, table
 from extremal.jobs.store import Store
-from extremal.report.html import flattened
 
 MOVED = 0.5  # mean IoU below which an explanation moved: what the masks share is less than half of what either has
 CHANGES = ("smaller", "equal", "larger")

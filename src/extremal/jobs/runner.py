@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from extremal.errors import ExtremalValueError
-from extremal.explanations.settings import AREAS, as_network
+from extremal.explanations.options import Options
+from extremal.explanations.settings import AREAS
 from extremal.jobs.engines import processes
 from extremal.jobs.plan import Unit, items_of, planned
 from extremal.jobs.rows import SCHEMA
@@ -21,7 +22,7 @@ from extremal.jobs.run_status import Progress, Standing, Told
 from extremal.jobs.store import MANIFEST, manifest, opened
 from extremal.jobs.worker import Worker
 from extremal.networks.network import Network
-from extremal.scores.parse import Options
+from extremal.networks.resolve import as_network
 
 BATCH = 8  # pictures a unit on a processor: more are hardly faster there, and a kill costs them
 MOST = 64  # pictures a unit on a device with memory for them

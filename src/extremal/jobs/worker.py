@@ -11,15 +11,15 @@ from torch import Tensor
 
 from extremal.errors import ExtremalError
 from extremal.explanations.explanation import Explanation
+from extremal.explanations.options import Options
+from extremal.explanations.overlay import has_picture, jpeg, masked
 from extremal.explanations.smallest_area import Certificate, smallest_area
 from extremal.files import content_hash
 from extremal.jobs.plan import Item
 from extremal.jobs.rows import failed_row, row
 from extremal.networks.inputs import prepare, read_picture
 from extremal.networks.network import Network
-from extremal.report.reveal import jpeg, masked
-from extremal.report.text import has_picture
-from extremal.scores.parse import Options, asked_of
+from extremal.scores.parse import asked_of
 from extremal.scores.target import Target
 
 THUMBNAIL = 96  # px of its longer side

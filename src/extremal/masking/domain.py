@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from extremal.masking.smooth_max import LevelSet, SmoothMax
-from extremal.masking.units import ChannelMask, Units
+from extremal.masking.channels import ChannelMask
+from extremal.masking.level_set import LevelSet
+from extremal.masking.smooth_max import SmoothMax
+from extremal.masking.units import Units
 
 LevelFamily = LevelSet | ChannelMask | Units  # of masks of exactly a given area
 SmoothFamily = SmoothMax | ChannelMask | Units  # of masks that the paper's solver moves

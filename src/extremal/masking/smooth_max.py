@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extremal.masking.area import cut, level
-from extremal.masking.grid import along, gaussian_blur, lattice_shape, lengths, line_matrix, resize, resize_weights
+from extremal.masking.grid import lattice_shape, lengths
 
 KERNEL_CACHE = 2**26  # bytes of smooth-max kernel values kept between calls
 
@@ -176,80 +175,3 @@ class _SmoothMax(torch.autograd.Function):
             slope = share * weight * (1 + (value - smax) / mask.temperature) * kernel
             grad += _scatter(slope, indices, tuple(lattice.shape))
         return grad, None
-
-
-class LevelSet:
-    """Masks of exactly a given area: a smooth field, cut at the level that gives this area.
-
-    The parameters are filtered by a Gaussian on the lattice, brought to a finer grid, standardised to mean 0 and
-    deviation 1, cut by `area.level`, and brought to the input's size; the level is found such that the mean of the
-    mask *on the input* is the area.
-
-    >>> mask = LevelSet((224, 224))
-    >>> m = mask(torch.randn(1, 1, 32, 32), torch.tensor([0.05]), temperature=0.3)
-    >>> m.shape, round(float(m.mean()), 5)
-    (torch.Size([1, 1, 224, 224]), 0.05)
-
-    Args:
-        shape: S, size of the mask in places.
-        step: lattice step in pixels; 7 px at a short side of 224 px if None.
-        grid_step: step of the grid on which the field is cut; 4 px at a short side of 224 px if None.
-        width: deviation of the Gaussian filter in lattice steps.
-        spacing: distance of neighbouring places along each dimension (`grids.lengths`).
-        within: (*S) bool; masks are zero elsewhere, and areas still shares of all places. None: everywhere.
-    """
-
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        *,
-        step: float | None = None,
-        grid_step: float | None = None,
-        width: float = 1.0,
-        spacing: Sequence[float] = (),
-        within: Tensor | None = None,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.shape = shape
-        self.width = width
-        self.parameter_shape = lattice_shape(shape, lengths(7.0, shape, spacing) if step is None else step)
-        self.grid = lattice_shape(shape, lengths(4.0, shape, spacing) if grid_step is None else grid_step)
-        self._blur = lengths(7.0, shape, spacing)
-        like = torch.empty(0, dtype=dtype, device=device)
-        self._within = None if within is None else within.to(like)
-        self._weights = resize_weights(self.grid, shape, like, self._within)
-        sizes = list(zip(self.parameter_shape, self.grid, shape, strict=True))
-        self._to_grid = [line_matrix(points, cells, width, like=like) for points, cells, _ in sizes]
-        self._to_input = [line_matrix(cells, places, like=like) for _, cells, places in sizes]
-
-    def filtered(self, field: Tensor, width: float) -> Tensor:
-        """A field on the lattice, (B, 1, *lattice), filtered by a Gaussian of this many lattice steps."""
-        return gaussian_blur(field, width)
-
-    def parameters_of(self, mask: Tensor) -> Tensor:
-        """Parameters whose levels look like a mask: (B, 1, *S) -> (B, 1, *lattice)."""
-        return resize(gaussian_blur(mask, self._blur), self.parameter_shape)
-
-    def smooth(self, parameters: Tensor) -> Tensor:
-        """(B, 1, *lattice) -> (B, 1, *S): the filtered parameters over the input; no area, no clamp."""
-        return self._kept(resize(gaussian_blur(parameters, self.width), self.shape))
-
-    def cut(self, masks: Tensor, areas: tuple[float, ...]) -> Tensor:
-        """Masks (N, A, 1, *S) cut to exactly these shares of ones (`area.cut`)."""
-        return cut(masks, areas)
-
-    def __call__(self, parameters: Tensor, area: Tensor, temperature: float) -> Tensor:
-        """(B, 1, *lattice), (B,) -> (B, 1, *S) in [0, 1] with exactly these means."""
-        field = standardised(along(parameters, self._to_grid))
-        return self._kept(along(level(field, area, temperature, self._weights), self._to_input))
-
-    def _kept(self, mask: Tensor) -> Tensor:
-        return mask if self._within is None else mask * self._within
-
-
-def standardised(field: Tensor, floor: float = 1e-3) -> Tensor:
-    """The field with mean 0 and deviation 1 in each row; `floor` is added to the deviation. (B, ...) -> (B, ...)."""
-    dims = tuple(range(1, field.ndim))
-    centred = field - field.mean(dims, keepdim=True)
-    return centred / (centred.square().mean(dims, keepdim=True).sqrt() + floor)

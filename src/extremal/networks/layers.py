@@ -11,9 +11,9 @@ from torch.autograd.graph import get_gradient_edge
 from torch.utils._pytree import tree_leaves
 
 from extremal.errors import ExtremalValueError
-from extremal.explanations.settings import as_network
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.network import Network, Run
+from extremal.networks.resolve import as_network
 
 
 @dataclass(frozen=True)

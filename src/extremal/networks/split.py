@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_map
 
 from extremal.errors import ExtremalValueError
 from extremal.networks.layers import Layer, module_named, problem_of, reaches, tensors_in, watched
-from extremal.networks.network import Network, Run, channels_last, logits
-from extremal.scores.query import Evaluates
+from extremal.networks.network import Evaluates, Network, Run
+from extremal.networks.outputs import channels_last, logits
 
 TOLERANCE = 1e-4  # of the largest output, by which the split network may differ from the whole one
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.channels.inversion import Inversion
 from extremal.explanations.channels.visualisation import Visualisation
-from extremal.explanations.evidence import Verdict
+from extremal.explanations.overlay import data_uri
 from extremal.explanations.settings import checked_image
+from extremal.explanations.verdict import Verdict
 from extremal.report import chart
 from extremal.report.html import filled, write_page
-from extremal.report.reveal import data_uri
 from extremal.report.text import percent
 
 SHOWN = 24  # channels of a set that are listed by number

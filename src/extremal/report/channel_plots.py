@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from extremal.explanations.channels.class_ranking import ClassChannels
 from extremal.explanations.channels.explanation import ChannelCurve, ChannelExplanation
+from extremal.explanations.overlay import grey
 from extremal.explanations.settings import checked_image
 from extremal.files import replacing
 from extremal.report.channel_page import HIGHEST, summarise
 from extremal.report.class_page import bars, headline
 from extremal.report.plots import ACCENT, CONTROL, DPI, ENOUGH, UNSEEN, bare, effect_axes
-from extremal.report.reveal import grey
 from extremal.report.text import percent
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from extremal.explanations.evidence import SHARE
+from extremal.explanations.verdict import SHARE
 from extremal.report.text import Summary, area_percent, percent
 
 WIDTH, HEIGHT = 440, 270  # units of the drawing; text is 12 high, so that it can be read on a phone

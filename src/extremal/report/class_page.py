@@ -6,9 +6,9 @@ from pathlib import Path
 
 from extremal.explanations.channels.class_ranking import LEVEL, ClassChannels
 from extremal.explanations.channels.visualisation import Visualisation
+from extremal.explanations.overlay import data_uri
 from extremal.report.channel_page import excited
 from extremal.report.html import filled, write_page
-from extremal.report.reveal import data_uri
 from extremal.report.text import percent
 
 TOP = 24  # channels in the page; the table beside it has all of them

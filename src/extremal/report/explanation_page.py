@@ -10,13 +10,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from extremal.explanations.evidence import SHARE, UNSEEN_SHARE
+from extremal.explanations import overlay
 from extremal.explanations.explanation import Explanation
+from extremal.explanations.overlay import has_picture
 from extremal.explanations.settings import checked_image
 from extremal.explanations.smallest_area import Certificate
+from extremal.explanations.verdict import SHARE, UNSEEN_SHARE
 from extremal.report import chart, reveal
 from extremal.report.html import embedded, filled, source, write_page
-from extremal.report.text import Summary, area_percent, certified, has_picture, percent, several, summarise
+from extremal.report.text import Summary, area_percent, certified, percent, several, summarise
 
 
 def render(
@@ -51,8 +53,8 @@ def render(
         summary=summary,
         chart=drawing,
         pictures=pictures,
-        photograph=reveal.data_uri(explanation.pictures[image]) if pictures else "",
-        destroyed=reveal.data_uri(explanation.destroyed[image]) if pictures else "",
+        photograph=overlay.data_uri(explanation.pictures[image]) if pictures else "",
+        destroyed=overlay.data_uri(explanation.destroyed[image]) if pictures else "",
         width=explanation.pictures.shape[2],
         height=explanation.pictures.shape[1],
         areas=len(summary.rows),
@@ -95,7 +97,7 @@ def _regions(explanation: Explanation, image: int) -> list[tuple[str, str, str]]
     """The sufficient regions that overlap little: picture, area, and the share of the effect that each has."""
     return [
         (
-            reveal.data_uri(reveal.masked(explanation, region.mask, image)),
+            overlay.data_uri(overlay.masked(explanation, region.mask, image)),
             area_percent(region.area),
             percent(region.effect),
         )

@@ -3,11 +3,12 @@
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from extremal.explanations.settings import flattened
 from extremal.files import replacing
 from extremal.report.text import decimal, percent
 
@@ -63,20 +64,6 @@ def embedded(data: object) -> str:
 def digest(source: str) -> str:
     """The hash by which a content security policy knows an inline script or style."""
     return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode("ascii")
-
-
-def flattened(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested settings as lines of name and value.
-
-    >>> list(flattened({"seed": 0, "solver": {"name": "path", "betas": [0.9, 0.99]}}))
-    [('seed', '0'), ('solver name', 'path'), ('solver betas', '0.9, 0.99')]
-    """
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from flattened(value, f"{prefix}{name} ")
-        else:
-            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            yield f"{prefix}{name}".replace("_", " "), shown
 
 
 def source(name: str) -> str:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from extremal.explanations.evidence import SHARE
 from extremal.explanations.explanation import Explanation
+from extremal.explanations.overlay import grey, has_picture, pale
 from extremal.explanations.settings import checked_image
+from extremal.explanations.verdict import SHARE
 from extremal.files import replacing
-from extremal.report.reveal import grey, pale
-from extremal.report.text import Row, Summary, has_picture, percent, summarise
+from extremal.report.text import Row, Summary, percent, summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,10 +1,7 @@
 """The reveal: photographs and orders of importance, small enough for a page and exact at the computed areas."""
 
 import base64
-import io
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,8 +9,6 @@ from extremal.explanations.explanation import Explanation
 from extremal.masking.area import places
 
 STEPS = 254  # between two computed areas; bytes 0 and 255 are taken
-PALE, PALE_GREY = 0.4, 190.0  # what is not shown: contrast that is left, grey towards which it fades
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def lower_area(explanation: Explanation) -> float:
@@ -37,54 +32,9 @@ def levels(explanation: Explanation, image: int = 0) -> Tensor:
     return torch.stack(maps)
 
 
-def masked(explanation: Explanation, mask: Tensor, image: int = 0) -> Tensor:
-    """The photograph under a cut mask, what the network does not get pale: (H, W, 3) uint8.
-
-    Args:
-        explanation: of N pictures.
-        mask: (1, H, W) of zeros and ones.
-        image: which of them, 0..N − 1.
-    """
-    given = mask if explanation.keeps else 1 - mask
-    picture = explanation.pictures[image]
-    return torch.where(given.movedim(0, -1) > 0, picture, torch.from_numpy(pale(picture.numpy())))
-
-
-def grey(picture: Array) -> Array:
-    """The brightness of a picture (H, W, 3): (H, W)."""
-    brightness: Array = picture @ np.array([0.299, 0.587, 0.114])
-    return brightness
-
-
-def pale(picture: Array) -> Array:
-    """The picture without colour, near a middle grey: (H, W, 3) uint8."""
-    faded = PALE * grey(picture) + (1 - PALE) * PALE_GREY
-    return np.repeat(faded[..., None], 3, axis=2).astype(np.uint8)
-
-
 def encoded(level: Tensor) -> str:
     """A map of levels (*S) as base64 of its bytes in raster order.
 
     Not a picture: browsers that guard against fingerprinting change the pixels that a script reads from a canvas.
     """
     return base64.b64encode(level.contiguous().numpy().tobytes()).decode("ascii")
-
-
-def jpeg(picture: Array, side: int, quality: int) -> bytes:
-    """A picture (H, W, 3) uint8 as a JPEG, its longer side at most so many pixels."""
-    from PIL import Image
-
-    small = Image.fromarray(picture)
-    small.thumbnail((side, side))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
-
-
-def data_uri(picture: Tensor) -> str:
-    """A picture (H, W, 3) uint8 as a data URI, without loss."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(picture.contiguous().numpy()).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from extremal import files
 from extremal.jobs.run_comparison import Comparison, OnImage, compare
 from extremal.jobs.run_summary import COLUMNS, Summary, images_of, planned_images, summarised
 from extremal.jobs.run_table import settings, table
-from extremal.report import comparison_page, run_page, run_plots
-from extremal.report import folder as results
+from extremal.report import comparison_page, result_files, run_page, run_plots
 from extremal.report.html import write_page
 from extremal.report.table_widget import Thumbnail
 
@@ -31,8 +31,8 @@ def write_summary(folder: Folder, out: Path) -> tuple[Summary, Files]:
     found = summarised(rows, settings(folder), planned_images(folder))
     raw = rows.select(COLUMNS).to_pylist()
     images, thumbnails = images_of(raw), _first(rows)
-    page, figure = results.SUMMARY
-    with results.whole_folder(out) as aside:
+    page, figure = result_files.SUMMARY
+    with files.whole_folder(out, result_files.RESULT_FILES) as aside:
         write_page(run_page.render(found, images, thumbnails, title=name(folder)), aside / page)
         run_plots.write(run_plots.of_summary(found, images), aside / figure)
     return found, {"page": str(out / page), "figure": str(out / figure)}
@@ -53,8 +53,8 @@ def write_comparison(
     """
     found = compare(first, second, on_image=on_image)
     thumbnails = [_first(table(folder, ("key", "answer", "thumbnail"))) for folder in (first, second)]
-    page, figure = results.COMPARISON
-    with results.whole_folder(out) as aside:
+    page, figure = result_files.COMPARISON
+    with files.whole_folder(out, result_files.RESULT_FILES) as aside:
         write_page(comparison_page.render(found, *thumbnails), aside / page)
         run_plots.write(run_plots.of_comparison(found), aside / figure)
     return found, {"page": str(out / page), "figure": str(out / figure)}

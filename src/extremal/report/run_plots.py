@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from extremal.explanations.evidence import SHARE
+from extremal.explanations.verdict import SHARE
 from extremal.files import replacing
 from extremal.jobs.run_comparison import MOVED, Comparison
 from extremal.jobs.run_summary import Image, Summary

@@ -3,9 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from extremal.explanations.evidence import Verdict
 from extremal.explanations.explanation import Explanation
+from extremal.explanations.overlay import has_picture
 from extremal.explanations.smallest_area import Certificate
+from extremal.explanations.verdict import Verdict
 
 
 def percent(value: float, digits: int = 0) -> str:
@@ -191,8 +192,3 @@ def several(explanation: Explanation, image: int = 0) -> str:
         return f"{'Only one' if regions else 'No'} sufficient region was found of the {wanted} that were looked for."
     areas = ", ".join(area_percent(region.area) for region in regions)
     return f"{len(regions)} sufficient regions that overlap little were found, of {wanted} looked for: {areas}."
-
-
-def has_picture(explanation: Explanation) -> bool:
-    """Whether there is a photograph whose pixels are the masks' places."""
-    return explanation.pictures.shape[1:3] == explanation.masks.shape[3:] and explanation.pictures.numel() > 0

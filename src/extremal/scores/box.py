@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.networks.network import Network
-from extremal.scores.query import Asked, Evaluates, class_index, class_named
+from extremal.networks.network import Evaluates, Network
+from extremal.scores.query import Asked, class_index, class_named
 
 MATCH = 0.5  # IoU from which on a box of the whole input is the one that is asked about
 LEAST_SCORE = 0.001  # that a detector is made to report: a box that fades is to be followed to next to nothing

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 from extremal.masking.perturbations import ScaleChannels
-from extremal.scores.query import Evaluates, split_of
+from extremal.networks.network import Evaluates
+from extremal.scores.query import split_of
 
 
 @dataclass(frozen=True, eq=False)

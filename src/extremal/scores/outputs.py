@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.networks.network import Network, logits
-from extremal.scores.query import Asked, Evaluates, class_index, class_named
+from extremal.networks.network import Evaluates, Network
+from extremal.networks.outputs import logits
+from extremal.scores.query import Asked, class_index, class_named
 
 Key = str | int
 

@@ -4,36 +4,18 @@ A query is bound to a frozen network and its inputs once a run; what comes of th
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.networks.network import Evaluates
 
 if TYPE_CHECKING:
     from extremal.networks.network import Network
     from extremal.networks.split import Split
 
 Asked = Callable[[Tensor, Tensor], Tensor]  # inputs (B, C, *S), of which image each is (B,) int64 -> scores (B,)
-
-
-class Evaluates(Protocol):
-    """A frozen network, whole or from a layer on."""
-
-    @property
-    def network(self) -> "Network":
-        """The network."""
-        ...
-
-    @property
-    def undo(self) -> ExitStack:
-        """Closed when the network is no longer frozen."""
-        ...
-
-    def raw(self, inputs: Tensor, images: Tensor, /) -> object:
-        """The output as the network gives it, counted; `images` (B,) tells of which input each row is."""
-        ...
 
 
 @runtime_checkable

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.networks.network import Network
+from extremal.networks.network import Evaluates, Network
 from extremal.scores.classes import Score, score_named
-from extremal.scores.query import Asked, Evaluates, class_index, class_named, input_shape, per_row
+from extremal.scores.query import Asked, class_index, class_named, input_shape, per_row
 
 TOLD = 5  # classes that an error lists at most
 

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.networks.network import Evaluates
 from extremal.scores.layer_reader import reader
-from extremal.scores.query import Asked, Evaluates, input_shape, split_of
+from extremal.scores.query import Asked, input_shape, split_of
 
 
 @dataclass(frozen=True, eq=False)

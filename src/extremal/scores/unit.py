@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.networks.network import Evaluates
 from extremal.scores.layer_reader import reader
-from extremal.scores.query import Asked, Evaluates
+from extremal.scores.query import Asked
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from extremal.benchmark.data import DataSet
 from extremal.benchmark.runner import network_settings
 from extremal.benchmark.tasks.confident import CONFIDENCE, ConfidentPictures
 from extremal.benchmark.tasks.task import Item, Measure, Values, asked
-from extremal.explanations.evidence import shares
+from extremal.explanations.verdict import shares
 from extremal.jobs.store import Store
 from extremal.masking.perturbations import Blur, prepared
 from extremal.networks.network import Network

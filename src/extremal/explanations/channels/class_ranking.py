@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.explain import explain_channels
-from extremal.explanations.evidence import SHARE
-from extremal.explanations.settings import as_network
+from extremal.explanations.verdict import SHARE
 from extremal.files import replacing
 from extremal.masking.games import Game, Reward
 from extremal.masking.solvers import OnStep, Solver
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.network import Network
+from extremal.networks.resolve import as_network
 from extremal.scores import Score
 
 if TYPE_CHECKING:

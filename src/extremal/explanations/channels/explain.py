@@ -9,22 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.explanations import evidence
+from extremal.explanations import evidence, verdict
 from extremal.explanations.batches import Block, in_blocks
 from extremal.explanations.channels.controls import RANDOM, RANKINGS, random_sets, rankings, top_sets
 from extremal.explanations.channels.explanation import ChannelExplanation, lattice_of
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.objective import Question
-from extremal.explanations.settings import as_network, checked_areas, terms_named
+from extremal.explanations.settings import checked_areas, terms_named
 from extremal.explanations.smallest_area import Bisection, Certificate
 from extremal.masking.area import cut, places
 from extremal.masking.games import Game, Reward
+from extremal.masking.level_set import standardised
 from extremal.masking.perturbations import ScaleChannels
-from extremal.masking.smooth_max import standardised
 from extremal.masking.solvers import OnStep, Problem, Solution, Solver, solver_named
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.layers import module_named
 from extremal.networks.network import Network
+from extremal.networks.resolve import as_network
 from extremal.networks.split import Split
 from extremal.scores import Score
 from extremal.scores.target import Target, spread
@@ -44,7 +45,7 @@ def explain_channels(
     game: str | Game | Reward = "preserve",
     solver: str | Solver = "path",
     score: str | Score = "margin",
-    share: float = evidence.SHARE,
+    share: float = verdict.SHARE,
     seed: int = 0,
     on_step: OnStep | None = None,
     on_evidence: evidence.Progress | None = None,
@@ -133,8 +134,8 @@ def _judged(
     controls = torch.cat([random, top_sets(ranked, areas)], 2)
     found = evidence.gather(question.evaluate, {}, game, solution.masks, areas, family, controls, on_evidence)
     low, high = question.blank.view(-1, 1), question.full.view(-1, 1)
-    effects = evidence.shares(found.scores, low, high, game.keeps)
-    cut_effects = evidence.shares(found.binary_scores, low, high, game.keeps)
+    effects = verdict.shares(found.scores, low, high, game.keeps)
+    cut_effects = verdict.shares(found.binary_scores, low, high, game.keeps)
     ends = torch.cat([solution.masks, torch.ones_like(solution.masks[:, :1])], 1)  # all channels are always enough
     cut_effects = torch.cat([cut_effects, cut_effects.new_full((len(x), 1), max(1.0, share))], 1)
     certificates = Bisection(problem, question, ends, (*areas, 1.0), cut_effects, share).certified(0.0)
@@ -175,7 +176,7 @@ def _judged(
         ranking_names=RANKINGS,
         target=question.target,
         target_names=question.names,
-        status=evidence.statuses(effects, solution.finite),
+        status=verdict.statuses(effects, solution.finite),
         keeps=game.keeps,
         share=share,
         settings={**settings, "evaluations": evaluations},

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
-from extremal.explanations.evidence import Status, Verdict, shares, verdict
+from extremal.explanations.verdict import Status, Verdict, shares, verdict
 from extremal.files import equal_fields, read_tensors, unreadable, write_tensors
 from extremal.masking.area import cut
 from extremal.masking.grid import resize

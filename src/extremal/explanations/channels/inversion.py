@@ -18,11 +18,12 @@ from extremal.explanations.channels.fourier_images import (
     shifted,
     unnatural,
 )
-from extremal.explanations.settings import as_network, checked_seed
+from extremal.explanations.settings import checked_seed
 from extremal.masking.perturbations import ScaleChannels
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.layers import module_named
 from extremal.networks.network import Network
+from extremal.networks.resolve import as_network
 from extremal.networks.split import activations_at
 
 JITTER = 0.25  # of the layer's stride, at most, in the first two thirds of the steps

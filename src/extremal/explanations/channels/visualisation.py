@@ -19,11 +19,12 @@ from extremal.explanations.channels.fourier_images import (
     moved,
     unnatural,
 )
-from extremal.explanations.settings import as_network, checked_seed
+from extremal.explanations.settings import checked_seed
 from extremal.masking.perturbations import ScaleChannels
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.layers import module_named
 from extremal.networks.network import Network, Run
+from extremal.networks.resolve import as_network
 from extremal.networks.split import activations_at
 
 PULL = 0.02  # weight of the activation, in units of the mean size of the layer's output

@@ -8,10 +8,11 @@ from extremal.explanations.preflight import network_checks as checks
 from extremal.explanations.preflight import objective_checks
 from extremal.explanations.preflight.findings import Finding, Findings, Level
 from extremal.explanations.preflight.objective_checks import Case
-from extremal.explanations.settings import Terms, as_network, terms_named
+from extremal.explanations.settings import Terms, terms_named
 from extremal.masking.perturbations import PERTURBATIONS, Perturbation, spaced
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.network import Network, Run
+from extremal.networks.resolve import as_network
 from extremal.scores import Score
 from extremal.scores.query import per_row
 from extremal.scores.target import Target, queried, resolve_targets

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from extremal.explanations.exclusion import checked_alternatives
 from extremal.explanations.objective import Question, pose
 from extremal.explanations.preflight.cost import Cost, Evaluations, Pace, Work
-from extremal.explanations.settings import AREAS, Places, Terms, as_network, checked_areas, checked_domain, terms_named
+from extremal.explanations.settings import AREAS, Places, Terms, checked_areas, checked_domain, terms_named
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import Perturbation
 from extremal.masking.solvers import Solver, solver_named
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.network import Network, Run
+from extremal.networks.resolve import as_network
 from extremal.scores import Score
 from extremal.scores.target import Target, listed, looked_at, mirrored, spread
 

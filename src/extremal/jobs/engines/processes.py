@@ -20,11 +20,11 @@ from typing import Any
 import torch
 
 from extremal.errors import ExtremalValueError
+from extremal.explanations.options import Options
 from extremal.jobs.plan import Unit
 from extremal.jobs.rows import failed_row
 from extremal.jobs.worker import Row, Worker
 from extremal.networks.memory import keep_freed_memory
-from extremal.scores.parse import Options
 
 AHEAD = 2  # units that a worker has: one that it explains, one that it decodes
 DEATHS = 5  # of workers, after which the unit that they had is given up

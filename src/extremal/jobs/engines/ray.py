@@ -19,13 +19,13 @@ import pyarrow as pa
 import torch
 
 from extremal.errors import ExtremalValueError
+from extremal.explanations.options import Options
 from extremal.jobs.engines.processes import DEATHS, Done, failed_rows
 from extremal.jobs.engines.ray_cluster import Share, connected, shares
 from extremal.jobs.plan import Item, Unit
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.worker import Row, Worker
 from extremal.networks.memory import keep_freed_memory
-from extremal.scores.parse import Options
 
 AHEAD = 2  # units that an actor has: one that it explains, one that it decodes
 LEAST = 1000  # units that are given to Ray at once, if there are as many: it takes 1.5 ms for each before it begins

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 from extremal.masking.domain import Domain, LevelFamily
-from extremal.masking.smooth_max import standardised
+from extremal.masking.level_set import standardised
 from extremal.masking.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
 from extremal.masking.solvers.swap import exchanged
 

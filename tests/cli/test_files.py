@@ -1,0 +1,219 @@
+"""The command line's folders: never partial, never somebody else's; what an interrupt leaves; the real network."""
+
+import errno
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from extremal import files, plots
+from extremal.cli import main
+from extremal.explanations.explanation import Explanation
+from support.commands import FILES, call, quick, standing
+from support.fake_network import photo
+
+__all__ = ["quick"]  # the fixture is used by every test here
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+
+
+class TestFolders:
+    def test_a_file_in_place_of_the_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(main, "loaded", lambda *_: pytest.fail("the folder is checked first"))
+        (tmp_path / "out").touch()
+        expected = (
+            "error: an output must lie in a folder that can be written, got 'out': File exists; choose another folder\n"
+        )
+        assert call("cat.png", "--out", "out") == (2, "", expected)
+        message = call("cat.png", "--out", "out/deeper")[2]
+        assert message == expected.replace("'out'", "'out/deeper'").replace("File exists", "Not a directory")
+
+    def test_a_folder_that_cannot_be_written(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refused(*_: object, **__: object) -> None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+        monkeypatch.setattr(Path, "mkdir", refused)  # the superuser may write anywhere, so no real folder refuses
+        assert call("cat.png", "--out", "out")[2] == (
+            "error: an output must lie in a folder that can be written, got 'out': Permission denied; "
+            "choose another folder\n"
+        )
+
+    def test_other_files_are_not_removed(self, tmp_path: Path) -> None:
+        photo(tmp_path / "cat.png")
+        (tmp_path / "cat").mkdir()
+        (tmp_path / "cat" / "thesis.tex").write_text("years of work")
+        assert call("cat.png", "--out", ".") == (
+            *(2, ""),
+            "error: a result must be a new folder or replace a former result, got 'cat' with 'thesis.tex' in it; "
+            "choose another folder for the results\n",
+        )
+        assert standing(tmp_path / "cat") == ["thesis.tex"]
+
+    @pytest.mark.parametrize("kind", ["file", "link"])
+    def test_what_is_no_folder_is_not_removed(self, tmp_path: Path, kind: str) -> None:
+        photo(tmp_path / "cat.png")
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "cat").touch() if kind == "file" else (tmp_path / "cat").symlink_to(tmp_path / "elsewhere")
+        assert call("cat.png", "--out", ".")[2] == (
+            "error: a result must be a new folder or replace a former result, got 'cat', which is not a folder; "
+            "choose another folder for the results\n"
+        )
+
+    @pytest.mark.parametrize("name", ["..", ".", "/"])
+    def test_odd_photos_do_not_name_odd_folders(self, tmp_path: Path, name: str) -> None:
+        assert files.folders(tmp_path, [name]) == [tmp_path / "photo"]
+        assert call(name)[2].startswith("error: an image must be a file, got the folder ")
+
+    @pytest.mark.parametrize(
+        "error", [OSError(28, "No space left on device"), RuntimeError("a bug"), KeyboardInterrupt()]
+    )
+    def test_nothing_partial_and_the_former_result_stays(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    ) -> None:
+        photo(tmp_path / "cat.png")
+        call("cat.png")
+        folder = tmp_path / "extremal-out"
+        before = {name: (folder / "cat" / name).read_bytes() for name in FILES}
+
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(plots, "write_figure", fail)
+        if isinstance(error, RuntimeError):
+            with pytest.raises(RuntimeError):
+                call("cat.png")
+        elif isinstance(error, OSError):
+            assert call("cat.png", "--seed", "1") == (
+                *(2, ""),
+                "error: a result must be written whole, could not write 'extremal-out/cat': No space left on device; "
+                "make room or choose another folder\n",
+            )
+        else:
+            assert call("cat.png")[0] == 130
+        assert standing(folder) == ["cat"]
+        assert {name: (folder / "cat" / name).read_bytes() for name in FILES} == before
+
+    @pytest.mark.parametrize("broken", [0, 1])
+    def test_the_former_result_comes_back_if_a_rename_fails(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: int
+    ) -> None:
+        photo(tmp_path / "cat.png")
+        call("cat.png")
+        rename, calls = Path.rename, []
+
+        def interrupted(path: Path, target: Path) -> Path:
+            calls.append(path)
+            if len(calls) == broken + 1:
+                raise KeyboardInterrupt
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "rename", interrupted)
+        assert call("cat.png")[0] == 130
+        assert standing(tmp_path / "extremal-out") == ["cat"]
+        assert standing(tmp_path / "extremal-out" / "cat") == FILES
+
+
+class TestInterrupt:
+    def test_what_is_finished_is_told_and_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("a.png", "b.png", "c.png"):
+            photo(tmp_path / name)
+        module = importlib.import_module("extremal.explain")
+        before = module.explain
+
+        def explain(net: Any, picture: str, *args: Any, on_step: Any, **options: Any) -> Explanation:
+            def step(progress: Any) -> None:
+                on_step(progress)
+                if picture == "b.png" and progress.index == 3:
+                    raise KeyboardInterrupt
+
+            return before(net, picture, *args, on_step=step, **options)
+
+        monkeypatch.setattr(module, "explain", explain)
+        code, out, err = call("a.png", "b.png", "c.png", "--json")
+        assert code == 130
+        assert err == "interrupted: 1 of 3 photos written (a.png); not written: b.png, c.png\n"
+        assert [record["path"] for record in json.loads(out)] == ["a.png"]
+        assert standing(tmp_path / "extremal-out") == ["a"]
+
+    @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+    def test_a_real_signal(self, tmp_path: Path, sent: signal.Signals) -> None:
+        """Ctrl-C, or a polite end, once the solver has begun, in a process of its own."""
+        photo(tmp_path / "cat.png")
+        script = (
+            "import sys\n"
+            "from dataclasses import replace\n"
+            "from fake_network import fake_network\n"
+            "from extremal import batch, cli, solvers, zoo\n"
+            "zoo.load = lambda name, weights=None: fake_network()\n"
+            "solvers.SOLVERS['path'] = replace(solvers.SOLVERS['path'], steps=10**6)\n"
+            "before = batch.progress\n"
+            "from contextlib import contextmanager\n"
+            "@contextmanager\n"
+            "def progress(name):\n"
+            "    with before(name) as report:\n"
+            "        yield lambda *at: (at[1] == 20 and open('running', 'w').close(), report(*at))\n"
+            "batch.progress = progress\n"
+            "sys.argv = ['extremal', 'explain', 'cat.png']\n"
+            "cli.main()\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", script],
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            try:
+                until = time.monotonic() + 60
+                while not (tmp_path / "running").exists() and process.poll() is None and time.monotonic() < until:
+                    time.sleep(0.05)
+                process.send_signal(sent)
+                out, err = process.communicate(timeout=60)
+            finally:
+                process.kill()
+        assert err.decode() == "interrupted: 0 of 1 photos written; not written: cat.png\n"
+        assert (process.returncode, out) == (130, b"")
+        assert standing(tmp_path) == ["cat.png", "running"]
+
+
+class TestWholeProgram:
+    def test_help_does_not_wait_for_torch(self) -> None:
+        script = (
+            "import sys\n"
+            "from extremal.cli import app\n"
+            "app(['--help'], standalone_mode=False)\n"
+            "sys.exit(bool({'torch', 'timm', 'matplotlib', 'numpy'} & set(sys.modules)))\n"
+        )
+        found = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, check=False)
+        assert found.returncode == 0
+        assert b"explain" in found.stdout
+
+    def test_the_embedded_network(self, tmp_path: Path) -> None:
+        noise = torch.rand(64, 64, 3, generator=torch.Generator().manual_seed(0))
+        Image.fromarray((noise * 255).byte().numpy()).save(tmp_path / "noise.jpg")
+        command = [
+            str(Path(sys.executable).parent / "extremal"),
+            "explain",
+            "noise.jpg",
+            "--areas",
+            "0.1,0.2",
+            "--json",
+        ]
+        found = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, check=False)
+        assert (found.returncode, found.stderr) == (0, b"")
+        (record,) = json.loads(found.stdout)
+        folder = tmp_path / "extremal-out" / "noise"
+        assert standing(folder) == FILES
+        assert record["settings"]["network"] == "embedded"
+        assert Explanation.load(record["files"]["explanation"]).target_names == (record["target_name"],)
+        with Image.open(folder / "figure.png") as figure:
+            figure.load()
+        assert "<html" in (folder / "report.html").read_text()

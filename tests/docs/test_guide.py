@@ -1,0 +1,144 @@
+"""What the guide says runs, its tables are those of the code, and its figures are made by its script."""
+
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from extremal import solvers
+from extremal.explanations.verdict import Status, verdict
+from extremal.masking.games import GAMES
+from extremal.masking.perturbations import PERTURBATIONS
+from extremal.networks.network import Network
+from extremal.scores import SCORES
+
+ROOT = Path(__file__).parents[2]
+GUIDE = {
+    page: (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    for page in ("index", "theory", "choosing", "evidence")
+}
+SCRIPT = ROOT / "examples" / "guide_figures.py"
+
+
+@pytest.fixture
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shorter run of the same solver, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(solvers.SOLVERS, "path", solvers.Path(steps=4, polish=2, draws=1, search=2))
+
+
+def blocks(page: str, language: str = "python") -> list[str]:
+    """The code of one page, in order."""
+    return re.findall(rf"```{language}\n(.*?)```", GUIDE[page], re.DOTALL)
+
+
+def run(page: str) -> dict[str, Any]:
+    """Every example of a page, one after the other as a reader would run them."""
+    names: dict[str, Any] = {}
+    for text in blocks(page):
+        exec(compile(text, f"{page}.md", "exec"), names)
+    return names
+
+
+def first_column(page: str, heading: str) -> list[str]:
+    """The names in code type that begin the rows of the first table after a heading."""
+    section = GUIDE[page].split(f"## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(r"^\| `([a-z -]+)`", section, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_first_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("index")
+    assert (tmp_path / "cat.safetensors").exists()
+    told, shown = capsys.readouterr().out.splitlines(), blocks("index", "text")[0].splitlines()
+    assert len(told) == len(shown)
+    numbers = re.compile(r"-?\d+(\.\d+)?( %)?")
+    assert numbers.sub("n", told[0]) == numbers.sub("n", shown[0])
+    assert [line.split()[0] for line in told[1:5]] == [line.split()[0] for line in shown[1:5]]
+
+
+def test_the_first_page_starts_as_the_readme_does() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert blocks("index")[0] in readme
+    (demo,) = re.findall(r"^make demo.*$", GUIDE["index"], re.MULTILINE)
+    assert demo in readme
+
+
+def test_choosing_finds_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the default solver: the network is small."""
+    names = run("choosing")
+    one, two = names["kept"].curve().binary
+    assert min(one, two) > 0.99
+    one, two = names["gone"].curve().binary
+    assert one == pytest.approx(0.64, abs=0.02)  # 82 of the 128 places of both squares
+    assert two > 0.99
+    full, blank = float(names["weaker"].score_full[0]), float(names["weaker"].score_blank[0])
+    assert full - blank == pytest.approx(3)
+    assert names["between"].area == pytest.approx(0.7 * 0.0625, rel=0.15)
+    assert "enough at" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_evidence(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run("evidence")
+    assert names["centred"].settings["solver"] == {"name": "given"}
+    told = capsys.readouterr().out
+    for name in ("half blur", "fade", "constant", "noise"):
+        assert re.search(rf"^{name}: -?\d+\.\d\d$", told, re.MULTILINE), name
+
+
+def test_verdicts_are_worded_as_the_code_does() -> None:
+    """One mask for each row of the table, in its order."""
+    section = GUIDE["evidence"].split("## Verdicts\n")[1]
+    rows = re.findall(r"^\| (\w+) \| [^|]+ \| ([^|]+) \|$", section, re.MULTILINE)[1:]
+    masks = [
+        (float("nan"), 0.95, [0.9], [0.1]),
+        (1.1, 0.2, [0.1], [0.0]),
+        (0.7, 0.37, [0.1], [0.0]),
+        (1.0, 0.93, [0.9], [0.95]),
+        (1.3, 1.17, [0.01], [0.28]),
+        (1.0, 0.94, [0.65], [0.36]),
+    ]
+    assert rows == [(told.word, told.reason) for told in (verdict(*mask) for mask in masks)]
+
+
+def test_tables_have_every_name() -> None:
+    assert first_column("theory", "Games") == [*GAMES]
+    assert first_column("choosing", "Score") == [
+        "margin",
+        "logit",
+        "contrastive",
+        "probability",
+        "log-probability",
+        "negative",
+    ]
+    assert {*first_column("choosing", "Score")} == {*SCORES}
+    assert first_column("choosing", "Perturbation") == [*PERTURBATIONS]
+    assert first_column("evidence", "Status") == [str(status) for status in Status]
+
+
+def test_pictures_are_small_and_used() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
+    for picture in (ROOT / "docs" / "figures").iterdir():
+        assert picture.stat().st_size < 150_000, picture.name
+        assert f"(figures/{picture.name})" in pages, picture.name
+
+
+def test_the_script_makes_the_figures(tmp_path: Path) -> None:
+    """Those that need no run."""
+    made = runpy.run_path(str(SCRIPT))
+    x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    net = Network(torch.nn.Flatten(), mean=[0.0] * 3, std=[1.0] * 3)
+    for name in ("pyramid", "destroyed"):
+        made[name](net, x, tmp_path / f"{name}.png")
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert np.asarray(picture).std() > 10
+    of_the_app = {"app.png"}  # examples/app_figure.py, which needs a browser
+    assert set(re.findall(r'"(\w+\.(?:jpg|png))"', SCRIPT.read_text(encoding="utf-8"))) | of_the_app == {
+        picture.name for picture in (ROOT / "docs" / "figures").iterdir()
+    }

@@ -1,0 +1,79 @@
+"""What the guide says of data sets runs, and answers what it says."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from typer.testing import CliRunner
+
+from extremal import jobs, zoo
+from extremal.cli import main
+from extremal.jobs.rows import SCHEMA
+from support.datasets import pictures
+from support.fake_network import fake_network
+
+PAGE = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the page's commands leave, with a tiny network and pictures."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(zoo, "load", lambda name, weights=None: fake_network())
+    pictures(tmp_path / "photos", 5, broken=(3,))
+    for line in "".join(blocks("console")).splitlines():
+        program, *words = shlex.split(line, comments=True)
+        more = ["--workers", "0", "--threads", "1"] if words[0] == "run" else []
+        if program == "extremal":
+            result = CliRunner().invoke(main.app, [*words, *more])
+            assert result.exit_code == 0, result.output
+    return tmp_path / "run"
+
+
+def test_the_folder_is_as_told(run: Path) -> None:
+    told = re.findall(r"^run/(\S+)", PAGE, re.MULTILINE)
+    assert sorted(told) == sorted(
+        str(path.relative_to(run)) for path in run.rglob("*") if path.is_file() and path.name != "00000001.parquet"
+    )
+
+
+def test_every_column_is_told() -> None:
+    cells = re.findall(r"^\| ((?:`[a-z_]+`(?:, )?)+) \|", PAGE, re.MULTILINE)
+    assert sorted(re.findall(r"`([a-z_]+)`", " ".join(cells))) == sorted(SCHEMA.names)
+
+
+def test_questions_are_answered(run: Path) -> None:
+    answers = [duckdb.sql(text).fetchall() for text in blocks("sql")]
+    rows = [row for row in jobs.table(run).to_pylist() if row["status"] == "done"]
+    verdicts = sorted({row["verdict"] for row in rows})
+    assert [(verdict, count) for verdict, count, _ in answers[0]] == [
+        (verdict, sum(row["verdict"] == verdict for row in rows)) for verdict in verdicts
+    ]
+    enough = [row for row in rows if row["smallest_area"] is not None]
+    assert sum(count for _, count, _ in answers[1]) == len(enough)
+    assert answers[2] == [
+        (row["key"], area, score, verdict)
+        for row in rows
+        for area, score, verdict in zip(row["areas"], row["binary_scores"], row["verdicts"], strict=True)
+    ]
+    ((key, error),) = answers[3]
+    assert key == "picture-003.png"
+    assert error.startswith("an image must be readable to its end, got 'photos/picture-003.png'")
+
+
+@pytest.mark.usefixtures("run")
+def test_code_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in blocks("python"):
+        names: dict[str, Any] = {}
+        exec(compile(text, "datasets.md", "exec"), names)
+    assert (tmp_path / "first.html").exists()
+    told = capsys.readouterr().out
+    assert "5 of 5 failed 1" in told
+    assert "{'sufficient': " in told

@@ -1,0 +1,105 @@
+"""What the README says runs, and what it points to exists."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from extremal import ChannelExplanation, solvers
+from extremal.cli import main
+from extremal.explanations.explanation import Explanation
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+CHANNELS, NETWORKS = (
+    re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+    for page in ("channels.md", "networks.md")
+)
+PAGES = {
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))),
+    )
+}
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture(autouse=True)
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shorter run of the same solver, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(solvers.SOLVERS, "path", solvers.Path(steps=4, polish=2, draws=1, search=2))
+
+
+def test_the_python_example(capsys: pytest.CaptureFixture[str]) -> None:
+    """As it stands."""
+    exec(compile(EXAMPLES[0], "README.md", "exec"), {})
+    saved = Explanation.load("cat.safetensors")
+    assert saved.areas == (0.05, 0.1, 0.2, 0.4)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + len(saved.areas) + 1
+    assert lines[0].startswith("('tiger cat',)")
+
+
+@pytest.mark.parametrize("text", [EXAMPLES[1], *CHANNELS])
+def test_the_examples_of_channels(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
+    exec(compile(text, "example", "exec"), names)
+    found = names["found"]
+    assert isinstance(found, ChannelExplanation)
+    assert found.counts == (4, 8, 16)
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        *zip(
+            NETWORKS,
+            [
+                r"tabby \+ .* · blocks.3 channel 5 · blocks.3 channel 5 at 7, 7 · .* · .* · .*",
+                r"\('tiger cat', 'tabby, tabby cat'\) \(.*\)",
+                r"\(.*, .*\) \(.*, .*\)",
+            ],
+            strict=True,
+        )
+    ],
+)
+def test_the_examples_of_networks(text: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(text, "networks.md", "exec"), {})
+    assert re.fullmatch(told, capsys.readouterr().out.strip())
+
+
+@pytest.mark.parametrize("page", [*PAGES])
+def test_links_lead_somewhere(page: str) -> None:
+    prose = re.sub(r"```.*?```|`[^`\n]*`", "", PAGES[page], flags=re.DOTALL)
+    for target in re.findall(r"\]\((?!https://)([^)#]+)\)", prose):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", [*PAGES])
+def test_commands_have_the_options_they_are_told_with(page: str) -> None:
+    app = typer.main.get_command(main.app)
+    blocks = "".join(re.findall(r"```console\n(.*?)```", PAGES[page], re.DOTALL)).replace("\\\n", " ")
+    for line in re.sub(r"\n +", " ", blocks).splitlines():
+        if line.startswith("extremal "):
+            words = line.partition("#")[0].split()[1:]
+            command: Any = app
+            while words and words[0].partition("|")[0] in getattr(command, "commands", {}):
+                command = command.commands[words.pop(0).partition("|")[0]]
+            known = {name for parameter in command.params for name in parameter.opts}
+            assert set(re.findall(r"--[a-z-]+", " ".join(words))) <= known, line
+
+
+def test_the_commands_are_in_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    commands = re.findall(r"^make (\w+)", README, re.MULTILINE)
+    assert commands == ["demo", "test"]
+    for command in commands:
+        assert re.search(rf"^{command}:", makefile, re.MULTILINE), command

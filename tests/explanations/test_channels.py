@@ -1,0 +1,250 @@
+"""Channels of hidden layers: known sets are found, exact counts, controls, certificates, errors, saving."""
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import extremal
+from extremal import ChannelExplanation, ExtremalError, ExtremalValueError, Network, explain_channels
+from extremal.explanations.channels.controls import rankings
+from extremal.explanations.objective import pose
+from extremal.explanations.settings import terms_named
+from extremal.explanations.verdict import shares
+from extremal.masking.perturbations import ScaleChannels
+from extremal.networks.split import split
+from support.toys import Carriers
+
+X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) + 0.2
+
+
+def explained(model: nn.Module, layer: str = "features", **options: Any) -> ChannelExplanation:
+    return explain_channels(model, X[:1], layer, 0, **({"score": "logit"} | options))
+
+
+@pytest.mark.parametrize("count", [1, 3, 10])
+@pytest.mark.parametrize(("solver", "seed"), [*(("path", seed) for seed in range(5)), ("penalty", 0)])
+def test_the_channels_that_carry_the_class_are_found(count: int, seed: int, solver: str) -> None:
+    toy = Carriers([count], seed=seed)
+    found = explained(toy, counts=[count], seed=seed, solver=solver)
+    assert found.channels(count) == toy.sets[0]
+    assert found.smallest().channels == toy.sets[0]
+    assert found.verdict[0][0].word == "sufficient"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_two_redundant_sets_one_is_found_and_is_sufficient(seed: int) -> None:
+    toy = Carriers([4, 4], seed=seed)
+    found = explained(toy, counts=[4, 8], seed=seed)
+    for channels in (set(found.channels(4)), set(found.smallest().channels)):
+        assert channels in [set(one) for one in toy.sets]
+    assert set(toy.sets[0]) <= set(found.channels(8)) or set(toy.sets[1]) <= set(found.channels(8))
+    assert (found.effects(found.binary_scores) >= 0.9).all()
+
+
+def test_delete_finds_what_every_redundant_set_needs() -> None:
+    toy = Carriers([3, 3], seed=0)
+    found = explained(toy, counts=[2, 6], game="delete")
+    assert not found.keeps
+    left = set(range(64)) - set(found.channels(2))
+    assert not any(set(one) <= left for one in toy.sets)  # one of each set is enough
+    effects = found.effects(found.binary_scores)[0].tolist()
+    assert effects[0] > 0.5  # 1 − (2/3)²: a third of each set is gone
+    assert effects[1] == pytest.approx(1.0)
+
+
+def test_masks_have_exactly_the_counts_and_scores_are_of_these_sets() -> None:
+    toy = Carriers([3], seed=1)
+    found = explain_channels(toy, X, "features", [0, 0], counts=(3, 1, 20), score="logit")
+    assert found.counts == (1, 3, 20)
+    assert found.masks.shape == (2, 3, 64)
+    torch.testing.assert_close(found.masks.sum(2), torch.tensor([[1.0, 3.0, 20.0]] * 2), rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        activations = toy.features(X)
+        for column, count in enumerate(found.counts):
+            sets = found.binary(count)
+            assert sets.sum(1).tolist() == [count] * 2
+            left = toy.tail(activations * sets[:, :, None, None])
+            wanted = left[:, 0]
+            torch.testing.assert_close(found.binary_scores[:, column], wanted)
+            whole = (activations * sets[:, :, None, None]).sum(1)
+            torch.testing.assert_close(found.maps[:, column], whole, rtol=1e-4, atol=1e-5)
+            assert found.map(count, 1).shape == (16, 16)
+
+
+def test_controls_are_as_a_naive_reckoning_has_them() -> None:
+    toy = Carriers([3], seed=2).double()
+    x = X.double()
+    network = Network(toy)
+    with network.frozen() as run:
+        made = split(run, "features", x)
+        question = pose(network, made, made.activations, 0, terms_named("delete", ScaleChannels(), "logit", 0))
+        found = rankings(question, 5)
+    with torch.no_grad():
+        activations = toy.features(x)
+        whole = toy.tail(activations)[:, 0]
+        for channel in (0, 17, toy.sets[0][0]):
+            without = activations.clone()
+            without[:, channel] = 0
+            torch.testing.assert_close(found[:, 2, channel], whole - toy.tail(without)[:, 0])
+            torch.testing.assert_close(found[:, 1, channel], activations[:, channel].abs().mean((1, 2)))
+    leaf = activations.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(toy.tail(leaf)[:, 0].sum(), leaf)
+    torch.testing.assert_close(found[:, 0], (leaf * slope).sum((2, 3)).detach())
+
+
+def test_a_set_that_a_random_one_equals_or_a_ranking_surpasses_is_suspect() -> None:
+    found = explained(Carriers([3], seed=1), counts=[3])
+    assert [str(one) for one in found.verdict[0]] == ["sufficient"]  # the rankings find it too: a tie
+    equal = found.binary_scores.unsqueeze(2)
+    for lucky in (replace(found, random_scores=equal), replace(found, ranked_scores=equal + 0.1)):
+        assert [str(one) for one in lucky.verdict[0]] == ["suspect"]
+        assert lucky.verdict[0][0].reason.startswith("a control set of this size reaches 10")
+
+
+def test_the_certificate_tells_both_sides_exactly() -> None:
+    toy = Carriers([7], seed=3)
+    found = explained(toy, areas=(0.05, 0.4)).smallest()
+    assert (found.count, found.below_count) == (7, 6)
+    assert found.effect >= 0.9 > found.below_effect
+    with torch.no_grad():
+        activations = toy.features(X[:1])
+        mask = torch.zeros(64)
+        mask[list(found.channels)] = 1
+        scores = torch.stack([toy.tail(a)[0, 0] for a in (activations * mask.view(1, -1, 1, 1), activations)])
+        blank = toy.tail(torch.zeros_like(activations))[0, 0]
+    assert float(shares(scores[0], blank, scores[1], True)) == pytest.approx(found.effect, abs=1e-5)
+
+
+def test_where_no_count_is_enough_the_smallest_set_is_still_found() -> None:
+    found = explained(Carriers([10], seed=0), counts=(1, 2))
+    assert not (found.effects(found.binary_scores) >= 0.9).any()
+    assert set(found.smallest().channels) == set(Carriers([10], seed=0).sets[0])
+
+
+def test_same_seed_same_answer_and_inputs_do_not_mix() -> None:
+    toy = Carriers([3, 3], seed=4)
+    both = explain_channels(toy, X, "features", 0, counts=(2, 5), score="logit", seed=3)
+    again = explain_channels(toy, X, "features", 0, counts=(2, 5), score="logit", seed=3)
+    assert both == again
+    alone = explain_channels(toy, X[1:], "features", 0, counts=(2, 5), score="logit", seed=3)
+    torch.testing.assert_close(both.masks[1:], alone.masks, rtol=1e-4, atol=1e-4)
+    small = Network(toy, memory=1e-9)  # one row at a time, one input at a time
+    blocks = explain_channels(small, X, "features", 0, counts=(2, 5), score="logit", seed=3)
+    torch.testing.assert_close(blocks.binary_scores, both.binary_scores, rtol=1e-3, atol=1e-3)
+
+
+def test_what_comes_before_the_layer_runs_a_few_times_only() -> None:
+    toy = Carriers([3], seed=1)
+    rows = []
+    toy.features.register_forward_hook(lambda _, __, output: rows.append(len(output)))
+    found = explained(toy, counts=(2, 5))
+    evaluations = found.settings["evaluations"]
+    assert evaluations["whole"] <= 4
+    assert evaluations["gradients"] > 50
+
+
+def test_tokens_and_their_channels() -> None:
+    import timm
+
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=5, depth=2, img_size=64).eval()
+    x = torch.rand(1, 3, 64, 64)
+    channels = explain_channels(model, x, "blocks.0", counts=(8, 64))
+    assert channels.masks.shape == (1, 2, 192)
+    assert channels.maps.shape == (1, 2, 4, 4)
+    tokens = explain_channels(model, x, "blocks.0", counts=(3, 9), axis=1)
+    assert tokens.masks.shape == (1, 2, 17)
+    assert tokens.map(9).shape == (64, 64)
+    assert (tokens.maps[0, 1] > 0).sum() in (8, 9)  # the class token is none of the places
+
+
+def test_a_skip_connection_is_told() -> None:
+    class Skip(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.head = nn.Conv2d(3, 3, 1), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head((x + self.inner(x)).mean((2, 3)))
+
+    with pytest.warns(UserWarning, match="part of the answer does not pass through 'inner'") as caught:
+        found = explain_channels(Skip(), X, "inner", counts=(1,))
+    assert found.bypassed
+    assert len(caught) == 1
+
+
+def test_a_clean_layer_gives_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not explained(Carriers([2], seed=0), counts=(2,)).bypassed
+
+
+def test_saved_and_loaded(tmp_path: Path) -> None:
+    found = explained(Carriers([3], seed=1), counts=(3, 5))
+    found.save(tmp_path / "a.safetensors")
+    assert ChannelExplanation.load(tmp_path / "a.safetensors") == found
+    assert found != replace(found, layer="other")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(ExtremalValueError, match="an explanation of channels must be an existing file"):
+        ChannelExplanation.load(path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ExtremalValueError, match=r"an explanation of channels must be a file that its save wrote"):
+        ChannelExplanation.load(path)
+    toy = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    extremal.explain(toy, X[:1], areas=(0.1,)).save(path)
+    with pytest.raises(ExtremalValueError, match="an explanation of channels must be a file that its save wrote"):
+        ChannelExplanation.load(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"counts": (0,)}, "counts must lie in 1..63 for 'features', which has 64 channels, got 0; none and all of them"
+         " need no search"),
+        ({"counts": (64,)}, "counts must lie in 1..63 for 'features', which has 64 channels, got 64; none and all of"
+         " them need no search"),
+        ({"counts": (2, 2)}, "counts must be distinct, got 2 twice; leave one out"),
+        ({"counts": ()}, "counts must name at least one count, got none; e.g. (1, 4, 16)"),
+        ({"counts": (0.5,)}, "counts must be whole numbers of channels, got 0.5; e.g. (1, 4, 16)"),
+        ({"counts": (1,), "areas": (0.1,)}, "counts and areas must not both be given, got both; leave one out"),
+        ({"areas": (1.5,)}, "areas must lie in (0, 1), got 1.5; an area is the share of places kept, e.g. 0.05"),
+        ({"share": 0}, "share must be above 0, got 0; it is the part of the effect, e.g. 0.9"),
+        ({"axis": 4}, "axis must be one of 1..3 for an output of shape (1, 64, 16, 16) (axis 0 is the batch), got 4"),
+        ({"axis": 0}, "axis must be one of 1..3 for an output of shape (1, 64, 16, 16) (axis 0 is the batch), got 0"),
+        ({"layer": "feature"}, "a layer must be the name of a module in Carriers, got 'feature'; did you mean features?"
+         " extremal.layers(network) lists them"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused(options: dict[str, Any], message: str) -> None:
+    toy = Carriers([3], seed=0)
+    before = {name: value.clone() for name, value in toy.state_dict().items()}
+    with pytest.raises(ExtremalError) as caught:
+        explained(toy, **options)
+    assert str(caught.value) == message
+    assert all(torch.equal(value, before[name]) for name, value in toy.state_dict().items())
+    assert not toy.features._forward_hooks
+
+
+def test_a_count_that_was_not_computed_is_refused() -> None:
+    found = explained(Carriers([3], seed=0), counts=(3, 5))
+    with pytest.raises(ExtremalValueError) as caught:
+        found.channels(4)
+    assert str(caught.value) == "count must be one of the computed counts 3, 5, got 4; explain again with this count"
+
+
+def test_a_layer_without_places_has_no_map() -> None:
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    with pytest.raises(ExtremalValueError) as caught:
+        explain_channels(model, X, "3", counts=(2,)).map(2)
+    assert str(caught.value) == (
+        "a map must be of a layer whose channels have places, '3' has none; choose an earlier layer"
+    )

@@ -1,0 +1,80 @@
+"""Channels of a class: means, intervals, overlap, parquet, errors."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+from torch import nn
+
+from extremal import ExtremalValueError, class_channels
+from extremal.explanations.channels.class_ranking import bootstrap, overlap
+from support.toys import Carriers
+
+X = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0)) + 0.2
+
+
+def test_the_channels_of_the_class_come_first() -> None:
+    toy = Carriers([3], seed=1)
+    found = class_channels(toy, X, "features", 0, score="logit")
+    assert set(found.ranked()[:3]) == set(toy.sets[0])
+    assert found.mean[list(toy.sets[0])].tolist() == [1.0] * 3
+    assert float(found.mean.sum()) == 3.0
+    assert found.low[list(toy.sets[0])].tolist() == [1.0] * 3
+    assert found.sets.shape == (5, 64)
+    assert (found.effects >= 0.9).all()
+
+
+def test_pictures_of_any_kind_are_taken() -> None:
+    pictures = [np.random.default_rng(k).integers(60, 255, (8, 8, 3)).astype(np.uint8) for k in range(3)]
+    toy = Carriers([2], seed=0)
+    assert set(class_channels(toy, pictures, "features", 0, score="logit").ranked()[:2]) == set(toy.sets[0])
+
+
+def test_intervals_hold_the_mean_and_shrink_with_images() -> None:
+    values = (torch.rand(40, 6, generator=torch.Generator().manual_seed(1)) < 0.5).float()
+    low, high = bootstrap(values, 0)
+    assert ((low <= values.mean(0)) & (values.mean(0) <= high)).all()
+    few_low, few_high = bootstrap(values[:8], 0)
+    assert (few_high - few_low).mean() > 1.5 * (high - low).mean()
+    deviation = (values.mean(0) * (1 - values.mean(0)) / 40).sqrt()
+    torch.testing.assert_close(high - low, 2 * 1.96 * deviation, rtol=0.15, atol=0.01)  # the normal approximation
+
+
+def test_overlap_of_classes() -> None:
+    same, other = Carriers([2], seed=0), Carriers([2], seed=0)
+    one = class_channels(same, X, "features", 0, score="logit")
+    two = class_channels(other, X, "features", 0, score="logit")
+    torch.testing.assert_close(overlap([one, two]), torch.ones(2, 2))
+    third = class_channels(Carriers([2], seed=3), X, "features", 0, score="logit")
+    with pytest.raises(ExtremalValueError, match="classes must be of one layer of one network"):
+        overlap([one, third])
+
+
+def test_table_and_parquet(tmp_path: Path) -> None:
+    found = class_channels(Carriers([3], seed=1), X, "features", 0, score="logit")
+    found.save(tmp_path / "a.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
+    assert table.equals(found.table())
+    assert table.column("channel").to_pylist() == list(found.ranked())
+    assert table.column("rank").to_pylist() == list(range(64))
+    means = table.column("mean").to_pylist()
+    assert means == sorted(means, reverse=True)
+    assert set(table.column("images").to_pylist()) == {5}
+
+
+def test_bad_input_is_refused() -> None:
+    toy = Carriers([3], seed=1)
+    with pytest.raises(ExtremalValueError) as none:
+        class_channels(toy, [], "features", 0)
+    assert str(none.value) == "a class must have at least one image, got none for 0; give images that show it"
+    sizes = [np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8)]
+    with pytest.raises(ExtremalValueError) as mixed:
+        class_channels(toy, sizes, "features", 0)
+    assert str(mixed.value) == (
+        "images of a class must have one size as the network takes them, got (3, 8, 8) and, for image 1, (3, 8, 9); "
+        "resize them, or give the network a preprocess that does"
+    )
+    with pytest.raises(ExtremalValueError, match="a layer must be the name of a module"):
+        class_channels(nn.Sequential(toy), X, "features", 0)

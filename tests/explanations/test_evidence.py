@@ -1,0 +1,234 @@
+"""Verdicts, statuses, controls, and the scores that go with them."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from extremal.explanations.evidence import CONTROLS, agreement, gather, random_masks, unseen_perturbations
+from extremal.explanations.verdict import Status, statuses, verdict
+from extremal.masking.area import binary, places
+from extremal.masking.domain import Domain
+from extremal.masking.games import GAMES, Evaluate
+from extremal.masking.level_set import LevelSet
+from extremal.masking.perturbations import PERTURBATIONS, Blur, Constant, Noise
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("soft", "cut", "unseen", "control", "word", "reason"),
+    [
+        (1.0, 0.95, [0.9, 0.8, 0.9], [0.1, 0.2], "sufficient", "95 % of the effect, at best 20 % by chance"),
+        (0.2, 0.9, [0.9], [0.0], "sufficient", "90 % of the effect, at best 0 % by chance"),  # 0.9 is enough
+        (1.0, 0.95, [], [], "sufficient", "95 % of the effect, at best 0 % by chance"),
+        (1.0, 1.3, [0.46], [-0.3], "sufficient", "130 % of the effect, at best -30 % by chance"),
+        (0.8, 0.5, [0.9], [0.1], "insufficient", "50 % of the effect, wanted 90 %"),
+        (1.0, 0.89, [0.9], [0.95], "insufficient", "89 % of the effect, wanted 90 %"),
+        (1.0, 0.5, [0.9], [0.1], "insufficient", "50 % of the effect, wanted 90 %"),  # grey carries half: not more
+        (0.5, -0.2, [0.0], [0.1], "insufficient", "-20 % of the effect, wanted 90 %"),
+        (
+            1.1,
+            0.2,
+            [0.9],
+            [0.0],
+            "suspect",
+            "grey values carry it: 110 % of the effect as found, 20 % cut to black and white",
+        ),
+        (1.0, 0.95, [0.9], [0.1, 0.97], "suspect", "a random region of this size reaches 97 %"),
+        (1.0, 0.95, [0.9], [0.95], "suspect", "a random region of this size reaches 95 %"),
+        (
+            1.0,
+            0.95,
+            [0.1, 0.2, 0.9],
+            [0.1],
+            "suspect",
+            "only 20 % of the effect under perturbations it was not made for",
+        ),
+        (1.0, 0.95, [0.44], [0.1], "suspect", "only 44 % of the effect under perturbations it was not made for"),
+        (NAN, 0.95, [0.9], [0.1], "suspect", "a score is not finite"),
+        (1.0, NAN, [0.9], [0.1], "suspect", "a score is not finite"),
+        (1.0, 0.95, [-INF], [0.1], "suspect", "a score is not finite"),
+        (1.0, 0.95, [NAN, 0.9], [0.1], "sufficient", "95 % of the effect, at best 10 % by chance"),
+        (1.0, 0.95, [0.9], [0.1, NAN], "suspect", "a score is not finite"),
+        (INF, INF, [0.9], [0.1], "suspect", "a score is not finite"),
+    ],
+)
+def test_verdict(*, soft: float, cut: float, unseen: list[float], control: list[float], word: str, reason: str) -> None:
+    found = verdict(soft, cut, unseen, control)
+    assert (str(found), found.reason) == (word, reason)
+
+
+def test_the_share_that_is_enough_is_the_callers() -> None:
+    assert str(verdict(0.6, 0.5, [0.5], [0.1])) == "insufficient"
+    assert str(verdict(0.6, 0.5, [0.5], [0.1], share=0.5)) == "sufficient"
+
+
+def test_a_falling_curve_is_stuck() -> None:
+    effects = torch.tensor([[0.2, 0.5, 0.4, 0.46, 0.6], [0.9, 0.1, 0.95, 0.91, 0.8], [0.1, 0.2, 0.3, 0.4, 0.5]])
+    found = statuses(effects, torch.tensor([True, True, False]))
+    good, stuck, broken = Status.CONVERGED, Status.STUCK, Status.NOT_FINITE
+    assert found == ((good, good, stuck, good, good), (good, stuck, good, good, stuck), (broken,) * 5)
+
+
+def test_a_score_that_is_not_finite_is_told_where_it_is() -> None:
+    (found,) = statuses(torch.tensor([[0.5, NAN, 0.9]]), torch.tensor([True]))
+    assert found == (Status.CONVERGED, Status.NOT_FINITE, Status.NOT_FINITE)
+
+
+def test_a_fall_is_measured_from_the_best_smaller_area() -> None:
+    # each single fall is within the slack; together they are not
+    (found,) = statuses(torch.tensor([[0.5, 0.46, 0.42]]), torch.tensor([True]), slack=0.05)
+    assert found == (Status.CONVERGED, Status.CONVERGED, Status.STUCK)
+
+
+@pytest.mark.parametrize("shape", [(40,), (21, 34), (8, 9, 10)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_controls_have_exactly_their_area_and_are_seeded(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    areas = (0.05, 0.1, 0.33)
+    like = torch.zeros(1, dtype=dtype)
+    controls = random_masks(Domain(shape), areas, 7, like)
+    assert controls.shape == (1, 3, CONTROLS, *shape)
+    assert controls.dtype == dtype
+    assert set(controls.unique().tolist()) == {0.0, 1.0}
+    total = controls[0, 0, 0].numel()
+    for column, area in enumerate(areas):
+        assert controls[0, column].flatten(1).sum(1).tolist() == [places(area, total)] * CONTROLS
+    assert torch.equal(controls, random_masks(Domain(shape), areas, 7, like))
+    assert not torch.equal(controls, random_masks(Domain(shape), areas, 8, like))
+    rows = controls[0, 2].flatten(1)
+    assert len(rows.unique(dim=0)) == CONTROLS  # they differ from each other
+
+
+def test_controls_are_smooth() -> None:
+    # of the neighbours of a place inside, most are inside: a salt-and-pepper mask of a fifth would have a fifth
+    controls = random_masks(Domain((64, 64)), (0.2,), 0, torch.zeros(1))[0, 0]
+    both = (controls[:, 1:] * controls[:, :-1]).sum()
+    assert float(both / controls.sum()) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("used", "wanted"),
+    [
+        (Blur(), {"half blur", "fade", "constant", "noise"}),
+        (PERTURBATIONS["fade"], {"half blur", "constant", "noise"}),
+        (Blur(levels=2, sigma=10.0), {"half blur", "fade", "constant", "noise"}),
+        (Constant(3.0), {"half blur", "fade", "noise"}),
+        (Noise(1), {"half blur", "fade", "constant"}),
+        (lambda x: lambda mask: mask * x[:, None], {"half blur", "fade", "constant", "noise"}),
+    ],
+)
+def test_unseen_perturbations_are_others_than_the_one_used(used: object, wanted: set[str]) -> None:
+    found = unseen_perturbations(used, 0)  # type: ignore[arg-type]
+    assert set(found) == wanted
+    assert used not in found.values()
+
+
+WEIGHTS = torch.rand(2, 1, 1, 6, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+MASKS = torch.rand(2, 3, 1, 6, 7, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+AREAS = (0.1, 0.3, 0.6)
+
+
+def squares(mask: Tensor) -> Tensor:
+    return (WEIGHTS * mask.square()).flatten(2).sum(2)
+
+
+def cubes(mask: Tensor) -> Tensor:
+    return (WEIGHTS * mask**3).flatten(2).sum(2) - 1
+
+
+@pytest.mark.parametrize("game", ["preserve", "delete", "dual"])
+def test_gathered_scores_are_those_of_each_mask(game: str) -> None:
+    shown = (lambda mask: 1 - mask) if game == "delete" else (lambda mask: mask)
+    calls: list[tuple[int, int]] = []
+    controls = random_masks(Domain((6, 7)), AREAS, 5, MASKS)
+    found = gather(
+        squares,
+        {"a": squares, "b": cubes},
+        GAMES[game],
+        MASKS,
+        AREAS,
+        LevelSet((6, 7)),
+        controls,
+        lambda *done: calls.append(done),
+    )
+    torch.testing.assert_close(found.scores, squares(shown(MASKS)))
+    for column, area in enumerate(AREAS):
+        cut = binary(MASKS[:, column], area)[:, None]
+        torch.testing.assert_close(found.binary_scores[:, column], squares(shown(cut))[:, 0])
+        torch.testing.assert_close(found.unseen_scores[:, column, 0], squares(shown(cut))[:, 0])
+        torch.testing.assert_close(found.unseen_scores[:, column, 1], cubes(shown(cut))[:, 0])
+        random = controls[:, column].unsqueeze(2).expand(2, -1, -1, -1, -1)
+        torch.testing.assert_close(found.control_scores[:, column], squares(shown(random)))
+    torch.testing.assert_close(found.unseen_blank, torch.tensor([[0.0, -1.0]] * 2, dtype=torch.float64))
+    done, totals = zip(*calls, strict=True)
+    assert set(totals) == {3 * (2 + 2 + CONTROLS) + 2}
+    assert list(done) == sorted(set(done))
+    assert done[-1] == totals[0]
+
+
+def each(asked: dict[str, Evaluate]) -> list[list[Evaluate]]:
+    """One orientation of each perturbation."""
+    return [[evaluate] for evaluate in asked.values()]
+
+
+class TestAgreement:
+    LIKE = torch.zeros(2, 3, 1, 32, 32, dtype=torch.float64)
+
+    def asked(self, *where: tuple[int, slice, slice]) -> dict[str, Evaluate]:
+        """Scores that rise with the mask inside a block, one block an input, by very different amounts."""
+        inside = torch.zeros(2, 1, 1, 32, 32, dtype=torch.float64)
+        for image, rows, columns in where:
+            inside[image, 0, 0, rows, columns] = 1
+
+        def evaluate(mask: Tensor) -> Tensor:
+            return ((inside - 0.2) * mask.square()).flatten(2).sum(2)
+
+        return {"weak": lambda mask: 1e-3 * evaluate(mask), "strong": lambda mask: 1e3 * evaluate(mask)}
+
+    def test_it_is_high_where_a_place_helps_and_zero_where_it_harms(self) -> None:
+        left, right = (0, slice(4, 14), slice(4, 14)), (1, slice(16, 30), slice(18, 30))
+        found = agreement(each(self.asked(left, right)), self.LIKE)
+        assert found.shape == (2, 1, 32, 32)
+        assert float(found.min()) == 0.0
+        for image, rows, columns in (left, right):
+            share = found[image, 0, rows, columns].sum() / found[image].sum()
+            assert float(share) > 0.85
+        assert found[0, 0, 9, 9] > 0
+        assert found[0, 0, 24, 24] == 0
+
+    def test_every_perturbation_counts_alike(self) -> None:
+        block = (0, slice(4, 14), slice(4, 14))
+        asked = self.asked(block)
+        alone = agreement([[asked["weak"]]], self.LIKE)
+        torch.testing.assert_close(agreement(each(asked), self.LIKE)[0], 2 * alone[0])
+
+    def test_harm_under_one_perturbation_takes_nothing_from_another(self) -> None:
+        block = (0, slice(4, 14), slice(4, 14))
+        asked = self.asked(block)
+        harmful: list[Evaluate] = [lambda mask: -asked["strong"](mask)]
+        alone = agreement([[asked["weak"]]], self.LIKE)
+        both = agreement([[asked["weak"]], harmful], self.LIKE)
+        torch.testing.assert_close(both[0, 0, 6:12, 6:12], alone[0, 0, 6:12, 6:12])
+
+    @pytest.mark.parametrize("rows", [2, 5, 100])
+    def test_several_masks_at_once_change_nothing(self, rows: int) -> None:
+        asked = each(self.asked((0, slice(4, 14), slice(4, 14)), (1, slice(16, 30), slice(18, 30))))
+        torch.testing.assert_close(agreement(asked, self.LIKE, rows), agreement(asked, self.LIKE))
+
+    def test_orientations_are_summed_before_they_are_judged(self) -> None:
+        """What one of them says against a place takes from what another says for it."""
+        asked = self.asked((0, slice(4, 14), slice(4, 14)))
+        weaker: list[Evaluate] = [asked["weak"], lambda mask: -0.5 * asked["weak"](mask)]
+        opposite: list[Evaluate] = [asked["weak"], lambda mask: -1.5 * asked["weak"](mask)]
+        alone = agreement([[asked["weak"]]], self.LIKE)
+        torch.testing.assert_close(agreement([weaker], self.LIKE)[0], alone[0])
+        assert float(agreement([opposite], self.LIKE)[0, 0, 6:12, 6:12].max()) == 0.0
+
+    def test_scores_without_gradient_agree_with_everything(self) -> None:
+        found = agreement([[lambda mask: mask.detach().flatten(2).sum(2)]], self.LIKE)
+        assert torch.equal(found, torch.ones(2, 1, 32, 32, dtype=torch.float64))
+
+    def test_gradients_that_are_not_finite_are_left_out(self) -> None:
+        broken = {"broken": lambda mask: (mask - 0.5).sqrt().flatten(2).sum(2)}  # not finite at half and below
+        block = (0, slice(4, 14), slice(4, 14))
+        assert bool(agreement(each(self.asked(block) | broken), self.LIKE).isfinite().all())

@@ -1,0 +1,417 @@
+"""`dry_run.plan`: what it tells beforehand is what a run takes afterwards."""
+
+import json
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from extremal import Explanation, ExtremalError, Network, explain, smallest_area, zoo
+from extremal.explanations.preflight.cost import Evaluations, Work, work_of
+from extremal.explanations.preflight.plan import Plan, TopClass, plan
+from extremal.masking.domain import Domain
+from extremal.masking.solvers import SOLVERS, Penalty, Problem, Solution, Solver
+from extremal.masking.solvers import Path as PathSolver
+from support import terminal
+from support.fake_network import SIDE, fake_network, photo
+from support.toys import Boxes, Switchable, texture
+
+X = texture(1, 3, SIDE, SIDE)
+BOX = (slice(4, 14), slice(6, 16))
+AREAS = (0.1, 0.2, 0.3)
+SHORT = PathSolver(steps=4, polish=2, rounds=1, draws=2, search=2)
+SETTINGS = {
+    "path": PathSolver(),
+    "path, more rounds than steps": PathSolver(steps=5, polish=2, rounds=4, draws=3, search=3),
+    "path without polish": PathSolver(steps=3, polish=0, draws=1, search=0),
+    "penalty": Penalty(steps=5),
+}
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def boxes(*, mirror: bool = False, memory: float | None = None) -> Network:
+    return Network(Boxes(X, [BOX]), mirror=mirror, memory=memory)
+
+
+def spent(result: Explanation) -> Evaluations:
+    return Evaluations(**result.settings["evaluations"])
+
+
+class TestEvaluations:
+    @pytest.mark.parametrize("mirror", [True, False], ids=["mirrored", "as it is"])
+    @pytest.mark.parametrize("game", ["preserve", "delete", "dual"])
+    @pytest.mark.parametrize("solver", [*SETTINGS])
+    def test_they_are_those_of_the_run(self, solver: str, game: str, mirror: bool) -> None:
+        net, options = boxes(mirror=mirror), {"areas": AREAS, "game": game, "solver": SETTINGS[solver]}
+        found = plan(net, X, 0, **options)  # type: ignore[arg-type]
+        result = explain(net, X, 0, **options)  # type: ignore[arg-type]
+        assert found.answers == (spent(result),)
+        assert found.evaluations == spent(result)
+        assert found.settings == {name: value for name, value in result.settings.items() if name != "evaluations"}
+
+    @pytest.mark.parametrize("perturbation", ["blur", "fade", "constant", "noise"])
+    @pytest.mark.parametrize("areas", [(0.2,), (0.1, 0.2)])
+    def test_of_any_perturbation_and_number_of_areas(self, perturbation: str, areas: tuple[float, ...]) -> None:
+        options = {"areas": areas, "perturbation": perturbation, "solver": SHORT}
+        found = plan(boxes(), X, 0, **options)  # type: ignore[arg-type]
+        assert found.answers == (spent(explain(boxes(), X, 0, **options)),)  # type: ignore[arg-type]
+
+    def test_of_several_answers(self) -> None:
+        found = plan(boxes(), X, 0, areas=AREAS, solver=SHORT, alternatives=3)
+        result = explain(boxes(), X, 0, areas=AREAS, solver=SHORT, alternatives=3)
+        assert found.answers == (spent(result), *map(spent, result.alternatives))
+        assert found.evaluations == sum(found.answers, Evaluations())
+
+    @pytest.mark.parametrize("rows", [1, 2, 100])
+    def test_of_several_inputs_in_blocks(self, rows: int) -> None:
+        x = texture(3, 3, SIDE, SIDE)
+        held = plan(boxes(), X, 0, areas=AREAS, solver=SHORT).row_bytes
+        net = boxes(memory=(rows + 0.5) * held / 2**30)
+        found = plan(net, x, [0, 1, 0], areas=AREAS, solver=SHORT, game="dual")
+        assert found.rows == rows
+        assert found.rows_at_once == min(rows, 12)  # the evidence asks about four masks of each
+        assert found.answers == (spent(explain(net, x, [0, 1, 0], areas=AREAS, solver=SHORT, game="dual")),)
+        assert [one.target for one in found.inputs] == [0, 1, 0]
+
+    @pytest.mark.parametrize("solver", [SHORT, Penalty(steps=5)], ids=["path", "penalty"])
+    def test_of_units(self, solver: Solver) -> None:
+        units = torch.arange(SIDE * SIDE).view(SIDE, SIDE) // (3 * SIDE)
+        found = plan(boxes(), X, 0, areas=(0.3,), solver=solver, units=units)
+        assert found.answers == (spent(explain(boxes(), X, 0, areas=(0.3,), solver=solver, units=units)),)
+
+    def test_of_a_game_and_a_question_of_ones_own(self) -> None:
+        def thrice(evaluate, mask):  # type: ignore[no-untyped-def]
+            return evaluate(mask) + evaluate(mask) - evaluate(1 - mask)
+
+        def first(output: Tensor) -> Tensor:
+            return output[:, 0]
+
+        found = plan(boxes(), X, first, areas=AREAS, solver=SHORT, game=thrice)
+        assert found.answers == (spent(explain(boxes(), X, first, areas=AREAS, solver=SHORT, game=thrice)),)
+
+    @pytest.mark.parametrize("solver", [*SETTINGS])
+    @pytest.mark.parametrize("connected", [True, False])
+    def test_the_work_of_a_solver(self, solver: str, connected: bool) -> None:
+        """Counted by what it asks for."""
+        domain = Domain((12, 12)) if connected else Domain((12,), connected=False)
+        with_gradient, without, widest = 0, 0, 0
+
+        def reward(masks: Tensor, mirrored: bool) -> Tensor:
+            nonlocal with_gradient, without, widest
+            count = masks.shape[0] * masks.shape[1]
+            if masks.requires_grad and torch.is_grad_enabled():
+                with_gradient, widest = with_gradient + count, max(widest, count)
+            else:
+                without += count
+            return masks.flatten(2).square().mean(2)
+
+        problem = Problem(reward, 1, domain, False, torch.float32, torch.device("cpu"))
+        SETTINGS[solver].solve(problem, AREAS, None)
+        found = work_of(SETTINGS[solver], len(AREAS), False, domain)
+        assert found is not None
+        assert (found.alone + found.together, found.forwards, found.widest) == (with_gradient, without, widest)
+
+    def test_refining_takes_no_more_than_is_told(self) -> None:
+        rows = 0
+
+        class Counting(Boxes):
+            def forward(self, x: Tensor) -> Tensor:
+                nonlocal rows
+                rows += len(x)
+                return super().forward(x)
+
+        net = Network(Counting(X, [BOX]))
+        found = plan(net, X, 0, areas=(0.02, 0.4), refine=True)
+        assert found.refining is not None
+        result = explain(net, X, 0, areas=(0.02, 0.4), solver=PathSolver(steps=20, polish=6, search=2))
+        rows = 0
+        (certificate,) = smallest_area(net, result)
+        assert certificate is not None
+        assert 10 < rows <= found.refining.gradients + found.refining.forwards
+        assert plan(net, X, 0, areas=(0.02, 0.4), solver=SHORT).refining is None
+
+    def test_of_a_solver_of_ones_own_they_are_not_known(self) -> None:
+        class Own:
+            name = "own"
+
+            def settings(self) -> dict[str, object]:
+                return {"name": "own"}
+
+            def solve(self, problem: Problem, areas: tuple[float, ...], on_step: object) -> Solution:
+                raise AssertionError("a plan runs no solver")
+
+        own: Solver = Own()
+        found = plan(boxes(), X, 0, areas=AREAS, solver=own)
+        assert (found.answers, found.evaluations, found.seconds) == ((), None, None)
+        assert found.plain()["evaluations"] is None
+        assert found.inputs[0].target == 0
+
+
+class TestQuestion:
+    def test_the_classes_that_are_most_probable(self) -> None:
+        logits = torch.tensor([2.0, 0.0, 1.0, -1.0, 0.5, -3.0, 0.0, 0.0, 0.0, -2.0])
+
+        class Bright(nn.Module):
+            """The logits times the mean of the input."""
+
+            def forward(self, x: Tensor) -> Tensor:
+                return x.flatten(1).mean(1, keepdim=True) * logits
+
+        names = [f"name {index}" for index in range(10)]
+        net = Network(Bright(), labels=names)
+        found = plan(net, torch.ones(1, 3, 16, 16), areas=AREAS, solver=SHORT, perturbation="fade", score="logit")
+        (one,) = found.inputs
+        shares = logits.softmax(0)
+        assert [top.index for top in one.top][:3] == [0, 2, 4]
+        assert len(one.top) == 5
+        assert isinstance(one.top[1], TopClass)
+        assert one.top[1].name == "name 2"
+        assert one.top[1].score == pytest.approx(1.0)
+        assert one.top[1].probability == pytest.approx(float(shares[2]))
+        assert (one.target, one.name) == (0, "name 0")
+        assert (one.full, one.blank, one.span) == (pytest.approx(2), pytest.approx(0), pytest.approx(2))
+        assert one.probability == pytest.approx(float(shares[0]))
+        assert one.probability_blank == pytest.approx(0.1)
+        assert one.left == pytest.approx(0.1 / float(shares[0]))
+
+    def test_a_class_that_is_named(self) -> None:
+        (one,) = plan(boxes(), X, 1, areas=AREAS, solver=SHORT, score="contrastive").inputs
+        assert (one.target, one.full) == (1, pytest.approx(-5 * math.tanh(2)))
+        assert [top.score for top in one.top] == [pytest.approx(5 * math.tanh(2)), pytest.approx(-5 * math.tanh(2))]
+
+    def test_one_output_has_no_probability(self) -> None:
+        class One(Boxes):
+            def forward(self, x: Tensor) -> Tensor:
+                return super().forward(x)[:, :1]
+
+        (one,) = plan(One(X, [BOX]), X, areas=AREAS, solver=SHORT).inputs
+        assert (one.probability, one.probability_blank, one.left) == (None, None, None)
+        assert one.top == (TopClass(0, "class 0", pytest.approx(5 * math.tanh(2)), None),)
+
+    def test_a_question_that_is_no_class(self) -> None:
+        def height(output: Tensor) -> Tensor:
+            return output[:, 0]
+
+        (one,) = plan(boxes(), X, height, areas=AREAS, solver=SHORT).inputs
+        assert (one.target, one.name, one.top, one.left) == (-1, "height", (), None)
+
+
+class TestCost:
+    def test_rows_and_memory(self) -> None:
+        class Exponential(nn.Module):
+            """Holds exp(x) and nothing else for its gradient."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.register_buffer("shift", torch.zeros(100))
+
+            def forward(self, x: Tensor) -> Tensor:
+                return x.exp().flatten(1).mean(1, keepdim=True) + self.shift[:1]
+
+        row = 4 * X.numel()
+        net = Network(Exponential(), memory=2.5 * row / 2**30)
+        found = plan(net, X, areas=AREAS, solver=SHORT, perturbation="fade")
+        assert (found.row_bytes, found.rows, found.rows_at_once) == (row, 2, 2)
+        held = 2 * row  # of a mask: exp(x), and the mask's factor x, which is there anyway, or its product
+        assert 400 + 2 * row <= found.memory <= 400 + 2 * (held + 4 * SIDE * SIDE)
+        assert found.shape == (3, SIDE, SIDE)
+
+    def test_both_sides_of_the_dual_game_are_held(self) -> None:
+        areas = (0.1, 0.2, 0.3, 0.4)  # as many masks as the evidence has at once
+        one, two = (plan(boxes(), X, 0, areas=areas, solver=SHORT, game=game) for game in ("preserve", "dual"))
+        weights = 4 * X.numel()  # the template
+        assert (two.memory - weights) / (one.memory - weights) == pytest.approx(2, rel=0.2)
+
+    @pytest.mark.parametrize("solver", [PathSolver(steps=20, polish=6, search=6), Penalty(steps=25)])
+    def test_time_is_about_that_of_a_run(self, solver: Solver) -> None:
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            *(nn.Conv2d(3, 24, 3, padding=1), nn.ReLU(), nn.Conv2d(24, 24, 3, padding=1), nn.ReLU()),
+            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 4)),
+        )
+        x = torch.randn(1, 3, 48, 48)
+        ratios = []
+        for _ in range(3):  # what else the machine does may disturb one
+            found = plan(model, x, areas=AREAS, solver=solver)
+            start = time.perf_counter()
+            explain(model, x, areas=AREAS, solver=solver)
+            assert found.seconds is not None
+            ratios.append(found.seconds / (time.perf_counter() - start))
+            if 1 / 3 < ratios[-1] < 3:
+                return
+        pytest.fail(f"expected over measured: {ratios}")
+
+    def test_more_answers_and_refining_take_longer(self) -> None:
+        work = Work(alone=3, together=1, forwards=0, widest=1)
+        found = plan(boxes(), X, 0, areas=AREAS, solver=SHORT, alternatives=2, refine=True)
+        counts = Evaluations(4, 10, 2, 5)
+        pace = found.pace
+        wanted = 3 * pace.alone + pace.together + 10 * pace.forward + 2 * pace.evidence + 5 * pace.evidence_forward
+        assert pace.seconds(counts, work) == pytest.approx(wanted)
+        own = work_of(SHORT, 3, False)
+        assert own is not None
+        assert found.seconds == pytest.approx(sum(pace.seconds(answer, own) for answer in found.answers))
+        assert found.seconds_refining is not None
+        assert found.seconds_refining > 0
+
+
+class TestNothingElse:
+    def test_no_solver_runs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def solve(*_: object) -> Solution:
+            raise AssertionError("a plan runs no solver")
+
+        monkeypatch.setattr(PathSolver, "solve", solve)
+        monkeypatch.setattr(Penalty, "solve", solve)
+        for name in SOLVERS:
+            assert plan(boxes(), X, 0, areas=AREAS, solver=name).settings["solver"]["name"] == name
+
+    @pytest.mark.parametrize("failing", [False, True])
+    def test_the_network_is_left_as_it_was(self, failing: bool) -> None:
+        model = Switchable()
+        model.norm.eval()
+        model.first.weight.requires_grad_(False)
+        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        flags = [module.training for module in model.modules()], [p.requires_grad for p in model.parameters()]
+        seeded = torch.get_rng_state()
+        if failing:
+            with pytest.raises(ZeroDivisionError):
+                plan(model, X, areas=AREAS, game=lambda evaluate, mask: evaluate(mask) * (1 // 0))
+        else:
+            plan(model, X, areas=AREAS, solver=SHORT)
+        assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+        assert flags == ([module.training for module in model.modules()], [p.requires_grad for p in model.parameters()])
+        assert torch.equal(torch.get_rng_state(), seeded)
+
+    @pytest.mark.parametrize(
+        ("target", "options"),
+        [
+            (0, {"areas": (0.1, 5)}),
+            (7, {}),
+            (0, {"alternatives": 0}),
+            (0, {"solver": "x"}),
+            (lambda output: output[:, 0].detach(), {}),
+            (lambda output: output[:, 0] * 0, {}),
+        ],
+    )
+    def test_what_explain_refuses_is_refused(self, target: object, options: dict[str, object]) -> None:
+        with pytest.raises(ExtremalError) as planned:
+            plan(boxes(), X, target, **options)  # type: ignore[arg-type]
+        with pytest.raises(ExtremalError) as explained:
+            explain(boxes(), X, target, **options)  # type: ignore[arg-type]
+        assert (type(planned.value), str(planned.value)) == (type(explained.value), str(explained.value))
+
+
+class TestCommand:
+    @pytest.fixture(autouse=True)
+    def folder(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(zoo, "load", lambda name, weights=None: fake_network())
+        monkeypatch.setitem(SOLVERS, "path", SHORT)
+        photo(tmp_path / "cat.png")
+
+    @staticmethod
+    def call(*arguments: str) -> tuple[int, str, str]:
+        return terminal.call("explain", "--dry-run", "--areas", "0.1,0.2", *arguments)
+
+    def test_it_is_told_and_nothing_is_written(self, tmp_path: Path) -> None:
+        code, out, err = self.call("cat.png")
+        assert (code, err) == (0, "")
+        assert [entry.name for entry in tmp_path.iterdir()] == ["cat.png"]
+        found = plan(fake_network(), "cat.png", areas=(0.1, 0.2))
+        one, counts = found.inputs[0], found.evaluations
+        assert counts is not None
+        assert one.left is not None
+        lines = out.splitlines()
+        assert lines[0] == "cat.png: 3 × 24 × 24 as fake takes it"
+        assert [cell.strip() for cell in lines[4].strip("│").split("│")] == [
+            *("tabby, tabby cat (class 0)", f"{one.full:.2f}", f"{100 * (one.probability or 0):.1f} %"),
+        ]
+        assert lines[7:12] == [
+            "asked about: tabby, tabby cat (class 0)",
+            f"score: {one.full:.2f} whole, {one.blank:.2f} destroyed; destroying it takes {one.span:.2f} away, leaves "
+            f"{100 * one.left:.2g} % of its probability",
+            "run: preserve, Blur(levels=8, sigma=20.0, spacing=()), path, margin; areas 10 %, 20 %; seed 0",
+            "on: cpu, torch.float32, 1 threads",
+            f"at once: 4 rows of the network, of {found.rows} that fit ({found.row_bytes / 2**20:.3g} MiB each)",
+        ]
+        assert lines[12] == (
+            f"evaluations: {counts.gradients} forward and backward, {counts.forwards} forward; "
+            f"{counts.evidence_gradients} and {counts.evidence_forwards} for the evidence"
+        )
+        assert lines[13].startswith("expected: ")
+        assert lines[13].endswith(" MiB of memory for weights and gradients")
+        assert lines[14:] == [f"nothing was written; the results would be in {Path('extremal-out', 'cat')}"]
+
+    def test_json(self, tmp_path: Path) -> None:
+        (tmp_path / "b").mkdir()
+        photo(tmp_path / "b" / "cat.png")
+        options = ["--game", "dual", "--solver", "penalty", "--score", "logit", "--seed", "3", "--target", "tiger cat"]
+        code, out, err = self.call("cat.png", "b/cat.png", "--json", *options, "--score", "margin", "--refine")
+        records = json.loads(out)
+        assert (code, err) == (0, "")
+        assert [record["path"] for record in records] == ["cat.png", "b/cat.png"]
+        assert [Path(record["folder"]).name for record in records] == ["cat", "cat-2"]
+        record = records[0]
+        assert list(record) == [
+            *("path", "folder", "shape", "inputs", "areas", "settings", "rows", "row_bytes", "rows_at_once", "memory"),
+            *("answers", "refining", "pace", "seconds", "seconds_refining", "evaluations"),
+        ]
+        settings = record["settings"]
+        assert (settings["game"], settings["solver"]["name"], settings["seed"]) == ("dual", "penalty", 3)
+        assert record["inputs"][0]["target"] == 1
+        assert record["evaluations"]["gradients"] == 2 * 2 * Penalty().steps
+        assert record["refining"]["gradients"] > 0
+
+    def test_evaluations_are_those_of_the_command(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        _, out, _ = self.call("cat.png", "--json", "--alternatives", "2", "--perturbation", "noise")
+        (record,) = json.loads(out)
+        options = {"areas": (0.1, 0.2), "alternatives": 2, "perturbation": "noise"}
+        result = explain(fake_network(), "cat.png", **options)  # type: ignore[arg-type]
+        assert record["answers"] == [asdict(spent(one)) for one in (result, *result.alternatives)]
+
+    def test_a_destroyed_input_that_scores_as_high_is_told(self) -> None:
+        _, out, _ = self.call("cat.png", "--target", "tiger cat", "--refine", "--alternatives", "2")
+        lines = out.splitlines()
+        assert lines[-2] == "the destroyed input scores as high as the whole: `extremal doctor` tells what to change"
+        assert lines[-3].startswith("smallest area: at most ")
+
+    def test_a_bad_photo_does_not_stop_the_others(self) -> None:
+        code, out, err = self.call("no.png", "cat.png")
+        assert code == 2
+        assert err == "error: an image must be an existing file, got 'no.png'; check the path\n"
+        assert out.startswith("cat.png: 3 × 24 × 24")
+
+    def test_a_folder_that_explain_would_not_replace(self, tmp_path: Path) -> None:
+        (tmp_path / "extremal-out" / "cat").mkdir(parents=True)
+        (tmp_path / "extremal-out" / "cat" / "mine.txt").write_text("mine")
+        code, _, err = self.call("cat.png")
+        assert code == 2
+        assert err == (
+            "error: a result must be a new folder or replace a former result, got 'extremal-out/cat' with 'mine.txt' "
+            "in it; choose another folder for the results\n"
+        )
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--areas", "5"], "areas must lie in (0, 1), got 5; an area is the share of places kept, e.g. 0.05"),
+            (["--solver", "x"], "solver must be one of path, penalty or a solver, got 'x'"),
+            (["--target", "tigr cat"], "target must be a class of fake, got 'tigr cat'; nearest: tiger cat, tabby cat"),
+        ],
+    )
+    def test_bad_options_are_told_once(self, arguments: list[str], message: str) -> None:
+        assert self.call("cat.png", "b.png", *arguments) == (2, "", f"error: {message}\n")
+
+
+def test_a_plan_is_a_value() -> None:
+    found = plan(boxes(), X, 0, areas=AREAS, solver=SHORT)
+    assert isinstance(found, Plan)
+    with pytest.raises(AttributeError):
+        found.rows = 3  # type: ignore[misc]
+    json.dumps(found.plain(), allow_nan=False)

@@ -1,0 +1,113 @@
+"""The plan of a data-set run: what is in folders and manifests, and units that keep their company."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extremal.errors import ExtremalValueError
+from extremal.jobs.plan import Item, items_of, planned
+from extremal.jobs.rows import SCHEMA
+from extremal.jobs.store import opened
+from support.datasets import pictures
+
+
+def test_folders_are_searched_to_their_ends(tmp_path: Path) -> None:
+    pictures(tmp_path / "all" / "b", 2)
+    pictures(tmp_path / "all" / "a", 1)
+    (tmp_path / "all" / "notes.txt").write_text("no picture")
+    (tmp_path / "all" / "CAT.JPG").write_bytes(b"")
+    assert [item.key for item in items_of([str(tmp_path / "all")])] == [
+        "CAT.JPG",
+        "a/picture-000.png",
+        "b/picture-000.png",
+        "b/picture-001.png",
+    ]
+
+
+def test_manifests_name_targets_and_keys(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(
+        "﻿path,target,key\na.png,tiger cat,\na.png,0,\nb.png,,second\n/far/c.png,,\n", encoding="utf-8"
+    )
+    assert items_of([str(tmp_path / "list.csv"), "d.png"]) == [
+        Item("a.png#tiger cat", str(tmp_path / "a.png"), "tiger cat"),
+        Item("a.png#0", str(tmp_path / "a.png"), "0"),
+        Item("second", str(tmp_path / "b.png"), ""),
+        Item("/far/c.png", "/far/c.png", ""),
+        Item("d.png", "d.png", ""),
+    ]
+
+
+def test_what_is_wrong_is_told(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    cases = {
+        (): "a run must have pictures, got none; name files, folders, or a manifest .csv",
+        ("a", "a"): "every picture and target of a run must have a key of its own, got 'a' twice; leave one out, or "
+        "give keys in a manifest",
+        (str(empty),): "a folder must hold pictures (.png, .jpg, .jpeg, .webp, .bmp, .tif, .tiff, .gif), "
+        f"{str(empty)!r} has none; check the path",
+    }
+    for sources, message in cases.items():
+        with pytest.raises(ExtremalValueError) as raised:
+            items_of(sources)
+        assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            b"file,target\na.png,1\n",
+            "a manifest must have a column path, {name} has file, target; its first line names the columns: path, and "
+            "if wanted target and key",
+        ),
+        (
+            b"path,target\na.png,1\n,2\n",
+            "each line of a manifest must name a path, line 3 of {name} does not; name one or leave the line out",
+        ),
+        (
+            b"path\n\xff\xfe\n",
+            "a manifest must be a readable .csv in UTF-8, {name} is not: 'utf-8' codec can't decode byte 0xff in "
+            "position 5: invalid start byte; check the file",
+        ),
+    ],
+)
+def test_broken_manifests_are_told(tmp_path: Path, text: bytes, message: str) -> None:
+    path = tmp_path / "list.csv"
+    path.write_bytes(text)
+    with pytest.raises(ExtremalValueError) as raised:
+        items_of([str(path)])
+    assert str(raised.value) == message.format(name=repr(str(path)))
+
+
+def test_a_missing_manifest_is_told(tmp_path: Path) -> None:
+    path = str(tmp_path / "no.csv")
+    with pytest.raises(ExtremalValueError) as raised:
+        items_of([path])
+    assert str(raised.value) == (
+        f"a manifest must be a readable .csv in UTF-8, {path!r} is not: [Errno 2] No such file or directory: {path!r}; "
+        "check the file"
+    )
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.sets(st.integers(0, 30), min_size=1, max_size=12), min_size=1, max_size=4), st.integers(1, 5))
+def test_units_keep_their_company_whatever_comes_and_goes(
+    tmp_path_factory: pytest.TempPathFactory, listings: list[set[int]], batch: int
+) -> None:
+    folder = tmp_path_factory.mktemp("run")
+    former: dict[str, tuple[Item, ...]] = {}
+    seen: set[str] = set()
+    for listing in listings:
+        items = [Item(f"{number:02d}", f"{number:02d}.png", "") for number in sorted(listing)]
+        with opened(folder, {}, SCHEMA) as store:
+            units = {unit.name: unit.items for unit in planned(store, items, batch)}
+        assert {name: units[name] for name in former} == former
+        seen |= {item.key for item in items}
+        keys = [item.key for unit in units.values() for item in unit]
+        assert sorted(keys) == sorted(seen)
+        assert max(map(len, units.values())) <= batch
+        assert list(units) == sorted(units)
+        former = units

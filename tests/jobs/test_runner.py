@@ -1,0 +1,380 @@
+"""Runs over data sets by the local engine: the same rows whoever works, and whatever ends the run."""
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter, deque
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from extremal import explain, jobs
+from extremal.errors import ExtremalValueError
+from extremal.explanations.options import Options
+from extremal.jobs import run_status
+from extremal.jobs.engines import processes
+from extremal.jobs.plan import Unit, items_of
+from extremal.jobs.runner import run
+from support.datasets import DEADLY, NETWORK, SLOW, black, pictures, rows, sound
+from support.terminal import call
+
+QUICK: dict[str, Any] = {"areas": (0.1, 0.2), "perturbation": "fade", "threads": 1}
+OPTIONS = Options(NETWORK, "", "", "", "0.1", "preserve", "fade", "path", "margin", 0, 1, False)
+HERE = Path(__file__).parents[1]
+
+
+def command(folder: Path, out: Path, *more: str, network: str = NETWORK) -> list[str]:
+    chosen = ["--network", network, "--areas", "0.1,0.2", "--perturbation", "fade", "--batch", "2"]
+    return [sys.executable, "-m", "extremal", "run", str(folder), "--out", str(out), *chosen, *more]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def parts(out: Path) -> int:
+    return len(list((out / "parts").glob("0*.parquet")))
+
+
+class TestInThisProcess:
+    def test_rows_are_those_of_explain_and_give_explanations_back(self, tmp_path: Path) -> None:
+        folder, network = pictures(tmp_path / "three", 3), sound()
+        done = run(folder, tmp_path / "out", network=network, batch=3, **QUICK)
+        assert (done.state, done.items, done.done, done.failed, done.left) == ("done", 3, 3, 0, 0)
+        table = jobs.table(tmp_path / "out")
+        torch.set_num_threads(1)
+        wanted = explain(sound(), sorted(folder.iterdir()), areas=(0.1, 0.2), perturbation="fade")
+        assert table["binary_scores"].to_pylist() == wanted.binary_scores.tolist()
+        back = jobs.explanation(tmp_path / "out", "picture-001.png", network)
+        torch.testing.assert_close(back.masks, wanted.masks[1:2], atol=1e-6, rtol=0)
+        torch.testing.assert_close(back.saliency(), wanted.saliency()[1:2], atol=1e-4, rtol=0)
+        assert back.areas == wanted.areas
+        assert back.settings.keys() == wanted.settings.keys()
+
+    def test_the_folder_opens_without_code_of_ours(self, tmp_path: Path) -> None:
+        run(pictures(tmp_path / "two", 2), tmp_path / "out", network=sound(), **QUICK)
+        frame = pq.read_table(tmp_path / "out" / "parts").to_pandas()
+        assert list(frame["key"]) == ["picture-000.png", "picture-001.png"]
+        assert frame["verdicts"][0].shape == (2,)
+
+    def test_only_what_is_missing_is_done_and_new_pictures_are_added(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder, asked = pictures(tmp_path / "all", 3), list[int]()
+        known = processes.Worker.rows
+        monkeypatch.setattr(
+            processes.Worker, "rows", lambda self, ready: (asked.append(len(ready)), known(self, ready))[1]
+        )
+        options: dict[str, Any] = {"network": sound(), "batch": 2, **QUICK}
+        run(folder, tmp_path / "out", **options)
+        first = rows(jobs.table(tmp_path / "out"))
+        run(folder, tmp_path / "out", **options)
+        assert asked == [2, 1]
+        pictures(folder, 5)
+        (folder / "picture-000.png").unlink()
+        done = run(folder, tmp_path / "out", network=sound(), **QUICK)  # its batch is the former's
+        assert asked == [2, 1, 2]
+        assert (done.items, done.done) == (5, 5)
+        assert rows(jobs.table(tmp_path / "out"))[:3] == first
+
+    def test_what_failed_is_done_again_on_request(self, tmp_path: Path) -> None:
+        folder = pictures(tmp_path / "four", 4, broken=(1, 2))
+        options: dict[str, Any] = {"network": sound(), "batch": 2, **QUICK}
+        assert run(folder, tmp_path / "out", **options).failed == 2
+        pictures(folder, 2)  # the second is whole again
+        assert run(folder, tmp_path / "out", **options).failed == 2
+        done = run(folder, tmp_path / "out", retry=True, **options)
+        assert (done.done, done.failed) == (4, 1)
+        table = jobs.table(tmp_path / "out")
+        assert table["status"].to_pylist() == ["done", "done", "failed", "done"]
+
+    def test_other_settings_are_refused_with_the_difference(self, tmp_path: Path) -> None:
+        folder = pictures(tmp_path / "one", 1)
+        run(folder, tmp_path / "out", network=sound(), batch=1, **QUICK)
+        before = (tmp_path / "out" / "manifest.json").read_bytes()
+        with pytest.raises(ExtremalValueError) as raised:
+            run(folder, tmp_path / "out", network=sound(), **{**QUICK, "areas": (0.1, 0.3)}, seed=1)
+        assert str(raised.value) == (
+            f"a run must go on with the settings that began it, {str(tmp_path / 'out')!r} was begun with others: "
+            "explain.seed: 0 there, 1 now; areas: [0.1, 0.2] there, [0.1, 0.3] now; choose another folder, or the "
+            "former settings"
+        )
+        assert (tmp_path / "out" / "manifest.json").read_bytes() == before
+
+    def test_a_full_disk_ends_it_with_a_whole_store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder, known, count = pictures(tmp_path / "six", 6), pq.write_table, Counter[str]()
+
+        def full(table: Any, path: Path, **options: Any) -> None:
+            count["writes"] += "0000" in Path(path).name
+            if count["writes"] == 2:
+                Path(path).write_bytes(b"half")
+                raise OSError(errno.ENOSPC, "No space left on device")
+            known(table, path, **options)
+
+        monkeypatch.setattr(pq, "write_table", full)
+        options: dict[str, Any] = {"network": sound(), "batch": 2, **QUICK}
+        with pytest.raises(ExtremalValueError) as raised:
+            run(folder, tmp_path / "out", **options)
+        assert str(raised.value) == (
+            f"a run must be able to write, {str(tmp_path / 'out' / 'parts' / '00000001.parquet')!r} could not be "
+            "written: No space left on device; make room and run again, it goes on where it stopped"
+        )
+        assert jobs.table(tmp_path / "out").num_rows == 2
+        assert jobs.status(tmp_path / "out").state == "stopped"
+        monkeypatch.setattr(pq, "write_table", known)
+        assert run(folder, tmp_path / "out", **options).done == 6
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"engine": "dask"}, "engine must be local or ray, got 'dask'"),
+            (
+                {"workers": 2},
+                "workers must load the network themselves, got fake as an object; name it MODULE:FUNCTION, or pass "
+                "workers=0",
+            ),
+            ({"network": NETWORK, "workers": -1}, "workers must be at least 0, got -1"),
+            ({"batch": 0}, "batch must be at least 1, got 0"),
+            ({"threads": 0}, "threads must be at least 1, got 0"),
+            (
+                {"network": NETWORK, "engine": "ray", "workers": 0},
+                "a run with ray must have workers, got 0; leave it out, or take the local engine",
+            ),
+            ({"areas": (0.1, 2.0)}, "areas must lie in (0, 1), got 2; an area is the share of places kept, e.g. 0.05"),
+        ],
+    )
+    def test_options_are_checked_before_anything_is_written(
+        self, tmp_path: Path, options: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(ExtremalValueError) as raised:
+            run(pictures(tmp_path / "one", 1), tmp_path / "out", **{"network": sound(), **QUICK, **options})
+        assert str(raised.value) == message
+        assert not (tmp_path / "out").exists()
+
+    def test_a_stop_finishes_the_batch(self, tmp_path: Path) -> None:
+        told: list[jobs.Standing] = []
+
+        def interrupt(now: jobs.Standing) -> None:
+            told.append(now)
+            if now.done == 2 and now.state == "running":
+                os.kill(os.getpid(), signal.SIGINT)
+
+        folder = pictures(tmp_path / "six", 6)
+        done = run(folder, tmp_path / "out", network=sound(), batch=2, on_progress=interrupt, **QUICK)
+        assert (done.state, done.done, done.left) == ("stopped", 2, 4)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert jobs.table(tmp_path / "out").num_rows == 2
+        assert jobs.status(tmp_path / "out").state == "stopped"
+
+    def test_it_runs_where_signals_are_not_heard(self, tmp_path: Path) -> None:
+        folder, found = pictures(tmp_path / "one", 1), list[jobs.Standing]()
+        thread = threading.Thread(target=lambda: found.append(run(folder, tmp_path / "out", network=sound(), **QUICK)))
+        thread.start()
+        thread.join()
+        assert found[0].state == "done"
+
+    def test_only_a_program_keeps_freed_memory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        told: list[bool] = []
+        monkeypatch.setattr("extremal.memory.keep_freed_memory", lambda: told.append(True))
+        folder = pictures(tmp_path / "one", 1)
+        run(folder, tmp_path / "out", network=NETWORK, workers=0, **QUICK)
+        assert told == []
+        call("explain", folder / "nothing.png", "--network", NETWORK)
+        assert told == [True]
+
+
+class TestInProcesses:
+    def test_rows_are_those_of_one_process(self, tmp_path: Path) -> None:
+        folder = pictures(tmp_path / "seven", 7, broken=(3,))
+        done = run(folder, tmp_path / "many", network=NETWORK, batch=2, workers=2, **QUICK)
+        assert (done.done, done.failed) == (7, 1)
+        run(folder, tmp_path / "one", network=NETWORK, batch=2, workers=0, **QUICK)
+        assert rows(jobs.table(tmp_path / "many")) == rows(jobs.table(tmp_path / "one"))
+
+    @pytest.mark.parametrize(
+        ("units", "given"), [(2, "0 1"), (3, "0,1 2"), (4, "0,1 2"), (5, "0,1 2,3"), (9, "0,1 2,3"), (1, "0 ")]
+    )
+    def test_the_last_units_wait_for_whoever_is_idle_first(self, units: int, given: str) -> None:
+        crew = processes._Crew(OPTIONS, 1, deque(Unit(str(number), ()) for number in range(units)))
+        for number in range(2):
+            crew.hands.append(processes._Hand(number, Mock(), Mock()))
+        crew.hand_out()
+        assert " ".join(",".join(unit.name for unit in hand.units) for hand in crew.hands) == given
+        crew.hands[1].units.clear()  # it has finished
+        crew.hand_out()
+        assert bool(crew.hands[1].units) == (units > 3)
+
+    def test_a_picture_that_ends_its_workers_costs_its_batch(self, tmp_path: Path) -> None:
+        folder = pictures(tmp_path / "five", 5)
+        black(folder / "picture-002.png")
+        done = run(folder, tmp_path / "out", network=DEADLY, batch=2, workers=2, **QUICK)
+        assert (done.state, done.done, done.failed) == ("done", 5, 2)
+        table = jobs.table(tmp_path / "out")
+        assert table["status"].to_pylist() == ["done", "done", "failed", "failed", "done"]
+        assert table["error"][2].as_py() == (
+            "5 workers ended on its batch, the last with code -9; run again with --retry, where memory is short with "
+            "fewer --workers"
+        )
+
+    def test_a_network_that_cannot_be_loaded_there_is_told(self, tmp_path: Path) -> None:
+        folder = pictures(tmp_path / "one", 1)
+        asked = replace(OPTIONS, network="nowhere:nothing")
+        unit = Unit("0", tuple(items_of([str(folder)])))
+        with pytest.raises(ExtremalValueError) as raised:
+            list(processes.processes(asked, [unit], threading.Event(), count=1, threads=1))
+        assert str(raised.value).startswith("a network must be 'embedded', ")
+        assert "there is no module 'nowhere'" in str(raised.value)
+
+
+class TestFaults:
+    def test_kills_at_random_moments_change_nothing(self, tmp_path: Path) -> None:
+        folder = pictures(tmp_path / "pictures", 20, broken=(5,))
+        once, often = (command(folder, tmp_path / out, "--workers", "2", network=SLOW) for out in ("once", "often"))
+        subprocess.run(once, check=True, env=environment(), capture_output=True)
+        draw, kills = random.Random(0), Counter[str]()
+        while parts(tmp_path / "often") < 10:
+            child = subprocess.Popen(often, env=environment(), stderr=subprocess.DEVNULL)
+            goal = parts(tmp_path / "often") + draw.randint(0, 1)
+            while child.poll() is None and parts(tmp_path / "often") < goal:
+                time.sleep(0.01)
+            for _ in range(draw.randint(0, 2)):
+                time.sleep(draw.uniform(0, 0.15))
+                workers = workers_of(child.pid)
+                if workers and kills["worker"] < 4:
+                    kills["worker"] += 1
+                    os.kill(draw.choice(workers), signal.SIGKILL)
+            if kills["driver"] < 4 and child.poll() is None:
+                kills["driver"] += 1
+                child.kill()
+            child.wait()
+        subprocess.run(often, check=True, env=environment(), capture_output=True)
+        assert kills["driver"] >= 3
+        assert kills["worker"] >= 1
+        assert rows(jobs.table(tmp_path / "often")) == rows(jobs.table(tmp_path / "once"))
+
+    def test_a_polite_end_leaves_a_run_that_goes_on(self, tmp_path: Path) -> None:
+        folder = pictures(tmp_path / "pictures", 12)
+        child = subprocess.Popen(
+            command(folder, tmp_path / "out", "--workers", "1"),
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while parts(tmp_path / "out") < 1:
+            time.sleep(0.01)
+        assert jobs.status(tmp_path / "out").state == "running"
+        with pytest.raises(ExtremalValueError) as raised:
+            run(folder, tmp_path / "out", network=NETWORK, batch=2, workers=0, **QUICK)
+        assert str(raised.value) == (
+            f"a run must be the only one in its folder, {str(tmp_path / 'out')!r} is in use by another process; "
+            "wait for it, or choose another folder"
+        )
+        child.terminate()
+        out, told = child.communicate(timeout=60)
+        assert child.returncode == 130
+        assert "stopped; " in out
+        assert told == "stopped: run the same command again, it goes on where it stopped\n"
+        left = jobs.status(tmp_path / "out")
+        assert left.state == "stopped"
+        assert 0 < left.done < 12
+        assert jobs.table(tmp_path / "out").num_rows == left.done
+        assert run(folder, tmp_path / "out", network=NETWORK, batch=2, workers=0, **QUICK).done == 12
+
+    def test_workers_end_with_their_driver(self, tmp_path: Path) -> None:
+        folder = pictures(tmp_path / "pictures", 12)
+        child = subprocess.Popen(command(folder, tmp_path / "out", "--workers", "2"), env=environment())
+        while parts(tmp_path / "out") < 1:
+            time.sleep(0.01)
+        workers = workers_of(child.pid)
+        child.kill()
+        child.wait()
+        assert workers
+        end = time.monotonic() + 10
+        while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < end:
+            time.sleep(0.02)
+        assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+        assert jobs.status(tmp_path / "out").state == "stopped"
+
+
+class TestCommands:
+    def options(self, folder: Path, out: Path) -> list[str]:
+        return command(folder, out, "--workers", "0", "--threads", "1")[3:]
+
+    def test_how_it_ended_is_told(self, tmp_path: Path) -> None:
+        folder = pictures(tmp_path / "three", 3, broken=(0,))
+        code, out, told = call(*self.options(folder, tmp_path / "out"), columns=200)
+        assert code == 0
+        assert out == f"{tmp_path / 'out'}: done; 3 of 3 pictures, 1 of them failed\n"
+        assert told == "failed: 1 pictures; their rows say why, --retry does them again\n"
+        code, out, _ = call("status", str(tmp_path / "out"), "--json", columns=200)
+        values = json.loads(out)
+        assert (code, values["state"], values["done"], values["failed"]) == (0, "done", 3, 1)
+
+    def test_where_everything_failed_the_command_failed(self, tmp_path: Path) -> None:
+        folder = pictures(tmp_path / "one", 1, broken=(0,))
+        code, *_ = call(*self.options(folder, tmp_path / "out"), columns=200)
+        assert code == 2
+
+    @pytest.mark.parametrize(
+        ("more", "message"),
+        [
+            (("--batch", "two"), "--batch must be auto or a whole number, got 'two'"),
+            (("--areas", "0.1;0.2"), "--areas must be numbers with commas, got '0.1;0.2'; e.g. 0.05,0.1"),
+        ],
+    )
+    def test_bad_options_are_told(self, tmp_path: Path, more: tuple[str, ...], message: str) -> None:
+        code, _, told = call(*self.options(pictures(tmp_path / "one", 1), tmp_path / "out"), *more, columns=200)
+        assert (code, told) == (2, f"error: {message}\n")
+
+    def test_a_folder_that_is_no_run_is_told(self, tmp_path: Path) -> None:
+        code, _, told = call("status", str(tmp_path), columns=200)
+        assert code == 2
+        assert told == (
+            f"error: a run must have a manifest of this version, {str(tmp_path / 'manifest.json')!r} is none; "
+            "name the folder of a run\n"
+        )
+
+
+def test_rate_and_time_left_count_this_start_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, now = pictures(tmp_path / "six", 6), [0.0]
+    monkeypatch.setattr(run_status.time, "monotonic", lambda: now[0])
+    told: list[jobs.Standing] = []
+
+    def tell(one: jobs.Standing) -> None:
+        told.append(one)
+        now[0] += 10.0
+
+    run(folder, tmp_path / "out", network=sound(), batch=2, on_progress=tell, **QUICK)
+    assert [(one.state, one.done) for one in told[:-1]] == [("running", done) for done in (0, 2, 4, 6)]
+    assert [round(one.rate, 2) for one in told[:-1]] == [0.0, 0.2, 0.2, 0.2]
+    assert [one.seconds_left for one in told[:-1]] == [None, 20.0, 10.0, 0.0]
+    assert told[-1].state == "done"
+
+
+def workers_of(pid: int) -> list[int]:
+    """The worker processes of a run: the children of its driver that are Python spawned by it."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = [int(child) for child in task.read_text().split()]
+        except OSError:
+            continue
+        for child in children:
+            try:
+                if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    found.append(child)
+            except OSError:
+                continue
+    return found

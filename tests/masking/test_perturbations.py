@@ -1,0 +1,190 @@
+"""Blur, fade, constant, noise, and the contract of a caller's own perturbation."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.masking.grid import gaussian_blur, scaled
+from extremal.masking.perturbations import (
+    PERTURBATIONS,
+    Blur,
+    Constant,
+    Fade,
+    Noise,
+    Perturbation,
+    perturbation_named,
+    prepared,
+)
+from support import oracles
+
+SHAPES = {1: (15,), 2: (8, 11), 3: (4, 5, 6)}
+ALL = [Blur(), Blur(levels=2, sigma=60.0), Fade(), Constant(-1.0), Noise(3)]
+
+
+def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def full(x: Tensor, value: float, masks: int = 1) -> Tensor:
+    return x.new_full((x.shape[0], masks, 1, *x.shape[2:]), value)
+
+
+@pytest.mark.parametrize("perturbation", ALL, ids=repr)
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_mask_one_is_the_input_exactly(
+    perturbation: Perturbation, dims: int, channels: int, dtype: torch.dtype
+) -> None:
+    x = draw(2, channels, *SHAPES[dims], dtype=dtype)
+    kept = perturbation(x)(full(x, 1.0, masks=3))
+    assert kept.shape == (2, 3, channels, *SHAPES[dims])
+    assert kept.dtype == dtype
+    assert torch.equal(kept, x.unsqueeze(1).expand_as(kept))
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_mask_zero_is_the_input_destroyed_exactly(dims: int) -> None:
+    x = draw(2, 3, *SHAPES[dims])
+    zero = full(x, 0.0)
+    assert torch.equal(Blur()(x)(zero)[:, 0], gaussian_blur(x, scaled(20.0, SHAPES[dims])))
+    assert torch.equal(Fade()(x)(zero)[:, 0], torch.zeros_like(x))
+    assert torch.equal(Constant(0.7)(x)(zero)[:, 0], torch.full_like(x, 0.7))
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize(("levels", "sigma"), [(8, 40.0), (2, 30.0), (3, 60.0)])
+def test_blur_equals_the_pyramid_of_the_paper(dims: int, levels: int, sigma: float) -> None:
+    x = draw(2, 2, *SHAPES[dims])
+    masks = draw(2, 3, 1, *SHAPES[dims], seed=1).sigmoid()
+    masks[:, 0, 0].view(2, -1)[:, :2] = torch.tensor([0.0, 1.0], dtype=torch.float64)  # the ends of the pyramid
+    found = Blur(levels, sigma)(x)(masks)
+    single = Blur(levels, sigma)(x.float())(masks.float())
+    largest = scaled(sigma, SHAPES[dims])
+    for n, c in np.ndindex(2, 2):
+        for k in range(3 if n == c == 0 else 1):
+            wanted = oracles.pyramid_perturbation(x[n, c].numpy(), masks[n, k, 0].numpy(), levels, largest)
+            np.testing.assert_allclose(found[n, k, c].numpy(), wanted, atol=1e-12)
+            np.testing.assert_allclose(single[n, k, c].numpy(), wanted, atol=2e-6)
+
+
+def test_fade_equals_its_pyramid() -> None:
+    x, masks = draw(1, 1, 6, 7), draw(1, 1, 1, 6, 7, seed=1).sigmoid()
+    wanted = oracles.fade_pyramid(x[0, 0].numpy(), masks[0, 0, 0].numpy(), 8)
+    np.testing.assert_allclose(Fade()(x)(masks)[0, 0, 0].numpy(), wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_a_constant_image_stays_constant_to_the_border_under_blur(dtype: torch.dtype, dims: int, value: float) -> None:
+    x = torch.full((1, 3, *SHAPES[dims]), 2.5, dtype=dtype)
+    blurred = Blur(sigma=60.0)(x)(full(x, value))
+    assert float((blurred[:, 0] - x).abs().max()) <= 16 * torch.finfo(dtype).eps
+
+
+def test_the_blur_scales_with_the_input() -> None:
+    # twice the picture, twice the blur: seen at every second place the result is nearly the same
+    line = torch.sin(torch.linspace(0, 3, 112, dtype=torch.float64))[None, None]
+    double = torch.sin(torch.linspace(0, 3, 224, dtype=torch.float64))[None, None]
+    small, large = Blur()(line)(full(line, 0.0)), Blur()(double)(full(double, 0.0))
+    torch.testing.assert_close(large[..., ::2], small, atol=0.02, rtol=0)
+
+
+def test_noise_is_seeded_and_has_the_moments_of_each_channel() -> None:
+    x = 4 + 3 * draw(2, 2, 48, 48)
+    x[:, 1] = x[:, 1] * 0.1 - 7
+    first, again, other = Noise(5)(x), Noise(5)(x), Noise(6)(x)
+    zero = full(x, 0.0)
+    assert torch.equal(first(zero), again(zero))
+    assert not torch.allclose(first(zero), other(zero))
+    destroyed = first(zero)[:, 0]
+    torch.testing.assert_close(destroyed.mean((2, 3)), x.mean((2, 3)), atol=0.3, rtol=0)
+    torch.testing.assert_close(destroyed.std((2, 3)), x.std((2, 3)), rtol=0.05, atol=0)
+    assert torch.equal(Noise(5)(x[1:])(zero[1:]), first(zero)[1:])  # an input's noise does not depend on its batch
+
+
+def test_noise_leaves_the_random_state_alone() -> None:
+    before = torch.random.get_rng_state()
+    Noise(1)(draw(1, 1, 4, 4))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("perturbation", ALL, ids=repr)
+def test_a_batch_of_inputs_and_masks_is_each_pair_by_itself(perturbation: Perturbation) -> None:
+    x, masks = draw(3, 2, 9, 7), draw(3, 4, 1, 9, 7, seed=2).sigmoid()
+    together = perturbation(x)(masks)
+    for n in range(3):
+        for k in range(4):
+            alone = perturbation(x[n : n + 1])(masks[n : n + 1, k : k + 1])
+            torch.testing.assert_close(alone[0, 0], together[n, k], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("perturbation", [*ALL, Blur(levels=3)], ids=repr)
+@pytest.mark.parametrize("shape", [(5,), (3, 4), (2, 3, 2)])
+def test_gradient_with_respect_to_the_mask(perturbation: Perturbation, shape: tuple[int, ...]) -> None:
+    perturb = perturbation(draw(1, 2, *shape))
+    masks = (0.05 + 0.9 * draw(1, 2, 1, *shape, seed=4).sigmoid()).requires_grad_()
+    assert torch.autograd.gradcheck(perturb, masks, atol=1e-7)
+
+
+def test_names() -> None:
+    assert {name: perturbation_named(name) for name in PERTURBATIONS} == PERTURBATIONS
+    assert perturbation_named("blur") == Blur(levels=8, sigma=20.0)
+    own = replace(Blur(), sigma=3.0)
+    assert perturbation_named(own) is own
+    with pytest.raises(ExtremalValueError) as unknown:
+        perturbation_named("blurr")
+    assert str(unknown.value) == "perturbation must be one of blur, fade, constant, noise or a callable, got 'blurr'"
+    with pytest.raises(ExtremalTypeError) as wrong:
+        perturbation_named(3)  # type: ignore[arg-type]
+    assert str(wrong.value) == "perturbation must be one of blur, fade, constant, noise or a callable, got int"
+
+
+def test_a_perturbation_of_another_shape_is_refused() -> None:
+    x = draw(2, 3, 4, 5)
+    with pytest.raises(ExtremalValueError) as error:
+        prepared(lambda x: lambda mask: mask[:, 0] * x, x)
+    assert str(error.value) == (
+        "a perturbation maps masks (N, K, 1, *S) to inputs (N, K, C, *S): expected (2, 1, 3, 4, 5) for a mask "
+        "(2, 1, 1, 4, 5), got (2, 3, 4, 5)"
+    )
+
+
+def test_a_perturbation_with_the_mask_upside_down_is_refused() -> None:
+    x = torch.full((1, 1, 4, 4), 2.0)
+    with pytest.raises(ExtremalValueError) as error:
+        prepared(lambda x: lambda mask: (1 - mask) * x[:, None], x)
+    assert str(error.value) == (
+        "a perturbation must give back the input where the mask is 1, got a difference of 2; "
+        "check that mask 1 keeps and mask 0 destroys"
+    )
+
+
+def test_a_perturbation_that_gives_nan_is_refused() -> None:
+    with pytest.raises(ExtremalValueError, match="got a difference of nan"):
+        prepared(lambda x: lambda mask: mask * x[:, None] * torch.nan, torch.ones(1, 1, 4, 4))
+
+
+def test_a_perturbation_that_keeps_the_contract_is_taken() -> None:
+    x = draw(2, 3, 4, 5)
+    perturb = prepared(lambda x: lambda mask: mask * x[:, None] + (1 - mask), x)
+    assert torch.equal(perturb(full(x, 0.0))[:, 0], torch.ones_like(x))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"levels": 1}, "a blur's pyramid must have at least 2 levels, got 1; 8 are usual"),
+        ({"sigma": 0.0}, "a blur's sigma must be a positive number of px, got 0; 20 is usual"),
+        ({"sigma": float("nan")}, "a blur's sigma must be a positive number of px, got nan; 20 is usual"),
+    ],
+)
+def test_blurs_that_do_not_blur(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ExtremalValueError) as error:
+        Blur(**settings)  # type: ignore[arg-type]
+    assert str(error.value) == message

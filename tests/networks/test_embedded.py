@@ -1,0 +1,48 @@
+"""The embedded network on a real photograph, end to end."""
+
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+import extremal
+from extremal.masking.area import places
+from extremal.masking.solvers import Path
+from support.batches import assert_batch_is_its_singles
+
+
+@pytest.fixture(scope="module")
+def network() -> extremal.Network:
+    return extremal.zoo.load("embedded")
+
+
+@pytest.fixture(scope="module")
+def cat() -> extremal.Explanation:
+    return extremal.explain("embedded", data.chelsea(), areas=(0.05, 0.2))
+
+
+def test_a_cat_is_explained_at_exact_areas(cat: extremal.Explanation) -> None:
+    assert "cat" in cat.target_names[0]
+    assert cat.masks.shape == (1, 2, 1, 224, 224)
+    torch.testing.assert_close(cat.masks.flatten(2).mean(2), torch.tensor([[0.05, 0.2]]), atol=1e-4, rtol=0)
+    for area in (0.05, 0.2):
+        assert int(cat.binary(area).sum()) == places(area, 224 * 224)
+    assert cat.settings["mirror"] is True
+    assert cat.settings["evaluations"]["gradients"] <= 160
+
+
+@pytest.mark.parametrize("column", [0, 1], ids=["area 0.05", "area 0.2"])
+def test_the_cut_mask_of_the_cat_beats_every_random_region(cat: extremal.Explanation, column: int) -> None:
+    curve = cat.curve()
+    assert curve.binary[column] > curve.control_best[column]
+
+
+def test_a_batch_of_photographs_is_its_single_runs(network: extremal.Network) -> None:
+    # in float64: the run is chaotic, and single-precision rounding differs with the size of a batch
+    pictures = [Image.fromarray(data.chelsea()), Image.fromarray(data.coffee())]
+    x = torch.cat([network.prepare(picture) for picture in pictures]).double()[..., ::3, ::3]
+    network.model.double()
+    try:
+        assert_batch_is_its_singles(network, x, (0.1, 0.3), Path(steps=5, polish=3, draws=1))
+    finally:
+        network.model.float()

@@ -1,0 +1,305 @@
+"""Questions of other kinds than a class: the evidence that is known is found, values, gradients and what they cost."""
+
+import math
+from collections import OrderedDict
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from extremal import ExtremalValueError, Network, explain, explain_channels
+from extremal.masking.solvers import Path
+from extremal.networks.split import split
+from extremal.scores import Box, Classes, Each, Output, Query, Segment, Similarity, Unit
+from extremal.scores.target import mirrored
+from support.answering import (
+    AT_A,
+    AT_B,
+    CASES,
+    NAMES,
+    QUICK,
+    SHORT,
+    A,
+    B,
+    C,
+    Detector,
+    Segmenter,
+    Tower,
+    X,
+    embedder,
+    looks,
+    mask_of,
+    shown,
+    three,
+    value,
+)
+from support.toys import overlap
+
+
+def found_by(model: nn.Module, query: Query, wanted: Tensor, **options: Any) -> float:
+    """How well the mask of exactly the area of what is wanted covers it."""
+    area = float(wanted.mean())
+    result = explain(
+        Network(model, labels=NAMES), X, query, areas=(area,), perturbation="fade", solver=QUICK, **options
+    )
+    assert result.target_names == (query.name,)
+    return overlap(result.binary(area)[0, 0], wanted)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_evidence_is_found_at_its_own_area(case: str) -> None:
+    model, query, wanted = CASES[case]
+    assert isinstance(query, Query)
+    assert found_by(model, query, wanted) >= 0.6
+
+
+class TestValues:
+    def test_classes(self) -> None:
+        y = three()(X)
+        assert float(value(three(), Classes({0: 2, "dog": -0.5}))) == pytest.approx(float(2 * y[0, 0] - 0.5 * y[0, 1]))
+
+    def test_units(self) -> None:
+        tower = Tower(X)
+        pair = tower.pair(tower.cells(X))
+        assert float(value(tower, Unit("pair", 0, (2, 5)))) == pytest.approx(float(pair[0, 0, 2, 5]))
+        assert float(value(tower, Unit("pair", 1))) == pytest.approx(float(pair[0, 1].mean()))
+        assert float(value(tower, Unit("tokens", 1, 21))) == pytest.approx(float(pair[0, 1, 2, 5]))
+        assert float(value(tower, Unit("tokens", 21, 1, axis=1))) == pytest.approx(float(pair[0, 1, 2, 5]))
+        assert float(value(tower, Unit("behind", 0))) == pytest.approx(float(pair[0, 0].mean()))
+
+    def test_similarity_is_the_cosine(self) -> None:
+        e, r = embedder()(X)[0], embedder()(shown(B))[0]
+        wanted = float(e @ r / (e.norm() * r.norm()))
+        assert float(value(embedder(), Similarity(shown(B)))) == pytest.approx(wanted, abs=1e-6)
+        assert float(value(embedder(), Similarity(-3 * r))) == pytest.approx(-wanted, abs=1e-6)
+        several = float(value(embedder(), Similarity(torch.stack([r, -r, e]))))
+        assert several == pytest.approx(1 / 3, abs=1e-6)  # the mean of the cosines
+
+    def test_a_place_counts_by_how_much_of_it_lies_in_the_region(self) -> None:
+        model, region = Segmenter(X), torch.zeros(32, 32, dtype=torch.bool)
+        region[0:4, 0:6] = True  # one cell and half of another
+        seen = 8 * model.cells(X)[0, 0]
+        assert float(value(model, Segment(1, region, "logit"))) == pytest.approx(
+            float((seen[0, 0] + 0.5 * seen[0, 1]) / 1.5), rel=1e-6
+        )
+        margins = seen - math.log(math.exp(2) + math.exp(-3))
+        assert float(value(model, Segment(1, region))) == pytest.approx(
+            float((margins[0, 0] + 0.5 * margins[0, 1]) / 1.5), rel=1e-6
+        )
+
+    def test_one_class_against_nothing(self) -> None:
+        model = Segmenter(shown(A), lambda maps: maps[:, 1:2] - 1)
+        inside = 8 * model.cells(X)[0, 0, 1:3, 1:3] - 1
+        assert float(value(model, Segment(0))) == pytest.approx(float(inside.mean()), rel=1e-6)
+
+    def test_boxes_are_matched_softly(self) -> None:
+        score = float(torch.sigmoid(8 * (torch.tanh(torch.tensor(2.0)) - 0.6)))
+        assert float(value(Detector(X, looks()), Box(AT_A))) == pytest.approx(score, rel=1e-5)
+        assert float(value(Detector(X, looks()), Box((4, 4, 12, 9), 1))) == pytest.approx(score * 5 / 8, rel=1e-5)
+
+    def test_a_box_is_followed_below_what_the_detector_reports(self) -> None:
+        dim = X - 0.6 * shown(B)  # B is seen with 0.66, third after A and C; by itself the detector tells of two
+        model = Detector(X, looks())
+        assert len(model(dim)[0]["scores"]) == 2
+        seen = torch.tanh(torch.tensor(2 * 0.4))
+        asked = float(value(model, Box(AT_B, 1), dim))
+        assert asked == pytest.approx(0.9 * float(torch.sigmoid(8 * (seen - 0.6))), rel=1e-4)
+        faint = float(value(model, Box(AT_B, 1), 0 * X))
+        assert faint == pytest.approx(0.9 * float(torch.sigmoid(torch.tensor(-4.8))), rel=1e-4)
+
+    def test_no_box_left_is_zero_with_a_gradient(self) -> None:
+        model = Detector(X, looks())
+        with Network(model).frozen() as run:
+            asked = Box(AT_B, 1).bound(run, X)
+            inputs = (-X).requires_grad_()
+            scores = asked(inputs, torch.tensor([0]))
+            assert scores.tolist() == [0.0]
+            (grad,) = torch.autograd.grad(scores.sum(), inputs)
+        assert float(grad.abs().max()) == 0.0
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_reach_the_input(case: str) -> None:
+    model, query, wanted = CASES[case]
+    with Network(model, labels=NAMES).frozen() as run:
+        inputs = (X * (0.3 + 0.5 * wanted)).requires_grad_()
+        (grad,) = torch.autograd.grad(query.bound(run, X)(inputs, torch.tensor([0])).sum(), inputs)
+    moved = grad.abs().sum((0, 1)) > 0
+    assert bool(moved[wanted > 0].all())
+
+
+@pytest.mark.parametrize(
+    ("model", "queries", "names"),
+    [
+        (Detector(X, looks()), [Box(), Box(AT_B, 1)], ("best box", "box of class 1 at 16, 20, 24, 28")),
+        (
+            embedder(),
+            [Classes({0: 1.0}), Similarity(torch.eye(4)[1])],
+            ("class 0", "similarity to the reference"),
+        ),
+    ],
+)
+def test_several_questions_about_one_input_are_each_answered(
+    model: nn.Module, queries: list[Query], names: tuple[str, ...]
+) -> None:
+    area = float(mask_of(A).mean())
+    result = explain(model, X, queries, areas=(area,), perturbation="fade", solver=QUICK)
+    assert result.target_names == names
+    for n, box in enumerate((A, B)):
+        assert overlap(result.binary(area)[n, 0], mask_of(box)) >= 0.6
+
+
+def test_a_batch_is_asked_each_about_its_own() -> None:
+    x = torch.cat([shown(A, C), shown(B)])  # on each another box is the best
+    with Network(Detector(X, looks())).frozen() as run, torch.no_grad():
+        asked = Box().bound(run, x)
+        rows, images = torch.cat([X, X, shown(B), shown(A)]), torch.tensor([0, 1, 1, 0])
+        a, b = asked(x, torch.tensor([0, 1])).tolist()
+        assert b == pytest.approx(0.9 * a)
+        assert asked(rows, images).tolist() == pytest.approx([a, b, b, a])
+    with Network(Segmenter(X)).frozen() as run, torch.no_grad():
+        asked = Segment(1, score="logit").bound(run, x)
+        whole = 8 * math.tanh(2)
+        assert asked(rows, images).tolist() == pytest.approx([whole, whole, whole, whole / 2], rel=1e-5)
+
+
+class TestUnitsCost:
+    def test_nothing_behind_the_layer_is_evaluated(self) -> None:
+        calls = []
+        for solver in (SHORT, Path(steps=12, polish=4, draws=2, search=0)):
+            tower = Tower(X)
+            result = explain(tower, X, Unit("pair", 0), areas=(0.2,), perturbation="fade", solver=solver)
+            calls.append(tower.behind.calls)
+            assert result.settings["evaluations"]["gradients"] == solver.steps + solver.polish + solver.draws
+        assert calls[0] == calls[1] <= 5  # what settling and the check of the layer cost, however long the run
+
+    def test_evaluations_are_counted(self) -> None:
+        tower = Tower(X)
+        with Network(tower).frozen() as run:
+            asked = Unit("pair", 0).bound(run, X.repeat(3, 1, 1, 1))
+            assert (run.forwards, run.gradients, tower.behind.calls) == (1, 0, 1)
+            asked(X.repeat(3, 1, 1, 1), torch.arange(3))
+            asked(X.clone().requires_grad_(), torch.tensor([0]))
+            assert (run.forwards, run.gradients, tower.behind.calls) == (4, 1, 1)
+
+    def test_a_unit_of_a_transformer(self) -> None:
+        transformers = pytest.importorskip("transformers")
+        config = transformers.ViTConfig(
+            hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8, image_size=32, patch_size=8
+        )
+        torch.manual_seed(0)
+        model, name = transformers.ViTForImageClassification(config).eval(), "vit.embeddings.patch_embeddings"
+        patch = (slice(8, 16), slice(16, 24))  # the sixth of 4 × 4
+        embed = model.get_submodule(name)
+        embed.projection.weight.data[3] = X[(0, slice(None), *patch)] / 64
+        with torch.no_grad():
+            tokens = embed(X)  # (1, 16, 8)
+        assert float(value(model, Unit(name, 3, 6, axis=2))) == pytest.approx(float(tokens[0, 6, 3]), abs=1e-6)
+        assert found_by(model, Unit(name, 3, 6), mask_of(patch)) >= 0.6
+
+
+class TestChannels:
+    """Questions about channels of a hidden layer: what is asked about lies behind it."""
+
+    def net(self) -> nn.Module:
+        torch.manual_seed(0)
+        layers: OrderedDict[str, nn.Module] = OrderedDict(
+            features=nn.Conv2d(3, 8, 1),
+            pool=nn.AdaptiveAvgPool2d(2),
+            mix=nn.Conv2d(8, 2, 1, bias=False),
+            flat=nn.Flatten(),
+        )
+        weight = torch.zeros(2, 8, 1, 1)
+        weight[0, 5], weight[1, 2] = 1.0, 1.0
+        layers["mix"].weight.data = weight
+        layers["features"].weight.data.uniform_(0.5, 1.0)
+        return nn.Sequential(layers)
+
+    @pytest.mark.parametrize(
+        ("query", "channel"), [(Unit("mix", 0), 5), (Unit("mix", 1, (0, 1)), 2), (Output(6), 2), (Classes({0: 1}), 5)]
+    )
+    def test_the_channel_that_counts_is_found(self, query: Query, channel: int) -> None:
+        found = explain_channels(self.net(), X.abs(), "features", query, counts=(1,), solver=QUICK)
+        assert found.channels(1) == (channel,)
+
+    def test_a_reference_input_is_embedded_by_the_whole_network(self) -> None:
+        net = Network(self.net())
+        with net.frozen() as run, torch.no_grad():
+            made = split(run, "features", X.abs())
+            rows, images = made.activations, torch.tensor([0])
+            parts = Similarity(X.abs() + 1).bound(made, rows)(rows, images)
+            whole = Similarity(X.abs() + 1).bound(run, X.abs())(X.abs(), images)
+        torch.testing.assert_close(parts, whole)
+
+    def test_a_layer_before_the_channels_is_refused(self) -> None:
+        with pytest.raises(ExtremalValueError) as caught:
+            explain_channels(self.net(), X, "pool", Unit("features", 0), counts=(1,), solver=SHORT)
+        assert str(caught.value) == (
+            "a question about channels of 'pool' must look at a layer behind it, 'features' is before it; choose one "
+            "behind, or ask about the input"
+        )
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        (Classes({"cat": 1, 3: -2, "dog": 0.5}), "cat − 2·class 3 + 0.5·dog"),
+        (Classes({"cat": -1}), "−cat"),
+        (Output(), "output 0"),
+        (Output(2, ("heads", 1)), "output heads 1 2"),
+        (Unit("layer2", 5), "layer2 channel 5"),
+        (Unit("layer2", 5, (3, 4)), "layer2 channel 5 at 3, 4"),
+        (Similarity(torch.ones(2)), "similarity to the reference"),
+        (Similarity(torch.ones(2), "layer2"), "similarity to the reference at layer2"),
+        (Segment("cat"), "cat where it is predicted"),
+        (Segment(1, torch.ones(2, 2) > 0), "class 1 over the region"),
+        (Box((1, 2.5, 3, 4), "cat"), "box of cat at 1, 2.5, 3, 4"),
+        (Box((1, 2, 3, 4)), "box at 1, 2, 3, 4"),
+        (Box(label=2), "best box of class 2"),
+        (Box(), "best box"),
+    ],
+)
+def test_names(query: Query, name: str) -> None:
+    assert query.name == name
+    assert query.layer == ("layer2" if "layer2" in name else "")
+
+
+def test_what_the_caller_changes_afterwards_changes_nothing() -> None:
+    weights, reference, region = {0: 1.0}, torch.ones(4), mask_of(A) > 0
+    classes, similarity, segment = Classes(weights), Similarity(reference), Segment(1, region)
+    weights[1], reference[0] = 5.0, 9.0
+    region.fill_(False)
+    assert dict(classes.weights) == {0: 1.0}
+    assert torch.equal(similarity.reference, torch.ones(4))
+    assert segment.region is not None
+    assert bool(segment.region.any())
+
+
+@pytest.mark.parametrize(
+    ("query", "mirror"),
+    [(Classes({0: 1.0}), True), (Output(0), True), (Segment(1), False), (Box((0, 0, 8, 8), 1), False)],
+)
+def test_questions_about_a_place_are_not_asked_of_the_mirrored_input(query: Query, mirror: bool) -> None:
+    x = torch.rand(1, 3, 8, 8)
+    net = Network(nn.Flatten(), mirror=True)
+    assert mirrored(net, x, query) is mirror
+    assert mirrored(net, x, [query]) is mirror
+    assert mirrored(net, x, 0)
+    assert not mirrored(Network(nn.Flatten()), x, query)
+
+
+def test_a_batch_of_questions_is_asked_part_by_part() -> None:
+    """With memory for one input at a time each block is asked its own question."""
+    x = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    queries = [Output(0), Output(1), Output(0)]
+    results = [
+        explain(
+            Network(nn.Sequential(nn.AvgPool2d(8), nn.Flatten()), memory=memory), x, asked, areas=(0.2,), solver=SHORT
+        )
+        for memory in (None, 1e-9)
+        for asked in (queries, Each(queries))
+    ]
+    wanted = x.mean((2, 3))[[0, 1, 2], [0, 1, 0]]
+    for result in results:
+        torch.testing.assert_close(result.score_full, wanted)

@@ -1,0 +1,1 @@
+"""What tests share: toy networks, data sets, naive re-derivations, and calls of the command line."""

@@ -1,0 +1,72 @@
+"""Explanations made up without a network: seeded numbers of the right shapes, for what only reads explanations."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from extremal.explanations.explanation import Explanation
+from extremal.explanations.verdict import Status
+from extremal.masking.area import binary
+from extremal.masking.grid import gaussian_blur
+
+AREAS = (0.025, 0.05, 0.1, 0.2, 0.4)
+UNSEEN = ("fade", "constant", "noise")
+
+
+def explanation(
+    areas: tuple[float, ...] = AREAS,
+    shape: tuple[int, ...] = (48, 64),
+    *,
+    count: int = 1,
+    keeps: bool = True,
+    pictures: bool = True,
+    seed: int = 0,
+    **changes: Any,
+) -> Explanation:
+    """Smooth masks, scores that rise with area (fall, where masks delete) from 0 to 1, weak random controls."""
+    generator = torch.Generator().manual_seed(seed)
+    columns = len(areas)
+    field = gaussian_blur(torch.randn(count * columns, 1, *shape, generator=generator), 3.0)
+    cuts = [binary(field[k::columns], area) for k, area in enumerate(areas)]
+    masks = torch.stack([(0.9 * cut + 0.1 * torch.rand(cut.shape, generator=generator)) for cut in cuts], 1)
+    effect = torch.linspace(0.3, 1.05, columns + 1)[1:].expand(count, -1)
+    chance = 0.3 * effect[..., None] * torch.rand(count, columns, 8, generator=generator)
+    unseen = effect[..., None] * torch.tensor([0.95, 0.9, 0.6])
+    side = (lambda e: e) if keeps else (lambda e: 1 - e)
+    size = (count, *shape, 3) if pictures and len(shape) == 2 else (count, 0, 0, 3)
+    made = Explanation(
+        areas=areas,
+        masks=masks,
+        mask_areas=masks.flatten(2).mean(2),
+        scores=side(effect + 0.02),
+        binary_scores=side(effect),
+        unseen_scores=side(unseen),
+        unseen_blank=torch.zeros(count, len(UNSEEN)),
+        control_scores=side(chance),
+        agreement=cuts[-1] + 0.1,
+        score_full=torch.ones(count),
+        score_blank=torch.zeros(count),
+        inputs=torch.randn(count, 3, *shape, generator=generator),
+        pictures=torch.randint(0, 256, size, generator=generator).to(torch.uint8),
+        destroyed=torch.full(size, 128, dtype=torch.uint8),
+        trace_step=torch.arange(4),
+        trace_area=torch.rand(count, 4, generator=generator),
+        trace_reward=torch.rand(count, 4, generator=generator),
+        trace_grey=torch.rand(count, 4, generator=generator),
+        target=(281,) * count,
+        target_names=("tabby cat",) * count,
+        unseen_names=UNSEEN,
+        status=((Status.CONVERGED,) * columns,) * count,
+        keeps=keeps,
+        settings={
+            "versions": {"extremal": "0.1.0"},
+            "network": "toy",
+            "weights": "0" * 64,
+            "game": "preserve" if keeps else "delete",
+            "solver": {"name": "path", "steps": 60},
+            "seed": seed,
+            "evaluations": {"gradients": 107, "forwards": 34},
+        },
+    )
+    return replace(made, **changes)
