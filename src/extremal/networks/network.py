@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Protocol
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.acceleration.batch_norm import fused
 from extremal.networks.acceleration.relu6 import shortened
+from extremal.networks.counting import EvaluationCount, EvaluationCounter
 from extremal.networks.memory import activation_bytes, default_budget
 from extremal.networks.outputs import _has_bfloat16, _single, channels_last, logits
 
@@ -215,15 +216,17 @@ class Evaluates(Protocol):
         """The output as the network gives it, counted; `images` (B,) tells of which input each row is."""
         ...
 
+    def counted(self) -> AbstractContextManager[EvaluationCount]:
+        """Count the evaluations made inside the `with`."""
+        ...
+
 
 @dataclass(eq=False)
-class Run:
+class Run(EvaluationCounter):
     """The frozen network in use: x (B, C, *S) -> output (B, classes), counting its evaluations."""
 
     network: Network
     undo: ExitStack  # closed when the network is no longer frozen
-    forwards: int = field(default=0, init=False)  # rows evaluated without gradient
-    gradients: int = field(default=0, init=False)  # rows evaluated with gradient: forward-backward passes
     _autocast: bool = field(default=False, init=False)
 
     def settle(self, x: Tensor, *whole: str) -> int:
@@ -236,11 +239,11 @@ class Run:
         if network.fuse:
             for quicker in (fused, shortened):
                 self.undo.enter_context(quicker(network.model, lambda: self._counted(one), *whole))
-        self.forwards += 1
+        self.count_evaluations(1, with_gradient=False)
         return self.rows_that_fit(lambda: self._evaluate(one.detach().requires_grad_()), x.device)
 
     def _counted(self, x: Tensor) -> object:
-        self.forwards += len(x)
+        self.count_evaluations(len(x), with_gradient=False)
         output: object = self.network.model(x)
         return output
 
@@ -257,10 +260,7 @@ class Run:
 
     def raw(self, x: Tensor, images: Tensor | None = None) -> object:
         """The output as the network gives it, for scores that read it themselves."""
-        if x.requires_grad:
-            self.gradients += len(x)
-        else:
-            self.forwards += len(x)
+        self.count_evaluations(len(x), with_gradient=x.requires_grad)
         return self._evaluate(x)
 
     def _evaluate(self, x: Tensor) -> object:

@@ -7,7 +7,7 @@ layer answer from memory, and the layer answers with what it is given.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch.autograd.graph import get_gradient_edge
 from torch.utils._pytree import tree_map
 
 from extremal.errors import ExtremalValueError
+from extremal.networks.counting import EvaluationCounter
 from extremal.networks.layers import Layer, module_named, problem_of, reaches, tensors_in, watched
 from extremal.networks.network import Evaluates, Network, Run
 from extremal.networks.outputs import channels_last, logits
@@ -61,7 +62,7 @@ def activations_at(run: Evaluates, module: nn.Module, x: Tensor, images: Tensor 
 
 
 @dataclass(eq=False)
-class Split:
+class Split(EvaluationCounter):
     """A frozen network from one layer on: activations (B, K, ...) -> output, counting its evaluations.
 
     Made by `split`, and usable until the network is no longer frozen.
@@ -74,8 +75,6 @@ class Split:
     x: Tensor  # (N, C, *S)
     before: list[tuple[nn.Module, object]]  # calls that had finished when the layer was called, and what they gave
     copied: bool = False  # the answer needs more than the layer's output, so all of it must have as many rows
-    forwards: int = field(default=0, init=False)  # rows evaluated without gradient
-    gradients: int = field(default=0, init=False)  # rows evaluated with gradient
 
     @property
     def network(self) -> Network:
@@ -93,10 +92,11 @@ class Split:
 
     def raw(self, activations: Tensor, images: Tensor) -> object:
         """The output as the network gives it."""
-        if activations.requires_grad:
-            self.gradients += len(activations)
-        else:
-            self.forwards += len(activations)
+        self.count_evaluations(len(activations), with_gradient=activations.requires_grad)
+        return self._evaluate(activations, images)
+
+    def _evaluate(self, activations: Tensor, images: Tensor) -> object:
+        """Return the network's output, uncounted."""
         if self.activations.ndim == 4 and self.activations.is_contiguous(memory_format=torch.channels_last):
             activations = channels_last(activations)
         with self._answering(activations, images):
@@ -209,7 +209,6 @@ def split(run: Run, name: str, x: Tensor) -> Split:
     for copied in [True] if bypassed else [False, True]:
         made = Split(run, layer, module, activations, x.clone(), _kept(before), copied)
         if _answers_alike(made, whole):
-            made.forwards = 0
             return made
     raise ExtremalValueError(
         f"a network split at a layer must answer as the whole does, {net.name} split at {name!r} does not; "
@@ -224,7 +223,7 @@ def _answers_alike(made: Split, whole: Sequence[Tensor]) -> bool:
     versions = [tensor._version for tensor in kept]
     twice = torch.arange(2 * len(made.x), device=made.x.device) % len(made.x)
     try:
-        again = tensors_in(made.raw(made.activations[twice], twice))
+        again = tensors_in(made._evaluate(made.activations[twice], twice))
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
         return False  # shapes that do not fit: code after the layer looked at what came before it
     return (
