@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from extremal import ExtremalValueError, Network, explain, explain_channels
 from extremal.masking.solvers import Path
 from extremal.networks.split import split
-from extremal.scores import Box, Classes, Each, Output, Query, Segment, Similarity, Unit
+from extremal.scores import Box, Classes, PerInput, Output, Query, Segment, Similarity, Unit
 from extremal.scores.target import mirrored
 from support.answering import (
     AT_A,
@@ -111,7 +111,7 @@ class TestValues:
     def test_no_box_left_is_zero_with_a_gradient(self) -> None:
         model = Detector(X, looks())
         with Network(model).frozen() as run:
-            asked = Box(AT_B, 1).bound(run, X)
+            asked = Box(AT_B, 1).bind(run, X)
             inputs = (-X).requires_grad_()
             scores = asked(inputs, torch.tensor([0]))
             assert scores.tolist() == [0.0]
@@ -124,7 +124,7 @@ def test_gradients_reach_the_input(case: str) -> None:
     model, query, wanted = CASES[case]
     with Network(model, labels=NAMES).frozen() as run:
         inputs = (X * (0.3 + 0.5 * wanted)).requires_grad_()
-        (grad,) = torch.autograd.grad(query.bound(run, X)(inputs, torch.tensor([0])).sum(), inputs)
+        (grad,) = torch.autograd.grad(query.bind(run, X)(inputs, torch.tensor([0])).sum(), inputs)
     moved = grad.abs().sum((0, 1)) > 0
     assert bool(moved[wanted > 0].all())
 
@@ -153,13 +153,13 @@ def test_several_questions_about_one_input_are_each_answered(
 def test_a_batch_is_asked_each_about_its_own() -> None:
     x = torch.cat([shown(A, C), shown(B)])  # on each another box is the best
     with Network(Detector(X, looks())).frozen() as run, torch.no_grad():
-        asked = Box().bound(run, x)
+        asked = Box().bind(run, x)
         rows, images = torch.cat([X, X, shown(B), shown(A)]), torch.tensor([0, 1, 1, 0])
         a, b = asked(x, torch.tensor([0, 1])).tolist()
         assert b == pytest.approx(0.9 * a)
         assert asked(rows, images).tolist() == pytest.approx([a, b, b, a])
     with Network(Segmenter(X)).frozen() as run, torch.no_grad():
-        asked = Segment(1, score="logit").bound(run, x)
+        asked = Segment(1, score="logit").bind(run, x)
         whole = 8 * math.tanh(2)
         assert asked(rows, images).tolist() == pytest.approx([whole, whole, whole, whole / 2], rel=1e-5)
 
@@ -177,7 +177,7 @@ class TestUnitsCost:
     def test_evaluations_are_counted(self) -> None:
         tower = Tower(X)
         with Network(tower).frozen() as run:
-            asked = Unit("pair", 0).bound(run, X.repeat(3, 1, 1, 1))
+            asked = Unit("pair", 0).bind(run, X.repeat(3, 1, 1, 1))
             assert (run.forwards, run.gradients, tower.behind.calls) == (1, 0, 1)
             asked(X.repeat(3, 1, 1, 1), torch.arange(3))
             asked(X.clone().requires_grad_(), torch.tensor([0]))
@@ -228,8 +228,8 @@ class TestChannels:
         with net.frozen() as run, torch.no_grad():
             made = split(run, "features", X.abs())
             rows, images = made.activations, torch.tensor([0])
-            parts = Similarity(X.abs() + 1).bound(made, rows)(rows, images)
-            whole = Similarity(X.abs() + 1).bound(run, X.abs())(X.abs(), images)
+            parts = Similarity(X.abs() + 1).bind(made, rows)(rows, images)
+            whole = Similarity(X.abs() + 1).bind(run, X.abs())(X.abs(), images)
         torch.testing.assert_close(parts, whole)
 
     def test_a_layer_before_the_channels_is_refused(self) -> None:
@@ -298,7 +298,7 @@ def test_a_batch_of_questions_is_asked_part_by_part() -> None:
             Network(nn.Sequential(nn.AvgPool2d(8), nn.Flatten()), memory=memory), x, asked, areas=(0.2,), solver=SHORT
         )
         for memory in (None, 1e-9)
-        for asked in (queries, Each(queries))
+        for asked in (queries, PerInput(queries))
     ]
     wanted = x.mean((2, 3))[[0, 1, 2], [0, 1, 0]]
     for result in results:

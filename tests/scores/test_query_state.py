@@ -117,7 +117,7 @@ def test_torchvisions_detectors_are_asked_with_their_gradient(kind: type[nn.Modu
         (alone,) = model(x)  # before its state is taken: it remembers the sizes of its maps by itself
     before = state(model)
     with Network(model).frozen() as run:
-        asked = Box().bound(run, x)
+        asked = Box().bind(run, x)
         inputs = x.clone().requires_grad_()
         score = asked(inputs, torch.tensor([0]))
         (grad,) = torch.autograd.grad(score.sum(), inputs)

@@ -173,7 +173,7 @@ def looks() -> list[Any]:
 def value(model: nn.Module, query: Query, inputs: Tensor = X, whole: Tensor = X) -> Tensor:
     """What is asked of inputs, bound to the whole one."""
     with Network(model, labels=NAMES).frozen() as run, torch.no_grad():
-        return query.bound(run, whole)(inputs, torch.zeros(len(inputs), dtype=torch.int64))
+        return query.bind(run, whole)(inputs, torch.zeros(len(inputs), dtype=torch.int64))
 
 
 def three(answer: Callable[[Tensor], object] = lambda seen: seen) -> Answering:

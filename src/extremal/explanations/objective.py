@@ -12,7 +12,7 @@ from extremal.masking.games import Evaluate, Game
 from extremal.masking.perturbations import Perturb, Perturbation, prepared, spaced
 from extremal.networks.network import Network, Run
 from extremal.networks.split import Split
-from extremal.scores import Asked, Each, Score
+from extremal.scores import BoundQuery, PerInput, Score
 from extremal.scores.query import per_row
 from extremal.scores.target import Target, queried, resolve_targets
 
@@ -25,7 +25,7 @@ class Question:
 
     x: Tensor  # (N, C, *S)
     images: Tensor  # (N,) int64: which of the inputs that were posed these are
-    ask: Asked  # inputs (R, C, *S), of which image each is (R,) -> (R,)
+    ask: BoundQuery  # inputs (R, C, *S), of which image each is (R,) -> (R,)
     perturbation: Perturbation
     perturb: Perturb
     domain: Domain  # of the masks
@@ -126,8 +126,8 @@ def pose(net: Network, run: Run | Split, x: Tensor, target: Target, terms: Terms
     query = queried(target)
     with torch.no_grad():
         if query is not None:
-            indices, asked = (-1,) * len(x), query.bound(run, x)
-            names = query.names if isinstance(query, Each) else (query.name,) * len(x)
+            indices, asked = (-1,) * len(x), query.bind(run, x)
+            names = query.names if isinstance(query, PerInput) else (query.name,) * len(x)
             full = asked(x, images)
         else:
             output = run(x, images)
@@ -153,14 +153,14 @@ def pose(net: Network, run: Run | Split, x: Tensor, target: Target, terms: Terms
     return Question(x, images, asked, perturbation, perturb, domain, terms.game, indices, names, full, blank)
 
 
-def _class_scores(run: Run | Split, score: Score, classes: Tensor) -> Asked:
+def _class_scores(run: Run | Split, score: Score, classes: Tensor) -> BoundQuery:
     def ask(inputs: Tensor, images: Tensor) -> Tensor:
         return per_row(score(run(inputs, images), classes[images]), len(inputs), "score")
 
     return ask
 
 
-def _check_rows(asked: Asked, rows: Tensor, scores: Tensor, name: str) -> None:
+def _check_rows(asked: BoundQuery, rows: Tensor, scores: Tensor, name: str) -> None:
     """Raise where two inputs score otherwise side by side than in their own batches; costs two evaluations."""
     beside = asked(rows, rows.new_zeros(2, dtype=torch.int64))
     least = MIXED * max(float(scores.abs().max()), float((scores[0] - scores[1]).abs()), 1e-6)

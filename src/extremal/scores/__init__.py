@@ -13,18 +13,18 @@ from extremal.scores.classes import (
     score_named,
 )
 from extremal.scores.outputs import Classes, Output
-from extremal.scores.query import Asked, Each, Query
+from extremal.scores.query import BoundQuery, PerInput, Query
 from extremal.scores.segment import Segment
 from extremal.scores.similarity import Similarity
 from extremal.scores.unit import Unit
 
 __all__ = [
     "SCORES",
-    "Asked",
+    "BoundQuery",
     "Box",
     "Classes",
-    "Each",
     "Output",
+    "PerInput",
     "Query",
     "Score",
     "Segment",

@@ -12,7 +12,7 @@ from torchvision.ops import box_iou
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.network import Evaluates, Network
-from extremal.scores.query import Asked, class_index, class_named
+from extremal.scores.query import BoundQuery, class_index, class_label
 
 MATCH = 0.5  # IoU from which on a box of the whole input is the one that is asked about
 LEAST_SCORE = 0.001  # that a detector is made to report: a box that fades is to be followed to next to nothing
@@ -35,7 +35,7 @@ class Box:
     ...         return [{"boxes": box, "labels": label, "scores": one.mean()[None]} for one in x]
     >>> x = torch.full((1, 3, 8, 8), 0.5)
     >>> with Network(Detector()).frozen() as run:
-    ...     Box((2, 2, 6, 4), label=1).bound(run, x)(x, torch.tensor([0]))  # half of it
+    ...     Box((2, 2, 6, 4), label=1).bind(run, x)(x, torch.tensor([0]))  # half of it
     tensor([0.2500])
 
     Args:
@@ -47,7 +47,7 @@ class Box:
     box: Corners | None = None
     label: int | str | None = None
 
-    layer, placed = "", True
+    layer, depends_on_position = "", True
 
     def __post_init__(self) -> None:
         if self.box is None:
@@ -66,10 +66,10 @@ class Box:
     @property
     def name(self) -> str:
         """What and where, in words."""
-        what = "box" if self.label is None else f"box of {class_named(self.label)}"
+        what = "box" if self.label is None else f"box of {class_label(self.label)}"
         return f"best {what}" if self.box is None else f"{what} at {_at(self.box)}"
 
-    def bound(self, run: Evaluates, x: Tensor) -> Asked:
+    def bind(self, run: Evaluates, x: Tensor) -> BoundQuery:
         """The score; costs one evaluation of each input, to find the boxes that the detector reports by itself."""
         net = run.network
         label = None if self.label is None else class_index(net, self.label, len(net.labels) or None)

@@ -9,7 +9,7 @@ from torch import Tensor
 from extremal.errors import ExtremalValueError
 from extremal.masking.perturbations import ScaleChannels
 from extremal.networks.network import Evaluates
-from extremal.scores.query import split_of
+from extremal.scores.query import as_split
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ def reader(run: Evaluates, layer: str, axis: int | None, x: Tensor) -> Reader:
     from extremal.networks.layers import module_named, problem_of  # they come to this module by way of the terms
     from extremal.networks.split import activations_at
 
-    module, made = module_named(run.network, layer), split_of(run)
+    module, made = module_named(run.network, layer), as_split(run)
     if made is not None and any(module is part for done, _ in made.before for part in done.modules()):
         raise ExtremalValueError(
             f"a question about channels of {made.layer.name!r} must look at a layer behind it, {layer!r} is before it; "

@@ -11,7 +11,7 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.network import Evaluates, Network
 from extremal.networks.outputs import logits
-from extremal.scores.query import Asked, class_index, class_named
+from extremal.scores.query import BoundQuery, class_index, class_label
 
 Key = str | int
 
@@ -23,7 +23,7 @@ class Classes:
     >>> from extremal import Network
     >>> x = torch.tensor([[[2.0, 0.5, 1.0]]])
     >>> with Network(torch.nn.Flatten(), labels=("cat", "dog", "car")).frozen() as run:
-    ...     Classes({"cat": 1, 1: 2, "car": -1}).bound(run, x)(x, torch.tensor([0]))
+    ...     Classes({"cat": 1, 1: 2, "car": -1}).bind(run, x)(x, torch.tensor([0]))
     tensor([2.])
 
     Args:
@@ -32,7 +32,7 @@ class Classes:
 
     weights: Mapping[int | str, float]
 
-    layer, placed = "", False
+    layer, depends_on_position = "", False
 
     def __post_init__(self) -> None:
         if not isinstance(self.weights, Mapping):
@@ -43,10 +43,10 @@ class Classes:
             raise ExtremalValueError("weights must name at least one class, got none; e.g. {'cat': 1, 'dog': -1}")
         for wanted, weight in self.weights.items():
             if isinstance(weight, bool) or not isinstance(weight, int | float):
-                raise ExtremalTypeError(f"weights must be numbers, got {weight!r} for {class_named(wanted)}; e.g. 1")
+                raise ExtremalTypeError(f"weights must be numbers, got {weight!r} for {class_label(wanted)}; e.g. 1")
             if not math.isfinite(weight) or weight == 0:
                 raise ExtremalValueError(
-                    f"weights must be finite and not 0, got {weight:g} for {class_named(wanted)}; "
+                    f"weights must be finite and not 0, got {weight:g} for {class_label(wanted)}; "
                     "leave out classes that do not count"
                 )
         object.__setattr__(self, "weights", dict(self.weights))  # the caller's may change
@@ -58,10 +58,10 @@ class Classes:
         for wanted, weight in self.weights.items():
             size = "" if abs(weight) == 1 else f"{abs(weight):g}·"
             sign = ("−" if weight < 0 else "+") if not told else (" − " if weight < 0 else " + ")
-            told += f"{sign if told or weight < 0 else ''}{size}{class_named(wanted)}"
+            told += f"{sign if told or weight < 0 else ''}{size}{class_label(wanted)}"
         return told
 
-    def bound(self, run: Evaluates, x: Tensor) -> Asked:
+    def bind(self, run: Evaluates, x: Tensor) -> BoundQuery:
         """The sum; names are looked up once."""
         indices = [class_index(run.network, wanted) for wanted in self.weights]
         (most, count), *_ = Counter(indices).most_common(1)
@@ -87,7 +87,7 @@ class Output:
     >>> from extremal import Network
     >>> x = torch.tensor([[[2.0, 0.5, 1.0]]])
     >>> with Network(torch.nn.Flatten()).frozen() as run:
-    ...     Output(1).bound(run, x)(x, torch.tensor([0]))
+    ...     Output(1).bind(run, x)(x, torch.tensor([0]))
     tensor([0.5000])
 
     Args:
@@ -99,7 +99,7 @@ class Output:
     index: int = 0
     key: Key | tuple[Key, ...] = ()
 
-    layer, placed = "", False
+    layer, depends_on_position = "", False
 
     @property
     def name(self) -> str:
@@ -110,7 +110,7 @@ class Output:
     def _keys(self) -> tuple[Key, ...]:
         return self.key if isinstance(self.key, tuple) else (self.key,)
 
-    def bound(self, run: Evaluates, x: Tensor) -> Asked:
+    def bind(self, run: Evaluates, x: Tensor) -> BoundQuery:
         """The number, the output's form checked each time."""
         return lambda inputs, images: self._one(run.raw(inputs, images), len(inputs), run.network)
 

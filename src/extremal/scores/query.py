@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from extremal.networks.network import Network
     from extremal.networks.split import Split
 
-Asked = Callable[[Tensor, Tensor], Tensor]  # inputs (B, C, *S), of which image each is (B,) int64 -> scores (B,)
+BoundQuery = Callable[[Tensor, Tensor], Tensor]  # inputs (B, C, *S), of which image each is (B,) int64 -> scores (B,)
 
 
 @runtime_checkable
@@ -33,11 +33,11 @@ class Query(Protocol):
         ...
 
     @property
-    def placed(self) -> bool:
+    def depends_on_position(self) -> bool:
         """Whether it is about a place in the input, so that the mirrored input asks something else."""
         ...
 
-    def bound(self, run: "Evaluates", x: Tensor) -> Asked:
+    def bind(self, run: "Evaluates", x: Tensor) -> BoundQuery:
         """The question about inputs x (N, C, *S), whole and unperturbed.
 
         `run.raw(inputs, images)` evaluates the network and counts it. What is changed about the network is to be put
@@ -49,7 +49,7 @@ class Query(Protocol):
         ...
 
 
-class Each:
+class PerInput:
     """Another question about each input of a batch.
 
     Args:
@@ -67,9 +67,9 @@ class Each:
         self.layer = layers.pop() if layers else ""
 
     @property
-    def placed(self) -> bool:
+    def depends_on_position(self) -> bool:
         """Whether any of them is."""
-        return any(query.placed for query in self.queries)
+        return any(query.depends_on_position for query in self.queries)
 
     @property
     def name(self) -> str:
@@ -84,9 +84,9 @@ class Each:
     def __len__(self) -> int:
         return len(self.queries)
 
-    def bound(self, run: "Evaluates", x: Tensor) -> Asked:
+    def bind(self, run: "Evaluates", x: Tensor) -> BoundQuery:
         """Each is bound to its own input."""
-        asked = [query.bound(_Only(run, n), x[n : n + 1]) for n, query in enumerate(self.queries)]
+        asked = [query.bind(_SingleInput(run, n), x[n : n + 1]) for n, query in enumerate(self.queries)]
 
         def ask(inputs: Tensor, images: Tensor) -> Tensor:
             scores: Tensor | None = None
@@ -101,7 +101,7 @@ class Each:
         return ask
 
 
-class _Only:
+class _SingleInput:
     """A frozen network about one of its inputs, which is number 0 to who asks.
 
     Args:
@@ -118,14 +118,14 @@ class _Only:
         return self.run.raw(inputs, images + self._image)
 
 
-class Callback:
+class CallableQuery:
     """A callable on the network's raw output as a query.
 
     Args:
         score: output -> (B,).
     """
 
-    layer, placed = "", False
+    layer, depends_on_position = "", False
 
     def __init__(self, score: Callable[[object], Tensor]) -> None:
         self._score = score
@@ -135,7 +135,7 @@ class Callback:
         """The callable's own name."""
         return str(getattr(self._score, "__name__", type(self._score).__name__))
 
-    def bound(self, run: "Evaluates", x: Tensor) -> Asked:
+    def bind(self, run: "Evaluates", x: Tensor) -> BoundQuery:
         """The callable, its answer checked."""
         return lambda inputs, images: per_row(self._score(run.raw(inputs, images)), len(inputs), "target")
 
@@ -156,22 +156,22 @@ def per_row(scores: object, rows: int, what: str) -> Tensor:
     return scores
 
 
-def split_of(run: "Evaluates") -> "Split | None":
+def as_split(run: "Evaluates") -> "Split | None":
     """The split network, where it is asked from a layer on; None where it is whole."""
     from extremal.networks.split import Split  # it comes to this module by way of the terms
 
-    if isinstance(run, _Only):
-        return split_of(run.run)
+    if isinstance(run, _SingleInput):
+        return as_split(run.run)
     return run if isinstance(run, Split) else None
 
 
 def input_shape(run: "Evaluates", x: Tensor) -> tuple[int, ...]:
     """(C, *S) of the network's own inputs, also where x are activations at a layer."""
-    made = split_of(run)
+    made = as_split(run)
     return tuple((x if made is None else made.x).shape[1:])
 
 
-def class_named(wanted: int | str) -> str:
+def class_label(wanted: int | str) -> str:
     """A class in words, before it is known what network is asked."""
     return wanted if isinstance(wanted, str) else f"class {wanted}"
 

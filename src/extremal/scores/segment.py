@@ -11,7 +11,7 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.network import Evaluates, Network
 from extremal.scores.classes import Score, score_named
-from extremal.scores.query import Asked, class_index, class_named, input_shape, per_row
+from extremal.scores.query import BoundQuery, class_index, class_label, input_shape, per_row
 
 TOLD = 5  # classes that an error lists at most
 
@@ -26,7 +26,7 @@ class Segment:
     >>> from extremal import Network
     >>> x = torch.tensor([[[[2.0, 0.0]], [[0.0, 5.0]]]])  # two classes at two places
     >>> with Network(torch.nn.ReLU(), labels=("cat", "dog")).frozen() as run:
-    ...     Segment("dog").bound(run, x)(x, torch.tensor([0]))  # where it is predicted: at the second
+    ...     Segment("dog").bind(run, x)(x, torch.tensor([0]))  # where it is predicted: at the second
     tensor([5.])
 
     Args:
@@ -40,7 +40,7 @@ class Segment:
     region: Tensor | None = None
     score: str | Score = "margin"
 
-    layer, placed = "", True
+    layer, depends_on_position = "", True
 
     def __post_init__(self) -> None:
         score_named(self.score)
@@ -57,9 +57,9 @@ class Segment:
     @property
     def name(self) -> str:
         """What and where, in words."""
-        return f"{class_named(self.label)} {'where it is predicted' if self.region is None else 'over the region'}"
+        return f"{class_label(self.label)} {'where it is predicted' if self.region is None else 'over the region'}"
 
-    def bound(self, run: Evaluates, x: Tensor) -> Asked:
+    def bind(self, run: Evaluates, x: Tensor) -> BoundQuery:
         """The score; costs one evaluation of each input, to find the region or the places that it covers."""
         score, net = score_named(self.score), run.network
         with torch.no_grad():

@@ -9,7 +9,7 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.network import Evaluates
 from extremal.scores.layer_reader import reader
-from extremal.scores.query import Asked, input_shape, split_of
+from extremal.scores.query import BoundQuery, as_split, input_shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,7 @@ class Similarity:
     >>> from extremal import Network
     >>> x = torch.tensor([[[3.0, 4.0]]])
     >>> with Network(torch.nn.Flatten()).frozen() as run:
-    ...     Similarity(torch.tensor([1.0, 0.0])).bound(run, x)(x, torch.tensor([0]))
+    ...     Similarity(torch.tensor([1.0, 0.0])).bind(run, x)(x, torch.tensor([0]))
     tensor([0.6000])
 
     Args:
@@ -35,7 +35,7 @@ class Similarity:
     layer: str = ""
     axis: int | None = None
 
-    placed = False
+    depends_on_position = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.reference, Tensor) or not self.reference.is_floating_point():
@@ -56,7 +56,7 @@ class Similarity:
         """To what and where, in words."""
         return "similarity to the reference" + (f" at {self.layer}" if self.layer else "")
 
-    def bound(self, run: Evaluates, x: Tensor) -> Asked:
+    def bind(self, run: Evaluates, x: Tensor) -> BoundQuery:
         """The similarity; a reference that is an input is embedded now."""
         embed = self._embedding(run, x)
         goals = F.normalize(self._directions(run, x), dim=1, eps=0)  # (M, D)
@@ -78,7 +78,7 @@ class Similarity:
         if given.ndim <= 2:
             found = given.view(-1, given.shape[-1])
         else:
-            made, wanted = split_of(run), input_shape(run, x)
+            made, wanted = as_split(run), input_shape(run, x)
             if tuple(given.shape[1:]) != wanted:
                 raise ExtremalValueError(
                     f"a reference input must have the shape (M, C, *S) of the inputs, {('M', *wanted)}, got "
@@ -93,7 +93,7 @@ class Similarity:
             raise ExtremalValueError(f"a reference must have a direction, number {silent[0]} is embedded as zeros only")
         return found
 
-    def _embedding(self, run: Evaluates, x: Tensor) -> Asked:
+    def _embedding(self, run: Evaluates, x: Tensor) -> BoundQuery:
         """Inputs -> (B, D)."""
         if self.layer:
             found = reader(run, self.layer, self.axis, x)

@@ -7,7 +7,7 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.network import Evaluates
 from extremal.scores.layer_reader import reader
-from extremal.scores.query import Asked
+from extremal.scores.query import BoundQuery
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +18,7 @@ class Unit:
     >>> from extremal import Network
     >>> x = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]])
     >>> with Network(torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Flatten())).frozen() as run:
-    ...     Unit("0", 0).bound(run, x)(x, torch.tensor([0])), Unit("0", 0, (1, 1)).bound(run, x)(x, torch.tensor([0]))
+    ...     Unit("0", 0).bind(run, x)(x, torch.tensor([0])), Unit("0", 0, (1, 1)).bind(run, x)(x, torch.tensor([0]))
     (tensor([3.]), tensor([6.]))
 
     Args:
@@ -48,7 +48,7 @@ class Unit:
         return f"{self.layer} channel {self.channel}{at}"
 
     @property
-    def placed(self) -> bool:
+    def depends_on_position(self) -> bool:
         """Whether it is one unit of the channel."""
         return self.place is not None
 
@@ -58,7 +58,7 @@ class Unit:
             return ()
         return self.place if isinstance(self.place, tuple) else (self.place,)
 
-    def bound(self, run: Evaluates, x: Tensor) -> Asked:
+    def bind(self, run: Evaluates, x: Tensor) -> BoundQuery:
         """The unit; costs one evaluation, for checks."""
         found = reader(run, self.layer, self.axis, x)
         self._check(*found.shape)

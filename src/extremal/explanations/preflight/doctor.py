@@ -108,7 +108,7 @@ def _posed(run: Run, x: Tensor, target: Target, terms: Terms) -> Case:
             classes = images.new_full((len(rows),), index)
             return per_row(terms.score(run(rows.clone()), classes), len(rows), "score")
     else:
-        index, name, asked = -1, query.name, query.bound(run, x.clone())
+        index, name, asked = -1, query.name, query.bind(run, x.clone())
 
         def ask(rows: Tensor) -> Tensor:
             return asked(rows.clone(), images.expand(len(rows)))
