@@ -34,7 +34,7 @@ from extremal import explain, judge, zoo
 from extremal.benchmark.baselines import GradCam, Rise
 from extremal.benchmark.data import Scenes
 from extremal.masking import area
-from extremal.masking.grid import scaled
+from extremal.masking.grid import scale_length
 from extremal.masking.solvers import SOLVERS
 from extremal.networks.network import Network
 from parity import ask_reference
@@ -167,7 +167,7 @@ def _plain(values: Any) -> list[float]:
 
 def _lost_by_opening(mask: np.ndarray) -> float:
     """Share of a cut mask that an opening of radius 5 px removes: what is thin or small; the border is repeated."""
-    radius = round(scaled(5.0, mask.shape))
+    radius = round(scale_length(5.0, mask.shape))
     padded = np.pad(mask > 0, 2 * radius, mode="edge")
     opened = skimage.morphology.opening(padded, skimage.morphology.disk(radius))
     inner = opened[2 * radius : -2 * radius, 2 * radius : -2 * radius]

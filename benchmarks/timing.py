@@ -32,7 +32,7 @@ from extremal.explanations.settings import terms_named
 from extremal.masking.level_set import LevelSet
 from extremal.masking.solvers import Path as Solver
 from extremal.masking.solvers import Problem
-from extremal.masking.solvers.path import Descent, level_masks, passes
+from extremal.masking.solvers.path import Descent, count_passes, masks_at_areas
 from extremal.networks.network import Network, Run
 from parity import ask_reference
 
@@ -106,7 +106,7 @@ def step_overhead(network: Network, x: Tensor, times: int = 15) -> dict[str, flo
 
         def masks() -> object:
             """Mask, area and perturbation, there and back."""
-            inputs = question.perturb(level_masks(lattice, descent.parameters, (0.1,), 0.15))
+            inputs = question.perturb(masks_at_areas(lattice, descent.parameters, (0.1,), 0.15))
             return torch.autograd.grad(inputs, descent.parameters, torch.ones_like(inputs))
 
         works: dict[str, Callable[[], object]] = {
@@ -184,7 +184,9 @@ def main() -> None:
                 seconds[kind].append(measure())
         if options.repeats:
             middle = {kind: statistics.median(values) for kind, values in seconds.items()}
-            record(kind="time", network=name, passes=passes(Solver(), len(AREAS), True), seconds=middle, all=seconds)
+            record(
+                kind="time", network=name, passes=count_passes(Solver(), len(AREAS), True), seconds=middle, all=seconds
+            )
         for count in map(int, options.batches.split(",")):
             record(kind="step", network=name, batch=count, **step_overhead(network, batch_of(network, count)))
     for size in filter(None, options.sizes.split(",")):

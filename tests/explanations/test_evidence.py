@@ -6,7 +6,7 @@ from torch import Tensor
 
 from extremal.explanations.evidence import CONTROLS, agreement, gather, random_masks, unseen_perturbations
 from extremal.explanations.verdict import Status, statuses, verdict
-from extremal.masking.area import binary, places
+from extremal.masking.area import count_kept, cut_one
 from extremal.masking.domain import Domain
 from extremal.masking.games import GAMES, Evaluate
 from extremal.masking.level_set import LevelSet
@@ -92,7 +92,7 @@ def test_controls_have_exactly_their_area_and_are_seeded(shape: tuple[int, ...],
     assert set(controls.unique().tolist()) == {0.0, 1.0}
     total = controls[0, 0, 0].numel()
     for column, area in enumerate(areas):
-        assert controls[0, column].flatten(1).sum(1).tolist() == [places(area, total)] * CONTROLS
+        assert controls[0, column].flatten(1).sum(1).tolist() == [count_kept(area, total)] * CONTROLS
     assert torch.equal(controls, random_masks(Domain(shape), areas, 7, like))
     assert not torch.equal(controls, random_masks(Domain(shape), areas, 8, like))
     rows = controls[0, 2].flatten(1)
@@ -153,7 +153,7 @@ def test_gathered_scores_are_those_of_each_mask(game: str) -> None:
     )
     torch.testing.assert_close(found.scores, squares(shown(MASKS)))
     for column, area in enumerate(AREAS):
-        cut = binary(MASKS[:, column], area)[:, None]
+        cut = cut_one(MASKS[:, column], area)[:, None]
         torch.testing.assert_close(found.binary_scores[:, column], squares(shown(cut))[:, 0])
         torch.testing.assert_close(found.unseen_scores[:, column, 0], squares(shown(cut))[:, 0])
         torch.testing.assert_close(found.unseen_scores[:, column, 1], cubes(shown(cut))[:, 0])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from extremal import Explanation, Network, explain
-from extremal.masking.area import binary
+from extremal.masking.area import cut_one
 from extremal.masking.games import Evaluate
 from extremal.masking.perturbations import Blur
 from extremal.masking.solvers import Path, Step
@@ -93,7 +93,7 @@ def test_a_linear_score_keeps_its_largest_weights_in_every_game(shape: tuple[int
         result = explain(net, x, areas=(0.05, 0.1, 0.2, 0.4), perturbation="fade", game=game, solver=QUICK)
         cuts[game] = [found(result, area) for area in result.areas]
         for area, cut in zip(result.areas, cuts[game], strict=True):
-            wanted = binary(weights[None, None], area)[0, 0]
+            wanted = cut_one(weights[None, None], area)[0, 0]
             assert overlap(cut, wanted) >= (0.85 if area < 0.1 else 0.95), (game, area)
             best = float((weights * wanted).mean())
             assert float((weights * cut).mean()) >= 0.995 * best

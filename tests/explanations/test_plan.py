@@ -99,7 +99,7 @@ class TestEvaluations:
     @pytest.mark.parametrize("connected", [True, False])
     def test_the_work_of_a_solver(self, solver: str, connected: bool) -> None:
         """Counted by what it asks for."""
-        domain = Domain((12, 12)) if connected else Domain((12,), connected=False)
+        domain = Domain((12, 12)) if connected else Domain((12,), has_neighbours=False)
         with_gradient, without, widest = 0, 0, 0
 
         def reward(masks: Tensor, mirrored: bool) -> Tensor:

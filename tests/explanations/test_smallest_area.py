@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from extremal import Explanation, explain, smallest_area
 from extremal.errors import ExtremalValueError
 from extremal.explanations.smallest_area import Certificate
-from extremal.masking.area import places
+from extremal.masking.area import count_kept
 from extremal.masking.games import preserve
 from extremal.masking.solvers import Path
 
@@ -47,7 +47,7 @@ def holds(certificate: Certificate | None, share: float, tolerance: float = 0.02
     assert certificate.effect >= share == certificate.share
     assert certificate.below_effect < share or math.isnan(certificate.below_effect)
     assert certificate.below_area < certificate.area
-    assert int(certificate.mask.sum()) == places(certificate.area, SIZE * SIZE)
+    assert int(certificate.mask.sum()) == count_kept(certificate.area, SIZE * SIZE)
     assert set(certificate.mask.unique().tolist()) == {0.0, 1.0}
     one_place = 1.5 / (SIZE * SIZE)
     assert certificate.area <= certificate.below_area * (1 + tolerance) + one_place or certificate.below_area == 0

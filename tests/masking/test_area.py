@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extremal.masking.area import binary, level, places, ranking_loss
+from extremal.masking.area import count_kept, cut_one, level, ranking_loss
 from support import oracles
 
 SHAPES = [(17,), (5, 6), (3, 4, 3)]
@@ -36,7 +36,7 @@ def test_ranking_loss_equals_the_sorted_sum(shape: tuple[int, ...], areas: tuple
 @pytest.mark.parametrize("area", [0.1, 0.3, 0.7])
 def test_ranking_loss_is_zero_for_the_exact_binary_mask_only(area: float) -> None:
     # (1 − 0.7)·10 is below 3 in floating point; the count of zeros must not suffer from that
-    mask = binary(draw(1, 1, 10), area)
+    mask = cut_one(draw(1, 1, 10), area)
     wanted = torch.tensor([area], dtype=torch.float64)
     assert float(ranking_loss(mask, wanted)) == 0.0
     assert float(ranking_loss(mask.float(), wanted.float())) == 0.0
@@ -116,26 +116,26 @@ def test_the_mean_of_a_level_has_no_gradient() -> None:
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_binary_has_exactly_its_count_and_the_first_of_equals(values: list[float], area: float) -> None:
     mask = torch.tensor(values, dtype=torch.float64).view(1, 1, -1)
-    cut = binary(mask, area)
+    cut = cut_one(mask, area)
     assert cut.dtype == mask.dtype
     assert set(cut.unique().tolist()) <= {0.0, 1.0}
-    assert int(cut.sum()) == places(area, len(values)) == max(1, round(area * len(values)))
+    assert int(cut.sum()) == count_kept(area, len(values)) == max(1, round(area * len(values)))
     np.testing.assert_array_equal(cut[0, 0].numpy(), oracles.binary(mask[0, 0].numpy(), area))
 
 
 def test_binary_keeps_the_order_of_equals_in_a_picture() -> None:
     # sorting networks for long rows are where an unstable sort would show
-    cut = binary(torch.zeros(2, 1, 60, 70), 0.3)
+    cut = cut_one(torch.zeros(2, 1, 60, 70), 0.3)
     assert torch.equal(cut.flatten(1), (torch.arange(4200) < 1260).float().expand(2, -1))
 
 
 def test_binary_cuts_each_row_by_itself() -> None:
     masks = draw(3, 1, 4, 6).sigmoid()
-    cut = binary(masks, 0.25)
+    cut = cut_one(masks, 0.25)
     for row in range(3):
         np.testing.assert_array_equal(cut[row].numpy(), oracles.binary(masks[row].numpy(), 0.25))
 
 
 @pytest.mark.parametrize(("area", "total", "wanted"), [(0.05, 50176, 2509), (1e-6, 50176, 1), (0.9999, 10, 10)])
 def test_places(area: float, total: int, wanted: int) -> None:
-    assert places(area, total) == wanted
+    assert count_kept(area, total) == wanted

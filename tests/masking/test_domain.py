@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from extremal import Explanation, Network, explain, judge, smallest_area
 from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
-from extremal.masking.grid import gaussian_blur, lengths
+from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.level_set import LevelSet
 from extremal.masking.perturbations import Blur
 from extremal.masking.smooth_max import SmoothMax
@@ -30,18 +30,18 @@ VIDEO = (8, 24, 24)  # frames, height, width
 
 class TestSpacing:
     def test_only_ratios_count(self) -> None:
-        assert lengths(7.0, (64, 32), (2, 2)) == lengths(7.0, (64, 32))
-        assert lengths(7.0, (64, 32), (1, 2)) == (2.0, 1.0)
+        assert scale_lengths(7.0, (64, 32), (2, 2)) == scale_lengths(7.0, (64, 32))
+        assert scale_lengths(7.0, (64, 32), (1, 2)) == (2.0, 1.0)
 
     def test_lengths_in_thick_slices_are_shorter(self) -> None:
-        assert lengths(20.0, (28, 224, 224), (8, 1, 1)) == (2.5, 20.0, 20.0)
+        assert scale_lengths(20.0, (28, 224, 224), (8, 1, 1)) == (2.5, 20.0, 20.0)
 
     @pytest.mark.parametrize("spacing", [(3.0, 1.0), (1.0, 0.4)])
     def test_level_sets_stretched_along_one_dimension_are_those_of_the_stretched_input(
         self, spacing: tuple[float, float]
     ) -> None:
         stretched = LevelSet((40, 60), spacing=spacing)
-        steps = [max(1.0, length) for length in lengths(7.0, (40, 60), spacing)]
+        steps = [max(1.0, length) for length in scale_lengths(7.0, (40, 60), spacing)]
         assert stretched.parameter_shape == tuple(-(-size // step) for size, step in zip((40, 60), steps, strict=True))
 
     def test_smooth_masks_reach_as_far_in_time_as_they_are_told(self) -> None:

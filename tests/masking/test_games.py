@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.masking.games import GAMES, Game, delete, dual, game_named, preserve
+from extremal.masking.games import GAMES, Game, delete, dual, get_game, preserve
 
 MASK = torch.rand(2, 3, 1, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -32,29 +32,29 @@ def test_number_of_evaluations(game: str, evaluations: int) -> None:
 @pytest.mark.parametrize(("game", "keeps"), [("preserve", True), ("delete", False), ("dual", True)])
 def test_what_is_shown_is_what_stays(game: str, keeps: bool) -> None:
     assert GAMES[game].keeps is keeps
-    assert torch.equal(GAMES[game].shown(MASK), MASK if keeps else 1 - MASK)
+    assert torch.equal(GAMES[game].kept_part(MASK), MASK if keeps else 1 - MASK)
 
 
 def test_names() -> None:
     for name in ("preserve", "delete", "dual"):
-        assert game_named(name) is GAMES[name]
-        assert game_named(name).name == name
+        assert get_game(name) is GAMES[name]
+        assert get_game(name).name == name
     own = Game("own", preserve, keeps=False)
-    assert game_named(own) is own
+    assert get_game(own) is own
 
 
 def test_a_callable_is_a_game_that_keeps() -> None:
     def half(evaluate: object, mask: Tensor) -> Tensor:
         return squares(mask) / 2
 
-    game = game_named(half)
+    game = get_game(half)
     assert (game.name, game.reward, game.keeps) == ("half", half, True)
 
 
 def test_an_unknown_game_is_refused() -> None:
     with pytest.raises(ExtremalValueError) as unknown:
-        game_named("remove")
+        get_game("remove")
     assert str(unknown.value) == "game must be one of preserve, delete, dual, a Game or a callable, got 'remove'"
     with pytest.raises(ExtremalTypeError) as wrong:
-        game_named(None)  # type: ignore[arg-type]
+        get_game(None)  # type: ignore[arg-type]
     assert str(wrong.value) == "game must be one of preserve, delete, dual, a Game or a callable, got NoneType"

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extremal.masking.grid import DENSE, gaussian_blur, lattice_shape, resize, resize_weights, scaled
+from extremal.masking.grid import MAX_DENSE_SIZE, gaussian_blur, lattice_shape, resize, resize_weights, scale_length
 from support import oracles
 
 SHAPES = {1: (13,), 2: (7, 10), 3: (4, 5, 6)}
@@ -27,7 +27,7 @@ def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torc
     ],
 )
 def test_a_length_scales_with_the_short_side(shape: tuple[int, ...], length: float, wanted: float) -> None:
-    assert scaled(length, shape) == pytest.approx(wanted, abs=1e-12)
+    assert scale_length(length, shape) == pytest.approx(wanted, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_lattice_shape(shape: tuple[int, ...], step: float, wanted: tuple[int, .
 @given(st.integers(8, 700))
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_a_square_of_any_size_has_the_lattice_of_224(side: int) -> None:
-    points = lattice_shape((side, side), scaled(7.0, (side, side)))
+    points = lattice_shape((side, side), scale_length(7.0, (side, side)))
     assert points == (min(side, 32),) * 2
 
 
@@ -68,7 +68,7 @@ def test_blur_with_a_kernel_longer_than_the_input() -> None:
 
 
 def test_blur_of_a_line_too_long_for_a_matrix() -> None:
-    x = draw(1, 2, DENSE + 7)
+    x = draw(1, 2, MAX_DENSE_SIZE + 7)
     ends = torch.cat([x[..., :40], x[..., -40:]], 1)
     wanted = gaussian_blur(ends, 2.0)  # right where the kernel, of radius 8, does not meet the cut
     blurred = gaussian_blur(x, 2.0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from extremal.masking import smooth_max
 from extremal.masking.area import level
-from extremal.masking.level_set import LevelSet, standardised
+from extremal.masking.level_set import LevelSet, standardise
 from extremal.masking.smooth_max import SmoothMax
 from support import oracles
 
@@ -70,7 +70,7 @@ def test_smooth_max_does_without_its_kernel_cache(monkeypatch: pytest.MonkeyPatc
     parameters = draw(1, 1, 3, 4).sigmoid()
     kept = SmoothMax((9, 11), step=3.0, dtype=F64)
     twice = kept(parameters), kept(parameters)
-    monkeypatch.setattr(smooth_max, "KERNEL_CACHE", 0)
+    monkeypatch.setattr(smooth_max, "MAX_KERNEL_CACHE_BYTES", 0)
     assert torch.equal(SmoothMax((9, 11), step=3.0, dtype=F64)(parameters), twice[0])
     assert torch.equal(*twice)
 
@@ -181,13 +181,13 @@ def test_smooth_is_the_field_without_area() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_standardised_rows_have_mean_zero_and_deviation_one(dtype: torch.dtype) -> None:
-    field = standardised(torch.stack([5 + 2 * draw(1, 8, 9), 1e3 * draw(1, 8, 9, seed=1)]).to(dtype), floor=0.0)
+    field = standardise(torch.stack([5 + 2 * draw(1, 8, 9), 1e3 * draw(1, 8, 9, seed=1)]).to(dtype), floor=0.0)
     torch.testing.assert_close(field.flatten(1).mean(1), torch.zeros(2, dtype=dtype), atol=1e-5, rtol=0)
     torch.testing.assert_close(field.flatten(1).square().mean(1), torch.ones(2, dtype=dtype), atol=1e-5, rtol=0)
 
 
 def test_a_flat_field_is_standardised_to_zero_and_cut_to_grey() -> None:
-    assert float(standardised(torch.full((1, 1, 5, 5), 7.0)).abs().max()) == 0.0
+    assert float(standardise(torch.full((1, 1, 5, 5), 7.0)).abs().max()) == 0.0
     family = LevelSet((10, 10), dtype=F64)
     mask = family(torch.zeros(1, 1, *family.parameter_shape, dtype=F64), torch.tensor([0.2], dtype=F64), 0.05)
     torch.testing.assert_close(mask, level(torch.zeros(1, 1, 10, 10, dtype=F64), torch.tensor([0.2], dtype=F64), 0.05))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.masking.grid import gaussian_blur, scaled
+from extremal.masking.grid import gaussian_blur, scale_length
 from extremal.masking.perturbations import (
     PERTURBATIONS,
     Blur,
@@ -16,8 +16,8 @@ from extremal.masking.perturbations import (
     Fade,
     Noise,
     Perturbation,
-    perturbation_named,
-    prepared,
+    get_perturbation,
+    prepare_perturbation,
 )
 from support import oracles
 
@@ -51,7 +51,7 @@ def test_mask_one_is_the_input_exactly(
 def test_mask_zero_is_the_input_destroyed_exactly(dims: int) -> None:
     x = draw(2, 3, *SHAPES[dims])
     zero = full(x, 0.0)
-    assert torch.equal(Blur()(x)(zero)[:, 0], gaussian_blur(x, scaled(20.0, SHAPES[dims])))
+    assert torch.equal(Blur()(x)(zero)[:, 0], gaussian_blur(x, scale_length(20.0, SHAPES[dims])))
     assert torch.equal(Fade()(x)(zero)[:, 0], torch.zeros_like(x))
     assert torch.equal(Constant(0.7)(x)(zero)[:, 0], torch.full_like(x, 0.7))
 
@@ -64,7 +64,7 @@ def test_blur_equals_the_pyramid_of_the_paper(dims: int, levels: int, sigma: flo
     masks[:, 0, 0].view(2, -1)[:, :2] = torch.tensor([0.0, 1.0], dtype=torch.float64)  # the ends of the pyramid
     found = Blur(levels, sigma)(x)(masks)
     single = Blur(levels, sigma)(x.float())(masks.float())
-    largest = scaled(sigma, SHAPES[dims])
+    largest = scale_length(sigma, SHAPES[dims])
     for n, c in np.ndindex(2, 2):
         for k in range(3 if n == c == 0 else 1):
             wanted = oracles.pyramid_perturbation(x[n, c].numpy(), masks[n, k, 0].numpy(), levels, largest)
@@ -133,22 +133,22 @@ def test_gradient_with_respect_to_the_mask(perturbation: Perturbation, shape: tu
 
 
 def test_names() -> None:
-    assert {name: perturbation_named(name) for name in PERTURBATIONS} == PERTURBATIONS
-    assert perturbation_named("blur") == Blur(levels=8, sigma=20.0)
+    assert {name: get_perturbation(name) for name in PERTURBATIONS} == PERTURBATIONS
+    assert get_perturbation("blur") == Blur(levels=8, sigma=20.0)
     own = replace(Blur(), sigma=3.0)
-    assert perturbation_named(own) is own
+    assert get_perturbation(own) is own
     with pytest.raises(ExtremalValueError) as unknown:
-        perturbation_named("blurr")
+        get_perturbation("blurr")
     assert str(unknown.value) == "perturbation must be one of blur, fade, constant, noise or a callable, got 'blurr'"
     with pytest.raises(ExtremalTypeError) as wrong:
-        perturbation_named(3)  # type: ignore[arg-type]
+        get_perturbation(3)  # type: ignore[arg-type]
     assert str(wrong.value) == "perturbation must be one of blur, fade, constant, noise or a callable, got int"
 
 
 def test_a_perturbation_of_another_shape_is_refused() -> None:
     x = draw(2, 3, 4, 5)
     with pytest.raises(ExtremalValueError) as error:
-        prepared(lambda x: lambda mask: mask[:, 0] * x, x)
+        prepare_perturbation(lambda x: lambda mask: mask[:, 0] * x, x)
     assert str(error.value) == (
         "a perturbation maps masks (N, K, 1, *S) to inputs (N, K, C, *S): expected (2, 1, 3, 4, 5) for a mask "
         "(2, 1, 1, 4, 5), got (2, 3, 4, 5)"
@@ -158,7 +158,7 @@ def test_a_perturbation_of_another_shape_is_refused() -> None:
 def test_a_perturbation_with_the_mask_upside_down_is_refused() -> None:
     x = torch.full((1, 1, 4, 4), 2.0)
     with pytest.raises(ExtremalValueError) as error:
-        prepared(lambda x: lambda mask: (1 - mask) * x[:, None], x)
+        prepare_perturbation(lambda x: lambda mask: (1 - mask) * x[:, None], x)
     assert str(error.value) == (
         "a perturbation must give back the input where the mask is 1, got a difference of 2; "
         "check that mask 1 keeps and mask 0 destroys"
@@ -167,12 +167,12 @@ def test_a_perturbation_with_the_mask_upside_down_is_refused() -> None:
 
 def test_a_perturbation_that_gives_nan_is_refused() -> None:
     with pytest.raises(ExtremalValueError, match="got a difference of nan"):
-        prepared(lambda x: lambda mask: mask * x[:, None] * torch.nan, torch.ones(1, 1, 4, 4))
+        prepare_perturbation(lambda x: lambda mask: mask * x[:, None] * torch.nan, torch.ones(1, 1, 4, 4))
 
 
 def test_a_perturbation_that_keeps_the_contract_is_taken() -> None:
     x = draw(2, 3, 4, 5)
-    perturb = prepared(lambda x: lambda mask: mask * x[:, None] + (1 - mask), x)
+    perturb = prepare_perturbation(lambda x: lambda mask: mask * x[:, None] + (1 - mask), x)
     assert torch.equal(perturb(full(x, 0.0))[:, 0], torch.ones_like(x))
 
 

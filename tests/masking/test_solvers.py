@@ -15,8 +15,8 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.masking.area import cut
 from extremal.masking.domain import Domain
-from extremal.masking.solvers import SOLVERS, Path, Penalty, Problem, Solver, Step, masks_of, solver_named
-from extremal.masking.solvers.path import passes
+from extremal.masking.solvers import SOLVERS, Path, Penalty, Problem, Solver, Step, get_solver, rebuild_masks
+from extremal.masking.solvers.path import count_passes
 
 F64 = torch.float64
 SOLVER_IDS = ["path", "penalty"]
@@ -70,7 +70,7 @@ def test_masks_have_the_shape_and_dtype_of_the_problem(
         Domain((5, 6, 7), spacing=(2.0, 1.0, 1.0)),
         Domain((12, 10), within=torch.ones(12, 10).tril().bool()),
         Domain((12, 10), units=torch.arange(120).view(12, 10) // 8),
-        Domain((30,), connected=False),
+        Domain((30,), has_neighbours=False),
     ],
     ids=["image", "volume", "within", "units", "channels"],
 )
@@ -81,7 +81,7 @@ def test_masks_are_rebuilt_from_their_fields_to_the_bit(solver: Solver, domain: 
     assert found.fields is not None
     assert not found.fields.requires_grad
     settings = json.loads(json.dumps(solver.settings()))
-    assert torch.equal(masks_of(settings, found.fields, (0.1, 0.3), domain), found.masks)
+    assert torch.equal(rebuild_masks(settings, found.fields, (0.1, 0.3), domain), found.masks)
 
 
 def test_masks_of_another_solver_cannot_be_rebuilt() -> None:
@@ -89,7 +89,7 @@ def test_masks_of_another_solver_cannot_be_rebuilt() -> None:
     for settings, got in (({"name": "given"}, "'given' with none"), ({"name": "path", "pace": 1}, "'path' with pace")):
         message = told.format(got) + "explanations with save"
         with pytest.raises(ExtremalValueError, match=f"^{re.escape(message)}$"):
-            masks_of(settings, torch.zeros(1, 1, 1, 4), (0.5,), Domain((4,)))
+            rebuild_masks(settings, torch.zeros(1, 1, 1, 4), (0.5,), Domain((4,)))
 
 
 @pytest.mark.parametrize("mirror", [False, True])
@@ -98,7 +98,7 @@ def test_path_takes_the_passes_it_tells(settings: Path, mirror: bool) -> None:
     reward = Paid(weights(10, 12))
     settings.solve(problem(reward, mirror=mirror), (0.05, 0.1, 0.3))
     looked = (settings.rounds + 1) * (3 * 3 - 2) + settings.search * 3  # cut masks, without gradient
-    assert reward.rows == passes(settings, 3, mirror) + looked
+    assert reward.rows == count_passes(settings, 3, mirror) + looked
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 5])
@@ -295,15 +295,15 @@ def test_settings_are_plain_values_that_repeat_the_run() -> None:
 
 
 def test_names() -> None:
-    assert solver_named("path") == Path()
-    assert solver_named("penalty") == Penalty()
+    assert get_solver("path") == Path()
+    assert get_solver("penalty") == Penalty()
     own = Path(steps=3)
-    assert solver_named(own) is own
+    assert get_solver(own) is own
     with pytest.raises(ExtremalValueError) as unknown:
-        solver_named("adam")
+        get_solver("adam")
     assert str(unknown.value) == "solver must be one of path, penalty or a solver, got 'adam'"
     with pytest.raises(ExtremalTypeError) as wrong:
-        solver_named(3)  # type: ignore[arg-type]
+        get_solver(3)  # type: ignore[arg-type]
     assert str(wrong.value) == (
         "solver must be one of path, penalty or an object with solve(problem, areas, on_step), got int"
     )

@@ -6,7 +6,7 @@ from PIL import Image
 from skimage import data
 
 import extremal
-from extremal.masking.area import places
+from extremal.masking.area import count_kept
 from extremal.masking.solvers import Path
 from support.batches import assert_batch_is_its_singles
 
@@ -26,7 +26,7 @@ def test_a_cat_is_explained_at_exact_areas(cat: extremal.Explanation) -> None:
     assert cat.masks.shape == (1, 2, 1, 224, 224)
     torch.testing.assert_close(cat.masks.flatten(2).mean(2), torch.tensor([[0.05, 0.2]]), atol=1e-4, rtol=0)
     for area in (0.05, 0.2):
-        assert int(cat.binary(area).sum()) == places(area, 224 * 224)
+        assert int(cat.binary(area).sum()) == count_kept(area, 224 * 224)
     assert cat.settings["mirror"] is True
     assert cat.settings["evaluations"]["gradients"] <= 160
 

@@ -12,7 +12,7 @@ from pycocotools import mask as coco
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.masking.area import binary
+from extremal.masking.area import cut_one
 from extremal.masking.level_set import LevelSet
 from extremal.report.export import coco_rle, polygons, write_png
 
@@ -27,7 +27,7 @@ def smooth(area: float, shape: tuple[int, ...] = (96, 128)) -> Tensor:
     """A random smooth mask, cut: (1, H, W)."""
     family = LevelSet(shape)
     noise = torch.randn(1, 1, *family.parameter_shape, generator=torch.Generator().manual_seed(7))
-    return binary(family(noise, torch.tensor([area]), 0.3), area)[0]
+    return cut_one(family(noise, torch.tensor([area]), 0.3), area)[0]
 
 
 def drawn(rings: list[list[float]], shape: tuple[int, int]) -> Tensor:

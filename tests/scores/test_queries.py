@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from extremal import ExtremalValueError, Network, explain, explain_channels
 from extremal.masking.solvers import Path
 from extremal.networks.split import split
-from extremal.scores import Box, Classes, PerInput, Output, Query, Segment, Similarity, Unit
+from extremal.scores import Box, Classes, Output, PerInput, Query, Segment, Similarity, Unit
 from extremal.scores.target import mirrored
 from support.answering import (
     AT_A,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.scores import SCORES, contrastive, logit, margin, probability, score_named
+from extremal.scores import SCORES, contrastive, get_score, logit, margin, probability
 from support import oracles
 
 OUTPUT = 3 * torch.randn(6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -69,17 +69,17 @@ def test_one_output_is_its_own_margin() -> None:
 
 
 def test_names() -> None:
-    assert (score_named("margin"), score_named("logit")) == (margin, logit)
+    assert (get_score("margin"), get_score("logit")) == (margin, logit)
 
     def own(output: Tensor, target: Tensor) -> Tensor:
         return output[:, 0]
 
-    assert score_named(own) is own
+    assert get_score(own) is own
     with pytest.raises(ExtremalValueError) as unknown:
-        score_named("loss")
+        get_score("loss")
     assert str(unknown.value) == (f"score must be one of {', '.join(SCORES)} or a callable, got 'loss'")
     with pytest.raises(ExtremalTypeError) as wrong:
-        score_named(1.0)  # type: ignore[arg-type]
+        get_score(1.0)  # type: ignore[arg-type]
     assert str(wrong.value) == (
         f"score must be one of {', '.join(SCORES)} or a callable (output, target) -> (B,), got float"
     )

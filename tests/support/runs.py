@@ -18,7 +18,7 @@ from extremal.jobs.rows import SCHEMA, failed_row, row, shared_settings
 from extremal.jobs.store import opened
 from extremal.masking.domain import Domain
 from extremal.masking.solvers import Path as PathSolver
-from extremal.masking.solvers import masks_of
+from extremal.masking.solvers import rebuild_masks
 from support import synthetic
 
 SHAPE = (24, 32)
@@ -55,7 +55,7 @@ def explanation(
     if near is not None and near.fields is not None:
         fields = near.fields + 0.3 * fields
     made = synthetic.explanation(areas, shape, seed=seed)
-    masks = masks_of(SOLVER.settings(), fields, areas, domain)
+    masks = rebuild_masks(SOLVER.settings(), fields, areas, domain)
     more = {"spacing": [], "dtype": "torch.float32", "mirror": False, "solver": SOLVER.settings()}
     return replace(
         made,

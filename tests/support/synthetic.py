@@ -7,7 +7,7 @@ import torch
 
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.verdict import Status
-from extremal.masking.area import binary
+from extremal.masking.area import cut_one
 from extremal.masking.grid import gaussian_blur
 
 AREAS = (0.025, 0.05, 0.1, 0.2, 0.4)
@@ -28,7 +28,7 @@ def explanation(
     generator = torch.Generator().manual_seed(seed)
     columns = len(areas)
     field = gaussian_blur(torch.randn(count * columns, 1, *shape, generator=generator), 3.0)
-    cuts = [binary(field[k::columns], area) for k, area in enumerate(areas)]
+    cuts = [cut_one(field[k::columns], area) for k, area in enumerate(areas)]
     masks = torch.stack([(0.9 * cut + 0.1 * torch.rand(cut.shape, generator=generator)) for cut in cuts], 1)
     effect = torch.linspace(0.3, 1.05, columns + 1)[1:].expand(count, -1)
     chance = 0.3 * effect[..., None] * torch.rand(count, columns, 8, generator=generator)

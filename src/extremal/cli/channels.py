@@ -19,14 +19,14 @@ from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.channels.inversion import Inversion, invert
 from extremal.explanations.channels.visualisation import Visualisation, visualise
 from extremal.explanations.verdict import NOT_FINITE
-from extremal.masking.games import game_named
-from extremal.masking.solvers import solver_named
+from extremal.masking.games import get_game
+from extremal.masking.solvers import get_solver
 from extremal.networks.inputs import SUFFIXES, read_picture
 from extremal.networks.layers import module_named
 from extremal.networks.memory import keep_freed_memory
 from extremal.report.channel_files import recorded, write, write_class
 from extremal.report.result_files import RESULT_FILES
-from extremal.scores import score_named
+from extremal.scores import get_score
 
 if TYPE_CHECKING:
     from extremal.networks.network import Network
@@ -48,7 +48,7 @@ def explaining(
 ) -> Run:
     """Everything that can be wrong before the first photo is looked at; then `explain_channels` for each."""
     wanted = read_counts(counts)
-    parts = game_named(choices["game"]), solver_named(choices["solver"]), score_named(choices["score"])
+    parts = get_game(choices["game"]), get_solver(choices["solver"]), get_score(choices["score"])
     batch.check_folders()
     keep_freed_memory()  # the process is this command's own
     net = load()

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from extremal.masking.domain import Domain, LevelFamily
+from extremal.masking.domain import Domain, ExactAreaFamily
 from extremal.masking.games import Evaluate, Game
-from extremal.masking.grid import gaussian_blur, lengths
-from extremal.masking.level_set import standardised
+from extremal.masking.grid import gaussian_blur, scale_lengths
+from extremal.masking.level_set import standardise
 from extremal.masking.perturbations import PERTURBATIONS, Blur, Noise, Perturbation
 from extremal.masking.solvers.problem import gradient
 
@@ -68,7 +68,7 @@ def gather(
     game: Game,
     masks: Tensor,
     areas: tuple[float, ...],
-    family: LevelFamily,
+    family: ExactAreaFamily,
     controls: Tensor,
     on_progress: Progress | None = None,
 ) -> Evidence:
@@ -89,7 +89,7 @@ def gather(
         columns = []
         for first in range(0, rows.shape[1], CHUNK):
             chunk = rows[:, first : first + CHUNK]
-            columns.append(score(game.shown(chunk)))
+            columns.append(score(game.kept_part(chunk)))
             done += chunk.shape[1]
             if on_progress is not None:
                 on_progress(done, total)
@@ -136,6 +136,6 @@ def agreement(
             scores = evaluate(mask)
             if scores.requires_grad:
                 slope += gradient(scores, mask).sum(1)
-        total += standardised(gaussian_blur(slope, lengths(SMOOTH, shape, spacing)), floor=1e-30).clamp_min(0.0)
+        total += standardise(gaussian_blur(slope, scale_lengths(SMOOTH, shape, spacing)), floor=1e-30).clamp_min(0.0)
     found = (total.flatten(1).amax(1) > 0).view(-1, *[1] * (total.ndim - 1))
     return torch.where(found, total, torch.ones_like(total))

@@ -11,9 +11,9 @@ from torch import Tensor
 from extremal.errors import ExtremalValueError
 from extremal.explanations.verdict import SHARE, TELLING_SHARE, Status, Verdict, shares, verdict
 from extremal.files import equal_fields, read_tensors, unreadable, write_tensors
-from extremal.masking.area import places
-from extremal.masking.grid import gaussian_blur, lengths
-from extremal.masking.units import cut_to
+from extremal.masking.area import count_kept
+from extremal.masking.grid import gaussian_blur, scale_lengths
+from extremal.masking.units import cut_to_units
 
 FORMAT = 4  # of the saved file
 AROUND = 5.0  # px at a short side of 224 px: the neighbourhood whose agreement counts in the saliency
@@ -74,7 +74,7 @@ class Explanation:
     settings: dict[str, Any]  # versions, seed, network, weight hash, solver, counts: everything to repeat the run
     within: Tensor | None = None  # (*S) bool: where masks were allowed; None: everywhere
     units: Tensor | None = None  # (*S) int64: the unit of each place, −1 for none; None: places by themselves
-    fields: Tensor | None = None  # (N, A, 1, *lattice) of which `solvers.masks_of` makes the masks; None: given masks
+    fields: Tensor | None = None  # (N, A, 1, *lattice), input of `solvers.rebuild_masks`; None: the masks were given
     alternatives: tuple["Explanation", ...] = ()  # of the same inputs, kept apart from this one and from each other
 
     def effects(self, scores: Tensor, blank: Tensor | None = None) -> Tensor:
@@ -135,7 +135,7 @@ class Explanation:
         (docs/solver.md tells what else was tried). Blurred by `smooth`·short side.
         """
         mean = self.masks.mean(1)
-        near = lengths(AROUND, tuple(self.agreement.shape[2:]), self.settings.get("spacing", ()))
+        near = scale_lengths(AROUND, tuple(self.agreement.shape[2:]), self.settings.get("spacing", ()))
         around = gaussian_blur(self.agreement, near)
         both = mean.sqrt() * self.agreement * around
         found = (both.flatten(1).amax(1) > 0).view(-1, *[1] * (both.ndim - 1))
@@ -163,7 +163,7 @@ class Explanation:
         return self._cut(self.masks[:, column : column + 1], (self.areas[column],))[:, 0]
 
     def _cut(self, masks: Tensor, areas: tuple[float, ...]) -> Tensor:
-        return cut_to(masks, areas, self.units)
+        return cut_to_units(masks, areas, self.units)
 
     def smallest(self, share: float = SHARE, image: int = 0) -> Sufficient | None:
         """The smallest computed area whose cut mask has this share of the whole effect; None if none has.
@@ -212,7 +212,7 @@ class Explanation:
 
     def places(self, area: float) -> int:
         """How many places the cut mask of an area has."""
-        return places(area, self.masks[0, 0].numel())
+        return count_kept(area, self.masks[0, 0].numel())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file with JSON metadata; it appears whole or not at all."""

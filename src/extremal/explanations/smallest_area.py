@@ -13,13 +13,13 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import Question, pose
 from extremal.explanations.settings import Terms
 from extremal.explanations.verdict import SHARE, shares
-from extremal.masking.games import GAMES, Game, Reward, game_named
-from extremal.masking.perturbations import PERTURBATIONS, Perturbation, perturbation_named
-from extremal.masking.solvers.path import Descent, level_masks
+from extremal.masking.games import GAMES, Game, Reward, get_game
+from extremal.masking.perturbations import PERTURBATIONS, Perturbation, get_perturbation
+from extremal.masking.solvers.path import Descent, masks_at_areas
 from extremal.masking.solvers.problem import Problem
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
-from extremal.scores import SCORES, Score, score_named
+from extremal.scores import SCORES, Score, get_score
 from extremal.scores.target import Target, looked_at
 
 STEPS = 6  # of descent at most for each area that is tried
@@ -93,11 +93,11 @@ def smallest_area(
             "load the same weights, or explain again"
         )
     terms = Terms(
-        game_named(_known("game", game, settings, GAMES)),
-        perturbation_named(
+        get_game(_known("game", game, settings, GAMES)),
+        get_perturbation(
             _known("perturbation", perturbation, settings, {repr(p): p for p in PERTURBATIONS.values()})
         ),
-        score_named(_known("score", score, settings, {fn.__name__: fn for fn in SCORES.values()})),
+        get_score(_known("score", score, settings, {fn.__name__: fn for fn in SCORES.values()})),
         settings["seed"],
         explanation.within,
         explanation.units,
@@ -191,7 +191,7 @@ class Bisection:
         descent = Descent(self.problem, self.lattice, field.unsqueeze(1), RATE)
         best = [(area, -math.inf, mask[2]) for area, mask in zip(middle, self.high, strict=True)]
         for index in range(STEPS + 1):
-            masks = level_masks(self.lattice, descent.parameters.detach(), areas, TEMPERATURE)[:, 0]
+            masks = masks_at_areas(self.lattice, descent.parameters.detach(), areas, TEMPERATURE)[:, 0]
             one = [self.lattice.cut(masks[n : n + 1, None], (area,)) for n, area in enumerate(middle)]
             cuts = torch.cat(one)[:, 0]  # (N, 1, *S)
             for n, effect in enumerate(self._effects(cuts)):
@@ -209,7 +209,7 @@ class Bisection:
     def _effects(self, cuts: Tensor) -> list[float]:
         """Effects (N,) of cut masks (N, 1, *S)."""
         question = self.question
-        scores = question.evaluate(question.game.shown(cuts.unsqueeze(1)))[:, 0]
+        scores = question.evaluate(question.game.kept_part(cuts.unsqueeze(1)))[:, 0]
         share = shares(scores, question.blank, question.full, question.game.keeps)
         effects: list[float] = share.nan_to_num(-math.inf).tolist()
         return effects

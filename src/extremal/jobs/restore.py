@@ -21,14 +21,14 @@ from extremal.jobs.packing import unpacked, unpacked_shares
 from extremal.jobs.rows import DONE
 from extremal.jobs.store import differences
 from extremal.masking.domain import Domain
-from extremal.masking.games import Game, Reward, game_named
-from extremal.masking.perturbations import PERTURBATIONS, Perturbation, perturbation_named, prepared
-from extremal.masking.solvers import masks_of
-from extremal.masking.units import cut_to
+from extremal.masking.games import Game, Reward, get_game
+from extremal.masking.perturbations import PERTURBATIONS, Perturbation, get_perturbation, prepare_perturbation
+from extremal.masking.solvers import rebuild_masks
+from extremal.masking.units import cut_to_units
 from extremal.networks.inputs import One, prepare
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
-from extremal.scores import SCORES, Score, score_named
+from extremal.scores import SCORES, Score, get_score
 from extremal.scores.target import Target
 
 SAME = ("spacing", "fuse", "precision", "dtype")  # settings of a network beside its weights that make the numbers
@@ -93,11 +93,11 @@ def rebuilt(
         _check_score(row, float(question.full[0]), net)
         fields = _read(row, "fields", x.dtype, (1, *row["fields_shape"])).to(x.device)
         with torch.no_grad():
-            masks = masks_of(settings["solver"], fields, tuple(row["areas"]), question.domain)
+            masks = rebuild_masks(settings["solver"], fields, tuple(row["areas"]), question.domain)
         if not any(row["mask_areas"]):  # the run was not finite
             masks = torch.zeros_like(masks)
         unseen = unseen_perturbations(question.perturbation, terms.seed).values()
-        perturbs = (prepared(one, question.x) for one in unseen)
+        perturbs = (prepare_perturbation(one, question.x) for one in unseen)
         speaking = agreed(question, perturbs, masks, block.rows, bool(row["mirror"]))
         found = {"masks": masks, "fields": fields, "agreement": speaking}
         tensors = held(
@@ -142,8 +142,8 @@ def cut_masks(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
     domain = Domain(shape, tuple(settings["spacing"]), within, units)
     fields = _read(row, "fields", getattr(torch, settings["dtype"].removeprefix("torch.")), (1, *row["fields_shape"]))
     with torch.no_grad():
-        masks = masks_of(settings["solver"], fields, areas, domain)
-    return cut_to(masks, areas, units)[0, :, 0] > 0
+        masks = rebuild_masks(settings["solver"], fields, areas, domain)
+    return cut_to_units(masks, areas, units)[0, :, 0] > 0
 
 
 def _allowed(row: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:
@@ -194,9 +194,9 @@ def _terms(
     scores = {known.__name__: known for known in SCORES.values()}
     told = settings["perturbation"], settings["score"]
     return Terms(
-        game_named(settings["game"] if game is None else game),
-        perturbation_named(perturbations.get(told[0], told[0]) if perturbation is None else perturbation),
-        score_named(scores.get(told[1], told[1]) if score is None else score),
+        get_game(settings["game"] if game is None else game),
+        get_perturbation(perturbations.get(told[0], told[0]) if perturbation is None else perturbation),
+        get_score(scores.get(told[1], told[1]) if score is None else score),
         settings["seed"],
         within,
         units,

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 
-def places(area: float, total: int) -> int:
+def count_kept(area: float, total: int) -> int:
     """How many of `total` places an area keeps: round(a·|Ω|), at least 1.
 
-    >>> places(0.05, 50176), places(0.001, 100)
+    >>> count_kept(0.05, 50176), count_kept(0.001, 100)
     (2509, 1)
     """
     return min(total, max(1, round(area * total)))
@@ -113,7 +113,7 @@ class _Level(torch.autograd.Function):
         return (pull - share * (pull.sum(1, keepdim=True) / total)) / ctx.temperature, None, None, None
 
 
-def binary(mask: Tensor, area: float) -> Tensor:
+def cut_one(mask: Tensor, area: float) -> Tensor:
     """The mask cut to exactly round(a·|Ω|) ones: its largest values; among equals the first in raster order.
 
     Args:
@@ -124,7 +124,7 @@ def binary(mask: Tensor, area: float) -> Tensor:
         (B, 1, *S) of zeros and ones, dtype of the mask.
     """
     values = mask.flatten(1)
-    wanted = places(area, values.shape[1])
+    wanted = count_kept(area, values.shape[1])
     least = values.kthvalue(values.shape[1] - wanted + 1, dim=1, keepdim=True).values  # that is kept; no sort is needed
     above, equal = values > least, values == least
     left = wanted - above.sum(1, keepdim=True)
@@ -133,4 +133,4 @@ def binary(mask: Tensor, area: float) -> Tensor:
 
 def cut(masks: Tensor, areas: tuple[float, ...]) -> Tensor:
     """Each mask of (N, A, 1, *S) cut to exactly the share of ones that its area tells."""
-    return torch.stack([binary(masks[:, k], area) for k, area in enumerate(areas)], 1)
+    return torch.stack([cut_one(masks[:, k], area) for k, area in enumerate(areas)], 1)

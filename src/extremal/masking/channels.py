@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from extremal.masking.area import cut, level
-from extremal.masking.level_set import standardised
+from extremal.masking.level_set import standardise
 
 
 class ChannelMask:
@@ -49,4 +49,4 @@ class ChannelMask:
 
     def __call__(self, parameters: Tensor, area: Tensor, temperature: float) -> Tensor:
         """(B, 1, K), (B,) -> (B, 1, K) in [0, 1] with exactly these means."""
-        return level(standardised(parameters), area, temperature)
+        return level(standardise(parameters), area, temperature)

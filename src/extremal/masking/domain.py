@@ -10,7 +10,7 @@ from extremal.masking.level_set import LevelSet
 from extremal.masking.smooth_max import SmoothMax
 from extremal.masking.units import Units
 
-LevelFamily = LevelSet | ChannelMask | Units  # of masks of exactly a given area
+ExactAreaFamily = LevelSet | ChannelMask | Units  # of masks of exactly a given area
 SmoothFamily = SmoothMax | ChannelMask | Units  # of masks that the paper's solver moves
 
 
@@ -22,7 +22,7 @@ class Domain:
     spacing: tuple[float, ...] = ()  # distance of neighbouring places along each dimension; empty: the same along all
     within: Tensor | None = None  # (*S) bool: where masks may be above zero; None: everywhere
     units: Tensor | None = None  # (*S) int64: the unit of each place, −1 for none; None: places by themselves
-    connected: bool = True  # places have neighbours, and masks are smooth over them; channels have none
+    has_neighbours: bool = True  # places have neighbours, and masks are smooth over them; channels have none
 
     @property
     def count(self) -> int:
@@ -32,9 +32,9 @@ class Domain:
     @property
     def smooth(self) -> bool:
         """Whether masks are smooth over the places; those of channels and units are not."""
-        return self.connected and self.units is None
+        return self.has_neighbours and self.units is None
 
-    def level_set(self, like: Tensor, width: float = 1.0) -> LevelFamily:
+    def level_set(self, like: Tensor, width: float = 1.0) -> ExactAreaFamily:
         """Masks of exactly a given area; `width` is that of the filter, in lattice steps."""
         options = {"spacing": self.spacing, "within": self.within, "dtype": like.dtype, "device": like.device}
         return self._single(like) or LevelSet(self.shape, width=width, **options)  # type: ignore[arg-type]
@@ -46,6 +46,6 @@ class Domain:
 
     def _single(self, like: Tensor) -> ChannelMask | Units | None:
         """Masks of one value a channel or unit; None where masks are smooth."""
-        if not self.connected:
+        if not self.has_neighbours:
             return ChannelMask(self.shape)
         return None if self.units is None else Units(self.units, like)

@@ -22,7 +22,7 @@ class Game:
     reward: Reward  # (evaluate, mask) -> (N, K), higher is better
     keeps: bool = True  # judged by Φ(m ⊗ x); False: by Φ((1 − m) ⊗ x), where lower is better
 
-    def shown(self, mask: Tensor) -> Tensor:
+    def kept_part(self, mask: Tensor) -> Tensor:
         """What of the input stays when the mask is judged: m, or 1 − m."""
         return mask if self.keeps else 1 - mask
 
@@ -49,7 +49,7 @@ GAMES = {
 }
 
 
-def game_named(game: str | Game | Reward) -> Game:
+def get_game(game: str | Game | Reward) -> Game:
     """The game of this short name, the `Game` itself, or a callable judged by what it keeps."""
     if isinstance(game, Game):
         return game

@@ -13,23 +13,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 REFERENCE_SIDE = 224
-DENSE = 2048  # points of a line up to which its blur is one product with a matrix, several times faster
+MAX_DENSE_SIZE = 2048  # points of a line up to which its blur is one product with a matrix, several times faster
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
-def scaled(length: float, shape: tuple[int, ...]) -> float:
+def scale_length(length: float, shape: tuple[int, ...]) -> float:
     """A length in pixels at a short side of 224 px, in pixels of an input of this shape.
 
-    >>> scaled(7.0, (224, 300)), scaled(7.0, (64,))
+    >>> scale_length(7.0, (224, 300)), scale_length(7.0, (64,))
     (7.0, 2.0)
     """
-    return lengths(length, shape)[0]
+    return scale_lengths(length, shape)[0]
 
 
-def lengths(length: float, shape: tuple[int, ...], spacing: Sequence[float] = ()) -> tuple[float, ...]:
+def scale_lengths(length: float, shape: tuple[int, ...], spacing: Sequence[float] = ()) -> tuple[float, ...]:
     """A length in pixels at a short side of 224 px, in places along each dimension of an input.
 
-    >>> lengths(7.0, (224, 300)), lengths(7.0, (1, 64)), lengths(8.0, (16, 112, 112), (7, 1, 1))
+    >>> scale_lengths(7.0, (224, 300)), scale_lengths(7.0, (1, 64)), scale_lengths(8.0, (16, 112, 112), (7, 1, 1))
     ((7.0, 7.0), (2.0, 2.0), (0.5714285714285714, 4.0, 4.0))
 
     Args:
@@ -78,17 +78,17 @@ def gaussian_blur(x: Tensor, sigma: float | Sequence[float], *, cut: float = 4.0
     sigmas = [sigma] * (x.ndim - 2) if isinstance(sigma, int | float) else sigma
     for dim, deviation in enumerate(sigmas, start=2):
         if deviation > 0:
-            x = _blurred_lines(x.movedim(dim, -1), deviation, cut).movedim(-1, dim)
+            x = _blur_last_axis(x.movedim(dim, -1), deviation, cut).movedim(-1, dim)
     return x
 
 
-def _blurred_lines(lines: Tensor, sigma: float, cut: float) -> Tensor:
+def _blur_last_axis(lines: Tensor, sigma: float, cut: float) -> Tensor:
     """Blur along the last dimension: (..., size) -> (..., size)."""
     radius, size = math.ceil(cut * sigma), lines.shape[-1]
     offsets = torch.arange(-radius, radius + 1, dtype=lines.dtype, device=lines.device)
     kernel = torch.exp(-offsets.square() / (2 * sigma**2))
     kernel = kernel / kernel.sum()
-    if size <= DENSE:
+    if size <= MAX_DENSE_SIZE:
         under = (torch.arange(size, device=lines.device).unsqueeze(1) + offsets.long()).clamp(0, size - 1)
         band = lines.new_zeros(size, size).scatter_add_(1, under, kernel.expand(size, -1))
         return lines @ band.T
@@ -103,7 +103,7 @@ def resize(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     return F.interpolate(x, size=shape, mode=_LINEAR[len(shape)], align_corners=False)
 
 
-def line_matrix(size: int, to: int, sigma: float = 0.0, *, like: Tensor) -> Tensor:
+def resampling_matrix(size: int, to: int, sigma: float = 0.0, *, like: Tensor) -> Tensor:
     """Blur and linear resizing along one dimension as a matrix, small against the convolutions it stands for.
 
     Returns:
@@ -113,7 +113,7 @@ def line_matrix(size: int, to: int, sigma: float = 0.0, *, like: Tensor) -> Tens
     return resize(gaussian_blur(unit, sigma), (to,))[:, 0].T.contiguous()
 
 
-def along(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+def apply_along_axes(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
     """Apply one matrix (to, size) along each dimension: (B, C, *sizes) -> (B, C, *tos)."""
     for dim, matrix in enumerate(matrices, start=2):
         x = (x.movedim(dim, -1) @ matrix.T).movedim(-1, dim)

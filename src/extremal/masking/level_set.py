@@ -6,7 +6,15 @@ import torch
 from torch import Tensor
 
 from extremal.masking.area import cut, level
-from extremal.masking.grid import along, gaussian_blur, lattice_shape, lengths, line_matrix, resize, resize_weights
+from extremal.masking.grid import (
+    apply_along_axes,
+    gaussian_blur,
+    lattice_shape,
+    resampling_matrix,
+    resize,
+    resize_weights,
+    scale_lengths,
+)
 
 
 class LevelSet:
@@ -26,7 +34,7 @@ class LevelSet:
         step: lattice step in pixels; 7 px at a short side of 224 px if None.
         grid_step: step of the grid on which the field is cut; 4 px at a short side of 224 px if None.
         width: deviation of the Gaussian filter in lattice steps.
-        spacing: distance of neighbouring places along each dimension (`grids.lengths`).
+        spacing: distance of neighbouring places along each dimension (`grid.scale_lengths`).
         within: (*S) bool; masks are zero elsewhere, and areas still shares of all places. None: everywhere.
     """
 
@@ -44,15 +52,15 @@ class LevelSet:
     ) -> None:
         self.shape = shape
         self.width = width
-        self.parameter_shape = lattice_shape(shape, lengths(7.0, shape, spacing) if step is None else step)
-        self.grid = lattice_shape(shape, lengths(4.0, shape, spacing) if grid_step is None else grid_step)
-        self._blur = lengths(7.0, shape, spacing)
+        self.parameter_shape = lattice_shape(shape, scale_lengths(7.0, shape, spacing) if step is None else step)
+        self.grid = lattice_shape(shape, scale_lengths(4.0, shape, spacing) if grid_step is None else grid_step)
+        self._blur = scale_lengths(7.0, shape, spacing)
         like = torch.empty(0, dtype=dtype, device=device)
         self._within = None if within is None else within.to(like)
         self._weights = resize_weights(self.grid, shape, like, self._within)
         sizes = list(zip(self.parameter_shape, self.grid, shape, strict=True))
-        self._to_grid = [line_matrix(points, cells, width, like=like) for points, cells, _ in sizes]
-        self._to_input = [line_matrix(cells, places, like=like) for _, cells, places in sizes]
+        self._to_grid = [resampling_matrix(points, cells, width, like=like) for points, cells, _ in sizes]
+        self._to_input = [resampling_matrix(cells, places, like=like) for _, cells, places in sizes]
 
     def filtered(self, field: Tensor, width: float) -> Tensor:
         """A field on the lattice, (B, 1, *lattice), filtered by a Gaussian of this many lattice steps."""
@@ -64,7 +72,7 @@ class LevelSet:
 
     def smooth(self, parameters: Tensor) -> Tensor:
         """(B, 1, *lattice) -> (B, 1, *S): the filtered parameters over the input; no area, no clamp."""
-        return self._kept(resize(gaussian_blur(parameters, self.width), self.shape))
+        return self._restrict(resize(gaussian_blur(parameters, self.width), self.shape))
 
     def cut(self, masks: Tensor, areas: tuple[float, ...]) -> Tensor:
         """Masks (N, A, 1, *S) cut to exactly these shares of ones (`area.cut`)."""
@@ -72,14 +80,14 @@ class LevelSet:
 
     def __call__(self, parameters: Tensor, area: Tensor, temperature: float) -> Tensor:
         """(B, 1, *lattice), (B,) -> (B, 1, *S) in [0, 1] with exactly these means."""
-        field = standardised(along(parameters, self._to_grid))
-        return self._kept(along(level(field, area, temperature, self._weights), self._to_input))
+        field = standardise(apply_along_axes(parameters, self._to_grid))
+        return self._restrict(apply_along_axes(level(field, area, temperature, self._weights), self._to_input))
 
-    def _kept(self, mask: Tensor) -> Tensor:
+    def _restrict(self, mask: Tensor) -> Tensor:
         return mask if self._within is None else mask * self._within
 
 
-def standardised(field: Tensor, floor: float = 1e-3) -> Tensor:
+def standardise(field: Tensor, floor: float = 1e-3) -> Tensor:
     """The field with mean 0 and deviation 1 in each row; `floor` is added to the deviation. (B, ...) -> (B, ...)."""
     dims = tuple(range(1, field.ndim))
     centred = field - field.mean(dims, keepdim=True)

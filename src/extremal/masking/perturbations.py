@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.masking.grid import gaussian_blur, lengths
+from extremal.masking.grid import gaussian_blur, scale_lengths
 
 Perturb = Callable[[Tensor], Tensor]  # masks (N, K, 1, *S) -> inputs (N, K, C, *S)
 Perturbation = Callable[[Tensor], Perturb]  # x (N, C, *S) -> Perturb
@@ -33,7 +33,7 @@ class Blur:
 
     levels: int = 8  # L, at least 2
     sigma: float = 20.0  # σ_max in px at a short side of 224 px; scales with the input
-    spacing: tuple[float, ...] = ()  # distance of neighbouring places along each dimension (`grids.lengths`)
+    spacing: tuple[float, ...] = ()  # distance of neighbouring places along each dimension (`grid.scale_lengths`)
 
     def __post_init__(self) -> None:
         if self.levels < 2:
@@ -43,7 +43,7 @@ class Blur:
 
     def __call__(self, x: Tensor) -> Perturb:
         last = self.levels - 1
-        sigmas = lengths(self.sigma, tuple(x.shape[2:]), self.spacing)
+        sigmas = scale_lengths(self.sigma, tuple(x.shape[2:]), self.spacing)
         deviations = [[sigma * (1 - i / last) for sigma in sigmas] for i in range(self.levels)]
         pyramid = torch.stack([gaussian_blur(x, sigma) for sigma in deviations], 1)
         pyramid = pyramid.movedim(2, -1)  # (N, L, *S, C): what belongs to one place lies together
@@ -59,13 +59,13 @@ class Blur:
             above = height.detach().ceil().to(kind).clamp(0, last)
             found = levels.index_select(0, torch.add(place, above, alpha=places).flatten())
             level, step = found.view(*height.shape, 2 * channels).chunk(2, -1)
-            mixed: Tensor = _Along.apply(height - above, level, step)  # exact at every level
+            mixed: Tensor = _Lerp.apply(height - above, level, step)  # exact at every level
             return mixed.view(*mask.shape[:2], *x.shape[2:], channels).movedim(-1, 2)
 
         return perturb
 
 
-class _Along(torch.autograd.Function):
+class _Lerp(torch.autograd.Function):
     """level + t·step with a gradient for t alone: (N, K, P), (N, K, P, C), (N, K, P, C) -> (N, K, P, C)."""
 
     @staticmethod
@@ -94,7 +94,7 @@ class Constant:
     value: float = 0.0
 
     def __call__(self, x: Tensor) -> Perturb:
-        return _towards(x, torch.full_like(x, self.value))
+        return _interpolate_to(x, torch.full_like(x, self.value))
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,10 @@ class Noise:
         dims = tuple(range(2, x.ndim))
         mean = x.mean(dims, keepdim=True)
         deviation = (x - mean).square().mean(dims, keepdim=True).sqrt()
-        return _towards(x, mean + deviation * noise)
+        return _interpolate_to(x, mean + deviation * noise)
 
 
-def _towards(x: Tensor, destroyed: Tensor) -> Perturb:
+def _interpolate_to(x: Tensor, destroyed: Tensor) -> Perturb:
     """Interpolate linearly from `destroyed` at mask 0 to x at mask 1; exact at both ends."""
     x, destroyed = x.unsqueeze(1), destroyed.unsqueeze(1)  # (N, 1, C, *S)
 
@@ -166,7 +166,7 @@ PERTURBATIONS: dict[str, Perturbation] = {
 }
 
 
-def perturbation_named(perturbation: str | Perturbation) -> Perturbation:
+def get_perturbation(perturbation: str | Perturbation) -> Perturbation:
     """The perturbation of this short name, or the callable itself."""
     if isinstance(perturbation, str):
         if perturbation not in PERTURBATIONS:
@@ -181,7 +181,7 @@ def perturbation_named(perturbation: str | Perturbation) -> Perturbation:
     return perturbation
 
 
-def spaced(perturbation: Perturbation, spacing: Sequence[float]) -> Perturbation:
+def with_spacing(perturbation: Perturbation, spacing: Sequence[float]) -> Perturbation:
     """The perturbation for inputs whose places are this far apart along each dimension, unless it tells so itself."""
     if isinstance(perturbation, Blur) and not perturbation.spacing:
         return replace(perturbation, spacing=tuple(spacing))
@@ -195,7 +195,7 @@ def places_of(perturbation: Perturbation, x: Tensor) -> tuple[int, ...]:
     return tuple(x.shape[2:])
 
 
-def prepared(perturbation: Perturbation, x: Tensor) -> Perturb:
+def prepare_perturbation(perturbation: Perturbation, x: Tensor) -> Perturb:
     """Apply a perturbation to x and check the contract: shapes, and perturb(1) = x."""
     perturb = perturbation(x)
     ones = x.new_ones(x.shape[0], 1, 1, *places_of(perturbation, x))

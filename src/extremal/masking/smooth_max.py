@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extremal.masking.grid import lattice_shape, lengths
+from extremal.masking.grid import lattice_shape, scale_lengths
 
-KERNEL_CACHE = 2**26  # bytes of smooth-max kernel values kept between calls
+MAX_KERNEL_CACHE_BYTES = 2**26  # bytes of smooth-max kernel values kept between calls
 
 
 class SmoothMax:
@@ -34,7 +34,7 @@ class SmoothMax:
         sigma: σ in pixels of this input; 21 px at a short side of 224 px if None.
         temperature: T of the smooth maximum.
         padded: make the mask on every place within σ of the lattice, not only in the input (`whole`).
-        spacing: distance of neighbouring places along each dimension (`grids.lengths`).
+        spacing: distance of neighbouring places along each dimension (`grid.scale_lengths`).
         within: (*S) bool; masks are zero elsewhere. None: everywhere.
     """
 
@@ -52,7 +52,7 @@ class SmoothMax:
         device: torch.device | str = "cpu",
     ) -> None:
         self.shape = shape
-        own = tuple(max(1.0, length) for length in lengths(7.0, shape, spacing))
+        own = tuple(max(1.0, length) for length in scale_lengths(7.0, shape, spacing))
         self.steps = own if step is None else (step,) * len(shape)
         self.sigmas = tuple(3 * step for step in self.steps) if sigma is None else (sigma,) * len(shape)
         self.temperature = temperature
@@ -68,7 +68,7 @@ class SmoothMax:
         places = math.prod(len(window[0]) for window in self._windows)
         kernels = (2 * self.radius + 1) ** len(shape)
         self._kernels: dict[tuple[int, ...], Tensor] = {}
-        self._keep_kernels = places * kernels * torch.finfo(dtype).bits // 8 <= KERNEL_CACHE
+        self._keep_kernels = places * kernels * torch.finfo(dtype).bits // 8 <= MAX_KERNEL_CACHE_BYTES
 
     def _window(self, dim: int, margin: int, padded: bool, like: Tensor) -> tuple[Tensor, Tensor]:
         """Along one dimension: lattice index under each place (P,), and its offset from that point in px (P,)."""

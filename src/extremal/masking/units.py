@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from extremal.masking.area import cut, level
-from extremal.masking.level_set import standardised
+from extremal.masking.level_set import standardise
 
 
 class Units:
@@ -74,10 +74,10 @@ class Units:
     def __call__(self, parameters: Tensor, area: Tensor, temperature: float) -> Tensor:
         """(B, 1, U), (B,) -> (B, 1, *S) in [0, 1] with exactly these means."""
         shares = (self._sizes / len(self._labels)).view(1, 1, -1)
-        return self.smooth(level(standardised(parameters), area, temperature, shares))
+        return self.smooth(level(standardise(parameters), area, temperature, shares))
 
 
-def cut_to(masks: Tensor, areas: tuple[float, ...], units: Tensor | None) -> Tensor:
+def cut_to_units(masks: Tensor, areas: tuple[float, ...], units: Tensor | None) -> Tensor:
     """Masks (N, A, 1, *S) cut to exactly round(a·|Ω|) ones, or to whole units.
 
     Args:

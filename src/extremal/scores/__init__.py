@@ -5,12 +5,12 @@ from extremal.scores.classes import (
     SCORES,
     Score,
     contrastive,
+    get_score,
     log_probability,
     logit,
     margin,
     negative,
     probability,
-    score_named,
 )
 from extremal.scores.outputs import Classes, Output
 from extremal.scores.query import BoundQuery, PerInput, Query
@@ -31,10 +31,10 @@ __all__ = [
     "Similarity",
     "Unit",
     "contrastive",
+    "get_score",
     "log_probability",
     "logit",
     "margin",
     "negative",
     "probability",
-    "score_named",
 ]

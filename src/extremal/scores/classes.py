@@ -62,7 +62,7 @@ SCORES: dict[str, Score] = {
 }
 
 
-def score_named(score: str | Score) -> Score:
+def get_score(score: str | Score) -> Score:
     """The score of this short name, or the callable itself."""
     if isinstance(score, str):
         if score not in SCORES:

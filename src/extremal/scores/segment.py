@@ -10,7 +10,7 @@ from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.network import Evaluates, Network
-from extremal.scores.classes import Score, score_named
+from extremal.scores.classes import Score, get_score
 from extremal.scores.query import BoundQuery, class_index, class_label, input_shape, per_row
 
 TOLD = 5  # classes that an error lists at most
@@ -43,7 +43,7 @@ class Segment:
     layer, depends_on_position = "", True
 
     def __post_init__(self) -> None:
-        score_named(self.score)
+        get_score(self.score)
         region = self.region
         if region is None:
             return
@@ -61,7 +61,7 @@ class Segment:
 
     def bind(self, run: Evaluates, x: Tensor) -> BoundQuery:
         """The score; costs one evaluation of each input, to find the region or the places that it covers."""
-        score, net = score_named(self.score), run.network
+        score, net = get_score(self.score), run.network
         with torch.no_grad():
             whole = _maps(run.raw(x, torch.arange(len(x), device=x.device)), net)
         label = class_index(net, self.label, whole.shape[1])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from extremal.benchmark.baselines.method import Maps, Scores, mapped
-from extremal.masking.grid import scaled
+from extremal.masking.grid import scale_length
 from extremal.networks.network import Network
 from extremal.scores.target import Target
 
@@ -32,7 +32,7 @@ class Occlusion:
         from captum.attr import Occlusion as Captum
 
         shape = tuple(x.shape[2:])
-        side, step = (max(1, round(scaled(length, shape))) for length in (self.side, self.step))
+        side, step = (max(1, round(scale_length(length, shape))) for length in (self.side, self.step))
 
         def attribute(scores: Scores, part: Tensor, classes: list[int]) -> Tensor:
             with torch.no_grad():

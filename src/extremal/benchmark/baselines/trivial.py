@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from extremal.benchmark.baselines.method import Maps
-from extremal.masking.grid import gaussian_blur, scaled
+from extremal.masking.grid import gaussian_blur, scale_length
 from extremal.networks.network import Network
 from extremal.scores.target import Target
 
@@ -51,7 +51,7 @@ class Random:
             content = int(one.double().abs().sum().item() * 2**16) % 2**31  # not its place in the batch
             generator = torch.Generator().manual_seed(self.seed + content)
             noise = torch.randn(1, 1, *x.shape[2:], generator=generator, dtype=torch.float64).to(x)
-            smooth = gaussian_blur(noise, scaled(self.width, tuple(x.shape[2:])))
+            smooth = gaussian_blur(noise, scale_length(self.width, tuple(x.shape[2:])))
             low, high = smooth.amin(), smooth.amax()
             maps.append((smooth - low) / (high - low).clamp_min(1e-12))
         return Maps(torch.cat(maps), 0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from extremal.benchmark.metrics.checks import checked_maps
 from extremal.errors import ExtremalValueError
-from extremal.masking.area import binary
+from extremal.masking.area import cut_one
 
 Scores = Callable[[Tensor], Tensor]  # inputs (B, C, *S) -> scores (B,) of the one target
 ROWS = 32  # inputs evaluated at once
@@ -126,7 +126,7 @@ def kept(scores: Scores, x: Tensor, destroyed: Tensor, map_: Tensor, areas: Sequ
 
     The rest is taken from the destroyed input (1, C, *S), with a hard edge; `judge` blends them by a perturbation.
     """
-    inputs = (torch.where(binary(checked_maps(map_), area) > 0, x, destroyed) for area in areas)
+    inputs = (torch.where(cut_one(checked_maps(map_), area) > 0, x, destroyed) for area in areas)
     return Changed(torch.tensor(list(areas), dtype=torch.float64), _scored(scores, inputs, len(areas)))
 
 

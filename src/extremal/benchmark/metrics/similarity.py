@@ -8,7 +8,7 @@ from torch import Tensor
 
 from extremal.benchmark.metrics.checks import checked_maps
 from extremal.errors import ExtremalValueError
-from extremal.masking.area import binary
+from extremal.masking.area import cut_one
 
 
 def similarity(a: Tensor, b: Tensor) -> Tensor:
@@ -56,6 +56,6 @@ def agreement(maps: Sequence[Tensor], area: float = 0.1) -> tuple[Tensor, Tensor
         raise ExtremalValueError(f"agreement must be of at least 2 seeds, got {len(maps)}")
     pairs = list(itertools.combinations(maps, 2))
     alike = torch.stack([similarity(a, b) for a, b in pairs]).mean(0)
-    cuts = [(binary(a, area) > 0, binary(b, area) > 0) for a, b in pairs]
+    cuts = [(cut_one(a, area) > 0, cut_one(b, area) > 0) for a, b in pairs]
     overlaps = [(a & b).flatten(1).sum(1) / (a | b).flatten(1).sum(1) for a, b in cuts]
     return alike, torch.stack(overlaps).mean(0)

@@ -17,7 +17,7 @@ from extremal.benchmark.tasks.confident import CONFIDENCE, ConfidentPictures
 from extremal.benchmark.tasks.task import Item, Measure, Values, asked
 from extremal.explanations.verdict import shares
 from extremal.jobs.store import Store
-from extremal.masking.perturbations import Blur, prepared
+from extremal.masking.perturbations import Blur, prepare_perturbation
 from extremal.networks.network import Network
 from extremal.scores import SCORES
 
@@ -83,7 +83,7 @@ class Faithfulness:
         map_ = map_.to(x)
         with self.network.frozen(self.seed) as run, torch.no_grad():
             run.settle(x)
-            blur = prepared(Blur(), x)(x.new_zeros(1, 1, 1, *x.shape[2:])).flatten(0, 1)
+            blur = prepare_perturbation(Blur(), x)(x.new_zeros(1, 1, 1, *x.shape[2:])).flatten(0, 1)
             zero = torch.zeros_like(x)
 
             def probability(inputs: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.objective import Question
-from extremal.masking.area import binary, places
+from extremal.masking.area import count_kept, cut_one
 from extremal.masking.games import GAMES
 from extremal.masking.perturbations import ScaleChannels
 
@@ -19,7 +19,7 @@ def random_sets(total: int, areas: tuple[float, ...], seed: int, like: Tensor) -
     """Random sets of exactly each share of the channels: (1, A, RANDOM, K) of zeros and ones."""
     generator = torch.Generator().manual_seed(seed)
     orders = torch.stack([torch.randperm(total, generator=generator) for _ in range(len(areas) * RANDOM)])
-    wanted = torch.tensor([places(area, total) for area in areas]).repeat_interleave(RANDOM).unsqueeze(1)
+    wanted = torch.tensor([count_kept(area, total) for area in areas]).repeat_interleave(RANDOM).unsqueeze(1)
     return (orders < wanted).to(like).view(1, len(areas), RANDOM, total)
 
 
@@ -49,4 +49,4 @@ def rankings(question: Question, rows: int) -> Tensor:
 def top_sets(ranked: Tensor, areas: tuple[float, ...]) -> Tensor:
     """The best of each ranking (N, M, K) at exactly each share: (N, A, M, K) of zeros and ones."""
     flat = ranked.flatten(0, 1).unsqueeze(1)
-    return torch.stack([binary(flat, area).view_as(ranked) for area in areas], 1)
+    return torch.stack([cut_one(flat, area).view_as(ranked) for area in areas], 1)

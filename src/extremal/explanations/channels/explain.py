@@ -15,13 +15,13 @@ from extremal.explanations.channels.controls import RANDOM, RANKINGS, random_set
 from extremal.explanations.channels.explanation import ChannelExplanation, lattice_of
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.objective import Question
-from extremal.explanations.settings import checked_areas, terms_named
+from extremal.explanations.settings import terms_named, validate_areas
 from extremal.explanations.smallest_area import Bisection, Certificate
-from extremal.masking.area import cut, places
+from extremal.masking.area import count_kept, cut
 from extremal.masking.games import Game, Reward
-from extremal.masking.level_set import standardised
+from extremal.masking.level_set import standardise
 from extremal.masking.perturbations import ScaleChannels
-from extremal.masking.solvers import OnStep, Problem, Solution, Solver, solver_named
+from extremal.masking.solvers import OnStep, Problem, Solution, Solver, get_solver
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.layers import module_named
 from extremal.networks.network import Network
@@ -80,7 +80,7 @@ def explain_channels(
     """
     if not share > 0:
         raise ExtremalValueError(f"share must be above 0, got {share:g}; it is the part of the effect, e.g. 0.9")
-    chosen, terms = solver_named(solver), terms_named(game, ScaleChannels(axis), score, seed)
+    chosen, terms = get_solver(solver), terms_named(game, ScaleChannels(axis), score, seed)
     net = as_network(network)
     module_named(net, layer)
     x = spread(prepare(net, image), target)
@@ -95,7 +95,7 @@ def explain_channels(
         problem = Problem(
             *(reward, len(activations), question.domain, False),
             *(activations.dtype, activations.device, terms.seed),
-            candidates=standardised(ranked.flatten(0, 1)).view_as(ranked).unsqueeze(2),
+            initial_candidates=standardise(ranked.flatten(0, 1)).view_as(ranked).unsqueeze(2),
         )
         solution = chosen.solve(problem, wanted, block.steps(on_step))
         evaluations = {"gradients": split.gradients, "forwards": split.forwards}
@@ -225,8 +225,8 @@ def checked_counts(
             f"a layer must have at least 2 channels to choose from, {layer!r} has {total}; choose another layer or axis"
         )
     if counts is None:
-        shares = checked_areas(AREAS if areas is None else areas)
-        return tuple(k / total for k in sorted({min(total - 1, places(share, total)) for share in shares}))
+        shares = validate_areas(AREAS if areas is None else areas)
+        return tuple(k / total for k in sorted({min(total - 1, count_kept(share, total)) for share in shares}))
     found = list(counts)
     if not found:
         raise ExtremalValueError("counts must name at least one count, got none; e.g. (1, 4, 16)")

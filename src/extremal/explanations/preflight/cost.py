@@ -16,9 +16,9 @@ from extremal.explanations.settings import Terms
 from extremal.masking.domain import Domain
 from extremal.masking.games import Evaluate
 from extremal.masking.solvers import Path, Penalty, Solver
-from extremal.masking.solvers.path import level_masks, passes
+from extremal.masking.solvers.path import count_passes, masks_at_areas
 from extremal.masking.solvers.problem import gradient
-from extremal.masking.solvers.swap import TRIES
+from extremal.masking.solvers.swap import SWAPS_PER_ROUND
 from extremal.networks.memory import activation_bytes
 from extremal.networks.network import Run
 
@@ -90,12 +90,12 @@ def work_of(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH) -
     if not isinstance(solver, Path):
         return None
     compared = 3 * areas - 2  # each area with its own field and its neighbours'
-    rounds = 1 + (solver.rounds if solver.polish else 0) + (0 if domain.connected else 1)
-    exchanges = 0 if domain.connected else areas * (solver.search + solver.search // 2)
+    rounds = 1 + (solver.rounds if solver.polish else 0) + (0 if domain.has_neighbours else 1)
+    exchanges = 0 if domain.has_neighbours else areas * (solver.search + solver.search // 2)
     return Work(
         alone=solver.steps,
-        together=passes(solver, areas, mirror) - solver.steps + exchanges,
-        forwards=compared * rounds + areas * solver.search + TRIES * exchanges,
+        together=count_passes(solver, areas, mirror) - solver.steps + exchanges,
+        forwards=compared * rounds + areas * solver.search + SWAPS_PER_ROUND * exchanges,
         widest=max(solver.draws, areas if solver.polish or exchanges else 1),
     )
 
@@ -218,7 +218,7 @@ class Cost:
             drawn = torch.randn(*rows, 1, *family.parameter_shape, dtype=like.dtype, device=like.device)
 
             def made(values: Tensor) -> Tensor:
-                return level_masks(family, values, areas, settings.temperature)
+                return masks_at_areas(family, values, areas, settings.temperature)
 
         return drawn.requires_grad_(), made
 

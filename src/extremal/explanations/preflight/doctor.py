@@ -9,7 +9,7 @@ from extremal.explanations.preflight import objective_checks
 from extremal.explanations.preflight.findings import Finding, Findings, Level
 from extremal.explanations.preflight.objective_checks import Case
 from extremal.explanations.settings import Terms, terms_named
-from extremal.masking.perturbations import PERTURBATIONS, Perturbation, spaced
+from extremal.masking.perturbations import PERTURBATIONS, Perturbation, with_spacing
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
@@ -116,7 +116,7 @@ def _posed(run: Run, x: Tensor, target: Target, terms: Terms) -> Case:
     named = {key: PERTURBATIONS[key] for key in ("blur", "fade", "noise")}
     known = {key: one for key, one in PERTURBATIONS.items() if one == terms.perturbation}
     own = known or {"the given perturbation": terms.perturbation}
-    tried = {key: spaced(one, net.spacing) for key, one in (own | named).items()}
+    tried = {key: with_spacing(one, net.spacing) for key, one in (own | named).items()}
     return Case(run, x, ask, index, name, terms.score, tried, target is not None)
 
 

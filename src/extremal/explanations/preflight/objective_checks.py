@@ -9,7 +9,7 @@ from torch import Tensor
 
 from extremal.explanations.preflight.findings import Finding, Level, one_line
 from extremal.explanations.preflight.network_checks import EQUAL
-from extremal.masking.perturbations import Noise, Perturbation, places_of, prepared
+from extremal.masking.perturbations import Noise, Perturbation, places_of, prepare_perturbation
 from extremal.networks.network import Run
 from extremal.scores import Score, log_probability, margin, probability
 
@@ -44,7 +44,7 @@ class Case:
     def blank(self, perturbation: Perturbation) -> Tensor:
         """The input destroyed: (1, C, *S)."""
         nothing = self.x.new_zeros(1, 1, 1, *places_of(perturbation, self.x))
-        return prepared(perturbation, self.x)(nothing).flatten(0, 1)
+        return prepare_perturbation(perturbation, self.x)(nothing).flatten(0, 1)
 
 
 def finite_outputs(case: Case) -> Finding:
@@ -118,7 +118,7 @@ def raw_outputs(case: Case) -> Finding:
 def gradient(case: Case) -> Finding:
     """The score has a finite gradient with respect to masks that is not zero."""
     name, perturbation = "gradient", next(iter(case.perturbations.values()))
-    perturb, slopes = prepared(perturbation, case.x), list[Tensor]()
+    perturb, slopes = prepare_perturbation(perturbation, case.x), list[Tensor]()
     for level in LEVELS:
         mask = case.x.new_full((1, 1, 1, *places_of(perturbation, case.x)), level).requires_grad_()
         try:

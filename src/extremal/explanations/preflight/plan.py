@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from extremal.explanations.exclusion import checked_alternatives
 from extremal.explanations.objective import Question, pose
 from extremal.explanations.preflight.cost import Cost, Evaluations, Pace, Work
-from extremal.explanations.settings import AREAS, Places, Terms, checked_areas, checked_domain, terms_named
+from extremal.explanations.settings import AREAS, Places, Terms, checked_domain, terms_named, validate_areas
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import Perturbation
-from extremal.masking.solvers import Solver, solver_named
+from extremal.masking.solvers import Solver, get_solver
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
@@ -120,8 +120,8 @@ def plan(
     Raises:
         ExtremalValueError, ExtremalTypeError: as `explain` raises them before its solver runs.
     """
-    wanted = checked_areas(areas)
-    chosen, copies = solver_named(solver), checked_alternatives(alternatives)
+    wanted = validate_areas(areas)
+    chosen, copies = get_solver(solver), checked_alternatives(alternatives)
     terms = terms_named(game, perturbation, score, seed, within=within, units=units)
     net = as_network(network)
     x = spread(prepare(net, image), target)

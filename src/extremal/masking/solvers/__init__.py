@@ -14,7 +14,7 @@ from extremal.masking.solvers.problem import OnStep, Problem, Solution, Solver, 
 SOLVERS: dict[str, Solver] = {"path": Path(), "penalty": Penalty()}
 
 
-def solver_named(solver: str | Solver) -> Solver:
+def get_solver(solver: str | Solver) -> Solver:
     """The solver of this short name with its default settings, or the solver itself."""
     if isinstance(solver, str):
         if solver not in SOLVERS:
@@ -28,13 +28,13 @@ def solver_named(solver: str | Solver) -> Solver:
     return solver
 
 
-def masks_of(settings: Mapping[str, Any], fields: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
+def rebuild_masks(settings: Mapping[str, Any], fields: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
     """The masks (N, A, 1, *S) that a solver found, from its settings and the fields of its solution.
 
     Those of a run that was not finite were zero, whatever comes of their fields here.
 
     >>> import torch
-    >>> masks_of(Path().settings(), torch.randn(1, 2, 1, 32, 32), (0.1, 0.2), Domain((32, 32))).shape
+    >>> rebuild_masks(Path().settings(), torch.randn(1, 2, 1, 32, 32), (0.1, 0.2), Domain((32, 32))).shape
     torch.Size([1, 2, 1, 32, 32])
 
     Args:
@@ -68,6 +68,6 @@ __all__ = [
     "Solver",
     "Step",
     "Trace",
-    "masks_of",
-    "solver_named",
+    "rebuild_masks",
+    "get_solver",
 ]

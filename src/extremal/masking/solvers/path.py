@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
-from extremal.masking.domain import Domain, LevelFamily
-from extremal.masking.level_set import standardised
+from extremal.masking.domain import Domain, ExactAreaFamily
+from extremal.masking.level_set import standardise
 from extremal.masking.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
-from extremal.masking.solvers.swap import exchanged
+from extremal.masking.solvers.swap import swap_places
 
-ORDER = 0.02  # what is left of a field's values beside those of the set that came of it
+RESIDUAL_SCALE = 0.02  # what is left of a field's values beside those of the set that came of it
 Areas = tuple[float, ...] | Tensor  # (K,) for every input, or (N, K)
 
 
-def mask_gradient(problem: Problem, mask: LevelFamily, draws: int) -> tuple[Tensor, Tensor, Tensor]:
+def mask_gradient(problem: Problem, mask: ExactAreaFamily, draws: int) -> tuple[Tensor, Tensor, Tensor]:
     """The reward's gradient with respect to constant masks of values (k + ½)/draws, in every orientation, summed.
 
     Costs one forward-backward pass a value, orientation and input.
@@ -33,7 +33,7 @@ def mask_gradient(problem: Problem, mask: LevelFamily, draws: int) -> tuple[Tens
     spread = values.view(1, -1, *[1] * (1 + len(mask.parameter_shape)))  # (1, draws, 1, *1)
     constant = spread.expand(problem.count, -1, 1, *mask.parameter_shape).contiguous().requires_grad_()
     masks = mask.smooth(constant.flatten(0, 1)).view(problem.count, draws, 1, *problem.shape)
-    rewards = torch.stack([problem.reward(masks, flip) for flip in problem.flips()])
+    rewards = torch.stack([problem.reward(masks, flip) for flip in problem.orientations()])
     return gradient(rewards, constant).sum(1), masks, rewards.mean(0)
 
 
@@ -82,16 +82,16 @@ class Path:
 
     def masks(self, fields: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
         """The masks (N, A, 1, *S) of the fields (N, A, 1, *lattice) that a solution of these areas tells."""
-        return level_masks(domain.level_set(fields, self.width), fields, areas, self.final_temperature)
+        return masks_at_areas(domain.level_set(fields, self.width), fields, areas, self.final_temperature)
 
-    def _gradient_start(self, problem: Problem, mask: LevelFamily, recorder: Recorder) -> Tensor:
+    def _gradient_start(self, problem: Problem, mask: ExactAreaFamily, recorder: Recorder) -> Tensor:
         """The reward's gradient with respect to a constant mask, averaged over mask values: (N, 1, 1, *lattice)."""
         total, masks, rewards = mask_gradient(problem, mask, self.draws)
         recorder.record("start", masks, rewards)
-        return (self.start * standardised(mask.filtered(total, 1.0), floor=1e-30)).unsqueeze(1)
+        return (self.start * standardise(mask.filtered(total, 1.0), floor=1e-30)).unsqueeze(1)
 
     def _sweep(
-        self, problem: Problem, mask: LevelFamily, areas: tuple[float, ...], start: Tensor, recorder: Recorder
+        self, problem: Problem, mask: ExactAreaFamily, areas: tuple[float, ...], start: Tensor, recorder: Recorder
     ) -> Tensor:
         """Shrink the area over the run; the field is kept where it passes each wanted area: (N, A, 1, *lattice)."""
         schedule = self.schedule(areas)
@@ -119,14 +119,14 @@ class Path:
         return [first * (last / first) ** (i / max(1, self.steps - 1)) for i in range(self.steps)]
 
     def _polish(
-        self, problem: Problem, mask: LevelFamily, areas: tuple[float, ...], fields: Tensor, recorder: Recorder
+        self, problem: Problem, mask: ExactAreaFamily, areas: tuple[float, ...], fields: Tensor, recorder: Recorder
     ) -> "_Best":
         """All wanted areas at once, the temperature falling; each round starts from the best so far."""
         ratio = self.final_temperature / self.temperature
         temperatures = [self.temperature * ratio ** (i / max(1, self.polish - 1)) for i in range(self.polish)]
         best = _Best(problem, mask, areas, self.final_temperature)
         best.of(fields)
-        for candidate in [] if problem.candidates is None else problem.candidates.unbind(1):
+        for candidate in [] if problem.initial_candidates is None else problem.initial_candidates.unbind(1):
             best.replace(candidate.unsqueeze(1).expand_as(fields))
         for round_ in range(self.rounds if self.polish else 0):
             start = best.of(fields) if round_ else best.fields
@@ -139,7 +139,7 @@ class Path:
         if self.polish:
             best.of(fields)
         self._search(problem, best)
-        if not problem.connected:
+        if not problem.has_neighbours:
             best.exchange(self.search)
             best.of(best.fields)  # a set may grow or shrink to its neighbours' size
             best.exchange(self.search // 2)
@@ -155,8 +155,8 @@ class Path:
         for index in range(self.search):
             if index % 2 == 0:
                 noise = torch.randn(best.fields.shape[1:], generator=generator, dtype=torch.float64)
-                change = self.change * standardised(best.mask.filtered(noise, 1.5)).to(best.fields)
-            flat = standardised(best.fields.flatten(0, 1)).view_as(best.fields)
+                change = self.change * standardise(best.mask.filtered(noise, 1.5)).to(best.fields)
+            flat = standardise(best.fields.flatten(0, 1)).view_as(best.fields)
             best.replace(flat + (change if index % 2 == 0 else -change))
 
 
@@ -166,7 +166,7 @@ class _Best:
     A field that works at one area bounds what its neighbours must reach.
     """
 
-    def __init__(self, problem: Problem, mask: LevelFamily, areas: tuple[float, ...], temperature: float) -> None:
+    def __init__(self, problem: Problem, mask: ExactAreaFamily, areas: tuple[float, ...], temperature: float) -> None:
         self.problem, self.mask, self.areas, self.temperature = problem, mask, areas, temperature
         self.fields = torch.empty(0)  # (N, A, 1, *lattice), once there is a best
         self._paid = torch.empty(0)  # (N, A)
@@ -195,9 +195,9 @@ class _Best:
 
     def exchange(self, rounds: int) -> None:
         """Exchange single places of the cut masks, and take the sets that come of it as fields."""
-        sets, paid = exchanged(self.problem, self.mask.cut(self.masks(self.fields), self.areas), self._paid, rounds)
-        order = standardised(self.fields.flatten(0, 1)).view_as(self.fields)  # within the set, and outside of it
-        self._keep(sets + ORDER * order, paid)
+        sets, paid = swap_places(self.problem, self.mask.cut(self.masks(self.fields), self.areas), self._paid, rounds)
+        order = standardise(self.fields.flatten(0, 1)).view_as(self.fields)  # within the set, and outside of it
+        self._keep(sets + RESIDUAL_SCALE * order, paid)
 
     def _keep(self, fields: Tensor, paid: Tensor) -> None:
         better = (paid > self._paid).view(*paid.shape, *[1] * (fields.ndim - 2))
@@ -205,20 +205,20 @@ class _Best:
 
     def _pay(self, fields: Tensor, areas: tuple[float, ...]) -> Tensor:
         """What fields (N, K, 1, *lattice) are paid when they are cut at K areas: (N, K), −inf where not finite."""
-        paid = self.problem.reward(self.mask.cut(level_masks(self.mask, fields, areas, self.temperature), areas), False)
+        paid = self.problem.reward(self.mask.cut(masks_at_areas(self.mask, fields, areas, self.temperature), areas), False)
         return paid.where(paid.isfinite(), -torch.inf)
 
     @torch.no_grad()
     def masks(self, fields: Tensor) -> Tensor:
         """(N, A, 1, *S)."""
-        return level_masks(self.mask, fields, self.areas, self.temperature)
+        return masks_at_areas(self.mask, fields, self.areas, self.temperature)
 
 
 class Descent:
     """Adam on the fields (N, K, 1, *lattice) of masks at K areas."""
 
     def __init__(
-        self, problem: Problem, mask: LevelFamily, start: Tensor, rate: float, betas: tuple[float, float] = (0.9, 0.99)
+        self, problem: Problem, mask: ExactAreaFamily, start: Tensor, rate: float, betas: tuple[float, float] = (0.9, 0.99)
     ) -> None:
         self.problem, self.mask = problem, mask
         self.parameters = start.clone().requires_grad_()
@@ -227,8 +227,8 @@ class Descent:
 
     def step(self, areas: Areas, temperature: float) -> tuple[Tensor, Tensor]:
         """One step up the reward, orientations taking turns; the masks (N, K, 1, *S) before it, and their rewards."""
-        flips = self.problem.flips()
-        masks = level_masks(self.mask, self.parameters, areas, temperature)
+        flips = self.problem.orientations()
+        masks = masks_at_areas(self.mask, self.parameters, areas, temperature)
         self._steps += 1
         rewards = self.problem.reward(masks, flips[self._steps % len(flips)])
         self.parameters.grad = gradient(rewards, self.parameters)
@@ -236,7 +236,7 @@ class Descent:
         return masks, rewards
 
 
-def level_masks(mask: LevelFamily, fields: Tensor, areas: Areas, temperature: float) -> Tensor:
+def masks_at_areas(mask: ExactAreaFamily, fields: Tensor, areas: Areas, temperature: float) -> Tensor:
     """Fields (N, K, 1, *lattice) cut at K areas: (N, K, 1, *S) with exactly these means."""
     count, columns = fields.shape[:2]
     wanted = torch.as_tensor(areas, dtype=fields.dtype, device=fields.device).expand(count, columns)
@@ -244,10 +244,10 @@ def level_masks(mask: LevelFamily, fields: Tensor, areas: Areas, temperature: fl
     return flat.view(count, columns, 1, *flat.shape[2:])
 
 
-def passes(settings: Path, areas: int, mirror: bool) -> int:
+def count_passes(settings: Path, areas: int, mirror: bool) -> int:
     """Forward-backward passes of one run for one input in the preserve and delete games (dual: twice).
 
-    >>> passes(Path(), areas=5, mirror=True)
+    >>> count_passes(Path(), areas=5, mirror=True)
     108
     """
     return settings.draws * (2 if mirror else 1) + settings.steps + settings.polish * areas

@@ -13,7 +13,7 @@ from extremal.masking.area import ranking_loss
 from extremal.masking.domain import Domain, SmoothFamily
 from extremal.masking.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
 
-UNTIE = 1e-3  # by which the values of unconnected places differ at the start
+TIE_BREAK = 1e-3  # by which the values of unconnected places differ at the start
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Penalty:
         """The settings as plain values."""
         return {"name": self.name, **asdict(self)}
 
-    def _untied(self, problem: Problem, mask: SmoothFamily, parameters: Tensor) -> Tensor:
+    def _break_ties(self, problem: Problem, mask: SmoothFamily, parameters: Tensor) -> Tensor:
         """A little less than one where the reward's slope is least.
 
         The ranking loss of equal values goes by their order, and nothing smooths channels or units across it.
@@ -46,7 +46,7 @@ class Penalty:
         masks = mask.inside(mask.whole(parameters.flatten(0, 1))).reshape(*parameters.shape[:3], *problem.shape)
         slopes = gradient(problem.reward(masks, False), parameters)
         ranks = slopes.flatten(3).argsort(-1).argsort(-1).view_as(slopes) / slopes[0, 0, 0].numel()
-        return (parameters - UNTIE * (1 - ranks)).detach()
+        return (parameters - TIE_BREAK * (1 - ranks)).detach()
 
     def solve(self, problem: Problem, areas: tuple[float, ...], on_step: OnStep | None = None) -> Solution:
         """Masks of about the given areas: their true means are what the ranking loss left."""
@@ -54,14 +54,14 @@ class Penalty:
         rows = problem.count, len(areas)
         parameters = torch.ones(*rows, 1, *mask.parameter_shape, dtype=problem.dtype, device=problem.device)
         if not problem.domain.smooth:
-            parameters = self._untied(problem, mask, parameters)
+            parameters = self._break_ties(problem, mask, parameters)
         parameters.requires_grad_()
         wanted = parameters.new_tensor(areas).expand(rows).flatten()
         descent = torch.optim.SGD(
             [parameters], lr=self.rate, momentum=self.momentum, dampening=self.dampening, maximize=True
         )
         recorder = Recorder(problem, self.steps, on_step)
-        flips = problem.flips()
+        flips = problem.orientations()
 
         def inside(whole: Tensor) -> Tensor:
             return mask.inside(whole).reshape(*rows, 1, *problem.shape)

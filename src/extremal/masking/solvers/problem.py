@@ -17,11 +17,11 @@ class Problem:
     reward: Callable[[Tensor, bool], Tensor]  # masks (N, K, 1, *S), whether the input is mirrored -> (N, K)
     count: int  # N
     domain: Domain
-    mirror: bool  # whether the mirrored input asks the same question
+    mirror_invariant: bool  # whether the mirrored input asks the same question
     dtype: torch.dtype
     device: torch.device
     seed: int = 0  # of what a solver draws
-    candidates: Tensor | None = None  # (N, M, 1, *lattice) fields of others, higher is kept first; taken where they pay
+    initial_candidates: Tensor | None = None  # (N, M, 1, *lattice) fields of others, higher is kept first; taken where they pay
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -29,18 +29,18 @@ class Problem:
         return self.domain.shape
 
     @property
-    def connected(self) -> bool:
+    def has_neighbours(self) -> bool:
         """Whether places have neighbours."""
-        return self.domain.connected
+        return self.domain.has_neighbours
 
     @property
     def like(self) -> Tensor:
         """An empty tensor of the dtype and on the device of the masks."""
         return torch.empty(0, dtype=self.dtype, device=self.device)
 
-    def flips(self) -> tuple[bool, ...]:
+    def orientations(self) -> tuple[bool, ...]:
         """The orientations that ask the same question."""
-        return (False, True) if self.mirror else (False,)
+        return (False, True) if self.mirror_invariant else (False,)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from torch import Tensor
 
 from extremal.masking.solvers.problem import Problem, gradient
 
-TRIES = 6  # exchanges tried a round, each a forward pass
+SWAPS_PER_ROUND = 6  # exchanges tried a round, each a forward pass
 
 
-def exchanged(problem: Problem, sets: Tensor, paid: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+def swap_places(problem: Problem, sets: Tensor, paid: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
     """Sets that are paid at least as much, each of as many places as before.
 
     In each round the reward's slope at the set tells what a place is worth to first order: the kept places of least
@@ -23,7 +23,7 @@ def exchanged(problem: Problem, sets: Tensor, paid: Tensor, rounds: int) -> tupl
     """
     total, at = sets.shape[-1], sets.device
     sizes = (sets[0, :, 0] > 0).sum(-1).tolist()
-    listed = [_pairs(size, total - size, TRIES * rounds) for size in sizes]
+    listed = [_candidate_pairs(size, total - size, SWAPS_PER_ROUND * rounds) for size in sizes]
     least, most = torch.tensor(listed, device=at).view(len(sizes), -1, 2).unbind(-1)  # (A, TRIES·rounds) each
     tried = torch.zeros(paid.shape, dtype=torch.int64, device=at)  # pairs, since the set changed
     for _ in range(rounds):
@@ -32,12 +32,12 @@ def exchanged(problem: Problem, sets: Tensor, paid: Tensor, rounds: int) -> tupl
         kept = sets[:, :, 0] > 0
         out = slopes.masked_fill(~kept, torch.inf).argsort(-1)  # kept places, the least worth first
         into = slopes.masked_fill(kept, -torch.inf).argsort(-1, descending=True)
-        turn = (tried.unsqueeze(2) + torch.arange(TRIES, device=at)) % least.shape[1]  # (N, A, TRIES)
+        turn = (tried.unsqueeze(2) + torch.arange(SWAPS_PER_ROUND, device=at)) % least.shape[1]  # (N, A, TRIES)
         leaving, coming = (
             order.gather(2, places.expand(len(sets), -1, -1).gather(2, turn))
             for order, places in ((out, least), (into, most))
         )
-        trials = sets[:, :, 0].unsqueeze(2).repeat(1, 1, TRIES, 1)  # (N, A, TRIES, K)
+        trials = sets[:, :, 0].unsqueeze(2).repeat(1, 1, SWAPS_PER_ROUND, 1)  # (N, A, TRIES, K)
         trials.scatter_(3, leaving.unsqueeze(3), 0.0).scatter_(3, coming.unsqueeze(3), 1.0)
         with torch.no_grad():
             rewards = problem.reward(trials.flatten(1, 2).unsqueeze(2), False).view(turn.shape)
@@ -46,14 +46,14 @@ def exchanged(problem: Problem, sets: Tensor, paid: Tensor, rounds: int) -> tupl
         better = best > paid
         sets = torch.where(better[..., None, None], chosen, sets)
         paid = torch.where(better, best, paid)
-        tried = torch.where(better, 0, tried + TRIES)
+        tried = torch.where(better, 0, tried + SWAPS_PER_ROUND)
     return sets, paid
 
 
-def _pairs(kept: int, others: int, count: int) -> list[tuple[int, int]]:
+def _candidate_pairs(kept: int, others: int, count: int) -> list[tuple[int, int]]:
     """Ranks of a kept and of another place, the most promising pairs first, over and over up to this count.
 
-    >>> _pairs(1, 3, 4), _pairs(2, 2, 3)
+    >>> _candidate_pairs(1, 3, 4), _candidate_pairs(2, 2, 3)
     ([(0, 0), (0, 1), (0, 2), (0, 0)], [(0, 0), (0, 1), (1, 0)])
     """
     side = count + 1
