@@ -241,7 +241,7 @@ class TestCommand:
         code, told, error = self.bench(command, cutouts, tmp_path / "out", "--methods", "gradient,centre")
         assert code == 0
         assert "RuntimeError: no gradient for you" in told
-        assert error == "warning: 6 questions were not answered because of errors; table.md tells which and why\n"
+        assert error == "warning: 6 rows were not judged because of errors; table.md lists the reasons\n"
 
     def test_json_is_the_table(self, command, cutouts, tmp_path):
         out = tmp_path / "out"
@@ -266,7 +266,7 @@ class TestCommand:
             assert "nowhere" in told
 
     def test_what_is_not_installed_is_told_first(self, command, cutouts, tmp_path, monkeypatch):
-        monkeypatch.setattr("extremal.benchmark.command.find_spec", lambda name: None if name == "zennit" else name)
+        monkeypatch.setattr("extremal.benchmark.bench.find_spec", lambda name: None if name == "zennit" else name)
         code, told, error = self.bench(command, cutouts, tmp_path / "out")
         assert (code, told) == (2, "")
         assert error == (

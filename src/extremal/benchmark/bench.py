@@ -1,4 +1,4 @@
-"""`extremal bench`: build a task from its options, run it, and write table and figure beside the rows."""
+"""Run one benchmark task from plain options, and write its table and figure next to the rows."""
 
 import dataclasses
 import json
@@ -8,198 +8,191 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from extremal.benchmark import figure, paper_figures, paper_table
 from extremal.benchmark.baselines import METHODS, Method, method_named
 from extremal.benchmark.baselines.method import distinct
 from extremal.benchmark.data import DataSet, data_named
-from extremal.benchmark.runner import run
+from extremal.benchmark.runner import OnProgress, run
 from extremal.benchmark.table import Table
 from extremal.benchmark.tasks.faithfulness import Faithfulness
 from extremal.benchmark.tasks.grid import Grid
 from extremal.benchmark.tasks.pointing import Pointing
 from extremal.benchmark.tasks.sanity import CHANGED, Sanity, curves_of
 from extremal.benchmark.tasks.task import Task, schema_of
-from extremal.cli.batch import progress, tell
 from extremal.errors import ExtremalValueError
+from extremal.explanations.explanation import Explanation
 from extremal.explanations.settings import checked_areas
 from extremal.jobs.store import Store
-from extremal.networks.memory import keep_freed_memory
 from extremal.networks.network import Network
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TASKS = ("pointing", "grid", "faithfulness", "sanity")
-TABLE, TABLE_JSON, FIGURE = "table.md", "table.json", "figure.png"
-NEEDED = ("captum", "scipy", "skimage", "zennit")
-NAMES, INTERVAL = 34, 22  # columns of a terminal, for methods and items, and for a value with its interval
+TASK_NAMES = ("pointing", "grid", "faithfulness", "sanity")
+TABLE_FILE, JSON_FILE, FIGURE_FILE = "table.md", "table.json", "figure.png"
+REQUIRED_PACKAGES = ("captum", "scipy", "skimage", "zennit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """Options of a benchmark run."""
+
+    task: str  # one of TASK_NAMES
+    data: str  # voc:DIR, coco:DIR, folder:DIR or scenes:DIR
+    methods: Sequence[str]  # names; empty: all
+    out: Path
+    layer: str  # of Grad-CAM and excitation backprop; empty: by rule
+    areas: Sequence[float | str]  # of the extremal maps; empty: those of the paper for the data set
+    limit: int  # images; 0: all
+    count: int  # scenes or mosaics; 0: the default of the task
+    side: int  # cells along a side of a grid
+    cell: int  # side of a grid's cell in px; 0: the network's own size
+    confidence: float  # minimum probability of an image's top class
+    tolerance: float  # of the pointing game, in px of the image
+    smooth: float  # blur of all maps alike, in short sides
+    classes: Path | None  # JSON: class of the data set -> class of the network
+    batch: int  # images per unit of work
+    seed: int
 
 
 @dataclass(frozen=True)
-class Options:
-    """What was asked for, as the command line has it."""
+class BenchResult:
+    """Table of a finished run, and the files that were written."""
 
-    task: str
-    data: str
-    methods: str  # names, separated by commas; empty: all
-    out: Path
-    layer: str  # of Grad-CAM and excitation backprop; empty: by rule
-    areas: str  # of the extremal maps; empty: the paper's of the data set
-    limit: int  # pictures; 0: all
-    count: int  # scenes or mosaics; 0: the task's own number
-    side: int  # of a grid
-    cell: int
-    confidence: float
-    tolerance: float
-    smooth: float
-    classes: Path | None  # JSON: class of the data set -> class of the network
-    batch: int
-    seed: int
-    as_json: bool
+    table: Table
+    published: str  # markdown table next to the paper's numbers; empty if the paper has none for this setup
+    files: tuple[Path, ...]  # table as markdown and JSON, figure, folder of the rows
+
+    @property
+    def failed(self) -> int:
+        """Number of rows that an error prevented."""
+        return sum(line.failed for line in self.table.lines)
 
 
 def check_installed() -> None:
-    """Raise where what rival methods and measures are made with is missing, before anything is computed."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
+    """Check that the packages for rival methods and measures are installed, before anything is computed.
+
+    Raises:
+        ExtremalValueError: a package is missing.
+    """
+    missing = [name for name in REQUIRED_PACKAGES if find_spec(name) is None]
     if missing:
         raise ExtremalValueError(
-            f"the evaluation must have {', '.join(NEEDED)}, {', '.join(missing)} is not installed; "
+            f"the evaluation must have {', '.join(REQUIRED_PACKAGES)}, {', '.join(missing)} is not installed; "
             "pip install 'extremal[benchmark]'"
         )
 
 
-def bench(network: Callable[[], Network], options: Options) -> None:
-    """Run the task to its end, and tell the table."""
+def run_bench(
+    load_network: Callable[[], Network], options: BenchOptions, on_progress: OnProgress | None = None
+) -> BenchResult:
+    """Run a task to its end and write table and figure.
+
+    Args:
+        load_network: called once all other options are checked.
+        options: of the run.
+        on_progress: called before each unit of work.
+
+    Raises:
+        ExtremalValueError: an option breaks a rule, a package is missing, or the folder cannot be written.
+    """
     check_installed()
-    if options.task not in TASKS:
-        raise ExtremalValueError(f"a task must be one of {', '.join(TASKS)}, got {options.task!r}")
-    methods = methods_of(options)
+    if options.task not in TASK_NAMES:
+        raise ExtremalValueError(f"a task must be one of {', '.join(TASK_NAMES)}, got {options.task!r}")
+    methods = build_methods(options)
     data = data_named(options.data, limit=options.limit or None, count=options.count or None)
-    keep_freed_memory()  # the process is this command's own
-    net = network()
-    task = task_of(options, net, data)
+    net = load_network()
+    task = build_task(options, net, data)
     store = Store(options.out, schema_of(task))
-    with progress(options.task) as report:
-        table = run(task, methods, options.out, batch=options.batch, on_progress=report)
-        report("figure", 1, 1)
-        figure.write(_figure(task, table, store, net), options.out / FIGURE)
-    beside = paper_table.beside(table, options.data.partition(":")[0], net.name) if options.task == "pointing" else ""
-    text = f"# {options.task}: {net.name}, {options.data}\n\n{table.markdown()}" + (beside and f"\n{beside}")
-    store.keep(TABLE, text)
-    store.keep(TABLE_JSON, table.json())
-    if options.as_json:
-        typer.echo(table.json(), nl=False)
-    else:
-        _show(table, beside)
-        typer.echo(
-            "\n".join(["written:", *(f"  {options.out / name}" for name in (TABLE, TABLE_JSON, FIGURE, "parts"))])
-        )
-    failed = sum(line.failed for line in table.lines)
-    if failed:
-        tell("warning", f"{failed} questions were not answered because of errors; table.md tells which and why")
-
-
-def methods_of(options: Options) -> list[Method]:
-    """The methods by name, with the layer, areas and seed that were asked for."""
-    names = distinct(options.methods.split(",")) if options.methods else list(METHODS)
+    table = run(task, methods, options.out, batch=options.batch, on_progress=on_progress)
+    if on_progress is not None:
+        on_progress("figure", 1, 1)
+    figure.write(_draw_figure(task, table, store, net), options.out / FIGURE_FILE)
     kind = options.data.partition(":")[0]
-    areas = checked_areas(options.areas.split(",")) if options.areas else paper_table.AREAS.get(kind)  # type: ignore[arg-type]
-    chosen = {"layer": options.layer or None, "areas": areas, "seed": options.seed}
-    found = []
+    published = paper_table.beside(table, kind, net.name) if options.task == "pointing" else ""
+    text = f"# {options.task}: {net.name}, {options.data}\n\n{table.markdown()}" + (published and f"\n{published}")
+    store.keep(TABLE_FILE, text)
+    store.keep(JSON_FILE, table.json())
+    return BenchResult(
+        table, published, tuple(options.out / name for name in (TABLE_FILE, JSON_FILE, FIGURE_FILE, "parts"))
+    )
+
+
+def build_methods(options: BenchOptions) -> list[Method]:
+    """Return the methods by name, with the requested layer, areas and seed."""
+    names = distinct(options.methods) if options.methods else list(METHODS)
+    kind = options.data.partition(":")[0]
+    areas = checked_areas(options.areas) if options.areas else paper_table.AREAS.get(kind)  # type: ignore[arg-type]
+    requested = {"layer": options.layer or None, "areas": areas, "seed": options.seed}
+    methods = []
     for name in names:
         method = method_named(name)
         fields = {field.name for field in dataclasses.fields(method)}  # type: ignore[arg-type]
-        changes = {key: value for key, value in chosen.items() if key in fields and value is not None}
-        found.append(dataclasses.replace(method, **changes))  # type: ignore[type-var]
-    return found
+        changes = {key: value for key, value in requested.items() if key in fields and value is not None}
+        methods.append(dataclasses.replace(method, **changes))  # type: ignore[type-var]
+    return methods
 
 
-def task_of(options: Options, net: Network, data: DataSet) -> Task:
-    """The task of this name with the options that are its own."""
+def build_task(options: BenchOptions, net: Network, data: DataSet) -> Task:
+    """Return the task of this name with the options that apply to it."""
     if options.task == "pointing":
-        return Pointing(net, data, options.tolerance, options.smooth, _classes(options.classes))
+        return Pointing(net, data, options.tolerance, options.smooth, _read_classes(options.classes))
     if options.task == "grid":
-        chosen = {"side": options.side, "cell": options.cell, "confidence": options.confidence, "seed": options.seed}
-        return Grid(net, data, **chosen, **({"count": options.count} if options.count else {}))  # type: ignore[arg-type]
-    kind = Faithfulness if options.task == "faithfulness" else Sanity
-    return kind(net, data, confidence=options.confidence, seed=options.seed)
+        grid = {"side": options.side, "cell": options.cell, "confidence": options.confidence, "seed": options.seed}
+        return Grid(net, data, **grid, **({"count": options.count} if options.count else {}))  # type: ignore[arg-type]
+    task_class = Faithfulness if options.task == "faithfulness" else Sanity
+    return task_class(net, data, confidence=options.confidence, seed=options.seed)
 
 
-def _figure(task: Task, table: Table, store: Store, net: Network) -> "Figure":
-    """The figure of a run, drawn from its rows."""
+def write_method_figure(
+    net: Network,
+    images: Sequence[str],
+    methods: Sequence[str],
+    target: int | None,
+    out: Path,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Write the figure of several methods' maps side by side."""
+    check_installed()
+    chosen = [method_named(name) for name in distinct(methods)]
+    maps = paper_figures.compare(net, images, chosen, target, on_progress=on_progress)
+    figure.write(paper_figures.compare_figure(maps, [method.name for method in chosen]), out)
+
+
+def write_area_figure(
+    net: Network,
+    images: Sequence[str],
+    areas: Sequence[float | str],
+    solver: str,
+    target: int | None,
+    out: Path,
+    on_progress: OnProgress | None = None,
+) -> list[Explanation]:
+    """Write the figure of masks over areas, and return the explanations in it."""
+    values = checked_areas(areas)  # type: ignore[arg-type]  # text is converted
+    explanations = paper_figures.over_areas(net, images, target, values, solver, on_progress)
+    figure.write(paper_figures.areas_figure(explanations, [Path(image).stem for image in images]), out)
+    return explanations
+
+
+def _draw_figure(task: Task, table: Table, store: Store, net: Network) -> "Figure":
+    """Draw the figure of a run from its rows."""
     if isinstance(task, Sanity):
         stages, lines = curves_of(store.table(), [line.method for line in table.lines])
         return figure.curves(stages, lines, f"Sanity: {net.name} re-initialised from the top", CHANGED)
     return figure.bars(table, f"{task.name}: {net.name}")
 
 
-def _classes(path: Path | None) -> dict[str, int | str]:
-    """The network's class for each class of the data set that it names otherwise."""
+def _read_classes(path: Path | None) -> dict[str, int | str]:
+    """Read the network's class for each class of the data set that has another name there."""
     if path is None:
         return {}
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(given, dict) or not all(isinstance(value, int | str) for value in given.values()):
+        classes = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(classes, dict) or not all(isinstance(value, int | str) for value in classes.values()):
             raise ValueError("it is no object of names and classes")
     except (OSError, ValueError) as error:
         raise ExtremalValueError(
             f"--classes must be a JSON object of the data set's classes to the network's, got {str(path)!r}: {error}"
         ) from None
-    return given
-
-
-def _show(table: Table, beside: str) -> None:
-    """The table in a terminal; where it is too narrow, without the intervals."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Column
-    from rich.table import Table as Drawn
-
-    console = Console()
-    narrow = console.width < NAMES + INTERVAL * len(table.measures)
-    titles = [Column(measure.title, justify="right") for measure in table.measures]
-    head = Column("method", no_wrap=True)
-    drawn = Drawn(
-        head, *titles, Column("items", justify="right"), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
-    )
-    for row in _cells(table):
-        drawn.add_row(*([cell.split(" [")[0] for cell in row] if narrow else row))
-    console.print(drawn)
-    if narrow:
-        console.print(f"The intervals are in {TABLE}.", markup=False)
-    for reason, count in table.reasons:
-        console.print(f"not judged, {count} rows: {reason}", markup=False)
-    if beside:
-        console.print(beside, markup=False)
-
-
-def _cells(table: Table) -> Sequence[list[str]]:
-    lines = table.markdown().splitlines()[2 : 2 + len(table.lines)]
-    return [[cell.strip().replace("**", "") for cell in line.strip("| ").split(" | ")][:-1] for line in lines]
-
-
-def draw_methods(net: Network, photos: Sequence[str], methods: str, target: int | None, out: Path) -> None:
-    """Write the figure of methods side by side."""
-    check_installed()
-    chosen = [method_named(name) for name in distinct(methods.split(","))]
-    keep_freed_memory()
-    with progress("methods") as report:
-        found = paper_figures.compare(net, photos, chosen, target, on_progress=report)
-    figure.write(paper_figures.compare_figure(found, [method.name for method in chosen]), out)
-    typer.echo(f"written: {out}")
-
-
-def draw_areas(net: Network, photos: Sequence[str], areas: str, solver: str, target: int | None, out: Path) -> None:
-    """Write the figure of masks over areas, and tell which curves rise."""
-    wanted = checked_areas(areas.split(","))  # type: ignore[arg-type]  # it reads numbers, also from text
-    keep_freed_memory()
-    with progress("areas") as report:
-        found = paper_figures.over_areas(net, photos, target, wanted, solver, report)
-    figure.write(paper_figures.areas_figure(found, [Path(photo).stem for photo in photos]), out)
-    typer.echo(paper_figures.told_rising(found))
-    for photo, one in zip(photos, found, strict=True):
-        if not paper_figures.rises(one):
-            typer.echo(f"  falls: {photo}")
-    typer.echo(f"written: {out}")
+    return classes

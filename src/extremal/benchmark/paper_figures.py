@@ -1,6 +1,6 @@
 """Figures of the paper from chosen photographs: methods side by side (its figure 4), and masks over ten areas."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from extremal.benchmark.baselines.method import Method
+from extremal.benchmark.runner import OnProgress
 from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import grey
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 TEN_AREAS = (0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
 TILE, LABEL = 1.5, 0.32  # inches
 FALL = 0.05  # of the whole effect, that a curve may fall and still count as rising: `evidence.statuses` allows the same
-
-Told = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +43,7 @@ def compare(
     methods: Sequence[Method],
     target: Target = None,
     names: Sequence[str] = (),
-    on_progress: Told | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[Compared]:
     """Every method's map of every photograph, for its top class or one target."""
     found = []
@@ -90,7 +89,7 @@ def over_areas(
     target: Target = None,
     areas: Sequence[float] = TEN_AREAS,
     solver: str = "path",
-    on_progress: Told | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[Explanation]:
     """An explanation of each photograph at ten areas, from one run each."""
     found = []

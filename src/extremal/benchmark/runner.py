@@ -16,7 +16,7 @@ from extremal.networks.network import Network
 
 BATCH = 4  # pictures a unit of work: what a kill may cost, and what methods get at once
 
-Progress = Callable[[str, int, int], None]  # what is done now, units done, units in all
+OnProgress = Callable[[str, int, int], None]  # current stage, units done, units in all
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Unit:
 
 
 def run(
-    task: Task, methods: Sequence[Method], out: Path, *, batch: int = BATCH, on_progress: Progress | None = None
+    task: Task, methods: Sequence[Method], out: Path, *, batch: int = BATCH, on_progress: OnProgress | None = None
 ) -> Table:
     """Judge the methods, and tell what came of it.
 

@@ -1,14 +1,19 @@
 """The commands `extremal bench` and `extremal figures`: their options, handed on to what does the work."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from extremal.cli.batch import errors_told
+from extremal.cli.batch import errors_told, progress, tell
 from extremal.networks.resolve import loaded
 from extremal.scores.parse import class_of
 
+if TYPE_CHECKING:
+    from extremal.benchmark.table import Table
+
+NAME_WIDTH, INTERVAL_WIDTH = 34, 22  # columns of a terminal, for methods and items, and for a value with its interval
 METHODS = (  # those of `extremal.baselines`, told without importing it
     "centre, random, gradient, deconvnet, guided-backprop, integrated-gradients, grad-cam, occlusion, excitation, "
     "contrastive-excitation, rise, mask-gradient, penalty, path"
@@ -40,10 +45,37 @@ def bench(
 ) -> None:
     """Judge attribution methods on a data set: rows, a table with intervals, a figure. Resumable."""
     with errors_told():
-        from extremal.benchmark.bench import Options, bench
+        from extremal.benchmark.bench import BenchOptions, run_bench
+        from extremal.networks.memory import keep_freed_memory
 
-        options = Options(**{name: value for name, value in locals().items() if name in Options.__dataclass_fields__})
-        bench(lambda: loaded(network, weights), options)
+        options = BenchOptions(
+            task=task,
+            data=data,
+            methods=_split(methods),
+            out=out,
+            layer=layer,
+            areas=_split(areas),
+            limit=limit,
+            count=count,
+            side=side,
+            cell=cell,
+            confidence=confidence,
+            tolerance=tolerance,
+            smooth=smooth,
+            classes=classes,
+            batch=batch,
+            seed=seed,
+        )
+        keep_freed_memory()  # the process belongs to this command
+        with progress(task) as on_progress:
+            result = run_bench(lambda: loaded(network, weights), options, on_progress)
+        if as_json:
+            typer.echo(result.table.json(), nl=False)
+        else:
+            _print_table(result.table, result.published)
+            typer.echo("\n".join(["written:", *(f"  {path}" for path in result.files)]))
+        if result.failed:
+            tell("warning", f"{result.failed} rows were not judged because of errors; table.md lists the reasons")
 
 
 @figures.command("methods")
@@ -59,10 +91,15 @@ def figure_methods(
 ) -> None:
     """The maps of several methods side by side (the paper's figure of comparisons)."""
     with errors_told():
-        from extremal.benchmark.bench import draw_methods
+        from extremal.benchmark.bench import write_method_figure
+        from extremal.networks.memory import keep_freed_memory
 
         net = loaded(network, weights)
-        draw_methods(net, photos, methods, class_of(net, target), out)
+        chosen = class_of(net, target)
+        keep_freed_memory()
+        with progress("methods") as on_progress:
+            write_method_figure(net, photos, _split(methods), chosen, out, on_progress)
+        typer.echo(f"written: {out}")
 
 
 @figures.command("areas")
@@ -78,7 +115,59 @@ def figure_areas(
 ) -> None:
     """Masks and effect over ten areas, and the share of photographs whose curve rises (the paper's figure of areas)."""
     with errors_told():
-        from extremal.benchmark.bench import draw_areas
+        from extremal.benchmark import paper_figures
+        from extremal.benchmark.bench import write_area_figure
+        from extremal.networks.memory import keep_freed_memory
 
         net = loaded(network, weights)
-        draw_areas(net, photos, areas, solver, class_of(net, target), out)
+        chosen = class_of(net, target)
+        keep_freed_memory()
+        with progress("areas") as on_progress:
+            explanations = write_area_figure(net, photos, _split(areas), solver, chosen, out, on_progress)
+        typer.echo(paper_figures.told_rising(explanations))
+        for photo, explanation in zip(photos, explanations, strict=True):
+            if not paper_figures.rises(explanation):
+                typer.echo(f"  falls: {photo}")
+        typer.echo(f"written: {out}")
+
+
+def _split(text: str) -> list[str]:
+    """Split a comma-separated option; an empty one has no entries."""
+    return text.split(",") if text else []
+
+
+def _print_table(table: "Table", published: str) -> None:
+    """Print the table; in a terminal that is too narrow, without the intervals."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Column
+    from rich.table import Table as TerminalTable
+
+    from extremal.benchmark.bench import TABLE_FILE
+
+    console = Console()
+    narrow = console.width < NAME_WIDTH + INTERVAL_WIDTH * len(table.measures)
+    titles = [Column(measure.title, justify="right") for measure in table.measures]
+    terminal_table = TerminalTable(
+        Column("method", no_wrap=True),
+        *titles,
+        Column("items", justify="right"),
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+    )
+    for row in _table_cells(table):
+        terminal_table.add_row(*([cell.split(" [")[0] for cell in row] if narrow else row))
+    console.print(terminal_table)
+    if narrow:
+        console.print(f"The intervals are in {TABLE_FILE}.", markup=False)
+    for reason, count in table.reasons:
+        console.print(f"not judged, {count} rows: {reason}", markup=False)
+    if published:
+        console.print(published, markup=False)
+
+
+def _table_cells(table: "Table") -> Sequence[list[str]]:
+    """Return the cells of the markdown table without its marks and its last column, one list per method."""
+    lines = table.markdown().splitlines()[2 : 2 + len(table.lines)]
+    return [[cell.strip().replace("**", "") for cell in line.strip("| ").split(" | ")][:-1] for line in lines]

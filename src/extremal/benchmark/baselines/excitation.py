@@ -21,7 +21,7 @@ from extremal.benchmark.baselines.layer_choice import first_coarse
 from extremal.benchmark.baselines.method import Maps, Scores, mapped
 from extremal.errors import ExtremalValueError
 from extremal.masking.grid import resize
-from extremal.networks.acceleration.batch_norm import fused
+from extremal.networks.acceleration.batch_norm import fused_batch_norms
 from extremal.networks.layers import traced
 from extremal.networks.network import Network
 from extremal.scores.target import Target
@@ -66,14 +66,14 @@ class ExcitationBackprop:
 
         def attribute(scores: Scores, part: Tensor, classes: list[int]) -> Tensor:
             # a norm left alone would count as a plain factor
-            with fused(scores.model, lambda: scores.model(part[:1]), spot.name):
+            with fused_batch_norms(scores.model, lambda: scores.model(part[:1]), (spot.name,)):
                 won = winning(scores, part, classes, spot.module)
                 if self.contrastive:
                     with opposite(last_linear(network, part)):
                         won = (won - winning(scores, part, classes, spot.module)).clamp_min(0.0)
             return resize(won.sum(1, keepdim=True), shape)
 
-        with_norms = Network(network.model, labels=network.labels, name=network.name, fuse=False)
+        with_norms = Network(network.model, labels=network.labels, name=network.name, accelerate="off")
         return mapped(with_norms, x, target, attribute, spot.name)
 
 

@@ -61,7 +61,7 @@ Attribute = Callable[[Scores, Tensor, list[int]], Tensor]  # scores, (B, C, *S),
 def mapped(network: Network, x: Tensor, target: Target, attribute: Attribute, whole: str = "") -> Maps:
     """Attribute a batch a few inputs at a time with the network frozen; it comes back exactly as it was.
 
-    The evaluations that make the network ready (`Run.settle`) are not the method's and not counted.
+    The evaluations that make the network ready (`Run.accelerate`) are not the method's and not counted.
 
     Args:
         network: any.
@@ -72,7 +72,8 @@ def mapped(network: Network, x: Tensor, target: Target, attribute: Attribute, wh
     """
     with network.frozen() as run:
         x = x.detach().clone()
-        rows = run.settle(x, *([whole] if whole else []))
+        run.accelerate(x, [whole] if whole else [])
+        rows = run.max_batch_size(x)
         classes = classes_of(run, x, target)
         run.forwards = run.gradients = 0
         parts = []

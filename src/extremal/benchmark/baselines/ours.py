@@ -79,7 +79,9 @@ class MaskGradient:
         """`draws` forward and backward passes an input and orientation."""
         terms = terms_named("preserve", "blur", "margin", 0)
         with network.frozen() as run:
-            rows = run.settle(x := x.detach().clone())
+            x = x.detach().clone()
+            run.accelerate(x)
+            rows = run.max_batch_size(x)
             run.forwards = 0
             question = pose(network, run, x, target, terms)
             reward = ChunkedReward(question, rows)

@@ -82,7 +82,7 @@ class Faithfulness:
         assert x is not None
         map_ = map_.to(x)
         with self.network.frozen(self.seed) as run, torch.no_grad():
-            run.settle(x)
+            run.accelerate(x)
             blur = prepare_perturbation(Blur(), x)(x.new_zeros(1, 1, 1, *x.shape[2:])).flatten(0, 1)
             zero = torch.zeros_like(x)
 
