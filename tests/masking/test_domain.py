@@ -149,7 +149,7 @@ class TestUnits:
         order = [0, 1, 3, 2]  # from the highest value down; where one does not fit, the next ones are tried
         values = torch.zeros(4).index_copy(0, torch.tensor(order), torch.tensor([4.0, 3.0, 2.0, 1.0]))
         family = Units(self.UNEVEN)
-        cut = family.cut(family.smooth(values.view(1, 1, 4))[None], (room / 12,))[0, 0, 0]
+        cut = family.cut(family.to_places(values.view(1, 1, 4))[None], (room / 12,))[0, 0, 0]
         wanted = taken if room != 2 else {1}
         assert {unit for unit in range(4) if cut[unit == self.UNEVEN].all()} == wanted
         assert cut.sum() == sum(int((unit == self.UNEVEN).sum()) for unit in wanted)

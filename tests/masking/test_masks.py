@@ -44,7 +44,7 @@ def test_smooth_max_equals_the_formula(
         range(-margin, max(math.floor(mask.steps[0] * (points - 1)) + margin + 1 if padded else size, size))
         for size, points in zip(shape, mask.parameter_shape, strict=True)
     ]
-    whole = mask.whole(parameters)
+    whole = mask.evaluate_padded(parameters)
     for row in range(2):
         wanted = oracles.smooth_max(parameters[row, 0].numpy(), places, mask.steps[0], mask.sigmas[0])
         np.testing.assert_allclose(whole[row, 0].numpy(), wanted, atol=1e-10)
@@ -78,7 +78,7 @@ def test_smooth_max_does_without_its_kernel_cache(monkeypatch: pytest.MonkeyPatc
 def test_smooth_max_has_the_papers_sizes_at_224() -> None:
     mask = SmoothMax((224, 224), padded=True)
     assert (mask.steps[0], mask.sigmas[0], mask.radius, mask.parameter_shape) == (7.0, 21.0, 4, (32, 32))
-    assert mask.whole(torch.zeros(1, 1, 32, 32)).shape == (1, 1, 260, 260)
+    assert mask.evaluate_padded(torch.zeros(1, 1, 32, 32)).shape == (1, 1, 260, 260)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
@@ -176,7 +176,7 @@ def test_a_level_set_does_not_see_the_scale_of_its_parameters(scale: float, shif
 def test_smooth_is_the_field_without_area() -> None:
     family = LevelSet((30, 20), dtype=F64)
     constant = torch.full((1, 1, *family.parameter_shape), 0.4, dtype=F64)
-    torch.testing.assert_close(family.smooth(constant), torch.full((1, 1, 30, 20), 0.4, dtype=F64))
+    torch.testing.assert_close(family.to_places(constant), torch.full((1, 1, 30, 20), 0.4, dtype=F64))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])

@@ -50,7 +50,7 @@ def explanation(
     """
     generator = torch.Generator().manual_seed(seed)
     domain = Domain(shape)
-    lattice = domain.level_set(torch.empty(0)).parameter_shape
+    lattice = domain.exact_area_family(torch.empty(0)).parameter_shape
     fields = torch.randn(1, len(areas), 1, *lattice, generator=generator)
     if near is not None and near.fields is not None:
         fields = near.fields + 0.3 * fields

@@ -55,7 +55,7 @@ def unseen_perturbations(used: Perturbation, seed: int) -> dict[str, Perturbatio
 
 def random_masks(domain: Domain, areas: tuple[float, ...], seed: int, like: Tensor) -> Tensor:
     """Random smooth masks cut to each area: (1, A, R, *S), the same for every input."""
-    family = domain.level_set(like)
+    family = domain.exact_area_family(like)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(CONTROLS, 1, *family.parameter_shape, generator=generator, dtype=torch.float64).to(like)
     drawn = [family(noise, noise.new_full((CONTROLS,), area), 0.3) for area in areas]

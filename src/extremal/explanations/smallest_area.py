@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from extremal.errors import ExtremalValueError
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.objective import Question, pose
-from extremal.explanations.settings import Terms
+from extremal.explanations.objective import Objective, build_objective
+from extremal.explanations.batches import plan_batches
+from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import SHARE, shares
 from extremal.masking.games import GAMES, Game, Reward, get_game
 from extremal.masking.perturbations import PERTURBATIONS, Perturbation, get_perturbation
@@ -20,12 +21,12 @@ from extremal.masking.solvers.problem import Problem
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.scores import SCORES, Score, get_score
-from extremal.scores.target import Target, looked_at
+from extremal.scores.target import Target, expand_inputs, find_required_layers, parse_target
 
-STEPS = 6  # of descent at most for each area that is tried
+STEPS_PER_AREA = 6  # of descent at most for each area that is tried
 TEMPERATURE = 0.1  # of the level, in deviations of the field
-RATE = 0.06  # Adam's, as in the polish of `path`
-SPAN = 8.0  # how far below the smallest computed area is searched, where that one is already sufficient
+LEARNING_RATE = 0.06  # Adam's, as in the polish of `path`
+SEARCH_FACTOR = 8.0  # how far below the smallest computed area is searched, where that one is already sufficient
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,52 +87,41 @@ def smallest_area(
         raise ExtremalValueError(
             f"share and tolerance must be above 0, got {share:g} and {tolerance:g}; e.g. 0.9 and 0.02"
         )
-    settings, net = explanation.settings, as_network(network)
-    if net.weight_hash() != settings["weights"]:
+    net, provenance = as_network(network), explanation.settings
+    if net.weight_hash() != provenance["weights"]:
         raise ExtremalValueError(
             f"a network must be the one that was explained, {net.name}'s weights are not those of the explanation; "
             "load the same weights, or explain again"
         )
-    terms = Terms(
-        get_game(_known("game", game, settings, GAMES)),
-        get_perturbation(
-            _known("perturbation", perturbation, settings, {repr(p): p for p in PERTURBATIONS.values()})
-        ),
-        get_score(_known("score", score, settings, {fn.__name__: fn for fn in SCORES.values()})),
-        settings["seed"],
-        explanation.within,
-        explanation.units,
+    settings = Settings.from_dict(
+        provenance,
+        game=game,
+        perturbation=perturbation,
+        score=score,
+        within=explanation.within,
+        units=explanation.units,
+        solver="path",  # without effect: the search below descends by itself
     )
     if target is None:
-        if -1 in explanation.target:
+        if not explanation.is_class:
             raise ExtremalValueError("the target of the explanation was a callable: pass it as target")
         target = explanation.target
-    with net.frozen(terms.seed) as run:
-        x = explanation.inputs.to(net.anchor.device).clone()
-        rows = run.settle(x, *looked_at(net, target))
-        question = pose(net, run, x, target, terms)
-        reward, mirror = ChunkedReward(question, rows), settings["mirror"]
-        problem = Problem(reward, len(x), question.domain, mirror, x.dtype, x.device, terms.seed)
+    query = parse_target(target, settings.score)
+    with net.frozen(settings.seed) as run:
+        x = expand_inputs(explanation.inputs.to(net.anchor.device).clone(), query)
+        (max_rows,) = {batch.max_rows for batch in plan_batches(run, x, find_required_layers(net, query))}
+        objective = build_objective(run, x, query, settings)
+        reward, mirror = ChunkedReward(objective, max_rows), provenance["mirror"]
+        problem = Problem(reward, len(x), objective.domain, mirror, x.dtype, x.device, settings.seed)
         masks, effects = explanation.masks.to(x), explanation.effects(explanation.binary_scores)
-        return Bisection(problem, question, masks, explanation.areas, effects, share).certified(tolerance)
-
-
-def _known(what: str, given: Any, settings: dict[str, Any], names: dict[str, Any]) -> Any:
-    """What was given, or what the explanation's settings name."""
-    if given is not None:
-        return given
-    if settings[what] not in names:
-        raise ExtremalValueError(
-            f"the {what} of the explanation was {settings[what]!r}, which has no short name: pass it as {what}"
-        )
-    return names[settings[what]]
+        return Bisection(problem, objective, masks, explanation.areas, effects, share).run(tolerance)
 
 
 class Bisection:
     """For each input an area that is enough and a smaller one that is not, drawn together.
 
     Args:
-        problem, question: what was solved.
+        problem, objective: that were solved.
         masks: (N, A, 1, *S) that were found.
         areas: of the masks, rising.
         effects: (N, A) of the cut masks.
@@ -141,76 +131,76 @@ class Bisection:
     def __init__(
         self,
         problem: Problem,
-        question: Question,
+        objective: Objective,
         masks: Tensor,
         areas: tuple[float, ...],
         effects: Tensor,
         share: float,
     ) -> None:
-        self.problem, self.question, self.share = problem, question, share
-        self.total = problem.domain.count
-        self.lattice = problem.domain.level_set(problem.like)
+        self.problem, self.objective, self.share = problem, objective, share
+        self.total = problem.domain.n_places
+        self.lattice = problem.domain.exact_area_family(problem.like)
         cuts = self.lattice.cut(masks, areas)  # (N, A, 1, *S)
         self.enough = (effects >= share).any(1).tolist()
-        self.high, self.low = [], []  # for each input: area, effect, mask (1, *S)
+        self.sufficient, self.insufficient = [], []  # for each input: area, effect, mask (1, *S)
         for n, row in enumerate(effects.tolist()):
             k = next((k for k, effect in enumerate(row) if effect >= share), len(areas) - 1)
-            self.high.append((areas[k], row[k], cuts[n, k]))
-            nothing = (areas[0] / SPAN, math.nan, cuts[n, 0])
-            self.low.append((areas[k - 1], row[k - 1], cuts[n, k - 1]) if k else nothing)
+            self.sufficient.append((areas[k], row[k], cuts[n, k]))
+            nothing = (areas[0] / SEARCH_FACTOR, math.nan, cuts[n, 0])
+            self.insufficient.append((areas[k - 1], row[k - 1], cuts[n, k - 1]) if k else nothing)
 
-    def certified(self, tolerance: float) -> tuple[Certificate | None, ...]:
+    def run(self, tolerance: float) -> tuple[Certificate | None, ...]:
         """Narrow until no two areas differ by more than this factor, or a place; a certificate for each input."""
-        while self.gap() > 1 + tolerance:
-            self.narrow()
+        while self.ratio() > 1 + tolerance:
+            self.step()
         return self.certificates()
 
     def _open(self, n: int) -> bool:
         """Whether there is a number of places between the two areas of an input."""
-        return self.enough[n] and round(self.high[n][0] * self.total) - round(self.low[n][0] * self.total) > 1
+        return self.enough[n] and round(self.sufficient[n][0] * self.total) - round(self.insufficient[n][0] * self.total) > 1
 
     def _middle(self, n: int) -> float:
         """The geometric middle of an input's two areas, at a whole number of places between them if there is one."""
-        low, high = self.low[n][0], self.high[n][0]
+        low, high = self.insufficient[n][0], self.sufficient[n][0]
         middle = math.sqrt(low * high)
         if not self._open(n):
             return middle
         least, most = round(low * self.total) + 1, round(high * self.total) - 1
         return min(most, max(least, round(middle * self.total))) / self.total
 
-    def gap(self) -> float:
+    def ratio(self) -> float:
         """The largest ratio of the two areas over the inputs."""
-        return max((self.high[n][0] / self.low[n][0] for n in range(self.problem.count) if self._open(n)), default=1.0)
+        return max((self.sufficient[n][0] / self.insufficient[n][0] for n in range(self.problem.count) if self._open(n)), default=1.0)
 
-    def narrow(self) -> None:
+    def step(self) -> None:
         """Try the geometric middle of each input's areas, all inputs in one batch."""
         middle = [self._middle(n) for n in range(self.problem.count)]
-        both = torch.stack([high[2] + low[2] for high, low in zip(self.high, self.low, strict=True)])  # (N, 1, *S)
-        field = self.lattice.parameters_of(both)
+        both = torch.stack([high[2] + low[2] for high, low in zip(self.sufficient, self.insufficient, strict=True)])  # (N, 1, *S)
+        field = self.lattice.fit(both)
         areas = torch.tensor(middle, dtype=field.dtype, device=field.device).unsqueeze(1)  # (N, 1)
-        descent = Descent(self.problem, self.lattice, field.unsqueeze(1), RATE)
-        best = [(area, -math.inf, mask[2]) for area, mask in zip(middle, self.high, strict=True)]
-        for index in range(STEPS + 1):
+        descent = Descent(self.problem, self.lattice, field.unsqueeze(1), LEARNING_RATE)
+        best = [(area, -math.inf, mask[2]) for area, mask in zip(middle, self.sufficient, strict=True)]
+        for index in range(STEPS_PER_AREA + 1):
             masks = masks_at_areas(self.lattice, descent.parameters.detach(), areas, TEMPERATURE)[:, 0]
             one = [self.lattice.cut(masks[n : n + 1, None], (area,)) for n, area in enumerate(middle)]
             cuts = torch.cat(one)[:, 0]  # (N, 1, *S)
             for n, effect in enumerate(self._effects(cuts)):
                 if effect > best[n][1]:
                     best[n] = (middle[n], effect, cuts[n])
-            if index == STEPS or all(found[1] >= self.share or not self._open(n) for n, found in enumerate(best)):
+            if index == STEPS_PER_AREA or all(found[1] >= self.share or not self._open(n) for n, found in enumerate(best)):
                 break
             descent.step(areas, TEMPERATURE)
         for n, found in enumerate(best):
             if self._open(n):
-                side = self.high if found[1] >= self.share else self.low
+                side = self.sufficient if found[1] >= self.share else self.insufficient
                 side[n] = found
 
     @torch.no_grad()
     def _effects(self, cuts: Tensor) -> list[float]:
         """Effects (N,) of cut masks (N, 1, *S)."""
-        question = self.question
-        scores = question.evaluate(question.game.kept_part(cuts.unsqueeze(1)))[:, 0]
-        share = shares(scores, question.blank, question.full, question.game.keeps)
+        objective = self.objective
+        scores = objective.evaluate(objective.game.kept_part(cuts.unsqueeze(1)))[:, 0]
+        share = shares(scores, objective.score_destroyed, objective.score_input, objective.game.keeps)
         effects: list[float] = share.nan_to_num(-math.inf).tolist()
         return effects
 
@@ -227,5 +217,5 @@ class Bisection:
             )
             if enough
             else None
-            for enough, high, low in zip(self.enough, self.high, self.low, strict=True)
+            for enough, high, low in zip(self.enough, self.sufficient, self.insufficient, strict=True)
         )

@@ -23,23 +23,23 @@ class ChannelMask:
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = self.parameter_shape = shape
 
-    def filtered(self, field: Tensor, width: float) -> Tensor:  # as `LevelSet` has it
+    def smooth_parameters(self, field: Tensor, width: float) -> Tensor:  # as `LevelSet` has it
         """The field itself."""
         return field
 
-    def parameters_of(self, mask: Tensor) -> Tensor:
+    def fit(self, mask: Tensor) -> Tensor:
         """The mask itself."""
         return mask
 
-    def smooth(self, parameters: Tensor) -> Tensor:
+    def to_places(self, parameters: Tensor) -> Tensor:
         """The parameters themselves."""
         return parameters
 
-    def whole(self, parameters: Tensor) -> Tensor:
+    def evaluate_padded(self, parameters: Tensor) -> Tensor:
         """The parameters as a mask: (B, 1, K) in [0, 1] -> (B, 1, K); a clamp would stop the gradient at its ends."""
         return parameters
 
-    def inside(self, whole: Tensor) -> Tensor:
+    def crop(self, whole: Tensor) -> Tensor:
         """All of it: a mask of channels has no margin."""
         return whole
 

@@ -25,21 +25,21 @@ class Domain:
     has_neighbours: bool = True  # places have neighbours, and masks are smooth over them; channels have none
 
     @property
-    def count(self) -> int:
+    def n_places(self) -> int:
         """|Ω|."""
         return math.prod(self.shape)
 
     @property
-    def smooth(self) -> bool:
+    def is_smooth(self) -> bool:
         """Whether masks are smooth over the places; those of channels and units are not."""
         return self.has_neighbours and self.units is None
 
-    def level_set(self, like: Tensor, width: float = 1.0) -> ExactAreaFamily:
+    def exact_area_family(self, like: Tensor, width: float = 1.0) -> ExactAreaFamily:
         """Masks of exactly a given area; `width` is that of the filter, in lattice steps."""
         options = {"spacing": self.spacing, "within": self.within, "dtype": like.dtype, "device": like.device}
         return self._single(like) or LevelSet(self.shape, width=width, **options)  # type: ignore[arg-type]
 
-    def smooth_max(self, like: Tensor, padded: bool = False) -> SmoothFamily:
+    def smooth_family(self, like: Tensor, padded: bool = False) -> SmoothFamily:
         """The paper's masks."""
         options = {"spacing": self.spacing, "within": self.within, "dtype": like.dtype, "device": like.device}
         return self._single(like) or SmoothMax(self.shape, padded=padded, **options)  # type: ignore[arg-type]

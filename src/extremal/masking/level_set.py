@@ -62,15 +62,15 @@ class LevelSet:
         self._to_grid = [resampling_matrix(points, cells, width, like=like) for points, cells, _ in sizes]
         self._to_input = [resampling_matrix(cells, places, like=like) for _, cells, places in sizes]
 
-    def filtered(self, field: Tensor, width: float) -> Tensor:
+    def smooth_parameters(self, field: Tensor, width: float) -> Tensor:
         """A field on the lattice, (B, 1, *lattice), filtered by a Gaussian of this many lattice steps."""
         return gaussian_blur(field, width)
 
-    def parameters_of(self, mask: Tensor) -> Tensor:
+    def fit(self, mask: Tensor) -> Tensor:
         """Parameters whose levels look like a mask: (B, 1, *S) -> (B, 1, *lattice)."""
         return resize(gaussian_blur(mask, self._blur), self.parameter_shape)
 
-    def smooth(self, parameters: Tensor) -> Tensor:
+    def to_places(self, parameters: Tensor) -> Tensor:
         """(B, 1, *lattice) -> (B, 1, *S): the filtered parameters over the input; no area, no clamp."""
         return self._restrict(resize(gaussian_blur(parameters, self.width), self.shape))
 

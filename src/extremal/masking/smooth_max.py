@@ -111,21 +111,21 @@ class SmoothMax:
         """Every offset of the window, in lattice steps."""
         return itertools.product(range(-self.radius, self.radius + 1), repeat=len(self.shape))
 
-    def whole(self, parameters: Tensor) -> Tensor:
+    def evaluate_padded(self, parameters: Tensor) -> Tensor:
         """The mask with its margin, if it has one: (B, 1, *lattice) -> (B, 1, *S + margins), clamped to [0, 1]."""
         lattice = F.pad(parameters, [self.pad, self.pad] * len(self.shape))
         mask: Tensor = _SmoothMax.apply(lattice, self)
         mask = mask.clamp(0, 1)
         return mask if self._within is None else mask * self._within
 
-    def inside(self, whole: Tensor) -> Tensor:
+    def crop(self, whole: Tensor) -> Tensor:
         """The part of `whole` that lies on the input: (B, 1, *S)."""
         leading = (slice(None), slice(None))
         return whole[leading + self._inside]
 
     def __call__(self, parameters: Tensor) -> Tensor:
         """(B, 1, *lattice) in [0, 1] -> (B, 1, *S) in [0, 1]."""
-        return self.inside(self.whole(parameters))
+        return self.crop(self.evaluate_padded(parameters))
 
 
 def _gather(lattice: Tensor, indices: list[Tensor]) -> Tensor:

@@ -33,32 +33,32 @@ class Units:
         self._index = self._labels.clamp_min(0)
         self._sizes = self._inside.new_zeros(count).index_add_(0, self._index, self._inside)  # (U,) places
 
-    def filtered(self, field: Tensor, width: float) -> Tensor:  # as `LevelSet` has it
+    def smooth_parameters(self, field: Tensor, width: float) -> Tensor:  # as `LevelSet` has it
         """The field itself: units have no neighbours."""
         return field
 
-    def parameters_of(self, mask: Tensor) -> Tensor:
+    def fit(self, mask: Tensor) -> Tensor:
         """The mean of a mask in each unit: (B, 1, *S) -> (B, 1, U)."""
         flat = mask.flatten(2) * self._inside
         sums = flat.new_zeros(*flat.shape[:2], *self.parameter_shape).index_add_(2, self._index, flat)
         return sums / self._sizes.clamp_min(1)
 
-    def smooth(self, parameters: Tensor) -> Tensor:
+    def to_places(self, parameters: Tensor) -> Tensor:
         """Each place has its unit's parameter: (B, 1, U) -> (B, 1, *S)."""
         flat = parameters.index_select(2, self._index) * self._inside
         return flat.view(*parameters.shape[:2], *self.shape)
 
-    def whole(self, parameters: Tensor) -> Tensor:
+    def evaluate_padded(self, parameters: Tensor) -> Tensor:
         """The parameters as a mask, as `smooth` has it."""
-        return self.smooth(parameters)
+        return self.to_places(parameters)
 
-    def inside(self, whole: Tensor) -> Tensor:
+    def crop(self, whole: Tensor) -> Tensor:
         """All of it: there is no margin."""
         return whole
 
     def cut(self, masks: Tensor, areas: tuple[float, ...]) -> Tensor:
         """Masks (N, A, 1, *S) cut to whole units: from the highest value down those that still fit, zeros and ones."""
-        values = self.parameters_of(masks.flatten(0, 1))[:, 0]  # (B, U)
+        values = self.fit(masks.flatten(0, 1))[:, 0]  # (B, U)
         total = len(self._labels)
         room = values.new_tensor(areas).mul(total).round().repeat(len(masks))  # (B,) places
         order = values.argsort(dim=1, descending=True, stable=True)
@@ -69,12 +69,12 @@ class Units:
             taken[:, rank] = fits
             room = room - sizes[:, rank] * fits
         chosen = torch.zeros_like(values).scatter_(1, order, taken)
-        return self.smooth(chosen.unsqueeze(1)).view_as(masks)
+        return self.to_places(chosen.unsqueeze(1)).view_as(masks)
 
     def __call__(self, parameters: Tensor, area: Tensor, temperature: float) -> Tensor:
         """(B, 1, U), (B,) -> (B, 1, *S) in [0, 1] with exactly these means."""
         shares = (self._sizes / len(self._labels)).view(1, 1, -1)
-        return self.smooth(level(standardise(parameters), area, temperature, shares))
+        return self.to_places(level(standardise(parameters), area, temperature, shares))
 
 
 def cut_to_units(masks: Tensor, areas: tuple[float, ...], units: Tensor | None) -> Tensor:

@@ -86,7 +86,7 @@ class MaskGradient:
             question = pose(network, run, x, target, terms)
             reward = ChunkedReward(question, rows)
             problem = Problem(reward, len(x), question.domain, network.mirrors(x), x.dtype, x.device)
-            family = question.domain.level_set(x)
+            family = question.domain.exact_area_family(x)
             slope = mask_gradient(problem, family, self.draws)[0]
-            values = resize(family.filtered(slope, 1.0), problem.shape).clamp_min(0.0)
+            values = resize(family.smooth_parameters(slope, 1.0), problem.shape).clamp_min(0.0)
             return Maps(values.detach(), run.forwards + run.gradients)

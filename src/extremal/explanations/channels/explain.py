@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -10,12 +11,14 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations import evidence, verdict
-from extremal.explanations.batches import Block, in_blocks
+from extremal.explanations.batches import plan_batches
 from extremal.explanations.channels.controls import RANDOM, RANKINGS, random_sets, rankings, top_sets
 from extremal.explanations.channels.explanation import ChannelExplanation, lattice_of
 from extremal.explanations.chunking import ChunkedReward
-from extremal.explanations.objective import Question
-from extremal.explanations.settings import terms_named, validate_areas
+from extremal.explanations.evaluations import Evaluations
+from extremal.explanations.judge import to_cpu
+from extremal.explanations.objective import Objective, build_objective
+from extremal.explanations.settings import Settings, validate_areas
 from extremal.explanations.smallest_area import Bisection, Certificate
 from extremal.masking.area import count_kept, cut
 from extremal.masking.games import Game, Reward
@@ -26,9 +29,9 @@ from extremal.networks.inputs import Input, prepare
 from extremal.networks.layers import module_named
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
-from extremal.networks.split import Split
+from extremal.networks.split import Split, split
 from extremal.scores import Score
-from extremal.scores.target import Target, spread
+from extremal.scores.target import Target, expand_inputs, find_required_layers, parse_target, select_inputs
 
 AREAS = (0.05, 0.1, 0.2, 0.4)  # shares of the channels, where nothing is asked for
 
@@ -80,31 +83,46 @@ def explain_channels(
     """
     if not share > 0:
         raise ExtremalValueError(f"share must be above 0, got {share:g}; it is the part of the effect, e.g. 0.9")
-    chosen, terms = get_solver(solver), terms_named(game, ScaleChannels(axis), score, seed)
+    settings = Settings(game=game, perturbation=ScaleChannels(axis), solver=solver, score=score, seed=seed)
     net = as_network(network)
     module_named(net, layer)
-    x = spread(prepare(net, image), target)
-    settings = {**terms.settings(net), "layer": layer, "solver": chosen.settings()}
-
-    def answered(split: Split, question: Question, block: Block) -> ChannelExplanation:
-        wanted = checked_counts(counts, areas, question.places[0], layer)
-        reward = ChunkedReward(question, block.rows)
-        activations = question.x
-        ranked = rankings(question, block.rows)
-        spent, split.gradients, split.forwards = (split.gradients, split.forwards), 0, 0
-        problem = Problem(
-            *(reward, len(activations), question.domain, False),
-            *(activations.dtype, activations.device, terms.seed),
-            initial_candidates=standardise(ranked.flatten(0, 1)).view_as(ranked).unsqueeze(2),
-        )
-        solution = chosen.solve(problem, wanted, block.steps(on_step))
-        evaluations = {"gradients": split.gradients, "forwards": split.forwards}
-        split.gradients, split.forwards = spent
-        settings_here = {**settings, "evaluations": evaluations}
-        told = block.evidence(on_evidence)
-        return _judged(net, split, question, problem, solution, ranked, wanted, settings_here, share, told)
-
-    result: ChannelExplanation = in_blocks(net, x, target, terms, answered, layer)
+    query = parse_target(target, settings.score)
+    x = expand_inputs(prepare(net, image), query)
+    provenance = {**settings.provenance(net), "layer": layer}
+    results = []
+    with net.frozen(seed) as run:
+        x = x.clone()  # a clone made here may be saved for backward whatever the caller's mode
+        with run.counted() as accelerating:
+            batches = plan_batches(run, x, (*find_required_layers(net, query), layer))
+        for batch in batches:
+            with run.counted() as splitting:
+                half = split(run, layer, x[batch.inputs])
+            n_whole = sum(
+                count.forwards + count.gradients
+                for count in ([splitting, accelerating] if batch.index == 0 else [splitting])
+            )
+            with half.counted() as setup:
+                max_rows = half.rows()
+                batch_query = select_inputs(query, batch.inputs)
+                objective = build_objective(half, half.activations, batch_query, settings)
+                areas_here = validate_counts(counts, areas, objective.mask_shape[0], layer)
+                ranked = rankings(objective, max_rows)
+            activations = objective.x
+            problem = Problem(
+                *(ChunkedReward(objective, max_rows), len(activations), objective.domain, False),
+                *(activations.dtype, activations.device, seed),
+                initial_candidates=standardise(ranked.flatten(0, 1)).view_as(ranked).unsqueeze(2),
+            )
+            with half.counted() as solving:
+                solution = settings.solver.solve(problem, areas_here, batch.report_steps(on_step))
+            cost = Evaluations().with_solver(solving).with_evidence(setup)
+            report = batch.report_evidence(on_evidence)
+            results.append(
+                _build_explanation(
+                    half, objective, problem, solution, ranked, areas_here, provenance, share, cost, n_whole, report
+                )
+            )
+    result = ChannelExplanation.concatenate(results)
     if result.bypassed:
         warnings.warn(
             f"part of the answer does not pass through {layer!r} (a skip connection goes round it); "
@@ -115,71 +133,80 @@ def explain_channels(
     return result
 
 
-def _judged(
-    net: Network,
-    split: Split,
-    question: Question,
+def _build_explanation(
+    half: Split,
+    objective: Objective,
     problem: Problem,
     solution: Solution,
     ranked: Tensor,
     areas: tuple[float, ...],
-    settings: dict[str, Any],
+    provenance: dict[str, Any],
     share: float,
+    cost: Evaluations,
+    n_whole: int,
     on_evidence: evidence.Progress | None,
 ) -> ChannelExplanation:
-    """Gather the evidence for a solution, draw the smallest sufficient set together, and build the result."""
-    x, game, (total,) = question.x, question.game, question.places
+    """Collect the evidence for a solution, bisect for the smallest sufficient set, and build the result.
+
+    Args:
+        half: the network from the layer on.
+        objective, problem, solution: of the masks.
+        ranked: (N, M, K) rankings.
+        areas: (A,) shares of the channels.
+        provenance: the settings that the result stores.
+        share: of the whole effect that the smallest set must have.
+        cost: evaluations so far.
+        n_whole: evaluations of the whole network.
+        on_evidence: as for `explain`.
+    """
+    x, game, (total,), net = objective.x, objective.game, objective.mask_shape, half.network
     random = random_sets(total, areas, problem.seed, x).expand(len(x), -1, -1, -1)
-    family = question.domain.level_set(x)
+    family = objective.domain.exact_area_family(x)
     controls = torch.cat([random, top_sets(ranked, areas)], 2)
-    found = evidence.gather(question.evaluate, {}, game, solution.masks, areas, family, controls, on_evidence)
-    low, high = question.blank.view(-1, 1), question.full.view(-1, 1)
-    effects = verdict.shares(found.scores, low, high, game.keeps)
-    cut_effects = verdict.shares(found.binary_scores, low, high, game.keeps)
-    ends = torch.cat([solution.masks, torch.ones_like(solution.masks[:, :1])], 1)  # all channels are always enough
-    cut_effects = torch.cat([cut_effects, cut_effects.new_full((len(x), 1), max(1.0, share))], 1)
-    certificates = Bisection(problem, question, ends, (*areas, 1.0), cut_effects, share).certified(0.0)
+    with half.counted() as count:
+        collected = evidence.gather(
+            objective.evaluate, {}, game, solution.masks, areas, family, controls, on_evidence
+        )
+        low, high = objective.score_destroyed.view(-1, 1), objective.score_input.view(-1, 1)
+        effects = verdict.shares(collected.scores, low, high, game.keeps)
+        cut_effects = verdict.shares(collected.binary_scores, low, high, game.keeps)
+        ends = torch.cat([solution.masks, torch.ones_like(solution.masks[:, :1])], 1)  # all channels always suffice
+        cut_effects = torch.cat([cut_effects, cut_effects.new_full((len(x), 1), max(1.0, share))], 1)
+        certificates = Bisection(problem, objective, ends, (*areas, 1.0), cut_effects, share).run(0.0)
     cuts = cut(solution.masks, areas)
-    perturbation = question.perturbation
+    perturbation = objective.perturbation
     assert isinstance(perturbation, ScaleChannels)
-    values = {
+    tensors: dict[str, Tensor | None] = {
         "masks": solution.masks[:, :, 0],
-        "scores": found.scores,
-        "binary_scores": found.binary_scores,
-        "random_scores": found.control_scores[:, :, :RANDOM],
-        "ranked_scores": found.control_scores[:, :, RANDOM:],
+        "scores": collected.scores,
+        "binary_scores": collected.binary_scores,
+        "random_scores": collected.control_scores[:, :, :RANDOM],
+        "ranked_scores": collected.control_scores[:, :, RANDOM:],
         "rankings": ranked,
         **_smallest(certificates, total),
         "maps": _maps(x, cuts[:, :, 0], perturbation.axis_of(x)),
-        "score_full": question.full,
-        "score_blank": question.blank,
-        "inputs": split.x,
-        "pictures": net.pictures(split.x),
+        "score_full": objective.score_input,
+        "score_blank": objective.score_destroyed,
+        "inputs": half.x,
+        "pictures": net.pictures(half.x),
         "trace_step": solution.trace.step,
         "trace_area": solution.trace.area,
         "trace_reward": solution.trace.reward,
         "trace_grey": solution.trace.grey,
     }
-    held: dict[str, Any] = {name: value.detach().cpu() for name, value in values.items()}
-    evaluations = {
-        **settings["evaluations"],
-        "evidence_gradients": split.gradients,
-        "evidence_forwards": split.forwards,
-        "whole": split.run.forwards + split.run.gradients,
-    }
     return ChannelExplanation(
-        layer=split.layer.name,
+        layer=half.layer.name,
         axis=perturbation.axis_of(x),
-        bypassed=split.layer.bypassed,
+        bypassed=half.layer.bypassed,
         counts=tuple(round(area * total) for area in areas),
-        **held,
+        **to_cpu(tensors),
         ranking_names=RANKINGS,
-        target=question.target,
-        target_names=question.names,
+        target=objective.class_indices,
+        target_names=objective.names,
         status=verdict.statuses(effects, solution.finite),
         keeps=game.keeps,
         share=share,
-        settings={**settings, "evaluations": evaluations},
+        settings={**provenance, "evaluations": {**asdict(cost.with_evidence(count)), "whole": n_whole}},
     )
 
 
@@ -210,12 +237,12 @@ def _maps(x: Tensor, sets: Tensor, axis: int) -> Tensor:
     return mapped[:, :, -lattice[0] * lattice[1] :].reshape(*mapped.shape[:2], *lattice)
 
 
-def checked_counts(
+def validate_counts(
     counts: Sequence[int] | None, areas: Sequence[float] | None, total: int, layer: str
 ) -> tuple[float, ...]:
     """What was asked for as shares of the channels that are whole numbers of them, rising.
 
-    >>> checked_counts((2, 1), None, 8, "conv"), checked_counts(None, (0.1, 0.12), 8, "conv")
+    >>> validate_counts((2, 1), None, 8, "conv"), validate_counts(None, (0.1, 0.12), 8, "conv")
     ((0.125, 0.25), (0.125,))
     """
     if counts is not None and areas is not None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from extremal.explanations import evidence, smallest_area
 from extremal.explanations.chunking import ChunkedReward
-from extremal.explanations.objective import Question
+from extremal.explanations.objective import Objective
 from extremal.explanations.settings import Terms
 from extremal.masking.domain import Domain
 from extremal.masking.games import Evaluate
@@ -32,7 +32,7 @@ class Evaluations:
     """Rows of the network that are evaluated, as an explanation's settings tell them afterwards."""
 
     gradients: int = 0  # by the solver, forward and backward
-    forwards: int = 0  # by the question and the solver, forward only
+    forwards: int = 0  # by the objective and the solver, forward only
     evidence_gradients: int = 0
     evidence_forwards: int = 0
 
@@ -82,11 +82,11 @@ def work_of(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH) -
     Args:
         solver: with its settings.
         areas: how many.
-        mirror: whether the mirrored input asks the same question.
+        mirror: whether the mirrored input asks the same objective.
         domain: of the masks; channels and units take more.
     """
     if isinstance(solver, Penalty):
-        return Work(0, solver.steps * areas + (0 if domain.smooth else areas), 0, areas)
+        return Work(0, solver.steps * areas + (0 if domain.is_smooth else areas), 0, areas)
     if not isinstance(solver, Path):
         return None
     compared = 3 * areas - 2  # each area with its own field and its neighbours'
@@ -101,20 +101,20 @@ def work_of(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH) -
 
 
 class Cost:
-    """Of answering one posed question; `run` has counted what posing it took, and nothing else.
+    """Of answering one posed objective; `run` has counted what posing it took, and nothing else.
 
     Args:
         run: the frozen network.
-        question: about N inputs.
+        objective: about N inputs.
         solver, terms, areas: what is to be run.
-        mirror: whether the mirrored input asks the same question.
+        mirror: whether the mirrored input asks the same objective.
         rows: of the network at once.
     """
 
     def __init__(
         self,
         run: Run,
-        question: Question,
+        objective: Objective,
         solver: Solver,
         terms: Terms,
         areas: tuple[float, ...],
@@ -122,17 +122,17 @@ class Cost:
         mirror: bool,
         rows: int,
     ) -> None:
-        self.run, self.question, self.solver, self.terms = run, question, solver, terms
+        self.run, self.objective, self.solver, self.terms = run, objective, solver, terms
         self.areas, self.mirror, self.rows = areas, mirror, rows
         self.posing = run.forwards + run.gradients
-        self.work = work_of(solver, len(areas), mirror, question.domain)
-        mask = question.x.new_full((len(question.x), 1, 1, *question.places), 0.5)
+        self.work = work_of(solver, len(areas), mirror, objective.domain)
+        mask = objective.x.new_full((len(objective.x), 1, 1, *objective.mask_shape), 0.5)
         with torch.no_grad():
-            self.asked = self._counted(lambda: question.evaluate(mask))  # evaluations, for one mask of each input
-            self.paid = self._counted(lambda: question.reward(mask, False))  # and for what the game makes of it
+            self.asked = self._counted(lambda: objective.evaluate(mask))  # evaluations, for one mask of each input
+            self.paid = self._counted(lambda: objective.reward(mask, False))  # and for what the game makes of it
 
     def answer(self, first: bool = True) -> Evaluations | None:
-        """What an answer takes; posing the question belongs to the first. None where that is not known."""
+        """What an answer takes; posing the objective belongs to the first. None where that is not known."""
         if self.work is None:
             return None
         areas, orientations = len(self.areas), 2 if self.mirror else 1
@@ -164,17 +164,17 @@ class Cost:
 
     def _at_once(self, masks: int) -> int:
         """Rows of so many masks of each input that are evaluated at once."""
-        return min(self.rows, masks * len(self.question.x))
+        return min(self.rows, masks * len(self.objective.x))
 
     def row_bytes(self) -> int:
         """What the network holds for the gradient of one row."""
-        one = self.question.x[:1].detach().clone().requires_grad_()
+        one = self.objective.x[:1].detach().clone().requires_grad_()
         return activation_bytes(lambda: self.run.raw(one), self._weights())
 
     def memory(self) -> int:
         """Bytes of the weights, and of what is held for the gradients of all masks that are evaluated at once."""
-        first, weights = self.question.part(0, 1), self._weights()
-        mask = first.x.new_full((1, 1, 1, *first.places), 0.5).requires_grad_()
+        first, weights = self.objective.subset(0, 1), self._weights()
+        mask = first.x.new_full((1, 1, 1, *first.mask_shape), 0.5).requires_grad_()
 
         def held(evaluate: Callable[[], Tensor]) -> int:
             return activation_bytes(evaluate, [*weights, first.x])
@@ -185,13 +185,13 @@ class Cost:
 
     def pace(self) -> Pace:
         """Measured on random masks that are made as the solver makes them."""
-        pay = ChunkedReward(self.question, self.rows)
-        family = self.question.domain.level_set(self.question.x)
+        pay = ChunkedReward(self.objective, self.rows)
+        family = self.objective.domain.exact_area_family(self.objective.x)
         leaf, made = self._masks(self.areas)
         single, made_single = self._masks(self.areas[:1])
         masks = family.cut(made(leaf).detach(), self.areas)
         constant = masks.clone().requires_grad_()
-        evaluate: Evaluate = self.question.evaluate
+        evaluate: Evaluate = self.objective.evaluate
         with torch.no_grad():
             forward = self._timed(lambda: pay(family.cut(made(leaf), self.areas), False))
             given = self._timed(lambda: evaluate(masks))
@@ -205,16 +205,16 @@ class Cost:
 
     def _masks(self, areas: tuple[float, ...]) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Parameters of masks at these areas, and what makes the masks (N, K, 1, *S) of them."""
-        domain, like = self.question.domain, self.question.x
+        domain, like = self.objective.domain, self.objective.x
         rows = len(like), len(areas)
         if isinstance(self.solver, Penalty):
-            smooth = domain.smooth_max(like, self.solver.padded)
+            smooth = domain.smooth_family(like, self.solver.padded)
             drawn = torch.rand(*rows, 1, *smooth.parameter_shape, dtype=like.dtype, device=like.device)
 
             def made(values: Tensor) -> Tensor:
-                return smooth.inside(smooth.whole(values.flatten(0, 1))).reshape(*rows, 1, *domain.shape)
+                return smooth.crop(smooth.evaluate_padded(values.flatten(0, 1))).reshape(*rows, 1, *domain.shape)
         else:
-            family, settings = domain.level_set(like), self.solver if isinstance(self.solver, Path) else Path()
+            family, settings = domain.exact_area_family(like), self.solver if isinstance(self.solver, Path) else Path()
             drawn = torch.randn(*rows, 1, *family.parameter_shape, dtype=like.dtype, device=like.device)
 
             def made(values: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def mask_gradient(problem: Problem, mask: ExactAreaFamily, draws: int) -> tuple[
     values = (torch.arange(draws, dtype=problem.dtype, device=problem.device) + 0.5) / draws
     spread = values.view(1, -1, *[1] * (1 + len(mask.parameter_shape)))  # (1, draws, 1, *1)
     constant = spread.expand(problem.count, -1, 1, *mask.parameter_shape).contiguous().requires_grad_()
-    masks = mask.smooth(constant.flatten(0, 1)).view(problem.count, draws, 1, *problem.shape)
+    masks = mask.to_places(constant.flatten(0, 1)).view(problem.count, draws, 1, *problem.shape)
     rewards = torch.stack([problem.reward(masks, flip) for flip in problem.orientations()])
     return gradient(rewards, constant).sum(1), masks, rewards.mean(0)
 
@@ -73,7 +73,7 @@ class Path:
 
     def solve(self, problem: Problem, areas: tuple[float, ...], on_step: OnStep | None = None) -> Solution:
         """Masks of exactly the given areas (rising), one run."""
-        mask = problem.domain.level_set(problem.like, self.width)
+        mask = problem.domain.exact_area_family(problem.like, self.width)
         recorder = Recorder(problem, 1 + self.steps + self.polish, on_step)
         start = self._gradient_start(problem, mask, recorder)
         fields = self._sweep(problem, mask, areas, start, recorder)
@@ -82,13 +82,13 @@ class Path:
 
     def masks(self, fields: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
         """The masks (N, A, 1, *S) of the fields (N, A, 1, *lattice) that a solution of these areas tells."""
-        return masks_at_areas(domain.level_set(fields, self.width), fields, areas, self.final_temperature)
+        return masks_at_areas(domain.exact_area_family(fields, self.width), fields, areas, self.final_temperature)
 
     def _gradient_start(self, problem: Problem, mask: ExactAreaFamily, recorder: Recorder) -> Tensor:
         """The reward's gradient with respect to a constant mask, averaged over mask values: (N, 1, 1, *lattice)."""
         total, masks, rewards = mask_gradient(problem, mask, self.draws)
         recorder.record("start", masks, rewards)
-        return (self.start * standardise(mask.filtered(total, 1.0), floor=1e-30)).unsqueeze(1)
+        return (self.start * standardise(mask.smooth_parameters(total, 1.0), floor=1e-30)).unsqueeze(1)
 
     def _sweep(
         self, problem: Problem, mask: ExactAreaFamily, areas: tuple[float, ...], start: Tensor, recorder: Recorder
@@ -155,7 +155,7 @@ class Path:
         for index in range(self.search):
             if index % 2 == 0:
                 noise = torch.randn(best.fields.shape[1:], generator=generator, dtype=torch.float64)
-                change = self.change * standardise(best.mask.filtered(noise, 1.5)).to(best.fields)
+                change = self.change * standardise(best.mask.smooth_parameters(noise, 1.5)).to(best.fields)
             flat = standardise(best.fields.flatten(0, 1)).view_as(best.fields)
             best.replace(flat + (change if index % 2 == 0 else -change))
 
@@ -205,7 +205,9 @@ class _Best:
 
     def _pay(self, fields: Tensor, areas: tuple[float, ...]) -> Tensor:
         """What fields (N, K, 1, *lattice) are paid when they are cut at K areas: (N, K), −inf where not finite."""
-        paid = self.problem.reward(self.mask.cut(masks_at_areas(self.mask, fields, areas, self.temperature), areas), False)
+        paid = self.problem.reward(
+            self.mask.cut(masks_at_areas(self.mask, fields, areas, self.temperature), areas), False
+        )
         return paid.where(paid.isfinite(), -torch.inf)
 
     @torch.no_grad()
@@ -218,7 +220,12 @@ class Descent:
     """Adam on the fields (N, K, 1, *lattice) of masks at K areas."""
 
     def __init__(
-        self, problem: Problem, mask: ExactAreaFamily, start: Tensor, rate: float, betas: tuple[float, float] = (0.9, 0.99)
+        self,
+        problem: Problem,
+        mask: ExactAreaFamily,
+        start: Tensor,
+        rate: float,
+        betas: tuple[float, float] = (0.9, 0.99),
     ) -> None:
         self.problem, self.mask = problem, mask
         self.parameters = start.clone().requires_grad_()

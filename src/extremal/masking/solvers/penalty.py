@@ -43,17 +43,17 @@ class Penalty:
         The ranking loss of equal values goes by their order, and nothing smooths channels or units across it.
         """
         parameters.requires_grad_()
-        masks = mask.inside(mask.whole(parameters.flatten(0, 1))).reshape(*parameters.shape[:3], *problem.shape)
+        masks = mask.crop(mask.evaluate_padded(parameters.flatten(0, 1))).reshape(*parameters.shape[:3], *problem.shape)
         slopes = gradient(problem.reward(masks, False), parameters)
         ranks = slopes.flatten(3).argsort(-1).argsort(-1).view_as(slopes) / slopes[0, 0, 0].numel()
         return (parameters - TIE_BREAK * (1 - ranks)).detach()
 
     def solve(self, problem: Problem, areas: tuple[float, ...], on_step: OnStep | None = None) -> Solution:
         """Masks of about the given areas: their true means are what the ranking loss left."""
-        mask = problem.domain.smooth_max(problem.like, self.padded)
+        mask = problem.domain.smooth_family(problem.like, self.padded)
         rows = problem.count, len(areas)
         parameters = torch.ones(*rows, 1, *mask.parameter_shape, dtype=problem.dtype, device=problem.device)
-        if not problem.domain.smooth:
+        if not problem.domain.is_smooth:
             parameters = self._break_ties(problem, mask, parameters)
         parameters.requires_grad_()
         wanted = parameters.new_tensor(areas).expand(rows).flatten()
@@ -64,10 +64,10 @@ class Penalty:
         flips = problem.orientations()
 
         def inside(whole: Tensor) -> Tensor:
-            return mask.inside(whole).reshape(*rows, 1, *problem.shape)
+            return mask.crop(whole).reshape(*rows, 1, *problem.shape)
 
         for index in range(self.steps):
-            whole = mask.whole(parameters.flatten(0, 1))  # (N·A, 1, *S + margins)
+            whole = mask.evaluate_padded(parameters.flatten(0, 1))  # (N·A, 1, *S + margins)
             rewards = problem.reward(inside(whole), flips[(index + 1) % len(flips)])
             loss = ranking_loss(whole, wanted).view(rows)
             objective = rewards - self.weight * self.growth**index * loss
@@ -78,9 +78,9 @@ class Penalty:
             if not recorder.record("descent", inside(whole), rewards):
                 break
         with torch.no_grad():
-            return recorder.solution(inside(mask.whole(parameters.flatten(0, 1))), parameters)
+            return recorder.solution(inside(mask.evaluate_padded(parameters.flatten(0, 1))), parameters)
 
     def masks(self, fields: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
         """The masks (N, A, 1, *S) of the fields (N, A, 1, *lattice) that a solution tells."""
-        mask = domain.smooth_max(fields, self.padded)
-        return mask.inside(mask.whole(fields.flatten(0, 1))).reshape(*fields.shape[:3], *domain.shape)
+        mask = domain.smooth_family(fields, self.padded)
+        return mask.crop(mask.evaluate_padded(fields.flatten(0, 1))).reshape(*fields.shape[:3], *domain.shape)

@@ -21,7 +21,9 @@ class Problem:
     dtype: torch.dtype
     device: torch.device
     seed: int = 0  # of what a solver draws
-    initial_candidates: Tensor | None = None  # (N, M, 1, *lattice) fields of others, higher is kept first; taken where they pay
+    initial_candidates: Tensor | None = (
+        None  # (N, M, 1, *lattice) fields of others, higher is kept first; taken where they pay
+    )
 
     @property
     def shape(self) -> tuple[int, ...]:
