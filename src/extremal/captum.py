@@ -6,24 +6,19 @@
 torch.Size([1, 3, 16, 16])
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeGuard, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeGuard, TypeVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
-from extremal.explanations.batches import joined
 from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.settings import AREAS, Places
-from extremal.masking.games import Game, Reward
-from extremal.masking.perturbations import Perturbation
-from extremal.masking.solvers import Solver
+from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
 from extremal.networks.inputs import checked
 from extremal.networks.network import Network
-from extremal.scores import Score
-from extremal.scores.target import Target, listed
+from extremal.scores.target import Target, per_input
 
 try:
     from captum.attr import Attribution
@@ -63,14 +58,8 @@ class ExtremalPerturbation(Attribution):  # type: ignore[misc]
         target: Classes = None,
         additional_forward_args: object = None,
         *,
-        areas: Sequence[float] = AREAS,
-        game: str | Game | Reward = "preserve",
-        perturbation: str | Perturbation = "blur",
-        solver: str | Solver = "path",
-        score: str | Score = "margin",
-        within: Places | None = None,
-        units: Places | None = None,
-        seed: int = 0,
+        settings: Settings | None = None,
+        **options: Unpack[SettingsOptions],
     ) -> Inputs:
         """Where the answer comes from: `Explanation.saliency()`, the same in every channel of a place.
 
@@ -78,7 +67,7 @@ class ExtremalPerturbation(Attribution):  # type: ignore[misc]
             inputs: (N, C, *S), or a tuple of this one tensor.
             target: as `explain` below.
             additional_forward_args: as `explain` below.
-            areas: as `extremal.explain`, like the options after it.
+            settings, options: as for `extremal.explain`.
 
         Returns:
             (N, C, *S) ≥ 0 of the inputs' device and dtype; in a tuple where the inputs are.
@@ -86,19 +75,7 @@ class ExtremalPerturbation(Attribution):  # type: ignore[misc]
         Raises:
             ExtremalValueError, ExtremalTypeError: input that breaks a rule.
         """
-        found = self.explain(
-            inputs,
-            target,
-            additional_forward_args,
-            areas=areas,
-            game=game,
-            perturbation=perturbation,
-            solver=solver,
-            score=score,
-            within=within,
-            units=units,
-            seed=seed,
-        )
+        found = self.explain(inputs, target, additional_forward_args, settings=settings, **options)
         x = _only(inputs)
         maps = found.saliency().to(x).expand_as(x).contiguous()
         return (maps,) if isinstance(inputs, tuple) else maps
@@ -109,14 +86,8 @@ class ExtremalPerturbation(Attribution):  # type: ignore[misc]
         target: Classes = None,
         additional_forward_args: object = None,
         *,
-        areas: Sequence[float] = AREAS,
-        game: str | Game | Reward = "preserve",
-        perturbation: str | Perturbation = "blur",
-        solver: str | Solver = "path",
-        score: str | Score = "margin",
-        within: Places | None = None,
-        units: Places | None = None,
-        seed: int = 0,
+        settings: Settings | None = None,
+        **options: Unpack[SettingsOptions],
     ) -> Explanation:
         """The whole result that the map is made of: masks, scores, evidence.
 
@@ -128,33 +99,22 @@ class ExtremalPerturbation(Attribution):  # type: ignore[misc]
                 output of more dimensions is its mean over the positions, as in `extremal.explain`.
             additional_forward_args: handed on after the inputs, a tuple of more than one. The rows of a tensor belong
                 to the inputs, which are then explained one after the other.
-            areas: as `extremal.explain`, like the options after it.
+            settings, options: as for `extremal.explain`.
 
         Raises:
             ExtremalValueError, ExtremalTypeError: input that breaks a rule.
         """
+        ready = merge_settings(settings, options)
         x = checked(_only(inputs))
         extra, asked = _arguments(additional_forward_args, len(x)), _asked(target, len(x))
 
         def answer(part: Tensor, arguments: tuple[object, ...], what: Target) -> Explanation:
             network = _network(self.forward_func, part, arguments, target is None)
-            return explain(
-                network,
-                part,
-                what,
-                areas=areas,
-                game=game,
-                perturbation=perturbation,
-                solver=solver,
-                score=score,
-                within=within,
-                units=units,
-                seed=seed,
-            )
+            return explain(network, part, what, settings=ready)
 
         if not any(map(_has_rows, extra)):
             return answer(x, extra, asked)
-        each = listed(asked, len(x)) or [asked] * len(x)
+        each = per_input(asked, len(x)) or [asked] * len(x)
         answers = []
         for n, what in enumerate(each):
             row = slice(n, n + 1)
@@ -164,7 +124,7 @@ class ExtremalPerturbation(Attribution):  # type: ignore[misc]
             except ExtremalError as error:
                 error.add_note(f"This was input {n}: with further arguments each is explained by itself, as input 0.")
                 raise
-        return joined(answers)
+        return Explanation.concatenate(answers)
 
 
 class _Forward(nn.Module):
@@ -260,7 +220,7 @@ def _asked(target: Any, count: int) -> Target:
         return _at(target)
     if isinstance(target, Tensor) and target.numel() == 1:
         target = target.item()
-    each = listed(target, count)
+    each = per_input(target, count)
     return target if each is None else [_at(one) if isinstance(one, tuple) else one for one in each]
 
 

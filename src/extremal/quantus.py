@@ -1,23 +1,15 @@
 """Extremal perturbations as an `explain_func` of Quantus."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from extremal import explain as extremal_explain
-from extremal.errors import ExtremalTypeError
-from extremal.explanations.settings import AREAS, Places
-from extremal.masking.games import Game, Reward
-from extremal.masking.perturbations import Perturbation
-from extremal.masking.solvers import Solver
-from extremal.scores import Score
-from extremal.scores.target import listed
-
-OPTIONS = ("areas", "game", "perturbation", "solver", "score", "within", "units", "seed")
-HANDED = ("device", "method")  # what Quantus itself hands to each function: neither changes the map
+from extremal.explanations.explain import explain as extremal_explain
+from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
+from extremal.scores.target import per_input
 
 
 def explain(
@@ -25,15 +17,10 @@ def explain(
     inputs: np.ndarray[Any, Any] | Tensor,
     targets: np.ndarray[Any, Any] | Sequence[int] | Tensor | int,
     *,
-    areas: Sequence[float] = AREAS,
-    game: str | Game | Reward = "preserve",
-    perturbation: str | Perturbation = "blur",
-    solver: str | Solver = "path",
-    score: str | Score = "margin",
-    within: Places | None = None,
-    units: Places | None = None,
-    seed: int = 0,
-    **kwargs: object,
+    device: object = None,
+    method: object = None,
+    settings: Settings | None = None,
+    **options: Unpack[SettingsOptions],
 ) -> np.ndarray[Any, Any]:
     """Where the answer comes from, `Explanation.saliency()`, as Quantus' metrics ask for it.
 
@@ -45,8 +32,8 @@ def explain(
         model: (B, C, *S) -> (B, classes); it comes back exactly as it was.
         inputs: (N, C, *S), channels first, as torch has them.
         targets: a class for each input, or one for all.
-        areas: as `extremal.explain`, like the options after it: Quantus' `explain_func_kwargs`.
-        kwargs: `device` and `method`, which Quantus adds and which change nothing: the model's own device is used.
+        device, method: passed by Quantus; without effect, since the model's own device is used.
+        settings, options: as for `extremal.explain`; Quantus' `explain_func_kwargs`.
 
     Returns:
         (N, 1, *S) float32 ≥ 0.
@@ -54,29 +41,12 @@ def explain(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule.
     """
-    unknown = sorted(kwargs.keys() - set(HANDED))
-    if unknown:
-        raise ExtremalTypeError(
-            f"explain_func_kwargs must be among {', '.join(OPTIONS)}, got {', '.join(unknown)}; leave it out"
-        )
     x = inputs if isinstance(inputs, Tensor) else torch.from_numpy(np.array(inputs, order="C"))
     x = x if x.is_floating_point() else x.float()  # as Quantus' own functions do
     classes = np.asarray(targets.cpu() if isinstance(targets, Tensor) else targets)
-    wanted: Any = classes.item() if classes.size == 1 else listed(classes.tolist(), len(x))
-    found = extremal_explain(
-        model,
-        x,
-        wanted,
-        areas=areas,
-        game=game,
-        perturbation=perturbation,
-        solver=solver,
-        score=score,
-        within=within,
-        units=units,
-        seed=seed,
-    )
-    return found.saliency().float().numpy()
+    target: Any = classes.item() if classes.size == 1 else per_input(classes.tolist(), len(x))
+    result = extremal_explain(model, x, target, settings=merge_settings(settings, options))
+    return result.saliency().float().numpy()
 
 
 __all__ = ["explain"]

@@ -21,7 +21,7 @@ from extremal.benchmark.tasks.sanity import CHANGED, Sanity, curves_of
 from extremal.benchmark.tasks.task import Task, schema_of
 from extremal.errors import ExtremalValueError
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.settings import checked_areas
+from extremal.explanations.settings import validate_areas
 from extremal.jobs.store import Store
 from extremal.networks.network import Network
 
@@ -111,8 +111,8 @@ def run_bench(
     kind = options.data.partition(":")[0]
     published = paper_table.beside(table, kind, net.name) if options.task == "pointing" else ""
     text = f"# {options.task}: {net.name}, {options.data}\n\n{table.markdown()}" + (published and f"\n{published}")
-    store.keep(TABLE_FILE, text)
-    store.keep(JSON_FILE, table.json())
+    store.write_text(TABLE_FILE, text)
+    store.write_text(JSON_FILE, table.json())
     return BenchResult(
         table, published, tuple(options.out / name for name in (TABLE_FILE, JSON_FILE, FIGURE_FILE, "parts"))
     )
@@ -122,7 +122,7 @@ def build_methods(options: BenchOptions) -> list[Method]:
     """Return the methods by name, with the requested layer, areas and seed."""
     names = distinct(options.methods) if options.methods else list(METHODS)
     kind = options.data.partition(":")[0]
-    areas = checked_areas(options.areas) if options.areas else paper_table.AREAS.get(kind)  # type: ignore[arg-type]
+    areas = validate_areas(options.areas) if options.areas else paper_table.AREAS.get(kind)  # type: ignore[arg-type]
     requested = {"layer": options.layer or None, "areas": areas, "seed": options.seed}
     methods = []
     for name in names:
@@ -169,7 +169,7 @@ def write_area_figure(
     on_progress: OnProgress | None = None,
 ) -> list[Explanation]:
     """Write the figure of masks over areas, and return the explanations in it."""
-    values = checked_areas(areas)  # type: ignore[arg-type]  # text is converted
+    values = validate_areas(areas)  # type: ignore[arg-type]  # text is converted
     explanations = paper_figures.over_areas(net, images, target, values, solver, on_progress)
     figure.write(paper_figures.areas_figure(explanations, [Path(image).stem for image in images]), out)
     return explanations
@@ -178,7 +178,7 @@ def write_area_figure(
 def _draw_figure(task: Task, table: Table, store: Store, net: Network) -> "Figure":
     """Draw the figure of a run from its rows."""
     if isinstance(task, Sanity):
-        stages, lines = curves_of(store.table(), [line.method for line in table.lines])
+        stages, lines = curves_of(store.read_all(), [line.method for line in table.lines])
         return figure.curves(stages, lines, f"Sanity: {net.name} re-initialised from the top", CHANGED)
     return figure.bars(table, f"{task.name}: {net.name}")
 

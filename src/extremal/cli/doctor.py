@@ -49,7 +49,7 @@ def planning(batch: Batch, options: Options) -> Run:
     from extremal.networks.memory import keep_freed_memory
 
     keep_freed_memory()  # the process is this command's own
-    checked = options.checked()
+    settings = options.checked()
     for folder in batch.folders:
         files.check_replaceable(folder, result_files.RESULT_FILES)
     net, question = options.loaded()
@@ -60,13 +60,7 @@ def planning(batch: Batch, options: Options) -> Run:
             net,
             photo,
             question,
-            areas=checked.areas,
-            game=checked.terms.game,
-            perturbation=checked.terms.perturbation,
-            solver=checked.solver,
-            score=checked.terms.score,
-            seed=checked.terms.seed,
-            alternatives=checked.copies,
+            settings=settings,
             refine=options.refine,
         )
         record = {"path": photo, "folder": str(folder), **found.plain()}

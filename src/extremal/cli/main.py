@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+import extremal
 from extremal._version import __version__
 from extremal.cli import options as flags
 from extremal.cli import tables
@@ -197,15 +198,16 @@ def _explaining(batch: Batch, options: Options) -> Run:
     from extremal.networks.memory import keep_freed_memory
 
     keep_freed_memory()  # the process is this command's own
-    checked = options.checked()
+    settings = options.checked()
     batch.check_folders()
     net, question = options.loaded()
 
     def run(photo: str, folder: Path, report: Progress) -> Outcome:
-        explanation = checked.explanation(
+        explanation = extremal.explain(
             net,
             photo,
             question,
+            settings=settings,
             on_step=lambda step: report(step.stage, step.index + 1, step.total),
             on_evidence=lambda done, total: report("evidence", done, total),
         )
@@ -214,7 +216,7 @@ def _explaining(batch: Batch, options: Options) -> Run:
         certificate = None
         if options.refine:
             report("smallest area", 0, 1)
-            certificate = smallest_area(net, explanation, question if explanation.target[0] < 0 else None)[0]
+            certificate = smallest_area(net, explanation, None if explanation.is_class else question)[0]
         report("writing", 0, 1)
         files = result_files.write(explanation, folder, Path(photo).name, certificate)
         record = result_files.record(photo, explanation, files, certificate)

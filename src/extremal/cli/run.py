@@ -17,7 +17,7 @@ from extremal.cli.batch import BAD_INPUT, INTERRUPTED, errors_told, tell
 from extremal.errors import ExtremalValueError
 
 if TYPE_CHECKING:
-    from extremal.jobs.run_status import Standing, Told
+    from extremal.jobs.run_status import Standing, OnStatus
 
 
 def run(
@@ -118,13 +118,13 @@ def _sentence(standing: "Standing", folder: Path) -> str:
 
 def _time(seconds: float) -> str:
     """A time as a terminal shows it."""
-    from extremal.report.text import time_words
+    from extremal.report.text import duration
 
-    return time_words(seconds).replace("\xa0", " ")
+    return duration(seconds).replace("\xa0", " ")
 
 
 @contextmanager
-def _shown() -> Iterator["Told"]:
+def _shown() -> Iterator["OnStatus"]:
     """A bar on stderr with rate and time left; nothing where stderr is not a terminal."""
     from rich import progress
 

@@ -11,7 +11,7 @@ from extremal.cli.tables import COLOURS
 from extremal.jobs.run_comparison import Comparison
 from extremal.jobs.run_summary import Image, Spread, Summary
 from extremal.report import comparison_page, run_page
-from extremal.report.text import area_percent, percent, time_words
+from extremal.report.text import area_percent, percent, duration
 
 CLASSES, LISTED = 10, 8  # told; the page has all
 
@@ -47,7 +47,7 @@ def show_summary(found: Summary, files: Mapping[str, str]) -> None:
         _more(len(found.suspects) - LISTED, "suspect images"),
         *(f"failed: {run_page.counted(count, 'image')}: {reason}" for reason, count in found.failures[:LISTED]),
         _more(len(found.failures) - LISTED, "reasons of failures"),
-        f"{found.evaluations:,} evaluations of the network, {time_words(found.seconds)} over all processes",
+        f"{found.evaluations:,} evaluations of the network, {duration(found.seconds)} over all processes",
         *_written(files),
     )
 

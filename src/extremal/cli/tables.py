@@ -10,8 +10,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from extremal.explanations.channels.class_ranking import ClassChannels
     from extremal.explanations.channels.explanation import ChannelExplanation
+    from extremal.explanations.evaluations import Evaluations
     from extremal.explanations.explanation import Explanation
-    from extremal.explanations.preflight.cost import Evaluations
     from extremal.explanations.preflight.findings import Findings
     from extremal.explanations.preflight.plan import Plan
     from extremal.explanations.smallest_area import Certificate
@@ -23,7 +23,7 @@ LEVEL_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 def show(photo: str, explanation: "Explanation", files: dict[str, Any], certificate: "Certificate | None") -> None:
     """A table of the areas, what it comes to, and where the files are."""
-    from extremal.report.text import certified, several
+    from extremal.report.text import alternatives_sentence, certificate_sentence
 
     table = Table("area", "score", "as found", "cut", "best random", "verdict")
     curve = explanation.curve()
@@ -45,8 +45,8 @@ def show(photo: str, explanation: "Explanation", files: dict[str, Any], certific
         f"score {float(explanation.score_full[0]):.2f} whole, {float(explanation.score_blank[0]):.2f} destroyed",
         table,
         _smallest(explanation),
-        *([certified(certificate)] if certificate else []),
-        *([several(explanation)] if explanation.alternatives else []),
+        *([certificate_sentence(certificate)] if certificate else []),
+        *([alternatives_sentence(explanation)] if explanation.alternatives else []),
         "written:",
         *(f"  {path}" for path in (files["report"], files["figure"], files["explanation"], *files["masks"])),
     ]
@@ -177,6 +177,6 @@ def _bytes(count: int) -> str:
     return f"{count / 2**20:.3g} MiB" if count < 2**30 else f"{count / 2**30:.3g} GiB"
 
 
-def _asked(name: str, target: int) -> str:
+def _asked(name: str, target: int | None) -> str:
     """A class with its number; a question of another kind has none."""
-    return name if target < 0 else f"{name} (class {target})"
+    return name if target is None else f"{name} (class {target})"

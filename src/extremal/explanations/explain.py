@@ -1,4 +1,4 @@
-"""`explain`: choose the parts, find the masks, gather the evidence."""
+"""`explain`: search for masks, and collect their evidence."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -6,23 +6,38 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from extremal.explanations.batches import Block, in_blocks
+from extremal.explanations.batches import Batch, plan_batches
 from extremal.explanations.chunking import ChunkedReward
+from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.evidence import Progress
-from extremal.explanations.exclusion import Elsewhere, checked_alternatives, taken_by
+from extremal.explanations.exclusion import ExcludeRegion, region_of
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.judge import judged
-from extremal.explanations.objective import Question
-from extremal.explanations.settings import AREAS, Places, checked_areas, checked_domain, terms_named
+from extremal.explanations.judge import build_explanation
+from extremal.explanations.objective import Objective, build_objective
+from extremal.explanations.settings import (
+    AREAS,
+    PlaceMap,
+    Settings,
+    SettingsOptions,
+    merge_settings,
+    validate_domain,
+)
 from extremal.explanations.verdict import Status
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import Perturbation
-from extremal.masking.solvers import OnStep, Problem, Solver, solver_named
+from extremal.masking.solvers import OnStep, Problem, Solver
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
-from extremal.scores import Score
-from extremal.scores.target import Target, mirrored, spread
+from extremal.scores.classes import Score
+from extremal.scores.target import (
+    Target,
+    expand_inputs,
+    find_required_layers,
+    is_mirror_invariant,
+    parse_target,
+    select_inputs,
+)
 
 
 def explain(
@@ -35,14 +50,15 @@ def explain(
     perturbation: str | Perturbation = "blur",
     solver: str | Solver = "path",
     score: str | Score = "margin",
-    within: Places | None = None,
-    units: Places | None = None,
+    within: PlaceMap | None = None,
+    units: PlaceMap | None = None,
     seed: int = 0,
     alternatives: int = 1,
+    settings: Settings | None = None,
     on_step: OnStep | None = None,
     on_evidence: Progress | None = None,
 ) -> Explanation:
-    """The smallest smooth regions of an input that maximally affect a network's output (paper, section 3).
+    """Find the smallest smooth regions of an input that maximally affect a network's output (paper, section 3).
 
     m_a = argmax over smooth masks with mean a of the game's reward, for every area a, with the evidence for each.
 
@@ -55,23 +71,24 @@ def explain(
 
     Args:
         network: a `Network`, any `nn.Module` (B, C, *S) -> (B, classes), or a name that `zoo.load` takes.
-        image: a path, a Pillow picture, a uint8 array (H, W, C), a prepared tensor (N, C, *S), or a list of these.
+        image: a path, a Pillow image, a uint8 array (H, W, C), a prepared tensor (N, C, *S), or a list of these.
         target: a class index or name, a `scores.Query`, or a callable output -> (B,); one for all inputs or one for
             each, several for one input; None is the top class.
         areas: shares of places in (0, 1), distinct; they are sorted.
         game: preserve, delete, dual, a `Game`, or a callable (evaluate, mask) -> (N, K).
         perturbation: blur, fade, constant, noise, or a callable x -> (mask -> perturbed x).
         solver: path, penalty, or a solver with its own settings.
-        score: what is asked of the target class: margin, logit, probability, log-probability, contrastive, negative, or
-            a callable (output, classes) -> (B,).
+        score: of the target class: margin, logit, probability, log-probability, contrastive, negative, or a callable
+            (output, classes) -> (B,).
         within: (*S) bool, true where masks may keep places (or delete them); areas stay shares of all places.
         units: (*S) whole numbers, the unit of each place (superpixels, patches, tokens), −1 for none: masks then hold
             whole units, as many as fit into the area, and are not smooth.
         seed: of noise and controls.
-        alternatives: how many answers to look for, each where those before it are not; each costs a run of its own.
-            `Explanation.regions` tells those that are sufficient, `Explanation.alternatives` holds all but the first.
+        alternatives: number of explanations to search for, each outside of those before it; each costs a run of its
+            own. `Explanation.regions` lists the sufficient ones, `Explanation.alternatives` holds all but the first.
+        settings: the options from `areas` to `alternatives` as ready `Settings`, instead of the options themselves.
         on_step: called after each step of the solver with a `Step`.
-        on_evidence: called while the evidence is gathered, with masks done and masks in all.
+        on_evidence: called while the evidence is collected, with the number of masks done and of all masks.
 
     Returns:
         An `Explanation` of N inputs at A areas, on the CPU.
@@ -79,32 +96,38 @@ def explain(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
-    wanted = checked_areas(areas)
-    chosen, copies = solver_named(solver), checked_alternatives(alternatives)
-    terms = terms_named(game, perturbation, score, seed, within=within, units=units)
+    options: SettingsOptions = {
+        "areas": areas,
+        "game": game,
+        "perturbation": perturbation,
+        "solver": solver,
+        "score": score,
+        "within": within,
+        "units": units,
+        "seed": seed,
+        "alternatives": alternatives,
+    }
+    defaults = explain.__kwdefaults__ or {}
+    passed = {name: value for name, value in options.items() if value is not defaults[name]}
+    settings = merge_settings(settings, passed)  # type: ignore[arg-type]  # some of the options
     net = as_network(network)
-    x = spread(prepare(net, image), target)
-    checked_domain(terms, net, tuple(x.shape[2:]), wanted)
-    mirror = mirrored(net, x, target)
-    settings = {**terms.settings(net), "solver": chosen.settings(), "mirror": mirror}
-
-    def answered(run: Run, question: Question, block: Block) -> Explanation:
-        question.check_gradient(net.name)
-        run.forwards += run.gradients  # what posing the question took is not the solver's
-        run.gradients = 0
-        x, found = question.x, list[Explanation]()
-        reward: Callable[[Tensor, bool], Tensor] = ChunkedReward(question, block.rows)
-        for index in range(copies):
-            part = block.part(index, copies)
-            problem = Problem(reward, len(x), question.domain, mirror, x.dtype, x.device, terms.seed)
-            solution = chosen.solve(problem, wanted, part.steps(on_step))
-            told = part.evidence(on_evidence)
-            found.append(judged(net, run, question, solution, wanted, terms, settings, block.rows, told))
-            run.gradients, run.forwards = 0, 0  # each answer tells what it cost itself
-            reward = Elsewhere(reward, taken_by(found[-1]).to(x))
-        return replace(found[0], alternatives=tuple(found[1:]))
-
-    result = in_blocks(net, x, target, terms, answered)
+    query = parse_target(target, settings.score)
+    x = expand_inputs(prepare(net, image), query)
+    validate_domain(settings, net, tuple(x.shape[2:]))
+    mirror = is_mirror_invariant(net, x, query)
+    provenance = {**settings.provenance(net), "mirror": mirror}
+    results = []
+    with net.frozen(settings.seed) as run:
+        x = x.clone()  # a clone made here may be saved for backward whatever the caller's mode
+        with run.counted() as accelerating:
+            batches = plan_batches(run, x, find_required_layers(net, query))
+        for batch in batches:
+            with run.counted() as setup:
+                objective = build_objective(run, x[batch.inputs], select_inputs(query, batch.inputs), settings)
+                objective.check_gradient(net.name)
+            cost = Evaluations.of_setup([setup, accelerating] if batch.index == 0 else [setup])
+            results.append(_search(run, objective, settings, provenance, batch, mirror, cost, on_step, on_evidence))
+    result = Explanation.concatenate(results)
     for n, statuses in enumerate(result.status):
         if Status.NOT_FINITE in statuses:
             warnings.warn(
@@ -114,6 +137,38 @@ def explain(
                 stacklevel=2,
             )
     return result
+
+
+def _search(
+    run: Run,
+    objective: Objective,
+    settings: Settings,
+    provenance: dict[str, object],
+    batch: Batch,
+    mirror: bool,
+    cost: Evaluations,
+    on_step: OnStep | None,
+    on_evidence: Progress | None,
+) -> Explanation:
+    """Search for one explanation after the other, each outside of the regions of those before it.
+
+    Args:
+        cost: of the set-up, which belongs to the first explanation.
+    """
+    x, explanations = objective.x, list[Explanation]()
+    reward: Callable[[Tensor, bool], Tensor] = ChunkedReward(objective, batch.max_rows)
+    for index in range(settings.alternatives):
+        part = batch.subdivide(index, settings.alternatives)
+        problem = Problem(reward, len(x), objective.domain, mirror, x.dtype, x.device, settings.seed)
+        with run.counted() as solving:
+            solution = settings.solver.solve(problem, settings.areas, part.report_steps(on_step))
+        cost = (cost if index == 0 else Evaluations()).with_solver(solving)
+        report = part.report_evidence(on_evidence)
+        explanations.append(
+            build_explanation(run, objective, solution, settings, provenance, batch.max_rows, cost, report)
+        )
+        reward = ExcludeRegion(reward, region_of(explanations[-1]).to(x))
+    return replace(explanations[0], alternatives=tuple(explanations[1:]))
 
 
 __all__ = ["explain"]

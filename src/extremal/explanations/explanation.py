@@ -1,7 +1,8 @@
 """`Explanation`: what was found, with its evidence; a frozen value that saves and loads without pickle."""
 
 import os
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
+from extremal.explanations.concatenation import ALTERNATIVES, SETTINGS, SHARED, STEPS, TRACE, concatenate
 from extremal.explanations.verdict import SHARE, TELLING_SHARE, Status, Verdict, shares, verdict
 from extremal.files import equal_fields, read_tensors, unreadable, write_tensors
 from extremal.masking.area import count_kept
@@ -48,7 +50,7 @@ class Explanation:
     Scores are Φ of what is left of the input: for the preserve and dual games Φ(m ⊗ x), for delete Φ((1 − m) ⊗ x).
     """
 
-    areas: tuple[float, ...]  # (A,) rising, shares of places in (0, 1)
+    areas: tuple[float, ...] = field(metadata=SHARED)  # (A,) rising, shares of places in (0, 1)
     masks: Tensor  # (N, A, 1, *S) in [0, 1]
     mask_areas: Tensor  # (N, A) the masks' true means on the input
     scores: Tensor  # (N, A) of the masks as found
@@ -62,20 +64,38 @@ class Explanation:
     inputs: Tensor  # (N, C, *S) as the network took them
     pictures: Tensor  # (N, H, W, 3) uint8, the inputs to look at; (N, 0, 0, 3) where they are not pictures
     destroyed: Tensor  # (N, H, W, 3) uint8, the destroyed inputs to look at; empty likewise
-    trace_step: Tensor  # (T,) step in which each mask on the way was evaluated
-    trace_area: Tensor  # (N, T) its area
-    trace_reward: Tensor  # (N, T) what the game paid for it
-    trace_grey: Tensor  # (N, T) its greyness
-    target: tuple[int, ...]  # (N,) class indices; −1 where the target was a callable
+    trace_step: Tensor = field(metadata=STEPS)  # (T,) step in which each mask on the way was evaluated
+    trace_area: Tensor = field(metadata=TRACE)  # (N, T) its area
+    trace_reward: Tensor = field(metadata=TRACE)  # (N, T) what the game paid for it
+    trace_grey: Tensor = field(metadata=TRACE)  # (N, T) its greyness
+    target: tuple[int | None, ...]  # (N,) class indices; None if the target is not a class
     target_names: tuple[str, ...]  # (N,)
-    unseen_names: tuple[str, ...]  # (P,)
+    unseen_names: tuple[str, ...] = field(metadata=SHARED)  # (P,)
     status: tuple[tuple[Status, ...], ...]  # (N, A)
-    keeps: bool  # judged by what the masks keep; False: by what is left without them
-    settings: dict[str, Any]  # versions, seed, network, weight hash, solver, counts: everything to repeat the run
-    within: Tensor | None = None  # (*S) bool: where masks were allowed; None: everywhere
-    units: Tensor | None = None  # (*S) int64: the unit of each place, −1 for none; None: places by themselves
+    keeps: bool = field(metadata=SHARED)  # judged by what the masks keep; False: by what is left without them
+    settings: dict[str, Any] = field(
+        metadata=SETTINGS
+    )  # versions, seed, network, weight hash, solver, counts: everything to repeat the run
+    within: Tensor | None = field(
+        default=None, metadata=SHARED
+    )  # (*S) bool: where masks were allowed; None: everywhere
+    units: Tensor | None = field(
+        default=None, metadata=SHARED
+    )  # (*S) int64: the unit of each place, −1 for none; None: places by themselves
     fields: Tensor | None = None  # (N, A, 1, *lattice), input of `solvers.rebuild_masks`; None: the masks were given
-    alternatives: tuple["Explanation", ...] = ()  # of the same inputs, kept apart from this one and from each other
+    alternatives: tuple["Explanation", ...] = field(
+        default=(), metadata=ALTERNATIVES
+    )  # of the same inputs, kept apart from this one and from each other
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Explanation"]) -> "Explanation":
+        """Join explanations of different inputs under the same settings; their evaluations are added up."""
+        return concatenate(parts)
+
+    @property
+    def is_class(self) -> bool:
+        """Whether the target is a class of each input, and no other query."""
+        return None not in self.target
 
     def effects(self, scores: Tensor, blank: Tensor | None = None) -> Tensor:
         """Scores (N, ...) as shares of the whole effect (`evidence.shares`): 0 for nothing, 1 for all of it."""
@@ -263,6 +283,7 @@ def _whole(tensors: dict[str, Tensor], head: dict[str, Any], prefix: str = "") -
     values: dict[str, Any] = {**head, "alternatives": tuple(alternatives)}
     for name in ("areas", "target", "target_names", "unseen_names"):
         values[name] = tuple(values[name])
+    values["target"] = tuple(None if target == -1 else target for target in values["target"])  # as it used to be saved
     values["status"] = tuple(tuple(Status(s) for s in row) for row in values["status"])
     names = {name.removeprefix(prefix): name for name in tensors if name.startswith(prefix)}
     values |= {short: tensors[name] for short, name in names.items() if "." not in short}

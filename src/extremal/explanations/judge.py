@@ -1,25 +1,32 @@
-"""`judge`: the evidence for masks that are given; and the result, whoever found the masks."""
+"""`judge`: the evidence for given masks; `build_explanation`: the result, whatever method the masks come from."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations import evidence, verdict
-from extremal.explanations.batches import Block, in_blocks
+from extremal.explanations.batches import plan_batches
+from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.objective import Question
-from extremal.explanations.settings import AREAS, Places, Terms, checked_areas, checked_domain, terms_named
-from extremal.masking.games import Game, Reward
-from extremal.masking.perturbations import Perturb, Perturbation, prepared
+from extremal.explanations.objective import Objective, build_objective
+from extremal.explanations.settings import Settings, SettingsOptions, merge_settings, validate_domain
+from extremal.masking.perturbations import Perturb, prepare_perturbation
 from extremal.masking.solvers import Solution, Trace
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
-from extremal.scores import Score
-from extremal.scores.target import Target, mirrored, spread
+from extremal.scores.target import (
+    Target,
+    expand_inputs,
+    find_required_layers,
+    is_mirror_invariant,
+    parse_target,
+    select_inputs,
+)
 
 
 def judge(
@@ -28,18 +35,13 @@ def judge(
     masks: Tensor,
     target: Target = None,
     *,
-    areas: Sequence[float] = AREAS,
-    game: str | Game | Reward = "preserve",
-    perturbation: str | Perturbation = "blur",
-    score: str | Score = "margin",
-    within: Places | None = None,
-    units: Places | None = None,
-    seed: int = 0,
+    settings: Settings | None = None,
     on_evidence: evidence.Progress | None = None,
+    **options: Unpack[SettingsOptions],
 ) -> Explanation:
-    """The evidence for masks that another method found, as `explain` gathers it for its own.
+    """Collect the evidence for masks of another method, as `explain` does for its own.
 
-    >>> from extremal.area import cut
+    >>> from extremal.masking.area import cut
     >>> toy = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
     >>> saliency = torch.rand(1, 1, 1, 32, 32)  # (N, 1, 1, *S): any map, cut to each area
     >>> masks = cut(saliency.expand(-1, 2, -1, -1, -1), (0.1, 0.3))
@@ -47,9 +49,9 @@ def judge(
     (0.1, 0.3)
 
     Args:
-        network, image, target, game, perturbation, score, within, units, seed, on_evidence: as `explain` takes them.
-        masks: (N, A, 1, *S) in [0, 1], one for each area in rising order; `area.cut` makes them from a saliency map.
-        areas: (A,) shares of places in (0, 1); binary scores are of the masks cut to exactly these.
+        network, image, target, settings, on_evidence: as for `explain`.
+        masks: (N, A, 1, *S) in [0, 1], one per area in rising order; `masking.area.cut` makes them from a saliency map.
+        options: as for `explain`; binary scores are of the masks cut to exactly `areas`. No solver runs.
 
     Returns:
         An `Explanation` of N inputs at A areas, on the CPU, with an empty trace.
@@ -57,120 +59,143 @@ def judge(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
-    wanted = checked_areas(areas)
-    terms = terms_named(game, perturbation, score, seed, within=within, units=units)
+    settings = merge_settings(settings, options)
     net = as_network(network)
-    x = spread(prepare(net, image), target)
-    checked_domain(terms, net, tuple(x.shape[2:]), wanted)
-    _check_masks(masks, (len(x), len(wanted), 1, *x.shape[2:]))
-    settings = {**terms.settings(net), "solver": {"name": "given"}, "mirror": mirrored(net, x, target)}
+    query = parse_target(target, settings.score)
+    x = expand_inputs(prepare(net, image), query)
+    validate_domain(settings, net, tuple(x.shape[2:]))
+    _check_masks(masks, (len(x), len(settings.areas), 1, *x.shape[2:]))
+    mirror = is_mirror_invariant(net, x, query)
+    provenance = {**settings.provenance(net), "solver": {"name": "given"}, "mirror": mirror}
+    results = []
+    with net.frozen(settings.seed) as run:
+        x = x.clone()  # a clone made here may be saved for backward whatever the caller's mode
+        with run.counted() as accelerating:
+            batches = plan_batches(run, x, find_required_layers(net, query))
+        for batch in batches:
+            with run.counted() as setup:
+                objective = build_objective(run, x[batch.inputs], select_inputs(query, batch.inputs), settings)
+            cost = Evaluations.of_setup([setup, accelerating] if batch.index == 0 else [setup])
+            solution = _as_solution(masks[batch.inputs].detach().to(objective.x))
+            report = batch.report_evidence(on_evidence)
+            results.append(
+                build_explanation(run, objective, solution, settings, provenance, batch.max_rows, cost, report)
+            )
+    return Explanation.concatenate(results)
 
-    def answered(run: Run, question: Question, block: Block) -> Explanation:
-        part = question.x
-        nothing = torch.zeros(len(part), 0)
-        trace = Trace(torch.zeros(0, dtype=torch.int64), nothing, nothing, nothing)
-        finite = torch.ones(len(part), dtype=torch.bool, device=part.device)
-        solution = Solution(masks[block.first : block.last].detach().to(part), finite, trace)
-        return judged(net, run, question, solution, wanted, terms, settings, block.rows, block.evidence(on_evidence))
 
-    return in_blocks(net, x, target, terms, answered)
-
-
-def _check_masks(masks: Tensor, wanted: tuple[int, ...]) -> None:
+def _check_masks(masks: Tensor, shape: tuple[int, ...]) -> None:
     if not isinstance(masks, Tensor) or not masks.is_floating_point():
         kind = masks.dtype if isinstance(masks, Tensor) else type(masks).__name__
         raise ExtremalTypeError(f"masks must be a floating tensor (N, A, 1, *S), got {kind}; convert with .float()")
-    if tuple(masks.shape) != wanted:
+    if tuple(masks.shape) != shape:
         raise ExtremalValueError(
-            f"masks must have the shape (N, A, 1, *S) = {wanted} of these inputs and areas, got {tuple(masks.shape)}"
+            f"masks must have the shape (N, A, 1, *S) = {shape} of these inputs and areas, got {tuple(masks.shape)}"
         )
     if not bool(((masks >= 0) & (masks <= 1)).all()):
         raise ExtremalValueError(
             f"masks must lie in [0, 1], got values from {float(masks.min()):.3g} to {float(masks.max()):.3g}; "
-            "cut a saliency map with area.cut"
+            "cut a saliency map with masking.area.cut"
         )
 
 
-def judged(
-    net: Network,
+def _as_solution(masks: Tensor) -> Solution:
+    """Return given masks (N, A, 1, *S) as a solution with an empty trace."""
+    empty = torch.zeros(len(masks), 0)
+    trace = Trace(torch.zeros(0, dtype=torch.int64), empty, empty, empty)
+    return Solution(masks, torch.ones(len(masks), dtype=torch.bool, device=masks.device), trace)
+
+
+def build_explanation(
     run: Run,
-    question: Question,
+    objective: Objective,
     solution: Solution,
-    areas: tuple[float, ...],
-    terms: Terms,
-    settings: dict[str, Any],
-    rows: int,
+    settings: Settings,
+    provenance: dict[str, Any],
+    max_rows: int,
+    cost: Evaluations,
     on_evidence: evidence.Progress | None,
 ) -> Explanation:
-    """Gather the evidence for a solution, and build the result."""
-    game = question.game
-    unseen = evidence.unseen_perturbations(question.perturbation, terms.seed)
-    gradients, forwards = run.gradients, run.forwards  # so far the solver's
-    perturbs = {name: prepared(perturbation, question.x) for name, perturbation in unseen.items()}
-    asked = {name: question.evaluator(perturb) for name, perturb in perturbs.items()}
-    family = question.domain.level_set(solution.masks)
-    controls = evidence.random_masks(question.domain, areas, terms.seed, solution.masks)
-    found = evidence.gather(question.evaluate, asked, game, solution.masks, areas, family, controls, on_evidence)
-    speaking = agreed(question, perturbs.values(), solution.masks, rows, settings["mirror"])
-    evaluations = {
-        "gradients": gradients,
-        "forwards": forwards,
-        "evidence_gradients": run.gradients - gradients,
-        "evidence_forwards": run.forwards - forwards,
-    }
-    effects = verdict.shares(found.scores, question.blank.view(-1, 1), question.full.view(-1, 1), game.keeps)
+    """Collect the evidence for a solution, and build the result.
+
+    Args:
+        run: the frozen network.
+        objective: of N inputs.
+        solution: masks of them.
+        settings: of the run.
+        provenance: the settings that the result stores.
+        max_rows: of the network at once.
+        cost: evaluations so far.
+        on_evidence: as for `explain`.
+    """
+    game, areas, seed = objective.game, settings.areas, settings.seed
+    unseen = evidence.unseen_perturbations(objective.perturbation, seed)
+    perturbs = {name: prepare_perturbation(perturbation, objective.x) for name, perturbation in unseen.items()}
+    evaluators = {name: objective.evaluator(perturb) for name, perturb in perturbs.items()}
+    family = objective.domain.exact_area_family(solution.masks)
+    controls = evidence.random_masks(objective.domain, areas, seed, solution.masks)
+    with run.counted() as count:
+        collected = evidence.gather(
+            objective.evaluate, evaluators, game, solution.masks, areas, family, controls, on_evidence
+        )
+        agreement = unseen_agreement(objective, perturbs.values(), solution.masks, max_rows, provenance["mirror"])
+    low, high = objective.score_destroyed.view(-1, 1), objective.score_input.view(-1, 1)
+    effects = verdict.shares(collected.scores, low, high, game.keeps)
+    tensors = {**input_fields(run.network, objective), **_solution_fields(solution, collected), "agreement": agreement}
     return Explanation(
         areas=areas,
-        **held({**asked_values(net, question), **_found_values(solution, found), "agreement": speaking}),
-        target=question.target,
-        target_names=question.names,
+        **to_cpu(tensors),
+        target=objective.class_indices,
+        target_names=objective.names,
         unseen_names=tuple(unseen),
         status=verdict.statuses(effects, solution.finite),
         keeps=game.keeps,
-        settings={**settings, "evaluations": evaluations},
+        settings={**provenance, "evaluations": asdict(cost.with_evidence(count))},
     )
 
 
-def agreed(question: Question, perturbs: Iterable[Perturb], like: Tensor, rows: int, mirror: bool) -> Tensor:
-    """The `evidence.agreement` of a question under unseen perturbations: (N, 1, *S) ≥ 0.
+def unseen_agreement(
+    objective: Objective, perturbs: Iterable[Perturb], like: Tensor, max_rows: int, mirror: bool
+) -> Tensor:
+    """Return the `evidence.agreement` of an objective under unseen perturbations: (N, 1, *S) ≥ 0.
 
     Args:
-        question: about N inputs.
+        objective: of N inputs.
         perturbs: the perturbations, prepared for these inputs.
         like: (N, ..., *S) masks, for shape and dtype.
-        rows: of the network at once.
+        max_rows: of the network at once.
         mirror: whether the mirrored inputs ask the same question.
     """
     flips = (False, True) if mirror else (False,)
-    orientations = ([question.evaluator(perturb, flip) for flip in flips] for perturb in perturbs)
-    return evidence.agreement(orientations, like, rows, question.domain.spacing)
+    orientations = ([objective.evaluator(perturb, flip) for flip in flips] for perturb in perturbs)
+    return evidence.agreement(orientations, like, max_rows, objective.domain.spacing)
 
 
-def asked_values(net: Network, question: Question) -> dict[str, Tensor | None]:
-    """The fields of an explanation that tell what was asked."""
+def input_fields(net: Network, objective: Objective) -> dict[str, Tensor | None]:
+    """Return the fields of an explanation about its inputs and what was asked of them."""
     with torch.no_grad():
-        blanks = question.blanks()
+        destroyed = objective.destroyed_inputs()
     return {
-        "score_full": question.full,
-        "score_blank": question.blank,
-        "inputs": question.x,
-        "pictures": net.pictures(question.x),
-        "destroyed": net.pictures(blanks),
-        "within": question.domain.within,
-        "units": question.domain.units,
+        "score_full": objective.score_input,
+        "score_blank": objective.score_destroyed,
+        "inputs": objective.x,
+        "pictures": net.pictures(objective.x),
+        "destroyed": net.pictures(destroyed),
+        "within": objective.domain.within,
+        "units": objective.domain.units,
     }
 
 
-def _found_values(solution: Solution, found: evidence.Evidence) -> dict[str, Tensor | None]:
-    """The fields of an explanation that tell what was found."""
+def _solution_fields(solution: Solution, collected: evidence.Evidence) -> dict[str, Tensor | None]:
+    """Return the fields of an explanation about its masks."""
     return {
         "masks": solution.masks,
         "mask_areas": solution.masks.flatten(2).mean(2),
-        "scores": found.scores,
-        "binary_scores": found.binary_scores,
-        "unseen_scores": found.unseen_scores,
-        "unseen_blank": found.unseen_blank,
-        "control_scores": found.control_scores,
+        "scores": collected.scores,
+        "binary_scores": collected.binary_scores,
+        "unseen_scores": collected.unseen_scores,
+        "unseen_blank": collected.unseen_blank,
+        "control_scores": collected.control_scores,
         "trace_step": solution.trace.step,
         "trace_area": solution.trace.area,
         "trace_reward": solution.trace.reward,
@@ -179,6 +204,6 @@ def _found_values(solution: Solution, found: evidence.Evidence) -> dict[str, Ten
     }
 
 
-def held(values: dict[str, Tensor | None]) -> dict[str, Any]:
-    """On the processor, without a gradient."""
-    return {name: None if value is None else value.detach().cpu() for name, value in values.items()}
+def to_cpu(tensors: dict[str, Tensor | None]) -> dict[str, Any]:
+    """Return the tensors on the CPU, without a gradient."""
+    return {name: None if tensor is None else tensor.detach().cpu() for name, tensor in tensors.items()}

@@ -1,4 +1,4 @@
-"""The question: what is asked of a network about a batch of inputs, as functions of masks."""
+"""The objective: Φ over masks for a batch of inputs."""
 
 from dataclasses import dataclass, replace
 
@@ -6,78 +6,87 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
-from extremal.explanations.settings import Terms
+from extremal.explanations.settings import Settings
 from extremal.masking.domain import Domain
 from extremal.masking.games import Evaluate, Game
-from extremal.masking.perturbations import Perturb, Perturbation, prepared, spaced
+from extremal.masking.perturbations import Perturb, Perturbation, prepare_perturbation, with_spacing
 from extremal.networks.network import Network, Run
 from extremal.networks.split import Split
-from extremal.scores import BoundQuery, PerInput, Score
-from extremal.scores.query import per_row
-from extremal.scores.target import Target, queried, resolve_targets
+from extremal.scores.class_query import ClassQuery
+from extremal.scores.query import BoundQuery, PerInput, Query, per_row
 
-MIXED = 0.05  # of the scores, by which they may change with what else is in the batch; rounding is far below
+MAX_BATCH_EFFECT = 0.05  # of the scores: largest change due to other inputs in the batch; rounding is far below
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class BoundTarget:
+    """A query bound to a frozen network and a batch of inputs."""
+
+    ask: BoundQuery  # inputs (R, C, *S), the index of each one's original (R,) -> scores (R,)
+    class_indices: tuple[int | None, ...]  # (N,); None if the query is not about a class
+    names: tuple[str, ...]  # (N,)
+    score_input: Tensor  # (N,) scores of the inputs
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
     """Φ over masks for a batch of inputs."""
 
     x: Tensor  # (N, C, *S)
-    images: Tensor  # (N,) int64: which of the inputs that were posed these are
-    ask: BoundQuery  # inputs (R, C, *S), of which image each is (R,) -> (R,)
+    input_index: Tensor  # (N,) int64: which of the inputs that the query was bound to these are
+    ask: BoundQuery  # inputs (R, C, *S), the index of each one's original (R,) -> scores (R,)
     perturbation: Perturbation
     perturb: Perturb
     domain: Domain  # of the masks
     game: Game
-    target: tuple[int, ...]
-    names: tuple[str, ...]
-    full: Tensor  # (N,)
-    blank: Tensor  # (N,)
+    class_indices: tuple[int | None, ...]  # (N,); None if the query is not about a class
+    names: tuple[str, ...]  # (N,)
+    score_input: Tensor  # (N,)
+    score_destroyed: Tensor  # (N,)
 
     @property
-    def places(self) -> tuple[int, ...]:
+    def mask_shape(self) -> tuple[int, ...]:
         """S, the shape of a mask."""
         return self.domain.shape
 
     def evaluator(self, perturb: Perturb, mirrored: bool = False) -> Evaluate:
-        """Φ(mask ⊗ x) under a perturbation: (N, K, 1, *S) -> (N, K)."""
+        """Return Φ(mask ⊗ x) under a perturbation as a function (N, K, 1, *S) -> (N, K)."""
 
         def evaluate(mask: Tensor) -> Tensor:
             inputs = perturb(mask)
             if mirrored:
                 inputs = inputs.flip(-1)
-            images = self.images.repeat_interleave(mask.shape[1])
-            return self.ask(inputs.flatten(0, 1), images).view(mask.shape[:2])
+            index = self.input_index.repeat_interleave(mask.shape[1])
+            return self.ask(inputs.flatten(0, 1), index).view(mask.shape[:2])
 
         return evaluate
 
     def evaluate(self, mask: Tensor) -> Tensor:
-        """Φ(mask ⊗ x) under the perturbation of the run."""
+        """Return Φ(mask ⊗ x) under the perturbation of the run."""
         return self.evaluator(self.perturb)(mask)
 
     def reward(self, mask: Tensor, mirrored: bool) -> Tensor:
-        """What the game pays: (N, K, 1, *S) -> (N, K)."""
+        """Return the game's rewards of masks: (N, K, 1, *S) -> (N, K)."""
         rewards = self.game.reward(self.evaluator(self.perturb, mirrored), mask)
         if rewards.shape != mask.shape[:2]:
             raise ExtremalValueError(
-                f"a game must pay one reward a mask, (N, K) = {tuple(mask.shape[:2])}, got {tuple(rewards.shape)}"
+                f"a game must return one reward per mask, (N, K) = {tuple(mask.shape[:2])}, got {tuple(rewards.shape)}"
             )
         return rewards
 
     def check_gradient(self, name: str) -> None:
-        """Raise where the reward has no gradient with respect to a mask; costs one forward-backward pass.
+        """Raise if the reward has no gradient with respect to a mask; costs one forward-backward pass.
 
         Args:
             name: of the network.
         """
-        first = self.part(0, 1)
-        mask = first.x.new_full((1, 1, 1, *self.places), 0.5).requires_grad_()
-        slope: Tensor | None = None
+        first = self.subset(0, 1)
+        mask = first.x.new_full((1, 1, 1, *self.mask_shape), 0.5).requires_grad_()
+        gradient: Tensor | None = None
         try:
             reward = first.reward(mask, False)
             if reward.requires_grad:
-                (slope,) = torch.autograd.grad(reward.sum(), mask, allow_unused=True)
+                (gradient,) = torch.autograd.grad(reward.sum(), mask, allow_unused=True)
         except RuntimeError as error:
             if "inplace operation" not in str(error) and "in-place operation" not in str(error):
                 raise
@@ -85,103 +94,118 @@ class Question:
                 f"a network must not change in place what its gradient needs, {name} does; "
                 f"replace operations like x += 1 or relu(inplace=True) inside it ({str(error).splitlines()[0][:120]})"
             ) from None
-        if slope is None:
+        if gradient is None:
             raise ExtremalValueError(
                 f"a network's score must depend on its input with a gradient, {name}'s does not; "
                 "look for no_grad, detach, rounding or argmax inside it"
             )
 
-    def part(self, first: int, last: int) -> "Question":
-        """The same question about inputs first .. last − 1."""
+    def subset(self, first: int, last: int) -> "Objective":
+        """Return the objective of inputs first .. last − 1."""
         if (first, last) == (0, len(self.x)):
             return self
-        here = slice(first, last)
+        inputs = slice(first, last)
         return replace(
             self,
-            x=self.x[here],
-            images=self.images[here],
-            perturb=prepared(self.perturbation, self.x[here]),
-            target=self.target[here],
-            names=self.names[here],
-            full=self.full[here],
-            blank=self.blank[here],
+            x=self.x[inputs],
+            input_index=self.input_index[inputs],
+            perturb=prepare_perturbation(self.perturbation, self.x[inputs]),
+            class_indices=self.class_indices[inputs],
+            names=self.names[inputs],
+            score_input=self.score_input[inputs],
+            score_destroyed=self.score_destroyed[inputs],
         )
 
-    def blanks(self) -> Tensor:
-        """The inputs destroyed: (N, C, *S)."""
-        return self.perturb(self.x.new_zeros(len(self.x), 1, 1, *self.places)).flatten(0, 1)
+    def destroyed_inputs(self) -> Tensor:
+        """Return the inputs destroyed completely: (N, C, *S)."""
+        return self.perturb(self.x.new_zeros(len(self.x), 1, 1, *self.mask_shape)).flatten(0, 1)
 
 
-def pose(net: Network, run: Run | Split, x: Tensor, target: Target, terms: Terms) -> Question:
-    """The question about prepared inputs (N, C, *S): its target, and the scores of the whole and the destroyed.
+def bind_target(run: Run | Split, x: Tensor, query: Query) -> BoundTarget:
+    """Bind a query to a frozen network and inputs x (N, C, *S), and score these; costs one evaluation of each.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: the query does not fit the network, or its output is not finite.
+    """
+    net = run.network
+    index = torch.arange(len(x), device=x.device)
+    if not isinstance(query, ClassQuery):
+        bound = query.bind(run, x)
+        names = query.names if isinstance(query, PerInput) else (query.name,) * len(x)
+        return BoundTarget(bound, (None,) * len(x), names, bound(x, index))
+    output = run(x, index)
+    _check_finite(output, "the whole input", net)
+    indices = query.resolve(net, output)
+    classes = torch.tensor(indices, device=x.device)
+    scores = per_row(query.score(output, classes), len(x), "score")
+    return BoundTarget(query.bind_classes(run, classes), indices, tuple(map(net.label, indices)), scores)
+
+
+def build_objective(run: Run | Split, x: Tensor, query: Query, settings: Settings) -> Objective:
+    """Build the objective of prepared inputs (N, C, *S): bind the query, and score the inputs whole and destroyed.
 
     After a split, the inputs are the activations (N, K, ...) at its layer.
 
     Raises:
-        ExtremalValueError, ExtremalTypeError: target, output or scores break a rule, or nothing depends on the input.
+        ExtremalValueError, ExtremalTypeError: query, output or scores break a rule, or nothing depends on the input.
     """
-    perturbation = spaced(terms.perturbation, net.spacing)
-    perturb, domain = prepared(perturbation, x), terms.domain(net, x)
-    images = torch.arange(len(x), device=x.device)
-    query = queried(target)
+    net = run.network
+    perturbation = with_spacing(settings.perturbation, net.spacing)
+    perturb, domain = prepare_perturbation(perturbation, x), settings.domain(net, x)
+    index = torch.arange(len(x), device=x.device)
     with torch.no_grad():
-        if query is not None:
-            indices, asked = (-1,) * len(x), query.bind(run, x)
-            names = query.names if isinstance(query, PerInput) else (query.name,) * len(x)
-            full = asked(x, images)
-        else:
-            output = run(x, images)
-            _check_finite(output, "the whole input", net)
-            indices = resolve_targets(net, output, target)
-            names = tuple(net.label(index) for index in indices)
-            classes = torch.tensor(indices, device=x.device)
-            asked = _class_scores(run, terms.score, classes)
-            full = per_row(terms.score(output, classes), len(x), "score")
-        nothing = x.new_zeros(len(x), 1, 1, *domain.shape)
-        destroyed = perturb(nothing).flatten(0, 1)
-        blank = asked(destroyed, images)
-        _check_rows(asked, torch.cat([x[:1], destroyed[:1]]), torch.stack([full[0], blank[0]]), net.name)
-    _check_finite(full, "the whole input", net)
-    _check_finite(blank, "the destroyed input", net)
-    for n, (high, low) in enumerate(zip(full.tolist(), blank.tolist(), strict=True)):
+        target = bind_target(run, x, query)
+        score_input = target.score_input
+        destroyed = perturb(x.new_zeros(len(x), 1, 1, *domain.shape)).flatten(0, 1)
+        score_destroyed = target.ask(destroyed, index)
+        first = torch.cat([x[:1], destroyed[:1]])
+        _check_rows_independent(target.ask, first, torch.stack([score_input[0], score_destroyed[0]]), net.name)
+    _check_finite(score_input, "the whole input", net)
+    _check_finite(score_destroyed, "the destroyed input", net)
+    for n, (high, low) in enumerate(zip(score_input.tolist(), score_destroyed.tolist(), strict=True)):
         if abs(high - low) <= 1e-6 * max(1.0, abs(high)):
             raise ExtremalValueError(
                 f"a score must change when the input is destroyed, input {n} scores {high:.6g} whole and {low:.6g} "
                 "destroyed; the network does not depend on the input, or the perturbation does not change it: "
                 "try another perturbation, score or target"
             )
-    return Question(x, images, asked, perturbation, perturb, domain, terms.game, indices, names, full, blank)
+    return Objective(
+        x=x,
+        input_index=index,
+        ask=target.ask,
+        perturbation=perturbation,
+        perturb=perturb,
+        domain=domain,
+        game=settings.game,
+        class_indices=target.class_indices,
+        names=target.names,
+        score_input=score_input,
+        score_destroyed=score_destroyed,
+    )
 
 
-def _class_scores(run: Run | Split, score: Score, classes: Tensor) -> BoundQuery:
-    def ask(inputs: Tensor, images: Tensor) -> Tensor:
-        return per_row(score(run(inputs, images), classes[images]), len(inputs), "score")
-
-    return ask
-
-
-def _check_rows(asked: BoundQuery, rows: Tensor, scores: Tensor, name: str) -> None:
-    """Raise where two inputs score otherwise side by side than in their own batches; costs two evaluations."""
-    beside = asked(rows, rows.new_zeros(2, dtype=torch.int64))
-    least = MIXED * max(float(scores.abs().max()), float((scores[0] - scores[1]).abs()), 1e-6)
-    gap = float((beside - scores).abs().max())
-    if gap > least:  # the number of rows may round otherwise, and decide what a detector leaves out
-        twice = asked(rows[:1].expand_as(rows), rows.new_zeros(2, dtype=torch.int64))
-        gap = float((beside[0] - twice[0]).abs())
-    if gap > least:
+def _check_rows_independent(ask: BoundQuery, rows: Tensor, scores: Tensor, name: str) -> None:
+    """Raise if the scores of two inputs change when they are evaluated in one batch; costs two evaluations."""
+    together = ask(rows, rows.new_zeros(2, dtype=torch.int64))
+    allowed = MAX_BATCH_EFFECT * max(float(scores.abs().max()), float((scores[0] - scores[1]).abs()), 1e-6)
+    change = float((together - scores).abs().max())
+    if change > allowed:  # the batch size may change the rounding, which decides what a detector drops
+        twice = ask(rows[:1].expand_as(rows), rows.new_zeros(2, dtype=torch.int64))
+        change = float((together[0] - twice[0]).abs())
+    if change > allowed:
         raise ExtremalValueError(
-            f"a network must score each input of a batch by itself, {name}'s scores differ by {gap:.3g} with another "
-            "input beside; look for statistics over the batch axis, or noise, inside it"
+            f"a network must score each input independently, {name}'s score changed by {change:.3g} when another "
+            "input was added to the batch; look for statistics over the batch axis, or noise, inside it"
         )
 
 
-def _check_finite(scores: Tensor, what: str, net: Network) -> None:
-    broken = int((~torch.isfinite(scores)).sum())
-    if not broken:
+def _check_finite(scores: Tensor, subject: str, net: Network) -> None:
+    n_broken = int((~torch.isfinite(scores)).sum())
+    if not n_broken:
         return
-    told = f"a network must return finite scores, {net.name} returned {broken} NaN or infinite ones for {what}"
+    message = f"a network must return finite scores, {net.name} returned {n_broken} NaN or infinite ones for {subject}"
     weights = net.broken_weights()
     if weights:
-        name, bad = next(iter(weights.items()))
-        raise ExtremalValueError(f"{told}, {bad} of its weights {name!r} are not finite; load it again")
-    raise ExtremalValueError(f"{told}; check its weights and the range of the input")
+        name, count = next(iter(weights.items()))
+        raise ExtremalValueError(f"{message}, {count} of its weights {name!r} are not finite; load it again")
+    raise ExtremalValueError(f"{message}; check its weights and the range of the input")

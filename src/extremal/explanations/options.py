@@ -8,11 +8,7 @@ from extremal.networks.resolve import loaded
 if TYPE_CHECKING:
     from extremal.networks.network import Network
 if TYPE_CHECKING:
-    from extremal.explanations.evidence import Progress
-    from extremal.explanations.explanation import Explanation
-    from extremal.explanations.settings import Terms
-    from extremal.masking.solvers import OnStep, Solver
-    from extremal.networks.inputs import Input
+    from extremal.explanations.settings import Settings
     from extremal.networks.network import Network
     from extremal.scores.target import Target
 from extremal.scores.parse import asked_of
@@ -35,59 +31,25 @@ class Options:
     alternatives: int
     refine: bool
 
-    def checked(self) -> "Checked":
-        """The same, checked; nothing is loaded yet.
+    def checked(self) -> "Settings":
+        """Return the validated settings; nothing is loaded yet.
 
         Raises:
             ExtremalValueError: an option breaks a rule.
         """
-        from extremal.explanations.exclusion import checked_alternatives
-        from extremal.explanations.settings import checked_areas, terms_named
-        from extremal.masking.solvers import solver_named
+        from extremal.explanations.settings import Settings
 
-        copies = checked_alternatives(self.alternatives)
-        areas = checked_areas(self.areas.split(","))  # type: ignore[arg-type]  # it reads numbers, also from text
-        terms = terms_named(self.game, self.perturbation, self.score, self.seed)
-        return Checked(areas, terms, solver_named(self.solver), copies)
+        return Settings(
+            areas=self.areas.split(","),  # type: ignore[arg-type]  # numbers are read from text, too
+            game=self.game,
+            perturbation=self.perturbation,
+            solver=self.solver,
+            score=self.score,
+            seed=self.seed,
+            alternatives=self.alternatives,
+        )
 
     def loaded(self) -> tuple["Network", "Target"]:
         """The network, and what it is asked."""
         net = loaded(self.network, self.weights)
         return net, asked_of(net, self.target, self.ask)
-
-
-@dataclass(frozen=True)
-class Checked:
-    """Options that keep the rules."""
-
-    areas: tuple[float, ...]
-    terms: "Terms"
-    solver: "Solver"
-    copies: int  # answers that are looked for
-
-    def explanation(
-        self,
-        net: "Network",
-        image: "Input",
-        question: "Target",
-        *,
-        on_step: "OnStep | None" = None,
-        on_evidence: "Progress | None" = None,
-    ) -> "Explanation":
-        """What `explain` finds with these options."""
-        from extremal.explanations.explain import explain
-
-        return explain(
-            net,
-            image,
-            question,
-            areas=self.areas,
-            game=self.terms.game,
-            perturbation=self.terms.perturbation,
-            solver=self.solver,
-            score=self.terms.score,
-            seed=self.terms.seed,
-            alternatives=self.copies,
-            on_step=on_step,
-            on_evidence=on_evidence,
-        )

@@ -2,25 +2,24 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
+from extremal.explanations.batches import plan_batches
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import Objective, build_objective
-from extremal.explanations.batches import plan_batches
 from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import SHARE, shares
-from extremal.masking.games import GAMES, Game, Reward, get_game
-from extremal.masking.perturbations import PERTURBATIONS, Perturbation, get_perturbation
+from extremal.masking.games import Game, Reward
+from extremal.masking.perturbations import Perturbation
 from extremal.masking.solvers.path import Descent, masks_at_areas
 from extremal.masking.solvers.problem import Problem
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
-from extremal.scores import SCORES, Score, get_score
+from extremal.scores import Score
 from extremal.scores.target import Target, expand_inputs, find_required_layers, parse_target
 
 STEPS_PER_AREA = 6  # of descent at most for each area that is tried
@@ -95,17 +94,19 @@ def smallest_area(
         )
     settings = Settings.from_dict(
         provenance,
-        game=game,
-        perturbation=perturbation,
-        score=score,
-        within=explanation.within,
-        units=explanation.units,
-        solver="path",  # without effect: the search below descends by itself
+        {
+            "game": game,
+            "perturbation": perturbation,
+            "score": score,
+            "within": explanation.within,
+            "units": explanation.units,
+            "solver": "path",  # without effect: the bisection descends by itself
+        },
     )
     if target is None:
         if not explanation.is_class:
             raise ExtremalValueError("the target of the explanation was a callable: pass it as target")
-        target = explanation.target
+        target = [index for index in explanation.target if index is not None]
     query = parse_target(target, settings.score)
     with net.frozen(settings.seed) as run:
         x = expand_inputs(explanation.inputs.to(net.anchor.device).clone(), query)
@@ -139,9 +140,9 @@ class Bisection:
     ) -> None:
         self.problem, self.objective, self.share = problem, objective, share
         self.total = problem.domain.n_places
-        self.lattice = problem.domain.exact_area_family(problem.like)
-        cuts = self.lattice.cut(masks, areas)  # (N, A, 1, *S)
-        self.enough = (effects >= share).any(1).tolist()
+        self.family = problem.domain.exact_area_family(problem.like)
+        cuts = self.family.cut(masks, areas)  # (N, A, 1, *S)
+        self.found = (effects >= share).any(1).tolist()
         self.sufficient, self.insufficient = [], []  # for each input: area, effect, mask (1, *S)
         for n, row in enumerate(effects.tolist()):
             k = next((k for k, effect in enumerate(row) if effect >= share), len(areas) - 1)
@@ -150,50 +151,55 @@ class Bisection:
             self.insufficient.append((areas[k - 1], row[k - 1], cuts[n, k - 1]) if k else nothing)
 
     def run(self, tolerance: float) -> tuple[Certificate | None, ...]:
-        """Narrow until no two areas differ by more than this factor, or a place; a certificate for each input."""
+        """Bisect until no two areas differ by more than this factor, or a place; return a certificate per input."""
         while self.ratio() > 1 + tolerance:
             self.step()
         return self.certificates()
 
-    def _open(self, n: int) -> bool:
-        """Whether there is a number of places between the two areas of an input."""
-        return self.enough[n] and round(self.sufficient[n][0] * self.total) - round(self.insufficient[n][0] * self.total) > 1
+    def _is_open(self, n: int) -> bool:
+        """Return whether there is a number of places between the two areas of an input."""
+        upper, lower = self.sufficient[n][0], self.insufficient[n][0]
+        return self.found[n] and round(upper * self.total) - round(lower * self.total) > 1
 
     def _middle(self, n: int) -> float:
-        """The geometric middle of an input's two areas, at a whole number of places between them if there is one."""
-        low, high = self.insufficient[n][0], self.sufficient[n][0]
-        middle = math.sqrt(low * high)
-        if not self._open(n):
+        """Return the geometric middle of an input's two areas, as a whole number of places if there is one."""
+        lower, upper = self.insufficient[n][0], self.sufficient[n][0]
+        middle = math.sqrt(lower * upper)
+        if not self._is_open(n):
             return middle
-        least, most = round(low * self.total) + 1, round(high * self.total) - 1
-        return min(most, max(least, round(middle * self.total))) / self.total
+        smallest, largest = round(lower * self.total) + 1, round(upper * self.total) - 1
+        return min(largest, max(smallest, round(middle * self.total))) / self.total
 
     def ratio(self) -> float:
-        """The largest ratio of the two areas over the inputs."""
-        return max((self.sufficient[n][0] / self.insufficient[n][0] for n in range(self.problem.count) if self._open(n)), default=1.0)
+        """Return the largest ratio of the two areas over the inputs."""
+        ratios = (
+            self.sufficient[n][0] / self.insufficient[n][0] for n in range(self.problem.count) if self._is_open(n)
+        )
+        return max(ratios, default=1.0)
 
     def step(self) -> None:
         """Try the geometric middle of each input's areas, all inputs in one batch."""
         middle = [self._middle(n) for n in range(self.problem.count)]
-        both = torch.stack([high[2] + low[2] for high, low in zip(self.sufficient, self.insufficient, strict=True)])  # (N, 1, *S)
-        field = self.lattice.fit(both)
-        areas = torch.tensor(middle, dtype=field.dtype, device=field.device).unsqueeze(1)  # (N, 1)
-        descent = Descent(self.problem, self.lattice, field.unsqueeze(1), LEARNING_RATE)
+        pairs = zip(self.sufficient, self.insufficient, strict=True)
+        start = self.family.fit(torch.stack([upper[2] + lower[2] for upper, lower in pairs]))  # of (N, 1, *S)
+        areas = torch.tensor(middle, dtype=start.dtype, device=start.device).unsqueeze(1)  # (N, 1)
+        descent = Descent(self.problem, self.family, start.unsqueeze(1), LEARNING_RATE)
         best = [(area, -math.inf, mask[2]) for area, mask in zip(middle, self.sufficient, strict=True)]
         for index in range(STEPS_PER_AREA + 1):
-            masks = masks_at_areas(self.lattice, descent.parameters.detach(), areas, TEMPERATURE)[:, 0]
-            one = [self.lattice.cut(masks[n : n + 1, None], (area,)) for n, area in enumerate(middle)]
-            cuts = torch.cat(one)[:, 0]  # (N, 1, *S)
+            masks = masks_at_areas(self.family, descent.parameters.detach(), areas, TEMPERATURE)[:, 0]
+            cut_masks = [self.family.cut(masks[n : n + 1, None], (area,)) for n, area in enumerate(middle)]
+            cuts = torch.cat(cut_masks)[:, 0]  # (N, 1, *S)
             for n, effect in enumerate(self._effects(cuts)):
                 if effect > best[n][1]:
                     best[n] = (middle[n], effect, cuts[n])
-            if index == STEPS_PER_AREA or all(found[1] >= self.share or not self._open(n) for n, found in enumerate(best)):
+            done = all(effect >= self.share or not self._is_open(n) for n, (_, effect, _) in enumerate(best))
+            if done or index == STEPS_PER_AREA:
                 break
             descent.step(areas, TEMPERATURE)
-        for n, found in enumerate(best):
-            if self._open(n):
-                side = self.sufficient if found[1] >= self.share else self.insufficient
-                side[n] = found
+        for n, candidate in enumerate(best):
+            if self._is_open(n):
+                side = self.sufficient if candidate[1] >= self.share else self.insufficient
+                side[n] = candidate
 
     @torch.no_grad()
     def _effects(self, cuts: Tensor) -> list[float]:
@@ -215,7 +221,7 @@ class Bisection:
                 below_effect=low[1],
                 share=self.share,
             )
-            if enough
+            if found
             else None
-            for enough, high, low in zip(self.enough, self.sufficient, self.insufficient, strict=True)
+            for found, high, low in zip(self.found, self.sufficient, self.insufficient, strict=True)
         )

@@ -3,37 +3,38 @@
 import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
-from extremal.explanations.batches import Block, in_blocks
+from extremal.explanations.batches import plan_batches
 from extremal.explanations.evidence import unseen_perturbations
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.judge import agreed, asked_values, held
-from extremal.explanations.objective import Question
-from extremal.explanations.settings import Terms
+from extremal.explanations.judge import input_fields, to_cpu, unseen_agreement
+from extremal.explanations.objective import build_objective
+from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import Status
 from extremal.files import content_hash
 from extremal.jobs.packing import unpacked, unpacked_shares
 from extremal.jobs.rows import DONE
-from extremal.jobs.store import differences
+from extremal.jobs.store import diff_settings
 from extremal.masking.domain import Domain
-from extremal.masking.games import Game, Reward, get_game
-from extremal.masking.perturbations import PERTURBATIONS, Perturbation, get_perturbation, prepare_perturbation
+from extremal.masking.games import Game, Reward
+from extremal.masking.perturbations import Perturbation, prepare_perturbation
 from extremal.masking.solvers import rebuild_masks
 from extremal.masking.units import cut_to_units
 from extremal.networks.inputs import One, prepare
-from extremal.networks.network import Network, Run
+from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
-from extremal.scores import SCORES, Score, get_score
-from extremal.scores.target import Target
+from extremal.scores import Score
+from extremal.scores.target import Target, find_required_layers, parse_target
 
-SAME = ("spacing", "fuse", "precision", "dtype")  # settings of a network beside its weights that make the numbers
-TELLING = 0.01  # of the effect, by which the whole input may score otherwise than it did: rounding is far below
-SCORED = (  # columns of numbers that are fields of an explanation
+NETWORK_SETTINGS = ("spacing", "accelerate", "precision", "dtype")  # settings of a network beside its weights that make the numbers
+SCORE_TOLERANCE = 0.01  # of the effect, by which the whole input may score otherwise than it did: rounding is far below
+SCORE_COLUMNS = (  # columns of numbers that are fields of an explanation
     "score_full",
     "score_blank",
     "mask_areas",
@@ -77,44 +78,56 @@ def rebuilt(
         ExtremalValueError: the row failed or is broken, or picture, network, terms or version are not those of the row.
     """
     key, net = row["key"], as_network(network)
+    if settings["accelerate"] == "onednn" and net.accelerate == "portable":
+        net = replace(net, accelerate="onednn")  # as the workers of the run did
     _check_row(row)
     x = _input(row, net, picture)
     shape = tuple(x.shape[2:])
-    within, units = _allowed(row, shape)
-    terms = _terms(settings, game, perturbation, score, within, units)
-    _check_network(terms.settings(net), settings, net.name)
-    asked_of: Target = int(row["target"]) if row["target"] >= 0 else target
+    within, units = _region_and_units(row, shape)
+    validated = Settings.from_dict(
+        settings,
+        {"game": game, "perturbation": perturbation, "score": score, "within": within, "units": units},
+    )
+    _check_network(validated.provenance(net), settings, net.name)
+    asked_of: Target = int(row["target"]) if row["target"] is not None and row["target"] >= 0 else target
     if asked_of is None:
         raise ExtremalValueError(
             f"the target of row {key!r} was no class but a question, {row['target_name']!r}: pass it as target"
         )
 
-    def answered(run: Run, question: Question, block: Block) -> Explanation:
-        _check_score(row, float(question.full[0]), net)
-        fields = _read(row, "fields", x.dtype, (1, *row["fields_shape"])).to(x.device)
+    query = parse_target(asked_of, validated.score)
+    with net.frozen(validated.seed) as run:
+        (batch,) = plan_batches(run, x := x.clone(), find_required_layers(net, query))
+        objective = build_objective(run, x, query, validated)
+        _check_score(row, float(objective.score_input[0]), net)
+        fields = _decode(row, "fields", x.dtype, (1, *row["fields_shape"])).to(x.device)
         with torch.no_grad():
-            masks = rebuild_masks(settings["solver"], fields, tuple(row["areas"]), question.domain)
+            masks = rebuild_masks(settings["solver"], fields, tuple(row["areas"]), objective.domain)
         if not any(row["mask_areas"]):  # the run was not finite
             masks = torch.zeros_like(masks)
-        unseen = unseen_perturbations(question.perturbation, terms.seed).values()
-        perturbs = (prepare_perturbation(one, question.x) for one in unseen)
-        speaking = agreed(question, perturbs, masks, block.rows, bool(row["mirror"]))
-        found = {"masks": masks, "fields": fields, "agreement": speaking}
-        tensors = held(
-            {**asked_values(net, question), **found, **_scores(row, question.full.dtype), **_trace(row, x.dtype)}
+        unseen = unseen_perturbations(objective.perturbation, validated.seed).values()
+        perturbs = (prepare_perturbation(perturbation, objective.x) for perturbation in unseen)
+        agreement = unseen_agreement(objective, perturbs, masks, batch.max_rows, bool(row["mirror"]))
+        tensors = to_cpu(
+            {
+                **input_fields(net, objective),
+                "masks": masks,
+                "fields": fields,
+                "agreement": agreement,
+                **_decode_scores(row, objective.score_input.dtype),
+                **_decode_trace(row, x.dtype),
+            }
         )
-        return Explanation(
-            areas=tuple(row["areas"]),
-            **tensors,
-            target=(int(row["target"]),),
-            target_names=(row["target_name"],),
-            unseen_names=tuple(row["unseen_names"]),
-            status=(tuple(Status(status) for status in row["statuses"]),),
-            keeps=terms.game.keeps,
-            settings={**settings, "mirror": bool(row["mirror"]), "evaluations": dict(row["counts"])},
-        )
-
-    return in_blocks(net, x, asked_of, terms, answered)
+    return Explanation(
+        areas=tuple(row["areas"]),
+        **tensors,
+        target=objective.class_indices,
+        target_names=(row["target_name"],),
+        unseen_names=tuple(row["unseen_names"]),
+        status=(tuple(Status(status) for status in row["statuses"]),),
+        keeps=validated.game.keeps,
+        settings={**settings, "mirror": bool(row["mirror"]), "evaluations": dict(row["counts"])},
+    )
 
 
 def cut_masks(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
@@ -138,18 +151,18 @@ def cut_masks(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
     shape, areas = tuple(row["input_shape"]), tuple(row["areas"])
     if not any(row["mask_areas"]):
         return torch.zeros(len(areas), *shape, dtype=torch.bool)
-    within, units = _allowed(row, shape)
+    within, units = _region_and_units(row, shape)
     domain = Domain(shape, tuple(settings["spacing"]), within, units)
-    fields = _read(row, "fields", getattr(torch, settings["dtype"].removeprefix("torch.")), (1, *row["fields_shape"]))
+    fields = _decode(row, "fields", getattr(torch, settings["dtype"].removeprefix("torch.")), (1, *row["fields_shape"]))
     with torch.no_grad():
         masks = rebuild_masks(settings["solver"], fields, areas, domain)
     return cut_to_units(masks, areas, units)[0, :, 0] > 0
 
 
-def _allowed(row: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:
+def _region_and_units(row: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:
     """Where masks were allowed, and the unit of each place: each (*S), or None where there is none."""
-    within = None if row["within"] is None else _read(row, "within", torch.bool, shape)
-    units = None if row["units"] is None else _read(row, "units", torch.int32, shape).long()
+    within = None if row["within"] is None else _decode(row, "within", torch.bool, shape)
+    units = None if row["units"] is None else _decode(row, "units", torch.int32, shape).long()
     return within, units
 
 
@@ -181,35 +194,13 @@ def _input(row: Mapping[str, Any], net: Network, picture: One | None) -> Tensor:
     return x
 
 
-def _terms(
-    settings: Mapping[str, Any],
-    game: str | Game | Reward | None,
-    perturbation: str | Perturbation | None,
-    score: str | Score | None,
-    within: Tensor | None,
-    units: Tensor | None,
-) -> Terms:
-    """The terms that the settings tell, or as given."""
-    perturbations = {repr(known): known for known in PERTURBATIONS.values()}
-    scores = {known.__name__: known for known in SCORES.values()}
-    told = settings["perturbation"], settings["score"]
-    return Terms(
-        get_game(settings["game"] if game is None else game),
-        get_perturbation(perturbations.get(told[0], told[0]) if perturbation is None else perturbation),
-        get_score(scores.get(told[1], told[1]) if score is None else score),
-        settings["seed"],
-        within,
-        units,
-    )
-
-
 def _check_network(now: Mapping[str, Any], settings: Mapping[str, Any], name: str) -> None:
     if now["weights"] != settings["weights"]:
         raise ExtremalValueError(
             f"a network must be the one that was explained, {name}'s weights are not those of the row; "
             "load the same weights, or explain again"
         )
-    found = differences({name: settings[name] for name in SAME}, {name: now[name] for name in SAME})
+    found = diff_settings({name: settings[name] for name in NETWORK_SETTINGS}, {name: now[name] for name in NETWORK_SETTINGS})
     if found:
         raise ExtremalValueError(
             f"a network must be set as when it was explained, {name} is not: {'; '.join(found)}; load it alike"
@@ -217,38 +208,38 @@ def _check_network(now: Mapping[str, Any], settings: Mapping[str, Any], name: st
 
 
 def _check_score(row: Mapping[str, Any], now: float, net: Network) -> None:
-    if not abs(now - row["score_full"]) <= TELLING * abs(row["score_full"] - row["score_blank"]):
+    if not abs(now - row["score_full"]) <= SCORE_TOLERANCE * abs(row["score_full"] - row["score_blank"]):
         raise ExtremalValueError(
             f"an input must score as its row tells, {row['key']!r} scored {row['score_full']:.6g} and scores {now:.6g} "
             f"now; check the picture, and the preprocessing of {net.name}"
         )
 
 
-def _scores(row: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
+def _decode_scores(row: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
     """The scores (1, ...) of a row."""
-    return {name: torch.tensor(_plain(row[name]), dtype=dtype)[None] for name in SCORED}
+    return {name: torch.tensor(_to_lists(row[name]), dtype=dtype)[None] for name in SCORE_COLUMNS}
 
 
-def _plain(values: Any) -> Any:
+def _to_lists(values: Any) -> Any:
     """Nested lists of what may be numpy's, which pandas hands out."""
-    return [_plain(value) for value in values] if hasattr(values, "__len__") else values
+    return [_to_lists(value) for value in values] if hasattr(values, "__len__") else values
 
 
-def _trace(row: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
+def _decode_trace(row: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
     """The trace of a row."""
 
     def shares(data: bytes, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
         return unpacked_shares(data, dtype, len(row["areas"])).view(tuple(shape))
 
     return {
-        "trace_step": _read(row, "trace_step", torch.int64, (-1,)),
-        "trace_area": _read(row, "trace_area", dtype, (1, -1), shares),
-        "trace_reward": _read(row, "trace_reward", dtype, (1, -1)),
-        "trace_grey": _read(row, "trace_grey", dtype, (1, -1), shares),
+        "trace_step": _decode(row, "trace_step", torch.int64, (-1,)),
+        "trace_area": _decode(row, "trace_area", dtype, (1, -1), shares),
+        "trace_reward": _decode(row, "trace_reward", dtype, (1, -1)),
+        "trace_grey": _decode(row, "trace_grey", dtype, (1, -1), shares),
     }
 
 
-def _read(
+def _decode(
     row: Mapping[str, Any],
     name: str,
     dtype: torch.dtype,

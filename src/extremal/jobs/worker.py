@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalError
+from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.options import Options
 from extremal.explanations.overlay import has_picture, jpeg, masked
@@ -63,11 +64,13 @@ class Worker:
         if network is None:
             network, _ = options.loaded()
             network.model.to(device_of(number))
+            if network.accelerate == "portable" and network.anchor.device.type == "cpu":
+                network.accelerate = "onednn"
         self.network = network
 
     def settings(self) -> dict[str, Any]:
         """What all rows have in common (`rows.shared_settings`)."""
-        return {**self.checked.terms.settings(self.network), "solver": self.checked.solver.settings()}
+        return self.checked.provenance(self.network)
 
     def prepare(self, items: Sequence[Item]) -> list[Prepared]:
         """Read and preprocess pictures; touches no network, so it may run ahead in another thread."""
@@ -128,10 +131,10 @@ class Worker:
     ) -> tuple[Explanation, Sequence[Certificate | None]]:
         wanted: Any = None if targets[0] is None else targets
         inputs = torch.cat([one.x for one in group if one.x is not None])
-        explanation = self.checked.explanation(self.network, prepare(self.network, inputs), wanted)
+        explanation = explain(self.network, prepare(self.network, inputs), wanted, settings=self.checked)
         if not self.options.refine:
             return explanation, [None] * len(group)
-        question = wanted if explanation.target[0] < 0 else None
+        question = wanted if not explanation.is_class else None
         return explanation, smallest_area(self.network, explanation, question)
 
 

@@ -8,14 +8,14 @@ from torch import Tensor
 from extremal.benchmark.baselines.method import Maps
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.explain import explain
-from extremal.explanations.objective import pose
-from extremal.explanations.settings import terms_named
+from extremal.explanations.objective import build_objective
+from extremal.explanations.settings import Settings
 from extremal.masking.grid import resize
 from extremal.masking.solvers import Problem, Solver
 from extremal.masking.solvers.path import Path, mask_gradient
 from extremal.masking.solvers.penalty import Penalty
 from extremal.networks.network import Network
-from extremal.scores.target import Target
+from extremal.scores.target import Target, parse_target
 
 AREAS = (0.025, 0.05, 0.1, 0.2)  # paper, section 4.1; 0.018, 0.025, 0.05, 0.1 on COCO
 SMOOTH = 0.09  # short sides, likewise
@@ -77,16 +77,15 @@ class MaskGradient:
 
     def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
         """`draws` forward and backward passes an input and orientation."""
-        terms = terms_named("preserve", "blur", "margin", 0)
+        settings = Settings()
         with network.frozen() as run:
-            x = x.detach().clone()
-            run.accelerate(x)
+            run.accelerate(x := x.detach().clone())
             rows = run.max_batch_size(x)
-            run.forwards = 0
-            question = pose(network, run, x, target, terms)
-            reward = ChunkedReward(question, rows)
-            problem = Problem(reward, len(x), question.domain, network.mirrors(x), x.dtype, x.device)
-            family = question.domain.exact_area_family(x)
-            slope = mask_gradient(problem, family, self.draws)[0]
-            values = resize(family.smooth_parameters(slope, 1.0), problem.shape).clamp_min(0.0)
-            return Maps(values.detach(), run.forwards + run.gradients)
+            with run.counted() as cost:
+                objective = build_objective(run, x, parse_target(target, settings.score), settings)
+                reward = ChunkedReward(objective, rows)
+                problem = Problem(reward, len(x), objective.domain, network.mirrors(x), x.dtype, x.device)
+                family = objective.domain.exact_area_family(x)
+                gradient = mask_gradient(problem, family, self.draws)[0]
+            values = resize(family.smooth_noise(gradient, 1.0), problem.shape).clamp_min(0.0)
+            return Maps(values.detach(), cost.forwards + cost.gradients)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from extremal.errors import ExtremalValueError
+from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations.channels.explain import explain_channels
 from extremal.explanations.verdict import SHARE
 from extremal.files import replacing
@@ -121,11 +121,14 @@ def class_channels(
         seed=seed,
         on_step=on_step,
     )
+    class_index = found.target[0]
+    if class_index is None:
+        raise ExtremalTypeError(f"a class must be given by its index or name, got {target!r}; e.g. 281")
     sets = found.smallest_mask
     low, high = bootstrap(sets, seed)
     return ClassChannels(
         layer=layer,
-        target=found.target[0],
+        target=class_index,
         target_name=found.target_names[0],
         mean=sets.mean(0),
         low=low,

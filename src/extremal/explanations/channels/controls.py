@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from extremal.explanations.chunking import ChunkedReward
-from extremal.explanations.objective import Question
+from extremal.explanations.objective import Objective
 from extremal.masking.area import count_kept, cut_one
 from extremal.masking.games import GAMES
 from extremal.masking.perturbations import ScaleChannels
@@ -23,27 +23,27 @@ def random_sets(total: int, areas: tuple[float, ...], seed: int, like: Tensor) -
     return (orders < wanted).to(like).view(1, len(areas), RANDOM, total)
 
 
-def rankings(question: Question, rows: int) -> Tensor:
+def rankings(objective: Objective, rows: int) -> Tensor:
     """How much each channel counts by each of `RANKINGS`: (N, 3, K), higher is more.
 
     Activation × gradient: Σ_u x_k(u)·∂Φ/∂x_k(u), which is ∂Φ/∂m_k where nothing is masked. Activation: the mean of
     |x_k|. Ablation: Φ(x) − Φ(x without channel k). Costs one pass with gradient and K forward passes an input.
 
     Args:
-        question: about activations, under `ScaleChannels`.
+        objective: about activations, under `ScaleChannels`.
         rows: of the network at once.
     """
-    perturbation, x = question.perturbation, question.x
+    perturbation, x = objective.perturbation, objective.x
     assert isinstance(perturbation, ScaleChannels)
-    (total,) = question.places
-    preserved = ChunkedReward(replace(question, game=GAMES["preserve"]), rows)
-    slopes = preserved.with_slopes(x.new_ones(len(x), 1, 1, total), False)[1][:, 0, 0]
+    (total,) = objective.mask_shape
+    preserved = ChunkedReward(replace(objective, game=GAMES["preserve"]), rows)
+    slopes = preserved.with_gradients(x.new_ones(len(x), 1, 1, total), False)[1][:, 0, 0]
     units = x.movedim(perturbation.axis_of(x), 1)
     sizes = units.abs().reshape(len(x), total, -1).mean(2)
     without = (1 - torch.eye(total, dtype=x.dtype, device=x.device)).view(1, total, 1, total)
     with torch.no_grad():
         left = preserved(without.expand(len(x), -1, -1, -1), False)
-    return torch.stack([slopes, sizes, question.full.unsqueeze(1) - left], 1)
+    return torch.stack([slopes, sizes, objective.score_input.unsqueeze(1) - left], 1)
 
 
 def top_sets(ranked: Tensor, areas: tuple[float, ...]) -> Tensor:

@@ -24,7 +24,7 @@ from extremal.masking.area import count_kept, cut
 from extremal.masking.games import Game, Reward
 from extremal.masking.level_set import standardise
 from extremal.masking.perturbations import ScaleChannels
-from extremal.masking.solvers import OnStep, Problem, Solution, Solver, get_solver
+from extremal.masking.solvers import OnStep, Problem, Solution, Solver
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.layers import module_named
 from extremal.networks.network import Network
@@ -164,9 +164,7 @@ def _build_explanation(
     family = objective.domain.exact_area_family(x)
     controls = torch.cat([random, top_sets(ranked, areas)], 2)
     with half.counted() as count:
-        collected = evidence.gather(
-            objective.evaluate, {}, game, solution.masks, areas, family, controls, on_evidence
-        )
+        collected = evidence.gather(objective.evaluate, {}, game, solution.masks, areas, family, controls, on_evidence)
         low, high = objective.score_destroyed.view(-1, 1), objective.score_input.view(-1, 1)
         effects = verdict.shares(collected.scores, low, high, game.keeps)
         cut_effects = verdict.shares(collected.binary_scores, low, high, game.keeps)

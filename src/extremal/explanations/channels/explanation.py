@@ -2,13 +2,15 @@
 
 import math
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
+from extremal.explanations.concatenation import SETTINGS, SHARED, STEPS, TRACE, concatenate
 from extremal.explanations.verdict import Status, Verdict, shares, verdict
 from extremal.files import equal_fields, read_tensors, unreadable, write_tensors
 from extremal.masking.area import cut
@@ -54,17 +56,17 @@ class ChannelExplanation:
     Φ((1 − m) ⊗ x_l).
     """
 
-    layer: str  # name of the module whose output is masked
-    axis: int  # of its output, along which the K units lie; 0 is the batch
-    bypassed: bool  # part of the answer does not pass through the layer, and no mask touches it
-    counts: tuple[int, ...]  # (A,) rising, in 1..K−1
+    layer: str = field(metadata=SHARED)  # name of the module whose output is masked
+    axis: int = field(metadata=SHARED)  # of its output, along which the K units lie; 0 is the batch
+    bypassed: bool = field(metadata=SHARED)  # part of the answer bypasses the layer, untouched by masks
+    counts: tuple[int, ...] = field(metadata=SHARED)  # (A,) rising, in 1..K−1
     masks: Tensor  # (N, A, K) in [0, 1], with means exactly counts/K from `path`
     scores: Tensor  # (N, A) of the masks as found
     binary_scores: Tensor  # (N, A) of exactly these counts of channels
     random_scores: Tensor  # (N, A, R) of random sets
     ranked_scores: Tensor  # (N, A, M) of the top channels by each ranking
     rankings: Tensor  # (N, M, K), higher is more
-    ranking_names: tuple[str, ...]  # (M,)
+    ranking_names: tuple[str, ...] = field(metadata=SHARED)  # (M,)
     smallest_mask: Tensor  # (N, K) of zeros and ones, the smallest sufficient set
     smallest_effect: Tensor  # (N,)
     below_count: Tensor  # (N,) int64, the largest count below that was tried and is not enough; 0: none
@@ -74,16 +76,28 @@ class ChannelExplanation:
     score_blank: Tensor  # (N,) of the layer's output at zero
     inputs: Tensor  # (N, C, *S) as the network took them
     pictures: Tensor  # (N, H, W, 3) uint8, the inputs to look at; (N, 0, 0, 3) where they are not pictures
-    trace_step: Tensor  # (T,) step in which each mask on the way was evaluated
-    trace_area: Tensor  # (N, T) its share of the channels
-    trace_reward: Tensor  # (N, T) what the game paid for it
-    trace_grey: Tensor  # (N, T) its greyness
-    target: tuple[int, ...]  # (N,) class indices; −1 where the target was a callable
+    trace_step: Tensor = field(metadata=STEPS)  # (T,) step in which each mask on the way was evaluated
+    trace_area: Tensor = field(metadata=TRACE)  # (N, T) its share of the channels
+    trace_reward: Tensor = field(metadata=TRACE)  # (N, T) what the game paid for it
+    trace_grey: Tensor = field(metadata=TRACE)  # (N, T) its greyness
+    target: tuple[int | None, ...]  # (N,) class indices; None if the target is not a class
     target_names: tuple[str, ...]  # (N,)
     status: tuple[tuple[Status, ...], ...]  # (N, A)
-    keeps: bool  # judged by what the masks keep; False: by what is left without them
-    share: float  # of the whole effect that the smallest sets have
-    settings: dict[str, Any]  # versions, seed, network, weight hash, solver, counts: everything to repeat the run
+    keeps: bool = field(metadata=SHARED)  # judged by what the masks keep; False: by what is left without them
+    share: float = field(metadata=SHARED)  # of the whole effect that the smallest sets have
+    settings: dict[str, Any] = field(
+        metadata=SETTINGS
+    )  # versions, seed, network, weight hash, solver, counts: everything to repeat the run
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["ChannelExplanation"]) -> "ChannelExplanation":
+        """Join explanations of different inputs under the same settings; their evaluations are added up."""
+        return concatenate(parts)
+
+    @property
+    def is_class(self) -> bool:
+        """Whether the target is a class of each input, and no other query."""
+        return None not in self.target
 
     @property
     def total(self) -> int:

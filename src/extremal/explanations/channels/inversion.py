@@ -18,7 +18,7 @@ from extremal.explanations.channels.fourier_images import (
     shifted,
     unnatural,
 )
-from extremal.explanations.settings import checked_seed
+from extremal.explanations.settings import validate_seed
 from extremal.masking.perturbations import ScaleChannels
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.layers import module_named
@@ -84,13 +84,14 @@ def invert(
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
     check_descent(steps, smooth)
-    seed, net = checked_seed(seed), as_network(network)
+    seed, net = validate_seed(seed), as_network(network)
     module = module_named(net, layer)
     x = None if size is not None else prepare(net, source)
     shape = checked_shape(tuple(x.shape[1:]) if x is not None else size)
     with net.frozen(seed) as run:
         like = net.inputs_of(torch.zeros(1, *shape).to(net.anchor)) if x is None else x.clone()
-        rows = run.settle(like, layer)
+        run.accelerate(like, (layer,))
+        rows = run.max_batch_size(like)
         wanted = activations_at(run, module, like).detach()
         if x is None:
             wanted = _given(source, wanted, layer, shape)

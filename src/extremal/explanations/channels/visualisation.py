@@ -19,7 +19,7 @@ from extremal.explanations.channels.fourier_images import (
     moved,
     unnatural,
 )
-from extremal.explanations.settings import checked_seed
+from extremal.explanations.settings import validate_seed
 from extremal.masking.perturbations import ScaleChannels
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.layers import module_named
@@ -91,13 +91,14 @@ def visualise(
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
     check_descent(steps, smooth)
-    seed, net = checked_seed(seed), as_network(network)
+    seed, net = validate_seed(seed), as_network(network)
     module = module_named(net, layer)
     inputs = [prepare(net, image) for image in images]
     shape = checked_shape(tuple((inputs[0] if inputs else net.blank()).shape[1:]) if size is None else size)
     with net.frozen(seed) as run:
         blank = net.inputs_of(torch.full((1, *shape), 0.5).to(net.anchor))
-        rows = run.settle(blank, layer)
+        run.accelerate(blank, (layer,))
+        rows = run.max_batch_size(blank)
         one = activations_at(run, module, blank)
         wanted = _checked_channels(channels, ScaleChannels(axis).places(one)[0], layer)
         along = ScaleChannels(axis).axis_of(one)

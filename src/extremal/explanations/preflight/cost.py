@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from statistics import median
 
 import torch
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from extremal.explanations import evidence, smallest_area
 from extremal.explanations.chunking import ChunkedReward
+from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.objective import Objective
-from extremal.explanations.settings import Terms
+from extremal.explanations.settings import Settings
 from extremal.masking.domain import Domain
 from extremal.masking.games import Evaluate
 from extremal.masking.solvers import Path, Penalty, Solver
@@ -25,19 +26,6 @@ from extremal.networks.network import Run
 REPEATS, PATIENCE = 5, 0.5  # measurements of a kind at most, and seconds after which there are no more
 TOLERANCE = 0.02  # of `smallest_area`
 SMOOTH = Domain(())  # any, of places that have neighbours
-
-
-@dataclass(frozen=True)
-class Evaluations:
-    """Rows of the network that are evaluated, as an explanation's settings tell them afterwards."""
-
-    gradients: int = 0  # by the solver, forward and backward
-    forwards: int = 0  # by the objective and the solver, forward only
-    evidence_gradients: int = 0
-    evidence_forwards: int = 0
-
-    def __add__(self, other: "Evaluations") -> "Evaluations":
-        return Evaluations(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -101,31 +89,24 @@ def work_of(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH) -
 
 
 class Cost:
-    """Of answering one posed objective; `run` has counted what posing it took, and nothing else.
+    """The cost of explaining the inputs of one objective.
 
     Args:
         run: the frozen network.
-        objective: about N inputs.
-        solver, terms, areas: what is to be run.
-        mirror: whether the mirrored input asks the same objective.
+        objective: of N inputs.
+        settings: of the run.
+        setup: evaluations that preparing the objective took.
+        mirror: whether the mirrored inputs ask the same question.
         rows: of the network at once.
     """
 
     def __init__(
-        self,
-        run: Run,
-        objective: Objective,
-        solver: Solver,
-        terms: Terms,
-        areas: tuple[float, ...],
-        *,
-        mirror: bool,
-        rows: int,
+        self, run: Run, objective: Objective, settings: Settings, setup: Evaluations, *, mirror: bool, rows: int
     ) -> None:
-        self.run, self.objective, self.solver, self.terms = run, objective, solver, terms
-        self.areas, self.mirror, self.rows = areas, mirror, rows
-        self.posing = run.forwards + run.gradients
-        self.work = work_of(solver, len(areas), mirror, objective.domain)
+        self.run, self.objective, self.settings = run, objective, settings
+        self.solver, self.areas, self.mirror, self.rows = settings.solver, settings.areas, mirror, rows
+        self.setup = setup.forwards
+        self.work = work_of(self.solver, len(self.areas), mirror, objective.domain)
         mask = objective.x.new_full((len(objective.x), 1, 1, *objective.mask_shape), 0.5)
         with torch.no_grad():
             self.asked = self._counted(lambda: objective.evaluate(mask))  # evaluations, for one mask of each input
@@ -136,22 +117,22 @@ class Cost:
         if self.work is None:
             return None
         areas, orientations = len(self.areas), 2 if self.mirror else 1
-        unseen = len(evidence.unseen_perturbations(self.terms.perturbation, self.terms.seed))
+        unseen = len(evidence.unseen_perturbations(self.settings.perturbation, self.settings.seed))
         judged = areas * (2 + unseen + evidence.CONTROLS) + unseen
         return Evaluations(
             gradients=(self.work.alone + self.work.together) * self.paid,
-            forwards=(self.posing if first else 0) + self.work.forwards * self.paid,
+            forwards=(self.setup if first else 0) + self.work.forwards * self.paid,
             evidence_gradients=unseen * orientations * len(evidence.LEVELS) * self.asked,
             evidence_forwards=judged * self.asked,
         )
 
     def refining(self) -> Evaluations:
         """At most what bisecting for the smallest sufficient area takes."""
-        below = (self.areas[0] / smallest_area.SPAN, *self.areas)
+        below = (self.areas[0] / smallest_area.SEARCH_FACTOR, *self.areas)
         gap = max(math.log(high / low) for low, high in zip(below, self.areas, strict=False))
         rounds = 1 + max(0, math.ceil(math.log2(gap / math.log1p(TOLERANCE))))  # one more: areas are whole places
-        tries = rounds * (smallest_area.STEPS + 1) * self.asked
-        return Evaluations(rounds * smallest_area.STEPS * self.paid, self.posing + tries)
+        tries = rounds * (smallest_area.STEPS_PER_AREA + 1) * self.asked
+        return Evaluations(rounds * smallest_area.STEPS_PER_AREA * self.paid, self.setup + tries)
 
     @property
     def rows_at_once(self) -> int:
@@ -237,9 +218,9 @@ class Cost:
         return median(taken) / evaluations
 
     def _counted(self, evaluate: Callable[[], object]) -> int:
-        before = self.run.forwards + self.run.gradients
-        evaluate()
-        return self.run.forwards + self.run.gradients - before
+        with self.run.counted() as count:
+            evaluate()
+        return count.forwards + count.gradients
 
     def _weights(self) -> list[Tensor]:
         model = self.run.network.model

@@ -8,14 +8,14 @@ from extremal.explanations.preflight import network_checks as checks
 from extremal.explanations.preflight import objective_checks
 from extremal.explanations.preflight.findings import Finding, Findings, Level
 from extremal.explanations.preflight.objective_checks import Case
-from extremal.explanations.settings import Terms, terms_named
+from extremal.explanations.settings import Settings
 from extremal.masking.perturbations import PERTURBATIONS, Perturbation, with_spacing
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
 from extremal.scores import Score
-from extremal.scores.query import per_row
-from extremal.scores.target import Target, queried, resolve_targets
+from extremal.scores.class_query import ClassQuery
+from extremal.scores.target import Target, parse_target
 
 ASKED = (  # each with whether a problem there makes the later ones pointless
     (objective_checks.finite_outputs, True),
@@ -61,19 +61,19 @@ def examine(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule, as in `explain`.
     """
-    terms = terms_named("preserve", perturbation, score, seed)
+    settings = Settings(perturbation=perturbation, score=score, seed=seed)
     # a module is wrapped here: `as_network` refuses one on several devices, which here is a finding
     net = as_network(network) if isinstance(network, str) else network
     net = net if isinstance(net, Network) else Network(net)
     x = prepare(net, image)
     if len(x) != 1:
         raise ExtremalValueError(f"an examination must be of one input, got {len(x)}; pass them one after the other")
-    name, found = _examined(net, x, target, terms)
+    name, found = _run_checks(net, x, target, settings)
     done = {finding.name for finding in found}
     return Findings(net.name, name, tuple(found), tuple(check for check in NAMES if check not in done))
 
 
-def _examined(net: Network, x: Tensor, target: Target, terms: Terms) -> tuple[str, list[Finding]]:
+def _run_checks(net: Network, x: Tensor, target: Target, settings: Settings) -> tuple[str, list[Finding]]:
     """What was asked about, and the findings up to one that makes the rest pointless."""
     found = [checks.devices(net)]
     if found[-1].ok:
@@ -81,14 +81,14 @@ def _examined(net: Network, x: Tensor, target: Target, terms: Terms) -> tuple[st
     if not found[-1].ok:
         return "", found
     found.append(checks.input_range(net, x))
-    with net.frozen(terms.seed) as run:
+    with net.frozen(settings.seed) as run:
         found.append(checks.evaluation(run, x))
         if not found[-1].ok:
             return "", found
         found.append(checks.input_kept(run, x))
-    found.append(checks.mode(net, x, terms.seed))
-    with net.frozen(terms.seed) as run, torch.no_grad():
-        case = _posed(run, x.clone(), target, terms)
+    found.append(checks.mode(net, x, settings.seed))
+    with net.frozen(settings.seed) as run, torch.no_grad():
+        case = _build_case(run, x.clone(), target, settings)
         for check, needed in ASKED:
             found.append(check(case))
             if needed and found[-1].level is Level.PROBLEM:
@@ -96,28 +96,25 @@ def _examined(net: Network, x: Tensor, target: Target, terms: Terms) -> tuple[st
     return case.name, found
 
 
-def _posed(run: Run, x: Tensor, target: Target, terms: Terms) -> Case:
-    """The question about one input (1, C, *S), as `question.pose` has it but without its refusals."""
-    net, query = run.network, queried(target)
-    images = torch.zeros(1, dtype=torch.int64, device=x.device)
-    if query is None:
-        index = resolve_targets(net, run(x.clone()), target)[0]
-        name = net.label(index)
-
-        def ask(rows: Tensor) -> Tensor:
-            classes = images.new_full((len(rows),), index)
-            return per_row(terms.score(run(rows.clone()), classes), len(rows), "score")
+def _build_case(run: Run, x: Tensor, target: Target, settings: Settings) -> Case:
+    """Bind the target to one input (1, C, *S), as `build_objective` does, but without its refusals."""
+    net, query = run.network, parse_target(target, settings.score)
+    index = torch.zeros(1, dtype=torch.int64, device=x.device)
+    class_index: int | None = None
+    if isinstance(query, ClassQuery):
+        (class_index,) = query.resolve(net, run(x.clone()))
+        name, bound = net.label(class_index), query.bind_classes(run, torch.tensor([class_index], device=x.device))
     else:
-        index, name, asked = -1, query.name, query.bind(run, x.clone())
+        name, bound = query.name, query.bind(run, x.clone())
 
-        def ask(rows: Tensor) -> Tensor:
-            return asked(rows.clone(), images.expand(len(rows)))
+    def ask(rows: Tensor) -> Tensor:
+        return bound(rows.clone(), index.expand(len(rows)))
 
     named = {key: PERTURBATIONS[key] for key in ("blur", "fade", "noise")}
-    known = {key: one for key, one in PERTURBATIONS.items() if one == terms.perturbation}
-    own = known or {"the given perturbation": terms.perturbation}
-    tried = {key: with_spacing(one, net.spacing) for key, one in (own | named).items()}
-    return Case(run, x, ask, index, name, terms.score, tried, target is not None)
+    known = {key: value for key, value in PERTURBATIONS.items() if value == settings.perturbation}
+    own = known or {"the given perturbation": settings.perturbation}
+    perturbations = {key: with_spacing(value, net.spacing) for key, value in (own | named).items()}
+    return Case(run, x, ask, class_index, name, settings.score, perturbations, target is not None)
 
 
 __all__ = ["Finding", "Findings", "Level", "examine"]

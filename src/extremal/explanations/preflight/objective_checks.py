@@ -27,7 +27,7 @@ class Case:
     run: Run
     x: Tensor  # (1, C, *S)
     ask: Callable[[Tensor], Tensor]  # inputs (B, C, *S) -> scores (B,)
-    target: int  # −1 where it is no class
+    class_index: int | None  # None if the target is not a class
     name: str
     score: Score
     perturbations: dict[str, Perturbation]  # the one that is asked with comes first
@@ -35,7 +35,7 @@ class Case:
 
     def output(self, x: Tensor) -> Tensor:
         """(B, C, *S) -> (B, classes), or the scores (B, 1) where no class is asked about."""
-        return self.ask(x)[:, None] if self.target < 0 else self.run(x.clone())
+        return self.ask(x)[:, None] if self.class_index is None else self.run(x.clone())
 
     def shares(self) -> Tensor:
         """The probabilities of the classes: (classes,)."""
@@ -106,7 +106,7 @@ def depends_on_the_input(case: Case) -> Finding:
 def raw_outputs(case: Case) -> Finding:
     """The network returns logits, not probabilities."""
     name, output = "raw outputs", case.output(case.x)[0]
-    if case.target < 0 or len(output) < 2:
+    if case.class_index is None or len(output) < 2:
         return Finding(name, Level.OK, "there are no classes to compare")
     total = float(output.sum())
     if bool((output < 0).any()) or abs(total - 1) > EQUAL:
@@ -164,14 +164,14 @@ def destroyed(case: Case) -> Finding:
 def saturation(case: Case) -> Finding:
     """Where a probability is asked, it is not at its end, where it has no slope."""
     asked = getattr(case.score, "__name__", type(case.score).__name__)
-    if case.target < 0 or case.score not in (probability, log_probability):
-        what = "no class is asked about" if case.target < 0 else f"asked with {asked}, not with a probability"
+    if case.class_index is None or case.score not in (probability, log_probability):
+        what = "no class is asked about" if case.class_index is None else f"asked with {asked}, not with a probability"
         return Finding("saturation", Level.OK, what)
-    sure = float(case.shares()[case.target])
+    sure = float(case.shares()[case.class_index])
     told = f"the probability of {case.name} is {sure:.7g}"
     if 1 - sure > SURE:
         return Finding("saturation", Level.OK, told)
-    x, index = case.x.clone().requires_grad_(), torch.tensor([case.target], device=case.x.device)
+    x, index = case.x.clone().requires_grad_(), torch.tensor([case.class_index], device=case.x.device)
     with torch.enable_grad():
         output = case.run(x * 1)
         slopes = [
@@ -185,11 +185,11 @@ def saturation(case: Case) -> Finding:
 def clear_class(case: Case) -> Finding:
     """Where no class is named, the top class is clear."""
     name = "clear class"
-    if case.target < 0 or len(shares := case.shares()) < 2:
+    if case.class_index is None or len(shares := case.shares()) < 2:
         return Finding(name, Level.OK, f"asked about {case.name}")
     first, second = shares.topk(2).indices.tolist()
     if case.chosen:
-        return Finding(name, Level.OK, f"{case.name} has {_percent(shares[case.target])}")
+        return Finding(name, Level.OK, f"{case.name} has {_percent(shares[case.class_index])}")
     told = (
         f"{case.name} has {_percent(shares[first])}, then {case.run.network.label(second)} {_percent(shares[second])}"
     )

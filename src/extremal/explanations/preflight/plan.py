@@ -1,24 +1,28 @@
 """`plan`: what a run would be asked and what it would cost, before it is run."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from extremal.explanations.exclusion import checked_alternatives
-from extremal.explanations.objective import Question, pose
-from extremal.explanations.preflight.cost import Cost, Evaluations, Pace, Work
-from extremal.explanations.settings import AREAS, Places, Terms, checked_domain, terms_named, validate_areas
-from extremal.masking.games import Game, Reward
-from extremal.masking.perturbations import Perturbation
-from extremal.masking.solvers import Solver, get_solver
+from extremal.explanations.batches import plan_batches
+from extremal.explanations.evaluations import Evaluations
+from extremal.explanations.objective import Objective, build_objective
+from extremal.explanations.preflight.cost import Cost, Pace, Work
+from extremal.explanations.settings import Settings, SettingsOptions, merge_settings, validate_domain
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
-from extremal.scores import Score
-from extremal.scores.target import Target, listed, looked_at, mirrored, spread
+from extremal.scores.target import (
+    Target,
+    expand_inputs,
+    find_required_layers,
+    is_mirror_invariant,
+    parse_target,
+    select_inputs,
+)
 
 TOP = 5  # classes told
 
@@ -37,7 +41,7 @@ class TopClass:
 class PlannedInput:
     """What would be asked about one input."""
 
-    target: int  # −1 where it is no class
+    target: int | None  # class index; None if the target is not a class
     name: str
     full: float  # score of the whole
     blank: float  # score of the destroyed
@@ -93,16 +97,9 @@ def plan(
     image: Input,
     target: Target = None,
     *,
-    areas: Sequence[float] = AREAS,
-    game: str | Game | Reward = "preserve",
-    perturbation: str | Perturbation = "blur",
-    solver: str | Solver = "path",
-    score: str | Score = "margin",
-    within: Places | None = None,
-    units: Places | None = None,
-    seed: int = 0,
-    alternatives: int = 1,
     refine: bool = False,
+    settings: Settings | None = None,
+    **options: Unpack[SettingsOptions],
 ) -> Plan:
     """What `explain` would ask, and what it would cost; the network is evaluated a few times, and no solver runs.
 
@@ -113,46 +110,43 @@ def plan(
     ((3, 32, 32), 68)
 
     Args:
-        network, image, target, areas, game, perturbation, solver, score, within, units, seed, alternatives: as
-            `explain` takes them.
+        network, image, target, settings, options: as for `explain`.
         refine: whether `smallest_area` is to follow.
 
     Raises:
         ExtremalValueError, ExtremalTypeError: as `explain` raises them before its solver runs.
     """
-    wanted = validate_areas(areas)
-    chosen, copies = get_solver(solver), checked_alternatives(alternatives)
-    terms = terms_named(game, perturbation, score, seed, within=within, units=units)
+    settings = merge_settings(settings, options)
     net = as_network(network)
-    x = spread(prepare(net, image), target)
-    checked_domain(terms, net, tuple(x.shape[2:]), wanted)
-    mirror = mirrored(net, x, target)
-    settings = {**terms.settings(net), "solver": chosen.settings(), "mirror": mirror}
-    each, whole = listed(target, len(x)), looked_at(net, target)
-    with net.frozen(terms.seed) as run:
-        x = x.clone()  # as in `in_blocks`: made here, it may be saved for backward
-        rows = run.settle(x, *whole)
-        size = min(rows, len(x))
-        inputs, costs = list[PlannedInput](), list[Cost]()
-        for first in range(0, len(x), size):
-            here = slice(first, first + size)
-            question = pose(net, run, x[here], target if each is None else each[here], terms)
-            question.check_gradient(net.name)
-            costs.append(Cost(run, question, chosen, terms, wanted, mirror=mirror, rows=rows))
-            inputs += _planned(net, run, question, terms)
-            run.gradients, run.forwards = 0, 0
-        one = costs[0]  # all blocks but the last are like it
+    query = parse_target(target, settings.score)
+    x = expand_inputs(prepare(net, image), query)
+    validate_domain(settings, net, tuple(x.shape[2:]))
+    mirror = is_mirror_invariant(net, x, query)
+    provenance = {**settings.provenance(net), "mirror": mirror}
+    inputs, costs = list[PlannedInput](), list[Cost]()
+    with net.frozen(settings.seed) as run:
+        x = x.clone()  # a clone made here may be saved for backward whatever the caller's mode
+        with run.counted() as accelerating:
+            batches = plan_batches(run, x, find_required_layers(net, query))
+        for batch in batches:
+            with run.counted() as setup:
+                objective = build_objective(run, x[batch.inputs], select_inputs(query, batch.inputs), settings)
+                objective.check_gradient(net.name)
+            spent = Evaluations.of_setup([setup, accelerating] if batch.index == 0 else [setup])
+            costs.append(Cost(run, objective, settings, spent, mirror=mirror, rows=batch.max_rows))
+            inputs += _plan_inputs(run, objective, settings)
+        one = costs[0]  # all batches but the last are like it
         pace, row_bytes, memory = one.pace(), one.row_bytes(), one.memory()
-    known = range(copies if one.work else 0)
+    known = range(settings.alternatives if one.work else 0)
     answers = tuple(_summed(cost.answer(first=k == 0) for cost in costs) for k in known)
     refining = _summed(cost.refining() for cost in costs) if refine else None
     work = one.work or Work(1, 0, 0, 1)
     return Plan(
         shape=tuple(x.shape[1:]),
         inputs=tuple(inputs),
-        areas=wanted,
-        settings=settings,
-        rows=rows,
+        areas=settings.areas,
+        settings=provenance,
+        rows=batches[0].max_rows,
         row_bytes=row_bytes,
         rows_at_once=one.rows_at_once,
         memory=memory,
@@ -164,30 +158,32 @@ def plan(
     )
 
 
-def _planned(net: Network, run: Run, question: Question, terms: Terms) -> list[PlannedInput]:
-    """What would be asked about each input."""
-    scores = zip(question.target, question.names, question.full.tolist(), question.blank.tolist(), strict=True)
-    told = [PlannedInput(*one) for one in scores]
-    if question.target[0] < 0:
-        return told
+def _plan_inputs(run: Run, objective: Objective, settings: Settings) -> list[PlannedInput]:
+    """Return what would be asked about each input."""
+    scores = objective.score_input.tolist(), objective.score_destroyed.tolist()
+    inputs = [PlannedInput(*values) for values in zip(objective.class_indices, objective.names, *scores, strict=True)]
+    if None in objective.class_indices:
+        return inputs
     with torch.no_grad():
-        whole, blank = run(question.x), run(question.blanks())
-    return [_with_classes(net, terms, *one) for one in zip(told, whole, blank, strict=True)]
+        outputs = run(objective.x), run(objective.destroyed_inputs())
+    return [_with_classes(run.network, settings, *values) for values in zip(inputs, *outputs, strict=True)]
 
 
-def _with_classes(net: Network, terms: Terms, told: PlannedInput, whole: Tensor, blank: Tensor) -> PlannedInput:
+def _with_classes(
+    net: Network, settings: Settings, planned: PlannedInput, whole: Tensor, blank: Tensor
+) -> PlannedInput:
     """With the classes of the outputs (classes,) for the input whole and destroyed."""
     several = len(whole) > 1
     indices = whole.topk(min(TOP, len(whole))).indices
-    scores = terms.score(whole.expand(len(indices), -1), indices).tolist()
+    scores = settings.score(whole.expand(len(indices), -1), indices).tolist()
     shares, left = whole.softmax(0).tolist(), blank.softmax(0).tolist()
     top = tuple(
         TopClass(index, net.label(index), score, shares[index] if several else None)
         for index, score in zip(indices.tolist(), scores, strict=True)
     )
-    if not several:
-        return replace(told, top=top)
-    return replace(told, probability=shares[told.target], probability_blank=left[told.target], top=top)
+    if not several or planned.target is None:
+        return replace(planned, top=top)
+    return replace(planned, probability=shares[planned.target], probability_blank=left[planned.target], top=top)
 
 
 def _summed(parts: Iterable[Evaluations | None]) -> Evaluations:

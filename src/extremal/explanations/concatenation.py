@@ -1,0 +1,69 @@
+"""Concatenate results of different inputs: each field declares in its metadata how its values are joined.
+
+>>> from dataclasses import dataclass, field
+>>> @dataclass(frozen=True)
+... class Result:
+...     scores: Tensor  # (N,): joined along the first axis
+...     areas: tuple[float, ...] = field(metadata=SHARED)
+>>> concatenate([Result(torch.zeros(1), (0.1,)), Result(torch.ones(2), (0.1,))])
+Result(scores=tensor([0., 1., 1.]), areas=(0.1,))
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+R = TypeVar("R")
+Join = Callable[[Sequence[Any]], Any]
+
+
+def concatenate(results: Sequence[R]) -> R:
+    """Join results (dataclasses of one type) of different inputs under the same settings."""
+    if len(results) == 1:
+        return results[0]
+    values = {}
+    for field in fields(results[0]):  # type: ignore[arg-type]
+        join: Join = field.metadata.get("join", _join_inputs)
+        values[field.name] = join([getattr(result, field.name) for result in results])
+    return type(results[0])(**values)
+
+
+def _join_inputs(values: Sequence[Any]) -> Any:
+    """Join tensors (N, ...) and tuples (N,) along their first axis; None stays None."""
+    if values[0] is None:
+        return None
+    return torch.cat(list(values)) if isinstance(values[0], Tensor) else sum(values, ())
+
+
+def _take_first(values: Sequence[Any]) -> Any:
+    return values[0]
+
+
+def _take_longest(values: Sequence[Tensor]) -> Tensor:
+    return max(values, key=len)
+
+
+def _pad_trace(values: Sequence[Tensor]) -> Tensor:
+    """Join tensors (N, T) along the first axis; those of runs that ended early are padded with NaN."""
+    length = max(value.shape[1] for value in values)
+    return torch.cat([F.pad(value, (0, length - value.shape[1]), value=torch.nan) for value in values])
+
+
+def _add_evaluations(values: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    counts = [settings["evaluations"] for settings in values]
+    return {**values[0], "evaluations": {name: sum(count[name] for count in counts) for name in counts[0]}}
+
+
+def _join_alternatives(values: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+    return tuple(concatenate(alternatives) for alternatives in zip(*values, strict=True))
+
+
+SHARED: dict[str, Join] = {"join": _take_first}  # the same for all inputs of a run
+STEPS: dict[str, Join] = {"join": _take_longest}  # (T,)
+TRACE: dict[str, Join] = {"join": _pad_trace}  # (N, T)
+SETTINGS: dict[str, Join] = {"join": _add_evaluations}
+ALTERNATIVES: dict[str, Join] = {"join": _join_alternatives}
