@@ -28,10 +28,10 @@ from extremal.benchmark import figure
 from extremal.benchmark.baselines import METHODS
 from extremal.benchmark.data.scenes import STAMPS
 from extremal.benchmark.metrics.estimate import paired_difference
-from extremal.benchmark.table import Table, table_of
-from extremal.benchmark.tasks.sanity import CHANGED, curves_of
-from extremal.benchmark.tasks.task import Measure
-from extremal.jobs.store import manifest
+from extremal.benchmark.table import Table, build_table
+from extremal.benchmark.tasks.sanity import CHANGED_CORRELATION, similarity_curves
+from extremal.benchmark.tasks.task import TableColumn
+from extremal.jobs.store import read_manifest
 from performance import DOCS
 from records import FOLDER
 
@@ -129,7 +129,7 @@ def keep(name: str, run: Path) -> None:
     if (run / "parts").exists() and any((run / "parts").glob("*.parquet")):
         told = run / "table.json"
         table = json.loads(told.read_text(encoding="utf-8")) if told.exists() else {}
-        head = {"methods": list(manifest(run)["methods"]), "measures": table.get("measures", [])}
+        head = {"methods": list(read_manifest(run)["methods"]), "measures": table.get("measures", [])}
         rows = pq.read_table(run / "parts").replace_schema_metadata({"run": json.dumps(head)})
         KEPT.mkdir(parents=True, exist_ok=True)
         pq.write_table(rows, KEPT / f"{name}.parquet", compression="zstd")
@@ -155,16 +155,16 @@ def write() -> None:
             table, scenes = joined(pointing, wanted)
             text = placed(text, mark, f"{scenes} scenes.\n\n{table.markdown()}")
             if not wanted:
-                figure.write(figure.bars(table, f"{scenes} planted scenes"), DOCS / "evaluation.png")
+                figure.write_png(figure.draw_bars(table, f"{scenes} planted scenes"), DOCS / "evaluation.png")
                 text = placed(text, "differences", differences(pointing))
     for name in ("grid2", "grid3", "faith", "sanity"):
         if there(name) and head_of(name)["measures"]:
             found, _ = joined([name])
             text = placed(text, name, found.markdown())
     if there("sanity") and head_of("sanity")["measures"]:
-        stages, lines = curves_of(rows_of("sanity"), head_of("sanity")["methods"])
+        stages, lines = similarity_curves(rows_of("sanity"), head_of("sanity")["methods"])
         title = "Maps while the network forgets, from the top"
-        figure.write(figure.curves(stages, lines, title, CHANGED), DOCS / "sanity.png")
+        figure.write_png(figure.draw_curves(stages, lines, title, CHANGED_CORRELATION), DOCS / "sanity.png")
     PAGE.write_text(text, encoding="utf-8")
     print(PAGE)
 
@@ -190,7 +190,7 @@ def joined(runs: list[str], as_far_as: str = "") -> tuple[Table, int]:
     methods = [method for method, own in pictures.items() if own >= wanted]
     rows = rows.filter(pc.is_in(rows["key"], pa.array(sorted(wanted))))
     measures = next(head_of(name)["measures"] for name in runs if head_of(name)["measures"])
-    return table_of([Measure(**measure) for measure in measures], methods, rows), len(wanted)
+    return build_table([TableColumn(**measure) for measure in measures], methods, rows), len(wanted)
 
 
 def differences(runs: list[str]) -> str:

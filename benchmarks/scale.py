@@ -28,7 +28,7 @@ import skimage.data
 from PIL import Image
 
 import records
-from extremal.jobs import Standing
+from extremal.jobs import RunStatus
 from extremal.jobs.runner import run
 from timing import machine
 
@@ -68,7 +68,7 @@ def measured(folder: Path, out: Path, workers: int) -> dict[str, float]:
     """Pictures a second of one run, and the seconds that it took in all."""
     moments: list[tuple[int, float]] = []  # pictures done, s
 
-    def told(standing: Standing) -> None:
+    def told(standing: RunStatus) -> None:
         moments.append((standing.done, time.perf_counter()))
 
     begin = time.perf_counter()

@@ -17,7 +17,7 @@ from PIL import Image
 import records
 from extremal import explain, jobs, keep_freed_memory, zoo
 from extremal.explanations.options import Options
-from extremal.jobs.plan import Item, items_of
+from extremal.jobs.plan import Item, find_items
 from extremal.jobs.worker import Worker
 from extremal.networks.network import Network
 
@@ -58,7 +58,7 @@ def by_batch(folder: Path, areas: str, repeats: int) -> None:
     """Images a second of one worker of one thread, by the pictures that it explains together; taking turns."""
     torch.set_num_threads(1)
     keep_freed_memory()  # as workers do
-    worker, items = Worker(options(areas)), items_of([str(folder)])[:8]
+    worker, items = Worker(options(areas)), find_items([str(folder)])[:8]
     prepared = worker.prepare(items)
     worker.rows(prepared[:1])  # warm
     seconds: dict[int, list[float]] = {1: [], 2: [], 4: [], 8: []}
@@ -75,7 +75,7 @@ def by_batch(folder: Path, areas: str, repeats: int) -> None:
 def by_engine(folder: Path, areas: str, repeats: int) -> None:
     """Seconds for all images: `explain` in a loop as a user writes it, and a run with a worker a core; taking turns."""
     wanted = tuple(map(float, areas.split(",")))
-    items = items_of([str(folder)])
+    items = find_items([str(folder)])
     network = zoo.load("embedded")
     explain(network, items[0].path, areas=wanted)  # warm
 
@@ -104,7 +104,7 @@ def share(folder: Path, areas: str, repeats: int) -> None:
     """What part of a worker's time is not the network's: masks, perturbation, evidence, row, thumbnail, decoding."""
     torch.set_num_threads(1)
     keep_freed_memory()  # as workers do
-    worker, items = Worker(options(areas)), items_of([str(folder)])
+    worker, items = Worker(options(areas)), find_items([str(folder)])
     worker.rows(worker.prepare(items[:1]))  # warm
     outside = []
     for repeat in range(repeats):
@@ -166,7 +166,7 @@ def memory(folder: Path, areas: str, count: int) -> None:
     """Resident memory of one worker over so many images, every hundred: the same pictures again and again, new keys."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    worker, items = Worker(options(areas, "timm:mobilenetv3_small_050", "random")), items_of([str(folder)])
+    worker, items = Worker(options(areas, "timm:mobilenetv3_small_050", "random")), find_items([str(folder)])
     held = []
     for start in range(0, count, 4):
         part = [items[(start + k) % len(items)] for k in range(4)]

@@ -21,8 +21,8 @@ import torch
 
 from extremal.benchmark.baselines import Maps
 from extremal.benchmark.runner import run
-from extremal.benchmark.table import table_of
-from extremal.benchmark.tasks.task import Item, Measure, asked, schema_of
+from extremal.benchmark.table import build_table
+from extremal.benchmark.tasks.task import Item, TableColumn, attribute_items, row_schema
 from extremal.errors import ExtremalValueError
 from extremal.networks.network import Network
 
@@ -57,8 +57,8 @@ class Numbers:
     name = "numbers"
     columns = {"product": pa.float64(), "large": pa.bool_()}  # noqa: RUF012
     measures = (
-        Measure("product", "product", by_class=True),
-        Measure("product", "large only", only="large"),
+        TableColumn("product", "product", by_class=True),
+        TableColumn("product", "large only", only="large"),
     )
 
     def settings(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Numbers:
         return [Item(key, f"class {number % 3}", number, x, skip=skip)]
 
     def measured(self, method, items):
-        found = asked(method, self.network, items)
+        found = attribute_items(method, self.network, items)
         return [
             [{**one.cost(), "product": float(one.map.mean()) * item.target, "large": item.target > 5}]
             for one, item in zip(found, items, strict=True)
@@ -96,10 +96,10 @@ def test_every_item_has_one_row_a_method(tmp_path):
     assert [row["product"] for row in rows] == [float(i) for i in range(10)] + [2.0 * i for i in range(10)]
     assert {row["status"] for row in rows} == {"ok"}
     assert {row["evaluations"] for row in rows} == {3.0}
-    values = [[estimate.value for estimate in line.values] for line in table.lines]
+    values = [[estimate.value for estimate in line.values] for line in table.methods]
     by_class = np.mean([np.mean([0, 3, 6, 9]), np.mean([1, 4, 7]), np.mean([2, 5, 8])])
     np.testing.assert_allclose(values, [[by_class, 7.5], [2 * by_class, 15]])
-    assert [line.judged for line in table.lines] == [10, 10]
+    assert [line.judged for line in table.methods] == [10, 10]
 
 
 def test_a_method_that_fails_on_one_item_costs_that_row_only(tmp_path):
@@ -108,7 +108,7 @@ def test_a_method_that_fails_on_one_item_costs_that_row_only(tmp_path):
     assert [row["status"] for row in rows] == ["error" if index in (4, 5) else "ok" for index in range(10)]
     assert rows[4]["reason"] == "RuntimeError: a negative input"
     assert rows[4]["product"] is None
-    (line,) = table.lines
+    (line,) = table.methods
     assert (line.judged, line.failed, line.skipped) == (8, 2, 0)
     assert table.reasons == (("error, RuntimeError: a negative input", 2),)
     assert "Not judged, 2 rows: error, RuntimeError: a negative input." in table.markdown()
@@ -116,7 +116,7 @@ def test_a_method_that_fails_on_one_item_costs_that_row_only(tmp_path):
 
 def test_what_cannot_be_judged_is_skipped_and_counted_and_never_scored(tmp_path):
     table = run(Numbers(skipped=(9,)), [Constant()], tmp_path)
-    (line,) = table.lines
+    (line,) = table.methods
     assert (line.judged, line.failed, line.skipped) == (9, 0, 1)
     assert line.values[1].value == pytest.approx(7.0)  # of 6, 7, 8
     assert rows_in(tmp_path)[9]["reason"] == "empty region"
@@ -146,7 +146,7 @@ def test_a_task_without_anything_to_judge_is_refused(tmp_path):
 
 def test_a_map_that_is_not_finite_is_an_error_of_its_row(tmp_path):
     table = run(Numbers(count=2), [Constant(math.nan)], tmp_path)
-    assert table.lines[0].failed == 2
+    assert table.methods[0].failed == 2
     assert rows_in(tmp_path)[0]["reason"].startswith("ValueError: a map must be finite and of shape (1, 1, 4, 4), ")
 
 
@@ -162,7 +162,7 @@ def test_the_table_says_what_is_best_and_json_has_no_nan(tmp_path):
     assert text[0] == "| method | product | large only | items | evaluations |"
     assert text[3].startswith("| double | **9.0")
     assert "**" not in text[2]
-    empty = table_of(Numbers.measures, ["nobody"], schema_of(Numbers()).empty_table())
+    empty = build_table(Numbers.measures, ["nobody"], row_schema(Numbers()).empty_table())
     assert json.loads(empty.json())["methods"][0]["values"]["product"]["value"] is None
     assert empty.markdown().splitlines()[2] == "| nobody | – | – | 0 | 0 |"
 

@@ -12,7 +12,7 @@ from browser.conftest import PHONE
 from browser.steps import grave, shot
 from extremal import jobs
 from extremal.jobs.rows import SCHEMA
-from extremal.jobs.run_summary import COLUMNS, images_of, summarised
+from extremal.jobs.run_summary import COLUMNS, image_summaries, summarise
 from extremal.report import comparison_page
 from extremal.report import run_page as report
 from support import runs
@@ -58,9 +58,9 @@ def address(tmp_path_factory: pytest.TempPathFactory, rows: list[runs.Row]) -> s
     """The page of a large run."""
     path = tmp_path_factory.mktemp("page") / "summary.html"
     small = [{name: row[name] for name in COLUMNS} for row in rows]
-    found = summarised(pa.Table.from_pylist(small, SMALL), runs.settings())
+    found = summarise(pa.Table.from_pylist(small, SMALL), runs.settings())
     thumbnails = {row["key"]: row["thumbnail"] for row in rows}
-    path.write_text(report.render(found, images_of(small), thumbnails, title="run"), encoding="utf-8")
+    path.write_text(report.render(found, image_summaries(small), thumbnails, title="run"), encoding="utf-8")
     return path.as_uri()
 
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extremal.errors import ExtremalValueError
-from extremal.jobs.plan import Item, items_of, planned
+from extremal.jobs.plan import Item, find_items, plan_units
 from extremal.jobs.rows import SCHEMA
-from extremal.jobs.store import opened
+from extremal.jobs.store import open_store
 from support.datasets import pictures
 
 
@@ -18,7 +18,7 @@ def test_folders_are_searched_to_their_ends(tmp_path: Path) -> None:
     pictures(tmp_path / "all" / "a", 1)
     (tmp_path / "all" / "notes.txt").write_text("no picture")
     (tmp_path / "all" / "CAT.JPG").write_bytes(b"")
-    assert [item.key for item in items_of([str(tmp_path / "all")])] == [
+    assert [item.key for item in find_items([str(tmp_path / "all")])] == [
         "CAT.JPG",
         "a/picture-000.png",
         "b/picture-000.png",
@@ -30,7 +30,7 @@ def test_manifests_name_targets_and_keys(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text(
         "﻿path,target,key\na.png,tiger cat,\na.png,0,\nb.png,,second\n/far/c.png,,\n", encoding="utf-8"
     )
-    assert items_of([str(tmp_path / "list.csv"), "d.png"]) == [
+    assert find_items([str(tmp_path / "list.csv"), "d.png"]) == [
         Item("a.png#tiger cat", str(tmp_path / "a.png"), "tiger cat"),
         Item("a.png#0", str(tmp_path / "a.png"), "0"),
         Item("second", str(tmp_path / "b.png"), ""),
@@ -51,7 +51,7 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
     }
     for sources, message in cases.items():
         with pytest.raises(ExtremalValueError) as raised:
-            items_of(sources)
+            find_items(sources)
         assert str(raised.value) == message
 
 
@@ -78,14 +78,14 @@ def test_broken_manifests_are_told(tmp_path: Path, text: bytes, message: str) ->
     path = tmp_path / "list.csv"
     path.write_bytes(text)
     with pytest.raises(ExtremalValueError) as raised:
-        items_of([str(path)])
+        find_items([str(path)])
     assert str(raised.value) == message.format(name=repr(str(path)))
 
 
 def test_a_missing_manifest_is_told(tmp_path: Path) -> None:
     path = str(tmp_path / "no.csv")
     with pytest.raises(ExtremalValueError) as raised:
-        items_of([path])
+        find_items([path])
     assert str(raised.value) == (
         f"a manifest must be a readable .csv in UTF-8, {path!r} is not: [Errno 2] No such file or directory: {path!r}; "
         "check the file"
@@ -102,8 +102,8 @@ def test_units_keep_their_company_whatever_comes_and_goes(
     seen: set[str] = set()
     for listing in listings:
         items = [Item(f"{number:02d}", f"{number:02d}.png", "") for number in sorted(listing)]
-        with opened(folder, {}, SCHEMA) as store:
-            units = {unit.name: unit.items for unit in planned(store, items, batch)}
+        with open_store(folder, {}, SCHEMA) as store:
+            units = {unit.name: unit.items for unit in plan_units(store, items, batch)}
         assert {name: units[name] for name in former} == former
         seen |= {item.key for item in items}
         keys = [item.key for unit in units.values() for item in unit]

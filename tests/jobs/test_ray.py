@@ -17,8 +17,8 @@ from extremal.errors import ExtremalValueError
 from extremal.explanations.options import Options
 from extremal.jobs.engines import ray as rays
 from extremal.jobs.engines import ray_cluster
-from extremal.jobs.engines.ray_cluster import Share, connected, shares
-from extremal.jobs.plan import Item, Unit
+from extremal.jobs.engines.ray_cluster import Allocation, connect, allocate
+from extremal.jobs.plan import Item, WorkUnit
 from extremal.jobs.runner import run
 from extremal.networks.network import Network
 from support.datasets import DEADLY, NETWORK, black, pictures, rows, sound
@@ -51,9 +51,9 @@ def options(network: str) -> Options:
     return Options(network, "", "", "", "0.1,0.2", "preserve", "fade", "path", "logit", 0, 1, False)
 
 
-def single(folder: Path) -> list[Unit]:
+def single(folder: Path) -> list[WorkUnit]:
     """Units of one picture each."""
-    return [Unit(f"{n:08d}", (Item(path.name, str(path)),)) for n, path in enumerate(sorted(folder.iterdir()))]
+    return [WorkUnit(f"{n:08d}", (Item(path.name, str(path)),)) for n, path in enumerate(sorted(folder.iterdir()))]
 
 
 def actors_here() -> list[int]:
@@ -75,7 +75,7 @@ def actors_here() -> list[int]:
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     """A cluster for all of these; its start takes seconds."""
-    with connected(None) as started:
+    with connect(None) as started:
         yield started
 
 
@@ -110,7 +110,7 @@ class TestActors:
     def test_actors_that_are_killed_are_replaced_and_nothing_is_lost_or_doubled(self, tmp_path: Path) -> None:
         folder, killed = pictures(tmp_path / "eight", 8), list[int]()
 
-        def kill(standing: jobs.Standing) -> None:
+        def kill(standing: jobs.RunStatus) -> None:
             if standing.done and not killed:
                 killed.extend(actors_here())
                 for pid in killed:
@@ -142,18 +142,18 @@ class TestActors:
     def test_once_stopped_what_was_begun_is_finished_and_no_more_is_begun(self, tmp_path: Path) -> None:
         units, stop = single(pictures(tmp_path / "many", 12)), threading.Event()
         begun = []
-        for unit, told in rays.actors(options(SLOW), units, stop, count=1):
+        for unit, told in rays.run_on_ray(options(SLOW), units, stop, count=1):
             begun.append(unit.name)
             assert [row["status"] for row in told] == ["done"]
             stop.set()
         assert 1 <= len(begun) <= 6
         assert sorted(begun) == [unit.name for unit in units[: len(begun)]]  # two at a time, done in any order
-        assert list(rays.actors(options(SLOW), units, stop, count=1)) == []
+        assert list(rays.run_on_ray(options(SLOW), units, stop, count=1)) == []
 
     def test_a_network_that_actors_cannot_load_is_told(self, tmp_path: Path) -> None:
         units = single(pictures(tmp_path / "two", 2))
         with pytest.raises(ExtremalValueError) as raised:
-            list(rays.actors(options(SPOILED), units, threading.Event(), count=1))
+            list(rays.run_on_ray(options(SPOILED), units, threading.Event(), count=1))
         assert str(raised.value) == (
             "a network's callable must work without arguments, 'test_rays:spoiled' raised RuntimeError: no weights "
             "here; mend it, or wrap it in a function that gives it what it needs"
@@ -162,30 +162,30 @@ class TestActors:
 
 class TestLedger:
     def test_a_unit_that_ended_workers_is_done_alone_then_given_up(self) -> None:
-        ledger = rays.Ledger(deaths=2, workers=1)
-        assert [ledger.begin("a") for _ in range(4)] == [rays.BESIDE, rays.ALONE, rays.GIVEN_UP, rays.GIVEN_UP]
+        ledger = rays.CrashTracker(deaths=2, workers=1)
+        assert [ledger.start("a") for _ in range(4)] == [rays.CONCURRENT, rays.EXCLUSIVE, rays.ABANDONED, rays.ABANDONED]
 
     def test_one_that_is_finished_is_blamed_for_nothing(self) -> None:
-        ledger = rays.Ledger(deaths=2, workers=1)
+        ledger = rays.CrashTracker(deaths=2, workers=1)
         for _ in range(5):
-            assert ledger.begin("a") == rays.BESIDE
-            ledger.end("a")
+            assert ledger.start("a") == rays.CONCURRENT
+            ledger.finish("a")
 
     def test_once_closed_only_what_was_begun_goes_on(self) -> None:
-        ledger = rays.Ledger(deaths=2, workers=1)
-        ledger.begin("a")
+        ledger = rays.CrashTracker(deaths=2, workers=1)
+        ledger.start("a")
         ledger.close()
-        assert (ledger.begin("b"), ledger.begin("a")) == (rays.STOPPED, rays.ALONE)
+        assert (ledger.start("b"), ledger.start("a")) == (rays.STOPPED, rays.EXCLUSIVE)
 
     def test_workers_that_end_while_they_load_are_not_replaced_without_end(self) -> None:
-        ledger = rays.Ledger(deaths=2, workers=2)
-        assert [ledger.load() for _ in range(4)] == [""] * 4
-        assert ledger.load() == (
+        ledger = rays.CrashTracker(deaths=2, workers=2)
+        assert [ledger.load_started() for _ in range(4)] == [""] * 4
+        assert ledger.load_started() == (
             "workers must have memory for the network, 4 of them ended while they loaded it; take fewer workers, or "
             "another network"
         )
-        ledger.loaded()
-        assert ledger.load() == ""
+        ledger.load_finished()
+        assert ledger.load_started() == ""
 
 
 def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict[str, Any]:
@@ -195,27 +195,27 @@ def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("nodes", "count", "threads", "gpus", "wanted"),
     [
-        ([node(2)], None, 1, None, Share(2, 0.5, 0.0)),  # one processor is left to Ray
-        ([node(1)], None, 1, None, Share(1, 0.5, 0.0)),
-        ([node(2)], 6, 1, None, Share(6, 0.1666, 0.0)),
-        ([node(16), node(8), node(64, alive=False)], 8, 2, None, Share(8, 2, 0.0)),
-        ([node(16), node(8)], None, 4, None, Share(6, 3.8333, 0.0)),
-        ([node(16, 4), node(8, 1), node(8)], None, 1, None, Share(5, 0.0, 1.0)),
-        ([node(16, 4), node(8, 1)], None, 1, 0.25, Share(20, 0.0, 0.25)),
-        ([node(16, 1)], 3, 1, 0.3, Share(3, 0.0, 0.3)),
-        ([node(4, 1)], 2, 1, 0.0, Share(2, 1, 0.0)),
+        ([node(2)], None, 1, None, Allocation(2, 0.5, 0.0)),  # one processor is left to Ray
+        ([node(1)], None, 1, None, Allocation(1, 0.5, 0.0)),
+        ([node(2)], 6, 1, None, Allocation(6, 0.1666, 0.0)),
+        ([node(16), node(8), node(64, alive=False)], 8, 2, None, Allocation(8, 2, 0.0)),
+        ([node(16), node(8)], None, 4, None, Allocation(6, 3.8333, 0.0)),
+        ([node(16, 4), node(8, 1), node(8)], None, 1, None, Allocation(5, 0.0, 1.0)),
+        ([node(16, 4), node(8, 1)], None, 1, 0.25, Allocation(20, 0.0, 0.25)),
+        ([node(16, 1)], 3, 1, 0.3, Allocation(3, 0.0, 0.3)),
+        ([node(4, 1)], 2, 1, 0.0, Allocation(2, 1, 0.0)),
     ],
 )
 def test_workers_share_what_there_is(
-    nodes: list[dict[str, Any]], count: int | None, threads: int, gpus: float | None, wanted: Share
+    nodes: list[dict[str, Any]], count: int | None, threads: int, gpus: float | None, wanted: Allocation
 ) -> None:
-    assert shares(nodes, count, threads, gpus) == wanted
+    assert allocate(nodes, count, threads, gpus) == wanted
 
 
 class TestMessages:
     def test_devices_that_are_not_there(self) -> None:
         with pytest.raises(ExtremalValueError) as raised:
-            shares([node(2, 1), node(2)], None, 1, 2)
+            allocate([node(2, 1), node(2)], None, 1, 2)
         assert str(raised.value) == (
             "gpus_per_worker must be there on a node of the cluster, got 2 where the largest has 1; take less, or "
             "leave it out"
@@ -236,7 +236,7 @@ class TestMessages:
 
     def test_ray_is_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "ray", None)
-        with pytest.raises(ExtremalValueError) as raised, connected(None):
+        with pytest.raises(ExtremalValueError) as raised, connect(None):
             pass
         assert str(raised.value) == (
             "engine ray must have Ray installed, it is not; pip install 'extremal[cluster]', or take the local engine"

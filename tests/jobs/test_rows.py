@@ -22,9 +22,9 @@ from extremal import Explanation, Network, explain, judge
 from extremal.errors import ExtremalValueError
 from extremal.files import content_hash
 from extremal.jobs.packing import packed, packed_shares, unpacked, unpacked_shares
-from extremal.jobs.restore import rebuilt
-from extremal.jobs.rows import SCHEMA, failed_row, row, shared_settings
-from extremal.jobs.store import manifest, opened
+from extremal.jobs.restore import rebuild
+from extremal.jobs.rows import SCHEMA, failed_row, row, run_settings
+from extremal.jobs.store import read_manifest, open_store
 from extremal.masking.solvers import Path as PathSolver
 from extremal.masking.solvers import Penalty, Solver
 from extremal.scores import Similarity
@@ -57,9 +57,9 @@ def pictures(tmp_path: Path) -> list[str]:
 def rows_of(found: Explanation, paths: list[str], folder: Path) -> list[dict[str, Any]]:
     """The rows of an explanation, through the file of a store."""
     made = [row(found, n, key=path, path=path, digest=content_hash(path), seconds=0.5) for n, path in enumerate(paths)]
-    with opened(folder / "run", shared_settings(found), SCHEMA) as store:
+    with open_store(folder / "run", run_settings(found), SCHEMA) as store:
         store.write("a", made)
-        read: list[dict[str, Any]] = store.table().to_pylist()
+        read: list[dict[str, Any]] = store.read_all().to_pylist()
     return read
 
 
@@ -102,7 +102,7 @@ def test_an_explanation_comes_back_from_its_row(game, perturbation, solver, pict
     net = network()
     found = explain(net, pictures[0], areas=AREAS, game=game, perturbation=perturbation, solver=solver)
     (read,) = rows_of(found, pictures[:1], tmp_path)
-    assert_exact(rebuilt(read, net, settings=manifest(tmp_path / "run")), found)
+    assert_exact(rebuild(read, net, settings=read_manifest(tmp_path / "run")), found)
 
 
 @pytest.mark.parametrize("memory", [None, 1e-6], ids=["one block", "blocks of one"])
@@ -113,7 +113,7 @@ def test_each_of_a_batch_comes_back(solver, memory, pictures, tmp_path) -> None:
     assert found.fields is not None
     read = rows_of(found, pictures, tmp_path)
     for n, one in enumerate(read):
-        assert_same(rebuilt(one, net, settings=shared_settings(found)), found, n)
+        assert_same(rebuild(one, net, settings=run_settings(found)), found, n)
     spent = found.settings["evaluations"]
     assert {name: sum(one["counts"][name] for one in read) for name in spent} == spent
     assert sum(one["evaluations"] for one in read) == sum(spent.values())
@@ -125,7 +125,7 @@ def test_several_targets_of_one_picture(pictures, tmp_path) -> None:
     read = rows_of(found, pictures[:1] * 2, tmp_path)
     assert [(one["target"], one["target_name"]) for one in read] == [(3, "d"), (1, "b")]
     for n, one in enumerate(read):
-        assert_same(rebuilt(one, net, settings=shared_settings(found)), found, n)
+        assert_same(rebuild(one, net, settings=run_settings(found)), found, n)
 
 
 @pytest.mark.parametrize("solver", [TINY, Penalty(steps=3)], ids=["path", "penalty"])
@@ -137,7 +137,7 @@ def test_regions_and_units_come_back(kind, solver, pictures, tmp_path) -> None:
     within, units = (region, None) if kind == "within" else (None, labels)
     found = explain(net, pictures[0], areas=AREAS, solver=solver, within=within, units=units)
     (read,) = rows_of(found, pictures[:1], tmp_path)
-    assert_exact(rebuilt(read, net, settings=shared_settings(found)), found)
+    assert_exact(rebuild(read, net, settings=run_settings(found)), found)
 
 
 @pytest.mark.parametrize("shape", [(40,), (6, 8, 10)], ids=["signal", "volume"])
@@ -148,7 +148,7 @@ def test_a_tensor_in_float64_comes_back_with_its_input_given(shape) -> None:
     found = explain(net, x, areas=AREAS, solver=TINY)
     made = row(found, 0, key="x", path=None, digest=None, seconds=0.0)
     assert found.masks.dtype == torch.float64
-    assert_exact(rebuilt(made, net, x, settings=shared_settings(found)), found)
+    assert_exact(rebuild(made, net, x, settings=run_settings(found)), found)
 
 
 def test_a_run_that_was_not_finite_comes_back_as_zeros() -> None:
@@ -161,7 +161,7 @@ def test_a_run_that_was_not_finite_comes_back_as_zeros() -> None:
     for n in (0, 1):
         made = row(found, n, key="x", path=None, digest=None, seconds=0.0)
         x = BRITTLE_INPUTS[n : n + 1]
-        again = rebuilt(made, net, x, settings=shared_settings(found), perturbation=dim)
+        again = rebuild(made, net, x, settings=run_settings(found), perturbation=dim)
         assert bool(again.masks.any()) is (n == 0)
         torch.testing.assert_close(again.masks, found.masks[n : n + 1], atol=1e-6, rtol=0)
         torch.testing.assert_close(again.trace_area, found.trace_area[n : n + 1], atol=1e-6, rtol=0, equal_nan=True)
@@ -172,7 +172,7 @@ def test_a_question_is_passed_again(pictures, tmp_path) -> None:
     net, question = network(), Similarity(torch.arange(6.0), layer="norm")
     found = explain(net, pictures[0], question, areas=AREAS, solver=TINY)
     (read,) = rows_of(found, pictures[:1], tmp_path)
-    assert_exact(rebuilt(read, net, target=question, settings=shared_settings(found)), found)
+    assert_exact(rebuild(read, net, target=question, settings=run_settings(found)), found)
     assert refused(read, net, found) == (
         f"the target of row {pictures[0]!r} was no class but a question, {question.name!r}: pass it as target"
     )
@@ -183,14 +183,14 @@ def test_the_embedded_network_and_the_size_of_a_row(tmp_path) -> None:
     Image.fromarray(data.chelsea()).save(path)
     found = explain(net, path, solver=PathSolver(steps=2, polish=1, rounds=1, draws=1, search=0))
     (read,) = rows_of(found, [path], tmp_path)
-    assert_exact(rebuilt(read, net, settings=shared_settings(found)), found)
+    assert_exact(rebuild(read, net, settings=run_settings(found)), found)
     noise = torch.rand(104, generator=torch.Generator().manual_seed(0))  # as long as the default solver's trace
     traces = {
         "trace_area": packed_shares(noise, 5),
         "trace_grey": packed_shares(noise, 5),
         "trace_reward": packed(noise),
     }
-    with opened(tmp_path / "one", {}, SCHEMA) as store:
+    with open_store(tmp_path / "one", {}, SCHEMA) as store:
         store.write("a", [read | traces])
     assert (tmp_path / "one" / "parts" / "a.parquet").stat().st_size <= 40_000  # with the table's own head
     fields = torch.randn(1, 5, 1, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -203,7 +203,7 @@ class TestColumns:
         return row(explanation(settings=settings, **changes), 0, key="7/cat", path="cat.png", digest="ab", seconds=2.5)
 
     def test_are_read_with_pandas_alone(self, tmp_path) -> None:
-        with opened(tmp_path, {"seed": 3}, SCHEMA) as store:
+        with open_store(tmp_path, {"seed": 3}, SCHEMA) as store:
             store.write("a", [self.made()])
             store.write("b", [failed_row("8/dog", "dog.png", "cd", "an image must be a file", 0.25)])
         table = pd.read_parquet(tmp_path / "parts")
@@ -260,7 +260,7 @@ class TestColumns:
 
     def test_what_all_rows_share(self) -> None:
         settings = {"seed": 3, "mirror": False, "evaluations": COUNTS}
-        assert shared_settings(explanation(settings=settings)) == {"seed": 3}
+        assert run_settings(explanation(settings=settings)) == {"seed": 3}
 
     def test_the_hash_is_of_the_bytes(self, tmp_path) -> None:
         (tmp_path / "a").write_bytes(b"picture")
@@ -277,7 +277,7 @@ class TestColumns:
 
 def refused(read: dict[str, Any], net: Network, found: Explanation, picture: Any = None, **options: Any) -> str:
     with pytest.raises(ExtremalValueError) as told:
-        rebuilt(read, net, picture, settings={**shared_settings(found), **options})
+        rebuild(read, net, picture, settings={**run_settings(found), **options})
     return str(told.value)
 
 
@@ -295,14 +295,14 @@ class TestRefused:
         return row(found, 0, key="cat", path=pictures[0], digest=content_hash(pictures[0]), seconds=0.0)
 
     def test_from_pandas_it_is_taken(self, net, found, made, tmp_path) -> None:
-        with opened(tmp_path / "run", {}, SCHEMA) as store:
+        with open_store(tmp_path / "run", {}, SCHEMA) as store:
             store.write("a", [made, failed_row("dog", None, None, "broken", 0.0)])
         table = pd.read_parquet(tmp_path / "run" / "parts")
-        assert_exact(rebuilt(table.iloc[0].to_dict(), net, settings=shared_settings(found)), found)
+        assert_exact(rebuild(table.iloc[0].to_dict(), net, settings=run_settings(found)), found)
 
     def test_the_picture_may_be_given(self, net, found, made, pictures) -> None:
         for picture in (Path(pictures[0]), Image.open(pictures[0]), net.prepare(Image.open(pictures[0]))):
-            assert_exact(rebuilt(made | {"path": None}, net, picture, settings=shared_settings(found)), found)
+            assert_exact(rebuild(made | {"path": None}, net, picture, settings=run_settings(found)), found)
 
     def test_a_failed_row(self, net, found) -> None:
         made = failed_row("dog", "dog.png", None, "it is a folder", 0.0)

@@ -15,7 +15,7 @@ from extremal import Network, explain, jobs
 from extremal.errors import ExtremalValueError
 from extremal.explanations.explanation import Explanation
 from extremal.jobs.restore import cut_masks
-from extremal.jobs.rows import row, shared_settings
+from extremal.jobs.rows import row, run_settings
 from extremal.jobs.store import Store
 from extremal.masking.solvers import Path as PathSolver
 from extremal.masking.solvers import Penalty
@@ -88,7 +88,7 @@ def overlaps(one: Explanation, other: Explanation) -> list[float]:
 class TestMasks:
     def test_they_are_those_of_the_explanation(self, explanations: list[Both]) -> None:
         for _, made in explanations[:4]:
-            cuts = cut_masks(runs.told(made, "a"), shared_settings(made))
+            cuts = cut_masks(runs.told(made, "a"), run_settings(made))
             assert cuts.dtype == torch.bool
             for area, mask in zip(made.areas, cuts, strict=True):
                 assert torch.equal(mask, made.binary(area)[0, 0] > 0)
@@ -109,14 +109,14 @@ class TestMasks:
             **{name: options[name] for name in terms},
         )
         told = row(made, 0, key="a", path=None, digest=None, seconds=0.0)
-        through_json = json.loads(json.dumps(shared_settings(made)))
+        through_json = json.loads(json.dumps(run_settings(made)))
         for area, mask in zip(made.areas, cut_masks(told, through_json), strict=True):
             assert torch.equal(mask, made.binary(area)[0, 0] > 0)
 
     def test_what_was_not_finite_is_cut_to_nothing(self) -> None:
         made = runs.explanation()
         told = runs.told(made, "a", mask_areas=[0.0] * 5)
-        assert not cut_masks(told, shared_settings(made)).any()
+        assert not cut_masks(told, run_settings(made)).any()
 
     @pytest.mark.parametrize(
         ("changes", "message"),
@@ -138,7 +138,7 @@ class TestMasks:
     def test_rows_must_tell_them(self, changes: dict[str, Any], message: str) -> None:
         made = runs.explanation()
         with pytest.raises(ExtremalValueError) as raised:
-            cut_masks(runs.told(made, "a", **changes), shared_settings(made))
+            cut_masks(runs.told(made, "a", **changes), run_settings(made))
         assert str(raised.value) == message
 
 
@@ -159,7 +159,7 @@ class TestNumbers:
         assert 0 < found.moved < len(found.pairs)
         for k, one in enumerate(found.iou):
             ordered = sorted(frame[k])
-            assert (one.least, one.median, one.most) == pytest.approx((ordered[0], ordered[5], ordered[10]))
+            assert (one.min, one.median, one.max) == pytest.approx((ordered[0], ordered[5], ordered[10]))
 
     def test_an_equal_explanation_has_not_moved(self, found: jobs.Comparison) -> None:
         same = [pair for pair in found.pairs if int(pair.first.key[8:10]) % 3 == 0]
@@ -182,7 +182,7 @@ class TestNumbers:
         assert found.sizes["smaller"] > 0
         assert found.sizes["larger"] > 0
         assert found.scores.count == len(both)
-        assert found.retargeted == 0
+        assert found.target_changed == 0
 
     def test_classes(self, found: jobs.Comparison) -> None:
         assert [one.images for one in found.classes] == [4, 4, 3]
@@ -192,7 +192,7 @@ class TestNumbers:
             assert one.images == len(mine)
             assert one.moved == sum(pair.moved for pair in mine)
             assert one.verdicts == sum(pair.first.verdict != pair.second.verdict for pair in mine)
-            assert one.iou.least == min(pair.mean for pair in mine if pair.mean is not None)
+            assert one.iou.min == min(pair.mean for pair in mine if pair.mean is not None)
 
     def test_settings_that_differ(self, found: jobs.Comparison) -> None:
         assert found.differences == (("weights", "0" * 64, "1" * 64), ("seed", "0", "1"))
@@ -209,10 +209,10 @@ class TestNumbers:
             (),
             (),
         )
-        assert found.mean.least == 1.0
+        assert found.mean.min == 1.0
         assert all(one == other for one, other, _ in found.verdicts)
         assert found.sizes == {"smaller": 0, "equal": 13, "larger": 0}
-        assert (found.scores.least, found.scores.most) == (0.0, 0.0)
+        assert (found.scores.min, found.scores.max) == (0.0, 0.0)
 
     def test_areas_that_both_have(self, tmp_path: Path) -> None:
         one, other = runs.explanation(0), runs.explanation(1, areas=(0.1, 0.3, 0.4))
@@ -231,7 +231,7 @@ class TestNumbers:
         one = runs.run(tmp_path / "one", [told, {**told, "key": "b"}])
         changed = [{**told, "target": 3, "target_name": "missile"}, {**told, "key": "b", "mask_areas": [0.0] * 5}]
         found = jobs.compare(one, runs.run(tmp_path / "other", changed))
-        assert found.retargeted == 1
+        assert found.target_changed == 1
         assert [pair.iou for pair in found.pairs] == [(1.0,) * 5, None]
         assert (found.moved, found.mean.count) == (0, 1)
 
@@ -241,7 +241,7 @@ class TestNumbers:
         assert told == [(index, 11) for index in range(1, 12)]
 
     def test_masks_are_read_a_part_at_a_time(self, folders: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-        known = Store.part
+        known = Store.read_part
         parts: list[str] = []
         monkeypatch.setattr(Store, "part", lambda store, name: (parts.append(name), known(store, name))[1])
         jobs.compare(*folders)
@@ -263,8 +263,8 @@ class TestRuns:
         assert same.differences == ()
         moved = jobs.compare(tmp_path / "one", tmp_path / "other")
         assert moved.moved == 3
-        assert moved.mean.most is not None
-        assert moved.mean.most < 0.2
+        assert moved.mean.max is not None
+        assert moved.mean.max < 0.2
         assert "network" in {name for name, *_ in moved.differences}
         assert elsewhere != BOX
 
@@ -380,10 +380,10 @@ class TestPage:
         ]
         found = jobs.compare(*folders)
         assert "No image was explained in both runs." in page(found, folders)[1].words
-        drawn(run_plots.of_comparison(found))
+        drawn(run_plots.comparison_figure(found))
 
     def test_the_figure_is_drawn(self, found: jobs.Comparison) -> None:
-        axes = drawn(run_plots.of_comparison(found))
+        axes = drawn(run_plots.comparison_figure(found))
         assert [patch.get_width() for patch in axes[2].patches] == [count for *_, count in found.verdicts]
         assert [text.get_text() for text in axes[0].get_legend().get_texts()] == [
             "2.5 %",

@@ -16,10 +16,10 @@ import pytest
 from extremal import jobs
 from extremal.errors import ExtremalValueError
 from extremal.jobs.rows import SCHEMA
-from extremal.jobs.run_summary import COLUMNS, VERDICTS, images_of, spread, summarised
+from extremal.jobs.run_summary import COLUMNS, VERDICTS, image_summaries, quantiles, summarise
 from extremal.report import run_page as report
 from extremal.report import run_plots
-from extremal.report.table_widget import PER
+from extremal.report.table_widget import ROWS_PER_CHUNK
 from support import runs, synthetic
 from support.pages import NASTY, Page, check_self_contained
 from support.run_pages import data, drawn
@@ -39,7 +39,7 @@ def rows() -> list[runs.Row]:
 
 @pytest.fixture(scope="module")
 def found(rows: list[runs.Row]) -> jobs.Summary:
-    return summarised(table(rows), runs.settings())
+    return summarise(table(rows), runs.settings())
 
 
 def naive(values: pd.Series) -> list[float | None]:
@@ -60,18 +60,18 @@ class TestNumbers:
         assert found.evaluations == frame["evaluations"].sum()
         assert found.seconds == pytest.approx(frame["seconds"].sum())
         areas = frame["smallest_area"].value_counts()
-        assert found.enough == tuple((area, areas.get(area, 0)) for area in synthetic.AREAS)
+        assert found.smallest_counts == tuple((area, areas.get(area, 0)) for area in synthetic.AREAS)
 
     def test_spreads(self, rows: list[runs.Row], found: jobs.Summary) -> None:
         done = pd.DataFrame([row for row in rows if row["status"] == "done"])
         areas = done["smallest_area"].fillna(math.inf)
         assert [getattr(found.areas, name) for name in QUARTILES] == naive(areas)
-        assert found.areas.most is None, "an image for which no area is enough needs more than all"
+        assert found.areas.max is None, "an image for which no area is enough needs more than all"
         assert found.areas.count == 60
         unseen = done["unseen_effect"].dropna()
         assert [getattr(found.unseen, name) for name in QUARTILES] == naive(unseen)
         lost = (done["smallest_effect"] - done["unseen_effect"]).dropna()
-        assert [getattr(found.lost, name) for name in QUARTILES] == naive(lost)
+        assert [getattr(found.loss, name) for name in QUARTILES] == naive(lost)
 
     def test_classes(self, rows: list[runs.Row], found: jobs.Summary) -> None:
         done = pd.DataFrame([row for row in rows if row["status"] == "done"])
@@ -99,12 +99,12 @@ class TestNumbers:
 
     def test_no_image_is_at_both_ends(self, rows: list[runs.Row]) -> None:
         few = [row for row in rows if row["smallest_area"] is not None][:5]
-        found = summarised(table(few), runs.settings())
+        found = summarise(table(few), runs.settings())
         assert (len(found.smallest), len(found.largest)) == (3, 2)
         assert not {image.key for image in found.smallest} & {image.key for image in found.largest}
 
     def test_reasons_are_of_the_area_that_decides(self, rows: list[runs.Row]) -> None:
-        for row, image in zip(rows, images_of(rows), strict=True):
+        for row, image in zip(rows, image_summaries(rows), strict=True):
             if row["verdict"] == "insufficient":
                 assert image.reason == row["reasons"][-1]
             if row["status"] == "failed":
@@ -113,29 +113,29 @@ class TestNumbers:
     def test_what_bisection_found_counts(self) -> None:
         row = runs.told(runs.explanation(level=2.0), "a", certified_area=0.031, certified_effect=0.91)
         assert row["smallest_area"] == 0.05
-        found = summarised(table([row]), runs.settings())
+        found = summarise(table([row]), runs.settings())
         assert (found.areas.median, found.smallest[0].effect) == (0.031, 0.91)
-        assert found.lost.median == row["smallest_effect"] - row["unseen_effect"]
-        assert found.enough[1] == (0.05, 1)
+        assert found.loss.median == row["smallest_effect"] - row["unseen_effect"]
+        assert found.smallest_counts[1] == (0.05, 1)
 
     def test_other_answers_are_left_out_and_counted(self, rows: list[runs.Row], found: jobs.Summary) -> None:
         others = [{**rows[0], "answer": 1}, {**rows[1], "answer": 2}]
-        again = summarised(table([*rows, *others]), runs.settings())
-        assert again.others == 2
+        again = summarise(table([*rows, *others]), runs.settings())
+        assert again.alternative_rows == 2
         more = sum(row["evaluations"] for row in others)
         assert again == dataclasses.replace(
-            found, others=2, evaluations=found.evaluations + more, seconds=again.seconds
+            found, alternative_rows=2, evaluations=found.evaluations + more, seconds=again.seconds
         )
         assert again.seconds == pytest.approx(found.seconds + 1.0)
 
     def test_unseen_perturbations_that_tell_nothing_are_counted(self) -> None:
         row = runs.told(runs.explanation(level=2.0), "a")
-        found = summarised(table([row, {**row, "key": "b", "unseen_effect": None}]), runs.settings())
-        assert (found.silent, found.unseen.count, found.lost.count) == (1, 1, 1)
+        found = summarise(table([row, {**row, "key": "b", "unseen_effect": None}]), runs.settings())
+        assert (found.untested, found.unseen.count, found.loss.count) == (1, 1, 1)
 
     def test_spread_leaves_out_what_is_not_finite(self) -> None:
-        assert dataclasses.astuple(spread([-math.inf, math.nan, 0.5, None])) == (1, *(0.5,) * 5)
-        assert dataclasses.astuple(spread([])) == (0, *(None,) * 5)
+        assert dataclasses.astuple(quantiles([-math.inf, math.nan, 0.5, None])) == (1, *(0.5,) * 5)
+        assert dataclasses.astuple(quantiles([])) == (0, *(None,) * 5)
 
 
 class TestFolder:
@@ -178,8 +178,8 @@ class TestFolder:
 def page(rows: list[runs.Row], **options: Any) -> tuple[str, Page]:
     """The page of a run with these rows."""
     thumbnails = {row["key"]: row["thumbnail"] for row in rows}
-    found = summarised(table(rows), runs.settings())
-    text = report.render(found, images_of(rows), thumbnails, **options)
+    found = summarise(table(rows), runs.settings())
+    text = report.render(found, image_summaries(rows), thumbnails, **options)
     return text, Page(text)
 
 
@@ -215,7 +215,7 @@ class TestPage:
 
     def test_thumbnails_are_those_of_the_rows(self, rows: list[runs.Row]) -> None:
         _, result = page(rows)
-        parts = [data(result, f"images-pictures-{part}") for part in range(math.ceil(70 / PER))]
+        parts = [data(result, f"images-pictures-{part}") for part in range(math.ceil(70 / ROWS_PER_CHUNK))]
         pictures = [base64.b64decode(one) for part in parts for (one,) in part]
         assert pictures == [row["thumbnail"] or b"" for row in rows]
 
@@ -248,15 +248,15 @@ class TestPage:
             "insufficient": "for half of the images none of the computed areas is enough.",
         }
         assert told[kept] in words
-        found = summarised(table(chosen), runs.settings())
-        drawn(run_plots.of_summary(found, images_of(chosen)))
+        found = summarise(table(chosen), runs.settings())
+        drawn(run_plots.summary_figure(found, image_summaries(chosen)))
 
     def test_the_figure_is_drawn(self, rows: list[runs.Row], found: jobs.Summary) -> None:
-        axes = drawn(run_plots.of_summary(found, images_of(rows)))
+        axes = drawn(run_plots.summary_figure(found, image_summaries(rows)))
         bars = [patch.get_width() for patch in axes[0].patches]
         assert bars == list(found.verdicts.values())
         heights = [patch.get_height() * 60 for patch in axes[1].patches]
-        assert heights == pytest.approx([*(count for _, count in found.enough), found.verdicts["insufficient"]])
+        assert heights == pytest.approx([*(count for _, count in found.smallest_counts), found.verdicts["insufficient"]])
         points = sum(len(one.get_offsets()) for one in axes[2].collections)
         assert points == found.unseen.count
 

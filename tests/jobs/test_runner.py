@@ -24,7 +24,7 @@ from extremal.errors import ExtremalValueError
 from extremal.explanations.options import Options
 from extremal.jobs import run_status
 from extremal.jobs.engines import processes
-from extremal.jobs.plan import Unit, items_of
+from extremal.jobs.plan import WorkUnit, find_items
 from extremal.jobs.runner import run
 from support.datasets import DEADLY, NETWORK, SLOW, black, pictures, rows, sound
 from support.terminal import call
@@ -51,7 +51,7 @@ class TestInThisProcess:
     def test_rows_are_those_of_explain_and_give_explanations_back(self, tmp_path: Path) -> None:
         folder, network = pictures(tmp_path / "three", 3), sound()
         done = run(folder, tmp_path / "out", network=network, batch=3, **QUICK)
-        assert (done.state, done.items, done.done, done.failed, done.left) == ("done", 3, 3, 0, 0)
+        assert (done.state, done.items, done.done, done.failed, done.remaining) == ("done", 3, 3, 0, 0)
         table = jobs.table(tmp_path / "out")
         torch.set_num_threads(1)
         wanted = explain(sound(), sorted(folder.iterdir()), areas=(0.1, 0.2), perturbation="fade")
@@ -163,22 +163,22 @@ class TestInThisProcess:
         assert not (tmp_path / "out").exists()
 
     def test_a_stop_finishes_the_batch(self, tmp_path: Path) -> None:
-        told: list[jobs.Standing] = []
+        told: list[jobs.RunStatus] = []
 
-        def interrupt(now: jobs.Standing) -> None:
+        def interrupt(now: jobs.RunStatus) -> None:
             told.append(now)
             if now.done == 2 and now.state == "running":
                 os.kill(os.getpid(), signal.SIGINT)
 
         folder = pictures(tmp_path / "six", 6)
         done = run(folder, tmp_path / "out", network=sound(), batch=2, on_progress=interrupt, **QUICK)
-        assert (done.state, done.done, done.left) == ("stopped", 2, 4)
+        assert (done.state, done.done, done.remaining) == ("stopped", 2, 4)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         assert jobs.table(tmp_path / "out").num_rows == 2
         assert jobs.status(tmp_path / "out").state == "stopped"
 
     def test_it_runs_where_signals_are_not_heard(self, tmp_path: Path) -> None:
-        folder, found = pictures(tmp_path / "one", 1), list[jobs.Standing]()
+        folder, found = pictures(tmp_path / "one", 1), list[jobs.RunStatus]()
         thread = threading.Thread(target=lambda: found.append(run(folder, tmp_path / "out", network=sound(), **QUICK)))
         thread.start()
         thread.join()
@@ -206,14 +206,14 @@ class TestInProcesses:
         ("units", "given"), [(2, "0 1"), (3, "0,1 2"), (4, "0,1 2"), (5, "0,1 2,3"), (9, "0,1 2,3"), (1, "0 ")]
     )
     def test_the_last_units_wait_for_whoever_is_idle_first(self, units: int, given: str) -> None:
-        crew = processes._Crew(OPTIONS, 1, deque(Unit(str(number), ()) for number in range(units)))
+        crew = processes._WorkerPool(OPTIONS, 1, deque(WorkUnit(str(number), ()) for number in range(units)))
         for number in range(2):
-            crew.hands.append(processes._Hand(number, Mock(), Mock()))
-        crew.hand_out()
-        assert " ".join(",".join(unit.name for unit in hand.units) for hand in crew.hands) == given
-        crew.hands[1].units.clear()  # it has finished
-        crew.hand_out()
-        assert bool(crew.hands[1].units) == (units > 3)
+            crew.workers.append(processes._WorkerProcess(number, Mock(), Mock()))
+        crew.dispatch()
+        assert " ".join(",".join(unit.name for unit in hand.units) for hand in crew.workers) == given
+        crew.workers[1].units.clear()  # it has finished
+        crew.dispatch()
+        assert bool(crew.workers[1].units) == (units > 3)
 
     def test_a_picture_that_ends_its_workers_costs_its_batch(self, tmp_path: Path) -> None:
         folder = pictures(tmp_path / "five", 5)
@@ -230,9 +230,9 @@ class TestInProcesses:
     def test_a_network_that_cannot_be_loaded_there_is_told(self, tmp_path: Path) -> None:
         folder = pictures(tmp_path / "one", 1)
         asked = replace(OPTIONS, network="nowhere:nothing")
-        unit = Unit("0", tuple(items_of([str(folder)])))
+        unit = WorkUnit("0", tuple(find_items([str(folder)])))
         with pytest.raises(ExtremalValueError) as raised:
-            list(processes.processes(asked, [unit], threading.Event(), count=1, threads=1))
+            list(processes.run_in_processes(asked, [unit], threading.Event(), count=1, threads=1))
         assert str(raised.value).startswith("a network must be 'embedded', ")
         assert "there is no module 'nowhere'" in str(raised.value)
 
@@ -350,9 +350,9 @@ class TestCommands:
 def test_rate_and_time_left_count_this_start_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, now = pictures(tmp_path / "six", 6), [0.0]
     monkeypatch.setattr(run_status.time, "monotonic", lambda: now[0])
-    told: list[jobs.Standing] = []
+    told: list[jobs.RunStatus] = []
 
-    def tell(one: jobs.Standing) -> None:
+    def tell(one: jobs.RunStatus) -> None:
         told.append(one)
         now[0] += 10.0
 

@@ -14,46 +14,46 @@ import pytest
 
 from extremal.errors import ExtremalValueError
 from extremal.jobs import store as module
-from extremal.jobs.store import differences, manifest, opened
+from extremal.jobs.store import diff_settings, read_manifest, open_store
 
 SCHEMA = pa.schema([("key", pa.string()), ("value", pa.float64())])
 SETTINGS = {"seed": 0, "methods": {"path": {"areas": (0.1, 0.2)}}}
 
 
 def test_rows_come_back_in_the_order_of_the_units(tmp_path):
-    with opened(tmp_path / "run", SETTINGS, SCHEMA) as store:
+    with open_store(tmp_path / "run", SETTINGS, SCHEMA) as store:
         store.write("b", [{"key": "two", "value": 2.0}, {"key": "three"}])
         store.write("a", [{"key": "one", "value": 1.0}])
         store.write("c", [])
-        assert store.done() == {"a", "b", "c"}
-        assert store.table().to_pylist() == [
+        assert store.finished() == {"a", "b", "c"}
+        assert store.read_all().to_pylist() == [
             {"key": "one", "value": 1.0},
             {"key": "two", "value": 2.0},
             {"key": "three", "value": None},
         ]
-    assert manifest(tmp_path / "run") == json.loads(json.dumps(SETTINGS))
+    assert read_manifest(tmp_path / "run") == json.loads(json.dumps(SETTINGS))
     assert pq.read_table(tmp_path / "run" / "parts").num_rows == 3  # opens without code of ours
 
 
 def test_a_run_goes_on_and_removes_what_was_half_written(tmp_path):
-    with opened(tmp_path, SETTINGS, SCHEMA) as store:
+    with open_store(tmp_path, SETTINGS, SCHEMA) as store:
         store.write("a", [{"key": "one", "value": 1.0}])
-        store.keep("plan.json", "[1]")
+        store.write_text("plan.json", "[1]")
     (tmp_path / "parts" / ".writing-b.parquet").write_bytes(b"PAR1 half")
     (tmp_path / ".writing-plan.json").write_text("[")
-    with opened(tmp_path, SETTINGS, SCHEMA) as store:
-        assert store.done() == {"a"}
-        assert store.kept("plan.json") == "[1]"
-        assert store.kept("other.json") is None
-        assert store.table().num_rows == 1
+    with open_store(tmp_path, SETTINGS, SCHEMA) as store:
+        assert store.finished() == {"a"}
+        assert store.read_text("plan.json") == "[1]"
+        assert store.read_text("other.json") is None
+        assert store.read_all().num_rows == 1
     assert not list(tmp_path.rglob(".writing-*"))
 
 
 def test_other_settings_are_refused_and_the_difference_shown(tmp_path):
-    with opened(tmp_path, SETTINGS, SCHEMA):
+    with open_store(tmp_path, SETTINGS, SCHEMA):
         pass
     other = {"seed": 1, "methods": {"path": {"areas": [0.1, 0.2]}, "rise": {}}}
-    with pytest.raises(ExtremalValueError) as told, opened(tmp_path, other, SCHEMA):
+    with pytest.raises(ExtremalValueError) as told, open_store(tmp_path, other, SCHEMA):
         pass
     assert str(told.value) == (
         f"a run must go on with the settings that began it, {str(tmp_path)!r} was begun with others: seed: 0 there, "
@@ -62,16 +62,16 @@ def test_other_settings_are_refused_and_the_difference_shown(tmp_path):
 
 
 def test_differences_name_what_is_missing_and_what_is_new():
-    assert differences({"a": 1, "b": {"c": 2}}, {"b": {"c": 2, "d": 3}}) == [
+    assert diff_settings({"a": 1, "b": {"c": 2}}, {"b": {"c": 2, "d": 3}}) == [
         "a: 1 there, null now",
         "b.d: null there, 3 now",
     ]
-    assert differences({"a": [1]}, {"a": [1]}) == []
+    assert diff_settings({"a": [1]}, {"a": [1]}) == []
 
 
 def test_a_second_writer_is_refused(tmp_path):
-    with opened(tmp_path, SETTINGS, SCHEMA):
-        with pytest.raises(ExtremalValueError) as told, opened(tmp_path, SETTINGS, SCHEMA):
+    with open_store(tmp_path, SETTINGS, SCHEMA):
+        with pytest.raises(ExtremalValueError) as told, open_store(tmp_path, SETTINGS, SCHEMA):
             pass
         other = subprocess.run(
             [sys.executable, "-c", WRITER.format(folder=str(tmp_path), wait=0)],
@@ -84,20 +84,20 @@ def test_a_second_writer_is_refused(tmp_path):
         "choose another folder"
     )
     assert "in use by another process" in other.stderr
-    with opened(tmp_path, SETTINGS, SCHEMA):  # free again
+    with open_store(tmp_path, SETTINGS, SCHEMA):  # free again
         pass
 
 
 WRITER = textwrap.dedent("""
     import time, pyarrow as pa
     from pathlib import Path
-    from extremal.jobs.store import opened
+    from extremal.jobs.store import open_store
     schema = pa.schema([("key", pa.string()), ("value", pa.float64())])
     settings = {{"seed": 0, "methods": {{"path": {{"areas": (0.1, 0.2)}}}}}}
-    with opened(Path({folder!r}), settings, schema) as store:
+    with open_store(Path({folder!r}), settings, schema) as store:
         for index in range(200):
             name = f"{{index:04d}}"
-            if name not in store.done():
+            if name not in store.finished():
                 store.write(name, [{{"key": name, "value": float(i)}} for i in range(50)])
             print(name, flush=True)
             time.sleep({wait})
@@ -112,16 +112,16 @@ def test_killed_at_any_moment_it_has_whole_parts_only_and_is_free_again(tmp_path
             process.stdout.readline()  # it has begun
             time.sleep(pause)
             process.send_signal(signal.SIGKILL)
-        with opened(folder, SETTINGS, SCHEMA) as store:
-            done = store.done()
-            assert store.table().num_rows == 50 * len(done)
+        with open_store(folder, SETTINGS, SCHEMA) as store:
+            done = store.finished()
+            assert store.read_all().num_rows == 50 * len(done)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    with opened(folder, SETTINGS, SCHEMA) as store:
-        assert [row["key"] for row in store.table().to_pylist()] == [f"{i:04d}" for i in range(200) for _ in range(50)]
+    with open_store(folder, SETTINGS, SCHEMA) as store:
+        assert [row["key"] for row in store.read_all().to_pylist()] == [f"{i:04d}" for i in range(200) for _ in range(50)]
 
 
 def test_a_full_disk_is_told_and_leaves_the_store_whole(tmp_path, monkeypatch):
-    with opened(tmp_path, SETTINGS, SCHEMA) as store:
+    with open_store(tmp_path, SETTINGS, SCHEMA) as store:
         store.write("a", [{"key": "one", "value": 1.0}])
 
         def full(*_: object, **__: object) -> None:
@@ -136,26 +136,26 @@ def test_a_full_disk_is_told_and_leaves_the_store_whole(tmp_path, monkeypatch):
             f"a run must be able to write, {path!r} could not be written: No space left on device; make room and run "
             "again, it goes on where it stopped"
         )
-        assert store.done() == {"a"}
+        assert store.finished() == {"a"}
         assert not list(tmp_path.rglob(".writing-*"))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
 def test_a_device_that_is_really_full(tmp_path):
-    with opened(tmp_path, SETTINGS, SCHEMA) as store:
+    with open_store(tmp_path, SETTINGS, SCHEMA) as store:
         (tmp_path / "parts" / ".writing-b.parquet").symlink_to("/dev/full")
         with pytest.raises(ExtremalValueError, match="No space left on device"):
             store.write("b", [{"key": "two", "value": 2.0}])
-        assert store.done() == frozenset()
+        assert store.finished() == frozenset()
 
 
 def test_a_broken_part_is_named(tmp_path):
-    with opened(tmp_path, SETTINGS, SCHEMA) as store:
+    with open_store(tmp_path, SETTINGS, SCHEMA) as store:
         store.write("a", [{"key": "one", "value": 1.0}])
         path = tmp_path / "parts" / "a.parquet"
         path.write_bytes(path.read_bytes()[:40])
         with pytest.raises(ExtremalValueError) as told:
-            store.table()
+            store.read_all()
     assert str(told.value) == (
         f"a part of a run must be whole, {str(path)!r} is not (ArrowInvalid); delete it and run again: only its unit "
         "is done anew"
@@ -164,7 +164,7 @@ def test_a_broken_part_is_named(tmp_path):
 
 def test_folders_of_others_are_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(ExtremalValueError) as told, opened(tmp_path, SETTINGS, SCHEMA):
+    with pytest.raises(ExtremalValueError) as told, open_store(tmp_path, SETTINGS, SCHEMA):
         pass
     assert str(told.value) == (
         f"a run must have a folder of its own, {str(tmp_path)!r} holds 'thesis.tex' and no run; choose another"
@@ -172,8 +172,8 @@ def test_folders_of_others_are_left_alone(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
     with (
         pytest.raises(ExtremalValueError, match="is a file; choose another"),
-        opened(tmp_path / "thesis.tex", SETTINGS, SCHEMA),
+        open_store(tmp_path / "thesis.tex", SETTINGS, SCHEMA),
     ):
         pass
     with pytest.raises(ExtremalValueError, match="is none; name the folder of a run"):
-        manifest(tmp_path)
+        read_manifest(tmp_path)

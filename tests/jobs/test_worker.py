@@ -12,8 +12,8 @@ from extremal.explanations.options import Options
 from extremal.files import content_hash
 from extremal.jobs.plan import Item
 from extremal.jobs.rows import SCHEMA
-from extremal.jobs.runner import automatic
-from extremal.jobs.worker import Found, Worker, device_of
+from extremal.jobs.runner import auto_batch_size
+from extremal.jobs.worker import ItemResult, Worker, device_of
 from extremal.networks.network import Network
 from support.datasets import pictures, sound
 
@@ -141,7 +141,7 @@ class TestRows:
     ("pictures", "workers", "size"), [(100, 1, 8), (5, 1, 5), (64, 2, 8), (57, 2, 8), (56, 2, 7), (10, 2, 2), (3, 2, 1)]
 )
 def test_batches_leave_work_for_all_workers(pictures: int, workers: int, size: int) -> None:
-    assert automatic(worker(), pictures, workers) == size
+    assert auto_batch_size(worker(), pictures, workers) == size
 
 
 def test_workers_take_turns_on_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,4 +153,4 @@ def test_workers_take_turns_on_the_devices(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_failed_is_no_more_than_its_reason() -> None:
-    assert Found(error="why").explanation is None
+    assert ItemResult(error="why").explanation is None

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from extremal.explanations.explanation import Explanation
-from extremal.jobs.plan import PLAN
-from extremal.jobs.plan import SCHEMA as PLANNED
-from extremal.jobs.rows import SCHEMA, failed_row, row, shared_settings
-from extremal.jobs.store import opened
+from extremal.jobs.plan import PLAN_FILE
+from extremal.jobs.plan import PLAN_SCHEMA as PLANNED
+from extremal.jobs.rows import SCHEMA, failed_row, row, run_settings
+from extremal.jobs.store import open_store
 from extremal.masking.domain import Domain
 from extremal.masking.solvers import Path as PathSolver
 from extremal.masking.solvers import rebuild_masks
@@ -116,7 +116,7 @@ def jpeg(seed: int, side: int = 24) -> bytes:
 
 def settings(areas: Sequence[float] = synthetic.AREAS, **explain: Any) -> dict[str, Any]:
     """The settings of a run, as `extremal run` has them."""
-    shared = shared_settings(explanation(areas=tuple(areas)))
+    shared = run_settings(explanation(areas=tuple(areas)))
     rest = {"areas": list(areas), "target": "", "ask": "", "alternatives": 1, "refine": False, "batch": PART}
     return {"explain": {**shared, **explain}, **rest}
 
@@ -127,8 +127,8 @@ def run(folder: Path, rows: Iterable[Row], told: dict[str, Any] | None = None, p
     keys = [one["key"] for one in rows if not one["answer"]]
     keys += [f"missing-{index}" for index in range((planned or len(keys)) - len(keys))]
     plan = [{"unit": "", "key": key, "path": f"/{key}", "target": ""} for key in keys]
-    with opened(folder, told or settings(), SCHEMA) as store:
-        store.keep_table(PLAN, pa.Table.from_pylist(plan, PLANNED))
+    with open_store(folder, told or settings(), SCHEMA) as store:
+        store.write_table(PLAN_FILE, pa.Table.from_pylist(plan, PLANNED))
         for number, start in enumerate(range(0, len(rows), PART)):
             store.write(f"{number:08d}", rows[start : start + PART])
     return folder

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extremal.benchmark import figure, paper_figures, paper_table
-from extremal.benchmark.baselines import METHODS, Method, method_named
-from extremal.benchmark.baselines.method import distinct
+from extremal.benchmark.baselines import METHODS, Method, get_method
+from extremal.benchmark.baselines.method import check_unique
 from extremal.benchmark.data import DataSet, data_named
 from extremal.benchmark.runner import OnProgress, run
 from extremal.benchmark.table import Table
 from extremal.benchmark.tasks.faithfulness import Faithfulness
 from extremal.benchmark.tasks.grid import Grid
 from extremal.benchmark.tasks.pointing import Pointing
-from extremal.benchmark.tasks.sanity import CHANGED, Sanity, curves_of
-from extremal.benchmark.tasks.task import Task, schema_of
+from extremal.benchmark.tasks.sanity import CHANGED_CORRELATION, Sanity, similarity_curves
+from extremal.benchmark.tasks.task import Task, row_schema
 from extremal.errors import ExtremalValueError
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.settings import validate_areas
@@ -66,7 +66,7 @@ class BenchResult:
     @property
     def failed(self) -> int:
         """Number of rows that an error prevented."""
-        return sum(line.failed for line in self.table.lines)
+        return sum(line.failed for line in self.table.methods)
 
 
 def check_installed() -> None:
@@ -103,13 +103,13 @@ def run_bench(
     data = data_named(options.data, limit=options.limit or None, count=options.count or None)
     net = load_network()
     task = build_task(options, net, data)
-    store = Store(options.out, schema_of(task))
+    store = Store(options.out, row_schema(task))
     table = run(task, methods, options.out, batch=options.batch, on_progress=on_progress)
     if on_progress is not None:
         on_progress("figure", 1, 1)
-    figure.write(_draw_figure(task, table, store, net), options.out / FIGURE_FILE)
+    figure.write_png(_draw_figure(task, table, store, net), options.out / FIGURE_FILE)
     kind = options.data.partition(":")[0]
-    published = paper_table.beside(table, kind, net.name) if options.task == "pointing" else ""
+    published = paper_table.published_numbers(table, kind, net.name) if options.task == "pointing" else ""
     text = f"# {options.task}: {net.name}, {options.data}\n\n{table.markdown()}" + (published and f"\n{published}")
     store.write_text(TABLE_FILE, text)
     store.write_text(JSON_FILE, table.json())
@@ -120,13 +120,13 @@ def run_bench(
 
 def build_methods(options: BenchOptions) -> list[Method]:
     """Return the methods by name, with the requested layer, areas and seed."""
-    names = distinct(options.methods) if options.methods else list(METHODS)
+    names = check_unique(options.methods) if options.methods else list(METHODS)
     kind = options.data.partition(":")[0]
-    areas = validate_areas(options.areas) if options.areas else paper_table.AREAS.get(kind)  # type: ignore[arg-type]
+    areas = validate_areas(options.areas) if options.areas else paper_table.DATA_SET_AREAS.get(kind)  # type: ignore[arg-type]
     requested = {"layer": options.layer or None, "areas": areas, "seed": options.seed}
     methods = []
     for name in names:
-        method = method_named(name)
+        method = get_method(name)
         fields = {field.name for field in dataclasses.fields(method)}  # type: ignore[arg-type]
         changes = {key: value for key, value in requested.items() if key in fields and value is not None}
         methods.append(dataclasses.replace(method, **changes))  # type: ignore[type-var]
@@ -154,9 +154,9 @@ def write_method_figure(
 ) -> None:
     """Write the figure of several methods' maps side by side."""
     check_installed()
-    chosen = [method_named(name) for name in distinct(methods)]
-    maps = paper_figures.compare(net, images, chosen, target, on_progress=on_progress)
-    figure.write(paper_figures.compare_figure(maps, [method.name for method in chosen]), out)
+    chosen = [get_method(name) for name in check_unique(methods)]
+    maps = paper_figures.attribute_images(net, images, chosen, target, on_progress=on_progress)
+    figure.write_png(paper_figures.draw_methods(maps, [method.name for method in chosen]), out)
 
 
 def write_area_figure(
@@ -170,17 +170,17 @@ def write_area_figure(
 ) -> list[Explanation]:
     """Write the figure of masks over areas, and return the explanations in it."""
     values = validate_areas(areas)  # type: ignore[arg-type]  # text is converted
-    explanations = paper_figures.over_areas(net, images, target, values, solver, on_progress)
-    figure.write(paper_figures.areas_figure(explanations, [Path(image).stem for image in images]), out)
+    explanations = paper_figures.explain_over_areas(net, images, target, values, solver, on_progress)
+    figure.write_png(paper_figures.draw_areas(explanations, [Path(image).stem for image in images]), out)
     return explanations
 
 
 def _draw_figure(task: Task, table: Table, store: Store, net: Network) -> "Figure":
     """Draw the figure of a run from its rows."""
     if isinstance(task, Sanity):
-        stages, lines = curves_of(store.read_all(), [line.method for line in table.lines])
-        return figure.curves(stages, lines, f"Sanity: {net.name} re-initialised from the top", CHANGED)
-    return figure.bars(table, f"{task.name}: {net.name}")
+        stages, lines = similarity_curves(store.read_all(), [line.method for line in table.methods])
+        return figure.draw_curves(stages, lines, f"Sanity: {net.name} re-initialised from the top", CHANGED_CORRELATION)
+    return figure.draw_bars(table, f"{task.name}: {net.name}")
 
 
 def _read_classes(path: Path | None) -> dict[str, int | str]:

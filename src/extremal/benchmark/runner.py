@@ -8,19 +8,19 @@ from typing import Any
 import torch
 
 from extremal.benchmark.baselines.method import Method
-from extremal.benchmark.table import Table, table_of
-from extremal.benchmark.tasks.task import Item, Task, Values, schema_of, tried
+from extremal.benchmark.table import Table, build_table
+from extremal.benchmark.tasks.task import Item, Task, RowValues, row_schema, call_each
 from extremal.errors import ExtremalValueError
-from extremal.jobs.store import opened
+from extremal.jobs.store import open_store
 from extremal.networks.network import Network
 
-BATCH = 4  # pictures a unit of work: what a kill may cost, and what methods get at once
+IMAGES_PER_UNIT = 4  # pictures a unit of work: what a kill may cost, and what methods get at once
 
 OnProgress = Callable[[str, int, int], None]  # current stage, units done, units in all
 
 
 @dataclass(frozen=True)
-class Unit:
+class MethodUnit:
     """What is done whole or not at all: some pictures by one method."""
 
     name: str
@@ -29,7 +29,7 @@ class Unit:
 
 
 def run(
-    task: Task, methods: Sequence[Method], out: Path, *, batch: int = BATCH, on_progress: OnProgress | None = None
+    task: Task, methods: Sequence[Method], out: Path, *, batch: int = IMAGES_PER_UNIT, on_progress: OnProgress | None = None
 ) -> Table:
     """Judge the methods, and tell what came of it.
 
@@ -51,11 +51,11 @@ def run(
         "methods": {method.name: method.settings() for method in methods},
         "batch": batch,
     }
-    with opened(out, settings, schema_of(task)) as store:
-        units = planned(task.plan(store), methods, batch)
+    with open_store(out, settings, row_schema(task)) as store:
+        units = plan_units(task.plan(store), methods, batch)
         if not units:
             raise ExtremalValueError("a run must have something to judge, the data set has nothing; check its folder")
-        done = store.done()
+        done = store.finished()
         items: dict[tuple[str, ...], list[Item]] = {}
         for index, unit in enumerate(units):
             if on_progress is not None:
@@ -64,40 +64,40 @@ def run(
                 continue
             if unit.keys not in items:
                 items = {unit.keys: [item for key in unit.keys for item in task.items(key)]}  # those before are let go
-            store.write(unit.name, rows_of(task, unit.method, items[unit.keys]))
+            store.write(unit.name, judge_items(task, unit.method, items[unit.keys]))
         if on_progress is not None:
             on_progress("table", len(units), len(units))
-        return table_of(task.measures, [method.name for method in methods], store.table())
+        return build_table(task.table_columns, [method.name for method in methods], store.read_all())
 
 
-def planned(keys: Sequence[str], methods: Sequence[Method], batch: int) -> list[Unit]:
+def plan_units(keys: Sequence[str], methods: Sequence[Method], batch: int) -> list[MethodUnit]:
     """The units of work: all methods on the first pictures, then on the next."""
     return [
-        Unit(f"{start // batch:06d}-{method.name}", method, tuple(keys[start : start + batch]))
+        MethodUnit(f"{start // batch:06d}-{method.name}", method, tuple(keys[start : start + batch]))
         for start in range(0, len(keys), batch)
         for method in methods
     ]
 
 
-def rows_of(task: Task, method: Method, items: Sequence[Item]) -> list[Values]:
+def judge_items(task: Task, method: Method, items: Sequence[Item]) -> list[RowValues]:
     """The rows of some items; one on which the method fails costs its own row."""
     sound = [item for item in items if not (item.skip or item.error)]
-    rows = [_told(item, method, item.skip or item.error, "skipped" if item.skip else "error") for item in items]
-    for item, found in zip(sound, tried(lambda part: task.measured(method, part), sound), strict=True):
+    rows = [_unjudged_row(item, method, item.skip or item.error, "skipped" if item.skip else "error") for item in items]
+    for item, found in zip(sound, call_each(lambda part: task.measure(method, part), sound), strict=True):
         place = items.index(item)
         if isinstance(found, str):
-            rows[place] = _told(item, method, found, "error")
+            rows[place] = _unjudged_row(item, method, found, "error")
         else:
-            rows[place] = [{**_head(item, method), "status": "ok", "reason": "", **values} for values in found]
+            rows[place] = [{**_item_columns(item, method), "status": "ok", "reason": "", **values} for values in found]
     return [row for several in rows for row in several]
 
 
-def _head(item: Item, method: Method) -> Values:
+def _item_columns(item: Item, method: Method) -> RowValues:
     return {"key": item.key, "label": item.label, "target": item.target, "method": method.name}
 
 
-def _told(item: Item, method: Method, reason: str, status: str) -> list[Values]:
-    return [{**_head(item, method), "status": status, "reason": reason}]
+def _unjudged_row(item: Item, method: Method, reason: str, status: str) -> list[RowValues]:
+    return [{**_item_columns(item, method), "status": status, "reason": reason}]
 
 
 def network_settings(network: Network) -> dict[str, Any]:

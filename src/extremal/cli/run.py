@@ -17,7 +17,7 @@ from extremal.cli.batch import BAD_INPUT, INTERRUPTED, errors_told, tell
 from extremal.errors import ExtremalValueError
 
 if TYPE_CHECKING:
-    from extremal.jobs.run_status import Standing, OnStatus
+    from extremal.jobs.run_status import RunStatus, OnStatus
 
 
 def run(
@@ -57,7 +57,7 @@ def run(
 
     with errors_told():
         keep_freed_memory()  # the process is this command's own
-        with _shown() as told:
+        with _progress_bar() as told:
             standing = explain_all(
                 images,
                 out,
@@ -65,7 +65,7 @@ def run(
                 weights=weights,
                 target=target,
                 ask=ask,
-                areas=_numbers(areas),
+                areas=_parse_numbers(areas),
                 game=game,
                 perturbation=perturbation,
                 solver=solver,
@@ -76,13 +76,13 @@ def run(
                 engine=engine,
                 address=address or None,
                 gpus_per_worker=gpus_per_worker,
-                batch=None if batch == "auto" else _whole("--batch", batch),
+                batch=None if batch == "auto" else _parse_whole("--batch", batch),
                 workers=workers,
                 threads=threads,
                 retry=retry,
                 on_progress=told,
             )
-    typer.echo(json.dumps(asdict(standing), indent=2) if as_json else _sentence(standing, out))
+    typer.echo(json.dumps(asdict(standing), indent=2) if as_json else _progress_sentence(standing, out))
     if standing.state == "stopped":
         tell("stopped", "run the same command again, it goes on where it stopped")
         raise typer.Exit(INTERRUPTED)
@@ -103,20 +103,20 @@ def status(
     with errors_told():
         while True:
             standing = standing_of(folder)
-            typer.echo(json.dumps(asdict(standing), indent=2) if as_json else _sentence(standing, folder))
+            typer.echo(json.dumps(asdict(standing), indent=2) if as_json else _progress_sentence(standing, folder))
             if not watch or standing.state != "running":
                 return
             time.sleep(2)
 
 
-def _sentence(standing: "Standing", folder: Path) -> str:
+def _progress_sentence(standing: "RunStatus", folder: Path) -> str:
     failed = f", {standing.failed} of them failed" if standing.failed else ""
     rate = f", {standing.rate:.2g} a second" if standing.rate and standing.state == "running" else ""
-    left = "" if standing.seconds_left is None or not rate else f", {_time(standing.seconds_left)} left"
+    left = "" if standing.seconds_left is None or not rate else f", {_format_time(standing.seconds_left)} left"
     return f"{folder}: {standing.state}; {standing.done} of {standing.items} pictures{failed}{rate}{left}"
 
 
-def _time(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     """A time as a terminal shows it."""
     from extremal.report.text import duration
 
@@ -124,7 +124,7 @@ def _time(seconds: float) -> str:
 
 
 @contextmanager
-def _shown() -> Iterator["OnStatus"]:
+def _progress_bar() -> Iterator["OnStatus"]:
     """A bar on stderr with rate and time left; nothing where stderr is not a terminal."""
     from rich import progress
 
@@ -139,8 +139,8 @@ def _shown() -> Iterator["OnStatus"]:
     ) as bar:
         task = bar.add_task("pictures", total=None, told="")
 
-        def told(standing: "Standing") -> None:
-            left = "" if standing.seconds_left is None else f", {_time(standing.seconds_left)} left"
+        def told(standing: "RunStatus") -> None:
+            left = "" if standing.seconds_left is None else f", {_format_time(standing.seconds_left)} left"
             failed = f", {standing.failed} failed" if standing.failed else ""
             words = f"{standing.rate:.2g}/s{left}{failed}" if standing.rate else failed
             bar.update(task, completed=standing.done, total=standing.items, told=words)
@@ -148,14 +148,14 @@ def _shown() -> Iterator["OnStatus"]:
         yield told
 
 
-def _numbers(text: str) -> list[float]:
+def _parse_numbers(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise ExtremalValueError(f"--areas must be numbers with commas, got {text!r}; e.g. 0.05,0.1") from None
 
 
-def _whole(option: str, text: str) -> int:
+def _parse_whole(option: str, text: str) -> int:
     if not text.isdecimal():
         raise ExtremalValueError(f"{option} must be auto or a whole number, got {text!r}")
     return int(text)

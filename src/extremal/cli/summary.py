@@ -23,34 +23,34 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 def summary(folder: Run, *, out: Out = Path("extremal-out"), as_json: AsJson = False) -> None:
     """Sum a run up: verdicts, smallest areas by class, what is suspect; a figure, and a page with every image."""
     with errors_told():
-        from extremal.cli.run_tables import show_summary
+        from extremal.cli.run_tables import print_summary
         from extremal.report.run_folder import name, write_summary
 
-        found, files = write_summary(folder, _goal(out, f"{name(folder)}-summary"))
+        found, files = write_summary(folder, _result_folder(out, f"{name(folder)}-summary"))
         if as_json:
-            _tell(found, files)
+            _print_json(found, files)
         else:
-            show_summary(found, files)
+            print_summary(found, files)
 
 
 def compare(first: Run, second: Run, *, out: Out = Path("extremal-out"), as_json: AsJson = False) -> None:
     """Tell which explanations moved from one run to another over the same images; no network is asked."""
     with errors_told():
-        from extremal.cli.run_tables import show_comparison
+        from extremal.cli.run_tables import print_comparison
         from extremal.report.run_folder import name, write_comparison
 
-        goal = _goal(out, f"{name(first)}-{name(second)}-compare")
+        goal = _result_folder(out, f"{name(first)}-{name(second)}-compare")
         with progress("comparing") as report:
             found, files = write_comparison(
                 first, second, goal, on_image=lambda done, total: report("images", done, total)
             )
         if as_json:
-            _tell(found, files)
+            _print_json(found, files)
         else:
-            show_comparison(found, files)
+            print_comparison(found, files)
 
 
-def _goal(out: Path, name: str) -> Path:
+def _result_folder(out: Path, name: str) -> Path:
     """The folder of a result, which can be written."""
     files.check_writable(out)
     goal = out / name
@@ -58,7 +58,7 @@ def _goal(out: Path, name: str) -> Path:
     return goal
 
 
-def _tell(found: "Summary | Comparison", files: dict[str, str]) -> None:
+def _print_json(found: "Summary | Comparison", files: dict[str, str]) -> None:
     """All of it as JSON: None where a number is not finite."""
     told: dict[str, Any] = result_files.plain({**asdict(found), "files": files})
     typer.echo(json.dumps(told, indent=2, allow_nan=False, ensure_ascii=False))

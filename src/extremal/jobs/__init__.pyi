@@ -1,7 +1,7 @@
-from .restore import rebuilt as rebuilt
+from .restore import rebuild as rebuild
 from .run_comparison import Comparison as Comparison
 from .run_comparison import compare as compare
-from .run_status import Standing as Standing
+from .run_status import RunStatus as RunStatus
 from .run_status import status as status
 from .run_summary import Summary as Summary
 from .run_summary import summary as summary

@@ -12,8 +12,8 @@ from extremal.errors import ExtremalValueError
 from extremal.jobs.store import Store
 from extremal.networks.inputs import SUFFIXES
 
-PLAN = "plan.parquet"  # in the store
-SCHEMA = pa.schema([("unit", pa.string()), ("key", pa.string()), ("path", pa.string()), ("target", pa.string())])
+PLAN_FILE = "plan.parquet"  # in the store
+PLAN_SCHEMA = pa.schema([("unit", pa.string()), ("key", pa.string()), ("path", pa.string()), ("target", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Unit:
+class WorkUnit:
     """What is done whole or not at all, and always in the same company: some items."""
 
     name: str
     items: tuple[Item, ...]
 
 
-def items_of(sources: Sequence[str]) -> list[Item]:
+def find_items(sources: Sequence[str]) -> list[Item]:
     """The items in picture files, in folders and all below them, and in manifests (`.csv`).
 
     A manifest has a column `path`, relative to itself, and may have `target` and `key`.
@@ -44,7 +44,7 @@ def items_of(sources: Sequence[str]) -> list[Item]:
     Raises:
         ExtremalValueError: a source is missing or holds nothing, a manifest is broken, or a key stands twice.
     """
-    items = [item for source in sources for item in _items_in(Path(source))]
+    items = [item for source in sources for item in _find_items_in(Path(source))]
     if not items:
         raise ExtremalValueError("a run must have pictures, got none; name files, folders, or a manifest .csv")
     twice = [key for key, count in Counter(item.key for item in items).items() if count > 1]
@@ -56,7 +56,7 @@ def items_of(sources: Sequence[str]) -> list[Item]:
     return items
 
 
-def _items_in(source: Path) -> list[Item]:
+def _find_items_in(source: Path) -> list[Item]:
     if source.is_dir():
         found = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         if not found:
@@ -65,11 +65,11 @@ def _items_in(source: Path) -> list[Item]:
             )
         return [Item(path.relative_to(source).as_posix(), str(path)) for path in found]
     if source.suffix.lower() == ".csv":
-        return list(_items_listed(source))
+        return list(_read_manifest(source))
     return [Item(source.as_posix(), str(source))]  # a file that is missing costs its own row
 
 
-def _items_listed(manifest: Path) -> Iterator[Item]:
+def _read_manifest(manifest: Path) -> Iterator[Item]:
     try:
         with manifest.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -93,7 +93,7 @@ def _items_listed(manifest: Path) -> Iterator[Item]:
         ) from None
 
 
-def planned(store: Store, items: Sequence[Item], batch: int) -> list[Unit]:
+def plan_units(store: Store, items: Sequence[Item], batch: int) -> list[WorkUnit]:
     """The units of work of a run, the same after every interruption.
 
     Items that the run has seen keep their unit, whatever was added to or taken from the data set since: rows depend
@@ -104,22 +104,22 @@ def planned(store: Store, items: Sequence[Item], batch: int) -> list[Unit]:
         items: that are wanted now.
         batch: items a unit.
     """
-    units = _kept(store)
+    units = _load_plan(store)
     known = {item.key for unit in units for item in unit.items}
     new = [item for item in items if item.key not in known]
     first = len(units)
     for number, start in enumerate(range(0, len(new), batch)):
-        units.append(Unit(f"{first + number:08d}", tuple(new[start : start + batch])))
+        units.append(WorkUnit(f"{first + number:08d}", tuple(new[start : start + batch])))
     if new:
         rows = [(unit.name, item.key, item.path, item.target) for unit in units for item in unit.items]
         columns = list(zip(*rows, strict=True))
-        store.keep_table(PLAN, pa.table([pa.array(column, pa.string()) for column in columns], schema=SCHEMA))
+        store.write_table(PLAN_FILE, pa.table([pa.array(column, pa.string()) for column in columns], schema=PLAN_SCHEMA))
     return units
 
 
-def _kept(store: Store) -> list[Unit]:
-    table = store.kept_table(PLAN)
+def _load_plan(store: Store) -> list[WorkUnit]:
+    table = store.read_table(PLAN_FILE)
     units: dict[str, list[Item]] = {}
     for row in table.to_pylist() if table is not None else []:
         units.setdefault(row["unit"], []).append(Item(row["key"], row["path"], row["target"]))
-    return [Unit(name, tuple(items)) for name, items in units.items()]
+    return [WorkUnit(name, tuple(items)) for name, items in units.items()]

@@ -46,7 +46,7 @@ SCORE_COLUMNS = (  # columns of numbers that are fields of an explanation
 )
 
 
-def rebuilt(
+def rebuild(
     row: Mapping[str, Any],
     network: Network | nn.Module | str,
     picture: One | None = None,

@@ -16,10 +16,10 @@ from extremal.explanations.smallest_area import Certificate
 from extremal.jobs.packing import packed, packed_shares
 
 DONE, FAILED = "done", "failed"
-OWN = ("evaluations", "mirror")  # settings that each row has for itself
-COUNTS = ("gradients", "forwards", "evidence_gradients", "evidence_forwards")
+PER_ROW_SETTINGS = ("evaluations", "mirror")  # settings that each row has for itself
+EVALUATION_KINDS = ("gradients", "forwards", "evidence_gradients", "evidence_forwards")
 
-_numbers, _words = pa.list_(pa.float64()), pa.list_(pa.string())
+_NUMBERS, _WORDS = pa.list_(pa.float64()), pa.list_(pa.string())
 SCHEMA = pa.schema(
     [
         ("key", pa.string()),  # of the picture in its data set
@@ -40,19 +40,19 @@ SCHEMA = pa.schema(
         ("below_effect", pa.float64()),  # of the best mask found there
         ("score_full", pa.float64()),  # of the whole input
         ("score_blank", pa.float64()),  # of the destroyed input
-        ("areas", _numbers),  # (A,) rising, shares of places
-        ("mask_areas", _numbers),  # (A,) the masks' true means
-        ("scores", _numbers),  # (A,) of the masks as found
-        ("binary_scores", _numbers),  # (A,) of the masks cut to black and white
-        ("unseen_names", _words),  # (P,) perturbations that the optimiser did not use
-        ("unseen_scores", pa.list_(_numbers)),  # (A, P) of the cut masks under these
-        ("unseen_blank", _numbers),  # (P,) of the input destroyed by these
-        ("control_scores", pa.list_(_numbers)),  # (A, R) of random masks
-        ("verdicts", _words),  # (A,) sufficient, insufficient, suspect
-        ("reasons", _words),  # (A,) one sentence each
-        ("statuses", _words),  # (A,) converged, stuck, not finite
+        ("areas", _NUMBERS),  # (A,) rising, shares of places
+        ("mask_areas", _NUMBERS),  # (A,) the masks' true means
+        ("scores", _NUMBERS),  # (A,) of the masks as found
+        ("binary_scores", _NUMBERS),  # (A,) of the masks cut to black and white
+        ("unseen_names", _WORDS),  # (P,) perturbations that the optimiser did not use
+        ("unseen_scores", pa.list_(_NUMBERS)),  # (A, P) of the cut masks under these
+        ("unseen_blank", _NUMBERS),  # (P,) of the input destroyed by these
+        ("control_scores", pa.list_(_NUMBERS)),  # (A, R) of random masks
+        ("verdicts", _WORDS),  # (A,) sufficient, insufficient, suspect
+        ("reasons", _WORDS),  # (A,) one sentence each
+        ("statuses", _WORDS),  # (A,) converged, stuck, not finite
         ("evaluations", pa.int64()),  # of the network, all kinds; of a batch this row's share
-        ("counts", pa.struct([(name, pa.int64()) for name in COUNTS])),  # the same by kind
+        ("counts", pa.struct([(name, pa.int64()) for name in EVALUATION_KINDS])),  # the same by kind
         ("seconds", pa.float64()),
         ("mirror", pa.bool_()),  # whether the mirrored input asks the same question
         ("fields", pa.binary()),  # (A, 1, *lattice) of which the masks are made, packed (`packing`)
@@ -69,9 +69,9 @@ SCHEMA = pa.schema(
 )
 
 
-def shared_settings(explanation: Explanation) -> dict[str, Any]:
+def run_settings(explanation: Explanation) -> dict[str, Any]:
     """The settings that are the same in all rows of a run; they belong into its manifest."""
-    return {name: value for name, value in explanation.settings.items() if name not in OWN}
+    return {name: value for name, value in explanation.settings.items() if name not in PER_ROW_SETTINGS}
 
 
 def row(
@@ -108,13 +108,13 @@ def row(
             "of each: dataclasses.replace(explanation, alternatives=()) and explanation.alternatives"
         )
     fields = None if explanation.fields is None else explanation.fields[image]
-    counts = _share(explanation.settings["evaluations"], image, len(explanation.masks))
+    counts = _split_counts(explanation.settings["evaluations"], image, len(explanation.masks))
     listed = ("mask_areas", "scores", "binary_scores", "unseen_scores", "unseen_blank", "control_scores")
     values = {name: getattr(explanation, name)[image].tolist() for name in ("score_full", "score_blank", *listed)}
     return {
         **dict.fromkeys(SCHEMA.names),
-        **_verdict(explanation, image),
-        **_certified(certificate),
+        **_verdict_columns(explanation, image),
+        **_certificate_columns(certificate),
         **values,
         "key": key,
         "path": path,
@@ -149,7 +149,7 @@ def failed_row(key: str, path: str | None, digest: str | None, error: str, secon
     return dict.fromkeys(SCHEMA.names) | told
 
 
-def _verdict(explanation: Explanation, image: int) -> dict[str, Any]:
+def _verdict_columns(explanation: Explanation, image: int) -> dict[str, Any]:
     """The columns that say what was found, in words and by the smallest area that is enough."""
     verdicts = explanation.verdict[image]
     words = {"verdicts": [verdict.word for verdict in verdicts], "reasons": [verdict.reason for verdict in verdicts]}
@@ -167,7 +167,7 @@ def _verdict(explanation: Explanation, image: int) -> dict[str, Any]:
     }
 
 
-def _certified(certificate: Certificate | None) -> dict[str, float]:
+def _certificate_columns(certificate: Certificate | None) -> dict[str, float]:
     if certificate is None:
         return {}
     return {
@@ -178,10 +178,10 @@ def _certified(certificate: Certificate | None) -> dict[str, float]:
     }
 
 
-def _share(counts: Mapping[str, int], image: int, images: int) -> dict[str, int]:
+def _split_counts(counts: Mapping[str, int], image: int, images: int) -> dict[str, int]:
     """What of a batch's counts is one image's: shares that differ by one at most, and sum to the whole.
 
-    >>> [_share({"forwards": 8}, image, 3)["forwards"] for image in range(3)]
+    >>> [_split_counts({"forwards": 8}, image, 3)["forwards"] for image in range(3)]
     [3, 3, 2]
     """
     return {name: count // images + (image < count % images) for name, count in counts.items()}

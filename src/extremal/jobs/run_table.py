@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.explanation import Explanation
-from extremal.jobs.plan import PLAN
-from extremal.jobs.restore import rebuilt
+from extremal.jobs.plan import PLAN_FILE
+from extremal.jobs.restore import rebuild
 from extremal.jobs.rows import SCHEMA
-from extremal.jobs.store import Store, manifest
+from extremal.jobs.store import Store, read_manifest
 from extremal.networks.network import Network
 
 
@@ -23,7 +23,7 @@ def settings(folder: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ExtremalValueError: no data-set run is in the folder.
     """
-    found = manifest(Path(folder))
+    found = read_manifest(Path(folder))
     if "explain" not in found:
         raise ExtremalValueError(
             f"a run must be one of `extremal run`, {os.fspath(folder)!r} is another; name the folder of such a run"
@@ -44,7 +44,7 @@ def table(folder: str | os.PathLike[str], columns: Sequence[str] | None = None) 
     settings(folder)
     wanted = list(SCHEMA.names if columns is None else columns)
     store = Store(Path(folder), pa.schema([SCHEMA.field(name) for name in wanted]))
-    return store.table()
+    return store.read_all()
 
 
 def explanation(
@@ -62,18 +62,18 @@ def explanation(
         ExtremalValueError: there is no such row, it failed, or picture or network are no longer what they were.
     """
     shared = settings(folder)
-    found = [row for row in _rows_of(Store(Path(folder), SCHEMA), key) if (row["answer"] or 0) == answer]
+    found = [row for row in _read_rows(Store(Path(folder), SCHEMA), key) if (row["answer"] or 0) == answer]
     if not found:
         raise ExtremalValueError(
             f"a row must be there to be rebuilt, {os.fspath(folder)!r} has none of {key!r} with answer {answer}; "
-            f"its keys stand in {PLAN}"
+            f"its keys stand in {PLAN_FILE}"
         )
-    return rebuilt(found[0], network or shared["explain"]["network"], settings=shared["explain"])
+    return rebuild(found[0], network or shared["explain"]["network"], settings=shared["explain"])
 
 
-def _rows_of(store: Store, key: str) -> list[dict[str, Any]]:
+def _read_rows(store: Store, key: str) -> list[dict[str, Any]]:
     """The rows of one picture; only the part is read in which they stand."""
-    plan, done = store.kept_table(PLAN), store.done()
+    plan, done = store.read_table(PLAN_FILE), store.finished()
     units = [] if plan is None else plan.filter(pc.equal(plan["key"], key))["unit"].to_pylist()
-    parts = [store.part(unit) for unit in units if unit in done]
+    parts = [store.read_part(unit) for unit in units if unit in done]
     return [row for part in parts for row in part.filter(pc.equal(part["key"], key)).to_pylist()]

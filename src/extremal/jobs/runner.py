@@ -16,20 +16,20 @@ from extremal.errors import ExtremalValueError
 from extremal.explanations.options import Options
 from extremal.explanations.settings import AREAS
 from extremal.jobs.engines import processes
-from extremal.jobs.plan import Unit, items_of, planned
+from extremal.jobs.plan import WorkUnit, find_items, plan_units
 from extremal.jobs.rows import SCHEMA
-from extremal.jobs.run_status import Progress, Standing, Told
-from extremal.jobs.store import MANIFEST, manifest, opened
+from extremal.jobs.run_status import StatusWriter, RunStatus, OnStatus
+from extremal.jobs.store import MANIFEST, read_manifest, open_store
 from extremal.jobs.worker import Worker
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 
-BATCH = 8  # pictures a unit on a processor: more are hardly faster there, and a kill costs them
-MOST = 64  # pictures a unit on a device with memory for them
-EACH = 4  # units a worker, if there are pictures enough: with fewer, the others wait long for the last
+CPU_BATCH = 8  # pictures a unit on a processor: more are hardly faster there, and a kill costs them
+MAX_BATCH = 64  # pictures a unit on a device with memory for them
+MIN_UNITS_PER_WORKER = 4  # units a worker, if there are pictures enough: with fewer, the others wait long for the last
 ENGINES = ("local", "ray")
 
-Engine = Callable[[Sequence[Unit], threading.Event], processes.Done]  # units, whether to stop
+Engine = Callable[[Sequence[WorkUnit], threading.Event], processes.Results]  # units, whether to stop
 
 
 def run(
@@ -55,8 +55,8 @@ def run(
     workers: int | None = None,
     threads: int | None = None,
     retry: bool = False,
-    on_progress: Told | None = None,
-) -> Standing:
+    on_progress: OnStatus | None = None,
+) -> RunStatus:
     """Explain a data set into a folder; where rows stand already, only what is missing.
 
     >>> standing = run("photos", "out", areas=(0.05, 0.1))  # doctest: +SKIP
@@ -99,11 +99,11 @@ def run(
     given = None if isinstance(network, str) else as_network(network)
     inside = given is not None or workers == 0
     _check_engine(engine, given, workers, threads, batch, gpus_per_worker)
-    items = items_of([os.fspath(one) for one in ([images] if isinstance(images, str | os.PathLike) else images)])
+    items = find_items([os.fspath(one) for one in ([images] if isinstance(images, str | os.PathLike) else images)])
     worker = Worker(options, given)
     many = threads or (torch.get_num_threads() if inside else 1)
-    count = 1 if inside else workers or _places(worker)
-    size = batch or _former(Path(out)) or automatic(worker, len(items), count)
+    count = 1 if inside else workers or _worker_slots(worker)
+    size = batch or _stored_batch_size(Path(out)) or auto_batch_size(worker, len(items), count)
     settings = {
         "explain": {**worker.settings(), "threads": many},
         "areas": list(worker.checked.areas),
@@ -118,10 +118,10 @@ def run(
     else:
         working = _engine(inside, worker, count, many)
     del worker  # where processes work, this one needs no network
-    with opened(Path(out), settings, SCHEMA) as store:
-        units = planned(store, items, size)
-        progress = Progress(store, units, on_progress)
-        with stopping() as stop, _threads(many if inside else None):
+    with open_store(Path(out), settings, SCHEMA) as store:
+        units = plan_units(store, items, size)
+        progress = StatusWriter(store, units, on_progress)
+        with stop_on_signals() as stop, _threads(many if inside else None):
             try:
                 for unit, rows in working([unit for unit in units if progress.missing(unit, retry)], stop):
                     store.write(unit.name, rows)
@@ -138,7 +138,7 @@ def _cluster(
     from extremal.jobs.engines import ray
 
     return partial(
-        ray.actors,
+        ray.run_on_ray,
         worker.options,
         count=count,
         threads=threads,
@@ -150,31 +150,33 @@ def _cluster(
 def _engine(inside: bool, worker: Worker, count: int, threads: int) -> Engine:
     """What works through units on this machine."""
     if inside:
-        return partial(processes.within, worker)
-    return partial(processes.processes, worker.options, count=count, threads=threads)
+        return partial(processes.run_in_process, worker)
+    return partial(processes.run_in_processes, worker.options, count=count, threads=threads)
 
 
-def automatic(worker: Worker, pictures: int, workers: int) -> int:
+def auto_batch_size(worker: Worker, pictures: int, workers: int) -> int:
     """How many pictures are explained together where nobody says: as many as are fast, and leave work for all."""
     network = worker.network
     x = network.blank()
-    shared = pictures if workers == 1 else -(-pictures // (EACH * workers))
+    shared = pictures if workers == 1 else -(-pictures // (MIN_UNITS_PER_WORKER * workers))
     if x.device.type == "cpu":
-        return max(1, min(BATCH, shared))
+        return max(1, min(CPU_BATCH, shared))
     with network.frozen() as run:
-        return max(1, min(MOST, shared, run.settle(x) // max(1, len(worker.checked.areas))))
+        run.accelerate(x)
+        batch_size = run.max_batch_size(x) // max(1, len(worker.checked.areas))
+        return max(1, min(MAX_BATCH, shared, batch_size))
 
 
-def _places(worker: Worker) -> int:
+def _worker_slots(worker: Worker) -> int:
     """How many workers this machine has room for."""
     if worker.network.anchor.device.type == "cuda":
         return torch.cuda.device_count()
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _former(out: Path) -> int | None:
+def _stored_batch_size(out: Path) -> int | None:
     """Pictures a unit of the run that stands there."""
-    return int(manifest(out)["batch"]) if (out / MANIFEST).exists() else None
+    return int(read_manifest(out)["batch"]) if (out / MANIFEST).exists() else None
 
 
 def _check_engine(
@@ -208,7 +210,7 @@ def _check_engine(
 
 
 @contextmanager
-def stopping() -> Iterator[threading.Event]:
+def stop_on_signals() -> Iterator[threading.Event]:
     """An event that is set by the first SIGINT or SIGTERM; the second SIGINT interrupts at once."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():

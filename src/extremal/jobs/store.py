@@ -9,7 +9,7 @@ same rows, and none is counted twice.
 
 >>> import tempfile
 >>> schema = pa.schema([("key", pa.string()), ("value", pa.float64())])
->>> with tempfile.TemporaryDirectory() as folder, opened(Path(folder) / "run", {"seed": 0}, schema) as store:
+>>> with tempfile.TemporaryDirectory() as folder, open_store(Path(folder) / "run", {"seed": 0}, schema) as store:
 ...     store.write("unit-0", [{"key": "cat", "value": 0.5}])
 ...     store.done(), store.table().to_pylist()
 (frozenset({'unit-0'}), [{'key': 'cat', 'value': 0.5}])
@@ -32,7 +32,7 @@ from extremal.errors import ExtremalValueError
 
 FORMAT = 1  # of the folder
 MANIFEST, PARTS, LOCK = "manifest.json", "parts", "lock"
-ASIDE = ".writing-"  # prefix of what is not whole yet
+TEMP_PREFIX = ".writing-"  # prefix of what is not whole yet
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Store:
     folder: Path
     schema: pa.Schema
 
-    def done(self) -> frozenset[str]:
+    def finished(self) -> frozenset[str]:
         """The names of the units whose rows are there."""
         return frozenset(path.stem for path in (self.folder / PARTS).glob("*.parquet") if path.name[0] != ".")
 
@@ -54,27 +54,27 @@ class Store:
         """
         path = self.folder / PARTS / f"{part}.parquet"
         table = pa.Table.from_pylist([dict(row) for row in rows], self.schema)
-        _written(path, lambda aside: pq.write_table(table, aside, compression="zstd"))
+        _write_atomically(path, lambda aside: pq.write_table(table, aside, compression="zstd"))
 
-    def keep(self, name: str, text: str) -> None:
+    def write_text(self, name: str, text: str) -> None:
         """A text file beside the parts, likewise whole or not at all."""
-        _written(self.folder / name, lambda aside: aside.write_text(text, encoding="utf-8"))
+        _write_atomically(self.folder / name, lambda aside: aside.write_text(text, encoding="utf-8"))
 
-    def kept(self, name: str) -> str | None:
+    def read_text(self, name: str) -> str | None:
         """What `keep` wrote; None where it has not."""
         path = self.folder / name
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
-    def keep_table(self, name: str, table: pa.Table) -> None:
+    def write_table(self, name: str, table: pa.Table) -> None:
         """A table beside the parts, likewise whole or not at all."""
-        _written(self.folder / name, lambda aside: pq.write_table(table, aside, compression="zstd"))
+        _write_atomically(self.folder / name, lambda aside: pq.write_table(table, aside, compression="zstd"))
 
-    def kept_table(self, name: str) -> pa.Table | None:
+    def read_table(self, name: str) -> pa.Table | None:
         """What `keep_table` wrote; None where it has not."""
         path = self.folder / name
         return pq.read_table(path) if path.is_file() else None
 
-    def part(self, name: str) -> pa.Table:
+    def read_part(self, name: str) -> pa.Table:
         """The rows of one unit of work that is done.
 
         Raises:
@@ -89,17 +89,17 @@ class Store:
                 "again: only its unit is done anew"
             ) from None
 
-    def table(self) -> pa.Table:
+    def read_all(self) -> pa.Table:
         """All rows so far, units in the order of their names.
 
         Raises:
             ExtremalValueError: a part is broken.
         """
-        return pa.concat_tables([self.schema.empty_table(), *(self.part(name) for name in sorted(self.done()))])
+        return pa.concat_tables([self.schema.empty_table(), *(self.read_part(name) for name in sorted(self.finished()))])
 
 
 @contextmanager
-def opened(folder: Path, settings: dict[str, Any], schema: pa.Schema) -> Iterator[Store]:
+def open_store(folder: Path, settings: dict[str, Any], schema: pa.Schema) -> Iterator[Store]:
     """The store of a run with these settings: a new one, or the one that stands there, to go on with.
 
     Args:
@@ -112,24 +112,24 @@ def opened(folder: Path, settings: dict[str, Any], schema: pa.Schema) -> Iterato
             difference is shown), or it cannot be written.
     """
     store = Store(folder, schema)
-    _check_ours(folder)
+    _check_is_run(folder)
     try:
         (folder / PARTS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _cannot_write(folder, error) from None
     with _locked(folder):
-        _tidy(folder)
+        _remove_partial(folder)
         wanted = json.loads(json.dumps(settings))
         if (folder / MANIFEST).exists():
-            _check_same(folder, wanted)
+            _check_settings(folder, wanted)
         else:
-            store.keep(
+            store.write_text(
                 MANIFEST, json.dumps({"format": FORMAT, "settings": wanted}, indent=2, ensure_ascii=False) + "\n"
             )
         yield store
 
 
-def in_use(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
     """Whether a process works in this folder now."""
     if not (folder / LOCK).exists():
         return False
@@ -142,7 +142,7 @@ def in_use(folder: Path) -> bool:
     return False
 
 
-def manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """The settings of the run in this folder.
 
     Raises:
@@ -160,10 +160,10 @@ def manifest(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def differences(former: Any, wanted: Any, name: str = "") -> list[str]:
+def diff_settings(former: Any, wanted: Any, name: str = "") -> list[str]:
     """Where two settings differ, one line each.
 
-    >>> differences({"seed": 0, "areas": [0.1]}, {"seed": 1, "areas": [0.1]})
+    >>> diff_settings({"seed": 0, "areas": [0.1]}, {"seed": 1, "areas": [0.1]})
     ['seed: 0 there, 1 now']
     """
     if isinstance(former, dict) and isinstance(wanted, dict):
@@ -171,12 +171,12 @@ def differences(former: Any, wanted: Any, name: str = "") -> list[str]:
         return [
             line
             for key in keys
-            for line in differences(former.get(key), wanted.get(key), f"{name}.{key}" if name else str(key))
+            for line in diff_settings(former.get(key), wanted.get(key), f"{name}.{key}" if name else str(key))
         ]
     return [] if former == wanted else [f"{name}: {json.dumps(former)} there, {json.dumps(wanted)} now"]
 
 
-def _check_ours(folder: Path) -> None:
+def _check_is_run(folder: Path) -> None:
     """The folder must be new, empty, or a run's.
 
     Raises:
@@ -185,7 +185,7 @@ def _check_ours(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ExtremalValueError(f"a run must have a folder of its own, {str(folder)!r} is a file; choose another")
     entries = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
-    begun = entries <= {PARTS, LOCK} or any(name.startswith(ASIDE) for name in entries)
+    begun = entries <= {PARTS, LOCK} or any(name.startswith(TEMP_PREFIX) for name in entries)
     if MANIFEST not in entries and not begun:
         first = sorted(entries)[0]
         raise ExtremalValueError(
@@ -193,8 +193,8 @@ def _check_ours(folder: Path) -> None:
         )
 
 
-def _check_same(folder: Path, wanted: dict[str, Any]) -> None:
-    found = differences(manifest(folder), wanted)
+def _check_settings(folder: Path, wanted: dict[str, Any]) -> None:
+    found = diff_settings(read_manifest(folder), wanted)
     if found:
         raise ExtremalValueError(
             f"a run must go on with the settings that began it, {str(folder)!r} was begun with others: "
@@ -219,16 +219,16 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _tidy(folder: Path) -> None:
+def _remove_partial(folder: Path) -> None:
     """Remove what a killed process had not finished writing."""
     for place in (folder, folder / PARTS):
-        for left in place.glob(f"{ASIDE}*"):
+        for left in place.glob(f"{TEMP_PREFIX}*"):
             left.unlink(missing_ok=True)
 
 
-def _written(path: Path, write: Callable[[Path], object]) -> None:
+def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Write aside, bring it to the disk, and rename."""
-    aside = path.with_name(f"{ASIDE}{path.name}")
+    aside = path.with_name(f"{TEMP_PREFIX}{path.name}")
     try:
         write(aside)
         with aside.open("rb") as file:

@@ -23,14 +23,14 @@ from extremal.networks.network import Network
 from extremal.scores.parse import asked_of
 from extremal.scores.target import Target
 
-THUMBNAIL = 96  # px of its longer side
-OUT_OF_MEMORY = ("not enough memory", "out of memory", "can't allocate memory")  # of other devices' messages
+THUMBNAIL_SIDE = 96  # px of its longer side
+OUT_OF_MEMORY_MESSAGES = ("not enough memory", "out of memory", "can't allocate memory")  # of other devices' messages
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class DecodedItem:
     """An item, decoded ahead."""
 
     item: Item
@@ -40,7 +40,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Found:
+class ItemResult:
     """What came of an item: an explanation of it among others, or the reason why not."""
 
     explanation: Explanation | None = None
@@ -72,11 +72,11 @@ class Worker:
         """What all rows have in common (`rows.shared_settings`)."""
         return self.checked.provenance(self.network)
 
-    def prepare(self, items: Sequence[Item]) -> list[Prepared]:
+    def prepare(self, items: Sequence[Item]) -> list[DecodedItem]:
         """Read and preprocess pictures; touches no network, so it may run ahead in another thread."""
-        return [self._prepared(item) for item in items]
+        return [self._decode(item) for item in items]
 
-    def _prepared(self, item: Item) -> Prepared:
+    def _decode(self, item: Item) -> DecodedItem:
         try:
             digest = content_hash(item.path)
         except OSError:
@@ -84,14 +84,14 @@ class Worker:
         try:
             x = self.network.prepare(read_picture(item.path)).detach()
         except ExtremalError as error:
-            return Prepared(item, digest, error=str(error))
+            return DecodedItem(item, digest, error=str(error))
         except Exception as error:  # a preprocessing of the user's may raise anything
-            return Prepared(item, digest, error=f"{type(error).__name__}: {error}")
-        return Prepared(item, digest, x)
+            return DecodedItem(item, digest, error=f"{type(error).__name__}: {error}")
+        return DecodedItem(item, digest, x)
 
-    def rows(self, prepared: Sequence[Prepared]) -> list[Row]:
+    def rows(self, prepared: Sequence[DecodedItem]) -> list[Row]:
         """A row for each item and answer, in the order of the items; one that fails costs its own row."""
-        found = {one.item.key: Found(error=one.error) for one in prepared if one.x is None}
+        found = {one.item.key: ItemResult(error=one.error) for one in prepared if one.x is None}
         asked: dict[str, Target] = {}
         for one in prepared:
             if one.x is not None:
@@ -100,34 +100,34 @@ class Worker:
                         self.network, one.item.target or self.options.target, self.options.ask
                     )
                 except ExtremalError as error:
-                    found[one.item.key] = Found(error=str(error))
-        for group in _alike([one for one in prepared if one.item.key in asked], asked):
+                    found[one.item.key] = ItemResult(error=str(error))
+        for group in _group_by_shape([one for one in prepared if one.item.key in asked], asked):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what there is to say stands in the rows
-                found |= self._explained(group, asked)
-        return [told for one in prepared for told in _told(one, found[one.item.key])]
+                found |= self._explain_or_halve(group, asked)
+        return [told for one in prepared for told in _rows_of_item(one, found[one.item.key])]
 
-    def _explained(self, group: Sequence[Prepared], asked: dict[str, Target]) -> dict[str, Found]:
+    def _explain_or_halve(self, group: Sequence[DecodedItem], asked: dict[str, Target]) -> dict[str, ItemResult]:
         """Explain items together; where that fails, in halves for want of memory, else each alone."""
         keys = [one.item.key for one in group]
         begin = time.perf_counter()
         try:
             explanation, certificates = self._explain(group, [asked[key] for key in keys])
         except Exception as error:
-            size, told = len(group), _reason(error)
+            size, told = len(group), _one_line(error)
             if size == 1:
-                return {keys[0]: Found(error=told, seconds=time.perf_counter() - begin)}
+                return {keys[0]: ItemResult(error=told, seconds=time.perf_counter() - begin)}
             step = -(-size // 2) if _out_of_memory(error) else 1
         else:
             seconds = (time.perf_counter() - begin) / len(group)
-            return {key: Found(explanation, image, certificates[image], seconds) for image, key in enumerate(keys)}
-        found: dict[str, Found] = {}  # outside of the handler, which holds what the batch needed
+            return {key: ItemResult(explanation, image, certificates[image], seconds) for image, key in enumerate(keys)}
+        found: dict[str, ItemResult] = {}  # outside of the handler, which holds what the batch needed
         for start in range(0, len(group), step):
-            found |= self._explained(group[start : start + step], asked)
+            found |= self._explain_or_halve(group[start : start + step], asked)
         return found
 
     def _explain(
-        self, group: Sequence[Prepared], targets: list[Target]
+        self, group: Sequence[DecodedItem], targets: list[Target]
     ) -> tuple[Explanation, Sequence[Certificate | None]]:
         wanted: Any = None if targets[0] is None else targets
         inputs = torch.cat([one.x for one in group if one.x is not None])
@@ -144,16 +144,16 @@ def device_of(number: int) -> torch.device:
     return torch.device("cuda", number % count) if count else torch.device("cpu")
 
 
-def _alike(prepared: Sequence[Prepared], asked: dict[str, Target]) -> list[list[Prepared]]:
+def _group_by_shape(prepared: Sequence[DecodedItem], asked: dict[str, Target]) -> list[list[DecodedItem]]:
     """Groups that can be explained together: inputs of one shape, all asked about their top class or none."""
-    groups: dict[tuple[object, ...], list[Prepared]] = {}
+    groups: dict[tuple[object, ...], list[DecodedItem]] = {}
     for one in prepared:
         assert one.x is not None
         groups.setdefault((tuple(one.x.shape), one.x.dtype, asked[one.item.key] is None), []).append(one)
     return list(groups.values())
 
 
-def _told(one: Prepared, found: Found) -> list[Row]:
+def _rows_of_item(one: DecodedItem, found: ItemResult) -> list[Row]:
     """The rows of an item: one for each answer that was looked for."""
     item = one.item
     if found.explanation is None:
@@ -170,27 +170,27 @@ def _told(one: Prepared, found: Found) -> list[Row]:
             seconds=found.seconds / len(answers),
             answer=number,
             certificate=found.certificate if number == 0 else None,
-            thumbnail=thumbnail(answer, found.image),
+            thumbnail=draw_thumbnail(answer, found.image),
         )
         rows.append(told)
     return rows
 
 
-def thumbnail(explanation: Explanation, image: int) -> bytes | None:
+def draw_thumbnail(explanation: Explanation, image: int) -> bytes | None:
     """The photograph under its smallest sufficient mask, or the largest where none is enough: a small JPEG."""
     if not has_picture(explanation):
         return None
     enough = explanation.smallest(image=image)
     mask = explanation.binary(explanation.areas[-1])[image] if enough is None else enough.mask
-    return jpeg(masked(explanation, mask, image).numpy(), THUMBNAIL, quality=70)
+    return jpeg(masked(explanation, mask, image).numpy(), THUMBNAIL_SIDE, quality=70)
 
 
 def _out_of_memory(error: Exception) -> bool:
     told = str(error).lower()
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in told for words in OUT_OF_MEMORY)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in told for words in OUT_OF_MEMORY_MESSAGES)
 
 
-def _reason(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     """An error in one line."""
     told = " ".join(str(error).split())[:500]
     return told if isinstance(error, ExtremalError) else f"{type(error).__name__}: {told}"

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from extremal.jobs.run_comparison import MOVED, Comparison, Pair
-from extremal.jobs.run_summary import Image
-from extremal.report.html import filled
+from extremal.jobs.run_comparison import MOVED_IOU, Comparison, ImagePair
+from extremal.jobs.run_summary import ImageSummary
+from extremal.report.html import render_template
 from extremal.report.run_page import (
     NOTHING,
     Table,
@@ -16,11 +16,11 @@ from extremal.report.run_page import (
     number_column,
     spread_words,
 )
-from extremal.report.table_widget import Column, Thumbnail, picture_parts, script, style, table_data
+from extremal.report.table_widget import Column, Thumbnail, picture_chunks, script, style, table_json
 from extremal.report.text import area_percent, decimal, percent
 
-LEAST, LISTED = 8, 200  # pairs shown and keys told before the table
-SIDES = ("First run, what is kept of", "Second run, what is kept of")
+N_LOWEST_OVERLAP, MAX_LISTED_KEYS = 8, 200  # pairs shown and keys told before the table
+RUN_LABELS = ("First run, what is kept of", "Second run, what is kept of")
 
 Thumbnails = Mapping[str, Thumbnail]  # by key
 
@@ -36,7 +36,7 @@ def render(found: Comparison, first: Thumbnails, second: Thumbnails, *, title: s
     total = max(1, len(found.pairs))
     verdicts = [(_arrow(one, other), n) for one, other, n in found.verdicts]
     judged = sorted((pair for pair in found.pairs if pair.mean is not None), key=lambda pair: pair.mean or 0.0)
-    return filled(
+    return render_template(
         "compared.html.j2",
         script(),
         style(),
@@ -48,10 +48,10 @@ def render(found: Comparison, first: Thumbnails, second: Thumbnails, *, title: s
         sizes=[(name, "", count, count / total) for name, count in found.sizes.items()],
         spreads=_spreads(found),
         chance=", ".join(f"{area / (2 - area):.2f} at {area_percent(area)}" for area in found.areas),
-        moved=f"{MOVED:g}",
-        least=[_tile(pair, first, second) for pair in judged[:LEAST]],
+        moved=f"{MOVED_IOU:g}",
+        least=[_tile(pair, first, second) for pair in judged[:N_LOWEST_OVERLAP]],
         absent=_absent(found),
-        listed=LISTED,
+        listed=MAX_LISTED_KEYS,
         classes=_classes(found),
         images=_images(found, first, second),
     )
@@ -72,7 +72,7 @@ def headline(found: Comparison) -> str:
 def caution(found: Comparison) -> str:
     """What speaks against taking the two side by side; empty where nothing does."""
     told = [
-        (found.retargeted, "asked about another class in the second run"),
+        (found.target_changed, "asked about another class in the second run"),
         (len(found.failed), "failed in one of them"),
         (len(found.only_first) + len(found.only_second), "in one run only"),
     ]
@@ -105,10 +105,10 @@ def _absent(found: Comparison) -> list[tuple[str, tuple[str, ...]]]:
     return [(heading, keys) for heading, keys in told if keys]
 
 
-def _tile(pair: Pair, first: Thumbnails, second: Thumbnails) -> Tile:
+def _tile(pair: ImagePair, first: Thumbnails, second: Thumbnails) -> Tile:
     key = pair.first.key
     note = f"{_arrow(pair.first.name, pair.second.name)}, mean IoU {overlap(pair.mean)}"
-    return Tile(key, note, labelled((SIDES[0], first.get(key)), (SIDES[1], second.get(key))))
+    return Tile(key, note, labelled((RUN_LABELS[0], first.get(key)), (RUN_LABELS[1], second.get(key))))
 
 
 def _classes(found: Comparison) -> Table:
@@ -118,10 +118,10 @@ def _classes(found: Comparison) -> Table:
         count_column("Images", [one.images for one in classes]),
         count_column("Moved", [one.moved for one in classes]),
         count_column("Verdicts changed", [one.verdicts for one in classes]),
-        number_column("Least IoU", [one.iou.least for one in classes], overlap, "96px"),
+        number_column("Least IoU", [one.iou.min for one in classes], overlap, "96px"),
         number_column("Median IoU", [one.iou.median for one in classes], overlap, "96px"),
     ]
-    return Table(table_data("classes", columns, sort=(5, False)))
+    return Table(table_json("classes", columns, sort=(5, False)))
 
 
 def _images(found: Comparison, first: Thumbnails, second: Thumbnails) -> Table:
@@ -145,21 +145,21 @@ def _images(found: Comparison, first: Thumbnails, second: Thumbnails) -> Table:
         ),
         _scores(pairs),
     ]
-    parts = picture_parts((first.get(pair.first.key), second.get(pair.first.key)) for pair in pairs)
-    return Table(table_data("images", columns, pictures=SIDES, sort=(2, False)), list(parts))
+    parts = picture_chunks((first.get(pair.first.key), second.get(pair.first.key)) for pair in pairs)
+    return Table(table_json("images", columns, pictures=RUN_LABELS, sort=(2, False)), list(parts))
 
 
-def _each(pair: Pair, areas: Sequence[float]) -> str:
+def _each(pair: ImagePair, areas: Sequence[float]) -> str:
     if pair.iou is None:
         return "a run was not finite"
     return ", ".join(f"{overlap(one)} at {area_percent(area)}" for area, one in zip(areas, pair.iou, strict=True))
 
 
-def _size(image: Image) -> float:
+def _size(image: ImageSummary) -> float:
     return 2.0 if image.area is None else image.area
 
 
-def _scores(pairs: Sequence[Pair]) -> Column:
+def _scores(pairs: Sequence[ImagePair]) -> Column:
     scores = [(pair.first.score, pair.second.score) for pair in pairs]
     assert all(score is not None for both in scores for score in both)
     told = [(one or 0.0, other or 0.0) for one, other in scores]

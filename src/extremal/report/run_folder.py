@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from extremal import files
 from extremal.jobs.run_comparison import Comparison, OnImage, compare
-from extremal.jobs.run_summary import COLUMNS, Summary, images_of, planned_images, summarised
+from extremal.jobs.run_summary import COLUMNS, Summary, image_summaries, count_planned, summarise
 from extremal.jobs.run_table import settings, table
 from extremal.report import comparison_page, result_files, run_page, run_plots
 from extremal.report.html import write_page
@@ -28,13 +28,13 @@ def write_summary(folder: Folder, out: Path) -> tuple[Summary, Files]:
         ExtremalValueError: as `summing.summary`; or the files cannot be written.
     """
     rows = table(folder, (*COLUMNS, "thumbnail"))
-    found = summarised(rows, settings(folder), planned_images(folder))
+    found = summarise(rows, settings(folder), count_planned(folder))
     raw = rows.select(COLUMNS).to_pylist()
-    images, thumbnails = images_of(raw), _first(rows)
+    images, thumbnails = image_summaries(raw), _first(rows)
     page, figure = result_files.SUMMARY
     with files.whole_folder(out, result_files.RESULT_FILES) as aside:
         write_page(run_page.render(found, images, thumbnails, title=name(folder)), aside / page)
-        run_plots.write(run_plots.of_summary(found, images), aside / figure)
+        run_plots.write(run_plots.summary_figure(found, images), aside / figure)
     return found, {"page": str(out / page), "figure": str(out / figure)}
 
 
@@ -56,7 +56,7 @@ def write_comparison(
     page, figure = result_files.COMPARISON
     with files.whole_folder(out, result_files.RESULT_FILES) as aside:
         write_page(comparison_page.render(found, *thumbnails), aside / page)
-        run_plots.write(run_plots.of_comparison(found), aside / figure)
+        run_plots.write(run_plots.comparison_figure(found), aside / figure)
     return found, {"page": str(out / page), "figure": str(out / figure)}
 
 

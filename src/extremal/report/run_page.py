@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from extremal.jobs.run_summary import VERDICTS, Image, Spread, Summary
-from extremal.report.html import filled
-from extremal.report.table_widget import Column, Thumbnail, jpeg_uri, picture_parts, script, style, table_data
-from extremal.report.text import area_percent, decimal, percent, time_words
+from extremal.jobs.run_summary import VERDICTS, ImageSummary, Quantiles, Summary
+from extremal.report.html import render_template
+from extremal.report.table_widget import Column, Thumbnail, jpeg_uri, picture_chunks, script, style, table_json
+from extremal.report.text import area_percent, decimal, percent, duration
 
 SUSPECTS, FAILURES = 12, 20  # told before the table
 NOTHING = "–"
@@ -37,7 +37,7 @@ def labelled(*pictures: tuple[str, Thumbnail]) -> list[tuple[str, str]]:
 
 
 def render(
-    found: Summary, images: Sequence[Image], thumbnails: Mapping[str, Thumbnail], *, title: str | None = None
+    found: Summary, images: Sequence[ImageSummary], thumbnails: Mapping[str, Thumbnail], *, title: str | None = None
 ) -> str:
     """The page as the text of an HTML file.
 
@@ -49,15 +49,15 @@ def render(
     """
     network = network_of(found.settings)
 
-    def shown(chosen: Iterable[Image]) -> list[Tile]:
+    def shown(chosen: Iterable[ImageSummary]) -> list[Tile]:
         told = [(image.key, f"{image.name}, {area_words(image.area)}") for image in chosen]
         return [Tile(key, note, labelled((KEPT, thumbnails.get(key)))) for key, note in told]
 
-    def suspected(image: Image) -> Tile:
+    def suspected(image: ImageSummary) -> Tile:
         note = f"{image.name}, {area_words(image.area)}: {unbroken(image.reason)}"
         return Tile(image.key, note, labelled((KEPT, thumbnails.get(image.key))))
 
-    return filled(
+    return render_template(
         "run.html.j2",
         script(),
         style(),
@@ -77,8 +77,8 @@ def render(
         classes=_classes(found),
         images=_images(images, thumbnails),
         failures=[f"{counted(count, 'image')}: {reason}" for reason, count in found.failures[:FAILURES]],
-        silent=counted(found.silent, "image") if found.silent else "",
-        time=time_words(found.seconds),
+        silent=counted(found.untested, "image") if found.untested else "",
+        time=duration(found.seconds),
     )
 
 
@@ -131,14 +131,14 @@ def unbroken(text: str) -> str:
     return text.replace(" %", "\xa0%")
 
 
-def spread_words(found: Spread, write: Any, beyond: str = NOTHING) -> list[str]:
+def spread_words(found: Quantiles, write: Any, beyond: str = NOTHING) -> list[str]:
     """The five numbers of a spread as they are written.
 
     Args:
         write: a number to text.
         beyond: for a number that is beyond all.
     """
-    values = (found.least, found.lower, found.median, found.upper, found.most)
+    values = (found.min, found.q25, found.median, found.q75, found.max)
     return [write(value) if value is not None else beyond if found.count else NOTHING for value in values]
 
 
@@ -149,8 +149,8 @@ def beyond_words(areas: Sequence[float]) -> str:
 
 def _area_rows(found: Summary) -> list[tuple[str, str, int, float]]:
     total = max(1, found.explained)
-    none = found.explained - sum(count for _, count in found.enough)
-    rows = [(area_percent(area), "", count, count / total) for area, count in found.enough]
+    none = found.explained - sum(count for _, count in found.smallest_counts)
+    rows = [(area_percent(area), "", count, count / total) for area, count in found.smallest_counts]
     return [*rows, ("none of these", "", none, none / total)]
 
 
@@ -159,7 +159,7 @@ def _spreads(found: Summary) -> list[tuple[str, int, list[str]]]:
     return [
         ("Smallest area that is enough", found.areas.count, spread_words(found.areas, area_percent, beyond)),
         ("Effect left under unseen perturbations", found.unseen.count, spread_words(found.unseen, percent)),
-        ("Effect lost by them", found.lost.count, spread_words(found.lost, percent)),
+        ("Effect lost by them", found.loss.count, spread_words(found.loss, percent)),
     ]
 
 
@@ -179,7 +179,7 @@ def _classes(found: Summary) -> Table:
             for k, (label, name) in enumerate(areas)
         ),
     ]
-    return Table(table_data("classes", columns))
+    return Table(table_json("classes", columns))
 
 
 def count_column(label: str, counts: Sequence[int]) -> Column:
@@ -187,7 +187,7 @@ def count_column(label: str, counts: Sequence[int]) -> Column:
     return Column(label, list(counts), "96px", shown=[f"{count:,}" for count in counts])
 
 
-def _images(images: Sequence[Image], thumbnails: Mapping[str, Thumbnail]) -> Table:
+def _images(images: Sequence[ImageSummary], thumbnails: Mapping[str, Thumbnail]) -> Table:
     verdicts = [image.verdict for image in images]
     columns = [
         Column("Image", [image.key for image in images], "minmax(130px, 1.3fr)"),
@@ -202,11 +202,11 @@ def _images(images: Sequence[Image], thumbnails: Mapping[str, Thumbnail]) -> Tab
         number_column("Smallest area", [image.area for image in images], area_words),
         number_column("Effect", [image.effect for image in images], share_words),
         number_column("Unseen", [image.unseen for image in images], share_words),
-        number_column("Lost", [image.lost for image in images], share_words),
+        number_column("Lost", [image.loss for image in images], share_words),
         number_column("Score", [image.score for image in images], lambda s: NOTHING if s is None else decimal(s)),
     ]
-    parts = picture_parts((thumbnails.get(image.key),) for image in images)
-    return Table(table_data("images", columns, pictures=(KEPT,)), list(parts))
+    parts = picture_chunks((thumbnails.get(image.key),) for image in images)
+    return Table(table_json("images", columns, pictures=(KEPT,)), list(parts))
 
 
 def number_column(label: str, values: Sequence[float | None], write: Any, width: str = "84px") -> Column:

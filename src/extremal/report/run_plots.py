@@ -14,10 +14,10 @@ import numpy as np
 
 from extremal.explanations.verdict import SHARE
 from extremal.files import replacing
-from extremal.jobs.run_comparison import MOVED, Comparison
-from extremal.jobs.run_summary import Image, Summary
+from extremal.jobs.run_comparison import MOVED_IOU, Comparison
+from extremal.jobs.run_summary import ImageSummary, Summary
 from extremal.report.comparison_page import headline as compared_headline
-from extremal.report.plots import ACCENT, CONTROL, DPI, ENOUGH, HIGHEST, LOWEST, UNSEEN
+from extremal.report.plots import ACCENT_COLOUR, CONTROL_COLOUR, DPI, THRESHOLD_COLOUR, HIGHEST, LOWEST, UNSEEN_COLOUR
 from extremal.report.run_page import headline, network_of
 from extremal.report.text import area_percent
 
@@ -25,34 +25,34 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"sufficient": ENOUGH, "suspect": UNSEEN, "insufficient": CONTROL, "failed": "#b3261e"}
-SIZE = (13.0, 4.6)  # inches
+VERDICT_COLOURS = {"sufficient": THRESHOLD_COLOUR, "suspect": UNSEEN_COLOUR, "insufficient": CONTROL_COLOUR, "failed": "#b3261e"}
+FIGURE_SIZE = (13.0, 4.6)  # inches
 
 
-def of_summary(found: Summary, images: Sequence[Image]) -> "Figure":
+def summary_figure(found: Summary, images: Sequence[ImageSummary]) -> "Figure":
     """A run on a page: verdicts, for how many images each area is enough, and what unseen perturbations leave."""
-    drawing, (verdicts, areas, unseen) = _page(
+    drawing, (verdicts, areas, unseen) = _new_figure(
         f"A run of {network_of(found.settings)}", headline(found), (1.0, 1.5, 1.3)
     )
     words = [word for word, count in found.verdicts.items() if count]
-    _bars(verdicts, words, [found.verdicts[word] for word in words], [COLOURS[word] for word in words])
+    _draw_bars(verdicts, words, [found.verdicts[word] for word in words], [VERDICT_COLOURS[word] for word in words])
     verdicts.set_title("verdicts", size=10, loc="left")
-    _areas(areas, found, images)
-    _unseen(unseen, images)
+    _draw_areas(areas, found, images)
+    _draw_unseen(unseen, images)
     return drawing
 
 
-def of_comparison(found: Comparison) -> "Figure":
+def comparison_figure(found: Comparison) -> "Figure":
     """Two runs on a page: how much the masks share at each area, smallest areas, and what changed."""
-    drawing, (overlap, sizes, verdicts) = _page(
+    drawing, (overlap, sizes, verdicts) = _new_figure(
         f"{found.first} – {found.second}", compared_headline(found), (1.4, 1.1, 1.2)
     )
-    _overlap(overlap, found)
-    _sizes(sizes, found)
+    _draw_overlap(overlap, found)
+    _draw_smallest_areas(sizes, found)
     changes = found.verdicts[:8]
     labels = [one if one == other else f"{one} → {other}" for one, other, _ in changes]
-    colours = [CONTROL if one == other else ACCENT for one, other, _ in changes]
-    _bars(verdicts, labels, [count for *_, count in changes], colours)
+    colours = [CONTROL_COLOUR if one == other else ACCENT_COLOUR for one, other, _ in changes]
+    _draw_bars(verdicts, labels, [count for *_, count in changes], colours)
     verdicts.set_title("verdicts", size=10, loc="left")
     return drawing
 
@@ -63,10 +63,10 @@ def write(drawing: "Figure", path: str | os.PathLike[str]) -> None:
         drawing.savefig(aside, format="png")
 
 
-def _page(title: str, sentence: str, widths: tuple[float, ...]) -> "tuple[Figure, list[Axes]]":
+def _new_figure(title: str, sentence: str, widths: tuple[float, ...]) -> "tuple[Figure, list[Axes]]":
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
+    drawing = Figure(figsize=FIGURE_SIZE, dpi=DPI, layout="constrained")
     drawing.get_layout_engine().set(rect=(0.01, 0.02, 0.98, 0.78), wspace=0.04)  # type: ignore[union-attr, call-arg]
     common: dict[str, Any] = {"va": "top", "parse_math": False}  # a folder's name may hold a dollar sign
     drawing.text(0.02, 0.965, title, size=15, weight="bold", **common)
@@ -80,7 +80,7 @@ def _page(title: str, sentence: str, widths: tuple[float, ...]) -> "tuple[Figure
     return drawing, places
 
 
-def _bars(axes: "Axes", labels: Sequence[str], counts: Sequence[int], colours: Sequence[str]) -> None:
+def _draw_bars(axes: "Axes", labels: Sequence[str], counts: Sequence[int], colours: Sequence[str]) -> None:
     """Counts with their names, the first on top."""
     bars = axes.barh(range(len(labels)), counts, color=list(colours), alpha=0.8)
     axes.bar_label(bars, [f"{count:,}" for count in counts], size=9, padding=3)
@@ -91,42 +91,42 @@ def _bars(axes: "Axes", labels: Sequence[str], counts: Sequence[int], colours: S
     axes.spines[["bottom"]].set_visible(False)
 
 
-def _areas(axes: "Axes", found: Summary, images: Sequence[Image]) -> None:
+def _draw_areas(axes: "Axes", found: Summary, images: Sequence[ImageSummary]) -> None:
     """For how many images each computed area is the smallest that is enough, and how many are served by then."""
     total = max(1, found.explained)
-    shares = [count / total for _, count in found.enough]
-    labels = [area_percent(area).replace("\xa0", " ") for area, _ in found.enough]
+    shares = [count / total for _, count in found.smallest_counts]
+    labels = [area_percent(area).replace("\xa0", " ") for area, _ in found.smallest_counts]
     places = np.arange(len(shares) + 1)
-    axes.bar(places, [*shares, 1 - sum(shares)], color=[ACCENT] * len(shares) + [CONTROL], alpha=0.6, label="smallest")
+    axes.bar(places, [*shares, 1 - sum(shares)], color=[ACCENT_COLOUR] * len(shares) + [CONTROL_COLOUR], alpha=0.6, label="smallest")
     known = [image.area for image in images if image.area is not None]
-    reached = [sum(area <= limit + 1e-9 for area in known) / total for limit, _ in found.enough]
-    axes.plot(places[:-1], reached, color=ENOUGH, marker="o", linewidth=1.8, markersize=4, label="this or less")
+    reached = [sum(area <= limit + 1e-9 for area in known) / total for limit, _ in found.smallest_counts]
+    axes.plot(places[:-1], reached, color=THRESHOLD_COLOUR, marker="o", linewidth=1.8, markersize=4, label="this or less")
     axes.set_xticks(places, [*labels, "none"], size=8 if len(labels) > 6 else 9)
     axes.set_ylim(0, 1.05)
-    _percents(axes.yaxis)
+    _format_percent(axes.yaxis)
     axes.set_ylabel("explained images / %", size=9)
     axes.set_title("smallest area that is enough", size=10, loc="left")
     axes.grid(axis="y", color="0.9")
     axes.legend(fontsize=8.5, frameon=False)
 
 
-def _unseen(axes: "Axes", images: Sequence[Image]) -> None:
+def _draw_unseen(axes: "Axes", images: Sequence[ImageSummary]) -> None:
     """Effect under the run's perturbation and under unseen ones, a point an image."""
     points = [
         (one.effect, one.unseen, one.verdict) for one in images if one.effect is not None and one.unseen is not None
     ]
     every = np.array([point[:2] for point in points] or [(SHARE, SHARE)]).clip(LOWEST, HIGHEST)
     axes.plot([LOWEST, HIGHEST], [LOWEST, HIGHEST], color="0.7", linewidth=1)
-    axes.axvline(SHARE, color=ENOUGH, linewidth=1.2, linestyle=":")
+    axes.axvline(SHARE, color=THRESHOLD_COLOUR, linewidth=1.2, linestyle=":")
     for word in ("sufficient", "suspect"):
         chosen = np.array([point[:2] for point in points if point[2] == word]).reshape(-1, 2)
         shown = chosen.clip(LOWEST, HIGHEST)
         size = 14 if len(points) < 500 else 4
-        axes.scatter(shown[:, 0], shown[:, 1], s=size, color=COLOURS[word], alpha=0.5, linewidths=0, label=word)
+        axes.scatter(shown[:, 0], shown[:, 1], s=size, color=VERDICT_COLOURS[word], alpha=0.5, linewidths=0, label=word)
     axes.set_xlim(SHARE - 0.05, max(1.1, every[:, 0].max()) + 0.03)
     axes.set_ylim(min(0.0, every[:, 1].min()) - 0.03, max(1.2, every[:, 1].max()) + 0.03)
     for axis in (axes.xaxis, axes.yaxis):
-        _percents(axis)
+        _format_percent(axis)
     axes.set_xlabel("effect, cut / %", size=9)
     axes.set_ylabel("effect under unseen perturbations / %", size=9)
     axes.set_title("what unseen perturbations leave", size=10, loc="left")
@@ -135,19 +135,19 @@ def _unseen(axes: "Axes", images: Sequence[Image]) -> None:
         axes.legend(fontsize=8.5, frameon=False, loc="lower right", markerscale=2)
 
 
-def _overlap(axes: "Axes", found: Comparison) -> None:
+def _draw_overlap(axes: "Axes", found: Comparison) -> None:
     """At each area, for which share of images the masks share so much or less."""
     shades = np.linspace(0.35, 1.0, len(found.areas))
     for k, (area, shade) in enumerate(zip(found.areas, shades, strict=True)):
         values = np.sort([pair.iou[k] for pair in found.pairs if pair.iou is not None])
         if len(values):
             ranks = np.arange(1, len(values) + 1) / len(values)
-            line = axes.step([0, *values, 1], [0, *ranks, 1], where="post", color=ACCENT, alpha=shade, linewidth=1.8)
+            line = axes.step([0, *values, 1], [0, *ranks, 1], where="post", color=ACCENT_COLOUR, alpha=shade, linewidth=1.8)
             line[0].set_label(area_percent(area).replace("\xa0", " "))
-    axes.axvline(MOVED, color=UNSEEN, linewidth=1.2, linestyle=":")
+    axes.axvline(MOVED_IOU, color=UNSEEN_COLOUR, linewidth=1.2, linestyle=":")
     axes.set_xlim(0, 1.01)
     axes.set_ylim(0, 1.02)
-    _percents(axes.yaxis)
+    _format_percent(axes.yaxis)
     axes.set_xlabel("IoU of the cut masks", size=9)
     axes.set_ylabel("images with so much or less / %", size=9)
     axes.set_title("overlap", size=10, loc="left")
@@ -156,7 +156,7 @@ def _overlap(axes: "Axes", found: Comparison) -> None:
         axes.legend(fontsize=8.5, frameon=False, title="area", title_fontsize=8.5)
 
 
-def _sizes(axes: "Axes", found: Comparison) -> None:
+def _draw_smallest_areas(axes: "Axes", found: Comparison) -> None:
     """The smallest area that is enough in both runs, a point an image."""
     none = 1.0  # where no area is enough
     points = np.array([[one.first.area or none, one.second.area or none] for one in found.pairs]).reshape(-1, 2)
@@ -164,7 +164,7 @@ def _sizes(axes: "Axes", found: Comparison) -> None:
     spots, counts = np.unique(points.round(9), axis=0, return_counts=True)
     sizes = 16 + 260 * counts / max([1, *counts])
     axes.plot([least, 1.4], [least, 1.4], color="0.7", linewidth=1)
-    axes.scatter(spots[:, 0], spots[:, 1], s=sizes, color=ACCENT, alpha=0.5, linewidths=0)
+    axes.scatter(spots[:, 0], spots[:, 1], s=sizes, color=ACCENT_COLOUR, alpha=0.5, linewidths=0)
     ticks = [*found.areas, none]
     axes.set(xscale="log", yscale="log", xlim=(least, 1.5), ylim=(least, 1.5))
     for axis in (axes.xaxis, axes.yaxis):
@@ -176,7 +176,7 @@ def _sizes(axes: "Axes", found: Comparison) -> None:
     axes.grid(color="0.92")
 
 
-def _percents(axis: Any) -> None:
+def _format_percent(axis: Any) -> None:
     from matplotlib.ticker import PercentFormatter
 
     axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))

@@ -12,12 +12,12 @@ from extremal.errors import ExtremalError, ExtremalValueError
 from extremal.jobs.store import Store
 from extremal.networks.network import Network
 
-CONFIDENCE = 0.9  # probability of the top class (Böhle et al., 2021, use correct and confident ones)
-KEPT = "confident.json"
+MIN_CONFIDENCE = 0.9  # probability of the top class (Böhle et al., 2021, use correct and confident ones)
+CONFIDENT_FILE = "confident.json"
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedImage:
     """A picture and what the network calls it."""
 
     key: str
@@ -30,11 +30,11 @@ class ConfidentPictures:
 
     def __init__(self, network: Network, data: DataSet, least: float) -> None:
         self.network, self.data, self.least = network, data, least
-        self._named: dict[str, Named] = {}
+        self._named: dict[str, NamedImage] = {}
 
     def plan(self, store: Store) -> tuple[str, ...]:
         """Their keys."""
-        self._named = {one.key: one for one in confident(self.network, self.data, self.least, store)}
+        self._named = {one.key: one for one in find_confident(self.network, self.data, self.least, store)}
         return tuple(self._named)
 
     def items(self, key: str) -> list[Item]:
@@ -43,13 +43,13 @@ class ConfidentPictures:
         return [Item(key, self._named[key].label, self._named[key].target, x)]
 
 
-def confident(
+def find_confident(
     network: Network,
     data: DataSet,
     least: float,
     store: Store,
     on_progress: Callable[[int, int], None] | None = None,
-) -> list[Named]:
+) -> list[NamedImage]:
     """The pictures of a data set whose top class has at least this probability, in the order of their keys.
 
     Found once for each run, and kept beside its parts.
@@ -57,12 +57,12 @@ def confident(
     Raises:
         ExtremalValueError: there is none.
     """
-    kept = store.kept(KEPT)
+    kept = store.read_text(CONFIDENT_FILE)
     if kept is None:
-        found = _named(network, data, least, on_progress)
-        store.keep(KEPT, json.dumps([vars(one) for one in found], indent=1, ensure_ascii=False) + "\n")
+        found = _name_images(network, data, least, on_progress)
+        store.write_text(CONFIDENT_FILE, json.dumps([vars(one) for one in found], indent=1, ensure_ascii=False) + "\n")
     else:
-        found = [Named(**one) for one in json.loads(kept)]
+        found = [NamedImage(**one) for one in json.loads(kept)]
     if not found:
         raise ExtremalValueError(
             f"pictures must be named with a probability of at least {least:g}, {network.name} names none of "
@@ -71,9 +71,9 @@ def confident(
     return found
 
 
-def _named(
+def _name_images(
     network: Network, data: DataSet, least: float, on_progress: Callable[[int, int], None] | None
-) -> list[Named]:
+) -> list[NamedImage]:
     found = []
     keys = data.keys()
     with network.frozen() as run, torch.no_grad():
@@ -86,5 +86,5 @@ def _named(
                 continue  # a broken picture is named by nobody
             probability, top = run(x.to(network.anchor)).softmax(1)[0].max(0)
             if float(probability) >= least:
-                found.append(Named(key, int(top), network.label(int(top))))
+                found.append(NamedImage(key, int(top), network.label(int(top))))
     return found

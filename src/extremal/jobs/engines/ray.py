@@ -20,32 +20,32 @@ import torch
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.options import Options
-from extremal.jobs.engines.processes import DEATHS, Done, failed_rows
-from extremal.jobs.engines.ray_cluster import Share, connected, shares
-from extremal.jobs.plan import Item, Unit
+from extremal.jobs.engines.processes import MAX_CRASHES, Results, failed_rows
+from extremal.jobs.engines.ray_cluster import Allocation, connect, allocate
+from extremal.jobs.plan import Item, WorkUnit
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.worker import Row, Worker
 from extremal.networks.memory import keep_freed_memory
 
-AHEAD = 2  # units that an actor has: one that it explains, one that it decodes
-LEAST = 1000  # units that are given to Ray at once, if there are as many: it takes 1.5 ms for each before it begins
-EACH = 50  # of them a worker, where that is more: between such portions every actor loads the network anew
-EVERY = 0.2  # s between looks whether to stop
+PREFETCH = 2  # units that an actor has: one that it explains, one that it decodes
+MIN_UNITS_PER_STAGE = 1000  # units that are given to Ray at once, if there are as many: it takes 1.5 ms for each before it begins
+UNITS_PER_WORKER = 50  # of them a worker, where that is more: between such portions every actor loads the network anew
+POLL_INTERVAL = 0.2  # s between looks whether to stop
 
-ROWS, STOPPED, BROKEN = "rows", "stopped", "broken"  # what came of a unit
-BESIDE, ALONE, GIVEN_UP = "beside", "alone", "given up"  # what is to be done with one, or STOPPED
+ROWS, STOPPED, LOAD_FAILED = "rows", "stopped", "broken"  # what came of a unit
+CONCURRENT, EXCLUSIVE, ABANDONED = "beside", "alone", "given up"  # what is to be done with one, or STOPPED
 
 
-def actors(
+def run_on_ray(
     options: Options,
-    units: Sequence[Unit],
+    units: Sequence[WorkUnit],
     stop: threading.Event,
     *,
     count: int | None = None,
     threads: int = 1,
     address: str | None = None,
     gpus_per_worker: float | None = None,
-) -> Done:
+) -> Results:
     """Work through units in actors of a Ray cluster.
 
     Where this process is connected to a cluster already, that one is taken and left as it is.
@@ -66,18 +66,18 @@ def actors(
     """
     if not units or stop.is_set():
         return
-    with connected(address) as ray:
-        share = shares(ray.nodes(), count, threads, gpus_per_worker)
-        ledger = _ledger(ray, share.count)
-        portion = max(LEAST, EACH * share.count)
-        with _closing(ledger, stop):
+    with connect(address) as ray:
+        share = allocate(ray.nodes(), count, threads, gpus_per_worker)
+        ledger = _start_tracker(ray, share.count)
+        portion = max(MIN_UNITS_PER_STAGE, UNITS_PER_WORKER * share.count)
+        with _closed_on_stop(ledger, stop):
             for start in range(0, len(units), portion):
                 if stop.is_set():
                     return
-                yield from _portion(options, units[start : start + portion], share, threads, ledger)
+                yield from _run_stage(options, units[start : start + portion], share, threads, ledger)
 
 
-def _portion(options: Options, units: Sequence[Unit], share: Share, threads: int, ledger: Any) -> Done:
+def _run_stage(options: Options, units: Sequence[WorkUnit], share: Allocation, threads: int, ledger: Any) -> Results:
     """What comes of these units, as it comes."""
     import ray.data
 
@@ -93,8 +93,8 @@ def _portion(options: Options, units: Sequence[Unit], share: Share, threads: int
         fn_constructor_args=(options, threads, ledger, list(sys.path)),
         compute=ray.data.ActorPoolStrategy(
             size=size,
-            max_tasks_in_flight_per_actor=AHEAD,
-            max_concurrent_calls_per_actor=AHEAD,
+            max_tasks_in_flight_per_actor=PREFETCH,
+            max_concurrent_calls_per_actor=PREFETCH,
             enable_true_multi_threading=True,
         ),
         num_cpus=share.cpus,
@@ -102,13 +102,13 @@ def _portion(options: Options, units: Sequence[Unit], share: Share, threads: int
     )  # Ray Data replaces actors and tries their tasks again without end; it is the ledger that ends this
     for block in done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for told in block.to_pylist():
-            if told["kind"] == BROKEN:
+            if told["kind"] == LOAD_FAILED:
                 raise ExtremalValueError(told["words"])
             if told["kind"] == ROWS:
                 yield known[told["name"]], pa.ipc.open_stream(told["rows"]).read_all().to_pylist()
 
 
-class Ledger:
+class CrashTracker:
     """What was begun and not finished, by name: how often a worker ended on it.
 
     Args:
@@ -122,7 +122,7 @@ class Ledger:
         self._loads = 0  # begun since a network was last loaded
         self._closed = False
 
-    def load(self) -> str:
+    def load_started(self) -> str:
         """Why no more workers may load the network, where so many have tried and none came through; else empty."""
         self._loads += 1
         if self._loads <= self._most:
@@ -132,21 +132,21 @@ class Ledger:
             "workers, or another network"
         )
 
-    def loaded(self) -> None:
+    def load_finished(self) -> None:
         """A worker has loaded the network."""
         self._loads = 0
 
-    def begin(self, name: str) -> str:
+    def start(self, name: str) -> str:
         """What a worker does with a unit: one that ended a worker is done alone, so that no other is blamed for it."""
         if self._closed and name not in self._begun:
             return STOPPED
         ended = self._begun.get(name, 0)
         self._begun[name] = ended + 1
         if ended >= self._deaths:
-            return GIVEN_UP
-        return ALONE if ended else BESIDE
+            return ABANDONED
+        return EXCLUSIVE if ended else CONCURRENT
 
-    def end(self, name: str) -> None:
+    def finish(self, name: str) -> None:
         """A unit is finished; it may be asked for again where its rows are lost on the way."""
         self._begun[name] = 0
 
@@ -179,28 +179,28 @@ class _Actor:
         return worker, ""
 
     def __call__(self, told: dict[str, Any]) -> dict[str, Any]:
-        unit = Unit(told["name"], tuple(Item(**one) for one in told["items"]))
+        unit = WorkUnit(told["name"], tuple(Item(**one) for one in told["items"]))
         if self._worker is None:
-            return _answer(unit, BROKEN, words=self._why)
+            return _message(unit, LOAD_FAILED, words=self._why)
         return self._done(self._worker, unit)
 
-    def _done(self, worker: Worker, unit: Unit) -> dict[str, Any]:
+    def _done(self, worker: Worker, unit: WorkUnit) -> dict[str, Any]:
         with self._decoding:
             how = self._ask("begin", unit.name)
             if how == STOPPED:
-                return _answer(unit, STOPPED)
-            if how == GIVEN_UP:
-                return _answer(unit, ROWS, given_up(unit))
-            if how == ALONE:
+                return _message(unit, STOPPED)
+            if how == ABANDONED:
+                return _message(unit, ROWS, abandoned_rows(unit))
+            if how == EXCLUSIVE:
                 with self._explaining:
                     rows = worker.rows(worker.prepare(unit.items))
             else:
                 ready = worker.prepare(unit.items)
-        if how == BESIDE:
+        if how == CONCURRENT:
             with self._explaining:
                 rows = worker.rows(ready)
         self._ask("end", unit.name)
-        return _answer(unit, ROWS, rows)
+        return _message(unit, ROWS, rows)
 
     def _ask(self, what: str, *words: str) -> str:
         import ray
@@ -209,7 +209,7 @@ class _Actor:
         return answer
 
 
-def _answer(unit: Unit, kind: str, rows: Sequence[Row] = (), words: str = "") -> dict[str, Any]:
+def _message(unit: WorkUnit, kind: str, rows: Sequence[Row] = (), words: str = "") -> dict[str, Any]:
     """What an actor says of a unit; rows as a table in bytes, which the caller reads without running anything."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, SCHEMA) as stream:
@@ -217,7 +217,7 @@ def _answer(unit: Unit, kind: str, rows: Sequence[Row] = (), words: str = "") ->
     return {"name": unit.name, "kind": kind, "rows": sink.getvalue().to_pybytes(), "words": words}
 
 
-def given_up(unit: Unit) -> list[Row]:
+def abandoned_rows(unit: WorkUnit) -> list[Row]:
     """The rows of a unit that ended one worker after another."""
     return failed_rows(
         unit,
@@ -226,22 +226,22 @@ def given_up(unit: Unit) -> list[Row]:
     )
 
 
-def _ledger(ray: Any, workers: int) -> Any:
+def _start_tracker(ray: Any, workers: int) -> Any:
     """A ledger in an actor, on the node of this process, where it lives as long as the run does."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    remote = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Ledger)
-    return remote.remote(DEATHS, workers)
+    remote = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(CrashTracker)
+    return remote.remote(MAX_CRASHES, workers)
 
 
 @contextmanager
-def _closing(ledger: Any, stop: threading.Event) -> Iterator[None]:
+def _closed_on_stop(ledger: Any, stop: threading.Event) -> Iterator[None]:
     """Close the ledger as soon as the run is to stop, whatever the caller waits for."""
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(EVERY):
+        while not over.wait(POLL_INTERVAL):
             if stop.is_set():
                 ledger.close.remote()
                 return

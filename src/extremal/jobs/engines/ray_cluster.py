@@ -12,14 +12,14 @@ from typing import Any
 
 from extremal.errors import ExtremalValueError
 
-REACHED = 5.0  # s in which a cluster must answer
-QUIET = ("ray", "ray.data")  # loggers of which only errors are shown
-BACKEND = "RAY_BACKEND_LOG_LEVEL"  # of what Ray's core writes to the terminal
-GRAIN = 1e4  # parts of a processor or device that Ray knows
+CONNECT_TIMEOUT = 5.0  # s in which a cluster must answer
+NOISY_LOGGERS = ("ray", "ray.data")  # loggers of which only errors are shown
+LOG_LEVEL_VARIABLE = "RAY_BACKEND_LOG_LEVEL"  # of what Ray's core writes to the terminal
+RESOURCE_UNIT = 1e4  # parts of a processor or device that Ray knows
 
 
 @dataclass(frozen=True)
-class Share:
+class Allocation:
     """How many workers there are, and what each takes."""
 
     count: int
@@ -27,9 +27,9 @@ class Share:
     gpus: float
 
 
-def shares(
+def allocate(
     nodes: Sequence[Mapping[str, Any]], count: int | None, threads: int, gpus_per_worker: float | None = None
-) -> Share:
+) -> Allocation:
     """What workers take of a cluster.
 
     On processors a worker takes one for each of its threads; where that would be all of them, so much less that one
@@ -53,14 +53,14 @@ def shares(
             f"{max(gpus, default=0.0):g}; take less, or leave it out"
         )
     if wanted:
-        return Share(count or sum(int(one / wanted + 1 / GRAIN) for one in gpus), 0.0, wanted)
+        return Allocation(count or sum(int(one / wanted + 1 / RESOURCE_UNIT) for one in gpus), 0.0, wanted)
     many = count or max(1, sum(int(one / threads) for one in cpus))
     free = max(sum(cpus) - 1, sum(cpus) / 2)
-    return Share(many, threads if many * threads <= free else int(GRAIN * free / many) / GRAIN, 0.0)
+    return Allocation(many, threads if many * threads <= free else int(RESOURCE_UNIT * free / many) / RESOURCE_UNIT, 0.0)
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[Any]:
+def connect(address: str | None) -> Iterator[Any]:
     """Ray, connected to a cluster and quiet; what this started or connected is undone, and nothing else.
 
     Args:
@@ -69,16 +69,16 @@ def connected(address: str | None) -> Iterator[Any]:
     Raises:
         ExtremalValueError: Ray is not installed, or the cluster cannot be reached.
     """
-    ray = _imported()
+    ray = _import_ray()
     with ExitStack() as undone:
         if not ray.is_initialized():
-            _reach(ray, address)
+            _init_ray(ray, address)
             undone.callback(ray.shutdown)
-        undone.enter_context(_quiet())
+        undone.enter_context(_silenced())
         yield ray
 
 
-def _imported() -> Any:
+def _import_ray() -> Any:
     try:
         import ray
         import ray.data
@@ -89,11 +89,11 @@ def _imported() -> Any:
     return ray
 
 
-def _reach(ray: Any, address: str | None) -> None:
+def _init_ray(ray: Any, address: str | None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
         check_answers(address)
-    with _kept_signals(), _surroundings(own=address is None):
+    with _preserved_sigterm(), _environment(own=address is None):
         try:
             if address is None:
                 ray.init("local", include_dashboard=False, **options)
@@ -102,10 +102,10 @@ def _reach(ray: Any, address: str | None) -> None:
         except (ConnectionError, RuntimeError, ValueError) as error:
             if address is None:
                 raise ExtremalValueError(
-                    f"a Ray cluster must be able to start on this machine, it did not: {_line(error)}; take the local "
+                    f"a Ray cluster must be able to start on this machine, it did not: {_one_line(error)}; take the local "
                     "engine, or the address of a cluster"
                 ) from None
-            raise _unreachable(address, _line(error)) from None
+            raise _unreachable(address, _one_line(error)) from None
 
 
 def check_answers(address: str) -> None:
@@ -120,9 +120,9 @@ def check_answers(address: str) -> None:
     if not host or not port.isdecimal():
         raise ExtremalValueError(f"address must be HOST:PORT of a Ray cluster, or auto, got {address!r}")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT).close()
     except (OSError, OverflowError) as error:
-        raise _unreachable(address, _line(error)) from None
+        raise _unreachable(address, _one_line(error)) from None
 
 
 def _unreachable(address: str, why: str) -> ExtremalValueError:
@@ -132,13 +132,13 @@ def _unreachable(address: str, why: str) -> ExtremalValueError:
     )
 
 
-def _line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     """An error in one line."""
     return " ".join(str(error).split()).rstrip(".")[:300]
 
 
 @contextmanager
-def _kept_signals() -> Iterator[None]:
+def _preserved_sigterm() -> Iterator[None]:
     """Ray takes SIGTERM for itself when it starts; here it stays with whoever had it."""
     main = threading.current_thread() is threading.main_thread()
     former = signal.getsignal(signal.SIGTERM)
@@ -150,12 +150,12 @@ def _kept_signals() -> Iterator[None]:
 
 
 @contextmanager
-def _surroundings(own: bool) -> Iterator[None]:
+def _environment(own: bool) -> Iterator[None]:
     """The environment in which Ray is started: no telemetry, and for a cluster of our own the loopback only."""
     from ray._private import ray_constants
 
     wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    wanted |= {} if BACKEND in os.environ else {BACKEND: "fatal"}
+    wanted |= {} if LOG_LEVEL_VARIABLE in os.environ else {LOG_LEVEL_VARIABLE: "fatal"}
     if own:  # named for the systems where it is the default: a node that other machines cannot join
         wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     former = {name: os.environ.get(name) for name in wanted}
@@ -175,14 +175,14 @@ def _surroundings(own: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silenced() -> Iterator[None]:
     """No bars and no news on the terminal: the caller tells how far it is."""
     from ray.data import DataContext
 
     context = DataContext.get_current()
     wanted = {"enable_progress_bars": False, "print_on_execution_start": False, "enable_auto_log_stats": False}
     former = {name: getattr(context, name) for name in wanted if hasattr(context, name)}
-    levels = {name: logging.getLogger(name).level for name in QUIET}
+    levels = {name: logging.getLogger(name).level for name in NOISY_LOGGERS}
     for name in former:
         setattr(context, name, wanted[name])
     for name in levels:
