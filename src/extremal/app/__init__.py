@@ -1,1 +1,1 @@
-"""The app: drop a photograph on a page, and see what the network needed of it. `server.serve` starts it."""
+"""The app: a page in the browser that explains images. `server.serve` starts it."""

@@ -1,4 +1,4 @@
-"""What happens on the page: a look at a photograph, a place in the line, an answer. Each session is one person."""
+"""Event handlers of the page: image chosen, class chosen, request submitted. Each session is one visitor."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,166 +8,174 @@ from typing import Any
 import gradio as gr
 
 from extremal.app import views
-from extremal.app.job_queue import Line, Progress, Report, State
-from extremal.app.networks import Offered
-from extremal.app.request import Wish, granted, photograph
-from extremal.app.result_cache import Shelf
+from extremal.app.job_queue import JobProgress, JobQueue, JobState, OnProgress
+from extremal.app.networks import ServedNetwork
+from extremal.app.request import Request, read_image, run_request
+from extremal.app.result_cache import ResultCache
 from extremal.errors import ExtremalError, ExtremalValueError
-from extremal.explanations.settings import checked_areas
+from extremal.explanations.settings import Settings
 from extremal.files import content_hash
 
-REGIONS = "Regions of the photograph"
-GAMES = {
+REGIONS = "Regions of the image"
+GAME_CHOICES = {
     "What is enough (preserve)": ("preserve",),
     "What has to go (delete)": ("delete",),
     "Both, side by side": ("preserve", "delete"),
     "Both at once (dual)": ("dual",),
 }
-TICK = 0.2  # s between looks at a job
+POLL_INTERVAL = 0.2  # s between updates of the progress
 
 
 class Events:
-    """The events of the page, over the networks by name, the line of jobs and the shelf of answers."""
+    """Event handlers of the page.
 
-    def __init__(self, offered: dict[str, Offered], line: Line, shelf: Shelf) -> None:
-        self.offered, self.line, self.shelf = offered, line, shelf
+    Args:
+        networks: served networks by name.
+        queue: runs the requests.
+        cache: holds the responses.
+    """
 
-    def look(self, photo: str | None, network: str) -> tuple[Any, Any, str, str]:
-        """The most probable classes of a new photograph; what was said of another goes."""
+    def __init__(self, networks: dict[str, ServedNetwork], queue: JobQueue, cache: ResultCache) -> None:
+        self.networks, self.queue, self.cache = networks, queue, cache
+
+    def on_photo(self, photo: str | None, network: str) -> tuple[Any, Any, str, str]:
+        """Classify a new image, and clear the results of the previous one."""
         if not photo:
-            return *_no_class(), views.told("Drop a photograph, or take an example."), ""
+            return *_no_classes(), views.message("Drop an image, or choose an example."), ""
         try:
-            glances = self.offered[network].glance(photograph(Path(photo), Path(photo).name))
+            classes = self.networks[network].top_classes(read_image(Path(photo), Path(photo).name))
         except ExtremalError as error:
-            return *_no_class(), views.told(str(error), alert=True), ""
-        choices = [(_told(one.name, one.probability), one.index) for one in glances]
-        chosen = gr.update(choices=choices, value=glances[0].index)
-        return chosen, gr.update(value=None), views.told("Choose a class, and explain it."), ""
+            return *_no_classes(), views.message(str(error), alert=True), ""
+        choices = [(_class_choice(item.label, item.probability), item.index) for item in classes]
+        target = gr.update(choices=choices, value=classes[0].index)
+        return target, gr.update(value=None), views.message("Choose a class, and press Explain."), ""
 
-    def offers(self, network: str) -> tuple[Any, Any, Any]:
-        """What there is to choose of another network."""
-        one = self.offered[network]
-        others = [name for name in self.offered if name != network]
+    def on_network(self, network: str) -> tuple[Any, Any, Any]:
+        """Update the classes, layers and networks to compare with."""
+        served = self.networks[network]
+        others = [name for name in self.networks if name != network]
         return (
-            gr.update(choices=classes(one), value=None),
-            gr.update(choices=[REGIONS, *one.layers], value=REGIONS),
+            gr.update(choices=class_choices(served), value=None),
+            gr.update(choices=[REGIONS, *served.layers], value=REGIONS),
             gr.update(choices=others, value=None),
         )
 
-    def named(self, other: int | None, network: str) -> Any:
-        """A class by name takes the place of the most probable ones."""
-        if other is None:
+    def on_class(self, index: int | None, network: str) -> Any:
+        """Replace the most probable classes by a class chosen by name."""
+        if index is None:
             return gr.skip()
-        return gr.update(choices=[(self.offered[network].network.label(other), other)], value=other)
+        return gr.update(choices=[(self.networks[network].network.label(index), index)], value=index)
 
-    async def explain(
+    async def on_explain(
         self,
         photo: str | None,
         network: str,
         target: int | None,
         game: str,
         layer: str,
-        rival: str | None,
+        second_network: str | None,
         areas: str,
         perturbation: str,
-        answers: int,
+        alternatives: int,
         refine: bool,
-        request: gr.Request,
+        http_request: gr.Request,
     ) -> AsyncIterator[tuple[Any, Any]]:
-        """Stand in the line, tell how far it is, and show what came of it."""
+        """Queue a request, show its progress, and show its response."""
         try:
             if not photo or target is None:
-                raise ExtremalValueError("a photograph and a class must be chosen first; drop one, or take an example")
+                raise ExtremalValueError("an image and a class must be chosen first; drop one, or choose an example")
             path = Path(photo)
-            digest = await asyncio.to_thread(content_hash, path)
-            wish = Wish(
-                digest,
+            request = Request(
+                await asyncio.to_thread(content_hash, path),
                 path.name,
                 int(target),
-                (network, *([rival] if rival else [])),
-                GAMES[game],
+                (network, *([second_network] if second_network else [])),
+                GAME_CHOICES[game],
                 "" if layer == REGIONS else layer,
-                perturbation,
-                checked_areas(_numbers(areas)),
-                int(answers),
                 bool(refine),
+                Settings(
+                    areas=_parse_areas(areas), perturbation=perturbation, solver="path", alternatives=int(alternatives)
+                ),
             )
-        except (ExtremalError, OSError) as error:
-            told = str(error) if isinstance(error, ExtremalError) else "the photograph is no longer here; drop it again"
-            yield views.told(told, alert=True), gr.skip()
-            return
-        kept = self.shelf.find(wish)
-        if kept is None:
-            async for told in self._done(wish, path, str(request.session_hash)):
-                yield told, gr.skip()
-            kept = self.shelf.find(wish)
-        if kept is not None:
-            yield views.done(kept), views.answered(kept)
-
-    async def _done(self, wish: Wish, path: Path, owner: str) -> AsyncIterator[str]:
-        """Do what is wished, in the line; the answer is on the shelf then, where there is one."""
-
-        def work(report: Report) -> None:
-            if self.shelf.find(wish):  # somebody before in the line asked the same
-                return
-            with self.shelf.new_folder() as folder:
-                self.shelf.keep(wish, folder, granted(wish, path, self.offered, folder, report))
-
-        try:
-            job = self.line.join(owner, work)
         except ExtremalError as error:
-            yield views.told(str(error), alert=True)
+            yield views.message(str(error), alert=True), gr.skip()
             return
-        said: int | Progress | None = None
+        except OSError:
+            yield views.message("the image is no longer available; drop it again", alert=True), gr.skip()
+            return
+        result = self.cache.get(request)
+        if result is None:
+            async for html in self._run_and_report(request, path, str(http_request.session_hash)):
+                yield html, gr.skip()
+            result = self.cache.get(request)
+        if result is not None:
+            yield views.finished(result), views.results(result)
+
+    async def _run_and_report(self, request: Request, path: Path, owner: str) -> AsyncIterator[str]:
+        """Run a request in the queue and yield its progress; its response, if there is one, goes to the cache."""
+
+        def work(on_progress: OnProgress) -> None:
+            if self.cache.get(request):  # an equal request was ahead in the queue
+                return
+            with self.cache.new_folder() as folder:
+                response = run_request(request, path, self.networks, folder, on_progress)
+                self.cache.put(request, folder, response)
+
         try:
-            while not job.over:
-                now = job.progress if job.state is State.RUNNING else self.line.place(job)
-                if now != said:
-                    said = now
-                    yield await asyncio.to_thread(views.on_the_way, now)
-                await asyncio.sleep(TICK)
+            job = self.queue.submit(owner, work)
+        except ExtremalError as error:
+            yield views.message(str(error), alert=True)
+            return
+        shown: int | JobProgress | None = None
+        try:
+            while not job.finished:
+                current = job.progress if job.state is JobState.RUNNING else self.queue.position(job)
+                if current != shown:
+                    shown = current
+                    yield await asyncio.to_thread(views.progress, current)
+                await asyncio.sleep(POLL_INTERVAL)
         finally:
-            job.cancel()  # nobody looks any more
-        if job.state is State.CANCELLED:
-            yield views.told("Cancelled; nothing was kept.")
-        elif job.state is State.FAILED:
-            yield views.told(job.error, alert=True)
+            job.cancel()  # also when the visitor has left
+        if job.state is JobState.CANCELLED:
+            yield views.message("Cancelled; nothing was saved.")
+        elif job.state is JobState.FAILED:
+            yield views.message(job.error, alert=True)
 
-    def cancel(self, request: gr.Request) -> None:
-        """Call off what this person waits for."""
-        self.line.cancel(str(request.session_hash))
+    def on_cancel(self, http_request: gr.Request) -> None:
+        """Cancel the job of this visitor."""
+        self.queue.cancel(str(http_request.session_hash))
 
-    left = cancel  # the page was closed: nobody waits any more
+    on_unload = on_cancel  # the visitor has closed the page
 
 
-def _no_class() -> tuple[Any, Any]:
-    """Neither of the most probable classes nor by name."""
+def _no_classes() -> tuple[Any, Any]:
+    """Return updates that clear both fields of the class."""
     return gr.update(choices=[], value=None), gr.update(value=None)
 
 
-def classes(one: Offered) -> list[tuple[str, int]]:
-    """The classes of a network, each with its name and index."""
-    return [(label, index) for index, label in enumerate(one.network.labels)]
+def class_choices(served: ServedNetwork) -> list[tuple[str, int]]:
+    """Return the classes of a network, each with its label and index."""
+    return [(label, index) for index, label in enumerate(served.network.labels)]
 
 
-def _numbers(areas: str) -> list[float]:
-    """What was written in the field of the areas, in order.
+def _parse_areas(text: str) -> list[float]:
+    """Return the areas in a text of numbers separated by commas, sorted.
 
     Raises:
-        ExtremalValueError: something else than numbers.
+        ExtremalValueError: a part of the text is not a number.
     """
-    numbers = list[float]()
-    for part in areas.split(","):
+    areas = list[float]()
+    for part in text.split(","):
         try:
-            numbers.append(float(part))
+            areas.append(float(part))
         except ValueError:
             raise ExtremalValueError(
-                f"areas must be numbers with commas between them, got {part.strip()!r}; e.g. 0.05, 0.1"
+                f"areas must be numbers separated by commas, got {part.strip()!r}; e.g. 0.05, 0.1"
             ) from None
-    return sorted(numbers)
+    return sorted(areas)
 
 
-def _told(name: str, probability: float | None) -> str:
+def _class_choice(label: str, probability: float | None) -> str:
     if probability is None:
-        return name
-    return f"{name} – {'under 1' if probability < 0.01 else f'{100 * probability:.0f}'} %"
+        return label
+    return f"{label} – {'under 1' if probability < 0.01 else f'{100 * probability:.0f}'} %"

@@ -1,15 +1,15 @@
-"""The line: jobs of several people, one at a time, first come, first served; each can be watched and called off.
+"""Job queue: one job at a time in the order of submission, with progress, cancellation and a time limit.
 
->>> with Line() as line:
-...     job = line.join("anna", lambda report: 6 * 7)
+>>> with JobQueue() as queue:
+...     job = queue.submit("anna", lambda on_progress: 6 * 7)
 ...     job.wait(), job.state
-(42, <State.DONE: 'done'>)
+(42, <JobState.DONE: 'done'>)
 """
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,11 +17,11 @@ from typing import Any, Generic, TypeVar
 
 from extremal.errors import ExtremalError, ExtremalValueError
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 
-class State(Enum):
-    """What has become of a job."""
+class JobState(Enum):
+    """State of a job; the last three are final."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -30,182 +30,157 @@ class State(Enum):
     CANCELLED = "cancelled"
 
 
-class Cancelled(Exception):  # no error: somebody wanted it so
-    """Raised within a job that was called off, where it reports its progress."""
+class JobCancelled(Exception):
+    """Raised inside a cancelled job, at its next progress report."""
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a job is."""
+class JobProgress:
+    """Progress of a job."""
 
-    stage: str = ""  # what it does, e.g. sweep
+    stage: str = ""  # current stage, e.g. sweep
     done: int = 0
-    total: int = 0  # 0: not known
-    shown: Any = None  # what there is to see so far
+    total: int = 0  # 0: unknown
+    preview: Any = None  # intermediate result to display
 
 
-Report = Callable[[Progress], None]  # a job calls it often; it raises where the job is to end
+OnProgress = Callable[[JobProgress], None]  # a job calls it often; it raises when the job has to end
 
 
 @dataclass(eq=False)
-class Job(Generic[Result]):
-    """One person's job, in the line or out of it."""
+class Job(Generic[T]):
+    """A submitted job."""
 
     owner: str
-    work: Callable[[Report], Result]
-    state: State = State.WAITING
-    progress: Progress = field(default_factory=Progress)
-    result: Result | None = None
-    error: str = ""  # for the person who waits: one sentence
-    ended: threading.Event = field(default_factory=threading.Event)
-    _off: threading.Event = field(default_factory=threading.Event)
+    progress: JobProgress = field(default_factory=JobProgress)
+    result: T | None = None
+    error: str = ""  # one sentence for the owner of a failed job
+    _state: JobState = JobState.WAITING
+    _future: Future[None] = field(init=False)
+    _cancelled: threading.Event = field(default_factory=threading.Event)
 
     @property
-    def over(self) -> bool:
-        """Whether nothing more will happen."""
-        return self.ended.is_set()
+    def state(self) -> JobState:
+        """Current state."""
+        return JobState.CANCELLED if self._future.cancelled() else self._state
+
+    @property
+    def finished(self) -> bool:
+        """Whether the state is final."""
+        return self._future.done()
 
     def cancel(self) -> None:
-        """Call it off: at once where it waits, at its next report where it runs."""
-        self._off.set()
+        """Cancel the job: at once while it waits, at its next progress report while it runs."""
+        self._cancelled.set()
+        self._future.cancel()
 
-    def wait(self, seconds: float | None = None) -> Result | None:
-        """The result, once the job is over; None where it has none."""
-        self.ended.wait(seconds)
+    def wait(self, timeout: float | None = None) -> T | None:
+        """Wait until the job is finished, at most `timeout` seconds, and return its result, if it has one."""
+        with suppress(CancelledError, TimeoutError):
+            self._future.result(timeout)
         return self.result
 
-    def run(self, seconds: float) -> None:
-        """Do the work, within a time; ends in one of the last three states, whatever happens."""
-        self.state, end = State.RUNNING, time.monotonic() + seconds
+    def run(self, work: Callable[[OnProgress], T], timeout: float, on_error: Callable[[BaseException], None]) -> None:
+        """Do the work within `timeout` seconds; whatever it raises, the job ends in a final state."""
+        self._state, deadline = JobState.RUNNING, time.monotonic() + timeout
 
-        def report(progress: Progress) -> None:
+        def on_progress(progress: JobProgress) -> None:
             self.progress = progress
-            if self._off.is_set():
-                raise Cancelled
-            if time.monotonic() > end:
+            if self._cancelled.is_set():
+                raise JobCancelled
+            if time.monotonic() > deadline:
                 raise ExtremalValueError(
-                    f"a job must end within {seconds:g} s, this one did not; ask for fewer areas or answers, "
-                    "or start the app with a longer --seconds"
+                    f"a job must finish within {timeout:g} s, this one did not; ask for fewer areas or alternatives, "
+                    "or start the app with a longer --timeout"
                 )
 
         try:
-            report(Progress("start"))
-            self.result = self.work(report)
-            self.finish(State.DONE)
-        except Cancelled:
-            self.finish(State.CANCELLED)
+            on_progress(JobProgress("start"))
+            self.result = work(on_progress)
+            self._state = JobState.DONE
+        except JobCancelled:
+            self._state = JobState.CANCELLED
         except ExtremalError as error:
-            self.finish(State.FAILED, str(error))
+            self._fail(str(error))
         except MemoryError:
-            self.finish(State.FAILED, "the memory of this machine did not suffice; ask for fewer areas or answers")
-        except BaseException as error:  # also SystemExit: whoever waits must hear of it
-            self.finish(State.FAILED, f"something went wrong here ({type(error).__name__}); the server's log has more")
-            raise
+            self._fail("a job must fit into memory, this one did not; ask for fewer areas or alternatives")
+        except BaseException as error:  # SystemExit too: the owner must see an end, and the queue must keep running
+            self._fail(f"an internal error occurred ({type(error).__name__}); the server's log has the details")
+            with suppress(Exception):
+                on_error(error)
 
-    def finish(self, state: State, error: str = "") -> None:
-        """Tell what has become of it."""
-        self.state, self.error = state, error
-        self.ended.set()
+    def _fail(self, error: str) -> None:
+        self._state, self.error = JobState.FAILED, error
 
 
-class Line:
-    """Jobs one after the other, in a thread of its own.
+class JobQueue:
+    """Jobs of several owners, run one after the other in a thread.
 
     Args:
-        length: jobs that may wait; those who come later are told so.
-        seconds: that a job may take.
-        told: called with what a job raised that is not the user's to mend.
+        length: maximum number of waiting jobs; further jobs are rejected.
+        timeout: time limit of a job, in seconds.
+        on_error: called with unexpected exceptions of jobs, e.g. to log them.
     """
 
     def __init__(
-        self, length: int = 32, seconds: float = 120.0, told: Callable[[BaseException], None] = lambda error: None
+        self, length: int = 32, timeout: float = 120.0, on_error: Callable[[BaseException], None] = lambda error: None
     ) -> None:
-        self.length, self.seconds, self._told = length, seconds, told
-        self._waiting: deque[Job[Any]] = deque()
-        self._running: Job[Any] | None = None
-        self._changed = threading.Condition()
-        self._open = True
-        self._thread = threading.Thread(target=self._work, name="extremal-line", daemon=True)
+        self.length, self.timeout, self._on_error = length, timeout, on_error
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="extremal-jobs")
+        self._lock = threading.RLock()  # a job may cancel itself
+        self._jobs: list[Job[Any]] = []  # in the order of submission: the first one runs, the others wait
+        self._closed = False
 
-    def __enter__(self) -> "Line":
-        self._thread.start()
+    def __enter__(self) -> "JobQueue":
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Call everything off, and wait for the job that runs."""
-        with self._changed:
-            self._open = False
-            for job in self._all():
+        """Cancel all jobs, and wait for the one that is running."""
+        with self._lock:
+            self._closed = True
+            for job in self._unfinished():
                 job.cancel()
-            self._changed.notify_all()
-        self._thread.join()
+        self._executor.shutdown()
 
-    def join(self, owner: str, work: Callable[[Report], Result]) -> Job[Result]:
-        """Stand in the line.
+    def submit(self, owner: str, work: Callable[[OnProgress], T]) -> Job[T]:
+        """Append a job to the queue.
 
         Args:
-            owner: whose job this is; nobody has two at once.
-            work: does the job; it gets a function to report its progress to, which raises where it is to end.
+            owner: identifies who submits the job; each owner has at most one unfinished job.
+            work: function to run; it receives a callback for its progress, which raises when the job has to end.
 
         Raises:
-            ExtremalValueError: the line is full or closed, or the owner stands in it already.
+            ExtremalValueError: the queue is full or closed, or the owner has another job.
         """
-        job = Job(owner, work)
-        with self._changed:
-            if not self._open:
-                raise ExtremalValueError("the app must be running to take a job, it is being ended; start it again")
-            self._drop_cancelled()
-            if any(other.owner == owner and not (other.over or other._off.is_set()) for other in self._all()):
+        job = Job[T](owner)
+        with self._lock:
+            unfinished = self._unfinished()
+            if self._closed:
+                raise ExtremalValueError("the app must be running to accept a job, it is shutting down; start it again")
+            if any(other.owner == owner and not other._cancelled.is_set() for other in unfinished):
                 raise ExtremalValueError(
-                    "one person must have one job at a time, yours is not done yet; wait for it or cancel it"
+                    "each person may have one job at a time, yours has not finished; wait for it or cancel it"
                 )
-            if len(self._waiting) >= self.length:
+            if len(unfinished) > self.length:
                 raise ExtremalValueError(f"at most {self.length} jobs may wait, got one more; try again in a minute")
-            self._waiting.append(job)
-            self._changed.notify_all()
+            job._future = self._executor.submit(job.run, work, self.timeout, self._on_error)
+            self._jobs.append(job)
         return job
 
-    def place(self, job: Job[Any]) -> int:
-        """How many jobs come before this one; 0 where it runs or is over."""
-        with self._changed:
-            self._drop_cancelled()
-            if job not in self._waiting:
-                return 0
-            return self._waiting.index(job) + (self._running is not None and not self._running.over)
+    def position(self, job: Job[Any]) -> int:
+        """Return the number of jobs ahead of this one; 0 if it is running or finished."""
+        with self._lock:
+            unfinished = self._unfinished()
+            return unfinished.index(job) if job in unfinished else 0
 
     def cancel(self, owner: str) -> None:
-        """Call off what this person has in the line."""
-        with self._changed:
-            for job in self._all():
+        """Cancel the jobs of this owner."""
+        with self._lock:
+            for job in self._unfinished():
                 if job.owner == owner:
                     job.cancel()
-            self._drop_cancelled()
 
-    def _all(self) -> list[Job[Any]]:
-        return [*self._waiting, *([self._running] if self._running else [])]
-
-    def _drop_cancelled(self) -> None:
-        for job in [job for job in self._waiting if job._off.is_set()]:
-            self._waiting.remove(job)
-            job.finish(State.CANCELLED)
-
-    def _next(self) -> Job[Any] | None:
-        """The first in the line, as soon as there is one; None when the line is closed."""
-        with self._changed:
-            self._running = None
-            while True:
-                self._drop_cancelled()
-                if not self._open:
-                    return None
-                if self._waiting:
-                    self._running = self._waiting.popleft()
-                    return self._running
-                self._changed.wait()
-
-    def _work(self) -> None:
-        while (job := self._next()) is not None:
-            try:
-                job.run(self.seconds)
-            except BaseException as error:  # the line goes on for all others
-                with suppress(Exception):
-                    self._told(error)
+    def _unfinished(self) -> list[Job[Any]]:
+        """Drop finished jobs, and return the others."""
+        self._jobs = [job for job in self._jobs if not job.finished]
+        return self._jobs

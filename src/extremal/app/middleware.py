@@ -1,4 +1,4 @@
-"""The guard at the door: who may come in, what may be asked for, and what a page may load."""
+"""ASGI middleware: host, origin and token checks, limits on requests, and a content security policy."""
 
 import asyncio
 import hmac
@@ -18,244 +18,275 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Rejection = tuple[int, str]  # status and message
 
-COOKIE = "extremal-token"
-ASKED = 2**20  # bytes of a request that is no upload
+TOKEN_COOKIE = "extremal-token"
+MAX_REQUEST_BYTES = 2**20  # of a request that is not an upload
 
-# What the page needs of gradio's server; whatever else that offers is not there.
-OPEN = re.compile(
+# The only paths that are served: those that the page needs, no other endpoint of gradio.
+ALLOWED_PATHS = re.compile(
     r"/|/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)/?|/(assets|static|svelte|results)/.*"
     r"|/gradio_api/(run/predict|queue/(join|data)|upload|upload_progress|cancel|reset|startup-events|info|app_id|theme\.css"
     r"|heartbeat/\w+|file=(?!\w+:).*)/?"
 )
-QUESTIONS = ("/gradio_api/queue/join", "/gradio_api/run/predict")
-# Inline scripts and styles are how gradio's page is made; the reports' own policies are stricter.
-POLICY = (
+UPLOAD_PATH = "/gradio_api/upload"
+CALL_PATHS = ("/gradio_api/queue/join", "/gradio_api/run/predict")  # call a function of the page
+
+# Script injection and clickjacking: nothing is loaded from other hosts, and no other site may frame the page.
+# Gradio's page needs inline scripts and styles; the policies inside the reports are stricter.
+PAGE_POLICY = (
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )
+# Script injection by a report: it runs in a sandbox without an origin, and cannot call the app.
 RESULT_POLICY = "sandbox allow-scripts; frame-ancestors 'self'"
-HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+# Content sniffing, and leaks of the addresses of results to other sites.
+SECURITY_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 
 
-class _TooLarge(Exception):  # ends a request, no more
-    pass
+class _BodyTooLarge(Exception):
+    """Stops the app from reading a body that exceeds its limit."""
 
 
-class _Refused(Exception):  # with the sentence that is told
-    pass
+class _Rejected(Exception):
+    """Rejects a request; its text is the message of the response."""
 
 
-class Guard:
-    """Stands before the server of the app.
+class AccessMiddleware:
+    """Checks each request before it reaches the app, and adds security headers to each response.
 
     Args:
-        app: that it guards.
-        hosts: names by which the server may be called, without ports; empty: any.
-        token: without which nobody comes in, by a cookie or by `?token=` once; empty: everybody does.
-        megabytes: that an upload may have.
-        uploads: folder of what was uploaded; no question may name a file elsewhere.
+        app: application to protect.
+        hosts: host names, without ports, under which the server may be called; empty: any.
+        token: secret that each caller must present, as a cookie or once as `?token=`; empty: none.
+        max_upload_mb: maximum size of an upload, in MB.
+        uploads: folder of uploaded files; calls may refer to files in this folder only.
     """
 
-    def __init__(self, app: App, *, hosts: frozenset[str], token: str, megabytes: int, uploads: Path) -> None:
+    def __init__(self, app: App, *, hosts: frozenset[str], token: str, max_upload_mb: int, uploads: Path) -> None:
         self.app, self.hosts, self.token, self.uploads = app, hosts, token, uploads
-        self.most = megabytes * 10**6 + 10**5  # what stands around a file
+        self.max_upload_bytes = max_upload_mb * 10**6 + 10**5  # the form around the file needs some bytes, too
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request pass, or answer it here."""
-        if scope["type"] != "http":
-            if scope["type"] == "lifespan":
-                await self.app(scope, receive, send)
+        """Reject the request, exchange a token for a cookie, or forward the request to the app."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        if scope["type"] != "http":  # the page uses no websockets: do not serve any
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        refusal = self._refusal(scope, headers)
-        if refusal:
-            await _answer(send, *refusal)
-            return
-        if self.token and self._known(_token(scope)):
-            cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
-            await _answer(send, 303, "", [(b"location", b"/"), (b"set-cookie", cookie.encode("latin-1"))])
-            return
-        await self._passed(scope, receive, send)
+        rejection = self._check_caller(scope, headers) or self._check_request(scope, headers)
+        if rejection:
+            await _respond(send, *rejection)
+        elif self.token and self._token_matches(_query_token(scope)):
+            # Token leak: move the token from the address, which logs and histories keep, to a cookie that neither
+            # scripts nor other sites can use.
+            cookie = f"{TOKEN_COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
+            await _respond(send, 303, "", [(b"location", b"/"), (b"set-cookie", cookie.encode("latin-1"))])
+        else:
+            await self._forward(scope, receive, send)
 
-    def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
-        """Why a request is not let in: status and sentence."""
-        return self._stranger(scope, headers) or self._unwanted(scope, headers)
-
-    def _stranger(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
-        """Why whoever asks is not let in."""
+    def _check_caller(self, scope: Scope, headers: dict[str, str]) -> Rejection | None:
+        """Check who calls: by which host name, from which page, and with which token."""
+        # DNS rebinding: a foreign domain that resolves to this machine would share an origin with the app.
         host = headers.get("host", "")
-        if self.hosts and _name(host) not in self.hosts:  # another site's name that leads here
+        if self.hosts and _host_name(host) not in self.hosts:
             return 403, f"this app must be called by one of {', '.join(sorted(self.hosts))}, got {host!r}"
+        # CSRF: pages of other sites must not send requests to the app.
         origin = headers.get("origin", "")
         if origin not in ("", "null") and urlsplit(origin).netloc != host:
-            return 403, f"this app answers its own pages, got a request from {origin!r}"
+            return 403, f"this app answers requests from its own pages only, got one from {origin!r}"
+        # CSRF from a sandboxed or local page: those have the origin "null", as the reports have, which only read.
         if origin == "null" and scope["method"] != "GET":
-            return 403, "this app answers its own pages, got a request from a page without a name"
-        if self.token and not (self._known(_token(scope)) or self._known(_cookie(headers.get("cookie", "")))):
-            return 401, "this app asks for its token: open the address that it told when it was started"
+            return 403, "this app answers requests from its own pages only, got one from a page without an origin"
+        # Unauthorised access: the token must be known to the caller.
+        query_token, cookie_token = _query_token(scope), _cookie_token(headers.get("cookie", ""))
+        if self.token and not (self._token_matches(query_token) or self._token_matches(cookie_token)):
+            return 401, "this app requires a token; open the address that was printed when the app was started"
         return None
 
-    def _unwanted(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
-        """Why what is asked is not answered."""
-        if not OPEN.fullmatch(scope["path"]):
-            return 404, "there is no such page here"
-        if _uploads(scope) and "transfer-encoding" in headers:  # of what is cut off, gradio would leave a part
-            return 411, "an upload must tell its length; send it with Content-Length"
+    def _check_request(self, scope: Scope, headers: dict[str, str]) -> Rejection | None:
+        """Check what is requested: a path that is served, with a body of acceptable size."""
+        # Attack surface: gradio has endpoints, e.g. a proxy, that the page does not need.
+        if not ALLOWED_PATHS.fullmatch(scope["path"]):
+            return 404, "this page does not exist"
+        # Disk exhaustion: gradio keeps the part of a chunked upload that it had received when it was cut off.
+        if _is_upload(scope) and "transfer-encoding" in headers:
+            return 411, "an upload must declare its length; send it with Content-Length"
+        # Oversized body, declared: reject it before it is read.
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self._allowed(scope):
-            return (
-                413,
-                f"an upload must have at most {self.most // 10**6} MB, got {length} bytes; shrink the photograph",
-            )
+        if not length.isdecimal() or int(length) > self._max_bytes(scope):
+            limit = self.max_upload_bytes // 10**6
+            return 413, f"an upload must have at most {limit} MB, got {length} bytes; shrink the image"
         return None
 
-    def _known(self, token: str) -> bool:
+    def _token_matches(self, token: str) -> bool:
+        # Timing attack: compare in constant time.
         return hmac.compare_digest(token.encode(), self.token.encode())
 
-    def _allowed(self, scope: Scope) -> int:
-        return self.most if _uploads(scope) else ASKED
+    def _max_bytes(self, scope: Scope) -> int:
+        return self.max_upload_bytes if _is_upload(scope) else MAX_REQUEST_BYTES
 
-    async def _passed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The request to the app, no longer than it may be; the answer with the headers of this house."""
-        result = scope["path"].startswith("/results/")
-        policy = RESULT_POLICY if result else POLICY
-        most, begun = _Most(self._allowed(scope)), False
+    async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Forward a request to the app, its body limited, and the response with security headers."""
+        policy = RESULT_POLICY if scope["path"].startswith("/results/") else PAGE_POLICY
+        limit, started = _BodyLimit(self._max_bytes(scope)), False
 
-        async def sending(message: Message) -> None:
-            nonlocal begun
-            if most.passed and not begun:
-                return  # the server's own words for an error; ours follow
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if limit.exceeded and not started:
+                return  # drop the app's own error response; ours follows
             if message["type"] == "http.response.start":
-                begun = True
-                message["headers"] = [
-                    *message.get("headers", []),
-                    *HEADERS,
-                    (b"content-security-policy", policy.encode("latin-1")),
-                ]
+                started = True
+                security_headers = [*SECURITY_HEADERS, (b"content-security-policy", policy.encode("latin-1"))]
+                message["headers"] = [*message.get("headers", []), *security_headers]
             await send(message)
 
         try:
-            heard = most.counted(receive)
-            if scope["path"].startswith(QUESTIONS):
-                heard = await _read(heard, self.uploads)
-            await self.app(scope, heard, sending)
-        except asyncio.CancelledError:  # the server ends while a page listens
+            limited_receive = limit.limit(receive)
+            if scope["path"].startswith(CALL_PATHS):
+                limited_receive = await _read_and_check_paths(limited_receive, self.uploads)
+            await self.app(scope, limited_receive, send_with_headers)
+        except asyncio.CancelledError:  # the server shuts down while a page is connected
             with suppress(Exception):
-                await (send({"type": "http.response.body"}) if begun else _answer(send, 503, "this app is being ended"))
-        except _Refused as why:
-            await _answer(send, 400, str(why))
-        except Exception:  # whatever the server made of a request that is cut off
-            if not most.passed:
+                await _end_response(send, started)
+        except _Rejected as rejected:
+            await _respond(send, 400, str(rejected))
+        except Exception:  # the app may wrap _BodyTooLarge in an exception of its own
+            if not limit.exceeded:
                 raise
-        if most.passed and not begun:
-            await _answer(send, 413, f"a request must have at most {most.bytes // 10**6} MB; shrink it first")
+        if limit.exceeded and not started:
+            await _respond(send, 413, f"a request must have at most {limit.max_bytes // 10**6} MB; shrink it first")
 
 
 @dataclass
-class _Most:
-    """How long a request may be, and whether it was longer."""
+class _BodyLimit:
+    """Maximum size of the body of one request.
 
-    bytes: int
-    passed: bool = False
+    Oversized body, undeclared: the bytes are counted while they arrive, since Content-Length may be absent.
+    """
 
-    def counted(self, receive: Receive) -> Receive:
-        """The same, but it ends where more comes."""
-        heard = 0
+    max_bytes: int
+    exceeded: bool = False
 
-        async def counting() -> Message:
-            nonlocal heard
+    def limit(self, receive: Receive) -> Receive:
+        """Return a `receive` that raises `_BodyTooLarge` when the limit is exceeded."""
+        n_bytes = 0
+
+        async def limited_receive() -> Message:
+            nonlocal n_bytes
             message = await receive()
-            heard += len(message.get("body", b""))
-            if heard > self.bytes:
-                self.passed = True
-                raise _TooLarge
+            n_bytes += len(message.get("body", b""))
+            if n_bytes > self.max_bytes:
+                self.exceeded = True
+                raise _BodyTooLarge
             return message
 
-        return counting
+        return limited_receive
 
 
-async def _read(receive: Receive, uploads: Path) -> Receive:
-    """A question's body whole, once it is known to name uploaded files only: gradio would fetch or read any other."""
-    body, more = b"", True
-    while more:
+async def _read_and_check_paths(receive: Receive, uploads: Path) -> Receive:
+    """Read the body of a call, check the files that it refers to, and return a `receive` that replays it.
+
+    Raises:
+        _Rejected: the call refers to a file that was not uploaded, or cannot be checked.
+    """
+    body, more_body = b"", True
+    while more_body:
         message = await receive()
         if message["type"] != "http.request":
             return receive
         body += message.get("body", b"")
-        more = message.get("more_body", False)
+        more_body = message.get("more_body", False)
     try:
-        foreign = next((path for path in _paths(json.loads(body or b"null")) if not _within(uploads, path)), None)
+        paths = list(_file_paths(json.loads(body or b"null")))
     except ValueError:
-        foreign = None  # gradio tells what is wrong with it
+        paths = []  # not JSON: gradio rejects it
     except RecursionError:
-        raise _Refused("a question must not be nested so deeply") from None
-    if foreign is not None:
-        raise _Refused(f"a file must be uploaded, got {foreign!r}")
-    given = False
+        # Parser exhaustion: a body that is nested too deeply to be checked.
+        raise _Rejected("a call must not be nested so deeply") from None
+    # Path traversal and server-side request forgery: gradio would read local files, and fetch URLs.
+    foreign_path = next((path for path in paths if not _is_inside(uploads, path)), None)
+    if foreign_path is not None:
+        raise _Rejected(f"a file must be uploaded, got {foreign_path!r}")
+    replayed = False
 
-    async def again() -> Message:
-        nonlocal given
-        if given:
+    async def replay() -> Message:
+        nonlocal replayed
+        if replayed:
             return await receive()
-        given = True
+        replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return again
+    return replay
 
 
-def _paths(question: object) -> Iterator[str]:
-    """Every path that is named in a question, however deep."""
-    left = [question]
-    while left:
-        value = left.pop()
+def _file_paths(call: object) -> Iterator[str]:
+    """Yield each value of a key `path` in the JSON of a call, at any depth."""
+    pending = [call]
+    while pending:
+        value = pending.pop()
         if isinstance(value, dict):
             if isinstance(value.get("path"), str):
                 yield value["path"]
-            left.extend(value.values())
+            pending.extend(value.values())
         elif isinstance(value, list):
-            left.extend(value)
+            pending.extend(value)
 
 
-def _within(folder: Path, path: str) -> bool:
-    """Whether this is the path of a file in a folder, whatever dots and links it has."""
+def _is_inside(folder: Path, path: str) -> bool:
+    """Return whether a path, with its `..` and symbolic links resolved, lies inside a folder."""
     if "://" in path:
         return False
     try:
         return Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents
-    except ValueError:  # e.g. a zero byte
+    except ValueError:  # e.g. a null byte
         return False
 
 
-def _uploads(scope: Scope) -> bool:
-    return bool(scope["path"].rstrip("/") == "/gradio_api/upload")
+def _is_upload(scope: Scope) -> bool:
+    return bool(scope["path"].rstrip("/") == UPLOAD_PATH)
 
 
-def _name(host: str) -> str:
-    """A host without its port.
+def _host_name(host: str) -> str:
+    """Return a host without its port.
 
-    >>> _name("localhost:7860"), _name("[::1]:7860"), _name("::1")
+    >>> _host_name("localhost:7860"), _host_name("[::1]:7860"), _host_name("::1")
     ('localhost', '[::1]', '::1')
     """
-    found = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:\d+)?", host)
-    return (found[1] if found else host).lower()
+    match = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:\d+)?", host)
+    return (match[1] if match else host).lower()
 
 
-def _token(scope: Scope) -> str:
-    """What a request's address gives as the token; empty: nothing."""
-    given: str = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
-    return given
+def _query_token(scope: Scope) -> str:
+    """Return the token in the address of a request, or an empty text."""
+    token: str = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
+    return token
 
 
-def _cookie(header: str) -> str:
+def _cookie_token(header: str) -> str:
+    """Return the token in a Cookie header, or an empty text."""
     try:
-        found = SimpleCookie(header).get(COOKIE)
+        cookie = SimpleCookie(header).get(TOKEN_COOKIE)
     except CookieError:
         return ""
-    return found.value if found else ""
+    return cookie.value if cookie else ""
 
 
-async def _answer(send: Send, status: int, text: str, headers: list[tuple[bytes, bytes]] | None = None) -> None:
-    kind = [(b"content-type", b"text/plain; charset=utf-8"), *HEADERS]
-    await send({"type": "http.response.start", "status": status, "headers": [*kind, *(headers or [])]})
+async def _respond(send: Send, status: int, text: str, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+    """Send a response of plain text."""
+    content_type = (b"content-type", b"text/plain; charset=utf-8")
+    start = {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [content_type, *SECURITY_HEADERS, *(headers or [])],
+    }
+    await send(start)
     await send({"type": "http.response.body", "body": text.encode()})
+
+
+async def _end_response(send: Send, started: bool) -> None:
+    """Complete a response that is interrupted by the shutdown of the server."""
+    if started:
+        await send({"type": "http.response.body"})
+    else:
+        await _respond(send, 503, "this app is shutting down")

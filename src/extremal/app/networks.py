@@ -1,4 +1,4 @@
-"""The networks that the app offers: chosen by whoever starts it, never by whoever looks at it."""
+"""Networks served by the app: chosen when it is started, never by visitors of the page."""
 
 import copy
 import threading
@@ -17,93 +17,94 @@ from extremal.networks.network import Network
 from extremal.networks.outputs import logits
 from extremal.networks.resolve import loaded
 
-TOP = 5  # classes told of a photograph
+N_TOP_CLASSES = 5  # listed for each image
 
 
 @dataclass(frozen=True)
-class Glance:
-    """One of the classes that a network holds most probable."""
+class ClassProbability:
+    """One of the most probable classes of an image."""
 
     index: int
-    name: str
-    probability: float | None  # None where the network has one output only
+    label: str
+    probability: float | None  # None if the network has a single output
 
 
 @dataclass(eq=False)
-class Offered:
+class ServedNetwork:
     """A network that the app offers.
 
     Attributes:
-        name: by which it is chosen.
-        network: for the one job that runs.
-        glancing: the same weights, for a look at a photograph while a job runs.
+        name: name by which it is chosen.
+        network: network of the job that is running.
+        preview_network: copy with the same weights, for classifying images while a job is running.
+        layers: names of the layers whose channels can be explained.
     """
 
     name: str
     network: Network
-    glancing: Network = field(init=False)
-    layers: tuple[str, ...] = ()  # at which it can be split
-    _looking: threading.Lock = field(default_factory=threading.Lock)
+    preview_network: Network = field(init=False)
+    layers: tuple[str, ...] = ()
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        model = self.network.model.eval().requires_grad_(False)  # the app's own: nobody gets it back
+        model = self.network.model.eval().requires_grad_(False)  # owned by the app, so it need not be restored
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-        self.glancing = copy.copy(self.network)
-        self.glancing.model = copy.deepcopy(model, shared)
-        self.layers = tuple(layer.name for layer in layers(self.glancing) if layer.clean)
+        self.preview_network = copy.copy(self.network)
+        self.preview_network.model = copy.deepcopy(model, shared)
+        self.layers = tuple(layer.name for layer in layers(self.preview_network) if layer.clean)
 
-    def glance(self, picture: Image.Image) -> tuple[Glance, ...]:
-        """The most probable classes of a photograph.
+    def top_classes(self, image: Image.Image) -> tuple[ClassProbability, ...]:
+        """Return the most probable classes of an image.
 
         Raises:
-            ExtremalValueError: the network's scores of it are not finite.
+            ExtremalValueError: the network's scores are not finite.
         """
-        with self._looking, torch.inference_mode():
-            x = prepare(self.glancing, picture)
-            (scores,) = logits(self.glancing.model(x), self.name)
+        with self._lock, torch.inference_mode():
+            x = prepare(self.preview_network, image)
+            (scores,) = logits(self.preview_network.model(x), self.name)
         if not bool(scores.isfinite().all()):
             raise ExtremalValueError(f"a network must return finite scores, {self.name} did not; check its weights")
-        shares = scores.softmax(0).tolist() if len(scores) > 1 else [None]
-        best = scores.topk(min(TOP, len(scores))).indices.tolist()
-        return tuple(Glance(index, self.network.label(index), shares[index]) for index in best)
+        probabilities = scores.softmax(0).tolist() if len(scores) > 1 else [None]
+        top = scores.topk(min(N_TOP_CLASSES, len(scores))).indices.tolist()
+        return tuple(ClassProbability(index, self.network.label(index), probabilities[index]) for index in top)
 
-    def class_like(self, other: "Offered", index: int) -> int:
-        """The class of this network that bears the name of a class of another.
+    def matching_class(self, other: "ServedNetwork", index: int) -> int:
+        """Return the class of this network that has the name of class `index` of another network.
 
         Raises:
-            ExtremalValueError: there is none.
+            ExtremalValueError: no class has this name.
         """
         if self is other or self.network.labels == other.network.labels:
             return index
         label = other.network.label(index)
-        if _names(label) & _names(self.network.label(index)):  # two lists of the same classes, as ImageNet's are
+        if _synonyms(label) & _synonyms(self.network.label(index)):  # two lists of the same classes, e.g. ImageNet's
             return index
-        for name in (label, *_names(label)):
+        for name in (label, *_synonyms(label)):
             with suppress(ExtremalValueError):
                 return self.network.index(name)
         return self.network.index(label)
 
 
-def _names(label: str) -> set[str]:
-    """The names of a class, which stand one after the other in its label."""
+def _synonyms(label: str) -> set[str]:
+    """Return the names that a label lists, separated by commas."""
     return {name.strip().lower() for name in label.split(",")}
 
 
-def offered(names: Sequence[str]) -> dict[str, Offered]:
-    """The networks of these names, each with its own weights or, after an equals sign, those of a file.
+def load_networks(names: Sequence[str]) -> dict[str, ServedNetwork]:
+    """Load networks by name, each with its own weights or with those of a file.
 
     Args:
-        names: as `zoo.load` takes them, or NAME=FILE, or NAME=random.
+        names: as `zoo.load` takes them, or NAME=FILE, or NAME=random; if empty, the embedded network is loaded.
 
     Raises:
-        ExtremalValueError: a name stands twice, or cannot be loaded, or stands for a network without classes.
+        ExtremalValueError: a name is repeated, or a network cannot be loaded or has no classes.
     """
-    found: dict[str, Offered] = {}
+    networks: dict[str, ServedNetwork] = {}
     for name in names or (zoo.EMBEDDED,):
-        if name in found:
-            raise ExtremalValueError(f"networks must be different ones, got {name!r} twice; leave one of them out")
+        if name in networks:
+            raise ExtremalValueError(f"networks must be distinct, got {name!r} twice; leave one of them out")
         family, _, weights = name.partition("=")
-        one = Offered(name, loaded(family, weights))
-        one.glance(Image.new("RGB", (256, 256), "grey"))  # told now, not to the first who comes
-        found[name] = one
-    return found
+        network = ServedNetwork(name, loaded(family, weights))
+        network.top_classes(Image.new("RGB", (256, 256), "grey"))  # fail at the start, not at the first visit
+        networks[name] = network
+    return networks

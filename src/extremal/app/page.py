@@ -1,4 +1,4 @@
-"""The page: what a person chooses, and where they are shown what came of it."""
+"""The page: inputs, options, and the area of the results."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -8,100 +8,98 @@ import gradio as gr
 from gradio.events import Dependency
 
 from extremal.app import views
-from extremal.app.events import GAMES, REGIONS, Events, classes
-from extremal.app.job_queue import Line
-from extremal.app.networks import Offered
-from extremal.app.result_cache import Shelf
-from extremal.app.upload_field import photograph_field
+from extremal.app.events import GAME_CHOICES, REGIONS, Events, class_choices
+from extremal.app.job_queue import JobQueue
+from extremal.app.networks import ServedNetwork
+from extremal.app.result_cache import ResultCache
+from extremal.app.upload_field import image_field
 from extremal.explanations.settings import AREAS
 from extremal.masking.perturbations import PERTURBATIONS
 
 TITLE = "What did the network need?"
 INTRODUCTION = (
-    "Drop a photograph. You see the smallest part of it that the network's answer needs, "
+    "Drop an image. You see the smallest part of it that the network's answer needs, "
     "how much of the score that part keeps, and how much random parts of the same size keep."
 )
 EXAMPLES = ("cat", "coffee", "rocket", "astronaut")
 
 
-def page(offered: dict[str, Offered], line: Line, shelf: Shelf) -> gr.Blocks:
-    """The page with its events.
+def build_page(networks: dict[str, ServedNetwork], queue: JobQueue, cache: ResultCache) -> gr.Blocks:
+    """Build the page with its event handlers.
 
     Args:
-        offered: the networks by name; the first is chosen at the beginning.
-        line: of jobs.
-        shelf: of answers.
+        networks: served networks by name; the first one is selected initially.
+        queue: runs the requests.
+        cache: holds the responses.
     """
-    events = Events(offered, line, shelf)
+    events = Events(networks, queue, cache)
     title = f"extremal – {TITLE}"
+    blocks: gr.Blocks
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as blocks:
         gr.Markdown(f"# {TITLE}\n{INTRODUCTION}", elem_classes="extremal-head")
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=300):
-                choices = _choices(offered, events)
+                photo, network, target, other_class, game = _main_options(networks)
                 with gr.Row():
                     start = gr.Button("Explain", variant="primary", elem_id="explain", min_width=100)
                     stop = gr.Button("Cancel", elem_id="cancel", min_width=100)
-                more = _more(offered)
+                layer, second_network, *advanced = _advanced_options(networks)
             with gr.Column(scale=3, min_width=300):
-                status = gr.HTML(views.told("Nothing is asked yet."), elem_id="status")
+                status = gr.HTML(views.message("No image has been chosen yet."), elem_id="status")
                 results = gr.HTML("", elem_id="results")
-        photo, network, target, other, game = choices
-        layer, rival, *_ = more
         for changed in (photo.change, network.change):
-            _at_once(changed, events.look, [photo, network], [target, other, status, results])
-        _at_once(network.change, events.offers, [network], [other, layer, rival])
-        _at_once(other.input, events.named, [other, network], [target])
-        _at_once(start.click, events.explain, [photo, network, target, game, *more], [status, results])
-        _at_once(stop.click, events.cancel, [], [])
-        blocks.unload(events.left)
-    found: gr.Blocks = blocks
-    return found
+            _bind(changed, events.on_photo, [photo, network], [target, other_class, status, results])
+        _bind(network.change, events.on_network, [network], [other_class, layer, second_network])
+        _bind(other_class.input, events.on_class, [other_class, network], [target])
+        options = [photo, network, target, game, layer, second_network, *advanced]
+        _bind(start.click, events.on_explain, options, [status, results])
+        _bind(stop.click, events.on_cancel, [], [])
+        blocks.unload(events.on_unload)
+    return blocks
 
 
-def _choices(offered: dict[str, Offered], events: Events) -> tuple[Any, ...]:
-    """What everybody chooses: photograph, network, class, any other class, question."""
-    names = list(offered)
-    photo = photograph_field("Photograph", height=240, elem_id="photo")
-    gr.Examples(
-        [[str(_example(name))] for name in EXAMPLES], photo, label="Or take one of these", example_labels=list(EXAMPLES)
-    )
+def _main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
+    """Build the fields for image, network, class, any other class, and game."""
+    names = list(networks)
+    photo = image_field("Image", height=240, elem_id="photo")
+    examples = [[str(_example_path(name))] for name in EXAMPLES]
+    gr.Examples(examples, photo, label="Or choose an example", example_labels=list(EXAMPLES))
     network = gr.Dropdown(names, value=names[0], label="Network", visible=len(names) > 1, elem_id="network")
-    target = gr.Radio([], label="Class", info="The five most probable come with the photograph.", elem_id="target")
-    other = gr.Dropdown(
-        classes(offered[names[0]]),
+    target = gr.Radio([], label="Class", info="The five most probable classes of the image.", elem_id="target")
+    other_class = gr.Dropdown(
+        class_choices(networks[names[0]]),
         value=None,
         label="Any other class",
         info="Type a part of its name.",
         elem_id="other",
     )
-    game = gr.Radio(list(GAMES), value=next(iter(GAMES)), label="Question", elem_id="game")
-    return photo, network, target, other, game
+    game = gr.Radio(list(GAME_CHOICES), value=next(iter(GAME_CHOICES)), label="Question", elem_id="game")
+    return photo, network, target, other_class, game
 
 
-def _more(offered: dict[str, Offered]) -> tuple[Any, ...]:
-    """What some choose: a layer, another network, areas, the perturbation, how many answers, how exactly."""
-    first, *others = offered
-    known = [REGIONS, *offered[first].layers]
-    shares = ", ".join(f"{area:g}" for area in AREAS)
+def _advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
+    """Build the fields for layer, second network, areas, perturbation, alternatives, and refinement."""
+    first, *others = networks
+    layers = [REGIONS, *networks[first].layers]
+    areas = ", ".join(f"{area:g}" for area in AREAS)
     with gr.Accordion("More", open=False, elem_id="more"):
         return (
-            gr.Dropdown(known, value=REGIONS, label="Regions, or channels of a layer", elem_id="layer"),
+            gr.Dropdown(layers, value=REGIONS, label="Regions, or channels of a layer", elem_id="layer"),
             gr.Dropdown(others, value=None, label="Compare with", visible=bool(others), elem_id="rival"),
-            gr.Textbox(shares, label="Areas", info="Shares of the photograph, in (0, 1).", elem_id="areas"),
-            gr.Dropdown(list(PERTURBATIONS), value="blur", label="What takes the place of the rest", elem_id="instead"),
-            gr.Slider(1, 3, 1, step=1, label="Answers to look for", elem_id="answers"),
-            gr.Checkbox(False, label="Look for the smallest area between these, to 2\u00a0%", elem_id="refine"),
+            gr.Textbox(areas, label="Areas", info="Shares of the image, in (0, 1).", elem_id="areas"),
+            gr.Dropdown(list(PERTURBATIONS), value="blur", label="Replace the rest by", elem_id="instead"),
+            gr.Slider(1, 3, 1, step=1, label="Alternatives to search for", elem_id="answers"),
+            gr.Checkbox(False, label="Search for the smallest area between these, to 2\u00a0%", elem_id="refine"),
         )
 
 
-def _at_once(event: Any, call: Any, given: list[Any], shown: list[Any]) -> Dependency:
-    """The event calls this without waiting for others: whoever has to wait stands in our own line."""
-    found: Dependency = event(
-        call, given, shown, concurrency_limit=None, show_progress="hidden", api_visibility="private"
+def _bind(event: Any, handler: Any, inputs: list[Any], outputs: list[Any]) -> Dependency:
+    """Bind an event to a handler that gradio calls at once: requests wait in the app's own queue."""
+    dependency: Dependency = event(
+        handler, inputs, outputs, concurrency_limit=None, show_progress="hidden", api_visibility="private"
     )
-    return found
+    return dependency
 
 
-def _example(name: str) -> Path:
+def _example_path(name: str) -> Path:
     return Path(str(files("extremal.app") / "photographs" / f"{name}.jpg"))

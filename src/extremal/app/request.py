@@ -1,192 +1,214 @@
-"""What a person asks of the app, and what they get: one view for each network and game, written to a private folder."""
+"""Requests of visitors and their responses: one view for each network and game, written to a private folder."""
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 
-from extremal.app.job_queue import Progress, Report
-from extremal.app.networks import Offered
+from extremal.app.job_queue import JobProgress, OnProgress
+from extremal.app.networks import ServedNetwork
 from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.explain import explain_channels
 from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation, iou
-from extremal.explanations.settings import AREAS
+from extremal.explanations.settings import Settings
 from extremal.explanations.smallest_area import smallest_area
 from extremal.explanations.verdict import NOT_FINITE
 from extremal.masking.solvers import Step
 from extremal.networks.inputs import prepare, read_picture
 from extremal.report import channel_files, result_files
-from extremal.report.channel_page import ChannelSummary
-from extremal.report.channel_page import summarise as summarise_channels
-from extremal.report.text import Summary, summarise
+from extremal.report.channel_page import ChannelSummary, summarise_channels
+from extremal.report.text import ExplanationSummary, summarise
 
-MAX_PIXELS = 40_000_000  # of a photograph
+MAX_PIXELS = 40_000_000  # of an image
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is asked: equal wishes have equal answers."""
+class Request:
+    """A request; equal requests have equal responses."""
 
-    digest: str  # of the photograph's bytes
-    title: str  # what the person calls it
-    target: int  # class, of the first network
+    digest: str  # of the bytes of the image
+    title: str  # name of the image file
+    target: int  # class of the first network
     networks: tuple[str, ...]
-    games: tuple[str, ...] = ("preserve",)
-    layer: str = ""  # whose channels are wanted; empty: regions of the photograph
-    perturbation: str = "blur"
-    areas: tuple[float, ...] = AREAS
-    alternatives: int = 1
-    refine: bool = False
+    games: tuple[str, ...] = ("preserve",)  # one view each, in place of the game of the settings
+    layer: str = ""  # layer whose channels are explained; empty: regions of the image
+    refine: bool = False  # whether to search for the smallest sufficient area
+    settings: Settings = field(default_factory=Settings, compare=False)
+    settings_key: str = field(init=False, repr=False)  # settings as text: what requests are compared by
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settings_key", json.dumps(self.settings.as_dict(), sort_keys=True))
 
 
 @dataclass(frozen=True)
-class View:
-    """One explanation: its report is what the page shows."""
+class ResultView:
+    """One explanation, shown on the page by its report."""
 
     heading: str
-    folder: Path  # with the report, the figure and the explanation
-    sentence: str  # what was found, as the report begins
+    folder: Path  # holds the report, the figure and the explanation
+    sentence: str  # headline of the report
 
 
 @dataclass(frozen=True)
-class Overlap:
-    """How much the regions of two views have in common at one area."""
+class RegionOverlap:
+    """Overlap of the regions of two views at one area."""
 
     area: float
     iou: float
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came of a wish."""
+class Response:
+    """Response to a request."""
 
-    views: tuple[View, ...]
-    overlaps: tuple[Overlap, ...] = ()  # of the first two views, where these are regions of equal size
-
-
-@dataclass(frozen=True, eq=False)  # each is another one: tensors are not told apart by ==
-class Seen:
-    """What there is to see of a run on its way."""
-
-    picture: Tensor  # (H, W, 3) uint8
-    masks: Tensor  # (K, H, W) in [0, 1], what is left of the photograph
+    views: tuple[ResultView, ...]
+    overlaps: tuple[RegionOverlap, ...] = ()  # of the first two views, if their regions have equal shapes
 
 
-def photograph(path: Path, name: str) -> Image.Image:
-    """An uploaded photograph, checked.
+@dataclass(frozen=True, eq=False)  # compared by identity, since it holds tensors
+class Preview:
+    """Intermediate result of a run."""
+
+    image: Tensor  # (H, W, 3) uint8
+    masks: Tensor  # (K, H, W) in [0, 1], the share of the image that is left
+
+
+def read_image(path: Path, name: str) -> Image.Image:
+    """Read and check an uploaded image.
 
     Raises:
-        ExtremalValueError: it cannot be read, or has more than 40 megapixels.
+        ExtremalValueError: the image cannot be read, or has more than 40 megapixels.
     """
     return read_picture(path, name=name, max_pixels=MAX_PIXELS)
 
 
-def granted(wish: Wish, path: Path, offered: dict[str, Offered], folder: Path, report: Report) -> Answer:
-    """Run what is asked, a view for each network and game.
+def run_request(
+    request: Request, path: Path, networks: dict[str, ServedNetwork], folder: Path, on_progress: OnProgress
+) -> Response:
+    """Compute the response to a request, one view for each network and game.
 
     Args:
-        path: of the uploaded photograph.
-        offered: the networks by name.
-        folder: a new one for the views.
-        report: told how far it is; what it raises ends the run.
+        request: what to explain, and how.
+        path: path of the uploaded image.
+        networks: served networks by name.
+        folder: empty folder for the views.
+        on_progress: called with the progress; an exception that it raises ends the run.
 
     Raises:
-        ExtremalValueError: the photograph, the class or the layer break a rule.
+        ExtremalValueError: the image, the class or the layer is invalid.
     """
-    picture = photograph(path, wish.title)
-    views, regions = list[View](), list[Explanation]()
-    wanted = [(offered[name], game) for name in wish.networks for game in wish.games]
-    for number, (one, game) in enumerate(wanted):
-        target = one.class_like(offered[wish.networks[0]], wish.target)
-        part, place = _part(report, number, len(wanted)), folder / f"view-{number}"
-        if wish.layer:
-            sentence = _explain_channels(wish, one, target, game, picture, place, part)
+    image = read_image(path, request.title)
+    views, explanations = list[ResultView](), list[Explanation]()
+    pairs = [(networks[name], game) for name in request.networks for game in request.games]
+    for number, (network, game) in enumerate(pairs):
+        run = _ViewRun(
+            request,
+            network,
+            network.matching_class(networks[request.networks[0]], request.target),
+            request.settings.replace(game=game),
+            image,
+            folder / f"view-{number}",
+            _view_progress(on_progress, number, len(pairs)),
+        )
+        if request.layer:
+            sentence = run.explain_by_channels()
         else:
-            found = _explain(wish, one, target, game, picture, place, part)
-            sentence = _sentence(summarise(found))
-            regions.append(found)
-        views.append(View(_heading(one, target, game, wish.layer), place, sentence))
-    return Answer(tuple(views), _overlaps(*regions[:2]) if len(regions) > 1 else ())
+            explanation = run.explain_by_regions()
+            sentence = _sentence(summarise(explanation))
+            explanations.append(explanation)
+        views.append(ResultView(run.heading, run.folder, sentence))
+    return Response(tuple(views), _overlaps(*explanations[:2]) if len(explanations) > 1 else ())
 
 
-def _heading(one: Offered, target: int, game: str, layer: str) -> str:
-    where = f"channels of {layer}, " if layer else ""
-    return f"{one.network.label(target)} – {where}{game} game, {one.name}"
+@dataclass(frozen=True)
+class _ViewRun:
+    """The run of one view."""
+
+    request: Request
+    network: ServedNetwork
+    target: int  # class of this network
+    settings: Settings
+    image: Image.Image
+    folder: Path
+    on_progress: OnProgress
+
+    @property
+    def heading(self) -> str:
+        part = f"channels of {self.request.layer}, " if self.request.layer else ""
+        label = self.network.network.label(self.target)
+        return f"{label} – {part}{self.settings.game.name} game, {self.network.name}"
+
+    def explain_by_regions(self) -> Explanation:
+        """Explain by regions of the image, and write the result."""
+        explanation = explain(
+            *(self.network.network, self.image, self.target),
+            settings=self.settings,
+            on_step=self._preview_steps(),
+            on_evidence=self._on_evidence,
+        )
+        _check_finite(explanation.status)
+        certificate = None
+        if self.request.refine:
+            self.on_progress(JobProgress("smallest area"))
+            (certificate,) = smallest_area(self.network.network, explanation)
+        self.on_progress(JobProgress("writing"))
+        result_files.write(explanation, self.folder, self.request.title, certificate)
+        return explanation
+
+    def explain_by_channels(self) -> str:
+        """Explain by channels of a layer, write the result, and return its headline."""
+        explanation = explain_channels(
+            *(self.network.network, self.image, self.request.layer, self.target),
+            game=self.settings.game,
+            solver=self.settings.solver,
+            on_step=lambda step: self.on_progress(JobProgress(step.stage, step.index + 1, step.total)),
+            on_evidence=self._on_evidence,
+        )
+        _check_finite(explanation.status)
+        self.on_progress(JobProgress("writing"))
+        channel_files.write(explanation, self.folder, self.request.title, None, None)
+        return _sentence(summarise_channels(explanation))
+
+    def _preview_steps(self) -> Callable[[Step], None]:
+        """Return a callback that reports steps with their masks; these are drawn only if somebody looks at them."""
+        network = self.network.network
+        (image,) = network.pictures(prepare(network, self.image))
+
+        def on_step(step: Step) -> None:
+            preview = None
+            if step.stage != "start" and image.numel():
+                masks = step.masks[0, :, 0]
+                preview = Preview(image, 1 - masks if self.settings.game.name == "delete" else masks)
+            self.on_progress(JobProgress(step.stage, step.index + 1, step.total, preview))
+
+        return on_step
+
+    def _on_evidence(self, done: int, total: int) -> None:
+        self.on_progress(JobProgress("evidence", done, total))
 
 
-def _sentence(summary: Summary | ChannelSummary) -> str:
-    """What was found, and why it should not be taken at its word."""
+def _check_finite(status: tuple[str, ...]) -> None:
+    if "not finite" in status[0]:
+        raise ExtremalValueError(NOT_FINITE)
+
+
+def _sentence(summary: ExplanationSummary | ChannelSummary) -> str:
+    """Return the headline of a report, with its caution."""
     return f"{summary.headline} {summary.caution}".strip()
 
 
-def _part(report: Report, number: int, count: int) -> Report:
-    """Tells of one view as part of all."""
-    of = f"view {number + 1} of {count}: " if count > 1 else ""
-    return lambda progress: report(replace(progress, stage=of + progress.stage))
+def _view_progress(on_progress: OnProgress, number: int, count: int) -> OnProgress:
+    """Return a callback that reports the progress of one view as a part of all views."""
+    prefix = f"view {number + 1} of {count}: " if count > 1 else ""
+    return lambda progress: on_progress(replace(progress, stage=prefix + progress.stage))
 
 
-def _explain(
-    wish: Wish, one: Offered, target: int, game: str, picture: Image.Image, folder: Path, report: Report
-) -> Explanation:
-    found = explain(
-        *(one.network, picture, target),
-        areas=wish.areas,
-        game=game,
-        perturbation=wish.perturbation,
-        alternatives=wish.alternatives,
-        on_step=_watching(one, picture, game, report),
-        on_evidence=_evidence(report),
-    )
-    if "not finite" in found.status[0]:
-        raise ExtremalValueError(NOT_FINITE)
-    certificate = None
-    if wish.refine:
-        report(Progress("smallest area"))
-        (certificate,) = smallest_area(one.network, found)
-    report(Progress("writing"))
-    result_files.write(found, folder, wish.title, certificate)
-    return found
-
-
-def _explain_channels(
-    wish: Wish, one: Offered, target: int, game: str, picture: Image.Image, folder: Path, report: Report
-) -> str:
-    found = explain_channels(
-        *(one.network, picture, wish.layer, target),
-        game=game,
-        on_step=lambda step: report(Progress(step.stage, step.index + 1, step.total)),
-        on_evidence=_evidence(report),
-    )
-    if "not finite" in found.status[0]:
-        raise ExtremalValueError(NOT_FINITE)
-    report(Progress("writing"))
-    channel_files.write(found, folder, wish.title, None, None)
-    return _sentence(summarise_channels(found))
-
-
-def _watching(one: Offered, picture: Image.Image, game: str, report: Report) -> Callable[[Step], None]:
-    """Reports each step with what is left of the photograph in it; nothing is drawn before somebody looks."""
-    (shown,) = one.network.pictures(prepare(one.network, picture))
-
-    def tell(step: Step) -> None:
-        masks = step.masks[0, :, 0]
-        seen = (
-            Seen(shown, 1 - masks if game == "delete" else masks) if step.stage != "start" and shown.numel() else None
-        )
-        report(Progress(step.stage, step.index + 1, step.total, seen))
-
-    return tell
-
-
-def _evidence(report: Report) -> Callable[[int, int], None]:
-    return lambda done, total: report(Progress("evidence", done, total))
-
-
-def _overlaps(one: Explanation, other: Explanation) -> tuple[Overlap, ...]:
-    """Intersection over union of the cut masks at each area; none where the two networks see different frames."""
-    if one.masks.shape != other.masks.shape:
+def _overlaps(a: Explanation, b: Explanation) -> tuple[RegionOverlap, ...]:
+    """Return the intersection over union of the cut masks at each area; nothing if their shapes differ."""
+    if a.masks.shape != b.masks.shape:
         return ()
-    return tuple(Overlap(area, iou(one.binary(area)[0], other.binary(area)[0])) for area in one.areas)
+    return tuple(RegionOverlap(area, iou(a.binary(area)[0], b.binary(area)[0])) for area in a.areas)

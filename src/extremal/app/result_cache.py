@@ -1,4 +1,4 @@
-"""The shelf: answers by wish and by an unguessable name, the last few of them, in a private folder."""
+"""Result cache: the last responses, by request and by an unguessable name, in a private folder."""
 
 import secrets
 import shutil
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from extremal.app.request import Answer, Wish
+from extremal.app.request import Request, Response
 from extremal.report.result_files import CHANNELS, EXPLANATION, FIGURE, REPORT
 
-FILES = {  # of a view, that may be had, and what they are called
+DOWNLOADS = {  # files of a view that are served, with their labels
     REPORT: "Report (HTML)",
     FIGURE: "Figure (PNG)",
     EXPLANATION: "Explanation (safetensors)",
@@ -21,30 +21,30 @@ FILES = {  # of a view, that may be had, and what they are called
 
 
 @dataclass(frozen=True)
-class Kept:
-    """An answer on the shelf."""
+class CachedResult:
+    """A response in the cache."""
 
-    name: str  # that nobody guesses
-    wish: Wish
-    answer: Answer
+    name: str  # unguessable
+    request: Request
+    response: Response
 
 
-class Shelf:
-    """The answers that were given last.
+class ResultCache:
+    """The last responses.
 
     Args:
-        folder: private; each answer has a folder in it.
-        most: answers that are kept; the oldest go first.
+        folder: private folder, in which each response has a folder of its own.
+        max_results: number of responses to keep; the least recently used are removed first.
     """
 
-    def __init__(self, folder: Path, most: int = 64) -> None:
-        self.folder, self.most = folder, most
-        self._kept: OrderedDict[Wish, Kept] = OrderedDict()
+    def __init__(self, folder: Path, max_results: int = 64) -> None:
+        self.folder, self.max_results = folder, max_results
+        self._results: OrderedDict[Request, CachedResult] = OrderedDict()
         self._lock = threading.Lock()
 
     @contextmanager
     def new_folder(self) -> Iterator[Path]:
-        """A folder for an answer, gone again after an exception; its name is that of the answer."""
+        """Create a folder for a response, and remove it after an exception; its name becomes that of the response."""
         path = self.folder / secrets.token_urlsafe(16)
         path.mkdir(mode=0o700)
         try:
@@ -53,34 +53,39 @@ class Shelf:
             shutil.rmtree(path, ignore_errors=True)
             raise
 
-    def keep(self, wish: Wish, folder: Path, answer: Answer) -> Kept:
-        """Put an answer on the shelf."""
-        kept = Kept(folder.name, wish, answer)
+    def put(self, request: Request, folder: Path, response: Response) -> CachedResult:
+        """Add a response."""
+        result = CachedResult(folder.name, request, response)
         with self._lock:
-            former = self._kept.pop(wish, None)
-            self._kept[wish] = kept
-            gone = [former] if former else []
-            while len(self._kept) > self.most:
-                gone.append(self._kept.popitem(last=False)[1])
-        for one in gone:
-            shutil.rmtree(self.folder / one.name, ignore_errors=True)
-        return kept
+            previous = self._results.pop(request, None)
+            self._results[request] = result
+            removed = [previous] if previous else []
+            while len(self._results) > self.max_results:
+                removed.append(self._results.popitem(last=False)[1])
+        for old in removed:
+            shutil.rmtree(self.folder / old.name, ignore_errors=True)
+        return result
 
-    def find(self, wish: Wish) -> Kept | None:
-        """The answer to this wish, where it is still there."""
+    def get(self, request: Request) -> CachedResult | None:
+        """Return the response to this request, or None."""
         with self._lock:
-            kept = self._kept.get(wish)
-            if kept:
-                self._kept.move_to_end(wish)
-        return kept
+            result = self._results.get(request)
+            if result:
+                self._results.move_to_end(request)
+        return result
 
-    def file(self, name: str, view: int, file: str) -> Path | None:
-        """A file of a view by the answer's name; None where there is none. No text becomes part of a path."""
-        given = name.encode()
+    def file_path(self, name: str, view: int, file: str) -> Path | None:
+        """Return the path of a file of a view, or None.
+
+        Path traversal: neither `name` nor `file` becomes part of a path; both are compared with known names.
+        """
+        # Timing attack: names are secrets, and are compared in constant time.
+        requested = name.encode()
         with self._lock:
-            kept = next((one for one in self._kept.values() if secrets.compare_digest(one.name.encode(), given)), None)
-        if kept is None or not 0 <= view < len(kept.answer.views):
+            results = self._results.values()
+            result = next((item for item in results if secrets.compare_digest(item.name.encode(), requested)), None)
+        if result is None or not 0 <= view < len(result.response.views):
             return None
-        known = next((one for one in FILES if one == file), None)
-        path = kept.answer.views[view].folder / known if known else None
+        known = next((item for item in DOWNLOADS if item == file), None)
+        path = result.response.views[view].folder / known if known else None
         return path if path and path.is_file() else None

@@ -1,4 +1,4 @@
-"""The server of the app: bound to this machine unless told otherwise, with a private folder that goes when it goes."""
+"""Server of the app: local by default, with a private folder that is deleted when it stops."""
 
 import ipaddress
 import logging
@@ -10,18 +10,19 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from extremal.errors import ExtremalValueError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from gradio import Blocks
 
-    from extremal.app.result_cache import Shelf
+    from extremal.app.result_cache import ResultCache
 
-MEGABYTES = 20  # of an upload
-UPLOADS = "uploads"  # folder within the private one
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+MAX_UPLOAD_MB = 20
+UPLOAD_FOLDER = "uploads"  # inside the private folder
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 log = logging.getLogger("extremal.app")
 
@@ -32,62 +33,62 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 7860,
     token: str = "",
-    seconds: float = 120.0,
+    timeout: float = 120.0,
     queue: int = 32,
-    started: Callable[[str], None] = print,
+    on_start: Callable[[str], None] = print,
 ) -> None:
     """Serve the app until it is interrupted.
 
     Args:
-        networks: that it offers, as `zoo.load` takes them, or NAME=FILE with weights; none: the embedded one.
-        host: address to listen at; another than this machine's own asks for a token.
-        port: to listen at; 0 takes a free one.
-        token: without which nobody comes in; at least 16 letters, digits, `-` or `_`.
-        seconds: that one explanation may take.
-        queue: explanations that may wait.
-        started: told the address once it can be opened.
+        networks: networks to offer, as `zoo.load` takes them, or NAME=FILE with weights; if empty, the embedded one.
+        host: address to listen on; addresses that other machines can reach require a token.
+        port: port to listen on; 0 chooses a free one.
+        token: secret that visitors must know; at least 16 letters, digits, `-` or `_`.
+        timeout: time limit of one explanation, in seconds.
+        queue: maximum number of waiting explanations.
+        on_start: called with the address once it can be opened.
 
     Raises:
-        ExtremalValueError: gradio is missing, an option breaks a rule, a network cannot be loaded, the port is taken.
+        ExtremalValueError: gradio is missing, an option is invalid, a network cannot be loaded, or the port is in use.
     """
-    hosts = _checked_host(host, token)
-    if not seconds > 0 or queue < 1:  # also where it is not a number
+    hosts = _allowed_hosts(host, token)
+    if not timeout > 0 or queue < 1:  # `not >`: NaN is rejected, too
         raise ExtremalValueError(
-            f"the app must have time and a queue, got {seconds:g} seconds and a queue of {queue}; take more of both"
+            f"the app must have a positive timeout and queue, got a timeout of {timeout:g} s and a queue of {queue}; "
+            "increase them"
         )
     with ExitStack() as stack:
-        listening = stack.enter_context(_listening(host, port))
+        open_socket = stack.enter_context(_open_socket(host, port))
         folder = stack.enter_context(_private_folder())
-        try:
-            import gradio  # noqa: F401
-            import uvicorn
-        except ImportError as missing:
-            raise ExtremalValueError(
-                f"the app must have gradio, {missing.name} is missing; pip install 'extremal[app]'"
-            ) from None
-        from extremal.app.job_queue import Line
-        from extremal.app.middleware import Guard
-        from extremal.app.networks import offered
-        from extremal.app.page import page
-        from extremal.app.result_cache import Shelf
+        _check_installed()
+        import uvicorn
+
+        from extremal.app.job_queue import JobQueue
+        from extremal.app.middleware import AccessMiddleware
+        from extremal.app.networks import load_networks
+        from extremal.app.page import build_page
+        from extremal.app.result_cache import ResultCache
         from extremal.networks.memory import keep_freed_memory
 
-        keep_freed_memory()  # the process is this app's own
-        found, shelf = offered(networks), Shelf(folder)
-        line = stack.enter_context(Line(queue, seconds, lambda error: log.error("a job failed", exc_info=error)))
-        served = mounted(page(found, line, shelf), shelf)
-        guarded = Guard(served, hosts=hosts, token=token, megabytes=MEGABYTES, uploads=folder / UPLOADS)
-        shown, taken = f"[{host}]" if ":" in host else host, listening.getsockname()[1]
-        config = uvicorn.Config(
-            guarded, log_level="warning", timeout_graceful_shutdown=2, server_header=False, date_header=False
+        keep_freed_memory()  # the process runs nothing but the app
+        served_networks, cache = load_networks(networks), ResultCache(folder)
+        jobs = stack.enter_context(JobQueue(queue, timeout, lambda error: log.error("a job failed", exc_info=error)))
+        app = AccessMiddleware(
+            create_app(build_page(served_networks, jobs, cache), cache),
+            hosts=hosts,
+            token=token,
+            max_upload_mb=MAX_UPLOAD_MB,
+            uploads=folder / UPLOAD_FOLDER,
         )
-        address = f"http://{shown}:{taken}/{f'?token={token}' if token else ''}"
-        started(address)  # the socket listens already: whoever asks now is answered as soon as the server runs
-        uvicorn.Server(config).run(sockets=[listening])
+        config = uvicorn.Config(
+            app, log_level="warning", timeout_graceful_shutdown=2, server_header=False, date_header=False
+        )
+        on_start(_address(host, open_socket.getsockname()[1], token))  # requests wait in the socket from now on
+        uvicorn.Server(config).run(sockets=[open_socket])
 
 
-def mounted(blocks: Any, shelf: "Shelf") -> "FastAPI":
-    """The page and the results as one ASGI application."""
+def create_app(page: "Blocks", cache: "ResultCache") -> "FastAPI":
+    """Create the ASGI application that serves the page and the files of the results."""
     import gradio
     from fastapi import FastAPI, HTTPException
     from fastapi.responses import FileResponse
@@ -98,18 +99,18 @@ def mounted(blocks: Any, shelf: "Shelf") -> "FastAPI":
 
     @app.get("/results/{name}/{view}/{file}")
     def result(name: str, view: int, file: str) -> FileResponse:
-        path = shelf.file(name, view, file)
+        path = cache.file_path(name, view, file)
         if path is None:
-            raise HTTPException(404, "this result is no longer here; explain the photograph again")
+            raise HTTPException(404, "this result is no longer available; explain the image again")
         return FileResponse(path)
 
-    served: FastAPI = gradio.mount_gradio_app(
+    mounted: FastAPI = gradio.mount_gradio_app(
         app,
-        blocks,
+        page,
         path="/",
         footer_links=[],
         run_history=False,
-        max_file_size=f"{MEGABYTES}mb",
+        max_file_size=f"{MAX_UPLOAD_MB}mb",
         show_error=True,
         ssr_mode=False,
         enable_monitoring=False,
@@ -118,86 +119,104 @@ def mounted(blocks: Any, shelf: "Shelf") -> "FastAPI":
         theme=theme(),
         head=HEAD,
     )
-    blocks.has_launched = True  # else gradio takes any file of this machine for an uploaded one
-    return served
+    page.has_launched = True  # otherwise gradio accepts any local file as an upload
+    return mounted
 
 
-def _checked_host(host: str, token: str) -> frozenset[str]:
-    """The names by which the app may be called; empty: any.
+def _check_installed() -> None:
+    """Raise if an optional dependency of the app is missing."""
+    try:
+        import gradio  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ExtremalValueError(
+            f"the app must have gradio, {error.name} is missing; pip install 'extremal[app]'"
+        ) from None
+
+
+def _address(host: str, port: int, token: str) -> str:
+    name, query = f"[{host}]" if ":" in host else host, f"?token={token}" if token else ""
+    return f"http://{name}:{port}/{query}"
+
+
+def _allowed_hosts(host: str, token: str) -> frozenset[str]:
+    """Return the host names under which the app may be called; empty: any.
 
     Raises:
-        ExtremalValueError: it would be open to others without a token, or the token is too weak.
+        ExtremalValueError: other machines could reach the app without a token, or the token is too weak.
     """
     try:
-        own = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        is_local = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        own = False
+        is_local = False
     if token and not re.fullmatch(r"[A-Za-z0-9_-]{16,}", token):
         raise ExtremalValueError(
             f"--token must have at least 16 letters, digits, - or _, got {len(token)} characters; "
             f"e.g. {secrets.token_urlsafe(16)}"
         )
-    if own:
-        return frozenset() if token else LOOPBACK | {host.lower()}
+    if is_local:
+        return frozenset() if token else LOOPBACK_HOSTS | {host.lower()}
     if not token:
         raise ExtremalValueError(
-            f"an app that others can reach must ask for a token, got --host {host} and none; "
+            f"an app that others can reach must require a token, got --host {host} and none; "
             f"e.g. --token {secrets.token_urlsafe(16)}"
         )
     return frozenset()
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket at this address.
+def _open_socket(host: str, port: int) -> Iterator[socket.socket]:
+    """Open a socket that listens on this address.
 
     Raises:
-        ExtremalValueError: it is taken, or none of this machine's.
+        ExtremalValueError: the address is in use, or does not belong to this machine.
     """
     if not 0 <= port <= 65535:
-        raise ExtremalValueError(f"--port must lie in 0..65535, got {port}; 0 takes a free one")
+        raise ExtremalValueError(f"--port must lie in 0..65535, got {port}; 0 chooses a free one")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family)
+        open_socket = socket.create_server((host, port), family=family)
     except OSError as error:
-        named = error.errno is not None and error.errno > 0  # else it is the name that was not found
-        reason = os.strerror(error.errno) if named else error.strerror or error  # type: ignore[arg-type]
+        is_system_error = error.errno is not None and error.errno > 0  # otherwise the host name was not resolved
+        reason = os.strerror(error.errno) if is_system_error else error.strerror or error  # type: ignore[arg-type]
         raise ExtremalValueError(
-            f"the app must be able to listen at {host} port {port}: {reason}; choose another --port, 0 takes a free one"
+            f"the app must be able to listen on {host} port {port}: {reason}; choose another --port, "
+            "or 0 for a free one"
         ) from None
-    with listening:
-        # asyncio does it where a socket tells its protocol, which this one does not; else every file takes 40 ms more
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        yield listening
+    with open_socket:
+        # Without this each file takes 40 ms longer; asyncio sets it only on sockets that were given a protocol.
+        open_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield open_socket
 
 
 @contextmanager
 def _private_folder() -> Iterator[Path]:
-    """A folder that nobody else reads and that is gone at the end.
+    """Create a folder that only this user can read, and delete it at the end.
 
-    Gradio and matplotlib write into it, and tell nobody of what is done here; the environment comes back as it was.
+    Within this context gradio and matplotlib write to the folder, and telemetry is off.
     """
-    made = tempfile.TemporaryDirectory(prefix="extremal-app-", ignore_cleanup_errors=True)
-    with made as name, _environment(Path(name)):
+    temporary = tempfile.TemporaryDirectory(prefix="extremal-app-", ignore_cleanup_errors=True)
+    with temporary as name, _environment(Path(name)):
         yield Path(name)
 
 
 @contextmanager
 def _environment(folder: Path) -> Iterator[None]:
-    wanted = {
+    """Set environment variables, and restore their previous values at the end."""
+    variables = {
         "GRADIO_ANALYTICS_ENABLED": "False",
-        "GRADIO_TEMP_DIR": str(folder / UPLOADS),
+        "GRADIO_TEMP_DIR": str(folder / UPLOAD_FOLDER),
         "MPLCONFIGDIR": str(folder),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_OFFLINE": "1",
         "DO_NOT_TRACK": "1",
     }
-    former = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+    previous = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in former.items():
+        for name, value in previous.items():
             if value is None:
                 os.environ.pop(name, None)
             else:

@@ -1,24 +1,24 @@
-"""The look of the page: the colours and letters of the reports, and the script that holds its frames."""
+"""Theme of the page: colours and fonts of the reports, and the script that sizes their frames."""
 
 from importlib.resources import files
 from typing import Any
 
 import gradio as gr
 
-from extremal.report.html import source
+from extremal.report.html import read_asset
 
 
-def _own(name: str) -> str:
+def _app_asset(name: str) -> str:
     return (files("extremal.app") / name).read_text(encoding="utf-8")
 
 
-# In the head and not as gradio's own css, which loses what depends on light and dark.
-HEAD = f"<style>{source('palette.css')}{_own('page.css')}</style>\n<script>{_own('page.js')}</script>"
+# Not passed as gradio's `css`, which drops the rules for light and dark colour schemes.
+HEAD = f"<style>{read_asset('palette.css')}{_app_asset('page.css')}</style>\n<script>{_app_asset('page.js')}</script>"
 
 
 def theme() -> Any:
-    """The colours and letters of the reports; none is fetched from elsewhere."""
-    letters = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")
+    """Build a theme with the colours and fonts of the reports; no font is loaded from other hosts."""
+    fonts = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")
     colours = {
         "body_background_fill": "var(--page)",
         "body_text_color": "var(--text)",
@@ -53,7 +53,7 @@ def theme() -> Any:
         "checkbox_border_color": "var(--control)",
         "slider_color": "var(--accent)",
     }
-    of_both = {f"{name}{dark}": value for name, value in colours.items() for dark in ("", "_dark")}
+    variables = {f"{name}{dark}": value for name, value in colours.items() for dark in ("", "_dark")}
     known = vars(gr.themes.Base())
-    plain = gr.themes.Base(font=letters, font_mono=("ui-monospace", "monospace"))
-    return plain.set(**{name: value for name, value in of_both.items() if name in known})
+    base = gr.themes.Base(font=fonts, font_mono=("ui-monospace", "monospace"))
+    return base.set(**{name: value for name, value in variables.items() if name in known})

@@ -1,14 +1,14 @@
-"""Gradio's picture field, which hands the uploaded file on as it is: this library reads pictures itself."""
+"""Gradio's image field without its decoding: uploaded files are passed on unchanged, and read by this library."""
 
 from typing import Any
 
 import gradio as gr
 
 
-def photograph_field(label: str, *, height: int, elem_id: str) -> gr.Image:
-    """A field to drop a photograph into; its value is the path of the uploaded file.
+def image_field(label: str, *, height: int, elem_id: str) -> gr.Image:
+    """Build a field for an image; its value is the path of the uploaded file.
 
-    No class of its own: gradio writes a stub beside the source of each class that is made of one of its components.
+    It is not a subclass of `gr.Image`: gradio writes a stub file next to the source of each subclass.
     """
     field = gr.Image(
         label=label,
@@ -18,10 +18,10 @@ def photograph_field(label: str, *, height: int, elem_id: str) -> gr.Image:
         height=height,
         elem_id=elem_id,
     )
-    field.preprocess = _path  # type: ignore[method-assign]
+    field.preprocess = _file_path  # type: ignore[method-assign]
     return field
 
 
-def _path(payload: Any) -> str | None:
-    """The path of the file, which lies among the uploads; nothing is decoded here."""
+def _file_path(payload: Any) -> str | None:
+    """Return the path of an uploaded file, without decoding it."""
     return None if payload is None else str(payload.path)

@@ -1,70 +1,72 @@
-"""What the page is told while it waits and when it has an answer, as HTML; every text is escaped."""
+"""HTML fragments of the page: messages, progress and results; all text is escaped."""
 
 from functools import cache
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from extremal.app.job_queue import Progress
-from extremal.app.request import Seen, View
-from extremal.app.result_cache import FILES, Kept
+from extremal.app.job_queue import JobProgress
+from extremal.app.request import Preview, ResultView
+from extremal.app.result_cache import DOWNLOADS, CachedResult
 from extremal.explanations.overlay import jpeg, pale
 from extremal.report.table_widget import jpeg_uri
 from extremal.report.text import area_percent
 
-TILE = 320  # px at most, of a picture on the way
-TOGETHER = 5  # masks of a step that are shown
+PREVIEW_SIZE = 320  # px, longer side at most
+MAX_PREVIEWS = 5  # masks of a step that are shown
 
 
-def on_the_way(now: int | Progress) -> str:
-    """For somebody who waits: how many come before, or how far the run is."""
-    return waiting(now) if isinstance(now, int) else running(now)
+def progress(current: int | JobProgress) -> str:
+    """Render the position of a waiting job, or the progress of a running one."""
+    return queued(current) if isinstance(current, int) else running(current)
 
 
-def waiting(place: int) -> str:
-    """For somebody who stands in the line."""
-    before = {0: "No job comes", 1: "1 job comes"}.get(place, f"{place} jobs come")
-    return _filled("waiting.html.j2", before=before)
+def queued(position: int) -> str:
+    """Render the number of jobs ahead of a waiting job."""
+    jobs = {0: "No job is", 1: "1 job is"}.get(position, f"{position} jobs are")
+    return _render("queued.html.j2", jobs=jobs)
 
 
-def running(progress: Progress) -> str:
-    """How far a run is, with the photograph under the masks of its last step."""
-    seen = progress.shown
-    pictures = [_under(seen, k) for k in range(min(TOGETHER, len(seen.masks)))] if isinstance(seen, Seen) else []
-    areas = [area_percent(float(mask.mean())) for mask in seen.masks] if isinstance(seen, Seen) else []
-    return _filled("running.html.j2", progress=progress, pictures=pictures, areas=areas)
+def running(current: JobProgress) -> str:
+    """Render the progress of a running job, with the image under the masks of its last step."""
+    preview, images, areas = current.preview, list[str](), list[str]()
+    if isinstance(preview, Preview):
+        images = [_overlay(preview, k) for k in range(min(MAX_PREVIEWS, len(preview.masks)))]
+        areas = [area_percent(float(mask.mean())) for mask in preview.masks]
+    return _render("running.html.j2", progress=current, images=images, areas=areas)
 
 
-def told(message: str, alert: bool = False) -> str:
-    """One sentence; an alert is read aloud at once."""
-    return _filled("told.html.j2", message=message, alert=alert)
+def message(text: str, alert: bool = False) -> str:
+    """Render one sentence; screen readers announce an alert at once."""
+    return _render("message.html.j2", text=text, alert=alert)
 
 
-def done(kept: Kept) -> str:
-    """What was found, a sentence a view."""
-    return _filled("done.html.j2", views=[(view.heading, view.sentence) for view in kept.answer.views])
+def finished(result: CachedResult) -> str:
+    """Render the findings, one sentence for each view."""
+    return _render("finished.html.j2", views=[(view.heading, view.sentence) for view in result.response.views])
 
 
-def answered(kept: Kept) -> str:
-    """The views side by side, each the report itself in a frame, with its files."""
+def results(result: CachedResult) -> str:
+    """Render the views side by side: each report in a frame, with its files."""
     views = [
-        (view.heading, f"/results/{kept.name}/{number}", _files(view)) for number, view in enumerate(kept.answer.views)
+        (view.heading, f"/results/{result.name}/{number}", _downloads(view))
+        for number, view in enumerate(result.response.views)
     ]
-    overlaps = [(area_percent(one.area), f"{one.iou:.2f}") for one in kept.answer.overlaps]
-    return _filled("answered.html.j2", views=views, overlaps=overlaps)
+    overlaps = [(area_percent(overlap.area), f"{overlap.iou:.2f}") for overlap in result.response.overlaps]
+    return _render("results.html.j2", views=views, overlaps=overlaps)
 
 
-def _files(view: View) -> list[tuple[str, str]]:
-    """The files of a view, each with what it is called."""
-    return [(file, label) for file, label in FILES.items() if (view.folder / file).is_file()]
+def _downloads(view: ResultView) -> list[tuple[str, str]]:
+    """Return the files of a view with their labels."""
+    return [(file, label) for file, label in DOWNLOADS.items() if (view.folder / file).is_file()]
 
 
-def _under(seen: Seen, k: int) -> str:
-    """The photograph under one mask, what is not left pale, as a data URI."""
-    picture = seen.picture.numpy()
-    mask = seen.masks[k].detach().float().cpu().numpy()[..., None]
-    mixed = (mask * picture + (1 - mask) * pale(picture)).round().astype(np.uint8)
-    return jpeg_uri(jpeg(mixed, TILE, quality=75))
+def _overlay(preview: Preview, k: int) -> str:
+    """Return the image under mask k, its removed part pale, as a data URI."""
+    image = preview.image.numpy()
+    mask = preview.masks[k].detach().float().cpu().numpy()[..., None]
+    overlay = (mask * image + (1 - mask) * pale(image)).round().astype(np.uint8)
+    return jpeg_uri(jpeg(overlay, PREVIEW_SIZE, quality=75))
 
 
 @cache
@@ -73,5 +75,5 @@ def _templates() -> Environment:
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
 
 
-def _filled(template: str, **values: object) -> str:
+def _render(template: str, **values: object) -> str:
     return _templates().get_template(template).render(**values)
