@@ -160,7 +160,7 @@ def test_a_perturbation_with_the_mask_upside_down_is_refused() -> None:
     with pytest.raises(ExtremalValueError) as error:
         prepare_perturbation(lambda x: lambda mask: (1 - mask) * x[:, None], x)
     assert str(error.value) == (
-        "a perturbation must give back the input where the mask is 1, got a difference of 2; "
+        "a perturbation must return the input unchanged where the mask is 1, got a difference of 2; "
         "check that mask 1 keeps and mask 0 destroys"
     )
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def count_kept(area: float, total: int) -> int:
-    """How many of `total` places an area keeps: round(a·|Ω|), at least 1.
+    """Return how many of `total` places an area keeps: round(a·|Ω|), at least 1.
 
     >>> count_kept(0.05, 50176), count_kept(0.001, 100)
     (2509, 1)
@@ -25,11 +25,11 @@ def count_kept(area: float, total: int) -> int:
 def ranking_loss(mask: Tensor, area: Tensor) -> Tensor:
     """R_a(m) = mean over places of (vecsort(m) − r_a)² (paper, section 3.2).
 
-    vecsort puts the values in rising order; r_a is 0 for the first ⌊(1 − a)|Ω|⌋ places and 1 for the rest.
+    vecsort sorts the values in ascending order; r_a is 0 for the first ⌊(1 − a)|Ω|⌋ places and 1 for the rest.
 
     Args:
         mask: (B, 1, *S) in [0, 1].
-        area: (B,) in (0, 1), share of places.
+        area: (B,) in (0, 1), fraction of places.
 
     Returns:
         (B,).
@@ -38,21 +38,22 @@ def ranking_loss(mask: Tensor, area: Tensor) -> Tensor:
     total = values.shape[1]
     zeros = [math.floor(round((1 - a) * total, 6)) for a in area.double().tolist()]
     rank = torch.arange(total, device=mask.device)
-    target = rank >= torch.tensor(zeros, device=mask.device)[:, None]
-    return (values - target.to(mask.dtype)).square().mean(1)
+    template = rank >= torch.tensor(zeros, device=mask.device)[:, None]
+    return (values - template.to(mask.dtype)).square().mean(1)
 
 
 def level(field: Tensor, area: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
     """Cut a field at the level that gives a mask of exactly this area.
 
-    m = sigmoid((f − τ) / T), τ found by bisection so that Σ w·m = a. The gradient follows from the implicit
-    function: with s = m(1 − m), ∂m = (s/T)·(∂f − Σ w s ∂f / Σ w s).
+    m = sigmoid((f − τ) / T), with τ found by bisection so that Σ w·m = a. The gradient follows from the implicit
+    function theorem: with s = m(1 − m), ∂m = (s/T)·(∂f − Σ w s ∂f / Σ w s).
 
     Args:
         field: (B, 1, *S), floating.
         area: (B,) in (0, 1).
-        temperature: T > 0, in units of the field; smaller is closer to black and white.
-        weights: (1, 1, *S), positive, summing to 1: the share of the whole that a place stands for. Equal if None.
+        temperature: T > 0, in units of the field; the smaller, the closer to black and white.
+        weights: (1, 1, *S), positive, summing to 1: the fraction of the input that each place represents. Equal if
+            None.
 
     Returns:
         (B, 1, *S) in [0, 1] with Σ w·m = area.
@@ -62,31 +63,31 @@ def level(field: Tensor, area: Tensor, temperature: float, weights: Tensor | Non
     return mask.view_as(field)
 
 
-def _quantiles(values: Tensor, shares: Tensor) -> Tensor:
-    """The value of each row (B, P) below which this share of it lies: (B,)."""
-    ranks = (shares * values.shape[1]).long().clamp(0, values.shape[1] - 1).tolist()
+def _quantiles(values: Tensor, fractions: Tensor) -> Tensor:
+    """Return for each row (B, P) the value below which this fraction of the row lies: (B,)."""
+    ranks = (fractions * values.shape[1]).long().clamp(0, values.shape[1] - 1).tolist()
     return torch.stack([row.kthvalue(1 + rank).values for row, rank in zip(values, ranks, strict=True)])
 
 
-def _root(scaled: Tensor, area: Tensor, weights: Tensor) -> Tensor:
-    """τ with Σ w·sigmoid(f − τ) = a for each row, by Newton's steps kept in a bracket: (B, P), (B,), (1, P) -> (B,).
+def _find_level(field: Tensor, area: Tensor, weights: Tensor) -> Tensor:
+    """Solve Σ w·sigmoid(f − τ) = a for τ in each row, by bracketed Newton steps: (B, P), (B,), (1, P) -> (B,).
 
-    |g''| ≤ |g'| for this sum g of τ, so that a step from a small error e leaves at most e²/2.
+    |g''| ≤ |g'| for this sum g of τ, so a step from a small error e leaves at most e²/2.
     """
-    precise = scaled.dtype == torch.float64
-    span = 40.0 if precise else 20.0  # sigmoid(±span) is 0 or 1 to rounding
-    rounding = torch.finfo(scaled.dtype).eps
-    low, high = scaled.amin(1) - span, scaled.amax(1) + span
-    root = _quantiles(scaled, 1 - area)
-    for _ in range(70 if precise else 40):
-        mask = torch.sigmoid(scaled - root[:, None])
-        share = mask * weights
-        gap = share.sum(1) - area
+    is_double = field.dtype == torch.float64
+    span = 40.0 if is_double else 20.0  # sigmoid(±span) is 0 or 1 up to rounding
+    rounding = torch.finfo(field.dtype).eps
+    low, high = field.amin(1) - span, field.amax(1) + span
+    root = _quantiles(field, 1 - area)
+    for _ in range(70 if is_double else 40):
+        mask = torch.sigmoid(field - root[:, None])
+        weighted = mask * weights
+        gap = weighted.sum(1) - area
         done = (gap.abs() <= rounding * (area + 0.1)) | (high - low <= rounding * root.abs())
         if bool(done.all()):
             break
         low, high = torch.where(gap > 0, root, low), torch.where(gap > 0, high, root)
-        newton = root + gap / (share - share * mask).sum(1)
+        newton = root + gap / (weighted - weighted * mask).sum(1)
         following = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
         root = torch.where(done, root, following)
     return root
@@ -97,8 +98,8 @@ class _Level(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, field: Tensor, area: Tensor, temperature: float, weights: Tensor) -> Tensor:
-        scaled = field / temperature
-        mask = torch.sigmoid(scaled - _root(scaled, area, weights)[:, None])
+        field = field / temperature
+        mask = torch.sigmoid(field - _find_level(field, area, weights)[:, None])
         ctx.save_for_backward(mask, weights)
         ctx.temperature = temperature
         return mask
@@ -108,29 +109,29 @@ class _Level(torch.autograd.Function):
         mask, weights = ctx.saved_tensors
         slope = mask * (1 - mask)
         pull = grads[0] * slope
-        share = weights * slope
-        total = share.sum(1, keepdim=True).clamp_min(torch.finfo(mask.dtype).tiny)
-        return (pull - share * (pull.sum(1, keepdim=True) / total)) / ctx.temperature, None, None, None
+        weighted = weights * slope
+        total = weighted.sum(1, keepdim=True).clamp_min(torch.finfo(mask.dtype).tiny)
+        return (pull - weighted * (pull.sum(1, keepdim=True) / total)) / ctx.temperature, None, None, None
 
 
-def cut_one(mask: Tensor, area: float) -> Tensor:
-    """The mask cut to exactly round(a·|Ω|) ones: its largest values; among equals the first in raster order.
+def cut_one(masks: Tensor, area: float) -> Tensor:
+    """Cut masks to exactly round(a·|Ω|) ones: the largest values; of equal values the first in raster order.
 
     Args:
-        mask: (..., 1, *S); the last dimensions after the leading batch axes are the places. Pass (B, 1, *S).
-        area: share of places in (0, 1).
+        masks: (B, 1, *S).
+        area: fraction of places in (0, 1), the same for all.
 
     Returns:
-        (B, 1, *S) of zeros and ones, dtype of the mask.
+        (B, 1, *S) of zeros and ones, with the dtype of the masks.
     """
-    values = mask.flatten(1)
-    wanted = count_kept(area, values.shape[1])
-    least = values.kthvalue(values.shape[1] - wanted + 1, dim=1, keepdim=True).values  # that is kept; no sort is needed
-    above, equal = values > least, values == least
-    left = wanted - above.sum(1, keepdim=True)
-    return (above | (equal & (equal.cumsum(1) <= left))).to(mask.dtype).view_as(mask)
+    values = masks.flatten(1)
+    count = count_kept(area, values.shape[1])
+    threshold = values.kthvalue(values.shape[1] - count + 1, dim=1, keepdim=True).values  # no sort is needed
+    above, equal = values > threshold, values == threshold
+    remaining = count - above.sum(1, keepdim=True)
+    return (above | (equal & (equal.cumsum(1) <= remaining))).to(masks.dtype).view_as(masks)
 
 
 def cut(masks: Tensor, areas: tuple[float, ...]) -> Tensor:
-    """Each mask of (N, A, 1, *S) cut to exactly the share of ones that its area tells."""
+    """Cut masks (N, A, 1, *S) to zeros and ones, the masks of each column to exactly its area (`cut_one`)."""
     return torch.stack([cut_one(masks[:, k], area) for k, area in enumerate(areas)], 1)

@@ -7,13 +7,13 @@ from extremal.masking.level_set import standardise
 
 
 class ChannelMask:
-    """One value a channel, and no smoothing across channels, which have no neighbours (paper, section 3.4).
+    """Masks with one value per channel; nothing is smoothed, channels having no neighbours (paper, section 3.4).
 
-    A mask is the parameters themselves, or their level set of exactly a given share of the channels.
+    A mask is the parameters themselves, or their level set of exactly a given fraction of the channels.
 
-    >>> mask = ChannelMask((64,))
-    >>> m = mask(torch.randn(1, 1, 64), torch.tensor([3 / 64]), temperature=0.1)
-    >>> m.shape, round(float(m.sum()), 4)
+    >>> family = ChannelMask((64,))
+    >>> mask = family(torch.randn(1, 1, 64), torch.tensor([3 / 64]), temperature=0.1)
+    >>> mask.shape, round(float(mask.sum()), 4)
     (torch.Size([1, 1, 64]), 3.0)
 
     Args:
@@ -23,30 +23,30 @@ class ChannelMask:
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = self.parameter_shape = shape
 
-    def smooth_parameters(self, field: Tensor, width: float) -> Tensor:  # as `LevelSet` has it
-        """The field itself."""
-        return field
+    def smooth_parameters(self, parameters: Tensor, width: float) -> Tensor:
+        """Return the parameters unchanged."""
+        return parameters
 
     def fit(self, mask: Tensor) -> Tensor:
-        """The mask itself."""
+        """Return the mask itself, which is its own parameters."""
         return mask
 
     def to_places(self, parameters: Tensor) -> Tensor:
-        """The parameters themselves."""
+        """Return the parameters unchanged: they are values over the channels."""
         return parameters
 
     def evaluate_padded(self, parameters: Tensor) -> Tensor:
-        """The parameters as a mask: (B, 1, K) in [0, 1] -> (B, 1, K); a clamp would stop the gradient at its ends."""
+        """Return the parameters as a mask (B, 1, K); unclamped, since a clamp would stop the gradient at its ends."""
         return parameters
 
-    def crop(self, whole: Tensor) -> Tensor:
-        """All of it: a mask of channels has no margin."""
-        return whole
+    def crop(self, padded: Tensor) -> Tensor:
+        """Return the mask unchanged: there is no margin."""
+        return padded
 
     def cut(self, masks: Tensor, areas: tuple[float, ...]) -> Tensor:
-        """Masks (N, A, 1, K) cut to exactly these shares of ones."""
+        """Cut masks (N, A, 1, K) to exactly these fractions of ones (`area.cut`)."""
         return cut(masks, areas)
 
     def __call__(self, parameters: Tensor, area: Tensor, temperature: float) -> Tensor:
-        """(B, 1, K), (B,) -> (B, 1, K) in [0, 1] with exactly these means."""
+        """Evaluate masks of exactly these means: (B, 1, K), (B,) -> (B, 1, K) in [0, 1]."""
         return level(standardise(parameters), area, temperature)

@@ -1,4 +1,4 @@
-"""Games: what the solver rewards (paper, section 3). A game is a reward and the side by which it is judged.
+"""Games: what the solver maximises (paper, section 3). A game is a reward and the part of the input it is judged by.
 
 `evaluate(mask)` is Φ(mask ⊗ x), (N, K, 1, *S) -> (N, K).
 """
@@ -16,29 +16,29 @@ Reward = Callable[[Evaluate, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Game:
-    """A reward to raise, and whether its masks are judged by what they keep or by what is left without them."""
+    """A reward to maximise, and whether its masks are judged by what they keep or by what remains without them."""
 
     name: str
     reward: Reward  # (evaluate, mask) -> (N, K), higher is better
     keeps: bool = True  # judged by Φ(m ⊗ x); False: by Φ((1 − m) ⊗ x), where lower is better
 
     def kept_part(self, mask: Tensor) -> Tensor:
-        """What of the input stays when the mask is judged: m, or 1 − m."""
+        """Return the mask of the part of the input that remains when the mask is judged: m, or 1 − m."""
         return mask if self.keeps else 1 - mask
 
 
 def preserve(evaluate: Evaluate, mask: Tensor) -> Tensor:
-    """Φ(m ⊗ x): the region that keeps the answer."""
+    """Φ(m ⊗ x): reward regions that keep the answer."""
     return evaluate(mask)
 
 
 def delete(evaluate: Evaluate, mask: Tensor) -> Tensor:
-    """−Φ((1 − m) ⊗ x): the region whose loss breaks the answer."""
+    """−Φ((1 − m) ⊗ x): reward regions whose removal breaks the answer."""
     return -evaluate(1 - mask)
 
 
 def dual(evaluate: Evaluate, mask: Tensor) -> Tensor:
-    """Φ(m ⊗ x) − Φ((1 − m) ⊗ x): both at once, at twice the cost."""
+    """Φ(m ⊗ x) − Φ((1 − m) ⊗ x): reward both at once, at twice the cost."""
     return evaluate(mask) - evaluate(1 - mask)
 
 
@@ -50,7 +50,7 @@ GAMES = {
 
 
 def get_game(game: str | Game | Reward) -> Game:
-    """The game of this short name, the `Game` itself, or a callable judged by what it keeps."""
+    """Return the game of this short name, the `Game` itself, or a game of this callable, judged by what it keeps."""
     if isinstance(game, Game):
         return game
     if isinstance(game, str):

@@ -1,8 +1,8 @@
 """Regular grids in 1, 2 or 3 dimensions: scaled lengths, Gaussian blur, linear resizing.
 
-Every length of the method is told in pixels at a short side of 224 px and scales with the input. Where places are not
-equally far apart in all dimensions (slices of a volume, frames of a video), `spacing` tells how far, as medical images
-have it; only ratios count.
+Every length of the method is given in pixels at a short side of 224 px and scales with the input. If the distance of
+neighbouring places differs between dimensions (slices of a volume, frames of a video), `spacing` gives these distances,
+as in medical images; only their ratios matter.
 """
 
 import math
@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 REFERENCE_SIDE = 224
-MAX_DENSE_SIZE = 2048  # points of a line up to which its blur is one product with a matrix, several times faster
-_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+MAX_DENSE_SIZE = 2048  # up to this size a dimension is blurred by one matrix product, which is several times faster
+_LINEAR_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def scale_length(length: float, shape: tuple[int, ...]) -> float:
-    """A length in pixels at a short side of 224 px, in pixels of an input of this shape.
+    """Scale a length in pixels at a short side of 224 px to pixels of an input of this shape.
 
     >>> scale_length(7.0, (224, 300)), scale_length(7.0, (64,))
     (7.0, 2.0)
@@ -27,13 +27,13 @@ def scale_length(length: float, shape: tuple[int, ...]) -> float:
 
 
 def scale_lengths(length: float, shape: tuple[int, ...], spacing: Sequence[float] = ()) -> tuple[float, ...]:
-    """A length in pixels at a short side of 224 px, in places along each dimension of an input.
+    """Scale a length in pixels at a short side of 224 px to places along each dimension of an input.
 
     >>> scale_lengths(7.0, (224, 300)), scale_lengths(7.0, (1, 64)), scale_lengths(8.0, (16, 112, 112), (7, 1, 1))
     ((7.0, 7.0), (2.0, 2.0), (0.5714285714285714, 4.0, 4.0))
 
     Args:
-        length: px.
+        length: in px.
         shape: S.
         spacing: distance of neighbours along each dimension; empty: the same along all.
     """
@@ -42,9 +42,9 @@ def scale_lengths(length: float, shape: tuple[int, ...], spacing: Sequence[float
 
 
 def short_side(shape: tuple[int, ...], spacing: Sequence[float] = ()) -> float:
-    """The shorter of the two longest sides: that of an image; of a video that of its frames, however few they are.
+    """Return the shorter of the two longest sides: the short side of an image, or of the frames of a video.
 
-    A dimension with one place is no side.
+    Dimensions with a single place do not count.
 
     >>> short_side((224, 300)), short_side((8, 112, 112)), short_side((1, 64))
     (224.0, 112.0, 64.0)
@@ -55,7 +55,7 @@ def short_side(shape: tuple[int, ...], spacing: Sequence[float] = ()) -> float:
 
 
 def lattice_shape(shape: tuple[int, ...], step: float | Sequence[float]) -> tuple[int, ...]:
-    """Number of lattice points a dimension for a step in pixels: ⌈size / step⌉, at least 1, at most size.
+    """Return the lattice points per dimension for a step in pixels: ⌈size / step⌉, at least 1, at most size.
 
     >>> lattice_shape((224, 300), 7.0)
     (32, 43)
@@ -64,13 +64,13 @@ def lattice_shape(shape: tuple[int, ...], step: float | Sequence[float]) -> tupl
     return tuple(min(size, max(1, math.ceil(size / s - 1e-9))) for size, s in zip(shape, steps, strict=True))
 
 
-def gaussian_blur(x: Tensor, sigma: float | Sequence[float], *, cut: float = 4.0) -> Tensor:
-    """Separable Gaussian blur with replicated borders, so that a constant stays constant to the border.
+def gaussian_blur(x: Tensor, sigma: float | Sequence[float], *, truncate: float = 4.0) -> Tensor:
+    """Blur by a separable Gaussian with replicated borders, so that a constant stays constant up to the border.
 
     Args:
         x: (B, C, *S), floating.
-        sigma: standard deviation in grid points, the same along all dimensions or one for each; 0 leaves x as it is.
-        cut: radius of the kernel in standard deviations.
+        sigma: standard deviation in grid points, the same along all dimensions or one for each; 0 leaves x unchanged.
+        truncate: radius of the kernel in standard deviations.
 
     Returns:
         (B, C, *S).
@@ -78,43 +78,43 @@ def gaussian_blur(x: Tensor, sigma: float | Sequence[float], *, cut: float = 4.0
     sigmas = [sigma] * (x.ndim - 2) if isinstance(sigma, int | float) else sigma
     for dim, deviation in enumerate(sigmas, start=2):
         if deviation > 0:
-            x = _blur_last_axis(x.movedim(dim, -1), deviation, cut).movedim(-1, dim)
+            x = _blur_last_axis(x.movedim(dim, -1), deviation, truncate).movedim(-1, dim)
     return x
 
 
-def _blur_last_axis(lines: Tensor, sigma: float, cut: float) -> Tensor:
-    """Blur along the last dimension: (..., size) -> (..., size)."""
-    radius, size = math.ceil(cut * sigma), lines.shape[-1]
-    offsets = torch.arange(-radius, radius + 1, dtype=lines.dtype, device=lines.device)
+def _blur_last_axis(x: Tensor, sigma: float, truncate: float) -> Tensor:
+    """Blur along the last axis: (..., size) -> (..., size)."""
+    radius, size = math.ceil(truncate * sigma), x.shape[-1]
+    offsets = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
     kernel = torch.exp(-offsets.square() / (2 * sigma**2))
     kernel = kernel / kernel.sum()
     if size <= MAX_DENSE_SIZE:
-        under = (torch.arange(size, device=lines.device).unsqueeze(1) + offsets.long()).clamp(0, size - 1)
-        band = lines.new_zeros(size, size).scatter_add_(1, under, kernel.expand(size, -1))
-        return lines @ band.T
-    flat = F.pad(lines.reshape(-1, 1, size), (radius, radius), mode="replicate")
-    return F.conv1d(flat, kernel.view(1, 1, -1)).view(lines.shape)
+        index = (torch.arange(size, device=x.device).unsqueeze(1) + offsets.long()).clamp(0, size - 1)
+        matrix = x.new_zeros(size, size).scatter_add_(1, index, kernel.expand(size, -1))
+        return x @ matrix.T
+    flat = F.pad(x.reshape(-1, 1, size), (radius, radius), mode="replicate")
+    return F.conv1d(flat, kernel.view(1, 1, -1)).view(x.shape)
 
 
 def resize(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Linear interpolation of (B, C, *S) to (B, C, *shape), points at cell centres."""
+    """Interpolate (B, C, *S) linearly to (B, C, *shape), points at cell centres."""
     if tuple(x.shape[2:]) == shape:
         return x
-    return F.interpolate(x, size=shape, mode=_LINEAR[len(shape)], align_corners=False)
+    return F.interpolate(x, size=shape, mode=_LINEAR_MODES[len(shape)], align_corners=False)
 
 
-def resampling_matrix(size: int, to: int, sigma: float = 0.0, *, like: Tensor) -> Tensor:
-    """Blur and linear resizing along one dimension as a matrix, small against the convolutions it stands for.
+def resampling_matrix(size: int, new_size: int, sigma: float = 0.0, *, like: Tensor) -> Tensor:
+    """Return blur and linear resizing along one dimension as a matrix, cheaper than the convolutions it replaces.
 
     Returns:
-        (to, size) A with A·x = resize(gaussian_blur(x, sigma), to).
+        (new_size, size) A with A·x = resize(gaussian_blur(x, sigma), new_size).
     """
-    unit = torch.eye(size, dtype=like.dtype, device=like.device).unsqueeze(1)
-    return resize(gaussian_blur(unit, sigma), (to,))[:, 0].T.contiguous()
+    unit_vectors = torch.eye(size, dtype=like.dtype, device=like.device).unsqueeze(1)
+    return resize(gaussian_blur(unit_vectors, sigma), (new_size,))[:, 0].T.contiguous()
 
 
 def apply_along_axes(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """Apply one matrix (to, size) along each dimension: (B, C, *sizes) -> (B, C, *tos)."""
+    """Apply one matrix (new_size, size) along each dimension: (B, C, *sizes) -> (B, C, *new_sizes)."""
     for dim, matrix in enumerate(matrices, start=2):
         x = (x.movedim(dim, -1) @ matrix.T).movedim(-1, dim)
     return x
@@ -123,18 +123,19 @@ def apply_along_axes(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
 def resize_weights(
     small: tuple[int, ...], large: tuple[int, ...], like: Tensor, counted: Tensor | None = None
 ) -> Tensor:
-    """Weights w over the small grid with Σ w·x = Σ_counted resize(x, large) / |Ω|, exactly for every x.
+    """Return weights w over the small grid with Σ w·x = Σ_counted resize(x, large) / |Ω|, exactly for every x.
 
     Args:
-        small, large: shapes.
+        small: shape of the small grid.
+        large: shape of the large grid, Ω.
         like: for dtype and device.
         counted: (*large) of zeros and ones; None: all places.
 
     Returns:
-        (1, 1, *small), not negative, summing to the share of places that are counted.
+        (1, 1, *small), not negative, summing to the fraction of places that are counted.
     """
     with torch.enable_grad():
         ones = torch.ones(1, 1, *small, dtype=like.dtype, device=like.device, requires_grad=True)
-        wide = resize(ones, large)
-        (weights,) = torch.autograd.grad((wide if counted is None else wide * counted).mean(), ones)
+        resized = resize(ones, large)
+        (weights,) = torch.autograd.grad((resized if counted is None else resized * counted).mean(), ones)
     return weights

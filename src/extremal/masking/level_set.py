@@ -20,13 +20,13 @@ from extremal.masking.grid import (
 class LevelSet:
     """Masks of exactly a given area: a smooth field, cut at the level that gives this area.
 
-    The parameters are filtered by a Gaussian on the lattice, brought to a finer grid, standardised to mean 0 and
-    deviation 1, cut by `area.level`, and brought to the input's size; the level is found such that the mean of the
-    mask *on the input* is the area.
+    The parameters are filtered by a Gaussian on the lattice, interpolated to a finer grid, standardised to mean 0 and
+    deviation 1, cut by `area.level`, and interpolated to the size of the input; the level is chosen such that the mean
+    of the mask *on the input* is the area.
 
-    >>> mask = LevelSet((224, 224))
-    >>> m = mask(torch.randn(1, 1, 32, 32), torch.tensor([0.05]), temperature=0.3)
-    >>> m.shape, round(float(m.mean()), 5)
+    >>> family = LevelSet((224, 224))
+    >>> mask = family(torch.randn(1, 1, 32, 32), torch.tensor([0.05]), temperature=0.3)
+    >>> mask.shape, round(float(mask.mean()), 5)
     (torch.Size([1, 1, 224, 224]), 0.05)
 
     Args:
@@ -35,7 +35,9 @@ class LevelSet:
         grid_step: step of the grid on which the field is cut; 4 px at a short side of 224 px if None.
         width: deviation of the Gaussian filter in lattice steps.
         spacing: distance of neighbouring places along each dimension (`grid.scale_lengths`).
-        within: (*S) bool; masks are zero elsewhere, and areas still shares of all places. None: everywhere.
+        within: (*S) bool; masks are zero elsewhere, and areas remain fractions of all places. None: everywhere.
+        dtype: of the masks.
+        device: of the masks.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class LevelSet:
         self.width = width
         self.parameter_shape = lattice_shape(shape, scale_lengths(7.0, shape, spacing) if step is None else step)
         self.grid = lattice_shape(shape, scale_lengths(4.0, shape, spacing) if grid_step is None else grid_step)
-        self._blur = scale_lengths(7.0, shape, spacing)
+        self._fit_blur = scale_lengths(7.0, shape, spacing)
         like = torch.empty(0, dtype=dtype, device=device)
         self._within = None if within is None else within.to(like)
         self._weights = resize_weights(self.grid, shape, like, self._within)
@@ -62,24 +64,24 @@ class LevelSet:
         self._to_grid = [resampling_matrix(points, cells, width, like=like) for points, cells, _ in sizes]
         self._to_input = [resampling_matrix(cells, places, like=like) for _, cells, places in sizes]
 
-    def smooth_parameters(self, field: Tensor, width: float) -> Tensor:
-        """A field on the lattice, (B, 1, *lattice), filtered by a Gaussian of this many lattice steps."""
-        return gaussian_blur(field, width)
+    def smooth_parameters(self, parameters: Tensor, width: float) -> Tensor:
+        """Filter parameters (B, 1, *lattice) by a Gaussian of this many lattice steps."""
+        return gaussian_blur(parameters, width)
 
     def fit(self, mask: Tensor) -> Tensor:
-        """Parameters whose levels look like a mask: (B, 1, *S) -> (B, 1, *lattice)."""
-        return resize(gaussian_blur(mask, self._blur), self.parameter_shape)
+        """Return parameters whose level sets resemble a mask: (B, 1, *S) -> (B, 1, *lattice)."""
+        return resize(gaussian_blur(mask, self._fit_blur), self.parameter_shape)
 
     def to_places(self, parameters: Tensor) -> Tensor:
-        """(B, 1, *lattice) -> (B, 1, *S): the filtered parameters over the input; no area, no clamp."""
+        """Interpolate the filtered parameters to the input, without level or clamp: (B, 1, *lattice) -> (B, 1, *S)."""
         return self._restrict(resize(gaussian_blur(parameters, self.width), self.shape))
 
     def cut(self, masks: Tensor, areas: tuple[float, ...]) -> Tensor:
-        """Masks (N, A, 1, *S) cut to exactly these shares of ones (`area.cut`)."""
+        """Cut masks (N, A, 1, *S) to exactly these fractions of ones (`area.cut`)."""
         return cut(masks, areas)
 
     def __call__(self, parameters: Tensor, area: Tensor, temperature: float) -> Tensor:
-        """(B, 1, *lattice), (B,) -> (B, 1, *S) in [0, 1] with exactly these means."""
+        """Evaluate masks of exactly these means: (B, 1, *lattice), (B,) -> (B, 1, *S) in [0, 1]."""
         field = standardise(apply_along_axes(parameters, self._to_grid))
         return self._restrict(apply_along_axes(level(field, area, temperature, self._weights), self._to_input))
 
@@ -88,7 +90,7 @@ class LevelSet:
 
 
 def standardise(field: Tensor, floor: float = 1e-3) -> Tensor:
-    """The field with mean 0 and deviation 1 in each row; `floor` is added to the deviation. (B, ...) -> (B, ...)."""
+    """Shift and scale each row to mean 0 and deviation 1; `floor` is added to the deviation. (B, ...) -> (B, ...)."""
     dims = tuple(range(1, field.ndim))
     centred = field - field.mean(dims, keepdim=True)
     return centred / (centred.square().mean(dims, keepdim=True).sqrt() + floor)

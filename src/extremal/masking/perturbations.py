@@ -1,8 +1,10 @@
-"""Perturbations: what a mask does to an input.
+"""Perturbations: the effect of a mask on an input.
 
 A perturbation is a callable `x -> perturb`, with x the prepared input (N, C, *S) and `perturb` a callable
 `mask -> perturbed input`, (N, K, 1, *S) -> (N, K, C, *S): K masks for each input. The contract:
-`perturb(1)` is the input, `perturb(0)` is the input destroyed.
+`perturb(1)` is the input, `perturb(0)` is the destroyed input. Two optional methods adapt it:
+`mask_shape(x) -> S` if its masks have another shape than the places of x, and
+`with_spacing(spacing) -> Perturbation` if its lengths depend on the distances of places.
 
 >>> perturb = Blur()(torch.rand(1, 3, 32, 32))
 >>> perturb(torch.full((1, 5, 1, 32, 32), 0.5)).shape
@@ -27,8 +29,8 @@ Perturbation = Callable[[Tensor], Perturb]  # x (N, C, *S) -> Perturb
 class Blur:
     """Interpolate in a pyramid of Gaussian blurs (paper, section 3.1).
 
-    Level l = 0 .. L−1 is x blurred with σ_l = σ_max·(1 − l/(L−1)); a mask value m takes the two levels around
-    m·(L−1) and interpolates linearly. Borders are replicated: a constant input stays constant.
+    Level l = 0 .. L−1 is x blurred with σ_l = σ_max·(1 − l/(L−1)); a mask value m interpolates linearly between the two
+    levels around m·(L−1). Borders are replicated: a constant input stays constant.
     """
 
     levels: int = 8  # L, at least 2
@@ -41,32 +43,36 @@ class Blur:
         if not 0 < self.sigma < float("inf"):
             raise ExtremalValueError(f"a blur's sigma must be a positive number of px, got {self.sigma:g}; 20 is usual")
 
+    def with_spacing(self, spacing: Sequence[float]) -> "Blur":
+        """Return the blur for places that are this far apart, unless it has a spacing of its own."""
+        return self if self.spacing else replace(self, spacing=tuple(spacing))
+
     def __call__(self, x: Tensor) -> Perturb:
         last = self.levels - 1
         sigmas = scale_lengths(self.sigma, tuple(x.shape[2:]), self.spacing)
         deviations = [[sigma * (1 - i / last) for sigma in sigmas] for i in range(self.levels)]
         pyramid = torch.stack([gaussian_blur(x, sigma) for sigma in deviations], 1)
-        pyramid = pyramid.movedim(2, -1)  # (N, L, *S, C): what belongs to one place lies together
+        pyramid = pyramid.movedim(2, -1)  # (N, L, *S, C): the channels of one place are contiguous
         count, places, channels = len(x), x[0, 0].numel(), x.shape[1]
-        steps = pyramid.diff(dim=1)  # to each level from the one below it; the lowest has the next one's
+        steps = pyramid.diff(dim=1)  # from the level below; the lowest level has that of the next
         levels = torch.cat([pyramid, torch.cat([steps[:, :1], steps], 1)], -1).view(-1, 2 * channels)
-        kind = torch.int32 if len(levels) < 2**31 else torch.int64
-        place = torch.arange(places, dtype=kind, device=x.device)
-        place = place + torch.arange(count, dtype=kind, device=x.device).view(-1, 1, 1) * (self.levels * places)
+        dtype = torch.int32 if len(levels) < 2**31 else torch.int64
+        place = torch.arange(places, dtype=dtype, device=x.device)
+        place = place + torch.arange(count, dtype=dtype, device=x.device).view(-1, 1, 1) * (self.levels * places)
 
         def perturb(mask: Tensor) -> Tensor:
             height = (mask * last).flatten(2)  # (N, K, P)
-            above = height.detach().ceil().to(kind).clamp(0, last)
-            found = levels.index_select(0, torch.add(place, above, alpha=places).flatten())
-            level, step = found.view(*height.shape, 2 * channels).chunk(2, -1)
-            mixed: Tensor = _Lerp.apply(height - above, level, step)  # exact at every level
-            return mixed.view(*mask.shape[:2], *x.shape[2:], channels).movedim(-1, 2)
+            above = height.detach().ceil().to(dtype).clamp(0, last)
+            level_and_step = levels.index_select(0, torch.add(place, above, alpha=places).flatten())
+            level, step = level_and_step.view(*height.shape, 2 * channels).chunk(2, -1)
+            interpolated: Tensor = _Lerp.apply(height - above, level, step)  # exact at every level
+            return interpolated.view(*mask.shape[:2], *x.shape[2:], channels).movedim(-1, 2)
 
         return perturb
 
 
 class _Lerp(torch.autograd.Function):
-    """level + t·step with a gradient for t alone: (N, K, P), (N, K, P, C), (N, K, P, C) -> (N, K, P, C)."""
+    """level + t·step with a gradient with respect to t only: (N, K, P), (N, K, P, C), (N, K, P, C) -> (N, K, P, C)."""
 
     @staticmethod
     def forward(ctx: Any, t: Tensor, level: Tensor, step: Tensor) -> Tensor:
@@ -125,20 +131,20 @@ def _interpolate_to(x: Tensor, destroyed: Tensor) -> Perturb:
 
 @dataclass(frozen=True)
 class ScaleChannels:
-    """Fade each channel of a layer's output to zero by a value of its own: (m ⊗ x)_k = m_k·x_k.
+    """Fade each channel of a layer's output to zero by its own mask value: (m ⊗ x)_k = m_k·x_k.
 
     >>> perturb = ScaleChannels()(torch.ones(1, 4, 2, 2))
     >>> perturb(torch.tensor([0.0, 0.5, 1.0, 1.0]).view(1, 1, 1, 4))[0, 0, :, 0, 0]
     tensor([0.0000, 0.5000, 1.0000, 1.0000])
     """
 
-    axis: int | None = None  # of the units; None: 1, but 2 of a transformer's (B, tokens, channels)
+    axis: int | None = None  # of the channels; None: 1, but 2 for a transformer's (B, tokens, channels)
 
     def axis_of(self, x: Tensor) -> int:
-        """Along which axis of x (N, ...) the units lie, 1 .. x.ndim − 1.
+        """Return the axis of x (N, ...) along which the channels lie, 1 .. x.ndim − 1.
 
         Raises:
-            ExtremalValueError: x has no such axis, or it is that of the batch.
+            ExtremalValueError: x has no such axis, or it is the batch axis.
         """
         axis = (2 if x.ndim == 3 else 1) if self.axis is None else self.axis
         if not -x.ndim < axis < x.ndim or axis == 0:
@@ -148,8 +154,8 @@ class ScaleChannels:
             )
         return axis % x.ndim
 
-    def places(self, x: Tensor) -> tuple[int, ...]:
-        """The shape of a mask: (K,)."""
+    def mask_shape(self, x: Tensor) -> tuple[int, ...]:
+        """Return the shape of masks for x, (K,): one value per channel."""
         return (x.shape[self.axis_of(x)],)
 
     def __call__(self, x: Tensor) -> Perturb:
@@ -167,7 +173,7 @@ PERTURBATIONS: dict[str, Perturbation] = {
 
 
 def get_perturbation(perturbation: str | Perturbation) -> Perturbation:
-    """The perturbation of this short name, or the callable itself."""
+    """Return the perturbation of this short name, or the callable itself."""
     if isinstance(perturbation, str):
         if perturbation not in PERTURBATIONS:
             raise ExtremalValueError(
@@ -182,34 +188,36 @@ def get_perturbation(perturbation: str | Perturbation) -> Perturbation:
 
 
 def with_spacing(perturbation: Perturbation, spacing: Sequence[float]) -> Perturbation:
-    """The perturbation for inputs whose places are this far apart along each dimension, unless it tells so itself."""
-    if isinstance(perturbation, Blur) and not perturbation.spacing:
-        return replace(perturbation, spacing=tuple(spacing))
-    return perturbation
+    """Adapt a perturbation to the distances of places along each dimension; unchanged if it does not use them."""
+    adapt: Callable[[Sequence[float]], Perturbation] | None = getattr(perturbation, "with_spacing", None)
+    return perturbation if adapt is None else adapt(spacing)
 
 
-def places_of(perturbation: Perturbation, x: Tensor) -> tuple[int, ...]:
-    """S, the shape of the masks that a perturbation takes for x (N, C, *S): a perturbation may tell another."""
-    if isinstance(perturbation, ScaleChannels):
-        return perturbation.places(x)
-    return tuple(x.shape[2:])
+def mask_shape(perturbation: Perturbation, x: Tensor) -> tuple[int, ...]:
+    """Return the shape of the masks of a perturbation for x (N, C, *S): S, unless it has a `mask_shape` of its own."""
+    shape_for: Callable[[Tensor], tuple[int, ...]] | None = getattr(perturbation, "mask_shape", None)
+    return tuple(x.shape[2:]) if shape_for is None else shape_for(x)
 
 
 def prepare_perturbation(perturbation: Perturbation, x: Tensor) -> Perturb:
-    """Apply a perturbation to x and check the contract: shapes, and perturb(1) = x."""
+    """Apply a perturbation to x and check its contract: shapes, and perturb(1) = x.
+
+    Raises:
+        ExtremalValueError: the contract is broken.
+    """
     perturb = perturbation(x)
-    ones = x.new_ones(x.shape[0], 1, 1, *places_of(perturbation, x))
-    whole = perturb(ones)
-    wanted = (x.shape[0], 1, *x.shape[1:])
-    if tuple(whole.shape) != wanted:
+    ones = x.new_ones(x.shape[0], 1, 1, *mask_shape(perturbation, x))
+    unperturbed = perturb(ones)
+    expected_shape = (x.shape[0], 1, *x.shape[1:])
+    if tuple(unperturbed.shape) != expected_shape:
         raise ExtremalValueError(
-            f"a perturbation maps masks (N, K, 1, *S) to inputs (N, K, C, *S): expected {wanted} for a mask "
-            f"{tuple(ones.shape)}, got {tuple(whole.shape)}"
+            f"a perturbation maps masks (N, K, 1, *S) to inputs (N, K, C, *S): expected {expected_shape} for a mask "
+            f"{tuple(ones.shape)}, got {tuple(unperturbed.shape)}"
         )
-    gap = float((whole[:, 0] - x).abs().max())
-    if not gap <= 1e-4 * max(1.0, float(x.abs().max())):
+    difference = float((unperturbed[:, 0] - x).abs().max())
+    if not difference <= 1e-4 * max(1.0, float(x.abs().max())):
         raise ExtremalValueError(
-            f"a perturbation must give back the input where the mask is 1, got a difference of {gap:.3g}; "
-            "check that mask 1 keeps and mask 0 destroys"
+            f"a perturbation must return the input unchanged where the mask is 1, got a difference of {difference:.3g};"
+            " check that mask 1 keeps and mask 0 destroys"
         )
     return perturb

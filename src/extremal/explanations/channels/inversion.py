@@ -158,7 +158,7 @@ class _Loss:
 
 def _masks(mask: Tensor | None, wanted: Tensor, axis: int | None) -> Tensor:
     """All ones; and the mask and what it leaves, where there is one: (N, M, K)."""
-    count, total = len(wanted), ScaleChannels(axis).places(wanted)[0]
+    count, total = len(wanted), ScaleChannels(axis).mask_shape(wanted)[0]
     whole = wanted.new_ones(count, 1, total)
     if mask is None:
         return whole

@@ -100,7 +100,7 @@ def visualise(
         run.accelerate(blank, (layer,))
         rows = run.max_batch_size(blank)
         one = activations_at(run, module, blank)
-        wanted = _checked_channels(channels, ScaleChannels(axis).places(one)[0], layer)
+        wanted = _checked_channels(channels, ScaleChannels(axis).mask_shape(one)[0], layer)
         along = ScaleChannels(axis).axis_of(one)
 
         def reach(pixels: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from extremal.explanations.preflight.findings import Finding, Level, one_line
 from extremal.explanations.preflight.network_checks import EQUAL
-from extremal.masking.perturbations import Noise, Perturbation, places_of, prepare_perturbation
+from extremal.masking.perturbations import Noise, Perturbation, mask_shape, prepare_perturbation
 from extremal.networks.network import Run
 from extremal.scores import Score, log_probability, margin, probability
 
@@ -43,7 +43,7 @@ class Case:
 
     def blank(self, perturbation: Perturbation) -> Tensor:
         """The input destroyed: (1, C, *S)."""
-        nothing = self.x.new_zeros(1, 1, 1, *places_of(perturbation, self.x))
+        nothing = self.x.new_zeros(1, 1, 1, *mask_shape(perturbation, self.x))
         return prepare_perturbation(perturbation, self.x)(nothing).flatten(0, 1)
 
 
@@ -120,7 +120,7 @@ def gradient(case: Case) -> Finding:
     name, perturbation = "gradient", next(iter(case.perturbations.values()))
     perturb, slopes = prepare_perturbation(perturbation, case.x), list[Tensor]()
     for level in LEVELS:
-        mask = case.x.new_full((1, 1, 1, *places_of(perturbation, case.x)), level).requires_grad_()
+        mask = case.x.new_full((1, 1, 1, *mask_shape(perturbation, case.x)), level).requires_grad_()
         try:
             with torch.enable_grad():
                 score = case.ask(perturb(mask).flatten(0, 1))
