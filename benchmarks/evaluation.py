@@ -26,8 +26,8 @@ from PIL import Image
 
 from extremal.benchmark import figure
 from extremal.benchmark.baselines import METHODS
-from extremal.benchmark.data.scenes import STAMPS
-from extremal.benchmark.metrics.estimate import paired_difference
+from extremal.benchmark.data.scenes import TUXPAINT_CUTOUTS
+from extremal.benchmark.metrics.estimate import mean_paired_difference
 from extremal.benchmark.table import Table, build_table
 from extremal.benchmark.tasks.sanity import CHANGED_CORRELATION, similarity_curves
 from extremal.benchmark.tasks.task import TableColumn
@@ -100,7 +100,7 @@ def drawn(cutouts: Path, folder: Path) -> Path:
     """Photographs of scikit-image and the cut-outs on grey, as files: what confident pictures are looked for in."""
     for name in PHOTOGRAPHS:
         save(Image.fromarray(getattr(skimage.data, name)()).convert("RGB"), folder / "photographs" / f"{name}.png")
-    for path, label in STAMPS.items():
+    for path, label in TUXPAINT_CUTOUTS.items():
         cutout = Image.open(cutouts / path).convert("RGBA")
         cutout = cutout.crop(cutout.getbbox())
         side = int(max(cutout.size) * 1.15)
@@ -205,7 +205,7 @@ def differences(runs: list[str]) -> str:
             cells = []
             for column, scale, by_class in COMPARED:
                 ours, theirs = ([found[name, *target][column] for target in targets] for name in ("path", method))
-                told = paired_difference(ours, theirs, classes=labels if by_class else None, groups=keys)
+                told = mean_paired_difference(ours, theirs, classes=labels if by_class else None, groups=keys)
                 digits = 1 if by_class else 3
                 value, low, high = (f"{scale * one:+.{digits}f}" for one in (told.value, told.low, told.high))
                 cells.append(f"{value} [{low}, {high}]")

@@ -27,11 +27,11 @@ from extremal.benchmark.baselines import (
     Random,
     Rise,
     excitation,
-    method_named,
+    get_method,
 )
-from extremal.benchmark.baselines.gradients import rectifiers
-from extremal.benchmark.baselines.layer_choice import first_coarse, last_maps
-from extremal.benchmark.baselines.method import distinct
+from extremal.benchmark.baselines.gradients import relu6_as_relu
+from extremal.benchmark.baselines.layer_choice import excitation_layer, grad_cam_layer
+from extremal.benchmark.baselines.method import check_unique
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.masking.solvers.path import Path
 from extremal.masking.solvers.penalty import Penalty
@@ -113,7 +113,7 @@ def test_relu6_is_a_rectifier_below_a_ceiling(x):
     assert float(low.a(x).detach().max()) < 6
     guided = [GuidedBackprop()(Network(model), x, 1).values for model in (low, high)]
     torch.testing.assert_close(guided[0], guided[1])
-    with rectifiers(low, "guided-backprop") as count:
+    with relu6_as_relu(low, "guided-backprop") as count:
         assert count == 1
     assert isinstance(low.rectifier, nn.ReLU6)
 
@@ -262,7 +262,7 @@ def test_rise_is_its_formula_whatever_stands_beside(residual, x):
     network = Network(residual)
     both = method(network, torch.cat([x[:1], x[:1], x[1:]]), [1, 3, 0])
     assert both.evaluations == 2 * 90  # of the two different inputs
-    masks = torch.cat(list(method.drawn((12, 14), x)))
+    masks = torch.cat(list(method.draw_masks((12, 14), x)))
     assert masks.shape == (90, 1, 12, 14)
     assert 0 <= float(masks.min()) < float(masks.max()) <= 1
     for row, (image, target) in enumerate(((0, 1), (0, 3), (1, 0))):
@@ -286,7 +286,7 @@ def test_centre_points_at_the_middle_and_random_only_by_seed_and_input(x):
 def test_excitation_lets_go_of_its_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule holds tensors whose gradient graph, which no collector sees through, holds the rule."""
     made: list[weakref.ref[object]] = []
-    original = excitation._rule
+    original = excitation._sum_rule
 
     def watched() -> object:
         rule = original()
@@ -302,7 +302,7 @@ def test_excitation_lets_go_of_its_rules(monkeypatch: pytest.MonkeyPatch) -> Non
             x = torch.relu(self.first(x))
             return self.last((x + x).mean((2, 3)))
 
-    monkeypatch.setattr(excitation, "_rule", watched)
+    monkeypatch.setattr(excitation, "_sum_rule", watched)
     torch.manual_seed(0)
     excitation.ExcitationBackprop(layer="first")(Network(Sums()), torch.rand(1, 3, 8, 8), 0)
     gc.collect()
@@ -382,8 +382,8 @@ def test_layers_by_rule():
         }
         for name, (deep, coarse) in cases.items():
             network = Network(torchvision.models.get_model(name, weights=None), name=name)
-            assert last_maps(network, x).name == deep, name
-            assert first_coarse(network, x).name == coarse, name
+            assert grad_cam_layer(network, x).name == deep, name
+            assert excitation_layer(network, x).name == coarse, name
 
 
 def test_grad_cam_of_tokens_is_of_the_last_layer_where_more_than_the_class_token_counts():
@@ -393,7 +393,7 @@ def test_grad_cam_of_tokens_is_of_the_last_layer_where_more_than_the_class_token
     model = timm.create_model("vit_tiny_patch16_224", img_size=64, patch_size=8, depth=3)
     nn.init.normal_(model.head.weight)
     network, x = Network(model), torch.rand(2, 3, 64, 64)
-    spot = last_maps(network, x)
+    spot = grad_cam_layer(network, x)
     assert (spot.name, spot.lattice, spot.tokens) == ("blocks.1", (8, 8), True)
     maps = GradCam()(network, x, [3, 5])
     held = []
@@ -410,7 +410,7 @@ def test_grad_cam_of_tokens_is_of_the_last_layer_where_more_than_the_class_token
 def test_messages(x):
     network = Network(nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 14, 2)).double(), name="toy")
     cases = {
-        "a method must be one of centre, random": lambda: method_named("gradcam"),
+        "a method must be one of centre, random": lambda: get_method("gradcam"),
         "a method must be asked about a class index or name, got function; `explain` takes other targets": lambda: (
             Gradient()(network, x, lambda output: output[:, 0])
         ),
@@ -424,18 +424,18 @@ def test_messages(x):
         ),
         "a layer must give maps (B, K, *S) or square tokens (B, T, K), 1 of toy gives shape (1, 2); `extremal layers` "
         "lists others": lambda: GradCam("1")(network, x, 0),
-        "methods must be distinct, got path twice; leave one out": lambda: distinct(["path", " path"]),
-        "methods must name at least one, got none; e.g. grad-cam,path": lambda: distinct([""]),
+        "methods must be distinct, got path twice; leave one out": lambda: check_unique(["path", " path"]),
+        "methods must name at least one, got none; e.g. grad-cam,path": lambda: check_unique([""]),
     }
     for message, call in cases.items():
         with pytest.raises((ExtremalValueError, ExtremalTypeError)) as told:
             call()
         assert str(told.value).startswith(message)
     with pytest.raises(ExtremalValueError, match="did you mean grad-cam"):
-        method_named("gradcam")
+        get_method("gradcam")
 
 
 def test_short_names_are_the_methods_own():
     assert all(method.name == name for name, method in METHODS.items())
     assert all(0 <= method.smooth < 1 and not math.isnan(method.smooth) for method in METHODS.values())
-    assert method_named(METHODS["rise"]) is METHODS["rise"]
+    assert get_method(METHODS["rise"]) is METHODS["rise"]

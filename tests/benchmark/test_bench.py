@@ -15,7 +15,7 @@ from extremal.benchmark import metrics, paper_figures, paper_table
 from extremal.benchmark.baselines import METHODS, Gradient, PathMap
 from extremal.benchmark.data import Folder, Scenes
 from extremal.benchmark.runner import run
-from extremal.benchmark.table import table_of
+from extremal.benchmark.table import build_table
 from extremal.benchmark.tasks.faithfulness import Faithfulness
 from extremal.benchmark.tasks.grid import Grid
 from extremal.benchmark.tasks.pointing import Pointing
@@ -69,8 +69,8 @@ def pictures(tmp_path):
 
 def values(table):
     """{method: {title: value}}"""
-    titles = [measure.title for measure in table.measures]
-    return {line.method: dict(zip(titles, [one.value for one in line.values], strict=True)) for line in table.lines}
+    titles = [measure.title for measure in table.columns]
+    return {line.method: dict(zip(titles, [one.value for one in line.values], strict=True)) for line in table.methods}
 
 
 class TestPointing:
@@ -91,14 +91,16 @@ class TestPointing:
                 return sample
 
         table = run(Pointing(colours(), Cropped(cutouts, count=3)), [Gradient()], tmp_path / "out")
-        assert (table.lines[0].judged, table.lines[0].skipped) == (3, 3)
+        assert (table.methods[0].judged, table.methods[0].skipped) == (3, 3)
         assert [count for _, count in table.reasons] == [3]
 
     def test_the_paper_stands_beside_its_own_data(self, cutouts, tmp_path):
         table = run(Pointing(colours(), Scenes(cutouts, count=3)), [METHODS["grad-cam"]], tmp_path / "out")
-        assert "| grad-cam | 100.0 | 86.6 | 100.0 | 74.0 |" in paper_table.beside(table, "voc", "voc:vgg16-caffe")
-        assert "| 57.3 |" in paper_table.beside(table, "coco", "coco:resnet50")
-        assert paper_table.beside(table, "coco", "colours") == ""
+        assert "| grad-cam | 100.0 | 86.6 | 100.0 | 74.0 |" in paper_table.published_numbers(
+            table, "voc", "voc:vgg16-caffe"
+        )
+        assert "| 57.3 |" in paper_table.published_numbers(table, "coco", "coco:resnet50")
+        assert paper_table.published_numbers(table, "coco", "colours") == ""
 
 
 class TestGrid:
@@ -106,7 +108,7 @@ class TestGrid:
     def test_the_map_lies_in_the_cell_of_its_colour(self, pictures, tmp_path, cell):
         grid = Grid(colours(), Folder(pictures), count=3, cell=cell)
         found = values(run(grid, [METHODS["gradient"], METHODS["grad-cam"], METHODS["random"]], tmp_path / "out"))
-        titles = [measure.title for measure in grid.measures]
+        titles = [measure.title for measure in grid.table_columns]
         assert titles == ["share in the cell (chance 0.250)", "maximum in the cell"]
         for method in ("gradient", "grad-cam"):
             assert found[method][titles[0]] > 0.9
@@ -140,8 +142,8 @@ class TestFaithfulness:
     def test_a_map_of_the_object_beats_one_drawn_at_random(self, pictures, tmp_path):
         task = Faithfulness(colours(), Folder(pictures))
         table = run(task, [METHODS["grad-cam"], METHODS["random"]], tmp_path / "out")
-        assert table.lines[0].judged == 4  # the grey one is nothing
-        for measure, good, bad in zip(table.measures, table.lines[0].values, table.lines[1].values, strict=True):
+        assert table.methods[0].judged == 4  # the grey one is nothing
+        for measure, good, bad in zip(table.columns, table.methods[0].values, table.methods[1].values, strict=True):
             assert (good.value > bad.value) == measure.higher, measure.title
 
 
@@ -171,7 +173,7 @@ class TestSanity:
         rows = pq.read_table(out / "parts").to_pylist()
         assert len(rows) == 4 * 2  # pictures × stages
         assert {(row["status"], row["reason"]) for row in rows} == {("error", "ValueError: nothing to see")}
-        assert table.lines[0].failed == 8
+        assert table.methods[0].failed == 8
 
     def test_a_deep_network_that_has_forgotten_still_depends_on_its_input(self):
         """Under `reset_parameters` the signal of twenty layers fades by 1e-5."""
@@ -179,7 +181,7 @@ class TestSanity:
         layers = [part for _ in range(20) for part in (torch.nn.Conv2d(8, 8, 3, padding=1), torch.nn.ReLU())]
         deep = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), *layers, torch.nn.Flatten(), torch.nn.Linear(8 * 64, 2))
         network = Network(deep)
-        again = metrics.reinitialised(network, len(metrics.stages(deep)))
+        again = metrics.reinitialise(network, len(metrics.stages(deep)))
         x = torch.randn(16, 3, 8, 8)
         with again.frozen() as run_, torch.no_grad():
             assert 0.05 < float(run_(x).std()) < 20
@@ -356,8 +358,10 @@ def test_which_curves_rise(effects, until, to_the_end):
 def test_an_empty_table_is_told_as_such(tmp_path):
     import pyarrow as pa
 
-    from extremal.benchmark.tasks.task import COMMON
+    from extremal.benchmark.tasks.task import COMMON_COLUMNS
 
-    rows = pa.schema([pa.field(name, kind) for name, kind in {**COMMON, "share": pa.float64()}.items()]).empty_table()
-    table = table_of((Grid(colours(), Folder.__new__(Folder)).measures[0],), ["path"], rows)
+    rows = pa.schema(
+        [pa.field(name, kind) for name, kind in {**COMMON_COLUMNS, "share": pa.float64()}.items()]
+    ).empty_table()
+    table = build_table((Grid(colours(), Folder.__new__(Folder)).table_columns[0],), ["path"], rows)
     assert "| path | – | 0 | 0 |" in table.markdown()

@@ -9,8 +9,8 @@ import torch
 from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 
-from extremal.benchmark.data import Coco, Folder, Frames, Scenes, Voc, data_named
-from extremal.benchmark.data.classes import classes_in
+from extremal.benchmark.data import Coco, FieldsOfView, Folder, Scenes, Voc, get_data_set
+from extremal.benchmark.data.classes import match_classes
 from extremal.errors import ExtremalValueError
 from extremal.networks.network import Network
 
@@ -236,7 +236,7 @@ class TestScenes:
         assert data.classes == ("cat", "dog")
         for key in data.keys():  # noqa: SIM118
             sample = data.sample(key)
-            pixels = np.asarray(sample.picture).astype(int)
+            pixels = np.asarray(sample.image).astype(int)
             colourful = pixels.max(2) - pixels.min(2) > 120
             cat, dog = sample.regions
             assert (cat.label, dog.label) == ("cat", "dog")
@@ -251,8 +251,8 @@ class TestScenes:
     def test_a_seed_is_a_scene_whatever_the_count(self, root):
         one, more = Scenes(root, count=2, size=64), Scenes(root, count=5, size=64)
         for key in one.keys():  # noqa: SIM118
-            assert one.sample(key).picture.tobytes() == more.sample(key).picture.tobytes()
-        assert one.sample("scene-00000").picture.tobytes() != one.sample("scene-00001").picture.tobytes()
+            assert one.sample(key).image.tobytes() == more.sample(key).image.tobytes()
+        assert one.sample("scene-00000").image.tobytes() != one.sample("scene-00001").image.tobytes()
 
     def test_a_table_names_the_classes(self, root):
         (root / "cutouts.json").write_text(json.dumps({"cat/a.png": "tabby", "dog/c.png": "poodle"}))
@@ -294,7 +294,7 @@ class TestFolder:
         assert "1.png'; convert it to PNG or JPEG" in told(lambda: data.sample("dog/1.png"))
 
     def test_an_empty_folder_is_told(self, tmp_path):
-        assert told(lambda: Folder(tmp_path)).startswith("a folder of pictures must hold some (.jpg, .jpeg, ")
+        assert told(lambda: Folder(tmp_path)).startswith("a folder of images must hold some (.jpg, .jpeg, ")
 
 
 class TestFrames:
@@ -303,7 +303,7 @@ class TestFrames:
         from torchvision import transforms
 
         crop = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor()])
-        frame = Frames(Network(torch.nn.Identity(), crop)).of(size)
+        frame = FieldsOfView(Network(torch.nn.Identity(), crop)).get(size)
         ratio = min(size) / 256
         for axis in (0, 1):
             length = int(size[axis] * 256 / min(size))
@@ -321,21 +321,21 @@ class TestFrames:
         mask[100:180, 200:330] = True
         white = np.where(mask[..., None], 255, 0).astype(np.uint8).repeat(3, 2)
         seen = network.prepare(Image.fromarray(white))[0, 0].numpy() > 0
-        found = Frames(network).of((300, 451)).region(mask)
+        found = FieldsOfView(network).get((300, 451)).region(mask)
         assert (found != seen).sum() / seen.sum() < 0.02
 
     def test_without_preprocessing_nothing_moves(self):
-        frames = Frames(Network(torch.nn.Identity()))
+        frames = FieldsOfView(Network(torch.nn.Identity()))
         mask = np.random.default_rng(0).random((40, 70)) < 0.5
-        np.testing.assert_array_equal(frames.of((40, 70)).region(mask), mask)
-        assert frames.of((40, 70)).tolerance(15) == pytest.approx((15, 15), rel=0.01)
-        assert frames.of((40, 70)) is frames.of((40, 70))
+        np.testing.assert_array_equal(frames.get((40, 70)).region(mask), mask)
+        assert frames.get((40, 70)).tolerance(15) == pytest.approx((15, 15), rel=0.01)
+        assert frames.get((40, 70)) is frames.get((40, 70))
 
     def test_padding_is_outside_of_the_picture(self):
         from torchvision import transforms
 
         pad = transforms.Compose([transforms.Pad(16), transforms.ToTensor()])
-        found = Frames(Network(torch.nn.Identity(), pad)).of((40, 50)).region(np.ones((40, 50), bool))
+        found = FieldsOfView(Network(torch.nn.Identity(), pad)).get((40, 50)).region(np.ones((40, 50), bool))
         assert found.shape == (72, 82)
         assert found.sum() == 40 * 50
         assert found[16:56, 16:66].all()
@@ -346,28 +346,28 @@ class TestFrames:
 
         change = transforms.RandomHorizontalFlip(1.0) if kind == "flip" else transforms.RandomRotation((30, 30))
         network = Network(torch.nn.Identity(), transforms.Compose([change, transforms.ToTensor()]), name="toy")
-        assert told(lambda: Frames(network).of((60, 60))).startswith(
+        assert told(lambda: FieldsOfView(network).get((60, 60))).startswith(
             "a preprocessing must only resize, crop and pad, so that regions can follow it, toy's does more: a ramp "
         )
 
 
 def test_data_are_named_by_kind_and_path(tmp_path):
-    assert told(lambda: data_named("cocoo:x")) == (
+    assert told(lambda: get_data_set("cocoo:x")) == (
         "data must be voc:DIR, coco:DIR, folder:DIR or scenes:DIR, got 'cocoo:x'; did you mean coco:DIR?"
     )
-    assert told(lambda: data_named("pictures")) == (
+    assert told(lambda: get_data_set("pictures")) == (
         "data must be voc:DIR, coco:DIR, folder:DIR or scenes:DIR, got 'pictures'; e.g. folder:pictures"
     )
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    assert data_named(f"folder:{tmp_path}").keys() == ("a.png",)
+    assert get_data_set(f"folder:{tmp_path}").keys() == ("a.png",)
 
 
 def test_classes_are_found_in_the_network_or_told():
     network = Network(torch.nn.Identity(), labels=("tench", "tabby, tabby cat"), name="toy")
-    assert classes_in(network, ["tabby"]) == {"tabby": 1}
-    assert classes_in(network, ["fish", "cat"], {"fish": 0, "cat": "tabby cat"}) == {"fish": 0, "cat": 1}
-    assert classes_in(Network(torch.nn.Identity()), ["b", "a"]) == {"b": 0, "a": 1}
-    assert told(lambda: classes_in(network, ["tabby", "sofa", "bus"])) == (
+    assert match_classes(network, ["tabby"]) == {"tabby": 1}
+    assert match_classes(network, ["fish", "cat"], {"fish": 0, "cat": "tabby cat"}) == {"fish": 0, "cat": 1}
+    assert match_classes(Network(torch.nn.Identity()), ["b", "a"]) == {"b": 0, "a": 1}
+    assert told(lambda: match_classes(network, ["tabby", "sofa", "bus"])) == (
         "a data set's classes must be known to the network, toy does not know 'sofa' (and 1 more); use a network that "
         "was trained on them, or tell which of its classes they are with --classes FILE.json"
     )

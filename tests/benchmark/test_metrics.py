@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from extremal.benchmark import metrics
-from extremal.benchmark.metrics.estimate import mean, mean_over_classes, paired_difference
+from extremal.benchmark.metrics.estimate import mean, mean_over_classes, mean_paired_difference
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.network import Network
 
@@ -59,7 +59,7 @@ def test_pointing_and_energy_agree_with_naive_loops_on_a_thousand_random_maps():
         radii = [(0.0, 0.0), (1.0, 1.0), (2.5, 2.5), (15.0, 15.0), (1.5, 3.0)][index % 5]
         maps, regions = torch.from_numpy(values)[None, None], torch.from_numpy(region)[None]
         tolerance = radii[0] if radii[0] == radii[1] else torch.tensor([radii])
-        hit = float(metrics.hits(maps, regions, tolerance))
+        hit = float(metrics.pointing_game(maps, regions, tolerance))
         energy = float(metrics.energy(maps, regions))
         np.testing.assert_allclose(hit, naive_hit(values, region, *radii), rtol=1e-12)
         np.testing.assert_allclose(energy, naive_energy(values, region), rtol=1e-9)
@@ -72,9 +72,9 @@ def test_of_equal_maxima_the_share_that_hits_counts():
     region[0, 0] = True
     values = torch.zeros(1, 1, 4, 4)
     values[0, 0, 0, 1] = values[0, 0, 3, 3] = 2.0
-    assert float(metrics.hits(values, region, 0.0)) == 0.5
-    assert float(metrics.hits(torch.zeros(1, 1, 4, 4), region, 0.0)) == 0.25  # a constant map points anywhere
-    assert float(metrics.hits(torch.zeros(1, 1, 224, 224), torch.ones(1, 224, 224, dtype=torch.bool))) == 1.0
+    assert float(metrics.pointing_game(values, region, 0.0)) == 0.5
+    assert float(metrics.pointing_game(torch.zeros(1, 1, 4, 4), region, 0.0)) == 0.25  # a constant map points anywhere
+    assert float(metrics.pointing_game(torch.zeros(1, 1, 224, 224), torch.ones(1, 224, 224, dtype=torch.bool))) == 1.0
 
 
 @given(st.integers(0, 10**6), st.floats(0.1, 5))
@@ -83,18 +83,18 @@ def test_pointing_precision_and_overlap_depend_on_the_order_only(seed, power):
     generator = torch.Generator().manual_seed(seed)
     maps = torch.rand(2, 1, 7, 9, generator=generator, dtype=torch.float64)
     regions = torch.rand(2, 7, 9, generator=generator) < 0.3
-    for measure in (metrics.hits, metrics.iou, metrics.average_precision):
+    for measure in (metrics.pointing_game, metrics.iou, metrics.average_precision):
         torch.testing.assert_close(measure(maps, regions), measure(maps**power + 3, regions), equal_nan=True)
 
 
 def test_the_region_itself_is_the_best_map():
     regions = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0)) < 0.2
     maps = regions[:, None].float()
-    for measure in (metrics.hits, metrics.iou, metrics.average_precision, metrics.energy):
+    for measure in (metrics.pointing_game, metrics.iou, metrics.average_precision, metrics.energy):
         assert measure(maps, regions).tolist() == [1.0, 1.0, 1.0]
     nothing = torch.zeros_like(maps)
     assert metrics.energy(nothing, regions).tolist() == [0.0, 0.0, 0.0]
-    for measure in (metrics.hits, metrics.iou, metrics.average_precision, metrics.energy):
+    for measure in (metrics.pointing_game, metrics.iou, metrics.average_precision, metrics.energy):
         assert bool(measure(maps, torch.zeros_like(regions)).isnan().all())  # never a hit
 
 
@@ -125,22 +125,22 @@ def test_rank_correlation_is_that_of_scipy():
     for index in range(30):
         a, _ = drawn(rng, ties=index % 2 == 0)
         b = np.round(a + rng.normal(size=a.shape), index % 3)
-        ours = metrics.similarity(*(torch.from_numpy(values)[None, None] for values in (a, b)))
+        ours = metrics.rank_correlation(*(torch.from_numpy(values)[None, None] for values in (a, b)))
         assert float(ours) == pytest.approx(spearmanr(a.ravel(), b.ravel()).statistic, abs=1e-12)
     constant = torch.ones(1, 1, 4, 4)
-    assert float(metrics.similarity(constant, torch.rand(1, 1, 4, 4))) == 0.0
+    assert float(metrics.rank_correlation(constant, torch.rand(1, 1, 4, 4))) == 0.0
 
 
 def test_agreement_is_over_all_pairs():
     maps = [torch.rand(2, 1, 10, 10, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
-    alike, overlap = metrics.agreement(maps, area=0.1)
+    alike, overlap = metrics.seed_agreement(maps, area=0.1)
     pairs = [(0, 1), (0, 2), (1, 2)]
-    torch.testing.assert_close(alike, sum(metrics.similarity(maps[i], maps[j]) for i, j in pairs) / 3)
+    torch.testing.assert_close(alike, sum(metrics.rank_correlation(maps[i], maps[j]) for i, j in pairs) / 3)
     tops = [[set(one.flatten().topk(10).indices.tolist()) for one in seed] for seed in maps]
     for n in range(2):
         wanted = np.mean([len(tops[i][n] & tops[j][n]) / len(tops[i][n] | tops[j][n]) for i, j in pairs])
         assert float(overlap[n]) == pytest.approx(wanted)
-    same, whole = metrics.agreement([maps[0], maps[0]])
+    same, whole = metrics.seed_agreement([maps[0], maps[0]])
     assert same.tolist() == pytest.approx([1.0, 1.0])
     assert whole.tolist() == [1.0, 1.0]
 
@@ -195,7 +195,7 @@ class TestRemoval:
 
     def test_insertion_and_deletion_are_naive_loops(self, model):
         x, blur, map_ = (torch.randn(1, c, 6, 5, dtype=torch.float64) for c in (3, 3, 1))
-        found = metrics.exchanged(self.scores(model, 2), blur, x, map_, steps=7)
+        found = metrics.insertion_curve(self.scores(model, 2), blur, x, map_, steps=7)
         order = sorted(range(30), key=lambda place: -float(map_.flatten()[place]))
         expected = []
         for step in range(8):
@@ -207,7 +207,7 @@ class TestRemoval:
         np.testing.assert_allclose(found.scores.numpy(), expected)
         shares = [round(30 * step / 7) / 30 for step in range(8)]
         assert found.area == pytest.approx(np.trapezoid(expected, shares))
-        back = metrics.exchanged(self.scores(model, 2), x, blur, -map_, steps=7)
+        back = metrics.insertion_curve(self.scores(model, 2), x, blur, -map_, steps=7)
         assert back.scores[-1] == pytest.approx(float(found.scores[0]))
         assert back.scores[0] == pytest.approx(float(found.scores[-1]))
 
@@ -250,7 +250,9 @@ class TestRemoval:
                     softmax=True,
                     device="cpu",
                 )[0]
-                ours = metrics.exchanged(lambda i, run=run: run(i).softmax(1)[:, target], start, other, map_, steps)
+                ours = metrics.insertion_curve(
+                    lambda i, run=run: run(i).softmax(1)[:, target], start, other, map_, steps
+                )
             np.testing.assert_allclose(ours.scores.numpy()[1:], np.asarray(theirs), atol=1e-4)
             area = np.trapezoid([float(ours.scores[0]), *theirs], dx=1 / steps)
             assert ours.area == pytest.approx(area, abs=1e-3)
@@ -260,7 +262,7 @@ class TestRemoval:
 
         x = torch.rand(1, 3, 9, 11, dtype=torch.float64)
         gone = torch.rand(9, 11, generator=torch.Generator().manual_seed(4)) < 0.45
-        found = metrics.imputed(x, gone, noise=0.0)[0]
+        found = metrics.impute(x, gone, noise=0.0)[0]
         theirs = noisy_linear_imputation(x[0].numpy(), np.flatnonzero(gone.numpy()), noise=0.0)
         np.testing.assert_allclose(found.numpy(), np.asarray(theirs).reshape(3, 9, 11), atol=1e-9)
         torch.testing.assert_close(found[:, ~gone], x[0][:, ~gone])
@@ -272,10 +274,10 @@ class TestRemoval:
                         share = 1 / 6 if not (dr and dc) else 1 / 12
                         total, weight = total + share * found[:, r + dr, c + dc], weight + share
             torch.testing.assert_close(found[:, r, c], total / weight)
-        noisy = metrics.imputed(x, gone)[0]
+        noisy = metrics.impute(x, gone)[0]
         assert 0.003 < float((noisy - found)[:, gone].std()) < 0.03
-        assert torch.equal(noisy, metrics.imputed(x, gone)[0])
-        assert torch.equal(metrics.imputed(x, torch.zeros_like(gone)), x)
+        assert torch.equal(noisy, metrics.impute(x, gone)[0])
+        assert torch.equal(metrics.impute(x, torch.zeros_like(gone)), x)
 
     def test_what_is_kept_is_exactly_the_area(self, model):
         seen = []
@@ -285,7 +287,7 @@ class TestRemoval:
             return inputs.flatten(1).sum(1)
 
         x, map_ = torch.ones(1, 3, 10, 10), torch.rand(1, 1, 10, 10)
-        found = metrics.kept(scores, x, torch.zeros_like(x), map_, (0.05, 0.2))
+        found = metrics.area_curve(scores, x, torch.zeros_like(x), map_, (0.05, 0.2))
         assert found.scores.tolist() == [15.0, 60.0]
         assert [int(one[0].sum()) for one in seen] == [5, 20]
         assert found.area == pytest.approx((15 + 60) / 2)
@@ -294,7 +296,7 @@ class TestRemoval:
         x, map_ = torch.zeros(1, 1, 10, 10), torch.zeros(1, 1, 10, 10)
         x[..., 2:4, 2:4] = 1.0
         map_[..., 2:4, 2:4] = 1.0
-        found = metrics.removed(lambda inputs: inputs.amax((1, 2, 3)), x, map_, (0.02, 0.04))
+        found = metrics.road_curve(lambda inputs: inputs.amax((1, 2, 3)), x, map_, (0.02, 0.04))
         assert found.scores[0] == 1.0  # half of the square is still there
         assert abs(float(found.scores[1])) < 0.1
 
@@ -315,7 +317,7 @@ class TestReinitialisation:
         network = Network(model)
         before = network.weight_hash()
         state = torch.get_rng_state()
-        one, two, again = (metrics.reinitialised(network, count) for count in (1, 2, 2))
+        one, two, again = (metrics.reinitialise(network, count) for count in (1, 2, 2))
         assert network.weight_hash() == before
         assert torch.equal(state, torch.get_rng_state())
         assert torch.equal(one.model[0].weight, model[0].weight)
@@ -324,9 +326,9 @@ class TestReinitialisation:
         assert torch.equal(one.model[3].weight, two.model[3].weight)  # a stage is new in the same way at every depth
         assert float(two.model[1].running_mean.abs().max()) == 0
         assert two.weight_hash() == again.weight_hash()
-        assert metrics.reinitialised(network, 0).weight_hash() == before
+        assert metrics.reinitialise(network, 0).weight_hash() == before
         with pytest.raises(ExtremalValueError, match=r"count must lie in 0..3, the stages of Sequential, got 4"):
-            metrics.reinitialised(network, 4)
+            metrics.reinitialise(network, 4)
 
 
 class TestEstimates:
@@ -355,50 +357,13 @@ class TestEstimates:
         assert (estimate.count, estimate.skipped) == (0, 2)
 
     def test_differences_are_of_items_that_both_have(self):
-        estimate = paired_difference([1, 2, math.nan, 4], [0, math.nan, 3, 1])
+        estimate = mean_paired_difference([1, 2, math.nan, 4], [0, math.nan, 3, 1])
         assert (estimate.value, estimate.count, estimate.skipped) == (2.0, 2, 2)
 
     def test_the_same_seed_is_the_same_interval(self):
         values = np.random.default_rng(1).random(50)
         assert mean(values) == mean(values)
         assert mean(values).low != mean(values, seed=1).low
-
-
-class TestModular:
-    def test_merged_halves_are_the_whole(self):
-        from torchmetrics import MetricCollection
-
-        from extremal.benchmark.metrics import modular
-
-        generator = torch.Generator().manual_seed(0)
-        maps = torch.rand(8, 1, 12, 12, generator=generator)
-        regions = torch.rand(8, 12, 12, generator=generator) < 0.1
-        classes, difficult = [0, 0, 0, 1, 1, 2, 2, 2], [True, False] * 4
-        whole, first, second = (modular.PointingGame(tolerance=1.0) for _ in range(3))
-        whole.update(maps, regions, classes)
-        first.update(maps[:3], regions[:3], classes[:3])
-        second.update(maps[3:], regions[3:], classes[3:])
-        first.merge_state(second)
-        assert first.compute() == whole.compute()
-        assert whole.compute()["value"] == mean_over_classes(metrics.hits(maps, regions, 1.0).tolist(), classes).value
-        hard = modular.PointingGame(tolerance=1.0, difficult=True)
-        hard.update(maps, regions, classes, difficult)
-        assert (hard.compute()["count"], hard.compute()["skipped"]) == (4, 4)
-        several = MetricCollection([modular.Energy(), modular.Overlap(), modular.AveragePrecision()])
-        several.update(maps, regions)
-        assert several.compute()["Energy_value"] == pytest.approx(float(metrics.energy(maps, regions).double().mean()))
-        whole.reset()
-        assert whole.compute()["count"] == 0
-
-    def test_curves_and_pairs(self):
-        from extremal.benchmark.metrics import modular
-
-        curve = metrics.Changed(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0]))
-        area, alike = modular.AreaUnderCurve(), modular.Similarity()
-        area.update([curve, curve])
-        alike.update(torch.rand(3, 1, 4, 4), torch.rand(3, 1, 4, 4), groups=[0, 0, 1])
-        assert area.compute()["value"] == 0.5
-        assert alike.compute()["count"] == 3
 
 
 def test_messages():
@@ -414,7 +379,7 @@ def test_messages():
         ),
         "maps must be finite, got 1 NaN or infinite values; look at the method": (
             ExtremalValueError,
-            lambda: metrics.hits(maps.index_fill(0, torch.tensor(0), torch.nan)[:1, :, :1, :1], regions),
+            lambda: metrics.pointing_game(maps.index_fill(0, torch.tensor(0), torch.nan)[:1, :, :1, :1], regions),
         ),
         "regions must be a bool tensor (N, *S), got torch.float32; compare with a threshold first": (
             ExtremalTypeError,
@@ -426,20 +391,20 @@ def test_messages():
         ),
         "tolerance must be one length or lengths (N, dimensions), finite and not negative, got -1.0": (
             ExtremalValueError,
-            lambda: metrics.hits(maps, regions, -1.0),
+            lambda: metrics.pointing_game(maps, regions, -1.0),
         ),
         "maps must have one shape to be compared, got (2, 1, 4, 4) and (1, 1, 4, 4)": (
             ExtremalValueError,
-            lambda: metrics.similarity(maps, maps[:1]),
+            lambda: metrics.rank_correlation(maps, maps[:1]),
         ),
-        "agreement must be of at least 2 seeds, got 1": (ExtremalValueError, lambda: metrics.agreement([maps])),
+        "agreement must be of at least 2 seeds, got 1": (ExtremalValueError, lambda: metrics.seed_agreement([maps])),
         "steps must be at least 1, got 0; e.g. 28": (
             ExtremalValueError,
-            lambda: metrics.exchanged(lambda i: i, maps[:1], maps[:1], maps[:1], 0),
+            lambda: metrics.insertion_curve(lambda i: i, maps[:1], maps[:1], maps[:1], 0),
         ),
         "at least one place must stay, all were to be removed; remove a smaller share": (
             ExtremalValueError,
-            lambda: metrics.imputed(maps[:1], regions[0]),
+            lambda: metrics.impute(maps[:1], regions[0]),
         ),
     }
     for message, (kind, call) in cases.items():

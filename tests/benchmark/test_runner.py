@@ -55,8 +55,8 @@ class Numbers:
     network: Network = field(default_factory=lambda: Network(torch.nn.Identity()))
 
     name = "numbers"
-    columns = {"product": pa.float64(), "large": pa.bool_()}  # noqa: RUF012
-    measures = (
+    row_columns = {"product": pa.float64(), "large": pa.bool_()}  # noqa: RUF012
+    table_columns = (
         TableColumn("product", "product", by_class=True),
         TableColumn("product", "large only", only="large"),
     )
@@ -74,7 +74,7 @@ class Numbers:
         skip = "empty region" if number in self.skipped else ""
         return [Item(key, f"class {number % 3}", number, x, skip=skip)]
 
-    def measured(self, method, items):
+    def measure(self, method, items):
         found = attribute_items(method, self.network, items)
         return [
             [{**one.cost(), "product": float(one.map.mean()) * item.target, "large": item.target > 5}]
@@ -162,7 +162,7 @@ def test_the_table_says_what_is_best_and_json_has_no_nan(tmp_path):
     assert text[0] == "| method | product | large only | items | evaluations |"
     assert text[3].startswith("| double | **9.0")
     assert "**" not in text[2]
-    empty = build_table(Numbers.measures, ["nobody"], row_schema(Numbers()).empty_table())
+    empty = build_table(Numbers.table_columns, ["nobody"], row_schema(Numbers()).empty_table())
     assert json.loads(empty.json())["methods"][0]["values"]["product"]["value"] is None
     assert empty.markdown().splitlines()[2] == "| nobody | – | – | 0 | 0 |"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from extremal.benchmark import figure, paper_figures, paper_table
 from extremal.benchmark.baselines import METHODS, Method, get_method
 from extremal.benchmark.baselines.method import check_unique
-from extremal.benchmark.data import DataSet, data_named
+from extremal.benchmark.data import DataSet, get_data_set
 from extremal.benchmark.runner import OnProgress, run
 from extremal.benchmark.table import Table
 from extremal.benchmark.tasks.faithfulness import Faithfulness
@@ -100,7 +100,7 @@ def run_bench(
     if options.task not in TASK_NAMES:
         raise ExtremalValueError(f"a task must be one of {', '.join(TASK_NAMES)}, got {options.task!r}")
     methods = build_methods(options)
-    data = data_named(options.data, limit=options.limit or None, count=options.count or None)
+    data = get_data_set(options.data, limit=options.limit or None, count=options.count or None)
     net = load_network()
     task = build_task(options, net, data)
     store = Store(options.out, row_schema(task))

@@ -7,47 +7,55 @@ from typing import TYPE_CHECKING
 
 from extremal.benchmark.table import Table
 from extremal.files import replacing
-from extremal.report.plots import ACCENT, CONTROL, DPI
+from extremal.report.plots import ACCENT_COLOUR, CONTROL_COLOUR, DPI
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-OURS = ("path", "penalty")  # drawn in the accent
-ROW, WIDTH, HEAD = 0.27, 2.9, 0.95  # inches of a method, of a measure, of the heading and the axis
+HIGHLIGHTED_METHODS = ("path", "penalty")  # drawn in the accent
+ROW_HEIGHT, PANEL_WIDTH, HEADER_HEIGHT = (
+    0.27,
+    2.9,
+    0.95,
+)  # inches of a method, of a measure, of the heading and the axis
 
 
-def bars(table: Table, title: str) -> "Figure":
+def draw_bars(table: Table, title: str) -> "Figure":
     """One panel a measure, one bar a method with its interval of 95 %."""
     from matplotlib.figure import Figure
 
-    panels = len(table.measures)
+    panels = len(table.columns)
     columns = min(panels, 3)
     rows = math.ceil(panels / columns)
-    height = HEAD + ROW * len(table.lines)
-    drawing = Figure(figsize=(1.6 + WIDTH * columns, 0.35 + height * rows), dpi=DPI, layout="constrained")
+    height = HEADER_HEIGHT + ROW_HEIGHT * len(table.methods)
+    drawing = Figure(figsize=(1.6 + PANEL_WIDTH * columns, 0.35 + height * rows), dpi=DPI, layout="constrained")
     drawing.suptitle(title, x=0.01, ha="left", size=12, weight="bold")
     axes = drawing.subplots(rows, columns, squeeze=False).flatten()
     for column, panel in enumerate(axes):
         if column < panels:
-            _panel(panel, table, column, named=column % columns == 0)
+            _draw_panel(panel, table, column, named=column % columns == 0)
         else:
             panel.set_visible(False)
     return drawing
 
 
-def _panel(axes: "Axes", table: Table, column: int, named: bool) -> None:
-    measure = table.measures[column]
+def _draw_panel(axes: "Axes", table: Table, column: int, named: bool) -> None:
+    measure = table.columns[column]
     scale = 100.0 if measure.unit == "%" else 1.0
-    for place, line in enumerate(table.lines):
+    for place, line in enumerate(table.methods):
         estimate = line.values[column]
         if math.isnan(estimate.value):
             continue
         axes.barh(
-            place, scale * estimate.value, color=ACCENT if line.method in OURS else CONTROL, alpha=0.85, height=0.7
+            place,
+            scale * estimate.value,
+            color=ACCENT_COLOUR if line.method in HIGHLIGHTED_METHODS else CONTROL_COLOUR,
+            alpha=0.85,
+            height=0.7,
         )
         axes.plot([scale * estimate.low, scale * estimate.high], [place, place], color="0.15", linewidth=1.2)
-    axes.set_yticks(range(len(table.lines)), [line.method for line in table.lines] if named else [])
+    axes.set_yticks(range(len(table.methods)), [line.method for line in table.methods] if named else [])
     axes.invert_yaxis()
     axes.set_title(measure.title + (f" / {measure.unit}" if measure.unit else ""), size=9, loc="left")
     axes.tick_params(labelsize=8)
@@ -56,7 +64,7 @@ def _panel(axes: "Axes", table: Table, column: int, named: bool) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def curves(
+def draw_curves(
     stages: Sequence[str], lines: dict[str, Sequence[tuple[float, float, float]]], title: str, level: float
 ) -> "Figure":
     """Similarity to the original map after each stage of re-initialisation, one line a method with its interval.
@@ -73,7 +81,7 @@ def curves(
     axes = drawing.subplots()
     places = list(range(len(stages)))
     for index, (method, values) in enumerate(lines.items()):
-        colour = ACCENT if method == "path" else f"C{index % 10}"
+        colour = ACCENT_COLOUR if method == "path" else f"C{index % 10}"
         axes.plot(
             places,
             [v for v, _, _ in values],
@@ -81,7 +89,7 @@ def curves(
             color=colour,
             marker="o",
             markersize=3.5,
-            linewidth=2.2 if method in OURS else 1.2,
+            linewidth=2.2 if method in HIGHLIGHTED_METHODS else 1.2,
         )
         axes.fill_between(
             places, [low for _, low, _ in values], [high for _, _, high in values], color=colour, alpha=0.12
@@ -97,7 +105,7 @@ def curves(
     return drawing
 
 
-def write(drawing: "Figure", path: Path) -> None:
+def write_png(drawing: "Figure", path: Path) -> None:
     """As PNG; the file appears whole or not at all."""
     with replacing(path) as aside:
         drawing.savefig(aside, format="png")

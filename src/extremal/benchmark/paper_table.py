@@ -2,7 +2,9 @@
 
 from extremal.benchmark.table import Table
 
-ROWS: dict[str, tuple[tuple[float, float], ...]] = {  # VOC VGG-16, VOC ResNet-50, COCO VGG-16, COCO ResNet-50
+PUBLISHED_ACCURACY: dict[
+    str, tuple[tuple[float, float], ...]
+] = {  # VOC VGG-16, VOC ResNet-50, COCO VGG-16, COCO ResNet-50
     "centre": ((69.6, 42.4), (69.6, 42.4), (27.8, 19.5), (27.8, 19.5)),
     "gradient": ((76.3, 56.9), (72.3, 56.8), (37.7, 31.4), (35.0, 29.4)),
     "deconvnet": ((67.5, 44.2), (68.6, 44.7), (30.7, 23.0), (30.0, 21.9)),
@@ -13,22 +15,22 @@ ROWS: dict[str, tuple[tuple[float, float], ...]] = {  # VOC VGG-16, VOC ResNet-5
     "grad-cam": ((86.6, 74.0), (90.4, 82.3), (54.2, 49.0), (57.3, 52.3)),
     "penalty": ((88.0, 76.1), (88.9, 78.7), (51.5, 45.9), (56.5, 51.5)),
 }
-COLUMNS = {("voc", "vgg16"): 0, ("voc", "resnet50"): 1, ("coco", "vgg16"): 2, ("coco", "resnet50"): 3}
-AREAS = {"coco": (0.018, 0.025, 0.05, 0.1)}  # of the masks, where they are not those of VOC
+SETUP_COLUMNS = {("voc", "vgg16"): 0, ("voc", "resnet50"): 1, ("coco", "vgg16"): 2, ("coco", "resnet50"): 3}
+DATA_SET_AREAS = {"coco": (0.018, 0.025, 0.05, 0.1)}  # of the masks, where they are not those of VOC
 
 
-def beside(table: Table, data: str, network: str) -> str:
+def published_numbers(table: Table, data: str, network: str) -> str:
     """The paper's numbers beside ours, as markdown; empty where the paper has none for this data and network."""
-    column = COLUMNS.get((data, network.partition(":")[2].removesuffix("-caffe")))
+    column = SETUP_COLUMNS.get((data, network.partition(":")[2].removesuffix("-caffe")))
     if column is None:
         return ""
     lines = [
         "| method | ours, all | published, all | ours, difficult | published, difficult |",
         "|---|---:|---:|---:|---:|",
     ]
-    for line in table.lines:
-        if line.method in ROWS:
-            every, difficult = ROWS[line.method][column]
+    for line in table.methods:
+        if line.method in PUBLISHED_ACCURACY:
+            every, difficult = PUBLISHED_ACCURACY[line.method][column]
             ours = [f"{100 * estimate.value:.1f}" for estimate in line.values[:2]]
             lines.append(f"| {line.method} | {ours[0]} | {every:.1f} | {ours[1]} | {difficult:.1f} |")
     return "\n".join(lines) + "\n"

@@ -9,7 +9,7 @@ import torch
 
 from extremal.benchmark.baselines.method import Method
 from extremal.benchmark.table import Table, build_table
-from extremal.benchmark.tasks.task import Item, Task, RowValues, row_schema, call_each
+from extremal.benchmark.tasks.task import Item, RowValues, Task, call_each, row_schema
 from extremal.errors import ExtremalValueError
 from extremal.jobs.store import open_store
 from extremal.networks.network import Network
@@ -29,7 +29,12 @@ class MethodUnit:
 
 
 def run(
-    task: Task, methods: Sequence[Method], out: Path, *, batch: int = IMAGES_PER_UNIT, on_progress: OnProgress | None = None
+    task: Task,
+    methods: Sequence[Method],
+    out: Path,
+    *,
+    batch: int = IMAGES_PER_UNIT,
+    on_progress: OnProgress | None = None,
 ) -> Table:
     """Judge the methods, and tell what came of it.
 

@@ -124,7 +124,7 @@ def figure_areas(
         keep_freed_memory()
         with progress("areas") as on_progress:
             explanations = write_area_figure(net, photos, _split(areas), solver, chosen, out, on_progress)
-        typer.echo(paper_figures.told_rising(explanations))
+        typer.echo(paper_figures.rising_sentence(explanations))
         for photo, explanation in zip(photos, explanations, strict=True):
             if not paper_figures.rises(explanation):
                 typer.echo(f"  falls: {photo}")
@@ -146,8 +146,8 @@ def _print_table(table: "Table", published: str) -> None:
     from extremal.benchmark.bench import TABLE_FILE
 
     console = Console()
-    narrow = console.width < NAME_WIDTH + INTERVAL_WIDTH * len(table.measures)
-    titles = [Column(measure.title, justify="right") for measure in table.measures]
+    narrow = console.width < NAME_WIDTH + INTERVAL_WIDTH * len(table.columns)
+    titles = [Column(measure.title, justify="right") for measure in table.columns]
     terminal_table = TerminalTable(
         Column("method", no_wrap=True),
         *titles,
@@ -169,5 +169,5 @@ def _print_table(table: "Table", published: str) -> None:
 
 def _table_cells(table: "Table") -> Sequence[list[str]]:
     """Return the cells of the markdown table without its marks and its last column, one list per method."""
-    lines = table.markdown().splitlines()[2 : 2 + len(table.lines)]
+    lines = table.markdown().splitlines()[2 : 2 + len(table.methods)]
     return [[cell.strip().replace("**", "") for cell in line.strip("| ").split(" | ")][:-1] for line in lines]

@@ -3,7 +3,7 @@
 >>> import torch
 >>> from extremal import Network
 >>> toy = Network(torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()))
->>> maps = method_named("gradient")(toy, torch.rand(2, 3, 16, 16), [0, 1])
+>>> maps = get_method("gradient")(toy, torch.rand(2, 3, 16, 16), [0, 1])
 >>> maps.values.shape, maps.evaluations
 (torch.Size([2, 1, 16, 16]), 2)
 """
@@ -38,7 +38,7 @@ METHODS: dict[str, Method] = {
 }
 
 
-def method_named(method: str | Method) -> Method:
+def get_method(method: str | Method) -> Method:
     """A method of this short name, or as given.
 
     Raises:
@@ -64,5 +64,5 @@ __all__ = [
     "PenaltyMap",
     "Random",
     "Rise",
-    "method_named",
+    "get_method",
 ]

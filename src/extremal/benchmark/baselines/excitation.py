@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from extremal.benchmark.baselines.layer_choice import first_coarse
-from extremal.benchmark.baselines.method import Maps, Scores, mapped
+from extremal.benchmark.baselines.layer_choice import excitation_layer
+from extremal.benchmark.baselines.method import Maps, ScoreModule, attribute_in_batches
 from extremal.errors import ExtremalValueError
 from extremal.masking.grid import resize
 from extremal.networks.acceleration.batch_norm import fused_batch_norms
@@ -26,10 +26,10 @@ from extremal.networks.layers import traced
 from extremal.networks.network import Network
 from extremal.scores.target import Target
 
-TINY = 1e-12
-_SUMS = {torch.add, torch.Tensor.add, torch.Tensor.add_, torch.Tensor.__add__, torch.Tensor.__iadd__}
-_GATES = {torch.mul, torch.Tensor.mul, torch.Tensor.mul_, torch.Tensor.__mul__, torch.Tensor.__imul__}
-_MEANS = {
+STABILIZER = 1e-12
+_SUM_FUNCTIONS = {torch.add, torch.Tensor.add, torch.Tensor.add_, torch.Tensor.__add__, torch.Tensor.__iadd__}
+_GATE_FUNCTIONS = {torch.mul, torch.Tensor.mul, torch.Tensor.mul_, torch.Tensor.__mul__, torch.Tensor.__imul__}
+_MEAN_FUNCTIONS = {
     torch.mean,
     torch.Tensor.mean,
     *(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
@@ -60,24 +60,24 @@ class ExcitationBackprop:
 
     def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
         """One forward and backward pass an input, two for the contrastive form."""
-        _check_positive(network)
-        spot = first_coarse(network, x, self.layer)
+        _check_rectified(network)
+        spot = excitation_layer(network, x, self.layer)
         shape = tuple(x.shape[2:])
 
-        def attribute(scores: Scores, part: Tensor, classes: list[int]) -> Tensor:
+        def attribute(scores: ScoreModule, part: Tensor, classes: list[int]) -> Tensor:
             # a norm left alone would count as a plain factor
             with fused_batch_norms(scores.model, lambda: scores.model(part[:1]), (spot.name,)):
-                won = winning(scores, part, classes, spot.module)
+                won = winning_probabilities(scores, part, classes, spot.module)
                 if self.contrastive:
-                    with opposite(last_linear(network, part)):
-                        won = (won - winning(scores, part, classes, spot.module)).clamp_min(0.0)
+                    with negated_weights(find_last_linear(network, part)):
+                        won = (won - winning_probabilities(scores, part, classes, spot.module)).clamp_min(0.0)
             return resize(won.sum(1, keepdim=True), shape)
 
         with_norms = Network(network.model, labels=network.labels, name=network.name, accelerate="off")
-        return mapped(with_norms, x, target, attribute, spot.name)
+        return attribute_in_batches(with_norms, x, target, attribute, spot.name)
 
 
-def _check_positive(network: Network) -> None:
+def _check_rectified(network: Network) -> None:
     """Excitation backprop is made for rectified networks."""
     foreign = (nn.LayerNorm, nn.MultiheadAttention, nn.GroupNorm)
     found = next((type(m).__name__ for m in network.model.modules() if isinstance(m, foreign)), "")
@@ -88,15 +88,15 @@ def _check_positive(network: Network) -> None:
         )
 
 
-def winning(scores: Scores, x: Tensor, classes: list[int], module: nn.Module) -> Tensor:
+def winning_probabilities(scores: ScoreModule, x: Tensor, classes: list[int], module: nn.Module) -> Tensor:
     """The winning probabilities at a module's output when each target has won: (B, K, *lattice) ≥ 0."""
     from zennit.composites import LayerMapComposite
     from zennit.rules import Pass, ZPlus
     from zennit.types import Activation, Linear
 
     held: list[Tensor] = []
-    rules = [(Activation, Pass()), (Linear, ZPlus(stabilizer=TINY, zero_params="bias"))]
-    with LayerMapComposite(layer_map=rules).context(scores) as ruled, _Excited():
+    rules = [(Activation, Pass()), (Linear, ZPlus(stabilizer=STABILIZER, zero_params="bias"))]
+    with LayerMapComposite(layer_map=rules).context(scores) as ruled, _ExcitationMode():
         handle = module.register_forward_hook(lambda _, __, output: held.append(output))
         try:
             output = ruled(x.detach().requires_grad_())
@@ -111,7 +111,7 @@ def winning(scores: Scores, x: Tensor, classes: list[int], module: nn.Module) ->
     return won
 
 
-class _Excited(TorchFunctionMode):
+class _ExcitationMode(TorchFunctionMode):
     """While the model runs, its sums, means and gates outside of modules get rules too; on exit these let go of it."""
 
     def __init__(self) -> None:
@@ -123,32 +123,32 @@ class _Excited(TorchFunctionMode):
             self._rules.pop().remove()
         super().__exit__(*details)  # type: ignore[no-untyped-call]
 
-    def _ruled(self, function: Callable[[Tensor], Tensor]) -> "_Operation":
+    def _wrap(self, function: Callable[[Tensor], Tensor]) -> "_FunctionModule":
         """A function as a module with the rule of sums."""
-        module = _Operation(function)
-        self._rules.append(_rule().register(module))
+        module = _FunctionModule(function)
+        self._rules.append(_sum_rule().register(module))
         return module
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        pair = args[:2] if len(args) == 2 and all(_flows(value) for value in args) else None
-        if func in _SUMS and pair and pair[0].shape == pair[1].shape and not kwargs:
-            return self._ruled(lambda both: both.sum(-1))(torch.stack(pair, -1))
-        if func in _GATES and pair:
+        pair = args[:2] if len(args) == 2 and all(_has_gradient(value) for value in args) else None
+        if func in _SUM_FUNCTIONS and pair and pair[0].shape == pair[1].shape and not kwargs:
+            return self._wrap(lambda both: both.sum(-1))(torch.stack(pair, -1))
+        if func in _GATE_FUNCTIONS and pair:
             signal, gate = sorted(pair, key=torch.Tensor.numel, reverse=True)
-            return self._ruled(lambda x: x * gate.detach())(signal)
-        if func in _MEANS and args and _flows(args[0]):
-            return self._ruled(lambda x: func(x, *args[1:], **kwargs))(args[0])
+            return self._wrap(lambda x: x * gate.detach())(signal)
+        if func in _MEAN_FUNCTIONS and args and _has_gradient(args[0]):
+            return self._wrap(lambda x: func(x, *args[1:], **kwargs))(args[0])
         return func(*args, **kwargs)
 
 
-def _flows(value: object) -> bool:
+def _has_gradient(value: object) -> bool:
     return isinstance(value, Tensor) and value.requires_grad
 
 
-class _Operation(nn.Module):
+class _FunctionModule(nn.Module):
     """A function without parameters as a module, which zennit's rules take."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
@@ -159,11 +159,11 @@ class _Operation(nn.Module):
         return self.function(x)
 
 
-def _rule() -> Any:
+def _sum_rule() -> Any:
     """A sum with positive weights that passes on to inputs of its result's sign, in proportion to what they give."""
     from zennit.core import BasicHook, Stabilizer
 
-    stable = Stabilizer.ensure(TINY)
+    stable = Stabilizer.ensure(STABILIZER)
 
     def split(won: Tensor, outputs: list[Tensor]) -> list[Tensor]:
         rises = outputs[0] + outputs[1] >= 0
@@ -177,7 +177,7 @@ def _rule() -> Any:
     )
 
 
-def last_linear(network: Network, x: Tensor) -> nn.Module:
+def find_last_linear(network: Network, x: Tensor) -> nn.Module:
     """The layer that gives the classes: the last linear one or convolution to finish."""
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     with network.frozen() as run:
@@ -191,7 +191,7 @@ def last_linear(network: Network, x: Tensor) -> nn.Module:
 
 
 @contextmanager
-def opposite(module: nn.Module) -> Iterator[None]:
+def negated_weights(module: nn.Module) -> Iterator[None]:
     """The weights of a module negated for the length of the block."""
     weight = module._parameters["weight"]
     assert weight is not None

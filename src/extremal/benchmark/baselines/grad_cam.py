@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from extremal.benchmark.baselines.layer_choice import Spot, last_maps
-from extremal.benchmark.baselines.method import Maps, Scores, mapped
+from extremal.benchmark.baselines.layer_choice import AttributionLayer, grad_cam_layer
+from extremal.benchmark.baselines.method import Maps, ScoreModule, attribute_in_batches
 from extremal.masking.grid import resize
 from extremal.networks.network import Network
 from extremal.scores.target import Target
@@ -32,21 +32,21 @@ class GradCam:
         """One forward and backward pass an input."""
         from captum.attr import LayerGradCam
 
-        spot = last_maps(network, x, self.layer)
+        spot = grad_cam_layer(network, x, self.layer)
         shape = tuple(x.shape[2:])
 
-        def attribute(scores: Scores, part: Tensor, classes: list[int]) -> Tensor:
-            with as_maps(spot) as probe:
+        def attribute(scores: ScoreModule, part: Tensor, classes: list[int]) -> Tensor:
+            with output_as_maps(spot) as probe:
                 cam = LayerGradCam(scores, probe)
                 small = cam.attribute(part.requires_grad_(), target=classes, relu_attributions=True)
             assert isinstance(small, Tensor)
             return resize(small, shape)
 
-        return mapped(network, x, target, attribute, spot.name)
+        return attribute_in_batches(network, x, target, attribute, spot.name)
 
 
 @contextmanager
-def as_maps(spot: Spot) -> Iterator[nn.Module]:
+def output_as_maps(spot: AttributionLayer) -> Iterator[nn.Module]:
     """A module whose output is the layer's as maps (B, K, *lattice), for the length of the block.
 
     Tokens (B, T, K) pass through it as maps and go on as tokens, those before the square untouched.

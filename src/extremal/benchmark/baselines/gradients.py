@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from extremal.benchmark.baselines.method import Maps, Scores, mapped, strongest
+from extremal.benchmark.baselines.method import Maps, ScoreModule, attribute_in_batches, max_abs_over_channels
 from extremal.errors import ExtremalValueError
 from extremal.networks.network import Network
 from extremal.scores.target import Target
@@ -35,10 +35,10 @@ class Gradient:
         """One forward and backward pass an input."""
         from captum.attr import Saliency
 
-        def attribute(scores: Scores, part: Tensor, classes: list[int]) -> Tensor:
-            return strongest(Saliency(scores).attribute(part.requires_grad_(), target=classes, abs=False))
+        def attribute(scores: ScoreModule, part: Tensor, classes: list[int]) -> Tensor:
+            return max_abs_over_channels(Saliency(scores).attribute(part.requires_grad_(), target=classes, abs=False))
 
-        return mapped(network, x, target, attribute)
+        return attribute_in_batches(network, x, target, attribute)
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ class IntegratedGradients:
         """`steps` forward and backward passes an input: |Σ over channels|."""
         from captum.attr import IntegratedGradients as Captum
 
-        def attribute(scores: Scores, part: Tensor, classes: list[int]) -> Tensor:
+        def attribute(scores: ScoreModule, part: Tensor, classes: list[int]) -> Tensor:
             found = [
                 Captum(scores).attribute(one, target=label, n_steps=self.steps, internal_batch_size=8)
                 for one, label in zip(torch.split(part, 1), classes, strict=True)
             ]
             return torch.cat(found).sum(1, keepdim=True).abs()
 
-        return mapped(network, x, target, attribute)
+        return attribute_in_batches(network, x, target, attribute)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class GuidedBackprop:
         """One forward and backward pass an input."""
         from captum.attr import GuidedBackprop as Captum
 
-        return _rectified(Captum, self.name, network, x, target)
+        return _attribute_with_rule(Captum, self.name, network, x, target)
 
 
 @dataclass(frozen=True)
@@ -100,19 +100,19 @@ class Deconvnet:
         """One forward and backward pass an input."""
         from captum.attr import Deconvolution as Captum
 
-        return _rectified(Captum, self.name, network, x, target)
+        return _attribute_with_rule(Captum, self.name, network, x, target)
 
 
-def _rectified(method: Any, name: str, network: Network, x: Tensor, target: Target) -> Maps:
-    def attribute(scores: Scores, part: Tensor, classes: list[int]) -> Tensor:
-        with rectifiers(scores, name), warnings.catch_warnings():
+def _attribute_with_rule(method: Any, name: str, network: Network, x: Tensor, target: Target) -> Maps:
+    def attribute(scores: ScoreModule, part: Tensor, classes: list[int]) -> Tensor:
+        with relu6_as_relu(scores, name), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # captum tells of its hooks each time
-            return strongest(method(scores).attribute(part.requires_grad_(), target=classes))
+            return max_abs_over_channels(method(scores).attribute(part.requires_grad_(), target=classes))
 
-    return mapped(network, x, target, attribute)
+    return attribute_in_batches(network, x, target, attribute)
 
 
-class _Below(nn.Module):
+class _Ceiling(nn.Module):
     """The input where it is below a ceiling."""
 
     def __init__(self, ceiling: float) -> None:
@@ -124,7 +124,7 @@ class _Below(nn.Module):
 
 
 @contextmanager
-def rectifiers(model: nn.Module, name: str) -> Iterator[int]:
+def relu6_as_relu(model: nn.Module, name: str) -> Iterator[int]:
     """Every ReLU6 as a ReLU below a ceiling, for the length of the block; how many rectifiers there are.
 
     Raises:
@@ -137,7 +137,7 @@ def rectifiers(model: nn.Module, name: str) -> Iterator[int]:
             module = parent._modules[child]
             if isinstance(module, nn.ReLU6):
                 swapped.append((parent, child, module))
-                parent._modules[child] = nn.Sequential(nn.ReLU(), _Below(6.0))
+                parent._modules[child] = nn.Sequential(nn.ReLU(), _Ceiling(6.0))
         count = sum(isinstance(module, nn.ReLU) for module in model.modules())
         if not count:
             raise ExtremalValueError(

@@ -10,11 +10,13 @@ from extremal.explanations.channels.explanation import lattice_of
 from extremal.networks.layers import module_named, traced, watched
 from extremal.networks.network import Network, Run
 
-COARSE = 16  # input places to one of the layer at which excitation backprop is read (Zhang et al., 2016, section 4)
+COARSE_STRIDE = (
+    16  # input places to one of the layer at which excitation backprop is read (Zhang et al., 2016, section 4)
+)
 
 
 @dataclass(frozen=True)
-class Spot:
+class AttributionLayer:
     """A module and the lattice of places in its output."""
 
     name: str
@@ -23,7 +25,7 @@ class Spot:
     tokens: bool  # its output is (B, T, K), the places among T
 
 
-def last_maps(network: Network, x: Tensor, layer: str = "") -> Spot:
+def grad_cam_layer(network: Network, x: Tensor, layer: str = "") -> AttributionLayer:
     """Where Grad-CAM looks: the last layer of maps whose every place speaks to the answer.
 
     Of convolutions the output of the last stage before it is pooled: after the last convolution, what follows it as
@@ -35,8 +37,8 @@ def last_maps(network: Network, x: Tensor, layer: str = "") -> Spot:
     """
     with network.frozen() as run:
         if layer:
-            return _spot(run, x, layer)
-        found = _tokens(run, x) or _after_last_convolution(run, x)
+            return _named_layer(run, x, layer)
+        found = _last_token_layer(run, x) or _last_convolutional_layer(run, x)
     if found is None:
         raise ExtremalValueError(
             f"Grad-CAM must find a layer of maps, {network.name} has none that all of the answer passes through; "
@@ -45,7 +47,7 @@ def last_maps(network: Network, x: Tensor, layer: str = "") -> Spot:
     return found
 
 
-def first_coarse(network: Network, x: Tensor, layer: str = "") -> Spot:
+def excitation_layer(network: Network, x: Tensor, layer: str = "") -> AttributionLayer:
     """Where excitation backprop is read: the first layer of a sixteenth of the input's sides without negative values.
 
     All of the answer passes through it. That is pool4 of VGG-16 and the first block of the third stage of ResNet-50.
@@ -55,32 +57,34 @@ def first_coarse(network: Network, x: Tensor, layer: str = "") -> Spot:
     """
     with network.frozen() as run:
         if layer:
-            return _spot(run, x, layer)
-        outputs = _outputs(run, x)
+            return _named_layer(run, x, layer)
+        outputs = _module_outputs(run, x)
         for candidate in traced(run, x[:1]):
             lattice = candidate.shape[1:]
-            if candidate.clean and _is_coarse(lattice, x) and float(outputs[candidate.name].min()) >= 0:
-                return Spot(candidate.name, network.model.get_submodule(candidate.name), lattice, tokens=False)
+            if candidate.clean and _has_coarse_stride(lattice, x) and float(outputs[candidate.name].min()) >= 0:
+                return AttributionLayer(
+                    candidate.name, network.model.get_submodule(candidate.name), lattice, tokens=False
+                )
     raise ExtremalValueError(
-        f"excitation backprop must be read at a layer of a {COARSE}th of the input's sides without negative "
+        f"excitation backprop must be read at a layer of a {COARSE_STRIDE}th of the input's sides without negative "
         f"values, {network.name} has none that all of the answer passes through; name one with layer=..."
     )
 
 
-def _is_coarse(lattice: tuple[int, ...], x: Tensor) -> bool:
+def _has_coarse_stride(lattice: tuple[int, ...], x: Tensor) -> bool:
     """Whether a lattice has a sixteenth of the input's sides, rounded either way."""
     sides = x.shape[2:]
     return len(lattice) == len(sides) and all(
-        side // COARSE <= count <= -(-side // COARSE) for count, side in zip(lattice, sides, strict=True)
+        side // COARSE_STRIDE <= count <= -(-side // COARSE_STRIDE) for count, side in zip(lattice, sides, strict=True)
     )
 
 
-def _spot(run: Run, x: Tensor, name: str) -> Spot:
+def _named_layer(run: Run, x: Tensor, name: str) -> AttributionLayer:
     """The user's layer."""
     module = module_named(run.network, name)
-    output = _outputs(run, x).get(name)
+    output = _module_outputs(run, x).get(name)
     if output is not None and output.ndim == x.ndim:
-        return Spot(name, module, tuple(output.shape[2:]), tokens=False)
+        return AttributionLayer(name, module, tuple(output.shape[2:]), tokens=False)
     lattice = lattice_of(output.shape[1]) if output is not None and output.ndim == 3 else None
     if lattice is None:
         shape = "no tensor" if output is None else f"shape {tuple(output.shape)}"
@@ -88,10 +92,10 @@ def _spot(run: Run, x: Tensor, name: str) -> Spot:
             f"a layer must give maps (B, K, *S) or square tokens (B, T, K), {name} of {run.network.name} gives "
             f"{shape}; `extremal layers` lists others"
         )
-    return Spot(name, module, lattice, tokens=True)
+    return AttributionLayer(name, module, lattice, tokens=True)
 
 
-def _outputs(run: Run, x: Tensor) -> dict[str, Tensor]:
+def _module_outputs(run: Run, x: Tensor) -> dict[str, Tensor]:
     """What each module that gives a tensor gives for the first input."""
     names = {module: name for name, module in run.network.model.named_modules()}
     found: dict[str, Tensor] = {}
@@ -105,7 +109,7 @@ def _outputs(run: Run, x: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def _after_last_convolution(run: Run, x: Tensor) -> Spot | None:
+def _last_convolutional_layer(run: Run, x: Tensor) -> AttributionLayer | None:
     order = traced(run, x[:1])
     modules = run.network.model.get_submodule
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -118,11 +122,11 @@ def _after_last_convolution(run: Run, x: Tensor) -> Spot | None:
         if layer.shape[1:] != lattice:
             break
         if layer.clean:
-            found = Spot(layer.name, modules(layer.name), lattice, tokens=False)
+            found = AttributionLayer(layer.name, modules(layer.name), lattice, tokens=False)
     return found
 
 
-def _tokens(run: Run, x: Tensor) -> Spot | None:
+def _last_token_layer(run: Run, x: Tensor) -> AttributionLayer | None:
     """The last layer of tokens of which at least half have a gradient."""
     clean = [layer for layer in traced(run, x[:1]) if layer.clean and len(layer.shape) == 2]
     places = {layer.name: lattice_of(layer.shape[0]) for layer in clean}
@@ -141,5 +145,5 @@ def _tokens(run: Run, x: Tensor) -> Spot | None:
     for (name, _), slope in reversed(list(zip(held, slopes, strict=True))):
         lattice = places[name]
         if slope is not None and lattice and float((slope.abs().amax(2) > 0).float().mean()) >= 0.5:
-            return Spot(name, run.network.model.get_submodule(name), lattice, tokens=True)
+            return AttributionLayer(name, run.network.model.get_submodule(name), lattice, tokens=True)
     return None

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.network import Network, Run
-from extremal.scores.target import Target, listed, resolve_targets
+from extremal.scores.class_query import ClassQuery
+from extremal.scores.classes import margin
+from extremal.scores.target import Target, parse_target
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,7 @@ class Method(Protocol):
         ...
 
 
-class Scores(nn.Module):
+class ScoreModule(nn.Module):
     """A frozen network as a module from inputs to scores (B, classes): what other libraries attribute."""
 
     def __init__(self, run: Run) -> None:
@@ -55,10 +57,10 @@ class Scores(nn.Module):
         return self._run(x)
 
 
-Attribute = Callable[[Scores, Tensor, list[int]], Tensor]  # scores, (B, C, *S), classes (B,) -> (B, 1, *S)
+Attribute = Callable[[ScoreModule, Tensor, list[int]], Tensor]  # scores, (B, C, *S), classes (B,) -> (B, 1, *S)
 
 
-def mapped(network: Network, x: Tensor, target: Target, attribute: Attribute, whole: str = "") -> Maps:
+def attribute_in_batches(network: Network, x: Tensor, target: Target, attribute: Attribute, whole: str = "") -> Maps:
     """Attribute a batch a few inputs at a time with the network frozen; it comes back exactly as it was.
 
     The evaluations that make the network ready (`Run.accelerate`) are not the method's and not counted.
@@ -74,16 +76,16 @@ def mapped(network: Network, x: Tensor, target: Target, attribute: Attribute, wh
         x = x.detach().clone()
         run.accelerate(x, [whole] if whole else [])
         rows = run.max_batch_size(x)
-        classes = classes_of(run, x, target)
+        classes = resolve_classes(run, x, target)
         run.forwards = run.gradients = 0
         parts = []
         for first in range(0, len(x), rows):
             here = slice(first, first + rows)
-            parts.append(attribute(Scores(run), x[here], classes[here]).detach())
+            parts.append(attribute(ScoreModule(run), x[here], classes[here]).detach())
         return Maps(torch.cat(parts), run.forwards + run.gradients)
 
 
-def classes_of(run: Run, x: Tensor, target: Target) -> list[int]:
+def resolve_classes(run: Run, x: Tensor, target: Target) -> list[int]:
     """A class for each input; checked against one evaluation of the first.
 
     Raises:
@@ -96,13 +98,15 @@ def classes_of(run: Run, x: Tensor, target: Target) -> list[int]:
         )
     with torch.no_grad():
         output = run(x[:1])
-    each = listed(target, len(x))
-    if each is None:
-        return list(resolve_targets(run.network, output, target)) * len(x)
-    return list(resolve_targets(run.network, output.expand(len(x), -1), each))
+    query = parse_target(target, margin)
+    if not isinstance(query, ClassQuery):
+        raise ExtremalTypeError("a method must be asked about classes, got another query; `explain` takes these")
+    if query.count not in (None, len(x)):
+        raise ExtremalValueError(f"target must be one class, or one for each of {len(x)} inputs, got {query.count}")
+    return list(query.resolve(run.network, output.expand(len(x), -1)))
 
 
-def strongest(values: Tensor) -> Tensor:
+def max_abs_over_channels(values: Tensor) -> Tensor:
     """The largest magnitude over the channels (Simonyan et al., 2014, section 3.1): (B, C, *S) -> (B, 1, *S)."""
     return values.abs().amax(1, keepdim=True)
 
@@ -122,7 +126,7 @@ def named(name: str, methods: dict[str, Method]) -> Method:
     raise ExtremalValueError(f"a method must be one of {', '.join(methods)}, got {name!r}{hint}")
 
 
-def distinct(names: Iterable[str]) -> Sequence[str]:
+def check_unique(names: Iterable[str]) -> Sequence[str]:
     """Names of methods, each once.
 
     Raises:

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extremal.benchmark.baselines.method import Maps, Scores, mapped
+from extremal.benchmark.baselines.method import Maps, ScoreModule, attribute_in_batches
 from extremal.masking.grid import scale_length
 from extremal.networks.network import Network
 from extremal.scores.target import Target
 
-ROWS = 32  # covered inputs evaluated at once
+BATCH_SIZE = 32  # covered inputs evaluated at once
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Occlusion:
         shape = tuple(x.shape[2:])
         side, step = (max(1, round(scale_length(length, shape))) for length in (self.side, self.step))
 
-        def attribute(scores: Scores, part: Tensor, classes: list[int]) -> Tensor:
+        def attribute(scores: ScoreModule, part: Tensor, classes: list[int]) -> Tensor:
             with torch.no_grad():
                 falls = [
                     Captum(scores).attribute(
@@ -42,10 +42,10 @@ class Occlusion:
                         sliding_window_shapes=(x.shape[1], *[min(side, size) for size in shape]),
                         strides=(x.shape[1], *[step] * len(shape)),
                         target=label,
-                        perturbations_per_eval=ROWS,
+                        perturbations_per_eval=BATCH_SIZE,
                     )
                     for one, label in zip(torch.split(part, 1), classes, strict=True)
                 ]
             return torch.cat(falls)[:, :1].clamp_min(0.0).to(part)  # the same in every channel
 
-        return mapped(network, x, target, attribute)
+        return attribute_in_batches(network, x, target, attribute)

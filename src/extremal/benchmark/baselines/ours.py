@@ -17,20 +17,20 @@ from extremal.masking.solvers.penalty import Penalty
 from extremal.networks.network import Network
 from extremal.scores.target import Target, parse_target
 
-AREAS = (0.025, 0.05, 0.1, 0.2)  # paper, section 4.1; 0.018, 0.025, 0.05, 0.1 on COCO
-SMOOTH = 0.09  # short sides, likewise
-SMOOTH_SALIENCY = 0.05  # short sides, of the saliency, which is finer than a mean of masks (docs/solver.md)
+PAPER_AREAS = (0.025, 0.05, 0.1, 0.2)  # paper, section 4.1; 0.018, 0.025, 0.05, 0.1 on COCO
+PAPER_SMOOTH = 0.09  # short sides, likewise
+SALIENCY_SMOOTH = 0.05  # short sides, of the saliency, which is finer than a mean of masks (docs/solver.md)
 
 
 @dataclass(frozen=True)
 class PathMap:
     """The saliency of an explanation by `path` (`Explanation.saliency`)."""
 
-    areas: tuple[float, ...] = AREAS
+    areas: tuple[float, ...] = PAPER_AREAS
     solver: Path = field(default_factory=Path)
     seed: int = 0
     name: str = "path"
-    smooth: float = SMOOTH_SALIENCY
+    smooth: float = SALIENCY_SMOOTH
 
     def settings(self) -> dict[str, Any]:
         """The settings as plain values."""
@@ -46,10 +46,10 @@ class PathMap:
 class PenaltyMap:
     """The mean of the masks by `penalty`, the paper's solver with the paper's score (paper, section 4.1)."""
 
-    areas: tuple[float, ...] = AREAS
+    areas: tuple[float, ...] = PAPER_AREAS
     solver: Penalty = field(default_factory=Penalty)
     name: str = "penalty"
-    smooth: float = SMOOTH
+    smooth: float = PAPER_SMOOTH
 
     def settings(self) -> dict[str, Any]:
         """The settings as plain values."""
@@ -87,5 +87,5 @@ class MaskGradient:
                 problem = Problem(reward, len(x), objective.domain, network.mirrors(x), x.dtype, x.device)
                 family = objective.domain.exact_area_family(x)
                 gradient = mask_gradient(problem, family, self.draws)[0]
-            values = resize(family.smooth_noise(gradient, 1.0), problem.shape).clamp_min(0.0)
+            values = resize(family.smooth_parameters(gradient, 1.0), problem.shape).clamp_min(0.0)
             return Maps(values.detach(), cost.forwards + cost.gradients)

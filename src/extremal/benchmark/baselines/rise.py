@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extremal.benchmark.baselines.method import Maps, Scores, mapped
+from extremal.benchmark.baselines.method import Maps, ScoreModule, attribute_in_batches
 from extremal.masking.grid import resize
 from extremal.networks.network import Network
 from extremal.scores.target import Target
 
-ROWS = 40  # masked inputs evaluated at once
+BATCH_SIZE = 40  # masked inputs evaluated at once
 
 
 @dataclass(frozen=True)
@@ -33,30 +33,30 @@ class Rise:
     def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
         """`masks` forward passes for each different input: neighbours that are equal are asked of all their classes."""
 
-        def attribute(scores: Scores, part: Tensor, classes: list[int]) -> Tensor:
+        def attribute(scores: ScoreModule, part: Tensor, classes: list[int]) -> Tensor:
             maps: list[Tensor] = []
-            for first, last in _runs_of_equals(part):
-                maps += [self._maps(scores, part[first : first + 1], classes[first:last])]
+            for first, last in _equal_runs(part):
+                maps += [self._attribute_input(scores, part[first : first + 1], classes[first:last])]
             return torch.cat(maps)
 
-        return mapped(network, x, target, attribute)
+        return attribute_in_batches(network, x, target, attribute)
 
     @torch.no_grad()
-    def _maps(self, scores: Scores, one: Tensor, classes: list[int]) -> Tensor:
+    def _attribute_input(self, scores: ScoreModule, one: Tensor, classes: list[int]) -> Tensor:
         """The maps of one input for several classes: (K, 1, *S)."""
         shape = tuple(one.shape[2:])
         total = one.new_zeros(len(classes), 1, *shape)
-        for masks in self.drawn(shape, one):
+        for masks in self.draw_masks(shape, one):
             weights = scores(one * masks).softmax(1)[:, classes]  # (B, K)
             total += torch.einsum("bk,b...->k...", weights, masks)
         return total / (self.masks * self.share)
 
-    def drawn(self, shape: tuple[int, ...], like: Tensor) -> Iterator[Tensor]:
+    def draw_masks(self, shape: tuple[int, ...], like: Tensor) -> Iterator[Tensor]:
         """The random masks, a few at a time: (B, 1, *S) in [0, 1], the same for the same seed."""
         generator = torch.Generator().manual_seed(self.seed)
         cell = [-(-size // self.cells) for size in shape]
-        for first in range(0, self.masks, ROWS):
-            count = min(ROWS, self.masks - first)
+        for first in range(0, self.masks, BATCH_SIZE):
+            count = min(BATCH_SIZE, self.masks - first)
             grid = torch.rand(count, 1, *[self.cells] * len(shape), generator=generator) < self.share
             wide = resize(grid.to(like), tuple((self.cells + 1) * length for length in cell))
             starts = torch.stack([torch.randint(length, (count,), generator=generator) for length in cell], 1)
@@ -67,7 +67,7 @@ class Rise:
             yield torch.stack(parts)
 
 
-def _runs_of_equals(x: Tensor) -> list[tuple[int, int]]:
+def _equal_runs(x: Tensor) -> list[tuple[int, int]]:
     """First and last + 1 of each run of equal neighbours in a batch."""
     changes = [i for i in range(1, len(x)) if not torch.equal(x[i], x[i - 1])]
     return list(zip([0, *changes], [*changes, len(x)], strict=True))

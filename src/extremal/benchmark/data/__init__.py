@@ -4,17 +4,17 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from extremal.benchmark.data.coco import Coco
-from extremal.benchmark.data.field_of_view import Frame, Frames
+from extremal.benchmark.data.field_of_view import FieldOfView, FieldsOfView
 from extremal.benchmark.data.folder import Folder
 from extremal.benchmark.data.samples import DataSet, Region, Sample
 from extremal.benchmark.data.scenes import Scenes
 from extremal.benchmark.data.voc import Voc
 from extremal.errors import ExtremalValueError
 
-KINDS = ("voc", "coco", "folder", "scenes")
+DATA_SET_KINDS = ("voc", "coco", "folder", "scenes")
 
 
-def data_named(spec: str, *, limit: int | None = None, count: int | None = None) -> DataSet:
+def get_data_set(spec: str, *, limit: int | None = None, count: int | None = None) -> DataSet:
     """A data set by kind and path: voc:DIR, coco:DIR, folder:DIR, scenes:DIR.
 
     Args:
@@ -26,8 +26,8 @@ def data_named(spec: str, *, limit: int | None = None, count: int | None = None)
         ExtremalValueError: an unknown kind, or files that are missing.
     """
     kind, colon, path = spec.partition(":")
-    if kind not in KINDS or not colon or not path:
-        near = get_close_matches(kind, KINDS, n=1)
+    if kind not in DATA_SET_KINDS or not colon or not path:
+        near = get_close_matches(kind, DATA_SET_KINDS, n=1)
         hint = f"; did you mean {near[0]}:DIR?" if near and colon else f"; e.g. folder:{spec}" if not colon else ""
         raise ExtremalValueError(f"data must be voc:DIR, coco:DIR, folder:DIR or scenes:DIR, got {spec!r}{hint}")
     place = Path(path).expanduser()
@@ -40,4 +40,16 @@ def data_named(spec: str, *, limit: int | None = None, count: int | None = None)
     return Scenes(place, limit=limit, **({} if count is None else {"count": count}))
 
 
-__all__ = ["KINDS", "Coco", "DataSet", "Folder", "Frame", "Frames", "Region", "Sample", "Scenes", "Voc", "data_named"]
+__all__ = [
+    "DATA_SET_KINDS",
+    "Coco",
+    "DataSet",
+    "FieldOfView",
+    "FieldsOfView",
+    "Folder",
+    "Region",
+    "Sample",
+    "Scenes",
+    "Voc",
+    "get_data_set",
+]

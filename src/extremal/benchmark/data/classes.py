@@ -6,7 +6,7 @@ from extremal.errors import ExtremalValueError
 from extremal.networks.network import Network
 
 
-def classes_in(
+def match_classes(
     network: Network, classes: Sequence[str], given: Mapping[str, int | str] | None = None
 ) -> dict[str, int]:
     """The network's output for each class of a data set.

@@ -11,17 +11,17 @@ import numpy as np
 from extremal.benchmark.data.samples import (
     Mask,
     Sample,
-    all_there,
-    existing_file,
-    existing_folder,
-    limited,
-    regions_of,
-    told,
+    build_regions,
+    describe_keys,
+    limit_keys,
+    require_file,
+    require_files,
+    require_folder,
 )
 from extremal.errors import ExtremalValueError
 from extremal.networks.inputs import read_picture
 
-WHAT = "COCO"
+NAME = "COCO"
 
 
 class Coco:
@@ -37,18 +37,18 @@ class Coco:
     """
 
     def __init__(self, path: Path, *, split: str = "val2014", limit: int | None = None) -> None:
-        existing_folder(path, WHAT)
+        require_folder(path, NAME)
         self.split, self.pictures = split, path / split
-        file = existing_file(path / "annotations" / f"instances_{split}.json", WHAT)
-        self._api = _read(file)
+        file = require_file(path / "annotations" / f"instances_{split}.json", NAME)
+        self._api = _read_annotations(file)
         categories = sorted(self._api.cats)
         self.classes = tuple(str(self._api.cats[number]["name"]) for number in categories)
         self._label = dict(zip(categories, self.classes, strict=True))
         self._check(file)
         annotated = sorted(number for number, found in self._api.imgToAnns.items() if found)
         names = {str(self._api.imgs[number]["file_name"]): number for number in annotated}
-        self._number = {name: names[name] for name in limited(list(names), limit)}
-        all_there(self.pictures, list(self._number), WHAT)
+        self._number = {name: names[name] for name in limit_keys(list(names), limit)}
+        require_files(self.pictures, list(self._number), NAME)
 
     def _check(self, file: Path) -> None:
         """Annotations must be of pictures and classes that are listed."""
@@ -62,7 +62,7 @@ class Coco:
 
     def settings(self) -> dict[str, Any]:
         """Split, and which pictures."""
-        return {"kind": "coco", "split": self.split, **told(self.keys())}
+        return {"kind": "coco", "split": self.split, **describe_keys(self.keys())}
 
     def keys(self) -> tuple[str, ...]:
         """The names of the pictures with annotations, by number."""
@@ -81,7 +81,7 @@ class Coco:
             for one in objects:
                 mask |= self._mask(one, key, size)
             masks[self._label[category]] = mask, "" if objects else "there are only crowds of it"
-        return Sample(key, picture, regions_of(masks, [self._label[category] for category in present]))
+        return Sample(key, picture, build_regions(masks, [self._label[category] for category in present]))
 
     def _mask(self, annotation: dict[str, Any], key: str, size: tuple[int, int]) -> Mask:
         try:
@@ -96,7 +96,7 @@ class Coco:
         return mask
 
 
-def _read(file: Path) -> Any:
+def _read_annotations(file: Path) -> Any:
     """pycocotools' index of an annotation file, without what it prints."""
     from pycocotools.coco import COCO
 

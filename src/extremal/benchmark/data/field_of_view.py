@@ -17,12 +17,12 @@ from extremal.networks.network import Network
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
-LEAST, MOST = 0.06, 0.94  # of the ramp's range that is fitted: padding and overshoot lie outside
-RESIDUAL = 1.5  # grey values of 255, by which a ramp may be off its line (they are rounded twice)
+MIN_FITTED, MAX_FITTED = 0.06, 0.94  # of the ramp's range that is fitted: padding and overshoot lie outside
+MAX_RESIDUAL = 1.5  # grey values of 255, by which a ramp may be off its line (they are rounded twice)
 
 
 @dataclass(frozen=True)
-class Frame:
+class FieldOfView:
     """Pixel centres of the picture against those of the network's input, along y and x."""
 
     scale: tuple[float, float]  # pixels of the picture to one of the input
@@ -45,58 +45,58 @@ class Frame:
         return pixels / self.scale[0], pixels / self.scale[1]
 
 
-class Frames:
+class FieldsOfView:
     """The frames of pictures of any size in what one network sees, each found once."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self._known: dict[tuple[int, int], Frame] = {}
+        self._known: dict[tuple[int, int], FieldOfView] = {}
 
-    def of(self, size: tuple[int, int]) -> Frame:
+    def get(self, size: tuple[int, int]) -> FieldOfView:
         """The frame of pictures (H, W).
 
         Raises:
             ExtremalValueError: the preprocessing does more than resize, crop and pad.
         """
         if size not in self._known:
-            self._known[size] = _found(self.network, size)
+            self._known[size] = _measure_field(self.network, size)
         return self._known[size]
 
 
-def _found(network: Network, size: tuple[int, int]) -> Frame:
-    black, white = (_seen(network, np.full(size, grey, dtype=np.uint8)) for grey in (0, 255))
+def _measure_field(network: Network, size: tuple[int, int]) -> FieldOfView:
+    black, white = (_first_channel(network, np.full(size, grey, dtype=np.uint8)) for grey in (0, 255))
     span = np.where(np.abs(white - black) > 1e-6, white - black, np.nan)  # padding is the same in both
     scales, offsets = [], []
     for axis in (0, 1):
         ramp = np.linspace(0, 255, size[axis])
         grey = np.broadcast_to(ramp[:, None] if axis == 0 else ramp[None], size)
-        values = (_seen(network, np.rint(grey).astype(np.uint8)) - black) / span
-        scale, offset = _line(network, values, axis)
+        values = (_first_channel(network, np.rint(grey).astype(np.uint8)) - black) / span
+        scale, offset = _fit_ramp(network, values, axis)
         scales.append(scale * (size[axis] - 1))
         offsets.append(offset * (size[axis] - 1))
-    return Frame((scales[0], scales[1]), (offsets[0], offsets[1]), (black.shape[0], black.shape[1]))
+    return FieldOfView((scales[0], scales[1]), (offsets[0], offsets[1]), (black.shape[0], black.shape[1]))
 
 
-def _line(network: Network, values: Array, axis: int) -> tuple[float, float]:
+def _fit_ramp(network: Network, values: Array, axis: int) -> tuple[float, float]:
     """Slope and start of a ramp's values (h, w) along an axis, in shares of the ramp."""
-    fitted = (values > LEAST) & (values < MOST)
+    fitted = (values > MIN_FITTED) & (values < MAX_FITTED)
     places = np.broadcast_to(np.arange(values.shape[axis]).reshape((-1, 1) if axis == 0 else (1, -1)), values.shape)
     if fitted.sum() < 8 or np.ptp(places[fitted]) < 3:
-        raise _unclear(network, "a ramp does not come through")
+        raise _unsupported(network, "a ramp does not come through")
     slope, start = np.polyfit(places[fitted].astype(np.float64), values[fitted], 1)
     off = np.abs(start + slope * places[fitted] - values[fitted]).max() * 255
-    if slope <= 0 or off > RESIDUAL:
-        raise _unclear(network, f"a ramp comes through {off:.1f} grey values off its line")
+    if slope <= 0 or off > MAX_RESIDUAL:
+        raise _unsupported(network, f"a ramp comes through {off:.1f} grey values off its line")
     return float(slope), float(start)
 
 
-def _seen(network: Network, grey: Any) -> Array:
+def _first_channel(network: Network, grey: Any) -> Array:
     """The first channel of what the network sees of a grey picture: (h, w)."""
     x: Tensor = network.prepare(Image.fromarray(grey).convert("RGB"))
     return x[0, 0].double().cpu().numpy()
 
 
-def _unclear(network: Network, why: str) -> ExtremalValueError:
+def _unsupported(network: Network, why: str) -> ExtremalValueError:
     return ExtremalValueError(
         f"a preprocessing must only resize, crop and pad, so that regions can follow it, {network.name}'s does more: "
         f"{why}; wrap the network with a simpler one"

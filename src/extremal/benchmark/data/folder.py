@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from extremal.benchmark.data.samples import PICTURES, Region, Sample, existing_folder, limited, told
+from extremal.benchmark.data.samples import IMAGE_SUFFIXES, Region, Sample, describe_keys, limit_keys, require_folder
 from extremal.errors import ExtremalValueError
 from extremal.networks.inputs import read_picture
 
@@ -17,18 +17,19 @@ class Folder:
     """
 
     def __init__(self, path: Path, *, limit: int | None = None) -> None:
-        self.root = existing_folder(path, "a folder of pictures")
-        found = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in PICTURES and entry.is_file())
+        self.root = require_folder(path, "a folder of pictures")
+        found = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file())
         if not found:
             raise ExtremalValueError(
-                f"a folder of pictures must hold some ({', '.join(PICTURES)}), {str(path)!r} holds none; check the path"
+                f"a folder of images must hold some ({', '.join(IMAGE_SUFFIXES)}), {str(path)!r} holds none; "
+                "check the path"
             )
-        self._keys = limited([entry.relative_to(path).as_posix() for entry in found], limit)
+        self._keys = limit_keys([entry.relative_to(path).as_posix() for entry in found], limit)
         self.classes = tuple(sorted({key.split("/")[0] for key in self._keys if "/" in key}))
 
     def settings(self) -> dict[str, Any]:
         """Which pictures."""
-        return {"kind": "folder", **told(self._keys)}
+        return {"kind": "folder", **describe_keys(self._keys)}
 
     def keys(self) -> tuple[str, ...]:
         """The paths below the folder."""

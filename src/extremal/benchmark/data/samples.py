@@ -13,8 +13,8 @@ from extremal.errors import ExtremalValueError
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
-LARGE = 0.25  # share of the picture, from which on an object is easy to point at (Zhang et al., 2016)
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+LARGE_FRACTION = 0.25  # share of the picture, from which on an object is easy to point at (Zhang et al., 2016)
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Sample:
     """A picture and its classes."""
 
     key: str  # unique in the data set, the same in every run
-    picture: Image.Image  # RGB, upright
+    image: Image.Image  # RGB, upright
     regions: tuple[Region, ...]  # one a class, in the order of the data set's classes
 
 
@@ -67,10 +67,10 @@ def is_difficult(mask: Mask, others: bool) -> bool:
     >>> is_difficult(np.eye(8, dtype=bool), others=True)
     True
     """
-    return others and bool(mask.any()) and float(mask.mean()) < LARGE
+    return others and bool(mask.any()) and float(mask.mean()) < LARGE_FRACTION
 
 
-def regions_of(masks: dict[str, tuple[Mask, str]], present: Sequence[str]) -> tuple[Region, ...]:
+def build_regions(masks: dict[str, tuple[Mask, str]], present: Sequence[str]) -> tuple[Region, ...]:
     """Regions from masks by class, each with why it cannot be judged.
 
     Args:
@@ -85,22 +85,22 @@ def regions_of(masks: dict[str, tuple[Mask, str]], present: Sequence[str]) -> tu
     return tuple(found)
 
 
-def told(keys: Sequence[str]) -> dict[str, Any]:
+def describe_keys(keys: Sequence[str]) -> dict[str, Any]:
     """How many pictures, and which, as settings."""
-    return {"pictures": len(keys), "digest": digest(keys)}
+    return {"pictures": len(keys), "digest": hash_keys(keys)}
 
 
-def digest(keys: Sequence[str]) -> str:
+def hash_keys(keys: Sequence[str]) -> str:
     """A short name for a set of keys."""
     return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:12]
 
 
-def limited(keys: Sequence[str], limit: int | None) -> tuple[str, ...]:
+def limit_keys(keys: Sequence[str], limit: int | None) -> tuple[str, ...]:
     """The first so many keys; all where there is no limit."""
     return tuple(keys if limit is None else keys[:limit])
 
 
-def existing_folder(path: Path, what: str) -> Path:
+def require_folder(path: Path, what: str) -> Path:
     """A folder that must be there.
 
     Raises:
@@ -111,7 +111,7 @@ def existing_folder(path: Path, what: str) -> Path:
     return path
 
 
-def existing_file(path: Path, what: str) -> Path:
+def require_file(path: Path, what: str) -> Path:
     """A file that must be there, of a data set that should be whole.
 
     Raises:
@@ -122,13 +122,13 @@ def existing_file(path: Path, what: str) -> Path:
     return path
 
 
-def all_there(folder: Path, names: Sequence[str], what: str) -> None:
+def require_files(folder: Path, names: Sequence[str], what: str) -> None:
     """All of these files must be in a folder, which is listed once.
 
     Raises:
         ExtremalValueError: some are missing; the first and their number are told.
     """
-    there = {entry.name for entry in existing_folder(folder, what).iterdir()}
+    there = {entry.name for entry in require_folder(folder, what).iterdir()}
     missing = [name for name in names if name not in there]
     if missing:
         more = f", and {len(missing) - 1} others," if len(missing) > 1 else ""

@@ -12,15 +12,23 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from extremal.benchmark.data.samples import Mask, Sample, digest, existing_file, existing_folder, limited, regions_of
+from extremal.benchmark.data.samples import (
+    Mask,
+    Sample,
+    build_regions,
+    hash_keys,
+    limit_keys,
+    require_file,
+    require_folder,
+)
 from extremal.errors import ExtremalValueError
 
-TABLE = "cutouts.json"
-SIDES = 0.42, 0.56  # of an object's longer side, in sides of the scene
-CENTRES = 0.27, 0.73  # of the two halves
-JITTER = 6  # px
-OPAQUE = 127  # alpha above which a pixel is the object
-STAMPS = {  # of Debian's package tuxpaint-stamps-default: those that EfficientNet-Lite0 names with certainty alone
+CUTOUTS_FILE = "cutouts.json"
+OBJECT_SIZES = 0.42, 0.56  # of an object's longer side, in sides of the scene
+HALF_CENTRES = 0.27, 0.73  # of the two halves
+MAX_JITTER = 6  # px
+OPAQUE_ALPHA = 127  # alpha above which a pixel is the object
+TUXPAINT_CUTOUTS = {  # of Debian's tuxpaint-stamps-default: those that EfficientNet-Lite0 names with certainty alone
     "animals/birds/duck.png": "drake",
     "animals/mammals/apes/gorilla.png": "gorilla",
     "animals/mammals/aquatic/sea_lion.png": "sea lion",
@@ -59,21 +67,21 @@ class Scenes:
     """
 
     def __init__(self, path: Path, *, count: int = 100, size: int = 224, limit: int | None = None) -> None:
-        self.root = existing_folder(path, "a folder of cut-outs")
+        self.root = require_folder(path, "a folder of cut-outs")
         self.size = size
-        self.cutouts = _table(path)
+        self.cutouts = _find_cutouts(path)
         self.classes = tuple(sorted(set(self.cutouts.values())))
         if len(self.classes) < 2:
             raise ExtremalValueError(
                 f"a folder of cut-outs must hold two classes or more, {str(path)!r} holds {len(self.classes)}; add "
-                f"pictures with transparency, or a {TABLE} that names their classes"
+                f"pictures with transparency, or a {CUTOUTS_FILE} that names their classes"
             )
-        self._keys = limited([f"scene-{seed:05d}" for seed in range(count)], limit)
+        self._keys = limit_keys([f"scene-{seed:05d}" for seed in range(count)], limit)
 
     def settings(self) -> dict[str, Any]:
         """How many scenes of which cut-outs, and how large."""
         told = [f"{path}={label}" for path, label in sorted(self.cutouts.items())]
-        return {"kind": "scenes", "pictures": len(self._keys), "size": self.size, "digest": digest(told)}
+        return {"kind": "scenes", "pictures": len(self._keys), "size": self.size, "digest": hash_keys(told)}
 
     def keys(self) -> tuple[str, ...]:
         """One a seed."""
@@ -83,12 +91,12 @@ class Scenes:
         """A scene and its two objects."""
         picture, masks = self.scene(int(key.rpartition("-")[2]))
         ordered = {label: (masks[label], "") for label in self.classes if label in masks}
-        return Sample(key, picture, regions_of(ordered, list(ordered)))
+        return Sample(key, picture, build_regions(ordered, list(ordered)))
 
     def scene(self, seed: int) -> tuple[Image.Image, dict[str, Mask]]:
         """The picture of a seed, RGB, and where each of its two objects is, the first drawn first."""
         draw, size = random.Random(seed), self.size
-        texture = draw.choice(_textures(size))
+        texture = draw.choice(_load_textures(size))
         top, left = draw.randrange(size), draw.randrange(size)
         tint = np.array([draw.uniform(0.75, 1.0) for _ in range(3)])
         ground = texture[top : top + size, left : left + size, None] * tint
@@ -102,36 +110,38 @@ class Scenes:
             if self.cutouts[path] not in [self.cutouts[other] for other in chosen]:
                 chosen.append(path)
         masks = {
-            self.cutouts[path]: self._placed(canvas, path, half, beside, draw)
+            self.cutouts[path]: self._paste(canvas, path, half, beside, draw)
             for half, path in zip(halves, chosen, strict=True)
         }
         first, second = masks.values()
         first &= ~second  # what is drawn over is not to be seen
         return canvas.convert("RGB"), masks
 
-    def _placed(self, canvas: Image.Image, path: str, half: int, beside: bool, draw: random.Random) -> Mask:
+    def _paste(self, canvas: Image.Image, path: str, half: int, beside: bool, draw: random.Random) -> Mask:
         """Put a cut-out into one half of the canvas; where it is opaque."""
-        size, cutout = self.size, _cutout(self.root / path).copy()
-        side = int(size * draw.uniform(*SIDES))
+        size, cutout = self.size, _load_cutout(self.root / path).copy()
+        side = int(size * draw.uniform(*OBJECT_SIZES))
         cutout.thumbnail((side, side), Image.Resampling.LANCZOS)
         extent = cutout.height if beside else cutout.width
-        along = int(size * CENTRES[half]) + draw.randint(-JITTER, JITTER)
+        along = int(size * HALF_CENTRES[half]) + draw.randint(-MAX_JITTER, MAX_JITTER)
         across = draw.randint(extent // 2, size - extent // 2)
         x, y = (along, across) if beside else (across, along)
         left = min(max(x - cutout.width // 2, 0), size - cutout.width)
         top = min(max(y - cutout.height // 2, 0), size - cutout.height)
         canvas.alpha_composite(cutout, (left, top))
         inside = np.zeros((size, size), bool)
-        inside[top : top + cutout.height, left : left + cutout.width] = np.asarray(cutout.getchannel("A")) > OPAQUE
+        inside[top : top + cutout.height, left : left + cutout.width] = (
+            np.asarray(cutout.getchannel("A")) > OPAQUE_ALPHA
+        )
         return inside
 
 
-def _table(path: Path) -> dict[str, str]:
+def _find_cutouts(path: Path) -> dict[str, str]:
     """Cut-outs and their classes."""
-    if (path / TABLE).is_file():
-        return _listed(path)
-    if all((path / name).is_file() for name in STAMPS):
-        return dict(STAMPS)
+    if (path / CUTOUTS_FILE).is_file():
+        return _read_table(path)
+    if all((path / name).is_file() for name in TUXPAINT_CUTOUTS):
+        return dict(TUXPAINT_CUTOUTS)
     pictures = sorted(entry for entry in path.rglob("*.png") if _has_alpha(entry))
     return {
         entry.relative_to(path).as_posix(): (entry.stem if entry.parent == path else entry.parent.name)
@@ -139,19 +149,19 @@ def _table(path: Path) -> dict[str, str]:
     }
 
 
-def _listed(path: Path) -> dict[str, str]:
+def _read_table(path: Path) -> dict[str, str]:
     try:
-        table = json.loads((path / TABLE).read_text(encoding="utf-8"))
+        table = json.loads((path / CUTOUTS_FILE).read_text(encoding="utf-8"))
         if not isinstance(table, dict) or not all(isinstance(label, str) for label in table.values()):
             raise ValueError("it is no object of paths and class names")
     except (OSError, ValueError) as error:
         raise ExtremalValueError(
-            f"{TABLE} must be a JSON object {{path: class}}, got {str(path / TABLE)!r}: {error}"
+            f"{CUTOUTS_FILE} must be a JSON object {{path: class}}, got {str(path / CUTOUTS_FILE)!r}: {error}"
         ) from None
     for name in table:
         if not (path / name).resolve().is_relative_to(path.resolve()):
-            raise ExtremalValueError(f"a cut-out must lie in its folder, {TABLE} names {name!r}; move it there")
-        existing_file(path / name, "a folder of cut-outs")
+            raise ExtremalValueError(f"a cut-out must lie in its folder, {CUTOUTS_FILE} names {name!r}; move it there")
+        require_file(path / name, "a folder of cut-outs")
     return table
 
 
@@ -164,7 +174,7 @@ def _has_alpha(path: Path) -> bool:
 
 
 @cache
-def _cutout(path: Path) -> Image.Image:
+def _load_cutout(path: Path) -> Image.Image:
     """A cut-out, cropped to what is not transparent."""
     try:
         with Image.open(path) as opened:
@@ -174,13 +184,13 @@ def _cutout(path: Path) -> Image.Image:
             f"a cut-out must be a picture that Pillow reads, {str(path)!r} is not: {error}"
         ) from None
     box = cutout.getchannel("A").getbbox()
-    if box is None or max(np.asarray(cutout.getchannel("A")).flat) <= OPAQUE:
+    if box is None or max(np.asarray(cutout.getchannel("A")).flat) <= OPAQUE_ALPHA:
         raise ExtremalValueError(f"a cut-out must have opaque pixels, {str(path)!r} has none; leave it out")
     return cutout.crop(box)
 
 
 @cache
-def _textures(size: int) -> tuple[np.ndarray[Any, Any], ...]:
+def _load_textures(size: int) -> tuple[np.ndarray[Any, Any], ...]:
     """Photographs of grass, gravel and brick, twice the size of a scene."""
     try:
         import skimage.data

@@ -9,18 +9,18 @@ import numpy as np
 from extremal.benchmark.data.samples import (
     Mask,
     Sample,
-    all_there,
-    existing_file,
-    existing_folder,
-    limited,
-    regions_of,
-    told,
+    build_regions,
+    describe_keys,
+    limit_keys,
+    require_file,
+    require_files,
+    require_folder,
 )
 from extremal.errors import ExtremalValueError
 from extremal.networks.inputs import read_picture
 from extremal.networks.zoo.paper import classes as classes_of
 
-WHAT = "VOC"
+NAME = "VOC"
 
 
 class Voc:
@@ -37,17 +37,17 @@ class Voc:
     """
 
     def __init__(self, path: Path, *, year: str = "2007", split: str = "test", limit: int | None = None) -> None:
-        self.root = _root(existing_folder(path, WHAT), year)
+        self.root = _find_root(require_folder(path, NAME), year)
         self.year, self.split = year, split
         self.classes = tuple(classes_of("voc"))
-        lines = existing_file(self.root / "ImageSets" / "Main" / f"{split}.txt", WHAT).read_text().split("\n")
-        self._keys = limited([line.split()[0] for line in lines if line.strip()], limit)
-        all_there(self.root / "Annotations", [f"{key}.xml" for key in self._keys], WHAT)
-        all_there(self.root / "JPEGImages", [f"{key}.jpg" for key in self._keys], WHAT)
+        lines = require_file(self.root / "ImageSets" / "Main" / f"{split}.txt", NAME).read_text().split("\n")
+        self._keys = limit_keys([line.split()[0] for line in lines if line.strip()], limit)
+        require_files(self.root / "Annotations", [f"{key}.xml" for key in self._keys], NAME)
+        require_files(self.root / "JPEGImages", [f"{key}.jpg" for key in self._keys], NAME)
 
     def settings(self) -> dict[str, Any]:
         """Year, split, and which pictures."""
-        return {"kind": "voc", "year": self.year, "split": self.split, **told(self._keys)}
+        return {"kind": "voc", "year": self.year, "split": self.split, **describe_keys(self._keys)}
 
     def keys(self) -> tuple[str, ...]:
         """The names in the list."""
@@ -58,7 +58,7 @@ class Voc:
         picture = read_picture(self.root / "JPEGImages" / f"{key}.jpg")
         path = self.root / "Annotations" / f"{key}.xml"
         try:
-            objects = _objects(path.read_text(encoding="utf-8"))
+            objects = _parse_objects(path.read_text(encoding="utf-8"))
         except (OSError, ET.ParseError, ValueError, AttributeError) as error:
             raise ExtremalValueError(
                 f"an annotation must be VOC's XML, {str(path)!r} is not: {error}; unpack it again"
@@ -74,15 +74,15 @@ class Voc:
             for left, top, right, bottom in boxes:
                 mask[max(0, top - 1) : bottom, max(0, left - 1) : right] = True
             masks[label] = mask, "" if boxes else "every object is flagged difficult"
-        return Sample(key, picture, regions_of(masks, present))
+        return Sample(key, picture, build_regions(masks, present))
 
 
-def _root(path: Path, year: str) -> Path:
+def _find_root(path: Path, year: str) -> Path:
     candidates = [path / "VOCdevkit" / f"VOC{year}", path / f"VOC{year}", path]
     return next((candidate for candidate in candidates if (candidate / "ImageSets").is_dir()), candidates[0])
 
 
-def _objects(text: str) -> list[tuple[str, tuple[int, int, int, int], bool]]:
+def _parse_objects(text: str) -> list[tuple[str, tuple[int, int, int, int], bool]]:
     """Class, box and flag of each object; a document that defines entities is no annotation."""
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise ValueError("it defines a document type")
@@ -91,13 +91,13 @@ def _objects(text: str) -> list[tuple[str, tuple[int, int, int, int], bool]]:
         box = item.find("bndbox")
         if box is None:
             raise ValueError("an object has no box")
-        sides = tuple(round(float(_text(box, side))) for side in ("xmin", "ymin", "xmax", "ymax"))
+        sides = tuple(round(float(_child_text(box, side))) for side in ("xmin", "ymin", "xmax", "ymax"))
         flagged = item.findtext("difficult", "0").strip() == "1"
-        found.append((_text(item, "name"), (sides[0], sides[1], sides[2], sides[3]), flagged))
+        found.append((_child_text(item, "name"), (sides[0], sides[1], sides[2], sides[3]), flagged))
     return found
 
 
-def _text(item: ET.Element, name: str) -> str:
+def _child_text(item: ET.Element, name: str) -> str:
     text = item.findtext(name)
     if text is None:
         raise ValueError(f"an object has no {name}")

@@ -1,36 +1,40 @@
-"""Measures of maps: each a pure *update* from a batch to one value an item, and one *compute* for all (`estimate`).
-
-`extremal.benchmark.metrics.modular` has them as torchmetrics' `Metric`.
-"""
+"""Metrics of maps: each a pure function from a batch to one value per item; `estimate` averages the values."""
 
 from extremal.benchmark.metrics.energy import energy
-from extremal.benchmark.metrics.estimate import Estimate, mean, mean_over_classes, paired_difference
+from extremal.benchmark.metrics.estimate import Estimate, mean, mean_over_classes, mean_paired_difference
 from extremal.benchmark.metrics.mosaics import cell_mask, mosaic
 from extremal.benchmark.metrics.overlap import average_precision, iou
-from extremal.benchmark.metrics.perturbation_curves import Changed, exchanged, imputed, kept, ranks, removed
-from extremal.benchmark.metrics.pointing import hits
-from extremal.benchmark.metrics.randomisation import reinitialised, stages
-from extremal.benchmark.metrics.similarity import agreement, similarity
+from extremal.benchmark.metrics.perturbation_curves import (
+    PerturbationCurve,
+    area_curve,
+    impute,
+    insertion_curve,
+    rank_map,
+    road_curve,
+)
+from extremal.benchmark.metrics.pointing import pointing_game
+from extremal.benchmark.metrics.randomisation import reinitialise, stages
+from extremal.benchmark.metrics.similarity import rank_correlation, seed_agreement
 
 __all__ = [
-    "Changed",
     "Estimate",
-    "agreement",
+    "PerturbationCurve",
+    "area_curve",
     "average_precision",
     "cell_mask",
     "energy",
-    "exchanged",
-    "hits",
-    "imputed",
+    "impute",
+    "insertion_curve",
     "iou",
-    "kept",
     "mean",
     "mean_over_classes",
+    "mean_paired_difference",
     "mosaic",
-    "paired_difference",
-    "ranks",
-    "reinitialised",
-    "removed",
-    "similarity",
+    "pointing_game",
+    "rank_correlation",
+    "rank_map",
+    "reinitialise",
+    "road_curve",
+    "seed_agreement",
     "stages",
 ]

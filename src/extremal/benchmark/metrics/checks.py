@@ -6,7 +6,7 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 
 
-def checked_maps(maps: Tensor) -> Tensor:
+def validate_maps(maps: Tensor) -> Tensor:
     """Maps (N, 1, *S), floating and finite."""
     if not isinstance(maps, Tensor) or not maps.is_floating_point():
         kind = maps.dtype if isinstance(maps, Tensor) else type(maps).__name__
@@ -19,9 +19,9 @@ def checked_maps(maps: Tensor) -> Tensor:
     return maps
 
 
-def checked_regions(maps: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+def validate_regions(maps: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
     """Maps (N, 1, *S) and the regions (N, *S) that they are judged by, bool."""
-    checked_maps(maps)
+    validate_maps(maps)
     if not isinstance(regions, Tensor) or regions.dtype != torch.bool:
         kind = regions.dtype if isinstance(regions, Tensor) else type(regions).__name__
         raise ExtremalTypeError(f"regions must be a bool tensor (N, *S), got {kind}; compare with a threshold first")
@@ -33,6 +33,6 @@ def checked_regions(maps: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
     return maps, regions.to(maps.device)
 
 
-def unless_empty(values: Tensor, regions: Tensor) -> Tensor:
+def nan_if_empty(values: Tensor, regions: Tensor) -> Tensor:
     """NaN where the region is empty: there is nothing to be found. (N,), (N, *S) -> (N,)."""
     return values.masked_fill(~regions.flatten(1).any(1), torch.nan)

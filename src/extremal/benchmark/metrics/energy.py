@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from extremal.benchmark.metrics.checks import checked_regions, unless_empty
+from extremal.benchmark.metrics.checks import nan_if_empty, validate_regions
 
 
 def energy(maps: Tensor, regions: Tensor) -> Tensor:
@@ -20,9 +20,9 @@ def energy(maps: Tensor, regions: Tensor) -> Tensor:
     Returns:
         (N,) in [0, 1].
     """
-    maps, regions = checked_regions(maps, regions)
+    maps, regions = validate_regions(maps, regions)
     positive = maps[:, 0].clamp_min(0.0).flatten(1).double()
     positive = positive / positive.amax(1, keepdim=True).clamp_min(1e-300)  # sums of tiny values stay exact
     total = positive.sum(1)
     share = (positive * regions.flatten(1)).sum(1) / total.clamp_min(1e-300)
-    return unless_empty(share.to(maps.dtype), regions)
+    return nan_if_empty(share.to(maps.dtype), regions)

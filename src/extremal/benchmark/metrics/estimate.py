@@ -12,7 +12,7 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
-DRAWS, LEVEL = 1000, 0.95
+BOOTSTRAP_DRAWS, CONFIDENCE_LEVEL = 1000, 0.95
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ def mean(
     *,
     groups: Sequence[Hashable] | None = None,
     seed: int = 0,
-    draws: int = DRAWS,
-    level: float = LEVEL,
+    draws: int = BOOTSTRAP_DRAWS,
+    level: float = CONFIDENCE_LEVEL,
 ) -> Estimate:
     """The mean of values (n,), with a bootstrap interval over items, or over groups of them.
 
@@ -46,7 +46,7 @@ def mean(
         draws: of the bootstrap.
         level: share of the draws in the interval.
     """
-    return _resampled(_array(values), None, groups, seed, draws, level)
+    return _bootstrap(_array(values), None, groups, seed, draws, level)
 
 
 def mean_over_classes(
@@ -55,8 +55,8 @@ def mean_over_classes(
     *,
     groups: Sequence[Hashable] | None = None,
     seed: int = 0,
-    draws: int = DRAWS,
-    level: float = LEVEL,
+    draws: int = BOOTSTRAP_DRAWS,
+    level: float = CONFIDENCE_LEVEL,
 ) -> Estimate:
     """The mean of each class, averaged over classes (the pointing game, Zhang et al., 2016).
 
@@ -65,10 +65,10 @@ def mean_over_classes(
     >>> mean_over_classes([1.0, 1.0, 1.0, 0.0], ["cat", "cat", "cat", "dog"]).value
     0.5
     """
-    return _resampled(_array(values), list(classes), groups, seed, draws, level)
+    return _bootstrap(_array(values), list(classes), groups, seed, draws, level)
 
 
-def paired_difference(
+def mean_paired_difference(
     a: Any,
     b: Any,
     *,
@@ -78,7 +78,7 @@ def paired_difference(
 ) -> Estimate:
     """The mean of a − b over the items of which both were judged; with classes, over each and then over classes.
 
-    >>> paired_difference([1.0, float("nan")], [0.25, 1.0]).value
+    >>> mean_paired_difference([1.0, float("nan")], [0.25, 1.0]).value
     0.75
     """
     both = _array(a) - _array(b)
@@ -91,7 +91,7 @@ def _array(values: Any) -> Array:
     return np.asarray(values, dtype=np.float64).reshape(-1)
 
 
-def _resampled(
+def _bootstrap(
     values: Array,
     classes: Sequence[Hashable] | None,
     groups: Sequence[Hashable] | None,
@@ -108,8 +108,8 @@ def _resampled(
     count = int(known.sum())
     if count == 0:
         return Estimate(math.nan, math.nan, math.nan, 0, len(values))
-    rows = _numbered(range(len(values)) if groups is None else groups)[known]
-    columns = np.zeros(count, dtype=np.int64) if classes is None else _numbered(classes)[known]
+    rows = _index_values(range(len(values)) if groups is None else groups)[known]
+    columns = np.zeros(count, dtype=np.int64) if classes is None else _index_values(classes)[known]
     rows = np.unique(rows, return_inverse=True)[1]
     shape = int(rows.max()) + 1, int(columns.max()) + 1
     sums, counts = np.zeros(shape), np.zeros(shape)
@@ -133,7 +133,7 @@ def _class_means(sums: Array, counts: Array) -> Array:
     return found
 
 
-def _numbered(values: Sequence[Hashable]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _index_values(values: Sequence[Hashable]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Equal values as equal numbers, in the order of their names."""
     numbers = {value: number for number, value in enumerate(sorted(set(values), key=repr))}
     return np.array([numbers[value] for value in values], dtype=np.int64)

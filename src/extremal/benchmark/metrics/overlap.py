@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from extremal.benchmark.metrics.checks import checked_regions, unless_empty
+from extremal.benchmark.metrics.checks import nan_if_empty, validate_regions
 
 
 def iou(maps: Tensor, regions: Tensor) -> Tensor:
@@ -18,13 +18,13 @@ def iou(maps: Tensor, regions: Tensor) -> Tensor:
     Returns:
         (N,) in [0, 1].
     """
-    maps, regions = checked_regions(maps, regions)
+    maps, regions = validate_regions(maps, regions)
     flat, inside = maps.flatten(1), regions.flatten(1)
     order = torch.argsort(flat, dim=1, descending=True, stable=True)
     ranks = torch.empty_like(order).scatter_(1, order, torch.arange(flat.shape[1], device=flat.device).expand_as(order))
     chosen = ranks < inside.sum(1, keepdim=True)
     both, either = (chosen & inside).sum(1), (chosen | inside).sum(1)
-    return unless_empty((both / either.clamp_min(1)).to(maps.dtype), regions)
+    return nan_if_empty((both / either.clamp_min(1)).to(maps.dtype), regions)
 
 
 def average_precision(maps: Tensor, regions: Tensor) -> Tensor:
@@ -40,12 +40,12 @@ def average_precision(maps: Tensor, regions: Tensor) -> Tensor:
     Returns:
         (N,) in [0, 1]; a random map has about the region's share of places.
     """
-    maps, regions = checked_regions(maps, regions)
-    found = [_precision(one, region) for one, region in zip(maps.flatten(1), regions.flatten(1), strict=True)]
-    return unless_empty(torch.stack(found).to(maps.dtype), regions)
+    maps, regions = validate_regions(maps, regions)
+    found = [_average_precision(one, region) for one, region in zip(maps.flatten(1), regions.flatten(1), strict=True)]
+    return nan_if_empty(torch.stack(found).to(maps.dtype), regions)
 
 
-def _precision(values: Tensor, inside: Tensor) -> Tensor:
+def _average_precision(values: Tensor, inside: Tensor) -> Tensor:
     ordered, order = values.sort(descending=True)
     right = inside[order].double().cumsum(0)
     last = torch.cat([ordered[1:] != ordered[:-1], ordered.new_ones(1, dtype=torch.bool)]).nonzero()[:, 0]

@@ -8,38 +8,43 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extremal.benchmark.metrics.checks import checked_maps
+from extremal.benchmark.metrics.checks import validate_maps
 from extremal.errors import ExtremalValueError
 from extremal.masking.area import cut_one
 
-Scores = Callable[[Tensor], Tensor]  # inputs (B, C, *S) -> scores (B,) of the one target
-ROWS = 32  # inputs evaluated at once
-BESIDE, ACROSS = ((0, 1), (0, -1), (1, 0), (-1, 0)), ((1, 1), (1, -1), (-1, 1), (-1, -1))
-NEIGHBOURS = (*((offset, 1 / 6) for offset in BESIDE), *((offset, 1 / 12) for offset in ACROSS))
+ScoreFunction = Callable[[Tensor], Tensor]  # inputs (B, C, *S) -> scores (B,) of the one target
+BATCH_SIZE = 32  # inputs evaluated at once
+ADJACENT_OFFSETS, DIAGONAL_OFFSETS = ((0, 1), (0, -1), (1, 0), (-1, 0)), ((1, 1), (1, -1), (-1, 1), (-1, -1))
+NEIGHBOUR_WEIGHTS = (
+    *((offset, 1 / 6) for offset in ADJACENT_OFFSETS),
+    *((offset, 1 / 12) for offset in DIAGONAL_OFFSETS),
+)
 
 
 @dataclass(frozen=True, eq=False)
-class Changed:
+class PerturbationCurve:
     """Scores of one input while places are exchanged."""
 
-    shares: Tensor  # (K,) of the places that were exchanged, rising
+    fractions: Tensor  # (K,) of the places that were exchanged, rising
     scores: Tensor  # (K,)
 
     @property
     def area(self) -> float:
         """The area under the curve, by trapezoids over the shares' range: in the units of the score."""
-        return float(torch.trapezoid(self.scores, self.shares) / (self.shares[-1] - self.shares[0]))
+        return float(torch.trapezoid(self.scores, self.fractions) / (self.fractions[-1] - self.fractions[0]))
 
 
-def ranks(map_: Tensor) -> Tensor:
+def rank_map(map_: Tensor) -> Tensor:
     """The rank of each place of a map (1, 1, *S), 0 for the highest; of equals the first in raster order: (*S)."""
-    checked_maps(map_)
+    validate_maps(map_)
     flat = map_.flatten()
     order = flat.argsort(descending=True, stable=True)
     return torch.empty_like(order).scatter_(0, order, torch.arange(len(flat), device=flat.device)).view(map_.shape[2:])
 
 
-def exchanged(scores: Scores, before: Tensor, after: Tensor, map_: Tensor, steps: int = 28) -> Changed:
+def insertion_curve(
+    scores: ScoreFunction, before: Tensor, after: Tensor, map_: Tensor, steps: int = 28
+) -> PerturbationCurve:
     """Scores while the places of one input become those of another, the map's highest first.
 
     Insertion (Petsiuk et al., 2018): from a destroyed input to the whole one; high is good. Deletion: from the whole
@@ -57,16 +62,18 @@ def exchanged(scores: Scores, before: Tensor, after: Tensor, map_: Tensor, steps
     """
     if steps < 1:
         raise ExtremalValueError(f"steps must be at least 1, got {steps}; e.g. 28")
-    rank = ranks(map_)
+    rank = rank_map(map_)
     total = rank.numel()
     counts = [round(total * step / steps) for step in range(steps + 1)]
     inputs = (torch.where(rank < count, after, before) for count in counts)
-    return Changed(torch.tensor(counts, dtype=torch.float64) / total, _scored(scores, inputs, len(counts)))
+    return PerturbationCurve(
+        torch.tensor(counts, dtype=torch.float64) / total, _score_in_batches(scores, inputs, len(counts))
+    )
 
 
-def removed(
-    scores: Scores, x: Tensor, map_: Tensor, shares: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5), seed: int = 0
-) -> Changed:
+def road_curve(
+    scores: ScoreFunction, x: Tensor, map_: Tensor, shares: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5), seed: int = 0
+) -> PerturbationCurve:
     """Scores while the map's highest places are replaced by what their neighbours tell (ROAD, Rong et al., 2022).
 
     A removed place is the weighted mean of its eight neighbours, 1/6 for those beside it and 1/12 for those across,
@@ -79,13 +86,15 @@ def removed(
         shares: of places that are removed, rising.
         seed: of the noise.
     """
-    rank = ranks(map_)
+    rank = rank_map(map_)
     cuts = [rank < round(share * rank.numel()) for share in shares]
-    inputs = (imputed(x, cut, seed=seed) for cut in cuts)
-    return Changed(torch.tensor(list(shares), dtype=torch.float64), _scored(scores, inputs, len(cuts)))
+    inputs = (impute(x, cut, seed=seed) for cut in cuts)
+    return PerturbationCurve(
+        torch.tensor(list(shares), dtype=torch.float64), _score_in_batches(scores, inputs, len(cuts))
+    )
 
 
-def imputed(x: Tensor, gone: Tensor, noise: float = 0.01, seed: int = 0) -> Tensor:
+def impute(x: Tensor, gone: Tensor, noise: float = 0.01, seed: int = 0) -> Tensor:
     """An input (1, C, H, W) whose places `gone` (H, W) follow from their neighbours, with noise of this deviation."""
     from scipy.sparse import coo_array
     from scipy.sparse.linalg import spsolve
@@ -101,7 +110,7 @@ def imputed(x: Tensor, gone: Tensor, noise: float = 0.01, seed: int = 0) -> Tens
     known = np.zeros((len(places), len(values)))
     weight = np.zeros(len(places))
     entries: list[tuple[Any, Any, Any]] = []
-    for offset, share in NEIGHBOURS:
+    for offset, share in NEIGHBOUR_WEIGHTS:
         near = places + offset
         inside = (near >= 0).all(1) & (near < (height, width)).all(1)
         rows, (ys, xs) = np.nonzero(inside)[0], near[inside].T
@@ -121,23 +130,27 @@ def imputed(x: Tensor, gone: Tensor, noise: float = 0.01, seed: int = 0) -> Tens
     return torch.from_numpy(filled).to(x)[None]
 
 
-def kept(scores: Scores, x: Tensor, destroyed: Tensor, map_: Tensor, areas: Sequence[float]) -> Changed:
+def area_curve(
+    scores: ScoreFunction, x: Tensor, destroyed: Tensor, map_: Tensor, areas: Sequence[float]
+) -> PerturbationCurve:
     """The evidence curve of a map: scores when exactly its highest round(a·|Ω|) places are left of the input.
 
     The rest is taken from the destroyed input (1, C, *S), with a hard edge; `judge` blends them by a perturbation.
     """
-    inputs = (torch.where(cut_one(checked_maps(map_), area) > 0, x, destroyed) for area in areas)
-    return Changed(torch.tensor(list(areas), dtype=torch.float64), _scored(scores, inputs, len(areas)))
+    inputs = (torch.where(cut_one(validate_maps(map_), area) > 0, x, destroyed) for area in areas)
+    return PerturbationCurve(
+        torch.tensor(list(areas), dtype=torch.float64), _score_in_batches(scores, inputs, len(areas))
+    )
 
 
-def _scored(scores: Scores, inputs: object, count: int) -> Tensor:
+def _score_in_batches(scores: ScoreFunction, inputs: object, count: int) -> Tensor:
     """Scores of inputs (1, C, *S) that are made a few at a time: (K,)."""
     found: list[Tensor] = []
     rows: list[Tensor] = []
     with torch.no_grad():
         for index, one in enumerate(inputs, start=1):  # type: ignore[arg-type, var-annotated]
             rows.append(one)
-            if len(rows) == ROWS or index == count:
+            if len(rows) == BATCH_SIZE or index == count:
                 found.append(scores(torch.cat(rows)).double().cpu())
                 rows = []
     return torch.cat(found)

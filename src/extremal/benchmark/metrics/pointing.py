@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from extremal.benchmark.metrics.checks import checked_regions, unless_empty
+from extremal.benchmark.metrics.checks import nan_if_empty, validate_regions
 from extremal.errors import ExtremalValueError
 
-TOLERANCE = 15.0  # px
+POINTING_TOLERANCE = 15.0  # px
 
 
-def hits(maps: Tensor, regions: Tensor, tolerance: float | Tensor = TOLERANCE) -> Tensor:
+def pointing_game(maps: Tensor, regions: Tensor, tolerance: float | Tensor = POINTING_TOLERANCE) -> Tensor:
     """1 where a disc around the map's maximum meets the region, else 0; NaN where the region is empty.
 
     Ties: of equal maxima the share that hit. A constant map so gets what pointing anywhere would, not what the first
@@ -17,7 +17,7 @@ def hits(maps: Tensor, regions: Tensor, tolerance: float | Tensor = TOLERANCE) -
 
     >>> region = torch.zeros(1, 8, 8, dtype=torch.bool)
     >>> region[0, 2, 2] = True
-    >>> hits(region[:, None].float(), region, 0.0), hits(torch.ones(1, 1, 8, 8), region, 0.0)
+    >>> pointing_game(region[:, None].float(), region, 0.0), pointing_game(torch.ones(1, 1, 8, 8), region, 0.0)
     (tensor([1.]), tensor([0.0156]))
 
     Args:
@@ -28,13 +28,13 @@ def hits(maps: Tensor, regions: Tensor, tolerance: float | Tensor = TOLERANCE) -
     Returns:
         (N,) in [0, 1].
     """
-    maps, regions = checked_regions(maps, regions)
-    radii = _radii(tolerance, maps)
-    found = [_hit(one[0], region, radius) for one, region, radius in zip(maps, regions, radii, strict=True)]
-    return unless_empty(torch.stack(found), regions)
+    maps, regions = validate_regions(maps, regions)
+    radii = _half_axes(tolerance, maps)
+    found = [_hit_fraction(one[0], region, radius) for one, region, radius in zip(maps, regions, radii, strict=True)]
+    return nan_if_empty(torch.stack(found), regions)
 
 
-def _radii(tolerance: float | Tensor, maps: Tensor) -> Tensor:
+def _half_axes(tolerance: float | Tensor, maps: Tensor) -> Tensor:
     """Half axes (N, dimensions)."""
     radii = torch.as_tensor(tolerance, dtype=torch.float64)
     if radii.ndim not in (0, 2) or bool((radii < 0).any()) or not bool(torch.isfinite(radii).all()):
@@ -44,7 +44,7 @@ def _radii(tolerance: float | Tensor, maps: Tensor) -> Tensor:
     return radii.expand(len(maps), maps.ndim - 2)
 
 
-def _hit(values: Tensor, region: Tensor, radius: Tensor) -> Tensor:
+def _hit_fraction(values: Tensor, region: Tensor, radius: Tensor) -> Tensor:
     """The share of the maxima of one map (*S) from which the region (*S) is within reach."""
     tops = (values == values.amax()).nonzero().double()
     places = region.nonzero().double()

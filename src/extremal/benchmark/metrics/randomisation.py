@@ -18,13 +18,13 @@ def stages(model: nn.Module) -> list[tuple[str, list[nn.Module]]]:
     >>> [name for name, _ in stages(toy)]
     ['1', '0.2', '0.0']
     """
-    total = len(_weighted(model))
+    total = len(_modules_with_state(model))
     found: list[tuple[str, list[nn.Module]]] = []
 
     def visit(module: nn.Module, name: str) -> None:
         for child_name, child in module.named_children():
             path = f"{name}.{child_name}" if name else child_name
-            inside = _weighted(child)
+            inside = _modules_with_state(child)
             if len(inside) > max(1, total / 2):
                 visit(child, path)
             elif inside:
@@ -34,7 +34,7 @@ def stages(model: nn.Module) -> list[tuple[str, list[nn.Module]]]:
     return found[::-1]
 
 
-def _weighted(module: nn.Module) -> list[nn.Module]:
+def _modules_with_state(module: nn.Module) -> list[nn.Module]:
     """The modules with parameters or running statistics of their own."""
     return [
         part
@@ -43,7 +43,7 @@ def _weighted(module: nn.Module) -> list[nn.Module]:
     ]
 
 
-def reinitialised(network: Network, count: int, seed: int = 0) -> Network:
+def reinitialise(network: Network, count: int, seed: int = 0) -> Network:
     """A copy of the network whose top stages know nothing.
 
     Layers with weights get He's initialisation, under which a signal keeps its size from layer to layer (that of
@@ -66,13 +66,13 @@ def reinitialised(network: Network, count: int, seed: int = 0) -> Network:
         for index, (_, modules) in enumerate(parts[:count]):
             torch.manual_seed(seed + index)
             for module in modules:
-                _forget(module)
+                _reset_module(module)
     changed = copy.copy(network)
     changed.model = model
     return changed
 
 
-def _forget(module: nn.Module) -> None:
+def _reset_module(module: nn.Module) -> None:
     if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from extremal.benchmark.metrics.checks import checked_maps
+from extremal.benchmark.metrics.checks import validate_maps
 from extremal.errors import ExtremalValueError
 from extremal.masking.area import cut_one
 
 
-def similarity(a: Tensor, b: Tensor) -> Tensor:
+def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
     """Spearman's rank correlation of each pair of maps, equal values sharing their mean rank; 0 for a constant map.
 
-    >>> similarity(torch.tensor([[[1.0, 2.0, 3.0]]]), torch.tensor([[[10.0, 30.0, 20.0]]]))
+    >>> rank_correlation(torch.tensor([[[1.0, 2.0, 3.0]]]), torch.tensor([[[10.0, 30.0, 20.0]]]))
     tensor([0.5000])
 
     Args:
@@ -24,8 +24,8 @@ def similarity(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         (N,) in [−1, 1].
     """
-    checked_maps(a)
-    checked_maps(b)
+    validate_maps(a)
+    validate_maps(b)
     if a.shape != b.shape:
         raise ExtremalValueError(f"maps must have one shape to be compared, got {tuple(a.shape)} and {tuple(b.shape)}")
     first, second = (torch.stack([_mean_ranks(row) for row in maps.flatten(1)]) for maps in (a, b))
@@ -42,7 +42,7 @@ def _mean_ranks(values: Tensor) -> Tensor:
     return middle[group]
 
 
-def agreement(maps: Sequence[Tensor], area: float = 0.1) -> tuple[Tensor, Tensor]:
+def seed_agreement(maps: Sequence[Tensor], area: float = 0.1) -> tuple[Tensor, Tensor]:
     """What maps of the same inputs by several seeds agree on.
 
     Args:
@@ -55,7 +55,7 @@ def agreement(maps: Sequence[Tensor], area: float = 0.1) -> tuple[Tensor, Tensor
     if len(maps) < 2:
         raise ExtremalValueError(f"agreement must be of at least 2 seeds, got {len(maps)}")
     pairs = list(itertools.combinations(maps, 2))
-    alike = torch.stack([similarity(a, b) for a, b in pairs]).mean(0)
+    alike = torch.stack([rank_correlation(a, b) for a, b in pairs]).mean(0)
     cuts = [(cut_one(a, area) > 0, cut_one(b, area) > 0) for a, b in pairs]
     overlaps = [(a & b).flatten(1).sum(1) / (a | b).flatten(1).sum(1) for a, b in cuts]
     return alike, torch.stack(overlaps).mean(0)

@@ -39,7 +39,7 @@ class ConfidentPictures:
 
     def items(self, key: str) -> list[Item]:
         """One a picture."""
-        x = self.network.prepare(self.data.sample(key).picture).to(self.network.anchor)
+        x = self.network.prepare(self.data.sample(key).image).to(self.network.anchor)
         return [Item(key, self._named[key].label, self._named[key].target, x)]
 
 
@@ -81,7 +81,7 @@ def _name_images(
             if on_progress is not None:
                 on_progress(index, len(keys))
             try:
-                x = network.prepare(data.sample(key).picture)
+                x = network.prepare(data.sample(key).image)
             except ExtremalError:
                 continue  # a broken picture is named by nobody
             probability, top = run(x.to(network.anchor)).softmax(1)[0].max(0)

@@ -10,19 +10,19 @@ from torch import Tensor
 
 from extremal.benchmark import metrics
 from extremal.benchmark.baselines.method import Method
-from extremal.benchmark.baselines.ours import AREAS
+from extremal.benchmark.baselines.ours import PAPER_AREAS
 from extremal.benchmark.data import DataSet
 from extremal.benchmark.runner import network_settings
-from extremal.benchmark.tasks.confident import CONFIDENCE, ConfidentPictures
-from extremal.benchmark.tasks.task import Item, Measure, Values, asked
+from extremal.benchmark.tasks.confident import MIN_CONFIDENCE, ConfidentPictures
+from extremal.benchmark.tasks.task import Item, RowValues, TableColumn, attribute_items
 from extremal.explanations.verdict import shares
 from extremal.jobs.store import Store
 from extremal.masking.perturbations import Blur, prepare_perturbation
 from extremal.networks.network import Network
 from extremal.scores import SCORES
 
-STEPS = 28  # of insertion and deletion
-REMOVED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)  # shares of places, of ROAD
+CURVE_STEPS = 28  # of insertion and deletion
+ROAD_FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)  # shares of places, of ROAD
 
 
 @dataclass(eq=False)
@@ -34,7 +34,7 @@ class Faithfulness:
 
     network: Network
     data: DataSet
-    confidence: float = CONFIDENCE
+    confidence: float = MIN_CONFIDENCE
     seed: int = 0
 
     name = "faithfulness"
@@ -43,25 +43,25 @@ class Faithfulness:
         self._pictures = ConfidentPictures(self.network, self.data, self.confidence)
 
     @property
-    def columns(self) -> dict[str, pa.DataType]:
+    def row_columns(self) -> dict[str, pa.DataType]:
         """Areas under the curves."""
-        return {measure.column: pa.float64() for measure in self.measures}
+        return {measure.column: pa.float64() for measure in self.table_columns}
 
     @property
-    def measures(self) -> tuple[Measure, ...]:
+    def table_columns(self) -> tuple[TableColumn, ...]:
         """Each baseline by itself: methods rank differently by them."""
         return (
-            Measure("insertion_blur", "insertion into a blur"),
-            Measure("insertion_zero", "insertion into zeros"),
-            Measure("deletion_blur", "deletion to a blur", higher=False),
-            Measure("deletion_zero", "deletion to zeros", higher=False),
-            Measure("road", "ROAD, highest first", higher=False),
-            Measure("evidence", "effect kept at " + ", ".join(f"{100 * area:g}" for area in AREAS) + " %"),
+            TableColumn("insertion_blur", "insertion into a blur"),
+            TableColumn("insertion_zero", "insertion into zeros"),
+            TableColumn("deletion_blur", "deletion to a blur", higher=False),
+            TableColumn("deletion_zero", "deletion to zeros", higher=False),
+            TableColumn("road", "ROAD, highest first", higher=False),
+            TableColumn("evidence", "effect kept at " + ", ".join(f"{100 * area:g}" for area in PAPER_AREAS) + " %"),
         )
 
     def settings(self) -> dict[str, Any]:
         """Data, network and seed."""
-        chosen = {"confidence": self.confidence, "seed": self.seed, "steps": STEPS}
+        chosen = {"confidence": self.confidence, "seed": self.seed, "steps": CURVE_STEPS}
         return {**network_settings(self.network), "data": self.data.settings(), **chosen}
 
     def plan(self, store: Store) -> Sequence[str]:
@@ -72,12 +72,12 @@ class Faithfulness:
         """One a picture."""
         return self._pictures.items(key)
 
-    def measured(self, method: Method, items: Sequence[Item]) -> list[list[Values]]:
+    def measure(self, method: Method, items: Sequence[Item]) -> list[list[RowValues]]:
         """One row an item."""
-        found = asked(method, self.network, items)
-        return [[{**one.cost(), **self._judged(one.map, item)}] for one, item in zip(found, items, strict=True)]
+        found = attribute_items(method, self.network, items)
+        return [[{**one.cost(), **self._measure_one(one.map, item)}] for one, item in zip(found, items, strict=True)]
 
-    def _judged(self, map_: Tensor, item: Item) -> Values:
+    def _measure_one(self, map_: Tensor, item: Item) -> RowValues:
         x, target = item.x, item.target
         assert x is not None
         map_ = map_.to(x)
@@ -93,13 +93,13 @@ class Faithfulness:
                 classes = torch.full((len(inputs),), target, device=inputs.device)
                 return SCORES["margin"](run(inputs), classes)
 
-            effects = metrics.kept(margin, x, blur, map_, AREAS).scores
+            effects = metrics.area_curve(margin, x, blur, map_, PAPER_AREAS).scores
             low, full = margin(blur).double().cpu(), margin(x).double().cpu()
             return {
-                "insertion_blur": metrics.exchanged(probability, blur, x, map_, STEPS).area,
-                "insertion_zero": metrics.exchanged(probability, zero, x, map_, STEPS).area,
-                "deletion_blur": metrics.exchanged(probability, x, blur, map_, STEPS).area,
-                "deletion_zero": metrics.exchanged(probability, x, zero, map_, STEPS).area,
-                "road": metrics.removed(probability, x, map_, REMOVED, self.seed).area,
+                "insertion_blur": metrics.insertion_curve(probability, blur, x, map_, CURVE_STEPS).area,
+                "insertion_zero": metrics.insertion_curve(probability, zero, x, map_, CURVE_STEPS).area,
+                "deletion_blur": metrics.insertion_curve(probability, x, blur, map_, CURVE_STEPS).area,
+                "deletion_zero": metrics.insertion_curve(probability, x, zero, map_, CURVE_STEPS).area,
+                "road": metrics.road_curve(probability, x, map_, ROAD_FRACTIONS, self.seed).area,
                 "evidence": float(shares(effects, low, full, keeps=True).mean()),
             }

@@ -12,8 +12,8 @@ from extremal.benchmark import metrics
 from extremal.benchmark.baselines.method import Method
 from extremal.benchmark.data import DataSet
 from extremal.benchmark.runner import network_settings
-from extremal.benchmark.tasks.confident import CONFIDENCE, Named, confident
-from extremal.benchmark.tasks.task import Item, Measure, Values, asked
+from extremal.benchmark.tasks.confident import MIN_CONFIDENCE, NamedImage, find_confident
+from extremal.benchmark.tasks.task import Item, RowValues, TableColumn, attribute_items
 from extremal.errors import ExtremalValueError
 from extremal.jobs.store import Store
 from extremal.networks.network import Network
@@ -37,7 +37,7 @@ class Grid:
     data: DataSet
     side: int = 2
     count: int = 50
-    confidence: float = CONFIDENCE
+    confidence: float = MIN_CONFIDENCE
     cell: int = 0
     seed: int = 0
 
@@ -48,19 +48,19 @@ class Grid:
             raise ExtremalValueError(f"a grid must have at least 2 × 2 cells, got {self.side}; e.g. 2 or 3")
         if self.count < 1:
             raise ExtremalValueError(f"count must be at least 1 mosaic, got {self.count}")
-        self._mosaics: dict[str, list[Named]] = {}
+        self._mosaics: dict[str, list[NamedImage]] = {}
 
     @property
-    def columns(self) -> dict[str, pa.DataType]:
+    def row_columns(self) -> dict[str, pa.DataType]:
         """The cell, the share of the map in it, and whether the map's maximum lies there."""
         return {"cell": pa.int64(), "share": pa.float64(), "hit": pa.float64()}
 
     @property
-    def measures(self) -> tuple[Measure, ...]:
+    def table_columns(self) -> tuple[TableColumn, ...]:
         """The share is the game's own number."""
         return (
-            Measure("share", f"share in the cell (chance {1 / self.side**2:.3f})"),
-            Measure("hit", "maximum in the cell", unit="%"),
+            TableColumn("share", f"share in the cell (chance {1 / self.side**2:.3f})"),
+            TableColumn("hit", "maximum in the cell", unit="%"),
         )
 
     def settings(self) -> dict[str, Any]:
@@ -70,8 +70,8 @@ class Grid:
 
     def plan(self, store: Store) -> Sequence[str]:
         """The mosaics, drawn from the confident pictures: classes first, then a picture of each."""
-        by_class: dict[int, list[Named]] = {}
-        for one in confident(self.network, self.data, self.confidence, store):
+        by_class: dict[int, list[NamedImage]] = {}
+        for one in find_confident(self.network, self.data, self.confidence, store):
             by_class.setdefault(one.target, []).append(one)
         if len(by_class) < self.side**2:
             raise ExtremalValueError(
@@ -86,7 +86,7 @@ class Grid:
 
     def items(self, key: str) -> list[Item]:
         """One for each of the mosaic's classes."""
-        pictures = [self.data.sample(one.key).picture for one in self._mosaics[key]]
+        pictures = [self.data.sample(one.key).image for one in self._mosaics[key]]
         inputs = torch.cat([self.network.prepare(picture).to(self.network.anchor) for picture in pictures])
         size = (self.cell * self.side,) * 2 if self.cell else None
         x = metrics.mosaic(inputs, self.side, size=size)
@@ -95,13 +95,13 @@ class Grid:
             for cell, one in enumerate(self._mosaics[key])
         ]
 
-    def measured(self, method: Method, items: Sequence[Item]) -> list[list[Values]]:
+    def measure(self, method: Method, items: Sequence[Item]) -> list[list[RowValues]]:
         """One row an item."""
         rows = []
-        for found, item in zip(asked(method, self.network, items), items, strict=True):
+        for found, item in zip(attribute_items(method, self.network, items), items, strict=True):
             truth = torch.from_numpy(item.truth)[None]
             cell = [one.label for one in self._mosaics[item.key]].index(item.label)
             share = float(metrics.energy(found.map, truth))
-            hit = float(metrics.hits(found.map, truth, 0.0))
+            hit = float(metrics.pointing_game(found.map, truth, 0.0))
             rows.append([{**found.cost(), "cell": cell, "share": share, "hit": hit}])
         return rows

@@ -10,12 +10,12 @@ import torch
 
 from extremal.benchmark import metrics
 from extremal.benchmark.baselines.method import Method
-from extremal.benchmark.baselines.ours import SMOOTH
-from extremal.benchmark.data import DataSet, Frames, Region
-from extremal.benchmark.data.classes import classes_in
-from extremal.benchmark.metrics.pointing import TOLERANCE
+from extremal.benchmark.baselines.ours import PAPER_SMOOTH
+from extremal.benchmark.data import DataSet, FieldsOfView, Region
+from extremal.benchmark.data.classes import match_classes
+from extremal.benchmark.metrics.pointing import POINTING_TOLERANCE
 from extremal.benchmark.runner import network_settings
-from extremal.benchmark.tasks.task import Item, Measure, Values, asked
+from extremal.benchmark.tasks.task import Item, RowValues, TableColumn, attribute_items
 from extremal.errors import ExtremalError
 from extremal.jobs.store import Store
 from extremal.masking.grid import gaussian_blur
@@ -32,32 +32,32 @@ class Pointing:
 
     network: Network
     data: DataSet
-    tolerance: float = TOLERANCE
-    smooth: float = SMOOTH
-    given: Mapping[str, int | str] | None = None  # outputs of the network for classes that it names otherwise
+    tolerance: float = POINTING_TOLERANCE
+    smooth: float = PAPER_SMOOTH
+    class_map: Mapping[str, int | str] | None = None  # outputs of the network for classes that it names otherwise
 
     name = "pointing"
 
     def __post_init__(self) -> None:
-        self.classes = classes_in(self.network, self.data.classes, self.given)
-        self._frames = Frames(self.network)
+        self.classes = match_classes(self.network, self.data.classes, self.class_map)
+        self._frames = FieldsOfView(self.network)
 
     @property
-    def columns(self) -> dict[str, pa.DataType]:
+    def row_columns(self) -> dict[str, pa.DataType]:
         """Difficult or not, and what is measured."""
         measured = ("hit", "hit_smoothed", "energy", "iou", "precision", "size")
         return {"difficult": pa.bool_(), **{name: pa.float64() for name in measured}}
 
     @property
-    def measures(self) -> tuple[Measure, ...]:
+    def table_columns(self) -> tuple[TableColumn, ...]:
         """The paper's two numbers, the game with all maps blurred alike, and outlines (AP: average precision)."""
         return (
-            Measure("hit", "pointing", by_class=True, unit="%"),
-            Measure("hit", "difficult", by_class=True, only="difficult", unit="%"),
-            Measure("hit_smoothed", "all blurred", by_class=True, unit="%"),
-            Measure("energy", "energy"),
-            Measure("iou", "IoU"),
-            Measure("precision", "AP"),
+            TableColumn("hit", "pointing", by_class=True, unit="%"),
+            TableColumn("hit", "difficult", by_class=True, only="difficult", unit="%"),
+            TableColumn("hit_smoothed", "all blurred", by_class=True, unit="%"),
+            TableColumn("energy", "energy"),
+            TableColumn("iou", "IoU"),
+            TableColumn("precision", "AP"),
         )
 
     def settings(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Pointing:
         return {
             **network_settings(self.network),
             "data": self.data.settings(),
-            "classes": dict(self.given or {}),
+            "classes": dict(self.class_map or {}),
             "tolerance": self.tolerance,
             "smooth": self.smooth,
         }
@@ -80,30 +80,31 @@ class Pointing:
             sample = self.data.sample(key)
         except ExtremalError as error:
             return [Item(key, "", error=str(error))]
-        x = self.network.prepare(sample.picture).to(self.network.anchor)
-        frame = self._frames.of((sample.picture.height, sample.picture.width))
+        x = self.network.prepare(sample.image).to(self.network.anchor)
+        frame = self._frames.get((sample.image.height, sample.image.width))
         found = []
         for region in sample.regions:
-            truth, skip = _truth(region, frame)
+            truth, skip = _visible_region(region, frame)
             label = region.label
             tolerance = frame.tolerance(self.tolerance)
             found.append(Item(key, label, self.classes[label], x, truth, tolerance, region.difficult, skip))
         return found
 
-    def measured(self, method: Method, items: Sequence[Item]) -> list[list[Values]]:
+    def measure(self, method: Method, items: Sequence[Item]) -> list[list[RowValues]]:
         """One row an item."""
         return [
-            [{**found.cost(), **self._judged(found.map, method.smooth, item)}]
-            for found, item in zip(asked(method, self.network, items), items, strict=True)
+            [{**found.cost(), **self._measure_one(found.map, method.smooth, item)}]
+            for found, item in zip(attribute_items(method, self.network, items), items, strict=True)
         ]
 
-    def _judged(self, map_: torch.Tensor, smooth: float, item: Item) -> Values:
+    def _measure_one(self, map_: torch.Tensor, smooth: float, item: Item) -> RowValues:
         assert item.truth is not None
         truth = torch.from_numpy(item.truth)[None]
         tolerance = torch.tensor([item.tolerance])
         short = min(map_.shape[2:])
         hit, smoothed = (
-            metrics.hits(gaussian_blur(map_, share * short), truth, tolerance) for share in (smooth, self.smooth)
+            metrics.pointing_game(gaussian_blur(map_, share * short), truth, tolerance)
+            for share in (smooth, self.smooth)
         )
         return {
             "difficult": item.difficult,
@@ -116,7 +117,7 @@ class Pointing:
         }
 
 
-def _truth(region: Region, frame: Any) -> tuple[np.ndarray[Any, Any] | None, str]:
+def _visible_region(region: Region, frame: Any) -> tuple[np.ndarray[Any, Any] | None, str]:
     """The region in what the network sees, and why it cannot be judged, if it cannot."""
     if region.skip:
         return None, region.skip

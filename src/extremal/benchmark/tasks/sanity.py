@@ -14,13 +14,13 @@ from extremal.benchmark import metrics
 from extremal.benchmark.baselines.method import Method
 from extremal.benchmark.data import DataSet
 from extremal.benchmark.runner import network_settings
-from extremal.benchmark.tasks.confident import CONFIDENCE, ConfidentPictures
-from extremal.benchmark.tasks.task import Item, Measure, Values, asked, tried
+from extremal.benchmark.tasks.confident import MIN_CONFIDENCE, ConfidentPictures
+from extremal.benchmark.tasks.task import Item, RowValues, TableColumn, attribute_items, call_each
 from extremal.jobs.store import Store
 from extremal.networks.network import Network
 
-CHANGED = 0.3  # rank correlation with the original map, under which a map counts as another one
-SEED = "another seed"
+CHANGED_CORRELATION = 0.3  # rank correlation with the original map, under which a map counts as another one
+RESEEDED_STAGE = "another seed"
 
 
 @dataclass(eq=False)
@@ -33,7 +33,7 @@ class Sanity:
 
     network: Network
     data: DataSet
-    confidence: float = CONFIDENCE
+    confidence: float = MIN_CONFIDENCE
     seed: int = 0
 
     name = "sanity"
@@ -43,7 +43,7 @@ class Sanity:
         self._pictures = ConfidentPictures(self.network, self.data, self.confidence)
 
     @property
-    def columns(self) -> dict[str, pa.DataType]:
+    def row_columns(self) -> dict[str, pa.DataType]:
         """The stage down to which the network was re-initialised, and the correlation with the original map."""
         return {
             "stage": pa.string(),
@@ -55,12 +55,12 @@ class Sanity:
         }
 
     @property
-    def measures(self) -> tuple[Measure, ...]:
+    def table_columns(self) -> tuple[TableColumn, ...]:
         """The top stage alone, everything, and another seed."""
         return (
-            Measure("similarity", f"only {self.stages[0]} re-initialised", only="top", higher=False),
-            Measure("similarity", "all re-initialised", only="bottom", higher=False),
-            Measure("similarity", SEED, only="reseeded"),
+            TableColumn("similarity", f"only {self.stages[0]} re-initialised", only="top", higher=False),
+            TableColumn("similarity", "all re-initialised", only="bottom", higher=False),
+            TableColumn("similarity", RESEEDED_STAGE, only="reseeded"),
         )
 
     def settings(self) -> dict[str, Any]:
@@ -76,39 +76,39 @@ class Sanity:
         """One a picture."""
         return self._pictures.items(key)
 
-    def measured(self, method: Method, items: Sequence[Item]) -> list[list[Values]]:
+    def measure(self, method: Method, items: Sequence[Item]) -> list[list[RowValues]]:
         """One row an item and stage; a method that has no map at a stage costs that row."""
-        original = asked(method, self.network, items)
-        rows: list[list[Values]] = [[] for _ in items]
-        for depth, (stage, network, asking) in enumerate(self._others(method), start=1):
-            place = self._place(stage, depth)
-            again = tried(partial(asked, asking, network), items)
+        original = attribute_items(method, self.network, items)
+        rows: list[list[RowValues]] = [[] for _ in items]
+        for depth, (stage, network, asking) in enumerate(self._variants(method), start=1):
+            place = self._stage_columns(stage, depth)
+            again = call_each(partial(attribute_items, asking, network), items)
             for row, before, after in zip(rows, original, again, strict=True):
                 if isinstance(after, str):
                     row.append({**place, "status": "error", "reason": after})
                 else:
-                    similarity = float(metrics.similarity(before.map, after.map))
+                    similarity = float(metrics.rank_correlation(before.map, after.map))
                     row.append({**place, **after.cost(), "similarity": similarity})
         return rows
 
-    def _others(self, method: Method) -> Iterator[tuple[str, Network, Method]]:
+    def _variants(self, method: Method) -> Iterator[tuple[str, Network, Method]]:
         """Networks and methods to compare with: each stage, and another seed where the method draws."""
         for depth, stage in enumerate(self.stages, start=1):
-            yield stage, metrics.reinitialised(self.network, depth, seed=self.seed), method
+            yield stage, metrics.reinitialise(self.network, depth, seed=self.seed), method
         if any(field.name == "seed" for field in dataclasses.fields(method)):  # type: ignore[arg-type]
-            yield SEED, self.network, dataclasses.replace(method, seed=method.seed + 1)  # type: ignore[type-var,attr-defined]
+            yield RESEEDED_STAGE, self.network, dataclasses.replace(method, seed=method.seed + 1)  # type: ignore[type-var,attr-defined]
 
-    def _place(self, stage: str, depth: int) -> Values:
+    def _stage_columns(self, stage: str, depth: int) -> RowValues:
         return {
             "stage": stage,
             "depth": depth,
             "top": depth == 1,
             "bottom": depth == len(self.stages),
-            "reseeded": stage == SEED,
+            "reseeded": stage == RESEEDED_STAGE,
         }
 
 
-def curves_of(
+def similarity_curves(
     rows: pa.Table, methods: Sequence[str]
 ) -> tuple[list[str], dict[str, Sequence[tuple[float, float, float]]]]:
     """The mean similarity of each method after each stage, with its interval, from a run's rows."""

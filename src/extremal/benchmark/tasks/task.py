@@ -14,7 +14,7 @@ from extremal.benchmark.baselines.method import Method
 from extremal.jobs.store import Store
 from extremal.networks.network import Network
 
-Values = dict[str, Any]  # columns of one row
+RowValues = dict[str, Any]  # columns of one row
 T = TypeVar("T")
 
 
@@ -34,7 +34,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Measure:
+class TableColumn:
     """One number of a method in the final table."""
 
     column: str  # of the rows
@@ -46,14 +46,14 @@ class Measure:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class TimedMap:
     """A method's map of one item, and its share of what the batch took."""
 
     map: Tensor  # (1, 1, *S)
     evaluations: float
     seconds: float
 
-    def cost(self) -> Values:
+    def cost(self) -> RowValues:
         """As columns of a row."""
         return {"evaluations": self.evaluations, "seconds": round(self.seconds, 4)}
 
@@ -67,12 +67,12 @@ class Task(Protocol):
         ...
 
     @property
-    def columns(self) -> dict[str, pa.DataType]:
+    def row_columns(self) -> dict[str, pa.DataType]:
         """The columns of its rows, beside those that all tasks share (`COMMON`)."""
         ...
 
     @property
-    def measures(self) -> tuple[Measure, ...]:
+    def table_columns(self) -> tuple[TableColumn, ...]:
         """What the final table tells."""
         ...
 
@@ -88,12 +88,12 @@ class Task(Protocol):
         """The questions about one of these."""
         ...
 
-    def measured(self, method: Method, items: Sequence[Item]) -> list[list[Values]]:
+    def measure(self, method: Method, items: Sequence[Item]) -> list[list[RowValues]]:
         """The rows of each of these items, which can all be judged."""
         ...
 
 
-COMMON: dict[str, pa.DataType] = {
+COMMON_COLUMNS: dict[str, pa.DataType] = {
     "key": pa.string(),
     "label": pa.string(),
     "target": pa.int64(),
@@ -105,18 +105,18 @@ COMMON: dict[str, pa.DataType] = {
 }
 
 
-def schema_of(task: Task) -> pa.Schema:
+def row_schema(task: Task) -> pa.Schema:
     """The columns of a task's rows."""
-    return pa.schema([pa.field(name, kind) for name, kind in {**COMMON, **task.columns}.items()])
+    return pa.schema([pa.field(name, kind) for name, kind in {**COMMON_COLUMNS, **task.row_columns}.items()])
 
 
-def asked(method: Method, network: Network, items: Sequence[Item]) -> list[Found]:
+def attribute_items(method: Method, network: Network, items: Sequence[Item]) -> list[TimedMap]:
     """A method's map of each item; items whose inputs have one shape are asked together.
 
     Raises:
         ValueError: a map is not finite, or not of its input's shape.
     """
-    found: dict[int, Found] = {}
+    found: dict[int, TimedMap] = {}
     shapes = {tuple(item.x.shape): None for item in items if item.x is not None}
     for shape in shapes:
         here = [i for i, item in enumerate(items) if item.x is not None and tuple(item.x.shape) == shape]
@@ -131,11 +131,11 @@ def asked(method: Method, network: Network, items: Sequence[Item]) -> list[Found
             )
         for place, index in enumerate(here):
             share = maps.evaluations / len(here), seconds / len(here)
-            found[index] = Found(maps.values[place : place + 1].float().cpu(), *share)
+            found[index] = TimedMap(maps.values[place : place + 1].float().cpu(), *share)
     return [found[i] for i in range(len(items))]
 
 
-def tried(call: Callable[[Sequence[Item]], Sequence[T]], items: Sequence[Item]) -> list[T | str]:
+def call_each(call: Callable[[Sequence[Item]], Sequence[T]], items: Sequence[Item]) -> list[T | str]:
     """What a call gives for each item; where it fails on all, each alone, and the message of what fails still."""
     if not items:
         return []
@@ -144,4 +144,4 @@ def tried(call: Callable[[Sequence[Item]], Sequence[T]], items: Sequence[Item]) 
     except Exception as error:  # whatever a method does wrong is told, and the run goes on
         if len(items) == 1:
             return [" ".join(f"{type(error).__name__}: {error}".split())[:500]]
-    return [tried(call, [item])[0] for item in items]
+    return [call_each(call, [item])[0] for item in items]
