@@ -291,7 +291,7 @@ def paces(network: Network, x: Tensor, target: Target, times: int = 5) -> tuple[
     both: list[float] = []
     only: list[float] = []
     with network.frozen() as run:
-        run.settle(x)
+        run.accelerate(x)
         for _ in range(times):
             leaf = x.detach().clone().requires_grad_()
             begin = time.perf_counter()

@@ -124,7 +124,7 @@ def splitting(network: Network) -> dict[str, Any]:
             spent = found.settings["evaluations"]
             begin = time.perf_counter()
             with network.frozen() as run:
-                run.settle(x)
+                run.accelerate(x)
                 passes_alone(run, x, 4, (spent["gradients"] + spent["evidence_gradients"]) // 4, 4)
                 with torch.no_grad():
                     passes_alone(run, x, 4, (spent["forwards"] + spent["evidence_forwards"]) // 4, 4)

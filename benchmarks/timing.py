@@ -60,7 +60,8 @@ def sweep(network: Network, x: Tensor) -> float:
     """Seconds an image of one run of `path`."""
     begin = time.perf_counter()
     with network.frozen() as run:
-        rows = run.settle(x)
+        run.accelerate(x)
+        rows = run.max_batch_size(x)
         question = pose(network, run, x, None, terms_named("preserve", "blur", "margin", 0))
         Solver().solve(Problem(ChunkedReward(question, rows), len(x), question.domain, True, x.dtype, x.device), AREAS)
     return (time.perf_counter() - begin) / len(x)
@@ -71,7 +72,8 @@ def network_alone(network: Network, x: Tensor) -> float:
     solver = Solver()
     begin = time.perf_counter()
     with network.frozen() as run:
-        most = run.settle(x)
+        run.accelerate(x)
+        most = run.max_batch_size(x)
         passes_alone(run, x, solver.draws, 2, most)
         passes_alone(run, x, 1, solver.steps, most)
         passes_alone(run, x, len(AREAS), solver.polish, most)
@@ -97,7 +99,8 @@ def step_overhead(network: Network, x: Tensor, times: int = 15) -> dict[str, flo
     """Median seconds of a step of the sweep, of its pass through the network alone, and of its masks, taking turns."""
     shape, seconds = tuple(x.shape[2:]), {"step": [0.0], "alone": [0.0], "masks": [0.0]}
     with network.frozen() as run:
-        most = run.settle(x)
+        run.accelerate(x)
+        most = run.max_batch_size(x)
         question = pose(network, run, x, None, terms_named("preserve", "blur", "margin", 0))
         problem = Problem(ChunkedReward(question, most), len(x), question.domain, True, x.dtype, x.device)
         lattice = LevelSet(shape)

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
-from torch.utils._pytree import tree_leaves
 
 from extremal.errors import ExtremalValueError
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.network import Network, Run
+from extremal.networks.outputs import tensors_in
 from extremal.networks.resolve import as_network
 
 
@@ -112,11 +112,6 @@ def watched(
                 after = module.register_forward_hook(lambda module, _, output: left(module, output))
                 hooks.callback(after.remove)
         yield
-
-
-def tensors_in(output: object) -> list[Tensor]:
-    """The floating tensors that an output holds."""
-    return [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 
 
 def reaches(output: object, goal: object, without: object = None) -> bool:

@@ -14,8 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.networks.acceleration.batch_norm import fused
-from extremal.networks.acceleration.relu6 import shortened
+from extremal.networks.acceleration import ACCELERATIONS, Acceleration, accelerated
 from extremal.networks.counting import EvaluationCount, EvaluationCounter
 from extremal.networks.memory import activation_bytes, default_budget
 from extremal.networks.outputs import _has_bfloat16, _single, channels_last, logits
@@ -44,13 +43,15 @@ class Network:
     std: Sequence[float] = ()
     mirror: bool = False  # the mirrored input asks the same question: solvers may flip it (paper: jitter)
     spacing: Sequence[float] = ()  # of places along each dimension: (2, 1, 1) for thick slices, frames; empty: equal
-    fuse: bool = True  # fold batch norms, take `shortcuts` while a run lasts: faster, the same to rounding
+    accelerate: Acceleration = "portable"  # during a run: portable, onednn (convolutions on a CPU as well), or off
     precision: str = "float32"  # float32, bfloat16 (autocast), or auto: bfloat16 where the hardware has it
     memory: float | None = None  # GiB for what the network holds for its gradient; None: by the device
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):
             raise ExtremalTypeError(f"a network must be a torch.nn.Module, got {type(self.model).__name__}")
+        if self.accelerate not in ACCELERATIONS:
+            raise ExtremalValueError(f"accelerate must be one of {', '.join(ACCELERATIONS)}, got {self.accelerate!r}")
         if self.precision not in PRECISIONS:
             raise ExtremalValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.memory is not None and not self.memory > 0:
@@ -229,20 +230,29 @@ class Run(EvaluationCounter):
     undo: ExitStack  # closed when the network is no longer frozen
     _autocast: bool = field(default=False, init=False)
 
-    def settle(self, x: Tensor, *whole: str) -> int:
-        """Make the network as fast as it may be for inputs like x (N, C, *S); how many rows fit into its memory.
+    def accelerate(self, x: Tensor, keep: Sequence[str] = ()) -> None:
+        """Accelerate the network for inputs like x (N, C, *S) until it is no longer frozen, and set its precision.
 
-        Costs up to five evaluations of the first input, for checks. Modules named in `whole` keep the output they have.
+        Costs up to three evaluations of the first input, for checks; with `accelerate="onednn"` up to eight, four of
+        them for the gradient of two rows with and without oneDNN. All count as evaluations without gradient.
+
+        Args:
+            x: inputs; the first serves as the example.
+            keep: names of modules that must give the output and the gradient they give without acceleration.
         """
-        network, one = self.network, x[:1]
+        network, example = self.network, x[:1]
         self._autocast = network.precision == "bfloat16" or (network.precision == "auto" and _has_bfloat16(x.device))
-        if network.fuse:
-            for quicker in (fused, shortened):
-                self.undo.enter_context(quicker(network.model, lambda: self._counted(one), *whole))
-        self.count_evaluations(1, with_gradient=False)
-        return self.rows_that_fit(lambda: self._evaluate(one.detach().requires_grad_()), x.device)
+        self.undo.enter_context(
+            accelerated(network.model, self._evaluate_counted, example, keep, level=network.accelerate)
+        )
 
-    def _counted(self, x: Tensor) -> object:
+    def max_batch_size(self, x: Tensor) -> int:
+        """Return how many rows like those of x (N, C, *S) fit into memory at once; costs one evaluation."""
+        example = x[:1]
+        self.count_evaluations(1, with_gradient=False)
+        return self.rows_that_fit(lambda: self._evaluate(example.detach().requires_grad_()), x.device)
+
+    def _evaluate_counted(self, x: Tensor) -> object:
         self.count_evaluations(len(x), with_gradient=False)
         output: object = self.network.model(x)
         return output

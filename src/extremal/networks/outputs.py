@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 
@@ -60,3 +61,8 @@ def logits(output: object, name: str) -> Tensor:
             "wrap it, e.g. to [:, None]"
         )
     return output.flatten(2).mean(2) if output.ndim > 2 else output
+
+
+def tensors_in(output: object) -> list[Tensor]:
+    """Return the floating tensors in an output."""
+    return [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]

@@ -17,9 +17,9 @@ from torch.utils._pytree import tree_map
 
 from extremal.errors import ExtremalValueError
 from extremal.networks.counting import EvaluationCounter
-from extremal.networks.layers import Layer, module_named, problem_of, reaches, tensors_in, watched
+from extremal.networks.layers import Layer, module_named, problem_of, reaches, watched
 from extremal.networks.network import Evaluates, Network, Run
-from extremal.networks.outputs import channels_last, logits
+from extremal.networks.outputs import channels_last, logits, tensors_in
 
 TOLERANCE = 1e-4  # of the largest output, by which the split network may differ from the whole one
 

@@ -1,125 +1,125 @@
-"""Which modules take the output of which, as it is, while a model answers."""
+"""Observe which modules consume the unchanged output of which others during an evaluation."""
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-TOLERANCE = 1e-4  # of the largest score, by which the outputs may differ
+OUTPUT_TOLERANCE = 1e-4  # of the largest score, by which the outputs may differ
 
 Pair = tuple[nn.Module, nn.Module]
-_State = tuple[int, int]
+_TensorState = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Observed:
-    """What was seen while a model answered once."""
+class Observation:
+    """Producers and consumers observed during one evaluation."""
 
-    pairs: list[Pair]  # of which the second module takes the first one's output, each called once
-    changed: set[nn.Module]  # second ones whose output was changed in place later on
+    pairs: list[Pair]  # a producer and the consumer that takes its output, each called once
+    overwritten: set[nn.Module]  # consumers whose output was changed in place later on
     output: object  # of the model
 
 
-def observed(
+def observe(
     model: nn.Module,
-    answer: Callable[[], object],
-    first: Collection[nn.Module],
-    second: Collection[nn.Module],
-    *whole: str,
-) -> Observed:
-    """Watch modules at work, but for those that carry hooks.
+    evaluate: Callable[[], object],
+    producers: Collection[nn.Module],
+    consumers: Collection[nn.Module],
+    keep: Sequence[str] = (),
+) -> Observation:
+    """Observe producers and consumers during one evaluation, except those that carry hooks.
 
-    Something else may use the output of a pair's first module as well, which nothing here can see.
+    Other code may use a producer's output as well, which cannot be observed here.
 
     Args:
         model: a network.
-        answer: runs it on an example; called once.
-        first: modules that make something.
-        second: modules that may take it.
-        whole: names of modules whose output is wanted as it is, and whose parts keep their names: none is the second of
-            a pair or in it, and none has the output that is handed over.
+        evaluate: runs it on an example; called once.
+        producers: modules that may be the first of a pair.
+        consumers: modules that may be the second of a pair.
+        keep: names of modules that must keep their output and their parts: no consumer is one of these or contains one,
+            and no output passed from a producer to a consumer is the output of one.
     """
-    made: dict[_State, tuple[nn.Module, Tensor]] = {}  # tensors are held, so that their identity stays their own
-    given: list[tuple[nn.Module, Tensor, _State]] = []
-    wanted: set[_State] = set()
-    found: list[tuple[nn.Module, nn.Module, _State]] = []
+    produced: dict[_TensorState, tuple[nn.Module, Tensor]] = {}  # holds the tensors, so that their ids stay unique
+    returned: list[tuple[nn.Module, Tensor, _TensorState]] = []
+    kept_states: set[_TensorState] = set()
+    candidates: list[tuple[nn.Module, nn.Module, _TensorState]] = []
     calls: Counter[nn.Module] = Counter()
 
-    def makes(module: nn.Module, _: Any, output: Tensor) -> None:
+    def on_produced(module: nn.Module, _: Any, output: Tensor) -> None:
         calls[module] += 1
-        made[_state(output)] = module, output
+        produced[_state(output)] = module, output
 
-    def takes(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def on_consumed(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         calls[module] += 1
-        if inputs and (state := _state(inputs[0])) in made:
-            found.append((made[state][0], module, state))
+        if inputs and (state := _state(inputs[0])) in produced:
+            candidates.append((produced[state][0], module, state))
 
-    def gives(module: nn.Module, _: Any, output: Tensor) -> None:
-        given.append((module, output, _state(output)))
+    def on_returned(module: nn.Module, _: Any, output: Tensor) -> None:
+        returned.append((module, output, _state(output)))
 
-    def asked(_: nn.Module, __: Any, output: object) -> None:
-        wanted.add(_state(output))
+    def on_kept(_: nn.Module, __: Any, output: object) -> None:
+        kept_states.add(_state(output))
 
     with ExitStack() as hooks:
-        for module in filter(is_plain, model.modules()):
-            if module in first:
-                hooks.callback(module.register_forward_hook(makes).remove)
-            elif module in second:
-                hooks.callback(module.register_forward_pre_hook(takes).remove)
-                hooks.callback(module.register_forward_hook(gives).remove)
-        for layer in whole:
-            hooks.callback(model.get_submodule(layer).register_forward_hook(asked).remove)
-        output = answer()
-    parts = {module for layer in whole for module in _around(model, layer)}
+        for module in filter(is_unmodified, model.modules()):
+            if module in producers:
+                hooks.callback(module.register_forward_hook(on_produced).remove)
+            elif module in consumers:
+                hooks.callback(module.register_forward_pre_hook(on_consumed).remove)
+                hooks.callback(module.register_forward_hook(on_returned).remove)
+        for layer in keep:
+            hooks.callback(model.get_submodule(layer).register_forward_hook(on_kept).remove)
+        output = evaluate()
+    enclosing = {module for layer in keep for module in _ancestors(model, layer)}
     pairs = [
-        (maker, taker)
-        for maker, taker, state in found
-        if calls[maker] == calls[taker] == 1 and state not in wanted and taker not in parts
+        (producer, consumer)
+        for producer, consumer, state in candidates
+        if calls[producer] == calls[consumer] == 1 and state not in kept_states and consumer not in enclosing
     ]
-    return Observed(pairs, {module for module, tensor, state in given if _state(tensor) != state}, output)
+    return Observation(pairs, {module for module, tensor, state in returned if _state(tensor) != state}, output)
 
 
-def _state(output: object) -> _State:
-    """Of which tensor, and how often something was done to it in place."""
+def _state(output: object) -> _TensorState:
+    """Return the identity of a tensor and the number of in-place changes made to it."""
     return id(output), output._version if isinstance(output, Tensor) else 0
 
 
-def _around(model: nn.Module, layer: str) -> list[nn.Module]:
-    """The modules that a layer is in, and itself."""
+def _ancestors(model: nn.Module, layer: str) -> list[nn.Module]:
+    """Return the modules that contain a layer, and the layer itself."""
     return [module for name, module in model.named_modules() if f"{layer}.".startswith(f"{name}.")]
 
 
 def is_from_timm(module: nn.Module, kind: str) -> bool:
-    """Whether it is timm's layer of this name, no class made of it; where timm was not imported none is."""
-    layers = sys.modules.get("timm.layers")
+    """Return whether a module is timm's layer of this name, and not of a subclass."""
+    layers = sys.modules.get("timm.layers")  # not imported: no module is timm's
     return layers is not None and type(module) is getattr(layers, kind)
 
 
-def is_plain(module: nn.Module) -> bool:
-    """Whether nothing watches the module or computes its weights."""
-    return not (is_watched(module) or nn.utils.parametrize.is_parametrized(module))
+def is_unmodified(module: nn.Module) -> bool:
+    """Return whether a module has neither hooks nor parametrised weights."""
+    return not (has_hooks(module) or nn.utils.parametrize.is_parametrized(module))
 
 
-def is_watched(module: nn.Module) -> bool:
-    """Whether it carries hooks of any kind."""
+def has_hooks(module: nn.Module) -> bool:
+    """Return whether a module carries hooks of any kind."""
     return bool(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )
 
 
-def same_output(before: object, after: object) -> bool:
-    """Whether two outputs are equal to rounding; only tensors, and what holds them, can be compared."""
+def outputs_match(before: object, after: object) -> bool:
+    """Return whether two outputs are equal up to rounding; only tensors and containers of tensors can be."""
     if isinstance(before, Tensor) and isinstance(after, Tensor):
         if before.shape != after.shape or not before.numel():
             return before.shape == after.shape
         scale = before.abs().max().clamp_min(1e-6)
-        return bool((before - after).abs().max() <= TOLERANCE * scale)
+        return bool((before - after).abs().max() <= OUTPUT_TOLERANCE * scale)
     if isinstance(before, dict) and isinstance(after, dict):
-        return before.keys() == after.keys() and all(same_output(before[key], after[key]) for key in before)
+        return before.keys() == after.keys() and all(outputs_match(before[key], after[key]) for key in before)
     if isinstance(before, tuple | list) and isinstance(after, tuple | list):
-        return len(before) == len(after) and all(map(same_output, before, after))
+        return len(before) == len(after) and all(map(outputs_match, before, after))
     return False
