@@ -1,4 +1,4 @@
-"""The networks of the app: what a glance tells, and that it may be cast while a job runs."""
+"""Networks of the app: top classes, also while a job is running, and loading by name."""
 
 import threading
 from collections.abc import Callable
@@ -9,141 +9,142 @@ from PIL import Image
 from torch import nn
 
 from extremal import zoo
-from extremal.app.networks import TOP, Offered, offered
-from extremal.errors import ExtremalValueError
+from extremal.app.networks import N_TOP_CLASSES, ServedNetwork, load_networks
 from extremal.explanations.explain import explain
 from extremal.masking.solvers import Path as PathSolver
 from extremal.masking.solvers import Step
 from extremal.networks.inputs import prepare
 from extremal.networks.network import Network
-from support.app_toys import LABELS, colours, picture
+from support.app_toys import LABELS, colour_image, colour_network
+from support.errors import message_of
 from support.toys import Linear, Switchable
 
 
-def test_a_glance_is_the_networks_own_softmax() -> None:
+def test_probabilities_are_the_softmax_of_the_scores() -> None:
     torch.manual_seed(0)
-    network = colours()
+    network = colour_network()
     network.model.head.weight.data = torch.randn(4, 4)  # type: ignore[union-attr]
     for colour in ("red", "green", "blue", "yellow"):
         with torch.no_grad():
-            wanted = network.model(prepare(network, picture(colour)))[0].softmax(0)
-        glances = Offered("toy", network).glance(picture(colour))
-        assert [one.index for one in glances] == wanted.argsort(descending=True).tolist()
-        assert [one.probability for one in glances] == pytest.approx(wanted.sort(descending=True).values.tolist())
-        assert [one.name for one in glances] == [LABELS[one.index] for one in glances]
+            expected = network.model(prepare(network, colour_image(colour)))[0].softmax(0)
+        classes = ServedNetwork("toy", network).top_classes(colour_image(colour))
+        assert [item.index for item in classes] == expected.argsort(descending=True).tolist()
+        assert [item.probability for item in classes] == pytest.approx(expected.sort(descending=True).values.tolist())
+        assert [item.label for item in classes] == [LABELS[item.index] for item in classes]
 
 
-def test_five_classes_at_most() -> None:
+def test_at_most_five_classes() -> None:
     many = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 9))
-    assert len(Offered("many", Network(many)).glance(picture())) == TOP == 5
+    assert len(ServedNetwork("many", Network(many)).top_classes(colour_image())) == N_TOP_CLASSES == 5
 
 
-def test_one_output_has_no_share() -> None:
-    one = Offered("one", Network(Linear(torch.ones(48, 48)), lambda picture: torch.ones(1, 48, 48)))
-    (glance,) = one.glance(picture())
-    assert (glance.index, glance.name, glance.probability) == (0, "class 0", None)
+def test_a_single_output_has_no_probability() -> None:
+    served = ServedNetwork("one", Network(Linear(torch.ones(48, 48)), lambda image: torch.ones(1, 48, 48)))
+    (item,) = served.top_classes(colour_image())
+    assert (item.index, item.label, item.probability) == (0, "class 0", None)
 
 
 def test_scores_that_are_not_finite() -> None:
-    one = Offered("toy", colours())
-    one.network.model.head.bias.data.fill_(torch.nan)  # type: ignore[union-attr]
-    with pytest.raises(ExtremalValueError) as caught:
-        one.glance(picture())
-    assert str(caught.value) == "a network must return finite scores, toy did not; check its weights"
+    served = ServedNetwork("toy", colour_network())
+    served.network.model.head.bias.data.fill_(torch.nan)  # type: ignore[union-attr]
+    assert (
+        message_of(served.top_classes, colour_image())
+        == "a network must return finite scores, toy did not; check its weights"
+    )
 
 
-def test_two_looks_share_the_memory_of_the_weights() -> None:
-    one = Offered("toy", Network(Switchable()))
-    mine, theirs = (dict(net.model.state_dict(keep_vars=True)) for net in (one.network, one.glancing))
+def test_both_networks_share_their_weights() -> None:
+    served = ServedNetwork("toy", Network(Switchable()))
+    networks = served.network, served.preview_network
+    mine, theirs = (dict(net.model.state_dict(keep_vars=True)) for net in networks)
     assert mine.keys() == theirs.keys()
     assert all(mine[name] is theirs[name] for name in mine)
-    assert one.network.model is not one.glancing.model
-    assert not set(one.network.model.modules()) & set(one.glancing.model.modules())
-    assert not any(model.training for model in (one.network.model, one.glancing.model))
+    assert served.network.model is not served.preview_network.model
+    assert not set(served.network.model.modules()) & set(served.preview_network.model.modules())
+    assert not any(net.model.training for net in networks)
 
 
 def test_layers_are_those_where_it_can_be_split() -> None:
-    assert Offered("toy", colours()).layers == ("features", "act", "head")
+    assert ServedNetwork("toy", colour_network()).layers == ("features", "act", "head")
 
 
-def test_a_glance_while_a_job_runs_is_the_same() -> None:
-    """Another thread looks at each step of the job, when the job's own network is folded and frozen."""
-    network = Network(Switchable(), colours().preprocess, LABELS, "switchable")
-    one = Offered("switchable", network)
-    before, seen = one.glance(picture("green")), list[object]()
+def test_top_classes_are_the_same_while_a_job_is_running() -> None:
+    """Another thread classifies at each step of the job, while the network of the job is frozen and accelerated."""
+    network = Network(Switchable(), colour_network().preprocess, LABELS, "switchable")
+    served = ServedNetwork("switchable", network)
+    before, during = served.top_classes(colour_image("green")), list[object]()
 
-    def look(_: Step) -> None:
-        thread = threading.Thread(target=lambda: seen.append(one.glance(picture("green"))))
+    def classify(_: Step) -> None:
+        thread = threading.Thread(target=lambda: during.append(served.top_classes(colour_image("green"))))
         thread.start()
         thread.join(10)
 
     short = PathSolver(steps=6, polish=2, draws=2, search=2)
-    with_looks = explain(network, picture(), 0, areas=(0.2,), solver=short, on_step=look)
-    assert len(seen) > 5
-    assert all(one == before for one in seen)
-    alone = explain(network, picture(), 0, areas=(0.2,), solver=short)
-    assert torch.equal(with_looks.masks, alone.masks)
+    observed = explain(network, colour_image(), 0, areas=(0.2,), solver=short, on_step=classify)
+    assert len(during) > 5
+    assert all(classes == before for classes in during)
+    alone = explain(network, colour_image(), 0, areas=(0.2,), solver=short)
+    assert torch.equal(observed.masks, alone.masks)
 
 
-class TestOffered:
+class TestLoadNetworks:
     @pytest.fixture(autouse=True)
     def toys(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
-        asked = list[tuple[str, object]]()
+        calls = list[tuple[str, object]]()
 
         def load(name: str, weights: object = None) -> Network:
-            asked.append((name, weights))
-            return colours()
+            calls.append((name, weights))
+            return colour_network()
 
         monkeypatch.setattr(zoo, "load", load)
-        return asked
+        return calls
 
     def test_by_name_each_with_its_weights(self, toys: list[tuple[str, object]]) -> None:
-        found = offered(["embedded", "timm:resnet18=random", "voc:vgg16=a=b.safetensors"])
-        assert list(found) == ["embedded", "timm:resnet18=random", "voc:vgg16=a=b.safetensors"]
-        assert [one.name for one in found.values()] == list(found)
+        networks = load_networks(["embedded", "timm:resnet18=random", "voc:vgg16=a=b.safetensors"])
+        assert list(networks) == ["embedded", "timm:resnet18=random", "voc:vgg16=a=b.safetensors"]
+        assert [served.name for served in networks.values()] == list(networks)
         assert toys == [("embedded", None), ("timm:resnet18", "random"), ("voc:vgg16", "a=b.safetensors")]
 
-    def test_nothing_is_the_embedded_one(self, toys: list[tuple[str, object]]) -> None:
-        assert list(offered([])) == ["embedded"]
+    def test_the_default_is_the_embedded_network(self, toys: list[tuple[str, object]]) -> None:
+        assert list(load_networks([])) == ["embedded"]
         assert toys == [("embedded", None)]
 
-    def test_twice_the_same(self) -> None:
-        with pytest.raises(ExtremalValueError) as caught:
-            offered(["a", "b", "a"])
-        assert str(caught.value) == "networks must be different ones, got 'a' twice; leave one of them out"
+    def test_duplicates(self) -> None:
+        assert message_of(load_networks, ["a", "b", "a"]) == (
+            "networks must be distinct, got 'a' twice; leave one of them out"
+        )
 
 
-class TestUnfit:
+class TestUnusable:
     @staticmethod
-    def told(monkeypatch: pytest.MonkeyPatch, make: Callable[[], Network]) -> str:
-        monkeypatch.setattr(zoo, "load", lambda name, weights=None: make())
-        with pytest.raises(ExtremalValueError) as caught:
-            offered(["toy"])
-        return str(caught.value)
+    def message(monkeypatch: pytest.MonkeyPatch, build: Callable[[], Network]) -> str:
+        monkeypatch.setattr(zoo, "load", lambda name, weights=None: build())
+        return message_of(load_networks, ["toy"])
 
-    def test_a_broken_network_is_told_at_the_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_broken_network(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken() -> Network:
-            network = colours()
+            network = colour_network()
             network.model.head.bias.data.fill_(torch.inf)  # type: ignore[union-attr]
             return network
 
-        told = self.told(monkeypatch, broken)
-        assert told == "a network must return finite scores, toy did not; check its weights"
+        assert (
+            self.message(monkeypatch, broken) == "a network must return finite scores, toy did not; check its weights"
+        )
 
     def test_a_network_without_classes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        told = self.told(monkeypatch, lambda: Network(nn.Flatten(0)))
-        assert told == ("a network must return (B, classes), toy returned shape (196608,); wrap it, e.g. to [:, None]")
+        assert self.message(monkeypatch, lambda: Network(nn.Flatten(0))) == (
+            "a network must return (B, classes), toy returned shape (196608,); wrap it, e.g. to [:, None]"
+        )
 
     def test_an_unknown_name(self) -> None:
-        with pytest.raises(ExtremalValueError) as caught:
-            offered(["embeded"])
-        assert str(caught.value).startswith("a network must be 'embedded', 'torchvision:NAME', 'timm:NAME'")
-        assert "got 'embeded'" in str(caught.value)
+        message = message_of(load_networks, ["embeded"])
+        assert message.startswith("a network must be 'embedded', 'torchvision:NAME', 'timm:NAME'")
+        assert "got 'embeded'" in message
 
 
 def test_random_weights_are_the_same_each_time() -> None:
-    one, other = (offered(["torchvision:squeezenet1_1=random"]) for _ in range(2))
+    first, second = (load_networks(["torchvision:squeezenet1_1=random"]) for _ in range(2))
     grey = Image.new("RGB", (64, 64), "grey")
-    (mine,), (theirs,) = ([net.glance(grey) for net in found.values()] for found in (one, other))
-    assert mine == theirs
-    assert [glance.name for glance in mine] != []
+    (a,), (b,) = ([served.top_classes(grey) for served in networks.values()] for networks in (first, second))
+    assert a == b
+    assert [item.label for item in a] != []

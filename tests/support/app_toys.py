@@ -1,4 +1,4 @@
-"""A network for the app that is quick and whose right answer is known: it sees colours, wherever they are."""
+"""Fast networks for the app with known answers: they see colours, anywhere in an image."""
 
 from pathlib import Path
 
@@ -11,38 +11,38 @@ from extremal.networks.network import Network
 from support.toys import Colours
 
 SIDE = 48
-PATCH = (slice(8, 24), slice(20, 36))  # rows, columns: a ninth of the picture
+PATCH = (slice(8, 24), slice(20, 36))  # rows, columns: a ninth of the image
 LABELS = ("red", "green", "blue, sky", "yellow")
 
 
-def _signs(picture: Image.Image) -> Tensor:
-    pixels = np.array(picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.NEAREST))
+def _preprocess(image: Image.Image) -> Tensor:
+    pixels = np.array(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.NEAREST))
     return torch.from_numpy(pixels).movedim(-1, 0).float() / 127.5 - 1
 
 
-def colours(labels: tuple[str, ...] = LABELS) -> Network:
-    """Four classes, the last of them yellow."""
-    return Network(Colours(), _signs, labels, "colours", [0.5] * 3, [0.5] * 3)
+def colour_network(labels: tuple[str, ...] = LABELS) -> Network:
+    """Build a network with four classes, the last of them yellow."""
+    return Network(Colours(), _preprocess, labels, "colours", [0.5] * 3, [0.5] * 3)
 
 
-def picture(colour: str = "red") -> Image.Image:
-    """A patch of this colour on grey."""
-    whole = Image.new("RGB", (SIDE, SIDE), "grey")
+def colour_image(colour: str = "red") -> Image.Image:
+    """Return a patch of this colour on grey."""
+    image = Image.new("RGB", (SIDE, SIDE), "grey")
     rows, columns = PATCH
-    whole.paste(colour, (columns.start, rows.start, columns.stop, rows.stop))
-    return whole
+    image.paste(colour, (columns.start, rows.start, columns.stop, rows.stop))
+    return image
 
 
-def photo(path: Path, colour: str = "red") -> Path:
-    """The same as a file."""
-    picture(colour).save(path)
+def save_colour_image(path: Path, colour: str = "red") -> Path:
+    """Save a patch of this colour on grey."""
+    colour_image(colour).save(path)
     return path
 
 
-def any_photograph() -> Network:
-    """Four classes that mean nothing; blur changes the scores of whatever it looks at."""
+def random_network() -> Network:
+    """Build a network with four meaningless classes; blur changes its scores on any image."""
     generator = torch.Generator().manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
     for parameter in model.parameters():
         parameter.data.normal_(generator=generator)
-    return Network(model, _signs, LABELS, "any", [0.5] * 3, [0.5] * 3)
+    return Network(model, _preprocess, LABELS, "random", [0.5] * 3, [0.5] * 3)
