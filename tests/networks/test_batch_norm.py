@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from extremal import explain
 from extremal.masking.solvers import Path
-from extremal.networks.acceleration.batch_norm import fused
+from extremal.networks.acceleration.batch_norm import fused_batch_norms
 from extremal.networks.network import Network
 
 SHORT = Path(steps=12, polish=4, draws=2, search=4)
@@ -81,7 +81,7 @@ def test_the_answer_is_the_same_to_rounding(make, pairs: int) -> None:
     torch.manual_seed(0)
     model = stirred(make())
     wanted, before = model(X), snapshot(model)
-    with fused(model, lambda: model(X[:1])) as folded:
+    with fused_batch_norms(model, lambda: model(X[:1])) as folded:
         found = model(X)
         assert folded == pairs
         assert torch.is_grad_enabled()
@@ -95,7 +95,7 @@ def test_the_gradient_is_the_same_to_rounding() -> None:
     grads = []
     x = X.double().requires_grad_()
     grads.append(torch.autograd.grad(model(x)[:, 3].sum(), x)[0])
-    with fused(model, lambda: model(X[:1].double())):
+    with fused_batch_norms(model, lambda: model(X[:1].double())):
         grads.append(torch.autograd.grad(model(x)[:, 3].sum(), x)[0])
     torch.testing.assert_close(grads[0], grads[1], atol=1e-9 * float(grads[0].abs().max()), rtol=1e-7)
 
@@ -103,7 +103,7 @@ def test_the_gradient_is_the_same_to_rounding() -> None:
 def test_restored_after_an_exception() -> None:
     model = stirred(torchvision.models.resnet18(weights=None))
     before = snapshot(model)
-    with pytest.raises(KeyboardInterrupt), fused(model, lambda: model(X[:1])):
+    with pytest.raises(KeyboardInterrupt), fused_batch_norms(model, lambda: model(X[:1])):
         raise KeyboardInterrupt
     assert_unchanged(model, before)
 
@@ -112,7 +112,7 @@ def test_what_carries_hooks_is_left_alone() -> None:
     model = stirred(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
     seen: list[Tensor] = []
     model[1].register_forward_hook(lambda *_: seen.append(_[2]))
-    with fused(model, lambda: model(X[:1])) as folded:
+    with fused_batch_norms(model, lambda: model(X[:1])) as folded:
         assert folded == 0
         model(X)
     assert len(seen) == 2  # one while looking for pairs, one of the call
@@ -125,18 +125,18 @@ def test_an_explanation_is_the_same_folded_or_not() -> None:
     before = snapshot(model)
     both = [
         explain(
-            Network(model, fuse=fuse),
+            Network(model, accelerate=level),
             X.double(),
             1,
             areas=(0.1, 0.3),
             solver=Path(steps=12, polish=4, draws=2, search=4),
         )
-        for fuse in (True, False)
+        for level in ("portable", "off")
     ]
     assert_unchanged(model, before)
     torch.testing.assert_close(both[0].masks, both[1].masks, atol=1e-6, rtol=0)
     torch.testing.assert_close(both[0].binary_scores, both[1].binary_scores, atol=1e-6, rtol=0)
-    assert [result.settings["fuse"] for result in both] == [True, False]
+    assert [result.settings["accelerate"] for result in both] == ["portable", "off"]
 
 
 @pytest.mark.parametrize("count", [0, 2])
@@ -155,5 +155,5 @@ def test_outputs_without_values_and_of_other_shapes(count: int) -> None:
             return [{"scores": scores}]
 
     model = Finder().eval()
-    with fused(model, lambda: model(X)) as pairs:
+    with fused_batch_norms(model, lambda: model(X)) as pairs:
         assert pairs == (1 if count == 0 else 0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from extremal.networks.acceleration.observe import observed
+from extremal.networks.acceleration.observe import observe
 
 X = torch.rand(1, 2, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -27,13 +27,13 @@ class Net(nn.Module):
         return self.act(y)
 
 
-def names(model: nn.Module, *whole: str) -> list[tuple[str, str]]:
+def names(model: nn.Module, *keep: str) -> list[tuple[str, str]]:
     """The pairs of a convolution and a rectifier, by name."""
     named = {module: name for name, module in model.named_modules()}
     first = {module for module in named if isinstance(module, nn.Conv2d)}
     second = {module for module in named if isinstance(module, nn.ReLU6)}
     with torch.no_grad():
-        seen = observed(model, lambda: model(X), first, second, *whole)
+        seen = observe(model, lambda: model(X), first, second, keep)
         assert torch.equal(seen.output, model(X))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in named)
     return [(named[maker], named[taker]) for maker, taker in seen.pairs]
@@ -56,7 +56,7 @@ def test_none_is_watched(watched: str, hook: str) -> None:
     model = Net()
     handle = getattr(getattr(model, watched), hook)(lambda *_: None)
     with torch.no_grad():
-        assert observed(model, lambda: model(X), {model.conv}, {model.act}).pairs == []
+        assert observe(model, lambda: model(X), {model.conv}, {model.act}).pairs == []
     handle.remove()
     assert names(model) == [("conv", "act")]
 
@@ -87,6 +87,6 @@ class Shifted(Net):
 @torch.no_grad()
 def test_what_is_changed_in_place_afterwards(between: str, changed: bool) -> None:
     model = Shifted(between)
-    seen = observed(model, lambda: model(X), {model.conv}, {model.act})
-    assert seen.changed == ({model.act} if changed else set())
+    seen = observe(model, lambda: model(X), {model.conv}, {model.act})
+    assert seen.overwritten == ({model.act} if changed else set())
     assert seen.pairs == [(model.conv, model.act)]

@@ -7,9 +7,9 @@ import torch
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
-from extremal.networks.acceleration.onednn import Convolution, available, bounds_of
+from extremal.networks.acceleration.onednn import Convolution, is_available
 
-pytestmark = pytest.mark.skipif(not available(), reason="no oneDNN in this build of PyTorch")
+pytestmark = pytest.mark.skipif(not is_available(), reason="no oneDNN in this build of PyTorch")
 
 BOUNDS = -0.3, 0.4
 
@@ -67,7 +67,7 @@ def test_it_is_the_layer_and_its_rectifier(
     convolve = Convolution(module, bounds)
     rectify = nn.Identity() if bounds is None else nn.Hardtanh(*bounds)
     wanted = gradient(lambda x: rectify(module(x)), x)
-    assert convolve.suits(x)
+    assert convolve.supports(x)
     assert_alike(gradient(convolve, x), wanted)
     with torch.no_grad():
         assert_alike((convolve(x),), wanted[:1])
@@ -97,17 +97,17 @@ def test_so_many_rows_on_one_thread(count: int) -> None:
     ids=["one row", "few places", "channels first", "double", "half", "no rows", "elsewhere", "trained"],
 )
 def test_what_is_left_to_the_layer(x: Tensor, module: nn.Conv2d) -> None:
-    assert not Convolution(module).suits(x)
+    assert not Convolution(module).supports(x)
 
 
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")
 def test_autocast_and_a_switched_off_library_are_left_to_the_layer() -> None:
     convolve, x = Convolution(SHAPES["3x3"]), rows()
-    assert convolve.suits(x)
+    assert convolve.supports(x)
     with torch.autocast("cpu", torch.bfloat16):
-        assert not convolve.suits(x)
+        assert not convolve.supports(x)
     with torch.backends.mkldnn.flags(enabled=False):
-        assert not convolve.suits(x)
+        assert not convolve.supports(x)
 
 
 FIRST, SECOND = layer(nn.Conv2d, 6, 1), layer(padding=1)
@@ -122,10 +122,10 @@ USES = {
 }
 
 
-@pytest.mark.parametrize("seen", [False, True])
+@pytest.mark.parametrize("observable", [False, True])
 @pytest.mark.parametrize("use", USES)
-def test_gradients_of_all_uses_are_summed(use: str, seen: bool) -> None:
-    quick = [Convolution(module, BOUNDS, seen=seen) for module in (FIRST, SECOND)]
+def test_gradients_of_all_uses_are_summed(use: str, observable: bool) -> None:
+    quick = [Convolution(module, BOUNDS, observable=observable) for module in (FIRST, SECOND)]
     rectify = nn.Hardtanh(*BOUNDS)
     plain = [lambda x, module=module: rectify(module(x)) for module in (FIRST, SECOND)]
     assert_alike(gradient(lambda x: USES[use](*quick, x), rows()), gradient(lambda x: USES[use](*plain, x), rows()))
@@ -133,14 +133,14 @@ def test_gradients_of_all_uses_are_summed(use: str, seen: bool) -> None:
 
 def test_a_gradient_is_masked_where_it_lies_only_if_nobody_sees_it() -> None:
     taken: dict[bool, tuple[Tensor, Tensor]] = {}
-    for seen in (False, True):
+    for observable in (False, True):
         x = rows().requires_grad_()
-        first, second = (Convolution(module, BOUNDS, seen=seen) for module in (FIRST, SECOND))
+        first, second = (Convolution(module, BOUNDS, observable=observable) for module in (FIRST, SECOND))
         y = first(x)
         slopes: list[Tensor] = []
         y.register_hook(slopes.append)
         (within,) = torch.autograd.grad(second(y).square().sum(), x)
-        taken[seen] = slopes[0], within
+        taken[observable] = slopes[0], within
     bound = (y == BOUNDS[0]) | (y == BOUNDS[1])
     assert float(taken[False][0][bound].abs().max()) == 0  # in place: what the hook kept has changed
     assert float(taken[True][0][bound].abs().max()) > 0
@@ -166,15 +166,3 @@ def test_gradients_of_gradients() -> None:
         (slope,) = torch.autograd.grad(second(first(x)).square().sum(), x, create_graph=True)
         found.append(torch.autograd.grad(slope.square().sum(), x)[0])
     assert_alike(found[:1], found[1:])
-
-
-class Own(nn.ReLU6):
-    """A user's."""
-
-
-@pytest.mark.parametrize(
-    ("module", "bounds"),
-    [(nn.ReLU6(), (0, 6)), (nn.Hardtanh(-2, 1), (-2, 1)), (nn.ReLU(), None), (nn.SiLU(), None), (Own(), None)],
-)
-def test_bounds(module: nn.Module, bounds: tuple[float, float] | None) -> None:
-    assert bounds_of(module) == bounds

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import extremal
 from extremal import ExtremalValueError, Network
+from extremal.networks.acceleration import Acceleration
 from extremal.networks.layers import layers
 from extremal.networks.split import split
 
@@ -58,17 +59,17 @@ def seeded(model: nn.Module) -> nn.Module:
 def answers(network: Network, name: str, x: Tensor = X) -> tuple[Tensor, Tensor, Any]:
     """The whole network's answer, that of the split one for three copies of each input, and the split."""
     with network.frozen() as run:
-        run.settle(x, name)
+        run.accelerate(x, (name,))
         made = split(run, name, x)
         of = torch.arange(len(x)).repeat(3)
         with torch.no_grad():
             return run(x).repeat(3, 1), made(made.activations[of], of), made
 
 
-@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize("accelerate", ["portable", "onednn", "off"])
 @pytest.mark.parametrize("name", ["stem", "norm", "inner", "outer"])
-def test_split_answers_as_the_whole_does(name: str, fuse: bool) -> None:
-    whole, parts, made = answers(Network(seeded(Residual()), fuse=fuse), name)
+def test_split_answers_as_the_whole_does(name: str, accelerate: Acceleration) -> None:
+    whole, parts, made = answers(Network(seeded(Residual()), accelerate=accelerate), name)
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
     assert made.layer.bypassed == (name == "inner")
     assert made.forwards == 3 * len(X)
