@@ -85,7 +85,7 @@ def test_masks_are_rebuilt_from_their_fields_to_the_bit(solver: Solver, domain: 
 
 
 def test_masks_of_another_solver_cannot_be_rebuilt() -> None:
-    told = "masks can be rebuilt of the solvers path, penalty with settings of this version, got {}; keep such "
+    told = "masks can be rebuilt for the solvers path, penalty with settings of this version, got {}; store such "
     for settings, got in (({"name": "given"}, "'given' with none"), ({"name": "path", "pace": 1}, "'path' with pace")):
         message = told.format(got) + "explanations with save"
         with pytest.raises(ExtremalValueError, match=f"^{re.escape(message)}$"):

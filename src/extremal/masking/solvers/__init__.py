@@ -15,7 +15,7 @@ SOLVERS: dict[str, Solver] = {"path": Path(), "penalty": Penalty()}
 
 
 def get_solver(solver: str | Solver) -> Solver:
-    """The solver of this short name with its default settings, or the solver itself."""
+    """Return the solver of this short name with its default settings, or the solver itself."""
     if isinstance(solver, str):
         if solver not in SOLVERS:
             raise ExtremalValueError(f"solver must be one of {', '.join(SOLVERS)} or a solver, got {solver!r}")
@@ -28,34 +28,34 @@ def get_solver(solver: str | Solver) -> Solver:
     return solver
 
 
-def rebuild_masks(settings: Mapping[str, Any], fields: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
-    """The masks (N, A, 1, *S) that a solver found, from its settings and the fields of its solution.
+def rebuild_masks(settings: Mapping[str, Any], parameters: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
+    """Rebuild the masks (N, A, 1, *S) that a solver found, from its settings and the parameters of its solution.
 
-    Those of a run that was not finite were zero, whatever comes of their fields here.
+    The masks of runs that were not finite were zero; those rebuilt here from zero parameters are not.
 
     >>> import torch
     >>> rebuild_masks(Path().settings(), torch.randn(1, 2, 1, 32, 32), (0.1, 0.2), Domain((32, 32))).shape
     torch.Size([1, 2, 1, 32, 32])
 
     Args:
-        settings: as the solver's `settings()` tells them, also after JSON.
-        fields: (N, A, 1, *lattice).
-        areas: (A,) rising.
+        settings: as returned by the solver's `settings()`, also after JSON.
+        parameters: (N, A, 1, *lattice), the `fields` of the solution.
+        areas: (A,) ascending.
         domain: of the masks.
 
     Raises:
         ExtremalValueError: the solver is not one of this version.
     """
-    kinds: dict[Any, Callable[..., Path | Penalty]] = {"path": Path, "penalty": Penalty}
-    name, rest = settings.get("name"), {key: value for key, value in settings.items() if key != "name"}
+    classes: dict[Any, Callable[..., Path | Penalty]] = {"path": Path, "penalty": Penalty}
+    name, options = settings.get("name"), {key: value for key, value in settings.items() if key != "name"}
     try:
-        solver = kinds[name](**{key: tuple(v) if isinstance(v, list) else v for key, v in rest.items()})
+        solver = classes[name](**{key: tuple(v) if isinstance(v, list) else v for key, v in options.items()})
     except (KeyError, TypeError):
         raise ExtremalValueError(
-            f"masks can be rebuilt of the solvers {', '.join(kinds)} with settings of this version, got {name!r} with "
-            f"{', '.join(rest) or 'none'}; keep such explanations with save"
+            f"masks can be rebuilt for the solvers {', '.join(classes)} with settings of this version, got {name!r} "
+            f"with {', '.join(options) or 'none'}; store such explanations with save"
         ) from None
-    return solver.masks(fields, areas, domain)
+    return solver.rebuild_masks(parameters, areas, domain)
 
 
 __all__ = [
@@ -68,6 +68,6 @@ __all__ = [
     "Solver",
     "Step",
     "Trace",
-    "rebuild_masks",
     "get_solver",
+    "rebuild_masks",
 ]

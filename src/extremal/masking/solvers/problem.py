@@ -1,4 +1,4 @@
-"""What a solver gets and gives: the problem (a function), progress, trace, solution."""
+"""Interface of solvers: the problem (a function), progress, trace and solution."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,18 +12,16 @@ from extremal.masking.domain import Domain
 
 @dataclass(frozen=True)
 class Problem:
-    """N inputs whose masks are wanted. The reward is a function; images and areas are batch axes."""
+    """N inputs to find masks for. The reward is a function; inputs and areas are batch axes."""
 
     reward: Callable[[Tensor, bool], Tensor]  # masks (N, K, 1, *S), whether the input is mirrored -> (N, K)
     count: int  # N
     domain: Domain
-    mirror_invariant: bool  # whether the mirrored input asks the same question
+    mirror_invariant: bool  # whether the mirrored input may be rewarded as well
     dtype: torch.dtype
     device: torch.device
-    seed: int = 0  # of what a solver draws
-    initial_candidates: Tensor | None = (
-        None  # (N, M, 1, *lattice) fields of others, higher is kept first; taken where they pay
-    )
+    seed: int = 0  # of the random numbers of a solver
+    initial_candidates: Tensor | None = None  # (N, M, 1, *lattice) parameters to consider; high values are kept first
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -41,17 +39,17 @@ class Problem:
         return torch.empty(0, dtype=self.dtype, device=self.device)
 
     def orientations(self) -> tuple[bool, ...]:
-        """The orientations that ask the same question."""
+        """Return the orientations in which the input may be rewarded: whether it is mirrored."""
         return (False, True) if self.mirror_invariant else (False,)
 
 
 @dataclass(frozen=True)
 class Step:
-    """Progress, handed to `on_step` after each step."""
+    """Progress, passed to `on_step` after each step."""
 
     index: int  # 0 .. total − 1
     total: int
-    stage: str  # what the solver is doing: start, sweep, polish, descent
+    stage: str  # of the solver: start, sweep, polish, descent
     masks: Tensor  # (N, K, 1, *S), detached
     rewards: Tensor  # (N, K), detached
 
@@ -61,22 +59,22 @@ OnStep = Callable[[Step], None]
 
 @dataclass(frozen=True)
 class Trace:
-    """One row for each mask that was evaluated on the way, in order: T rows."""
+    """One row for each soft mask that was evaluated during the run, in order: T rows."""
 
     step: Tensor  # (T,) int64, the step in which the mask was evaluated
     area: Tensor  # (N, T) mean of the mask on the input
-    reward: Tensor  # (N, T) what the game paid
-    grey: Tensor  # (N, T) mean of 4·m·(1 − m): 0 is black and white, 1 is grey throughout
+    reward: Tensor  # (N, T) of the game
+    grey: Tensor  # (N, T) mean of 4·m·(1 − m): 0 for black and white, 1 for 0.5 everywhere
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Masks and how they came about."""
+    """Masks, and how they were found."""
 
     masks: Tensor  # (N, A, 1, *S) in [0, 1], in the order of the areas
-    finite: Tensor  # (N,) bool; where False the run met a score that is not finite and its masks are zero
+    finite: Tensor  # (N,) bool; False: the run met a score that is not finite, and its masks are zero
     trace: Trace
-    fields: Tensor | None = None  # (N, A, 1, *lattice) parameters of the masks; zero like these; None: of no family
+    fields: Tensor | None = None  # (N, A, 1, *lattice) parameters of the masks, zero where they are; None: no family
 
 
 class Solver(Protocol):
@@ -84,15 +82,15 @@ class Solver(Protocol):
 
     @property
     def name(self) -> str:
-        """The short name, as `explain` takes it."""
+        """The short name that `explain` accepts."""
         ...
 
     def solve(self, problem: Problem, areas: tuple[float, ...], on_step: OnStep | None) -> Solution:
-        """One mask for each input and area (rising)."""
+        """Find one mask for each input and area (ascending)."""
         ...
 
     def settings(self) -> dict[str, Any]:
-        """Everything needed to repeat the run, as plain values."""
+        """Return everything needed to repeat the run, as plain values."""
         ...
 
 
@@ -108,7 +106,7 @@ class Recorder:
         self._steps: list[int] = []
 
     def record(self, stage: str, masks: Tensor, rewards: Tensor) -> bool:
-        """Note one step: masks (N, K, 1, *S), rewards (N, K). False when no input can go on."""
+        """Record a step: masks (N, K, 1, *S), rewards (N, K). Return whether any input is still finite."""
         masks, rewards = masks.detach(), rewards.detach()
         flat = masks.flatten(2)
         self._rows.append((flat.mean(2), rewards, 4 * (flat * (1 - flat)).mean(2)))
@@ -119,18 +117,18 @@ class Recorder:
         self._index += 1
         return bool(self.finite.any())
 
-    def solution(self, masks: Tensor, fields: Tensor) -> Solution:
-        """The masks (N, A, 1, *S), their fields and the trace; both are zero where the run was not finite."""
+    def build_solution(self, masks: Tensor, parameters: Tensor) -> Solution:
+        """Build the solution of masks (N, A, 1, *S) and their parameters; both are zeroed where not finite."""
         finite = self.finite & torch.isfinite(masks.flatten(1)).all(1)
-        masks, fields = (
+        masks, parameters = (
             torch.where(finite.view(-1, *[1] * (values.ndim - 1)), values, torch.zeros_like(values))
-            for values in (masks, fields.detach())
+            for values in (masks, parameters.detach())
         )
         area, reward, grey = (torch.cat(column, 1) for column in zip(*self._rows, strict=True))
-        return Solution(masks, finite, Trace(torch.tensor(self._steps), area, reward, grey), fields)
+        return Solution(masks, finite, Trace(torch.tensor(self._steps), area, reward, grey), parameters)
 
 
 def gradient(rewards: Tensor, parameters: Tensor) -> Tensor:
-    """d Σ rewards / d parameters, zero where it is not finite."""
+    """Return d Σ rewards / d parameters, zero where it is not finite."""
     (grad,) = torch.autograd.grad(rewards.sum(), parameters)
     return grad.nan_to_num(0.0, 0.0, 0.0)
