@@ -11,6 +11,7 @@ class ChannelMask:
 
     A mask is the parameters themselves, or their level set of exactly a given fraction of the channels.
 
+    >>> import torch
     >>> family = ChannelMask((64,))
     >>> mask = family(torch.randn(1, 1, 64), torch.tensor([3 / 64]), temperature=0.1)
     >>> mask.shape, round(float(mask.sum()), 4)
