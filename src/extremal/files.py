@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; moved over it at the end, removed after an exception."""
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
@@ -48,7 +48,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], head: dict[str, Any]) 
     from safetensors.torch import save_file
 
     own = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}  # no sharing
-    with replacing(path) as aside:
+    with atomic_file(path) as aside:
         save_file(own, aside, metadata={"extremal": json.dumps(head)})
 
 
@@ -70,10 +70,10 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
             head: dict[str, Any] = json.loads((file.metadata() or {})["extremal"])
             return {name: file.get_tensor(name) for name in file.keys()}, head  # noqa: SIM118
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise unreadable(path, kind, error) from None
+        raise unreadable_file_error(path, kind, error) from None
 
 
-def unreadable(path: Path, kind: str, error: Exception) -> ExtremalValueError:
+def unreadable_file_error(path: Path, kind: str, error: Exception) -> ExtremalValueError:
     """The message for a file that is not what it should be."""
     return ExtremalValueError(
         f"{kind} must be a file that its save wrote, in the format of this version, "
@@ -87,7 +87,7 @@ def content_hash(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def equal_fields(a: object, b: object) -> bool:
+def fields_equal(a: object, b: object) -> bool:
     """Whether two values of one dataclass are equal, tensors to the bit and NaN to NaN."""
 
     def same(mine: Any, other: Any) -> bool:
@@ -99,10 +99,10 @@ def equal_fields(a: object, b: object) -> bool:
     return all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))  # type: ignore[arg-type]
 
 
-def folders(out: Path, photos: Sequence[str]) -> list[Path]:
+def name_folders(out: Path, photos: Sequence[str]) -> list[Path]:
     """One folder a photo, named after it; a number tells those apart that share a name.
 
-    >>> [folder.name for folder in folders(Path("out"), ["a/cat.jpg", "b/Cat.png", "dog.png"])]
+    >>> [folder.name for folder in name_folders(Path("out"), ["a/cat.jpg", "b/Cat.png", "dog.png"])]
     ['cat', 'Cat-2', 'dog']
     """
     taken: set[str] = set()
@@ -155,7 +155,7 @@ def check_replaceable(folder: Path, own: re.Pattern[str]) -> None:
 
 
 @contextmanager
-def whole_folder(folder: Path, own: re.Pattern[str]) -> Iterator[Path]:
+def atomic_folder(folder: Path, own: re.Pattern[str]) -> Iterator[Path]:
     """A folder to write a result to, which appears at `folder` when it is complete; a former result is replaced.
 
     Raises:
@@ -165,7 +165,7 @@ def whole_folder(folder: Path, own: re.Pattern[str]) -> Iterator[Path]:
 
     check_replaceable(folder, own)
     try:
-        with _replacing_folder(folder) as aside:
+        with _temporary_folder(folder) as aside:
             yield aside
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -176,7 +176,7 @@ def whole_folder(folder: Path, own: re.Pattern[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def _replacing_folder(folder: Path) -> Iterator[Path]:
+def _temporary_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` to write to; renamed to it at the end, removed after an exception."""
     aside = Path(tempfile.mkdtemp(prefix=".extremal-", dir=folder.parent))
     former = aside.with_name(f"{aside.name}-former")

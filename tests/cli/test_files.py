@@ -69,7 +69,7 @@ class TestFolders:
 
     @pytest.mark.parametrize("name", ["..", ".", "/"])
     def test_odd_photos_do_not_name_odd_folders(self, tmp_path: Path, name: str) -> None:
-        assert files.folders(tmp_path, [name]) == [tmp_path / "photo"]
+        assert files.name_folders(tmp_path, [name]) == [tmp_path / "photo"]
         assert call(name)[2].startswith("error: an image must be a file, got the folder ")
 
     @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extremal.benchmark.table import Table
-from extremal.files import replacing
+from extremal.files import atomic_file
 from extremal.report.plots import ACCENT_COLOUR, CONTROL_COLOUR, DPI
 
 if TYPE_CHECKING:
@@ -107,5 +107,5 @@ def draw_curves(
 
 def write_png(drawing: "Figure", path: Path) -> None:
     """As PNG; the file appears whole or not at all."""
-    with replacing(path) as aside:
+    with atomic_file(path) as aside:
         drawing.savefig(aside, format="png")

@@ -77,7 +77,7 @@ class Batch:
     failed: bool = False
 
     def __post_init__(self) -> None:
-        self.folders = files.folders(self.out, self.photos)
+        self.folders = files.name_folders(self.out, self.photos)
         self._made = not self.out.exists()
 
     def process(self, prepare: Callable[[], Run]) -> None:

@@ -24,7 +24,7 @@ from extremal.masking.solvers import get_solver
 from extremal.networks.inputs import SUFFIXES, read_picture
 from extremal.networks.layers import module_named
 from extremal.networks.memory import keep_freed_memory
-from extremal.report.channel_files import recorded, write, write_class
+from extremal.report.channel_files import channel_record, write_channel_result, write_class_result
 from extremal.report.result_files import RESULT_FILES
 from extremal.scores import get_score
 
@@ -71,8 +71,8 @@ def explaining(
             raise ExtremalValueError(NOT_FINITE)
         seen = _seen(net, photo, batch.photos, found, axis, seed, report) if see else (None, None)
         report("writing", 0, 1)
-        files = write(found, folder, Path(photo).name, *seen)
-        record = recorded(photo, found, files)
+        files = write_channel_result(found, folder, Path(photo).name, *seen)
+        record = channel_record(photo, found, files)
         return Outcome(record, lambda: tables.show_channels(photo, found, files))
 
     return run
@@ -146,7 +146,7 @@ def rank_class(
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     module_named(net, layer)
     extremal_files.check_writable(out)
-    goal = extremal_files.folders(out, [folder.resolve().name])[0]
+    goal = extremal_files.name_folders(out, [folder.resolve().name])[0]
     extremal_files.check_replaceable(goal, RESULT_FILES)
     keep_freed_memory()
     pictures = [read_picture(path) for path in paths]
@@ -160,13 +160,13 @@ def rank_class(
         )
         if see:
             visualisation = visualise(
-                *(net, layer, found.ranked()[:SEEN]),
+                *(net, layer, found.ranking()[:SEEN]),
                 images=pictures,
                 axis=axis,
                 seed=seed,
                 on_step=lambda done, total: report("channels", done, total),
             )
-    files = write_class(found, goal, visualisation)
+    files = write_class_result(found, goal, visualisation)
     if as_json:
         typer.echo(json.dumps({"channels": found.table().to_pylist(), "files": files}, indent=2))
     else:

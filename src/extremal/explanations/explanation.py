@@ -12,7 +12,7 @@ from torch import Tensor
 from extremal.errors import ExtremalValueError
 from extremal.explanations.concatenation import ALTERNATIVES, SETTINGS, SHARED, STEPS, TRACE, concatenate
 from extremal.explanations.verdict import SHARE, TELLING_SHARE, Status, Verdict, shares, verdict
-from extremal.files import equal_fields, read_tensors, unreadable, write_tensors
+from extremal.files import fields_equal, read_tensors, unreadable_file_error, write_tensors
 from extremal.masking.area import count_kept
 from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.units import cut_to_units
@@ -253,12 +253,12 @@ class Explanation:
                 raise KeyError("format")
             return _whole(tensors, head)
         except (KeyError, ValueError, TypeError) as error:
-            raise unreadable(path, "an explanation", error) from None
+            raise unreadable_file_error(path, "an explanation", error) from None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Explanation):
             return NotImplemented
-        return equal_fields(self, other)
+        return fields_equal(self, other)
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -48,6 +48,7 @@ class Blur:
         return self if self.spacing else replace(self, spacing=tuple(spacing))
 
     def __call__(self, x: Tensor) -> Perturb:
+        """Return the map from masks to perturbed inputs of x (N, C, *S)."""
         last = self.levels - 1
         sigmas = scale_lengths(self.sigma, tuple(x.shape[2:]), self.spacing)
         deviations = [[sigma * (1 - i / last) for sigma in sigmas] for i in range(self.levels)]
@@ -90,6 +91,7 @@ class Fade:
     """Fade to zero, which is the mean colour of a normalised image: m·x."""
 
     def __call__(self, x: Tensor) -> Perturb:
+        """Return the map from masks to perturbed inputs of x (N, C, *S)."""
         return lambda mask: mask * x.unsqueeze(1)
 
 
@@ -100,6 +102,7 @@ class Constant:
     value: float = 0.0
 
     def __call__(self, x: Tensor) -> Perturb:
+        """Return the map from masks to perturbed inputs of x (N, C, *S)."""
         return _interpolate_to(x, torch.full_like(x, self.value))
 
 
@@ -110,6 +113,7 @@ class Noise:
     seed: int = 0
 
     def __call__(self, x: Tensor) -> Perturb:
+        """Return the map from masks to perturbed inputs of x (N, C, *S)."""
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.randn(1, *x.shape[1:], generator=generator, dtype=torch.float64).to(x)  # same for every input
         dims = tuple(range(2, x.ndim))
@@ -159,6 +163,7 @@ class ScaleChannels:
         return (x.shape[self.axis_of(x)],)
 
     def __call__(self, x: Tensor) -> Perturb:
+        """Return the map from masks (N, K, 1, channels) to perturbed outputs of x (N, ...)."""
         axis = self.axis_of(x)
         leading, trailing = [1] * (axis - 1), [1] * (x.ndim - 1 - axis)
         return lambda mask: mask.view(*mask.shape[:2], *leading, -1, *trailing) * x.unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Cut masks for other tools: PNG, COCO run lengths, COCO polygons.
+"""Export cut masks as PNG, COCO run-length encoding, or COCO polygons.
 
 >>> import torch
 >>> mask = torch.zeros(1, 6, 8)
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.files import replacing
+from extremal.files import atomic_file
 
 
 def write_png(mask: Tensor, path: str | os.PathLike[str]) -> None:
-    """Write a mask as an 8-bit grey PNG, 0 and 255; the file appears whole or not at all.
+    """Write a mask atomically as an 8-bit greyscale PNG with the values 0 and 255.
 
     >>> import tempfile
     >>> mask = torch.eye(3)[None]
@@ -34,17 +34,17 @@ def write_png(mask: Tensor, path: str | os.PathLike[str]) -> None:
         path: the file to write.
 
     Raises:
-        ExtremalTypeError, ExtremalValueError: not such a mask, or a folder that cannot be written.
+        ExtremalTypeError, ExtremalValueError: if the mask is invalid, or the folder cannot be written.
     """
     from PIL import Image
 
-    picture = Image.fromarray(_pixels(mask) * np.uint8(255))
-    with replacing(Path(path)) as aside:
-        picture.save(aside, format="PNG")
+    pixels = Image.fromarray(_validate_pixels(mask) * np.uint8(255))
+    with atomic_file(Path(path)) as temporary:
+        pixels.save(temporary, format="PNG")
 
 
 def coco_rle(mask: Tensor) -> dict[str, Any]:
-    """A mask as COCO's compressed run lengths; exact, holes included.
+    """Encode a mask as COCO's compressed run-length encoding, exactly and including holes.
 
     >>> coco_rle(torch.eye(3)[None])
     {'size': [3, 3], 'counts': '013000'}
@@ -53,23 +53,23 @@ def coco_rle(mask: Tensor) -> dict[str, Any]:
         mask: (1, H, W) of zeros and ones.
 
     Returns:
-        `size` [H, W] and `counts` as text, so that it goes into JSON; `pycocotools.mask.decode` reads it.
+        `size` [H, W] and `counts` as text, which can be written as JSON; `pycocotools.mask.decode` reads it.
 
     Raises:
-        ExtremalTypeError, ExtremalValueError: not such a mask.
+        ExtremalTypeError, ExtremalValueError: if the mask is invalid.
     """
     from pycocotools import mask as coco
 
-    encoded: Any = coco.encode(np.asfortranarray(_pixels(mask)))
+    encoded: Any = coco.encode(np.asfortranarray(_validate_pixels(mask)))
     return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
 
 
 def polygons(mask: Tensor) -> list[list[float]]:
-    """The outer rings of a mask as COCO polygons, one for each connected part.
+    """Convert a mask to COCO polygons: the outer ring of each connected part.
 
-    Pixel (row i, column j) covers the square from (x, y) = (j, i) to (j + 1, i + 1). A ring runs through the middles of
-    the pixel edges between 0 and 1, so corners are cut by half a pixel. Pixels that touch only at a corner are apart.
-    Holes are filled: COCO's polygons cannot tell them. Where they matter, take `coco_rle`.
+    Pixel (row i, column j) covers the square from (x, y) = (j, i) to (j + 1, i + 1). A ring runs through the midpoints
+    of the pixel edges between 0 and 1, so corners are cut by half a pixel. Pixels that touch only at a corner belong to
+    different parts. Holes are filled, since COCO's polygons cannot represent them; use `coco_rle` to keep holes.
 
     >>> mask = torch.zeros(1, 5, 5)
     >>> mask[:, 2, 2] = 1
@@ -80,24 +80,24 @@ def polygons(mask: Tensor) -> list[list[float]]:
         mask: (1, H, W) of zeros and ones.
 
     Returns:
-        A list [x₁, y₁, x₂, y₂, …] for each part, not closed; no list for an empty mask.
+        A list [x₁, y₁, x₂, y₂, …] for each part, without repeating the first point; an empty list for an empty mask.
 
     Raises:
-        ExtremalTypeError, ExtremalValueError: not such a mask.
+        ExtremalTypeError, ExtremalValueError: if the mask is invalid.
     """
     from contourpy import FillType, contour_generator
 
-    padded = np.pad(_pixels(mask).astype(np.float64), 1)  # so that parts at the border close
+    padded = np.pad(_validate_pixels(mask).astype(np.float64), 1)  # closes parts at the border
     generator = contour_generator(z=padded, fill_type=FillType.OuterOffset)
-    filled: Any = generator.filled(0.5, 2.0)
-    points, offsets = filled
-    # the centre of pixel j lies at x = j + ½, and the padding moved it by 1; the last point repeats the first
+    contours: Any = generator.filled(0.5, 2.0)
+    points, offsets = contours
+    # the centre of pixel j is at x = j + ½, and the padding shifts it by 1; the last point repeats the first
     rings = [ring[: offset[1] - 1] - 0.5 for ring, offset in zip(points, offsets, strict=True)]
     return [ring.ravel().tolist() for ring in rings]
 
 
-def _pixels(mask: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The mask as (H, W) of 0 and 1, checked."""
+def _validate_pixels(mask: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return a valid mask as (H, W) of 0 and 1."""
     if not isinstance(mask, Tensor):
         raise ExtremalTypeError(
             f"a mask must be a tensor (1, H, W) of zeros and ones, got {type(mask).__name__}; "
@@ -108,9 +108,9 @@ def _pixels(mask: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
             f"a mask must be one image, (1, H, W), got shape {tuple(mask.shape)}; e.g. explanation.binary(0.1)[0]"
         )
     mask = mask.detach().cpu()
-    other = int(((mask != 0) & (mask != 1)).sum())
-    if other:
+    invalid = int(((mask != 0) & (mask != 1)).sum())
+    if invalid:
         raise ExtremalValueError(
-            f"a mask must be cut to zeros and ones, got {other} other values; take Explanation.binary(area)"
+            f"a mask must be cut to zeros and ones, got {invalid} other values; use Explanation.binary(area)"
         )
     return mask[0].to(torch.uint8).numpy()

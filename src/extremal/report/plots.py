@@ -1,4 +1,4 @@
-"""Figures of an explanation: the photograph, a mask for each area, the evidence curve, the saliency map.
+"""Figures of an explanation: the image, its saliency map, the evidence curve, and a mask for each area.
 
 >>> from extremal import plots
 >>> plots.write_figure(explanation, "cat.png")  # doctest: +SKIP
@@ -15,82 +15,87 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.overlay import grey, has_picture, pale
-from extremal.explanations.settings import checked_image
+from extremal.explanations.overlay import fade, has_image, luminance
+from extremal.explanations.settings import validate_image
 from extremal.explanations.verdict import SHARE
-from extremal.files import replacing
-from extremal.report.text import Row, Summary, percent, summarise
+from extremal.files import atomic_file
+from extremal.report.chart import MAX_DRAWN_EFFECT, MIN_DRAWN_EFFECT
+from extremal.report.text import AreaRow, ExplanationSummary, percent, summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TILE, GAP, MARGIN, HEAD, TEXT, LEGEND = 2.4, 0.3, 0.25, 1.4, 0.75, 1.9  # inches
+TILE_SIZE, GAP, MARGIN, HEADING_HEIGHT, CAPTION_HEIGHT, LEGEND_WIDTH = 2.4, 0.3, 0.25, 1.4, 0.75, 1.9  # inches
 DPI = 120
-ACCENT, UNSEEN, CONTROL, ENOUGH = "#0a5ca8", "#a8480a", "#77818c", "#17663a"
-OUTLINE = {True: "#00c2ff", False: "#ff3b30"}  # of what is kept, of what is removed
-LOWEST, HIGHEST = -0.5, 2.0  # effects drawn
+ACCENT_COLOUR, UNSEEN_COLOUR, CONTROL_COLOUR, THRESHOLD_COLOUR = "#0a5ca8", "#a8480a", "#77818c", "#17663a"
+OUTLINE_COLOURS = {True: "#00c2ff", False: "#ff3b30"}  # by whether masks keep or remove their region
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Box = tuple[float, float, float, float]
 
 
 def figure(explanation: Explanation, image: int = 0) -> "Figure":
-    """One input on a page: photograph, saliency, evidence curve, and the cut mask of each area.
+    """Draw one input: image, saliency map, evidence curve, and the cut mask of each area.
 
-    A mask's region stands in full colour where masks keep; where they delete, it is what is missing.
+    The region of a mask is shown in full colour if masks keep it, and faded if they delete it.
 
     Args:
-        explanation: of N inputs; without pictures the masks themselves are drawn.
-        image: which of them, 0..N − 1.
+        explanation: of N inputs; without images the masks themselves are drawn.
+        image: index of the input, 0..N − 1.
 
     Returns:
-        A figure that belongs to no global state: save it, or show it in a notebook.
+        A figure outside of pyplot's global state: save it, or show it in a notebook.
 
     Raises:
-        ExtremalValueError: there is no such input.
+        ExtremalValueError: if there is no such input.
     """
     from matplotlib.figure import Figure
 
-    checked_image(image, len(explanation.masks))
+    validate_image(image, len(explanation.masks))
     summary = summarise(explanation, image)
-    columns = columns_for(len(summary.rows))
-    page = _Page(columns, 1 + math.ceil(len(summary.rows) / columns))
+    columns = count_columns(len(summary.rows))
+    page = _PageLayout(columns, 1 + math.ceil(len(summary.rows) / columns))
     drawing = Figure(figsize=(page.width, page.height), dpi=DPI)
-    _heading(drawing, summary, page)
-    _input(drawing.add_axes(page.tile(0, 0)), explanation, image)
-    _saliency(drawing.add_axes(page.tile(0, 1)), explanation, image)
-    _curve(drawing.add_axes(page.curve()), summary)
+    _draw_heading(drawing, summary, page)
+    _draw_input(drawing.add_axes(page.tile(0, 0)), explanation, image)
+    _draw_saliency(drawing.add_axes(page.tile(0, 1)), explanation, image)
+    _draw_curve(drawing.add_axes(page.curve()), summary)
     for k, row in enumerate(summary.rows):
         axes = drawing.add_axes(page.tile(1 + k // columns, k % columns))
-        overlay(axes, explanation, image, k)
-        _caption(axes, row, summary, enough=k == summary.smallest)
+        draw_mask(axes, explanation, image, k)
+        _draw_caption(axes, row, summary, enough=k == summary.smallest)
     return drawing
 
 
 @dataclass(frozen=True)
-class _Page:
-    """Where things stand, in inches from the top left; every tile has the same size whatever its text."""
+class _PageLayout:
+    """Layout in inches from the top left; all tiles have the same size, regardless of their text."""
 
     columns: int
     rows: int
 
     @property
     def width(self) -> float:
-        return 2 * MARGIN + self.columns * TILE + (self.columns - 1) * GAP
+        return 2 * MARGIN + self.columns * TILE_SIZE + (self.columns - 1) * GAP
 
     @property
     def height(self) -> float:
-        return HEAD + self.rows * (TILE + TEXT) - MARGIN
+        return HEADING_HEIGHT + self.rows * (TILE_SIZE + CAPTION_HEIGHT) - MARGIN
 
     def tile(self, row: int, column: int) -> Box:
-        """The box of a tile, as matplotlib takes it: left, bottom, width, height in shares of the page."""
-        return self._box(MARGIN + column * (TILE + GAP), HEAD + row * (TILE + TEXT), TILE, TILE)
+        """The box of a tile for matplotlib: left, bottom, width, height as fractions of the page."""
+        return self._box(
+            MARGIN + column * (TILE_SIZE + GAP),
+            HEADING_HEIGHT + row * (TILE_SIZE + CAPTION_HEIGHT),
+            TILE_SIZE,
+            TILE_SIZE,
+        )
 
     def curve(self) -> Box:
-        """The evidence curve: the rest of the first row, with room for its axis on the left and its legend."""
-        left = MARGIN + 2 * (TILE + GAP) + 0.45
-        return self._box(left, HEAD, self.width - MARGIN - LEGEND - left, TILE)
+        """The box of the evidence curve: the rest of the first row, less its axis labels and its legend."""
+        left = MARGIN + 2 * (TILE_SIZE + GAP) + 0.45
+        return self._box(left, HEADING_HEIGHT, self.width - MARGIN - LEGEND_WIDTH - left, TILE_SIZE)
 
     def _box(self, left: float, top: float, width: float, height: float) -> Box:
         bottom = self.height - top - height
@@ -98,22 +103,26 @@ class _Page:
 
 
 def write_figure(explanation: Explanation, path: str | os.PathLike[str], image: int = 0) -> None:
-    """Write the figure of one input as PNG; the file appears whole or not at all.
+    """Write the figure of one input as PNG, atomically.
 
     Args:
         explanation: of N inputs.
-        path: of the PNG file; an existing one is replaced.
-        image: which of the inputs, 0..N − 1.
+        path: of the PNG file; an existing file is replaced.
+        image: index of the input, 0..N − 1.
     """
-    drawing = figure(explanation, image)
-    with replacing(Path(path)) as aside:
-        drawing.savefig(aside, format="png")
+    save_png(figure(explanation, image), path)
 
 
-def columns_for(areas: int) -> int:
-    """Columns that leave few places empty: one row up to six areas, then as even as can be.
+def save_png(drawing: "Figure", path: str | os.PathLike[str]) -> None:
+    """Save a figure as PNG, atomically."""
+    with atomic_file(Path(path)) as temporary:
+        drawing.savefig(temporary, format="png")
 
-    >>> [columns_for(n) for n in range(1, 10)]
+
+def count_columns(areas: int) -> int:
+    """Choose the number of columns: one row for up to six areas, else as few empty tiles as possible.
+
+    >>> [count_columns(n) for n in range(1, 10)]
     [4, 4, 4, 4, 5, 6, 4, 4, 5]
     """
     if areas <= 6:
@@ -121,7 +130,7 @@ def columns_for(areas: int) -> int:
     return min((4, 5, 6), key=lambda columns: (math.ceil(areas / columns), -areas % columns))
 
 
-def _heading(drawing: "Figure", summary: Summary, page: _Page) -> None:
+def _draw_heading(drawing: "Figure", summary: ExplanationSummary, page: _PageLayout) -> None:
     name = textwrap.shorten(summary.name, 44, placeholder="…")
     network = textwrap.shorten(summary.network, 24, placeholder="…")
     sentences = " ".join([summary.headline, summary.caution]).strip()
@@ -133,7 +142,7 @@ def _heading(drawing: "Figure", summary: Summary, page: _Page) -> None:
     drawing.text(left, 1 - 0.56 * line, lines, size=11, linespacing=1.3, **common)
 
 
-def _caption(axes: "Axes", row: Row, summary: Summary, enough: bool) -> None:
+def _draw_caption(axes: "Axes", row: AreaRow, summary: ExplanationSummary, enough: bool) -> None:
     verb = "kept" if summary.keeps else "removed"
     axes.set_title(
         f"{row.label} {verb} – {row.verdict.word}", size=10, loc="left", weight="bold" if enough else "normal"
@@ -141,119 +150,137 @@ def _caption(axes: "Axes", row: Row, summary: Summary, enough: bool) -> None:
     axes.set_xlabel(f"effect {percent(row.soft)} as found, {percent(row.binary)} cut", size=9, loc="left")
 
 
-def bare(axes: "Axes") -> None:
-    """A tile without axes."""
-    axes.set_anchor("NW")  # pictures that are not square begin at the top left of their tile
+def hide_axes(axes: "Axes") -> None:
+    """Remove ticks and spines from a tile."""
+    axes.set_anchor("NW")  # images that are not square are aligned with the top left of their tile
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
 
 
-def _input(axes: "Axes", explanation: Explanation, image: int) -> None:
+def _draw_input(axes: "Axes", explanation: Explanation, image: int) -> None:
     values = explanation.inputs[image]
-    if has_picture(explanation):
+    if has_image(explanation):
         axes.imshow(explanation.pictures[image].numpy())
     elif values.ndim == 2:
         axes.plot(values.T.numpy(), linewidth=0.8)
     else:
-        axes.imshow(_slice(values.mean(0).numpy()), cmap="gray")
+        axes.imshow(_middle_slice(values.mean(0).numpy()), cmap="gray")
     axes.set_title("input", size=10, loc="left")
-    bare(axes)
+    hide_axes(axes)
 
 
-def _saliency(axes: "Axes", explanation: Explanation, image: int) -> None:
+def _draw_saliency(axes: "Axes", explanation: Explanation, image: int) -> None:
     values = explanation.saliency()[image, 0].numpy()
     if values.ndim == 1:
-        axes.fill_between(np.arange(len(values)), values, color=ACCENT, alpha=0.5, linewidth=0)
+        axes.fill_between(np.arange(len(values)), values, color=ACCENT_COLOUR, alpha=0.5, linewidth=0)
         axes.set_ylim(0, 1.05)
-    elif has_picture(explanation):
-        axes.imshow(grey(explanation.pictures[image].numpy()), cmap="gray", vmin=0, vmax=255)
+    elif has_image(explanation):
+        axes.imshow(luminance(explanation.pictures[image].numpy()), cmap="gray", vmin=0, vmax=255)
         axes.imshow(values, cmap="inferno", alpha=0.65, vmin=0, vmax=max(1e-9, float(values.max())))
     else:
-        axes.imshow(_slice(values), cmap="inferno", vmin=0, vmax=1)
-    axes.set_title("saliency" + _where(values), size=10, loc="left")
-    bare(axes)
+        axes.imshow(_middle_slice(values), cmap="inferno", vmin=0, vmax=1)
+    axes.set_title("saliency" + _slice_label(values), size=10, loc="left")
+    hide_axes(axes)
 
 
-def overlay(axes: "Axes", explanation: Explanation, image: int, column: int) -> None:
-    """The cut mask: over the photograph, or by itself where there is none."""
+def draw_mask(axes: "Axes", explanation: Explanation, image: int, column: int) -> None:
+    """Draw the cut mask over the image, or by itself if there is no image."""
     cut = explanation.binary(explanation.areas[column])[image, 0].numpy()
     mask = explanation.masks[image, column, 0].numpy()
-    colour = OUTLINE[explanation.keeps]
+    colour = OUTLINE_COLOURS[explanation.keeps]
     if cut.ndim == 1:
-        places = np.arange(len(cut))
-        axes.fill_between(places, cut, step="mid", color=colour, alpha=0.3, linewidth=0)
-        axes.plot(places, mask, color=ACCENT, linewidth=1)
+        positions = np.arange(len(cut))
+        axes.fill_between(positions, cut, step="mid", color=colour, alpha=0.3, linewidth=0)
+        axes.plot(positions, mask, color=ACCENT_COLOUR, linewidth=1)
         axes.set_ylim(-0.02, 1.05)
-    elif has_picture(explanation):
+    elif has_image(explanation):
         picture = explanation.pictures[image].numpy()
         shown = cut if explanation.keeps else 1 - cut
-        axes.imshow(np.where(shown[..., None] > 0, picture, pale(picture)))
-        _outline(axes, cut, colour)
+        axes.imshow(np.where(shown[..., None] > 0, picture, fade(picture)))
+        _draw_outline(axes, cut, colour)
     else:
-        axes.imshow(_slice(mask), cmap="gray", vmin=0, vmax=1)
-        _outline(axes, _slice(cut), colour)
-    bare(axes)
+        axes.imshow(_middle_slice(mask), cmap="gray", vmin=0, vmax=1)
+        _draw_outline(axes, _middle_slice(cut), colour)
+    hide_axes(axes)
 
 
-def _outline(axes: "Axes", cut: Array, colour: str) -> None:
-    if 0 < cut.sum() < cut.size:  # a contour of a constant is a warning, not a line
+def _draw_outline(axes: "Axes", cut: Array, colour: str) -> None:
+    if 0 < cut.sum() < cut.size:  # matplotlib warns about the contour of a constant
         axes.contour(cut, levels=[0.5], colors=[colour], linewidths=1.4)
 
 
-def _slice(values: Array) -> Array:
-    """The middle slice of a volume; a picture is itself."""
+def _middle_slice(values: Array) -> Array:
+    """Return the middle slice of a volume, and an image unchanged."""
     return values[values.shape[0] // 2] if values.ndim == 3 else values
 
 
-def _where(values: Array) -> str:
+def _slice_label(values: Array) -> str:
     return f", slice {values.shape[0] // 2}" if values.ndim == 3 else ""
 
 
-def _curve(axes: "Axes", summary: Summary) -> None:
+def _draw_curve(axes: "Axes", summary: ExplanationSummary) -> None:
     rows = summary.rows
     areas = [row.area for row in rows]
     best, median = [row.control_best for row in rows], [row.control for row in rows]
-    axes.fill_between(areas, median, best, color=CONTROL, alpha=0.25, linewidth=0, label="random, median to best")
-    axes.plot(areas, median, color=CONTROL, linewidth=1.2, marker="_")
+    axes.fill_between(
+        areas, median, best, color=CONTROL_COLOUR, alpha=0.25, linewidth=0, label="random, median to best"
+    )
+    axes.plot(areas, median, color=CONTROL_COLOUR, linewidth=1.2, marker="_")
     axes.plot(
-        areas, [row.soft for row in rows], color=ACCENT, linewidth=1.2, linestyle="--", marker=".", label="as found"
+        areas,
+        [row.soft for row in rows],
+        color=ACCENT_COLOUR,
+        linewidth=1.2,
+        linestyle="--",
+        marker=".",
+        label="as found",
     )
     axes.plot(
-        areas, [row.unseen for row in rows], color=UNSEEN, linewidth=1.2, marker="s", markersize=4, label="unseen"
+        areas,
+        [row.unseen for row in rows],
+        color=UNSEEN_COLOUR,
+        linewidth=1.2,
+        marker="s",
+        markersize=4,
+        label="unseen",
     )
-    axes.plot(areas, [row.binary for row in rows], color=ACCENT, linewidth=2.2, marker="o", markersize=5, label="cut")
-    axes.axhline(SHARE, color=ENOUGH, linewidth=1.2, linestyle=":", label=f"enough, {percent(SHARE)}")
-    effect_axes(axes, areas, [effect for row in rows for effect in row.effects], lambda area: f"{100 * area:.3g}")
+    axes.plot(
+        areas, [row.binary for row in rows], color=ACCENT_COLOUR, linewidth=2.2, marker="o", markersize=5, label="cut"
+    )
+    axes.axhline(SHARE, color=THRESHOLD_COLOUR, linewidth=1.2, linestyle=":", label=f"enough, {percent(SHARE)}")
+    format_effect_axes(
+        axes, areas, [effect for row in rows for effect in row.effects], lambda area: f"{100 * area:.3g}"
+    )
     verb = "kept" if summary.keeps else "removed"
     axes.set_xlabel(f"area {verb} / %", size=9)
 
 
-def effect_axes(
+def format_effect_axes(
     axes: "Axes",
     sizes: Sequence[float],
     effects: Sequence[float],
-    name: Callable[[Any], str],
-    highest: float = HIGHEST,
+    to_text: Callable[[Any], str],
+    max_effect: float = MAX_DRAWN_EFFECT,
 ) -> None:
-    """The axes of an evidence curve over areas or counts, and its legend beside it.
+    """Format the axes of an evidence curve over areas or counts, and add its legend to the right.
 
     Args:
-        sizes: rising, marked on a logarithmic axis.
-        effects: all that are drawn; those far out are cut off.
-        name: how a size is written.
-        highest: effect that is drawn.
+        sizes: in ascending order, the ticks of a logarithmic axis.
+        effects: all that are drawn; those outside the limits are clipped.
+        to_text: formats a size.
+        max_effect: the highest effect that can be drawn.
     """
     from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
     finite = [effect for effect in effects if math.isfinite(effect)]
-    axes.set_ylim(max(LOWEST, min([0.0, *finite])) - 0.03, min(highest, max([1.0, *finite])) + 0.05)
+    axes.set_ylim(max(MIN_DRAWN_EFFECT, min([0.0, *finite])) - 0.03, min(max_effect, max([1.0, *finite])) + 0.05)
     axes.set_xscale("log")
     axes.set_xlim(sizes[0] / 1.25, sizes[-1] * 1.25 if sizes[-1] >= 1 else min(1.0, sizes[-1] * 1.25))
-    axes.xaxis.set_major_locator(FixedLocator(_spaced(list(sizes))))
+    axes.xaxis.set_major_locator(FixedLocator(_select_ticks(list(sizes))))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda size, _: name(size))
+    axes.xaxis.set_major_formatter(lambda size, _: to_text(size))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
     axes.set_ylabel("effect / %", size=9)
     axes.set_title("evidence", size=10, loc="left")
@@ -264,11 +291,11 @@ def effect_axes(
     axes.legend(fontsize=8.5, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def _spaced(areas: list[float]) -> list[float]:
-    """The areas whose marks do not run into each other, from the largest down."""
-    least = max(1.12, (areas[-1] / areas[0]) ** 0.09)
-    chosen = [areas[-1]]
+def _select_ticks(areas: list[float]) -> list[float]:
+    """Select the areas whose tick labels do not overlap, starting with the largest."""
+    min_ratio = max(1.12, (areas[-1] / areas[0]) ** 0.09)
+    selection = [areas[-1]]
     for area in reversed(areas):
-        if chosen[-1] / area >= least:
-            chosen.append(area)
-    return chosen[::-1]
+        if selection[-1] / area >= min_ratio:
+            selection.append(area)
+    return selection[::-1]

@@ -1,42 +1,69 @@
-"""What the command line hands on for each photo: a folder that appears whole or not at all, and plain values."""
+"""Result folders and JSON records of the command line and the app: names of the files, and those of an explanation."""
 
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extremal.files import whole_folder
+from extremal.files import atomic_folder
 
 if TYPE_CHECKING:
     from extremal.explanations.explanation import Explanation
     from extremal.explanations.smallest_area import Certificate
 
-EXPLANATION, CHANNELS, CLASS = "explanation.safetensors", "channels.safetensors", "class-channels.parquet"
-FIGURE, REPORT = "figure.png", "report.html"
-SUMMARY, COMPARISON = ("summary.html", "summary.png"), ("compare.html", "compare.png")  # page and figure
-RESULT_FILES = re.compile(
-    "|".join(map(re.escape, (EXPLANATION, CHANNELS, CLASS, FIGURE, REPORT, *SUMMARY, *COMPARISON)))
+EXPLANATION_FILE, CHANNELS_FILE, CLASS_FILE = (
+    "explanation.safetensors",
+    "channels.safetensors",
+    "class-channels.parquet",
+)
+FIGURE_FILE, REPORT_FILE = "figure.png", "report.html"
+SUMMARY_FILES, COMPARISON_FILES = ("summary.html", "summary.png"), ("compare.html", "compare.png")  # page and figure
+_FIXED_NAMES = (
+    EXPLANATION_FILE,
+    CHANNELS_FILE,
+    CLASS_FILE,
+    FIGURE_FILE,
+    REPORT_FILE,
+    *SUMMARY_FILES,
+    *COMPARISON_FILES,
+)
+RESULT_FILES = re.compile(  # names of all files that a result folder can contain
+    "|".join(map(re.escape, _FIXED_NAMES))
     + r"|mask-[0-9.e-]+\.png|region-[0-9]+\.png|inversion-(all|kept|removed)\.png|channel-[0-9]+\.png"
 )
+CERTIFICATE_FIELDS = ("area", "effect", "below_area", "below_effect", "share")  # in records
 
 
-def write(
+@contextmanager
+def replacing_result(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `folder` when it is complete; a previous result there is replaced.
+
+    Raises:
+        ExtremalValueError: if the files cannot be written, or `folder` contains files that are not of a result.
+    """
+    with atomic_folder(folder, RESULT_FILES) as temporary:
+        yield temporary
+
+
+def write_result(
     explanation: "Explanation", folder: Path, title: str, certificate: "Certificate | None" = None
 ) -> dict[str, Any]:
     """Write the explanation of one input, its figure, its report and its cut masks.
 
     Args:
         explanation: of N inputs; the first is shown.
-        certificate: of its smallest sufficient area; its mask is written beside those of the areas.
-        folder: a new folder, or a former result, which is replaced when the new one is complete.
+        folder: a new folder, or a previous result, which is replaced when the new one is complete.
         title: heading of the report.
+        certificate: of the smallest sufficient area of the input; its mask is written too.
 
     Returns:
         The paths by kind: `explanation`, `figure`, `report`, and a list `masks` in the order of the areas.
 
     Raises:
-        ExtremalValueError: the files cannot be written, or the folder is not a former result.
+        ExtremalValueError: if the files cannot be written, or `folder` is not a previous result.
     """
     from extremal.report import explanation_page
     from extremal.report.export import write_png
@@ -47,28 +74,35 @@ def write(
         masks[f"region-{number}.png"] = region.mask
     if certificate is not None:
         masks[f"mask-{certificate.area:.5f}.png"] = certificate.mask
-    with whole_folder(folder, RESULT_FILES) as aside:
-        explanation.save(aside / EXPLANATION)
-        write_figure(explanation, aside / FIGURE, image=0)
-        explanation_page.write(explanation, aside / REPORT, image=0, title=title, certificate=certificate)
+    with replacing_result(folder) as temporary:
+        explanation.save(temporary / EXPLANATION_FILE)
+        write_figure(explanation, temporary / FIGURE_FILE, image=0)
+        explanation_page.write(explanation, temporary / REPORT_FILE, image=0, title=title, certificate=certificate)
         for name, mask in masks.items():
-            write_png(mask, aside / name)
+            write_png(mask, temporary / name)
     return {
-        "explanation": str(folder / EXPLANATION),
-        "figure": str(folder / FIGURE),
-        "report": str(folder / REPORT),
+        "explanation": str(folder / EXPLANATION_FILE),
+        "figure": str(folder / FIGURE_FILE),
+        "report": str(folder / REPORT_FILE),
         "masks": [str(folder / name) for name in masks],
     }
 
 
-def record(
-    photo: str, explanation: "Explanation", files: dict[str, Any], certificate: "Certificate | None" = None
+def result_record(
+    image: str, explanation: "Explanation", files: dict[str, Any], certificate: "Certificate | None" = None
 ) -> dict[str, Any]:
-    """One photo's result as plain values for JSON: None where a number is not finite."""
+    """Convert the explanation of one input to JSON values.
+
+    Args:
+        image: path of the image.
+        explanation: of N inputs; the first is converted.
+        files: paths of the result, as returned by `write_result`.
+        certificate: of the smallest sufficient area of the input.
+    """
     smallest = explanation.smallest()
-    curve = asdict(explanation.curve())
-    values = {
-        "path": photo,
+    effects = {name: list(values) for name, values in asdict(explanation.curve()).items() if name != "areas"}
+    record: dict[str, Any] = {
+        "path": image,
         "target": explanation.target[0],
         "target_name": explanation.target_names[0],
         "score_full": float(explanation.score_full[0]),
@@ -76,24 +110,23 @@ def record(
         "areas": list(explanation.areas),
         "scores": explanation.scores[0].tolist(),
         "binary_scores": explanation.binary_scores[0].tolist(),
-        "effects": {name: list(values) for name, values in curve.items() if name != "areas"},
+        "effects": effects,
         "verdicts": [asdict(verdict) for verdict in explanation.verdict[0]],
         "status": [str(status) for status in explanation.status[0]],
         "smallest": smallest and {"area": smallest.area, "effect": smallest.effect},
-        "certificate": certificate
-        and {name: getattr(certificate, name) for name in ("area", "effect", "below_area", "below_effect", "share")},
+        "certificate": certificate and {name: getattr(certificate, name) for name in CERTIFICATE_FIELDS},
         "regions": [{"area": region.area, "effect": region.effect} for region in explanation.regions()],
         "files": files,
         "settings": explanation.settings,
     }
-    found: dict[str, Any] = plain(values)
-    return found
+    json_record: dict[str, Any] = to_json_values(record)
+    return json_record
 
 
-def plain(value: Any) -> Any:
-    """Values as JSON has them: lists, and None where a number is not finite."""
+def to_json_values(value: Any) -> Any:
+    """Convert tuples to lists, and numbers that are not finite to None."""
     if isinstance(value, dict):
-        return {name: plain(entry) for name, entry in value.items()}
+        return {name: to_json_values(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
+        return [to_json_values(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

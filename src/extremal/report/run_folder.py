@@ -1,71 +1,73 @@
-"""What is written of runs that are looked back at: a page and a figure, in a folder that appears whole."""
+"""Result folders of runs over data sets: the page and figure of a summary or a comparison."""
 
 import os
 from pathlib import Path
 
 import pyarrow as pa
 
-from extremal import files
 from extremal.jobs.run_comparison import Comparison, OnImage, compare
-from extremal.jobs.run_summary import COLUMNS, Summary, image_summaries, count_planned, summarise
+from extremal.jobs.run_summary import COLUMNS, Summary, count_planned, image_summaries, summarise
 from extremal.jobs.run_table import settings, table
-from extremal.report import comparison_page, result_files, run_page, run_plots
+from extremal.report import comparison_page, run_page
 from extremal.report.html import write_page
+from extremal.report.plots import save_png
+from extremal.report.result_files import COMPARISON_FILES, SUMMARY_FILES, replacing_result
+from extremal.report.run_plots import comparison_figure, summary_figure
 from extremal.report.table_widget import Thumbnail
 
-Files = dict[str, str]  # paths by kind: page, figure
+Paths = dict[str, str]  # by kind: page, figure
 Folder = str | os.PathLike[str]
 
 
-def write_summary(folder: Folder, out: Path) -> tuple[Summary, Files]:
-    """Sum a run up, and write its page and figure.
+def write_summary(run: Folder, out: Path) -> tuple[Summary, Paths]:
+    """Summarise a run, and write the page and figure.
 
     Args:
-        folder: of the run.
-        out: a new folder, or a former result, which is replaced when the new one is complete.
+        run: folder of the run.
+        out: a new folder, or a previous result, which is replaced when the new one is complete.
 
     Raises:
-        ExtremalValueError: as `summing.summary`; or the files cannot be written.
+        ExtremalValueError: as `jobs.summary`, or if the files cannot be written.
     """
-    rows = table(folder, (*COLUMNS, "thumbnail"))
-    found = summarise(rows, settings(folder), count_planned(folder))
-    raw = rows.select(COLUMNS).to_pylist()
-    images, thumbnails = image_summaries(raw), _first(rows)
-    page, figure = result_files.SUMMARY
-    with files.whole_folder(out, result_files.RESULT_FILES) as aside:
-        write_page(run_page.render(found, images, thumbnails, title=name(folder)), aside / page)
-        run_plots.write(run_plots.summary_figure(found, images), aside / figure)
-    return found, {"page": str(out / page), "figure": str(out / figure)}
+    rows = table(run, (*COLUMNS, "thumbnail"))
+    summary = summarise(rows, settings(run), count_planned(run))
+    images = image_summaries(rows.select(COLUMNS).to_pylist())
+    page, figure = SUMMARY_FILES
+    with replacing_result(out) as temporary:
+        html = run_page.render(summary, images, _first_thumbnails(rows), title=run_name(run))
+        write_page(html, temporary / page)
+        save_png(summary_figure(summary, images), temporary / figure)
+    return summary, {"page": str(out / page), "figure": str(out / figure)}
 
 
 def write_comparison(
     first: Folder, second: Folder, out: Path, *, on_image: OnImage | None = None
-) -> tuple[Comparison, Files]:
-    """Compare two runs, and write the page and figure of it.
+) -> tuple[Comparison, Paths]:
+    """Compare two runs, and write the page and figure.
 
     Args:
         first, second: folders of the runs.
-        out: as in `write_summary`.
+        out: a new folder, or a previous result, which is replaced when the new one is complete.
         on_image: called after each image.
 
     Raises:
-        ExtremalValueError: as `comparing.compare`; or the files cannot be written.
+        ExtremalValueError: as `jobs.compare`, or if the files cannot be written.
     """
-    found = compare(first, second, on_image=on_image)
-    thumbnails = [_first(table(folder, ("key", "answer", "thumbnail"))) for folder in (first, second)]
-    page, figure = result_files.COMPARISON
-    with files.whole_folder(out, result_files.RESULT_FILES) as aside:
-        write_page(comparison_page.render(found, *thumbnails), aside / page)
-        run_plots.write(run_plots.comparison_figure(found), aside / figure)
-    return found, {"page": str(out / page), "figure": str(out / figure)}
+    comparison = compare(first, second, on_image=on_image)
+    thumbnails = [_first_thumbnails(table(run, ("key", "alternative", "thumbnail"))) for run in (first, second)]
+    page, figure = COMPARISON_FILES
+    with replacing_result(out) as temporary:
+        write_page(comparison_page.render(comparison, *thumbnails), temporary / page)
+        save_png(comparison_figure(comparison), temporary / figure)
+    return comparison, {"page": str(out / page), "figure": str(out / figure)}
 
 
-def name(folder: Folder) -> str:
-    """What a run is called: as its folder."""
-    return Path(folder).resolve().name
+def run_name(run: Folder) -> str:
+    """The name of a run, which is that of its folder."""
+    return Path(run).resolve().name
 
 
-def _first(rows: pa.Table) -> dict[str, Thumbnail]:
-    """The thumbnails of first answers by key."""
-    columns = (rows[column].to_pylist() for column in ("key", "answer", "thumbnail"))
-    return {key: picture for key, answer, picture in zip(*columns, strict=True) if not answer}
+def _first_thumbnails(rows: pa.Table) -> dict[str, Thumbnail]:
+    """The thumbnails by key, without those of alternatives."""
+    columns = (rows[column].to_pylist() for column in ("key", "alternative", "thumbnail"))
+    return {key: thumbnail for key, alternative, thumbnail in zip(*columns, strict=True) if not alternative}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations.channels.explain import explain_channels
 from extremal.explanations.verdict import SHARE
-from extremal.files import replacing
+from extremal.files import atomic_file
 from extremal.masking.games import Game, Reward
 from extremal.masking.solvers import OnStep, Solver
 from extremal.networks.inputs import Input, prepare
@@ -23,8 +23,8 @@ from extremal.scores import Score
 if TYPE_CHECKING:
     import pyarrow
 
-DRAWS = 2000  # bootstrap samples
-LEVEL = 0.95  # of the intervals
+N_BOOTSTRAP = 2000  # bootstrap samples
+CONFIDENCE = 0.95  # of the intervals
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class ClassChannels:
     pictures: Tensor  # (N, H, W, 3) uint8, the images to look at; (N, 0, 0, 3) where they are not pictures
     settings: dict[str, Any]  # everything to repeat the run
 
-    def ranked(self) -> tuple[int, ...]:
+    def ranking(self) -> tuple[int, ...]:
         """Channel indices, the most often needed first; equals in the order of their indices."""
         return tuple(torch.argsort(self.mean, descending=True, stable=True).tolist())
 
@@ -50,7 +50,7 @@ class ClassChannels:
         """One row a channel in this order: rank, channel, mean, low, high."""
         import pyarrow
 
-        order = list(self.ranked())
+        order = list(self.ranking())
         columns = {
             "layer": [self.layer] * len(order),
             "target": [self.target] * len(order),
@@ -68,7 +68,7 @@ class ClassChannels:
         """Write the table as parquet; the file appears whole or not at all."""
         import pyarrow.parquet
 
-        with replacing(Path(path)) as aside:
+        with atomic_file(Path(path)) as aside:
             pyarrow.parquet.write_table(self.table(), aside)
 
 
@@ -91,7 +91,7 @@ def class_channels(
     >>> _ = torch.manual_seed(0)
     >>> toy = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
     >>> found = class_channels(toy, torch.rand(4, 3, 16, 16), "1", 0)
-    >>> found.mean.shape, len(found.ranked())
+    >>> found.mean.shape, len(found.ranking())
     (torch.Size([8]), 8)
 
     Args:
@@ -110,7 +110,7 @@ def class_channels(
         raise ExtremalValueError(
             f"a class must have at least one image, got none for {target!r}; give images that show it"
         )
-    x = images if isinstance(images, Tensor) else _batch(net, images)
+    x = images if isinstance(images, Tensor) else _prepare_batch(net, images)
     found = explain_channels(
         *(net, x, layer, target),
         axis=axis,
@@ -125,7 +125,7 @@ def class_channels(
     if class_index is None:
         raise ExtremalTypeError(f"a class must be given by its index or name, got {target!r}; e.g. 281")
     sets = found.smallest_mask
-    low, high = bootstrap(sets, seed)
+    low, high = bootstrap_interval(sets, seed)
     return ClassChannels(
         layer=layer,
         target=class_index,
@@ -140,7 +140,7 @@ def class_channels(
     )
 
 
-def _batch(net: Network, images: Sequence[Input]) -> Tensor:
+def _prepare_batch(net: Network, images: Sequence[Input]) -> Tensor:
     prepared = [prepare(net, image) for image in images]
     first = tuple(prepared[0].shape[1:])
     for index, x in enumerate(prepared):
@@ -152,18 +152,18 @@ def _batch(net: Network, images: Sequence[Input]) -> Tensor:
     return torch.cat(prepared)
 
 
-def bootstrap(values: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+def bootstrap_interval(values: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """The 95 % bootstrap interval of the mean of values (N, K) over the first axis: two (K,)."""
     generator = torch.Generator().manual_seed(seed)
-    draws = torch.randint(0, len(values), (DRAWS, len(values)), generator=generator)
-    counts = torch.zeros(DRAWS, len(values)).scatter_add_(1, draws, torch.ones(DRAWS, len(values)))
+    draws = torch.randint(0, len(values), (N_BOOTSTRAP, len(values)), generator=generator)
+    counts = torch.zeros(N_BOOTSTRAP, len(values)).scatter_add_(1, draws, torch.ones(N_BOOTSTRAP, len(values)))
     means = counts @ values / len(values)
-    edges = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    edges = torch.tensor([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     low, high = torch.quantile(means, edges, dim=0)
     return low, high
 
 
-def overlap(classes: Sequence[ClassChannels]) -> Tensor:
+def class_overlap(classes: Sequence[ClassChannels]) -> Tensor:
     """How much classes share the channels they need: (C, C), Σ_k min(a_k, b_k) / Σ_k max(a_k, b_k) of their means.
 
     Raises:

@@ -12,12 +12,12 @@ from torch import Tensor
 from extremal.errors import ExtremalValueError
 from extremal.explanations.concatenation import SETTINGS, SHARED, STEPS, TRACE, concatenate
 from extremal.explanations.verdict import Status, Verdict, shares, verdict
-from extremal.files import equal_fields, read_tensors, unreadable, write_tensors
+from extremal.files import fields_equal, read_tensors, unreadable_file_error, write_tensors
 from extremal.masking.area import cut
 from extremal.masking.grid import resize
 
 FORMAT = 1  # of the saved file
-TIE = 1e-3  # of the effect, by which a ranking's set must be better to be better
+TIE_MARGIN = 1e-3  # of the effect, by which a ranking's set must be better to be better
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class ChannelExplanation:
         random, ranked = self.effects(self.random_scores).tolist(), self.effects(self.ranked_scores).tolist()
 
         def told(n: int, k: int) -> Verdict:
-            better = [value for value in ranked[n][k] if not value <= cuts[n][k] + TIE]
+            better = [value for value in ranked[n][k] if not value <= cuts[n][k] + TIE_MARGIN]
             chance = "a control set of this size"
             return verdict(soft[n][k], cuts[n][k], [], [*random[n][k], *better], self.share, chance)
 
@@ -206,18 +206,18 @@ class ChannelExplanation:
             head["status"] = tuple(tuple(Status(s) for s in row) for row in head["status"])
             return cls(**{**head, **tensors})
         except (KeyError, ValueError, TypeError) as error:
-            raise unreadable(path, kind, error) from None
+            raise unreadable_file_error(path, kind, error) from None
 
     def __eq__(self, other: object) -> bool:
-        return equal_fields(self, other) if isinstance(other, ChannelExplanation) else NotImplemented
+        return fields_equal(self, other) if isinstance(other, ChannelExplanation) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
 
 
-def lattice_of(tokens: int) -> tuple[int, int] | None:
+def square_lattice(tokens: int) -> tuple[int, int] | None:
     """Rows and columns of a square of tokens, up to five more standing before it (class and register tokens).
 
-    >>> lattice_of(197), lattice_of(49), lattice_of(12)
+    >>> square_lattice(197), square_lattice(49), square_lattice(12)
     ((14, 14), (7, 7), None)
     """
     side = math.isqrt(tokens)
