@@ -20,6 +20,7 @@ from .explanations.preflight.findings import Finding as Finding
 from .explanations.preflight.findings import Findings as Findings
 from .explanations.preflight.plan import Plan as Plan
 from .explanations.preflight.plan import plan as plan
+from .explanations.settings import Settings as Settings
 from .explanations.smallest_area import smallest_area as smallest_area
 from .masking import games as games
 from .masking import perturbations as perturbations

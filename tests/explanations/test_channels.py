@@ -12,11 +12,13 @@ from torch import Tensor, nn
 import extremal
 from extremal import ChannelExplanation, ExtremalError, ExtremalValueError, Network, explain_channels
 from extremal.explanations.channels.controls import rankings
-from extremal.explanations.objective import pose
-from extremal.explanations.settings import terms_named
+from extremal.explanations.objective import build_objective
+from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import shares
 from extremal.masking.perturbations import ScaleChannels
 from extremal.networks.split import split
+from extremal.scores.classes import logit
+from extremal.scores.target import parse_target
 from support.toys import Carriers
 
 X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) + 0.2
@@ -82,7 +84,12 @@ def test_controls_are_as_a_naive_reckoning_has_them() -> None:
     network = Network(toy)
     with network.frozen() as run:
         made = split(run, "features", x)
-        question = pose(network, made, made.activations, 0, terms_named("delete", ScaleChannels(), "logit", 0))
+        question = build_objective(
+            made,
+            made.activations,
+            parse_target(0, logit),
+            Settings(game="delete", perturbation=ScaleChannels(), score="logit"),
+        )
         found = rankings(question, 5)
     with torch.no_grad():
         activations = toy.features(x)

@@ -1,6 +1,7 @@
 """Chunks, blocks and budgets of memory: the numbers do not depend on them."""
 
 import gc
+from typing import Any
 
 import pytest
 import torch
@@ -8,14 +9,15 @@ from torch import Tensor, nn
 
 from extremal import ExtremalValueError, explain, judge
 from extremal.explanations.chunking import ChunkedReward
-from extremal.explanations.objective import pose
-from extremal.explanations.settings import Terms, terms_named
+from extremal.explanations.objective import Objective, build_objective
+from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import Status
 from extremal.masking.area import cut
 from extremal.masking.perturbations import Fade
 from extremal.masking.solvers import Path, Step
 from extremal.networks.memory import CPU_BUDGET, activation_bytes, default_budget, keep_freed_memory
-from extremal.networks.network import Network
+from extremal.networks.network import Network, Run
+from extremal.scores.target import Target, parse_target
 from support.toys import BRITTLE_INPUTS, Brittle, dim
 
 SHORT = Path(steps=8, polish=4, draws=2, search=4)
@@ -46,8 +48,9 @@ class Watched(nn.Module):
         return self.inner(x)
 
 
-def terms(game: str = "preserve") -> Terms:
-    return terms_named(game, "blur", "margin", 0)
+def build(run: Run, target: Target, **options: Any) -> Objective:
+    settings = Settings(**options)
+    return build_objective(run, X, parse_target(target, settings.score), settings)
 
 
 @pytest.mark.parametrize("game", ["preserve", "delete", "dual"])
@@ -55,11 +58,11 @@ def terms(game: str = "preserve") -> Terms:
 def test_rewards_and_gradients_do_not_depend_on_the_chunks(rows: int, game: str) -> None:
     network = Network(Watched())
     with network.frozen() as run:
-        question = pose(network, run, X, [0, 1, 2, 0, 1], terms(game))
+        objective = build(run, [0, 1, 2, 0, 1], game=game)
         network.model.rows.clear()
         weights = torch.rand(5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         results = []
-        for reward in (question.reward, ChunkedReward(question, rows)):
+        for reward in (objective.reward, ChunkedReward(objective, rows)):
             masks = MASKS.clone().requires_grad_()
             paid = reward(masks, True)
             (slopes,) = torch.autograd.grad((paid * weights).sum(), masks)
@@ -71,10 +74,10 @@ def test_rewards_and_gradients_do_not_depend_on_the_chunks(rows: int, game: str)
 def test_no_more_rows_at_once_than_told() -> None:
     network = Network(Watched())
     with network.frozen() as run:
-        question = pose(network, run, X, 0, terms())
+        objective = build(run, 0)
         network.model.rows.clear()
         for rows, wanted in ((1, [1] * 20), (3, [3] * 4 + [2] * 4), (5, [5] * 4), (10, [10] * 2), (11, [10] * 2)):
-            ChunkedReward(question, rows)(MASKS, False)
+            ChunkedReward(objective, rows)(MASKS, False)
             assert network.model.rows == wanted
             network.model.rows.clear()
 
@@ -87,12 +90,12 @@ def test_out_of_memory_halves_the_chunks(error: type[Exception], text: str) -> N
     whole = Network(toy())
     with network.frozen() as run, whole.frozen() as other:
         network.model.most = 5
-        question = pose(network, run, X, 0, terms())
-        wanted = pose(whole, other, X, 0, terms()).reward(MASKS, False)
+        objective = build(run, 0)
+        wanted = build(other, 0).reward(MASKS, False)
         network.model.most = 3
-        reward = ChunkedReward(question, 20)
+        reward = ChunkedReward(objective, 20)
         torch.testing.assert_close(reward(MASKS, False), wanted, atol=1e-12, rtol=1e-10)
-        assert reward.rows == 2
+        assert reward.max_rows == 2
         masks = MASKS.clone().requires_grad_()
         torch.testing.assert_close(reward(masks, False), wanted, atol=1e-12, rtol=1e-10)
 
@@ -100,10 +103,10 @@ def test_out_of_memory_halves_the_chunks(error: type[Exception], text: str) -> N
 def test_one_row_that_does_not_fit_is_told() -> None:
     network = Network(Watched())
     with network.frozen() as run:
-        question = pose(network, run, X, 0, terms())
+        objective = build(run, 0)
         network.model.most = 0
         with pytest.raises(ExtremalValueError) as error:
-            ChunkedReward(question, 4)(MASKS, False)
+            ChunkedReward(objective, 4)(MASKS, False)
     assert str(error.value) == (
         "one evaluation of the network must fit in memory, an input of shape (3, 16, 16) does not; "
         "use a smaller input or a device with more memory"
@@ -113,13 +116,13 @@ def test_one_row_that_does_not_fit_is_told() -> None:
 def test_other_errors_pass() -> None:
     network = Network(Watched(error=RuntimeError, text="a bug"))
     with network.frozen() as run:
-        question = pose(network, run, X, 0, terms())
+        objective = build(run, 0)
         network.model.most = 0
         with pytest.raises(RuntimeError, match="a bug"):
-            ChunkedReward(question, 4)(MASKS, False)
+            ChunkedReward(objective, 4)(MASKS, False)
 
 
-def test_a_batch_larger_than_memory_is_worked_through_in_blocks() -> None:
+def test_a_batch_larger_than_memory_is_worked_through_in_batches() -> None:
     model, steps, told = Watched(), [], []
     small, large = (
         explain(
@@ -154,7 +157,7 @@ def held() -> int:
     return activation_bytes(lambda: model(x), model.parameters())
 
 
-def test_judge_in_blocks() -> None:
+def test_judge_in_batches() -> None:
     cuts = cut(MASKS[:, :2], AREAS)
     small, large = (
         judge(Network(toy(), memory=memory), X, cuts, 1, areas=AREAS) for memory in (1.5 * held() / 2**30, 1.0)
@@ -162,7 +165,7 @@ def test_judge_in_blocks() -> None:
     torch.testing.assert_close(small.unseen_scores, large.unseen_scores, atol=1e-9, rtol=1e-7)
 
 
-def test_blocks_of_which_one_ends_early_are_joined() -> None:
+def test_batches_of_which_one_ends_early_are_joined() -> None:
     with pytest.warns(RuntimeWarning, match="the run of input 1 met a score that is not finite"):
         result = explain(
             Network(Brittle(), memory=1e-9),
@@ -204,7 +207,8 @@ def test_rows_follow_the_budget() -> None:
     for memory, rows in ((3.5 * held(), 3), (0.5 * held(), 1), (10.01 * held(), 10)):
         network = Network(toy(), memory=memory / 2**30)
         with network.frozen() as run:
-            assert run.settle(X) == rows
+            run.accelerate(X)
+            assert run.max_batch_size(X) == rows
 
 
 def test_keep_freed_memory_tells_what_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,11 +258,11 @@ def test_a_perturbation_is_made_for_each_part() -> None:
     """Fade of a part is the part of the fade."""
     network = Network(toy())
     with network.frozen() as run:
-        question = pose(network, run, X, [0, 1, 2, 0, 1], terms_named("preserve", Fade(), "logit", 0))
-        part = question.part(1, 3)
-        assert (part.target, part.names) == ((1, 2), ("class 1", "class 2"))
-        torch.testing.assert_close(part.reward(MASKS[1:3], False), question.reward(MASKS, False)[1:3])
-        assert question.part(0, 5) is question
+        objective = build(run, [0, 1, 2, 0, 1], perturbation=Fade(), score="logit")
+        part = objective.subset(1, 3)
+        assert (part.class_indices, part.names) == ((1, 2), ("class 1", "class 2"))
+        torch.testing.assert_close(part.reward(MASKS[1:3], False), objective.reward(MASKS, False)[1:3])
+        assert objective.subset(0, 5) is objective
 
 
 def test_what_was_counted_is_let_go() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from extremal import ExtremalValueError, class_channels
-from extremal.explanations.channels.class_ranking import bootstrap, overlap
+from extremal.explanations.channels.class_ranking import bootstrap_interval, class_overlap
 from support.toys import Carriers
 
 X = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0)) + 0.2
@@ -18,7 +18,7 @@ X = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0)) + 0.2
 def test_the_channels_of_the_class_come_first() -> None:
     toy = Carriers([3], seed=1)
     found = class_channels(toy, X, "features", 0, score="logit")
-    assert set(found.ranked()[:3]) == set(toy.sets[0])
+    assert set(found.ranking()[:3]) == set(toy.sets[0])
     assert found.mean[list(toy.sets[0])].tolist() == [1.0] * 3
     assert float(found.mean.sum()) == 3.0
     assert found.low[list(toy.sets[0])].tolist() == [1.0] * 3
@@ -29,14 +29,14 @@ def test_the_channels_of_the_class_come_first() -> None:
 def test_pictures_of_any_kind_are_taken() -> None:
     pictures = [np.random.default_rng(k).integers(60, 255, (8, 8, 3)).astype(np.uint8) for k in range(3)]
     toy = Carriers([2], seed=0)
-    assert set(class_channels(toy, pictures, "features", 0, score="logit").ranked()[:2]) == set(toy.sets[0])
+    assert set(class_channels(toy, pictures, "features", 0, score="logit").ranking()[:2]) == set(toy.sets[0])
 
 
 def test_intervals_hold_the_mean_and_shrink_with_images() -> None:
     values = (torch.rand(40, 6, generator=torch.Generator().manual_seed(1)) < 0.5).float()
-    low, high = bootstrap(values, 0)
+    low, high = bootstrap_interval(values, 0)
     assert ((low <= values.mean(0)) & (values.mean(0) <= high)).all()
-    few_low, few_high = bootstrap(values[:8], 0)
+    few_low, few_high = bootstrap_interval(values[:8], 0)
     assert (few_high - few_low).mean() > 1.5 * (high - low).mean()
     deviation = (values.mean(0) * (1 - values.mean(0)) / 40).sqrt()
     torch.testing.assert_close(high - low, 2 * 1.96 * deviation, rtol=0.15, atol=0.01)  # the normal approximation
@@ -46,10 +46,10 @@ def test_overlap_of_classes() -> None:
     same, other = Carriers([2], seed=0), Carriers([2], seed=0)
     one = class_channels(same, X, "features", 0, score="logit")
     two = class_channels(other, X, "features", 0, score="logit")
-    torch.testing.assert_close(overlap([one, two]), torch.ones(2, 2))
+    torch.testing.assert_close(class_overlap([one, two]), torch.ones(2, 2))
     third = class_channels(Carriers([2], seed=3), X, "features", 0, score="logit")
     with pytest.raises(ExtremalValueError, match="classes must be of one layer of one network"):
-        overlap([one, third])
+        class_overlap([one, third])
 
 
 def test_table_and_parquet(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_table_and_parquet(tmp_path: Path) -> None:
     found.save(tmp_path / "a.parquet")
     table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
     assert table.equals(found.table())
-    assert table.column("channel").to_pylist() == list(found.ranked())
+    assert table.column("channel").to_pylist() == list(found.ranking())
     assert table.column("rank").to_pylist() == list(range(64))
     means = table.column("mean").to_pylist()
     assert means == sorted(means, reverse=True)

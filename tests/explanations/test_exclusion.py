@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from extremal import Explanation, ExtremalTypeError, ExtremalValueError, explain
-from extremal.explanations.exclusion import Elsewhere, taken_by
+from extremal.explanations.exclusion import ExcludeRegion, region_of
 from extremal.masking.solvers import Path
 from extremal.networks.network import Network
 
@@ -100,7 +100,7 @@ def test_what_is_taken_is_worth_nothing() -> None:
     taken = torch.zeros(2, 1, 1, 4, 5)
     taken[1, ..., :2] = 1
     masks = torch.rand(2, 3, 1, 4, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    paid = Elsewhere(lambda m, mirrored: m.flatten(2).sum(2) + mirrored, taken)(masks, True)
+    paid = ExcludeRegion(lambda m, mirrored: m.flatten(2).sum(2) + mirrored, taken)(masks, True)
     torch.testing.assert_close(paid[0], masks[0].flatten(1).sum(1) + 1)
     torch.testing.assert_close(paid[1], masks[1, ..., 2:].flatten(1).sum(1) + 1)
     (slopes,) = torch.autograd.grad(paid.sum(), masks)
@@ -110,9 +110,9 @@ def test_what_is_taken_is_worth_nothing() -> None:
 def test_regions_of_an_insufficient_answer_are_taken_at_its_smallest_area() -> None:
     result = found(2)
     nothing = replace(result, binary_scores=result.score_blank.view(2, 1).expand(2, 3).clone())
-    assert torch.equal(taken_by(nothing)[:, 0], result.binary(AREAS[0]))
+    assert torch.equal(region_of(nothing)[:, 0], result.binary(AREAS[0]))
     for image in range(2):
-        assert torch.equal(taken_by(result)[image, 0], result.smallest(image=image).mask)
+        assert torch.equal(region_of(result)[image, 0], result.smallest(image=image).mask)
 
 
 @pytest.mark.parametrize(

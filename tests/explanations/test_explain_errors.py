@@ -124,8 +124,8 @@ class TestOutputs:
     def test_inputs_that_mix(self) -> None:
         message = refused(ExtremalValueError, lambda y: y - y.mean(0) + 0.01 * y, score="logit")
         assert re.fullmatch(
-            r"a network must score each input of a batch by itself, Toy's scores differ by [0-9.e-]+ with another "
-            "input beside; look for statistics over the batch axis, or noise, inside it",
+            r"a network must score each input independently, Toy's score changed by [0-9.e-]+ when another input was "
+            "added to the batch; look for statistics over the batch axis, or noise, inside it",
             message,
         )
 
@@ -206,7 +206,7 @@ class TestTargets:
             return output[:, 0]
 
         result = run(target=contrast)
-        assert (result.target, result.target_names) == ((-1, -1), ("contrast", "contrast"))
+        assert (result.target, result.target_names) == ((None, None), ("contrast", "contrast"))
 
     @pytest.mark.parametrize(
         ("ask", "got"), [(lambda y: y, "(2, 2)"), (lambda y: y.sum(), "()"), (lambda y: y[:1, 0], "(1,)")]

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from extremal import ExtremalError, Network, invert, visualise
-from extremal.explanations.channels.fourier_images import FourierPictures, moved, shifted, total_variation
-from extremal.explanations.channels.inversion import correlated
+from extremal.explanations.channels.fourier_images import FourierImages, jitter, shift, total_variation
+from extremal.explanations.channels.inversion import correlation
 from extremal.networks.split import activations_at
 
 SHAPE = (3, 24, 24)
@@ -35,7 +35,7 @@ NETWORK = Network(Small(), mean=[0.5] * 3, std=[0.25] * 3, name="small")
 
 def smooth_input(count: int = 1, contrast: float = 200.0) -> Tensor:
     """Pictures of a few waves, as the network takes them."""
-    pictures = FourierPictures((count, *SHAPE), seed=3)
+    pictures = FourierImages((count, *SHAPE), seed=3)
     with torch.no_grad():
         pictures.spectrum *= contrast
         return NETWORK.inputs_of(pictures.pixels())
@@ -49,7 +49,7 @@ def test_inversion_reaches_the_activations() -> None:
     with NETWORK.frozen() as run:
         again = activations_at(run, NETWORK.model.second, found.inputs[:, 0])  # type: ignore[arg-type]
         wanted = activations_at(run, NETWORK.model.second, x)  # type: ignore[arg-type]
-    torch.testing.assert_close(correlated(again, wanted), found.correlation[:, 0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(correlation(again, wanted), found.correlation[:, 0], rtol=1e-4, atol=1e-4)
     pixels = ((found.inputs[:, 0] * 0.25 + 0.5) * 255).round().byte().movedim(1, -1)
     assert torch.equal(pixels, found.pictures[:, 0])
 
@@ -63,7 +63,7 @@ def test_kept_and_removed_channels_differ() -> None:
         whole = activations_at(run, NETWORK.model.second, x)  # type: ignore[arg-type]
         reached = activations_at(run, NETWORK.model.second, found.inputs[0])  # type: ignore[arg-type]
     kept = whole * mask.view(1, -1, 1, 1)
-    alike = correlated(reached, kept.expand(3, -1, -1, -1))
+    alike = correlation(reached, kept.expand(3, -1, -1, -1))
     assert alike[1] > alike[0] > alike[2]
 
 
@@ -120,11 +120,11 @@ def test_seeded_batched_and_the_network_is_left_alone(work: str) -> None:
 
 
 def test_pictures_of_the_fourier_basis() -> None:
-    pictures = FourierPictures((2, 3, 9, 14), seed=0)
+    pictures = FourierImages((2, 3, 9, 14), seed=0)
     pixels = pictures.pixels()
     assert pixels.shape == (2, 3, 9, 14)
     assert ((pixels > 0) & (pixels < 1)).all()
-    grey = FourierPictures((1, 1, 8, 8), seed=0).pixels()
+    grey = FourierImages((1, 1, 8, 8), seed=0).pixels()
     assert grey.shape == (1, 1, 8, 8)
     assert float(total_variation(torch.ones(1, 3, 4, 4))) == 0.0
     steps = torch.tensor([[0.0, 1.0], [0.0, 1.0]]).view(1, 1, 2, 2)
@@ -134,10 +134,10 @@ def test_pictures_of_the_fourier_basis() -> None:
 def test_moves_keep_the_size_and_small_ones_hardly_change() -> None:
     generator = torch.Generator().manual_seed(0)
     pixels = smooth_input()
-    assert torch.equal(shifted(pixels, 0, generator), pixels)
-    assert shifted(pixels, 3, generator).shape == pixels.shape
-    torch.testing.assert_close(moved(pixels, generator, shift=0.0, turn=0.0, zoom=0.0), pixels, rtol=1e-4, atol=1e-4)
-    assert (moved(pixels, generator, shift=0.1, turn=0.2, zoom=0.1) - pixels).abs().mean() > 0.01
+    assert torch.equal(shift(pixels, 0, generator), pixels)
+    assert shift(pixels, 3, generator).shape == pixels.shape
+    torch.testing.assert_close(jitter(pixels, generator, max_shift=0.0, max_rotation=0.0, max_zoom=0.0), pixels, rtol=1e-4, atol=1e-4)
+    assert (jitter(pixels, generator, max_shift=0.1, max_rotation=0.2, max_zoom=0.1) - pixels).abs().mean() > 0.01
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from extremal import ExtremalValueError, Network, explain, explain_channels
 from extremal.masking.solvers import Path
 from extremal.networks.split import split
 from extremal.scores import Box, Classes, Output, PerInput, Query, Segment, Similarity, Unit
-from extremal.scores.target import mirrored
+from extremal.scores.classes import margin
+from extremal.scores.target import is_mirror_invariant, parse_target
 from support.answering import (
     AT_A,
     AT_B,
@@ -283,10 +284,10 @@ def test_what_the_caller_changes_afterwards_changes_nothing() -> None:
 def test_questions_about_a_place_are_not_asked_of_the_mirrored_input(query: Query, mirror: bool) -> None:
     x = torch.rand(1, 3, 8, 8)
     net = Network(nn.Flatten(), mirror=True)
-    assert mirrored(net, x, query) is mirror
-    assert mirrored(net, x, [query]) is mirror
-    assert mirrored(net, x, 0)
-    assert not mirrored(Network(nn.Flatten()), x, query)
+    assert is_mirror_invariant(net, x, parse_target(query, margin)) is mirror
+    assert is_mirror_invariant(net, x, parse_target([query], margin)) is mirror
+    assert is_mirror_invariant(net, x, parse_target(0, margin))
+    assert not is_mirror_invariant(Network(nn.Flatten()), x, parse_target(query, margin))
 
 
 def test_a_batch_of_questions_is_asked_part_by_part() -> None:

@@ -3,7 +3,7 @@
 import platform
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
@@ -15,7 +15,7 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.masking.domain import Domain
 from extremal.masking.games import GAMES, Game, Reward, get_game
 from extremal.masking.grid import short_side
-from extremal.masking.perturbations import PERTURBATIONS, Perturbation, ScaleChannels, get_perturbation, places_of
+from extremal.masking.perturbations import PERTURBATIONS, Perturbation, ScaleChannels, get_perturbation, mask_shape
 from extremal.masking.solvers import SOLVERS, Path, Penalty, Solver, get_solver
 from extremal.networks.network import Network
 from extremal.scores.classes import SCORES, Score, get_score, margin
@@ -48,7 +48,7 @@ class Settings:
 
     Short names are resolved: `Settings(game="delete").game` is a `Game`.
 
-    >>> Settings(areas=(0.2, 0.1), game="delete").areas
+    >>> Settings(areas=(0.1, 0.2), game="delete").areas
     (0.1, 0.2)
 
     Raises:
@@ -58,7 +58,7 @@ class Settings:
     areas: tuple[float, ...] = AREAS  # shares of places in (0, 1), rising
     game: Game = GAMES["preserve"]
     perturbation: Perturbation = PERTURBATIONS["blur"]
-    solver: Solver = SOLVERS["path"]
+    solver: Solver = field(default_factory=lambda: SOLVERS["path"])
     score: Score = margin
     within: Tensor | None = None  # (*S) bool: where masks may be above zero; None: everywhere
     units: Tensor | None = None  # (*S) int64: the unit of each place, −1 for none; None: smooth masks
@@ -98,7 +98,7 @@ class Settings:
 
     def domain(self, net: Network, x: Tensor) -> Domain:
         """Return the domain of masks for inputs x (N, C, *S), or for activations (N, K, ...)."""
-        shape = places_of(self.perturbation, x)
+        shape = mask_shape(self.perturbation, x)
         if isinstance(self.perturbation, ScaleChannels):
             return Domain(shape, has_neighbours=False)
         within, units = (None if value is None else value.to(x.device) for value in (self.within, self.units))
@@ -174,9 +174,9 @@ def merge_settings(settings: Settings | None, options: SettingsOptions) -> Setti
     Raises:
         ExtremalTypeError: an option is unknown, or options are passed besides the settings.
     """
-    unknown = sorted(set(options) - {field.name for field in fields(Settings)})
+    unknown = sorted(set(options) - {entry.name for entry in fields(Settings)})
     if unknown:
-        names = ", ".join(field.name for field in fields(Settings))
+        names = ", ".join(entry.name for entry in fields(Settings))
         raise ExtremalTypeError(f"options must be among {names}, got {', '.join(unknown)}; leave it out")
     if settings is None:
         return Settings(**options)

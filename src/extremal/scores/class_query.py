@@ -22,9 +22,15 @@ class ClassQuery:
     """
 
     layer, depends_on_position = "", False
+    classes: int | str | tuple[int | str, ...] | None
 
     def __init__(self, classes: int | str | Sequence[int | str] | None, score: Score) -> None:
-        self.classes = classes if classes is None or isinstance(classes, int | str) else tuple(classes)
+        if isinstance(classes, list | tuple):
+            self.classes = tuple(classes)
+        elif classes is None or isinstance(classes, str) or hasattr(classes, "__index__"):
+            self.classes = classes  # type: ignore[assignment]
+        else:
+            raise _wrong_type(classes)
         self.score = score
 
     @property
@@ -76,7 +82,11 @@ class ClassQuery:
 
 def _resolve_class(network: Network, target: Any, n_classes: int) -> int:
     if isinstance(target, bool) or not (isinstance(target, str) or hasattr(target, "__index__")):
-        raise ExtremalTypeError(
-            f"target must be a class index, a class name or a callable on the output, got {type(target).__name__}"
-        )
+        raise _wrong_type(target)
     return class_index(network, target, n_classes, "target")
+
+
+def _wrong_type(target: object) -> ExtremalTypeError:
+    return ExtremalTypeError(
+        f"target must be a class index, a class name or a callable on the output, got {type(target).__name__}"
+    )

@@ -1,7 +1,7 @@
-"""What every attribution method is here: one signature, one answer, and its evaluations counted."""
+"""The protocol of attribution methods: one signature, one kind of result, evaluations counted."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
@@ -16,80 +16,91 @@ from extremal.scores.target import Target, parse_target
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """Where N answers come from, and what it took to find out."""
+    """Attribution maps of a batch, and their cost."""
 
-    values: Tensor  # (N, 1, *S), higher: the place speaks more for the target
-    evaluations: int  # rows of the network, forward or forward and backward, all inputs together
+    values: Tensor  # (N, 1, *S), a higher value is more evidence for the target
+    evaluations: int  # of the network, forward or forward and backward, summed over the inputs
 
 
 class Method(Protocol):
-    """Immutable settings with one verb: `method(network, x, target)`."""
+    """An attribution method: immutable settings that are called as `method(network, x, target)`."""
 
     @property
     def name(self) -> str:
-        """The short name, as `method_named` takes it."""
+        """The short name, as `get_method` accepts it."""
         ...
 
     @property
     def smooth(self) -> float:
-        """Deviation of the Gaussian that its protocol puts over the map for the pointing game, in short sides."""
+        """Standard deviation, in short sides, of the blur that its protocol applies for the pointing game."""
         ...
 
     def settings(self) -> dict[str, Any]:
-        """The settings as plain values."""
+        """Return the settings as plain values."""
         ...
 
     def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
-        """Maps of prepared inputs (N, C, *S): the target is a class for all of them, or one for each."""
+        """Return the maps of prepared inputs (N, C, *S); the target is one class for all inputs, or one for each."""
         ...
 
 
+@dataclass(frozen=True)
+class FieldSettings:
+    """Base of methods whose settings are their fields."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings as plain values."""
+        return asdict(self)
+
+
 class ScoreModule(nn.Module):
-    """A frozen network as a module from inputs to scores (B, classes): what other libraries attribute."""
+    """A frozen network as a module from inputs to scores (B, classes), as other libraries expect it."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
-        self.model = run.network.model  # a part of this module, so that others find the layers
+        self.model = run.network.model  # a submodule, so that other libraries find its layers
         self._run = run
 
     def forward(self, x: Tensor) -> Tensor:
-        """The scores, counted by the run."""
+        """Return the scores; the run counts the evaluations."""
         return self._run(x)
 
 
 Attribute = Callable[[ScoreModule, Tensor, list[int]], Tensor]  # scores, (B, C, *S), classes (B,) -> (B, 1, *S)
 
 
-def attribute_in_batches(network: Network, x: Tensor, target: Target, attribute: Attribute, whole: str = "") -> Maps:
-    """Attribute a batch a few inputs at a time with the network frozen; it comes back exactly as it was.
+def attribute_in_batches(
+    network: Network, x: Tensor, target: Target, attribute: Attribute, keep_layer: str = ""
+) -> Maps:
+    """Attribute inputs in batches that fit into memory; the network is frozen meanwhile and restored afterwards.
 
-    The evaluations that make the network ready (`Run.accelerate`) are not the method's and not counted.
+    Evaluations that prepare the network (`Run.accelerate`) are not counted: they are not part of the method.
 
     Args:
         network: any.
         x: (N, C, *S), prepared.
         target: a class index or name, or one for each input.
-        attribute: what one method does.
-        whole: the name of a layer that must keep its output.
+        attribute: computes the maps of one batch.
+        keep_layer: name of a layer whose output must not be altered by acceleration.
     """
     with network.frozen() as run:
         x = x.detach().clone()
-        run.accelerate(x, [whole] if whole else [])
-        rows = run.max_batch_size(x)
+        run.accelerate(x, [keep_layer] if keep_layer else [])
+        batch_size = run.max_batch_size(x)
         classes = resolve_classes(run, x, target)
-        run.forwards = run.gradients = 0
-        parts = []
-        for first in range(0, len(x), rows):
-            here = slice(first, first + rows)
-            parts.append(attribute(ScoreModule(run), x[here], classes[here]).detach())
-        return Maps(torch.cat(parts), run.forwards + run.gradients)
+        maps = []
+        with run.counted() as cost:
+            for first in range(0, len(x), batch_size):
+                batch = slice(first, first + batch_size)
+                maps.append(attribute(ScoreModule(run), x[batch], classes[batch]).detach())
+        return Maps(torch.cat(maps), cost.forwards + cost.gradients)
 
 
 def resolve_classes(run: Run, x: Tensor, target: Target) -> list[int]:
-    """A class for each input; checked against one evaluation of the first.
+    """Return the class of each input, checked against one evaluation of the first input.
 
     Raises:
-        ExtremalValueError, ExtremalTypeError: no such class, or not a class at all.
+        ExtremalValueError, ExtremalTypeError: the class does not exist, or the target is not a class.
     """
     if target is None or (callable(target) and not isinstance(target, Tensor)):
         raise ExtremalTypeError(
@@ -107,35 +118,20 @@ def resolve_classes(run: Run, x: Tensor, target: Target) -> list[int]:
 
 
 def max_abs_over_channels(values: Tensor) -> Tensor:
-    """The largest magnitude over the channels (Simonyan et al., 2014, section 3.1): (B, C, *S) -> (B, 1, *S)."""
+    """Return the largest magnitude over the channels (Simonyan et al., 2014, section 3.1): (B, C, *S) -> (B, 1, *S)."""
     return values.abs().amax(1, keepdim=True)
 
 
-def named(name: str, methods: dict[str, Method]) -> Method:
-    """One of these methods.
-
-    Raises:
-        ExtremalValueError: there is none of this name.
-    """
-    if name in methods:
-        return methods[name]
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, methods, n=2, cutoff=0.4)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise ExtremalValueError(f"a method must be one of {', '.join(methods)}, got {name!r}{hint}")
-
-
 def check_unique(names: Iterable[str]) -> Sequence[str]:
-    """Names of methods, each once.
+    """Return the names of methods without spaces around them, once they are known to be distinct.
 
     Raises:
-        ExtremalValueError: one stands there twice, or there is none.
+        ExtremalValueError: a name occurs twice, or there is none.
     """
-    found = [name.strip() for name in names if name.strip()]
-    if not found:
+    stripped = [name.strip() for name in names if name.strip()]
+    if not stripped:
         raise ExtremalValueError("methods must name at least one, got none; e.g. grad-cam,path")
-    twice = [name for name in found if found.count(name) > 1]
-    if twice:
-        raise ExtremalValueError(f"methods must be distinct, got {twice[0]} twice; leave one out")
-    return found
+    duplicates = [name for name in stripped if stripped.count(name) > 1]
+    if duplicates:
+        raise ExtremalValueError(f"methods must be distinct, got {duplicates[0]} twice; leave one out")
+    return stripped

@@ -1,11 +1,11 @@
-"""The maps of extremal perturbations, and of the mask gradients that `path` starts from."""
+"""Maps from extremal perturbations, and from the mask gradients that `path` starts from."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from extremal.benchmark.baselines.method import Maps
+from extremal.benchmark.baselines.method import FieldSettings, Maps
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.explain import explain
 from extremal.explanations.objective import build_objective
@@ -17,14 +17,14 @@ from extremal.masking.solvers.penalty import Penalty
 from extremal.networks.network import Network
 from extremal.scores.target import Target, parse_target
 
-PAPER_AREAS = (0.025, 0.05, 0.1, 0.2)  # paper, section 4.1; 0.018, 0.025, 0.05, 0.1 on COCO
-PAPER_SMOOTH = 0.09  # short sides, likewise
-SALIENCY_SMOOTH = 0.05  # short sides, of the saliency, which is finer than a mean of masks (docs/solver.md)
+PAPER_AREAS = (0.025, 0.05, 0.1, 0.2)  # paper, section 4.1; those on COCO are in paper_table.py
+PAPER_SMOOTH = 0.09  # short sides; paper, section 4.1
+SALIENCY_SMOOTH = 0.05  # short sides; the saliency map is finer than a mean of masks (docs/solver.md)
 
 
 @dataclass(frozen=True)
-class PathMap:
-    """The saliency of an explanation by `path` (`Explanation.saliency`)."""
+class PathMap(FieldSettings):
+    """The saliency map of an explanation by `path` (`Explanation.saliency`)."""
 
     areas: tuple[float, ...] = PAPER_AREAS
     solver: Path = field(default_factory=Path)
@@ -33,18 +33,18 @@ class PathMap:
     smooth: float = SALIENCY_SMOOTH
 
     def settings(self) -> dict[str, Any]:
-        """The settings as plain values."""
-        return {**asdict(self), "solver": self.solver.settings()}
+        """Return the settings as plain values."""
+        return {**super().settings(), "solver": self.solver.settings()}
 
     def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
-        """`explain`, the evidence with it."""
+        """Return the saliency maps of `explain`; the cost includes the evidence."""
         result = explain(network, x, target, areas=self.areas, solver=self.solver, seed=self.seed)
         return Maps(result.saliency().to(x), sum(result.settings["evaluations"].values()))
 
 
 @dataclass(frozen=True)
-class PenaltyMap:
-    """The mean of the masks by `penalty`, the paper's solver with the paper's score (paper, section 4.1)."""
+class PenaltyMap(FieldSettings):
+    """The mean of the masks by `penalty`, the paper's solver, with the paper's score (paper, section 4.1)."""
 
     areas: tuple[float, ...] = PAPER_AREAS
     solver: Penalty = field(default_factory=Penalty)
@@ -52,38 +52,34 @@ class PenaltyMap:
     smooth: float = PAPER_SMOOTH
 
     def settings(self) -> dict[str, Any]:
-        """The settings as plain values."""
-        return {**asdict(self), "solver": self.solver.settings()}
+        """Return the settings as plain values."""
+        return {**super().settings(), "solver": self.solver.settings()}
 
     def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
-        """`explain`; only the solver's own evaluations are counted, the map needs no evidence."""
+        """Return the mean masks of `explain`; the cost is that of the solver, since the map needs no evidence."""
         solver: Solver = self.solver
         result = explain(network, x, target, areas=self.areas, solver=solver, score="logit")
-        spent = result.settings["evaluations"]
-        return Maps(result.mean_mask().to(x), spent["gradients"] + spent["forwards"])
+        cost = result.settings["evaluations"]
+        return Maps(result.mean_mask().to(x), cost["gradients"] + cost["forwards"])
 
 
 @dataclass(frozen=True)
-class MaskGradient:
-    """max(0, Σ dΦ/dθ) over constant masks on the lattice of `path`, under blur: what it starts from, by itself."""
+class MaskGradient(FieldSettings):
+    """max(0, Σ dΦ/dθ) over constant masks on the lattice of `path`, under blur: the start of `path` alone."""
 
-    draws: int = 8  # mask values, each in every orientation
+    draws: int = 8  # mask values, each evaluated in every orientation
     name: str = "mask-gradient"
     smooth: float = 0.0
 
-    def settings(self) -> dict[str, Any]:
-        """The settings as plain values."""
-        return asdict(self)
-
     def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
-        """`draws` forward and backward passes an input and orientation."""
+        """Return the maps; costs `draws` forward-backward passes per input and orientation."""
         settings = Settings()
         with network.frozen() as run:
             run.accelerate(x := x.detach().clone())
-            rows = run.max_batch_size(x)
+            batch_size = run.max_batch_size(x)
             with run.counted() as cost:
                 objective = build_objective(run, x, parse_target(target, settings.score), settings)
-                reward = ChunkedReward(objective, rows)
+                reward = ChunkedReward(objective, batch_size)
                 problem = Problem(reward, len(x), objective.domain, network.mirrors(x), x.dtype, x.device)
                 family = objective.domain.exact_area_family(x)
                 gradient = mask_gradient(problem, family, self.draws)[0]

@@ -11,16 +11,16 @@ from extremal.masking.area import count_kept, cut_one
 from extremal.masking.games import GAMES
 from extremal.masking.perturbations import ScaleChannels
 
-RANDOM = 8  # random sets a count
+N_RANDOM_SETS = 8  # random sets a count
 RANKINGS = ("activation × gradient", "activation", "ablation")
 
 
 def random_sets(total: int, areas: tuple[float, ...], seed: int, like: Tensor) -> Tensor:
     """Random sets of exactly each share of the channels: (1, A, RANDOM, K) of zeros and ones."""
     generator = torch.Generator().manual_seed(seed)
-    orders = torch.stack([torch.randperm(total, generator=generator) for _ in range(len(areas) * RANDOM)])
-    wanted = torch.tensor([count_kept(area, total) for area in areas]).repeat_interleave(RANDOM).unsqueeze(1)
-    return (orders < wanted).to(like).view(1, len(areas), RANDOM, total)
+    orders = torch.stack([torch.randperm(total, generator=generator) for _ in range(len(areas) * N_RANDOM_SETS)])
+    wanted = torch.tensor([count_kept(area, total) for area in areas]).repeat_interleave(N_RANDOM_SETS).unsqueeze(1)
+    return (orders < wanted).to(like).view(1, len(areas), N_RANDOM_SETS, total)
 
 
 def rankings(objective: Objective, rows: int) -> Tensor:

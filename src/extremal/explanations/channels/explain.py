@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations import evidence, verdict
 from extremal.explanations.batches import plan_batches
-from extremal.explanations.channels.controls import RANDOM, RANKINGS, random_sets, rankings, top_sets
-from extremal.explanations.channels.explanation import ChannelExplanation, lattice_of
+from extremal.explanations.channels.controls import N_RANDOM_SETS, RANKINGS, random_sets, rankings, top_sets
+from extremal.explanations.channels.explanation import ChannelExplanation, square_lattice
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.judge import to_cpu
@@ -33,7 +33,7 @@ from extremal.networks.split import Split, split
 from extremal.scores import Score
 from extremal.scores.target import Target, expand_inputs, find_required_layers, parse_target, select_inputs
 
-AREAS = (0.05, 0.1, 0.2, 0.4)  # shares of the channels, where nothing is asked for
+DEFAULT_FRACTIONS = (0.05, 0.1, 0.2, 0.4)  # shares of the channels, where nothing is asked for
 
 
 def explain_channels(
@@ -178,11 +178,11 @@ def _build_explanation(
         "masks": solution.masks[:, :, 0],
         "scores": collected.scores,
         "binary_scores": collected.binary_scores,
-        "random_scores": collected.control_scores[:, :, :RANDOM],
-        "ranked_scores": collected.control_scores[:, :, RANDOM:],
+        "random_scores": collected.control_scores[:, :, :N_RANDOM_SETS],
+        "ranked_scores": collected.control_scores[:, :, N_RANDOM_SETS:],
         "rankings": ranked,
-        **_smallest(certificates, total),
-        "maps": _maps(x, cuts[:, :, 0], perturbation.axis_of(x)),
+        **_smallest_fields(certificates, total),
+        "maps": _sum_channels(x, cuts[:, :, 0], perturbation.axis_of(x)),
         "score_full": objective.score_input,
         "score_blank": objective.score_destroyed,
         "inputs": half.x,
@@ -208,7 +208,7 @@ def _build_explanation(
     )
 
 
-def _smallest(certificates: Sequence[Certificate | None], total: int) -> dict[str, Tensor]:
+def _smallest_fields(certificates: Sequence[Certificate | None], total: int) -> dict[str, Tensor]:
     """The fields of the result that tell the smallest sufficient sets; all channels where nothing less was found."""
     every = Certificate(1.0, torch.ones(1, total), 1.0, 0.0, math.nan, 1.0)
     found = [certificate or every for certificate in certificates]
@@ -220,7 +220,7 @@ def _smallest(certificates: Sequence[Certificate | None], total: int) -> dict[st
     }
 
 
-def _maps(x: Tensor, sets: Tensor, axis: int) -> Tensor:
+def _sum_channels(x: Tensor, sets: Tensor, axis: int) -> Tensor:
     """Σ_k m_k·x_k over the places of activations x for sets (N, A, K): (N, A, h, w); (N, A, 0, 0) without places."""
     units = x.movedim(axis, 1)  # (N, K, *places)
     shape = tuple(units.shape[2:])
@@ -229,7 +229,7 @@ def _maps(x: Tensor, sets: Tensor, axis: int) -> Tensor:
         mapped = sets * units.norm(dim=2).unsqueeze(1)
     else:
         mapped = torch.einsum("nak,nkp->nap", sets, units.reshape(*units.shape[:2], -1))
-    lattice = lattice_of(mapped.shape[2]) if x.ndim == 3 else shape if len(shape) == 2 else None
+    lattice = square_lattice(mapped.shape[2]) if x.ndim == 3 else shape if len(shape) == 2 else None
     if lattice is None:
         return mapped.new_zeros(*mapped.shape[:2], 0, 0)
     return mapped[:, :, -lattice[0] * lattice[1] :].reshape(*mapped.shape[:2], *lattice)
@@ -250,7 +250,7 @@ def validate_counts(
             f"a layer must have at least 2 channels to choose from, {layer!r} has {total}; choose another layer or axis"
         )
     if counts is None:
-        shares = validate_areas(AREAS if areas is None else areas)
+        shares = validate_areas(DEFAULT_FRACTIONS if areas is None else areas)
         return tuple(k / total for k in sorted({min(total - 1, count_kept(share, total)) for share in shares}))
     found = list(counts)
     if not found:

@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations.channels.fourier_images import (
-    SMOOTH,
-    STEPS,
-    FourierPictures,
-    as_pictures,
-    check_descent,
-    checked_shape,
-    climbed,
-    shifted,
-    unnatural,
+    SMOOTHNESS_WEIGHT,
+    DEFAULT_STEPS,
+    FourierImages,
+    to_uint8,
+    validate_optimisation,
+    validate_image_shape,
+    optimise_images,
+    shift,
+    regularisation,
 )
 from extremal.explanations.settings import validate_seed
 from extremal.masking.perturbations import ScaleChannels
@@ -26,8 +26,8 @@ from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.networks.split import activations_at
 
-JITTER = 0.25  # of the layer's stride, at most, in the first two thirds of the steps
-PARTS = ("all", "kept", "removed")
+MAX_JITTER = 0.25  # of the layer's stride, at most, in the first two thirds of the steps
+PART_NAMES = ("all", "kept", "removed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +50,8 @@ def invert(
     *,
     axis: int | None = None,
     size: tuple[int, int, int] | None = None,
-    steps: int = STEPS,
-    smooth: float = SMOOTH,
+    steps: int = DEFAULT_STEPS,
+    smooth: float = SMOOTHNESS_WEIGHT,
     seed: int = 0,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Inversion:
@@ -83,43 +83,43 @@ def invert(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
-    check_descent(steps, smooth)
+    validate_optimisation(steps, smooth)
     seed, net = validate_seed(seed), as_network(network)
     module = module_named(net, layer)
     x = None if size is not None else prepare(net, source)
-    shape = checked_shape(tuple(x.shape[1:]) if x is not None else size)
+    shape = validate_image_shape(tuple(x.shape[1:]) if x is not None else size)
     with net.frozen(seed) as run:
         like = net.inputs_of(torch.zeros(1, *shape).to(net.anchor)) if x is None else x.clone()
         run.accelerate(like, (layer,))
         rows = run.max_batch_size(like)
         wanted = activations_at(run, module, like).detach()
         if x is None:
-            wanted = _given(source, wanted, layer, shape)
-        masks = _masks(mask, wanted, axis)  # (N, M, K)
+            wanted = _validate_activations(source, wanted, layer, shape)
+        masks = _build_masks(mask, wanted, axis)  # (N, M, K)
         goals = ScaleChannels(axis)(wanted)(masks.unsqueeze(2))  # (N, M, K, ...)
         flat = goals.flatten(0, 1)
         pixels, alike = [], []
         for first in range(0, len(flat), rows):
             goal = flat[first : first + rows]
-            pictures = FourierPictures((len(goal), *shape), seed, like=goal)
-            loss = _Loss(lambda p: activations_at(run, module, net.inputs_of(p)), goal, shape, steps, smooth, seed)
-            found = climbed(pictures, loss, steps=steps, on_step=on_step)
+            pictures = FourierImages((len(goal), *shape), seed, like=goal)
+            loss = _InversionLoss(lambda p: activations_at(run, module, net.inputs_of(p)), goal, shape, steps, smooth, seed)
+            found = optimise_images(pictures, loss, steps=steps, on_step=on_step)
             with torch.no_grad():
                 reached = activations_at(run, module, net.inputs_of(found))
             pixels.append(found)
-            alike.append(correlated(reached, goal))
+            alike.append(correlation(reached, goal))
         shown = torch.cat(pixels).view(*goals.shape[:2], *shape).cpu()
     return Inversion(
         layer,
-        PARTS[: masks.shape[1]],
-        as_pictures(shown),
+        PART_NAMES[: masks.shape[1]],
+        to_uint8(shown),
         net.inputs_of(shown.flatten(0, 1)).view_as(shown),
         torch.cat(alike).view(goals.shape[:2]).cpu(),
         torch.zeros(len(wanted), 0, 0, 3, dtype=torch.uint8) if x is None else net.pictures(x),
     )
 
 
-def _given(source: Input, like: Tensor, layer: str, shape: tuple[int, int, int]) -> Tensor:
+def _validate_activations(source: Input, like: Tensor, layer: str, shape: tuple[int, int, int]) -> Tensor:
     """Activations that were handed in, checked against those of an input: (N, K, ...)."""
     if not isinstance(source, Tensor) or not source.is_floating_point():
         kind = source.dtype if isinstance(source, Tensor) else type(source).__name__
@@ -132,7 +132,7 @@ def _given(source: Input, like: Tensor, layer: str, shape: tuple[int, int, int])
     return source.detach().to(like)
 
 
-class _Loss:
+class _InversionLoss:
     """Distance of the activations from the goal, relative to its size, and the prior."""
 
     def __init__(
@@ -146,17 +146,17 @@ class _Loss:
     ) -> None:
         self.activations, self.goal, self.smooth = activations, goal, smooth
         stride = shape[1] / goal.shape[2] if goal.ndim == 4 else 1.0
-        self.jitter, self.until = round(JITTER * stride), steps * 2 // 3
+        self.jitter, self.until = round(MAX_JITTER * stride), steps * 2 // 3
         self.generator = torch.Generator().manual_seed(seed)
         self.size = goal.flatten(1).square().sum(1).clamp_min(1e-12)
 
     def __call__(self, pixels: Tensor, step: int) -> Tensor:
-        seen = shifted(pixels, self.jitter if step < self.until else 0, self.generator)
+        seen = shift(pixels, self.jitter if step < self.until else 0, self.generator)
         gap = (self.activations(seen) - self.goal).flatten(1).square().sum(1) / self.size
-        return (gap + unnatural(pixels, self.smooth)).sum()
+        return (gap + regularisation(pixels, self.smooth)).sum()
 
 
-def _masks(mask: Tensor | None, wanted: Tensor, axis: int | None) -> Tensor:
+def _build_masks(mask: Tensor | None, wanted: Tensor, axis: int | None) -> Tensor:
     """All ones; and the mask and what it leaves, where there is one: (N, M, K)."""
     count, total = len(wanted), ScaleChannels(axis).mask_shape(wanted)[0]
     whole = wanted.new_ones(count, 1, total)
@@ -175,7 +175,7 @@ def _masks(mask: Tensor | None, wanted: Tensor, axis: int | None) -> Tensor:
     return torch.cat([whole, kept, 1 - kept], 1)
 
 
-def correlated(a: Tensor, b: Tensor) -> Tensor:
+def correlation(a: Tensor, b: Tensor) -> Tensor:
     """Pearson's correlation of each row of (B, ...) and (B, ...): (B,)."""
     a, b = (values.flatten(1) - values.flatten(1).mean(1, keepdim=True) for values in (a, b))
     alike: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-12)

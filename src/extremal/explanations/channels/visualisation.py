@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations.channels.fourier_images import (
-    SMOOTH,
-    STEPS,
-    FourierPictures,
-    as_pictures,
-    check_descent,
-    checked_shape,
-    climbed,
-    moved,
-    unnatural,
+    SMOOTHNESS_WEIGHT,
+    DEFAULT_STEPS,
+    FourierImages,
+    to_uint8,
+    validate_optimisation,
+    validate_image_shape,
+    optimise_images,
+    jitter,
+    regularisation,
 )
 from extremal.explanations.settings import validate_seed
 from extremal.masking.perturbations import ScaleChannels
@@ -27,12 +27,12 @@ from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
 from extremal.networks.split import activations_at
 
-PULL = 0.02  # weight of the activation, in units of the mean size of the layer's output
-SHIFT, TURN, ZOOM = 0.06, 0.12, 0.1  # of the side, radians, relative
-PATCHES = 4  # of real images, a channel
-STRIDES = 6  # side of a patch in strides of the layer
+ACTIVATION_WEIGHT = 0.02  # weight of the activation, in units of the mean size of the layer's output
+MAX_SHIFT, MAX_ROTATION, MAX_ZOOM = 0.06, 0.12, 0.1  # of the side, radians, relative
+MAX_PATCHES = 4  # of real images, a channel
+PATCH_STRIDES = 6  # side of a patch in strides of the layer
 
-Reach = Callable[[Tensor], Tensor]  # pixels (B, C, H, W) -> the layer's output
+ReadLayer = Callable[[Tensor], Tensor]  # pixels (B, C, H, W) -> the layer's output
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +56,8 @@ def visualise(
     images: Sequence[Input] = (),
     axis: int | None = None,
     size: tuple[int, int, int] | None = None,
-    steps: int = STEPS,
-    smooth: float = SMOOTH,
+    steps: int = DEFAULT_STEPS,
+    smooth: float = SMOOTHNESS_WEIGHT,
     seed: int = 0,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Visualisation:
@@ -90,17 +90,17 @@ def visualise(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
-    check_descent(steps, smooth)
+    validate_optimisation(steps, smooth)
     seed, net = validate_seed(seed), as_network(network)
     module = module_named(net, layer)
     inputs = [prepare(net, image) for image in images]
-    shape = checked_shape(tuple((inputs[0] if inputs else net.blank()).shape[1:]) if size is None else size)
+    shape = validate_image_shape(tuple((inputs[0] if inputs else net.blank()).shape[1:]) if size is None else size)
     with net.frozen(seed) as run:
         blank = net.inputs_of(torch.full((1, *shape), 0.5).to(net.anchor))
         run.accelerate(blank, (layer,))
         rows = run.max_batch_size(blank)
         one = activations_at(run, module, blank)
-        wanted = _checked_channels(channels, ScaleChannels(axis).mask_shape(one)[0], layer)
+        wanted = _validate_channels(channels, ScaleChannels(axis).mask_shape(one)[0], layer)
         along = ScaleChannels(axis).axis_of(one)
 
         def reach(pixels: Tensor) -> Tensor:
@@ -109,22 +109,22 @@ def visualise(
 
         pictures, excited = [], []
         for first in range(0, len(wanted), rows):
-            found, values = _climbed(reach, wanted[first : first + rows], shape, one, steps, smooth, seed, on_step)
+            found, values = _optimise(reach, wanted[first : first + rows], shape, one, steps, smooth, seed, on_step)
             pictures.append(found)
             excited.append(values)
-        patches = _patches(run, net, module, inputs, wanted, along)
+        patches = _find_patches(run, net, module, inputs, wanted, along)
     shown = torch.cat(pictures).cpu()
     return Visualisation(
         layer,
         wanted,
-        as_pictures(shown),
+        to_uint8(shown),
         torch.cat(excited).cpu(),
         *patches,
     )
 
 
-def _climbed(
-    reach: Reach,
+def _optimise(
+    reach: ReadLayer,
     channels: tuple[int, ...],
     shape: tuple[int, int, int],
     like: Tensor,
@@ -141,17 +141,17 @@ def _climbed(
 
     def loss(pixels: Tensor, step: int) -> Tensor:
         del step
-        seen = moved(pixels, generator, shift=SHIFT, turn=TURN, zoom=ZOOM)
+        seen = jitter(pixels, generator, max_shift=MAX_SHIFT, max_rotation=MAX_ROTATION, max_zoom=MAX_ZOOM)
         values = reach(seen)[rows, index]  # (B, places)
-        return (unnatural(pixels, smooth) - PULL * (values.mean(1) + values.amax(1)) / unit).sum()
+        return (regularisation(pixels, smooth) - ACTIVATION_WEIGHT * (values.mean(1) + values.amax(1)) / unit).sum()
 
-    found = climbed(FourierPictures((len(channels), *shape), seed, like=like), loss, steps=steps, on_step=on_step)
+    found = optimise_images(FourierImages((len(channels), *shape), seed, like=like), loss, steps=steps, on_step=on_step)
     with torch.no_grad():
         return found, reach(found)[rows, index].amax(1)
 
 
 @torch.no_grad()
-def _patches(
+def _find_patches(
     run: Run, net: Network, module: nn.Module, inputs: list[Tensor], channels: tuple[int, ...], along: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The patches of pictures around the places that excite each channel most, one an image at most."""
@@ -165,20 +165,20 @@ def _patches(
         best.append(values)
         where.append(places)
         maps.append(tuple(units.shape[1:]))
-    order = torch.stack(best, 1).topk(min(PATCHES, len(inputs)), dim=1)  # (M, P)
+    order = torch.stack(best, 1).topk(min(MAX_PATCHES, len(inputs)), dim=1)  # (M, P)
     short = min(min(x.shape[2:]) for x in inputs)
     pictures = [net.pictures(x)[0] for x in inputs]
     found = []
     for m, row in enumerate(order.indices.tolist()):
         for image in row:
-            found.append(_cropped(pictures[image], maps[image], int(where[image][m]), short))
+            found.append(_crop_patch(pictures[image], maps[image], int(where[image][m]), short))
     side = max(patch.shape[1] for patch in found)
     sized = [F.interpolate(patch[None], (side, side), mode="nearest")[0] for patch in found]
     stacked = torch.stack(sized).byte().movedim(1, -1).view(len(channels), -1, side, side, 3)
     return stacked, order.values.cpu(), order.indices.cpu()
 
 
-def _cropped(picture: Tensor, lattice: tuple[int, ...], place: int, short: int) -> Tensor:
+def _crop_patch(picture: Tensor, lattice: tuple[int, ...], place: int, short: int) -> Tensor:
     """The square of a picture (H, W, 3) around a place of the layer's lattice: (3, side, side), floating."""
     height, width = picture.shape[:2]
     values = picture.movedim(-1, 0).float()
@@ -186,13 +186,13 @@ def _cropped(picture: Tensor, lattice: tuple[int, ...], place: int, short: int) 
         return values[:, :short, :short]
     row, column = divmod(place, lattice[1])
     stride = height / lattice[0]
-    side = min(short, max(32, round(STRIDES * stride)))
+    side = min(short, max(32, round(PATCH_STRIDES * stride)))
     top = min(height - side, max(0, round((row + 0.5) * stride - side / 2)))
     left = min(width - side, max(0, round((column + 0.5) * width / lattice[1] - side / 2)))
     return values[:, top : top + side, left : left + side]
 
 
-def _checked_channels(channels: Sequence[int], total: int, layer: str) -> tuple[int, ...]:
+def _validate_channels(channels: Sequence[int], total: int, layer: str) -> tuple[int, ...]:
     found = tuple(channels)
     if not found:
         raise ExtremalValueError("channels must name at least one channel, got none; e.g. (0, 7)")
