@@ -351,10 +351,20 @@ def test_every_method_gives_a_map_for_each_input_and_leaves_the_network_as_it_wa
         nn.Linear(6, CLASSES),
     )
     network = Network(model, labels=("a", "b", "c", "d"))
-    before = network.weight_hash(), [type(m) for m in model.modules()], [m.training for m in model.modules()]
+
+    def state():
+        modules = list(model.modules())
+        return (
+            network.weight_hash(),
+            [type(m) for m in modules],
+            [m.training for m in modules],
+            list(model.parameters()),
+        )
+
+    before = state()
     inputs = torch.rand(3, 3, 48, 64)
     given = inputs.clone()
-    state = torch.get_rng_state()
+    generator = torch.get_rng_state()
     maps = METHODS[name](network, inputs, ["a", "d", 1])
     assert isinstance(maps, Maps)
     assert maps.values.shape == (3, 1, 48, 64)
@@ -362,9 +372,11 @@ def test_every_method_gives_a_map_for_each_input_and_leaves_the_network_as_it_wa
     again = METHODS[name](network, inputs, ["a", "d", 1])
     assert torch.equal(maps.values, again.values)
     assert maps.evaluations == again.evaluations
-    assert before == (network.weight_hash(), [type(m) for m in model.modules()], [m.training for m in model.modules()])
+    *same, parameters = state()
+    assert same == list(before[:3])
+    assert all(a is b for a, b in zip(parameters, before[3], strict=True))
     assert torch.equal(inputs, given)
-    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(generator, torch.get_rng_state())
     assert not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in model.modules())
     assert all(p.requires_grad for p in model.parameters())
 

@@ -1,4 +1,4 @@
-"""Attribution methods behind one signature: `method(network, x, target)` gives maps (N, 1, *S) and what they took.
+"""Attribution methods behind one signature: `method(network, x, target)` returns maps (N, 1, *S) and their cost.
 
 >>> import torch
 >>> from extremal import Network
@@ -8,14 +8,17 @@
 (torch.Size([2, 1, 16, 16]), 2)
 """
 
+from difflib import get_close_matches
+
 from extremal.benchmark.baselines.excitation import ExcitationBackprop
 from extremal.benchmark.baselines.grad_cam import GradCam
 from extremal.benchmark.baselines.gradients import Deconvnet, Gradient, GuidedBackprop, IntegratedGradients
-from extremal.benchmark.baselines.method import Maps, Method, named
+from extremal.benchmark.baselines.method import Maps, Method
 from extremal.benchmark.baselines.occlusion import Occlusion
 from extremal.benchmark.baselines.ours import MaskGradient, PathMap, PenaltyMap
 from extremal.benchmark.baselines.rise import Rise
 from extremal.benchmark.baselines.trivial import Centre, Random
+from extremal.errors import ExtremalValueError
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -39,12 +42,18 @@ METHODS: dict[str, Method] = {
 
 
 def get_method(method: str | Method) -> Method:
-    """A method of this short name, or as given.
+    """Return the method of this short name, or the method itself.
 
     Raises:
-        ExtremalValueError: there is none of this name.
+        ExtremalValueError: no method has this name.
     """
-    return named(method, METHODS) if isinstance(method, str) else method
+    if not isinstance(method, str):
+        return method
+    if method in METHODS:
+        return METHODS[method]
+    suggestions = get_close_matches(method, METHODS, n=2, cutoff=0.4)
+    hint = f"; did you mean {' or '.join(suggestions)}?" if suggestions else ""
+    raise ExtremalValueError(f"a method must be one of {', '.join(METHODS)}, got {method!r}{hint}")
 
 
 __all__ = [

@@ -1,15 +1,15 @@
 """Excitation backprop (Zhang et al., 2016) and its contrastive form, with zennit's rules.
 
 A unit's winning probability passes to the units below it in proportion to their positive contributions:
-R_i = Σ_j R_j·(x_i·w_ij)⁺ / Σ_i' (x_i'·w_i'j)⁺, biases apart. Residual sums and means over places, which networks
-compute outside of modules, pass it likewise to what has the sign of the result, wherever the model adds or averages.
-A gate (x·g) passes all to what it gates. Rectifiers pass what they get, maxima pass it to the winner. What a bias alone
-excites has nobody to pass to and ends there.
+R_i = Σ_j R_j·(x_i·w_ij)⁺ / Σ_i' (x_i'·w_i'j)⁺, without biases. Residual sums and means over places, which networks
+compute outside of modules, pass it in the same way to the terms that have the sign of the result. A gate (x·g) passes
+all of it to x. Rectifiers pass it on unchanged, maxima pass it to the largest input. If only a bias excites a unit, its
+probability ends there.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from extremal.benchmark.baselines.layer_choice import excitation_layer
-from extremal.benchmark.baselines.method import Maps, ScoreModule, attribute_in_batches
+from extremal.benchmark.baselines.method import FieldSettings, Maps, ScoreModule, attribute_in_batches
 from extremal.errors import ExtremalValueError
 from extremal.masking.grid import resize
 from extremal.networks.acceleration.batch_norm import fused_batch_norms
@@ -38,15 +38,15 @@ _MEAN_FUNCTIONS = {
 
 
 @dataclass(frozen=True)
-class ExcitationBackprop:
+class ExcitationBackprop(FieldSettings):
     """The winning probabilities at a layer, summed over its channels and enlarged linearly.
 
-    The contrastive form takes from them those of the opposite unit, whose weights in the last layer are negated, and
-    keeps what is above 0 (their section 3.3).
+    The contrastive form subtracts those of the opposite unit, whose weights in the last layer are negated, and keeps
+    positive values (section 3.3 there).
     """
 
     contrastive: bool = False
-    layer: str = ""  # at which it is read; by rule if empty (`first_coarse`)
+    layer: str = ""  # whose probabilities are returned; by rule if empty (`excitation_layer`)
     smooth: float = 0.0
 
     @property
@@ -55,68 +55,81 @@ class ExcitationBackprop:
         return "contrastive-excitation" if self.contrastive else "excitation"
 
     def settings(self) -> dict[str, Any]:
-        """The settings as plain values."""
-        return {"name": self.name, **asdict(self)}
+        """Return the settings as plain values."""
+        return {"name": self.name, **super().settings()}
 
     def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
-        """One forward and backward pass an input, two for the contrastive form."""
+        """Return the maps; costs one forward-backward pass per input, two in the contrastive form."""
         _check_rectified(network)
-        spot = excitation_layer(network, x, self.layer)
+        layer = excitation_layer(network, x, self.layer)
         shape = tuple(x.shape[2:])
 
-        def attribute(scores: ScoreModule, part: Tensor, classes: list[int]) -> Tensor:
-            # a norm left alone would count as a plain factor
-            with fused_batch_norms(scores.model, lambda: scores.model(part[:1]), (spot.name,)):
-                won = winning_probabilities(scores, part, classes, spot.module)
+        def attribute(scores: ScoreModule, batch: Tensor, classes: list[int]) -> Tensor:
+            # a batch norm that is not folded would count as a plain factor
+            with fused_batch_norms(scores.model, lambda: scores.model(batch[:1]), (layer.name,)):
+                maps = winning_probabilities(scores, batch, classes, layer.module)
                 if self.contrastive:
-                    with negated_weights(find_last_linear(network, part)):
-                        won = (won - winning_probabilities(scores, part, classes, spot.module)).clamp_min(0.0)
-            return resize(won.sum(1, keepdim=True), shape)
+                    with negated_weights(find_last_linear(network, batch)):
+                        opposite = winning_probabilities(scores, batch, classes, layer.module)
+                    maps = (maps - opposite).clamp_min(0.0)
+            return resize(maps.sum(1, keepdim=True), shape)
 
-        with_norms = Network(network.model, labels=network.labels, name=network.name, accelerate="off")
-        return attribute_in_batches(with_norms, x, target, attribute, spot.name)
+        unaccelerated = Network(network.model, labels=network.labels, name=network.name, accelerate="off")
+        return attribute_in_batches(unaccelerated, x, target, attribute, layer.name)
 
 
 def _check_rectified(network: Network) -> None:
-    """Excitation backprop is made for rectified networks."""
-    foreign = (nn.LayerNorm, nn.MultiheadAttention, nn.GroupNorm)
-    found = next((type(m).__name__ for m in network.model.modules() if isinstance(m, foreign)), "")
-    if found:
+    """Check that a network has no layers for which excitation backprop is not defined."""
+    unsupported = (nn.LayerNorm, nn.MultiheadAttention, nn.GroupNorm)
+    kind = next((type(m).__name__ for m in network.model.modules() if isinstance(m, unsupported)), "")
+    if kind:
         raise ExtremalValueError(
-            f"excitation backprop must have a network of linear layers and rectifiers, {network.name} has a {found}; "
+            f"excitation backprop must have a network of linear layers and rectifiers, {network.name} has a {kind}; "
             "use another method"
         )
 
 
 def winning_probabilities(scores: ScoreModule, x: Tensor, classes: list[int], module: nn.Module) -> Tensor:
-    """The winning probabilities at a module's output when each target has won: (B, K, *lattice) ≥ 0."""
+    """Return the winning probabilities at a module's output, those of the targets being 1: (B, K, *lattice) ≥ 0."""
     from zennit.composites import LayerMapComposite
     from zennit.rules import Pass, ZPlus
     from zennit.types import Activation, Linear
 
-    held: list[Tensor] = []
+    outputs: list[Tensor] = []
     rules = [(Activation, Pass()), (Linear, ZPlus(stabilizer=STABILIZER, zero_params="bias"))]
-    with LayerMapComposite(layer_map=rules).context(scores) as ruled, _ExcitationMode():
-        handle = module.register_forward_hook(lambda _, __, output: held.append(output))
+    composite = LayerMapComposite(layer_map=rules)
+    with _preserved_parameters(scores), composite.context(scores) as model, _ExcitationMode():
+        handle = module.register_forward_hook(lambda _, __, output: outputs.append(output))
         try:
-            output = ruled(x.detach().requires_grad_())
+            output = model(x.detach().requires_grad_())
         finally:
             handle.remove()
-        wanted = F.one_hot(torch.tensor(classes, device=x.device), output.shape[1]).to(output)
-        (won,) = torch.autograd.grad(output, held[-1], wanted)
-    if not bool(torch.isfinite(won).all()):
+        targets = F.one_hot(torch.tensor(classes, device=x.device), output.shape[1]).to(output)
+        (probabilities,) = torch.autograd.grad(output, outputs[-1], targets)
+    if not bool(torch.isfinite(probabilities).all()):
         raise ExtremalValueError(
             "winning probabilities must be finite, got NaN or infinite ones; read them at another layer"
         )
-    return won
+    return probabilities
+
+
+@contextmanager
+def _preserved_parameters(model: nn.Module) -> Iterator[None]:
+    """Put the model's own parameter objects back on exit: the rules of zennit 1.0 leave copies in their place."""
+    parameters = [(module, dict(module._parameters)) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, own in parameters:
+            module._parameters.update(own)
 
 
 class _ExcitationMode(TorchFunctionMode):
-    """While the model runs, its sums, means and gates outside of modules get rules too; on exit these let go of it."""
+    """Apply rules to the sums, means and gates that a model computes outside of modules; remove them on exit."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._rules: list[Any] = []  # a rule holds tensors whose gradient graph holds the rule
+        self._rules: list[Any] = []  # each is in a reference cycle with its gradient graph
 
     def __exit__(self, *details: Any) -> None:
         while self._rules:
@@ -124,7 +137,7 @@ class _ExcitationMode(TorchFunctionMode):
         super().__exit__(*details)  # type: ignore[no-untyped-call]
 
     def _wrap(self, function: Callable[[Tensor], Tensor]) -> "_FunctionModule":
-        """A function as a module with the rule of sums."""
+        """Return a function as a module with the rule for sums."""
         module = _FunctionModule(function)
         self._rules.append(_sum_rule().register(module))
         return module
@@ -149,7 +162,7 @@ def _has_gradient(value: object) -> bool:
 
 
 class _FunctionModule(nn.Module):
-    """A function without parameters as a module, which zennit's rules take."""
+    """A function without parameters as a module, as zennit's rules require."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -160,25 +173,28 @@ class _FunctionModule(nn.Module):
 
 
 def _sum_rule() -> Any:
-    """A sum with positive weights that passes on to inputs of its result's sign, in proportion to what they give."""
+    """Return the rule for sums: pass to the inputs that have the sign of the result, in proportion to their share."""
     from zennit.core import BasicHook, Stabilizer
 
     stable = Stabilizer.ensure(STABILIZER)
 
-    def split(won: Tensor, outputs: list[Tensor]) -> list[Tensor]:
-        rises = outputs[0] + outputs[1] >= 0
-        return [torch.where(rises, won, 0) / stable(outputs[0]), torch.where(rises, 0, won) / stable(outputs[1])]
+    def split(probabilities: Tensor, outputs: list[Tensor]) -> list[Tensor]:
+        positive = outputs[0] + outputs[1] >= 0
+        return [
+            torch.where(positive, probabilities, 0) / stable(outputs[0]),
+            torch.where(positive, 0, probabilities) / stable(outputs[1]),
+        ]
 
     return BasicHook(
         input_modifiers=[lambda x: x.clamp_min(0.0), lambda x: x.clamp_max(0.0)],
         output_modifiers=[lambda output: output] * 2,
         gradient_mapper=split,
-        reducer=lambda inputs, slopes: inputs[0] * slopes[0] + inputs[1] * slopes[1],
+        reducer=lambda inputs, gradients: inputs[0] * gradients[0] + inputs[1] * gradients[1],
     )
 
 
 def find_last_linear(network: Network, x: Tensor) -> nn.Module:
-    """The layer that gives the classes: the last linear one or convolution to finish."""
+    """Return the layer that computes the classes: the last linear layer or convolution to run."""
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     with network.frozen() as run:
         modules = [network.model.get_submodule(layer.name) for layer in traced(run, x[:1])]
@@ -192,7 +208,7 @@ def find_last_linear(network: Network, x: Tensor) -> nn.Module:
 
 @contextmanager
 def negated_weights(module: nn.Module) -> Iterator[None]:
-    """The weights of a module negated for the length of the block."""
+    """Negate the weights of a module inside the `with`."""
     weight = module._parameters["weight"]
     assert weight is not None
     module._parameters["weight"] = nn.Parameter(-weight.detach(), requires_grad=False)

@@ -1,67 +1,63 @@
-"""Grad-CAM: a layer's maps, weighted by their mean gradients (Selvaraju et al., 2017), by captum."""
+"""Grad-CAM: the maps of a layer, weighted by their mean gradients (Selvaraju et al., 2017), by captum."""
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from extremal.benchmark.baselines.layer_choice import AttributionLayer, grad_cam_layer
-from extremal.benchmark.baselines.method import Maps, ScoreModule, attribute_in_batches
+from extremal.benchmark.baselines.method import FieldSettings, Maps, ScoreModule, attribute_in_batches
 from extremal.masking.grid import resize
 from extremal.networks.network import Network
 from extremal.scores.target import Target
 
 
 @dataclass(frozen=True)
-class GradCam:
+class GradCam(FieldSettings):
     """max(0, Σ_k mean(dΦ/dA_k)·A_k), enlarged linearly."""
 
     layer: str = ""  # by rule if empty (`last_maps`)
     name: str = "grad-cam"
     smooth: float = 0.0
 
-    def settings(self) -> dict[str, Any]:
-        """The settings as plain values."""
-        return asdict(self)
-
     def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
-        """One forward and backward pass an input."""
+        """Return the maps; costs one forward-backward pass per input."""
         from captum.attr import LayerGradCam
 
-        spot = grad_cam_layer(network, x, self.layer)
+        layer = grad_cam_layer(network, x, self.layer)
         shape = tuple(x.shape[2:])
 
-        def attribute(scores: ScoreModule, part: Tensor, classes: list[int]) -> Tensor:
-            with output_as_maps(spot) as probe:
+        def attribute(scores: ScoreModule, batch: Tensor, classes: list[int]) -> Tensor:
+            with output_as_maps(layer) as probe:
                 cam = LayerGradCam(scores, probe)
-                small = cam.attribute(part.requires_grad_(), target=classes, relu_attributions=True)
-            assert isinstance(small, Tensor)
-            return resize(small, shape)
+                coarse = cam.attribute(batch.requires_grad_(), target=classes, relu_attributions=True)
+            assert isinstance(coarse, Tensor)
+            return resize(coarse, shape)
 
-        return attribute_in_batches(network, x, target, attribute, spot.name)
+        return attribute_in_batches(network, x, target, attribute, layer.name)
 
 
 @contextmanager
-def output_as_maps(spot: AttributionLayer) -> Iterator[nn.Module]:
-    """A module whose output is the layer's as maps (B, K, *lattice), for the length of the block.
+def output_as_maps(layer: AttributionLayer) -> Iterator[nn.Module]:
+    """Yield a module whose output is that of the layer as maps (B, K, *lattice).
 
-    Tokens (B, T, K) pass through it as maps and go on as tokens, those before the square untouched.
+    Tokens (B, T, K) pass through it as maps and continue as tokens; those before the lattice, such as the class token,
+    are unchanged.
     """
-    if not spot.tokens:
-        yield spot.module
+    if not layer.tokens:
+        yield layer.module
         return
-    probe, first = nn.Identity(), math.prod(spot.lattice)
+    probe, n_places = nn.Identity(), math.prod(layer.lattice)
 
-    def through(_: nn.Module, __: object, tokens: Tensor) -> Tensor:
-        head, square = tokens[:, :-first], tokens[:, -first:]
-        maps = square.transpose(1, 2).reshape(len(square), -1, *spot.lattice)
+    def pass_through_probe(_: nn.Module, __: object, tokens: Tensor) -> Tensor:
+        head, places = tokens[:, :-n_places], tokens[:, -n_places:]
+        maps = places.transpose(1, 2).reshape(len(places), -1, *layer.lattice)
         return torch.cat([head, probe(maps).flatten(2).transpose(1, 2)], 1)
 
-    handle = spot.module.register_forward_hook(through)
+    handle = layer.module.register_forward_hook(pass_through_probe)
     try:
         yield probe
     finally:

@@ -1,30 +1,25 @@
-"""The lower bounds: the centre of the input, and smooth noise."""
+"""Trivial baselines: the centre of the input, and smooth noise."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from extremal.benchmark.baselines.method import Maps
+from extremal.benchmark.baselines.method import FieldSettings, Maps
 from extremal.masking.grid import gaussian_blur, scale_length
 from extremal.networks.network import Network
 from extremal.scores.target import Target
 
 
 @dataclass(frozen=True)
-class Centre:
-    """Places near the centre of the input first: what photographers' habits alone give."""
+class Centre(FieldSettings):
+    """Places near the centre of the input first, where photographers tend to put their subject."""
 
     name: str = "centre"
     smooth: float = 0.0
 
-    def settings(self) -> dict[str, Any]:
-        """The settings as plain values."""
-        return asdict(self)
-
     def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
-        """1 at the centre, falling with the distance from it to 0 in the farthest corner: (N, 1, *S)."""
+        """Return 1 at the centre, falling with the distance to 0 in the farthest corner: (N, 1, *S)."""
         axes = [torch.arange(size, dtype=x.dtype, device=x.device) - (size - 1) / 2 for size in x.shape[2:]]
         distance = torch.stack([axis.square() for axis in torch.meshgrid(*axes, indexing="ij")]).sum(0).sqrt()
         values = 1 - distance / distance.max().clamp_min(1e-12)
@@ -32,7 +27,7 @@ class Centre:
 
 
 @dataclass(frozen=True)
-class Random:
+class Random(FieldSettings):
     """Smooth noise, the same for the same seed and input."""
 
     seed: int = 0
@@ -40,15 +35,11 @@ class Random:
     name: str = "random"
     smooth: float = 0.0
 
-    def settings(self) -> dict[str, Any]:
-        """The settings as plain values."""
-        return asdict(self)
-
     def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
-        """Standard normal noise, blurred, in [0, 1]: (N, 1, *S); each input draws by its own content."""
+        """Return blurred normal noise in [0, 1]: (N, 1, *S); the content of each input decides its noise."""
         maps = []
-        for one in x:
-            content = int(one.double().abs().sum().item() * 2**16) % 2**31  # not its place in the batch
+        for single in x:
+            content = int(single.double().abs().sum().item() * 2**16) % 2**31  # rather than its index in the batch
             generator = torch.Generator().manual_seed(self.seed + content)
             noise = torch.randn(1, 1, *x.shape[2:], generator=generator, dtype=torch.float64).to(x)
             smooth = gaussian_blur(noise, scale_length(self.width, tuple(x.shape[2:])))
