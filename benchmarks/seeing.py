@@ -24,7 +24,7 @@ import records
 from channels import LAYERS, digest, fill
 from extremal import class_channels, explain_channels, invert, keep_freed_memory, visualise, zoo
 from extremal.benchmark.data import Scenes
-from extremal.explanations.channels.class_ranking import ClassChannels, overlap
+from extremal.explanations.channels.class_ranking import ClassChannels, class_overlap
 from extremal.explanations.channels.controls import random_sets
 from extremal.networks.layers import module_named
 from extremal.networks.network import Network
@@ -154,7 +154,7 @@ def classes(network: Network, cutouts: Path) -> dict[str, Any]:
     for label in CLASSES:
         begin = time.perf_counter()
         ranked[label] = class_channels(network, scenes_of(cutouts, label, IMAGES), CLASS_LAYER, label)
-        print(label, ranked[label].ranked()[:TOP], f"{time.perf_counter() - begin:.1f} s", flush=True)
+        print(label, ranked[label].ranking()[:TOP], f"{time.perf_counter() - begin:.1f} s", flush=True)
     drops = {}
     for label in CLASSES:
         others = scenes_of(cutouts, label, IMAGES, first=1000)
@@ -173,13 +173,13 @@ def classes(network: Network, cutouts: Path) -> dict[str, Any]:
             drops[label] = {other: round(drop(top_mask(ranked[other])), 3) for other in CLASSES}
             drops[label]["random"] = round(float(np.mean([drop(one) for one in random])), 3)
         print(label, drops[label], flush=True)
-    return {"drops": drops, "overlap": overlap(list(ranked.values())).round(decimals=3).tolist()}
+    return {"drops": drops, "overlap": class_overlap(list(ranked.values())).round(decimals=3).tolist()}
 
 
 def top_mask(one: ClassChannels) -> Tensor:
     """Ones at the channels that a class needs most: (K,)."""
     mask = torch.zeros(len(one.mean))
-    mask[list(one.ranked()[:TOP])] = 1
+    mask[list(one.ranking()[:TOP])] = 1
     return mask
 
 

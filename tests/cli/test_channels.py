@@ -15,7 +15,7 @@ from PIL import Image
 
 from extremal import ChannelExplanation, Network, explain_channels, invert, visualise, zoo
 from extremal.report import channel_page as report
-from extremal.report.channel_plots import figure
+from extremal.report.channel_plots import channel_figure
 from support.pages import Page
 from support.terminal import call
 from support.toys import Carriers
@@ -82,8 +82,8 @@ class TestChannels:
         assert wanted | {f"channel-{channel}.png" for channel in TOY.sets[0]} <= names
         assert "channel-" in out
         page = (tmp_path / "extremal-out" / "cat" / "report.html").read_text()
-        assert "What they carry" in page
-        assert "What excites single channels" in page
+        assert "What the channels encode" in page
+        assert "What activates individual channels" in page
         assert call("channels", "cat.png", *arguments[:-1])[0] == 0  # a former result is replaced
         assert len(list((tmp_path / "extremal-out" / "cat").iterdir())) == 3
 
@@ -119,7 +119,7 @@ class TestClassChannels:
         assert set(table.column("channel").to_pylist()[:3]) == set(TOY.sets[0])
         assert "tabby, tabby cat (class 0), layer features: 3 images" in out
         page = Page((folder / "report.html").read_text())
-        assert "Over 3 images, 3 of 64 channels of features are enough on the median (3 to 3)" in page.words
+        assert "Over 3 images, a median of 3 of 64 channels of features is enough (range 3 to 3)" in page.words
         assert sum(tag == "img" for tag, _ in page.elements) == 3
         assert sum(tag == "tr" for tag, _ in page.elements) == 1 + 3  # a channel a row, that is needed at all
 
@@ -133,7 +133,7 @@ class TestClassChannels:
         assert len(document["channels"]) == 64
         assert len(document["files"]["pictures"]) == 8
         assert all(Path(path).exists() for path in document["files"]["pictures"])
-        assert "What excites single channels" in Path(document["files"]["report"]).read_text()
+        assert "What activates individual channels" in Path(document["files"]["report"]).read_text()
 
     @pytest.mark.parametrize(
         ("folder", "message"),
@@ -190,24 +190,24 @@ class TestReport:
         result = found()
         assert (
             "Part of the answer does not pass through this layer"
-            in report.summarise(replace(result, bypassed=True)).caution
+            in report.summarise_channels(replace(result, bypassed=True)).caution
         )
         lucky = replace(result, random_scores=result.random_scores * 0 + result.score_full.view(-1, 1, 1))
-        assert "This set is suspect" in report.summarise(lucky).caution
+        assert "This set is suspect" in report.summarise_channels(lucky).caution
         weak = replace(result, binary_scores=result.binary_scores * 0 + result.score_blank)
-        assert report.summarise(weak).headline.startswith("None of the computed counts is enough.")
+        assert report.summarise_channels(weak).headline.startswith("None of the computed counts is enough.")
 
     def test_image_out_of_range(self) -> None:
         from extremal import ExtremalValueError
 
-        for work in (report.render, figure):
+        for work in (report.render, channel_figure):
             with pytest.raises(ExtremalValueError, match=r"image must lie in 0\.\.0 for 1 inputs, got 1"):
                 work(found(), 1)
 
 
 def test_figure_shows_a_map_a_count_and_every_control() -> None:
     result: Any = found()
-    drawing = figure(result)
+    drawing = channel_figure(result)
     axes = drawing.axes
     assert len(axes) == 2 + len(result.counts)
     (curve,) = [a for a in axes if a.get_legend() is not None]

@@ -52,7 +52,7 @@ class TestFolders:
         (tmp_path / "cat" / "thesis.tex").write_text("years of work")
         assert call("cat.png", "--out", ".") == (
             *(2, ""),
-            "error: a result must be a new folder or replace a former result, got 'cat' with 'thesis.tex' in it; "
+            "error: a result must be a new folder or replace a previous result, got 'cat' with 'thesis.tex' in it; "
             "choose another folder for the results\n",
         )
         assert standing(tmp_path / "cat") == ["thesis.tex"]
@@ -63,7 +63,7 @@ class TestFolders:
         (tmp_path / "elsewhere").mkdir()
         (tmp_path / "cat").touch() if kind == "file" else (tmp_path / "cat").symlink_to(tmp_path / "elsewhere")
         assert call("cat.png", "--out", ".")[2] == (
-            "error: a result must be a new folder or replace a former result, got 'cat', which is not a folder; "
+            "error: a result must be a new folder or replace a previous result, got 'cat', which is not a folder; "
             "choose another folder for the results\n"
         )
 
@@ -93,7 +93,7 @@ class TestFolders:
         elif isinstance(error, OSError):
             assert call("cat.png", "--seed", "1") == (
                 *(2, ""),
-                "error: a result must be written whole, could not write 'extremal-out/cat': No space left on device; "
+                "error: a result must be written completely, could not write 'extremal-out/cat': No space left on device; "
                 "make room or choose another folder\n",
             )
         else:

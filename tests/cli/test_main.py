@@ -283,13 +283,13 @@ class TestAlternatives:
         assert len(saved.alternatives) == 1
         if len(regions) < 2:
             word = "Only one" if regions else "No"
-            assert f"{word} sufficient region was found of the 2 that were looked for." in out
+            assert f"{word} sufficient region was found; 2 were requested." in out
         else:
-            assert "2 sufficient regions that overlap little were found, of 2 looked for: " in out
+            assert "2 sufficient regions with little overlap were found; 2 were requested: " in out
         written = sorted(path.name for path in (tmp_path / "extremal-out" / "cat").glob("region-*.png"))
         assert written == [f"region-{number}.png" for number, _ in enumerate(regions, start=1)]
         _, out, _ = call("cat.png", areas="0.3,0.6")
-        assert "looked for" not in out
+        assert "were requested" not in out
 
     def test_a_bad_number_is_told_before_anything_runs(self, tmp_path: Path) -> None:
         photo(tmp_path / "cat.png")

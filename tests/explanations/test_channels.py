@@ -35,7 +35,7 @@ def test_the_channels_that_carry_the_class_are_found(count: int, seed: int, solv
     found = explained(toy, counts=[count], seed=seed, solver=solver)
     assert found.channels(count) == toy.sets[0]
     assert found.smallest().channels == toy.sets[0]
-    assert found.verdict[0][0].word == "sufficient"
+    assert found.verdict[0][0].label == "sufficient"
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from extremal import ExtremalError, Network, zoo
-from extremal.explanations.preflight.doctor import NAMES, Finding, Level, examine
+from extremal.explanations.preflight.doctor import CHECK_NAMES, Finding, Level, examine
 from extremal.explanations.preflight.network_checks import devices
 from support import terminal
 from support.fake_network import fake_network, photo
@@ -24,7 +24,7 @@ BOX = (slice(4, 14), slice(6, 16))
 LOOK = "look for dropout that does not heed eval(), e.g. F.dropout without training=self.training, and for noise"
 OK, WARNING, PROBLEM = Level.OK, Level.WARNING, Level.PROBLEM
 AFTER_FINITE, AFTER_REPEATABLE, AFTER_DEPENDS = (
-    NAMES[1 + NAMES.index(name) :] for name in ("finite outputs", "repeatable", "depends on the input")
+    CHECK_NAMES[1 + CHECK_NAMES.index(name) :] for name in ("finite outputs", "repeatable", "depends on the input")
 )
 
 
@@ -86,7 +86,7 @@ ILL: dict[str, tuple[nn.Module, Tensor, dict[str, object], Finding, tuple[str, .
             *("devices", PROBLEM, "2 of 2 weights have no values (device meta), the first is '1.weight'"),
             "load the weights",
         ),
-        NAMES[1:],
+        CHECK_NAMES[1:],
     ),
     "weights that are not finite": (
         *(with_nan(), X, {}),
@@ -94,7 +94,7 @@ ILL: dict[str, tuple[nn.Module, Tensor, dict[str, object], Finding, tuple[str, .
             *("weights", PROBLEM, "NaN or infinite are 3 of '1.weight', 1 of '1.bias', 1 of '2.running_mean'"),
             "load the weights again",
         ),
-        NAMES[2:],
+        CHECK_NAMES[2:],
     ),
     "a picture that is not scaled": (
         *(Ill(lambda x: x / 127.5 - 1), (X + 1) * 127.5, {}),
@@ -116,7 +116,7 @@ ILL: dict[str, tuple[nn.Module, Tensor, dict[str, object], Finding, tuple[str, .
             "an input of 3 × 24 × 24 fails: RuntimeError: mat1 and mat2 shapes cannot be multiplied (1x1728 and 5x2)",
             "hand in an input of the shape and type that the network takes",
         ),
-        NAMES[NAMES.index("input kept") :],
+        CHECK_NAMES[CHECK_NAMES.index("input kept") :],
     ),
     "an input that is changed": (
         *(Ill(in_place), X, {}),
@@ -283,10 +283,10 @@ def test_an_illness_is_found_and_no_other(name: str) -> None:
     model, x, options, finding, unchecked = ILL[name]
     before = x.clone()
     found = examine(model, x, **options)  # type: ignore[arg-type]
-    assert found.illnesses == (finding,)
-    assert found.unchecked == unchecked
+    assert found.issues == (finding,)
+    assert found.skipped == unchecked
     assert found.ok == (finding.level is WARNING)
-    assert [one.name for one in found.findings] + [*unchecked] == [*NAMES]
+    assert [one.name for one in found.findings] + [*unchecked] == [*CHECK_NAMES]
     assert torch.equal(x, before)
 
 
@@ -297,7 +297,7 @@ def test_an_input_that_is_changed_and_not_copied() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(in_place(x))
 
-    assert examine(Changes(x, [(slice(4, 14),)]), x).illnesses == (
+    assert examine(Changes(x, [(slice(4, 14),)]), x).issues == (
         Finding(
             *("input kept", PROBLEM, "the network changes 2 of 48 values of the tensor it is given"),
             "start its forward with x = x.clone(), or take out inplace=True",
@@ -315,7 +315,7 @@ def test_several_devices() -> None:
 
 
 def test_a_gradient_that_cannot_be_taken() -> None:
-    (finding,) = examine(Ill(overwritten), X).illnesses
+    (finding,) = examine(Ill(overwritten), X).issues
     told = "the gradient cannot be taken: RuntimeError: one of the variables needed for gradient computation has been"
     assert (finding.name, finding.level) == ("gradient", PROBLEM)
     assert finding.measured.startswith(told)
@@ -344,7 +344,7 @@ def test_the_range_of_normalised_pictures(x: Tensor, measured: str, remedy: str)
 @pytest.mark.parametrize("perturbation", ["blur", "fade", "noise", "constant"])
 def test_a_healthy_toy_has_no_illness(score: str, perturbation: str) -> None:
     found = examine(Ill(), X, score=score, perturbation=perturbation)
-    assert (found.illnesses, found.unchecked, found.ok, found.target) == ((), (), True, "class 0")
+    assert (found.issues, found.skipped, found.ok, found.target) == ((), (), True, "class 0")
     assert next(one for one in found.findings if one.name == "mode").measured == (
         "2 of 2 modules are in training mode, which changes nothing"
     )
@@ -353,12 +353,12 @@ def test_a_healthy_toy_has_no_illness(score: str, perturbation: str) -> None:
 def test_buffers_may_be_infinite() -> None:
     model = Ill()
     model.register_buffer("hidden", torch.full((2, 2), -torch.inf))
-    assert examine(model, X).illnesses == ()
+    assert examine(model, X).issues == ()
 
 
 def test_the_real_network_has_no_illness() -> None:
     found = examine("embedded", data.coffee())
-    assert (found.illnesses, found.unchecked, found.target, found.network) == ((), (), "espresso", "embedded")
+    assert (found.issues, found.skipped, found.target, found.network) == ((), (), "espresso", "embedded")
 
 
 def test_a_class_that_is_named_need_not_be_clear() -> None:
@@ -371,7 +371,7 @@ def test_a_question_that_is_no_class() -> None:
         return output[:, 0]
 
     found = examine(Ill(gain=0.3), X, height)
-    assert (found.illnesses, found.target) == ((), "height")
+    assert (found.issues, found.target) == ((), "height")
     assert found.findings[-1] == Finding("clear class", OK, "asked about height")
 
 
@@ -431,7 +431,7 @@ class TestCommand:
         assert (code, err) == (0, "")
         lines = out.splitlines()
         assert lines[0] == "cat.png: fake, asked about tabby, tabby cat"
-        assert [line.split(":")[0] for line in lines[1:-1]] == [f"  ok       {name}" for name in NAMES]
+        assert [line.split(":")[0] for line in lines[1:-1]] == [f"  ok       {name}" for name in CHECK_NAMES]
         assert lines[-1] == "problems: 0, warnings: 0"
 
     def test_a_problem(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from extremal.explanations.evidence import CONTROLS, agreement, gather, random_masks, unseen_perturbations
-from extremal.explanations.verdict import Status, statuses, verdict
+from extremal.explanations.evidence import N_CONTROLS, agreement, collect_evidence, random_masks, unseen_perturbations
+from extremal.explanations.verdict import Status, assign_status, reach_verdict
 from extremal.masking.area import count_kept, cut_one
 from extremal.masking.domain import Domain
 from extremal.masking.games import GAMES, Evaluate
@@ -54,30 +54,30 @@ NAN, INF = float("nan"), float("inf")
     ],
 )
 def test_verdict(*, soft: float, cut: float, unseen: list[float], control: list[float], word: str, reason: str) -> None:
-    found = verdict(soft, cut, unseen, control)
+    found = reach_verdict(soft, cut, unseen, control)
     assert (str(found), found.reason) == (word, reason)
 
 
 def test_the_share_that_is_enough_is_the_callers() -> None:
-    assert str(verdict(0.6, 0.5, [0.5], [0.1])) == "insufficient"
-    assert str(verdict(0.6, 0.5, [0.5], [0.1], share=0.5)) == "sufficient"
+    assert str(reach_verdict(0.6, 0.5, [0.5], [0.1])) == "insufficient"
+    assert str(reach_verdict(0.6, 0.5, [0.5], [0.1], share=0.5)) == "sufficient"
 
 
 def test_a_falling_curve_is_stuck() -> None:
     effects = torch.tensor([[0.2, 0.5, 0.4, 0.46, 0.6], [0.9, 0.1, 0.95, 0.91, 0.8], [0.1, 0.2, 0.3, 0.4, 0.5]])
-    found = statuses(effects, torch.tensor([True, True, False]))
+    found = assign_status(effects, torch.tensor([True, True, False]))
     good, stuck, broken = Status.CONVERGED, Status.STUCK, Status.NOT_FINITE
     assert found == ((good, good, stuck, good, good), (good, stuck, good, good, stuck), (broken,) * 5)
 
 
 def test_a_score_that_is_not_finite_is_told_where_it_is() -> None:
-    (found,) = statuses(torch.tensor([[0.5, NAN, 0.9]]), torch.tensor([True]))
+    (found,) = assign_status(torch.tensor([[0.5, NAN, 0.9]]), torch.tensor([True]))
     assert found == (Status.CONVERGED, Status.NOT_FINITE, Status.NOT_FINITE)
 
 
 def test_a_fall_is_measured_from_the_best_smaller_area() -> None:
     # each single fall is within the slack; together they are not
-    (found,) = statuses(torch.tensor([[0.5, 0.46, 0.42]]), torch.tensor([True]), slack=0.05)
+    (found,) = assign_status(torch.tensor([[0.5, 0.46, 0.42]]), torch.tensor([True]), slack=0.05)
     assert found == (Status.CONVERGED, Status.CONVERGED, Status.STUCK)
 
 
@@ -87,16 +87,16 @@ def test_controls_have_exactly_their_area_and_are_seeded(shape: tuple[int, ...],
     areas = (0.05, 0.1, 0.33)
     like = torch.zeros(1, dtype=dtype)
     controls = random_masks(Domain(shape), areas, 7, like)
-    assert controls.shape == (1, 3, CONTROLS, *shape)
+    assert controls.shape == (1, 3, N_CONTROLS, *shape)
     assert controls.dtype == dtype
     assert set(controls.unique().tolist()) == {0.0, 1.0}
     total = controls[0, 0, 0].numel()
     for column, area in enumerate(areas):
-        assert controls[0, column].flatten(1).sum(1).tolist() == [count_kept(area, total)] * CONTROLS
+        assert controls[0, column].flatten(1).sum(1).tolist() == [count_kept(area, total)] * N_CONTROLS
     assert torch.equal(controls, random_masks(Domain(shape), areas, 7, like))
     assert not torch.equal(controls, random_masks(Domain(shape), areas, 8, like))
     rows = controls[0, 2].flatten(1)
-    assert len(rows.unique(dim=0)) == CONTROLS  # they differ from each other
+    assert len(rows.unique(dim=0)) == N_CONTROLS  # they differ from each other
 
 
 def test_controls_are_smooth() -> None:
@@ -141,7 +141,7 @@ def test_gathered_scores_are_those_of_each_mask(game: str) -> None:
     shown = (lambda mask: 1 - mask) if game == "delete" else (lambda mask: mask)
     calls: list[tuple[int, int]] = []
     controls = random_masks(Domain((6, 7)), AREAS, 5, MASKS)
-    found = gather(
+    found = collect_evidence(
         squares,
         {"a": squares, "b": cubes},
         GAMES[game],
@@ -161,7 +161,7 @@ def test_gathered_scores_are_those_of_each_mask(game: str) -> None:
         torch.testing.assert_close(found.control_scores[:, column], squares(shown(random)))
     torch.testing.assert_close(found.unseen_blank, torch.tensor([[0.0, -1.0]] * 2, dtype=torch.float64))
     done, totals = zip(*calls, strict=True)
-    assert set(totals) == {3 * (2 + 2 + CONTROLS) + 2}
+    assert set(totals) == {3 * (2 + 2 + N_CONTROLS) + 2}
     assert list(done) == sorted(set(done))
     assert done[-1] == totals[0]
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
-from extremal.explanations.explanation import Curve, Explanation
+from extremal.explanations.explanation import EvidenceCurve, Explanation
 from extremal.files import read_tensors, write_tensors
 from extremal.masking.grid import gaussian_blur
 from support.made_explanations import AREAS, MASKS, explanation
@@ -29,7 +29,7 @@ def refused(path: Path) -> str:
 
 def foreign(path: Path, kind: str) -> str:
     return (
-        "an explanation must be a file that its save wrote, in the format of this version, "
+        "an explanation must be a file written by its save, in the format of this version, "
         f"got {str(path)!r} ({kind}); save it again"
     )
 
@@ -148,7 +148,7 @@ class TestEquality:
             hash(explanation())
 
 
-def rounded(curve: Curve) -> dict[str, list[float]]:
+def rounded(curve: EvidenceCurve) -> dict[str, list[float]]:
     return {name: [round(value, 5) for value in values] for name, values in dataclasses.asdict(curve).items()}
 
 
@@ -191,8 +191,8 @@ class TestCurve:
 class TestVerdict:
     def test_preserve(self) -> None:
         first, second = explanation().verdict[0]
-        assert (first.word, first.reason) == ("insufficient", "25 % of the effect, wanted 90 %")
-        assert (second.word, second.reason) == ("sufficient", "95 % of the effect, at best 20 % by chance")
+        assert (first.label, first.reason) == ("insufficient", "25 % of the effect, wanted 90 %")
+        assert (second.label, second.reason) == ("sufficient", "95 % of the effect, at best 20 % by chance")
 
     def test_delete(self) -> None:
         words = [str(verdict) for verdict in explanation(keeps=False).verdict[0]]
@@ -200,7 +200,7 @@ class TestVerdict:
 
     def test_grey(self) -> None:
         grey = explanation(scores=torch.tensor([[11.0, 12.0]]), binary_scores=torch.tensor([[3.0, 9.6]]))
-        assert grey.verdict[0][0].word == "suspect"
+        assert grey.verdict[0][0].label == "suspect"
         assert (
             grey.verdict[0][0].reason
             == "grey values carry it: 112 % of the effect as found, 12 % cut to black and white"
@@ -220,7 +220,7 @@ class TestVerdict:
             unseen_blank=torch.tensor([[9.9, 0.0, 4.0]]),
         )
         assert silent.unseen_effects()[0, 1].tolist() == pytest.approx([NAN, 0.96, 1.0], nan_ok=True)
-        assert silent.verdict[0][1].word == "sufficient"
+        assert silent.verdict[0][1].label == "sufficient"
 
     def test_a_broken_unseen_score_is_not_left_out(self) -> None:
         broken = explanation(unseen_scores=torch.tensor([[[3.0, 5.0, 4.0], [9.0, NAN, 4.0]]]))

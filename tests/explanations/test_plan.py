@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from extremal import Explanation, ExtremalError, Network, explain, smallest_area, zoo
-from extremal.explanations.preflight.cost import Evaluations, Work, work_of
+from extremal.explanations.preflight.cost import Evaluations, Work, count_work
 from extremal.explanations.preflight.plan import Plan, TopClass, plan
 from extremal.masking.domain import Domain
 from extremal.masking.solvers import SOLVERS, Penalty, Problem, Solution, Solver
@@ -113,9 +113,9 @@ class TestEvaluations:
 
         problem = Problem(reward, 1, domain, False, torch.float32, torch.device("cpu"))
         SETTINGS[solver].solve(problem, AREAS, None)
-        found = work_of(SETTINGS[solver], len(AREAS), False, domain)
+        found = count_work(SETTINGS[solver], len(AREAS), False, domain)
         assert found is not None
-        assert (found.alone + found.together, found.forwards, found.widest) == (with_gradient, without, widest)
+        assert (found.single + found.batched, found.forwards, found.widest) == (with_gradient, without, widest)
 
     def test_refining_takes_no_more_than_is_told(self) -> None:
         rows = 0
@@ -149,7 +149,7 @@ class TestEvaluations:
         own: Solver = Own()
         found = plan(boxes(), X, 0, areas=AREAS, solver=own)
         assert (found.answers, found.evaluations, found.seconds) == ((), None, None)
-        assert found.plain()["evaluations"] is None
+        assert found.as_dict()["evaluations"] is None
         assert found.inputs[0].target == 0
 
 
@@ -178,7 +178,7 @@ class TestQuestion:
         assert (one.full, one.blank, one.span) == (pytest.approx(2), pytest.approx(0), pytest.approx(2))
         assert one.probability == pytest.approx(float(shares[0]))
         assert one.probability_blank == pytest.approx(0.1)
-        assert one.left == pytest.approx(0.1 / float(shares[0]))
+        assert one.remaining == pytest.approx(0.1 / float(shares[0]))
 
     def test_a_class_that_is_named(self) -> None:
         (one,) = plan(boxes(), X, 1, areas=AREAS, solver=SHORT, score="contrastive").inputs
@@ -191,7 +191,7 @@ class TestQuestion:
                 return super().forward(x)[:, :1]
 
         (one,) = plan(One(X, [BOX]), X, areas=AREAS, solver=SHORT).inputs
-        assert (one.probability, one.probability_blank, one.left) == (None, None, None)
+        assert (one.probability, one.probability_blank, one.remaining) == (None, None, None)
         assert one.top == (TopClass(0, "class 0", pytest.approx(5 * math.tanh(2)), None),)
 
     def test_a_question_that_is_no_class(self) -> None:
@@ -199,7 +199,7 @@ class TestQuestion:
             return output[:, 0]
 
         (one,) = plan(boxes(), X, height, areas=AREAS, solver=SHORT).inputs
-        assert (one.target, one.name, one.top, one.left) == (-1, "height", (), None)
+        assert (one.target, one.name, one.top, one.remaining) == (-1, "height", (), None)
 
 
 class TestCost:
@@ -248,13 +248,13 @@ class TestCost:
         pytest.fail(f"expected over measured: {ratios}")
 
     def test_more_answers_and_refining_take_longer(self) -> None:
-        work = Work(alone=3, together=1, forwards=0, widest=1)
+        work = Work(single=3, batched=1, forwards=0, widest=1)
         found = plan(boxes(), X, 0, areas=AREAS, solver=SHORT, alternatives=2, refine=True)
         counts = Evaluations(4, 10, 2, 5)
         pace = found.pace
         wanted = 3 * pace.alone + pace.together + 10 * pace.forward + 2 * pace.evidence + 5 * pace.evidence_forward
         assert pace.seconds(counts, work) == pytest.approx(wanted)
-        own = work_of(SHORT, 3, False)
+        own = count_work(SHORT, 3, False)
         assert own is not None
         assert found.seconds == pytest.approx(sum(pace.seconds(answer, own) for answer in found.answers))
         assert found.seconds_refining is not None
@@ -326,7 +326,7 @@ class TestCommand:
         found = plan(fake_network(), "cat.png", areas=(0.1, 0.2))
         one, counts = found.inputs[0], found.evaluations
         assert counts is not None
-        assert one.left is not None
+        assert one.remaining is not None
         lines = out.splitlines()
         assert lines[0] == "cat.png: 3 × 24 × 24 as fake takes it"
         assert [cell.strip() for cell in lines[4].strip("│").split("│")] == [
@@ -335,7 +335,7 @@ class TestCommand:
         assert lines[7:12] == [
             "asked about: tabby, tabby cat (class 0)",
             f"score: {one.full:.2f} whole, {one.blank:.2f} destroyed; destroying it takes {one.span:.2f} away, leaves "
-            f"{100 * one.left:.2g} % of its probability",
+            f"{100 * one.remaining:.2g} % of its probability",
             "run: preserve, Blur(levels=8, sigma=20.0, spacing=()), path, margin; areas 10 %, 20 %; seed 0",
             "on: cpu, torch.float32, 1 threads",
             f"at once: 4 rows of the network, of {found.rows} that fit ({found.row_bytes / 2**20:.3g} MiB each)",
@@ -393,7 +393,7 @@ class TestCommand:
         code, _, err = self.call("cat.png")
         assert code == 2
         assert err == (
-            "error: a result must be a new folder or replace a former result, got 'extremal-out/cat' with 'mine.txt' "
+            "error: a result must be a new folder or replace a previous result, got 'extremal-out/cat' with 'mine.txt' "
             "in it; choose another folder for the results\n"
         )
 
@@ -414,4 +414,4 @@ def test_a_plan_is_a_value() -> None:
     assert isinstance(found, Plan)
     with pytest.raises(AttributeError):
         found.rows = 3  # type: ignore[misc]
-    json.dumps(found.plain(), allow_nan=False)
+    json.dumps(found.as_dict(), allow_nan=False)

@@ -10,7 +10,7 @@ from extremal.errors import ExtremalValueError
 from extremal.masking.solvers import SOLVERS
 from extremal.masking.solvers import Path as PathSolver
 from extremal.scores import Box, Segment, Similarity, Unit
-from extremal.scores.parse import asked_of
+from extremal.scores.parse import parse_query
 from support.answering import Detector, Segmenter
 from support.fake_network import BOX, SIDE, TEXTURE, fake_network, photo
 from support.terminal import call
@@ -47,20 +47,20 @@ def told(
 
 class TestWords:
     def test_nothing_asks_about_a_class(self) -> None:
-        assert asked_of(fake_network(), "", "") is None
-        assert asked_of(fake_network(), "tiger cat", "") == 1
-        assert asked_of(fake_network(), "1", "") == 1
+        assert parse_query(fake_network(), "", "") is None
+        assert parse_query(fake_network(), "tiger cat", "") == 1
+        assert parse_query(fake_network(), "1", "") == 1
 
     def test_boxes(self) -> None:
-        best, placed = asked_of(detector(), "", "box"), asked_of(detector(), "cat", "box:6,4,16,14")
+        best, placed = parse_query(detector(), "", "box"), parse_query(detector(), "cat", "box:6,4,16,14")
         assert isinstance(best, Box)
         assert isinstance(placed, Box)
         assert (best.box, best.label) == (None, None)
         assert (placed.box, placed.label) == (CORNERS, 1)
 
     def test_segments_units_and_likeness(self) -> None:
-        segment, unit = asked_of(fake_network(), "1", "segment"), asked_of(fake_network(), "", "unit:blocks.3:5")
-        like = asked_of(fake_network(), "", "like:cat.png")
+        segment, unit = parse_query(fake_network(), "1", "segment"), parse_query(fake_network(), "", "unit:blocks.3:5")
+        like = parse_query(fake_network(), "", "like:cat.png")
         assert isinstance(segment, Segment)
         assert isinstance(unit, Unit)
         assert isinstance(like, Similarity)
@@ -97,7 +97,7 @@ class TestWords:
     )
     def test_what_is_no_question(self, target: str, ask: str, message: str) -> None:
         with pytest.raises(ExtremalValueError) as caught:
-            asked_of(fake_network(), target, ask)
+            parse_query(fake_network(), target, ask)
         assert str(caught.value) == message
 
 

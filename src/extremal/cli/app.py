@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from extremal.cli.batch import errors_told
+from extremal.cli.batch import report_errors
 
 
 def app(
@@ -21,7 +21,7 @@ def app(
     queue: Annotated[int, typer.Option(help="Maximum number of waiting explanations.")] = 32,
 ) -> None:
     """Serve a page that explains images, by default on this machine only; press Ctrl-C to stop."""
-    with errors_told():
+    with report_errors():
         from extremal.app.server import serve
 
         try:

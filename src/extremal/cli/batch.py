@@ -19,33 +19,33 @@ from extremal.report.result_files import RESULT_FILES
 if TYPE_CHECKING:
     pass
 
-BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
+EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130  # exit codes
 
-Progress = Callable[[str, int, int], None]  # stage, done, in all
+OnStage = Callable[[str, int, int], None]  # stage, done, in all
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ImageOutcome:
     """What became of one photo, once its folder is written."""
 
     record: dict[str, Any]  # plain values for JSON
-    show: Callable[[], None]  # tells it in the terminal
+    print: Callable[[], None]  # tells it in the terminal
 
 
-Run = Callable[[str, Path, Progress], Outcome]  # photo, its folder -> what became of it
+ProcessImage = Callable[[str, Path, OnStage], ImageOutcome]  # photo, its folder -> what became of it
 
 
-def tell(kind: str, message: str) -> None:
+def print_line(kind: str, message: str) -> None:
     """One line on stderr."""
     typer.echo(f"{kind}: {' '.join(message.splitlines())}", err=True)
 
 
 @contextmanager
-def warnings_told() -> Iterator[None]:
+def report_warnings() -> Iterator[None]:
     """Warnings meant for users as one line each; those of the libraries underneath are not theirs to mend."""
 
     def told(message: Warning | str, *_: object) -> None:
-        tell("warning", str(message))
+        print_line("warning", str(message))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -55,49 +55,49 @@ def warnings_told() -> Iterator[None]:
 
 
 @contextmanager
-def errors_told() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Bad input as one line and exit code 2, warnings as one line each."""
-    with warnings_told():
+    with report_warnings():
         try:
             yield
         except ExtremalError as error:
-            tell("error", str(error))
-            raise typer.Exit(BAD_INPUT) from None
+            print_line("error", str(error))
+            raise typer.Exit(EXIT_BAD_INPUT) from None
 
 
 @dataclass
-class Batch:
+class ImageBatch:
     """The photos with their folders, and what has become of them."""
 
     out: Path
-    photos: list[str]
+    images: list[str]
     as_json: bool
     written: list[int] = field(default_factory=list)  # places in `photos`, where one may stand twice
     records: list[dict[str, Any]] = field(default_factory=list)
     failed: bool = False
 
     def __post_init__(self) -> None:
-        self.folders = files.name_folders(self.out, self.photos)
-        self._made = not self.out.exists()
+        self.folders = files.name_folders(self.out, self.images)
+        self._created_folder = not self.out.exists()
 
-    def process(self, prepare: Callable[[], Run]) -> None:
+    def process(self, prepare: Callable[[], ProcessImage]) -> None:
         """Prepare, work through the photos, and end the command as it should end.
 
         Args:
             prepare: checks all that can be wrong before the first photo is looked at.
         """
-        with errors_told():
+        with report_errors():
             try:
                 self._run_all(prepare())
             except KeyboardInterrupt:
-                tell("interrupted", self._standing())
+                print_line("interrupted", self._progress_sentence())
                 self._print_json()
-                raise typer.Exit(INTERRUPTED) from None
+                raise typer.Exit(EXIT_INTERRUPTED) from None
             finally:
-                self._tidy()
+                self._remove_empty_folder()
         self._print_json()
         if self.failed:
-            raise typer.Exit(BAD_INPUT)
+            raise typer.Exit(EXIT_BAD_INPUT)
 
     def check_folders(self) -> None:
         """Before anything is computed: can the results be written?"""
@@ -105,34 +105,34 @@ class Batch:
         for folder in self.folders:
             files.check_replaceable(folder, RESULT_FILES)
 
-    def _run_all(self, run: Run) -> None:
+    def _run_all(self, run: ProcessImage) -> None:
         """One photo after the other; a bad one does not stop the others."""
-        for index, photo in enumerate(self.photos):
+        for index, photo in enumerate(self.images):
             try:
                 with progress(Path(photo).name) as report:
                     outcome = run(photo, self.folders[index], report)
             except ExtremalError as error:
-                named = len(self.photos) == 1 or repr(photo) in str(error)
-                tell("error", str(error) if named else f"{photo}: {error}")
+                named = len(self.images) == 1 or repr(photo) in str(error)
+                print_line("error", str(error) if named else f"{photo}: {error}")
                 self.failed = True
                 continue
             self.written.append(index)
             if self.as_json:
                 self.records.append(outcome.record)
             else:
-                outcome.show()
+                outcome.print()
 
-    def _tidy(self) -> None:
+    def _remove_empty_folder(self) -> None:
         """Leave no empty folder behind where there was none."""
-        if self._made:
+        if self._created_folder:
             with suppress(OSError):
                 self.out.rmdir()
 
-    def _standing(self) -> str:
+    def _progress_sentence(self) -> str:
         """What is finished and what is not."""
-        missing = [photo for index, photo in enumerate(self.photos) if index not in self.written]
-        done = f" ({', '.join(self.photos[index] for index in self.written)})" if self.written else ""
-        return f"{len(self.written)} of {len(self.photos)} photos written{done}; not written: {', '.join(missing)}"
+        missing = [photo for index, photo in enumerate(self.images) if index not in self.written]
+        done = f" ({', '.join(self.images[index] for index in self.written)})" if self.written else ""
+        return f"{len(self.written)} of {len(self.images)} photos written{done}; not written: {', '.join(missing)}"
 
     def _print_json(self) -> None:
         """The records of the photos that were written, if they were asked for."""
@@ -141,7 +141,7 @@ class Batch:
 
 
 @contextmanager
-def progress(name: str) -> Iterator[Progress]:
+def progress(name: str) -> Iterator[OnStage]:
     """A bar on stderr that is gone at the end; nothing at all where stderr is not a terminal."""
     from rich import progress
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from extremal.cli.batch import errors_told, progress, tell
+from extremal.cli.batch import print_line, progress, report_errors
 from extremal.networks.resolve import loaded
-from extremal.scores.parse import class_of
+from extremal.scores.parse import parse_class
 
 if TYPE_CHECKING:
     from extremal.benchmark.table import Table
@@ -44,7 +44,7 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="The table as JSON on stdout.")] = False,
 ) -> None:
     """Judge attribution methods on a data set: rows, a table with intervals, a figure. Resumable."""
-    with errors_told():
+    with report_errors():
         from extremal.benchmark.bench import BenchOptions, run_bench
         from extremal.networks.memory import keep_freed_memory
 
@@ -75,7 +75,7 @@ def bench(
             _print_table(result.table, result.published)
             typer.echo("\n".join(["written:", *(f"  {path}" for path in result.files)]))
         if result.failed:
-            tell("warning", f"{result.failed} rows were not judged because of errors; table.md lists the reasons")
+            print_line("warning", f"{result.failed} rows were not judged because of errors; table.md lists the reasons")
 
 
 @figures.command("methods")
@@ -90,12 +90,12 @@ def figure_methods(
     out: Annotated[Path, typer.Option(help="The PNG file.")] = Path("methods.png"),
 ) -> None:
     """The maps of several methods side by side (the paper's figure of comparisons)."""
-    with errors_told():
+    with report_errors():
         from extremal.benchmark.bench import write_method_figure
         from extremal.networks.memory import keep_freed_memory
 
         net = loaded(network, weights)
-        chosen = class_of(net, target)
+        chosen = parse_class(net, target)
         keep_freed_memory()
         with progress("methods") as on_progress:
             write_method_figure(net, photos, _split(methods), chosen, out, on_progress)
@@ -114,13 +114,13 @@ def figure_areas(
     out: Annotated[Path, typer.Option(help="The PNG file.")] = Path("areas.png"),
 ) -> None:
     """Masks and effect over ten areas, and the share of photographs whose curve rises (the paper's figure of areas)."""
-    with errors_told():
+    with report_errors():
         from extremal.benchmark import paper_figures
         from extremal.benchmark.bench import write_area_figure
         from extremal.networks.memory import keep_freed_memory
 
         net = loaded(network, weights)
-        chosen = class_of(net, target)
+        chosen = parse_class(net, target)
         keep_freed_memory()
         with progress("areas") as on_progress:
             explanations = write_area_figure(net, photos, _split(areas), solver, chosen, out, on_progress)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from extremal import files as extremal_files
 from extremal.cli import tables
-from extremal.cli.batch import Batch, Outcome, Progress, Run, progress
+from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage, progress
 from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.class_ranking import ClassChannels, class_channels
 from extremal.explanations.channels.explain import explain_channels
@@ -31,11 +31,11 @@ from extremal.scores import get_score
 if TYPE_CHECKING:
     from extremal.networks.network import Network
 
-SEEN = 8  # channels of the smallest sufficient set that are made visible
+MAX_VISUALISED = 8  # channels of the smallest sufficient set that are made visible
 
 
-def explaining(
-    batch: Batch,
+def prepare_channels_run(
+    batch: ImageBatch,
     load: Callable[[], "Network"],
     aim: Callable[["Network"], int | None],
     *,
@@ -45,7 +45,7 @@ def explaining(
     choices: dict[str, str],
     seed: int,
     see: bool,
-) -> Run:
+) -> ProcessImage:
     """Everything that can be wrong before the first photo is looked at; then `explain_channels` for each."""
     wanted = read_counts(counts)
     parts = get_game(choices["game"]), get_solver(choices["solver"]), get_score(choices["score"])
@@ -55,7 +55,7 @@ def explaining(
     module_named(net, layer)
     target = aim(net)
 
-    def run(photo: str, folder: Path, report: Progress) -> Outcome:
+    def run(photo: str, folder: Path, report: OnStage) -> ImageOutcome:
         found = explain_channels(
             *(net, photo, layer, target),
             counts=wanted,
@@ -69,11 +69,11 @@ def explaining(
         )
         if "not finite" in found.status[0]:
             raise ExtremalValueError(NOT_FINITE)
-        seen = _seen(net, photo, batch.photos, found, axis, seed, report) if see else (None, None)
+        seen = _visualise(net, photo, batch.images, found, axis, seed, report) if see else (None, None)
         report("writing", 0, 1)
         files = write_channel_result(found, folder, Path(photo).name, *seen)
         record = channel_record(photo, found, files)
-        return Outcome(record, lambda: tables.show_channels(photo, found, files))
+        return ImageOutcome(record, lambda: tables.print_channels(photo, found, files))
 
     return run
 
@@ -97,14 +97,14 @@ def _readable(photos: list[str]) -> Iterator[Image.Image]:
             yield read_picture(photo)
 
 
-def _seen(
+def _visualise(
     net: "Network",
     photo: str,
     photos: list[str],
     found: ChannelExplanation,
     axis: int | None,
     seed: int,
-    report: Progress,
+    report: OnStage,
 ) -> tuple[Inversion, Visualisation]:
     """What the smallest sufficient set carries, and what excites the channels in it that count most."""
     inversion = invert(
@@ -114,7 +114,7 @@ def _seen(
         on_step=lambda done, total: report("inversion", done, total),
     )
     inside = found.smallest_mask[0] * (found.rankings[0, 0] - found.rankings[0, 0].min() + 1)
-    most = inside.topk(min(SEEN, found.smallest().count)).indices.tolist()
+    most = inside.topk(min(MAX_VISUALISED, found.smallest().count)).indices.tolist()
     visualisation = visualise(
         *(net, found.layer, most),
         images=list(_readable(photos)),
@@ -125,7 +125,7 @@ def _seen(
     return inversion, visualisation
 
 
-def rank_class(
+def class_channels_command(
     net: "Network",
     folder: Path,
     layer: str,
@@ -160,7 +160,7 @@ def rank_class(
         )
         if see:
             visualisation = visualise(
-                *(net, layer, found.ranking()[:SEEN]),
+                *(net, layer, found.ranking()[:MAX_VISUALISED]),
                 images=pictures,
                 axis=axis,
                 seed=seed,
@@ -170,4 +170,4 @@ def rank_class(
     if as_json:
         typer.echo(json.dumps({"channels": found.table().to_pylist(), "files": files}, indent=2))
     else:
-        tables.show_class(found, top, files)
+        tables.print_class_channels(found, top, files)

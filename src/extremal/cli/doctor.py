@@ -9,13 +9,13 @@ import typer
 from extremal import files
 from extremal.cli import options as flags
 from extremal.cli import tables
-from extremal.cli.batch import Batch, Outcome, Progress, Run, errors_told
+from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage, report_errors
 from extremal.explanations.options import Options
 from extremal.networks.resolve import loaded
 from extremal.report import result_files
-from extremal.scores.parse import asked_of
+from extremal.scores.parse import parse_query
 
-ILL = 1  # exit code where explanations would be worth nothing
+EXIT_PROBLEM = 1  # exit code where explanations would be worth nothing
 
 
 def doctor(
@@ -30,20 +30,20 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of a table.")] = False,
 ) -> None:
     """Check a network and a photo for what makes explanations worthless; exit code 1 where something does."""
-    with errors_told():
+    with report_errors():
         from extremal.explanations.preflight.doctor import examine
 
         net = loaded(network, weights)
-        found = examine(net, image, asked_of(net, target, ask), perturbation=perturbation, score=score)
+        found = examine(net, image, parse_query(net, target, ask), perturbation=perturbation, score=score)
     if as_json:
-        typer.echo(json.dumps({"path": image, **found.plain()}, indent=2))
+        typer.echo(json.dumps({"path": image, **found.as_dict()}, indent=2))
     else:
-        tables.show_findings(image, found)
+        tables.print_findings(image, found)
     if not found.ok:
-        raise typer.Exit(ILL)
+        raise typer.Exit(EXIT_PROBLEM)
 
 
-def planning(batch: Batch, options: Options) -> Run:
+def plan_run(batch: ImageBatch, options: Options) -> ProcessImage:
     """What `explain` would do with each photo, measured and told; nothing is written."""
     from extremal.explanations.preflight.plan import plan
     from extremal.networks.memory import keep_freed_memory
@@ -54,7 +54,7 @@ def planning(batch: Batch, options: Options) -> Run:
         files.check_replaceable(folder, result_files.RESULT_FILES)
     net, question = options.loaded()
 
-    def run(photo: str, folder: Path, report: Progress) -> Outcome:
+    def run(photo: str, folder: Path, report: OnStage) -> ImageOutcome:
         report("measuring", 0, 1)
         found = plan(
             net,
@@ -63,7 +63,7 @@ def planning(batch: Batch, options: Options) -> Run:
             settings=settings,
             refine=options.refine,
         )
-        record = {"path": photo, "folder": str(folder), **found.plain()}
-        return Outcome(result_files.plain(record), lambda: tables.show_plan(photo, found, folder))
+        record = {"path": photo, "folder": str(folder), **found.as_dict()}
+        return ImageOutcome(result_files.to_json_values(record), lambda: tables.print_plan(photo, found, folder))
 
     return run

@@ -14,9 +14,9 @@ from extremal._version import __version__
 from extremal.cli import options as flags
 from extremal.cli import tables
 from extremal.cli.app import app as serve_app
-from extremal.cli.batch import Batch, Outcome, Progress, Run, errors_told
+from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage, report_errors
 from extremal.cli.bench import bench, figures
-from extremal.cli.doctor import doctor, planning
+from extremal.cli.doctor import doctor, plan_run
 from extremal.cli.run import run, status
 from extremal.cli.summary import compare, summary
 from extremal.errors import ExtremalValueError
@@ -24,7 +24,7 @@ from extremal.explanations.options import Options
 from extremal.explanations.verdict import NOT_FINITE
 from extremal.networks.resolve import loaded
 from extremal.report import result_files
-from extremal.scores.parse import class_of
+from extremal.scores.parse import parse_class
 
 app = typer.Typer(
     add_completion=False,
@@ -60,11 +60,11 @@ def _options(
 
 @app.command()
 def explain(
-    photos: flags.Photos,
+    photos: flags.Images,
     *,
     target: flags.Target = "",
     ask: flags.Ask = "",
-    areas: flags.Areas = flags.AREAS,
+    areas: flags.Areas = flags.DEFAULT_AREAS,
     game: flags.Game = "preserve",
     perturbation: flags.Perturbation = "blur",
     solver: flags.Solver = "path",
@@ -73,22 +73,22 @@ def explain(
     weights: flags.Weights = "",
     seed: flags.Seed = 0,
     alternatives: flags.Alternatives = 1,
-    out: flags.FolderAPhoto = flags.OUT,
+    out: flags.ImageFolders = flags.DEFAULT_FOLDER,
     refine: flags.Refine = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would run and what it costs; no more.")] = False,
-    as_json: flags.AsDocument = False,
+    as_json: flags.AsJson = False,
 ) -> None:
     """Find the smallest regions of photos that a network's answer needs, with the evidence."""
-    batch = Batch(out, photos, as_json)
+    batch = ImageBatch(out, photos, as_json)
     options = Options(
         *(network, weights, target, ask, areas, game, perturbation, solver, score, seed, alternatives, refine)
     )
-    batch.process(lambda: (planning if dry_run else _explaining)(batch, options))
+    batch.process(lambda: (plan_run if dry_run else prepare_run)(batch, options))
 
 
 @app.command()
 def channels(
-    photos: flags.Photos,
+    photos: flags.Images,
     *,
     layer: flags.Layer,
     target: flags.Target = "",
@@ -103,17 +103,17 @@ def channels(
     see: Annotated[
         bool, typer.Option("--see", help="Also make pictures of what the channels carry (minutes).")
     ] = False,
-    out: flags.FolderAPhoto = flags.OUT,
-    as_json: flags.AsDocument = False,
+    out: flags.ImageFolders = flags.DEFAULT_FOLDER,
+    as_json: flags.AsJson = False,
 ) -> None:
     """Find the smallest sets of channels of a hidden layer that a network's answer needs, with the evidence."""
-    from extremal.cli.channels import explaining
+    from extremal.cli.channels import prepare_channels_run
 
-    batch = Batch(out, photos, as_json)
+    batch = ImageBatch(out, photos, as_json)
     choices = {"game": game, "solver": solver, "score": score}
     batch.process(
-        lambda: explaining(
-            *(batch, lambda: loaded(network, weights), lambda net: class_of(net, target)),
+        lambda: prepare_channels_run(
+            *(batch, lambda: loaded(network, weights), lambda net: parse_class(net, target)),
             layer=layer,
             counts=counts,
             axis=axis,
@@ -136,16 +136,16 @@ def class_channels(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of controls and the bootstrap.")] = 0,
     see: Annotated[bool, typer.Option("--see", help="Also make pictures of the first channels (minutes).")] = False,
     top: Annotated[int, typer.Option(min=1, help="Channels told in the terminal.")] = 12,
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = flags.OUT,
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = flags.DEFAULT_FOLDER,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON document on stdout instead of a table.")] = False,
 ) -> None:
     """Rank the channels of a layer by how often a class needs them, over a folder of its pictures."""
-    from extremal.cli.channels import rank_class
+    from extremal.cli.channels import class_channels_command
 
-    with errors_told():
+    with report_errors():
         net = loaded(network, weights)
-        wanted = class_of(net, target)
-        rank_class(net, folder, layer, wanted, axis=axis, seed=seed, see=see, top=top, out=out, as_json=as_json)
+        wanted = parse_class(net, target)
+        class_channels_command(net, folder, layer, wanted, axis=axis, seed=seed, see=see, top=top, out=out, as_json=as_json)
 
 
 @app.command()
@@ -158,12 +158,12 @@ def layers(
     """List a network's layers, the shapes of their outputs, and whether all of the answer passes through them."""
     from extremal.networks.layers import layers as layers_of
 
-    with errors_told():
+    with report_errors():
         found = [layer for layer in layers_of(loaded(network, weights)) if every or not layer.problem]
         if as_json:
             typer.echo(json.dumps([{**asdict(layer), "clean": layer.clean} for layer in found], indent=2))
         else:
-            tables.show_layers(found)
+            tables.print_layers(found)
 
 
 app.command()(doctor)
@@ -192,7 +192,7 @@ def networks(
         typer.echo(f"no network's name contains {pattern!r}; `extremal networks` lists all", err=True)
 
 
-def _explaining(batch: Batch, options: Options) -> Run:
+def prepare_run(batch: ImageBatch, options: Options) -> ProcessImage:
     """Everything that can be wrong before the first photo is looked at: options, folder, network."""
     from extremal.explanations.smallest_area import smallest_area
     from extremal.networks.memory import keep_freed_memory
@@ -202,7 +202,7 @@ def _explaining(batch: Batch, options: Options) -> Run:
     batch.check_folders()
     net, question = options.loaded()
 
-    def run(photo: str, folder: Path, report: Progress) -> Outcome:
+    def run(photo: str, folder: Path, report: OnStage) -> ImageOutcome:
         explanation = extremal.explain(
             net,
             photo,
@@ -218,8 +218,8 @@ def _explaining(batch: Batch, options: Options) -> Run:
             report("smallest area", 0, 1)
             certificate = smallest_area(net, explanation, None if explanation.is_class else question)[0]
         report("writing", 0, 1)
-        files = result_files.write(explanation, folder, Path(photo).name, certificate)
-        record = result_files.record(photo, explanation, files, certificate)
-        return Outcome(record, lambda: tables.show(photo, explanation, files, certificate))
+        files = result_files.write_result(explanation, folder, Path(photo).name, certificate)
+        record = result_files.result_record(photo, explanation, files, certificate)
+        return ImageOutcome(record, lambda: tables.print_explanation(photo, explanation, files, certificate))
 
     return run

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from extremal.cli import options
-from extremal.cli.batch import BAD_INPUT, INTERRUPTED, errors_told, tell
+from extremal.cli.batch import EXIT_BAD_INPUT, EXIT_INTERRUPTED, report_errors, print_line
 from extremal.errors import ExtremalValueError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder of the run; where one stands, only what is missing is done.")],
     target: options.Target = "",
     ask: options.Ask = "",
-    areas: options.Areas = options.AREAS,
+    areas: options.Areas = options.DEFAULT_AREAS,
     game: options.Game = "preserve",
     perturbation: options.Perturbation = "blur",
     solver: options.Solver = "path",
@@ -55,7 +55,7 @@ def run(
     from extremal.jobs.runner import run as explain_all
     from extremal.networks.memory import keep_freed_memory
 
-    with errors_told():
+    with report_errors():
         keep_freed_memory()  # the process is this command's own
         with _progress_bar() as told:
             standing = explain_all(
@@ -84,11 +84,11 @@ def run(
             )
     typer.echo(json.dumps(asdict(standing), indent=2) if as_json else _progress_sentence(standing, out))
     if standing.state == "stopped":
-        tell("stopped", "run the same command again, it goes on where it stopped")
-        raise typer.Exit(INTERRUPTED)
+        print_line("stopped", "run the same command again, it goes on where it stopped")
+        raise typer.Exit(EXIT_INTERRUPTED)
     if standing.failed:
-        tell("failed", f"{standing.failed} pictures; their rows say why, --retry does them again")
-        raise typer.Exit(BAD_INPUT if standing.failed == standing.items else 0)
+        print_line("failed", f"{standing.failed} pictures; their rows say why, --retry does them again")
+        raise typer.Exit(EXIT_BAD_INPUT if standing.failed == standing.items else 0)
 
 
 def status(
@@ -100,7 +100,7 @@ def status(
     """Tell how far a run is, from another terminal or after it ended."""
     from extremal.jobs.run_status import status as standing_of
 
-    with errors_told():
+    with report_errors():
         while True:
             standing = standing_of(folder)
             typer.echo(json.dumps(asdict(standing), indent=2) if as_json else _progress_sentence(standing, folder))

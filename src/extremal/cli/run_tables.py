@@ -7,11 +7,20 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from extremal.cli.tables import COLOURS
+from extremal.cli.tables import VERDICT_COLOURS
 from extremal.jobs.run_comparison import Comparison
 from extremal.jobs.run_summary import ImageSummary, Quantiles, Summary
 from extremal.report import comparison_page, run_page
-from extremal.report.text import area_percent, percent, duration
+from extremal.report.text import (
+    above_largest_area,
+    area_percent,
+    area_text,
+    duration,
+    iou_text,
+    percent,
+    plural,
+    quantile_texts,
+)
 
 MAX_CLASSES, MAX_LISTED = 10, 8  # told; the page has all
 
@@ -21,8 +30,8 @@ def print_summary(found: Summary, files: Mapping[str, str]) -> None:
     verdicts = Table(Column("verdict"), _right_column("images"), _right_column("share"))
     for word, count in found.verdicts.items():
         if count:
-            verdicts.add_row(Text(word, style=COLOURS.get(word, "")), f"{count:,}", percent(count / found.images))
-    beyond = run_page.beyond_words(found.settings["areas"])
+            verdicts.add_row(Text(word, style=VERDICT_COLOURS.get(word, "")), f"{count:,}", percent(count / found.images))
+    beyond = above_largest_area(found.settings["areas"])
     spreads = _quantiles_table(
         ("smallest area", found.areas, area_percent, beyond),
         ("unseen effect", found.unseen, percent, ""),
@@ -45,7 +54,7 @@ def print_summary(found: Summary, files: Mapping[str, str]) -> None:
         _images_line("largest", found.largest),
         *(f"suspect: {image.key} ({image.name}): {image.reason}" for image in found.suspects[:MAX_LISTED]),
         _more_line(len(found.suspects) - MAX_LISTED, "suspect images"),
-        *(f"failed: {run_page.counted(count, 'image')}: {reason}" for reason, count in found.failures[:MAX_LISTED]),
+        *(f"failed: {plural(count, 'image')}: {reason}" for reason, count in found.failures[:MAX_LISTED]),
         _more_line(len(found.failures) - MAX_LISTED, "reasons of failures"),
         f"{found.evaluations:,} evaluations of the network, {duration(found.seconds)} over all processes",
         *_written_lines(files),
@@ -55,19 +64,19 @@ def print_summary(found: Summary, files: Mapping[str, str]) -> None:
 def print_comparison(found: Comparison, files: Mapping[str, str]) -> None:
     """What moved, by area and class, what changed, what differs, and where the page is."""
     named = [
-        (f"IoU at {area_percent(a)}", s, comparison_page.overlap, "")
+        (f"IoU at {area_percent(a)}", s, iou_text, "")
         for a, s in zip(found.areas, found.iou, strict=True)
     ]
     verdicts = Table(Column("verdict in the first"), Column("in the second"), _right_column("images"))
     for one, other, count in found.verdicts:
-        verdicts.add_row(*(Text(word, style=COLOURS.get(word, "")) for word in (one, other)), f"{count:,}")
+        verdicts.add_row(*(Text(word, style=VERDICT_COLOURS.get(word, "")) for word in (one, other)), f"{count:,}")
     classes = Table(
         *(Column("class"), _right_column("images"), _right_column("moved"), _right_column("verdicts changed"), _right_column("median IoU"))
     )
     for one_class in found.classes[:MAX_CLASSES]:
         counts = (one_class.images, one_class.moved, one_class.verdicts)
         classes.add_row(
-            Text(one_class.name), *(f"{n:,}" for n in counts), comparison_page.overlap(one_class.iou.median)
+            Text(one_class.name), *(f"{n:,}" for n in counts), iou_text(one_class.iou.median)
         )
     least = sorted((pair for pair in found.pairs if pair.mean is not None), key=lambda pair: pair.mean or 0.0)[:MAX_LISTED]
     sizes = ", ".join(f"{name} for {count:,}" for name, count in found.sizes.items())
@@ -76,12 +85,12 @@ def print_comparison(found: Comparison, files: Mapping[str, str]) -> None:
         comparison_page.headline(found),
         comparison_page.caution(found),
         *(f"differs: {name}: {one} / {other}" for name, one, other in found.differences),
-        _quantiles_table(*named, ("mean IoU", found.mean, comparison_page.overlap, "")),
+        _quantiles_table(*named, ("mean IoU", found.mean, iou_text, "")),
         verdicts,
         f"smallest area in the second: {sizes} of the images" if found.pairs else "",
         classes,
         _more_line(len(found.classes) - MAX_CLASSES, "classes"),
-        "share least: " + ", ".join(f"{pair.first.key} ({comparison_page.overlap(pair.mean)})" for pair in least)
+        "share least: " + ", ".join(f"{pair.first.key} ({iou_text(pair.mean)})" for pair in least)
         if least
         else "",
         *_absent_lines("failed in one of them", found.failed),
@@ -95,7 +104,7 @@ def _quantiles_table(*rows: tuple[str, Quantiles, Any, str]) -> Table:
     heads = ("images", "least", "quarter", "median", "three quarters", "most")
     table = Table(Column("", no_wrap=True), *(_right_column(head) for head in heads))
     for label, one, write, beyond in rows:
-        table.add_row(label, f"{one.count:,}", *run_page.spread_words(one, write, beyond))
+        table.add_row(label, f"{one.count:,}", *quantile_texts(one, write, beyond))
     return table
 
 
@@ -104,7 +113,7 @@ def _right_column(head: str) -> Column:
 
 
 def _images_line(what: str, images: Sequence[ImageSummary]) -> str:
-    told = ", ".join(f"{image.key} ({image.name}, {run_page.area_words(image.area)})" for image in images[:MAX_LISTED])
+    told = ", ".join(f"{image.key} ({image.name}, {area_text(image.area)})" for image in images[:MAX_LISTED])
     return f"{what}: {told}" if told else ""
 
 

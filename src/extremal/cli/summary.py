@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from extremal import files
-from extremal.cli.batch import errors_told, progress
+from extremal.cli.batch import report_errors, progress
 from extremal.report import result_files
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 
 def summary(folder: Run, *, out: Out = Path("extremal-out"), as_json: AsJson = False) -> None:
     """Sum a run up: verdicts, smallest areas by class, what is suspect; a figure, and a page with every image."""
-    with errors_told():
+    with report_errors():
         from extremal.cli.run_tables import print_summary
-        from extremal.report.run_folder import name, write_summary
+        from extremal.report.run_folder import run_name, write_summary
 
-        found, files = write_summary(folder, _result_folder(out, f"{name(folder)}-summary"))
+        found, files = write_summary(folder, _result_folder(out, f"{run_name(folder)}-summary"))
         if as_json:
             _print_json(found, files)
         else:
@@ -35,11 +35,11 @@ def summary(folder: Run, *, out: Out = Path("extremal-out"), as_json: AsJson = F
 
 def compare(first: Run, second: Run, *, out: Out = Path("extremal-out"), as_json: AsJson = False) -> None:
     """Tell which explanations moved from one run to another over the same images; no network is asked."""
-    with errors_told():
+    with report_errors():
         from extremal.cli.run_tables import print_comparison
-        from extremal.report.run_folder import name, write_comparison
+        from extremal.report.run_folder import run_name, write_comparison
 
-        goal = _result_folder(out, f"{name(first)}-{name(second)}-compare")
+        goal = _result_folder(out, f"{run_name(first)}-{run_name(second)}-compare")
         with progress("comparing") as report:
             found, files = write_comparison(
                 first, second, goal, on_image=lambda done, total: report("images", done, total)
@@ -60,5 +60,5 @@ def _result_folder(out: Path, name: str) -> Path:
 
 def _print_json(found: "Summary | Comparison", files: dict[str, str]) -> None:
     """All of it as JSON: None where a number is not finite."""
-    told: dict[str, Any] = result_files.plain({**asdict(found), "files": files})
+    told: dict[str, Any] = result_files.to_json_values({**asdict(found), "files": files})
     typer.echo(json.dumps(told, indent=2, allow_nan=False, ensure_ascii=False))

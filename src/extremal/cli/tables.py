@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from extremal.explanations.smallest_area import Certificate
     from extremal.networks.layers import Layer
 
-COLOURS = {"sufficient": "green", "insufficient": "yellow", "suspect": "red"}
+VERDICT_COLOURS = {"sufficient": "green", "insufficient": "yellow", "suspect": "red"}
 LEVEL_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
-def show(photo: str, explanation: "Explanation", files: dict[str, Any], certificate: "Certificate | None") -> None:
+def print_explanation(photo: str, explanation: "Explanation", files: dict[str, Any], certificate: "Certificate | None") -> None:
     """A table of the areas, what it comes to, and where the files are."""
     from extremal.report.text import alternatives_sentence, certificate_sentence
 
@@ -38,13 +38,13 @@ def show(photo: str, explanation: "Explanation", files: dict[str, Any], certific
             f"{100 * area:g} %",
             f"{score:.2f}",
             *(f"{effect:.0%}".replace("%", " %") for effect in effects),
-            Text(word, style=COLOURS.get(verdict.word, "")),
+            Text(word, style=VERDICT_COLOURS.get(verdict.label, "")),
         )
     lines = [
-        f"{photo}: {_asked(explanation.target_names[0], explanation.target[0])}, "
+        f"{photo}: {_target_text(explanation.target_names[0], explanation.target[0])}, "
         f"score {float(explanation.score_full[0]):.2f} whole, {float(explanation.score_blank[0]):.2f} destroyed",
         table,
-        _smallest(explanation),
+        _smallest_area_sentence(explanation),
         *([certificate_sentence(certificate)] if certificate else []),
         *([alternatives_sentence(explanation)] if explanation.alternatives else []),
         "written:",
@@ -53,11 +53,11 @@ def show(photo: str, explanation: "Explanation", files: dict[str, Any], certific
     _print(lines)
 
 
-def show_channels(photo: str, explanation: "ChannelExplanation", files: dict[str, Any]) -> None:
+def print_channels(photo: str, explanation: "ChannelExplanation", files: dict[str, Any]) -> None:
     """A table of the counts, what it comes to, and where the files are."""
-    from extremal.report.channel_page import summarise
+    from extremal.report.channel_page import summarise_channels
 
-    summary = summarise(explanation)
+    summary = summarise_channels(explanation)
     table = Table(
         Column("count"), "score", "as found", "exactly", "best random", "best ranking", Column("verdict", no_wrap=True)
     )
@@ -67,7 +67,7 @@ def show_channels(photo: str, explanation: "ChannelExplanation", files: dict[str
             str(row.count),
             f"{row.score:.2f}",
             *(f"{effect:.0%}".replace("%", " %") for effect in effects),
-            Text(str(row.verdict), style=COLOURS.get(row.verdict.word, "")),
+            Text(str(row.verdict), style=VERDICT_COLOURS.get(row.verdict.label, "")),
         )
     heading = (
         f"{photo}: {summary.name} (class {explanation.target[0]}), layer {summary.layer} of {summary.total} channels, "
@@ -77,10 +77,10 @@ def show_channels(photo: str, explanation: "ChannelExplanation", files: dict[str
     _print([heading, table, summary.smallest, "written:", *(f"  {path}" for path in (*paths, *files["pictures"]))])
 
 
-def show_class(found: "ClassChannels", top: int, files: dict[str, Any]) -> None:
+def print_class_channels(found: "ClassChannels", top: int, files: dict[str, Any]) -> None:
     """The channels that a class needs most, and where all of them are."""
     table = Table("rank", "channel", "share of images", "95 % interval")
-    for rank, channel in enumerate(found.ranked()[:top], start=1):
+    for rank, channel in enumerate(found.ranking()[:top], start=1):
         low, high = float(found.low[channel]), float(found.high[channel])
         table.add_row(str(rank), str(channel), f"{float(found.mean[channel]):.2f}", f"{low:.2f} – {high:.2f}")
     counts = found.sets.sum(1)
@@ -92,7 +92,7 @@ def show_class(found: "ClassChannels", top: int, files: dict[str, Any]) -> None:
     _print([told, table, "written:", *(f"  {path}" for path in (*paths, *files["pictures"]))])
 
 
-def show_layers(layers: "list[Layer]") -> None:
+def print_layers(layers: "list[Layer]") -> None:
     """A line a layer."""
     table = Table(Column("layer", overflow="fold"), "kind", "output", "split")
     for layer in layers:
@@ -102,20 +102,20 @@ def show_layers(layers: "list[Layer]") -> None:
     _print([table, "use one with: extremal channels PHOTO --layer NAME"])
 
 
-def show_plan(photo: str, plan: "Plan", folder: Path) -> None:
+def print_plan(photo: str, plan: "Plan", folder: Path) -> None:
     """What a run would be asked, and what it would cost."""
     settings, one = plan.settings, plan.inputs[0]
     classes = Table("class", "score", "probability")
     for top in one.top:
         share = "" if top.probability is None else f"{100 * top.probability:.1f} %"
         classes.add_row(f"{top.name} (class {top.index})", f"{top.score:.2f}", share)
-    left = "" if one.left is None else f", leaves {100 * one.left:.2g} % of its probability"
+    left = "" if one.remaining is None else f", leaves {100 * one.remaining:.2g} % of its probability"
     areas = ", ".join(f"{100 * area:g} %" for area in plan.areas)
     chosen = (settings["game"], settings["perturbation"], settings["solver"]["name"], settings["score"])
     lines = [
         f"{photo}: {' × '.join(map(str, plan.shape))} as {settings['network']} takes it",
         classes,
-        f"asked about: {_asked(one.name, one.target)}",
+        f"asked about: {_target_text(one.name, one.target)}",
         f"score: {one.full:.2f} whole, {one.blank:.2f} destroyed; destroying it takes {one.span:.2f} away{left}",
         f"run: {', '.join(chosen)}; areas {areas}; seed {settings['seed']}",
         f"on: {settings['device']}, {settings['dtype']}, {settings['threads']} threads",
@@ -130,7 +130,7 @@ def show_plan(photo: str, plan: "Plan", folder: Path) -> None:
     _print([*lines, f"nothing was written; the results would be in {folder}"])
 
 
-def show_findings(image: str, found: "Findings") -> None:
+def print_findings(image: str, found: "Findings") -> None:
     """A line a check, and below it what to do."""
     about = f", asked about {found.target}" if found.target else ""
     lines: list[str | Text] = [f"{image}: {found.network}{about}"]
@@ -139,10 +139,10 @@ def show_findings(image: str, found: "Findings") -> None:
         lines.append(Text.assemble("  ", level, f" {one.name}: {one.measured}"))
         if one.remedy:
             lines.append(f"           to do: {one.remedy}")
-    if found.unchecked:
-        lines.append(f"left out, as a problem comes before them: {', '.join(found.unchecked)}")
+    if found.skipped:
+        lines.append(f"left out, as a problem comes before them: {', '.join(found.skipped)}")
     problems = sum(one.level == "problem" for one in found.findings)
-    _print([*lines, f"problems: {problems}, warnings: {len(found.illnesses) - problems}"])
+    _print([*lines, f"problems: {problems}, warnings: {len(found.issues) - problems}"])
 
 
 def _print(lines: list[Any]) -> None:
@@ -151,7 +151,7 @@ def _print(lines: list[Any]) -> None:
         out.print(line, markup=False, highlight=False, soft_wrap=isinstance(line, str | Text))
 
 
-def _smallest(explanation: "Explanation") -> str:
+def _smallest_area_sentence(explanation: "Explanation") -> str:
     found, verdicts = explanation.smallest(), explanation.verdict[0]
     if found is None:
         return f"smallest sufficient area: none of these ({100 * explanation.areas[-1]:g} %: {verdicts[-1].reason})"
@@ -177,6 +177,6 @@ def _bytes(count: int) -> str:
     return f"{count / 2**20:.3g} MiB" if count < 2**30 else f"{count / 2**30:.3g} GiB"
 
 
-def _asked(name: str, target: int | None) -> str:
+def _target_text(name: str, target: int | None) -> str:
     """A class with its number; a question of another kind has none."""
     return name if target is None else f"{name} (class {target})"

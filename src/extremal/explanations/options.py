@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from extremal.explanations.settings import Settings
     from extremal.networks.network import Network
     from extremal.scores.target import Target
-from extremal.scores.parse import asked_of
+from extremal.scores.parse import parse_query
 
 
 @dataclass(frozen=True)
@@ -52,4 +52,4 @@ class Options:
     def loaded(self) -> tuple["Network", "Target"]:
         """The network, and what it is asked."""
         net = loaded(self.network, self.weights)
-        return net, asked_of(net, self.target, self.ask)
+        return net, parse_query(net, self.target, self.ask)

@@ -1,9 +1,9 @@
-"""What a worker does: pictures in, rows out, whatever the pictures are. The same in every engine."""
+"""A worker of any engine: images in, table rows out."""
 
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,185 +12,197 @@ from torch import Tensor
 from extremal.errors import ExtremalError
 from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.options import Options
-from extremal.explanations.overlay import has_picture, jpeg, masked
+from extremal.explanations.overlay import apply_mask, encode_jpeg, has_image
+from extremal.explanations.settings import Settings
 from extremal.explanations.smallest_area import Certificate, smallest_area
 from extremal.files import content_hash
-from extremal.jobs.plan import Item
-from extremal.jobs.rows import failed_row, row
+from extremal.jobs.plan import RunItem
+from extremal.jobs.rows import Row, build_failed_row, build_row
 from extremal.networks.inputs import prepare, read_picture
 from extremal.networks.network import Network
-from extremal.scores.parse import asked_of
+from extremal.networks.resolve import loaded
+from extremal.scores.parse import parse_query
 from extremal.scores.target import Target
 
-THUMBNAIL_SIDE = 96  # px of its longer side
-OUT_OF_MEMORY_MESSAGES = ("not enough memory", "out of memory", "can't allocate memory")  # of other devices' messages
+THUMBNAIL_SIDE = 96  # px of the longer side
+OUT_OF_MEMORY_MESSAGES = ("not enough memory", "out of memory", "can't allocate memory")  # of any device
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What a worker loads and explains, as plain values that can be sent to another process or machine."""
+
+    network: str  # name that `zoo.load` takes; empty: the network is passed as an object
+    weights: str = ""  # file, or random; empty: the network's own
+    target: str = ""  # class index or name of items without one; empty: the top class
+    ask: str = ""  # another query than a class, as for `--ask`
+    settings: dict[str, Any] = field(default_factory=dict)  # `Settings.as_dict`
+    refine: bool = False  # bisect for the smallest sufficient area
 
 
 @dataclass(frozen=True)
 class DecodedItem:
-    """An item, decoded ahead."""
+    """An item whose image has been read and preprocessed."""
 
-    item: Item
+    item: RunItem
     digest: str | None = None  # of the file's bytes
-    x: Tensor | None = None  # (1, C, *S), on the processor
+    x: Tensor | None = None  # (1, C, *S), in main memory
     error: str = ""  # why there is no x
 
 
 @dataclass(frozen=True)
 class ItemResult:
-    """What came of an item: an explanation of it among others, or the reason why not."""
+    """Result of an item: one input of an explanation, or an error."""
 
     explanation: Explanation | None = None
-    image: int = 0  # its place in the explanation
+    image: int = 0  # index of the input in the explanation
     certificate: Certificate | None = None
-    seconds: float = 0.0  # its share
+    seconds: float = 0.0  # its part of the batch's time
     error: str = ""
 
 
 class Worker:
-    """A network and a question, ready for any number of pictures.
+    """A network and a target, ready for any number of images.
 
     Args:
-        options: what is asked, as the command line has it.
-        network: the one that is asked; None: that of the options is loaded, onto a device where there is one.
+        config: what to load and explain.
+        network: that is explained; None: it is loaded by its name, onto a GPU if there is one.
         number: of this worker among those of its machine, which share its devices.
     """
 
-    def __init__(self, options: Options, network: Network | None = None, number: int = 0) -> None:
-        self.options, self.checked = options, options.checked()
+    def __init__(self, config: WorkerConfig, network: Network | None = None, number: int = 0) -> None:
+        self.config, self.settings = config, Settings.from_dict(config.settings)
         if network is None:
-            network, _ = options.loaded()
+            network = loaded(config.network, config.weights)
+            parse_query(network, config.target, config.ask)  # an invalid target fails here, not in every row
             network.model.to(device_of(number))
             if network.accelerate == "portable" and network.anchor.device.type == "cpu":
                 network.accelerate = "onednn"
         self.network = network
 
-    def settings(self) -> dict[str, Any]:
-        """What all rows have in common (`rows.shared_settings`)."""
-        return self.checked.provenance(self.network)
+    def provenance(self) -> dict[str, Any]:
+        """Return the settings that all rows share (`rows.run_settings`)."""
+        return self.settings.provenance(self.network)
 
-    def prepare(self, items: Sequence[Item]) -> list[DecodedItem]:
-        """Read and preprocess pictures; touches no network, so it may run ahead in another thread."""
+    def prepare(self, items: Sequence[RunItem]) -> list[DecodedItem]:
+        """Read and preprocess images; the network is not evaluated, so this may run ahead in another thread."""
         return [self._decode(item) for item in items]
 
-    def _decode(self, item: Item) -> DecodedItem:
+    def _decode(self, item: RunItem) -> DecodedItem:
         try:
             digest = content_hash(item.path)
         except OSError:
-            digest = None  # the next line tells why
+            digest = None  # reading the image below reports why
         try:
             x = self.network.prepare(read_picture(item.path)).detach()
         except ExtremalError as error:
             return DecodedItem(item, digest, error=str(error))
-        except Exception as error:  # a preprocessing of the user's may raise anything
+        except Exception as error:  # a user's preprocessing may raise anything
             return DecodedItem(item, digest, error=f"{type(error).__name__}: {error}")
         return DecodedItem(item, digest, x)
 
-    def rows(self, prepared: Sequence[DecodedItem]) -> list[Row]:
-        """A row for each item and answer, in the order of the items; one that fails costs its own row."""
-        found = {one.item.key: ItemResult(error=one.error) for one in prepared if one.x is None}
-        asked: dict[str, Target] = {}
-        for one in prepared:
-            if one.x is not None:
+    def explain(self, decoded: Sequence[DecodedItem]) -> list[Row]:
+        """Return a row for each item and alternative, in the order of the items; an error fails its own item only."""
+        results = {entry.item.key: ItemResult(error=entry.error) for entry in decoded if entry.x is None}
+        targets: dict[str, Target] = {}
+        for entry in decoded:
+            if entry.x is not None:
+                target = entry.item.target or self.config.target
                 try:
-                    asked[one.item.key] = asked_of(
-                        self.network, one.item.target or self.options.target, self.options.ask
-                    )
+                    targets[entry.item.key] = parse_query(self.network, target, self.config.ask)
                 except ExtremalError as error:
-                    found[one.item.key] = ItemResult(error=str(error))
-        for group in _group_by_shape([one for one in prepared if one.item.key in asked], asked):
+                    results[entry.item.key] = ItemResult(error=str(error))
+        for group in _group_by_shape([entry for entry in decoded if entry.item.key in targets], targets):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what there is to say stands in the rows
-                found |= self._explain_or_halve(group, asked)
-        return [told for one in prepared for told in _rows_of_item(one, found[one.item.key])]
+                warnings.simplefilter("ignore")  # the rows contain what warnings would say
+                results |= self._explain_or_halve(group, targets)
+        return [row for entry in decoded for row in _rows_of_item(entry, results[entry.item.key])]
 
-    def _explain_or_halve(self, group: Sequence[DecodedItem], asked: dict[str, Target]) -> dict[str, ItemResult]:
-        """Explain items together; where that fails, in halves for want of memory, else each alone."""
-        keys = [one.item.key for one in group]
-        begin = time.perf_counter()
+    def _explain_or_halve(self, group: Sequence[DecodedItem], targets: dict[str, Target]) -> dict[str, ItemResult]:
+        """Explain items together; after an error in halves if memory is short, else each alone."""
+        keys = [entry.item.key for entry in group]
+        started_at = time.perf_counter()
         try:
-            explanation, certificates = self._explain(group, [asked[key] for key in keys])
+            explanation, certificates = self._explain_batch(group, [targets[key] for key in keys])
         except Exception as error:
-            size, told = len(group), _one_line(error)
+            size, message = len(group), _one_line(error)
             if size == 1:
-                return {keys[0]: ItemResult(error=told, seconds=time.perf_counter() - begin)}
-            step = -(-size // 2) if _out_of_memory(error) else 1
+                return {keys[0]: ItemResult(error=message, seconds=time.perf_counter() - started_at)}
+            step = -(-size // 2) if _is_out_of_memory(error) else 1
         else:
-            seconds = (time.perf_counter() - begin) / len(group)
+            seconds = (time.perf_counter() - started_at) / len(group)
             return {key: ItemResult(explanation, image, certificates[image], seconds) for image, key in enumerate(keys)}
-        found: dict[str, ItemResult] = {}  # outside of the handler, which holds what the batch needed
+        results: dict[str, ItemResult] = {}  # outside the handler, which keeps the memory of the failed batch
         for start in range(0, len(group), step):
-            found |= self._explain_or_halve(group[start : start + step], asked)
-        return found
+            results |= self._explain_or_halve(group[start : start + step], targets)
+        return results
 
-    def _explain(
+    def _explain_batch(
         self, group: Sequence[DecodedItem], targets: list[Target]
     ) -> tuple[Explanation, Sequence[Certificate | None]]:
-        wanted: Any = None if targets[0] is None else targets
-        inputs = torch.cat([one.x for one in group if one.x is not None])
-        explanation = explain(self.network, prepare(self.network, inputs), wanted, settings=self.checked)
-        if not self.options.refine:
+        target: Any = None if targets[0] is None else targets
+        inputs = torch.cat([entry.x for entry in group if entry.x is not None])
+        explanation = explain(self.network, prepare(self.network, inputs), target, settings=self.settings)
+        if not self.config.refine:
             return explanation, [None] * len(group)
-        question = wanted if not explanation.is_class else None
-        return explanation, smallest_area(self.network, explanation, question)
+        query = None if explanation.is_class else target
+        return explanation, smallest_area(self.network, explanation, query)
 
 
 def device_of(number: int) -> torch.device:
-    """Where the worker of this number puts its network: the devices take turns."""
+    """Return the device of the worker of this number; workers are spread over all devices."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return torch.device("cuda", number % count) if count else torch.device("cpu")
 
 
-def _group_by_shape(prepared: Sequence[DecodedItem], asked: dict[str, Target]) -> list[list[DecodedItem]]:
-    """Groups that can be explained together: inputs of one shape, all asked about their top class or none."""
+def _group_by_shape(decoded: Sequence[DecodedItem], targets: dict[str, Target]) -> list[list[DecodedItem]]:
+    """Group items that can be explained together: inputs of one shape, all with a target or all without."""
     groups: dict[tuple[object, ...], list[DecodedItem]] = {}
-    for one in prepared:
-        assert one.x is not None
-        groups.setdefault((tuple(one.x.shape), one.x.dtype, asked[one.item.key] is None), []).append(one)
+    for entry in decoded:
+        assert entry.x is not None
+        shape = (tuple(entry.x.shape), entry.x.dtype, targets[entry.item.key] is None)
+        groups.setdefault(shape, []).append(entry)
     return list(groups.values())
 
 
-def _rows_of_item(one: DecodedItem, found: ItemResult) -> list[Row]:
-    """The rows of an item: one for each answer that was looked for."""
-    item = one.item
-    if found.explanation is None:
-        return [failed_row(item.key, item.path, one.digest, found.error, found.seconds)]
-    rows = []
-    answers = (replace(found.explanation, alternatives=()), *found.explanation.alternatives)
-    for number, answer in enumerate(answers):
-        told = row(
-            answer,
-            found.image,
+def _rows_of_item(entry: DecodedItem, result: ItemResult) -> list[Row]:
+    """Return the rows of an item: one for its explanation, and one for each alternative."""
+    item = entry.item
+    if result.explanation is None:
+        return [build_failed_row(item.key, item.path, entry.digest, result.error, result.seconds)]
+    explanations = (replace(result.explanation, alternatives=()), *result.explanation.alternatives)
+    return [
+        build_row(
+            explanation,
+            result.image,
             key=item.key,
             path=item.path,
-            digest=one.digest,
-            seconds=found.seconds / len(answers),
-            answer=number,
-            certificate=found.certificate if number == 0 else None,
-            thumbnail=draw_thumbnail(answer, found.image),
+            digest=entry.digest,
+            seconds=result.seconds / len(explanations),
+            alternative=number,
+            certificate=result.certificate if number == 0 else None,
+            thumbnail=draw_thumbnail(explanation, result.image),
         )
-        rows.append(told)
-    return rows
+        for number, explanation in enumerate(explanations)
+    ]
 
 
 def draw_thumbnail(explanation: Explanation, image: int) -> bytes | None:
-    """The photograph under its smallest sufficient mask, or the largest where none is enough: a small JPEG."""
-    if not has_picture(explanation):
+    """Return a small JPEG of an image under its smallest sufficient mask, or under its largest if there is none."""
+    if not has_image(explanation):
         return None
-    enough = explanation.smallest(image=image)
-    mask = explanation.binary(explanation.areas[-1])[image] if enough is None else enough.mask
-    return jpeg(masked(explanation, mask, image).numpy(), THUMBNAIL_SIDE, quality=70)
+    smallest = explanation.smallest(image=image)
+    mask = explanation.binary(explanation.areas[-1])[image] if smallest is None else smallest.mask
+    return encode_jpeg(apply_mask(explanation, mask, image).numpy(), THUMBNAIL_SIDE, quality=70)
 
 
-def _out_of_memory(error: Exception) -> bool:
-    told = str(error).lower()
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in told for words in OUT_OF_MEMORY_MESSAGES)
+def _is_out_of_memory(error: Exception) -> bool:
+    message = str(error).lower()
+    is_known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return is_known or any(words in message for words in OUT_OF_MEMORY_MESSAGES)
 
 
 def _one_line(error: Exception) -> str:
-    """An error in one line."""
-    told = " ".join(str(error).split())[:500]
-    return told if isinstance(error, ExtremalError) else f"{type(error).__name__}: {told}"
+    """Return the message of an error in one line."""
+    message = " ".join(str(error).split())[:500]
+    return message if isinstance(error, ExtremalError) else f"{type(error).__name__}: {message}"

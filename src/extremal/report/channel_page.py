@@ -1,4 +1,4 @@
-"""The report of channels: which of a layer's channels an answer needs, and what they look like, in one HTML file."""
+"""The report of channels: which channels of a layer a score needs, and what activates them, in one HTML file."""
 
 import os
 from dataclasses import dataclass
@@ -10,41 +10,41 @@ from torch import Tensor
 from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.channels.inversion import Inversion
 from extremal.explanations.channels.visualisation import Visualisation
-from extremal.explanations.overlay import data_uri
-from extremal.explanations.settings import checked_image
+from extremal.explanations.overlay import png_data_uri
+from extremal.explanations.settings import validate_image
 from extremal.explanations.verdict import Verdict
 from extremal.report import chart
-from extremal.report.html import filled, write_page
-from extremal.report.text import percent
+from extremal.report.html import render_template, write_page
+from extremal.report.text import nbsp, percent
 
-SHOWN = 24  # channels of a set that are listed by number
-HIGHEST = 10.0  # effect drawn: a layer without the channels that speak against the class scores far above the whole
+MAX_LISTED_CHANNELS = 24  # of one set
+MAX_CHANNEL_EFFECT = 10.0  # drawn: without channels that speak against a class, a layer scores far above the whole
 
 
 @dataclass(frozen=True)
 class ChannelRow:
-    """What is known of one count; effects are shares, 0 for nothing and 1 for the whole effect."""
+    """Measurements at one count; effects are fractions of the whole effect, from 0 to 1."""
 
     count: int
-    channels: str  # their numbers, as many as can be read
+    channels: str  # their indices, at most `MAX_LISTED_CHANNELS`
     score: float  # Φ of exactly these channels
-    soft: float  # effect as found
+    soft: float  # effect of the set as found
     binary: float  # effect of exactly these channels
-    random: float  # median of random sets
-    random_best: float
-    ranked: tuple[float, ...]  # top channels of each ranking
+    random: float  # median effect of random sets
+    random_best: float  # best effect of random sets
+    ranked: tuple[float, ...]  # effect of the top channels of each ranking
     verdict: Verdict
     status: str
 
     @property
     def reason(self) -> str:
-        """The verdict's reason, with spaces that do not break before the percent signs."""
-        return self.verdict.reason.replace(" %", "\xa0%")
+        """The verdict's reason."""
+        return nbsp(self.verdict.reason)
 
 
 @dataclass(frozen=True)
 class ChannelSummary:
-    """One input of an explanation of channels in words and numbers."""
+    """The explanation of one input by channels in words and numbers."""
 
     name: str  # of the class
     network: str
@@ -54,25 +54,25 @@ class ChannelSummary:
     keeps: bool
     rows: tuple[ChannelRow, ...]
     rankings: tuple[str, ...]
-    smallest: str  # the sentence of the smallest sufficient set, with its certificate
+    smallest: str  # sentence on the smallest sufficient set, with its certificate
     headline: str
     caution: str
     score_full: float
     score_blank: float
 
 
-def summarise(explanation: ChannelExplanation, image: int = 0) -> ChannelSummary:
-    """The rows and sentences of one input.
+def summarise_channels(explanation: ChannelExplanation, image: int = 0) -> ChannelSummary:
+    """Summarise the explanation of one input by channels.
 
     Args:
         explanation: of N inputs.
-        image: which of them, 0..N − 1.
+        image: index of the input, 0..N − 1.
     """
     curve, verdicts = explanation.curve(image), explanation.verdict[image]
     rows = tuple(
         ChannelRow(
             count=count,
-            channels=_listed(explanation.channels(count, image)),
+            channels=_list_channels(explanation.channels(count, image)),
             score=float(explanation.binary_scores[image, k]),
             soft=curve.soft[k],
             binary=curve.binary[k],
@@ -87,17 +87,19 @@ def summarise(explanation: ChannelExplanation, image: int = 0) -> ChannelSummary
     enough = next((row for row in rows if row.binary >= explanation.share), None)
     best = enough or max(rows, key=lambda row: row.binary)
     opening = "" if enough else "None of the computed counts is enough. The best of them: "
-    ranked = max(zip(best.ranked, explanation.ranking_names, strict=True))
+    ranking_effect, ranking = max(zip(best.ranked, explanation.ranking_names, strict=True))
     sentence = (
         f"{best.count} of {explanation.total} channels of {explanation.layer} "
         f"{'keep' if explanation.keeps else 'take away, when removed,'} {percent(best.binary)} of the score; "
-        f"random sets of that size {percent(best.random)}, the best ranking ({ranked[1]}) {percent(ranked[0])}."
+        f"random sets of that size {percent(best.random)}, the best ranking ({ranking}) {percent(ranking_effect)}."
     )
     caution = []
-    if enough and enough.verdict.word != "sufficient":
-        caution.append(f"This set is {enough.verdict.word}: {enough.reason}.")
+    if enough and enough.verdict.label != "sufficient":
+        caution.append(f"This set is {enough.verdict.label}: {enough.reason}.")
     if explanation.bypassed:
-        caution.append("Part of the answer does not pass through this layer; the masks touch only its own output.")
+        caution.append(
+            "Part of the answer does not pass through this layer; the masks affect only the output of the layer."
+        )
     return ChannelSummary(
         name=explanation.target_names[image],
         network=str(explanation.settings.get("network", "unnamed network")),
@@ -116,20 +118,20 @@ def summarise(explanation: ChannelExplanation, image: int = 0) -> ChannelSummary
 
 
 def smallest_sentence(explanation: ChannelExplanation, image: int = 0) -> str:
-    """The smallest sufficient set and its certificate."""
-    found = explanation.smallest(image)
-    text = (
-        f"The smallest sufficient set that was found has {found.count} of {explanation.total} channels "
-        f"({_listed(found.channels)}) and {percent(found.effect)} of the effect"
+    """Describe the smallest sufficient set that was found, and the best smaller set."""
+    smallest = explanation.smallest(image)
+    result = (
+        f"The smallest sufficient set that was found has {smallest.count} of {explanation.total} channels "
+        f"({_list_channels(smallest.channels)}) and {percent(smallest.effect)} of the effect"
     )
-    if not found.below_count:
-        return f"{text}; nothing smaller was found wanting."
-    return f"{text}; the best set of {found.below_count} that was found has {percent(found.below_effect)}."
+    if not smallest.below_count:
+        return f"{result}; every smaller set that was tried is also sufficient."
+    return f"{result}; the best set of {smallest.below_count} that was found has {percent(smallest.below_effect)}."
 
 
-def _listed(channels: tuple[int, ...]) -> str:
-    more = f" and {len(channels) - SHOWN} more" if len(channels) > SHOWN else ""
-    return ", ".join(map(str, channels[:SHOWN])) + more
+def _list_channels(channels: tuple[int, ...]) -> str:
+    more = f" and {len(channels) - MAX_LISTED_CHANNELS} more" if len(channels) > MAX_LISTED_CHANNELS else ""
+    return ", ".join(map(str, channels[:MAX_LISTED_CHANNELS])) + more
 
 
 def render(
@@ -140,47 +142,48 @@ def render(
     visualisation: Visualisation | None = None,
     title: str | None = None,
 ) -> str:
-    """The report of one input as the text of an HTML file.
+    """Render the report of one input as the text of an HTML file.
 
     Args:
         explanation: of N inputs.
-        image: which of them, 0..N − 1.
-        inversion: of the same inputs, to show what the channels carry.
+        image: index of the input, 0..N − 1.
+        inversion: of the same inputs, to show what the channels encode.
         visualisation: of some of the channels.
-        title: heading of the page; the class and the layer if None.
+        title: heading of the page; the class and the layer by default.
 
     Raises:
-        ExtremalValueError: there is no such input.
+        ExtremalValueError: if there is no such input.
     """
-    checked_image(image, len(explanation.masks))
-    summary = summarise(explanation, image)
-    shares = explanation.areas
+    validate_image(image, len(explanation.masks))
+    summary = summarise_channels(explanation, image)
+    fractions = explanation.areas
     curve = explanation.curve(image)
     effects = [*curve.soft, *curve.binary, *curve.random, *curve.random_best, *sum(curve.ranked.values(), ())]
-    drawn = chart.plane(shares[0] / 1.3, min(1.0, shares[-1] * 1.12), effects, HIGHEST)
-    labels = {share: str(count) for share, count in zip(shares, curve.counts, strict=True)}
-    return filled(
+    axes = chart.build_axes(fractions[0] / 1.3, min(1.0, fractions[-1] * 1.12), effects, MAX_CHANNEL_EFFECT)
+    labels = {fraction: str(count) for fraction, count in zip(fractions, curve.counts, strict=True)}
+    return render_template(
         "channels.html.j2",
         settings=explanation.settings,
         title=title or f"{summary.name} – {summary.layer} of {summary.network}",
         summary=summary,
-        share=explanation.share,
-        plane=drawn,
-        x_ticks=[chart.Tick(drawn.x(share), labels[share]) for share in drawn.spaced(shares, 30.0)],
+        threshold=explanation.share,
+        axes=axes,
+        x_ticks=[chart.Tick(axes.x(fraction), labels[fraction]) for fraction in axes.select_ticks(fractions, 30.0)],
         lines=[
-            *((f"ranked-{m}", drawn.line(shares, values)) for m, values in enumerate(curve.ranked.values())),
-            ("control", drawn.line(shares, curve.random)),
-            ("soft", drawn.line(shares, curve.soft)),
-            ("binary", drawn.line(shares, curve.binary)),
+            *((f"ranked-{m}", axes.polylines(fractions, values)) for m, values in enumerate(curve.ranked.values())),
+            ("control", axes.polylines(fractions, curve.random)),
+            ("soft", axes.polylines(fractions, curve.soft)),
+            ("binary", axes.polylines(fractions, curve.binary)),
         ],
-        band=drawn.band(shares, curve.random, curve.random_best),
-        dots=drawn.dots(shares, curve.binary),
-        photograph=data_uri(explanation.pictures[image]) if explanation.pictures.numel() else "",
+        band=axes.band(fractions, curve.random, curve.random_best),
+        dots=axes.dots(fractions, curve.binary),
+        photograph=png_data_uri(explanation.pictures[image]) if explanation.pictures.numel() else "",
         maps=[
-            (row.count, data_uri(shown)) for row, shown in zip(summary.rows, _maps(explanation, image), strict=False)
+            (row.count, png_data_uri(picture))
+            for row, picture in zip(summary.rows, _render_maps(explanation, image), strict=False)
         ],
-        inversion=[] if inversion is None else _inverted(inversion, image),
-        channels=[] if visualisation is None else excited(visualisation),
+        inversion=[] if inversion is None else _inversion_tiles(inversion, image),
+        channels=[] if visualisation is None else visualisation_tiles(visualisation),
     )
 
 
@@ -193,41 +196,41 @@ def write(
     visualisation: Visualisation | None = None,
     title: str | None = None,
 ) -> None:
-    """Write the report of one input, as `render` has it; the file appears whole or not at all."""
+    """Write the report of one input, as returned by `render`, atomically."""
     page = render(explanation, image, inversion=inversion, visualisation=visualisation, title=title)
     write_page(page, Path(path))
 
 
-def _maps(explanation: ChannelExplanation, image: int) -> list[Tensor]:
-    """The photograph under the map of each count, bright where the kept channels are active: each (H, W, 3) uint8."""
+def _render_maps(explanation: ChannelExplanation, image: int) -> list[Tensor]:
+    """Render the image for each count, bright where the kept channels are active: each (H, W, 3) uint8."""
     if not explanation.maps.numel() or not explanation.pictures.numel():
         return []
     picture = explanation.pictures[image].float()
-    shown = []
+    maps = []
     for count in explanation.counts:
         values = explanation.map(count, image)
         low, high = values.min(), values.max()
         light = ((values - low) / (high - low).clamp_min(1e-12)).unsqueeze(-1)
-        shown.append((picture * (0.15 + 0.85 * light)).round().byte())
-    return shown
+        maps.append((picture * (0.15 + 0.85 * light)).round().byte())
+    return maps
 
 
-def _inverted(inversion: Inversion, image: int) -> list[tuple[str, str, str]]:
-    """Each picture with what it is of, and how well its activations correlate with the wanted ones."""
+def _inversion_tiles(inversion: Inversion, image: int) -> list[tuple[str, str, str]]:
+    """Return each optimised image with its channels and the correlation of its activations with the target."""
     names = {"all": "all channels", "kept": "kept channels", "removed": "removed channels"}
     rows = [(names[part], inversion.pictures[image, m], inversion.correlation[image, m]) for m, part in
             enumerate(inversion.parts)]  # fmt: skip
-    return [(name, data_uri(picture), f"{float(value):.2f}") for name, picture, value in rows]
+    return [(name, png_data_uri(picture), f"{float(value):.2f}") for name, picture, value in rows]
 
 
-def excited(visualisation: Visualisation) -> list[tuple[int, str, str, list[str]]]:
-    """Each channel with its picture, its activation and its patches."""
+def visualisation_tiles(visualisation: Visualisation) -> list[tuple[int, str, str, list[str]]]:
+    """Return each channel with its optimised image, its activation and its patches."""
     return [
         (
             channel,
-            data_uri(visualisation.pictures[m]),
+            png_data_uri(visualisation.pictures[m]),
             f"{float(visualisation.activations[m]):.1f}",
-            [data_uri(torch.as_tensor(patch)) for patch in visualisation.patches[m]],
+            [png_data_uri(torch.as_tensor(patch)) for patch in visualisation.patches[m]],
         )
         for m, channel in enumerate(visualisation.channels)
     ]

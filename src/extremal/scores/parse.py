@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from extremal.networks.network import Network
     from extremal.scores.target import Target
 
-ASKED = "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:PHOTO"
+ASK_SYNTAX = "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:PHOTO"
 
 
-def asked_of(net: "Network", target: str, ask: str) -> "Target":
+def parse_query(net: "Network", target: str, ask: str) -> "Target":
     """The question of the options --target and --ask.
 
     Args:
@@ -29,13 +29,13 @@ def asked_of(net: "Network", target: str, ask: str) -> "Target":
 
     kind, _, rest = ask.partition(":")
     if not ask:
-        return class_of(net, target)
+        return parse_class(net, target)
     if kind == "box" and ":" in ask:
-        return Box(_corners(rest), class_of(net, target))
+        return Box(_parse_corners(rest), parse_class(net, target))
     if ask == "box":
-        return Box(None, class_of(net, target))
+        return Box(None, parse_class(net, target))
     if ask == "segment":
-        label = class_of(net, target)
+        label = parse_class(net, target)
         if label is None:
             raise ExtremalValueError("--ask segment must be of a class, got none; name it with --target")
         return Segment(label)
@@ -50,18 +50,18 @@ def asked_of(net: "Network", target: str, ask: str) -> "Target":
             )
         return Unit(layer, int(channel))
     if kind == "like" and rest:
-        return _likeness(net, rest)
-    raise ExtremalValueError(f"--ask must be {ASKED}, got {ask!r}")
+        return _parse_similarity(net, rest)
+    raise ExtremalValueError(f"--ask must be {ASK_SYNTAX}, got {ask!r}")
 
 
-def _likeness(net: "Network", photo: str) -> "Target":
+def _parse_similarity(net: "Network", photo: str) -> "Target":
     from extremal.networks.inputs import prepare
     from extremal.scores import Similarity
 
     return Similarity(prepare(net, photo))
 
 
-def _corners(text: str) -> tuple[float, float, float, float]:
+def _parse_corners(text: str) -> tuple[float, float, float, float]:
     try:
         x1, y1, x2, y2 = (float(part) for part in text.split(","))
     except ValueError:
@@ -72,7 +72,7 @@ def _corners(text: str) -> tuple[float, float, float, float]:
     return x1, y1, x2, y2
 
 
-def class_of(net: "Network", target: str) -> int | None:
+def parse_class(net: "Network", target: str) -> int | None:
     """The class of this option: an index or a name; None where there is none."""
     if not target:
         return None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations.channels.explain import explain_channels
-from extremal.explanations.verdict import SHARE
+from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.files import atomic_file
 from extremal.masking.games import Game, Reward
 from extremal.masking.solvers import OnStep, Solver
@@ -82,7 +82,7 @@ def class_channels(
     game: str | Game | Reward = "preserve",
     solver: str | Solver = "path",
     score: str | Score = "margin",
-    share: float = SHARE,
+    share: float = SUFFICIENT_EFFECT,
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> ClassChannels:

@@ -48,10 +48,10 @@ def explain_channels(
     game: str | Game | Reward = "preserve",
     solver: str | Solver = "path",
     score: str | Score = "margin",
-    share: float = verdict.SHARE,
+    share: float = verdict.SUFFICIENT_EFFECT,
     seed: int = 0,
     on_step: OnStep | None = None,
-    on_evidence: evidence.Progress | None = None,
+    on_evidence: evidence.OnEvidence | None = None,
 ) -> ChannelExplanation:
     """The smallest sets of channels of a layer that maximally affect the output, the others faded to zero.
 
@@ -144,7 +144,7 @@ def _build_explanation(
     share: float,
     cost: Evaluations,
     n_whole: int,
-    on_evidence: evidence.Progress | None,
+    on_evidence: evidence.OnEvidence | None,
 ) -> ChannelExplanation:
     """Collect the evidence for a solution, bisect for the smallest sufficient set, and build the result.
 
@@ -164,7 +164,7 @@ def _build_explanation(
     family = objective.domain.exact_area_family(x)
     controls = torch.cat([random, top_sets(ranked, areas)], 2)
     with half.counted() as count:
-        collected = evidence.gather(objective.evaluate, {}, game, solution.masks, areas, family, controls, on_evidence)
+        collected = evidence.collect_evidence(objective.evaluate, {}, game, solution.masks, areas, family, controls, on_evidence)
         low, high = objective.score_destroyed.view(-1, 1), objective.score_input.view(-1, 1)
         effects = verdict.shares(collected.scores, low, high, game.keeps)
         cut_effects = verdict.shares(collected.binary_scores, low, high, game.keeps)
@@ -201,7 +201,7 @@ def _build_explanation(
         ranking_names=RANKINGS,
         target=objective.class_indices,
         target_names=objective.names,
-        status=verdict.statuses(effects, solution.finite),
+        status=verdict.assign_status(effects, solution.finite),
         keeps=game.keeps,
         share=share,
         settings={**provenance, "evaluations": {**asdict(cost.with_evidence(count)), "whole": n_whole}},

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.concatenation import SETTINGS, SHARED, STEPS, TRACE, concatenate
-from extremal.explanations.verdict import Status, Verdict, shares, verdict
+from extremal.explanations.verdict import Status, Verdict, shares, reach_verdict
 from extremal.files import fields_equal, read_tensors, unreadable_file_error, write_tensors
 from extremal.masking.area import cut
 from extremal.masking.grid import resize
@@ -140,7 +140,7 @@ class ChannelExplanation:
         def told(n: int, k: int) -> Verdict:
             better = [value for value in ranked[n][k] if not value <= cuts[n][k] + TIE_MARGIN]
             chance = "a control set of this size"
-            return verdict(soft[n][k], cuts[n][k], [], [*random[n][k], *better], self.share, chance)
+            return reach_verdict(soft[n][k], cuts[n][k], [], [*random[n][k], *better], self.share, chance)
 
         return tuple(tuple(told(n, k) for k in range(len(self.counts))) for n in range(len(self.masks)))
 

@@ -23,23 +23,23 @@ from extremal.masking.solvers.swap import SWAPS_PER_ROUND
 from extremal.networks.memory import activation_bytes
 from extremal.networks.network import Run
 
-REPEATS, PATIENCE = 5, 0.5  # measurements of a kind at most, and seconds after which there are no more
-TOLERANCE = 0.02  # of `smallest_area`
-SMOOTH = Domain(())  # any, of places that have neighbours
+MAX_REPEATS, MAX_MEASURE_SECONDS = 5, 0.5  # measurements of a kind at most, and seconds after which there are no more
+AREA_TOLERANCE = 0.02  # of `smallest_area`
+SMOOTH_DOMAIN = Domain(())  # any, of places that have neighbours
 
 
 @dataclass(frozen=True)
 class Work:
     """Masks that a solver evaluates for one input."""
 
-    alone: int  # with gradient, one at a time
-    together: int  # with gradient, several at a time
+    single: int  # with gradient, one at a time
+    batched: int  # with gradient, several at a time
     forwards: int  # without gradient
     widest: int  # with gradient at once, at most
 
 
 @dataclass(frozen=True)
-class Pace:
+class Timing:
     """Seconds of one evaluation of the network, medians."""
 
     alone: float  # of the solver, forward and backward, one mask an input at a time
@@ -50,7 +50,7 @@ class Pace:
 
     def seconds(self, counts: Evaluations, work: Work) -> float:
         """Of so many evaluations, the solver's in the proportions of its work."""
-        alone = work.alone / max(1, work.alone + work.together)
+        alone = work.single / max(1, work.single + work.batched)
         return (
             counts.gradients * (alone * self.alone + (1 - alone) * self.together)
             + counts.forwards * self.forward
@@ -59,12 +59,12 @@ class Pace:
         )
 
 
-def work_of(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH) -> Work | None:
+def count_work(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH_DOMAIN) -> Work | None:
     """The masks that a run of a solver evaluates for one input; None for solvers that are not this library's.
 
-    >>> work_of(Path(), areas=5, mirror=True)
+    >>> count_work(Path(), areas=5, mirror=True)
     Work(alone=40, together=68, forwards=112, widest=5)
-    >>> work_of(Penalty(), areas=5, mirror=True)
+    >>> count_work(Penalty(), areas=5, mirror=True)
     Work(alone=0, together=4000, forwards=0, widest=5)
 
     Args:
@@ -81,8 +81,8 @@ def work_of(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH) -
     rounds = 1 + (solver.rounds if solver.polish else 0) + (0 if domain.has_neighbours else 1)
     exchanges = 0 if domain.has_neighbours else areas * (solver.search + solver.search // 2)
     return Work(
-        alone=solver.steps,
-        together=count_passes(solver, areas, mirror) - solver.steps + exchanges,
+        single=solver.steps,
+        batched=count_passes(solver, areas, mirror) - solver.steps + exchanges,
         forwards=compared * rounds + areas * solver.search + SWAPS_PER_ROUND * exchanges,
         widest=max(solver.draws, areas if solver.polish or exchanges else 1),
     )
@@ -106,38 +106,38 @@ class Cost:
         self.run, self.objective, self.settings = run, objective, settings
         self.solver, self.areas, self.mirror, self.rows = settings.solver, settings.areas, mirror, rows
         self.setup = setup.forwards
-        self.work = work_of(self.solver, len(self.areas), mirror, objective.domain)
+        self.work = count_work(self.solver, len(self.areas), mirror, objective.domain)
         mask = objective.x.new_full((len(objective.x), 1, 1, *objective.mask_shape), 0.5)
         with torch.no_grad():
-            self.asked = self._counted(lambda: objective.evaluate(mask))  # evaluations, for one mask of each input
-            self.paid = self._counted(lambda: objective.reward(mask, False))  # and for what the game makes of it
+            self.evaluations_per_mask = self._count_evaluations(lambda: objective.evaluate(mask))  # evaluations, for one mask of each input
+            self.rewards_per_mask = self._count_evaluations(lambda: objective.reward(mask, False))  # and for what the game makes of it
 
-    def answer(self, first: bool = True) -> Evaluations | None:
+    def one_answer(self, first: bool = True) -> Evaluations | None:
         """What an answer takes; posing the objective belongs to the first. None where that is not known."""
         if self.work is None:
             return None
         areas, orientations = len(self.areas), 2 if self.mirror else 1
         unseen = len(evidence.unseen_perturbations(self.settings.perturbation, self.settings.seed))
-        judged = areas * (2 + unseen + evidence.CONTROLS) + unseen
+        judged = areas * (2 + unseen + evidence.N_CONTROLS) + unseen
         return Evaluations(
-            gradients=(self.work.alone + self.work.together) * self.paid,
-            forwards=(self.setup if first else 0) + self.work.forwards * self.paid,
-            evidence_gradients=unseen * orientations * len(evidence.LEVELS) * self.asked,
-            evidence_forwards=judged * self.asked,
+            gradients=(self.work.single + self.work.batched) * self.rewards_per_mask,
+            forwards=(self.setup if first else 0) + self.work.forwards * self.rewards_per_mask,
+            evidence_gradients=unseen * orientations * len(evidence.MASK_LEVELS) * self.evaluations_per_mask,
+            evidence_forwards=judged * self.evaluations_per_mask,
         )
 
-    def refining(self) -> Evaluations:
+    def refinement(self) -> Evaluations:
         """At most what bisecting for the smallest sufficient area takes."""
         below = (self.areas[0] / smallest_area.SEARCH_FACTOR, *self.areas)
         gap = max(math.log(high / low) for low, high in zip(below, self.areas, strict=False))
-        rounds = 1 + max(0, math.ceil(math.log2(gap / math.log1p(TOLERANCE))))  # one more: areas are whole places
-        tries = rounds * (smallest_area.STEPS_PER_AREA + 1) * self.asked
-        return Evaluations(rounds * smallest_area.STEPS_PER_AREA * self.paid, self.setup + tries)
+        rounds = 1 + max(0, math.ceil(math.log2(gap / math.log1p(AREA_TOLERANCE))))  # one more: areas are whole places
+        tries = rounds * (smallest_area.STEPS_PER_AREA + 1) * self.evaluations_per_mask
+        return Evaluations(rounds * smallest_area.STEPS_PER_AREA * self.rewards_per_mask, self.setup + tries)
 
     @property
     def rows_at_once(self) -> int:
         """Rows with gradient that are evaluated at once, at most."""
-        return max(self._at_once(self._widest), self._at_once(len(evidence.LEVELS)))
+        return max(self._at_once(self._widest), self._at_once(len(evidence.MASK_LEVELS)))
 
     @property
     def _widest(self) -> int:
@@ -147,12 +147,12 @@ class Cost:
         """Rows of so many masks of each input that are evaluated at once."""
         return min(self.rows, masks * len(self.objective.x))
 
-    def row_bytes(self) -> int:
+    def measure_row_bytes(self) -> int:
         """What the network holds for the gradient of one row."""
         one = self.objective.x[:1].detach().clone().requires_grad_()
         return activation_bytes(lambda: self.run.raw(one), self._weights())
 
-    def memory(self) -> int:
+    def measure_memory(self) -> int:
         """Bytes of the weights, and of what is held for the gradients of all masks that are evaluated at once."""
         first, weights = self.objective.subset(0, 1), self._weights()
         mask = first.x.new_full((1, 1, 1, *first.mask_shape), 0.5).requires_grad_()
@@ -161,10 +161,10 @@ class Cost:
             return activation_bytes(evaluate, [*weights, first.x])
 
         solving = self._at_once(self._widest) * held(lambda: first.reward(mask, False))  # a game may hold several rows
-        judging = self._at_once(len(evidence.LEVELS)) * held(lambda: first.evaluate(mask))
+        judging = self._at_once(len(evidence.MASK_LEVELS)) * held(lambda: first.evaluate(mask))
         return sum(tensor.nbytes for tensor in weights) + max(solving, judging)
 
-    def pace(self) -> Pace:
+    def measure_timing(self) -> Timing:
         """Measured on random masks that are made as the solver makes them."""
         pay = ChunkedReward(self.objective, self.rows)
         family = self.objective.domain.exact_area_family(self.objective.x)
@@ -174,13 +174,13 @@ class Cost:
         constant = masks.clone().requires_grad_()
         evaluate: Evaluate = self.objective.evaluate
         with torch.no_grad():
-            forward = self._timed(lambda: pay(family.cut(made(leaf), self.areas), False))
-            given = self._timed(lambda: evaluate(masks))
-        return Pace(
-            alone=self._timed(lambda: gradient(pay(made_single(single), False), single)),
-            together=self._timed(lambda: gradient(pay(made(leaf), False), leaf)),
+            forward = self._measure_seconds(lambda: pay(family.cut(made(leaf), self.areas), False))
+            given = self._measure_seconds(lambda: evaluate(masks))
+        return Timing(
+            alone=self._measure_seconds(lambda: gradient(pay(made_single(single), False), single)),
+            together=self._measure_seconds(lambda: gradient(pay(made(leaf), False), leaf)),
             forward=forward,
-            evidence=self._timed(lambda: gradient(evaluate(constant), constant)),
+            evidence=self._measure_seconds(lambda: gradient(evaluate(constant), constant)),
             evidence_forward=given,
         )
 
@@ -203,21 +203,21 @@ class Cost:
 
         return drawn.requires_grad_(), made
 
-    def _timed(self, act: Callable[[], Tensor]) -> float:
+    def _measure_seconds(self, act: Callable[[], Tensor]) -> float:
         """Seconds of one evaluation; the first time is not counted."""
 
         def waited() -> None:
             float(act().sum())  # a number waits for the device
 
-        evaluations = self._counted(waited)
+        evaluations = self._count_evaluations(waited)
         taken = list[float]()
-        while len(taken) < REPEATS and sum(taken) < PATIENCE:
+        while len(taken) < MAX_REPEATS and sum(taken) < MAX_MEASURE_SECONDS:
             start = time.perf_counter()
             waited()
             taken.append(time.perf_counter() - start)
         return median(taken) / evaluations
 
-    def _counted(self, evaluate: Callable[[], object]) -> int:
+    def _count_evaluations(self, evaluate: Callable[[], object]) -> int:
         with self.run.counted() as count:
             evaluate()
         return count.forwards + count.gradients

@@ -17,20 +17,20 @@ from extremal.scores import Score
 from extremal.scores.class_query import ClassQuery
 from extremal.scores.target import Target, parse_target
 
-ASKED = (  # each with whether a problem there makes the later ones pointless
+OBJECTIVE_CHECKS = (  # each with whether a problem there makes the later ones pointless
     (objective_checks.finite_outputs, True),
-    (objective_checks.repeatable, True),
-    (objective_checks.rows_by_themselves, False),
+    (objective_checks.deterministic, True),
+    (objective_checks.rows_independent, False),
     (objective_checks.depends_on_the_input, True),
     (objective_checks.raw_outputs, False),
     (objective_checks.gradient, False),
-    (objective_checks.destroyed, False),
+    (objective_checks.destruction_lowers_score, False),
     (objective_checks.saturation, False),
     (objective_checks.clear_class, False),
 )
-NAMES = (
+CHECK_NAMES = (
     *("devices", "weights", "input range", "evaluation", "input kept", "mode"),
-    *(check.__name__.replace("_", " ") for check, _ in ASKED),
+    *(check.__name__.replace("_", " ") for check, _ in OBJECTIVE_CHECKS),
 )
 
 
@@ -70,7 +70,7 @@ def examine(
         raise ExtremalValueError(f"an examination must be of one input, got {len(x)}; pass them one after the other")
     name, found = _run_checks(net, x, target, settings)
     done = {finding.name for finding in found}
-    return Findings(net.name, name, tuple(found), tuple(check for check in NAMES if check not in done))
+    return Findings(net.name, name, tuple(found), tuple(check for check in CHECK_NAMES if check not in done))
 
 
 def _run_checks(net: Network, x: Tensor, target: Target, settings: Settings) -> tuple[str, list[Finding]]:
@@ -85,11 +85,11 @@ def _run_checks(net: Network, x: Tensor, target: Target, settings: Settings) -> 
         found.append(checks.evaluation(run, x))
         if not found[-1].ok:
             return "", found
-        found.append(checks.input_kept(run, x))
-    found.append(checks.mode(net, x, settings.seed))
+        found.append(checks.input_unchanged(run, x))
+    found.append(checks.evaluation_mode(net, x, settings.seed))
     with net.frozen(settings.seed) as run, torch.no_grad():
         case = _build_case(run, x.clone(), target, settings)
-        for check, needed in ASKED:
+        for check, needed in OBJECTIVE_CHECKS:
             found.append(check(case))
             if needed and found[-1].level is Level.PROBLEM:
                 break

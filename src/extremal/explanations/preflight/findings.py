@@ -35,7 +35,7 @@ class Findings:
     network: str
     target: str  # what was asked about; empty where it did not come to that
     findings: tuple[Finding, ...]  # in the order of the checks
-    unchecked: tuple[str, ...]  # names of the checks that a problem made pointless
+    skipped: tuple[str, ...]  # names of the checks that a problem made pointless
 
     @property
     def ok(self) -> bool:
@@ -43,11 +43,11 @@ class Findings:
         return not any(finding.level is Level.PROBLEM for finding in self.findings)
 
     @property
-    def illnesses(self) -> tuple[Finding, ...]:
+    def issues(self) -> tuple[Finding, ...]:
         """The problems and warnings."""
         return tuple(finding for finding in self.findings if not finding.ok)
 
-    def plain(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """All of it as plain values."""
         findings = [{**asdict(finding), "ok": finding.ok} for finding in self.findings]
         return {**asdict(self), "findings": findings, "ok": self.ok}

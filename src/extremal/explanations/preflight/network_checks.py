@@ -6,10 +6,10 @@ from torch import Tensor, nn
 from extremal.explanations.preflight.findings import Finding, Level, one_line
 from extremal.networks.network import Network, Run
 
-EQUAL = 1e-3  # of the largest output, by which rounding may change it in a larger batch or a second time
-FAR = 10.0  # beyond which a value is hardly normalised
-SPARE = 0.1  # of the range of normalised pictures, by which an input may leave it
-NAMED = 3  # weights or modules that are named in a sentence
+ROUNDING = 1e-3  # of the largest output, by which rounding may change it in a larger batch or a second time
+MAX_NORMALISED = 10.0  # beyond which a value is hardly normalised
+RANGE_SLACK = 0.1  # of the range of normalised pictures, by which an input may leave it
+MAX_LISTED = 3  # weights or modules that are named in a sentence
 
 
 def devices(net: Network) -> Finding:
@@ -31,8 +31,8 @@ def weights(net: Network) -> Finding:
     broken = net.broken_weights()
     if not broken:
         return Finding("weights", Level.OK, f"all weights are finite, in {len([*net.model.parameters()])} tensors")
-    told = ", ".join(f"{count} of {key!r}" for key, count in [*broken.items()][:NAMED])
-    more = f" and those of {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+    told = ", ".join(f"{count} of {key!r}" for key, count in [*broken.items()][:MAX_LISTED])
+    more = f" and those of {len(broken) - MAX_LISTED} more" if len(broken) > MAX_LISTED else ""
     return Finding("weights", Level.PROBLEM, f"NaN or infinite are {told}{more}", "load the weights again")
 
 
@@ -40,17 +40,17 @@ def input_range(net: Network, x: Tensor) -> Finding:
     """The input has the range that the network's normalisation suggests."""
     low, high = float(x.min()), float(x.max())
     told = f"values lie from {low:.4g} to {high:.4g}"
-    if low >= 0 and high > FAR:
+    if low >= 0 and high > MAX_NORMALISED:
         remedy = "divide by 255 and normalise as in training"
         return Finding("input range", Level.WARNING, f"{told}, as those of a picture that is not scaled", remedy)
-    if max(-low, high) > FAR:
+    if max(-low, high) > MAX_NORMALISED:
         return Finding("input range", Level.WARNING, f"{told}, far from 0", "normalise as in training")
     if not (net.mean and net.std) or len(net.mean) != x.shape[1]:
         return Finding("input range", Level.OK, told)
     ends = [(edge - mean) / std for edge in (0, 1) for mean, std in zip(net.mean, net.std, strict=True)]
     least, most = min(ends), max(ends)
     wanted = f"normalised pictures from {least:.4g} to {most:.4g}"
-    spare = SPARE * (most - least)
+    spare = RANGE_SLACK * (most - least)
     if low < least - spare or high > most + spare:
         return Finding("input range", Level.WARNING, f"{told}, {wanted}", "normalise once, as in training")
     if least < -0.5 and low >= 0 and high <= 1 and high - low > 0.3:
@@ -71,7 +71,7 @@ def evaluation(run: Run, x: Tensor) -> Finding:
     return Finding("evaluation", Level.OK, f"an input of {shape} gives {kind or 'a number'}")
 
 
-def input_kept(run: Run, x: Tensor) -> Finding:
+def input_unchanged(run: Run, x: Tensor) -> Finding:
     """The network leaves the tensor that it is given as it is; many inputs of `explain` are copies, so it may do."""
     changed = []
     with torch.no_grad():
@@ -88,7 +88,7 @@ def input_kept(run: Run, x: Tensor) -> Finding:
     return Finding("input kept", level, told, "start its forward with x = x.clone(), or take out inplace=True")
 
 
-def mode(net: Network, x: Tensor, seed: int) -> Finding:
+def evaluation_mode(net: Network, x: Tensor, seed: int) -> Finding:
     """As the caller hands it in, the network answers as in evaluation mode, in which `explain` asks it."""
     modules = dict(net.model.named_modules())
     left = [name for name, module in modules.items() if module.training]
@@ -98,7 +98,7 @@ def mode(net: Network, x: Tensor, seed: int) -> Finding:
     kinds = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
     names = [f"{name} ({type(modules[name]).__name__})" for name in left if isinstance(modules[name], kinds)]
     told = f"{len(left)} of {len(modules)} modules are in training mode"
-    told += f", among them {', '.join(names[:NAMED])}" if names else ""
+    told += f", among them {', '.join(names[:MAX_LISTED])}" if names else ""
     with net.frozen(seed) as run, torch.no_grad():
         before = run.raw(x.clone())
     with net.frozen(seed) as run, torch.no_grad():  # anew: the buffers that training mode changes are put back
@@ -111,6 +111,6 @@ def mode(net: Network, x: Tensor, seed: int) -> Finding:
     if not (isinstance(before, Tensor) and isinstance(after, Tensor)):
         return Finding("mode", Level.WARNING, told, remedy)
     gap = float((after - before).nan_to_num().abs().max())
-    if gap <= EQUAL * float(before.nan_to_num().abs().max()):
+    if gap <= ROUNDING * float(before.nan_to_num().abs().max()):
         return Finding("mode", Level.OK, f"{told}, which changes nothing")
     return Finding("mode", Level.WARNING, f"{told}; outputs differ by {gap:.3g} from evaluation mode", remedy)

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from extremal.explanations.preflight.findings import Finding, Level, one_line
-from extremal.explanations.preflight.network_checks import EQUAL
+from extremal.explanations.preflight.network_checks import ROUNDING
 from extremal.masking.perturbations import Noise, Perturbation, mask_shape, prepare_perturbation
 from extremal.networks.network import Run
 from extremal.scores import Score, log_probability, margin, probability
 
-SAME = 1e-6  # of a score, to which it is the same; `explain` refuses such questions
-SURE = 1e-4  # to probability 1, from which on a probability is saturated
-TELLING = 0.05  # of the largest change by any perturbation, from which on a change tells something
-CLEAR = 2.0  # times the second class's probability, from which on the top class is clear
-LEVELS = (0.125, 0.375, 0.625, 0.875)  # of the constant masks at which the gradient is taken: `path` starts from them
+SCORE_TOLERANCE = 1e-6  # of a score, to which it is the same; `explain` refuses such questions
+SATURATION = 1e-4  # to probability 1, from which on a probability is saturated
+MIN_CHANGE = 0.05  # of the largest change by any perturbation, from which on a change tells something
+CLEAR_RATIO = 2.0  # times the second class's probability, from which on the top class is clear
+CONSTANT_MASKS = (0.125, 0.375, 0.625, 0.875)  # of the constant masks at which the gradient is taken: `path` starts from them
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,18 +66,18 @@ def finite_outputs(case: Case) -> Finding:
     return Finding("finite outputs", level, f"outputs are NaN or infinite: {told}", remedy)
 
 
-def repeatable(case: Case) -> Finding:
+def deterministic(case: Case) -> Finding:
     """The same input gives the same output."""
     outputs = torch.cat([case.output(case.x) for _ in range(3)])
     gap, largest = float((outputs - outputs[:1]).abs().max()), float(outputs.abs().max())
-    if gap <= EQUAL * largest:
+    if gap <= ROUNDING * largest:
         return Finding("repeatable", Level.OK, "the same input gives the same output")
     told = f"outputs of the same input differ by {gap:.3g}, the largest is {largest:.3g}"
     remedy = "look for dropout that does not heed eval(), e.g. F.dropout without training=self.training, and for noise"
     return Finding("repeatable", Level.PROBLEM, told, remedy)
 
 
-def rows_by_themselves(case: Case) -> Finding:
+def rows_independent(case: Case) -> Finding:
     """An input gives the same output alone and next to others."""
     name, remedy = "rows by themselves", "look for statistics over the batch axis, e.g. batch norm without running ones"
     noise = case.blank(Noise())
@@ -87,7 +87,7 @@ def rows_by_themselves(case: Case) -> Finding:
     except Exception as error:  # e.g. a batch size that is fixed
         return Finding(name, Level.PROBLEM, f"a batch of 3 fails: {one_line(error)}", "let it take batches of any size")
     gap = float((beside - alone).abs().max())
-    if gap <= EQUAL * float(alone.abs().max()):
+    if gap <= ROUNDING * float(alone.abs().max()):
         return Finding(name, Level.OK, "an input gives the same output alone and next to others")
     return Finding(name, Level.PROBLEM, f"the output of an input differs by {gap:.3g} with others beside it", remedy)
 
@@ -97,7 +97,7 @@ def depends_on_the_input(case: Case) -> Finding:
     name, full = "depends on the input", float(case.ask(case.x))
     others = [case.blank(Noise()), torch.zeros_like(case.x), torch.ones_like(case.x)]
     gap = max(abs(float(case.ask(other)) - full) for other in others)
-    if not gap <= SAME * max(1.0, abs(full)):
+    if not gap <= SCORE_TOLERANCE * max(1.0, abs(full)):
         return Finding(name, Level.OK, f"scores differ by {gap:.3g} between the input, noise, zeros and ones")
     told = f"the input, noise, zeros and ones all score {full:.4g}"
     return Finding(name, Level.PROBLEM, told, "look for weights of zero or an output that is a constant")
@@ -109,7 +109,7 @@ def raw_outputs(case: Case) -> Finding:
     if case.class_index is None or len(output) < 2:
         return Finding(name, Level.OK, "there are no classes to compare")
     total = float(output.sum())
-    if bool((output < 0).any()) or abs(total - 1) > EQUAL:
+    if bool((output < 0).any()) or abs(total - 1) > ROUNDING:
         return Finding(name, Level.OK, "outputs are no probabilities")
     told = f"outputs are probabilities: none is negative, and they sum to {total:.4g}"
     return Finding(name, Level.WARNING, told, "take the softmax off the end of the network: scores are made of logits")
@@ -119,7 +119,7 @@ def gradient(case: Case) -> Finding:
     """The score has a finite gradient with respect to masks that is not zero."""
     name, perturbation = "gradient", next(iter(case.perturbations.values()))
     perturb, slopes = prepare_perturbation(perturbation, case.x), list[Tensor]()
-    for level in LEVELS:
+    for level in CONSTANT_MASKS:
         mask = case.x.new_full((1, 1, 1, *mask_shape(perturbation, case.x)), level).requires_grad_()
         try:
             with torch.enable_grad():
@@ -137,20 +137,20 @@ def gradient(case: Case) -> Finding:
         told = f"{broken} of {found.numel()} slopes at constant masks are NaN or infinite"
         return Finding(name, Level.PROBLEM, told, "look for roots, norms or logarithms of zero inside the network")
     largest = float(found.flatten(1).abs().sum(1).max())
-    if largest <= SAME:
+    if largest <= SCORE_TOLERANCE:
         remedy = "look for steps or saturated functions inside the network, or ask with another score"
         return Finding(name, Level.PROBLEM, f"slopes at constant masks sum to at most {largest:.2g}", remedy)
     return Finding(name, Level.OK, f"slopes at constant masks are finite and sum to at most {largest:.3g}")
 
 
-def destroyed(case: Case) -> Finding:
+def destruction_lowers_score(case: Case) -> Finding:
     """Destroying the input takes the answer away."""
     full = float(case.ask(case.x))
     blanks = {name: float(case.ask(case.blank(one))) + 0.0 for name, one in case.perturbations.items()}  # no −0
     told = f"the whole scores {full:.4g}; destroyed by " + ", ".join(f"{k} {v:.4g}" for k, v in blanks.items())
     spans = {name: full - blank for name, blank in blanks.items() if math.isfinite(blank)}
     asked, best = next(iter(spans)), max(spans, key=lambda name: spans[name])
-    least = max(SAME * max(1.0, abs(full)), TELLING * max(map(abs, spans.values())))
+    least = max(SCORE_TOLERANCE * max(1.0, abs(full)), MIN_CHANGE * max(map(abs, spans.values())))
     if spans[asked] > least:
         return Finding("destroyed", Level.OK, told)
     remedy = (
@@ -169,7 +169,7 @@ def saturation(case: Case) -> Finding:
         return Finding("saturation", Level.OK, what)
     sure = float(case.shares()[case.class_index])
     told = f"the probability of {case.name} is {sure:.7g}"
-    if 1 - sure > SURE:
+    if 1 - sure > SATURATION:
         return Finding("saturation", Level.OK, told)
     x, index = case.x.clone().requires_grad_(), torch.tensor([case.class_index], device=case.x.device)
     with torch.enable_grad():
@@ -193,7 +193,7 @@ def clear_class(case: Case) -> Finding:
     told = (
         f"{case.name} has {_percent(shares[first])}, then {case.run.network.label(second)} {_percent(shares[second])}"
     )
-    if float(shares[first]) >= CLEAR * float(shares[second]):
+    if float(shares[first]) >= CLEAR_RATIO * float(shares[second]):
         return Finding(name, Level.OK, told)
     return Finding(name, Level.WARNING, told, "name the class that is meant, or explain one after the other")
 

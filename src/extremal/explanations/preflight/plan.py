@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from extremal.explanations.batches import plan_batches
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.objective import Objective, build_objective
-from extremal.explanations.preflight.cost import Cost, Pace, Work
+from extremal.explanations.preflight.cost import Cost, Timing, Work
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings, validate_domain
 from extremal.networks.inputs import Input, prepare
 from extremal.networks.network import Network, Run
@@ -24,7 +24,7 @@ from extremal.scores.target import (
     select_inputs,
 )
 
-TOP = 5  # classes told
+MAX_TOP_CLASSES = 5  # classes told
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class PlannedInput:
         return self.full - self.blank
 
     @property
-    def left(self) -> float | None:
+    def remaining(self) -> float | None:
         """The share of the class's probability that is left where the input is destroyed."""
         if not self.probability or self.probability_blank is None:
             return None
@@ -76,18 +76,18 @@ class Plan:
     memory: int  # bytes of the weights, and of what is held for the gradients of these rows
     answers: tuple[Evaluations, ...]  # for each answer that is looked for; empty where the solver's cost is not known
     refining: Evaluations | None  # at most, for the smallest sufficient area; None where it is not asked for
-    pace: Pace
+    pace: Timing
     seconds: float | None  # of all answers, without drawing and writing; None where it is not known
     seconds_refining: float | None  # at most
 
     @property
     def evaluations(self) -> Evaluations | None:
         """Of all answers together; None where it is not known."""
-        return _summed(self.answers) if self.answers else None
+        return _sum(self.answers) if self.answers else None
 
-    def plain(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """All of it as plain values, with what follows from them."""
-        inputs = [{**asdict(one), "span": one.span, "left": one.left} for one in self.inputs]
+        inputs = [{**asdict(one), "span": one.span, "left": one.remaining} for one in self.inputs]
         total = self.evaluations
         return {**asdict(self), "inputs": inputs, "evaluations": total and asdict(total)}
 
@@ -136,10 +136,10 @@ def plan(
             costs.append(Cost(run, objective, settings, spent, mirror=mirror, rows=batch.max_rows))
             inputs += _plan_inputs(run, objective, settings)
         one = costs[0]  # all batches but the last are like it
-        pace, row_bytes, memory = one.pace(), one.row_bytes(), one.memory()
+        pace, row_bytes, memory = one.measure_timing(), one.measure_row_bytes(), one.measure_memory()
     known = range(settings.alternatives if one.work else 0)
-    answers = tuple(_summed(cost.answer(first=k == 0) for cost in costs) for k in known)
-    refining = _summed(cost.refining() for cost in costs) if refine else None
+    answers = tuple(_sum(cost.one_answer(first=k == 0) for cost in costs) for k in known)
+    refining = _sum(cost.refinement() for cost in costs) if refine else None
     work = one.work or Work(1, 0, 0, 1)
     return Plan(
         shape=tuple(x.shape[1:]),
@@ -174,7 +174,7 @@ def _with_classes(
 ) -> PlannedInput:
     """With the classes of the outputs (classes,) for the input whole and destroyed."""
     several = len(whole) > 1
-    indices = whole.topk(min(TOP, len(whole))).indices
+    indices = whole.topk(min(MAX_TOP_CLASSES, len(whole))).indices
     scores = settings.score(whole.expand(len(indices), -1), indices).tolist()
     shares, left = whole.softmax(0).tolist(), blank.softmax(0).tolist()
     top = tuple(
@@ -186,7 +186,7 @@ def _with_classes(
     return replace(planned, probability=shares[planned.target], probability_blank=left[planned.target], top=top)
 
 
-def _summed(parts: Iterable[Evaluations | None]) -> Evaluations:
+def _sum(parts: Iterable[Evaluations | None]) -> Evaluations:
     return sum((part for part in parts if part is not None), Evaluations())
 
 
