@@ -24,8 +24,8 @@ from matplotlib.ticker import MultipleLocator, PercentFormatter
 from PIL import Image
 
 import extremal
-from extremal.explanations.verdict import SHARE
-from extremal.report.plots import ACCENT, CONTROL, ENOUGH, UNSEEN, bare, overlay
+from extremal.explanations.verdict import SUFFICIENT_EFFECT
+from extremal.report.plots import ACCENT_COLOUR, CONTROL_COLOUR, THRESHOLD_COLOUR, UNSEEN_COLOUR, hide_axes, draw_mask
 from extremal.report.text import area_percent, percent
 
 AREAS = (0.025, 0.05, 0.1, 0.2, 0.4)
@@ -119,11 +119,11 @@ def picture(entry: Entry, result: Any, record: Record, path: Path) -> None:
     axes = drawing.subplots(1, len(ratios), width_ratios=ratios)
     axes[0].imshow(result.pictures[0].numpy())
     axes[0].set_title("as the network sees it" if len(tiles) < 3 else "input", size=9)
-    bare(axes[0])
+    hide_axes(axes[0])
     for place, (title, draw) in zip(axes[1:], tiles, strict=False):
         draw(place)
         place.set_title(title, size=9)
-        bare(place)
+        hide_axes(place)
     curve(axes[-1], record)
     drawing.savefig(path, pil_kwargs={"quality": QUALITY, "optimize": True})
 
@@ -136,7 +136,7 @@ def panels(result: extremal.Explanation, record: Record) -> list[tuple[str, Any]
     for source, area in answers or [(0, result.areas[record["rows"].index(shown(record))])]:
         answer = (result, *result.alternatives)[source]
         column = answer.areas.index(area)
-        tiles.append((f"{area_percent(area)} {verb}", lambda axes, a=answer, k=column: overlay(axes, a, 0, k)))
+        tiles.append((f"{area_percent(area)} {verb}", lambda axes, a=answer, k=column: draw_mask(axes, a, 0, k)))
     return tiles
 
 
@@ -163,10 +163,10 @@ def curve(axes: Axes, record: Record) -> None:
     rows, channels = record["rows"], "layer" in record
     sizes = [row["count" if channels else "area"] for row in rows]
     lines = {
-        "binary": ("cut", ACCENT, "o-"),
-        "soft": ("as found", ACCENT, ".:"),
-        "unseen": ("unseen", UNSEEN, "s--"),
-        "control_best": ("best random", CONTROL, "^-"),
+        "binary": ("cut", ACCENT_COLOUR, "o-"),
+        "soft": ("as found", ACCENT_COLOUR, ".:"),
+        "unseen": ("unseen", UNSEEN_COLOUR, "s--"),
+        "control_best": ("best random", CONTROL_COLOUR, "^-"),
     }
     for key, (label, colour, style) in lines.items():
         if key in rows[0]:
@@ -174,8 +174,8 @@ def curve(axes: Axes, record: Record) -> None:
             axes.plot(sizes, heights, style, color=colour, label=label, markersize=4, linewidth=1.4)
     row = shown(record)
     place = sizes[rows.index(row)], min(HIGH, max(LOW, row["binary"]))
-    axes.plot(*place, "o", markersize=11, markerfacecolor="none", markeredgecolor=ENOUGH, label="shown")
-    axes.axhline(SHARE, color=ENOUGH, linewidth=0.9, linestyle=":", label=f"enough, {percent(SHARE)}")
+    axes.plot(*place, "o", markersize=11, markerfacecolor="none", markeredgecolor=THRESHOLD_COLOUR, label="shown")
+    axes.axhline(SUFFICIENT_EFFECT, color=THRESHOLD_COLOUR, linewidth=0.9, linestyle=":", label=f"enough, {percent(SUFFICIENT_EFFECT)}")
     axes.set_xscale("log")
     axes.set_xticks(sizes, [f"{size}" if channels else f"{100 * size:g}" for size in sizes], size=8)
     axes.minorticks_off()

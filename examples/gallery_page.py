@@ -5,8 +5,8 @@ from typing import Any
 
 from gallery_entries import ENTRIES, PHOTOS, SECTIONS, Entry
 
-from extremal.explanations.evidence import CONTROLS
-from extremal.explanations.verdict import SHARE
+from extremal.explanations.evidence import N_CONTROLS
+from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.report.text import area_percent, percent
 
 Record = dict[str, Any]
@@ -59,18 +59,18 @@ def kept(row: Record, keeps: bool) -> str:
     if keeps:
         return (
             f"{area_percent(row['area'])} of the picture keeps {effect} of the effect; "
-            f"the best of {CONTROLS} random regions of that size keeps {best}."
+            f"the best of {N_CONTROLS} random regions of that size keeps {best}."
         )
     return (
         f"Without {area_percent(row['area'])} of the picture {effect} of the effect is lost; "
-        f"without the best of {CONTROLS} random regions of that size {best}."
+        f"without the best of {N_CONTROLS} random regions of that size {best}."
     )
 
 
 def found(record: Record) -> str:
     """The smallest sufficient area, or that there is none."""
     row = shown(record)
-    if row["binary"] >= SHARE:
+    if row["binary"] >= SUFFICIENT_EFFECT:
         return kept(row, record["keeps"])
     return f"None of the {len(record['rows'])} areas is enough. The largest: {lower(kept(row, record['keeps']))}"
 
@@ -121,7 +121,7 @@ def shown(record: Record) -> Record:
     rows: list[Record] = record["rows"]
     if "shown" in record:
         return rows[record["shown"]]
-    return next((row for row in rows if row["binary"] >= SHARE), rows[-1])
+    return next((row for row in rows if row["binary"] >= SUFFICIENT_EFFECT), rows[-1])
 
 
 def sentences(record: Record) -> list[str]:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 import extremal
 from extremal.masking.perturbations import PERTURBATIONS, Blur
 from extremal.networks.inputs import prepare
-from extremal.report.plots import ACCENT, CONTROL, DPI, ENOUGH, UNSEEN, bare, overlay
+from extremal.report.plots import ACCENT_COLOUR, CONTROL_COLOUR, DPI, THRESHOLD_COLOUR, UNSEEN_COLOUR, hide_axes, draw_mask
 
 AREAS = (0.025, 0.05, 0.1, 0.2, 0.4)
 VALUES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the mask, in the figure of the pyramid
@@ -27,7 +27,7 @@ def row(pictures: list[np.ndarray], titles: list[str], path: Path) -> None:
     for axes, picture, title in zip(drawing.subplots(1, len(pictures)), pictures, titles, strict=True):
         axes.imshow(picture)
         axes.set_title(title, size=9)
-        bare(axes)
+        hide_axes(axes)
     drawing.savefig(path)
 
 
@@ -53,9 +53,9 @@ def masks(result: extremal.Explanation, path: Path) -> None:
     for upper, lower, column in zip(*panels, columns, strict=True):
         upper.imshow(result.masks[0, column, 0].numpy(), cmap="gray", vmin=0, vmax=1)
         upper.set_title(f"{result.areas[column]:.0%}", size=9)
-        overlay(lower, result, 0, column)
-        bare(upper)
-        bare(lower)
+        draw_mask(lower, result, 0, column)
+        hide_axes(upper)
+        hide_axes(lower)
     drawing.savefig(path)
 
 
@@ -65,15 +65,15 @@ def curve(result: extremal.Explanation, path: Path) -> None:
     drawing = Figure(figsize=(6.6, 3.0), dpi=DPI, layout="constrained")
     axes = drawing.subplots()
     for name, colour, style in (
-        ("binary", ACCENT, "o-"),
-        ("soft", ACCENT, "o:"),
-        ("unseen", UNSEEN, "s--"),
-        ("control_best", CONTROL, "^-"),
+        ("binary", ACCENT_COLOUR, "o-"),
+        ("soft", ACCENT_COLOUR, "o:"),
+        ("unseen", UNSEEN_COLOUR, "s--"),
+        ("control_best", CONTROL_COLOUR, "^-"),
     ):
         label = name.replace("control_best", "best of 8 random regions")
         axes.plot(drawn.areas, getattr(drawn, name), style, color=colour, label=label, markersize=4)
-    axes.axhline(0.9, color=ENOUGH, linewidth=0.8)
-    axes.text(drawn.areas[0], 0.92, "enough: 90 %", color=ENOUGH, size=8, va="bottom")
+    axes.axhline(0.9, color=THRESHOLD_COLOUR, linewidth=0.8)
+    axes.text(drawn.areas[0], 0.92, "enough: 90 %", color=THRESHOLD_COLOUR, size=8, va="bottom")
     axes.set_xscale("log")
     axes.set_xticks(drawn.areas, [f"{area * 100:g} %" for area in drawn.areas])
     axes.minorticks_off()
@@ -88,12 +88,12 @@ def sweep(result: extremal.Explanation, path: Path) -> None:
     """The area of every mask that the solver evaluated with a gradient, and what it was paid."""
     drawing = Figure(figsize=(5.6, 3.2), dpi=DPI, layout="constrained")
     upper, lower = drawing.subplots(2, 1, sharex=True)
-    upper.plot(result.trace_step, result.trace_area[0], ".", color=ACCENT, markersize=4)
+    upper.plot(result.trace_step, result.trace_area[0], ".", color=ACCENT_COLOUR, markersize=4)
     upper.set_yscale("log")
     upper.set_yticks((0.02, 0.1, 0.5), ("2 %", "10 %", "50 %"))
     upper.minorticks_off()
     upper.set_ylabel("area")
-    lower.plot(result.trace_step, result.trace_reward[0], ".", color=UNSEEN, markersize=4)
+    lower.plot(result.trace_step, result.trace_reward[0], ".", color=UNSEEN_COLOUR, markersize=4)
     lower.set_ylabel("reward (margin)")
     lower.set_xlabel("step: gradient start, sweep, polish of all areas at once")
     for axes in (upper, lower):
@@ -105,9 +105,9 @@ def games(results: dict[str, extremal.Explanation], area: float, path: Path) -> 
     """The cut mask of one area in each game; what a mask deletes is missing in its picture."""
     drawing = Figure(figsize=(TILE * len(results), TILE + TITLE), dpi=DPI, layout="constrained")
     for axes, (name, result) in zip(drawing.subplots(1, len(results)), results.items(), strict=True):
-        overlay(axes, result, 0, result.areas.index(area))
+        draw_mask(axes, result, 0, result.areas.index(area))
         axes.set_title(f"{name}, {area:.0%}", size=9)
-        bare(axes)
+        hide_axes(axes)
     drawing.savefig(path)
 
 

@@ -15,7 +15,7 @@ from extremal import Network, explain, jobs
 from extremal.errors import ExtremalValueError
 from extremal.explanations.explanation import Explanation
 from extremal.jobs.restore import cut_masks
-from extremal.jobs.rows import row, run_settings
+from extremal.jobs.rows import build_row, run_settings
 from extremal.jobs.store import Store
 from extremal.masking.solvers import Path as PathSolver
 from extremal.masking.solvers import Penalty
@@ -108,7 +108,7 @@ class TestMasks:
             perturbation="fade",
             **{name: options[name] for name in terms},
         )
-        told = row(made, 0, key="a", path=None, digest=None, seconds=0.0)
+        told = build_row(made, 0, key="a", path=None, digest=None, seconds=0.0)
         through_json = json.loads(json.dumps(run_settings(made)))
         for area, mask in zip(made.areas, cut_masks(told, through_json), strict=True):
             assert torch.equal(mask, made.binary(area)[0, 0] > 0)

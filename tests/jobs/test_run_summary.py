@@ -119,7 +119,7 @@ class TestNumbers:
         assert found.smallest_counts[1] == (0.05, 1)
 
     def test_other_answers_are_left_out_and_counted(self, rows: list[runs.Row], found: jobs.Summary) -> None:
-        others = [{**rows[0], "answer": 1}, {**rows[1], "answer": 2}]
+        others = [{**rows[0], "alternative": 1}, {**rows[1], "alternative": 2}]
         again = summarise(table([*rows, *others]), runs.settings())
         assert again.alternative_rows == 2
         more = sum(row["evaluations"] for row in others)
@@ -293,7 +293,7 @@ class TestCommand:
         code, _, told = call("summary", str(folder), "--out", str(tmp_path / "out"), columns=160)
         assert code == 2
         assert told == (
-            f"error: a result must be a new folder or replace a former result, got {str(goal)!r} with 'thesis.tex' in "
+            f"error: a result must be a new folder or replace a previous result, got {str(goal)!r} with 'thesis.tex' in "
             "it; choose another folder for the results\n"
         )
         assert [path.name for path in goal.iterdir()] == ["thesis.tex"]

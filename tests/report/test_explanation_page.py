@@ -18,7 +18,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.verdict import Status
 from extremal.report import reveal
-from extremal.report.html import embedded
+from extremal.report.html import json_for_script
 from extremal.report.text import summarise
 from support import synthetic
 from support.pages import NASTY, Page, check_nothing_from_elsewhere
@@ -30,7 +30,7 @@ def page(result: Explanation, **options: Any) -> Page:
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
     source = report.render(synthetic.explanation())
-    check_nothing_from_elsewhere(source, Page(source), own="url(#plane)")
+    check_nothing_from_elsewhere(source, Page(source), own="url(#plot-area)")
 
 
 def test_policy_allows_exactly_the_script_and_the_style_of_the_page() -> None:
@@ -54,9 +54,9 @@ def test_labels_may_hold_anything() -> None:
     for result in (dirty, titled):
         assert [tag for tag, _ in result.elements] == [tag for tag, _ in clean.elements]
         assert NASTY in result.words
-    assert embedded({"name": NASTY}).isascii()
-    assert not set("<>&") & set(embedded({"name": NASTY}))
-    assert json.loads(embedded({"name": NASTY})) == {"name": NASTY}
+    assert json_for_script({"name": NASTY}).isascii()
+    assert not set("<>&") & set(json_for_script({"name": NASTY}))
+    assert json.loads(json_for_script({"name": NASTY})) == {"name": NASTY}
 
 
 @pytest.mark.parametrize("keeps", [True, False])
@@ -69,7 +69,7 @@ def test_numbers_are_the_explanation_s(keeps: bool) -> None:
     assert [row["score"] for row in rows] == result.binary_scores[0].tolist()
     for name in ("soft", "binary", "unseen", "control", "control_best"):
         assert tuple(row[name] for row in rows) == getattr(curve, name)
-    assert [row["verdict"] for row in rows] == [verdict.word for verdict in result.verdict[0]]
+    assert [row["verdict"] for row in rows] == [verdict.label for verdict in result.verdict[0]]
     assert data["keeps"] is keeps
     enough = result.smallest()
     assert enough is not None
@@ -104,7 +104,7 @@ def test_revealed_places_are_the_scored_mask_at_each_computed_area(
 def test_between_computed_areas_places_come_in_order_of_rank() -> None:
     result = synthetic.explanation()
     order = result.order()
-    for ranks, level, start in zip(order, reveal.levels(result), (0.0125, *result.areas[:-1]), strict=True):
+    for ranks, level, start in zip(order, reveal.reveal_levels(result), (0.0125, *result.areas[:-1]), strict=True):
         by_rank = level.flatten()[torch.argsort(ranks.flatten())]
         assert (by_rank.diff().to(torch.int8) >= 0).all() or (by_rank.long().diff() >= 0).all()
         assert int((level == 0).sum()) == result.places(start)
@@ -142,7 +142,7 @@ def test_without_pictures_there_is_no_reveal(shape: tuple[int, ...]) -> None:
     result = page(synthetic.explanation((0.1, 0.3), shape, pictures=False))
     assert result.data["maps"] == []
     assert not {"canvas", "img", "input"} & {tag for tag, _ in result.elements}
-    assert "not a picture" in result.words
+    assert "not an image" in result.words
     assert "of the input keeps" in result.words
 
 
@@ -213,10 +213,10 @@ def test_other_answers_are_shown_with_exactly_their_places(keeps: bool) -> None:
     regions = result.regions(overlap=0.9)
     assert len(result.regions()) == 1  # at 40 % any two overlap by more than a fifth
     words = page(result).words
-    assert "Only one sufficient region was found of the 3 that were looked for." in words
-    assert page(synthetic.explanation()).words.count("Other answers") == 0
+    assert "Only one sufficient region was found; 3 were requested." in words
+    assert page(synthetic.explanation()).words.count("Alternative regions") == 0
     given = regions[0].mask[0].bool() if keeps else ~regions[0].mask[0].bool()
-    shown = overlay.masked(result, regions[0].mask)
+    shown = overlay.apply_mask(result, regions[0].mask)
     assert torch.equal(shown[given], result.pictures[0][given])
     assert not torch.equal(shown[~given], result.pictures[0][~given])
     assert torch.equal(shown[~given][:, 0], shown[~given][:, 2])  # without colour
@@ -226,7 +226,7 @@ def test_no_answer_is_said_so() -> None:
     result = with_alternatives()
     weak = [replace(one, binary_scores=one.binary_scores * 0.1) for one in (result, *result.alternatives)]
     words = page(replace(weak[0], alternatives=tuple(weak[1:]))).words
-    assert "No sufficient region was found of the 3 that were looked for." in words
+    assert "No sufficient region was found; 3 were requested." in words
 
 
 def test_several_answers_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,15 +235,15 @@ def test_several_answers_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Explanation, "regions", lambda self, image=0: (self.smallest(), apart))
     told = page(result)
     words = told.words.replace("\xa0", " ")
-    assert "2 sufficient regions that overlap little were found, of 3 looked for: 40 %, 20 %." in words
+    assert "2 sufficient regions with little overlap were found; 3 were requested: 40 %, 20 %." in words
     assert sum("region" in str(attributes.get("alt")) for tag, attributes in told.elements if tag == "img") == 2
 
 
 def test_the_certificate_is_told() -> None:
     found = Certificate(0.345, torch.ones(1, 48, 64), 0.912, 0.338, 0.88, 0.9)
     words = page(synthetic.explanation(), certificate=found).words.replace("\xa0", " ")
-    assert "Between the measured areas: 34.5 % has 91 % of the effect, the best mask found of 33.8 % has 88 %." in words
+    assert "Between the measured areas: 34.5 % has 91 % of the effect; the best mask found at 33.8 % has 88 %." in words
     open_end = replace(found, below_area=0.0, below_effect=float("nan"))
     words = page(synthetic.explanation(), certificate=open_end).words.replace("\xa0", " ")
-    assert "Between the measured areas: 34.5 % has 91 % of the effect; nothing smaller was found wanting." in words
+    assert "34.5 % has 91 % of the effect; every smaller area that was tried is also enough." in words
     assert "Between the measured areas" not in page(synthetic.explanation()).words

@@ -124,7 +124,7 @@ class TestErrors:
     def test_grey(self, tmp_path: Path, write: object) -> None:
         mask = torch.zeros(1, 4, 4)
         mask[0, 0] = torch.tensor([0.5, 2.0, float("nan"), 1.0])
-        message = "a mask must be cut to zeros and ones, got 3 other values; take Explanation.binary(area)"
+        message = "a mask must be cut to zeros and ones, got 3 other values; use Explanation.binary(area)"
         with pytest.raises(ExtremalValueError, match=f"^{re.escape(message)}$"):
             write(mask, tmp_path)
 

@@ -156,7 +156,7 @@ class _ViewRun:
             self.on_progress(JobProgress("smallest area"))
             (certificate,) = smallest_area(self.network.network, explanation)
         self.on_progress(JobProgress("writing"))
-        result_files.write(explanation, self.folder, self.request.title, certificate)
+        result_files.write_result(explanation, self.folder, self.request.title, certificate)
         return explanation
 
     def explain_by_channels(self) -> str:
@@ -170,7 +170,7 @@ class _ViewRun:
         )
         _check_finite(explanation.status)
         self.on_progress(JobProgress("writing"))
-        channel_files.write(explanation, self.folder, self.request.title, None, None)
+        channel_files.write_channel_result(explanation, self.folder, self.request.title, None, None)
         return _sentence(summarise_channels(explanation))
 
     def _preview_steps(self) -> Callable[[Step], None]:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extremal.app.request import Request, Response
-from extremal.report.result_files import CHANNELS, EXPLANATION, FIGURE, REPORT
+from extremal.report.result_files import CHANNELS_FILE, EXPLANATION_FILE, FIGURE_FILE, REPORT_FILE
 
 DOWNLOADS = {  # files of a view that are served, with their labels
-    REPORT: "Report (HTML)",
-    FIGURE: "Figure (PNG)",
-    EXPLANATION: "Explanation (safetensors)",
-    CHANNELS: "Explanation (safetensors)",
+    REPORT_FILE: "Report (HTML)",
+    FIGURE_FILE: "Figure (PNG)",
+    EXPLANATION_FILE: "Explanation (safetensors)",
+    CHANNELS_FILE: "Explanation (safetensors)",
 }
 
 

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from extremal.app.job_queue import JobProgress
 from extremal.app.request import Preview, ResultView
 from extremal.app.result_cache import DOWNLOADS, CachedResult
-from extremal.explanations.overlay import jpeg, pale
+from extremal.explanations.overlay import encode_jpeg, fade
 from extremal.report.table_widget import jpeg_uri
 from extremal.report.text import area_percent
 
@@ -65,8 +65,8 @@ def _overlay(preview: Preview, k: int) -> str:
     """Return the image under mask k, its removed part pale, as a data URI."""
     image = preview.image.numpy()
     mask = preview.masks[k].detach().float().cpu().numpy()[..., None]
-    overlay = (mask * image + (1 - mask) * pale(image)).round().astype(np.uint8)
-    return jpeg_uri(jpeg(overlay, PREVIEW_SIZE, quality=75))
+    overlay = (mask * image + (1 - mask) * fade(image)).round().astype(np.uint8)
+    return jpeg_uri(encode_jpeg(overlay, PREVIEW_SIZE, quality=75))
 
 
 @cache

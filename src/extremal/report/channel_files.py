@@ -1,69 +1,83 @@
-"""Files of channel explanations: a folder per image or class."""
+"""Result folders and JSON records of channel explanations: one folder per image or class."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
-from extremal import files
 from extremal.explanations.channels.class_ranking import ClassChannels
 from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.channels.inversion import Inversion
 from extremal.explanations.channels.visualisation import Visualisation
-from extremal.report import result_files
+from extremal.report import channel_page, class_page
+from extremal.report.channel_plots import write_channel_figure, write_class_figure
+from extremal.report.result_files import (
+    CHANNELS_FILE,
+    CLASS_FILE,
+    FIGURE_FILE,
+    REPORT_FILE,
+    atomic_result_folder,
+    to_json_values,
+)
 
-if TYPE_CHECKING:
-    pass
 
-
-def write(
-    found: ChannelExplanation,
+def write_channel_result(
+    explanation: ChannelExplanation,
     folder: Path,
     title: str,
     inversion: Inversion | None,
     visualisation: Visualisation | None,
 ) -> dict[str, Any]:
-    """Write the explanation of one input, its figure, its report and the pictures; the folder appears whole.
+    """Write the explanation of one input by channels, its figure, its report and its optimised images.
+
+    Args:
+        explanation: of N inputs; the first is shown.
+        folder: a new folder, or a previous result, which is replaced when the new one is complete.
+        title: heading of the report.
+        inversion: of the same input.
+        visualisation: of some of the channels.
 
     Returns:
         The paths by kind: `explanation`, `figure`, `report`, and a list `pictures`.
-    """
-    from extremal.report import channel_page as report
-    from extremal.report.channel_plots import write_figure
 
+    Raises:
+        ExtremalValueError: if the files cannot be written, or `folder` is not a previous result.
+    """
     pictures: dict[str, Tensor] = {}
     if inversion is not None:
         pictures |= {f"inversion-{part}.png": inversion.pictures[0, m] for m, part in enumerate(inversion.parts)}
     if visualisation is not None:
-        pictures |= excited_pictures(visualisation)
-    with files.whole_folder(folder, result_files.RESULT_FILES) as aside:
-        found.save(aside / result_files.CHANNELS)
-        write_figure(found, aside / result_files.FIGURE)
-        report.write(found, aside / result_files.REPORT, title=title, inversion=inversion, visualisation=visualisation)
-        _save_pictures(aside, pictures)
-    return {
-        "explanation": str(folder / result_files.CHANNELS),
-        "figure": str(folder / result_files.FIGURE),
-        "report": str(folder / result_files.REPORT),
-        "pictures": [str(folder / name) for name in pictures],
-    }
+        pictures |= visualisation_images(visualisation)
+    with atomic_result_folder(folder) as temporary:
+        explanation.save(temporary / CHANNELS_FILE)
+        write_channel_figure(explanation, temporary / FIGURE_FILE)
+        report = temporary / REPORT_FILE
+        channel_page.write(explanation, report, title=title, inversion=inversion, visualisation=visualisation)
+        _save_pictures(temporary, pictures)
+    return _result_paths(folder, "explanation", CHANNELS_FILE, pictures)
 
 
-def recorded(photo: str, found: ChannelExplanation, files: dict[str, Any]) -> dict[str, Any]:
-    """One photo's result as plain values for JSON: None where a number is not finite."""
-    curve, smallest = found.curve(), found.smallest()
-    values = {
-        "path": photo,
-        "target": found.target[0],
-        "target_name": found.target_names[0],
-        "layer": found.layer,
-        "channels_in_all": found.total,
-        "bypassed": found.bypassed,
-        "score_full": float(found.score_full[0]),
-        "score_blank": float(found.score_blank[0]),
-        "counts": list(found.counts),
-        "channels": [list(found.channels(count)) for count in found.counts],
+def channel_record(image: str, explanation: ChannelExplanation, files: dict[str, Any]) -> dict[str, Any]:
+    """Convert the explanation of one input by channels to JSON values.
+
+    Args:
+        image: path of the image.
+        explanation: of N inputs; the first is converted.
+        files: paths of the result, as returned by `write_channel_result`.
+    """
+    curve, smallest = explanation.curve(), explanation.smallest()
+    record: dict[str, Any] = {
+        "path": image,
+        "target": explanation.target[0],
+        "target_name": explanation.target_names[0],
+        "layer": explanation.layer,
+        "channels_in_all": explanation.total,
+        "bypassed": explanation.bypassed,
+        "score_full": float(explanation.score_full[0]),
+        "score_blank": float(explanation.score_blank[0]),
+        "counts": list(explanation.counts),
+        "channels": [list(explanation.channels(count)) for count in explanation.counts],
         "effects": {
             "soft": curve.soft,
             "exactly": curve.binary,
@@ -71,7 +85,7 @@ def recorded(photo: str, found: ChannelExplanation, files: dict[str, Any]) -> di
             "random_best": curve.random_best,
             **curve.ranked,
         },
-        "verdicts": [{"word": one.word, "reason": one.reason} for one in found.verdict[0]],
+        "verdicts": [{"word": verdict.label, "reason": verdict.reason} for verdict in explanation.verdict[0]],
         "smallest": {
             "channels": smallest.channels,
             "effect": smallest.effect,
@@ -80,41 +94,50 @@ def recorded(photo: str, found: ChannelExplanation, files: dict[str, Any]) -> di
             "share": smallest.share,
         },
         "files": files,
-        "settings": found.settings,
+        "settings": explanation.settings,
     }
-    plain: dict[str, Any] = result_files.plain(values)
-    return plain
+    json_record: dict[str, Any] = to_json_values(record)
+    return json_record
 
 
-def write_class(found: ClassChannels, folder: Path, visualisation: Visualisation | None) -> dict[str, Any]:
-    """Write the table, the figure, the report and the pictures of a class; the folder appears whole.
+def write_class_result(ranking: ClassChannels, folder: Path, visualisation: Visualisation | None) -> dict[str, Any]:
+    """Write the table, figure, report and optimised images of a class.
+
+    Args:
+        ranking: of the channels.
+        folder: a new folder, or a previous result, which is replaced when the new one is complete.
+        visualisation: of some of the channels.
 
     Returns:
         The paths by kind: `table`, `figure`, `report`, and a list `pictures`.
+
+    Raises:
+        ExtremalValueError: if the files cannot be written, or `folder` is not a previous result.
     """
-    from extremal.report import class_page as report
-    from extremal.report.channel_plots import write_class_figure
-
-    with files.whole_folder(folder, result_files.RESULT_FILES) as aside:
-        found.save(aside / result_files.CLASS)
-        write_class_figure(found, aside / result_files.FIGURE)
-        report.write(found, aside / result_files.REPORT, visualisation=visualisation)
-        names = _save_pictures(aside, {} if visualisation is None else excited_pictures(visualisation))
-    return {
-        "table": str(folder / result_files.CLASS),
-        "figure": str(folder / result_files.FIGURE),
-        "report": str(folder / result_files.REPORT),
-        "pictures": [str(folder / name) for name in names],
-    }
+    pictures = {} if visualisation is None else visualisation_images(visualisation)
+    with atomic_result_folder(folder) as temporary:
+        ranking.save(temporary / CLASS_FILE)
+        write_class_figure(ranking, temporary / FIGURE_FILE)
+        class_page.write(ranking, temporary / REPORT_FILE, visualisation=visualisation)
+        _save_pictures(temporary, pictures)
+    return _result_paths(folder, "table", CLASS_FILE, pictures)
 
 
-def excited_pictures(visualisation: Visualisation) -> dict[str, Tensor]:
-    """The pictures made for channels, by the names of their files."""
-    shown = zip(visualisation.channels, visualisation.pictures, strict=True)
-    return {f"channel-{channel}.png": picture for channel, picture in shown}
+def visualisation_images(visualisation: Visualisation) -> dict[str, Tensor]:
+    """Return the optimised images of channels by file name."""
+    images = zip(visualisation.channels, visualisation.pictures, strict=True)
+    return {f"channel-{channel}.png": picture for channel, picture in images}
 
 
-def _save_pictures(folder: Path, pictures: dict[str, Tensor]) -> list[str]:
+def _save_pictures(folder: Path, pictures: dict[str, Tensor]) -> None:
     for name, picture in pictures.items():
         Image.fromarray(picture.numpy()).save(folder / name)
-    return list(pictures)
+
+
+def _result_paths(folder: Path, kind: str, data_file: str, pictures: dict[str, Tensor]) -> dict[str, Any]:
+    return {
+        kind: str(folder / data_file),
+        "figure": str(folder / FIGURE_FILE),
+        "report": str(folder / REPORT_FILE),
+        "pictures": [str(folder / name) for name in pictures],
+    }

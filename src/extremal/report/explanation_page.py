@@ -1,72 +1,77 @@
-"""The report: one HTML file that needs no network, neither the machine's nor the one that was explained.
+"""The report of an explanation: one HTML file that works offline and without the explained network.
 
 >>> from pathlib import Path
 >>> from extremal import report
 >>> report.write(explanation, "report.html")  # doctest: +SKIP
 """
 
-import math
 import os
 from pathlib import Path
 from typing import Any
 
-from extremal.explanations import overlay
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.overlay import has_picture
-from extremal.explanations.settings import checked_image
+from extremal.explanations.overlay import apply_mask, has_image, png_data_uri
+from extremal.explanations.settings import validate_image
 from extremal.explanations.smallest_area import Certificate
-from extremal.explanations.verdict import SHARE, UNSEEN_SHARE
+from extremal.explanations.verdict import SUFFICIENT_EFFECT, MIN_UNSEEN_EFFECT
 from extremal.report import chart, reveal
-from extremal.report.html import embedded, filled, source, write_page
-from extremal.report.text import Summary, area_percent, certified, percent, several, summarise
+from extremal.report.html import finite_or_none, json_for_script, read_asset, render_template, write_page
+from extremal.report.text import (
+    ExplanationSummary,
+    alternatives_sentence,
+    area_percent,
+    certificate_sentence,
+    percent,
+    summarise,
+)
 
 
 def render(
     explanation: Explanation, image: int = 0, *, title: str | None = None, certificate: Certificate | None = None
 ) -> str:
-    """The report of one input as the text of an HTML file.
+    """Render the report of one input as the text of an HTML file.
 
     Args:
         explanation: of N inputs.
-        image: which of them, 0..N − 1.
-        title: heading of the page; the class and the network if None.
-        certificate: of the smallest sufficient area of this input, where it was looked for.
+        image: index of the input, 0..N − 1.
+        title: heading of the page; the class and the network by default.
+        certificate: of the smallest sufficient area of this input, if it was searched for.
 
     Returns:
-        The page: script, style and pictures within it, and a policy that forbids it to load anything else.
+        The page, with its script, style and images, and a policy that forbids it to load anything else.
 
     Raises:
-        ExtremalValueError: there is no such input.
+        ExtremalValueError: if there is no such input.
     """
     from markupsafe import Markup
 
-    checked_image(image, len(explanation.masks))
+    validate_image(image, len(explanation.masks))
     summary = summarise(explanation, image)
-    script = source("view.js")
-    pictures = has_picture(explanation)
-    lower = reveal.lower_area(explanation)
-    drawing = chart.drawn(summary, lower)
-    return filled(
+    script = read_asset("view.js")
+    pictures = has_image(explanation)
+    lower = reveal.start_area(explanation)
+    evidence = chart.build_chart(summary, lower)
+    return render_template(
         "explanation.html.j2",
         script,
         title=title or f"{summary.name} – {summary.network}",
         summary=summary,
-        chart=drawing,
+        chart=evidence,
         pictures=pictures,
-        photograph=overlay.data_uri(explanation.pictures[image]) if pictures else "",
-        destroyed=overlay.data_uri(explanation.destroyed[image]) if pictures else "",
+        photograph=png_data_uri(explanation.pictures[image]) if pictures else "",
+        destroyed=png_data_uri(explanation.destroyed[image]) if pictures else "",
         width=explanation.pictures.shape[2],
         height=explanation.pictures.shape[1],
         areas=len(summary.rows),
         settings=explanation.settings,
         unseen=explanation.unseen_names,
         controls=explanation.control_scores.shape[2],
-        share=SHARE,
-        unseen_share=UNSEEN_SHARE,
-        certified=certified(certificate) if certificate else "",
-        several=several(explanation, image),
-        regions=_regions(explanation, image) if pictures and explanation.alternatives else [],
-        data=Markup(embedded(_data(explanation, image, summary, drawing))),
+        threshold=SUFFICIENT_EFFECT,
+        unseen_threshold=MIN_UNSEEN_EFFECT,
+        certificate=certificate_sentence(certificate) if certificate else "",
+        alternatives=alternatives_sentence(explanation, image),
+        regions=_region_tiles(explanation, image) if pictures and explanation.alternatives else [],
+        data=Markup(json_for_script(_script_data(explanation, image, summary, evidence.axes))),
     )
 
 
@@ -78,26 +83,26 @@ def write(
     title: str | None = None,
     certificate: Certificate | None = None,
 ) -> None:
-    """Write the report of one input; the file appears whole or not at all.
+    """Write the report of one input atomically.
 
     Args:
         explanation: of N inputs.
-        path: of the HTML file; an existing one is replaced.
-        image: which of the inputs, 0..N − 1.
-        title: heading of the page; the class and the network if None.
-        certificate: of the smallest sufficient area of this input, where it was looked for.
+        path: of the HTML file; an existing file is replaced.
+        image: index of the input, 0..N − 1.
+        title: heading of the page; the class and the network by default.
+        certificate: of the smallest sufficient area of this input, if it was searched for.
 
     Raises:
-        ExtremalValueError: there is no such input, or the folder cannot be written.
+        ExtremalValueError: if there is no such input, or the folder cannot be written.
     """
     write_page(render(explanation, image, title=title, certificate=certificate), Path(path))
 
 
-def _regions(explanation: Explanation, image: int) -> list[tuple[str, str, str]]:
-    """The sufficient regions that overlap little: picture, area, and the share of the effect that each has."""
+def _region_tiles(explanation: Explanation, image: int) -> list[tuple[str, str, str]]:
+    """Return the sufficient regions with little overlap: image, area, and fraction of the effect of each."""
     return [
         (
-            overlay.data_uri(overlay.masked(explanation, region.mask, image)),
+            png_data_uri(apply_mask(explanation, region.mask, image)),
             area_percent(region.area),
             percent(region.effect),
         )
@@ -105,41 +110,33 @@ def _regions(explanation: Explanation, image: int) -> list[tuple[str, str, str]]
     ]
 
 
-def _data(explanation: Explanation, image: int, summary: Summary, drawing: chart.Chart) -> dict[str, Any]:
-    """What the script reads: numbers as they were measured, sentences ready made, levels of each place."""
-    maps = [reveal.encoded(level) for level in reveal.levels(explanation, image)] if has_picture(explanation) else []
+def _script_data(explanation: Explanation, image: int, summary: ExplanationSummary, axes: chart.Axes) -> dict[str, Any]:
+    """Collect the data that the script reads: measurements, complete sentences, and the level of each place."""
+    levels = reveal.reveal_levels(explanation, image) if has_image(explanation) else ()
     return {
         "keeps": summary.keeps,
         "whole": summary.whole,
-        "lower": reveal.lower_area(explanation),
-        "steps": reveal.STEPS,
+        "lower": reveal.start_area(explanation),
+        "steps": reveal.N_LEVELS,
         "smallest": summary.smallest,
-        "score_full": number(summary.score_full),
-        "score_blank": number(summary.score_blank),
-        "x": {"offset": drawing.plane.offset, "slope": drawing.plane.slope},
+        "score_full": finite_or_none(summary.score_full),
+        "score_blank": finite_or_none(summary.score_blank),
+        "x": {"offset": axes.offset, "slope": axes.slope},
         "areas": [
             {
                 "area": row.area,
                 "places": row.places,
                 "label": row.label,
-                "score": number(row.score),
-                "soft": number(row.soft),
-                "binary": number(row.binary),
-                "unseen": number(row.unseen),
-                "control": number(row.control),
-                "control_best": number(row.control_best),
-                "verdict": row.verdict.word,
-                "sentence": f"{summary.sentence(row)} Verdict: {row.verdict.word}.",
+                "score": finite_or_none(row.score),
+                "soft": finite_or_none(row.soft),
+                "binary": finite_or_none(row.binary),
+                "unseen": finite_or_none(row.unseen),
+                "control": finite_or_none(row.control),
+                "control_best": finite_or_none(row.control_best),
+                "verdict": row.verdict.label,
+                "sentence": f"{summary.sentence(row)} Verdict: {row.verdict.label}.",
             }
             for row in summary.rows
         ],
-        "maps": maps,
+        "maps": [reveal.encode_levels(level) for level in levels],
     }
-
-
-def number(value: float) -> float | None:
-    """The number, or None where it is not finite: JSON has no other word for it."""
-    return value if math.isfinite(value) else None
-
-
-__all__ = ["render", "write"]

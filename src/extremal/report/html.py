@@ -56,10 +56,10 @@ def write_page(text: str, path: Path) -> None:
 
 
 def json_for_script(data: object) -> str:
-    """Serialise data as JSON without any character that could end a script element or a line of script.
+    r"""Serialise data as JSON without any character that could end a script element or a line of script.
 
-    >>> json_for_script({"a": "</script>\\u2028"})
-    '{"a":"\\\\u003c/script\\\\u003e\\\\u2028"}'
+    >>> json_for_script({"a": "</script>\u2028"})
+    '{"a":"\\u003c/script\\u003e\\u2028"}'
     """
     text = json.dumps(data, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

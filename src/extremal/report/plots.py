@@ -17,7 +17,7 @@ import numpy as np
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import fade, has_image, luminance
 from extremal.explanations.settings import validate_image
-from extremal.explanations.verdict import SHARE
+from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.files import atomic_file
 from extremal.report.chart import MAX_DRAWN_EFFECT, MIN_DRAWN_EFFECT
 from extremal.report.text import AreaRow, ExplanationSummary, percent, summarise
@@ -84,7 +84,7 @@ class _PageLayout:
         return HEADING_HEIGHT + self.rows * (TILE_SIZE + CAPTION_HEIGHT) - MARGIN
 
     def tile(self, row: int, column: int) -> Box:
-        """The box of a tile for matplotlib: left, bottom, width, height as fractions of the page."""
+        """Return the box of a tile for matplotlib: left, bottom, width, height as fractions of the page."""
         return self._box(
             MARGIN + column * (TILE_SIZE + GAP),
             HEADING_HEIGHT + row * (TILE_SIZE + CAPTION_HEIGHT),
@@ -93,7 +93,7 @@ class _PageLayout:
         )
 
     def curve(self) -> Box:
-        """The box of the evidence curve: the rest of the first row, less its axis labels and its legend."""
+        """Return the box of the evidence curve: the rest of the first row, less its axis labels and its legend."""
         left = MARGIN + 2 * (TILE_SIZE + GAP) + 0.45
         return self._box(left, HEADING_HEIGHT, self.width - MARGIN - LEGEND_WIDTH - left, TILE_SIZE)
 
@@ -145,7 +145,7 @@ def _draw_heading(drawing: "Figure", summary: ExplanationSummary, page: _PageLay
 def _draw_caption(axes: "Axes", row: AreaRow, summary: ExplanationSummary, enough: bool) -> None:
     verb = "kept" if summary.keeps else "removed"
     axes.set_title(
-        f"{row.label} {verb} – {row.verdict.word}", size=10, loc="left", weight="bold" if enough else "normal"
+        f"{row.label} {verb} – {row.verdict.label}", size=10, loc="left", weight="bold" if enough else "normal"
     )
     axes.set_xlabel(f"effect {percent(row.soft)} as found, {percent(row.binary)} cut", size=9, loc="left")
 
@@ -249,7 +249,7 @@ def _draw_curve(axes: "Axes", summary: ExplanationSummary) -> None:
     axes.plot(
         areas, [row.binary for row in rows], color=ACCENT_COLOUR, linewidth=2.2, marker="o", markersize=5, label="cut"
     )
-    axes.axhline(SHARE, color=THRESHOLD_COLOUR, linewidth=1.2, linestyle=":", label=f"enough, {percent(SHARE)}")
+    axes.axhline(SUFFICIENT_EFFECT, color=THRESHOLD_COLOUR, linewidth=1.2, linestyle=":", label=f"enough, {percent(SUFFICIENT_EFFECT)}")
     format_effect_axes(
         axes, areas, [effect for row in rows for effect in row.effects], lambda area: f"{100 * area:.3g}"
     )
@@ -267,6 +267,7 @@ def format_effect_axes(
     """Format the axes of an evidence curve over areas or counts, and add its legend to the right.
 
     Args:
+        axes: of the curve, with all lines drawn.
         sizes: in ascending order, the ticks of a logarithmic axis.
         effects: all that are drawn; those outside the limits are clipped.
         to_text: formats a size.

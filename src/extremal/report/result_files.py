@@ -38,7 +38,7 @@ CERTIFICATE_FIELDS = ("area", "effect", "below_area", "below_effect", "share")  
 
 
 @contextmanager
-def replacing_result(folder: Path) -> Iterator[Path]:
+def atomic_result_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `folder` when it is complete; a previous result there is replaced.
 
     Raises:
@@ -74,7 +74,7 @@ def write_result(
         masks[f"region-{number}.png"] = region.mask
     if certificate is not None:
         masks[f"mask-{certificate.area:.5f}.png"] = certificate.mask
-    with replacing_result(folder) as temporary:
+    with atomic_result_folder(folder) as temporary:
         explanation.save(temporary / EXPLANATION_FILE)
         write_figure(explanation, temporary / FIGURE_FILE, image=0)
         explanation_page.write(explanation, temporary / REPORT_FILE, image=0, title=title, certificate=certificate)

@@ -11,7 +11,7 @@ from extremal.jobs.run_table import settings, table
 from extremal.report import comparison_page, run_page
 from extremal.report.html import write_page
 from extremal.report.plots import save_png
-from extremal.report.result_files import COMPARISON_FILES, SUMMARY_FILES, replacing_result
+from extremal.report.result_files import COMPARISON_FILES, SUMMARY_FILES, atomic_result_folder
 from extremal.report.run_plots import comparison_figure, summary_figure
 from extremal.report.table_widget import Thumbnail
 
@@ -33,7 +33,7 @@ def write_summary(run: Folder, out: Path) -> tuple[Summary, Paths]:
     summary = summarise(rows, settings(run), count_planned(run))
     images = image_summaries(rows.select(COLUMNS).to_pylist())
     page, figure = SUMMARY_FILES
-    with replacing_result(out) as temporary:
+    with atomic_result_folder(out) as temporary:
         html = run_page.render(summary, images, _first_thumbnails(rows), title=run_name(run))
         write_page(html, temporary / page)
         save_png(summary_figure(summary, images), temporary / figure)
@@ -46,7 +46,8 @@ def write_comparison(
     """Compare two runs, and write the page and figure.
 
     Args:
-        first, second: folders of the runs.
+        first: folder of the first run.
+        second: folder of the second run.
         out: a new folder, or a previous result, which is replaced when the new one is complete.
         on_image: called after each image.
 
@@ -56,18 +57,18 @@ def write_comparison(
     comparison = compare(first, second, on_image=on_image)
     thumbnails = [_first_thumbnails(table(run, ("key", "alternative", "thumbnail"))) for run in (first, second)]
     page, figure = COMPARISON_FILES
-    with replacing_result(out) as temporary:
+    with atomic_result_folder(out) as temporary:
         write_page(comparison_page.render(comparison, *thumbnails), temporary / page)
         save_png(comparison_figure(comparison), temporary / figure)
     return comparison, {"page": str(out / page), "figure": str(out / figure)}
 
 
 def run_name(run: Folder) -> str:
-    """The name of a run, which is that of its folder."""
+    """Return the name of a run, which is that of its folder."""
     return Path(run).resolve().name
 
 
 def _first_thumbnails(rows: pa.Table) -> dict[str, Thumbnail]:
-    """The thumbnails by key, without those of alternatives."""
+    """Return the thumbnails by key, without those of alternatives."""
     columns = (rows[column].to_pylist() for column in ("key", "alternative", "thumbnail"))
     return {key: thumbnail for key, alternative, thumbnail in zip(*columns, strict=True) if not alternative}

@@ -1,193 +1,148 @@
-"""The page of a run over a data set: what it comes to, and every image of it."""
+"""The page of a run over a data set: a summary, and a table of all images."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from extremal.jobs.run_summary import VERDICTS, ImageSummary, Quantiles, Summary
+from extremal.jobs.run_summary import VERDICTS, ImageSummary, Summary
 from extremal.report.html import render_template
-from extremal.report.table_widget import Column, Thumbnail, jpeg_uri, picture_chunks, script, style, table_json
-from extremal.report.text import area_percent, decimal, percent, duration
+from extremal.report.table_widget import (
+    Column,
+    EmbeddedTable,
+    ImageTile,
+    Thumbnail,
+    count_column,
+    jpeg_uris,
+    number_column,
+    picture_chunks,
+    script,
+    style,
+    table_json,
+)
+from extremal.report.text import (
+    above_largest_area,
+    area_percent,
+    area_text,
+    decimal,
+    duration,
+    nbsp,
+    percent,
+    plural,
+    quantile_texts,
+)
 
-SUSPECTS, FAILURES = 12, 20  # told before the table
-NOTHING = "–"
-KEPT = "What is kept of"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the page as the texts of script elements."""
-
-    data: str
-    pictures: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Tile:
-    """An image among a few."""
-
-    key: str
-    note: str
-    pictures: Sequence[tuple[str, str]]  # what each shows, and its URI
-
-
-def labelled(*pictures: tuple[str, Thumbnail]) -> list[tuple[str, str]]:
-    """Pictures with what they show, those that are missing left out."""
-    return [(label, jpeg_uri(picture)) for label, picture in pictures if picture]
+MAX_SUSPECTS, MAX_FAILURES = 12, 20  # shown before the table
+KEPT_LABEL = "Kept part of"  # followed by the key of an image
 
 
 def render(
-    found: Summary, images: Sequence[ImageSummary], thumbnails: Mapping[str, Thumbnail], *, title: str | None = None
+    summary: Summary, images: Sequence[ImageSummary], thumbnails: Mapping[str, Thumbnail], *, title: str | None = None
 ) -> str:
-    """The page as the text of an HTML file.
+    """Render the page as the text of an HTML file.
 
     Args:
-        found: of the run.
-        images: all of them.
-        thumbnails: JPEGs by key; None where there is none.
-        title: heading of the page; that it is a run of a network if None.
+        summary: of the run.
+        images: all images of the run.
+        thumbnails: JPEGs by key; None if there is none.
+        title: heading of the page; the network's name by default.
     """
-    network = network_of(found.settings)
+    network = network_name(summary.settings)
 
-    def shown(chosen: Iterable[ImageSummary]) -> list[Tile]:
-        told = [(image.key, f"{image.name}, {area_words(image.area)}") for image in chosen]
-        return [Tile(key, note, labelled((KEPT, thumbnails.get(key)))) for key, note in told]
+    def build_tile(image: ImageSummary, reason: str = "") -> ImageTile:
+        note = f"{image.name}, {area_text(image.area)}{reason}"
+        return ImageTile(image.key, note, jpeg_uris((KEPT_LABEL, thumbnails.get(image.key))))
 
-    def suspected(image: ImageSummary) -> Tile:
-        note = f"{image.name}, {area_words(image.area)}: {unbroken(image.reason)}"
-        return Tile(image.key, note, labelled((KEPT, thumbnails.get(image.key))))
+    def build_tiles(extremes: Iterable[ImageSummary]) -> list[ImageTile]:
+        return [build_tile(image) for image in extremes]
 
     return render_template(
         "run.html.j2",
         script(),
         style(),
-        settings=found.settings,
+        settings=summary.settings,
         title=title or f"A run of {network}",
-        summary={"headline": headline(found), "caution": caution(found)},
-        found=found,
+        summary={"headline": headline(summary), "caution": caution(summary)},
+        run=summary,
         network=network,
-        verdicts=[(word, f"word {word}", n, n / max(1, found.images)) for word, n in found.verdicts.items() if n],
-        areas=_area_rows(found),
-        spreads=_spreads(found),
-        smallest=shown(found.smallest),
-        largest=shown(found.largest),
-        suspects=[suspected(image) for image in found.suspects[:SUSPECTS]],
-        more=len(found.suspects) - SUSPECTS,
-        left_out=max(0, len(found.failures) - FAILURES),
-        classes=_classes(found),
-        images=_images(images, thumbnails),
-        failures=[f"{counted(count, 'image')}: {reason}" for reason, count in found.failures[:FAILURES]],
-        silent=counted(found.untested, "image") if found.untested else "",
-        time=duration(found.seconds),
+        verdicts=[(word, f"word {word}", n, n / max(1, summary.images)) for word, n in summary.verdicts.items() if n],
+        areas=_area_bars(summary),
+        quantile_rows=_quantile_rows(summary),
+        smallest=build_tiles(summary.smallest),
+        largest=build_tiles(summary.largest),
+        suspects=[build_tile(image, f": {nbsp(image.reason)}") for image in summary.suspects[:MAX_SUSPECTS]],
+        n_more_suspects=len(summary.suspects) - MAX_SUSPECTS,
+        n_more_failures=max(0, len(summary.failures) - MAX_FAILURES),
+        classes=_class_table(summary),
+        images=_image_table(images, thumbnails),
+        failures=[f"{plural(count, 'image')}: {reason}" for reason, count in summary.failures[:MAX_FAILURES]],
+        untested=plural(summary.untested, "image") if summary.untested else "",
+        time=duration(summary.seconds),
     )
 
 
-def network_of(settings: Mapping[str, Any]) -> str:
-    """The name of a run's network."""
+def network_name(settings: Mapping[str, Any]) -> str:
+    """Return the name of a run's network."""
     return str(settings["explain"].get("network", "unnamed network"))
 
 
-def headline(found: Summary) -> str:
-    """What the run comes to, in one or two sentences."""
-    if not found.explained:
+def headline(summary: Summary) -> str:
+    """Describe the result of the run in one or two sentences."""
+    if not summary.explained:
         return "No image was explained."
-    count, median = found.verdicts["sufficient"], found.areas.median
-    share = percent(count / found.explained)
-    told = f"{count:,} of {counted(found.explained, 'explained image')} ({share}) have a sufficient region"
+    count, median = summary.verdicts["sufficient"], summary.areas.median
+    fraction = percent(count / summary.explained)
+    sentence = f"{count:,} of {plural(summary.explained, 'explained image')} ({fraction}) have a sufficient region"
     if median is None:
-        return f"{told}; for half of the images none of the computed areas is enough."
-    return f"{told}; half of the images need {area_percent(median)} or less of their area."
+        return f"{sentence}; for half of the images none of the computed areas is enough."
+    return f"{sentence}; half of the images need {area_percent(median)} or less of their area."
 
 
-def caution(found: Summary) -> str:
-    """What is missing; empty where nothing is."""
-    missing, failed = found.planned - found.images, found.verdicts["failed"]
-    lines = [f"The run is not done: {missing:,} of {found.planned:,} images have no row yet."] if missing else []
-    lines += [f"{failed:,} of {counted(found.images, 'image')} failed."] if failed else []
+def caution(summary: Summary) -> str:
+    """Count the images that are missing or failed; empty if there are none."""
+    missing, failed = summary.planned - summary.images, summary.verdicts["failed"]
+    lines = []
+    if missing:
+        lines.append(f"The run is not finished: {missing:,} of {summary.planned:,} images have no row yet.")
+    if failed:
+        lines.append(f"{failed:,} of {plural(summary.images, 'image')} failed.")
     return " ".join(lines)
 
 
-def counted(count: int, thing: str) -> str:
-    """A count of things.
-
-    >>> counted(1, "image"), counted(1200, "image")
-    ('1 image', '1,200 images')
-    """
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
-
-
-def area_words(area: float | None) -> str:
-    """An area in percent, or that there is none."""
-    return NOTHING if area is None else area_percent(area)
-
-
-def share_words(share: float | None) -> str:
-    """A share in percent, or that there is none."""
-    return NOTHING if share is None else percent(share)
-
-
-def unbroken(text: str) -> str:
-    """Spaces before percent signs do not break."""
-    return text.replace(" %", "\xa0%")
-
-
-def spread_words(found: Quantiles, write: Any, beyond: str = NOTHING) -> list[str]:
-    """The five numbers of a spread as they are written.
-
-    Args:
-        write: a number to text.
-        beyond: for a number that is beyond all.
-    """
-    values = (found.min, found.q25, found.median, found.q75, found.max)
-    return [write(value) if value is not None else beyond if found.count else NOTHING for value in values]
-
-
-def beyond_words(areas: Sequence[float]) -> str:
-    """More than the largest computed area."""
-    return f"over\xa0{area_percent(areas[-1])}"
-
-
-def _area_rows(found: Summary) -> list[tuple[str, str, int, float]]:
-    total = max(1, found.explained)
-    none = found.explained - sum(count for _, count in found.smallest_counts)
-    rows = [(area_percent(area), "", count, count / total) for area, count in found.smallest_counts]
+def _area_bars(summary: Summary) -> list[tuple[str, str, int, float]]:
+    total = max(1, summary.explained)
+    none = summary.explained - sum(count for _, count in summary.smallest_counts)
+    rows = [(area_percent(area), "", count, count / total) for area, count in summary.smallest_counts]
     return [*rows, ("none of these", "", none, none / total)]
 
 
-def _spreads(found: Summary) -> list[tuple[str, int, list[str]]]:
-    beyond = beyond_words(found.settings["areas"])
+def _quantile_rows(summary: Summary) -> list[tuple[str, int, list[str]]]:
+    above_all = above_largest_area(summary.settings["areas"])
     return [
-        ("Smallest area that is enough", found.areas.count, spread_words(found.areas, area_percent, beyond)),
-        ("Effect left under unseen perturbations", found.unseen.count, spread_words(found.unseen, percent)),
-        ("Effect lost by them", found.loss.count, spread_words(found.loss, percent)),
+        ("Smallest area that is enough", summary.areas.count, quantile_texts(summary.areas, area_percent, above_all)),
+        ("Effect under unseen perturbations", summary.unseen.count, quantile_texts(summary.unseen, percent)),
+        ("Effect lost under them", summary.loss.count, quantile_texts(summary.loss, percent)),
     ]
 
 
-def _classes(found: Summary) -> Table:
-    classes, beyond = found.classes, beyond_words(found.settings["areas"])
-    quartiles = [spread_words(one.areas, area_percent, beyond)[1:4] for one in classes]
-    counted = ("images", "sufficient", "suspect", "insufficient")
-    areas = zip(("Quarter", "Median area", "Three quarters"), ("lower", "median", "upper"), strict=True)
+def _class_table(summary: Summary) -> EmbeddedTable:
+    classes, above_all = summary.classes, above_largest_area(summary.settings["areas"])
+    quartiles = [quantile_texts(entry.areas, area_percent, above_all)[1:4] for entry in classes]
+    counts = ("images", "sufficient", "suspect", "insufficient")
+    areas = zip(("Lower quartile", "Median area", "Upper quartile"), ("q25", "median", "q75"), strict=True)
     columns = [
-        Column("Class", [one.name for one in classes], "minmax(160px, 2fr)"),
-        *(count_column(name.capitalize(), [getattr(one, name) for one in classes]) for name in counted),
+        Column("Class", [entry.name for entry in classes], "minmax(160px, 2fr)"),
+        *(count_column(name.capitalize(), [getattr(entry, name) for entry in classes]) for name in counts),
         *(
             Column(
-                *(label, [2.0 if (area := getattr(one.areas, name)) is None else area for one in classes], "96px"),
-                shown=[words[k] for words in quartiles],
+                *(label, [2.0 if (area := getattr(entry.areas, name)) is None else area for entry in classes], "96px"),
+                shown=[texts[k] for texts in quartiles],
             )
             for k, (label, name) in enumerate(areas)
         ),
     ]
-    return Table(table_json("classes", columns))
+    return EmbeddedTable(table_json("classes", columns))
 
 
-def count_column(label: str, counts: Sequence[int]) -> Column:
-    """A column of whole numbers."""
-    return Column(label, list(counts), "96px", shown=[f"{count:,}" for count in counts])
-
-
-def _images(images: Sequence[ImageSummary], thumbnails: Mapping[str, Thumbnail]) -> Table:
+def _image_table(images: Sequence[ImageSummary], thumbnails: Mapping[str, Thumbnail]) -> EmbeddedTable:
     verdicts = [image.verdict for image in images]
     columns = [
         Column("Image", [image.key for image in images], "minmax(130px, 1.3fr)"),
@@ -195,28 +150,15 @@ def _images(images: Sequence[ImageSummary], thumbnails: Mapping[str, Thumbnail])
         Column(
             *("Verdict", [float(VERDICTS.index(word)) for word in verdicts], "minmax(200px, 1.8fr)"),
             shown=verdicts,
-            notes=[unbroken(image.reason) for image in images],
+            notes=[nbsp(image.reason) for image in images],
             verdicts=verdicts,
             choice=True,
         ),
-        number_column("Smallest area", [image.area for image in images], area_words),
-        number_column("Effect", [image.effect for image in images], share_words),
-        number_column("Unseen", [image.unseen for image in images], share_words),
-        number_column("Lost", [image.loss for image in images], share_words),
-        number_column("Score", [image.score for image in images], lambda s: NOTHING if s is None else decimal(s)),
+        number_column("Smallest area", [image.area for image in images], area_percent),
+        number_column("Effect", [image.effect for image in images], percent),
+        number_column("Unseen", [image.unseen for image in images], percent),
+        number_column("Lost", [image.loss for image in images], percent),
+        number_column("Score", [image.score for image in images], decimal),
     ]
-    parts = picture_chunks((thumbnails.get(image.key),) for image in images)
-    return Table(table_json("images", columns, pictures=(KEPT,)), list(parts))
-
-
-def number_column(label: str, values: Sequence[float | None], write: Any, width: str = "84px") -> Column:
-    """A column of numbers, those that are not finite without a place in the order."""
-    from extremal.report.explanation_page import number
-
-    return Column(
-        *(label, [None if value is None else number(value) for value in values], width),
-        shown=[write(value) for value in values],
-    )
-
-
-__all__ = ["render"]
+    chunks = picture_chunks((thumbnails.get(image.key),) for image in images)
+    return EmbeddedTable(table_json("images", columns, pictures=(KEPT_LABEL,)), list(chunks))

@@ -1,19 +1,26 @@
-"""What a report says: the rows and sentences of one input, as plain values; no layout, no numerics of its own."""
+"""Numbers as text, and the rows and sentences of an explanation's report; no layout, no numerics."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.overlay import has_picture
+from extremal.explanations.overlay import has_image
 from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.verdict import Verdict
 
+if TYPE_CHECKING:
+    from extremal.jobs.run_summary import Quantiles
+
+MISSING = "–"  # text of a number that does not exist
+
 
 def percent(value: float, digits: int = 0) -> str:
-    """A share in percent with a space that does not break.
+    r"""Format a fraction in percent, with a no-break space.
 
     >>> percent(0.914), percent(-0.001), percent(float("nan"))
-    ('91\\xa0%', '0\\xa0%', 'not finite')
+    ('91\xa0%', '0\xa0%', 'not finite')
     """
     if not math.isfinite(value):
         return "not finite"
@@ -22,16 +29,16 @@ def percent(value: float, digits: int = 0) -> str:
 
 
 def area_percent(area: float) -> str:
-    """An area in percent, three digits at most.
+    r"""Format an area in percent with at most three significant digits.
 
     >>> area_percent(0.025), area_percent(0.4)
-    ('2.5\\xa0%', '40\\xa0%')
+    ('2.5\xa0%', '40\xa0%')
     """
     return f"{100 * area:.3g}\xa0%"
 
 
 def decimal(value: float) -> str:
-    """A score with three decimals.
+    """Format a score with three decimals.
 
     >>> decimal(-7.11149)
     '−7.111'
@@ -39,65 +46,107 @@ def decimal(value: float) -> str:
     return f"{value:.3f}".replace("-", "−") if math.isfinite(value) else "not finite"
 
 
-def time_words(seconds: float) -> str:
-    """A time in the unit that a person would use.
+def duration(seconds: float) -> str:
+    r"""Format a time in seconds, minutes or hours, whichever reads best.
 
-    >>> time_words(42), time_words(600), time_words(90000)
-    ('42\\xa0s', '10\\xa0min', '25.0\\xa0h')
+    >>> duration(42), duration(600), duration(90000)
+    ('42\xa0s', '10\xa0min', '25.0\xa0h')
     """
     if seconds < 100:
         return f"{seconds:.0f}\xa0s"
     return f"{seconds / 60:.0f}\xa0min" if seconds < 6000 else f"{seconds / 3600:.1f}\xa0h"
 
 
-@dataclass(frozen=True)
-class Row:
-    """What is known of one input at one area; effects are shares, 0 for nothing and 1 for the whole effect."""
+def area_text(area: float | None) -> str:
+    """Format an area that may be missing."""
+    return MISSING if area is None else area_percent(area)
 
-    area: float  # share of places
+
+def iou_text(value: float | None) -> str:
+    """Format an IoU that may be missing, with two decimals."""
+    return MISSING if value is None else f"{value:.2f}"
+
+
+def above_largest_area(areas: Sequence[float]) -> str:
+    """Format an area above the largest computed one."""
+    return f"over\xa0{area_percent(areas[-1])}"
+
+
+def quantile_texts(quantiles: "Quantiles", to_text: Callable[[float], str], above_all: str = MISSING) -> list[str]:
+    """Format the five numbers of a distribution.
+
+    Args:
+        quantiles: of the values.
+        to_text: formats a number.
+        above_all: text for a quantile that is larger than every known value.
+    """
+    values = (quantiles.min, quantiles.q25, quantiles.median, quantiles.q75, quantiles.max)
+    unknown = above_all if quantiles.count else MISSING
+    return [unknown if value is None else to_text(value) for value in values]
+
+
+def plural(count: int, noun: str) -> str:
+    """Format a count with its noun.
+
+    >>> plural(1, "image"), plural(1200, "image")
+    ('1 image', '1,200 images')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def nbsp(text: str) -> str:
+    """Replace the spaces before percent signs with no-break spaces."""
+    return text.replace(" %", "\xa0%")
+
+
+@dataclass(frozen=True)
+class AreaRow:
+    """Measurements at one area; effects are fractions of the whole effect, from 0 to 1."""
+
+    area: float  # fraction of places
     places: int  # in the cut mask
     score: float  # Φ of the cut mask, in the score's own unit
-    soft: float  # effect as found
-    binary: float  # effect cut
+    soft: float  # effect of the mask as found
+    binary: float  # effect of the cut mask
     unseen: float  # median effect under unseen perturbations
     control: float  # median effect of random masks
-    control_best: float
+    control_best: float  # best effect of random masks
     verdict: Verdict
     status: str
 
     @property
     def label(self) -> str:
-        """The area as it is written."""
+        """The area as text."""
         return area_percent(self.area)
 
     @property
     def reason(self) -> str:
-        """The verdict's reason, with spaces that do not break before the percent signs."""
-        return self.verdict.reason.replace(" %", "\xa0%")
+        """The verdict's reason."""
+        return nbsp(self.verdict.reason)
 
     @property
     def effects(self) -> tuple[float, ...]:
-        """Every effect of the row."""
+        """All effects of the row."""
         return (self.soft, self.binary, self.unseen, self.control, self.control_best)
 
 
 @dataclass(frozen=True)
-class Summary:
-    """One input of an explanation in words and numbers."""
+class ExplanationSummary:
+    """The explanation of one input in words and numbers."""
 
     name: str  # of the class
     network: str
     game: str
-    keeps: bool  # judged by what the masks keep
-    whole: str  # what areas are shares of: image or input
-    rows: tuple[Row, ...]  # areas rising
+    keeps: bool  # masks are judged by what they keep
+    whole: str  # what areas are fractions of: "image" or "input"
+    rows: tuple[AreaRow, ...]  # in ascending order of area
     smallest: int | None  # row of the smallest sufficient area
     score_full: float
     score_blank: float
 
     @property
     def headline(self) -> str:
-        """The answer in one sentence."""
+        """The result in one sentence."""
         if self.smallest is not None:
             return self.sentence(self.rows[self.smallest])
         finite = [row for row in self.rows if math.isfinite(row.binary)]
@@ -109,34 +158,34 @@ class Summary:
 
     @property
     def caution(self) -> str:
-        """Why the headline should not be taken at its word; empty if nothing speaks against it."""
+        """Why the headline should not be trusted; empty if there is no reason for doubt."""
         if self.smallest is None:
             return ""
         row = self.rows[self.smallest]
-        return "" if row.verdict.word == "sufficient" else f"This mask is {row.verdict.word}: {row.reason}."
+        return "" if row.verdict.label == "sufficient" else f"This mask is {row.verdict.label}: {row.reason}."
 
-    def sentence(self, row: Row) -> str:
-        """What was measured at one area, next to chance."""
-        found, chance, whole = percent(row.binary), percent(row.control), self.whole
+    def sentence(self, row: AreaRow) -> str:
+        """Describe the effect at one area, compared with random regions."""
+        effect, chance, whole = percent(row.binary), percent(row.control), self.whole
         if self.keeps:
-            return f"{row.label} of the {whole} keeps {found} of the score; random regions of that size keep {chance}."
+            return f"{row.label} of the {whole} keeps {effect} of the score; random regions of that size keep {chance}."
         return (
-            f"Removing {row.label} of the {whole} takes away {found} of the score; "
+            f"Removing {row.label} of the {whole} takes away {effect} of the score; "
             f"removing random regions of that size takes away {chance}."
         )
 
 
-def summarise(explanation: Explanation, image: int = 0) -> Summary:
-    """The rows and sentences of one input.
+def summarise(explanation: Explanation, image: int = 0) -> ExplanationSummary:
+    """Summarise the explanation of one input.
 
     Args:
         explanation: of N inputs.
-        image: which of them, 0..N − 1.
+        image: index of the input, 0..N − 1.
     """
     curve, verdicts = explanation.curve(image), explanation.verdict[image]
     scores = explanation.binary_scores[image].tolist()
     rows = tuple(
-        Row(
+        AreaRow(
             area=area,
             places=explanation.places(area),
             score=scores[k],
@@ -151,12 +200,12 @@ def summarise(explanation: Explanation, image: int = 0) -> Summary:
         for k, area in enumerate(explanation.areas)
     )
     enough = explanation.smallest(image=image)
-    return Summary(
+    return ExplanationSummary(
         name=explanation.target_names[image],
         network=str(explanation.settings.get("network", "unnamed network")),
         game=str(explanation.settings.get("game", "preserve" if explanation.keeps else "delete")),
         keeps=explanation.keeps,
-        whole="image" if has_picture(explanation) else "input",
+        whole="image" if has_image(explanation) else "input",
         rows=rows,
         smallest=None if enough is None else explanation.areas.index(enough.area),
         score_full=float(explanation.score_full[image]),
@@ -164,31 +213,31 @@ def summarise(explanation: Explanation, image: int = 0) -> Summary:
     )
 
 
-def certified(certificate: Certificate) -> str:
-    """What was found between the computed areas, on both sides of the smallest sufficient one.
+def certificate_sentence(certificate: Certificate) -> str:
+    r"""Describe the search between the computed areas: the smallest area that is enough, and the largest that is not.
 
     >>> import torch
-    >>> certified(Certificate(0.0734, torch.ones(1, 2, 2), 0.902, 0.0721, 0.884, 0.9)).replace("\xa0", " ")
-    'Between the measured areas: 7.34 % has 90 % of the effect, the best mask found of 7.21 % has 88 %.'
+    >>> certificate_sentence(Certificate(0.0734, torch.ones(1, 2, 2), 0.902, 0.0721, 0.884, 0.9)).replace("\xa0", " ")
+    'Between the measured areas: 7.34 % has 90 % of the effect; the best mask found at 7.21 % has 88 %.'
     """
-    found = f"{area_percent(certificate.area)} has {percent(certificate.effect)} of the effect"
+    result = f"{area_percent(certificate.area)} has {percent(certificate.effect)} of the effect"
     if not certificate.below_area:
-        return f"Between the measured areas: {found}; nothing smaller was found wanting."
-    below = f"{area_percent(certificate.below_area)} has {percent(certificate.below_effect)}"
-    return f"Between the measured areas: {found}, the best mask found of {below}."
+        return f"Between the measured areas: {result}; every smaller area that was tried is also enough."
+    area, effect = area_percent(certificate.below_area), percent(certificate.below_effect)
+    return f"Between the measured areas: {result}; the best mask found at {area} has {effect}."
 
 
-def several(explanation: Explanation, image: int = 0) -> str:
-    """How many of the answers that were looked for are sufficient and overlap little; empty where one was wanted.
+def alternatives_sentence(explanation: Explanation, image: int = 0) -> str:
+    """Describe how many of the requested regions are sufficient and distinct; empty if only one was requested.
 
     Args:
         explanation: of N inputs.
-        image: which of them, 0..N − 1.
+        image: index of the input, 0..N − 1.
     """
-    wanted, regions = 1 + len(explanation.alternatives), explanation.regions(image=image)
-    if wanted == 1:
+    requested, regions = 1 + len(explanation.alternatives), explanation.regions(image=image)
+    if requested == 1:
         return ""
     if len(regions) < 2:
-        return f"{'Only one' if regions else 'No'} sufficient region was found of the {wanted} that were looked for."
+        return f"{'Only one' if regions else 'No'} sufficient region was found; {requested} were requested."
     areas = ", ".join(area_percent(region.area) for region in regions)
-    return f"{len(regions)} sufficient regions that overlap little were found, of {wanted} looked for: {areas}."
+    return f"{len(regions)} sufficient regions with little overlap were found; {requested} were requested: {areas}."
