@@ -1,4 +1,4 @@
-"""The plan of a data-set run: which pictures, asked about what, in which units of work."""
+"""Plan of a data-set run: which images, with which targets, in which units of work."""
 
 import csv
 from collections import Counter
@@ -17,66 +17,66 @@ PLAN_SCHEMA = pa.schema([("unit", pa.string()), ("key", pa.string()), ("path", p
 
 
 @dataclass(frozen=True)
-class Item:
-    """A picture and what is asked about it."""
+class RunItem:
+    """An image and its target."""
 
-    key: str  # distinct in a run
+    key: str  # unique in a run
     path: str
-    target: str = ""  # class, by index or name; empty: that of the run
+    target: str = ""  # class index or name; empty: the target of the run
 
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """What is done whole or not at all, and always in the same company: some items."""
+    """Items that are always explained together, and whose rows are written together."""
 
     name: str
-    items: tuple[Item, ...]
+    items: tuple[RunItem, ...]
 
 
-def find_items(sources: Sequence[str]) -> list[Item]:
-    """The items in picture files, in folders and all below them, and in manifests (`.csv`).
+def find_items(sources: Sequence[str]) -> list[RunItem]:
+    """Return the items in image files, in folders and their subfolders, and in manifests (`.csv`).
 
-    A manifest has a column `path`, relative to itself, and may have `target` and `key`.
+    A manifest has a column `path`, relative to itself, and optionally `target` and `key`.
 
     Args:
         sources: any of these, in order.
 
     Raises:
-        ExtremalValueError: a source is missing or holds nothing, a manifest is broken, or a key stands twice.
+        ExtremalValueError: a source is missing or empty, a manifest cannot be read, or a key occurs twice.
     """
     items = [item for source in sources for item in _find_items_in(Path(source))]
     if not items:
-        raise ExtremalValueError("a run must have pictures, got none; name files, folders, or a manifest .csv")
-    twice = [key for key, count in Counter(item.key for item in items).items() if count > 1]
-    if twice:
+        raise ExtremalValueError("a run must have images, got none; name files, folders, or a manifest .csv")
+    duplicates = [key for key, count in Counter(item.key for item in items).items() if count > 1]
+    if duplicates:
         raise ExtremalValueError(
-            f"every picture and target of a run must have a key of its own, got {twice[0]!r} twice; "
+            f"every image and target of a run must have a key of its own, got {duplicates[0]!r} twice; "
             "leave one out, or give keys in a manifest"
         )
     return items
 
 
-def _find_items_in(source: Path) -> list[Item]:
+def _find_items_in(source: Path) -> list[RunItem]:
     if source.is_dir():
-        found = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        if not found:
+        paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        if not paths:
             raise ExtremalValueError(
-                f"a folder must hold pictures ({', '.join(SUFFIXES)}), {str(source)!r} has none; check the path"
+                f"a folder must contain images ({', '.join(SUFFIXES)}), {str(source)!r} has none; check the path"
             )
-        return [Item(path.relative_to(source).as_posix(), str(path)) for path in found]
+        return [RunItem(path.relative_to(source).as_posix(), str(path)) for path in paths]
     if source.suffix.lower() == ".csv":
         return list(_read_manifest(source))
-    return [Item(source.as_posix(), str(source))]  # a file that is missing costs its own row
+    return [RunItem(source.as_posix(), str(source))]  # a missing file fails in its own row
 
 
-def _read_manifest(manifest: Path) -> Iterator[Item]:
+def _read_manifest(manifest: Path) -> Iterator[RunItem]:
     try:
         with manifest.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             if "path" not in (reader.fieldnames or ()):
                 raise ExtremalValueError(
                     f"a manifest must have a column path, {str(manifest)!r} has {', '.join(reader.fieldnames or ())}; "
-                    "its first line names the columns: path, and if wanted target and key"
+                    "its first line names the columns: path, and optionally target and key"
                 )
             for row in reader:
                 if not row["path"]:
@@ -86,40 +86,42 @@ def _read_manifest(manifest: Path) -> Iterator[Item]:
                     )
                 target = (row.get("target") or "").strip()
                 key = row.get("key") or (f"{row['path']}#{target}" if target else row["path"])
-                yield Item(key, str(manifest.parent / row["path"]), target)
+                yield RunItem(key, str(manifest.parent / row["path"]), target)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ExtremalValueError(
             f"a manifest must be a readable .csv in UTF-8, {str(manifest)!r} is not: {error}; check the file"
         ) from None
 
 
-def plan_units(store: Store, items: Sequence[Item], batch: int) -> list[WorkUnit]:
-    """The units of work of a run, the same after every interruption.
+def plan_units(store: Store, items: Sequence[RunItem], batch_size: int) -> list[WorkUnit]:
+    """Return the units of work of a run, the same after every interruption.
 
-    Items that the run has seen keep their unit, whatever was added to or taken from the data set since: rows depend
-    on the company in which they were computed, in rounding. New ones go into new units.
+    Items that are in the plan stay in their unit, even if images were added to or removed from the data set since:
+    rounding, and so a row, depends on the images that are explained together. New items are added in new units.
 
     Args:
-        store: of the run; the plan is kept in it.
-        items: that are wanted now.
-        batch: items a unit.
+        store: of the run; the plan is written to it.
+        items: of the data set now.
+        batch_size: items in a new unit.
     """
     units = _load_plan(store)
-    known = {item.key for unit in units for item in unit.items}
-    new = [item for item in items if item.key not in known]
+    known_keys = {item.key for unit in units for item in unit.items}
+    new = [item for item in items if item.key not in known_keys]
     first = len(units)
-    for number, start in enumerate(range(0, len(new), batch)):
-        units.append(WorkUnit(f"{first + number:08d}", tuple(new[start : start + batch])))
+    for number, start in enumerate(range(0, len(new), batch_size)):
+        units.append(WorkUnit(f"{first + number:08d}", tuple(new[start : start + batch_size])))
     if new:
         rows = [(unit.name, item.key, item.path, item.target) for unit in units for item in unit.items]
         columns = list(zip(*rows, strict=True))
-        store.write_table(PLAN_FILE, pa.table([pa.array(column, pa.string()) for column in columns], schema=PLAN_SCHEMA))
+        store.write_table(
+            PLAN_FILE, pa.table([pa.array(column, pa.string()) for column in columns], schema=PLAN_SCHEMA)
+        )
     return units
 
 
 def _load_plan(store: Store) -> list[WorkUnit]:
     table = store.read_table(PLAN_FILE)
-    units: dict[str, list[Item]] = {}
+    units: dict[str, list[RunItem]] = {}
     for row in table.to_pylist() if table is not None else []:
-        units.setdefault(row["unit"], []).append(Item(row["key"], row["path"], row["target"]))
+        units.setdefault(row["unit"], []).append(RunItem(row["key"], row["path"], row["target"]))
     return [WorkUnit(name, tuple(items)) for name, items in units.items()]

@@ -1,11 +1,11 @@
-"""`rebuilt`: an explanation back from its row, equal to rounding; `cut_masks`: its masks alone, without a network."""
+"""Restore explanations from table rows, equal up to rounding, or their masks alone without a network."""
 
 import os
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +18,6 @@ from extremal.explanations.objective import build_objective
 from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import Status
 from extremal.files import content_hash
-from extremal.jobs.packing import unpacked, unpacked_shares
 from extremal.jobs.rows import DONE
 from extremal.jobs.store import diff_settings
 from extremal.masking.domain import Domain
@@ -32,8 +31,8 @@ from extremal.networks.resolve import as_network
 from extremal.scores import Score
 from extremal.scores.target import Target, find_required_layers, parse_target
 
-NETWORK_SETTINGS = ("spacing", "accelerate", "precision", "dtype")  # settings of a network beside its weights that make the numbers
-SCORE_TOLERANCE = 0.01  # of the effect, by which the whole input may score otherwise than it did: rounding is far below
+NETWORK_SETTINGS = ("spacing", "accelerate", "precision", "dtype")  # settings of a network that change its numbers
+SCORE_TOLERANCE = 0.01  # of the whole effect: allowed difference of an input's score; rounding is far below
 SCORE_COLUMNS = (  # columns of numbers that are fields of an explanation
     "score_full",
     "score_blank",
@@ -49,7 +48,7 @@ SCORE_COLUMNS = (  # columns of numbers that are fields of an explanation
 def rebuild(
     row: Mapping[str, Any],
     network: Network | nn.Module | str,
-    picture: One | None = None,
+    image: One | None = None,
     *,
     settings: Mapping[str, Any],
     target: Target = None,
@@ -57,31 +56,32 @@ def rebuild(
     perturbation: str | Perturbation | None = None,
     score: str | Score | None = None,
 ) -> Explanation:
-    """The explanation that a row is of, of its one input, equal to rounding.
+    """Restore the explanation of one input from its row, equal up to rounding.
 
-    Scores, trace (its areas and greyness to 5e-7) and verdicts are those of the row. The masks are made of their
-    fields, the input of its picture. The network is asked again only for the agreement, which is too large for a row:
-    four forward-backward passes for each unseen perturbation and orientation (32 where there are four and the input may
-    be mirrored), and about ten forward passes for checks. What ran in a batch may round otherwise alone, in single
-    precision in the sixth place.
+    Scores, trace and verdicts are read from the row, masks are made of their parameters, and the input is made of its
+    image. The network is evaluated only for the agreement, which is too large for a row: four forward-backward passes
+    for each unseen perturbation and orientation (32 if there are four and the input may be mirrored), and about ten
+    forward passes for checks. An input that was explained in a batch may round differently alone, in the sixth decimal
+    place in single precision.
 
     Args:
-        row: of `SCHEMA`, as pyarrow or pandas hand it out.
+        row: of `SCHEMA`, as pyarrow or pandas return it.
         network: with the weights and the preprocessing that were explained.
-        picture: the input, as `explain` takes it; None: it is read from the row's path. The bytes of a file must have
-            the row's hash.
-        settings: that all rows share (`shared_settings`).
-        target: the question that was asked, where it was no class.
-        game, perturbation, score: those of the run; needed only where they have no short name.
+        image: the input, as `explain` takes it; None: it is read from the row's path, and its bytes must have the
+            row's hash.
+        settings: that all rows of the run share (`run_settings`).
+        target: the query, if the target was not a class.
+        game, perturbation, score: those of the run; needed only if they have no short name.
 
     Raises:
-        ExtremalValueError: the row failed or is broken, or picture, network, terms or version are not those of the row.
+        ExtremalValueError: the row failed or is incomplete, or image, network, settings or version are not those of the
+            row.
     """
     key, net = row["key"], as_network(network)
     if settings["accelerate"] == "onednn" and net.accelerate == "portable":
         net = replace(net, accelerate="onednn")  # as the workers of the run did
     _check_row(row)
-    x = _input(row, net, picture)
+    x = _prepare_input(row, net, image)
     shape = tuple(x.shape[2:])
     within, units = _region_and_units(row, shape)
     validated = Settings.from_dict(
@@ -89,21 +89,21 @@ def rebuild(
         {"game": game, "perturbation": perturbation, "score": score, "within": within, "units": units},
     )
     _check_network(validated.provenance(net), settings, net.name)
-    asked_of: Target = int(row["target"]) if row["target"] is not None and row["target"] >= 0 else target
-    if asked_of is None:
+    row_target: Target = int(row["target"]) if row["target"] is not None and row["target"] >= 0 else target
+    if row_target is None:
         raise ExtremalValueError(
-            f"the target of row {key!r} was no class but a question, {row['target_name']!r}: pass it as target"
+            f"the target of row {key!r} was not a class but {row['target_name']!r}; pass this query as target"
         )
 
-    query = parse_target(asked_of, validated.score)
+    query = parse_target(row_target, validated.score)
     with net.frozen(validated.seed) as run:
         (batch,) = plan_batches(run, x := x.clone(), find_required_layers(net, query))
         objective = build_objective(run, x, query, validated)
         _check_score(row, float(objective.score_input[0]), net)
-        fields = _decode(row, "fields", x.dtype, (1, *row["fields_shape"])).to(x.device)
+        parameters = _decode_parameters(row, x.dtype).to(x.device)
         with torch.no_grad():
-            masks = rebuild_masks(settings["solver"], fields, tuple(row["areas"]), objective.domain)
-        if not any(row["mask_areas"]):  # the run was not finite
+            masks = rebuild_masks(settings["solver"], parameters, tuple(row["areas"]), objective.domain)
+        if not any(row["mask_areas"]):  # the solver met values that were not finite
             masks = torch.zeros_like(masks)
         unseen = unseen_perturbations(objective.perturbation, validated.seed).values()
         perturbs = (prepare_perturbation(perturbation, objective.x) for perturbation in unseen)
@@ -112,7 +112,7 @@ def rebuild(
             {
                 **input_fields(net, objective),
                 "masks": masks,
-                "fields": fields,
+                "fields": parameters,
                 "agreement": agreement,
                 **_decode_scores(row, objective.score_input.dtype),
                 **_decode_trace(row, x.dtype),
@@ -131,126 +131,121 @@ def rebuild(
 
 
 def cut_masks(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
-    """The masks of a row cut to black and white, (A, *S) bool, without its network and its picture.
+    """Return the masks of a row cut to black and white, (A, *S) bool, without its network and its image.
 
-    Those of a run that was not finite were zero, and are cut to nothing.
+    Masks of a run that was not finite are zero, and so are their cuts.
 
     Args:
-        row: of `SCHEMA`; of its columns the areas, the fields, the shapes, `within` and `units` are enough, and what
-            messages tell.
-        settings: that all rows share (`shared_settings`).
+        row: of `SCHEMA`; needed are the areas, the parameters, the shapes, `within` and `units`, and the columns that
+            messages name.
+        settings: that all rows of the run share (`run_settings`).
 
     Raises:
-        ExtremalValueError: the row failed, is broken, or tells no fields or shape; or the solver is of another version.
+        ExtremalValueError: the row failed, is incomplete, or has no parameters or shape; or its solver is of another
+            version.
     """
     _check_row(row)
     if row["input_shape"] is None:
         raise ExtremalValueError(
-            f"a row must tell the shape of its input, {row['key']!r} of a former version does not; explain it again"
+            f"a row must have an input_shape, row {row['key']!r} has none; explain its image again with this version"
         )
     shape, areas = tuple(row["input_shape"]), tuple(row["areas"])
     if not any(row["mask_areas"]):
         return torch.zeros(len(areas), *shape, dtype=torch.bool)
     within, units = _region_and_units(row, shape)
     domain = Domain(shape, tuple(settings["spacing"]), within, units)
-    fields = _decode(row, "fields", getattr(torch, settings["dtype"].removeprefix("torch.")), (1, *row["fields_shape"]))
+    parameters = _decode_parameters(row, getattr(torch, settings["dtype"].removeprefix("torch.")))
     with torch.no_grad():
-        masks = rebuild_masks(settings["solver"], fields, areas, domain)
+        masks = rebuild_masks(settings["solver"], parameters, areas, domain)
     return cut_to_units(masks, areas, units)[0, :, 0] > 0
 
 
 def _region_and_units(row: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:
-    """Where masks were allowed, and the unit of each place: each (*S), or None where there is none."""
+    """Return where masks were allowed, and the unit of each place: each (*S) or None."""
     within = None if row["within"] is None else _decode(row, "within", torch.bool, shape)
-    units = None if row["units"] is None else _decode(row, "units", torch.int32, shape).long()
+    units = None if row["units"] is None else _decode(row, "units", torch.int64, shape)
     return within, units
 
 
 def _check_row(row: Mapping[str, Any]) -> None:
     if row["status"] != DONE:
         raise ExtremalValueError(
-            f"a row must hold an explanation to be rebuilt, {row['key']!r} failed: {row['error']}; explain it again"
+            f"a row must hold an explanation to be restored, row {row['key']!r} failed: {row['error']}; explain its "
+            "image again"
         )
-    if row["fields"] is None:
+    if row["parameters"] is None:
         raise ExtremalValueError(
-            f"a row must hold the fields of its masks to be rebuilt, {row['key']!r} has none: its masks were given, or "
-            "its solver tells none; keep such explanations with save"
+            f"a row must hold the parameters of its masks to be restored, row {row['key']!r} has none: its masks were "
+            "not found by a solver that keeps them; write such explanations with save"
         )
 
 
-def _input(row: Mapping[str, Any], net: Network, picture: One | None) -> Tensor:
-    """The row's input, prepared: (1, C, *S)."""
-    shown = row["path"] if picture is None else picture
-    if picture is None and not isinstance(shown, str):  # pandas has NaN for null
-        raise ExtremalValueError(f"a row without a path needs its picture, {row['key']!r} has none; pass it as picture")
-    x = prepare(net, shown)
-    if isinstance(shown, str | os.PathLike) and content_hash(shown) != row["content_hash"]:
+def _prepare_input(row: Mapping[str, Any], net: Network, image: One | None) -> Tensor:
+    """Return the row's input, prepared: (1, C, *S)."""
+    source = row["path"] if image is None else image
+    if image is None and not isinstance(source, str):  # pandas has NaN for null
+        raise ExtremalValueError(f"a row without a path needs its image, row {row['key']!r} has none; pass it as image")
+    x = prepare(net, source)
+    if isinstance(source, str | os.PathLike) and content_hash(source) != row["content_hash"]:
         raise ExtremalValueError(
-            f"a picture must be the one that was explained, the bytes of {str(shown)!r} are not those of row "
-            f"{row['key']!r}; put the former file there, or explain again"
+            f"an image must be the one that was explained, the bytes of {str(source)!r} are not those of row "
+            f"{row['key']!r}; restore the file, or explain again"
         )
     if len(x) != 1:
-        raise ExtremalValueError(f"a row is of one input, got {len(x)}; pass the one of row {row['key']!r}")
+        raise ExtremalValueError(f"a row belongs to one input, got {len(x)}; pass the one of row {row['key']!r}")
     return x
 
 
-def _check_network(now: Mapping[str, Any], settings: Mapping[str, Any], name: str) -> None:
-    if now["weights"] != settings["weights"]:
+def _check_network(current: Mapping[str, Any], settings: Mapping[str, Any], name: str) -> None:
+    if current["weights"] != settings["weights"]:
         raise ExtremalValueError(
-            f"a network must be the one that was explained, {name}'s weights are not those of the row; "
+            f"a network must be the one that was explained, the weights of {name} are not those of the row; "
             "load the same weights, or explain again"
         )
-    found = diff_settings({name: settings[name] for name in NETWORK_SETTINGS}, {name: now[name] for name in NETWORK_SETTINGS})
-    if found:
+    stored, requested = ({name: values[name] for name in NETWORK_SETTINGS} for values in (settings, current))
+    differences = diff_settings(stored, requested)
+    if differences:
         raise ExtremalValueError(
-            f"a network must be set as when it was explained, {name} is not: {'; '.join(found)}; load it alike"
+            f"a network must have the settings that it was explained with, {name} has not: {'; '.join(differences)}; "
+            "load it with the same settings"
         )
 
 
-def _check_score(row: Mapping[str, Any], now: float, net: Network) -> None:
-    if not abs(now - row["score_full"]) <= SCORE_TOLERANCE * abs(row["score_full"] - row["score_blank"]):
+def _check_score(row: Mapping[str, Any], score: float, net: Network) -> None:
+    if not abs(score - row["score_full"]) <= SCORE_TOLERANCE * abs(row["score_full"] - row["score_blank"]):
         raise ExtremalValueError(
-            f"an input must score as its row tells, {row['key']!r} scored {row['score_full']:.6g} and scores {now:.6g} "
-            f"now; check the picture, and the preprocessing of {net.name}"
+            f"an input must have the score of its row, {row['key']!r} had {row['score_full']:.6g} and now has "
+            f"{score:.6g}; check the image, and the preprocessing of {net.name}"
         )
 
 
 def _decode_scores(row: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The scores (1, ...) of a row."""
+    """Return the scores (1, ...) of a row."""
     return {name: torch.tensor(_to_lists(row[name]), dtype=dtype)[None] for name in SCORE_COLUMNS}
 
 
 def _to_lists(values: Any) -> Any:
-    """Nested lists of what may be numpy's, which pandas hands out."""
+    """Return nested lists of plain numbers; pandas returns nested arrays."""
     return [_to_lists(value) for value in values] if hasattr(values, "__len__") else values
 
 
+def _decode_parameters(row: Mapping[str, Any], dtype: torch.dtype) -> Tensor:
+    """Return the parameters of a row's masks: (1, A, 1, *lattice)."""
+    return _decode(row, "parameters", dtype, (1, *row["parameters_shape"]))
+
+
 def _decode_trace(row: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The trace of a row."""
-
-    def shares(data: bytes, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
-        return unpacked_shares(data, dtype, len(row["areas"])).view(tuple(shape))
-
-    return {
-        "trace_step": _decode(row, "trace_step", torch.int64, (-1,)),
-        "trace_area": _decode(row, "trace_area", dtype, (1, -1), shares),
-        "trace_reward": _decode(row, "trace_reward", dtype, (1, -1)),
-        "trace_grey": _decode(row, "trace_grey", dtype, (1, -1), shares),
-    }
+    """Return the trace of a row."""
+    values = {name: _decode(row, name, dtype, (1, -1)) for name in ("trace_area", "trace_reward", "trace_grey")}
+    return {"trace_step": _decode(row, "trace_step", torch.int64, (-1,)), **values}
 
 
-def _decode(
-    row: Mapping[str, Any],
-    name: str,
-    dtype: torch.dtype,
-    shape: Sequence[int],
-    read: Callable[[bytes, torch.dtype, Sequence[int]], Tensor] = unpacked,
-) -> Tensor:
-    """The tensor in a column."""
+def _decode(row: Mapping[str, Any], name: str, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
+    """Return the tensor of this shape in a column."""
     try:
-        return read(row[name], dtype, shape)
-    except (zlib.error, RuntimeError, TypeError, ValueError):
+        return torch.from_numpy(np.array(row[name])).to(dtype).view(tuple(shape))
+    except (RuntimeError, TypeError, ValueError):
         raise ExtremalValueError(
-            f"a row must be whole, {name} of row {row['key']!r} is broken or not of shape {tuple(shape)}; explain it "
-            "again"
+            f"a row must be complete, {name} of row {row['key']!r} is missing or not of shape {tuple(shape)}; explain "
+            "its image again"
         ) from None

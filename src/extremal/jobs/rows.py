@@ -1,7 +1,8 @@
-"""Rows of a table, one an image and target: read by hand, and an `Explanation` is rebuilt from one (`rebuilding.py`).
+"""Table rows of a run, one for each image and target, readable without this library.
 
-A row holds what cannot be computed again: scores, and the masks' fields at the resolution of their lattice. What is the
-same for all rows of a run stands once beside them (`shared_settings`), and the picture stays where it is.
+A row holds what cannot be computed again: scores, and the parameters of the masks at the resolution of their lattice.
+Settings that are equal in all rows of a run are stored once, in its manifest (`run_settings`). Images are not copied.
+Every number is stored exactly: single precision fits into double precision, and parquet's encodings remove the rest.
 """
 
 import math
@@ -9,72 +10,74 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.smallest_area import Certificate
-from extremal.jobs.packing import packed, packed_shares
+
+Row = dict[str, Any]  # by the names of SCHEMA
 
 DONE, FAILED = "done", "failed"
-PER_ROW_SETTINGS = ("evaluations", "mirror")  # settings that each row has for itself
+PER_ROW_SETTINGS = ("evaluations", "mirror")  # settings that differ between the rows of a run
 EVALUATION_KINDS = ("gradients", "forwards", "evidence_gradients", "evidence_forwards")
 
 _NUMBERS, _WORDS = pa.list_(pa.float64()), pa.list_(pa.string())
 SCHEMA = pa.schema(
     [
-        ("key", pa.string()),  # of the picture in its data set
-        ("path", pa.string()),  # of the picture
-        ("content_hash", pa.string()),  # SHA-256 of the picture's file
+        ("key", pa.string()),  # of the image in its data set
+        ("path", pa.string()),  # of the image file
+        ("content_hash", pa.string()),  # SHA-256 of the image file
         ("status", pa.string()),  # done, failed
         ("error", pa.string()),  # why it failed
-        ("answer", pa.int32()),  # 0: the answer itself; j: its j-th alternative
-        ("target", pa.int64()),  # class; −1 where a question of another kind was asked
+        ("alternative", pa.int32()),  # 0: the first explanation; j: its j-th alternative
+        ("target", pa.int64()),  # class index; null if the target is not a class
         ("target_name", pa.string()),
-        ("verdict", pa.string()),  # on the smallest area that is enough; insufficient where none is
-        ("smallest_area", pa.float64()),  # share of places; null where none is enough, and so the next two
-        ("smallest_effect", pa.float64()),  # share of the whole effect that its cut mask has
-        ("unseen_effect", pa.float64()),  # the same under unseen perturbations, their median; null: they tell nothing
-        ("certified_area", pa.float64()),  # found by bisection between the computed ones; null: not looked for, or none
-        ("certified_effect", pa.float64()),  # share of the whole effect that its mask has
-        ("below_area", pa.float64()),  # largest area tried below it that is not enough; 0: everything tried is
-        ("below_effect", pa.float64()),  # of the best mask found there
-        ("score_full", pa.float64()),  # of the whole input
+        ("verdict", pa.string()),  # on the smallest sufficient area; insufficient if no area is sufficient
+        ("smallest_area", pa.float64()),  # fraction of places; null if no area is sufficient, and so the next two
+        ("smallest_effect", pa.float64()),  # effect of its cut mask
+        ("unseen_effect", pa.float64()),  # median under unseen perturbations; null: they are uninformative
+        ("certified_area", pa.float64()),  # found by bisection between the computed areas; null: not requested, or none
+        ("certified_effect", pa.float64()),  # effect of its mask
+        ("below_area", pa.float64()),  # largest insufficient area tried below it; 0: all that were tried are sufficient
+        ("below_effect", pa.float64()),  # effect of the best mask found there
+        ("score_full", pa.float64()),  # of the input
         ("score_blank", pa.float64()),  # of the destroyed input
-        ("areas", _NUMBERS),  # (A,) rising, shares of places
-        ("mask_areas", _NUMBERS),  # (A,) the masks' true means
-        ("scores", _NUMBERS),  # (A,) of the masks as found
+        ("areas", _NUMBERS),  # (A,) rising, fractions of places
+        ("mask_areas", _NUMBERS),  # (A,) means of the masks
+        ("scores", _NUMBERS),  # (A,) of the masks as optimised
         ("binary_scores", _NUMBERS),  # (A,) of the masks cut to black and white
-        ("unseen_names", _WORDS),  # (P,) perturbations that the optimiser did not use
+        ("unseen_names", _WORDS),  # (P,) perturbations that the solver did not use
         ("unseen_scores", pa.list_(_NUMBERS)),  # (A, P) of the cut masks under these
         ("unseen_blank", _NUMBERS),  # (P,) of the input destroyed by these
         ("control_scores", pa.list_(_NUMBERS)),  # (A, R) of random masks
         ("verdicts", _WORDS),  # (A,) sufficient, insufficient, suspect
         ("reasons", _WORDS),  # (A,) one sentence each
         ("statuses", _WORDS),  # (A,) converged, stuck, not finite
-        ("evaluations", pa.int64()),  # of the network, all kinds; of a batch this row's share
+        ("evaluations", pa.int64()),  # of the network, all kinds; this row's part of its batch
         ("counts", pa.struct([(name, pa.int64()) for name in EVALUATION_KINDS])),  # the same by kind
         ("seconds", pa.float64()),
-        ("mirror", pa.bool_()),  # whether the mirrored input asks the same question
-        ("fields", pa.binary()),  # (A, 1, *lattice) of which the masks are made, packed (`packing`)
-        ("fields_shape", pa.list_(pa.int32())),
-        ("input_shape", pa.list_(pa.int32())),  # (*S) of the masks, so that they are made of fields without the input
-        ("trace_step", pa.binary()),  # (T,) int64 in which step each mask on the way was evaluated, packed
-        ("trace_area", pa.binary()),  # (T,) its area, packed as shares
-        ("trace_reward", pa.binary()),  # (T,) what the game paid for it, packed
-        ("trace_grey", pa.binary()),  # (T,) its greyness, packed as shares
-        ("thumbnail", pa.binary()),  # a small JPEG: the photograph under the smallest mask that is enough
-        ("within", pa.binary()),  # (*S) bool: where masks were allowed, packed; null: everywhere
-        ("units", pa.binary()),  # (*S) int32: the unit of each place, packed; null: places by themselves
+        ("mirror", pa.bool_()),  # whether the mirrored input has the same score
+        ("parameters", _NUMBERS),  # (A, 1, *lattice) of the masks, flattened; null: the masks were given
+        ("parameters_shape", pa.list_(pa.int32())),
+        ("input_shape", pa.list_(pa.int32())),  # (*S) of the masks, so that they can be rebuilt without the input
+        ("trace_step", pa.list_(pa.int64())),  # (T,) step in which each mask of the trace was evaluated
+        ("trace_area", _NUMBERS),  # (T,) its area
+        ("trace_reward", _NUMBERS),  # (T,) its reward by the game
+        ("trace_grey", _NUMBERS),  # (T,) its greyness
+        ("thumbnail", pa.binary()),  # a small JPEG: the photograph under the smallest sufficient mask
+        ("within", pa.list_(pa.bool_())),  # (*S) where masks were allowed, flattened; null: everywhere
+        ("units", pa.list_(pa.int32())),  # (*S) the unit of each place, flattened; null: places by themselves
     ]
 )
 
 
 def run_settings(explanation: Explanation) -> dict[str, Any]:
-    """The settings that are the same in all rows of a run; they belong into its manifest."""
+    """Return the settings that are equal in all rows of a run and belong in its manifest."""
     return {name: value for name, value in explanation.settings.items() if name not in PER_ROW_SETTINGS}
 
 
-def row(
+def build_row(
     explanation: Explanation,
     image: int,
     *,
@@ -82,45 +85,45 @@ def row(
     path: str | None,
     digest: str | None,
     seconds: float,
-    answer: int = 0,
+    alternative: int = 0,
     certificate: Certificate | None = None,
     thumbnail: bytes | None = None,
-) -> dict[str, Any]:
-    """One input of an explanation as a row of `SCHEMA`.
+) -> Row:
+    """Return one input of an explanation as a row of `SCHEMA`.
 
     Args:
-        explanation: without alternatives, each of which makes a row of its own.
-        image: which of its inputs.
-        key: of the picture in its data set.
-        path: of the picture; None where it is no file.
-        digest: `content_hash` of the picture; None likewise.
-        seconds: that it took.
-        answer: 0, or which alternative this is.
-        certificate: of its smallest sufficient area, where it was looked for.
-        thumbnail: a JPEG to look at.
+        explanation: without alternatives, each of which has its own row.
+        image: index of the input.
+        key: of the image in its data set.
+        path: of the image file; None: it is not a file.
+        digest: `content_hash` of the image file; None: it is not a file.
+        seconds: that the explanation took.
+        alternative: 0, or the number of the alternative.
+        certificate: of the smallest sufficient area; None: it was not searched for.
+        thumbnail: a small JPEG.
 
     Raises:
         ExtremalValueError: the explanation has alternatives.
     """
     if explanation.alternatives:
         raise ExtremalValueError(
-            f"a row holds one answer, got an explanation with {len(explanation.alternatives)} alternatives; make a row "
-            "of each: dataclasses.replace(explanation, alternatives=()) and explanation.alternatives"
+            f"a row must hold one explanation, got one with {len(explanation.alternatives)} alternatives; build a row "
+            "for each: dataclasses.replace(explanation, alternatives=()) and explanation.alternatives"
         )
-    fields = None if explanation.fields is None else explanation.fields[image]
+    parameters = None if explanation.fields is None else explanation.fields[image]
     counts = _split_counts(explanation.settings["evaluations"], image, len(explanation.masks))
-    listed = ("mask_areas", "scores", "binary_scores", "unseen_scores", "unseen_blank", "control_scores")
-    values = {name: getattr(explanation, name)[image].tolist() for name in ("score_full", "score_blank", *listed)}
+    names = ("mask_areas", "scores", "binary_scores", "unseen_scores", "unseen_blank", "control_scores")
+    scores = {name: getattr(explanation, name)[image].tolist() for name in ("score_full", "score_blank", *names)}
     return {
         **dict.fromkeys(SCHEMA.names),
         **_verdict_columns(explanation, image),
         **_certificate_columns(certificate),
-        **values,
+        **scores,
         "key": key,
         "path": path,
         "content_hash": digest,
         "status": DONE,
-        "answer": answer,
+        "alternative": alternative,
         "thumbnail": thumbnail,
         "seconds": seconds,
         "target": explanation.target[image],
@@ -131,38 +134,42 @@ def row(
         "evaluations": sum(counts.values()),
         "counts": counts,
         "mirror": explanation.settings["mirror"],
-        "fields": None if fields is None else packed(fields),
-        "fields_shape": None if fields is None else list(fields.shape),
+        "parameters": _flatten(parameters),
+        "parameters_shape": None if parameters is None else list(parameters.shape),
         "input_shape": list(explanation.masks.shape[3:]),
-        "trace_step": packed(explanation.trace_step),
-        "trace_area": packed_shares(explanation.trace_area[image], len(explanation.areas)),
-        "trace_reward": packed(explanation.trace_reward[image].to(explanation.masks.dtype)),
-        "trace_grey": packed_shares(explanation.trace_grey[image], len(explanation.areas)),
-        "within": None if explanation.within is None else packed(explanation.within),
-        "units": None if explanation.units is None else packed(explanation.units.int()),
+        "trace_step": _flatten(explanation.trace_step),
+        "trace_area": _flatten(explanation.trace_area[image]),
+        "trace_reward": _flatten(explanation.trace_reward[image]),
+        "trace_grey": _flatten(explanation.trace_grey[image]),
+        "within": _flatten(explanation.within),
+        "units": _flatten(explanation.units),
     }
 
 
-def failed_row(key: str, path: str | None, digest: str | None, error: str, seconds: float) -> dict[str, Any]:
-    """The row of an image and target that came to nothing, with the reason."""
-    told = {"key": key, "path": path, "content_hash": digest, "status": FAILED, "error": error, "seconds": seconds}
-    return dict.fromkeys(SCHEMA.names) | told
+def build_failed_row(key: str, path: str | None, digest: str | None, error: str, seconds: float) -> Row:
+    """Return the row of an image and target that could not be explained, with the reason."""
+    values = {"key": key, "path": path, "content_hash": digest, "status": FAILED, "error": error, "seconds": seconds}
+    return dict.fromkeys(SCHEMA.names) | values
+
+
+def _flatten(values: Tensor | None) -> list[Any] | None:
+    return None if values is None else values.flatten().tolist()
 
 
 def _verdict_columns(explanation: Explanation, image: int) -> dict[str, Any]:
-    """The columns that say what was found, in words and by the smallest area that is enough."""
+    """Return the verdicts in words, and the smallest sufficient area with its effects."""
     verdicts = explanation.verdict[image]
-    words = {"verdicts": [verdict.word for verdict in verdicts], "reasons": [verdict.reason for verdict in verdicts]}
-    enough = explanation.smallest(image=image)
-    if enough is None:
+    words = {"verdicts": [verdict.label for verdict in verdicts], "reasons": [verdict.reason for verdict in verdicts]}
+    smallest = explanation.smallest(image=image)
+    if smallest is None:
         return {**words, "verdict": "insufficient"}
-    column = explanation.areas.index(enough.area)
+    column = explanation.areas.index(smallest.area)
     unseen = explanation.curve(image).unseen[column]
     return {
         **words,
-        "verdict": verdicts[column].word,
-        "smallest_area": enough.area,
-        "smallest_effect": enough.effect,
+        "verdict": verdicts[column].label,
+        "smallest_area": smallest.area,
+        "smallest_effect": smallest.effect,
         "unseen_effect": None if math.isnan(unseen) else unseen,
     }
 
@@ -179,7 +186,7 @@ def _certificate_columns(certificate: Certificate | None) -> dict[str, float]:
 
 
 def _split_counts(counts: Mapping[str, int], image: int, images: int) -> dict[str, int]:
-    """What of a batch's counts is one image's: shares that differ by one at most, and sum to the whole.
+    """Return the part of a batch's counts that belongs to one image; the parts differ by one at most.
 
     >>> [_split_counts({"forwards": 8}, image, 3)["forwards"] for image in range(3)]
     [3, 3, 2]

@@ -1,4 +1,4 @@
-"""What stands in a run's folder, while it runs or after: rows as a table, and explanations back from them."""
+"""Read the table of a run and its settings, and restore explanations from its rows."""
 
 import os
 from collections.abc import Sequence
@@ -18,62 +18,63 @@ from extremal.networks.network import Network
 
 
 def settings(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The settings of a run: `explain`'s own under that name, beside them areas, target, batch.
+    """Return the settings of a run: those of `explain` under that name, next to areas, target, and batch.
 
     Raises:
-        ExtremalValueError: no data-set run is in the folder.
+        ExtremalValueError: there is no data-set run in the folder.
     """
-    found = read_manifest(Path(folder))
-    if "explain" not in found:
+    values = read_manifest(Path(folder))
+    if "explain" not in values:
         raise ExtremalValueError(
-            f"a run must be one of `extremal run`, {os.fspath(folder)!r} is another; name the folder of such a run"
+            f"a run must be one of `extremal run`, {os.fspath(folder)!r} is not; name the folder of such a run"
         )
-    return found
+    return values
 
 
 def table(folder: str | os.PathLike[str], columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a run in the order of its plan.
+    """Return the rows of a run in the order of its plan.
 
     Args:
         folder: of the run.
         columns: of `rows.SCHEMA`; None: all.
 
     Raises:
-        ExtremalValueError: no data-set run is there, or a part of it is broken.
+        ExtremalValueError: there is no data-set run, or a part of it is damaged.
     """
     settings(folder)
-    wanted = list(SCHEMA.names if columns is None else columns)
-    store = Store(Path(folder), pa.schema([SCHEMA.field(name) for name in wanted]))
+    names = list(SCHEMA.names if columns is None else columns)
+    store = Store(Path(folder), pa.schema([SCHEMA.field(name) for name in names]))
     return store.read_all()
 
 
 def explanation(
-    folder: str | os.PathLike[str], key: str, network: Network | str | None = None, answer: int = 0
+    folder: str | os.PathLike[str], key: str, network: Network | str | None = None, alternative: int = 0
 ) -> Explanation:
-    """An explanation back from its row, as `rebuilt` does it.
+    """Restore an explanation from its row (`rebuild`).
 
     Args:
         folder: of the run.
-        key: of the picture.
-        network: that was explained; None: loaded by the name that the run has.
-        answer: 0, or which alternative.
+        key: of the image.
+        network: that was explained; None: it is loaded by the name in the settings of the run.
+        alternative: 0, or the number of an alternative.
 
     Raises:
-        ExtremalValueError: there is no such row, it failed, or picture or network are no longer what they were.
+        ExtremalValueError: there is no such row, it failed, or image or network have changed.
     """
-    shared = settings(folder)
-    found = [row for row in _read_rows(Store(Path(folder), SCHEMA), key) if (row["answer"] or 0) == answer]
-    if not found:
+    run = settings(folder)
+    rows = _read_rows(Store(Path(folder), SCHEMA), key)
+    rows = [row for row in rows if (row["alternative"] or 0) == alternative]
+    if not rows:
         raise ExtremalValueError(
-            f"a row must be there to be rebuilt, {os.fspath(folder)!r} has none of {key!r} with answer {answer}; "
-            f"its keys stand in {PLAN_FILE}"
+            f"an explanation must have a row to be restored, {os.fspath(folder)!r} has none of {key!r} with "
+            f"alternative {alternative}; its keys are in {PLAN_FILE}"
         )
-    return rebuild(found[0], network or shared["explain"]["network"], settings=shared["explain"])
+    return rebuild(rows[0], network or run["explain"]["network"], settings=run["explain"])
 
 
 def _read_rows(store: Store, key: str) -> list[dict[str, Any]]:
-    """The rows of one picture; only the part is read in which they stand."""
-    plan, done = store.read_table(PLAN_FILE), store.finished()
+    """Return the rows of one image, reading only the part that contains them."""
+    plan, finished = store.read_table(PLAN_FILE), store.finished()
     units = [] if plan is None else plan.filter(pc.equal(plan["key"], key))["unit"].to_pylist()
-    parts = [store.read_part(unit) for unit in units if unit in done]
+    parts = [store.read_part(unit) for unit in units if unit in finished]
     return [row for part in parts for row in part.filter(pc.equal(part["key"], key)).to_pylist()]

@@ -1,35 +1,80 @@
-"""`run`: a question asked about a data set, with a table that grows and survives whatever ends the run."""
+"""Explain a data set into a table, resumably: plan units, run an engine, and write rows."""
 
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import nn
 
 from extremal.errors import ExtremalValueError
-from extremal.explanations.options import Options
-from extremal.explanations.settings import AREAS
+from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
 from extremal.jobs.engines import processes
 from extremal.jobs.plan import WorkUnit, find_items, plan_units
 from extremal.jobs.rows import SCHEMA
-from extremal.jobs.run_status import StatusWriter, RunStatus, OnStatus
-from extremal.jobs.store import MANIFEST, read_manifest, open_store
-from extremal.jobs.worker import Worker
+from extremal.jobs.run_status import OnStatus, RunStatus, StatusWriter
+from extremal.jobs.store import MANIFEST, open_store, read_manifest
+from extremal.jobs.worker import Worker, WorkerConfig
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 
-CPU_BATCH = 8  # pictures a unit on a processor: more are hardly faster there, and a kill costs them
-MAX_BATCH = 64  # pictures a unit on a device with memory for them
-MIN_UNITS_PER_WORKER = 4  # units a worker, if there are pictures enough: with fewer, the others wait long for the last
+CPU_BATCH = 8  # images per unit on a CPU: more are hardly faster there, and are lost together in a crash
+MAX_BATCH = 64  # images per unit on a GPU with enough memory
+MIN_UNITS_PER_WORKER = 4  # if there are enough images: with fewer, workers wait long for the last one to finish
 ENGINES = ("local", "ray")
 
 Engine = Callable[[Sequence[WorkUnit], threading.Event], processes.Results]  # units, whether to stop
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a run is carried out; validated when it is made. For the meaning of the options see `run`.
+
+    Raises:
+        ExtremalValueError: an option breaks a rule.
+    """
+
+    engine: str = "local"
+    address: str | None = None
+    gpus_per_worker: float | None = None
+    batch: int | None = None
+    workers: int | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise ExtremalValueError(f"engine must be {' or '.join(ENGINES)}, got {self.engine!r}")
+        if self.engine == "ray" and self.workers == 0:
+            raise ExtremalValueError("a run with ray must have workers, got 0; leave it out, or use the local engine")
+        minima = {"workers": 0, "threads": 1, "batch": 1}
+        for name, minimum in minima.items():
+            value = getattr(self, name)
+            if value is not None and value < minimum:
+                raise ExtremalValueError(f"{name} must be at least {minimum}, got {value}")
+        if self.gpus_per_worker is None:
+            return
+        if self.engine != "ray":
+            raise ExtremalValueError(
+                f"gpus_per_worker must be used with engine ray, got engine {self.engine}; leave it out"
+            )
+        if not (0 <= self.gpus_per_worker <= 1 or self.gpus_per_worker == int(self.gpus_per_worker) >= 0):
+            raise ExtremalValueError(
+                f"gpus_per_worker must be a fraction of one or a whole number, got {self.gpus_per_worker:g}; e.g. 0.25"
+            )
+
+    def check_network(self, network: Network) -> None:
+        """Raise if workers would need a network that is passed as an object."""
+        if self.engine == "ray" or self.workers:
+            raise ExtremalValueError(
+                f"workers must load the network themselves, got {network.name} as an object; name it MODULE:FUNCTION, "
+                "or pass workers=0"
+            )
 
 
 def run(
@@ -40,13 +85,7 @@ def run(
     weights: str = "",
     target: str = "",
     ask: str = "",
-    areas: Sequence[float] = AREAS,
-    game: str = "preserve",
-    perturbation: str = "blur",
-    solver: str = "path",
-    score: str = "margin",
-    seed: int = 0,
-    alternatives: int = 1,
+    settings: Settings | None = None,
     refine: bool = False,
     engine: str = "local",
     address: str | None = None,
@@ -56,187 +95,171 @@ def run(
     threads: int | None = None,
     retry: bool = False,
     on_progress: OnStatus | None = None,
+    **options: Unpack[SettingsOptions],
 ) -> RunStatus:
-    """Explain a data set into a folder; where rows stand already, only what is missing.
+    """Explain a data set into a folder, or resume an earlier run there.
 
-    >>> standing = run("photos", "out", areas=(0.05, 0.1))  # doctest: +SKIP
+    >>> status = run("photos", "out", areas=(0.05, 0.1))  # doctest: +SKIP
     >>> import pyarrow.parquet as pq
     >>> pq.read_table("out/parts")  # doctest: +SKIP
 
     Args:
-        images: picture files, folders, manifests (`plan.items_of`); one or several.
-        out: the folder of the run (`store`): new, or of a run with the same settings.
-        network: a name that `zoo.load` takes; or a `Network` or module, which is asked in this process.
+        images: image files, folders, manifests (`plan.find_items`); one or several.
+        out: folder of the run (`store`): new, or of a run with the same settings.
+        network: a name that `zoo.load` takes; or a `Network` or module, which is evaluated in this process.
         weights: of a named network: a file, or random; empty: its own.
-        target: class, by index or name, of pictures whose manifest tells none; empty: the top class.
-        ask: another question than about a class, as `--ask` has it.
-        areas, game, perturbation, solver, score, seed, alternatives: as in `explain`, by their short names.
+        target: class index or name for images without one in a manifest; empty: the top class.
+        ask: another query than a class, as for `--ask`.
+        settings: of the explanations; None: made of `options`.
         refine: also bisect for the smallest sufficient area (`smallest_area`).
         engine: local, or ray.
         address: of a Ray cluster; None: one is started on this machine.
-        gpus_per_worker: of a Ray cluster's, may be a share of one; None: one where it has any, else none.
-        batch: pictures that are explained together and stand or fall together; None: that of the run that is resumed,
-            else 8 on a processor, and what a device has memory for, at most 64; fewer where that would leave less than
-            4 batches to each of several workers.
-        workers: processes or actors; None: as many as there are cores or devices; 0: this process alone.
-        threads: of torch in each; None: 1 in processes of their own, else as it is. Rows depend on it in rounding.
-        retry: do units again in which a picture failed.
-        on_progress: told how far it is, after every unit.
+        gpus_per_worker: of a Ray cluster, may be a fraction of one; None: one if there are any, else none.
+        batch: images that are explained together, in one unit of work; None: that of the run that is resumed, else 8
+            on a CPU, and on a GPU what fits into memory, at most 64; fewer if any of several workers would get less
+            than 4 batches.
+        workers: processes or actors; None: one for each core or device; 0: this process alone.
+        threads: of torch in each worker; None: 1 in processes, else unchanged. Rows depend on it in rounding.
+        retry: run units again in which an image failed.
+        on_progress: called with the status after every unit.
+        **options: as in `explain`: areas, game, perturbation, solver, score, alternatives, seed.
 
     Returns:
-        How far it is: "stopped" where SIGINT or SIGTERM came; what was begun then is finished and written.
+        The final status: "stopped" after SIGINT or SIGTERM; units in progress are then finished and written.
 
     Raises:
-        ExtremalValueError, ExtremalTypeError: an option breaks a rule; the folder is another run's, in use, or cannot
-            be written; the network cannot be loaded. What was written stays whole.
+        ExtremalValueError, ExtremalTypeError: an option breaks a rule; the folder belongs to another run, is in use,
+            or cannot be written; the network cannot be loaded. Rows that were written are kept.
     """
-    name = network if isinstance(network, str) else ""
-    shares = ",".join(repr(float(area)) for area in areas)
-    options = Options(
-        *(name, weights, target, ask, shares, game, perturbation, solver, score, seed, alternatives, refine)
+    settings = merge_settings(settings, options)
+    _check_plain(settings)
+    run_options = RunOptions(
+        engine=engine, address=address, gpus_per_worker=gpus_per_worker, batch=batch, workers=workers, threads=threads
     )
-    options.checked()
-    given = None if isinstance(network, str) else as_network(network)
-    inside = given is not None or workers == 0
-    _check_engine(engine, given, workers, threads, batch, gpus_per_worker)
-    items = find_items([os.fspath(one) for one in ([images] if isinstance(images, str | os.PathLike) else images)])
-    worker = Worker(options, given)
-    many = threads or (torch.get_num_threads() if inside else 1)
-    count = 1 if inside else workers or _worker_slots(worker)
-    size = batch or _stored_batch_size(Path(out)) or auto_batch_size(worker, len(items), count)
-    settings = {
-        "explain": {**worker.settings(), "threads": many},
-        "areas": list(worker.checked.areas),
+    name = network if isinstance(network, str) else ""
+    network_object = None if isinstance(network, str) else as_network(network)
+    if network_object is not None:
+        run_options.check_network(network_object)
+    paths = [images] if isinstance(images, str | os.PathLike) else images
+    items = find_items([os.fspath(path) for path in paths])
+    config = WorkerConfig(name, weights, target, ask, settings.as_dict(), refine)
+    worker = Worker(config, network_object)
+    in_process = network_object is not None or workers == 0
+    n_threads = threads or (torch.get_num_threads() if in_process else 1)
+    n_workers = 1 if in_process else workers or _worker_slots(worker)
+    batch_size = batch or _stored_batch_size(Path(out)) or auto_batch_size(worker, len(items), n_workers)
+    manifest = {
+        "explain": {**worker.provenance(), "threads": n_threads},
+        "areas": list(settings.areas),
         "target": target,
         "ask": ask,
-        "alternatives": alternatives,
+        "alternatives": settings.alternatives,
         "refine": refine,
-        "batch": size,
+        "batch": batch_size,
     }
     if engine == "ray":
-        working = _cluster(worker, workers, many, address, gpus_per_worker)
+        run_units = _build_ray_engine(config, run_options, n_threads)
+    elif in_process:
+        run_units = partial(processes.run_in_process, worker)
     else:
-        working = _engine(inside, worker, count, many)
-    del worker  # where processes work, this one needs no network
-    with open_store(Path(out), settings, SCHEMA) as store:
-        units = plan_units(store, items, size)
-        progress = StatusWriter(store, units, on_progress)
-        with stop_on_signals() as stop, _threads(many if inside else None):
+        run_units = partial(processes.run_in_processes, config, count=n_workers, threads=n_threads)
+    del worker  # if workers are processes, this one needs no network
+    with open_store(Path(out), manifest, SCHEMA) as store:
+        units = plan_units(store, items, batch_size)
+        status_writer = StatusWriter(store, units, on_progress)
+        with stop_on_signals() as stop, _torch_threads(n_threads if in_process else None):
             try:
-                for unit, rows in working([unit for unit in units if progress.missing(unit, retry)], stop):
+                for unit, rows in run_units([unit for unit in units if status_writer.is_due(unit, retry)], stop):
                     store.write(unit.name, rows)
-                    progress.add(unit, rows)
+                    status_writer.add(unit, rows)
             finally:
-                standing = progress.end()
-    return standing
+                status = status_writer.end()
+    return status
 
 
-def _cluster(
-    worker: Worker, count: int | None, threads: int, address: str | None, gpus_per_worker: float | None
-) -> Engine:
-    """What works through units on a cluster."""
+def _check_plain(settings: Settings) -> None:
+    """Raise unless the settings can be stored in the manifest and sent to workers."""
+    for name in ("within", "units"):
+        if getattr(settings, name) is not None:
+            raise ExtremalValueError(
+                f"{name} must not be passed to a data-set run, which explains inputs of any size; leave it out, or "
+                "call explain for each image"
+            )
+    for name, value in settings.as_dict().items():
+        try:
+            Settings.from_dict({name: value})
+        except ExtremalValueError:
+            raise ExtremalValueError(
+                f"{name} of a data-set run must have a short name, got {value!r}; call explain for each image"
+            ) from None
+
+
+def _build_ray_engine(config: WorkerConfig, options: RunOptions, threads: int) -> Engine:
     from extremal.jobs.engines import ray
 
     return partial(
         ray.run_on_ray,
-        worker.options,
-        count=count,
+        config,
+        count=options.workers,
         threads=threads,
-        address=address,
-        gpus_per_worker=gpus_per_worker,
+        address=options.address,
+        gpus_per_worker=options.gpus_per_worker,
     )
 
 
-def _engine(inside: bool, worker: Worker, count: int, threads: int) -> Engine:
-    """What works through units on this machine."""
-    if inside:
-        return partial(processes.run_in_process, worker)
-    return partial(processes.run_in_processes, worker.options, count=count, threads=threads)
-
-
-def auto_batch_size(worker: Worker, pictures: int, workers: int) -> int:
-    """How many pictures are explained together where nobody says: as many as are fast, and leave work for all."""
+def auto_batch_size(worker: Worker, images: int, workers: int) -> int:
+    """Return a number of images to explain together that is fast and leaves units for all workers."""
     network = worker.network
     x = network.blank()
-    shared = pictures if workers == 1 else -(-pictures // (MIN_UNITS_PER_WORKER * workers))
+    images_per_unit = images if workers == 1 else -(-images // (MIN_UNITS_PER_WORKER * workers))
     if x.device.type == "cpu":
-        return max(1, min(CPU_BATCH, shared))
+        return max(1, min(CPU_BATCH, images_per_unit))
     with network.frozen() as run:
         run.accelerate(x)
-        batch_size = run.max_batch_size(x) // max(1, len(worker.checked.areas))
-        return max(1, min(MAX_BATCH, shared, batch_size))
+        max_images = run.max_batch_size(x) // max(1, len(worker.settings.areas))
+        return max(1, min(MAX_BATCH, images_per_unit, max_images))
 
 
 def _worker_slots(worker: Worker) -> int:
-    """How many workers this machine has room for."""
+    """Return the number of workers for which this machine has room."""
     if worker.network.anchor.device.type == "cuda":
         return torch.cuda.device_count()
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _stored_batch_size(out: Path) -> int | None:
-    """Pictures a unit of the run that stands there."""
+    """Return the batch size of the run in this folder; None if there is no run."""
     return int(read_manifest(out)["batch"]) if (out / MANIFEST).exists() else None
-
-
-def _check_engine(
-    engine: str,
-    given: Network | None,
-    workers: int | None,
-    threads: int | None,
-    batch: int | None,
-    gpus_per_worker: float | None,
-) -> None:
-    if engine not in ENGINES:
-        raise ExtremalValueError(f"engine must be {' or '.join(ENGINES)}, got {engine!r}")
-    if given is not None and (engine == "ray" or workers):
-        raise ExtremalValueError(
-            f"workers must load the network themselves, got {given.name} as an object; name it MODULE:FUNCTION, or "
-            "pass workers=0"
-        )
-    if engine == "ray" and workers == 0:
-        raise ExtremalValueError("a run with ray must have workers, got 0; leave it out, or take the local engine")
-    for name, value, least in (("workers", workers, 0), ("threads", threads, 1), ("batch", batch, 1)):
-        if value is not None and value < least:
-            raise ExtremalValueError(f"{name} must be at least {least}, got {value}")
-    if gpus_per_worker is None:
-        return
-    if engine != "ray":
-        raise ExtremalValueError(f"gpus_per_worker must go with engine ray, got engine {engine}; leave it out")
-    if not (0 <= gpus_per_worker <= 1 or gpus_per_worker == int(gpus_per_worker) >= 0):
-        raise ExtremalValueError(
-            f"gpus_per_worker must be a share of one or a whole number, got {gpus_per_worker:g}; e.g. 0.25"
-        )
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that is set by the first SIGINT or SIGTERM; the second SIGINT interrupts at once."""
+    """Yield an event that the first SIGINT or SIGTERM sets; a second SIGINT interrupts at once."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # signals are the main thread's
+        yield stop  # only the main thread receives signals
         return
 
-    def asked(number: int, _: Any) -> None:
+    def handle(number: int, _: Any) -> None:
         if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         stop.set()
 
-    former = {one: signal.signal(one, asked) for one in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
-        for one, handler in former.items():
-            signal.signal(one, handler)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """So many threads of torch in this process, as long as it works."""
-    former = torch.get_num_threads()
+def _torch_threads(count: int | None) -> Iterator[None]:
+    """Set the number of torch's threads in this process; None: leave it unchanged."""
+    previous = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(former)
+        torch.set_num_threads(previous)

@@ -1,6 +1,6 @@
-"""The local engine: workers in processes of their own, each with a network; or the caller's own process.
+"""The local engine: worker processes, each with its own network; or the calling process alone.
 
-A worker decodes its next unit while it explains one, and the caller writes rows while workers go on.
+A worker decodes its next unit while it explains the current one, and the caller writes rows while workers continue.
 """
 
 import multiprocessing
@@ -8,7 +8,7 @@ import os
 import queue
 import signal
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,195 +20,194 @@ from typing import Any
 import torch
 
 from extremal.errors import ExtremalValueError
-from extremal.explanations.options import Options
+from extremal.jobs.crashes import CrashTracker, UnitMode, abandoned_rows
 from extremal.jobs.plan import WorkUnit
-from extremal.jobs.rows import failed_row
-from extremal.jobs.worker import Row, Worker
+from extremal.jobs.rows import Row
+from extremal.jobs.worker import Worker, WorkerConfig
 from extremal.networks.memory import keep_freed_memory
 
-PREFETCH = 2  # units that a worker has: one that it explains, one that it decodes
-MAX_CRASHES = 5  # of workers, after which the unit that they had is given up
+PREFETCH = 2  # units of a worker: one that it explains, one that it decodes
 
 Results = Iterator[tuple[WorkUnit, list[Row]]]
 
 
 def run_in_process(worker: Worker, units: Sequence[WorkUnit], stop: threading.Event) -> Results:
-    """Work through units in this process; the next one is decoded meanwhile.
+    """Run units in this process; the next one is decoded in another thread.
 
     Args:
         worker: that explains.
         units: in order.
-        stop: once it is set, no more units are begun.
+        stop: once it is set, no further unit is started.
     """
-    with ThreadPoolExecutor(1, "extremal-decode") as decoding:
-        ahead = [decoding.submit(worker.prepare, unit.items) for unit in units[:1]]
+    with ThreadPoolExecutor(1, "extremal-decode") as decoder:
+        decoding = [decoder.submit(worker.prepare, unit.items) for unit in units[:1]]
         for index, unit in enumerate(units):
             if stop.is_set():
                 return
-            ready = ahead.pop().result()
-            ahead += [decoding.submit(worker.prepare, later.items) for later in units[index + 1 : index + 2]]
-            yield unit, worker.rows(ready)
+            decoded = decoding.pop().result()
+            decoding += [decoder.submit(worker.prepare, following.items) for following in units[index + 1 : index + 2]]
+            yield unit, worker.explain(decoded)
 
 
-def run_in_processes(options: Options, units: Sequence[WorkUnit], stop: threading.Event, *, count: int, threads: int) -> Results:
-    """Work through units in processes, each of which loads the network once.
+def run_in_processes(
+    config: WorkerConfig, units: Sequence[WorkUnit], stop: threading.Event, *, count: int, threads: int
+) -> Results:
+    """Run units in worker processes, each of which loads the network once.
 
-    A process that dies is replaced and its units are done again; a unit that ended `DEATHS` of them is given up, its
-    rows say so.
+    A process that crashes is replaced and its units are run again by the rule of `crashes`.
 
     Args:
-        options: what is asked.
-        units: handed out in order, done in any.
-        stop: once it is set, what was begun is finished and no more is begun.
+        config: of the workers.
+        units: sent in order, finished in any order.
+        stop: once it is set, units in progress are finished and no further unit is started.
         count: of processes.
         threads: of each.
 
     Raises:
         ExtremalValueError: a process cannot load the network.
     """
-    crew = _WorkerPool(options, threads, deque(units))
+    pool = _WorkerPool(config, threads, deque(units))
     try:
         for _ in range(min(count, len(units))):
-            crew.start_worker()
-        while crew.workers and (crew.busy or not stop.is_set()):
-            yield from crew.poll(stop)
+            pool.start_worker()
+        while pool.workers and (pool.busy or not stop.is_set()):
+            yield from pool.poll(stop)
     finally:
-        crew.terminate()
+        pool.terminate()
 
 
 @dataclass(eq=False)
 class _WorkerProcess:
-    """A process and what it has to do."""
+    """A process and the units that it has."""
 
-    number: int  # the lowest that no other has
+    number: int  # the lowest that is free
     process: BaseProcess
     connection: Connection
     units: deque[WorkUnit] = field(default_factory=deque)  # the first is being explained
 
 
 class _WorkerPool:
-    """The processes, the units that are left, and how often each ended a process."""
+    """Worker processes and the units that are still to be sent."""
 
-    def __init__(self, options: Options, threads: int, left: deque[WorkUnit]) -> None:
-        self.options, self.threads, self.pending = options, threads, left
+    def __init__(self, config: WorkerConfig, threads: int, pending: deque[WorkUnit]) -> None:
+        self.config, self.threads, self.pending = config, threads, pending
         self.workers: list[_WorkerProcess] = []
-        self.deaths: Counter[str] = Counter()
-        self._context = multiprocessing.get_context("spawn")  # a fork would take the threads' locks along
+        self.crashes = CrashTracker()
+        self._context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads
 
     @property
     def busy(self) -> bool:
-        """Whether anything that was begun is not finished."""
-        return any(hand.units for hand in self.workers)
+        """Whether a unit is in progress."""
+        return any(worker.units for worker in self.workers)
 
     def start_worker(self) -> None:
-        """One more process."""
-        here, there = self._context.Pipe()
-        taken = {hand.number for hand in self.workers}
-        number = next(number for number in range(len(taken) + 1) if number not in taken)
+        """Start another process."""
+        connection, worker_connection = self._context.Pipe()
+        used = {worker.number for worker in self.workers}
+        number = next(number for number in range(len(used) + 1) if number not in used)
         process = self._context.Process(
-            target=_worker_main, args=(there, self.options, self.threads, number), name="extremal-worker", daemon=True
+            target=_worker_main,
+            args=(worker_connection, self.config, self.threads, number),
+            name="extremal-worker",
+            daemon=True,
         )
         process.start()
-        there.close()
-        self.workers.append(_WorkerProcess(number, process, here))
+        worker_connection.close()
+        self.workers.append(_WorkerProcess(number, process, connection))
 
     def poll(self, stop: threading.Event) -> Results:
-        """Hand out work, wait for the next words of any process, and yield what is done."""
+        """Send units, wait for the next message of any worker, and yield what is finished."""
         if not stop.is_set():
             self.dispatch()
-        for hand in [hand for hand in self.workers if not hand.units]:
-            self._retire(hand)  # nothing is left for it
-        ready = wait([hand.connection for hand in self.workers], timeout=0.5)
-        for hand in [hand for hand in self.workers if hand.connection in ready]:
+        for worker in [worker for worker in self.workers if not worker.units]:
+            self._retire(worker)  # no unit is left for it
+        ready = wait([worker.connection for worker in self.workers], timeout=0.5)
+        for worker in [worker for worker in self.workers if worker.connection in ready]:
             try:
-                kind, words = hand.connection.recv()
+                kind, content = worker.connection.recv()
             except (EOFError, OSError):
-                yield from self._on_crash(hand, stop)
+                yield from self._on_crash(worker, stop)
                 continue
             if kind == "failed":
-                raise ExtremalValueError(words)
-            yield hand.units.popleft(), words
+                raise ExtremalValueError(content)
+            unit = worker.units.popleft()
+            self.crashes.finish(unit.name)
+            yield unit, content
 
     def dispatch(self) -> None:
-        """Give each process what it takes, as long as there is any."""
-        for hand in self.workers:
-            while self._has_room(hand):
-                self._send(hand)
+        """Send pending units to workers that have room."""
+        for worker in self.workers:
+            while self._has_room(worker):
+                self._send(worker)
 
-    def _has_room(self, hand: _WorkerProcess) -> bool:
-        """Whether a process gets one more.
+    def _has_room(self, worker: _WorkerProcess) -> bool:
+        """Return whether a worker gets another unit.
 
-        A unit that was there when one died is done alone, so it alone is blamed; the last ones wait for whoever is idle
-        first.
+        A unit with a crash is run alone, so that no other is blamed for the next one. The last units are not sent
+        ahead, so that whichever worker is idle first gets them.
         """
-        if not self.pending or not hand.units:
+        if not self.pending or not worker.units:
             return bool(self.pending)
-        if len(hand.units) >= PREFETCH or len(self.pending) < len(self.workers):
+        if len(worker.units) >= PREFETCH or len(self.pending) < len(self.workers):
             return False
-        return not (self.deaths[self.pending[0].name] or self.deaths[hand.units[0].name])
+        modes = [self.crashes.mode(unit.name) for unit in (self.pending[0], worker.units[0])]
+        return modes == [UnitMode.CONCURRENT, UnitMode.CONCURRENT]
 
-    def _send(self, hand: _WorkerProcess) -> None:
+    def _send(self, worker: _WorkerProcess) -> None:
         unit = self.pending.popleft()
-        hand.units.append(unit)
-        with suppress(OSError):  # it is dead, which `heard` finds next
-            hand.connection.send(unit)
+        worker.units.append(unit)
+        self.crashes.start(unit.name)
+        with suppress(OSError):  # the worker has crashed, which `poll` finds next
+            worker.connection.send(unit)
 
-    def _on_crash(self, hand: _WorkerProcess, stop: threading.Event) -> Results:
-        """Replace a process; its units go back to where they came from, but for one that ends every process."""
-        self.workers.remove(hand)
-        hand.connection.close()
-        hand.process.join()
-        self.deaths.update(unit.name for unit in hand.units)
-        for unit in [unit for unit in hand.units if self.deaths[unit.name] >= MAX_CRASHES]:
-            hand.units.remove(unit)
-            told = (
-                f"{MAX_CRASHES} workers ended on its batch, the last with code {hand.process.exitcode}; run again with "
-                "--retry, where memory is short with fewer --workers"
-            )
-            yield unit, failed_rows(unit, told)
-        self.pending.extendleft(reversed(hand.units))
+    def _on_crash(self, worker: _WorkerProcess, stop: threading.Event) -> Results:
+        """Replace a worker; its units are pending again, except for one that is to be abandoned."""
+        self.workers.remove(worker)
+        worker.connection.close()
+        worker.process.join()
+        for unit in list(worker.units):
+            self.crashes.crash(unit.name)
+            if self.crashes.mode(unit.name) is UnitMode.ABANDONED:
+                worker.units.remove(unit)
+                yield unit, abandoned_rows(unit, f", the last with exit code {worker.process.exitcode}")
+        self.pending.extendleft(reversed(worker.units))
         if self.pending and not stop.is_set():
             self.start_worker()
 
-    def _retire(self, hand: _WorkerProcess) -> None:
-        self.workers.remove(hand)
-        hand.connection.close()  # at which it ends by itself
-        hand.process.join()
+    def _retire(self, worker: _WorkerProcess) -> None:
+        self.workers.remove(worker)
+        worker.connection.close()  # upon which the process ends
+        worker.process.join()
 
     def terminate(self) -> None:
-        """End all processes, whatever they do."""
-        for hand in self.workers:
-            hand.connection.close()
-            hand.process.kill()
-            hand.process.join()
+        """Kill all processes."""
+        for worker in self.workers:
+            worker.connection.close()
+            worker.process.kill()
+            worker.process.join()
         self.workers.clear()
 
 
-def failed_rows(unit: WorkUnit, told: str) -> list[Row]:
-    """The rows of a unit that came to nothing as a whole."""
-    return [failed_row(item.key, item.path, None, told, 0.0) for item in unit.items]
-
-
-def _worker_main(speaking: Connection, options: Options, threads: int, number: int) -> None:
-    """A process: units in, rows out, until the other side is gone."""
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, signal.SIG_IGN)  # they reach the whole group; the caller decides what is still done
-    keep_freed_memory()  # the process is the worker's own
+def _worker_main(connection: Connection, config: WorkerConfig, threads: int, number: int) -> None:
+    """Explain units from a connection until its other end is closed."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)  # they reach the whole process group; the caller decides what is finished
+    keep_freed_memory()  # the process belongs to the worker
     torch.set_num_threads(threads)
     try:
-        worker = Worker(options, number=number)
+        worker = Worker(config, number=number)
     except Exception as error:
-        speaking.send(("failed", str(error)))
+        connection.send(("failed", str(error)))
         return
-    ready: queue.Queue[Any] = queue.Queue(1)
+    decoded: queue.Queue[Any] = queue.Queue(1)
 
     def decode() -> None:
         try:
             while True:
-                ready.put(worker.prepare(speaking.recv().items))
+                decoded.put(worker.prepare(connection.recv().items))
         except (EOFError, OSError):
-            os._exit(0)  # nobody wants what is being done
+            os._exit(0)  # the caller is gone, or needs no more rows
 
     threading.Thread(target=decode, daemon=True).start()
     while True:
-        speaking.send(("rows", worker.rows(ready.get())))
+        connection.send(("rows", worker.explain(decoded.get())))

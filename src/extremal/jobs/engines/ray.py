@@ -1,43 +1,49 @@
-"""The engine on Ray Data, for clusters: actors, each of which loads the network once, on whatever devices there are.
+"""The Ray engine, for clusters: Ray Data actors, each of which loads the network once, on the devices that there are.
 
-Ray hands units to actors, keeps the others back while these are busy, and replaces actors that die; their units are
-done again. A ledger, an actor without work of its own, knows what was begun: by it a run stops without losing what is
-under way, and a unit that ends one worker after another is given up.
+Ray sends units to actors, queues the others while these are busy, and replaces actors that crash; their units are run
+again. A crash tracker, in an actor of its own, counts what is running: so a run stops without losing units in
+progress, and a unit that crashes one worker after another is abandoned.
 
-An actor works at two units at once: it decodes one while it explains the other. Decoding is little beside that (12 MP:
-0.1 s of a processor; two areas: 7 s), so nothing but names and rows goes through Ray's object store, and what decodes
-is the very network that is asked. Where a device outruns it, several workers share the device.
+An actor has two units at once: it decodes one while it explains the other. Decoding is cheap in comparison (12 MP:
+0.1 s of a core; two areas: 7 s), so only names and rows pass through Ray's object store, and images are preprocessed by
+the network that explains them. If a device is faster than decoding, several workers can share it.
 """
 
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import Any
 
 import pyarrow as pa
 import torch
 
 from extremal.errors import ExtremalValueError
-from extremal.explanations.options import Options
-from extremal.jobs.engines.processes import MAX_CRASHES, Results, failed_rows
-from extremal.jobs.engines.ray_cluster import Allocation, connect, allocate
-from extremal.jobs.plan import Item, WorkUnit
-from extremal.jobs.rows import SCHEMA
-from extremal.jobs.worker import Row, Worker
+from extremal.jobs.crashes import MAX_CRASHES, CrashTracker, UnitMode, abandoned_rows
+from extremal.jobs.engines.processes import Results
+from extremal.jobs.engines.ray_cluster import Allocation, allocate, connect
+from extremal.jobs.plan import RunItem, WorkUnit
+from extremal.jobs.rows import SCHEMA, Row
+from extremal.jobs.worker import Worker, WorkerConfig
 from extremal.networks.memory import keep_freed_memory
 
-PREFETCH = 2  # units that an actor has: one that it explains, one that it decodes
-MIN_UNITS_PER_STAGE = 1000  # units that are given to Ray at once, if there are as many: it takes 1.5 ms for each before it begins
-UNITS_PER_WORKER = 50  # of them a worker, where that is more: between such portions every actor loads the network anew
-POLL_INTERVAL = 0.2  # s between looks whether to stop
+PREFETCH = 2  # units of an actor: one that it explains, one that it decodes
+MIN_UNITS_PER_STAGE = 1000  # units given to Ray at once, if there are as many; each delays its start by 1.5 ms
+UNITS_PER_WORKER = 50  # of a stage, if that is more: in each stage every actor loads the network again
+POLL_INTERVAL = 0.2  # s between checks whether to stop
 
-ROWS, STOPPED, LOAD_FAILED = "rows", "stopped", "broken"  # what came of a unit
-CONCURRENT, EXCLUSIVE, ABANDONED = "beside", "alone", "given up"  # what is to be done with one, or STOPPED
+
+class MessageKind(StrEnum):
+    """Kind of message that an actor returns for a unit."""
+
+    ROWS = "rows"
+    STOPPED = "stopped"
+    LOAD_FAILED = "load failed"
 
 
 def run_on_ray(
-    options: Options,
+    config: WorkerConfig,
     units: Sequence[WorkUnit],
     stop: threading.Event,
     *,
@@ -46,19 +52,19 @@ def run_on_ray(
     address: str | None = None,
     gpus_per_worker: float | None = None,
 ) -> Results:
-    """Work through units in actors of a Ray cluster.
+    """Run units in actors of a Ray cluster.
 
-    Where this process is connected to a cluster already, that one is taken and left as it is.
+    If this process is already connected to a cluster, that one is used and left as it is.
 
     Args:
-        options: what is asked.
-        units: handed out in order, done in any.
-        stop: once it is set, what was begun is finished and no more is begun.
+        config: of the workers.
+        units: sent in order, finished in any order.
+        stop: once it is set, units in progress are finished and no further unit is started.
         count: of actors; None: as many as the cluster has room for.
         threads: of torch in each.
         address: of a cluster, HOST:PORT, or auto for the one of this machine; None: one is started here, which
             listens on this machine alone and ends with the run.
-        gpus_per_worker: may be a share of one; None: one where the cluster has any, else none.
+        gpus_per_worker: may be a fraction of one; None: one if the cluster has any, else none.
 
     Raises:
         ExtremalValueError: Ray is not installed, the cluster cannot be reached or has no such devices, or an actor
@@ -67,167 +73,115 @@ def run_on_ray(
     if not units or stop.is_set():
         return
     with connect(address) as ray:
-        share = allocate(ray.nodes(), count, threads, gpus_per_worker)
-        ledger = _start_tracker(ray, share.count)
-        portion = max(MIN_UNITS_PER_STAGE, UNITS_PER_WORKER * share.count)
-        with _closed_on_stop(ledger, stop):
-            for start in range(0, len(units), portion):
+        allocation = allocate(ray.nodes(), count, threads, gpus_per_worker)
+        tracker = _start_tracker(ray, allocation.count)
+        stage_size = max(MIN_UNITS_PER_STAGE, UNITS_PER_WORKER * allocation.count)
+        with _closed_on_stop(tracker, stop):
+            for start in range(0, len(units), stage_size):
                 if stop.is_set():
                     return
-                yield from _run_stage(options, units[start : start + portion], share, threads, ledger)
+                yield from _run_stage(config, units[start : start + stage_size], allocation, threads, tracker)
 
 
-def _run_stage(options: Options, units: Sequence[WorkUnit], share: Allocation, threads: int, ledger: Any) -> Results:
-    """What comes of these units, as it comes."""
+def _run_stage(
+    config: WorkerConfig, units: Sequence[WorkUnit], allocation: Allocation, threads: int, tracker: Any
+) -> Results:
+    """Run units and yield their rows as they arrive."""
     import ray.data
 
-    known = {unit.name: unit for unit in units}
-    rows = [
-        {"name": unit.name, "items": [{"key": one.key, "path": one.path, "target": one.target} for one in unit.items]}
+    units_by_name = {unit.name: unit for unit in units}
+    tasks = [
+        {
+            "name": unit.name,
+            "items": [{"key": item.key, "path": item.path, "target": item.target} for item in unit.items],
+        }
         for unit in units
     ]
-    size = min(share.count, len(units))
-    worker: Any = _Actor  # Ray makes the object
-    done: Any = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        worker,
-        fn_constructor_args=(options, threads, ledger, list(sys.path)),
+    actor_class: Any = _Actor  # instantiated by Ray
+    messages: Any = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(
+        actor_class,
+        fn_constructor_args=(config, threads, tracker, list(sys.path)),
         compute=ray.data.ActorPoolStrategy(
-            size=size,
+            size=min(allocation.count, len(units)),
             max_tasks_in_flight_per_actor=PREFETCH,
             max_concurrent_calls_per_actor=PREFETCH,
             enable_true_multi_threading=True,
         ),
-        num_cpus=share.cpus,
-        num_gpus=share.gpus,
-    )  # Ray Data replaces actors and tries their tasks again without end; it is the ledger that ends this
-    for block in done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        for told in block.to_pylist():
-            if told["kind"] == LOAD_FAILED:
-                raise ExtremalValueError(told["words"])
-            if told["kind"] == ROWS:
-                yield known[told["name"]], pa.ipc.open_stream(told["rows"]).read_all().to_pylist()
-
-
-class CrashTracker:
-    """What was begun and not finished, by name: how often a worker ended on it.
-
-    Args:
-        deaths: of workers, after which a unit is given up.
-        workers: that there are.
-    """
-
-    def __init__(self, deaths: int, workers: int) -> None:
-        self._deaths, self._most = deaths, deaths * workers
-        self._begun: dict[str, int] = {}  # times since it was last finished
-        self._loads = 0  # begun since a network was last loaded
-        self._closed = False
-
-    def load_started(self) -> str:
-        """Why no more workers may load the network, where so many have tried and none came through; else empty."""
-        self._loads += 1
-        if self._loads <= self._most:
-            return ""
-        return (
-            f"workers must have memory for the network, {self._most} of them ended while they loaded it; take fewer "
-            "workers, or another network"
-        )
-
-    def load_finished(self) -> None:
-        """A worker has loaded the network."""
-        self._loads = 0
-
-    def start(self, name: str) -> str:
-        """What a worker does with a unit: one that ended a worker is done alone, so that no other is blamed for it."""
-        if self._closed and name not in self._begun:
-            return STOPPED
-        ended = self._begun.get(name, 0)
-        self._begun[name] = ended + 1
-        if ended >= self._deaths:
-            return ABANDONED
-        return EXCLUSIVE if ended else CONCURRENT
-
-    def finish(self, name: str) -> None:
-        """A unit is finished; it may be asked for again where its rows are lost on the way."""
-        self._begun[name] = 0
-
-    def close(self) -> None:
-        """Nothing new is begun."""
-        self._closed = True
+        num_cpus=allocation.cpus,
+        num_gpus=allocation.gpus,
+    )  # Ray Data replaces actors and repeats their tasks without limit; the tracker sets one
+    for block in messages.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for message in block.to_pylist():
+            if message["kind"] == MessageKind.LOAD_FAILED:
+                raise ExtremalValueError(message["error"])
+            if message["kind"] == MessageKind.ROWS:
+                yield units_by_name[message["name"]], pa.ipc.open_stream(message["rows"]).read_all().to_pylist()
 
 
 class _Actor:
-    """A worker in an actor: units in, rows out. Two threads of Ray call it at once."""
+    """A worker in a Ray actor: units in, rows out. Ray calls it from two threads."""
 
-    def __init__(self, options: Options, threads: int, ledger: Any, path: Sequence[str]) -> None:
-        sys.path += [folder for folder in path if folder not in sys.path]  # where the caller's networks are found
-        keep_freed_memory()  # the process is the actor's own
+    def __init__(self, config: WorkerConfig, threads: int, tracker: Any, path: Sequence[str]) -> None:
+        sys.path += [folder for folder in path if folder not in sys.path]  # so that the caller's networks are found
+        keep_freed_memory()  # the process belongs to the actor
         torch.set_num_threads(threads)
-        self._ledger = ledger
+        self._tracker = tracker
         self._decoding, self._explaining = threading.Lock(), threading.Lock()
-        self._worker, self._why = self._loaded(options)
+        self._worker, self._load_error = self._load(config)
 
-    def _loaded(self, options: Options) -> tuple[Worker | None, str]:
-        """The worker, or why there is none; were it raised here, Ray would tell it in its own way."""
-        refused = self._ask("load")
-        if refused:
-            return None, refused
+    def _load(self, config: WorkerConfig) -> tuple[Worker | None, str]:
+        """Return the worker, or why there is none; an exception would be wrapped by Ray."""
+        refusal = self._call_tracker("load_started")
+        if refusal:
+            return None, refusal
         try:
-            worker = Worker(options)  # on the device that Ray lets this actor see, where it lets it see one
+            worker = Worker(config)  # on the device that Ray assigns to this actor
         except Exception as error:
             return None, str(error)
-        self._ask("loaded")
+        self._call_tracker("load_finished")
         return worker, ""
 
-    def __call__(self, told: dict[str, Any]) -> dict[str, Any]:
-        unit = WorkUnit(told["name"], tuple(Item(**one) for one in told["items"]))
+    def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
+        unit = WorkUnit(task["name"], tuple(RunItem(**item) for item in task["items"]))
         if self._worker is None:
-            return _message(unit, LOAD_FAILED, words=self._why)
-        return self._done(self._worker, unit)
+            return _message(unit, MessageKind.LOAD_FAILED, error=self._load_error)
+        return self._run(self._worker, unit)
 
-    def _done(self, worker: Worker, unit: WorkUnit) -> dict[str, Any]:
+    def _run(self, worker: Worker, unit: WorkUnit) -> dict[str, Any]:
         with self._decoding:
-            how = self._ask("begin", unit.name)
-            if how == STOPPED:
-                return _message(unit, STOPPED)
-            if how == ABANDONED:
-                return _message(unit, ROWS, abandoned_rows(unit))
-            if how == EXCLUSIVE:
+            mode = self._call_tracker("start", unit.name)
+            if mode == UnitMode.STOPPED:
+                return _message(unit, MessageKind.STOPPED)
+            if mode == UnitMode.ABANDONED:
+                return _message(unit, MessageKind.ROWS, abandoned_rows(unit))
+            if mode == UnitMode.EXCLUSIVE:
                 with self._explaining:
-                    rows = worker.rows(worker.prepare(unit.items))
+                    rows = worker.explain(worker.prepare(unit.items))
             else:
-                ready = worker.prepare(unit.items)
-        if how == CONCURRENT:
+                decoded = worker.prepare(unit.items)
+        if mode == UnitMode.CONCURRENT:
             with self._explaining:
-                rows = worker.rows(ready)
-        self._ask("end", unit.name)
-        return _message(unit, ROWS, rows)
+                rows = worker.explain(decoded)
+        self._call_tracker("finish", unit.name)
+        return _message(unit, MessageKind.ROWS, rows)
 
-    def _ask(self, what: str, *words: str) -> str:
+    def _call_tracker(self, method: str, *args: str) -> str:
         import ray
 
-        answer: str = ray.get(getattr(self._ledger, what).remote(*words))
-        return answer
+        result: str = ray.get(getattr(self._tracker, method).remote(*args))
+        return result
 
 
-def _message(unit: WorkUnit, kind: str, rows: Sequence[Row] = (), words: str = "") -> dict[str, Any]:
-    """What an actor says of a unit; rows as a table in bytes, which the caller reads without running anything."""
+def _message(unit: WorkUnit, kind: MessageKind, rows: Sequence[Row] = (), error: str = "") -> dict[str, Any]:
+    """Return the message of an actor about a unit; rows are an Arrow stream, which is read without running code."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, SCHEMA) as stream:
         stream.write_table(pa.Table.from_pylist([dict(row) for row in rows], SCHEMA))
-    return {"name": unit.name, "kind": kind, "rows": sink.getvalue().to_pybytes(), "words": words}
-
-
-def abandoned_rows(unit: WorkUnit) -> list[Row]:
-    """The rows of a unit that ended one worker after another."""
-    return failed_rows(
-        unit,
-        "one worker after another ended on its batch; run again with --retry, where memory is short with fewer "
-        "--workers",
-    )
+    return {"name": unit.name, "kind": str(kind), "rows": sink.getvalue().to_pybytes(), "error": error}
 
 
 def _start_tracker(ray: Any, workers: int) -> Any:
-    """A ledger in an actor, on the node of this process, where it lives as long as the run does."""
+    """Start a crash tracker in an actor on the node of this process, for as long as the run lasts."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
@@ -236,20 +190,20 @@ def _start_tracker(ray: Any, workers: int) -> Any:
 
 
 @contextmanager
-def _closed_on_stop(ledger: Any, stop: threading.Event) -> Iterator[None]:
-    """Close the ledger as soon as the run is to stop, whatever the caller waits for."""
-    over = threading.Event()
+def _closed_on_stop(tracker: Any, stop: threading.Event) -> Iterator[None]:
+    """Close the tracker as soon as the run is to stop, even while the caller waits for rows."""
+    finished = threading.Event()
 
     def watch() -> None:
-        while not over.wait(POLL_INTERVAL):
+        while not finished.wait(POLL_INTERVAL):
             if stop.is_set():
-                ledger.close.remote()
+                tracker.close.remote()
                 return
 
-    watching = threading.Thread(target=watch, name="extremal-stop", daemon=True)
-    watching.start()
+    watcher = threading.Thread(target=watch, name="extremal-stop", daemon=True)
+    watcher.start()
     try:
         yield
     finally:
-        over.set()
-        watching.join()
+        finished.set()
+        watcher.join()

@@ -1,4 +1,4 @@
-"""Ray clusters: one of our own on this machine, or one that stands, and how much of it a worker takes."""
+"""Ray clusters: start one on this machine or connect to one, and allocate its resources to workers."""
 
 import logging
 import os
@@ -8,19 +8,21 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 
 from extremal.errors import ExtremalValueError
 
-CONNECT_TIMEOUT = 5.0  # s in which a cluster must answer
-NOISY_LOGGERS = ("ray", "ray.data")  # loggers of which only errors are shown
+CONNECT_TIMEOUT = 5.0  # s in which a cluster must accept a connection
+NOISY_LOGGERS = ("ray", "ray.data")  # of which only errors are shown
 LOG_LEVEL_VARIABLE = "RAY_BACKEND_LOG_LEVEL"  # of what Ray's core writes to the terminal
-RESOURCE_UNIT = 1e4  # parts of a processor or device that Ray knows
+CLUSTER_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # read when Ray is imported; 0: nodes use the loopback only
+RESOURCE_UNIT = 1e4  # Ray counts fractions of a core or device in ten-thousandths
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """How many workers there are, and what each takes."""
+    """Number of workers, and the resources of each."""
 
     count: int
     cpus: float
@@ -30,51 +32,59 @@ class Allocation:
 def allocate(
     nodes: Sequence[Mapping[str, Any]], count: int | None, threads: int, gpus_per_worker: float | None = None
 ) -> Allocation:
-    """What workers take of a cluster.
+    """Allocate the resources of a cluster to workers.
 
-    On processors a worker takes one for each of its threads; where that would be all of them, so much less that one
-    stays free, for Ray's own tasks wait for a whole one. On devices it takes its share of one, and no processor.
+    On CPUs a worker gets a core for each of its threads. If that would use all cores, each gets a little less, so that
+    one core stays free: Ray's own tasks wait for a whole one. On GPUs a worker gets its part of one, and no core.
 
     Args:
-        nodes: of the cluster, as Ray tells them.
+        nodes: of the cluster, from `ray.nodes`.
         count: of workers; None: as many as there is room for.
         threads: of each.
-        gpus_per_worker: None: one where the cluster has any, else none.
+        gpus_per_worker: None: one if the cluster has any, else none.
 
     Raises:
-        ExtremalValueError: no node has so many devices.
+        ExtremalValueError: no node has so many GPUs.
     """
-    there = [node["Resources"] for node in nodes if node["Alive"]]
-    cpus, gpus = ([float(one.get(name, 0)) for one in there] for name in ("CPU", "GPU"))
-    wanted = float(any(gpus)) if gpus_per_worker is None else gpus_per_worker
-    if wanted > max(gpus, default=0.0):
+    resources = [node["Resources"] for node in nodes if node["Alive"]]
+    cpus, gpus = ([float(node.get(name, 0)) for node in resources] for name in ("CPU", "GPU"))
+    requested = float(any(gpus)) if gpus_per_worker is None else gpus_per_worker
+    if requested > max(gpus, default=0.0):
         raise ExtremalValueError(
-            f"gpus_per_worker must be there on a node of the cluster, got {wanted:g} where the largest has "
-            f"{max(gpus, default=0.0):g}; take less, or leave it out"
+            f"gpus_per_worker must be available on a node of the cluster, got {requested:g}, the largest node has "
+            f"{max(gpus, default=0.0):g}; request less, or leave it out"
         )
-    if wanted:
-        return Allocation(count or sum(int(one / wanted + 1 / RESOURCE_UNIT) for one in gpus), 0.0, wanted)
-    many = count or max(1, sum(int(one / threads) for one in cpus))
-    free = max(sum(cpus) - 1, sum(cpus) / 2)
-    return Allocation(many, threads if many * threads <= free else int(RESOURCE_UNIT * free / many) / RESOURCE_UNIT, 0.0)
+    if requested:
+        return Allocation(count or sum(int(n / requested + 1 / RESOURCE_UNIT) for n in gpus), 0.0, requested)
+    n_workers = count or max(1, sum(int(n / threads) for n in cpus))
+    available = max(sum(cpus) - 1, sum(cpus) / 2)
+    fits = n_workers * threads <= available
+    return Allocation(n_workers, threads if fits else int(RESOURCE_UNIT * available / n_workers) / RESOURCE_UNIT, 0.0)
 
 
 @contextmanager
 def connect(address: str | None) -> Iterator[Any]:
-    """Ray, connected to a cluster and quiet; what this started or connected is undone, and nothing else.
+    """Connect Ray to a cluster, without its output; what is started or connected here ends with the `with`.
+
+    Ray decides when it is imported whether nodes use the loopback only. A process that starts a cluster here should
+    therefore not connect to another one, and must not have imported Ray before, unless it calls `ray.init` itself.
 
     Args:
         address: HOST:PORT, or auto; None: a cluster of our own, on the loopback, without telemetry or dashboard.
 
     Raises:
-        ExtremalValueError: Ray is not installed, or the cluster cannot be reached.
+        ExtremalValueError: Ray is not installed, the cluster cannot be reached, or one of our own would listen on the
+            network.
     """
-    ray = _import_ray()
-    with ExitStack() as undone:
-        if not ray.is_initialized():
-            _init_ray(ray, address)
-            undone.callback(ray.shutdown)
-        undone.enter_context(_silenced())
+    with ExitStack() as on_exit:
+        with _environment(own=address is None):
+            ray = _import_ray()
+            if not ray.is_initialized():
+                _init_ray(ray, address)
+                on_exit.callback(ray.shutdown)
+                if address is None:
+                    _check_loopback(ray.nodes())
+        on_exit.enter_context(_silenced())
         yield ray
 
 
@@ -84,7 +94,7 @@ def _import_ray() -> Any:
         import ray.data
     except ImportError:
         raise ExtremalValueError(
-            "engine ray must have Ray installed, it is not; pip install 'extremal[cluster]', or take the local engine"
+            "engine ray must have Ray installed, it is not; pip install 'extremal[cluster]', or use the local engine"
         ) from None
     return ray
 
@@ -92,8 +102,8 @@ def _import_ray() -> Any:
 def _init_ray(ray: Any, address: str | None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
-        check_answers(address)
-    with _preserved_sigterm(), _environment(own=address is None):
+        check_reachable(address)
+    with _preserved_sigterm():
         try:
             if address is None:
                 ray.init("local", include_dashboard=False, **options)
@@ -102,17 +112,28 @@ def _init_ray(ray: Any, address: str | None) -> None:
         except (ConnectionError, RuntimeError, ValueError) as error:
             if address is None:
                 raise ExtremalValueError(
-                    f"a Ray cluster must be able to start on this machine, it did not: {_one_line(error)}; take the local "
-                    "engine, or the address of a cluster"
+                    f"a Ray cluster must be able to start on this machine, it did not: {_one_line(error)}; use the "
+                    "local engine, or the address of a cluster"
                 ) from None
             raise _unreachable(address, _one_line(error)) from None
 
 
-def check_answers(address: str) -> None:
-    """Somebody must listen there: Ray would ask for minutes.
+def _check_loopback(nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Raise if other machines can reach the cluster that was started here."""
+    for address in (node["NodeManagerAddress"] for node in nodes):
+        if not ip_address(address).is_loopback:
+            raise ExtremalValueError(
+                f"a Ray cluster that a run starts must listen on this machine alone, this one listens on {address}, "
+                "since Ray was imported before the run; call ray.init() before the run to use a cluster of your own, "
+                f"or set {CLUSTER_VARIABLE}=0 before Ray is imported"
+            )
+
+
+def check_reachable(address: str) -> None:
+    """Raise unless something listens at the address; Ray would try for minutes.
 
     Raises:
-        ExtremalValueError: nobody does, or it is no address.
+        ExtremalValueError: nothing listens there, or it is not an address.
     """
     if address == "auto":
         return
@@ -125,49 +146,43 @@ def check_answers(address: str) -> None:
         raise _unreachable(address, _one_line(error)) from None
 
 
-def _unreachable(address: str, why: str) -> ExtremalValueError:
+def _unreachable(address: str, reason: str) -> ExtremalValueError:
     return ExtremalValueError(
-        f"address must be that of a Ray cluster that runs, {address!r} cannot be reached: {why}; start one with "
+        f"address must be that of a running Ray cluster, {address!r} cannot be reached: {reason}; start one with "
         "`ray start --head`, or leave it out"
     )
 
 
 def _one_line(error: BaseException) -> str:
-    """An error in one line."""
+    """Return the message of an error in one line."""
     return " ".join(str(error).split()).rstrip(".")[:300]
 
 
 @contextmanager
 def _preserved_sigterm() -> Iterator[None]:
-    """Ray takes SIGTERM for itself when it starts; here it stays with whoever had it."""
-    main = threading.current_thread() is threading.main_thread()
-    former = signal.getsignal(signal.SIGTERM)
+    """Restore the handler of SIGTERM, which Ray replaces when it starts."""
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    previous = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
-        if main and former is not None:
-            signal.signal(signal.SIGTERM, former)
+        if is_main_thread and previous is not None:
+            signal.signal(signal.SIGTERM, previous)
 
 
 @contextmanager
 def _environment(own: bool) -> Iterator[None]:
-    """The environment in which Ray is started: no telemetry, and for a cluster of our own the loopback only."""
-    from ray._private import ray_constants
-
-    wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    wanted |= {} if LOG_LEVEL_VARIABLE in os.environ else {LOG_LEVEL_VARIABLE: "fatal"}
-    if own:  # named for the systems where it is the default: a node that other machines cannot join
-        wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    former = {name: os.environ.get(name) for name in wanted}
-    cluster = getattr(ray_constants, "ENABLE_RAY_CLUSTER", None)  # read from it when Ray was imported
-    os.environ.update(wanted)
+    """Set the environment in which Ray is imported and started: no telemetry; for an own cluster the loopback only."""
+    variables = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    variables |= {} if LOG_LEVEL_VARIABLE in os.environ else {LOG_LEVEL_VARIABLE: "fatal"}
     if own:
-        ray_constants.ENABLE_RAY_CLUSTER = False
+        variables[CLUSTER_VARIABLE] = "0"
+    previous = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = cluster
-        for name, value in former.items():
+        for name, value in previous.items():
             if value is None:
                 del os.environ[name]
             else:
@@ -176,21 +191,21 @@ def _environment(own: bool) -> Iterator[None]:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """No bars and no news on the terminal: the caller tells how far it is."""
+    """Show no progress bars and no messages of Ray: the caller reports progress."""
     from ray.data import DataContext
 
     context = DataContext.get_current()
-    wanted = {"enable_progress_bars": False, "print_on_execution_start": False, "enable_auto_log_stats": False}
-    former = {name: getattr(context, name) for name in wanted if hasattr(context, name)}
+    options = {"enable_progress_bars": False, "print_on_execution_start": False, "enable_auto_log_stats": False}
+    previous = {name: getattr(context, name) for name in options if hasattr(context, name)}
     levels = {name: logging.getLogger(name).level for name in NOISY_LOGGERS}
-    for name in former:
-        setattr(context, name, wanted[name])
+    for name in previous:
+        setattr(context, name, options[name])
     for name in levels:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         yield
     finally:
-        for name, value in former.items():
+        for name, value in previous.items():
             setattr(context, name, value)
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
