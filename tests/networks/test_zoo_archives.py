@@ -3,6 +3,7 @@
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -180,6 +181,14 @@ class TestNothingIsRun:
             f"an exported network must use torch's own tensor operators only, got {str(set_up)!r}, which calls "
             f"{target!r}; export it without, or load the module itself with MODULE:CALLABLE"
         )
+
+    @pytest.mark.parametrize("name", ["__class__", "body.0.__init__.__globals__", "nothing"])
+    def test_only_tensors_of_the_archive_are_read(self, name: str, path: Path) -> None:
+        def edit(program: dict[str, Any]) -> None:
+            specs = program["graph_module"]["signature"]["input_specs"]
+            next(spec for spec in specs if "parameter" in spec)["parameter"]["parameter_name"] = name
+
+        assert refused(f"file:{regraphed(path, edit)}").endswith(f": KeyError, {name!r}; save or copy it again")
 
     def test_operators_on_files_are_those_that_take_a_file_name(self) -> None:
         """What is refused by that name is all that there is."""
