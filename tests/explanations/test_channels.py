@@ -14,7 +14,7 @@ from extremal import ChannelExplanation, ExtremalError, ExtremalValueError, Netw
 from extremal.explanations.channels.controls import rankings
 from extremal.explanations.objective import build_objective
 from extremal.explanations.settings import Settings
-from extremal.explanations.verdict import shares
+from extremal.explanations.verdict import compute_effects
 from extremal.masking.perturbations import ScaleChannels
 from extremal.networks.split import split
 from extremal.scores.classes import logit
@@ -124,7 +124,7 @@ def test_the_certificate_tells_both_sides_exactly() -> None:
         mask[list(found.channels)] = 1
         scores = torch.stack([toy.tail(a)[0, 0] for a in (activations * mask.view(1, -1, 1, 1), activations)])
         blank = toy.tail(torch.zeros_like(activations))[0, 0]
-    assert float(shares(scores[0], blank, scores[1], True)) == pytest.approx(found.effect, abs=1e-5)
+    assert float(compute_effects(scores[0], blank, scores[1], True)) == pytest.approx(found.effect, abs=1e-5)
 
 
 def test_where_no_count_is_enough_the_smallest_set_is_still_found() -> None:
@@ -204,11 +204,11 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ExtremalValueError, match="an explanation of channels must be an existing file"):
         ChannelExplanation.load(path)
     path.write_bytes(b"nothing")
-    with pytest.raises(ExtremalValueError, match=r"an explanation of channels must be a file that its save wrote"):
+    with pytest.raises(ExtremalValueError, match=r"an explanation of channels must be a file written by its save"):
         ChannelExplanation.load(path)
     toy = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
     extremal.explain(toy, X[:1], areas=(0.1,)).save(path)
-    with pytest.raises(ExtremalValueError, match="an explanation of channels must be a file that its save wrote"):
+    with pytest.raises(ExtremalValueError, match="an explanation of channels must be a file written by its save"):
         ChannelExplanation.load(path)
 
 

@@ -25,7 +25,7 @@ from support.pages import NASTY, Page, check_self_contained
 from support.run_pages import data, drawn
 from support.terminal import call
 
-QUARTILES = ("least", "lower", "median", "upper", "most")
+QUARTILES = ("min", "q25", "median", "q75", "max")
 
 
 def table(rows: list[runs.Row]) -> pa.Table:
@@ -164,14 +164,14 @@ class TestFolder:
         with pytest.raises(ExtremalValueError) as raised:
             jobs.summary(tmp_path)
         assert str(raised.value) == (
-            f"a run must have a manifest of this version, {str(tmp_path / 'manifest.json')!r} is none; "
+            f"a run must have a manifest, {str(tmp_path / 'manifest.json')!r} is none; "
             "name the folder of a run"
         )
         other = runs.run(tmp_path / "bench", [], {"task": "pointing"})
         with pytest.raises(ExtremalValueError) as raised:
             jobs.summary(other)
         assert str(raised.value) == (
-            f"a run must be one of `extremal run`, {str(other)!r} is another; name the folder of such a run"
+            f"a run must be one of `extremal run`, {str(other)!r} is not; name the folder of such a run"
         )
 
 
@@ -302,7 +302,7 @@ class TestCommand:
         code, _, told = call("summary", str(tmp_path), "--out", str(tmp_path / "out"), columns=160)
         assert code == 2
         assert told == (
-            f"error: a run must have a manifest of this version, {str(tmp_path / 'manifest.json')!r} is none; "
+            f"error: a run must have a manifest, {str(tmp_path / 'manifest.json')!r} is none; "
             "name the folder of a run\n"
         )
         assert not (tmp_path / "out" / f"{tmp_path.name}-summary").exists()
