@@ -50,7 +50,7 @@ SCROLL = """async (place) => {
 
 @pytest.fixture(scope="module")
 def rows() -> list[runs.Row]:
-    return list(runs.many(COUNT, distinct=35))
+    return list(runs.make_many_rows(COUNT, distinct=35))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def address(tmp_path_factory: pytest.TempPathFactory, rows: list[runs.Row]) -> s
     """The page of a large run."""
     path = tmp_path_factory.mktemp("page") / "summary.html"
     small = [{name: row[name] for name in COLUMNS} for row in rows]
-    found = summarise(pa.Table.from_pylist(small, SMALL), runs.settings())
+    found = summarise(pa.Table.from_pylist(small, SMALL), runs.make_settings())
     thumbnails = {row["key"]: row["thumbnail"] for row in rows}
     path.write_text(report.render(found, image_summaries(small), thumbnails, title="run"), encoding="utf-8")
     return path.as_uri()
@@ -68,9 +68,9 @@ def address(tmp_path_factory: pytest.TempPathFactory, rows: list[runs.Row]) -> s
 def compared_address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of two runs."""
     folder = tmp_path_factory.mktemp("compared")
-    made, others = runs.rows_of(30), runs.rows_of(30, 100)
+    made, others = runs.make_rows(30), runs.make_rows(30, 100)
     same = [{**row, "content_hash": one["content_hash"]} for row, one in zip(others, made, strict=True)]
-    one, other = runs.run(folder / "one", made), runs.run(folder / "other", same)
+    one, other = runs.write_run(folder / "one", made), runs.write_run(folder / "other", same)
     found = jobs.compare(one, other)
     thumbnails = {row["key"]: row["thumbnail"] for row in made}
     (folder / "compare.html").write_text(comparison_page.render(found, thumbnails, thumbnails), encoding="utf-8")
@@ -185,7 +185,7 @@ def test_on_a_phone(opened: Callable[..., Page], address: str, compared_address:
     place = images(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     first = keys(place)[0]
-    place.get_by_role("combobox", name="Sorted by").select_option("Score, falling")
+    place.get_by_role("combobox", name="Sort by").select_option("Score, descending")
     assert keys(place)[0] != first
     shot(page, f"{kind}-phone")
     assert grave(page) == []

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from extremal import jobs, zoo
 from extremal.cli import main
 from extremal.jobs.rows import SCHEMA
-from support.datasets import pictures
+from support.datasets import write_images
 from support.fake_network import fake_network
 
 PAGE = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
@@ -27,7 +27,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the page's commands leave, with a tiny network and pictures."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(zoo, "load", lambda name, weights=None: fake_network())
-    pictures(tmp_path / "photos", 5, broken=(3,))
+    write_images(tmp_path / "photos", 5, broken=(3,))
     for line in "".join(blocks("console")).splitlines():
         program, *words = shlex.split(line, comments=True)
         more = ["--workers", "0", "--threads", "1"] if words[0] == "run" else []

@@ -7,15 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extremal.errors import ExtremalValueError
-from extremal.jobs.plan import Item, find_items, plan_units
+from extremal.jobs.plan import RunItem, find_items, plan_units
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.store import open_store
-from support.datasets import pictures
+from support.datasets import write_images
 
 
 def test_folders_are_searched_to_their_ends(tmp_path: Path) -> None:
-    pictures(tmp_path / "all" / "b", 2)
-    pictures(tmp_path / "all" / "a", 1)
+    write_images(tmp_path / "all" / "b", 2)
+    write_images(tmp_path / "all" / "a", 1)
     (tmp_path / "all" / "notes.txt").write_text("no picture")
     (tmp_path / "all" / "CAT.JPG").write_bytes(b"")
     assert [item.key for item in find_items([str(tmp_path / "all")])] == [
@@ -31,11 +31,11 @@ def test_manifests_name_targets_and_keys(tmp_path: Path) -> None:
         "﻿path,target,key\na.png,tiger cat,\na.png,0,\nb.png,,second\n/far/c.png,,\n", encoding="utf-8"
     )
     assert find_items([str(tmp_path / "list.csv"), "d.png"]) == [
-        Item("a.png#tiger cat", str(tmp_path / "a.png"), "tiger cat"),
-        Item("a.png#0", str(tmp_path / "a.png"), "0"),
-        Item("second", str(tmp_path / "b.png"), ""),
-        Item("/far/c.png", "/far/c.png", ""),
-        Item("d.png", "d.png", ""),
+        RunItem("a.png#tiger cat", str(tmp_path / "a.png"), "tiger cat"),
+        RunItem("a.png#0", str(tmp_path / "a.png"), "0"),
+        RunItem("second", str(tmp_path / "b.png"), ""),
+        RunItem("/far/c.png", "/far/c.png", ""),
+        RunItem("d.png", "d.png", ""),
     ]
 
 
@@ -43,10 +43,10 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     cases = {
-        (): "a run must have pictures, got none; name files, folders, or a manifest .csv",
-        ("a", "a"): "every picture and target of a run must have a key of its own, got 'a' twice; leave one out, or "
+        (): "a run must have images, got none; name files, folders, or a manifest .csv",
+        ("a", "a"): "every image and target of a run must have a key of its own, got 'a' twice; leave one out, or "
         "give keys in a manifest",
-        (str(empty),): "a folder must hold pictures (.png, .jpg, .jpeg, .webp, .bmp, .tif, .tiff, .gif), "
+        (str(empty),): "a folder must contain images (.png, .jpg, .jpeg, .webp, .bmp, .tif, .tiff, .gif), "
         f"{str(empty)!r} has none; check the path",
     }
     for sources, message in cases.items():
@@ -61,7 +61,7 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
         (
             b"file,target\na.png,1\n",
             "a manifest must have a column path, {name} has file, target; its first line names the columns: path, and "
-            "if wanted target and key",
+            "optionally target and key",
         ),
         (
             b"path,target\na.png,1\n,2\n",
@@ -98,10 +98,10 @@ def test_units_keep_their_company_whatever_comes_and_goes(
     tmp_path_factory: pytest.TempPathFactory, listings: list[set[int]], batch: int
 ) -> None:
     folder = tmp_path_factory.mktemp("run")
-    former: dict[str, tuple[Item, ...]] = {}
+    former: dict[str, tuple[RunItem, ...]] = {}
     seen: set[str] = set()
     for listing in listings:
-        items = [Item(f"{number:02d}", f"{number:02d}.png", "") for number in sorted(listing)]
+        items = [RunItem(f"{number:02d}", f"{number:02d}.png", "") for number in sorted(listing)]
         with open_store(folder, {}, SCHEMA) as store:
             units = {unit.name: unit.items for unit in plan_units(store, items, batch)}
         assert {name: units[name] for name in former} == former

@@ -18,10 +18,10 @@ from extremal.explanations.options import Options
 from extremal.jobs.engines import ray as rays
 from extremal.jobs.engines import ray_cluster
 from extremal.jobs.engines.ray_cluster import Allocation, connect, allocate
-from extremal.jobs.plan import Item, WorkUnit
+from extremal.jobs.plan import RunItem, WorkUnit
 from extremal.jobs.runner import run
 from extremal.networks.network import Network
-from support.datasets import DEADLY, NETWORK, black, pictures, rows, sound
+from support.datasets import DEADLY, NETWORK, write_black_image, write_images, comparable_rows, sound
 
 SLOW, SPOILED = "test_rays:slow", "test_rays:spoiled"
 QUICK: dict[str, Any] = {"areas": (0.1, 0.2), "perturbation": "fade", "threads": 1}
@@ -53,7 +53,7 @@ def options(network: str) -> Options:
 
 def single(folder: Path) -> list[WorkUnit]:
     """Units of one picture each."""
-    return [WorkUnit(f"{n:08d}", (Item(path.name, str(path)),)) for n, path in enumerate(sorted(folder.iterdir()))]
+    return [WorkUnit(f"{n:08d}", (RunItem(path.name, str(path)),)) for n, path in enumerate(sorted(folder.iterdir()))]
 
 
 def actors_here() -> list[int]:
@@ -97,18 +97,18 @@ class TestActors:
     ) -> None:
         monkeypatch.setattr(rays, "LEAST", 3)  # two portions of the four units
         monkeypatch.setattr(rays, "EACH", 1)
-        folder = pictures(tmp_path / "seven", 7, broken=(1,))
+        folder = write_images(tmp_path / "seven", 7, broken=(1,))
         shared: dict[str, Any] = {"network": NETWORK, "batch": 2, **QUICK}
         done = run(folder, tmp_path / "ray", engine="ray", workers=2, **shared)
         assert (done.state, done.done, done.failed) == ("done", 7, 1)
         run(folder, tmp_path / "local", workers=0, **shared)
-        told = rows(jobs.table(tmp_path / "ray"))
-        assert told == rows(jobs.table(tmp_path / "local"))
+        told = comparable_rows(jobs.table(tmp_path / "ray"))
+        assert told == comparable_rows(jobs.table(tmp_path / "local"))
         assert told[1]["error"].startswith("an image must be readable to its end, got ")
         assert ray.is_initialized()
 
     def test_actors_that_are_killed_are_replaced_and_nothing_is_lost_or_doubled(self, tmp_path: Path) -> None:
-        folder, killed = pictures(tmp_path / "eight", 8), list[int]()
+        folder, killed = write_images(tmp_path / "eight", 8), list[int]()
 
         def kill(standing: jobs.RunStatus) -> None:
             if standing.done and not killed:
@@ -128,11 +128,11 @@ class TestActors:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(rays, "DEATHS", 2)
-        folder = pictures(tmp_path / "four", 4)
-        black(folder / "picture-001.png")
+        folder = write_images(tmp_path / "four", 4)
+        write_black_image(folder / "picture-001.png")
         done = run(folder, tmp_path / "ray", engine="ray", workers=1, network=DEADLY, batch=1, **QUICK)
         assert (done.state, done.done, done.failed) == ("done", 4, 1)
-        told = rows(jobs.table(tmp_path / "ray"))
+        told = comparable_rows(jobs.table(tmp_path / "ray"))
         assert [row["status"] for row in told] == ["done", "failed", "done", "done"]
         assert told[1]["error"] == (
             "one worker after another ended on its batch; run again with --retry, where memory is short with fewer "
@@ -140,7 +140,7 @@ class TestActors:
         )
 
     def test_once_stopped_what_was_begun_is_finished_and_no_more_is_begun(self, tmp_path: Path) -> None:
-        units, stop = single(pictures(tmp_path / "many", 12)), threading.Event()
+        units, stop = single(write_images(tmp_path / "many", 12)), threading.Event()
         begun = []
         for unit, told in rays.run_on_ray(options(SLOW), units, stop, count=1):
             begun.append(unit.name)
@@ -151,7 +151,7 @@ class TestActors:
         assert list(rays.run_on_ray(options(SLOW), units, stop, count=1)) == []
 
     def test_a_network_that_actors_cannot_load_is_told(self, tmp_path: Path) -> None:
-        units = single(pictures(tmp_path / "two", 2))
+        units = single(write_images(tmp_path / "two", 2))
         with pytest.raises(ExtremalValueError) as raised:
             list(rays.run_on_ray(options(SPOILED), units, threading.Event(), count=1))
         assert str(raised.value) == (
@@ -224,9 +224,9 @@ class TestMessages:
     @pytest.mark.parametrize(
         ("engine", "gpus", "message"),
         [
-            ("local", 1.0, "gpus_per_worker must go with engine ray, got engine local; leave it out"),
-            ("ray", 1.5, "gpus_per_worker must be a share of one or a whole number, got 1.5; e.g. 0.25"),
-            ("ray", -1.0, "gpus_per_worker must be a share of one or a whole number, got -1; e.g. 0.25"),
+            ("local", 1.0, "gpus_per_worker must be used with engine ray, got engine local; leave it out"),
+            ("ray", 1.5, "gpus_per_worker must be a fraction of one or a whole number, got 1.5; e.g. 0.25"),
+            ("ray", -1.0, "gpus_per_worker must be a fraction of one or a whole number, got -1; e.g. 0.25"),
         ],
     )
     def test_shares_that_are_none(self, tmp_path: Path, engine: str, gpus: float, message: str) -> None:
@@ -239,7 +239,7 @@ class TestMessages:
         with pytest.raises(ExtremalValueError) as raised, connect(None):
             pass
         assert str(raised.value) == (
-            "engine ray must have Ray installed, it is not; pip install 'extremal[cluster]', or take the local engine"
+            "engine ray must have Ray installed, it is not; pip install 'extremal[cluster]', or use the local engine"
         )
 
     def test_nobody_listens_there(self) -> None:
@@ -247,14 +247,14 @@ class TestMessages:
             taken.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{taken.getsockname()[1]}"  # bound, but it does not listen
             with pytest.raises(ExtremalValueError) as raised:
-                ray_cluster.check_answers(address)
+                ray_cluster.check_reachable(address)
         assert str(raised.value) == (
-            f"address must be that of a Ray cluster that runs, {address!r} cannot be reached: [Errno 111] Connection "
+            f"address must be that of a running Ray cluster, {address!r} cannot be reached: [Errno 111] Connection "
             "refused; start one with `ray start --head`, or leave it out"
         )
 
     @pytest.mark.parametrize("address", ["head", ":6379", "ray://head", "head:port"])
     def test_no_address(self, address: str) -> None:
         with pytest.raises(ExtremalValueError) as raised:
-            ray_cluster.check_answers(address)
+            ray_cluster.check_reachable(address)
         assert str(raised.value) == f"address must be HOST:PORT of a Ray cluster, or auto, got {address!r}"

@@ -23,7 +23,7 @@ from extremal.errors import ExtremalValueError
 from extremal.files import content_hash
 from extremal.jobs.packing import packed, packed_shares, unpacked, unpacked_shares
 from extremal.jobs.restore import rebuild
-from extremal.jobs.rows import SCHEMA, failed_row, row, run_settings
+from extremal.jobs.rows import SCHEMA, build_failed_row, build_row, run_settings
 from extremal.jobs.store import read_manifest, open_store
 from extremal.masking.solvers import Path as PathSolver
 from extremal.masking.solvers import Penalty, Solver
@@ -56,7 +56,7 @@ def pictures(tmp_path: Path) -> list[str]:
 
 def rows_of(found: Explanation, paths: list[str], folder: Path) -> list[dict[str, Any]]:
     """The rows of an explanation, through the file of a store."""
-    made = [row(found, n, key=path, path=path, digest=content_hash(path), seconds=0.5) for n, path in enumerate(paths)]
+    made = [build_row(found, n, key=path, path=path, digest=content_hash(path), seconds=0.5) for n, path in enumerate(paths)]
     with open_store(folder / "run", run_settings(found), SCHEMA) as store:
         store.write("a", made)
         read: list[dict[str, Any]] = store.read_all().to_pylist()
@@ -146,7 +146,7 @@ def test_a_tensor_in_float64_comes_back_with_its_input_given(shape) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(2 * math.prod(shape), 6), nn.Tanh(), nn.Linear(6, 3)).double()
     net, x = Network(model, spacing=[2.0] + [1.0] * (len(shape) - 1)), texture(1, 2, *shape)
     found = explain(net, x, areas=AREAS, solver=TINY)
-    made = row(found, 0, key="x", path=None, digest=None, seconds=0.0)
+    made = build_row(found, 0, key="x", path=None, digest=None, seconds=0.0)
     assert found.masks.dtype == torch.float64
     assert_exact(rebuild(made, net, x, settings=run_settings(found)), found)
 
@@ -159,7 +159,7 @@ def test_a_run_that_was_not_finite_comes_back_as_zeros() -> None:
     assert not found.fields[1].any()
     assert found.trace_area[1].isnan().any()  # its run ended before the other's
     for n in (0, 1):
-        made = row(found, n, key="x", path=None, digest=None, seconds=0.0)
+        made = build_row(found, n, key="x", path=None, digest=None, seconds=0.0)
         x = BRITTLE_INPUTS[n : n + 1]
         again = rebuild(made, net, x, settings=run_settings(found), perturbation=dim)
         assert bool(again.masks.any()) is (n == 0)
@@ -200,12 +200,12 @@ def test_the_embedded_network_and_the_size_of_a_row(tmp_path) -> None:
 class TestColumns:
     def made(self, **changes: object) -> dict[str, Any]:
         settings = {"seed": 3, "mirror": False, "evaluations": COUNTS}
-        return row(explanation(settings=settings, **changes), 0, key="7/cat", path="cat.png", digest="ab", seconds=2.5)
+        return build_row(explanation(settings=settings, **changes), 0, key="7/cat", path="cat.png", digest="ab", seconds=2.5)
 
     def test_are_read_with_pandas_alone(self, tmp_path) -> None:
         with open_store(tmp_path, {"seed": 3}, SCHEMA) as store:
             store.write("a", [self.made()])
-            store.write("b", [failed_row("8/dog", "dog.png", "cd", "an image must be a file", 0.25)])
+            store.write("b", [build_failed_row("8/dog", "dog.png", "cd", "an image must be a file", 0.25)])
         table = pd.read_parquet(tmp_path / "parts")
         assert list(table.columns) == SCHEMA.names
         cat, dog = table.iloc[0], table.iloc[1]
@@ -292,11 +292,11 @@ class TestRefused:
 
     @pytest.fixture
     def made(self, found, pictures) -> dict[str, Any]:
-        return row(found, 0, key="cat", path=pictures[0], digest=content_hash(pictures[0]), seconds=0.0)
+        return build_row(found, 0, key="cat", path=pictures[0], digest=content_hash(pictures[0]), seconds=0.0)
 
     def test_from_pandas_it_is_taken(self, net, found, made, tmp_path) -> None:
         with open_store(tmp_path / "run", {}, SCHEMA) as store:
-            store.write("a", [made, failed_row("dog", None, None, "broken", 0.0)])
+            store.write("a", [made, build_failed_row("dog", None, None, "broken", 0.0)])
         table = pd.read_parquet(tmp_path / "run" / "parts")
         assert_exact(rebuild(table.iloc[0].to_dict(), net, settings=run_settings(found)), found)
 
@@ -305,14 +305,14 @@ class TestRefused:
             assert_exact(rebuild(made | {"path": None}, net, picture, settings=run_settings(found)), found)
 
     def test_a_failed_row(self, net, found) -> None:
-        made = failed_row("dog", "dog.png", None, "it is a folder", 0.0)
+        made = build_failed_row("dog", "dog.png", None, "it is a folder", 0.0)
         assert refused(made, net, found) == (
             "a row must hold an explanation to be rebuilt, 'dog' failed: it is a folder; explain it again"
         )
 
     def test_masks_that_were_given(self, net, found, pictures) -> None:
         given = judge(net, pictures[0], found.masks, areas=AREAS)
-        made = row(given, 0, key="cat", path=pictures[0], digest=None, seconds=0.0)
+        made = build_row(given, 0, key="cat", path=pictures[0], digest=None, seconds=0.0)
         assert refused(made, net, given) == (
             "a row must hold the fields of its masks to be rebuilt, 'cat' has none: its masks were given, or its "
             "solver tells none; keep such explanations with save"
@@ -345,9 +345,10 @@ class TestRefused:
         )
 
     def test_a_network_set_otherwise(self, net, found, made) -> None:
-        net.fuse = False
+        net.accelerate = "off"
         assert refused(made, net, found) == (
-            "a network must be set as when it was explained, Switchable is not: fuse: true there, false now; "
+            'a network must be set as when it was explained, Switchable is not: accelerate: "portable" there, "off" '
+            "now; "
             "load it alike"
         )
 

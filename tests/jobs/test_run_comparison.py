@@ -22,10 +22,10 @@ from extremal.masking.solvers import Penalty
 from extremal.report import comparison_page as report
 from extremal.report import run_plots
 from support import runs, synthetic
-from support.datasets import pictures, sound
+from support.datasets import write_images, sound
 from support.fake_network import BOX, TEXTURE
 from support.pages import NASTY, Page, check_self_contained
-from support.run_pages import data, drawn
+from support.run_pages import read_data, draw
 from support.terminal import call
 from support.toys import Boxes
 
@@ -43,12 +43,12 @@ def key(index: int) -> str:
 def first_and_second(index: int) -> Both:
     """Every third image has the same masks in both runs, every third some that resemble, the rest others."""
     level, target = 1.0 + 0.1 * index, index % 3
-    one = runs.explanation(index, level=level, target=target)
+    one = runs.make_explanation(index, effect_factor=level, target=target)
     kind = index % 3
     if kind == 0:
         return one, one
     near = one if kind == 1 else None
-    return one, runs.explanation(100 + index, level=2.5 - level, target=target, near=near)
+    return one, runs.make_explanation(100 + index, effect_factor=2.5 - level, target=target, similar_to=near)
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +62,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory, explanations: list[Both]) 
     folder = tmp_path_factory.mktemp("runs")
     sides = []
     for side, name in enumerate(("before", "after")):
-        made = [runs.told(both[side], key(index), thumbnail=runs.jpeg(side)) for index, both in enumerate(explanations)]
-        made.append(runs.told(explanations[0][0], f"only {name}"))
-        told = runs.settings(weights=str(side) * 64, seed=side)
+        made = [runs.make_row(both[side], key(index), thumbnail=runs.make_jpeg(side)) for index, both in enumerate(explanations)]
+        made.append(runs.make_row(explanations[0][0], f"only {name}"))
+        told = runs.make_settings(weights=str(side) * 64, seed=side)
         sides.append((made, told))
     sides[1][0][5] = {**sides[1][0][5], "status": "failed", "error": "it broke", "verdict": None}
     sides[1][0].reverse()  # images are paired by key, not by place
-    return [runs.run(folder / name, *side) for name, side in zip(("before", "after"), sides, strict=True)]
+    return [runs.write_run(folder / name, *side) for name, side in zip(("before", "after"), sides, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def overlaps(one: Explanation, other: Explanation) -> list[float]:
 class TestMasks:
     def test_they_are_those_of_the_explanation(self, explanations: list[Both]) -> None:
         for _, made in explanations[:4]:
-            cuts = cut_masks(runs.told(made, "a"), run_settings(made))
+            cuts = cut_masks(runs.make_row(made, "a"), run_settings(made))
             assert cuts.dtype == torch.bool
             for area, mask in zip(made.areas, cuts, strict=True):
                 assert torch.equal(mask, made.binary(area)[0, 0] > 0)
@@ -114,8 +114,8 @@ class TestMasks:
             assert torch.equal(mask, made.binary(area)[0, 0] > 0)
 
     def test_what_was_not_finite_is_cut_to_nothing(self) -> None:
-        made = runs.explanation()
-        told = runs.told(made, "a", mask_areas=[0.0] * 5)
+        made = runs.make_explanation()
+        told = runs.make_row(made, "a", mask_areas=[0.0] * 5)
         assert not cut_masks(told, run_settings(made)).any()
 
     @pytest.mark.parametrize(
@@ -123,22 +123,23 @@ class TestMasks:
         [
             (
                 {"input_shape": None},
-                "a row must tell the shape of its input, 'a' of a former version does not; explain it again",
+                "a row must have an input_shape, row 'a' has none; explain its image again with this version",
             ),
             (
                 {"status": "failed", "error": "it broke"},
-                "a row must hold an explanation to be rebuilt, 'a' failed: it broke; explain it again",
+                "a row must hold an explanation to be restored, row 'a' failed: it broke; explain its image again",
             ),
             (
-                {"fields": b"nothing"},
-                "a row must be whole, fields of row 'a' is broken or not of shape (1, 5, 1, 24, 32); explain it again",
+                {"parameters": [0.5]},
+                "a row must be complete, parameters of row 'a' is missing or not of shape (1, 5, 1, 24, 32); explain its "
+                "image again",
             ),
         ],
     )
     def test_rows_must_tell_them(self, changes: dict[str, Any], message: str) -> None:
-        made = runs.explanation()
+        made = runs.make_explanation()
         with pytest.raises(ExtremalValueError) as raised:
-            cut_masks(runs.told(made, "a", **changes), run_settings(made))
+            cut_masks(runs.make_row(made, "a", **changes), run_settings(made))
         assert str(raised.value) == message
 
 
@@ -215,9 +216,9 @@ class TestNumbers:
         assert (found.scores.min, found.scores.max) == (0.0, 0.0)
 
     def test_areas_that_both_have(self, tmp_path: Path) -> None:
-        one, other = runs.explanation(0), runs.explanation(1, areas=(0.1, 0.3, 0.4))
+        one, other = runs.make_explanation(0), runs.make_explanation(1, areas=(0.1, 0.3, 0.4))
         folders = [
-            runs.run(tmp_path / str(number), [runs.told(made, "a")], runs.settings(made.areas))
+            runs.write_run(tmp_path / str(number), [runs.make_row(made, "a")], runs.make_settings(made.areas))
             for number, made in enumerate((one, other))
         ]
         found = jobs.compare(*folders)
@@ -227,10 +228,10 @@ class TestNumbers:
         assert found.pairs[0].iou[1] == pytest.approx(float((mine & theirs).sum() / (mine | theirs).sum()))
 
     def test_another_class_and_a_run_that_was_not_finite(self, tmp_path: Path) -> None:
-        told = runs.told(runs.explanation(), "a")
-        one = runs.run(tmp_path / "one", [told, {**told, "key": "b"}])
+        told = runs.make_row(runs.make_explanation(), "a")
+        one = runs.write_run(tmp_path / "one", [told, {**told, "key": "b"}])
         changed = [{**told, "target": 3, "target_name": "missile"}, {**told, "key": "b", "mask_areas": [0.0] * 5}]
-        found = jobs.compare(one, runs.run(tmp_path / "other", changed))
+        found = jobs.compare(one, runs.write_run(tmp_path / "other", changed))
         assert found.target_changed == 1
         assert [pair.iou for pair in found.pairs] == [(1.0,) * 5, None]
         assert (found.moved, found.mean.count) == (0, 1)
@@ -251,7 +252,7 @@ class TestNumbers:
 
 class TestRuns:
     def test_another_network_moves_explanations(self, tmp_path: Path) -> None:
-        folder = pictures(tmp_path / "pictures", 3)
+        folder = write_images(tmp_path / "pictures", 3)
         known = sound()
         elsewhere = (slice(14, 24), slice(0, 10))
         other = Network(Boxes(TEXTURE, [elsewhere]), known.preprocess, known.labels, "other", known.mean, known.std)
@@ -276,47 +277,47 @@ class TestRefusals:
         return str(raised.value)
 
     def test_no_area_in_common(self, tmp_path: Path) -> None:
-        one = runs.run(tmp_path / "one", [])
-        other = runs.run(tmp_path / "other", [], runs.settings((0.3, 0.5)))
+        one = runs.write_run(tmp_path / "one", [])
+        other = runs.write_run(tmp_path / "other", [], runs.make_settings((0.3, 0.5)))
         assert self.refused(one, other) == (
             f"runs must share an area to be compared, {str(one)!r} has 0.025, 0.05, 0.1, 0.2, 0.4 and {str(other)!r} "
             "0.3, 0.5; run one of them again with an area of the other"
         )
 
     def test_no_image_in_common(self, tmp_path: Path) -> None:
-        one, other = (runs.run(tmp_path / name, [runs.told(runs.explanation(), name)]) for name in ("one", "other"))
+        one, other = (runs.write_run(tmp_path / name, [runs.make_row(runs.make_explanation(), name)]) for name in ("one", "other"))
         assert self.refused(one, other) == (
             f"runs must share images to be compared, {str(one)!r} and {str(other)!r} have no key in common; "
             "run both over the same folder or manifest"
         )
 
     def test_other_pictures(self, tmp_path: Path) -> None:
-        told = runs.told(runs.explanation(), "a")
-        one = runs.run(tmp_path / "one", [told])
-        other = runs.run(tmp_path / "other", [{**told, "content_hash": "changed"}])
+        told = runs.make_row(runs.make_explanation(), "a")
+        one = runs.write_run(tmp_path / "one", [told])
+        other = runs.write_run(tmp_path / "other", [{**told, "content_hash": "changed"}])
         assert self.refused(one, other) == (
-            f"runs must be of the same pictures to be compared, the bytes of 'a' in {str(one)!r} are not those in "
+            f"runs must be over the same images to be compared, the bytes of 'a' in {str(one)!r} are not those in "
             f"{str(other)!r}; run both over the same files"
         )
 
     def test_other_shapes(self, tmp_path: Path) -> None:
-        one = runs.run(tmp_path / "one", [runs.told(runs.explanation(), "a")])
-        other = runs.run(tmp_path / "other", [runs.told(runs.explanation(shape=(20, 20)), "a")])
+        one = runs.write_run(tmp_path / "one", [runs.make_row(runs.make_explanation(), "a")])
+        other = runs.write_run(tmp_path / "other", [runs.make_row(runs.make_explanation(shape=(20, 20)), "a")])
         assert self.refused(one, other) == (
             f"runs must have inputs of one shape to be compared, that of 'a' is 24 × 32 in {str(one)!r} and 20 × 20 in "
-            f"{str(other)!r}; compare networks of one input size"
+            f"{str(other)!r}; compare networks with the same input size"
         )
 
     def test_what_is_no_run(self, tmp_path: Path, folders: list[Path]) -> None:
         assert self.refused(folders[0], tmp_path) == (
-            f"a run must have a manifest of this version, {str(tmp_path / 'manifest.json')!r} is none; "
+            f"a run must have a manifest, {str(tmp_path / 'manifest.json')!r} is none; "
             "name the folder of a run"
         )
 
     def test_rows_of_a_former_version(self, tmp_path: Path) -> None:
-        one = runs.run(tmp_path / "one", [runs.told(runs.explanation(), "a", input_shape=None)])
+        one = runs.write_run(tmp_path / "one", [runs.make_row(runs.make_explanation(), "a", input_shape=None)])
         assert self.refused(one, one) == (
-            "a row must tell the shape of its input, 'a' of a former version does not; explain it again"
+            "a row must have an input_shape, row 'a' has none; explain its image again with this version"
         )
 
 
@@ -335,7 +336,7 @@ class TestPage:
 
     def test_rows_are_the_pairs_with_both_pictures(self, found: jobs.Comparison, folders: list[Path]) -> None:
         _, result = page(found, folders)
-        told = data(result, "images-data")
+        told = read_data(result, "images-data")
         columns = {column["label"]: column for column in told["columns"]}
         assert columns["IoU"]["values"] == [pair.mean for pair in found.pairs]
         assert columns["Image"]["values"] == [pair.first.key for pair in found.pairs]
@@ -344,7 +345,7 @@ class TestPage:
         assert changed
         shown = dict(zip(columns["Image"]["values"], columns["Verdict"]["values"], strict=True))
         assert shown[changed[0].first.key] == f"{changed[0].first.verdict} → {changed[0].second.verdict}"
-        pictures = data(result, "images-pictures-0")
+        pictures = read_data(result, "images-pictures-0")
         assert len(pictures) == len(found.pairs)
         assert {len(both) for both in pictures} == {2}
         assert pictures[0][0] != pictures[0][1]
@@ -373,17 +374,17 @@ class TestPage:
         assert NASTY in dirty.words
 
     def test_runs_of_which_no_image_was_explained_in_both(self, tmp_path: Path) -> None:
-        told = runs.told(runs.explanation(), "a")
+        told = runs.make_row(runs.make_explanation(), "a")
         folders = [
-            runs.run(tmp_path / "one", [told]),
-            runs.run(tmp_path / "other", [{**told, "status": "failed", "error": "it broke"}]),
+            runs.write_run(tmp_path / "one", [told]),
+            runs.write_run(tmp_path / "other", [{**told, "status": "failed", "error": "it broke"}]),
         ]
         found = jobs.compare(*folders)
         assert "No image was explained in both runs." in page(found, folders)[1].words
-        drawn(run_plots.comparison_figure(found))
+        draw(run_plots.comparison_figure(found))
 
     def test_the_figure_is_drawn(self, found: jobs.Comparison) -> None:
-        axes = drawn(run_plots.comparison_figure(found))
+        axes = draw(run_plots.comparison_figure(found))
         assert [patch.get_width() for patch in axes[2].patches] == [count for *_, count in found.verdicts]
         assert [text.get_text() for text in axes[0].get_legend().get_texts()] == [
             "2.5 %",
@@ -416,5 +417,5 @@ class TestCommand:
     def test_a_refusal_writes_nothing(self, tmp_path: Path, folders: list[Path]) -> None:
         code, _, told = call("compare", str(folders[0]), str(tmp_path), "--out", str(tmp_path / "out"), columns=160)
         assert code == 2
-        assert told.startswith("error: a run must have a manifest of this version, ")
+        assert told.startswith("error: a run must have a manifest, ")
         assert list((tmp_path / "out").iterdir()) == []

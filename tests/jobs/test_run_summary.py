@@ -22,7 +22,7 @@ from extremal.report import run_plots
 from extremal.report.table_widget import ROWS_PER_CHUNK
 from support import runs, synthetic
 from support.pages import NASTY, Page, check_self_contained
-from support.run_pages import data, drawn
+from support.run_pages import read_data, draw
 from support.terminal import call
 
 QUARTILES = ("min", "q25", "median", "q75", "max")
@@ -34,12 +34,12 @@ def table(rows: list[runs.Row]) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def rows() -> list[runs.Row]:
-    return runs.rows_of(70)
+    return runs.make_rows(70)
 
 
 @pytest.fixture(scope="module")
 def found(rows: list[runs.Row]) -> jobs.Summary:
-    return summarise(table(rows), runs.settings())
+    return summarise(table(rows), runs.make_settings())
 
 
 def naive(values: pd.Series) -> list[float | None]:
@@ -99,7 +99,7 @@ class TestNumbers:
 
     def test_no_image_is_at_both_ends(self, rows: list[runs.Row]) -> None:
         few = [row for row in rows if row["smallest_area"] is not None][:5]
-        found = summarise(table(few), runs.settings())
+        found = summarise(table(few), runs.make_settings())
         assert (len(found.smallest), len(found.largest)) == (3, 2)
         assert not {image.key for image in found.smallest} & {image.key for image in found.largest}
 
@@ -111,16 +111,16 @@ class TestNumbers:
                 assert (image.reason, image.target, image.area) == (row["error"], None, None)
 
     def test_what_bisection_found_counts(self) -> None:
-        row = runs.told(runs.explanation(level=2.0), "a", certified_area=0.031, certified_effect=0.91)
+        row = runs.make_row(runs.make_explanation(effect_factor=2.0), "a", certified_area=0.031, certified_effect=0.91)
         assert row["smallest_area"] == 0.05
-        found = summarise(table([row]), runs.settings())
+        found = summarise(table([row]), runs.make_settings())
         assert (found.areas.median, found.smallest[0].effect) == (0.031, 0.91)
         assert found.loss.median == row["smallest_effect"] - row["unseen_effect"]
         assert found.smallest_counts[1] == (0.05, 1)
 
     def test_other_answers_are_left_out_and_counted(self, rows: list[runs.Row], found: jobs.Summary) -> None:
         others = [{**rows[0], "alternative": 1}, {**rows[1], "alternative": 2}]
-        again = summarise(table([*rows, *others]), runs.settings())
+        again = summarise(table([*rows, *others]), runs.make_settings())
         assert again.alternative_rows == 2
         more = sum(row["evaluations"] for row in others)
         assert again == dataclasses.replace(
@@ -129,8 +129,8 @@ class TestNumbers:
         assert again.seconds == pytest.approx(found.seconds + 1.0)
 
     def test_unseen_perturbations_that_tell_nothing_are_counted(self) -> None:
-        row = runs.told(runs.explanation(level=2.0), "a")
-        found = summarise(table([row, {**row, "key": "b", "unseen_effect": None}]), runs.settings())
+        row = runs.make_row(runs.make_explanation(effect_factor=2.0), "a")
+        found = summarise(table([row, {**row, "key": "b", "unseen_effect": None}]), runs.make_settings())
         assert (found.untested, found.unseen.count, found.loss.count) == (1, 1, 1)
 
     def test_spread_leaves_out_what_is_not_finite(self) -> None:
@@ -140,7 +140,7 @@ class TestNumbers:
 
 class TestFolder:
     def test_a_run_that_is_not_done_is_told(self, tmp_path: Path, rows: list[runs.Row], found: jobs.Summary) -> None:
-        folder = runs.run(tmp_path / "run", rows, planned=1100)
+        folder = runs.write_run(tmp_path / "run", rows, planned=1100)
         assert jobs.summary(folder) == dataclasses.replace(found, planned=1100)
         assert report.caution(jobs.summary(folder)) == (
             "The run is not done: 1,030 of 1,100 images have no row yet. 10 of 70 images failed."
@@ -149,7 +149,7 @@ class TestFolder:
     def test_large_columns_are_not_read(
         self, tmp_path: Path, rows: list[runs.Row], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        folder, known, read = runs.run(tmp_path / "run", rows), pq.read_table, set[str]()
+        folder, known, read = runs.write_run(tmp_path / "run", rows), pq.read_table, set[str]()
 
         def watched(path: Any, **options: Any) -> Any:
             read.update(options["schema"].names)
@@ -167,7 +167,7 @@ class TestFolder:
             f"a run must have a manifest, {str(tmp_path / 'manifest.json')!r} is none; "
             "name the folder of a run"
         )
-        other = runs.run(tmp_path / "bench", [], {"task": "pointing"})
+        other = runs.write_run(tmp_path / "bench", [], {"task": "pointing"})
         with pytest.raises(ExtremalValueError) as raised:
             jobs.summary(other)
         assert str(raised.value) == (
@@ -178,7 +178,7 @@ class TestFolder:
 def page(rows: list[runs.Row], **options: Any) -> tuple[str, Page]:
     """The page of a run with these rows."""
     thumbnails = {row["key"]: row["thumbnail"] for row in rows}
-    found = summarise(table(rows), runs.settings())
+    found = summarise(table(rows), runs.make_settings())
     text = report.render(found, image_summaries(rows), thumbnails, **options)
     return text, Page(text)
 
@@ -195,13 +195,13 @@ class TestPage:
         _, dirty = page(dirty_rows, title=NASTY)
         assert [tag for tag, _ in dirty.elements] == [tag for tag, _ in clean.elements]
         assert NASTY in dirty.words
-        columns = data(dirty, "images-data")["columns"]
+        columns = read_data(dirty, "images-data")["columns"]
         assert columns[0]["values"][0] == NASTY
         assert columns[1]["values"][1] == NASTY
 
     def test_rows_are_the_images(self, rows: list[runs.Row]) -> None:
         _, result = page(rows)
-        told = data(result, "images-data")
+        told = read_data(result, "images-data")
         columns = {column["label"]: column for column in told["columns"]}
         assert told["count"] == 70
         assert columns["Image"]["values"] == [row["key"] for row in rows]
@@ -215,7 +215,7 @@ class TestPage:
 
     def test_thumbnails_are_those_of_the_rows(self, rows: list[runs.Row]) -> None:
         _, result = page(rows)
-        parts = [data(result, f"images-pictures-{part}") for part in range(math.ceil(70 / ROWS_PER_CHUNK))]
+        parts = [read_data(result, f"images-pictures-{part}") for part in range(math.ceil(70 / ROWS_PER_CHUNK))]
         pictures = [base64.b64decode(one) for part in parts for (one,) in part]
         assert pictures == [row["thumbnail"] or b"" for row in rows]
 
@@ -233,7 +233,7 @@ class TestPage:
 
     def test_scores_that_are_not_finite_have_no_place_in_the_order(self, rows: list[runs.Row]) -> None:
         _, result = page([{**rows[0], "score_full": math.nan, "unseen_effect": -math.inf}])
-        columns = {column["label"]: column for column in data(result, "images-data")["columns"]}
+        columns = {column["label"]: column for column in read_data(result, "images-data")["columns"]}
         assert columns["Score"]["values"] == [None]
         assert columns["Unseen"] | {"shown": ["not finite"], "values": [None]} == columns["Unseen"]
 
@@ -248,11 +248,11 @@ class TestPage:
             "insufficient": "for half of the images none of the computed areas is enough.",
         }
         assert told[kept] in words
-        found = summarise(table(chosen), runs.settings())
-        drawn(run_plots.summary_figure(found, image_summaries(chosen)))
+        found = summarise(table(chosen), runs.make_settings())
+        draw(run_plots.summary_figure(found, image_summaries(chosen)))
 
     def test_the_figure_is_drawn(self, rows: list[runs.Row], found: jobs.Summary) -> None:
-        axes = drawn(run_plots.summary_figure(found, image_summaries(rows)))
+        axes = draw(run_plots.summary_figure(found, image_summaries(rows)))
         bars = [patch.get_width() for patch in axes[0].patches]
         assert bars == list(found.verdicts.values())
         heights = [patch.get_height() * 60 for patch in axes[1].patches]
@@ -263,7 +263,7 @@ class TestPage:
 
 class TestCommand:
     def test_table_page_and_figure(self, tmp_path: Path, rows: list[runs.Row]) -> None:
-        folder, out = runs.run(tmp_path / "run", rows), tmp_path / "out"
+        folder, out = runs.write_run(tmp_path / "run", rows), tmp_path / "out"
         before = sorted(folder.iterdir())
         code, told, _ = call("summary", str(folder), "--out", str(out), columns=160)
         assert code == 0
@@ -277,7 +277,7 @@ class TestCommand:
         assert code == 0, "a former result is replaced"
 
     def test_json_is_the_summary(self, tmp_path: Path, rows: list[runs.Row], found: jobs.Summary) -> None:
-        folder = runs.run(tmp_path / "run", rows)
+        folder = runs.write_run(tmp_path / "run", rows)
         code, told, _ = call("summary", str(folder), "--out", str(tmp_path / "out"), "--json", columns=160)
         values = json.loads(told)
         files = values.pop("files")
@@ -287,7 +287,7 @@ class TestCommand:
         assert Path(files["figure"]).is_file()
 
     def test_nobody_s_folder_is_replaced(self, tmp_path: Path, rows: list[runs.Row]) -> None:
-        folder, goal = runs.run(tmp_path / "run", rows[:3]), tmp_path / "out" / "run-summary"
+        folder, goal = runs.write_run(tmp_path / "run", rows[:3]), tmp_path / "out" / "run-summary"
         goal.mkdir(parents=True)
         (goal / "thesis.tex").touch()
         code, _, told = call("summary", str(folder), "--out", str(tmp_path / "out"), columns=160)

@@ -26,7 +26,7 @@ from extremal.jobs import run_status
 from extremal.jobs.engines import processes
 from extremal.jobs.plan import WorkUnit, find_items
 from extremal.jobs.runner import run
-from support.datasets import DEADLY, NETWORK, SLOW, black, pictures, rows, sound
+from support.datasets import DEADLY, NETWORK, SLOW, write_black_image, write_images, comparable_rows, sound
 from support.terminal import call
 
 QUICK: dict[str, Any] = {"areas": (0.1, 0.2), "perturbation": "fade", "threads": 1}
@@ -49,7 +49,7 @@ def parts(out: Path) -> int:
 
 class TestInThisProcess:
     def test_rows_are_those_of_explain_and_give_explanations_back(self, tmp_path: Path) -> None:
-        folder, network = pictures(tmp_path / "three", 3), sound()
+        folder, network = write_images(tmp_path / "three", 3), sound()
         done = run(folder, tmp_path / "out", network=network, batch=3, **QUICK)
         assert (done.state, done.items, done.done, done.failed, done.remaining) == ("done", 3, 3, 0, 0)
         table = jobs.table(tmp_path / "out")
@@ -63,7 +63,7 @@ class TestInThisProcess:
         assert back.settings.keys() == wanted.settings.keys()
 
     def test_the_folder_opens_without_code_of_ours(self, tmp_path: Path) -> None:
-        run(pictures(tmp_path / "two", 2), tmp_path / "out", network=sound(), **QUICK)
+        run(write_images(tmp_path / "two", 2), tmp_path / "out", network=sound(), **QUICK)
         frame = pq.read_table(tmp_path / "out" / "parts").to_pandas()
         assert list(frame["key"]) == ["picture-000.png", "picture-001.png"]
         assert frame["verdicts"][0].shape == (2,)
@@ -71,28 +71,28 @@ class TestInThisProcess:
     def test_only_what_is_missing_is_done_and_new_pictures_are_added(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        folder, asked = pictures(tmp_path / "all", 3), list[int]()
+        folder, asked = write_images(tmp_path / "all", 3), list[int]()
         known = processes.Worker.rows
         monkeypatch.setattr(
             processes.Worker, "rows", lambda self, ready: (asked.append(len(ready)), known(self, ready))[1]
         )
         options: dict[str, Any] = {"network": sound(), "batch": 2, **QUICK}
         run(folder, tmp_path / "out", **options)
-        first = rows(jobs.table(tmp_path / "out"))
+        first = comparable_rows(jobs.table(tmp_path / "out"))
         run(folder, tmp_path / "out", **options)
         assert asked == [2, 1]
-        pictures(folder, 5)
+        write_images(folder, 5)
         (folder / "picture-000.png").unlink()
         done = run(folder, tmp_path / "out", network=sound(), **QUICK)  # its batch is the former's
         assert asked == [2, 1, 2]
         assert (done.items, done.done) == (5, 5)
-        assert rows(jobs.table(tmp_path / "out"))[:3] == first
+        assert comparable_rows(jobs.table(tmp_path / "out"))[:3] == first
 
     def test_what_failed_is_done_again_on_request(self, tmp_path: Path) -> None:
-        folder = pictures(tmp_path / "four", 4, broken=(1, 2))
+        folder = write_images(tmp_path / "four", 4, broken=(1, 2))
         options: dict[str, Any] = {"network": sound(), "batch": 2, **QUICK}
         assert run(folder, tmp_path / "out", **options).failed == 2
-        pictures(folder, 2)  # the second is whole again
+        write_images(folder, 2)  # the second is whole again
         assert run(folder, tmp_path / "out", **options).failed == 2
         done = run(folder, tmp_path / "out", retry=True, **options)
         assert (done.done, done.failed) == (4, 1)
@@ -100,20 +100,20 @@ class TestInThisProcess:
         assert table["status"].to_pylist() == ["done", "done", "failed", "done"]
 
     def test_other_settings_are_refused_with_the_difference(self, tmp_path: Path) -> None:
-        folder = pictures(tmp_path / "one", 1)
+        folder = write_images(tmp_path / "one", 1)
         run(folder, tmp_path / "out", network=sound(), batch=1, **QUICK)
         before = (tmp_path / "out" / "manifest.json").read_bytes()
         with pytest.raises(ExtremalValueError) as raised:
             run(folder, tmp_path / "out", network=sound(), **{**QUICK, "areas": (0.1, 0.3)}, seed=1)
         assert str(raised.value) == (
-            f"a run must go on with the settings that began it, {str(tmp_path / 'out')!r} was begun with others: "
+            f"a run must be resumed with the settings that started it, {str(tmp_path / 'out')!r} was started with others: "
             "explain.seed: 0 there, 1 now; areas: [0.1, 0.2] there, [0.1, 0.3] now; choose another folder, or the "
-            "former settings"
+            "settings of that run"
         )
         assert (tmp_path / "out" / "manifest.json").read_bytes() == before
 
     def test_a_full_disk_ends_it_with_a_whole_store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        folder, known, count = pictures(tmp_path / "six", 6), pq.write_table, Counter[str]()
+        folder, known, count = write_images(tmp_path / "six", 6), pq.write_table, Counter[str]()
 
         def full(table: Any, path: Path, **options: Any) -> None:
             count["writes"] += "0000" in Path(path).name
@@ -128,7 +128,7 @@ class TestInThisProcess:
             run(folder, tmp_path / "out", **options)
         assert str(raised.value) == (
             f"a run must be able to write, {str(tmp_path / 'out' / 'parts' / '00000001.parquet')!r} could not be "
-            "written: No space left on device; make room and run again, it goes on where it stopped"
+            "written: No space left on device; make room and run again to resume"
         )
         assert jobs.table(tmp_path / "out").num_rows == 2
         assert jobs.status(tmp_path / "out").state == "stopped"
@@ -149,7 +149,7 @@ class TestInThisProcess:
             ({"threads": 0}, "threads must be at least 1, got 0"),
             (
                 {"network": NETWORK, "engine": "ray", "workers": 0},
-                "a run with ray must have workers, got 0; leave it out, or take the local engine",
+                "a run with ray must have workers, got 0; leave it out, or use the local engine",
             ),
             ({"areas": (0.1, 2.0)}, "areas must lie in (0, 1), got 2; an area is the share of places kept, e.g. 0.05"),
         ],
@@ -158,7 +158,7 @@ class TestInThisProcess:
         self, tmp_path: Path, options: dict[str, Any], message: str
     ) -> None:
         with pytest.raises(ExtremalValueError) as raised:
-            run(pictures(tmp_path / "one", 1), tmp_path / "out", **{"network": sound(), **QUICK, **options})
+            run(write_images(tmp_path / "one", 1), tmp_path / "out", **{"network": sound(), **QUICK, **options})
         assert str(raised.value) == message
         assert not (tmp_path / "out").exists()
 
@@ -170,7 +170,7 @@ class TestInThisProcess:
             if now.done == 2 and now.state == "running":
                 os.kill(os.getpid(), signal.SIGINT)
 
-        folder = pictures(tmp_path / "six", 6)
+        folder = write_images(tmp_path / "six", 6)
         done = run(folder, tmp_path / "out", network=sound(), batch=2, on_progress=interrupt, **QUICK)
         assert (done.state, done.done, done.remaining) == ("stopped", 2, 4)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -178,7 +178,7 @@ class TestInThisProcess:
         assert jobs.status(tmp_path / "out").state == "stopped"
 
     def test_it_runs_where_signals_are_not_heard(self, tmp_path: Path) -> None:
-        folder, found = pictures(tmp_path / "one", 1), list[jobs.RunStatus]()
+        folder, found = write_images(tmp_path / "one", 1), list[jobs.RunStatus]()
         thread = threading.Thread(target=lambda: found.append(run(folder, tmp_path / "out", network=sound(), **QUICK)))
         thread.start()
         thread.join()
@@ -187,7 +187,7 @@ class TestInThisProcess:
     def test_only_a_program_keeps_freed_memory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         told: list[bool] = []
         monkeypatch.setattr("extremal.memory.keep_freed_memory", lambda: told.append(True))
-        folder = pictures(tmp_path / "one", 1)
+        folder = write_images(tmp_path / "one", 1)
         run(folder, tmp_path / "out", network=NETWORK, workers=0, **QUICK)
         assert told == []
         call("explain", folder / "nothing.png", "--network", NETWORK)
@@ -196,11 +196,11 @@ class TestInThisProcess:
 
 class TestInProcesses:
     def test_rows_are_those_of_one_process(self, tmp_path: Path) -> None:
-        folder = pictures(tmp_path / "seven", 7, broken=(3,))
+        folder = write_images(tmp_path / "seven", 7, broken=(3,))
         done = run(folder, tmp_path / "many", network=NETWORK, batch=2, workers=2, **QUICK)
         assert (done.done, done.failed) == (7, 1)
         run(folder, tmp_path / "one", network=NETWORK, batch=2, workers=0, **QUICK)
-        assert rows(jobs.table(tmp_path / "many")) == rows(jobs.table(tmp_path / "one"))
+        assert comparable_rows(jobs.table(tmp_path / "many")) == comparable_rows(jobs.table(tmp_path / "one"))
 
     @pytest.mark.parametrize(
         ("units", "given"), [(2, "0 1"), (3, "0,1 2"), (4, "0,1 2"), (5, "0,1 2,3"), (9, "0,1 2,3"), (1, "0 ")]
@@ -216,8 +216,8 @@ class TestInProcesses:
         assert bool(crew.workers[1].units) == (units > 3)
 
     def test_a_picture_that_ends_its_workers_costs_its_batch(self, tmp_path: Path) -> None:
-        folder = pictures(tmp_path / "five", 5)
-        black(folder / "picture-002.png")
+        folder = write_images(tmp_path / "five", 5)
+        write_black_image(folder / "picture-002.png")
         done = run(folder, tmp_path / "out", network=DEADLY, batch=2, workers=2, **QUICK)
         assert (done.state, done.done, done.failed) == ("done", 5, 2)
         table = jobs.table(tmp_path / "out")
@@ -228,7 +228,7 @@ class TestInProcesses:
         )
 
     def test_a_network_that_cannot_be_loaded_there_is_told(self, tmp_path: Path) -> None:
-        folder = pictures(tmp_path / "one", 1)
+        folder = write_images(tmp_path / "one", 1)
         asked = replace(OPTIONS, network="nowhere:nothing")
         unit = WorkUnit("0", tuple(find_items([str(folder)])))
         with pytest.raises(ExtremalValueError) as raised:
@@ -239,7 +239,7 @@ class TestInProcesses:
 
 class TestFaults:
     def test_kills_at_random_moments_change_nothing(self, tmp_path: Path) -> None:
-        folder = pictures(tmp_path / "pictures", 20, broken=(5,))
+        folder = write_images(tmp_path / "pictures", 20, broken=(5,))
         once, often = (command(folder, tmp_path / out, "--workers", "2", network=SLOW) for out in ("once", "often"))
         subprocess.run(once, check=True, env=environment(), capture_output=True)
         draw, kills = random.Random(0), Counter[str]()
@@ -261,10 +261,10 @@ class TestFaults:
         subprocess.run(often, check=True, env=environment(), capture_output=True)
         assert kills["driver"] >= 3
         assert kills["worker"] >= 1
-        assert rows(jobs.table(tmp_path / "often")) == rows(jobs.table(tmp_path / "once"))
+        assert comparable_rows(jobs.table(tmp_path / "often")) == comparable_rows(jobs.table(tmp_path / "once"))
 
     def test_a_polite_end_leaves_a_run_that_goes_on(self, tmp_path: Path) -> None:
-        folder = pictures(tmp_path / "pictures", 12)
+        folder = write_images(tmp_path / "pictures", 12)
         child = subprocess.Popen(
             command(folder, tmp_path / "out", "--workers", "1"),
             env=environment(),
@@ -293,7 +293,7 @@ class TestFaults:
         assert run(folder, tmp_path / "out", network=NETWORK, batch=2, workers=0, **QUICK).done == 12
 
     def test_workers_end_with_their_driver(self, tmp_path: Path) -> None:
-        folder = pictures(tmp_path / "pictures", 12)
+        folder = write_images(tmp_path / "pictures", 12)
         child = subprocess.Popen(command(folder, tmp_path / "out", "--workers", "2"), env=environment())
         while parts(tmp_path / "out") < 1:
             time.sleep(0.01)
@@ -313,7 +313,7 @@ class TestCommands:
         return command(folder, out, "--workers", "0", "--threads", "1")[3:]
 
     def test_how_it_ended_is_told(self, tmp_path: Path) -> None:
-        folder = pictures(tmp_path / "three", 3, broken=(0,))
+        folder = write_images(tmp_path / "three", 3, broken=(0,))
         code, out, told = call(*self.options(folder, tmp_path / "out"), columns=200)
         assert code == 0
         assert out == f"{tmp_path / 'out'}: done; 3 of 3 pictures, 1 of them failed\n"
@@ -323,7 +323,7 @@ class TestCommands:
         assert (code, values["state"], values["done"], values["failed"]) == (0, "done", 3, 1)
 
     def test_where_everything_failed_the_command_failed(self, tmp_path: Path) -> None:
-        folder = pictures(tmp_path / "one", 1, broken=(0,))
+        folder = write_images(tmp_path / "one", 1, broken=(0,))
         code, *_ = call(*self.options(folder, tmp_path / "out"), columns=200)
         assert code == 2
 
@@ -335,20 +335,20 @@ class TestCommands:
         ],
     )
     def test_bad_options_are_told(self, tmp_path: Path, more: tuple[str, ...], message: str) -> None:
-        code, _, told = call(*self.options(pictures(tmp_path / "one", 1), tmp_path / "out"), *more, columns=200)
+        code, _, told = call(*self.options(write_images(tmp_path / "one", 1), tmp_path / "out"), *more, columns=200)
         assert (code, told) == (2, f"error: {message}\n")
 
     def test_a_folder_that_is_no_run_is_told(self, tmp_path: Path) -> None:
         code, _, told = call("status", str(tmp_path), columns=200)
         assert code == 2
         assert told == (
-            f"error: a run must have a manifest of this version, {str(tmp_path / 'manifest.json')!r} is none; "
+            f"error: a run must have a manifest, {str(tmp_path / 'manifest.json')!r} is none; "
             "name the folder of a run\n"
         )
 
 
 def test_rate_and_time_left_count_this_start_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, now = pictures(tmp_path / "six", 6), [0.0]
+    folder, now = write_images(tmp_path / "six", 6), [0.0]
     monkeypatch.setattr(run_status.time, "monotonic", lambda: now[0])
     told: list[jobs.RunStatus] = []
 

@@ -56,8 +56,8 @@ def test_other_settings_are_refused_and_the_difference_shown(tmp_path):
     with pytest.raises(ExtremalValueError) as told, open_store(tmp_path, other, SCHEMA):
         pass
     assert str(told.value) == (
-        f"a run must go on with the settings that began it, {str(tmp_path)!r} was begun with others: seed: 0 there, "
-        "1 now; methods.rise: null there, {} now; choose another folder, or the former settings"
+        f"a run must be resumed with the settings that started it, {str(tmp_path)!r} was started with others: seed: 0 there, "
+        "1 now; methods.rise: null there, {} now; choose another folder, or the settings of that run"
     )
 
 
@@ -134,7 +134,7 @@ def test_a_full_disk_is_told_and_leaves_the_store_whole(tmp_path, monkeypatch):
         path = str(tmp_path / "parts" / "b.parquet")
         assert str(told.value) == (
             f"a run must be able to write, {path!r} could not be written: No space left on device; make room and run "
-            "again, it goes on where it stopped"
+            "again to resume"
         )
         assert store.finished() == {"a"}
         assert not list(tmp_path.rglob(".writing-*"))
@@ -157,8 +157,8 @@ def test_a_broken_part_is_named(tmp_path):
         with pytest.raises(ExtremalValueError) as told:
             store.read_all()
     assert str(told.value) == (
-        f"a part of a run must be whole, {str(path)!r} is not (ArrowInvalid); delete it and run again: only its unit "
-        "is done anew"
+        f"a part of a run must be a complete parquet file, {str(path)!r} is not (ArrowInvalid); delete it and run "
+        "again: only its unit is computed again"
     )
 
 

@@ -10,12 +10,12 @@ from torch import Tensor
 from extremal import explain
 from extremal.explanations.options import Options
 from extremal.files import content_hash
-from extremal.jobs.plan import Item
+from extremal.jobs.plan import RunItem
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.runner import auto_batch_size
 from extremal.jobs.worker import ItemResult, Worker, device_of
 from extremal.networks.network import Network
-from support.datasets import pictures, sound
+from support.datasets import write_images, sound
 
 AREAS = "0.1,0.2"
 
@@ -39,15 +39,15 @@ def worker(network: Network | None = None, **changes: Any) -> Worker:
     return Worker(Options(**values), network or sound())
 
 
-def items(folder: Path, *targets: str) -> list[Item]:
+def items(folder: Path, *targets: str) -> list[RunItem]:
     paths = sorted(folder.iterdir())
-    return [Item(path.name, str(path), target) for path, target in zip(paths, targets, strict=True)]
+    return [RunItem(path.name, str(path), target) for path, target in zip(paths, targets, strict=True)]
 
 
 @pytest.mark.usefixtures("one_thread")
 class TestRows:
     def test_they_are_those_of_explain(self, tmp_path: Path) -> None:
-        folder, one = pictures(tmp_path / "two", 2), worker()
+        folder, one = write_images(tmp_path / "two", 2), worker()
         told = one.rows(one.prepare(items(folder, "", "")))
         paths = sorted(folder.iterdir())
         wanted = explain(sound(), list(paths), areas=(0.1, 0.2), perturbation="fade", score="margin")
@@ -57,13 +57,13 @@ class TestRows:
             assert row["binary_scores"] == wanted.binary_scores[n].tolist()
             assert (row["target"], row["target_name"]) == (wanted.target[n], wanted.target_names[n])
             assert row["content_hash"] == content_hash(paths[n])
-            assert (row["status"], row["answer"]) == ("done", 0)
+            assert (row["status"], row["alternative"]) == ("done", 0)
             assert row["thumbnail"][:2] == b"\xff\xd8"  # a JPEG
             assert len(row["thumbnail"]) < 4000
 
     def test_a_bad_picture_and_a_bad_class_cost_their_own_rows(self, tmp_path: Path) -> None:
-        folder, one = pictures(tmp_path / "four", 4, broken=(1,)), worker()
-        told = one.rows(one.prepare([*items(folder, "", "", "tiger cta", "tiger cat"), Item("no", "no.png")]))
+        folder, one = write_images(tmp_path / "four", 4, broken=(1,)), worker()
+        told = one.rows(one.prepare([*items(folder, "", "", "tiger cta", "tiger cat"), RunItem("no", "no.png")]))
         assert [row["status"] for row in told] == ["done", "failed", "failed", "done", "failed"]
         assert told[1]["error"].startswith("an image must be readable to its end, got ")
         assert told[2]["error"] == "target must be a class of fake, got 'tiger cta'; nearest: tiger cat"
@@ -76,11 +76,11 @@ class TestRows:
             raise KeyError("no such thing")
 
         one = worker(Network(sound().model, prepare))
-        (told,) = one.rows(one.prepare(items(pictures(tmp_path / "one", 1), "")))
+        (told,) = one.rows(one.prepare(items(write_images(tmp_path / "one", 1), "")))
         assert (told["status"], told["error"]) == ("failed", "KeyError: 'no such thing'")
 
     def test_where_one_spoils_the_batch_each_is_explained_alone(self, tmp_path: Path) -> None:
-        folder, one = pictures(tmp_path / "three", 3), worker()
+        folder, one = write_images(tmp_path / "three", 3), worker()
         prepared = one.prepare(items(folder, "", "", ""))
         assert prepared[1].x is not None
         prepared[1].x.fill_(torch.nan)
@@ -109,7 +109,7 @@ class TestRows:
             return known(self, group, targets)
 
         monkeypatch.setattr(Worker, "_explain", scarce)
-        told = one.rows(one.prepare(items(pictures(tmp_path / "five", 5), *[""] * 5)))
+        told = one.rows(one.prepare(items(write_images(tmp_path / "five", 5), *[""] * 5)))
         assert [row["status"] for row in told] == ["done"] * 5
         assert sizes == [5, 3, 2, 1, 2]
 
@@ -119,13 +119,13 @@ class TestRows:
 
         monkeypatch.setattr(Worker, "_explain", scarce)
         one = worker()
-        (told,) = one.rows(one.prepare(items(pictures(tmp_path / "one", 1), "")))
+        (told,) = one.rows(one.prepare(items(write_images(tmp_path / "one", 1), "")))
         assert (told["status"], told["error"]) == ("failed", "MemoryError: cannot allocate")
 
     def test_alternatives_have_rows_of_their_own_and_certificates_stand_with_the_first(self, tmp_path: Path) -> None:
         one = worker(alternatives=2, refine=True)
-        told = one.rows(one.prepare(items(pictures(tmp_path / "one", 1), "")))
-        assert [row["answer"] for row in told] == [0, 1]
+        told = one.rows(one.prepare(items(write_images(tmp_path / "one", 1), "")))
+        assert [row["alternative"] for row in told] == [0, 1]
         if told[0]["smallest_area"] is not None:
             assert told[0]["below_area"] < told[0]["certified_area"] <= told[0]["smallest_area"]
         assert told[1]["certified_area"] is None
@@ -133,7 +133,7 @@ class TestRows:
     def test_other_questions_are_asked_as_on_the_command_line(self, tmp_path: Path) -> None:
         network = Network(torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3)), sound().preprocess)
         one = worker(network, ask="unit:0:0")
-        (told,) = one.rows(one.prepare(items(pictures(tmp_path / "one", 1), "")))
+        (told,) = one.rows(one.prepare(items(write_images(tmp_path / "one", 1), "")))
         assert told["target"] == -1
 
 

@@ -19,10 +19,10 @@ from support.fake_network import fake_network as sound
 from support.toys import Boxes
 
 NETWORK, DEADLY, SLOW = "support.datasets:sound", "support.datasets:deadly", "support.datasets:slow"
-UNEQUAL = ("seconds",)  # columns in which two runs may differ
+UNEQUAL_COLUMNS = ("seconds",)  # columns in which two runs may differ
 
 
-def pictures(folder: Path, count: int, broken: tuple[int, ...] = ()) -> Path:
+def write_images(folder: Path, count: int, broken: tuple[int, ...] = ()) -> Path:
     """So many variations of the picture that the network knows, some of them cut off."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(0)
@@ -36,7 +36,7 @@ def pictures(folder: Path, count: int, broken: tuple[int, ...] = ()) -> Path:
     return folder
 
 
-def black(path: Path) -> Path:
+def write_black_image(path: Path) -> Path:
     """The picture on which `deadly` ends its process."""
     Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save(path)
     return path
@@ -49,15 +49,15 @@ def deadly() -> Network:
         if not np.asarray(picture).any():
             os.kill(os.getpid(), signal.SIGKILL)
 
-    return disturbed("deadly", end)
+    return make_disturbed_network("deadly", end)
 
 
 def slow() -> Network:
     """As `sound`, but a picture takes so long to prepare that a run is not over before it is disturbed."""
-    return disturbed("slow", lambda _: time.sleep(0.4))
+    return make_disturbed_network("slow", lambda _: time.sleep(0.4))
 
 
-def disturbed(name: str, before: Callable[[Image.Image], object]) -> Network:
+def make_disturbed_network(name: str, before: Callable[[Image.Image], object]) -> Network:
     """As `sound`, but something happens before a picture is prepared."""
     network = sound()
     known = network.preprocess
@@ -70,9 +70,9 @@ def disturbed(name: str, before: Callable[[Image.Image], object]) -> Network:
     return Network(Boxes(TEXTURE, [BOX]), prepare, network.labels, name, network.mean, network.std)
 
 
-def rows(table: pa.Table) -> list[dict[str, Any]]:
+def comparable_rows(table: pa.Table) -> list[dict[str, Any]]:
     """The rows of a run without what two runs may differ in."""
-    return table.drop_columns(list(UNEQUAL)).to_pylist()
+    return table.drop_columns(list(UNEQUAL_COLUMNS)).to_pylist()
 
 
-__all__ = ["DEADLY", "NETWORK", "SLOW", "black", "deadly", "pictures", "rows", "slow", "sound"]
+__all__ = ["DEADLY", "NETWORK", "SLOW", "write_black_image", "deadly", "write_images", "comparable_rows", "slow", "sound"]

@@ -11,12 +11,12 @@ from PIL import Image as Picture
 from support.pages import Page
 
 
-def data(result: Page, name: str) -> Any:
+def read_data(result: Page, name: str) -> Any:
     (text,) = [text for _, attrs, text in result.raw if attrs.get("id") == name]
     return json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} in the data"))
 
 
-def drawn(figure: Any) -> list[Any]:
+def draw(figure: Any) -> list[Any]:
     """The axes of a figure that draws without complaint."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
