@@ -295,10 +295,10 @@ def paces(network: Network, x: Tensor, target: Target, times: int = 5) -> tuple[
         for _ in range(times):
             leaf = x.detach().clone().requires_grad_()
             begin = time.perf_counter()
-            scalar(run.raw(leaf)).backward()
+            scalar(run.evaluate(leaf)).backward()
             middle = time.perf_counter()
             with torch.no_grad():
-                run.raw(x)
+                run.evaluate(x)
             both.append(middle - begin)
             only.append(time.perf_counter() - middle)
     return median(both), median(only)

@@ -26,9 +26,9 @@ from extremal import class_channels, explain_channels, invert, keep_freed_memory
 from extremal.benchmark.data import Scenes
 from extremal.explanations.channels.class_ranking import ClassChannels, class_overlap
 from extremal.explanations.channels.controls import random_sets
-from extremal.networks.layers import module_named
+from extremal.networks.layers import get_module
 from extremal.networks.network import Network
-from extremal.networks.split import activations_at, split
+from extremal.networks.split import compute_activations, split
 from performance import DOCS
 from timing import passes_alone
 
@@ -81,9 +81,9 @@ def inversions(network: Network) -> dict[str, Any]:
 def best_of_patches(network: Network, layer: str) -> Tensor:
     """The largest activation of each channel over places and patches: (K,)."""
     with network.frozen() as run:
-        module = module_named(network, layer)
+        module = get_module(network, layer)
         found = [
-            activations_at(run, module, network.prepare(patch)).flatten(2).amax(2)[0] for patch in patches(PATCHES)
+            compute_activations(run, module, network.prepare(patch)).flatten(2).amax(2)[0] for patch in patches(PATCHES)
         ]
     return torch.stack(found).amax(0)
 

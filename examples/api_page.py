@@ -29,7 +29,7 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {  # heading -> module, wh
     "Evidence": ("extremal.evidence", "how masks are judged", ("Verdict", "Status")),
     "Certificates": ("extremal.smallest", "what `smallest_area` finds", ("Certificate",)),
     "Networks by name": ("extremal.zoo", "what `--network` takes", ("load", "names")),
-    "Inputs": ("extremal.inputs", "from pictures to prepared tensors", ("prepare", "read_picture")),
+    "Inputs": ("extremal.networks.inputs", "from images to prepared tensors", ("prepare", "read_image_file")),
     "Questions": ("extremal.scores", "what may be asked of a network", ()),
     "Perturbations": (
         "extremal.perturbations",

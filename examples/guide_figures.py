@@ -34,14 +34,14 @@ def row(pictures: list[np.ndarray], titles: list[str], path: Path) -> None:
 def pyramid(net: extremal.Network, x: torch.Tensor, path: Path) -> None:
     """The photograph under constant masks."""
     masks = torch.tensor(VALUES).view(1, -1, 1, 1, 1).expand(1, -1, 1, *x.shape[2:])
-    shown = net.pictures(Blur()(x)(masks)[0]).numpy()
+    shown = net.to_images_or_empty(Blur()(x)(masks)[0]).numpy()
     row(list(shown), [f"m = {value:g}" for value in VALUES], path)
 
 
 def destroyed(net: extremal.Network, x: torch.Tensor, path: Path) -> None:
     """What each perturbation leaves where the mask is 0."""
     nothing = x.new_zeros(1, 1, 1, *x.shape[2:])
-    shown = [net.pictures(perturbation(x)(nothing)[0])[0].numpy() for perturbation in PERTURBATIONS.values()]
+    shown = [net.to_images_or_empty(perturbation(x)(nothing)[0])[0].numpy() for perturbation in PERTURBATIONS.values()]
     row(shown, list(PERTURBATIONS), path)
 
 

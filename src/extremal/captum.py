@@ -1,4 +1,4 @@
-"""Extremal perturbations as a method of captum: `captum.attr.Attribution` in front, `extremal.explain` behind.
+"""Extremal perturbations as a method of captum: the interface of `captum.attr.Attribution`.
 
 >>> from extremal.captum import ExtremalPerturbation
 >>> toy = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
@@ -16,7 +16,7 @@ from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
 from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
-from extremal.networks.inputs import checked
+from extremal.networks.inputs import validate_input
 from extremal.networks.network import Network
 from extremal.scores.target import Target, per_input
 
@@ -25,19 +25,19 @@ try:
     from captum.log import log_usage
 except ModuleNotFoundError as missing:
     raise ImportError(
-        f"extremal.captum must find captum, got {str(missing)!r}; pip install 'extremal[benchmark]'", name="captum"
+        f"extremal.captum requires captum, got {str(missing)!r}; pip install 'extremal[benchmark]'", name="captum"
     ) from missing
 
-Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])  # captum's rule: a tuple is answered by a tuple
+Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])  # captum's rule: the type of the result is that of the inputs
 Classes = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None  # captum's targets
 
 
 class ExtremalPerturbation(Attribution):  # type: ignore[misc]
-    """The smallest smooth regions that a network's answer needs, as a map of where that answer comes from.
+    """Attribution by the smallest smooth regions that a network's answer needs.
 
-    An `nn.Module` is evaluated in evaluation mode with its parameters frozen, and comes back exactly as it was. Any
-    other callable is called as it is: what it calls in turn stays in the mode that it is in, so a network in training
-    mode drops out and moves its batch statistics. No `.grad` is written in either case.
+    An `nn.Module` is evaluated in evaluation mode with its parameters frozen, and restored exactly. Any other callable
+    is called unchanged: a network inside it that is in training mode applies dropout and updates its batch statistics.
+    No `.grad` is written in either case.
 
     Args:
         forward_func: inputs (B, C, *S), further arguments -> (B, classes), (B,) or (B, 1), with a gradient.
@@ -61,7 +61,7 @@ class ExtremalPerturbation(Attribution):  # type: ignore[misc]
         settings: Settings | None = None,
         **options: Unpack[SettingsOptions],
     ) -> Inputs:
-        """Where the answer comes from: `Explanation.saliency()`, the same in every channel of a place.
+        """Return `Explanation.saliency()`, the same in every channel of a place.
 
         Args:
             inputs: (N, C, *S), or a tuple of this one tensor.
@@ -89,7 +89,7 @@ class ExtremalPerturbation(Attribution):  # type: ignore[misc]
         settings: Settings | None = None,
         **options: Unpack[SettingsOptions],
     ) -> Explanation:
-        """The whole result that the map is made of: masks, scores, evidence.
+        """Return the full result from which the map is made: masks, scores, evidence.
 
         Args:
             inputs: (N, C, *S), or a tuple of this one tensor.
@@ -105,7 +105,7 @@ class ExtremalPerturbation(Attribution):  # type: ignore[misc]
             ExtremalValueError, ExtremalTypeError: input that breaks a rule.
         """
         ready = merge_settings(settings, options)
-        x = checked(_only(inputs))
+        x = validate_input(_only(inputs))
         extra, asked = _arguments(additional_forward_args, len(x)), _asked(target, len(x))
 
         def answer(part: Tensor, arguments: tuple[object, ...], what: Target) -> Explanation:
@@ -160,7 +160,7 @@ class _Forward(nn.Module):
 
 
 def _network(call: Callable[..., Any], x: Tensor, extra: tuple[object, ...], single: bool) -> Network:
-    """The forward function as a network; a module with weights that takes nothing else as it is."""
+    """Return the forward function as a network; a module with weights and no further arguments is used unchanged."""
     if isinstance(call, nn.Module) and _has_weights(call) and not extra and not single:
         return Network(call)
     return Network(_Forward(call, x, extra, single), name=getattr(call, "__name__", type(call).__name__))
@@ -172,7 +172,7 @@ def _has_weights(call: object) -> bool:
 
 
 def _only(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """The one input tensor, of a tuple or by itself."""
+    """Return the only input tensor, given directly or in a tuple."""
     several = inputs if isinstance(inputs, tuple) else (inputs,)
     if len(several) != 1:
         raise ExtremalValueError(
@@ -188,7 +188,7 @@ def _only(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 
 def _arguments(extra: object, count: int) -> tuple[object, ...]:
-    """What goes to the forward function after the inputs; the tensors' rows belong to the inputs."""
+    """Return the arguments after the inputs; rows of their tensors belong to the inputs."""
     if extra is None:
         return ()
     values = extra if isinstance(extra, tuple) else (extra,)
@@ -206,14 +206,14 @@ def _has_rows(value: object) -> TypeGuard[Tensor]:
 
 
 def _copied(value: object, rows: int) -> object:
-    """An argument for each of some rows; the caller's own tensor stays out of reach of what the network writes."""
+    """Return an argument for a number of rows, as a copy that the network may overwrite."""
     if not isinstance(value, Tensor):
         return value
     return (value.expand(rows, *value.shape[1:]) if value.ndim else value).detach().clone()
 
 
 def _asked(target: Any, count: int) -> Target:
-    """captum's target as `extremal.explain` takes it: a tensor of one number is for all inputs, a tuple is a place."""
+    """Return captum's target as `explain` takes it: one number applies to all inputs, a tuple is an index."""
     if target is None:
         return 0
     if isinstance(target, tuple):
@@ -225,7 +225,7 @@ def _asked(target: Any, count: int) -> Target:
 
 
 def _at(index: tuple[int, ...]) -> Callable[[object], Tensor]:
-    """The question about one value of an output of more dimensions than (B, classes)."""
+    """Return a score that reads one value of an output with more dimensions than (B, classes)."""
 
     def value(output: object) -> Tensor:
         shape = output.shape[1:] if isinstance(output, Tensor) else ()
@@ -242,7 +242,7 @@ def _at(index: tuple[int, ...]) -> Callable[[object], Tensor]:
 
 
 def _told(output: object) -> str:
-    """The shape of an output, or what else it is."""
+    """Return the shape of an output, or its type."""
     return str(tuple(output.shape)) if isinstance(output, Tensor) else f"a {type(output).__name__}"
 
 

@@ -1,4 +1,4 @@
-"""The page of the app, used by hand: from a photograph to an answer, and what else is done there."""
+"""The page of the app in a browser: from an image to its results, and all other interactions."""
 
 import re
 import time
@@ -12,46 +12,46 @@ from browser.steps import answer, asking_nothing, at, choose, explain, more, rep
 from extremal.explanations.explanation import Explanation
 
 EXAMPLES = Path(__file__).parents[2] / "src" / "extremal" / "app" / "photographs"
-# What the person is shown of a run on its way: pictures, and the areas below them.
-WATCH = """() => {
+# Records the previews that are shown during a run: stage, image, and area.
+RECORD_PREVIEWS = """() => {
   window.shown = [];
-  const told = document.querySelector("#status");
-  const all = { subtree: true, childList: true, attributes: true, characterData: true };
+  const status = document.querySelector("#status");
+  const everything = { subtree: true, childList: true, attributes: true, characterData: true };
   new MutationObserver(() => {
-    const tiles = [...told.querySelectorAll(".extremal-tiles li")];
-    const label = told.querySelector("label")?.innerText ?? "";
+    const tiles = [...status.querySelectorAll(".extremal-tiles li")];
+    const label = status.querySelector("label")?.innerText ?? "";
     if (tiles.length) window.shown.push([label, tiles[0].querySelector("img").src, parseFloat(tiles[0].innerText)]);
-  }).observe(told, all);
+  }).observe(status, everything);
 }"""
 
 
-def test_from_a_photograph_to_an_answer(page: Page) -> None:
+def test_from_an_image_to_its_results(page: Page) -> None:
     shot(page, "start")
     page.locator("#photo input[type=file]").set_input_files(EXAMPLES / "coffee.jpg")
     options = page.locator("#target label")
     expect(options).to_have_count(5)
-    told = options.all_inner_texts()
-    assert all(re.fullmatch(r".+ – (under 1|\d+) %", one) for one in told), told
+    labels = options.all_inner_texts()
+    assert all(re.fullmatch(r".+ – (under 1|\d+) %", label) for label in labels), labels
     shot(page, "photograph")
 
     page.locator("#other input").click()
     page.locator("#other input").press_sequentially("espresso")
-    found = page.get_by_role("option")
-    expect(found).to_have_count(2)
-    assert [one.get_attribute("aria-label") for one in found.all()] == ["espresso maker", "espresso"]
+    suggestions = page.get_by_role("option")
+    expect(suggestions).to_have_count(2)
+    assert [option.get_attribute("aria-label") for option in suggestions.all()] == ["espresso maker", "espresso"]
     shot(page, "other-class")
     page.get_by_role("option", name="espresso", exact=True).click()
     expect(options).to_have_text(["espresso"])
     expect(page.get_by_role("radio", name="espresso")).to_be_checked()
 
-    page.evaluate(WATCH)
+    page.evaluate(RECORD_PREVIEWS)
     page.get_by_role("button", name="Explain").click()
     running(page)
     page.wait_for_timeout(1500)
     shot(page, "running")
     view = report(page)
-    sweep = [one for one in page.evaluate("window.shown") if one[0].startswith("sweep")]
-    assert len({picture for _, picture, _ in sweep}) >= 3
+    sweep = [preview for preview in page.evaluate("window.shown") if preview[0].startswith("sweep")]
+    assert len({image for _, image, _ in sweep}) >= 3
     areas = [area for _, _, area in sweep]
     assert areas == sorted(areas, reverse=True), "the region shrinks"
     assert areas[-1] < areas[0] / 2
@@ -67,7 +67,7 @@ def test_from_a_photograph_to_an_answer(page: Page) -> None:
     shot(page, "answer-whole")
 
 
-def test_the_slider_reveals_without_asking_the_server(page: Page) -> None:
+def test_the_slider_needs_no_request(page: Page) -> None:
     view = answer(page, "0.1, 0.3")
     canvas, marker, slider = view.locator("#canvas"), view.locator("#marker"), view.locator("#area")
     with asking_nothing(page):
@@ -75,18 +75,18 @@ def test_the_slider_reveals_without_asking_the_server(page: Page) -> None:
         slider.press("Home")
         slider.press("PageUp")
         stands_at(view, 40)
-        seen, place = canvas.screenshot(), float(marker.get_attribute("x1") or "nan")
+        screenshot, x = canvas.screenshot(), float(marker.get_attribute("x1") or "nan")
         slider.press("PageUp")
         stands_at(view, 80)
-        assert canvas.screenshot() != seen
-        assert float(marker.get_attribute("x1") or "nan") > place + 20
+        assert canvas.screenshot() != screenshot
+        assert float(marker.get_attribute("x1") or "nan") > x + 20
         slider.press("ArrowLeft")
         expect(view.locator("#readout")).to_contain_text("no score was measured here")
         shot(page, "between")
         slider.press("PageDown")
         view.get_by_role("button", name="Area 10 %, measured").click()
         stands_at(view, 40)
-        assert canvas.screenshot() == seen
+        assert canvas.screenshot() == screenshot
         assert view.locator("#readout").inner_text().startswith("Measured. 10")
         slider.press("Home")
         view.locator("#smallest").click()
@@ -94,25 +94,25 @@ def test_the_slider_reveals_without_asking_the_server(page: Page) -> None:
         assert view.get_by_role("button", pressed=True).count() == 1
 
 
-def test_the_same_question_is_answered_at_once(page: Page) -> None:
+def test_a_repeated_request_is_answered_at_once(page: Page) -> None:
     first = answer(page)
     address = page.frames[1].url
     first.locator("#area").press("Home")
     page.reload()
     take(page)
     more(page)
-    begun = time.monotonic()
+    begin = time.monotonic()
     explain(page)
-    assert time.monotonic() - begun < 4  # among it the loading of the report
+    assert time.monotonic() - begin < 4  # including the time to load the report
     assert page.frames[1].url == address
 
 
-def test_a_run_is_called_off(page: Page) -> None:
+def test_a_run_is_cancelled(page: Page) -> None:
     take(page, "rocket")
     page.get_by_role("button", name="Explain").click()
     running(page)
     page.get_by_role("button", name="Cancel").click()
-    expect(page.locator("#status").get_by_role("status")).to_have_text("Cancelled; nothing was kept.")
+    expect(page.locator("#status").get_by_role("status")).to_have_text("Cancelled; nothing was saved.")
     shot(page, "cancelled")
     assert page.locator("iframe").count() == 0
     more(page)
@@ -120,17 +120,17 @@ def test_a_run_is_called_off(page: Page) -> None:
     expect(page.locator("iframe")).to_have_count(1)
 
 
-def test_a_closed_page_leaves_the_line(opened: Callable[..., Page], served: Served) -> None:
+def test_closing_the_page_cancels_the_request(opened: Callable[..., Page], served: Served) -> None:
     first, second = opened(served.address), opened(served.address)
     take(first, "astronaut")
     more(first, "0.02, 0.05, 0.1, 0.2, 0.4, 0.6")
-    first.locator("#answers input[type=number]").fill("3")  # alone it would take half a minute or more
+    first.locator("#answers input[type=number]").fill("3")  # takes at least half a minute
     first.get_by_role("button", name="Explain").click()
     running(first)
     take(second)
     more(second, "0.15")
     second.get_by_role("button", name="Explain").click()
-    expect(second.locator("#status")).to_have_text("1 job comes before yours. It starts by itself.")
+    expect(second.locator("#status")).to_have_text("1 job is ahead of yours. It starts automatically.")
     shot(second, "waiting")
     first.close()
     second.locator("#status progress").wait_for(timeout=8000)
@@ -148,7 +148,9 @@ def test_two_views_move_together(opened: Callable[..., Page], served: Served) ->
         "Egyptian cat – preserve game, embedded.",
         "Egyptian cat – delete game, embedded.",
     ]
-    expect(page.locator(".extremal-note")).to_contain_text("have this much in common (intersection over union): ")
+    expect(page.locator(".extremal-note")).to_contain_text(
+        "Overlap of the regions of the first two views (intersection over union): "
+    )
     left.locator("#area").press("Home")
     left.locator("#area").press("PageUp")
     stands_at(right, 40)
@@ -173,18 +175,18 @@ def test_channels_of_a_layer(page: Page) -> None:
     shot(page, "channels")
 
 
-def test_what_was_found_can_be_kept(page: Page, tmp_path: Path) -> None:
+def test_downloads(page: Page, tmp_path: Path) -> None:
     answer(page)
-    kept = {}
+    downloads = {}
     for link in page.locator(".extremal-files").get_by_role("link").all():
-        with page.expect_download() as coming:
+        with page.expect_download() as download:
             link.click()
-        kept[coming.value.suggested_filename] = tmp_path / coming.value.suggested_filename
-        coming.value.save_as(kept[coming.value.suggested_filename])
-    assert set(kept) == {"report.html", "figure.png", "explanation.safetensors"}
-    assert kept["figure.png"].read_bytes().startswith(b"\x89PNG")
-    found = Explanation.load(kept["explanation.safetensors"])
-    assert (found.areas, found.target_names) == ((0.1,), ("Egyptian cat",))
+        downloads[download.value.suggested_filename] = tmp_path / download.value.suggested_filename
+        download.value.save_as(downloads[download.value.suggested_filename])
+    assert set(downloads) == {"report.html", "figure.png", "explanation.safetensors"}
+    assert downloads["figure.png"].read_bytes().startswith(b"\x89PNG")
+    explanation = Explanation.load(downloads["explanation.safetensors"])
+    assert (explanation.areas, explanation.target_names) == ((0.1,), ("Egyptian cat",))
 
 
 def test_a_phone(opened: Callable[..., Page], served: Served) -> None:
@@ -200,7 +202,7 @@ def test_a_phone(opened: Callable[..., Page], served: Served) -> None:
     running(page)
     page.wait_for_timeout(800)
     shot(page, "phone-running")
-    assert page.locator("#status").evaluate("place => place.getBoundingClientRect().top") < 844 / 3
+    assert page.locator("#status").evaluate("element => element.getBoundingClientRect().top") < 844 / 3
     page.locator("#status strong").wait_for()
     page.wait_for_timeout(500)
     expect(page.locator("#status strong")).to_be_in_viewport()
@@ -218,15 +220,15 @@ def test_a_phone(opened: Callable[..., Page], served: Served) -> None:
     shot(page, "phone-slider")
 
 
-def test_by_keyboard_alone(page: Page) -> None:
-    def go_to(what: str, place: Page | Frame = page, key: str = "Tab") -> None:
+def test_keyboard_only(page: Page) -> None:
+    def go_to(selector: str, frame: Page | Frame = page, key: str = "Tab") -> None:
         for _ in range(60):
-            if place is not page:
-                page.wait_for_timeout(300)  # a key reaches a frame a little after it was pressed
-            if place.evaluate("what => document.hasFocus() && document.activeElement.matches(what)", what):
+            if frame is not page:
+                page.wait_for_timeout(300)  # a key reaches a frame with a delay
+            if frame.evaluate("selector => document.hasFocus() && document.activeElement.matches(selector)", selector):
                 return
             page.keyboard.press(key)
-        raise AssertionError(f"no {key} leads to {what}")
+        raise AssertionError(f"{key} does not lead to {selector}")
 
     go_to("#photo button")
     shot(page, "keyboard-upload")

@@ -27,7 +27,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__fi
 
 class TestFolders:
     def test_a_file_in_place_of_the_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(main, "loaded", lambda *_: pytest.fail("the folder is checked first"))
+        monkeypatch.setattr("extremal.networks.resolve.load_network", lambda *_: pytest.fail("the folder is checked first"))
         (tmp_path / "out").touch()
         expected = (
             "error: an output must lie in a folder that can be written, got 'out': File exists; choose another folder\n"

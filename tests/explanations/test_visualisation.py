@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from extremal import ExtremalError, Network, invert, visualise
 from extremal.explanations.channels.fourier_images import FourierImages, jitter, shift, total_variation
 from extremal.explanations.channels.inversion import correlation
-from extremal.networks.split import activations_at
+from extremal.networks.split import compute_activations
 
 SHAPE = (3, 24, 24)
 
@@ -38,7 +38,7 @@ def smooth_input(count: int = 1, contrast: float = 200.0) -> Tensor:
     pictures = FourierImages((count, *SHAPE), seed=3)
     with torch.no_grad():
         pictures.spectrum *= contrast
-        return NETWORK.inputs_of(pictures.pixels())
+        return NETWORK.normalise(pictures.pixels())
 
 
 def test_inversion_reaches_the_activations() -> None:
@@ -47,8 +47,8 @@ def test_inversion_reaches_the_activations() -> None:
     assert found.parts == ("all",)
     assert (found.correlation > 0.95).all()
     with NETWORK.frozen() as run:
-        again = activations_at(run, NETWORK.model.second, found.inputs[:, 0])  # type: ignore[arg-type]
-        wanted = activations_at(run, NETWORK.model.second, x)  # type: ignore[arg-type]
+        again = compute_activations(run, NETWORK.model.second, found.inputs[:, 0])  # type: ignore[arg-type]
+        wanted = compute_activations(run, NETWORK.model.second, x)  # type: ignore[arg-type]
     torch.testing.assert_close(correlation(again, wanted), found.correlation[:, 0], rtol=1e-4, atol=1e-4)
     pixels = ((found.inputs[:, 0] * 0.25 + 0.5) * 255).round().byte().movedim(1, -1)
     assert torch.equal(pixels, found.pictures[:, 0])
@@ -60,8 +60,8 @@ def test_kept_and_removed_channels_differ() -> None:
     assert found.parts == ("all", "kept", "removed")
     assert found.pictures.shape == (1, 3, 24, 24, 3)
     with NETWORK.frozen() as run:
-        whole = activations_at(run, NETWORK.model.second, x)  # type: ignore[arg-type]
-        reached = activations_at(run, NETWORK.model.second, found.inputs[0])  # type: ignore[arg-type]
+        whole = compute_activations(run, NETWORK.model.second, x)  # type: ignore[arg-type]
+        reached = compute_activations(run, NETWORK.model.second, found.inputs[0])  # type: ignore[arg-type]
     kept = whole * mask.view(1, -1, 1, 1)
     alike = correlation(reached, kept.expand(3, -1, -1, -1))
     assert alike[1] > alike[0] > alike[2]
@@ -70,7 +70,7 @@ def test_kept_and_removed_channels_differ() -> None:
 def test_activations_may_be_given() -> None:
     x = smooth_input()
     with NETWORK.frozen() as run:
-        wanted = activations_at(run, NETWORK.model.second, x)  # type: ignore[arg-type]
+        wanted = compute_activations(run, NETWORK.model.second, x)  # type: ignore[arg-type]
     found = invert(NETWORK, "second", wanted, size=SHAPE, steps=30)
     assert found.originals.shape == (1, 0, 0, 3)
     torch.testing.assert_close(found.inputs, invert(NETWORK, "second", x, steps=30).inputs, rtol=1e-3, atol=1e-3)
@@ -79,9 +79,9 @@ def test_activations_may_be_given() -> None:
 def test_maximisation_raises_its_own_channel_above_others() -> None:
     found = visualise(NETWORK, "second", (0, 3), size=SHAPE, steps=200)
     with NETWORK.frozen() as run:
-        x = NETWORK.inputs_of(found.pictures.movedim(-1, 1) / 255)
-        reached = activations_at(run, NETWORK.model.second, x).flatten(2).amax(2)  # type: ignore[arg-type]
-        noise = activations_at(run, NETWORK.model.second, smooth_input(200, 40.0)).flatten(2).amax(2)  # type: ignore[arg-type]
+        x = NETWORK.normalise(found.pictures.movedim(-1, 1) / 255)
+        reached = compute_activations(run, NETWORK.model.second, x).flatten(2).amax(2)  # type: ignore[arg-type]
+        noise = compute_activations(run, NETWORK.model.second, smooth_input(200, 40.0)).flatten(2).amax(2)  # type: ignore[arg-type]
     torch.testing.assert_close(reached[[0, 1], [0, 3]], found.activations, rtol=0.02, atol=0.05)
     assert reached[0, 0] > reached[1, 0]
     assert reached[1, 3] > reached[0, 3]
@@ -93,7 +93,7 @@ def test_patches_are_of_the_images_that_excite_most() -> None:
     found = visualise(NETWORK, "second", (1, 2), images=images, steps=1)
     assert found.patches.shape[:2] == (2, 4)
     with NETWORK.frozen() as run:
-        values = torch.cat([activations_at(run, NETWORK.model.second, x) for x in images])  # type: ignore[arg-type]
+        values = torch.cat([compute_activations(run, NETWORK.model.second, x) for x in images])  # type: ignore[arg-type]
     peaks = values.flatten(2).amax(2)
     for m, channel in enumerate((1, 2)):
         order = peaks[:, channel].argsort(descending=True)

@@ -13,7 +13,7 @@ from torch import nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks import inputs
-from extremal.networks.inputs import prepare, read_picture, upright
+from extremal.networks.inputs import prepare, read_image_file, to_upright_rgb
 from extremal.networks.network import Network
 
 PLAIN = Network(nn.Conv2d(3, 2, 1))
@@ -22,7 +22,7 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 def fails(path: Path) -> str:
     with pytest.raises(ExtremalValueError) as caught:
-        read_picture(path)
+        read_image_file(path)
     return str(caught.value)
 
 
@@ -108,25 +108,25 @@ class TestModes:
         "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I", "F", "I;16"]
     )
     def test_every_mode_becomes_rgb(self, mode: str) -> None:
-        picture = upright(Image.new(mode, (3, 2)))
+        picture = to_upright_rgb(Image.new(mode, (3, 2)))
         assert (picture.mode, picture.size) == ("RGB", (3, 2))
 
     def test_cmyk(self, tmp_path: Path) -> None:
         path = saved(tmp_path / "print.tiff", Image.new("CMYK", (2, 2), (0, 255, 255, 0)))
-        assert read_picture(path).getpixel((0, 0)) == RED
+        assert read_image_file(path).getpixel((0, 0)) == RED
 
     def test_16_bit_is_scaled_to_8(self, tmp_path: Path) -> None:
         values = np.array([[0, 65535], [32768, 257]], dtype=np.uint16)
-        picture = read_picture(saved(tmp_path / "deep.png", Image.fromarray(values)))
+        picture = read_image_file(saved(tmp_path / "deep.png", Image.fromarray(values)))
         assert np.asarray(picture)[..., 0].tolist() == [[0, 255], [128, 1]]
 
     def test_dark_16_bit_stays_dark(self, tmp_path: Path) -> None:
-        picture = read_picture(saved(tmp_path / "dark.png", Image.fromarray(np.full((2, 2), 200, dtype=np.uint16))))
+        picture = read_image_file(saved(tmp_path / "dark.png", Image.fromarray(np.full((2, 2), 200, dtype=np.uint16))))
         assert picture.getpixel((0, 0)) == (1, 1, 1)
 
     def test_float_picture_is_scaled_to_its_range(self, tmp_path: Path) -> None:
         path = saved(tmp_path / "float.tiff", Image.fromarray(np.array([[-1.0, 0.0, 1.0]], dtype=np.float32)))
-        assert np.asarray(read_picture(path))[0, :, 0].tolist() == [0, 128, 255]
+        assert np.asarray(read_image_file(path))[0, :, 0].tolist() == [0, 128, 255]
 
     def test_float_picture_with_nan(self, tmp_path: Path) -> None:
         path = saved(tmp_path / "nan.tiff", Image.fromarray(np.array([[0.5, np.nan]], dtype=np.float32)))
@@ -134,32 +134,32 @@ class TestModes:
 
     def test_palette(self, tmp_path: Path) -> None:
         path = saved(tmp_path / "palette.png", corners().quantize(8))
-        assert read_picture(path).getpixel((5, 0)) == GREEN
+        assert read_image_file(path).getpixel((5, 0)) == GREEN
 
     def test_palette_with_a_transparent_entry_lies_over_white(self, tmp_path: Path) -> None:
         picture = Image.new("P", (2, 1))
         picture.putpalette([255, 0, 0, 0, 0, 255])
         picture.putpixel((1, 0), 1)
-        found = read_picture(saved(tmp_path / "palette.png", picture, transparency=1))
+        found = read_image_file(saved(tmp_path / "palette.png", picture, transparency=1))
         assert [found.getpixel((x, 0)) for x in (0, 1)] == [RED, WHITE]
 
     def test_alpha_lies_over_white(self, tmp_path: Path) -> None:
         picture = Image.new("RGBA", (3, 1), (255, 0, 0, 255))
         picture.putpixel((1, 0), (255, 0, 0, 0))
         picture.putpixel((2, 0), (0, 0, 0, 51))
-        found = read_picture(saved(tmp_path / "alpha.png", picture))
+        found = read_image_file(saved(tmp_path / "alpha.png", picture))
         assert [found.getpixel((x, 0)) for x in (0, 1, 2)] == [RED, WHITE, (204, 204, 204)]
 
     def test_1_bit(self, tmp_path: Path) -> None:
         picture = Image.new("1", (2, 1))
         picture.putpixel((1, 0), 1)
-        found = read_picture(saved(tmp_path / "bits.png", picture))
+        found = read_image_file(saved(tmp_path / "bits.png", picture))
         assert [found.getpixel((x, 0)) for x in (0, 1)] == [(0, 0, 0), WHITE]
 
     def test_animated_gif_gives_its_first_frame(self, tmp_path: Path) -> None:
         frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, BLUE)]
         path = saved(tmp_path / "moving.gif", frames[0], save_all=True, append_images=frames[1:])
-        assert read_picture(path).getpixel((0, 0)) == RED
+        assert read_image_file(path).getpixel((0, 0)) == RED
 
 
 class TestRotation:
@@ -183,7 +183,7 @@ class TestRotation:
             stored = stored.transpose(step)
         exif = Image.Exif()
         exif[274] = orientation
-        found = read_picture(saved(tmp_path / "camera.png", stored, exif=exif))
+        found = read_image_file(saved(tmp_path / "camera.png", stored, exif=exif))
         assert found.size == (6, 4)
         assert np.array_equal(np.asarray(found), np.asarray(corners()))
 

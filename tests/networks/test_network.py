@@ -14,7 +14,7 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations.explain import explain
 from extremal.masking.solvers import Path
 from extremal.networks.network import Network
-from extremal.networks.outputs import logits
+from extremal.networks.outputs import read_logits
 from support.toys import Switchable
 
 X = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -163,8 +163,8 @@ def test_a_run_counts_rows() -> None:
     with net.frozen() as run:
         run(X)
         run(X.clone().requires_grad_())
-        run.raw(X[:1].clone().requires_grad_())
-        run.raw(X[:1])
+        run.evaluate(X[:1].clone().requires_grad_())
+        run.evaluate(X[:1])
     assert (run.forwards, run.gradients) == (3, 3)
 
 
@@ -175,13 +175,13 @@ ROWS = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     "output", [ROWS, {"logits": ROWS}, {"loss": None, "logits": ROWS}, SimpleNamespace(logits=ROWS, hidden=None)]
 )
 def test_logits_of_every_kind_of_output(output: object) -> None:
-    assert torch.equal(logits(output, "toy"), ROWS)
+    assert torch.equal(read_logits(output, "toy"), ROWS)
 
 
 def test_logits_are_a_mean_over_positions() -> None:
     maps = torch.arange(24.0).view(2, 3, 2, 2)
-    assert torch.equal(logits(maps, "toy"), maps.mean((2, 3)))
-    assert torch.equal(logits(maps.flatten(2), "toy"), maps.mean((2, 3)))
+    assert torch.equal(read_logits(maps, "toy"), maps.mean((2, 3)))
+    assert torch.equal(read_logits(maps.flatten(2), "toy"), maps.mean((2, 3)))
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_logits_are_a_mean_over_positions() -> None:
 )
 def test_other_outputs_are_refused(output: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as found:
-        logits(output, "toy")
+        read_logits(output, "toy")
     assert str(found.value) == message
 
 
@@ -271,7 +271,7 @@ def test_a_prepared_input_is_shown_as_the_picture_it_was() -> None:
     pixels = torch.randint(0, 256, (1, 3, 5, 6), generator=torch.Generator().manual_seed(0))
     mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.3, 0.25])
     x = (pixels / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
-    shown = Network(nn.Identity(), mean=mean.tolist(), std=std.tolist()).picture(x)
+    shown = Network(nn.Identity(), mean=mean.tolist(), std=std.tolist()).to_images(x)
     assert shown is not None
     assert torch.equal(shown.movedim(-1, 1), pixels.byte())
-    assert Network(nn.Identity()).picture(torch.zeros(1, 2, 5, 6)) is None
+    assert Network(nn.Identity()).to_images(torch.zeros(1, 2, 5, 6)) is None

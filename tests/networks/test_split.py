@@ -245,7 +245,7 @@ def test_a_network_that_answers_otherwise_when_split_is_refused() -> None:
 
 def test_layers_tell_which_of_them_serve() -> None:
     found = {layer.name: layer for layer in layers(seeded(Residual()), X)}
-    assert [name for name, layer in found.items() if layer.clean] == ["stem", "norm", "outer", "head"]
+    assert [name for name, layer in found.items() if layer.can_split_cleanly] == ["stem", "norm", "outer", "head"]
     assert found["inner"].bypassed
     assert found["act"].problem == "it is called 2 times in a pass"
     assert found["two"].problem == "its output is a tuple"

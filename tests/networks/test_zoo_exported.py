@@ -101,7 +101,7 @@ class TestAsANetwork:
         assert x.shape == (1, 3, 16, 16)
         inner = x[0, :, 2:-2, 2:-2]  # the border is mixed by resampling
         assert torch.equal(inner, torch.tensor([0.0, 1.0, 0.0]).view(3, 1, 1).expand_as(inner))
-        assert np.array_equal(net.pictures(net.prepare(noise(16)))[0], np.array(noise(16)))
+        assert np.array_equal(net.to_images_or_empty(net.prepare(noise(16)))[0], np.array(noise(16)))
 
     def test_grey_pictures_and_sizes_that_are_no_squares(self, tmp_path: Path) -> None:
         module = nn.Sequential(nn.Flatten(), nn.Linear(32, 2))

@@ -31,11 +31,11 @@ class TestTorchvision:
         assert [net.index(name) for name in ("__background__", "cat")] == [0, 8]
         x = net.prepare(noise(600))
         assert x.shape == (1, 3, 520, 520)
-        shown = net.pictures(x)[0].numpy()
+        shown = net.to_images_or_empty(x)[0].numpy()
         assert np.abs(shown.mean((0, 1)) - np.array(noise()).mean((0, 1))).max() < 4
         x = torch.rand(2, 3, 64, 64)
         with net.frozen() as run, torch.no_grad():
-            scores = run.raw(x)
+            scores = run.evaluate(x)
             assert isinstance(scores, Tensor)
             assert scores.shape == (2, 21, 64, 64)
             torch.testing.assert_close(run(x), scores.mean((2, 3)))
@@ -47,7 +47,7 @@ class TestTorchvision:
         assert (net.labels[1], len(net.labels), net.mirror) == ("person", 91, False)
         picture = noise(64)
         x = net.prepare(picture)
-        assert np.array_equal(net.pictures(x)[0], np.array(picture))  # its own size, pixels as they are
+        assert np.array_equal(net.to_images_or_empty(x)[0], np.array(picture))  # its own size, pixels as they are
         assert net.prepare(Image.new("RGB", (1000, 640))).shape == (
             1,
             3,
@@ -60,7 +60,7 @@ class TestTorchvision:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
         with net.frozen() as run, torch.no_grad():
-            (found,) = run.raw(x)  # type: ignore[misc]
+            (found,) = run.evaluate(x)  # type: ignore[misc]
         assert {"boxes", "labels", "scores"} == set(found)
         assert found["boxes"].shape == (len(found["scores"]), 4)
 

@@ -107,7 +107,7 @@ class TestHuggingFace:
         pixels = torch.from_numpy(np.array(picture)).movedim(-1, 0) / 255
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in ([0.4, 0.5, 0.6], [0.2, 0.3, 0.4]))
         torch.testing.assert_close(x[0], (pixels - mean) / std, atol=1e-5, rtol=0)
-        assert np.array_equal(net.pictures(x)[0], np.array(picture))
+        assert np.array_equal(net.to_images_or_empty(x)[0], np.array(picture))
         assert net.prepare(Image.new("RGB", (90, 50))).shape == (1, 3, 32, 32)
 
     def test_without_preprocessing_what_is_assumed_is_told(self, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ class TestHuggingFace:
         picture.paste((0, 255, 0), (16, 0, 48, 32))  # the middle square
         x = net.prepare(picture)
         assert torch.equal(x, torch.tensor([-1.0, 1.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 32, 32))
-        assert net.pictures(x)[0, 0, 0].tolist() == [0, 255, 0]
+        assert net.to_images_or_empty(x)[0, 0, 0].tolist() == [0, 255, 0]
 
     def test_a_pooler_that_was_not_saved_is_not_used(self, tmp_path: Path) -> None:
         torch.manual_seed(1)

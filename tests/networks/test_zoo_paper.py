@@ -32,7 +32,7 @@ class TestResNet:
         picture = Image.effect_noise((224, 224), 90).convert("RGB")
         picture.paste((200, 30, 10), (50, 50, 150, 200))
         x = net.prepare(picture)
-        assert net.pictures(x)[0, 100, 100].tolist() == [200, 30, 10]
+        assert net.to_images_or_empty(x)[0, 100, 100].tolist() == [200, 30, 10]
         pixels = torch.from_numpy(np.array(picture)).movedim(-1, 0)[None].float()
         blue_first = (pixels - torch.tensor([123.68, 116.779, 103.939]).view(1, 3, 1, 1)).flip(1)
         with net.frozen() as run, torch.no_grad():

@@ -14,8 +14,8 @@ from extremal.networks import zoo
 from extremal.networks.inputs import prepare
 from extremal.networks.layers import layers
 from extremal.networks.network import Network
-from extremal.networks.outputs import logits
-from extremal.networks.resolve import loaded
+from extremal.networks.outputs import read_logits
+from extremal.networks.resolve import load_network
 
 N_TOP_CLASSES = 5  # listed for each image
 
@@ -51,7 +51,7 @@ class ServedNetwork:
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         self.preview_network = copy.copy(self.network)
         self.preview_network.model = copy.deepcopy(model, shared)
-        self.layers = tuple(layer.name for layer in layers(self.preview_network) if layer.clean)
+        self.layers = tuple(layer.name for layer in layers(self.preview_network) if layer.can_split_cleanly)
 
     def top_classes(self, image: Image.Image) -> tuple[ClassProbability, ...]:
         """Return the most probable classes of an image.
@@ -61,7 +61,7 @@ class ServedNetwork:
         """
         with self._lock, torch.inference_mode():
             x = prepare(self.preview_network, image)
-            (scores,) = logits(self.preview_network.model(x), self.name)
+            (scores,) = read_logits(self.preview_network.model(x), self.name)
         if not bool(scores.isfinite().all()):
             raise ExtremalValueError(f"a network must return finite scores, {self.name} did not; check its weights")
         probabilities = scores.softmax(0).tolist() if len(scores) > 1 else [None]
@@ -104,7 +104,7 @@ def load_networks(names: Sequence[str]) -> dict[str, ServedNetwork]:
         if name in networks:
             raise ExtremalValueError(f"networks must be distinct, got {name!r} twice; leave one of them out")
         family, _, weights = name.partition("=")
-        network = ServedNetwork(name, loaded(family, weights))
+        network = ServedNetwork(name, load_network(family, weights))
         network.top_classes(Image.new("RGB", (256, 256), "grey"))  # fail at the start, not at the first visit
         networks[name] = network
     return networks

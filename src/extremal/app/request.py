@@ -18,7 +18,7 @@ from extremal.explanations.settings import Settings
 from extremal.explanations.smallest_area import smallest_area
 from extremal.explanations.verdict import NOT_FINITE
 from extremal.masking.solvers import Step
-from extremal.networks.inputs import prepare, read_picture
+from extremal.networks.inputs import prepare, read_image_file
 from extremal.report import channel_files, result_files
 from extremal.report.channel_page import ChannelSummary, summarise_channels
 from extremal.report.text import ExplanationSummary, summarise
@@ -83,7 +83,7 @@ def read_image(path: Path, name: str) -> Image.Image:
     Raises:
         ExtremalValueError: the image cannot be read, or has more than 40 megapixels.
     """
-    return read_picture(path, name=name, max_pixels=MAX_PIXELS)
+    return read_image_file(path, name=name, max_pixels=MAX_PIXELS)
 
 
 def run_request(
@@ -176,7 +176,7 @@ class _ViewRun:
     def _preview_steps(self) -> Callable[[Step], None]:
         """Return a callback that reports steps with their masks; these are drawn only if somebody looks at them."""
         network = self.network.network
-        (image,) = network.pictures(prepare(network, self.image))
+        (image,) = network.to_images_or_empty(prepare(network, self.image))
 
         def on_step(step: Step) -> None:
             preview = None

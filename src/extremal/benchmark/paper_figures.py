@@ -15,7 +15,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import bind_target
 from extremal.explanations.overlay import luminance
 from extremal.masking.grid import gaussian_blur
-from extremal.networks.inputs import Input, prepare
+from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network
 from extremal.report.plots import ACCENT_COLOUR, CONTROL_COLOUR, DPI, draw_mask, hide_axes
 from extremal.scores.classes import margin
@@ -43,7 +43,7 @@ class MethodMaps:
 
 def attribute_images(
     network: Network,
-    photos: Sequence[Input],
+    photos: Sequence[ImagesLike],
     methods: Sequence[Method],
     target: Target = None,
     names: Sequence[str] = (),
@@ -62,7 +62,7 @@ def attribute_images(
             values = method(network, x, list(classes)).values
             maps.append(gaussian_blur(values, method.smooth * min(x.shape[2:]))[0, 0].cpu())
         name = names[index] if names else f"photograph {index + 1}"
-        found.append(MethodMaps(name, network.pictures(x)[0].numpy(), network.label(classes[0]), tuple(maps)))
+        found.append(MethodMaps(name, network.to_images_or_empty(x)[0].numpy(), network.label(classes[0]), tuple(maps)))
     return found
 
 
@@ -91,7 +91,7 @@ def draw_methods(found: Sequence[MethodMaps], methods: Sequence[str]) -> "Figure
 
 def explain_over_areas(
     network: Network,
-    photos: Sequence[Input],
+    photos: Sequence[ImagesLike],
     target: Target = None,
     areas: Sequence[float] = TEN_AREAS,
     solver: str = "path",

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from extremal.cli.batch import print_line, progress, report_errors
-from extremal.networks.resolve import loaded
-from extremal.scores.parse import parse_class
 
 if TYPE_CHECKING:
     from extremal.benchmark.table import Table
@@ -47,6 +45,7 @@ def bench(
     with report_errors():
         from extremal.benchmark.bench import BenchOptions, run_bench
         from extremal.networks.memory import keep_freed_memory
+        from extremal.networks.resolve import load_network
 
         options = BenchOptions(
             task=task,
@@ -68,7 +67,7 @@ def bench(
         )
         keep_freed_memory()  # the process belongs to this command
         with progress(task) as on_progress:
-            result = run_bench(lambda: loaded(network, weights), options, on_progress)
+            result = run_bench(lambda: load_network(network, weights), options, on_progress)
         if as_json:
             typer.echo(result.table.json(), nl=False)
         else:
@@ -93,8 +92,10 @@ def figure_methods(
     with report_errors():
         from extremal.benchmark.bench import write_method_figure
         from extremal.networks.memory import keep_freed_memory
+        from extremal.networks.resolve import load_network
+        from extremal.scores.parse import parse_class
 
-        net = loaded(network, weights)
+        net = load_network(network, weights)
         chosen = parse_class(net, target)
         keep_freed_memory()
         with progress("methods") as on_progress:
@@ -118,8 +119,10 @@ def figure_areas(
         from extremal.benchmark import paper_figures
         from extremal.benchmark.bench import write_area_figure
         from extremal.networks.memory import keep_freed_memory
+        from extremal.networks.resolve import load_network
+        from extremal.scores.parse import parse_class
 
-        net = loaded(network, weights)
+        net = load_network(network, weights)
         chosen = parse_class(net, target)
         keep_freed_memory()
         with progress("areas") as on_progress:

@@ -1,7 +1,7 @@
-"""What the commands about channels do: check, compute, write, tell."""
+"""The commands `extremal channels` and `extremal class-channels`, without their options."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,115 +12,120 @@ from PIL import Image
 from extremal import files as extremal_files
 from extremal.cli import tables
 from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage, progress
+from extremal.cli.parse import parse_counts
 from extremal.errors import ExtremalValueError
-from extremal.explanations.channels.class_ranking import ClassChannels, class_channels
+from extremal.explanations.channels.class_ranking import class_channels
 from extremal.explanations.channels.explain import explain_channels
 from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.channels.inversion import Inversion, invert
 from extremal.explanations.channels.visualisation import Visualisation, visualise
-from extremal.explanations.verdict import NOT_FINITE
+from extremal.explanations.verdict import NOT_FINITE, Status
 from extremal.masking.games import get_game
 from extremal.masking.solvers import get_solver
-from extremal.networks.inputs import SUFFIXES, read_picture
-from extremal.networks.layers import module_named
+from extremal.networks.inputs import IMAGE_SUFFIXES, read_image_file
+from extremal.networks.layers import get_module
 from extremal.networks.memory import keep_freed_memory
+from extremal.networks.resolve import load_network
 from extremal.report.channel_files import channel_record, write_channel_result, write_class_result
 from extremal.report.result_files import RESULT_FILES
 from extremal.scores import get_score
+from extremal.scores.parse import parse_class
 
 if TYPE_CHECKING:
     from extremal.networks.network import Network
 
-MAX_VISUALISED = 8  # channels of the smallest sufficient set that are made visible
+MAX_VISUALISED = 8  # channels of the smallest sufficient set that are visualised
 
 
 def prepare_channels_run(
     batch: ImageBatch,
-    load: Callable[[], "Network"],
-    aim: Callable[["Network"], int | None],
     *,
+    network: str,
+    weights: str,
     layer: str,
+    target: str,
     counts: str,
     axis: int | None,
-    choices: dict[str, str],
+    game: str,
+    solver: str,
+    score: str,
     seed: int,
-    see: bool,
+    with_images: bool,
 ) -> ProcessImage:
-    """Everything that can be wrong before the first photo is looked at; then `explain_channels` for each."""
-    wanted = read_counts(counts)
-    parts = get_game(choices["game"]), get_solver(choices["solver"]), get_score(choices["score"])
+    """Validate the options, load the network, and return the function that explains one image."""
+    requested_counts = parse_counts(counts)
+    resolved_game, resolved_solver, resolved_score = get_game(game), get_solver(solver), get_score(score)
     batch.check_folders()
-    keep_freed_memory()  # the process is this command's own
-    net = load()
-    module_named(net, layer)
-    target = aim(net)
+    keep_freed_memory()  # the process belongs to this command
+    net = load_network(network, weights)
+    get_module(net, layer)
+    class_index = parse_class(net, target)
 
-    def run(photo: str, folder: Path, report: OnStage) -> ImageOutcome:
-        found = explain_channels(
-            *(net, photo, layer, target),
-            counts=wanted,
+    def process(image: str, folder: Path, on_stage: OnStage) -> ImageOutcome:
+        explanation = explain_channels(
+            net,
+            image,
+            layer,
+            class_index,
+            counts=requested_counts,
             axis=axis,
-            game=parts[0],
-            solver=parts[1],
-            score=parts[2],
+            game=resolved_game,
+            solver=resolved_solver,
+            score=resolved_score,
             seed=seed,
-            on_step=lambda step: report(step.stage, step.index + 1, step.total),
-            on_evidence=lambda done, total: report("evidence", done, total),
+            on_step=lambda step: on_stage(step.stage, step.index + 1, step.total),
+            on_evidence=lambda done, total: on_stage("evidence", done, total),
         )
-        if "not finite" in found.status[0]:
+        if Status.NOT_FINITE in explanation.status[0]:
             raise ExtremalValueError(NOT_FINITE)
-        seen = _visualise(net, photo, batch.images, found, axis, seed, report) if see else (None, None)
-        report("writing", 0, 1)
-        files = write_channel_result(found, folder, Path(photo).name, *seen)
-        record = channel_record(photo, found, files)
-        return ImageOutcome(record, lambda: tables.print_channels(photo, found, files))
+        inversion, visualisation = None, None
+        if with_images:
+            inversion, visualisation = _visualise(net, image, batch.images, explanation, axis, seed, on_stage)
+        on_stage("writing", 0, 1)
+        files = write_channel_result(explanation, folder, Path(image).name, inversion, visualisation)
+        record = channel_record(image, explanation, files)
+        return ImageOutcome(record, lambda: tables.print_channels(image, explanation, files))
 
-    return run
-
-
-def read_counts(text: str) -> tuple[int, ...] | None:
-    """Whole numbers with commas; None where there is nothing.
-
-    >>> read_counts("4, 16"), read_counts("")
-    ((4, 16), None)
-    """
-    try:
-        return tuple(int(part) for part in text.split(",")) if text.strip() else None
-    except ValueError:
-        raise ExtremalValueError(f"counts must be whole numbers with commas, got {text!r}; e.g. 4,16") from None
+    return process
 
 
-def _readable(photos: list[str]) -> Iterator[Image.Image]:
-    """The pictures among the photos; one that cannot be read is told when its turn comes."""
-    for photo in photos:
+def _readable_images(paths: list[str]) -> Iterator[Image.Image]:
+    """Yield the images that can be read; the others are reported when they are processed."""
+    for path in paths:
         with suppress(ExtremalValueError):
-            yield read_picture(photo)
+            yield read_image_file(path)
 
 
 def _visualise(
     net: "Network",
-    photo: str,
-    photos: list[str],
-    found: ChannelExplanation,
+    image: str,
+    images: list[str],
+    explanation: ChannelExplanation,
     axis: int | None,
     seed: int,
-    report: OnStage,
+    on_stage: OnStage,
 ) -> tuple[Inversion, Visualisation]:
-    """What the smallest sufficient set carries, and what excites the channels in it that count most."""
+    """Invert the smallest sufficient set, and visualise its highest-ranked channels."""
     inversion = invert(
-        *(net, found.layer, photo, found.smallest_mask),
+        net,
+        explanation.layer,
+        image,
+        explanation.smallest_mask,
         axis=axis,
         seed=seed,
-        on_step=lambda done, total: report("inversion", done, total),
+        on_step=lambda done, total: on_stage("inversion", done, total),
     )
-    inside = found.smallest_mask[0] * (found.rankings[0, 0] - found.rankings[0, 0].min() + 1)
-    most = inside.topk(min(MAX_VISUALISED, found.smallest().count)).indices.tolist()
+    ranking = explanation.rankings[0, 0]
+    ranking_inside = explanation.smallest_mask[0] * (ranking - ranking.min() + 1)
+    top = ranking_inside.topk(min(MAX_VISUALISED, explanation.smallest().count)).indices.tolist()
     visualisation = visualise(
-        *(net, found.layer, most),
-        images=list(_readable(photos)),
+        net,
+        explanation.layer,
+        top,
+        images=list(_readable_images(images)),
         axis=axis,
         seed=seed,
-        on_step=lambda done, total: report("channels", done, total),
+        on_step=lambda done, total: on_stage("channels", done, total),
     )
     return inversion, visualisation
 
@@ -133,41 +138,46 @@ def class_channels_command(
     *,
     axis: int | None,
     seed: int,
-    see: bool,
+    with_images: bool,
     top: int,
     out: Path,
     as_json: bool,
 ) -> None:
-    """`class_channels` over the pictures of a folder: table, figure and report, and the top in the terminal."""
+    """Rank channels over the images of a folder; write table, figure and report, and print the top channels."""
     if not folder.is_dir():
-        raise ExtremalValueError(f"a class must be a folder of pictures, got {str(folder)!r}; check the path")
+        raise ExtremalValueError(f"a class must be a folder of images, got {str(folder)!r}; check the path")
     if target is None:
         raise ExtremalValueError("a class must be named, got an empty target; e.g. --target 'tiger cat'")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    module_named(net, layer)
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    get_module(net, layer)
     extremal_files.check_writable(out)
-    goal = extremal_files.name_folders(out, [folder.resolve().name])[0]
-    extremal_files.check_replaceable(goal, RESULT_FILES)
-    keep_freed_memory()
-    pictures = [read_picture(path) for path in paths]
+    output_folder = extremal_files.name_folders(out, [folder.resolve().name])[0]
+    extremal_files.check_replaceable(output_folder, RESULT_FILES)
+    keep_freed_memory()  # the process belongs to this command
+    images = [read_image_file(path) for path in paths]
     visualisation = None
-    with progress(folder.name) as report:
-        found: ClassChannels = class_channels(
-            *(net, pictures, layer, target),
+    with progress(folder.name) as on_stage:
+        ranking = class_channels(
+            net,
+            images,
+            layer,
+            target,
             axis=axis,
             seed=seed,
-            on_step=lambda step: report(step.stage, step.index + 1, step.total),
+            on_step=lambda step: on_stage(step.stage, step.index + 1, step.total),
         )
-        if see:
+        if with_images:
             visualisation = visualise(
-                *(net, layer, found.ranking()[:MAX_VISUALISED]),
-                images=pictures,
+                net,
+                layer,
+                ranking.ranking()[:MAX_VISUALISED],
+                images=images,
                 axis=axis,
                 seed=seed,
-                on_step=lambda done, total: report("channels", done, total),
+                on_step=lambda done, total: on_stage("channels", done, total),
             )
-    files = write_class_result(found, goal, visualisation)
+    files = write_class_result(ranking, output_folder, visualisation)
     if as_json:
-        typer.echo(json.dumps({"channels": found.table().to_pylist(), "files": files}, indent=2))
+        typer.echo(json.dumps({"channels": ranking.table().to_pylist(), "files": files}, indent=2))
     else:
-        tables.print_class_channels(found, top, files)
+        tables.print_class_channels(ranking, top, files)

@@ -1,4 +1,4 @@
-"""The command line: parse, call the library, hand the result on."""
+"""The command line: parse, call the library, print the result."""
 
 import json
 import signal
@@ -9,161 +9,154 @@ from typing import Annotated
 
 import typer
 
-import extremal
 from extremal._version import __version__
-from extremal.cli import options as flags
-from extremal.cli import tables
+from extremal.cli import options, tables
 from extremal.cli.app import app as serve_app
-from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage, report_errors
+from extremal.cli.batch import ImageBatch, ProcessImage, report_errors
 from extremal.cli.bench import bench, figures
-from extremal.cli.doctor import doctor, plan_run
+from extremal.cli.doctor import doctor
+from extremal.cli.explain import explain
 from extremal.cli.run import run, status
 from extremal.cli.summary import compare, summary
-from extremal.errors import ExtremalValueError
-from extremal.explanations.options import Options
-from extremal.explanations.verdict import NOT_FINITE
-from extremal.networks.resolve import loaded
-from extremal.report import result_files
-from extremal.scores.parse import parse_class
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # they print the values of local variables
-    help="The smallest part of a photo that a network's answer needs (extremal perturbations).",
+    help="Find the smallest part of an image that a network's answer needs (extremal perturbations).",
 )
 
 
 def main() -> None:
-    """Entry point of the command `extremal`."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end, as for Ctrl-C: nothing half-written
+    """Run the command `extremal`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as for Ctrl-C: nothing is half-written
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a file's name need not be printable
+            stream.reconfigure(errors="replace")  # file names need not be printable
     app()
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"extremal {__version__}")
         raise typer.Exit
 
 
 @app.callback()
-def _options(
+def _global_options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Tell it and end.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass
 
 
-@app.command()
-def explain(
-    photos: flags.Images,
-    *,
-    target: flags.Target = "",
-    ask: flags.Ask = "",
-    areas: flags.Areas = flags.DEFAULT_AREAS,
-    game: flags.Game = "preserve",
-    perturbation: flags.Perturbation = "blur",
-    solver: flags.Solver = "path",
-    score: flags.Score = "margin",
-    network: flags.Network = "embedded",
-    weights: flags.Weights = "",
-    seed: flags.Seed = 0,
-    alternatives: flags.Alternatives = 1,
-    out: flags.ImageFolders = flags.DEFAULT_FOLDER,
-    refine: flags.Refine = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would run and what it costs; no more.")] = False,
-    as_json: flags.AsJson = False,
-) -> None:
-    """Find the smallest regions of photos that a network's answer needs, with the evidence."""
-    batch = ImageBatch(out, photos, as_json)
-    options = Options(
-        *(network, weights, target, ask, areas, game, perturbation, solver, score, seed, alternatives, refine)
-    )
-    batch.process(lambda: (plan_run if dry_run else prepare_run)(batch, options))
+app.command()(explain)
 
 
 @app.command()
 def channels(
-    photos: flags.Images,
+    images: options.Images,
     *,
-    layer: flags.Layer,
-    target: flags.Target = "",
-    counts: Annotated[str, typer.Option(help="Numbers of channels.", show_default="5, 10, 20, 40 %")] = "",
-    axis: flags.Axis = None,
-    game: flags.Game = "preserve",
+    layer: options.Layer,
+    target: options.Target = "",
+    counts: Annotated[
+        str, typer.Option(help="Numbers of channels, separated by commas.", show_default="5, 10, 20, 40 %")
+    ] = "",
+    axis: options.Axis = None,
+    game: options.Game = "preserve",
     solver: Annotated[str, typer.Option(help="path or penalty (the paper's).")] = "path",
-    score: flags.Score = "margin",
-    network: flags.Network = "embedded",
-    weights: flags.Weights = "",
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of controls and pictures.")] = 0,
-    see: Annotated[
-        bool, typer.Option("--see", help="Also make pictures of what the channels carry (minutes).")
+    score: options.Score = "margin",
+    network: options.Network = "embedded",
+    weights: options.Weights = "",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed of controls and images.")] = 0,
+    visualise: Annotated[
+        bool, typer.Option("--visualise", help="Also make images of what the channels carry (minutes).")
     ] = False,
-    out: flags.ImageFolders = flags.DEFAULT_FOLDER,
-    as_json: flags.AsJson = False,
+    out: options.ImageFolders = options.DEFAULT_FOLDER,
+    as_json: options.AsJson = False,
 ) -> None:
     """Find the smallest sets of channels of a hidden layer that a network's answer needs, with the evidence."""
-    from extremal.cli.channels import prepare_channels_run
+    batch = ImageBatch(out, images, as_json)
 
-    batch = ImageBatch(out, photos, as_json)
-    choices = {"game": game, "solver": solver, "score": score}
-    batch.process(
-        lambda: prepare_channels_run(
-            *(batch, lambda: loaded(network, weights), lambda net: parse_class(net, target)),
+    def prepare() -> ProcessImage:
+        from extremal.cli.channels import prepare_channels_run
+
+        return prepare_channels_run(
+            batch,
+            network=network,
+            weights=weights,
             layer=layer,
+            target=target,
             counts=counts,
             axis=axis,
-            choices=choices,
+            game=game,
+            solver=solver,
+            score=score,
             seed=seed,
-            see=see,
+            with_images=visualise,
         )
-    )
+
+    batch.process(prepare)
 
 
 @app.command("class-channels")
 def class_channels(
-    folder: Annotated[Path, typer.Argument(help="Folder with pictures of the class.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder with images of the class.", show_default=False)],
     *,
-    layer: flags.Layer,
+    layer: options.Layer,
     target: Annotated[str, typer.Option(help="Class name or index.")],
-    axis: flags.Axis = None,
-    network: flags.Network = "embedded",
-    weights: flags.Weights = "",
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of controls and the bootstrap.")] = 0,
-    see: Annotated[bool, typer.Option("--see", help="Also make pictures of the first channels (minutes).")] = False,
-    top: Annotated[int, typer.Option(min=1, help="Channels told in the terminal.")] = 12,
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = flags.DEFAULT_FOLDER,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON document on stdout instead of a table.")] = False,
+    axis: options.Axis = None,
+    network: options.Network = "embedded",
+    weights: options.Weights = "",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed of controls and the bootstrap.")] = 0,
+    visualise: Annotated[
+        bool, typer.Option("--visualise", help="Also make images of the first channels (minutes).")
+    ] = False,
+    top: Annotated[int, typer.Option(min=1, help="Number of channels to print.")] = 12,
+    out: Annotated[Path, typer.Option(help="Output folder.")] = options.DEFAULT_FOLDER,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document instead of a table.")] = False,
 ) -> None:
-    """Rank the channels of a layer by how often a class needs them, over a folder of its pictures."""
-    from extremal.cli.channels import class_channels_command
-
+    """Rank the channels of a layer by how often a class needs them, over a folder of its images."""
     with report_errors():
-        net = loaded(network, weights)
-        wanted = parse_class(net, target)
-        class_channels_command(net, folder, layer, wanted, axis=axis, seed=seed, see=see, top=top, out=out, as_json=as_json)
+        from extremal.cli.channels import class_channels_command
+        from extremal.networks.resolve import load_network
+        from extremal.scores.parse import parse_class
+
+        net = load_network(network, weights)
+        class_channels_command(
+            net,
+            folder,
+            layer,
+            parse_class(net, target),
+            axis=axis,
+            seed=seed,
+            with_images=visualise,
+            top=top,
+            out=out,
+            as_json=as_json,
+        )
 
 
 @app.command()
 def layers(
-    network: flags.Network = "embedded",
-    weights: flags.Weights = "",
-    every: Annotated[bool, typer.Option("--all", help="Also those at which the network cannot be split.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON list on stdout.")] = False,
+    network: options.Network = "embedded",
+    weights: options.Weights = "",
+    show_all: Annotated[
+        bool, typer.Option("--all", help="Include layers at which the network cannot be split.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
-    """List a network's layers, the shapes of their outputs, and whether all of the answer passes through them."""
-    from extremal.networks.layers import layers as layers_of
-
+    """List a network's layers, the shapes of their outputs, and whether the whole answer passes through them."""
     with report_errors():
-        found = [layer for layer in layers_of(loaded(network, weights)) if every or not layer.problem]
+        from extremal.networks.layers import layers as list_layers
+        from extremal.networks.resolve import load_network
+
+        listed = [layer for layer in list_layers(load_network(network, weights)) if show_all or not layer.problem]
         if as_json:
-            typer.echo(json.dumps([{**asdict(layer), "clean": layer.clean} for layer in found], indent=2))
+            typer.echo(json.dumps([{**asdict(layer), "clean": layer.can_split_cleanly} for layer in listed], indent=2))
         else:
-            tables.print_layers(found)
+            tables.print_layers(listed)
 
 
 app.command()(doctor)
@@ -178,48 +171,15 @@ app.add_typer(figures, name="figures")
 
 @app.command()
 def networks(
-    pattern: Annotated[str, typer.Argument(help="Only names that contain this.", show_default=False)] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON list on stdout.")] = False,
+    pattern: Annotated[str, typer.Argument(help="Only names that contain this text.", show_default=False)] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """List the networks by name."""
     from extremal.networks import zoo
 
-    found = zoo.names(pattern)
-    typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(found))
-    if found:
-        typer.echo(f"use one with: extremal explain PHOTO --network {found[0]}", err=True)
+    names = zoo.names(pattern)
+    typer.echo(json.dumps(names, indent=2) if as_json else "\n".join(names))
+    if names:
+        typer.echo(f"use one with: extremal explain IMAGE --network {names[0]}", err=True)
     else:
-        typer.echo(f"no network's name contains {pattern!r}; `extremal networks` lists all", err=True)
-
-
-def prepare_run(batch: ImageBatch, options: Options) -> ProcessImage:
-    """Everything that can be wrong before the first photo is looked at: options, folder, network."""
-    from extremal.explanations.smallest_area import smallest_area
-    from extremal.networks.memory import keep_freed_memory
-
-    keep_freed_memory()  # the process is this command's own
-    settings = options.checked()
-    batch.check_folders()
-    net, question = options.loaded()
-
-    def run(photo: str, folder: Path, report: OnStage) -> ImageOutcome:
-        explanation = extremal.explain(
-            net,
-            photo,
-            question,
-            settings=settings,
-            on_step=lambda step: report(step.stage, step.index + 1, step.total),
-            on_evidence=lambda done, total: report("evidence", done, total),
-        )
-        if "not finite" in explanation.status[0]:
-            raise ExtremalValueError(NOT_FINITE)
-        certificate = None
-        if options.refine:
-            report("smallest area", 0, 1)
-            certificate = smallest_area(net, explanation, None if explanation.is_class else question)[0]
-        report("writing", 0, 1)
-        files = result_files.write_result(explanation, folder, Path(photo).name, certificate)
-        record = result_files.result_record(photo, explanation, files, certificate)
-        return ImageOutcome(record, lambda: tables.print_explanation(photo, explanation, files, certificate))
-
-    return run
+        typer.echo(f"no network name contains {pattern!r}; `extremal networks` lists all", err=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from extremal.explanations.batches import Batch, plan_batches
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.evaluations import Evaluations
-from extremal.explanations.evidence import Progress
+from extremal.explanations.evidence import OnEvidence
 from extremal.explanations.exclusion import ExcludeRegion, region_of
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.judge import build_explanation
@@ -26,7 +26,7 @@ from extremal.explanations.verdict import Status
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import Perturbation
 from extremal.masking.solvers import OnStep, Problem, Solver
-from extremal.networks.inputs import Input, prepare
+from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
 from extremal.scores.classes import Score
@@ -42,7 +42,7 @@ from extremal.scores.target import (
 
 def explain(
     network: Network | nn.Module | str,
-    image: Input,
+    image: ImagesLike,
     target: Target = None,
     *,
     areas: Sequence[float] = AREAS,
@@ -56,7 +56,7 @@ def explain(
     alternatives: int = 1,
     settings: Settings | None = None,
     on_step: OnStep | None = None,
-    on_evidence: Progress | None = None,
+    on_evidence: OnEvidence | None = None,
 ) -> Explanation:
     """Find the smallest smooth regions of an input that maximally affect a network's output (paper, section 3).
 
@@ -148,7 +148,7 @@ def _search(
     mirror: bool,
     cost: Evaluations,
     on_step: OnStep | None,
-    on_evidence: Progress | None,
+    on_evidence: OnEvidence | None,
 ) -> Explanation:
     """Search for one explanation after the other, each outside of the regions of those before it.
 

@@ -16,7 +16,7 @@ from extremal.explanations.objective import Objective, build_objective
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings, validate_domain
 from extremal.masking.perturbations import Perturb, prepare_perturbation
 from extremal.masking.solvers import Solution, Trace
-from extremal.networks.inputs import Input, prepare
+from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
 from extremal.scores.target import (
@@ -31,12 +31,12 @@ from extremal.scores.target import (
 
 def judge(
     network: Network | nn.Module | str,
-    image: Input,
+    image: ImagesLike,
     masks: Tensor,
     target: Target = None,
     *,
     settings: Settings | None = None,
-    on_evidence: evidence.Progress | None = None,
+    on_evidence: evidence.OnEvidence | None = None,
     **options: Unpack[SettingsOptions],
 ) -> Explanation:
     """Collect the evidence for masks of another method, as `explain` does for its own.
@@ -114,7 +114,7 @@ def build_explanation(
     provenance: dict[str, Any],
     max_rows: int,
     cost: Evaluations,
-    on_evidence: evidence.Progress | None,
+    on_evidence: evidence.OnEvidence | None,
 ) -> Explanation:
     """Collect the evidence for a solution, and build the result.
 
@@ -135,12 +135,12 @@ def build_explanation(
     family = objective.domain.exact_area_family(solution.masks)
     controls = evidence.random_masks(objective.domain, areas, seed, solution.masks)
     with run.counted() as count:
-        collected = evidence.gather(
+        collected = evidence.collect_evidence(
             objective.evaluate, evaluators, game, solution.masks, areas, family, controls, on_evidence
         )
         agreement = unseen_agreement(objective, perturbs.values(), solution.masks, max_rows, provenance["mirror"])
     low, high = objective.score_destroyed.view(-1, 1), objective.score_input.view(-1, 1)
-    effects = verdict.shares(collected.scores, low, high, game.keeps)
+    effects = verdict.compute_effects(collected.scores, low, high, game.keeps)
     tensors = {**input_fields(run.network, objective), **_solution_fields(solution, collected), "agreement": agreement}
     return Explanation(
         areas=areas,
@@ -148,7 +148,7 @@ def build_explanation(
         target=objective.class_indices,
         target_names=objective.names,
         unseen_names=tuple(unseen),
-        status=verdict.statuses(effects, solution.finite),
+        status=verdict.assign_status(effects, solution.finite),
         keeps=game.keeps,
         settings={**provenance, "evaluations": asdict(cost.with_evidence(count))},
     )
@@ -179,8 +179,8 @@ def input_fields(net: Network, objective: Objective) -> dict[str, Tensor | None]
         "score_full": objective.score_input,
         "score_blank": objective.score_destroyed,
         "inputs": objective.x,
-        "pictures": net.pictures(objective.x),
-        "destroyed": net.pictures(destroyed),
+        "pictures": net.to_images_or_empty(objective.x),
+        "destroyed": net.to_images_or_empty(destroyed),
         "within": objective.domain.within,
         "units": objective.domain.units,
     }

@@ -204,7 +204,7 @@ def _check_finite(scores: Tensor, subject: str, net: Network) -> None:
     if not n_broken:
         return
     message = f"a network must return finite scores, {net.name} returned {n_broken} NaN or infinite ones for {subject}"
-    weights = net.broken_weights()
+    weights = net.count_nonfinite_weights()
     if weights:
         name, count = next(iter(weights.items()))
         raise ExtremalValueError(f"{message}, {count} of its weights {name!r} are not finite; load it again")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from extremal.networks.resolve import loaded
+from extremal.networks.resolve import load_network
 
 if TYPE_CHECKING:
     from extremal.networks.network import Network
@@ -51,5 +51,5 @@ class Options:
 
     def loaded(self) -> tuple["Network", "Target"]:
         """The network, and what it is asked."""
-        net = loaded(self.network, self.weights)
+        net = load_network(self.network, self.weights)
         return net, parse_query(net, self.target, self.ask)

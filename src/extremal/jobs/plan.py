@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from extremal.errors import ExtremalValueError
 from extremal.jobs.store import Store
-from extremal.networks.inputs import SUFFIXES
+from extremal.networks.inputs import IMAGE_SUFFIXES
 
 PLAN_FILE = "plan.parquet"  # in the store
 PLAN_SCHEMA = pa.schema([("unit", pa.string()), ("key", pa.string()), ("path", pa.string()), ("target", pa.string())])
@@ -58,10 +58,10 @@ def find_items(sources: Sequence[str]) -> list[RunItem]:
 
 def _find_items_in(source: Path) -> list[RunItem]:
     if source.is_dir():
-        paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
         if not paths:
             raise ExtremalValueError(
-                f"a folder must contain images ({', '.join(SUFFIXES)}), {str(source)!r} has none; check the path"
+                f"a folder must contain images ({', '.join(IMAGE_SUFFIXES)}), {str(source)!r} has none; check the path"
             )
         return [RunItem(path.relative_to(source).as_posix(), str(path)) for path in paths]
     if source.suffix.lower() == ".csv":

@@ -25,7 +25,7 @@ from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import Perturbation, prepare_perturbation
 from extremal.masking.solvers import rebuild_masks
 from extremal.masking.units import cut_to_units
-from extremal.networks.inputs import One, prepare
+from extremal.networks.inputs import ImageLike, prepare
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.scores import Score
@@ -48,7 +48,7 @@ SCORE_COLUMNS = (  # columns of numbers that are fields of an explanation
 def rebuild(
     row: Mapping[str, Any],
     network: Network | nn.Module | str,
-    image: One | None = None,
+    image: ImageLike | None = None,
     *,
     settings: Mapping[str, Any],
     target: Target = None,
@@ -180,7 +180,7 @@ def _check_row(row: Mapping[str, Any]) -> None:
         )
 
 
-def _prepare_input(row: Mapping[str, Any], net: Network, image: One | None) -> Tensor:
+def _prepare_input(row: Mapping[str, Any], net: Network, image: ImageLike | None) -> Tensor:
     """Return the row's input, prepared: (1, C, *S)."""
     source = row["path"] if image is None else image
     if image is None and not isinstance(source, str):  # pandas has NaN for null

@@ -210,7 +210,7 @@ def _build_ray_engine(config: WorkerConfig, options: RunOptions, threads: int) -
 def auto_batch_size(worker: Worker, images: int, workers: int) -> int:
     """Return a number of images to explain together that is fast and leaves units for all workers."""
     network = worker.network
-    x = network.blank()
+    x = network.example_input()
     images_per_unit = images if workers == 1 else -(-images // (MIN_UNITS_PER_WORKER * workers))
     if x.device.type == "cpu":
         return max(1, min(CPU_BATCH, images_per_unit))

@@ -18,9 +18,9 @@ from extremal.explanations.smallest_area import Certificate, smallest_area
 from extremal.files import content_hash
 from extremal.jobs.plan import RunItem
 from extremal.jobs.rows import Row, build_failed_row, build_row
-from extremal.networks.inputs import prepare, read_picture
+from extremal.networks.inputs import prepare, read_image_file
 from extremal.networks.network import Network
-from extremal.networks.resolve import loaded
+from extremal.networks.resolve import load_network
 from extremal.scores.parse import parse_query
 from extremal.scores.target import Target
 
@@ -73,7 +73,7 @@ class Worker:
     def __init__(self, config: WorkerConfig, network: Network | None = None, number: int = 0) -> None:
         self.config, self.settings = config, Settings.from_dict(config.settings)
         if network is None:
-            network = loaded(config.network, config.weights)
+            network = load_network(config.network, config.weights)
             parse_query(network, config.target, config.ask)  # an invalid target fails here, not in every row
             network.model.to(device_of(number))
             if network.accelerate == "portable" and network.anchor.device.type == "cpu":
@@ -94,7 +94,7 @@ class Worker:
         except OSError:
             digest = None  # reading the image below reports why
         try:
-            x = self.network.prepare(read_picture(item.path)).detach()
+            x = self.network.prepare(read_image_file(item.path)).detach()
         except ExtremalError as error:
             return DecodedItem(item, digest, error=str(error))
         except Exception as error:  # a user's preprocessing may raise anything

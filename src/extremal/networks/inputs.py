@@ -14,14 +14,14 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.network import Network
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # of pictures in a folder
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # of pictures in a folder
 MAX_PIXELS = 100_000_000  # above this a picture is refused as a decompression bomb
 
-One = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
-Input = One | Sequence[One]  # several are a batch
+ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
+ImagesLike = ImageLike | Sequence[ImageLike]  # several are a batch
 
 
-def read_picture(
+def read_image_file(
     path: str | os.PathLike[str], *, name: str | None = None, max_pixels: int | None = None
 ) -> Image.Image:
     """A picture file as upright RGB: first frame, EXIF rotation applied, transparency over white.
@@ -47,7 +47,7 @@ def read_picture(
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
                 _check_pixels(picture, told, most)
-                return upright(picture)
+                return to_upright_rgb(picture)
     except UnidentifiedImageError:
         raise ExtremalValueError(
             f"an image must be in a format that Pillow reads, got {told}; convert it to PNG or JPEG"
@@ -74,7 +74,7 @@ def _check_pixels(picture: Image.Image, name: str, most: int) -> None:
         raise ExtremalValueError(f"an image must have pixels, got {width}×{height} in {name}; check how it was cut")
 
 
-def upright(picture: Image.Image) -> Image.Image:
+def to_upright_rgb(picture: Image.Image) -> Image.Image:
     """Any Pillow picture as upright 8-bit RGB: 16-bit and float scaled to their range, alpha over white."""
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I") or picture.mode == "F":
@@ -93,22 +93,22 @@ def upright(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def prepare(network: Network, image: Input) -> Tensor:
+def prepare(network: Network, image: ImagesLike) -> Tensor:
     """A path, a Pillow picture, a uint8 array (H, W, C) or (H, W), or a prepared tensor, as a batch (N, C, *S).
 
     Tensors are taken as they are, moved to the network's device and dtype; the caller's tensor is not touched. A list
     of any of these is a batch of them all.
     """
     if isinstance(image, list | tuple):
-        return _batch([prepare(network, one) for one in image])
+        return _concatenate([prepare(network, one) for one in image])
     if isinstance(image, Tensor):
-        x = checked(image)
+        x = validate_input(image)
     elif isinstance(image, np.ndarray):
-        x = network.prepare(upright(Image.fromarray(_checked_array(image))))
+        x = network.prepare(to_upright_rgb(Image.fromarray(_validate_array(image))))
     elif isinstance(image, Image.Image):
-        x = network.prepare(_given(image))
+        x = network.prepare(_to_rgb(image))
     elif isinstance(image, str | os.PathLike):
-        x = network.prepare(read_picture(image))
+        x = network.prepare(read_image_file(image))
     else:
         raise ExtremalTypeError(
             "an image must be a path, a Pillow picture, a uint8 array (H, W, C) or a prepared tensor (N, C, *S), or a "
@@ -118,7 +118,7 @@ def prepare(network: Network, image: Input) -> Tensor:
     return x.detach().to(device=anchor.device, dtype=anchor.dtype)
 
 
-def _batch(parts: Sequence[Tensor]) -> Tensor:
+def _concatenate(parts: Sequence[Tensor]) -> Tensor:
     """Inputs (N, C, *S) one after the other."""
     if not parts:
         raise ExtremalValueError("a batch must hold at least one image, got an empty list")
@@ -131,11 +131,11 @@ def _batch(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(parts))
 
 
-def _given(picture: Image.Image) -> Image.Image:
+def _to_rgb(picture: Image.Image) -> Image.Image:
     """A Pillow picture, upright; Pillow reads an opened file only now."""
     _check_pixels(picture, "the given picture", MAX_PIXELS)
     try:
-        return upright(picture)
+        return to_upright_rgb(picture)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         if isinstance(error, ExtremalValueError):
             raise
@@ -144,7 +144,7 @@ def _given(picture: Image.Image) -> Image.Image:
         ) from None
 
 
-def _checked_array(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _validate_array(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if array.dtype != np.uint8:
         raise ExtremalTypeError(
             f"an image array must be uint8 (H, W, C), got {array.dtype}; scale it to 0..255, or pass a prepared tensor"
@@ -156,7 +156,7 @@ def _checked_array(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return array
 
 
-def checked(x: Tensor) -> Tensor:
+def validate_input(x: Tensor) -> Tensor:
     """A prepared tensor: floating, finite, (N, C, *S) with 1 to 3 spatial dimensions."""
     if not x.is_floating_point():
         raise ExtremalTypeError(f"a prepared tensor must be floating, got {x.dtype}; convert and normalise it first")

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
 from extremal.errors import ExtremalValueError
-from extremal.networks.inputs import Input, prepare
+from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network, Run
-from extremal.networks.outputs import tensors_in
+from extremal.networks.outputs import find_tensors
 from extremal.networks.resolve import as_network
 
 
@@ -27,18 +27,18 @@ class Layer:
     bypassed: bool = False  # part of the answer does not pass through it, e.g. inside a residual block
 
     @property
-    def clean(self) -> bool:
+    def can_split_cleanly(self) -> bool:
         """Whether all of the answer passes through it."""
         return not (self.problem or self.bypassed)
 
 
-def layers(network: Network | nn.Module | str, image: Input | None = None) -> tuple[Layer, ...]:
+def layers(network: Network | nn.Module | str, image: ImagesLike | None = None) -> tuple[Layer, ...]:
     """The modules of a network in the order in which they finish, and whether it can be split there.
 
     >>> import torch
     >>> toy = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
     >>> for layer in layers(toy, torch.zeros(1, 3, 8, 8)):
-    ...     print(layer.name, layer.kind, layer.shape, layer.clean)
+    ...     print(layer.name, layer.kind, layer.shape, layer.can_split_cleanly)
     0 Conv2d (4, 6, 6) True
     1 ReLU (4, 6, 6) True
     2 Flatten (144,) True
@@ -49,12 +49,12 @@ def layers(network: Network | nn.Module | str, image: Input | None = None) -> tu
         image: an input; None: a grey picture of 256 × 256 px with noise, as the network prepares it.
     """
     net = as_network(network)
-    x = net.blank() if image is None else prepare(net, image)[:1]
+    x = net.example_input() if image is None else prepare(net, image)[:1]
     with net.frozen() as run:
-        return tuple(traced(run, x))
+        return tuple(trace_layers(run, x))
 
 
-def traced(run: Run, x: Tensor) -> list[Layer]:
+def trace_layers(run: Run, x: Tensor) -> list[Layer]:
     """Every module of a frozen network in the order in which they finish, for inputs x; costs one evaluation."""
     model = run.network.model
     names = {module: name for name, module in model.named_modules()}
@@ -66,22 +66,22 @@ def traced(run: Run, x: Tensor) -> list[Layer]:
         nodes[module] = getattr(output, "grad_fn", None)  # now: what follows may change the output in place
 
     leaf = x.detach().clone().requires_grad_()
-    with watched(model, lambda _: None, left):
-        answer = run.raw(leaf)
+    with hooked(model, lambda _: None, left):
+        answer = run.evaluate(leaf)
     layers = []
     for module, found in outputs.items():
-        problem = problem_of(found, x)
+        problem = split_problem(found, x)
         shape = tuple(found[0].shape[1:]) if isinstance(found[0], Tensor) else ()
         if not problem and nodes[module] is None:
             problem = "no gradient passes through it"
-        elif not problem and not reaches(answer, nodes[module]):
+        elif not problem and not depends_on(answer, nodes[module]):
             problem = "the answer does not depend on it with a gradient"
-        bypassed = not problem and reaches(answer, get_gradient_edge(leaf).node, nodes[module])
+        bypassed = not problem and depends_on(answer, get_gradient_edge(leaf).node, nodes[module])
         layers.append(Layer(names[module], type(module).__name__, shape, problem, bypassed))
     return layers
 
 
-def module_named(net: Network, name: str) -> nn.Module:
+def get_module(net: Network, name: str) -> nn.Module:
     """The module of this name.
 
     Raises:
@@ -98,7 +98,7 @@ def module_named(net: Network, name: str) -> nn.Module:
 
 
 @contextmanager
-def watched(
+def hooked(
     model: nn.Module,
     entered: Callable[[nn.Module], None],
     left: Callable[[nn.Module, Any], Any],
@@ -114,10 +114,10 @@ def watched(
         yield
 
 
-def reaches(output: object, goal: object, without: object = None) -> bool:
+def depends_on(output: object, goal: object, without: object = None) -> bool:
     """Whether the gradient graph of an output leads to a node, on a way that does not pass through another."""
     seen: set[object] = {without}
-    left: list[Any] = [tensor.grad_fn for tensor in tensors_in(output)]
+    left: list[Any] = [tensor.grad_fn for tensor in find_tensors(output)]
     while left:
         node = left.pop()
         if node is None or node in seen:
@@ -129,7 +129,7 @@ def reaches(output: object, goal: object, without: object = None) -> bool:
     return False
 
 
-def problem_of(outputs: Sequence[object], x: Tensor) -> str:
+def split_problem(outputs: Sequence[object], x: Tensor) -> str:
     """Why the network cannot be split at a module that gave these outputs for x; empty where it can."""
     if len(outputs) != 1:
         return f"it is called {len(outputs)} times in a pass"

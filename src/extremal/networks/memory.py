@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 CPU_BUDGET = 2**29  # bytes; more rows at once are no faster on a processor, its caches are small
-GPU_SHARE = 0.5  # of the device's free memory: kernels need room of their own
+GPU_MEMORY_FRACTION = 0.5  # of the device's free memory: kernels need room of their own
 
 _MMAP_MAX, _TRIM_THRESHOLD, _TOP_PAD = -4, -1, -2  # names of glibc's mallopt
 
 
-def activation_bytes(evaluate: Callable[[], object], known: Iterable[Tensor] = ()) -> int:
+def activation_bytes(evaluate: Callable[[], object], parameters: Iterable[Tensor] = ()) -> int:
     """Bytes that an evaluation holds until its gradient is taken, without tensors that are held anyway.
 
     >>> x = torch.zeros(1000, requires_grad=True)
@@ -22,9 +22,9 @@ def activation_bytes(evaluate: Callable[[], object], known: Iterable[Tensor] = (
 
     Args:
         evaluate: runs forward, with gradient.
-        known: parameters and buffers.
+        parameters: parameters and buffers.
     """
-    anyway = {tensor.untyped_storage().data_ptr() for tensor in known}
+    anyway = {tensor.untyped_storage().data_ptr() for tensor in parameters}
     held: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def activation_bytes(evaluate: Callable[[], object], known: Iterable[Tensor] = (
 def default_budget(device: torch.device) -> float:
     """Bytes for what a network holds for its gradient, where the user sets none."""
     if device.type == "cuda":
-        return GPU_SHARE * torch.cuda.mem_get_info(device)[0]
+        return GPU_MEMORY_FRACTION * torch.cuda.mem_get_info(device)[0]
     return CPU_BUDGET
 
 

@@ -17,7 +17,7 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.acceleration import ACCELERATIONS, Acceleration, accelerated
 from extremal.networks.counting import EvaluationCount, EvaluationCounter
 from extremal.networks.memory import activation_bytes, default_budget
-from extremal.networks.outputs import _has_bfloat16, _single, channels_last, logits
+from extremal.networks.outputs import has_bfloat16, to_float32, to_channels_last, read_logits
 
 Preprocess = Callable[[Image.Image], Tensor]  # RGB picture -> (C, H, W)
 
@@ -68,7 +68,7 @@ class Network:
         """On which devices the weights lie; `meta` where they have no values."""
         return sorted({str(tensor.device) for tensor in (*self.model.parameters(), *self.model.buffers())})
 
-    def broken_weights(self) -> dict[str, int]:
+    def count_nonfinite_weights(self) -> dict[str, int]:
         """How many values of each weight are not finite, where any are.
 
         Buffers may be infinite, as those are that hide tokens from each other.
@@ -86,18 +86,18 @@ class Network:
                 "move it with .to(device), or load its weights"
             )
 
-    def mirrors(self, x: Tensor) -> bool:
+    def is_mirror_invariant(self, x: Tensor) -> bool:
         """Whether inputs (N, C, *S) may be mirrored and ask the same question."""
         return self.mirror and x.ndim == 4
 
-    def prepare(self, picture: Image.Image) -> Tensor:
+    def prepare(self, image: Image.Image) -> Tensor:
         """One RGB picture as the network takes it: (1, C, H, W)."""
         if self.preprocess is None:
-            pixels = torch.from_numpy(np.array(picture)).movedim(-1, 0)
+            pixels = torch.from_numpy(np.array(image)).movedim(-1, 0)
             return (pixels.to(torch.get_default_dtype()) / 255)[None]
-        return self.preprocess(picture)[None]
+        return self.preprocess(image)[None]
 
-    def picture(self, x: Tensor) -> Tensor | None:
+    def to_images(self, x: Tensor) -> Tensor | None:
         """The prepared input (N, C, H, W) as pictures (N, H, W, 3) uint8; None where it is not a picture."""
         if x.ndim != 4 or x.shape[1] not in (1, 3):
             return None
@@ -109,21 +109,21 @@ class Network:
             x = (x - low) / (high - low).clamp_min(1e-12)
         return (x.clamp(0, 1) * 255).round().byte().expand(-1, 3, -1, -1).movedim(1, -1).contiguous()
 
-    def inputs_of(self, pixels: Tensor) -> Tensor:
+    def normalise(self, pixels: Tensor) -> Tensor:
         """Pictures (N, C, H, W) in [0, 1] as the network takes them: normalised, where it tells how."""
         if not (self.mean and self.std):
             return pixels
         mean, std = (pixels.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
         return (pixels - mean) / std
 
-    def blank(self, side: int = 256) -> Tensor:
+    def example_input(self, side: int = 256) -> Tensor:
         """What the network makes of a grey picture with noise, side × side px: an input where none is given."""
         noise = np.random.default_rng(0).integers(96, 160, (side, side, 3)).astype(np.uint8)
         return self.prepare(Image.fromarray(noise)).to(self.anchor)
 
-    def pictures(self, x: Tensor) -> Tensor:
+    def to_images_or_empty(self, x: Tensor) -> Tensor:
         """As `picture`, or (N, 0, 0, 3) where the inputs are not pictures."""
-        found = self.picture(x)
+        found = self.to_images(x)
         return torch.zeros(len(x), 0, 0, 3, dtype=torch.uint8) if found is None else found
 
     def label(self, target: int) -> str:
@@ -200,7 +200,7 @@ class Network:
                 np.random.set_state(states[1])
 
 
-class Evaluates(Protocol):
+class Evaluator(Protocol):
     """A frozen network, whole or from a layer on."""
 
     @property
@@ -213,7 +213,7 @@ class Evaluates(Protocol):
         """Closed when the network is no longer frozen."""
         ...
 
-    def raw(self, inputs: Tensor, images: Tensor, /) -> object:
+    def evaluate(self, inputs: Tensor, images: Tensor, /) -> object:
         """The output as the network gives it, counted; `images` (B,) tells of which input each row is."""
         ...
 
@@ -241,23 +241,23 @@ class Run(EvaluationCounter):
             keep: names of modules that must give the output and the gradient they give without acceleration.
         """
         network, example = self.network, x[:1]
-        self._autocast = network.precision == "bfloat16" or (network.precision == "auto" and _has_bfloat16(x.device))
+        self._autocast = network.precision == "bfloat16" or (network.precision == "auto" and has_bfloat16(x.device))
         self.undo.enter_context(
-            accelerated(network.model, self._evaluate_counted, example, keep, level=network.accelerate)
+            accelerated(network.model, self._evaluate_for_setup, example, keep, level=network.accelerate)
         )
 
     def max_batch_size(self, x: Tensor) -> int:
         """Return how many rows like those of x (N, C, *S) fit into memory at once; costs one evaluation."""
         example = x[:1]
         self.count_evaluations(1, with_gradient=False)
-        return self.rows_that_fit(lambda: self._evaluate(example.detach().requires_grad_()), x.device)
+        return self.fit_batch_size(lambda: self._evaluate_uncounted(example.detach().requires_grad_()), x.device)
 
-    def _evaluate_counted(self, x: Tensor) -> object:
+    def _evaluate_for_setup(self, x: Tensor) -> object:
         self.count_evaluations(len(x), with_gradient=False)
         output: object = self.network.model(x)
         return output
 
-    def rows_that_fit(self, evaluate: Callable[[], object], device: torch.device) -> int:
+    def fit_batch_size(self, evaluate: Callable[[], object], device: torch.device) -> int:
         """How many rows the memory takes at once, at least 1, where `evaluate` is one row with its gradient."""
         network = self.network
         budget = default_budget(device) if network.memory is None else network.memory * 2**30
@@ -266,20 +266,20 @@ class Run(EvaluationCounter):
 
     def __call__(self, x: Tensor, images: Tensor | None = None) -> Tensor:
         """The scores (B, classes); `images` tells of which input each row is, which here makes no difference."""
-        return logits(self.raw(x, images), self.network.name)
+        return read_logits(self.evaluate(x, images), self.network.name)
 
-    def raw(self, x: Tensor, images: Tensor | None = None) -> object:
+    def evaluate(self, x: Tensor, images: Tensor | None = None) -> object:
         """The output as the network gives it, for scores that read it themselves."""
         self.count_evaluations(len(x), with_gradient=x.requires_grad)
-        return self._evaluate(x)
+        return self._evaluate_uncounted(x)
 
-    def _evaluate(self, x: Tensor) -> object:
+    def _evaluate_uncounted(self, x: Tensor) -> object:
         """The model's output, uncounted."""
         if x.ndim == 4:  # convolutions run faster so, and the network's own tensors stay as they are
-            x = channels_last(x)
+            x = to_channels_last(x)
         if not self._autocast:
             output: object = self.network.model(x)
             return output
         with torch.autocast(x.device.type, torch.bfloat16):
             output = self.network.model(x)
-        return _single(output)
+        return to_float32(output)

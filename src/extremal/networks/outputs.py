@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 
 
-def channels_last(x: Tensor) -> Tensor:
+def to_channels_last(x: Tensor) -> Tensor:
     """The same (B, C, H, W) with the channels of a place side by side in memory."""
     x = x.contiguous(memory_format=torch.channels_last)
     if x.stride(0) != x[0].numel():  # of one row any stride is contiguous, but kernels read the layout from it
@@ -17,7 +17,7 @@ def channels_last(x: Tensor) -> Tensor:
     return x
 
 
-def _has_bfloat16(device: torch.device) -> bool:
+def has_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 itself; elsewhere it is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -26,17 +26,17 @@ def _has_bfloat16(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def _single(output: object) -> object:
+def to_float32(output: object) -> object:
     """An output of autocast with its scores in single precision again."""
     if isinstance(output, Tensor):
         return output.float() if output.dtype == torch.bfloat16 else output
     if isinstance(output, dict):  # also the mappings with attributes that transformers return
         for key, value in output.items():
-            output[key] = _single(value)
+            output[key] = to_float32(value)
     return output
 
 
-def logits(output: object, name: str) -> Tensor:
+def read_logits(output: object, name: str) -> Tensor:
     """The scores (B, classes) in a network's output; a mean over positions where it has any (paper, section 4)."""
     if isinstance(output, Mapping) and isinstance(output.get("logits"), Tensor):
         output = output["logits"]
@@ -63,6 +63,6 @@ def logits(output: object, name: str) -> Tensor:
     return output.flatten(2).mean(2) if output.ndim > 2 else output
 
 
-def tensors_in(output: object) -> list[Tensor]:
+def find_tensors(output: object) -> list[Tensor]:
     """Return the floating tensors in an output."""
     return [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]

@@ -21,7 +21,7 @@ def as_network(network: Network | nn.Module | str) -> Network:
     return net
 
 
-def loaded(name: str, weights: str) -> "Network":
+def load_network(name: str, weights: str) -> "Network":
     """The network of these two options."""
     from extremal.networks import zoo
 

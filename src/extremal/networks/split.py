@@ -17,11 +17,11 @@ from torch.utils._pytree import tree_map
 
 from extremal.errors import ExtremalValueError
 from extremal.networks.counting import EvaluationCounter
-from extremal.networks.layers import Layer, module_named, problem_of, reaches, watched
-from extremal.networks.network import Evaluates, Network, Run
-from extremal.networks.outputs import channels_last, logits, tensors_in
+from extremal.networks.layers import Layer, get_module, split_problem, depends_on, hooked
+from extremal.networks.network import Evaluator, Network, Run
+from extremal.networks.outputs import to_channels_last, read_logits, find_tensors
 
-TOLERANCE = 1e-4  # of the largest output, by which the split network may differ from the whole one
+SPLIT_TOLERANCE = 1e-4  # of the largest output, by which the split network may differ from the whole one
 
 
 class _ReachedError(Exception):
@@ -32,7 +32,7 @@ class _ReachedError(Exception):
         self.output = output
 
 
-def activations_at(run: Evaluates, module: nn.Module, x: Tensor, images: Tensor | None = None) -> Tensor:
+def compute_activations(run: Evaluator, module: nn.Module, x: Tensor, images: Tensor | None = None) -> Tensor:
     """The output of a module for inputs x (B, C, *S); nothing behind it is evaluated.
 
     After a split, x are activations (B, K, ...), and `images` (B,) tells of which input each is.
@@ -47,18 +47,18 @@ def activations_at(run: Evaluates, module: nn.Module, x: Tensor, images: Tensor 
     handle = module.register_forward_hook(reached)
     outputs = []
     try:
-        run.raw(x, torch.zeros(len(x), dtype=torch.int64, device=x.device) if images is None else images)
+        run.evaluate(x, torch.zeros(len(x), dtype=torch.int64, device=x.device) if images is None else images)
     except _ReachedError as end:
         outputs.append(end.output)
     finally:
         handle.remove()
-    problem = problem_of(outputs, x)
+    problem = split_problem(outputs, x)
     if problem:
         raise ExtremalValueError(
             f"a layer must give one tensor (B, K, ...), this one does not: {problem}; extremal.layers(network) lists "
             "those that do"
         )
-    return tensors_in(outputs[0])[0]
+    return find_tensors(outputs[0])[0]
 
 
 @dataclass(eq=False)
@@ -73,8 +73,8 @@ class Split(EvaluationCounter):
     module: nn.Module
     activations: Tensor  # (N, K, ...) of the inputs at the layer
     x: Tensor  # (N, C, *S)
-    before: list[tuple[nn.Module, object]]  # calls that had finished when the layer was called, and what they gave
-    copied: bool = False  # the answer needs more than the layer's output, so all of it must have as many rows
+    cached_calls: list[tuple[nn.Module, object]]  # calls that had finished when the layer was called, and what they gave
+    needs_batch: bool = False  # the answer needs more than the layer's output, so all of it must have as many rows
 
     @property
     def network(self) -> Network:
@@ -88,29 +88,29 @@ class Split(EvaluationCounter):
 
     def __call__(self, activations: Tensor, images: Tensor) -> Tensor:
         """The scores (B, classes) of activations (B, K, ...), each of which is of one of the N inputs."""
-        return logits(self.raw(activations, images), self.run.network.name)
+        return read_logits(self.evaluate(activations, images), self.run.network.name)
 
-    def raw(self, activations: Tensor, images: Tensor) -> object:
+    def evaluate(self, activations: Tensor, images: Tensor) -> object:
         """The output as the network gives it."""
         self.count_evaluations(len(activations), with_gradient=activations.requires_grad)
-        return self._evaluate(activations, images)
+        return self._evaluate_uncounted(activations, images)
 
-    def _evaluate(self, activations: Tensor, images: Tensor) -> object:
+    def _evaluate_uncounted(self, activations: Tensor, images: Tensor) -> object:
         """Return the network's output, uncounted."""
         if self.activations.ndim == 4 and self.activations.is_contiguous(memory_format=torch.channels_last):
-            activations = channels_last(activations)
-        with self._answering(activations, images):
-            return self.run._evaluate(self._rows(self.x, images))
+            activations = to_channels_last(activations)
+        with self._cached_forwards(activations, images):
+            return self.run._evaluate_uncounted(self._select_rows(self.x, images))
 
-    def rows(self) -> int:
+    def max_batch_size(self) -> int:
         """How many rows fit into the network's memory at once."""
         one = torch.zeros(1, dtype=torch.int64, device=self.x.device)
         first = self.activations[:1].detach().clone().requires_grad_()
-        return self.run.rows_that_fit(lambda: self.raw(first * 1.0, one), self.x.device)
+        return self.run.fit_batch_size(lambda: self.evaluate(first * 1.0, one), self.x.device)
 
-    def _rows(self, value: Any, images: Tensor) -> Any:
+    def _select_rows(self, value: Any, images: Tensor) -> Any:
         """What a finished call gave, a row for each of the activations where that makes a difference."""
-        if not self.copied:
+        if not self.needs_batch:
             return value
 
         def selected(leaf: Any) -> Any:
@@ -120,10 +120,10 @@ class Split(EvaluationCounter):
         return tree_map(selected, value)
 
     @contextmanager
-    def _answering(self, activations: Tensor, images: Tensor) -> Iterator[None]:
+    def _cached_forwards(self, activations: Tensor, images: Tensor) -> Iterator[None]:
         """The modules before the layer answer from memory, and the layer with the activations."""
         kept: dict[nn.Module, list[object]] = {}
-        for module, output in self.before:
+        for module, output in self.cached_calls:
             kept.setdefault(module, []).append(output)
         calls: Counter[nn.Module] = Counter()
 
@@ -131,7 +131,7 @@ class Split(EvaluationCounter):
             def forward(*args: Any, **named: Any) -> Any:
                 calls[module] += 1
                 if calls[module] <= len(kept[module]):
-                    return self._rows(kept[module][calls[module] - 1], images)
+                    return self._select_rows(kept[module][calls[module] - 1], images)
                 return original(*args, **named)
 
             return forward
@@ -149,7 +149,7 @@ def _replace_forward(module: nn.Module, forward: Callable[..., Any], undo: ExitS
     module.__dict__["forward"] = forward
 
 
-def _recorded(
+def _record(
     run: Run, module: nn.Module, leaf: Tensor
 ) -> tuple[object, list[object], list[object], list[tuple[nn.Module, object]]]:
     """Evaluate the network, and remember what a split needs.
@@ -169,13 +169,13 @@ def _recorded(
     def left(called: nn.Module, output: Any) -> Any:
         frames.pop()
         if called is module:
-            outputs.append(_kept(output))
+            outputs.append(_detach(output))
             nodes.append(getattr(output, "grad_fn", None))
         elif not outputs:  # what comes after the layer is not remembered
-            frames[-1].append((called, _kept(output)))
+            frames[-1].append((called, _detach(output)))
 
-    with torch.enable_grad(), watched(run.network.model, entered, left):
-        return run.raw(leaf), outputs, nodes, before
+    with torch.enable_grad(), hooked(run.network.model, entered, left):
+        return run.evaluate(leaf), outputs, nodes, before
 
 
 def split(run: Run, name: str, x: Tensor) -> Split:
@@ -188,27 +188,27 @@ def split(run: Run, name: str, x: Tensor) -> Split:
             tensor, the answer does not depend on it, or the parts do not answer as the whole does.
     """
     net = run.network
-    module = module_named(net, name)
+    module = get_module(net, name)
     leaf = x.detach().clone().requires_grad_()
-    answer, outputs, nodes, before = _recorded(run, module, leaf)
-    problem = problem_of(outputs, x)
-    if not problem and not (nodes[0] is not None and reaches(answer, nodes[0])):
+    answer, outputs, nodes, before = _record(run, module, leaf)
+    problem = split_problem(outputs, x)
+    if not problem and not (nodes[0] is not None and depends_on(answer, nodes[0])):
         problem = "the answer does not depend on it with a gradient"
     if problem:
         raise ExtremalValueError(
             "a network is split at a module that is called once and gives one tensor (B, K, ...) on which the answer "
             f"depends; {name!r} does not serve: {problem}; extremal.layers(network) lists those that do"
         )
-    activations = tensors_in(outputs[0])[0]
+    activations = find_tensors(outputs[0])[0]
     if activations.dtype in (torch.bfloat16, torch.float16) and run.network.precision != "float32":
         activations = activations.float()  # autocast's; masks are not to be rounded
-    bypassed = reaches(answer, get_gradient_edge(leaf).node, nodes[0])
+    bypassed = depends_on(answer, get_gradient_edge(leaf).node, nodes[0])
     layer = Layer(name, type(module).__name__, tuple(activations.shape[1:]), "", bypassed)
-    whole = [tensor.detach() for tensor in tensors_in(answer)]
+    whole = [tensor.detach() for tensor in find_tensors(answer)]
     del answer
     for copied in [True] if bypassed else [False, True]:
-        made = Split(run, layer, module, activations, x.clone(), _kept(before), copied)
-        if _answers_alike(made, whole):
+        made = Split(run, layer, module, activations, x.clone(), _detach(before), copied)
+        if _is_same_output(made, whole):
             return made
     raise ExtremalValueError(
         f"a network split at a layer must answer as the whole does, {net.name} split at {name!r} does not; "
@@ -217,13 +217,13 @@ def split(run: Run, name: str, x: Tensor) -> Split:
 
 
 @torch.no_grad()
-def _answers_alike(made: Split, whole: Sequence[Tensor]) -> bool:
+def _is_same_output(made: Split, whole: Sequence[Tensor]) -> bool:
     """Whether a split answers as the whole network did, each input twice, and leaves what it remembers as it is."""
-    kept = [made.x, *(tensor for _, output in made.before for tensor in tensors_in(output))]
+    kept = [made.x, *(tensor for _, output in made.cached_calls for tensor in find_tensors(output))]
     versions = [tensor._version for tensor in kept]
     twice = torch.arange(2 * len(made.x), device=made.x.device) % len(made.x)
     try:
-        again = tensors_in(made._evaluate(made.activations[twice], twice))
+        again = find_tensors(made._evaluate_uncounted(made.activations[twice], twice))
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
         return False  # shapes that do not fit: code after the layer looked at what came before it
     return (
@@ -231,12 +231,12 @@ def _answers_alike(made: Split, whole: Sequence[Tensor]) -> bool:
         and len(again) == len(whole)
         and all(
             len(new) == 2 * len(old)
-            and torch.allclose(new, old[twice], rtol=0, atol=TOLERANCE * float(old.abs().max()))
+            and torch.allclose(new, old[twice], rtol=0, atol=SPLIT_TOLERANCE * float(old.abs().max()))
             for new, old in zip(again, whole, strict=True)
         )
     )
 
 
-def _kept(output: Any) -> Any:
+def _detach(output: Any) -> Any:
     """An output without its gradient graph, safe from what follows, which may change it in place."""
     return tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, output)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.networks.network import Evaluates, Network
+from extremal.networks.network import Evaluator, Network
 from extremal.scores.query import BoundQuery, class_index, class_label
 
 MATCH = 0.5  # IoU from which on a box of the whole input is the one that is asked about
@@ -69,17 +69,17 @@ class Box:
         what = "box" if self.label is None else f"box of {class_label(self.label)}"
         return f"best {what}" if self.box is None else f"{what} at {_at(self.box)}"
 
-    def bind(self, run: Evaluates, x: Tensor) -> BoundQuery:
+    def bind(self, run: Evaluator, x: Tensor) -> BoundQuery:
         """The score; costs one evaluation of each input, to find the boxes that the detector reports by itself."""
         net = run.network
         label = None if self.label is None else class_index(net, self.label, len(net.labels) or None)
         with torch.no_grad():
-            whole = _detections(run.raw(x, torch.arange(len(x), device=x.device)), len(x), net)
+            whole = _detections(run.evaluate(x, torch.arange(len(x), device=x.device)), len(x), net)
         wanted = [self._chosen(found, label, n, net) for n, found in enumerate(whole)]
 
         def ask(inputs: Tensor, images: Tensor) -> Tensor:
             with _lenient(net.model):
-                output = run.raw(inputs, images)
+                output = run.evaluate(inputs, images)
             scores = [
                 found.likeness(*wanted[image])
                 for found, image in zip(_detections(output, len(inputs), net), images.tolist(), strict=True)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError
-from extremal.networks.network import Evaluates, Network
-from extremal.networks.outputs import logits
+from extremal.networks.network import Evaluator, Network
+from extremal.networks.outputs import read_logits
 from extremal.scores.classes import Score
 from extremal.scores.query import BoundQuery, class_index, class_label, per_row
 
@@ -64,19 +64,19 @@ class ClassQuery:
         each = self.classes if isinstance(self.classes, tuple) else (self.classes,) * count
         return tuple(_resolve_class(network, entry, n_classes) for entry in each)
 
-    def bind_classes(self, run: Evaluates, classes: Tensor) -> BoundQuery:
+    def bind_classes(self, run: Evaluator, classes: Tensor) -> BoundQuery:
         """Return the scores of resolved classes (N,) as a function of perturbed inputs."""
 
         def ask(inputs: Tensor, images: Tensor) -> Tensor:
-            output = logits(run.raw(inputs, images), run.network.name)
+            output = read_logits(run.evaluate(inputs, images), run.network.name)
             return per_row(self.score(output, classes[images]), len(inputs), "score")
 
         return ask
 
-    def bind(self, run: Evaluates, x: Tensor) -> BoundQuery:
+    def bind(self, run: Evaluator, x: Tensor) -> BoundQuery:
         """Resolve the classes for inputs x (N, C, *S), at the cost of one evaluation of each, and bind them."""
         images = torch.arange(len(x), device=x.device)
-        classes = self.resolve(run.network, logits(run.raw(x, images), run.network.name))
+        classes = self.resolve(run.network, read_logits(run.evaluate(x, images), run.network.name))
         return self.bind_classes(run, torch.tensor(classes, device=x.device))
 
 

@@ -1,4 +1,4 @@
-"""Questions about numbers that a network returns: a weighted set of its classes, one of its outputs."""
+"""Queries about numbers that a network returns: a weighted sum of its classes, one of its outputs."""
 
 import math
 from collections import Counter
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.networks.network import Evaluates, Network
-from extremal.networks.outputs import logits
+from extremal.networks.network import Evaluator, Network
+from extremal.networks.outputs import read_logits
 from extremal.scores.query import BoundQuery, class_index, class_label
 
 Key = str | int
@@ -18,7 +18,7 @@ Key = str | int
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """Several classes at once: Σ_c w_c·y_c over the network's scores y.
+    """Weighted sum of several classes: Σ_c w_c·y_c over the network's scores y.
 
     >>> from extremal import Network
     >>> x = torch.tensor([[[2.0, 0.5, 1.0]]])
@@ -27,7 +27,7 @@ class Classes:
     tensor([2.])
 
     Args:
-        weights: of each class, given by index or name; finite and not 0.
+        weights: weight of each class, given by index or name; finite and not 0.
     """
 
     weights: Mapping[int | str, float]
@@ -41,48 +41,48 @@ class Classes:
             )
         if not self.weights:
             raise ExtremalValueError("weights must name at least one class, got none; e.g. {'cat': 1, 'dog': -1}")
-        for wanted, weight in self.weights.items():
+        for class_, weight in self.weights.items():
             if isinstance(weight, bool) or not isinstance(weight, int | float):
-                raise ExtremalTypeError(f"weights must be numbers, got {weight!r} for {class_label(wanted)}; e.g. 1")
+                raise ExtremalTypeError(f"weights must be numbers, got {weight!r} for {class_label(class_)}; e.g. 1")
             if not math.isfinite(weight) or weight == 0:
                 raise ExtremalValueError(
-                    f"weights must be finite and not 0, got {weight:g} for {class_label(wanted)}; "
+                    f"weights must be finite and not 0, got {weight:g} for {class_label(class_)}; "
                     "leave out classes that do not count"
                 )
-        object.__setattr__(self, "weights", dict(self.weights))  # the caller's may change
+        object.__setattr__(self, "weights", dict(self.weights))  # the caller may change theirs
 
     @property
     def name(self) -> str:
-        """The sum in words, e.g. cat − 0.5·dog."""
-        told = ""
-        for wanted, weight in self.weights.items():
-            size = "" if abs(weight) == 1 else f"{abs(weight):g}·"
-            sign = ("−" if weight < 0 else "+") if not told else (" − " if weight < 0 else " + ")
-            told += f"{sign if told or weight < 0 else ''}{size}{class_label(wanted)}"
-        return told
+        """The sum as text, e.g. cat − 0.5·dog."""
+        text = ""
+        for class_, weight in self.weights.items():
+            factor = "" if abs(weight) == 1 else f"{abs(weight):g}·"
+            sign = ("−" if weight < 0 else "+") if not text else (" − " if weight < 0 else " + ")
+            text += f"{sign if text or weight < 0 else ''}{factor}{class_label(class_)}"
+        return text
 
-    def bind(self, run: Evaluates, x: Tensor) -> BoundQuery:
-        """The sum; names are looked up once."""
-        indices = [class_index(run.network, wanted) for wanted in self.weights]
-        (most, count), *_ = Counter(indices).most_common(1)
+    def bind(self, run: Evaluator, x: Tensor) -> BoundQuery:
+        """Bind the sum to a network and inputs; class names are looked up once."""
+        indices = [class_index(run.network, class_) for class_ in self.weights]
+        (index, count), *_ = Counter(indices).most_common(1)
         if count > 1:
             raise ExtremalValueError(
-                f"weights must name every class once, got {run.network.label(most)} {count} times; add its weights up"
+                f"weights must name every class once, got {run.network.label(index)} {count} times; sum its weights"
             )
         columns = torch.tensor(indices, device=x.device)
         weights = x.new_tensor(list(self.weights.values()))
 
-        def ask(inputs: Tensor, images: Tensor) -> Tensor:
-            output = logits(run.raw(inputs, images), run.network.name)
+        def score_inputs(inputs: Tensor, input_index: Tensor) -> Tensor:
+            output = read_logits(run.evaluate(inputs, input_index), run.network.name)
             class_index(run.network, max(indices), output.shape[1])
             return (output.index_select(1, columns) * weights).sum(1)
 
-        return ask
+        return score_inputs
 
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """One number that the network returns for each input: of a regression, or of one of several heads.
+    """One number that the network returns for each input, e.g. of a regression or of one of several heads.
 
     >>> from extremal import Network
     >>> x = torch.tensor([[[2.0, 0.5, 1.0]]])
@@ -91,9 +91,9 @@ class Output:
     tensor([0.5000])
 
     Args:
-        index: which of the numbers (B, K); 0 where there is one, (B,).
-        key: leads to the tensor where the network returns several, from the outside in: of mappings a key, of tuples
-            and lists a position.
+        index: of the numbers (B, K); 0 for a single number, (B,).
+        key: selects the tensor if the network returns several, from the outside in: a key for mappings, a position for
+            tuples and lists.
     """
 
     index: int = 0
@@ -103,33 +103,33 @@ class Output:
 
     @property
     def name(self) -> str:
-        """Which one, in words."""
+        """Key and index."""
         return " ".join(map(str, ("output", *self._keys, self.index)))
 
     @property
     def _keys(self) -> tuple[Key, ...]:
         return self.key if isinstance(self.key, tuple) else (self.key,)
 
-    def bind(self, run: Evaluates, x: Tensor) -> BoundQuery:
-        """The number, the output's form checked each time."""
-        return lambda inputs, images: self._one(run.raw(inputs, images), len(inputs), run.network)
+    def bind(self, run: Evaluator, x: Tensor) -> BoundQuery:
+        """Bind the number to a network; the form of each output is checked."""
+        return lambda inputs, input_index: self._select(run.evaluate(inputs, input_index), len(inputs), run.network)
 
-    def _one(self, output: object, rows: int, network: Network) -> Tensor:
+    def _select(self, output: object, batch_size: int, network: Network) -> Tensor:
         for key in self._keys:
-            output = _inside(output, key, network)
+            output = _select_part(output, key, network)
         if not isinstance(output, Tensor) or not output.is_floating_point():
             kind = output.dtype if isinstance(output, Tensor) else f"a {type(output).__name__}"
             keys = _keys_of(output)
-            hint = f" with {_told(keys)}; choose with key" if keys else "; wrap the network"
+            hint = f" with {_keys_sentence(keys)}; choose with key" if keys else "; wrap the network"
             raise ExtremalTypeError(
                 f"an output must be a floating tensor (B,) or (B, K), {network.name}'s is {kind}{hint}"
             )
-        if output.ndim not in (1, 2) or len(output) != rows:
+        if output.ndim not in (1, 2) or len(output) != batch_size:
             raise ExtremalValueError(
-                f"an output must be (B,) or (B, K) with B = {rows}, {network.name}'s is {tuple(output.shape)}; "
+                f"an output must be (B,) or (B, K) with B = {batch_size}, {network.name}'s is {tuple(output.shape)}; "
                 "pass a callable on the output as target, or wrap the network"
             )
-        columns = output.view(rows, -1)
+        columns = output.view(batch_size, -1)
         if isinstance(self.index, bool) or not hasattr(self.index, "__index__"):
             raise ExtremalTypeError(f"the index of an output must be a whole number, got {self.index!r}; e.g. 0")
         if not 0 <= self.index < columns.shape[1]:
@@ -139,20 +139,20 @@ class Output:
         return columns[:, self.index]
 
 
-def _inside(output: object, key: Key, network: Network) -> object:
+def _select_part(output: object, key: Key, network: Network) -> object:
     keys = _keys_of(output)
     if key not in keys:
-        kind = f"a {type(output).__name__}" + (f" with {_told(keys)}" if keys else "")
-        raise ExtremalValueError(f"a key must lead into the output of {network.name}, got {key!r} into {kind}")
+        kind = f"a {type(output).__name__}" + (f" with {_keys_sentence(keys)}" if keys else "")
+        raise ExtremalValueError(f"a key must exist in the output of {network.name}, got {key!r} for {kind}")
     return output[key]  # type: ignore[index]
 
 
 def _keys_of(output: object) -> list[Key]:
-    """What an output may be indexed by; nothing where it holds no others."""
+    """Return the keys or positions of an output's parts; none if it has no parts."""
     if isinstance(output, Mapping):
         return list(output)
     return list(range(len(output))) if isinstance(output, tuple | list) else []
 
 
-def _told(keys: list[Key]) -> str:
+def _keys_sentence(keys: list[Key]) -> str:
     return f"the keys {', '.join(map(repr, keys))}"

@@ -1,6 +1,6 @@
-"""Questions of other kinds than the score of a class: what they are, and several of them in one batch.
+"""Queries: what is asked of a network about an input.
 
-A query is bound to a frozen network and its inputs once a run; what comes of that is asked of every perturbed input.
+A query is bound to a frozen network and its inputs once per run; the bound query scores every perturbed input.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,51 +9,51 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.networks.network import Evaluates
+from extremal.networks.network import Evaluator
 
 if TYPE_CHECKING:
     from extremal.networks.network import Network
     from extremal.networks.split import Split
 
-BoundQuery = Callable[[Tensor, Tensor], Tensor]  # inputs (B, C, *S), of which image each is (B,) int64 -> scores (B,)
+BoundQuery = Callable[[Tensor, Tensor], Tensor]  # inputs (B, C, *S), index of each one's original (B,) -> scores (B,)
 
 
 @runtime_checkable
 class Query(Protocol):
-    """Immutable, with one verb; handed to `explain` as the target."""
+    """What is asked of a network; an immutable value that `explain` takes as its target."""
 
     @property
     def name(self) -> str:
-        """What is asked, in a few words: it stands where the name of a class stands."""
+        """A short description, shown in place of the name of a class."""
         ...
 
     @property
     def layer(self) -> str:
-        """A module whose output must be as the network has it; empty where none is looked at."""
+        """Name of a module whose unmodified output the query reads; empty if it reads none."""
         ...
 
     @property
     def depends_on_position(self) -> bool:
-        """Whether it is about a place in the input, so that the mirrored input asks something else."""
+        """Whether the query is about a position in the input, so that mirroring changes it."""
         ...
 
-    def bind(self, run: "Evaluates", x: Tensor) -> BoundQuery:
-        """The question about inputs x (N, C, *S), whole and unperturbed.
+    def bind(self, run: "Evaluator", x: Tensor) -> BoundQuery:
+        """Bind the query to inputs x (N, C, *S), unperturbed.
 
-        `run.raw(inputs, images)` evaluates the network and counts it. What is changed about the network is to be put
-        back by `run.undo`, an `ExitStack`.
+        `run.evaluate(inputs, images)` evaluates the network and counts the evaluations. Changes to the network must be
+        undone by `run.undo`, an `ExitStack`.
 
         Raises:
-            ExtremalValueError, ExtremalTypeError: it cannot be asked of this network or these inputs.
+            ExtremalValueError, ExtremalTypeError: the query does not apply to this network or these inputs.
         """
         ...
 
 
 class PerInput:
-    """Another question about each input of a batch.
+    """A query for each input of a batch.
 
     Args:
-        queries: one for each input.
+        queries: one per input.
     """
 
     def __init__(self, queries: Sequence[Query]) -> None:
@@ -61,40 +61,40 @@ class PerInput:
         layers = {query.layer for query in queries} - {""}
         if len(layers) > 1:
             raise ExtremalValueError(
-                f"the questions of one batch must look at one layer at most, got {', '.join(sorted(layers))}; "
-                "ask in a batch for each layer"
+                f"the queries of one batch must read one layer at most, got {', '.join(sorted(layers))}; "
+                "use a batch for each layer"
             )
         self.layer = layers.pop() if layers else ""
 
     @property
     def depends_on_position(self) -> bool:
-        """Whether any of them is."""
+        """Whether any of the queries is about a position."""
         return any(query.depends_on_position for query in self.queries)
 
     @property
     def name(self) -> str:
-        """Of all of them."""
+        """The names of all queries."""
         return "; ".join(query.name for query in self.queries)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """(N,)."""
+        """The name of each query: (N,)."""
         return tuple(query.name for query in self.queries)
 
     def __len__(self) -> int:
         return len(self.queries)
 
-    def bind(self, run: "Evaluates", x: Tensor) -> BoundQuery:
-        """Each is bound to its own input."""
-        asked = [query.bind(_SingleInput(run, n), x[n : n + 1]) for n, query in enumerate(self.queries)]
+    def bind(self, run: "Evaluator", x: Tensor) -> BoundQuery:
+        """Bind each query to its own input."""
+        bound = [query.bind(_SingleInput(run, n), x[n : n + 1]) for n, query in enumerate(self.queries)]
 
         def ask(inputs: Tensor, images: Tensor) -> Tensor:
             scores: Tensor | None = None
             for image in sorted(set(images.tolist())):
                 rows = (images == image).nonzero()[:, 0]
-                found = asked[image](inputs.index_select(0, rows), rows * 0)
-                scores = found.new_empty(len(inputs)) if scores is None else scores
-                scores = scores.index_copy(0, rows, found)
+                part = bound[image](inputs.index_select(0, rows), rows * 0)
+                scores = part.new_empty(len(inputs)) if scores is None else scores
+                scores = scores.index_copy(0, rows, part)
             assert scores is not None
             return scores
 
@@ -102,20 +102,20 @@ class PerInput:
 
 
 class _SingleInput:
-    """A frozen network about one of its inputs, which is number 0 to who asks.
+    """A frozen network restricted to one of its inputs, which has the index 0.
 
     Args:
-        run: about all of them.
-        image: which.
+        run: of all inputs.
+        image: index of the input.
     """
 
-    def __init__(self, run: "Evaluates", image: int) -> None:
+    def __init__(self, run: "Evaluator", image: int) -> None:
         self.run, self._image = run, image
         self.network, self.undo = run.network, run.undo
 
-    def raw(self, inputs: Tensor, images: Tensor) -> object:
-        """The output as the network gives it."""
-        return self.run.raw(inputs, images + self._image)
+    def evaluate(self, inputs: Tensor, images: Tensor) -> object:
+        """Return the network's raw output."""
+        return self.run.evaluate(inputs, images + self._image)
 
 
 class CallableQuery:
@@ -135,13 +135,13 @@ class CallableQuery:
         """The callable's own name."""
         return str(getattr(self._score, "__name__", type(self._score).__name__))
 
-    def bind(self, run: "Evaluates", x: Tensor) -> BoundQuery:
-        """The callable, its answer checked."""
-        return lambda inputs, images: per_row(self._score(run.raw(inputs, images)), len(inputs), "target")
+    def bind(self, run: "Evaluator", x: Tensor) -> BoundQuery:
+        """Return the callable with its result checked."""
+        return lambda inputs, images: per_row(self._score(run.evaluate(inputs, images)), len(inputs), "target")
 
 
 def per_row(scores: object, rows: int, what: str) -> Tensor:
-    """The scores, one floating number an input.
+    """Return the scores, after checking that there is one floating-point number per input.
 
     Raises:
         ExtremalTypeError, ExtremalValueError: they are not.
@@ -156,8 +156,8 @@ def per_row(scores: object, rows: int, what: str) -> Tensor:
     return scores
 
 
-def as_split(run: "Evaluates") -> "Split | None":
-    """The split network, where it is asked from a layer on; None where it is whole."""
+def as_split(run: "Evaluator") -> "Split | None":
+    """Return the split network if the run evaluates it from a layer on; None if it evaluates all of it."""
     from extremal.networks.split import Split  # it comes to this module by way of the terms
 
     if isinstance(run, _SingleInput):
@@ -165,19 +165,19 @@ def as_split(run: "Evaluates") -> "Split | None":
     return run if isinstance(run, Split) else None
 
 
-def input_shape(run: "Evaluates", x: Tensor) -> tuple[int, ...]:
+def input_shape(run: "Evaluator", x: Tensor) -> tuple[int, ...]:
     """(C, *S) of the network's own inputs, also where x are activations at a layer."""
     made = as_split(run)
     return tuple((x if made is None else made.x).shape[1:])
 
 
 def class_label(wanted: int | str) -> str:
-    """A class in words, before it is known what network is asked."""
+    """Return a class in words, when its network is not known yet."""
     return wanted if isinstance(wanted, str) else f"class {wanted}"
 
 
 def class_index(network: "Network", wanted: int | str, classes: int | None = None, what: str = "a class") -> int:
-    """The index of a class given by index or name.
+    """Return the index of a class given by index or name.
 
     Args:
         network: for its class names.

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.networks.network import Evaluates, Network
+from extremal.networks.network import Evaluator, Network
 from extremal.scores.classes import Score, get_score
 from extremal.scores.query import BoundQuery, class_index, class_label, input_shape, per_row
 
@@ -59,17 +59,17 @@ class Segment:
         """What and where, in words."""
         return f"{class_label(self.label)} {'where it is predicted' if self.region is None else 'over the region'}"
 
-    def bind(self, run: Evaluates, x: Tensor) -> BoundQuery:
+    def bind(self, run: Evaluator, x: Tensor) -> BoundQuery:
         """The score; costs one evaluation of each input, to find the region or the places that it covers."""
         score, net = get_score(self.score), run.network
         with torch.no_grad():
-            whole = _maps(run.raw(x, torch.arange(len(x), device=x.device)), net)
+            whole = _maps(run.evaluate(x, torch.arange(len(x), device=x.device)), net)
         label = class_index(net, self.label, whole.shape[1])
         weights = self._predicted(whole, label, net) if self.region is None else self._covered(whole, run, x)
         weights = weights / weights.sum(1, keepdim=True)  # (N, P)
 
         def ask(inputs: Tensor, images: Tensor) -> Tensor:
-            places = _maps(run.raw(inputs, images), net).flatten(2).movedim(1, 2).flatten(0, 1)  # (B·P, classes)
+            places = _maps(run.evaluate(inputs, images), net).flatten(2).movedim(1, 2).flatten(0, 1)  # (B·P, classes)
             classes = torch.full((len(places),), label, device=places.device)
             scores = per_row(score(places, classes), len(places), "score").view(len(inputs), -1)
             return (scores * weights[images]).sum(1)
@@ -89,7 +89,7 @@ class Segment:
             )
         return found.to(whole.dtype)
 
-    def _covered(self, whole: Tensor, run: Evaluates, x: Tensor) -> Tensor:
+    def _covered(self, whole: Tensor, run: Evaluator, x: Tensor) -> Tensor:
         """How much of each place of the output the region covers: (N, P)."""
         assert self.region is not None
         wanted = input_shape(run, x)[1:]

@@ -1,4 +1,4 @@
-"""A question about an embedding: how alike it is to a reference."""
+"""Query about an embedding: its similarity to a reference."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.networks.network import Evaluates
-from extremal.scores.layer_reader import reader
+from extremal.networks.network import Evaluator
+from extremal.scores.layer_reader import read_layer
 from extremal.scores.query import BoundQuery, as_split, input_shape
 
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """Cosine similarity of the network's embedding of an input to a reference; to several, the mean of theirs.
+    """Cosine similarity of the network's embedding of an input to a reference, or the mean for several references.
 
-    cos(e, r) = e·r / (|e|·|r|), e the network's output, flattened, or the mean over places of a layer's output.
+    cos(e, r) = e·r / (|e|·|r|); e is the network's output, flattened, or the mean over places of a layer's output.
 
     >>> from extremal import Network
     >>> x = torch.tensor([[[3.0, 4.0]]])
@@ -25,10 +25,10 @@ class Similarity:
     tensor([0.6000])
 
     Args:
-        reference: an embedding (D,), or M of them (M, D); or prepared inputs (M, C, *S) of the same shape as those that
-            are asked about, which the network itself embeds. For another reference for each input ask a list of these.
-        layer: whose output is the embedding; empty: the network's own.
-        axis: of the layer's output, along which the channels lie: None is 1, but 2 of (B, tokens, channels).
+        reference: an embedding (D,), or M of them (M, D); or prepared inputs (M, C, *S), of the same shape as the
+            explained ones, which the network embeds. For a different reference per input pass a list of queries.
+        layer: its output is the embedding; empty: the network's output.
+        axis: of the layer's output, along which the channels lie: None is 1, but 2 for (B, tokens, channels).
     """
 
     reference: Tensor
@@ -49,58 +49,60 @@ class Similarity:
                 f"{tuple(self.reference.shape)}"
             )
         _check_finite("a reference", self.reference)
-        object.__setattr__(self, "reference", self.reference.detach().clone())  # the caller's may change
+        object.__setattr__(self, "reference", self.reference.detach().clone())  # the caller may change theirs
 
     @property
     def name(self) -> str:
-        """To what and where, in words."""
+        """Reference and layer."""
         return "similarity to the reference" + (f" at {self.layer}" if self.layer else "")
 
-    def bind(self, run: Evaluates, x: Tensor) -> BoundQuery:
-        """The similarity; a reference that is an input is embedded now."""
-        embed = self._embedding(run, x)
-        goals = F.normalize(self._directions(run, x), dim=1, eps=0)  # (M, D)
-        goal = goals.mean(0)
+    def bind(self, run: Evaluator, x: Tensor) -> BoundQuery:
+        """Bind the similarity to a network and inputs; references that are inputs are embedded once."""
+        embed = self._build_embedding(run, x)
+        references = F.normalize(self._embed_references(run, x), dim=1, eps=0)  # (M, D)
+        direction = references.mean(0)
 
-        def ask(inputs: Tensor, images: Tensor) -> Tensor:
-            embedded = embed(inputs, images)
-            if embedded.shape[1] != len(goal):
+        def score_inputs(inputs: Tensor, input_index: Tensor) -> Tensor:
+            embedding = embed(inputs, input_index)
+            if embedding.shape[1] != len(direction):
                 raise ExtremalValueError(
-                    f"a reference must have as many numbers as the embedding, {embedded.shape[1]}, got {len(goal)}"
+                    f"a reference must have the size of the embedding, {embedding.shape[1]}, got {len(direction)}"
                 )
-            return F.normalize(embedded, dim=1) @ goal.to(embedded)
+            return F.normalize(embedding, dim=1) @ direction.to(embedding)
 
-        return ask
+        return score_inputs
 
-    def _directions(self, run: Evaluates, x: Tensor) -> Tensor:
-        """The references' embeddings (M, D)."""
-        given = self.reference.to(device=x.device, dtype=x.dtype)
-        if given.ndim <= 2:
-            found = given.view(-1, given.shape[-1])
+    def _embed_references(self, run: Evaluator, x: Tensor) -> Tensor:
+        """Return the embeddings of the references (M, D)."""
+        reference = self.reference.to(device=x.device, dtype=x.dtype)
+        if reference.ndim <= 2:
+            embeddings = reference.view(-1, reference.shape[-1])
         else:
-            made, wanted = as_split(run), input_shape(run, x)
-            if tuple(given.shape[1:]) != wanted:
+            split, expected_shape = as_split(run), input_shape(run, x)
+            if tuple(reference.shape[1:]) != expected_shape:
                 raise ExtremalValueError(
-                    f"a reference input must have the shape (M, C, *S) of the inputs, {('M', *wanted)}, got "
-                    f"{tuple(given.shape)}; prepare it as they are".replace("'", "")
+                    f"a reference input must have the shape (M, C, *S) of the inputs, {('M', *expected_shape)}, got "
+                    f"{tuple(reference.shape)}; prepare it in the same way".replace("'", "")
                 )
-            embed = self._embedding(run if made is None else made.run, given)
+            embed = self._build_embedding(run if split is None else split.run, reference)
             with torch.no_grad():
-                found = embed(given, torch.zeros(len(given), dtype=torch.int64, device=x.device))
-            _check_finite("the embedding of a reference", found)
-        silent = (found.norm(dim=1) == 0).nonzero()[:, 0].tolist()
-        if silent:
-            raise ExtremalValueError(f"a reference must have a direction, number {silent[0]} is embedded as zeros only")
-        return found
+                embeddings = embed(reference, torch.zeros(len(reference), dtype=torch.int64, device=x.device))
+            _check_finite("the embedding of a reference", embeddings)
+        zero = (embeddings.norm(dim=1) == 0).nonzero()[:, 0].tolist()
+        if zero:
+            raise ExtremalValueError(
+                f"the embedding of a reference must not be zero, that of reference {zero[0]} is; use another reference"
+            )
+        return embeddings
 
-    def _embedding(self, run: Evaluates, x: Tensor) -> BoundQuery:
-        """Inputs -> (B, D)."""
+    def _build_embedding(self, run: Evaluator, x: Tensor) -> BoundQuery:
+        """Return the function from inputs to their embeddings (B, D)."""
         if self.layer:
-            found = reader(run, self.layer, self.axis, x)
-            return lambda inputs, images: _pooled(found.read(inputs, images))
+            reader = read_layer(run, self.layer, self.axis, x)
+            return lambda inputs, input_index: _mean_over_places(reader.read(inputs, input_index))
 
-        def embed(inputs: Tensor, images: Tensor) -> Tensor:
-            output = run.raw(inputs, images)
+        def embed(inputs: Tensor, input_index: Tensor) -> Tensor:
+            output = run.evaluate(inputs, input_index)
             if not isinstance(output, Tensor) or not output.is_floating_point() or output.ndim < 2:
                 kind = f"{output.dtype} {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
                 raise ExtremalTypeError(
@@ -112,12 +114,12 @@ class Similarity:
         return embed
 
 
-def _pooled(output: Tensor) -> Tensor:
-    """The mean over places: (B, K, *places) -> (B, K)."""
+def _mean_over_places(output: Tensor) -> Tensor:
+    """Return the mean over places: (B, K, *places) -> (B, K)."""
     return output.reshape(*output.shape[:2], -1).mean(2)
 
 
-def _check_finite(what: str, tensor: Tensor) -> None:
-    broken = int((~torch.isfinite(tensor)).sum())
-    if broken:
-        raise ExtremalValueError(f"{what} must be finite, got {broken} NaN or infinite numbers; clean it")
+def _check_finite(noun: str, tensor: Tensor) -> None:
+    count = int((~torch.isfinite(tensor)).sum())
+    if count:
+        raise ExtremalValueError(f"{noun} must be finite, got {count} NaN or infinite numbers; clean it")

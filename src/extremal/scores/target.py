@@ -6,11 +6,11 @@ from typing import Any
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.networks.layers import module_named
+from extremal.networks.layers import get_module
 from extremal.networks.network import Network
 from extremal.scores.class_query import ClassQuery
 from extremal.scores.classes import Score
-from extremal.scores.query import CallableQuery, PerInput, Query, class_index
+from extremal.scores.query import CallableQuery, PerInput, Query
 
 OutputScore = Callable[[Any], Tensor]  # output of the network -> (B,)
 Target = int | str | Query | OutputScore | Sequence[int | str | Query | OutputScore] | Tensor | None
@@ -69,7 +69,7 @@ def select_inputs(query: Query, inputs: slice) -> Query:
 
 def is_mirror_invariant(net: Network, x: Tensor, query: Query) -> bool:
     """Return whether the mirrored inputs ask the same question."""
-    return net.mirrors(x) and not query.depends_on_position
+    return net.is_mirror_invariant(x) and not query.depends_on_position
 
 
 def find_required_layers(net: Network, query: Query) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ def find_required_layers(net: Network, query: Query) -> tuple[str, ...]:
     """
     if not query.layer:
         return ()
-    module_named(net, query.layer)
+    get_module(net, query.layer)
     return (query.layer,)
 
 

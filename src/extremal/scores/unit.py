@@ -1,18 +1,18 @@
-"""A question about a hidden layer: one of its units, or one of its channels."""
+"""Query about a hidden layer: one of its units, or one of its channels."""
 
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.networks.network import Evaluates
-from extremal.scores.layer_reader import reader
+from extremal.networks.network import Evaluator
+from extremal.scores.layer_reader import read_layer
 from extremal.scores.query import BoundQuery
 
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """The value of a unit, or of a channel on the mean of its places; what lies behind the layer is not evaluated.
+    """The value of a unit, or the mean of a channel over its places; later layers are not evaluated.
 
     >>> import torch
     >>> from extremal import Network
@@ -22,11 +22,11 @@ class Unit:
     (tensor([3.]), tensor([6.]))
 
     Args:
-        layer: name of a module that is called once and gives one tensor; `extremal.layers` lists them.
+        layer: name of a module that is called once and returns one tensor; `extremal.layers` lists them.
         channel: 0..K−1.
-        place: index of the unit in each dimension of a map, of the token where there are tokens; None: the mean of all.
-        axis: of the layer's output, along which the channels lie: None is 1, but 2 of (B, tokens, channels); −1 is for
-            networks that keep their channels last.
+        place: index of the unit in each dimension of a map, or of the token; None: the mean of all.
+        axis: of the layer's output, along which the channels lie: None is 1, but 2 for (B, tokens, channels); −1 is for
+            networks with channels last.
     """
 
     layer: str
@@ -43,13 +43,13 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """Which one, in words."""
+        """Layer, channel and place."""
         at = f" at {', '.join(map(str, self._place))}" if self._place else ""
         return f"{self.layer} channel {self.channel}{at}"
 
     @property
     def depends_on_position(self) -> bool:
-        """Whether it is one unit of the channel."""
+        """Whether it is a single unit of the channel."""
         return self.place is not None
 
     @property
@@ -58,18 +58,18 @@ class Unit:
             return ()
         return self.place if isinstance(self.place, tuple) else (self.place,)
 
-    def bind(self, run: Evaluates, x: Tensor) -> BoundQuery:
-        """The unit; costs one evaluation, for checks."""
-        found = reader(run, self.layer, self.axis, x)
-        self._check(*found.shape)
+    def bind(self, run: Evaluator, x: Tensor) -> BoundQuery:
+        """Bind the value to a network and inputs; costs one evaluation, for checks."""
+        reader = read_layer(run, self.layer, self.axis, x)
+        self._check(*reader.shape)
 
-        def ask(inputs: Tensor, images: Tensor) -> Tensor:
-            values = found.read(inputs, images)[:, self.channel]  # (B, *places)
+        def score_inputs(inputs: Tensor, input_index: Tensor) -> Tensor:
+            values = reader.read(inputs, input_index)[:, self.channel]  # (B, *places)
             for index in self._place:
                 values = values.select(1, index)
             return values.reshape(len(inputs), -1).mean(1)
 
-        return ask
+        return score_inputs
 
     def _check(self, channels: int, *places: int) -> None:
         if not 0 <= self.channel < channels:

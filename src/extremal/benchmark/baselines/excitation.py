@@ -22,7 +22,7 @@ from extremal.benchmark.baselines.method import FieldSettings, Maps, ScoreModule
 from extremal.errors import ExtremalValueError
 from extremal.masking.grid import resize
 from extremal.networks.acceleration.batch_norm import fused_batch_norms
-from extremal.networks.layers import traced
+from extremal.networks.layers import trace_layers
 from extremal.networks.network import Network
 from extremal.scores.target import Target
 
@@ -197,7 +197,7 @@ def find_last_linear(network: Network, x: Tensor) -> nn.Module:
     """Return the layer that computes the classes: the last linear layer or convolution to run."""
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     with network.frozen() as run:
-        modules = [network.model.get_submodule(layer.name) for layer in traced(run, x[:1])]
+        modules = [network.model.get_submodule(layer.name) for layer in trace_layers(run, x[:1])]
     linear = [module for module in modules if isinstance(module, kinds)]
     if not linear:
         raise ExtremalValueError(

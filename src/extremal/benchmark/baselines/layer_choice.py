@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.explanation import square_lattice
-from extremal.networks.layers import module_named, traced, watched
+from extremal.networks.layers import get_module, hooked, trace_layers
 from extremal.networks.network import Network, Run
 
 COARSE_STRIDE = 16  # input places per place of the layer that excitation backprop reads (Zhang et al., 2016, section 4)
@@ -57,9 +57,13 @@ def excitation_layer(network: Network, x: Tensor, layer: str = "") -> Attributio
         if layer:
             return _named_layer(run, x, layer)
         outputs = _module_outputs(run, x)
-        for candidate in traced(run, x[:1]):
+        for candidate in trace_layers(run, x[:1]):
             lattice = candidate.shape[1:]
-            if candidate.clean and _has_coarse_stride(lattice, x) and float(outputs[candidate.name].min()) >= 0:
+            if (
+                candidate.can_split_cleanly
+                and _has_coarse_stride(lattice, x)
+                and float(outputs[candidate.name].min()) >= 0
+            ):
                 return AttributionLayer(
                     candidate.name, network.model.get_submodule(candidate.name), lattice, tokens=False
                 )
@@ -79,7 +83,7 @@ def _has_coarse_stride(lattice: tuple[int, ...], x: Tensor) -> bool:
 
 def _named_layer(run: Run, x: Tensor, name: str) -> AttributionLayer:
     """Return the layer that the user asks for."""
-    module = module_named(run.network, name)
+    module = get_module(run.network, name)
     output = _module_outputs(run, x).get(name)
     if output is not None and output.ndim == x.ndim:
         return AttributionLayer(name, module, tuple(output.shape[2:]), tokens=False)
@@ -102,14 +106,14 @@ def _module_outputs(run: Run, x: Tensor) -> dict[str, Tensor]:
         if isinstance(output, Tensor):
             outputs[names[module]] = output.clone()  # the next module may change it in place
 
-    with torch.no_grad(), watched(run.network.model, lambda _: None, store_output):
-        run.raw(x[:1])
+    with torch.no_grad(), hooked(run.network.model, lambda _: None, store_output):
+        run.evaluate(x[:1])
     return outputs
 
 
 def _last_convolutional_layer(run: Run, x: Tensor) -> AttributionLayer | None:
     """Return the last clean layer on the lattice of the last convolution; None without convolutions."""
-    order = traced(run, x[:1])
+    order = trace_layers(run, x[:1])
     modules = run.network.model.get_submodule
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     maps = [i for i, layer in enumerate(order) if isinstance(modules(layer.name), kinds) and len(layer.shape) > 1]
@@ -120,14 +124,14 @@ def _last_convolutional_layer(run: Run, x: Tensor) -> AttributionLayer | None:
     for layer in order[wide[-1] :]:
         if layer.shape[1:] != lattice:
             break
-        if layer.clean:
+        if layer.can_split_cleanly:
             result = AttributionLayer(layer.name, modules(layer.name), lattice, tokens=False)
     return result
 
 
 def _last_token_layer(run: Run, x: Tensor) -> AttributionLayer | None:
     """Return the last layer of tokens of which at least half have a gradient."""
-    clean = [layer for layer in traced(run, x[:1]) if layer.clean and len(layer.shape) == 2]
+    clean = [layer for layer in trace_layers(run, x[:1]) if layer.can_split_cleanly and len(layer.shape) == 2]
     places = {layer.name: square_lattice(layer.shape[0]) for layer in clean}
     if not any(places.values()):
         return None
@@ -138,7 +142,7 @@ def _last_token_layer(run: Run, x: Tensor) -> AttributionLayer | None:
         if module in names and isinstance(output, Tensor):
             outputs.append((names[module], output))
 
-    with watched(run.network.model, lambda _: None, store_output):
+    with hooked(run.network.model, lambda _: None, store_output):
         top = run(x[:1].detach().requires_grad_()).amax()
     gradients = torch.autograd.grad(top, [output for _, output in outputs], allow_unused=True)
     for (name, _), gradient in reversed(list(zip(outputs, gradients, strict=True))):

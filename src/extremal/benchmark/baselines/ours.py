@@ -80,7 +80,7 @@ class MaskGradient(FieldSettings):
             with run.counted() as cost:
                 objective = build_objective(run, x, parse_target(target, settings.score), settings)
                 reward = ChunkedReward(objective, batch_size)
-                problem = Problem(reward, len(x), objective.domain, network.mirrors(x), x.dtype, x.device)
+                problem = Problem(reward, len(x), objective.domain, network.is_mirror_invariant(x), x.dtype, x.device)
                 family = objective.domain.exact_area_family(x)
                 gradient = mask_gradient(problem, family, self.draws)[0]
             values = resize(family.smooth_parameters(gradient, 1.0), problem.shape).clamp_min(0.0)

@@ -1,4 +1,4 @@
-"""COCO in its own files: annotations/instances_SPLIT.json and the pictures in SPLIT/."""
+"""COCO in its original files: annotations/instances_SPLIT.json and the images in SPLIT/."""
 
 import contextlib
 import io
@@ -19,75 +19,80 @@ from extremal.benchmark.data.samples import (
     require_folder,
 )
 from extremal.errors import ExtremalValueError
-from extremal.networks.inputs import read_picture
+from extremal.networks.inputs import read_image_file
 
 NAME = "COCO"
 
 
 class Coco:
-    """The annotated pictures of a split; the region of a class is the union of its objects' masks.
+    """The annotated images of a split; the region of a class is the union of its objects' masks.
 
-    Crowds are not objects: they make no region, and a class of which there are only crowds is skipped. They distract
-    all the same. Polygons and both kinds of run lengths are read by pycocotools.
+    Crowds are not objects: they form no region, and a class with crowds only is skipped. They do count as another class
+    in the image. pycocotools reads polygons and both kinds of run lengths.
 
     Args:
-        path: the folder that holds annotations and pictures.
+        path: the folder of annotations and images.
         split: val2014 or another.
-        limit: only the first so many pictures.
+        limit: maximum number of images.
     """
 
     def __init__(self, path: Path, *, split: str = "val2014", limit: int | None = None) -> None:
+        """Read the annotations, and check that the images exist."""
         require_folder(path, NAME)
-        self.split, self.pictures = split, path / split
+        self.split, self.image_folder = split, path / split
         file = require_file(path / "annotations" / f"instances_{split}.json", NAME)
         self._api = _read_annotations(file)
         categories = sorted(self._api.cats)
         self.classes = tuple(str(self._api.cats[number]["name"]) for number in categories)
         self._label = dict(zip(categories, self.classes, strict=True))
         self._check(file)
-        annotated = sorted(number for number, found in self._api.imgToAnns.items() if found)
+        annotated = sorted(number for number, annotations in self._api.imgToAnns.items() if annotations)
         names = {str(self._api.imgs[number]["file_name"]): number for number in annotated}
         self._number = {name: names[name] for name in limit_keys(list(names), limit)}
-        require_files(self.pictures, list(self._number), NAME)
+        require_files(self.image_folder, list(self._number), NAME)
 
     def _check(self, file: Path) -> None:
-        """Annotations must be of pictures and classes that are listed."""
+        """Check that annotations belong to listed images and classes.
+
+        Raises:
+            ExtremalValueError: one does not.
+        """
         for annotation in self._api.anns.values():
             for name, known in (("image_id", self._api.imgs), ("category_id", self._label)):
                 if annotation.get(name) not in known:
                     raise ExtremalValueError(
-                        f"an annotation must be of a listed picture and class, {str(file)!r} has annotation "
+                        f"an annotation must be of a listed image and class, {str(file)!r} has annotation "
                         f"{annotation.get('id')} of {name} {annotation.get(name)}, which is not; download it again"
                     )
 
     def settings(self) -> dict[str, Any]:
-        """Split, and which pictures."""
+        """Return the split and the identity of the images."""
         return {"kind": "coco", "split": self.split, **describe_keys(self.keys())}
 
     def keys(self) -> tuple[str, ...]:
-        """The names of the pictures with annotations, by number."""
+        """Return the file names of the images with annotations, sorted by number."""
         return tuple(self._number)
 
     def sample(self, key: str) -> Sample:
         """A picture and the regions of its classes."""
-        picture = read_picture(self.pictures / key)
-        size = picture.height, picture.width
+        picture = read_image_file(self.image_folder / key)
+        size = image.height, image.width
         annotations = self._api.imgToAnns[self._number[key]]
         present = sorted({annotation["category_id"] for annotation in annotations})
         masks: dict[str, tuple[Mask, str]] = {}
         for category in present:
             mask = np.zeros(size, dtype=bool)
             objects = [a for a in annotations if a["category_id"] == category and not a.get("iscrowd")]
-            for one in objects:
-                mask |= self._mask(one, key, size)
+            for annotation in objects:
+                mask |= self._mask(annotation, key, size)
             masks[self._label[category]] = mask, "" if objects else "there are only crowds of it"
-        return Sample(key, picture, build_regions(masks, [self._label[category] for category in present]))
+        return Sample(key, image, build_regions(masks, [self._label[category] for category in present]))
 
     def _mask(self, annotation: dict[str, Any], key: str, size: tuple[int, int]) -> Mask:
         try:
             mask = np.asarray(self._api.annToMask(annotation), dtype=bool)
             if mask.shape != size:
-                raise ValueError(f"its mask is of shape {mask.shape}, the picture of {size}")
+                raise ValueError(f"its mask has shape {mask.shape}, the image {size}")
         except Exception as error:
             raise ExtremalValueError(
                 f"an annotation must have a mask that pycocotools reads, annotation {annotation.get('id')} of {key} "
@@ -97,7 +102,7 @@ class Coco:
 
 
 def _read_annotations(file: Path) -> Any:
-    """pycocotools' index of an annotation file, without what it prints."""
+    """Return the index that pycocotools makes of an annotation file, without its output to the terminal."""
     from pycocotools.coco import COCO
 
     try:

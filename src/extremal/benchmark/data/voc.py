@@ -1,4 +1,4 @@
-"""Pascal VOC in its own folders: ImageSets/Main/SPLIT.txt, Annotations/*.xml, JPEGImages/*.jpg."""
+"""Pascal VOC in its original folders: ImageSets/Main/SPLIT.txt, Annotations/*.xml, JPEGImages/*.jpg."""
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -17,26 +17,27 @@ from extremal.benchmark.data.samples import (
     require_folder,
 )
 from extremal.errors import ExtremalValueError
-from extremal.networks.inputs import read_picture
+from extremal.networks.inputs import read_image_file
 from extremal.networks.zoo.paper import classes as classes_of
 
 NAME = "VOC"
 
 
 class Voc:
-    """The pictures of a split; the region of a class is the union of its objects' boxes.
+    """The images of a split; the region of a class is the union of its objects' boxes.
 
-    Objects that are flagged difficult do not count (method, section 6): a class of which every object is flagged is
-    skipped. Boxes count from 1 and include their last pixel.
+    Objects flagged as difficult do not count (method, section 6): a class with only such objects is skipped. Boxes
+    count from 1 and include their last pixel.
 
     Args:
-        path: the folder VOC2007, or one that holds VOCdevkit/VOC2007 or VOC2007, as torchvision unpacks it.
+        path: the folder VOC2007, or a folder with VOCdevkit/VOC2007 or VOC2007 as torchvision unpacks it.
         year: of the challenge.
         split: a list in ImageSets/Main.
-        limit: only the first so many pictures.
+        limit: maximum number of images.
     """
 
     def __init__(self, path: Path, *, year: str = "2007", split: str = "test", limit: int | None = None) -> None:
+        """Read the list of the split, and check that annotations and images exist."""
         self.root = _find_root(require_folder(path, NAME), year)
         self.year, self.split = year, split
         self.classes = tuple(classes_of("voc"))
@@ -46,16 +47,16 @@ class Voc:
         require_files(self.root / "JPEGImages", [f"{key}.jpg" for key in self._keys], NAME)
 
     def settings(self) -> dict[str, Any]:
-        """Year, split, and which pictures."""
+        """Return year, split and the identity of the images."""
         return {"kind": "voc", "year": self.year, "split": self.split, **describe_keys(self._keys)}
 
     def keys(self) -> tuple[str, ...]:
-        """The names in the list."""
+        """Return the names in the list."""
         return self._keys
 
     def sample(self, key: str) -> Sample:
-        """A picture and the regions of its classes."""
-        picture = read_picture(self.root / "JPEGImages" / f"{key}.jpg")
+        """Read an image and the regions of its classes."""
+        image = read_image_file(self.root / "JPEGImages" / f"{key}.jpg")
         path = self.root / "Annotations" / f"{key}.xml"
         try:
             objects = _parse_objects(path.read_text(encoding="utf-8"))
@@ -66,15 +67,15 @@ class Voc:
         unknown = sorted({label for label, _, _ in objects} - set(self.classes))
         if unknown:
             raise ExtremalValueError(f"an object must be of one of VOC's classes, {str(path)!r} has {unknown[0]!r}")
-        present = [label for label in self.classes if any(label == other for other, _, _ in objects)]
+        present = [label for label in self.classes if any(label == name for name, _, _ in objects)]
         masks: dict[str, tuple[Mask, str]] = {}
         for label in present:
-            mask = np.zeros((picture.height, picture.width), dtype=bool)
-            boxes = [box for other, box, flagged in objects if other == label and not flagged]
+            mask = np.zeros((image.height, image.width), dtype=bool)
+            boxes = [box for name, box, flagged in objects if name == label and not flagged]
             for left, top, right, bottom in boxes:
                 mask[max(0, top - 1) : bottom, max(0, left - 1) : right] = True
             masks[label] = mask, "" if boxes else "every object is flagged difficult"
-        return Sample(key, picture, build_regions(masks, present))
+        return Sample(key, image, build_regions(masks, present))
 
 
 def _find_root(path: Path, year: str) -> Path:
@@ -83,18 +84,18 @@ def _find_root(path: Path, year: str) -> Path:
 
 
 def _parse_objects(text: str) -> list[tuple[str, tuple[int, int, int, int], bool]]:
-    """Class, box and flag of each object; a document that defines entities is no annotation."""
+    """Return class, box and flag of each object; refuse a document that defines entities."""
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise ValueError("it defines a document type")
-    found = []
+    objects = []
     for item in ET.fromstring(text).iter("object"):
         box = item.find("bndbox")
         if box is None:
             raise ValueError("an object has no box")
         sides = tuple(round(float(_child_text(box, side))) for side in ("xmin", "ymin", "xmax", "ymax"))
         flagged = item.findtext("difficult", "0").strip() == "1"
-        found.append((_child_text(item, "name"), (sides[0], sides[1], sides[2], sides[3]), flagged))
-    return found
+        objects.append((_child_text(item, "name"), (sides[0], sides[1], sides[2], sides[3]), flagged))
+    return objects
 
 
 def _child_text(item: ET.Element, name: str) -> str:

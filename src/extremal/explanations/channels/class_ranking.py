@@ -15,7 +15,7 @@ from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.files import atomic_file
 from extremal.masking.games import Game, Reward
 from extremal.masking.solvers import OnStep, Solver
-from extremal.networks.inputs import Input, prepare
+from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.scores import Score
@@ -74,7 +74,7 @@ class ClassChannels:
 
 def class_channels(
     network: Network | nn.Module | str,
-    images: Sequence[Input] | Tensor,
+    images: Sequence[ImagesLike] | Tensor,
     layer: str,
     target: int | str,
     *,
@@ -140,7 +140,7 @@ def class_channels(
     )
 
 
-def _prepare_batch(net: Network, images: Sequence[Input]) -> Tensor:
+def _prepare_batch(net: Network, images: Sequence[ImagesLike]) -> Tensor:
     prepared = [prepare(net, image) for image in images]
     first = tuple(prepared[0].shape[1:])
     for index, x in enumerate(prepared):

@@ -25,8 +25,8 @@ from extremal.masking.games import Game, Reward
 from extremal.masking.level_set import standardise
 from extremal.masking.perturbations import ScaleChannels
 from extremal.masking.solvers import OnStep, Problem, Solution, Solver
-from extremal.networks.inputs import Input, prepare
-from extremal.networks.layers import module_named
+from extremal.networks.inputs import ImagesLike, prepare
+from extremal.networks.layers import get_module
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.networks.split import Split, split
@@ -38,7 +38,7 @@ DEFAULT_FRACTIONS = (0.05, 0.1, 0.2, 0.4)  # shares of the channels, where nothi
 
 def explain_channels(
     network: Network | nn.Module | str,
-    image: Input,
+    image: ImagesLike,
     layer: str,
     target: Target = None,
     *,
@@ -85,7 +85,7 @@ def explain_channels(
         raise ExtremalValueError(f"share must be above 0, got {share:g}; it is the part of the effect, e.g. 0.9")
     settings = Settings(game=game, perturbation=ScaleChannels(axis), solver=solver, score=score, seed=seed)
     net = as_network(network)
-    module_named(net, layer)
+    get_module(net, layer)
     query = parse_target(target, settings.score)
     x = expand_inputs(prepare(net, image), query)
     provenance = {**settings.provenance(net), "layer": layer}
@@ -102,7 +102,7 @@ def explain_channels(
                 for count in ([splitting, accelerating] if batch.index == 0 else [splitting])
             )
             with half.counted() as setup:
-                max_rows = half.rows()
+                max_rows = half.max_batch_size()
                 batch_query = select_inputs(query, batch.inputs)
                 objective = build_objective(half, half.activations, batch_query, settings)
                 areas_here = validate_counts(counts, areas, objective.mask_shape[0], layer)
@@ -166,8 +166,8 @@ def _build_explanation(
     with half.counted() as count:
         collected = evidence.collect_evidence(objective.evaluate, {}, game, solution.masks, areas, family, controls, on_evidence)
         low, high = objective.score_destroyed.view(-1, 1), objective.score_input.view(-1, 1)
-        effects = verdict.shares(collected.scores, low, high, game.keeps)
-        cut_effects = verdict.shares(collected.binary_scores, low, high, game.keeps)
+        effects = verdict.compute_effects(collected.scores, low, high, game.keeps)
+        cut_effects = verdict.compute_effects(collected.binary_scores, low, high, game.keeps)
         ends = torch.cat([solution.masks, torch.ones_like(solution.masks[:, :1])], 1)  # all channels always suffice
         cut_effects = torch.cat([cut_effects, cut_effects.new_full((len(x), 1), max(1.0, share))], 1)
         certificates = Bisection(problem, objective, ends, (*areas, 1.0), cut_effects, share).run(0.0)
@@ -186,7 +186,7 @@ def _build_explanation(
         "score_full": objective.score_input,
         "score_blank": objective.score_destroyed,
         "inputs": half.x,
-        "pictures": net.pictures(half.x),
+        "pictures": net.to_images_or_empty(half.x),
         "trace_step": solution.trace.step,
         "trace_area": solution.trace.area,
         "trace_reward": solution.trace.reward,

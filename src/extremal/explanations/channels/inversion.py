@@ -20,11 +20,11 @@ from extremal.explanations.channels.fourier_images import (
 )
 from extremal.explanations.settings import validate_seed
 from extremal.masking.perturbations import ScaleChannels
-from extremal.networks.inputs import Input, prepare
-from extremal.networks.layers import module_named
+from extremal.networks.inputs import ImagesLike, prepare
+from extremal.networks.layers import get_module
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
-from extremal.networks.split import activations_at
+from extremal.networks.split import compute_activations
 
 MAX_JITTER = 0.25  # of the layer's stride, at most, in the first two thirds of the steps
 PART_NAMES = ("all", "kept", "removed")
@@ -45,7 +45,7 @@ class Inversion:
 def invert(
     network: Network | nn.Module | str,
     layer: str,
-    source: Input,
+    source: ImagesLike,
     mask: Tensor | None = None,
     *,
     axis: int | None = None,
@@ -85,14 +85,14 @@ def invert(
     """
     validate_optimisation(steps, smooth)
     seed, net = validate_seed(seed), as_network(network)
-    module = module_named(net, layer)
+    module = get_module(net, layer)
     x = None if size is not None else prepare(net, source)
     shape = validate_image_shape(tuple(x.shape[1:]) if x is not None else size)
     with net.frozen(seed) as run:
-        like = net.inputs_of(torch.zeros(1, *shape).to(net.anchor)) if x is None else x.clone()
+        like = net.normalise(torch.zeros(1, *shape).to(net.anchor)) if x is None else x.clone()
         run.accelerate(like, (layer,))
         rows = run.max_batch_size(like)
-        wanted = activations_at(run, module, like).detach()
+        wanted = compute_activations(run, module, like).detach()
         if x is None:
             wanted = _validate_activations(source, wanted, layer, shape)
         masks = _build_masks(mask, wanted, axis)  # (N, M, K)
@@ -102,10 +102,10 @@ def invert(
         for first in range(0, len(flat), rows):
             goal = flat[first : first + rows]
             pictures = FourierImages((len(goal), *shape), seed, like=goal)
-            loss = _InversionLoss(lambda p: activations_at(run, module, net.inputs_of(p)), goal, shape, steps, smooth, seed)
+            loss = _InversionLoss(lambda p: compute_activations(run, module, net.normalise(p)), goal, shape, steps, smooth, seed)
             found = optimise_images(pictures, loss, steps=steps, on_step=on_step)
             with torch.no_grad():
-                reached = activations_at(run, module, net.inputs_of(found))
+                reached = compute_activations(run, module, net.normalise(found))
             pixels.append(found)
             alike.append(correlation(reached, goal))
         shown = torch.cat(pixels).view(*goals.shape[:2], *shape).cpu()
@@ -113,13 +113,13 @@ def invert(
         layer,
         PART_NAMES[: masks.shape[1]],
         to_uint8(shown),
-        net.inputs_of(shown.flatten(0, 1)).view_as(shown),
+        net.normalise(shown.flatten(0, 1)).view_as(shown),
         torch.cat(alike).view(goals.shape[:2]).cpu(),
-        torch.zeros(len(wanted), 0, 0, 3, dtype=torch.uint8) if x is None else net.pictures(x),
+        torch.zeros(len(wanted), 0, 0, 3, dtype=torch.uint8) if x is None else net.to_images_or_empty(x),
     )
 
 
-def _validate_activations(source: Input, like: Tensor, layer: str, shape: tuple[int, int, int]) -> Tensor:
+def _validate_activations(source: ImagesLike, like: Tensor, layer: str, shape: tuple[int, int, int]) -> Tensor:
     """Activations that were handed in, checked against those of an input: (N, K, ...)."""
     if not isinstance(source, Tensor) or not source.is_floating_point():
         kind = source.dtype if isinstance(source, Tensor) else type(source).__name__

@@ -21,11 +21,11 @@ from extremal.explanations.channels.fourier_images import (
 )
 from extremal.explanations.settings import validate_seed
 from extremal.masking.perturbations import ScaleChannels
-from extremal.networks.inputs import Input, prepare
-from extremal.networks.layers import module_named
+from extremal.networks.inputs import ImagesLike, prepare
+from extremal.networks.layers import get_module
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
-from extremal.networks.split import activations_at
+from extremal.networks.split import compute_activations
 
 ACTIVATION_WEIGHT = 0.02  # weight of the activation, in units of the mean size of the layer's output
 MAX_SHIFT, MAX_ROTATION, MAX_ZOOM = 0.06, 0.12, 0.1  # of the side, radians, relative
@@ -53,7 +53,7 @@ def visualise(
     layer: str,
     channels: Sequence[int],
     *,
-    images: Sequence[Input] = (),
+    images: Sequence[ImagesLike] = (),
     axis: int | None = None,
     size: tuple[int, int, int] | None = None,
     steps: int = DEFAULT_STEPS,
@@ -92,20 +92,20 @@ def visualise(
     """
     validate_optimisation(steps, smooth)
     seed, net = validate_seed(seed), as_network(network)
-    module = module_named(net, layer)
+    module = get_module(net, layer)
     inputs = [prepare(net, image) for image in images]
-    shape = validate_image_shape(tuple((inputs[0] if inputs else net.blank()).shape[1:]) if size is None else size)
+    shape = validate_image_shape(tuple((inputs[0] if inputs else net.example_input()).shape[1:]) if size is None else size)
     with net.frozen(seed) as run:
-        blank = net.inputs_of(torch.full((1, *shape), 0.5).to(net.anchor))
+        blank = net.normalise(torch.full((1, *shape), 0.5).to(net.anchor))
         run.accelerate(blank, (layer,))
         rows = run.max_batch_size(blank)
-        one = activations_at(run, module, blank)
+        one = compute_activations(run, module, blank)
         wanted = _validate_channels(channels, ScaleChannels(axis).mask_shape(one)[0], layer)
         along = ScaleChannels(axis).axis_of(one)
 
         def reach(pixels: Tensor) -> Tensor:
             """(B, C, H, W) in [0, 1] -> (B, K, places)."""
-            return activations_at(run, module, net.inputs_of(pixels)).movedim(along, 1).flatten(2)
+            return compute_activations(run, module, net.normalise(pixels)).movedim(along, 1).flatten(2)
 
         pictures, excited = [], []
         for first in range(0, len(wanted), rows):
@@ -156,18 +156,18 @@ def _find_patches(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The patches of pictures around the places that excite each channel most, one an image at most."""
     empty = torch.zeros(len(channels), 0)
-    if not inputs or net.picture(inputs[0]) is None:
+    if not inputs or net.to_images(inputs[0]) is None:
         return torch.zeros(len(channels), 0, 0, 0, 3, dtype=torch.uint8), empty, empty.long()
     best, where, maps = [], [], []
     for x in inputs:
-        units = activations_at(run, module, x.clone()).movedim(along, 1)[0, list(channels)]  # (M, *places)
+        units = compute_activations(run, module, x.clone()).movedim(along, 1)[0, list(channels)]  # (M, *places)
         values, places = units.flatten(1).max(1)
         best.append(values)
         where.append(places)
         maps.append(tuple(units.shape[1:]))
     order = torch.stack(best, 1).topk(min(MAX_PATCHES, len(inputs)), dim=1)  # (M, P)
     short = min(min(x.shape[2:]) for x in inputs)
-    pictures = [net.pictures(x)[0] for x in inputs]
+    pictures = [net.to_images_or_empty(x)[0] for x in inputs]
     found = []
     for m, row in enumerate(order.indices.tolist()):
         for image in row:

@@ -150,7 +150,7 @@ class Cost:
     def measure_row_bytes(self) -> int:
         """What the network holds for the gradient of one row."""
         one = self.objective.x[:1].detach().clone().requires_grad_()
-        return activation_bytes(lambda: self.run.raw(one), self._weights())
+        return activation_bytes(lambda: self.run.evaluate(one), self._weights())
 
     def measure_memory(self) -> int:
         """Bytes of the weights, and of what is held for the gradients of all masks that are evaluated at once."""

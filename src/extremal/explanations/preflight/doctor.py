@@ -10,7 +10,7 @@ from extremal.explanations.preflight.findings import Finding, Findings, Level
 from extremal.explanations.preflight.objective_checks import Case
 from extremal.explanations.settings import Settings
 from extremal.masking.perturbations import PERTURBATIONS, Perturbation, with_spacing
-from extremal.networks.inputs import Input, prepare
+from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
 from extremal.scores import Score
@@ -36,7 +36,7 @@ CHECK_NAMES = (
 
 def examine(
     network: Network | nn.Module | str,
-    image: Input,
+    image: ImagesLike,
     target: Target = None,
     *,
     perturbation: str | Perturbation = "blur",

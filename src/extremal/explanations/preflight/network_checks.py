@@ -27,8 +27,8 @@ def devices(net: Network) -> Finding:
 
 
 def weights(net: Network) -> Finding:
-    """All weights are finite (`Network.broken_weights`)."""
-    broken = net.broken_weights()
+    """All weights are finite (`Network.count_nonfinite_weights`)."""
+    broken = net.count_nonfinite_weights()
     if not broken:
         return Finding("weights", Level.OK, f"all weights are finite, in {len([*net.model.parameters()])} tensors")
     told = ", ".join(f"{count} of {key!r}" for key, count in [*broken.items()][:MAX_LISTED])
@@ -63,7 +63,7 @@ def evaluation(run: Run, x: Tensor) -> Finding:
     shape = " × ".join(map(str, x.shape[1:]))
     try:
         with torch.no_grad():
-            output = run.raw(x.clone())
+            output = run.evaluate(x.clone())
     except Exception as error:  # whatever a network of the caller's raises
         remedy = "hand in an input of the shape and type that the network takes"
         return Finding("evaluation", Level.PROBLEM, f"an input of {shape} fails: {one_line(error)}", remedy)
@@ -75,7 +75,7 @@ def input_unchanged(run: Run, x: Tensor) -> Finding:
     """The network leaves the tensor that it is given as it is; many inputs of `explain` are copies, so it may do."""
     changed = []
     with torch.no_grad():
-        for evaluate in (run.network.model, run.raw):
+        for evaluate in (run.network.model, run.evaluate):
             given = x.clone()
             evaluate(given)
             changed.append(int((given != x).sum()))
@@ -100,12 +100,12 @@ def evaluation_mode(net: Network, x: Tensor, seed: int) -> Finding:
     told = f"{len(left)} of {len(modules)} modules are in training mode"
     told += f", among them {', '.join(names[:MAX_LISTED])}" if names else ""
     with net.frozen(seed) as run, torch.no_grad():
-        before = run.raw(x.clone())
+        before = run.evaluate(x.clone())
     with net.frozen(seed) as run, torch.no_grad():  # anew: the buffers that training mode changes are put back
         for name in left:
             modules[name].training = True
         try:
-            after = run.raw(x.clone())
+            after = run.evaluate(x.clone())
         except Exception as error:  # e.g. a batch norm that cannot do with one row
             return Finding("mode", Level.WARNING, f"{told}, in which it fails: {one_line(error)}", remedy)
     if not (isinstance(before, Tensor) and isinstance(after, Tensor)):

@@ -12,7 +12,7 @@ from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.objective import Objective, build_objective
 from extremal.explanations.preflight.cost import Cost, Timing, Work
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings, validate_domain
-from extremal.networks.inputs import Input, prepare
+from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
 from extremal.scores.target import (
@@ -94,7 +94,7 @@ class Plan:
 
 def plan(
     network: Network | nn.Module | str,
-    image: Input,
+    image: ImagesLike,
     target: Target = None,
     *,
     refine: bool = False,

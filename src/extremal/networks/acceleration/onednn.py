@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from extremal.networks.acceleration.observe import Observation, Pair, has_hooks, is_from_timm, outputs_match
 from extremal.networks.acceleration.relu6 import is_functorch_tensor
 from extremal.networks.forwards import Forward, Forwards, patched_forwards
-from extremal.networks.outputs import channels_last, tensors_in
+from extremal.networks.outputs import to_channels_last, find_tensors
 
 Bounds = tuple[float, float]
 
@@ -186,13 +186,13 @@ def _gradients_match(
 ) -> bool:
     """Return whether two sets of forwards give the same gradient for two rows of the example."""
     x = example.detach().repeat_interleave(MIN_ROWS, 0)
-    x = channels_last(x) if x.ndim == 4 else x
+    x = to_channels_last(x) if x.ndim == 4 else x
     gradients = []
     try:
         for patches in (expected, forwards):
             with patched_forwards(patches), torch.random.fork_rng([]), torch.enable_grad():
                 leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
-                outputs = [output for output in tensors_in(evaluate(leaf)) if output.requires_grad]
+                outputs = [output for output in find_tensors(evaluate(leaf)) if output.requires_grad]
                 gradients.append(torch.autograd.grad(outputs, leaf, [_varied_like(output) for output in outputs])[0])
     except (RuntimeError, TypeError, AttributeError):
         return False
