@@ -1,4 +1,4 @@
-"""What the commands share: photos one after the other, each into a folder of its own, told as they are done."""
+"""Process images one after another, each into its own folder, and print the results as they finish."""
 
 import json
 import sys
@@ -6,57 +6,53 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 
-from extremal import files
 from extremal.errors import ExtremalError
-from extremal.report.result_files import RESULT_FILES
 
-if TYPE_CHECKING:
-    pass
+EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 
-EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130  # exit codes
-
-OnStage = Callable[[str, int, int], None]  # stage, done, in all
+OnStage = Callable[[str, int, int], None]  # stage, number done, total
 
 
 @dataclass(frozen=True)
 class ImageOutcome:
-    """What became of one photo, once its folder is written."""
+    """The outcome of one image, once its folder is written."""
 
     record: dict[str, Any]  # plain values for JSON
-    print: Callable[[], None]  # tells it in the terminal
+    print: Callable[[], None]  # print the result in the terminal
 
 
-ProcessImage = Callable[[str, Path, OnStage], ImageOutcome]  # photo, its folder -> what became of it
+ProcessImage = Callable[[str, Path, OnStage], ImageOutcome]  # image, its folder -> outcome
 
 
 def print_line(kind: str, message: str) -> None:
-    """One line on stderr."""
+    """Print one line on stderr."""
     typer.echo(f"{kind}: {' '.join(message.splitlines())}", err=True)
 
 
 @contextmanager
 def report_warnings() -> Iterator[None]:
-    """Warnings meant for users as one line each; those of the libraries underneath are not theirs to mend."""
+    """Print each `UserWarning` as one line, and suppress the other warnings, which users cannot act on."""
 
-    def told(message: Warning | str, *_: object) -> None:
+    def print_warning(message: Warning | str, *_: object) -> None:
         print_line("warning", str(message))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("default", UserWarning)
-        warnings.showwarning = told  # type: ignore[assignment]
+        warnings.showwarning = print_warning  # type: ignore[assignment]
         yield
 
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Bad input as one line and exit code 2, warnings as one line each."""
+    """Print bad input as one line and exit with code 2; print each warning as one line."""
     with report_warnings():
         try:
             yield
@@ -67,28 +63,34 @@ def report_errors() -> Iterator[None]:
 
 @dataclass
 class ImageBatch:
-    """The photos with their folders, and what has become of them."""
+    """The images of a command with their output folders and outcomes."""
 
     out: Path
     images: list[str]
     as_json: bool
-    written: list[int] = field(default_factory=list)  # places in `photos`, where one may stand twice
+    written: list[int] = field(default_factory=list)  # indices into `images`, which may contain duplicates
     records: list[dict[str, Any]] = field(default_factory=list)
     failed: bool = False
 
     def __post_init__(self) -> None:
-        self.folders = files.name_folders(self.out, self.images)
         self._created_folder = not self.out.exists()
 
+    @cached_property
+    def folders(self) -> list[Path]:
+        """The output folder of each image."""
+        from extremal import files
+
+        return files.name_folders(self.out, self.images)
+
     def process(self, prepare: Callable[[], ProcessImage]) -> None:
-        """Prepare, work through the photos, and end the command as it should end.
+        """Prepare, process each image, print JSON if requested, and exit with the command's code.
 
         Args:
-            prepare: checks all that can be wrong before the first photo is looked at.
+            prepare: validates options and loads the network, before the first image is read.
         """
         with report_errors():
             try:
-                self._run_all(prepare())
+                self._process_all(prepare())
             except KeyboardInterrupt:
                 print_line("interrupted", self._progress_sentence())
                 self._print_json()
@@ -100,20 +102,29 @@ class ImageBatch:
             raise typer.Exit(EXIT_BAD_INPUT)
 
     def check_folders(self) -> None:
-        """Before anything is computed: can the results be written?"""
+        """Raise if results cannot be written; called before anything is computed."""
+        from extremal import files
+
         files.check_writable(self.out)
+        self.check_replaceable()
+
+    def check_replaceable(self) -> None:
+        """Raise if a folder exists and is not a previous result."""
+        from extremal import files
+        from extremal.report.result_files import RESULT_FILES
+
         for folder in self.folders:
             files.check_replaceable(folder, RESULT_FILES)
 
-    def _run_all(self, run: ProcessImage) -> None:
-        """One photo after the other; a bad one does not stop the others."""
-        for index, photo in enumerate(self.images):
+    def _process_all(self, process: ProcessImage) -> None:
+        """Process one image after another; an error in one does not stop the others."""
+        for index, image in enumerate(self.images):
             try:
-                with progress(Path(photo).name) as report:
-                    outcome = run(photo, self.folders[index], report)
+                with progress(Path(image).name) as on_stage:
+                    outcome = process(image, self.folders[index], on_stage)
             except ExtremalError as error:
-                named = len(self.images) == 1 or repr(photo) in str(error)
-                print_line("error", str(error) if named else f"{photo}: {error}")
+                names_image = len(self.images) == 1 or repr(image) in str(error)
+                print_line("error", str(error) if names_image else f"{image}: {error}")
                 self.failed = True
                 continue
             self.written.append(index)
@@ -123,26 +134,26 @@ class ImageBatch:
                 outcome.print()
 
     def _remove_empty_folder(self) -> None:
-        """Leave no empty folder behind where there was none."""
+        """Remove the output folder if this command created it and left it empty."""
         if self._created_folder:
             with suppress(OSError):
                 self.out.rmdir()
 
     def _progress_sentence(self) -> str:
-        """What is finished and what is not."""
-        missing = [photo for index, photo in enumerate(self.images) if index not in self.written]
+        """Return a sentence that names the images that were written and those that were not."""
+        missing = [image for index, image in enumerate(self.images) if index not in self.written]
         done = f" ({', '.join(self.images[index] for index in self.written)})" if self.written else ""
-        return f"{len(self.written)} of {len(self.images)} photos written{done}; not written: {', '.join(missing)}"
+        return f"{len(self.written)} of {len(self.images)} images written{done}; not written: {', '.join(missing)}"
 
     def _print_json(self) -> None:
-        """The records of the photos that were written, if they were asked for."""
+        """Print the records of the images that were written, if requested."""
         if self.as_json:
             typer.echo(json.dumps(self.records, indent=2, allow_nan=False))
 
 
 @contextmanager
 def progress(name: str) -> Iterator[OnStage]:
-    """A bar on stderr that is gone at the end; nothing at all where stderr is not a terminal."""
+    """Show a transient progress bar on stderr; show nothing if stderr is not a terminal."""
     from rich import progress
 
     with progress.Progress(
@@ -153,7 +164,7 @@ def progress(name: str) -> Iterator[OnStage]:
         console=Console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
-        speed_estimate_period=3600,  # a unit of work may take minutes
+        speed_estimate_period=3600,  # a single step may take minutes
     ) as bar:
         task = bar.add_task(name, total=None)
 

@@ -1,29 +1,34 @@
-"""Options that several commands have, with the words by which `--help` tells of them."""
+"""Options that several commands share, with their help texts.
+
+Defaults stand here as text and nothing else is imported, so that `--help` does not wait for torch.
+"""
 
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
-from extremal.scores.parse import ASK_SYNTAX
-
+# the same as in extremal.scores.parse, which imports torch; a test keeps them equal
+ASK_SYNTAX = "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:IMAGE"
 DEFAULT_AREAS = "0.025,0.05,0.1,0.2,0.4"
 DEFAULT_FOLDER = Path("extremal-out")
 
-Images = Annotated[list[str], Argument(metavar="PHOTO...", help="Picture files.", show_default=False)]
-Network = Annotated[str, Option(help="A name that `extremal networks` lists.")]
-Weights = Annotated[str, Option(help="Its weights: a local file, or random.", show_default="its own")]
+Images = Annotated[list[str], Argument(metavar="IMAGE...", help="Image files.", show_default=False)]
+Network = Annotated[str, Option(help="Network name; `extremal networks` lists them.")]
+Weights = Annotated[str, Option(help="Weights: a local file, or random.", show_default="the network's own")]
 Target = Annotated[str, Option(help="Class name or index.", show_default="the top class")]
-Ask = Annotated[str, Option(help=f"Instead of a class's score: {ASK_SYNTAX}.", show_default="the class")]
-Areas = Annotated[str, Option(help="Shares of the picture, in (0, 1).")]
+Ask = Annotated[str, Option(help=f"Score to explain instead of the class's: {ASK_SYNTAX}.", show_default="the class")]
+Areas = Annotated[str, Option(help="Areas as fractions of the image in (0, 1), separated by commas.")]
 Game = Annotated[str, Option(help="preserve, delete or dual.")]
 Perturbation = Annotated[str, Option(help="blur, fade, constant or noise.")]
 Solver = Annotated[str, Option(help="path (all areas in one run) or penalty (the paper's).")]
 Score = Annotated[str, Option(help="margin, logit, probability, log-probability, contrastive or negative.")]
-Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Of noise and controls.")]
-Alternatives = Annotated[int, Option(help="Answers that overlap little to look for.")]
+Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Random seed of noise and controls.")]
+Alternatives = Annotated[int, Option(help="Number of explanations with little overlap to search for.")]
 Refine = Annotated[bool, Option("--refine", help="Bisect for the smallest sufficient area, to 2 %.")]
-Layer = Annotated[str, Option(help="A module's name; `extremal layers` lists them.")]
-Axis = Annotated[int | None, Option(help="Of the units; of tokens (B, T, K) 1 is tokens.")]
-ImageFolders = Annotated[Path, Option(help="Folder of the results, one folder a photo.")]
-AsJson = Annotated[bool, Option("--json", help="One JSON document on stdout instead of tables.")]
+Layer = Annotated[str, Option(help="Module name; `extremal layers` lists them.")]
+Axis = Annotated[
+    int | None, Option(help="Axis of the channels in the layer's output; for (B, T, K), 1 selects tokens.")
+]
+ImageFolders = Annotated[Path, Option(help="Output folder; each image gets a subfolder.")]
+AsJson = Annotated[bool, Option("--json", help="Print one JSON document instead of tables.")]

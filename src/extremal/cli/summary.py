@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from extremal import files
 from extremal.cli.batch import report_errors, progress
-from extremal.report import result_files
 
 if TYPE_CHECKING:
     from extremal.jobs.run_comparison import Comparison
@@ -52,13 +50,18 @@ def compare(first: Run, second: Run, *, out: Out = Path("extremal-out"), as_json
 
 def _result_folder(out: Path, name: str) -> Path:
     """The folder of a result, which can be written."""
+    from extremal import files
+    from extremal.report.result_files import RESULT_FILES
+
     files.check_writable(out)
     goal = out / name
-    files.check_replaceable(goal, result_files.RESULT_FILES)
+    files.check_replaceable(goal, RESULT_FILES)
     return goal
 
 
 def _print_json(found: "Summary | Comparison", files: dict[str, str]) -> None:
     """All of it as JSON: None where a number is not finite."""
-    told: dict[str, Any] = result_files.to_json_values({**asdict(found), "files": files})
+    from extremal.report.result_files import to_json_values
+
+    told: dict[str, Any] = to_json_values({**asdict(found), "files": files})
     typer.echo(json.dumps(told, indent=2, allow_nan=False, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""What the command line tells of one photo in a terminal."""
+"""Print results as tables in a terminal."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,11 @@ VERDICT_COLOURS = {"sufficient": "green", "insufficient": "yellow", "suspect": "
 LEVEL_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
-def print_explanation(photo: str, explanation: "Explanation", files: dict[str, Any], certificate: "Certificate | None") -> None:
-    """A table of the areas, what it comes to, and where the files are."""
+def print_explanation(
+    image: str, explanation: "Explanation", files: dict[str, Any], certificate: "Certificate | None"
+) -> None:
+    """Print a table of the areas, a summary, and the paths of the files."""
+    from extremal.explanations.verdict import Status
     from extremal.report.text import alternatives_sentence, certificate_sentence
 
     table = Table("area", "score", "as found", "cut", "best random", "verdict")
@@ -33,28 +36,27 @@ def print_explanation(photo: str, explanation: "Explanation", files: dict[str, A
     for (area, score, *effects), verdict, status in zip(
         rows, explanation.verdict[0], explanation.status[0], strict=True
     ):
-        word = f"{verdict} (stuck)" if status == "stuck" else str(verdict)
+        label = f"{verdict} (stuck)" if status is Status.STUCK else str(verdict)
         table.add_row(
-            f"{100 * area:g} %",
+            _area_text(area),
             f"{score:.2f}",
-            *(f"{effect:.0%}".replace("%", " %") for effect in effects),
-            Text(word, style=VERDICT_COLOURS.get(verdict.label, "")),
+            *map(_percent, effects),
+            Text(label, style=VERDICT_COLOURS.get(verdict.label, "")),
         )
     lines = [
-        f"{photo}: {_target_text(explanation.target_names[0], explanation.target[0])}, "
+        f"{image}: {_target_text(explanation.target_names[0], explanation.target[0])}, "
         f"score {float(explanation.score_full[0]):.2f} whole, {float(explanation.score_blank[0]):.2f} destroyed",
         table,
         _smallest_area_sentence(explanation),
         *([certificate_sentence(certificate)] if certificate else []),
         *([alternatives_sentence(explanation)] if explanation.alternatives else []),
-        "written:",
-        *(f"  {path}" for path in (files["report"], files["figure"], files["explanation"], *files["masks"])),
+        *_path_lines(files["report"], files["figure"], files["explanation"], *files["masks"]),
     ]
     _print(lines)
 
 
-def print_channels(photo: str, explanation: "ChannelExplanation", files: dict[str, Any]) -> None:
-    """A table of the counts, what it comes to, and where the files are."""
+def print_channels(image: str, explanation: "ChannelExplanation", files: dict[str, Any]) -> None:
+    """Print a table of the counts, a summary, and the paths of the files."""
     from extremal.report.channel_page import summarise_channels
 
     summary = summarise_channels(explanation)
@@ -62,87 +64,90 @@ def print_channels(photo: str, explanation: "ChannelExplanation", files: dict[st
         Column("count"), "score", "as found", "exactly", "best random", "best ranking", Column("verdict", no_wrap=True)
     )
     for row in summary.rows:
-        effects = (row.soft, row.binary, row.random_best, max(row.ranked))
         table.add_row(
             str(row.count),
             f"{row.score:.2f}",
-            *(f"{effect:.0%}".replace("%", " %") for effect in effects),
+            *map(_percent, (row.soft, row.binary, row.random_best, max(row.ranked))),
             Text(str(row.verdict), style=VERDICT_COLOURS.get(row.verdict.label, "")),
         )
     heading = (
-        f"{photo}: {summary.name} (class {explanation.target[0]}), layer {summary.layer} of {summary.total} channels, "
+        f"{image}: {summary.name} (class {explanation.target[0]}), layer {summary.layer} of {summary.total} channels, "
         f"score {summary.score_full:.2f} whole, {summary.score_blank:.2f} with the layer at zero"
     )
     paths = [files[name] for name in ("report", "figure", "explanation")]
-    _print([heading, table, summary.smallest, "written:", *(f"  {path}" for path in (*paths, *files["pictures"]))])
+    _print([heading, table, summary.smallest, *_path_lines(*paths, *files["pictures"])])
 
 
-def print_class_channels(found: "ClassChannels", top: int, files: dict[str, Any]) -> None:
-    """The channels that a class needs most, and where all of them are."""
+def print_class_channels(ranking: "ClassChannels", top: int, files: dict[str, Any]) -> None:
+    """Print the channels that a class needs most often, and the paths of the files."""
     table = Table("rank", "channel", "share of images", "95 % interval")
-    for rank, channel in enumerate(found.ranking()[:top], start=1):
-        low, high = float(found.low[channel]), float(found.high[channel])
-        table.add_row(str(rank), str(channel), f"{float(found.mean[channel]):.2f}", f"{low:.2f} – {high:.2f}")
-    counts = found.sets.sum(1)
-    told = (
-        f"{found.target_name} (class {found.target}), layer {found.layer}: {len(found.sets)} images, "
-        f"smallest sufficient sets of {int(counts.min())} to {int(counts.max())} of {found.sets.shape[1]} channels"
+    for rank, channel in enumerate(ranking.ranking()[:top], start=1):
+        low, high = float(ranking.low[channel]), float(ranking.high[channel])
+        table.add_row(str(rank), str(channel), f"{float(ranking.mean[channel]):.2f}", f"{low:.2f} – {high:.2f}")
+    counts = ranking.sets.sum(1)
+    heading = (
+        f"{ranking.target_name} (class {ranking.target}), layer {ranking.layer}: {len(ranking.sets)} images, "
+        f"smallest sufficient sets of {int(counts.min())} to {int(counts.max())} of {ranking.sets.shape[1]} channels"
     )
     paths = [files[name] for name in ("report", "figure", "table")]
-    _print([told, table, "written:", *(f"  {path}" for path in (*paths, *files["pictures"]))])
+    _print([heading, table, *_path_lines(*paths, *files["pictures"])])
 
 
 def print_layers(layers: "list[Layer]") -> None:
-    """A line a layer."""
+    """Print one row per layer."""
     table = Table(Column("layer", overflow="fold"), "kind", "output", "split")
     for layer in layers:
         shape = " × ".join(map(str, layer.shape))
-        told = layer.problem or ("bypassed: part of the answer goes round it" if layer.bypassed else "clean")
-        table.add_row(layer.name, layer.kind, shape, told)
-    _print([table, "use one with: extremal channels PHOTO --layer NAME"])
+        split = layer.problem or ("bypassed: part of the answer goes round it" if layer.bypassed else "clean")
+        table.add_row(layer.name, layer.kind, shape, split)
+    _print([table, "use one with: extremal channels IMAGE --layer NAME"])
 
 
-def print_plan(photo: str, plan: "Plan", folder: Path) -> None:
-    """What a run would be asked, and what it would cost."""
-    settings, one = plan.settings, plan.inputs[0]
+def print_plan(image: str, plan: "Plan", folder: Path) -> None:
+    """Print what a run would explain, and what it would cost."""
+    settings, first = plan.settings, plan.inputs[0]
     classes = Table("class", "score", "probability")
-    for top in one.top:
-        share = "" if top.probability is None else f"{100 * top.probability:.1f} %"
-        classes.add_row(f"{top.name} (class {top.index})", f"{top.score:.2f}", share)
-    left = "" if one.remaining is None else f", leaves {100 * one.remaining:.2g} % of its probability"
-    areas = ", ".join(f"{100 * area:g} %" for area in plan.areas)
-    chosen = (settings["game"], settings["perturbation"], settings["solver"]["name"], settings["score"])
+    for top in first.top:
+        probability = "" if top.probability is None else f"{100 * top.probability:.1f} %"
+        classes.add_row(f"{top.name} (class {top.index})", f"{top.score:.2f}", probability)
+    remaining = "" if first.remaining is None else f", leaves {100 * first.remaining:.2g} % of its probability"
+    areas = ", ".join(map(_area_text, plan.areas))
+    names = (settings["game"], settings["perturbation"], settings["solver"]["name"], settings["score"])
     lines = [
-        f"{photo}: {' × '.join(map(str, plan.shape))} as {settings['network']} takes it",
+        f"{image}: {' × '.join(map(str, plan.shape))} as input of {settings['network']}",
         classes,
-        f"asked about: {_target_text(one.name, one.target)}",
-        f"score: {one.full:.2f} whole, {one.blank:.2f} destroyed; destroying it takes {one.span:.2f} away{left}",
-        f"run: {', '.join(chosen)}; areas {areas}; seed {settings['seed']}",
+        f"target: {_target_text(first.name, first.target)}",
+        f"score: {first.full:.2f} whole, {first.blank:.2f} destroyed; destroying it takes {first.span:.2f} away"
+        f"{remaining}",
+        f"run: {', '.join(names)}; areas {areas}; seed {settings['seed']}",
         f"on: {settings['device']}, {settings['dtype']}, {settings['threads']} threads",
         f"at once: {plan.rows_at_once} rows of the network, of {plan.rows} that fit ({_bytes(plan.row_bytes)} each)",
-        f"evaluations: {_counts(plan.evaluations)}",
-        f"expected: {_time(plan.seconds)}, {_bytes(plan.memory)} of memory for weights and gradients",
+        f"evaluations: {_evaluations_text(plan.evaluations)}",
+        f"expected: {_duration(plan.seconds)}, {_bytes(plan.memory)} of memory for weights and gradients",
     ]
     if plan.refining:
-        lines.append(f"smallest area: at most {_counts(plan.refining)}, {_time(plan.seconds_refining)} more")
-    if one.span <= 0:
-        lines.append("the destroyed input scores as high as the whole: `extremal doctor` tells what to change")
+        counts = _evaluations_text(plan.refining)
+        lines.append(f"smallest area: at most {counts}, {_duration(plan.seconds_refining)} more")
+    if first.span <= 0:
+        lines.append(
+            "the destroyed input scores as high as the whole: run `extremal doctor` to find out what to change"
+        )
     _print([*lines, f"nothing was written; the results would be in {folder}"])
 
 
-def print_findings(image: str, found: "Findings") -> None:
-    """A line a check, and below it what to do."""
-    about = f", asked about {found.target}" if found.target else ""
-    lines: list[str | Text] = [f"{image}: {found.network}{about}"]
-    for one in found.findings:
-        level = (f"{one.level:<8}", LEVEL_COLOURS[one.level])
-        lines.append(Text.assemble("  ", level, f" {one.name}: {one.measured}"))
-        if one.remedy:
-            lines.append(f"           to do: {one.remedy}")
-    if found.skipped:
-        lines.append(f"left out, as a problem comes before them: {', '.join(found.skipped)}")
-    problems = sum(one.level == "problem" for one in found.findings)
-    _print([*lines, f"problems: {problems}, warnings: {len(found.issues) - problems}"])
+def print_findings(image: str, findings: "Findings") -> None:
+    """Print one line per check, followed by its remedy."""
+    target = f", target {findings.target}" if findings.target else ""
+    lines: list[str | Text] = [f"{image}: {findings.network}{target}"]
+    for finding in findings.findings:
+        level = (f"{finding.level:<8}", LEVEL_COLOURS[finding.level])
+        lines.append(Text.assemble("  ", level, f" {finding.name}: {finding.measured}"))
+        if finding.remedy:
+            lines.append(f"           to do: {finding.remedy}")
+    if findings.skipped:
+        lines.append(f"skipped because of a problem: {', '.join(findings.skipped)}")
+    n_problems = sum(finding.level == "problem" for finding in findings.findings)
+    _print([*lines, f"problems: {n_problems}, warnings: {len(findings.issues) - n_problems}"])
 
 
 def _print(lines: list[Any]) -> None:
@@ -151,25 +156,38 @@ def _print(lines: list[Any]) -> None:
         out.print(line, markup=False, highlight=False, soft_wrap=isinstance(line, str | Text))
 
 
+def _path_lines(*paths: str) -> list[str]:
+    return ["written:", *(f"  {path}" for path in paths)]
+
+
 def _smallest_area_sentence(explanation: "Explanation") -> str:
-    found, verdicts = explanation.smallest(), explanation.verdict[0]
-    if found is None:
-        return f"smallest sufficient area: none of these ({100 * explanation.areas[-1]:g} %: {verdicts[-1].reason})"
-    verdict = verdicts[explanation.areas.index(found.area)]
-    return f"smallest sufficient area: {100 * found.area:g} % ({verdict}: {verdict.reason})"
+    smallest, verdicts = explanation.smallest(), explanation.verdict[0]
+    if smallest is None:
+        return f"smallest sufficient area: none of these ({_area_text(explanation.areas[-1])}: {verdicts[-1].reason})"
+    verdict = verdicts[explanation.areas.index(smallest.area)]
+    return f"smallest sufficient area: {_area_text(smallest.area)} ({verdict}: {verdict.reason})"
 
 
-def _counts(found: "Evaluations | None") -> str:
-    if found is None:
-        return "not known of this solver"
-    evidence = f"; {found.evidence_gradients} and {found.evidence_forwards} for the evidence"
-    told = f"{found.gradients} forward and backward, {found.forwards} forward"
-    return f"{told}{evidence if found.evidence_forwards else ''}"
+def _evaluations_text(evaluations: "Evaluations | None") -> str:
+    if evaluations is None:
+        return "unknown for this solver"
+    counts = f"{evaluations.gradients} forward and backward, {evaluations.forwards} forward"
+    if not evaluations.evidence_forwards:
+        return counts
+    return f"{counts}; {evaluations.evidence_gradients} and {evaluations.evidence_forwards} for the evidence"
 
 
-def _time(seconds: float | None) -> str:
+def _percent(fraction: float) -> str:
+    return f"{fraction:.0%}".replace("%", " %")
+
+
+def _area_text(area: float) -> str:
+    return f"{100 * area:g} %"
+
+
+def _duration(seconds: float | None) -> str:
     if seconds is None:
-        return "a time that is not known"
+        return "an unknown time"
     return f"{seconds:.2g} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
@@ -178,5 +196,5 @@ def _bytes(count: int) -> str:
 
 
 def _target_text(name: str, target: int | None) -> str:
-    """A class with its number; a question of another kind has none."""
+    """Return a class with its index; other targets have none."""
     return name if target is None else f"{name} (class {target})"

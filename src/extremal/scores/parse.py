@@ -1,4 +1,4 @@
-"""What the command line asks: its options, and a class, or a question of another kind in a few words."""
+"""Parse the text of the options `--target` and `--ask` into a target."""
 
 from typing import TYPE_CHECKING
 
@@ -6,24 +6,21 @@ from extremal.errors import ExtremalValueError
 
 if TYPE_CHECKING:
     from extremal.networks.network import Network
-
-if TYPE_CHECKING:
-    from extremal.networks.network import Network
     from extremal.scores.target import Target
 
-ASK_SYNTAX = "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:PHOTO"
+ASK_SYNTAX = "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:IMAGE"
 
 
 def parse_query(net: "Network", target: str, ask: str) -> "Target":
-    """The question of the options --target and --ask.
+    """Parse `--target` and `--ask` into a target of a network.
 
     Args:
-        net: the network that is asked.
-        target: a class, by index or name; empty: the top class, or whatever the question takes then.
-        ask: empty: the class itself; else one of `ASKED`.
+        net: the network to explain.
+        target: class index or name; empty: the top class, or the default of the query.
+        ask: a query in the syntax `ASK_SYNTAX`; empty: the score of the class.
 
     Raises:
-        ExtremalValueError: it is none of these, or not complete.
+        ExtremalValueError: the text does not follow the syntax, or a part is missing.
     """
     from extremal.scores import Box, Segment, Unit
 
@@ -37,15 +34,17 @@ def parse_query(net: "Network", target: str, ask: str) -> "Target":
     if ask == "segment":
         label = parse_class(net, target)
         if label is None:
-            raise ExtremalValueError("--ask segment must be of a class, got none; name it with --target")
+            raise ExtremalValueError("--ask segment must be about a class, got none; name it with --target")
         return Segment(label)
     if kind in ("unit", "like") and target:
-        raise ExtremalValueError(f"--ask {kind} is about no class, got --target {target}; leave one of them out")
+        raise ExtremalValueError(
+            f"--ask {kind} must be used without a class, got --target {target}; leave one of them out"
+        )
     if kind == "unit":
         layer, _, channel = rest.rpartition(":")
         if not layer or not channel.isdecimal():
             raise ExtremalValueError(
-                f"--ask unit must name a layer and the number of a channel, got {ask!r}; e.g. unit:blocks.3:5, "
+                f"--ask unit must name a layer and a channel number, got {ask!r}; e.g. unit:blocks.3:5, "
                 "`extremal layers` lists the layers"
             )
         return Unit(layer, int(channel))
@@ -54,11 +53,18 @@ def parse_query(net: "Network", target: str, ask: str) -> "Target":
     raise ExtremalValueError(f"--ask must be {ASK_SYNTAX}, got {ask!r}")
 
 
-def _parse_similarity(net: "Network", photo: str) -> "Target":
+def parse_class(net: "Network", target: str) -> int | None:
+    """Parse a class index or name; None if the text is empty."""
+    if not target:
+        return None
+    return int(target) if target.removeprefix("-").isdecimal() else net.index(target)
+
+
+def _parse_similarity(net: "Network", image: str) -> "Target":
     from extremal.networks.inputs import prepare
     from extremal.scores import Similarity
 
-    return Similarity(prepare(net, photo))
+    return Similarity(prepare(net, image))
 
 
 def _parse_corners(text: str) -> tuple[float, float, float, float]:
@@ -70,10 +76,3 @@ def _parse_corners(text: str) -> tuple[float, float, float, float]:
             "e.g. box:40,30,200,180"
         ) from None
     return x1, y1, x2, y2
-
-
-def parse_class(net: "Network", target: str) -> int | None:
-    """The class of this option: an index or a name; None where there is none."""
-    if not target:
-        return None
-    return int(target) if target.removeprefix("-").isdecimal() else net.index(target)

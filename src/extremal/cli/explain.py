@@ -1,0 +1,109 @@
+"""The command `extremal explain`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from extremal.cli import options, tables
+from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
+from extremal.cli.parse import parse_areas
+from extremal.errors import ExtremalValueError
+
+if TYPE_CHECKING:
+    from extremal.explanations.settings import Settings
+    from extremal.networks.network import Network
+    from extremal.scores.target import Target
+
+
+def explain(
+    images: options.Images,
+    *,
+    target: options.Target = "",
+    ask: options.Ask = "",
+    areas: options.Areas = options.DEFAULT_AREAS,
+    game: options.Game = "preserve",
+    perturbation: options.Perturbation = "blur",
+    solver: options.Solver = "path",
+    score: options.Score = "margin",
+    network: options.Network = "embedded",
+    weights: options.Weights = "",
+    seed: options.Seed = 0,
+    alternatives: options.Alternatives = 1,
+    out: options.ImageFolders = options.DEFAULT_FOLDER,
+    refine: options.Refine = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would run, and what it costs.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Find the smallest regions of images that a network's answer needs, with the evidence."""
+    batch = ImageBatch(out, images, as_json)
+
+    def prepare() -> ProcessImage:
+        from extremal.explanations.settings import Settings
+        from extremal.networks.memory import keep_freed_memory
+        from extremal.networks.resolve import load_network
+        from extremal.scores.parse import parse_query
+
+        keep_freed_memory()  # the process belongs to this command
+        settings = Settings(
+            areas=parse_areas(areas),
+            game=game,
+            perturbation=perturbation,
+            solver=solver,
+            score=score,
+            alternatives=alternatives,
+            seed=seed,
+        )
+        if dry_run:
+            batch.check_replaceable()
+        else:
+            batch.check_folders()
+        net = load_network(network, weights)
+        query = parse_query(net, target, ask)
+        return (plan_images if dry_run else explain_images)(net, query, settings, refine)
+
+    batch.process(prepare)
+
+
+def explain_images(net: "Network", query: "Target", settings: "Settings", refine: bool) -> ProcessImage:
+    """Return the function that explains one image and writes its result."""
+    import extremal
+    from extremal.explanations.smallest_area import smallest_area
+    from extremal.explanations.verdict import NOT_FINITE, Status
+    from extremal.report import result_files
+
+    def process(image: str, folder: Path, on_stage: OnStage) -> ImageOutcome:
+        explanation = extremal.explain(
+            net,
+            image,
+            query,
+            settings=settings,
+            on_step=lambda step: on_stage(step.stage, step.index + 1, step.total),
+            on_evidence=lambda done, total: on_stage("evidence", done, total),
+        )
+        if Status.NOT_FINITE in explanation.status[0]:
+            raise ExtremalValueError(NOT_FINITE)
+        certificate = None
+        if refine:
+            on_stage("smallest area", 0, 1)
+            certificate = smallest_area(net, explanation, None if explanation.is_class else query)[0]
+        on_stage("writing", 0, 1)
+        files = result_files.write_result(explanation, folder, Path(image).name, certificate)
+        record = result_files.result_record(image, explanation, files, certificate)
+        return ImageOutcome(record, lambda: tables.print_explanation(image, explanation, files, certificate))
+
+    return process
+
+
+def plan_images(net: "Network", query: "Target", settings: "Settings", refine: bool) -> ProcessImage:
+    """Return the function that measures and prints what `explain` would do with one image; nothing is written."""
+    from extremal.explanations.preflight.plan import plan
+    from extremal.report import result_files
+
+    def process(image: str, folder: Path, on_stage: OnStage) -> ImageOutcome:
+        on_stage("measuring", 0, 1)
+        planned = plan(net, image, query, settings=settings, refine=refine)
+        record = {"path": image, "folder": str(folder), **planned.as_dict()}
+        return ImageOutcome(result_files.to_json_values(record), lambda: tables.print_plan(image, planned, folder))
+
+    return process

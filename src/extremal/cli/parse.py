@@ -1,0 +1,35 @@
+"""Parse option text into values."""
+
+from extremal.errors import ExtremalValueError
+
+
+def parse_areas(text: str) -> tuple[float, ...]:
+    """Parse numbers separated by commas.
+
+    >>> parse_areas("0.05, 0.1")
+    (0.05, 0.1)
+
+    Raises:
+        ExtremalValueError: the text is not a list of numbers.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ExtremalValueError(f"--areas must be numbers separated by commas, got {text!r}; e.g. 0.05,0.1") from None
+
+
+def parse_counts(text: str) -> tuple[int, ...] | None:
+    """Parse whole numbers separated by commas; None if the text is empty.
+
+    >>> parse_counts("4, 16"), parse_counts("")
+    ((4, 16), None)
+
+    Raises:
+        ExtremalValueError: the text is not a list of whole numbers.
+    """
+    try:
+        return tuple(int(part) for part in text.split(",")) if text.strip() else None
+    except ValueError:
+        raise ExtremalValueError(
+            f"--counts must be whole numbers separated by commas, got {text!r}; e.g. 4,16"
+        ) from None
