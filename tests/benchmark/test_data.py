@@ -11,17 +11,11 @@ from pycocotools import mask as rle
 
 from extremal.benchmark.data import Coco, FieldsOfView, Folder, Scenes, Voc, get_data_set
 from extremal.benchmark.data.classes import match_classes
-from extremal.errors import ExtremalValueError
 from extremal.networks.network import Network
+from support.errors import message_of
 
 OBJECT = """<object><name>{name}</name><pose>Unspecified</pose><truncated>0</truncated>
 <difficult>{difficult}</difficult><bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin><xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object>"""
-
-
-def told(call):
-    with pytest.raises(ExtremalValueError) as error:
-        call()
-    return str(error.value)
 
 
 class TestVoc:
@@ -78,26 +72,26 @@ class TestVoc:
         assert names == ["dog", "dog", "person"]
 
     def test_what_is_missing_is_named(self, root):
-        assert told(lambda: Voc(root / "nowhere")) == (
-            f"VOC must be an existing folder, {str(root / 'nowhere')!r} is none; check the path"
+        assert message_of(lambda: Voc(root / "nowhere")) == (
+            f"VOC must be an existing folder, {str(root / 'nowhere')!r} is not; check the path"
         )
         (root / "JPEGImages" / "000002.jpg").unlink()
-        assert told(lambda: Voc(root)) == (
-            f"VOC must be unpacked whole, {str(root / 'JPEGImages' / '000002.jpg')!r} is missing; "
+        assert message_of(lambda: Voc(root)) == (
+            f"VOC must be unpacked completely, {str(root / 'JPEGImages' / '000002.jpg')!r} is missing; "
             "unpack all of its archives"
         )
         (root / "JPEGImages" / "000004.jpg").unlink()
-        assert told(lambda: Voc(root)) == (
-            f"VOC must be unpacked whole, {str(root / 'JPEGImages' / '000002.jpg')!r}, and 1 others, are missing; "
+        assert message_of(lambda: Voc(root)) == (
+            f"VOC must be unpacked completely, {str(root / 'JPEGImages' / '000002.jpg')!r} and 1 more are missing; "
             "unpack all of its archives"
         )
         shutil.rmtree(root / "Annotations")
         assert (
-            told(lambda: Voc(root))
-            == f"VOC must be an existing folder, {str(root / 'Annotations')!r} is none; check the path"
+            message_of(lambda: Voc(root))
+            == f"VOC must be an existing folder, {str(root / 'Annotations')!r} is not; check the path"
         )
         (root / "ImageSets/Main/test.txt").unlink()
-        assert "test.txt' is missing" in told(lambda: Voc(root))
+        assert "test.txt' is missing" in message_of(lambda: Voc(root))
 
     @pytest.mark.parametrize(
         ("text", "why"),
@@ -111,13 +105,13 @@ class TestVoc:
     def test_broken_annotations_are_named(self, root, text, why):
         path = root / "Annotations" / "000001.xml"
         path.write_text(text)
-        message = told(lambda: Voc(root).sample("000001"))
+        message = message_of(lambda: Voc(root).sample("000001"))
         assert message.startswith(f"an annotation must be VOC's XML, {str(path)!r} is not: {why}")
 
     def test_an_unknown_class_is_named(self, root):
         path = root / "Annotations" / "000001.xml"
         path.write_text(path.read_text().replace("dog", "dragon"))
-        assert told(lambda: Voc(root).sample("000001")) == (
+        assert message_of(lambda: Voc(root).sample("000001")) == (
             f"an object must be of one of VOC's classes, {str(path)!r} has 'dragon'"
         )
 
@@ -188,33 +182,33 @@ class TestCoco:
     def test_what_is_missing_or_broken_is_named(self, root):
         first = root / "val2014" / "COCO_val2014_000000000007.jpg"
         first.unlink()
-        assert told(lambda: Coco(root)) == (
-            f"COCO must be unpacked whole, {str(first)!r} is missing; unpack all of its archives"
+        assert message_of(lambda: Coco(root)) == (
+            f"COCO must be unpacked completely, {str(first)!r} is missing; unpack all of its archives"
         )
         shutil.rmtree(root / "val2014")
-        assert told(lambda: Coco(root)) == (
-            f"COCO must be an existing folder, {str(root / 'val2014')!r} is none; check the path"
+        assert message_of(lambda: Coco(root)) == (
+            f"COCO must be an existing folder, {str(root / 'val2014')!r} is not; check the path"
         )
         self.content["annotations"][0]["image_id"] = 5
         self.file.write_text(json.dumps(self.content))
-        assert told(lambda: Coco(root)) == (
-            f"an annotation must be of a listed picture and class, {str(self.file)!r} has annotation 1 of image_id 5, "
+        assert message_of(lambda: Coco(root)) == (
+            f"an annotation must be of a listed image and class, {str(self.file)!r} has annotation 1 of image_id 5, "
             "which is not; download it again"
         )
         self.file.write_text("{")
-        assert told(lambda: Coco(root)).startswith(
+        assert message_of(lambda: Coco(root)).startswith(
             f"COCO's annotations must be its JSON, {str(self.file)!r} is not: JSONDec"
         )
         self.file.unlink()
-        assert told(lambda: Coco(root)) == (
-            f"COCO must be unpacked whole, {str(self.file)!r} is missing; unpack all of its archives"
+        assert message_of(lambda: Coco(root)) == (
+            f"COCO must be unpacked completely, {str(self.file)!r} is missing; unpack all of its archives"
         )
 
     def test_a_mask_of_another_size_is_named(self, root):
         self.content["images"][1]["height"] = 40
         self.file.write_text(json.dumps(self.content))
         data = Coco(root)
-        assert told(lambda: data.sample(data.keys()[0])).startswith(
+        assert message_of(lambda: data.sample(data.keys()[0])).startswith(
             "an annotation must have a mask that pycocotools reads, "
             "annotation 1 of COCO_val2014_000000000007.jpg has none: "
         )
@@ -258,23 +252,23 @@ class TestScenes:
         (root / "cutouts.json").write_text(json.dumps({"cat/a.png": "tabby", "dog/c.png": "poodle"}))
         assert Scenes(root).classes == ("poodle", "tabby")
         (root / "cutouts.json").write_text(json.dumps({"cat/x.png": "tabby"}))
-        assert "x.png' is missing" in told(lambda: Scenes(root))
+        assert "x.png' is missing" in message_of(lambda: Scenes(root))
         (root / "cutouts.json").write_text(json.dumps({"../x.png": "tabby"}))
-        assert told(lambda: Scenes(root)) == (
+        assert message_of(lambda: Scenes(root)) == (
             "a cut-out must lie in its folder, cutouts.json names '../x.png'; move it there"
         )
         (root / "cutouts.json").write_text("[1]")
-        assert told(lambda: Scenes(root)).startswith("cutouts.json must be a JSON object {path: class}, got ")
+        assert message_of(lambda: Scenes(root)).startswith("cutouts.json must be a JSON object {path: class}, got ")
 
     def test_too_few_or_empty_cut_outs_are_named(self, root):
         shutil.rmtree(root / "dog")
-        assert told(lambda: Scenes(root)) == (
-            f"a folder of cut-outs must hold two classes or more, {str(root)!r} holds 1; add pictures with "
+        assert message_of(lambda: Scenes(root)) == (
+            f"a folder of cut-outs must hold two classes or more, {str(root)!r} holds 1; add images with "
             "transparency, or a cutouts.json that names their classes"
         )
         Image.new("RGBA", (9, 9), (0, 0, 0, 0)).save(root / "dog.png")
-        message = told(lambda: [Scenes(root, count=9, size=64).sample(f"scene-{seed:05d}") for seed in range(9)])
-        assert message == f"a cut-out must have opaque pixels, {str(root / 'dog.png')!r} has none; leave it out"
+        message = message_of(lambda: [Scenes(root, count=9, size=64).sample(f"scene-{seed:05d}") for seed in range(9)])
+        assert message == f"a cut-out must have opaque pixels, {str(root / 'dog.png')!r} has none; remove it"
 
 
 class TestFolder:
@@ -291,10 +285,10 @@ class TestFolder:
         assert Folder(tmp_path, limit=2).keys() == ("cat/1.png", "cat/2.jpg")
         assert Folder(tmp_path, limit=2).settings() != data.settings()
         (tmp_path / "dog/1.png").write_bytes(b"no picture")
-        assert "1.png'; convert it to PNG or JPEG" in told(lambda: data.sample("dog/1.png"))
+        assert "1.png'; convert it to PNG or JPEG" in message_of(lambda: data.sample("dog/1.png"))
 
     def test_an_empty_folder_is_told(self, tmp_path):
-        assert told(lambda: Folder(tmp_path)).startswith("a folder of images must hold some (.jpg, .jpeg, ")
+        assert message_of(lambda: Folder(tmp_path)).startswith("a folder of images must hold some (.jpg, .jpeg, ")
 
 
 class TestFrames:
@@ -346,16 +340,16 @@ class TestFrames:
 
         change = transforms.RandomHorizontalFlip(1.0) if kind == "flip" else transforms.RandomRotation((30, 30))
         network = Network(torch.nn.Identity(), transforms.Compose([change, transforms.ToTensor()]), name="toy")
-        assert told(lambda: FieldsOfView(network).get((60, 60))).startswith(
+        assert message_of(lambda: FieldsOfView(network).get((60, 60))).startswith(
             "a preprocessing must only resize, crop and pad, so that regions can follow it, toy's does more: a ramp "
         )
 
 
 def test_data_are_named_by_kind_and_path(tmp_path):
-    assert told(lambda: get_data_set("cocoo:x")) == (
+    assert message_of(lambda: get_data_set("cocoo:x")) == (
         "data must be voc:DIR, coco:DIR, folder:DIR or scenes:DIR, got 'cocoo:x'; did you mean coco:DIR?"
     )
-    assert told(lambda: get_data_set("pictures")) == (
+    assert message_of(lambda: get_data_set("pictures")) == (
         "data must be voc:DIR, coco:DIR, folder:DIR or scenes:DIR, got 'pictures'; e.g. folder:pictures"
     )
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
@@ -367,7 +361,7 @@ def test_classes_are_found_in_the_network_or_told():
     assert match_classes(network, ["tabby"]) == {"tabby": 1}
     assert match_classes(network, ["fish", "cat"], {"fish": 0, "cat": "tabby cat"}) == {"fish": 0, "cat": 1}
     assert match_classes(Network(torch.nn.Identity()), ["b", "a"]) == {"b": 0, "a": 1}
-    assert told(lambda: match_classes(network, ["tabby", "sofa", "bus"])) == (
+    assert message_of(lambda: match_classes(network, ["tabby", "sofa", "bus"])) == (
         "a data set's classes must be known to the network, toy does not know 'sofa' (and 1 more); use a network that "
-        "was trained on them, or tell which of its classes they are with --classes FILE.json"
+        "was trained on them, or map them to its classes with --classes FILE.json"
     )

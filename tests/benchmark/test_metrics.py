@@ -377,7 +377,7 @@ def test_messages():
             ExtremalValueError,
             lambda: metrics.energy(maps[:, 0], regions),
         ),
-        "maps must be finite, got 1 NaN or infinite values; look at the method": (
+        "maps must be finite, got 1 NaN or infinite values; check the method": (
             ExtremalValueError,
             lambda: metrics.pointing_game(maps.index_fill(0, torch.tensor(0), torch.nan)[:1, :, :1, :1], regions),
         ),
@@ -402,7 +402,7 @@ def test_messages():
             ExtremalValueError,
             lambda: metrics.insertion_curve(lambda i: i, maps[:1], maps[:1], maps[:1], 0),
         ),
-        "at least one place must stay, all were to be removed; remove a smaller share": (
+        "at least one place must stay, all were to be removed; remove a smaller fraction": (
             ExtremalValueError,
             lambda: metrics.impute(maps[:1], regions[0]),
         ),

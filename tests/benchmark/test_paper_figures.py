@@ -199,10 +199,10 @@ def test_a_run_is_recorded_and_drawn(tmp_path: Path, one_thread: None) -> None:
 
 
 def test_verdicts_are_counted_by_their_reason() -> None:
-    from extremal.explanations.verdict import verdict
+    from extremal.explanations.verdict import reach_verdict
 
     kinds = [
-        script.kind(verdict(*mask))
+        script.kind(reach_verdict(*mask))
         for mask in (
             (1.0, 0.95, [0.9], [0.1]),
             (0.5, 0.4, [0.3], [0.1]),

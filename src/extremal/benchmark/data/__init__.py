@@ -1,4 +1,4 @@
-"""Data sets of pictures with the regions of their classes, read as they lie on the disk."""
+"""Data sets of images with the regions of their classes, read from their original folders."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,29 +15,35 @@ DATA_SET_KINDS = ("voc", "coco", "folder", "scenes")
 
 
 def get_data_set(spec: str, *, limit: int | None = None, count: int | None = None) -> DataSet:
-    """A data set by kind and path: voc:DIR, coco:DIR, folder:DIR, scenes:DIR.
+    """Return a data set by kind and path: voc:DIR, coco:DIR, folder:DIR or scenes:DIR.
 
     Args:
-        spec: as above.
-        limit: only the first so many pictures.
-        count: of planted scenes.
+        spec: kind and path.
+        limit: maximum number of images.
+        count: number of planted scenes.
 
     Raises:
-        ExtremalValueError: an unknown kind, or files that are missing.
+        ExtremalValueError: the kind is unknown, or files are missing.
     """
     kind, colon, path = spec.partition(":")
     if kind not in DATA_SET_KINDS or not colon or not path:
-        near = get_close_matches(kind, DATA_SET_KINDS, n=1)
-        hint = f"; did you mean {near[0]}:DIR?" if near and colon else f"; e.g. folder:{spec}" if not colon else ""
+        suggestions = get_close_matches(kind, DATA_SET_KINDS, n=1)
+        hint = (
+            f"; did you mean {suggestions[0]}:DIR?"
+            if suggestions and colon
+            else f"; e.g. folder:{spec}"
+            if not colon
+            else ""
+        )
         raise ExtremalValueError(f"data must be voc:DIR, coco:DIR, folder:DIR or scenes:DIR, got {spec!r}{hint}")
-    place = Path(path).expanduser()
+    folder = Path(path).expanduser()
     if kind == "voc":
-        return Voc(place, limit=limit)
+        return Voc(folder, limit=limit)
     if kind == "coco":
-        return Coco(place, limit=limit)
+        return Coco(folder, limit=limit)
     if kind == "folder":
-        return Folder(place, limit=limit)
-    return Scenes(place, limit=limit, **({} if count is None else {"count": count}))
+        return Folder(folder, limit=limit)
+    return Scenes(folder, limit=limit, **({} if count is None else {"count": count}))
 
 
 __all__ = [

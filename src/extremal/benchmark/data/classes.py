@@ -1,4 +1,4 @@
-"""Which output of a network each class of a data set is."""
+"""Match the classes of a data set to the outputs of a network."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,36 +7,36 @@ from extremal.networks.network import Network
 
 
 def match_classes(
-    network: Network, classes: Sequence[str], given: Mapping[str, int | str] | None = None
+    network: Network, classes: Sequence[str], class_map: Mapping[str, int | str] | None = None
 ) -> dict[str, int]:
-    """The network's output for each class of a data set.
+    """Return the network's output for each class of a data set.
 
     Args:
-        network: whose labels tell its classes; without labels outputs are taken to be in the data set's order.
-        classes: as the data set names them.
-        given: outputs (index or label) of classes that the network names otherwise.
+        network: its labels name its classes; without labels its outputs are in the order of the data set.
+        classes: names in the data set.
+        class_map: outputs (index or label) of classes with another name in the network.
 
     Raises:
-        ExtremalValueError: a class is not known to the network.
+        ExtremalValueError: the network does not know a class.
     """
-    given = given or {}
-    found: dict[str, int] = {}
+    class_map = class_map or {}
+    outputs: dict[str, int] = {}
     unknown: list[str] = []
     for index, name in enumerate(classes):
-        wanted = given.get(name, name)
-        if isinstance(wanted, int):
-            found[name] = wanted
+        label = class_map.get(name, name)
+        if isinstance(label, int):
+            outputs[name] = label
         elif not network.labels:
-            found[name] = index
+            outputs[name] = index
         else:
             try:
-                found[name] = network.index(wanted)
+                outputs[name] = network.index(label)
             except ExtremalValueError:
                 unknown.append(name)
     if unknown:
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         raise ExtremalValueError(
             f"a data set's classes must be known to the network, {network.name} does not know {unknown[0]!r}{more}; "
-            "use a network that was trained on them, or tell which of its classes they are with --classes FILE.json"
+            "use a network that was trained on them, or map them to its classes with --classes FILE.json"
         )
-    return found
+    return outputs

@@ -74,8 +74,8 @@ class Coco:
         return tuple(self._number)
 
     def sample(self, key: str) -> Sample:
-        """A picture and the regions of its classes."""
-        picture = read_image_file(self.image_folder / key)
+        """Read an image and the regions of its classes."""
+        image = read_image_file(self.image_folder / key)
         size = image.height, image.width
         annotations = self._api.imgToAnns[self._number[key]]
         present = sorted({annotation["category_id"] for annotation in annotations})

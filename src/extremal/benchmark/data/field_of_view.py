@@ -1,7 +1,7 @@
-"""How a picture lies in what a network sees: its preprocessing resizes and crops, and the truth must follow.
+"""The field of view of a network: the part of an image that its preprocessing leaves, to map regions accordingly.
 
-Two ramps are sent through the preprocessing, one rising downwards and one to the right, and a line is fitted to each:
-whatever resizes, crops or pads is found so, without being told how.
+Two ramps are sent through the preprocessing, one increasing downwards and one to the right, and a line is fitted to
+each. This measures any preprocessing that resizes, crops or pads, without knowledge of its settings.
 """
 
 from dataclasses import dataclass
@@ -17,53 +17,55 @@ from extremal.networks.network import Network
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
-MIN_FITTED, MAX_FITTED = 0.06, 0.94  # of the ramp's range that is fitted: padding and overshoot lie outside
-MAX_RESIDUAL = 1.5  # grey values of 255, by which a ramp may be off its line (they are rounded twice)
+MIN_FITTED, MAX_FITTED = 0.06, 0.94  # part of the ramp's range that is fitted: padding and overshoot lie outside
+MAX_RESIDUAL = 1.5  # grey values of 255 by which a ramp may deviate from its line (they are rounded twice)
 
 
 @dataclass(frozen=True)
 class FieldOfView:
-    """Pixel centres of the picture against those of the network's input, along y and x."""
+    """Pixel centres of an image relative to those of the network's input, along y and x."""
 
-    scale: tuple[float, float]  # pixels of the picture to one of the input
-    offset: tuple[float, float]  # where the input's first pixel lies in the picture
+    scale: tuple[float, float]  # pixels of the image per pixel of the input
+    offset: tuple[float, float]  # position of the input's first pixel in the image
     shape: tuple[int, int]  # of the input
 
     def region(self, mask: Mask) -> Mask:
-        """A region of the picture (H, W) in what the network sees; False outside of the picture."""
+        """Map a region of the image (H, W) to the network's input; False outside of the image."""
         rows, columns = (
             np.rint(offset + scale * np.arange(size)).astype(int)
             for offset, scale, size in zip(self.offset, self.scale, self.shape, strict=True)
         )
-        down, across = (rows >= 0) & (rows < mask.shape[0]), (columns >= 0) & (columns < mask.shape[1])
-        found = np.zeros(self.shape, dtype=bool)
-        found[np.ix_(down, across)] = mask[np.ix_(rows[down], columns[across])]
-        return found
+        in_rows, in_columns = (rows >= 0) & (rows < mask.shape[0]), (columns >= 0) & (columns < mask.shape[1])
+        region = np.zeros(self.shape, dtype=bool)
+        region[np.ix_(in_rows, in_columns)] = mask[np.ix_(rows[in_rows], columns[in_columns])]
+        return region
 
     def tolerance(self, pixels: float) -> tuple[float, float]:
-        """A length in the picture's pixels as lengths in the network's, down and across."""
+        """Convert a length in pixels of the image to lengths in pixels of the input, along y and x."""
         return pixels / self.scale[0], pixels / self.scale[1]
 
 
 class FieldsOfView:
-    """The frames of pictures of any size in what one network sees, each found once."""
+    """The fields of view of one network for images of any size, each measured once."""
 
     def __init__(self, network: Network) -> None:
+        """Begin without measurements."""
         self.network = network
-        self._known: dict[tuple[int, int], FieldOfView] = {}
+        self._fields: dict[tuple[int, int], FieldOfView] = {}
 
     def get(self, size: tuple[int, int]) -> FieldOfView:
-        """The frame of pictures (H, W).
+        """Return the field of view for images of size (H, W).
 
         Raises:
             ExtremalValueError: the preprocessing does more than resize, crop and pad.
         """
-        if size not in self._known:
-            self._known[size] = _measure_field(self.network, size)
-        return self._known[size]
+        if size not in self._fields:
+            self._fields[size] = _measure_field(self.network, size)
+        return self._fields[size]
 
 
 def _measure_field(network: Network, size: tuple[int, int]) -> FieldOfView:
+    """Measure the field of view for images of a size by two ramps."""
     black, white = (_first_channel(network, np.full(size, grey, dtype=np.uint8)) for grey in (0, 255))
     span = np.where(np.abs(white - black) > 1e-6, white - black, np.nan)  # padding is the same in both
     scales, offsets = [], []
@@ -78,26 +80,26 @@ def _measure_field(network: Network, size: tuple[int, int]) -> FieldOfView:
 
 
 def _fit_ramp(network: Network, values: Array, axis: int) -> tuple[float, float]:
-    """Slope and start of a ramp's values (h, w) along an axis, in shares of the ramp."""
+    """Fit the values (h, w) of a ramp along an axis: slope and start, in fractions of the ramp."""
     fitted = (values > MIN_FITTED) & (values < MAX_FITTED)
     places = np.broadcast_to(np.arange(values.shape[axis]).reshape((-1, 1) if axis == 0 else (1, -1)), values.shape)
     if fitted.sum() < 8 or np.ptp(places[fitted]) < 3:
-        raise _unsupported(network, "a ramp does not come through")
+        raise _unsupported(network, "a ramp does not arrive")
     slope, start = np.polyfit(places[fitted].astype(np.float64), values[fitted], 1)
-    off = np.abs(start + slope * places[fitted] - values[fitted]).max() * 255
-    if slope <= 0 or off > MAX_RESIDUAL:
-        raise _unsupported(network, f"a ramp comes through {off:.1f} grey values off its line")
+    residual = np.abs(start + slope * places[fitted] - values[fitted]).max() * 255
+    if slope <= 0 or residual > MAX_RESIDUAL:
+        raise _unsupported(network, f"a ramp arrives {residual:.1f} grey values off its line")
     return float(slope), float(start)
 
 
 def _first_channel(network: Network, grey: Any) -> Array:
-    """The first channel of what the network sees of a grey picture: (h, w)."""
+    """Return the first channel of the network's input for a grey image: (h, w)."""
     x: Tensor = network.prepare(Image.fromarray(grey).convert("RGB"))
     return x[0, 0].double().cpu().numpy()
 
 
-def _unsupported(network: Network, why: str) -> ExtremalValueError:
+def _unsupported(network: Network, reason: str) -> ExtremalValueError:
     return ExtremalValueError(
         f"a preprocessing must only resize, crop and pad, so that regions can follow it, {network.name}'s does more: "
-        f"{why}; wrap the network with a simpler one"
+        f"{reason}; wrap the network with a simpler one"
     )

@@ -1,4 +1,4 @@
-"""Pictures with the regions of their classes, as every data set gives them."""
+"""Images with the regions of their classes: what all data sets have in common."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,56 +13,56 @@ from extremal.errors import ExtremalValueError
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
-LARGE_FRACTION = 0.25  # share of the picture, from which on an object is easy to point at (Zhang et al., 2016)
+LARGE_FRACTION = 0.25  # of the image; a class that covers more is easy to point at (Zhang et al., 2016)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A class in a picture, and where it is."""
+    """A class in an image, and the places where it is."""
 
-    label: str  # the class, as the data set names it
-    mask: Mask | None  # (H, W) in pixels of the picture; None where the data set has no regions
-    difficult: bool = False  # small, and another class is in the picture (`is_difficult`)
-    skip: str = ""  # why it cannot be judged; empty where it can
+    label: str  # the name of the class in the data set
+    mask: Mask | None  # (H, W) in pixels of the image; None if the data set has no regions
+    difficult: bool = False  # small, and another class is in the image (`is_difficult`)
+    skip: str = ""  # why it cannot be judged; empty if it can
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A picture and its classes."""
+    """An image and its classes."""
 
     key: str  # unique in the data set, the same in every run
     image: Image.Image  # RGB, upright
-    regions: tuple[Region, ...]  # one a class, in the order of the data set's classes
+    regions: tuple[Region, ...]  # one per class, in the order of the data set's classes
 
 
 class DataSet(Protocol):
-    """Pictures by key; none is read before it is asked for."""
+    """Images by key; an image is read when its sample is requested."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes; empty where the data set has none."""
+        """The names of the classes; empty if the data set has none."""
         ...
 
     def settings(self) -> dict[str, Any]:
-        """Plain values that tell what it holds."""
+        """Return plain values that identify its content."""
         ...
 
     def keys(self) -> tuple[str, ...]:
-        """The pictures, in a fixed order."""
+        """Return the keys of the images, in a fixed order."""
         ...
 
     def sample(self, key: str) -> Sample:
-        """One of them.
+        """Read one of them.
 
         Raises:
-            ExtremalValueError: its picture or annotation is missing or broken; the file is named.
+            ExtremalValueError: its image or annotation is missing or broken; the message names the file.
         """
         ...
 
 
 def is_difficult(mask: Mask, others: bool) -> bool:
-    """The stated criterion: the class takes less than a quarter of the picture, and another class is in it.
+    """Return whether a class covers less than a quarter of its image, and another class is in it.
 
     >>> is_difficult(np.eye(8, dtype=bool), others=True)
     True
@@ -71,69 +71,71 @@ def is_difficult(mask: Mask, others: bool) -> bool:
 
 
 def build_regions(masks: dict[str, tuple[Mask, str]], present: Sequence[str]) -> tuple[Region, ...]:
-    """Regions from masks by class, each with why it cannot be judged.
+    """Return the regions of an image from the masks of its classes.
 
     Args:
-        masks: the class's mask and reason, in the order of the classes.
-        present: all classes in the picture, also those that cannot be judged: they distract all the same.
+        masks: by class, the mask and the reason why it cannot be judged (empty if it can), in the order of the classes.
+        present: all classes in the image, including those that cannot be judged.
     """
-    found = []
+    regions = []
     for label, (mask, skip) in masks.items():
-        others = any(other != label for other in present)
+        others = any(name != label for name in present)
         reason = skip or ("" if mask.any() else "empty region")
-        found.append(Region(label, mask, is_difficult(mask, others), reason))
-    return tuple(found)
+        regions.append(Region(label, mask, is_difficult(mask, others), reason))
+    return tuple(regions)
 
 
 def describe_keys(keys: Sequence[str]) -> dict[str, Any]:
-    """How many pictures, and which, as settings."""
+    """Return the number and a hash of the images, for settings."""
     return {"pictures": len(keys), "digest": hash_keys(keys)}
 
 
 def hash_keys(keys: Sequence[str]) -> str:
-    """A short name for a set of keys."""
+    """Return a short hash of keys."""
     return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:12]
 
 
 def limit_keys(keys: Sequence[str], limit: int | None) -> tuple[str, ...]:
-    """The first so many keys; all where there is no limit."""
+    """Return the first `limit` keys; all if it is None."""
     return tuple(keys if limit is None else keys[:limit])
 
 
-def require_folder(path: Path, what: str) -> Path:
-    """A folder that must be there.
+def require_folder(path: Path, title: str) -> Path:
+    """Return a folder that exists.
 
     Raises:
-        ExtremalValueError: it is not.
+        ExtremalValueError: it does not.
     """
     if not path.is_dir():
-        raise ExtremalValueError(f"{what} must be an existing folder, {str(path)!r} is none; check the path")
+        raise ExtremalValueError(f"{title} must be an existing folder, {str(path)!r} is not; check the path")
     return path
 
 
-def require_file(path: Path, what: str) -> Path:
-    """A file that must be there, of a data set that should be whole.
+def require_file(path: Path, title: str) -> Path:
+    """Return a file of a data set that exists.
 
     Raises:
-        ExtremalValueError: it is not.
+        ExtremalValueError: it does not.
     """
     if not path.is_file():
-        raise ExtremalValueError(f"{what} must be unpacked whole, {str(path)!r} is missing; unpack all of its archives")
+        raise ExtremalValueError(
+            f"{title} must be unpacked completely, {str(path)!r} is missing; unpack all of its archives"
+        )
     return path
 
 
-def require_files(folder: Path, names: Sequence[str], what: str) -> None:
-    """All of these files must be in a folder, which is listed once.
+def require_files(folder: Path, names: Sequence[str], title: str) -> None:
+    """Check that files exist in a folder, which is listed once.
 
     Raises:
-        ExtremalValueError: some are missing; the first and their number are told.
+        ExtremalValueError: some are missing; the message names the first and their number.
     """
-    there = {entry.name for entry in require_folder(folder, what).iterdir()}
-    missing = [name for name in names if name not in there]
+    present = {entry.name for entry in require_folder(folder, title).iterdir()}
+    missing = [name for name in names if name not in present]
     if missing:
-        more = f", and {len(missing) - 1} others," if len(missing) > 1 else ""
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         verb = "are" if more else "is"
         raise ExtremalValueError(
-            f"{what} must be unpacked whole, {str(folder / missing[0])!r}{more} {verb} missing; "
+            f"{title} must be unpacked completely, {str(folder / missing[0])!r}{more} {verb} missing; "
             "unpack all of its archives"
         )

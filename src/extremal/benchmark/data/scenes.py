@@ -1,6 +1,6 @@
-"""Planted scenes: single objects, cut out of photographs, on real textures; the truth is exact.
+"""Planted scenes: objects cut out of photographs on real textures, with exact regions.
 
-A scene holds two objects of different classes, side by side or one above the other, at random places and sizes.
+A scene has two objects of different classes, side by side or one above the other, at random places and sizes.
 """
 
 import json
@@ -24,10 +24,10 @@ from extremal.benchmark.data.samples import (
 from extremal.errors import ExtremalValueError
 
 CUTOUTS_FILE = "cutouts.json"
-OBJECT_SIZES = 0.42, 0.56  # of an object's longer side, in sides of the scene
+OBJECT_SIZES = 0.42, 0.56  # range of an object's longer side, in sides of the scene
 HALF_CENTRES = 0.27, 0.73  # of the two halves
 MAX_JITTER = 6  # px
-OPAQUE_ALPHA = 127  # alpha above which a pixel is the object
+OPAQUE_ALPHA = 127  # alpha above which a pixel belongs to the object
 TUXPAINT_CUTOUTS = {  # of Debian's tuxpaint-stamps-default: those that EfficientNet-Lite0 names with certainty alone
     "animals/birds/duck.png": "drake",
     "animals/mammals/apes/gorilla.png": "gorilla",
@@ -55,18 +55,19 @@ TUXPAINT_CUTOUTS = {  # of Debian's tuxpaint-stamps-default: those that Efficien
 class Scenes:
     """Scenes from a folder of RGBA cut-outs.
 
-    Which of its pictures, and of what class: `cutouts.json` in the folder, {path: class}; else, where it is the folder
-    of the stamps named above, those; else every PNG with transparency, its class being its sub-folder's name or, at the
-    top, its own.
+    `cutouts.json` in the folder, {path: class}, lists the cut-outs and their classes. Without it, a folder with the
+    stamps above uses those; any other folder uses each PNG with transparency, whose class is the name of its sub-folder
+    or, at the top level, its own name.
 
     Args:
         path: of the folder.
-        count: scenes; the same seed is the same scene, whatever the count.
+        count: number of scenes; the scene of a seed does not depend on it.
         size: of a scene, px.
-        limit: only the first so many scenes.
+        limit: maximum number of scenes.
     """
 
     def __init__(self, path: Path, *, count: int = 100, size: int = 224, limit: int | None = None) -> None:
+        """List the cut-outs."""
         self.root = require_folder(path, "a folder of cut-outs")
         self.size = size
         self.cutouts = _find_cutouts(path)
@@ -74,78 +75,76 @@ class Scenes:
         if len(self.classes) < 2:
             raise ExtremalValueError(
                 f"a folder of cut-outs must hold two classes or more, {str(path)!r} holds {len(self.classes)}; add "
-                f"pictures with transparency, or a {CUTOUTS_FILE} that names their classes"
+                f"images with transparency, or a {CUTOUTS_FILE} that names their classes"
             )
         self._keys = limit_keys([f"scene-{seed:05d}" for seed in range(count)], limit)
 
     def settings(self) -> dict[str, Any]:
-        """How many scenes of which cut-outs, and how large."""
-        told = [f"{path}={label}" for path, label in sorted(self.cutouts.items())]
-        return {"kind": "scenes", "pictures": len(self._keys), "size": self.size, "digest": hash_keys(told)}
+        """Return number and size of the scenes, and the identity of the cut-outs."""
+        labels = [f"{path}={label}" for path, label in sorted(self.cutouts.items())]
+        return {"kind": "scenes", "pictures": len(self._keys), "size": self.size, "digest": hash_keys(labels)}
 
     def keys(self) -> tuple[str, ...]:
-        """One a seed."""
+        """Return one key per seed."""
         return self._keys
 
     def sample(self, key: str) -> Sample:
-        """A scene and its two objects."""
-        picture, masks = self.scene(int(key.rpartition("-")[2]))
+        """Return a scene and its two objects."""
+        image, masks = self.scene(int(key.rpartition("-")[2]))
         ordered = {label: (masks[label], "") for label in self.classes if label in masks}
-        return Sample(key, picture, build_regions(ordered, list(ordered)))
+        return Sample(key, image, build_regions(ordered, list(ordered)))
 
     def scene(self, seed: int) -> tuple[Image.Image, dict[str, Mask]]:
-        """The picture of a seed, RGB, and where each of its two objects is, the first drawn first."""
-        draw, size = random.Random(seed), self.size
-        texture = draw.choice(_load_textures(size))
-        top, left = draw.randrange(size), draw.randrange(size)
-        tint = np.array([draw.uniform(0.75, 1.0) for _ in range(3)])
-        ground = texture[top : top + size, left : left + size, None] * tint
-        canvas = Image.fromarray(ground.astype(np.uint8)).convert("RGBA")
-        beside = draw.random() < 0.5
+        """Return the RGB image of a seed, and the mask of each of its two objects in the order of drawing."""
+        rng, size = random.Random(seed), self.size
+        texture = rng.choice(_load_textures(size))
+        top, left = rng.randrange(size), rng.randrange(size)
+        tint = np.array([rng.uniform(0.75, 1.0) for _ in range(3)])
+        background = texture[top : top + size, left : left + size, None] * tint
+        canvas = Image.fromarray(background.astype(np.uint8)).convert("RGBA")
+        side_by_side = rng.random() < 0.5
         halves = [0, 1]
-        draw.shuffle(halves)
-        chosen: list[str] = []
-        while len(chosen) < 2:
-            path = draw.choice(sorted(self.cutouts))
-            if self.cutouts[path] not in [self.cutouts[other] for other in chosen]:
-                chosen.append(path)
+        rng.shuffle(halves)
+        paths: list[str] = []
+        while len(paths) < 2:
+            path = rng.choice(sorted(self.cutouts))
+            if self.cutouts[path] not in [self.cutouts[selected] for selected in paths]:
+                paths.append(path)
         masks = {
-            self.cutouts[path]: self._paste(canvas, path, half, beside, draw)
-            for half, path in zip(halves, chosen, strict=True)
+            self.cutouts[path]: self._paste(canvas, path, half, side_by_side, rng)
+            for half, path in zip(halves, paths, strict=True)
         }
         first, second = masks.values()
-        first &= ~second  # what is drawn over is not to be seen
+        first &= ~second  # the second object covers part of the first
         return canvas.convert("RGB"), masks
 
-    def _paste(self, canvas: Image.Image, path: str, half: int, beside: bool, draw: random.Random) -> Mask:
-        """Put a cut-out into one half of the canvas; where it is opaque."""
+    def _paste(self, canvas: Image.Image, path: str, half: int, side_by_side: bool, rng: random.Random) -> Mask:
+        """Paste a cut-out into one half of the canvas, and return the mask of its opaque pixels."""
         size, cutout = self.size, _load_cutout(self.root / path).copy()
-        side = int(size * draw.uniform(*OBJECT_SIZES))
+        side = int(size * rng.uniform(*OBJECT_SIZES))
         cutout.thumbnail((side, side), Image.Resampling.LANCZOS)
-        extent = cutout.height if beside else cutout.width
-        along = int(size * HALF_CENTRES[half]) + draw.randint(-MAX_JITTER, MAX_JITTER)
-        across = draw.randint(extent // 2, size - extent // 2)
-        x, y = (along, across) if beside else (across, along)
+        extent = cutout.height if side_by_side else cutout.width
+        along = int(size * HALF_CENTRES[half]) + rng.randint(-MAX_JITTER, MAX_JITTER)
+        across = rng.randint(extent // 2, size - extent // 2)
+        x, y = (along, across) if side_by_side else (across, along)
         left = min(max(x - cutout.width // 2, 0), size - cutout.width)
         top = min(max(y - cutout.height // 2, 0), size - cutout.height)
         canvas.alpha_composite(cutout, (left, top))
-        inside = np.zeros((size, size), bool)
-        inside[top : top + cutout.height, left : left + cutout.width] = (
-            np.asarray(cutout.getchannel("A")) > OPAQUE_ALPHA
-        )
-        return inside
+        mask = np.zeros((size, size), bool)
+        mask[top : top + cutout.height, left : left + cutout.width] = np.asarray(cutout.getchannel("A")) > OPAQUE_ALPHA
+        return mask
 
 
 def _find_cutouts(path: Path) -> dict[str, str]:
-    """Cut-outs and their classes."""
+    """Return the class of each cut-out, by path."""
     if (path / CUTOUTS_FILE).is_file():
         return _read_table(path)
     if all((path / name).is_file() for name in TUXPAINT_CUTOUTS):
         return dict(TUXPAINT_CUTOUTS)
-    pictures = sorted(entry for entry in path.rglob("*.png") if _has_alpha(entry))
+    images = sorted(entry for entry in path.rglob("*.png") if _has_alpha(entry))
     return {
         entry.relative_to(path).as_posix(): (entry.stem if entry.parent == path else entry.parent.name)
-        for entry in pictures
+        for entry in images
     }
 
 
@@ -153,7 +152,7 @@ def _read_table(path: Path) -> dict[str, str]:
     try:
         table = json.loads((path / CUTOUTS_FILE).read_text(encoding="utf-8"))
         if not isinstance(table, dict) or not all(isinstance(label, str) for label in table.values()):
-            raise ValueError("it is no object of paths and class names")
+            raise ValueError("it is not an object of paths and class names")
     except (OSError, ValueError) as error:
         raise ExtremalValueError(
             f"{CUTOUTS_FILE} must be a JSON object {{path: class}}, got {str(path / CUTOUTS_FILE)!r}: {error}"
@@ -167,38 +166,39 @@ def _read_table(path: Path) -> dict[str, str]:
 
 def _has_alpha(path: Path) -> bool:
     try:
-        with Image.open(path) as picture:
-            return "A" in picture.getbands()
+        with Image.open(path) as image:
+            return "A" in image.getbands()
     except OSError:
         return False
 
 
 @cache
 def _load_cutout(path: Path) -> Image.Image:
-    """A cut-out, cropped to what is not transparent."""
+    """Read a cut-out, cropped to its pixels that are not transparent."""
     try:
-        with Image.open(path) as opened:
-            cutout = opened.convert("RGBA")
+        with Image.open(path) as image:
+            cutout = image.convert("RGBA")
     except OSError as error:
         raise ExtremalValueError(
-            f"a cut-out must be a picture that Pillow reads, {str(path)!r} is not: {error}"
+            f"a cut-out must be an image that Pillow reads, {str(path)!r} is not: {error}"
         ) from None
     box = cutout.getchannel("A").getbbox()
     if box is None or max(np.asarray(cutout.getchannel("A")).flat) <= OPAQUE_ALPHA:
-        raise ExtremalValueError(f"a cut-out must have opaque pixels, {str(path)!r} has none; leave it out")
+        raise ExtremalValueError(f"a cut-out must have opaque pixels, {str(path)!r} has none; remove it")
     return cutout.crop(box)
 
 
 @cache
 def _load_textures(size: int) -> tuple[np.ndarray[Any, Any], ...]:
-    """Photographs of grass, gravel and brick, twice the size of a scene."""
+    """Return photographs of grass, gravel and brick, twice the size of a scene."""
     try:
         import skimage.data
     except ImportError:
         raise ExtremalValueError(
-            "planted scenes must have scikit-image for their grounds, it is not installed; install extremal[benchmark]"
+            "planted scenes must have scikit-image for their backgrounds, it is not installed; "
+            "install extremal[benchmark]"
         ) from None
-    known: Any = skimage.data
-    textures = (known.grass(), known.gravel(), known.brick())
-    wide = (size * 2, size * 2)
-    return tuple(np.asarray(Image.fromarray(texture).resize(wide, Image.Resampling.BICUBIC)) for texture in textures)
+    photographs: Any = skimage.data
+    textures = (photographs.grass(), photographs.gravel(), photographs.brick())
+    doubled = (size * 2, size * 2)
+    return tuple(np.asarray(Image.fromarray(texture).resize(doubled, Image.Resampling.BICUBIC)) for texture in textures)

@@ -1,6 +1,5 @@
 """Metrics of maps: each a pure function from a batch to one value per item; `estimate` averages the values."""
 
-from extremal.benchmark.metrics.energy import energy
 from extremal.benchmark.metrics.estimate import Estimate, mean, mean_over_classes, mean_paired_difference
 from extremal.benchmark.metrics.mosaics import cell_mask, mosaic
 from extremal.benchmark.metrics.overlap import average_precision, iou
@@ -12,7 +11,7 @@ from extremal.benchmark.metrics.perturbation_curves import (
     rank_map,
     road_curve,
 )
-from extremal.benchmark.metrics.pointing import pointing_game
+from extremal.benchmark.metrics.pointing import energy, pointing_game
 from extremal.benchmark.metrics.randomisation import reinitialise, stages
 from extremal.benchmark.metrics.similarity import rank_correlation, seed_agreement
 

@@ -1,6 +1,6 @@
-"""From one value an item to one number with its interval: the *compute* that all measures share.
+"""Average values of items into one number with its confidence interval.
 
-An item that cannot be judged is NaN: it is counted and never scored.
+An item that cannot be judged has the value NaN: it is counted, but does not enter the mean.
 """
 
 import math
@@ -17,9 +17,9 @@ BOOTSTRAP_DRAWS, CONFIDENCE_LEVEL = 1000, 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and where it may lie."""
+    """A mean with its confidence interval."""
 
-    value: float  # NaN where nothing was judged
+    value: float  # NaN if no item was judged
     low: float  # percentiles of the bootstrap
     high: float
     count: int  # items that were judged
@@ -34,19 +34,19 @@ def mean(
     draws: int = BOOTSTRAP_DRAWS,
     level: float = CONFIDENCE_LEVEL,
 ) -> Estimate:
-    """The mean of values (n,), with a bootstrap interval over items, or over groups of them.
+    """Average values (n,), with a bootstrap interval over items or over groups of items.
 
     >>> mean([1.0, 0.0, float("nan"), 1.0]).value, mean([]).count
     (0.6666666666666666, 0)
 
     Args:
-        values: (n,), NaN where an item could not be judged.
-        groups: (n,), which picture each is of: its items are drawn together, for they are not independent.
+        values: (n,), NaN if an item could not be judged.
+        groups: (n,), the image of each item; items of an image are drawn together, since they are not independent.
         seed: of the draws.
-        draws: of the bootstrap.
-        level: share of the draws in the interval.
+        draws: number of bootstrap samples.
+        level: fraction of the draws inside the interval.
     """
-    return _bootstrap(_array(values), None, groups, seed, draws, level)
+    return _bootstrap(_to_array(values), None, groups, seed, draws, level)
 
 
 def mean_over_classes(
@@ -58,14 +58,14 @@ def mean_over_classes(
     draws: int = BOOTSTRAP_DRAWS,
     level: float = CONFIDENCE_LEVEL,
 ) -> Estimate:
-    """The mean of each class, averaged over classes (the pointing game, Zhang et al., 2016).
+    """Average the means of the classes, as in the pointing game (Zhang et al., 2016).
 
-    A class of which a draw holds nothing is left out of that draw.
+    A class without an item in a bootstrap sample is omitted from that sample.
 
     >>> mean_over_classes([1.0, 1.0, 1.0, 0.0], ["cat", "cat", "cat", "dog"]).value
     0.5
     """
-    return _bootstrap(_array(values), list(classes), groups, seed, draws, level)
+    return _bootstrap(_to_array(values), list(classes), groups, seed, draws, level)
 
 
 def mean_paired_difference(
@@ -76,18 +76,18 @@ def mean_paired_difference(
     groups: Sequence[Hashable] | None = None,
     seed: int = 0,
 ) -> Estimate:
-    """The mean of a − b over the items of which both were judged; with classes, over each and then over classes.
+    """Average a − b over the items judged in both; with `classes`, within each class and then over classes.
 
     >>> mean_paired_difference([1.0, float("nan")], [0.25, 1.0]).value
     0.75
     """
-    both = _array(a) - _array(b)
+    differences = _to_array(a) - _to_array(b)
     if classes is None:
-        return mean(both, groups=groups, seed=seed)
-    return mean_over_classes(both, classes, groups=groups, seed=seed)
+        return mean(differences, groups=groups, seed=seed)
+    return mean_over_classes(differences, classes, groups=groups, seed=seed)
 
 
-def _array(values: Any) -> Array:
+def _to_array(values: Any) -> Array:
     return np.asarray(values, dtype=np.float64).reshape(-1)
 
 
@@ -99,10 +99,10 @@ def _bootstrap(
     draws: int,
     level: float,
 ) -> Estimate:
-    """The statistic of all, and percentiles of that of draws of groups with replacement.
+    """Compute the statistic of all items, and its percentiles over samples of groups drawn with replacement.
 
-    Sums of each group and class are taken first, so that a draw is a product of how often each group was drawn. Groups
-    are put in the order of their sums: the interval is the same in whatever order items come, also from processes.
+    Values are first summed by group and class, so that a sample is a product with the number of times each group was
+    drawn. Groups are sorted by their sums: the interval does not depend on the order of the items.
     """
     known = ~np.isnan(values)
     count = int(known.sum())
@@ -118,22 +118,22 @@ def _bootstrap(
     order = np.lexsort(np.concatenate([sums, counts], 1).T)
     sums, counts = sums[order], counts[order]
     rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(shape[0], np.full(shape[0], 1 / shape[0]), size=draws).astype(np.float64)
-    several = _class_means(drawn @ sums, drawn @ counts)
-    low, high = np.quantile(several[~np.isnan(several)], [(1 - level) / 2, (1 + level) / 2])
+    multiplicity = rng.multinomial(shape[0], np.full(shape[0], 1 / shape[0]), size=draws).astype(np.float64)
+    samples = _class_means(multiplicity @ sums, multiplicity @ counts)
+    low, high = np.quantile(samples[~np.isnan(samples)], [(1 - level) / 2, (1 + level) / 2])
     value = _class_means(sums.sum(0)[None], counts.sum(0)[None])[0]
     return Estimate(float(value), float(low), float(high), count, len(values) - count)
 
 
 def _class_means(sums: Array, counts: Array) -> Array:
-    """Means over the classes that are there: (D, classes), (D, classes) -> (D,)."""
-    there = counts > 0
-    means = np.where(there, sums / np.where(there, counts, 1.0), 0.0)
-    found: Array = means.sum(1) / np.where(there.any(1), there.sum(1), np.nan)
-    return found
+    """Average over the classes with items: (D, classes), (D, classes) -> (D,)."""
+    present = counts > 0
+    class_means = np.where(present, sums / np.where(present, counts, 1.0), 0.0)
+    means: Array = class_means.sum(1) / np.where(present.any(1), present.sum(1), np.nan)
+    return means
 
 
 def _index_values(values: Sequence[Hashable]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Equal values as equal numbers, in the order of their names."""
+    """Replace each value by its index among the distinct values, sorted by name."""
     numbers = {value: number for number, value in enumerate(sorted(set(values), key=repr))}
     return np.array([numbers[value] for value in values], dtype=np.int64)

@@ -8,7 +8,7 @@ from extremal.errors import ExtremalValueError
 
 
 def mosaic(inputs: Tensor, side: int, size: tuple[int, int] | None = None) -> Tensor:
-    """n × n inputs side by side, in raster order: (n², C, H, W) -> (1, C, n·H, n·W).
+    """Place n × n inputs side by side, in raster order: (n², C, H, W) -> (1, C, n·H, n·W).
 
     >>> mosaic(torch.arange(4.0).view(4, 1, 1, 1), 2)
     tensor([[[[0., 1.],
@@ -17,7 +17,10 @@ def mosaic(inputs: Tensor, side: int, size: tuple[int, int] | None = None) -> Te
     Args:
         inputs: (n², C, H, W), prepared.
         side: n.
-        size: of the mosaic, whose cells are then resized (bilinear, antialiased); None leaves them as they are.
+        size: of the mosaic; its cells are resized to fit (bilinear, antialiased). None: cells keep their size.
+
+    Raises:
+        ExtremalValueError: the number of inputs or the size does not fit.
     """
     if len(inputs) != side**2 or inputs.ndim != 4:
         raise ExtremalValueError(
@@ -33,7 +36,11 @@ def mosaic(inputs: Tensor, side: int, size: tuple[int, int] | None = None) -> Te
 
 
 def cell_mask(cell: int, side: int, shape: tuple[int, int]) -> Tensor:
-    """Where a cell of a mosaic of this shape lies: (H, W) bool."""
+    """Return the places of a cell of a mosaic of this shape: (H, W) bool.
+
+    Raises:
+        ExtremalValueError: the grid has no such cell.
+    """
     if not 0 <= cell < side**2:
         raise ExtremalValueError(f"a cell must lie in 0..{side**2 - 1} of a grid of {side} × {side}, got {cell}")
     mask = torch.zeros(shape, dtype=torch.bool)

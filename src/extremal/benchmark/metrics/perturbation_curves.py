@@ -1,6 +1,6 @@
-"""Scores while places are added or removed in the order of a map: insertion, deletion, ROAD, the evidence curve."""
+"""Scores while places are exchanged in the order of a map: insertion, deletion, ROAD, the evidence curve."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from extremal.benchmark.metrics.checks import validate_maps
 from extremal.errors import ExtremalValueError
 from extremal.masking.area import cut_one
 
-ScoreFunction = Callable[[Tensor], Tensor]  # inputs (B, C, *S) -> scores (B,) of the one target
+ScoreFunction = Callable[[Tensor], Tensor]  # inputs (B, C, *S) -> scores (B,) of one target
 BATCH_SIZE = 32  # inputs evaluated at once
 ADJACENT_OFFSETS, DIAGONAL_OFFSETS = ((0, 1), (0, -1), (1, 0), (-1, 0)), ((1, 1), (1, -1), (-1, 1), (-1, -1))
 NEIGHBOUR_WEIGHTS = (
@@ -25,17 +25,17 @@ NEIGHBOUR_WEIGHTS = (
 class PerturbationCurve:
     """Scores of one input while places are exchanged."""
 
-    fractions: Tensor  # (K,) of the places that were exchanged, rising
+    fractions: Tensor  # (K,) of the places that are exchanged, increasing
     scores: Tensor  # (K,)
 
     @property
     def area(self) -> float:
-        """The area under the curve, by trapezoids over the shares' range: in the units of the score."""
+        """The area under the curve by the trapezoidal rule, divided by the range of the fractions."""
         return float(torch.trapezoid(self.scores, self.fractions) / (self.fractions[-1] - self.fractions[0]))
 
 
 def rank_map(map_: Tensor) -> Tensor:
-    """The rank of each place of a map (1, 1, *S), 0 for the highest; of equals the first in raster order: (*S)."""
+    """Return the rank of each place of a map (1, 1, *S), 0 for the highest: (*S); ties in raster order."""
     validate_maps(map_)
     flat = map_.flatten()
     order = flat.argsort(descending=True, stable=True)
@@ -45,20 +45,23 @@ def rank_map(map_: Tensor) -> Tensor:
 def insertion_curve(
     scores: ScoreFunction, before: Tensor, after: Tensor, map_: Tensor, steps: int = 28
 ) -> PerturbationCurve:
-    """Scores while the places of one input become those of another, the map's highest first.
+    """Score inputs between `before` and `after`, exchanging the map's highest places first.
 
-    Insertion (Petsiuk et al., 2018): from a destroyed input to the whole one; high is good. Deletion: from the whole
-    one to a destroyed one; low is good.
+    Insertion (Petsiuk et al., 2018) goes from a destroyed input to the full one; a high area is good. Deletion goes
+    from the full input to a destroyed one; a low area is good.
 
     Args:
         scores: of the target.
-        before: (1, C, *S), at share 0.
-        after: (1, C, *S), at share 1.
+        before: (1, C, *S), at fraction 0.
+        after: (1, C, *S), at fraction 1.
         map_: (1, 1, *S).
-        steps: between them, of equal numbers of places to rounding; costs one more evaluation.
+        steps: number of steps, each of the same number of places up to rounding; costs steps + 1 evaluations.
 
     Returns:
         Scores at 0, 1/steps, ..., 1.
+
+    Raises:
+        ExtremalValueError: `steps` is below 1.
     """
     if steps < 1:
         raise ExtremalValueError(f"steps must be at least 1, got {steps}; e.g. 28")
@@ -72,35 +75,43 @@ def insertion_curve(
 
 
 def road_curve(
-    scores: ScoreFunction, x: Tensor, map_: Tensor, shares: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5), seed: int = 0
+    scores: ScoreFunction,
+    x: Tensor,
+    map_: Tensor,
+    fractions: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5),
+    seed: int = 0,
 ) -> PerturbationCurve:
-    """Scores while the map's highest places are replaced by what their neighbours tell (ROAD, Rong et al., 2022).
+    """Score an input whose highest places are imputed from their neighbours (ROAD, Rong et al., 2022).
 
-    A removed place is the weighted mean of its eight neighbours, 1/6 for those beside it and 1/12 for those across,
-    solved for all removed places at once, with a little noise: the hole's outline tells the network nothing.
+    A removed place becomes the weighted mean of its eight neighbours, 1/6 for adjacent and 1/12 for diagonal ones,
+    solved for all removed places at once, with slight noise, so that the outline of the hole carries no information.
 
     Args:
         scores: of the target.
         x: (1, C, H, W).
         map_: (1, 1, H, W).
-        shares: of places that are removed, rising.
+        fractions: of places that are removed, increasing.
         seed: of the noise.
     """
     rank = rank_map(map_)
-    cuts = [rank < round(share * rank.numel()) for share in shares]
+    cuts = [rank < round(fraction * rank.numel()) for fraction in fractions]
     inputs = (impute(x, cut, seed=seed) for cut in cuts)
     return PerturbationCurve(
-        torch.tensor(list(shares), dtype=torch.float64), _score_in_batches(scores, inputs, len(cuts))
+        torch.tensor(list(fractions), dtype=torch.float64), _score_in_batches(scores, inputs, len(cuts))
     )
 
 
-def impute(x: Tensor, gone: Tensor, noise: float = 0.01, seed: int = 0) -> Tensor:
-    """An input (1, C, H, W) whose places `gone` (H, W) follow from their neighbours, with noise of this deviation."""
+def impute(x: Tensor, removed: Tensor, noise: float = 0.01, seed: int = 0) -> Tensor:
+    """Impute the places `removed` (H, W) of an input (1, C, H, W), with noise of this standard deviation.
+
+    Raises:
+        ExtremalValueError: all places are removed.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.linalg import spsolve
 
-    height, width = gone.shape
-    mask = gone.cpu().numpy()
+    height, width = removed.shape
+    mask = removed.cpu().numpy()
     places = np.argwhere(mask)
     if not len(places):
         return x.clone()
@@ -110,19 +121,19 @@ def impute(x: Tensor, gone: Tensor, noise: float = 0.01, seed: int = 0) -> Tenso
     known = np.zeros((len(places), len(values)))
     weight = np.zeros(len(places))
     entries: list[tuple[Any, Any, Any]] = []
-    for offset, share in NEIGHBOUR_WEIGHTS:
-        near = places + offset
-        inside = (near >= 0).all(1) & (near < (height, width)).all(1)
-        rows, (ys, xs) = np.nonzero(inside)[0], near[inside].T
-        weight[rows] += share
+    for offset, neighbour_weight in NEIGHBOUR_WEIGHTS:
+        neighbours = places + offset
+        inside = (neighbours >= 0).all(1) & (neighbours < (height, width)).all(1)
+        rows, (ys, xs) = np.nonzero(inside)[0], neighbours[inside].T
+        weight[rows] += neighbour_weight
         hidden = mask[ys, xs]
-        known[rows[~hidden]] += share * values[:, ys[~hidden], xs[~hidden]].T
-        entries.append((rows[hidden], number[ys[hidden], xs[hidden]], np.full(int(hidden.sum()), -share)))
+        known[rows[~hidden]] += neighbour_weight * values[:, ys[~hidden], xs[~hidden]].T
+        entries.append((rows[hidden], number[ys[hidden], xs[hidden]], np.full(int(hidden.sum()), -neighbour_weight)))
     diagonal = np.arange(len(places))
     rows, columns, data = (np.concatenate(parts) for parts in zip(*entries, (diagonal, diagonal, weight), strict=True))
     system = coo_array((data, (rows, columns)), shape=(len(places),) * 2).tocsc()
     if mask.all():
-        raise ExtremalValueError("at least one place must stay, all were to be removed; remove a smaller share")
+        raise ExtremalValueError("at least one place must stay, all were to be removed; remove a smaller fraction")
     solved = np.asarray(spsolve(system, known)).reshape(len(places), -1)
     generator = np.random.default_rng(seed)
     filled = values.copy()
@@ -133,9 +144,10 @@ def impute(x: Tensor, gone: Tensor, noise: float = 0.01, seed: int = 0) -> Tenso
 def area_curve(
     scores: ScoreFunction, x: Tensor, destroyed: Tensor, map_: Tensor, areas: Sequence[float]
 ) -> PerturbationCurve:
-    """The evidence curve of a map: scores when exactly its highest round(a·|Ω|) places are left of the input.
+    """Score an input of which exactly the map's highest round(a·|Ω|) places are kept, for each area (evidence curve).
 
-    The rest is taken from the destroyed input (1, C, *S), with a hard edge; `judge` blends them by a perturbation.
+    The other places are those of the destroyed input (1, C, *S), with a hard edge; `judge` blends them by a
+    perturbation.
     """
     inputs = (torch.where(cut_one(validate_maps(map_), area) > 0, x, destroyed) for area in areas)
     return PerturbationCurve(
@@ -143,14 +155,14 @@ def area_curve(
     )
 
 
-def _score_in_batches(scores: ScoreFunction, inputs: object, count: int) -> Tensor:
-    """Scores of inputs (1, C, *S) that are made a few at a time: (K,)."""
-    found: list[Tensor] = []
-    rows: list[Tensor] = []
+def _score_in_batches(scores: ScoreFunction, inputs: Iterable[Tensor], count: int) -> Tensor:
+    """Score inputs (1, C, *S), of which only a batch exists at a time: (K,)."""
+    parts: list[Tensor] = []
+    batch: list[Tensor] = []
     with torch.no_grad():
-        for index, one in enumerate(inputs, start=1):  # type: ignore[arg-type, var-annotated]
-            rows.append(one)
-            if len(rows) == BATCH_SIZE or index == count:
-                found.append(scores(torch.cat(rows)).double().cpu())
-                rows = []
-    return torch.cat(found)
+        for index, x in enumerate(inputs, start=1):
+            batch.append(x)
+            if len(batch) == BATCH_SIZE or index == count:
+                parts.append(scores(torch.cat(batch)).double().cpu())
+                batch = []
+    return torch.cat(parts)

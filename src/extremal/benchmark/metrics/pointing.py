@@ -1,4 +1,4 @@
-"""The pointing game (Zhang et al., 2016): does the map's maximum lie on the object, or near it?"""
+"""The pointing game (Zhang et al., 2016), and its variant by energy (Wang et al., 2020)."""
 
 import torch
 from torch import Tensor
@@ -10,10 +10,9 @@ POINTING_TOLERANCE = 15.0  # px
 
 
 def pointing_game(maps: Tensor, regions: Tensor, tolerance: float | Tensor = POINTING_TOLERANCE) -> Tensor:
-    """1 where a disc around the map's maximum meets the region, else 0; NaN where the region is empty.
+    """Return 1 if a disc around the map's maximum meets the region, else 0; NaN if the region is empty.
 
-    Ties: of equal maxima the share that hit. A constant map so gets what pointing anywhere would, not what the first
-    corner gives.
+    Ties: of several equal maxima the fraction that hit. A constant map thus scores like pointing at random.
 
     >>> region = torch.zeros(1, 8, 8, dtype=torch.bool)
     >>> region[0, 2, 2] = True
@@ -23,19 +22,46 @@ def pointing_game(maps: Tensor, regions: Tensor, tolerance: float | Tensor = POI
     Args:
         maps: (N, 1, *S), finite.
         regions: (N, *S), bool.
-        tolerance: radius of the disc in places: one for all, or (N, dimensions), the half axes of an ellipse.
+        tolerance: radius of the disc in places; or (N, dimensions), the semi-axes of an ellipse.
+
+    Returns:
+        (N,) in [0, 1].
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: maps, regions or tolerance are invalid.
+    """
+    maps, regions = validate_regions(maps, regions)
+    radii = _semi_axes(tolerance, maps)
+    hits = [
+        _hit_fraction(values[0], region, radius) for values, region, radius in zip(maps, regions, radii, strict=True)
+    ]
+    return nan_if_empty(torch.stack(hits), regions)
+
+
+def energy(maps: Tensor, regions: Tensor) -> Tensor:
+    """Return Σ_inside max(0, S) / Σ max(0, S); 0 if the map has no positive value, NaN if the region is empty.
+
+    >>> region = torch.tensor([[[True, False], [True, False]]])
+    >>> energy(torch.tensor([[[[3.0, 1.0], [-5.0, 0.0]]]]), region)
+    tensor([0.7500])
+
+    Args:
+        maps: (N, 1, *S), finite; negative values count as 0.
+        regions: (N, *S), bool.
 
     Returns:
         (N,) in [0, 1].
     """
     maps, regions = validate_regions(maps, regions)
-    radii = _half_axes(tolerance, maps)
-    found = [_hit_fraction(one[0], region, radius) for one, region, radius in zip(maps, regions, radii, strict=True)]
-    return nan_if_empty(torch.stack(found), regions)
+    positive = maps[:, 0].clamp_min(0.0).flatten(1).double()
+    positive = positive / positive.amax(1, keepdim=True).clamp_min(1e-300)  # sums of tiny values stay exact
+    total = positive.sum(1)
+    fraction = (positive * regions.flatten(1)).sum(1) / total.clamp_min(1e-300)
+    return nan_if_empty(fraction.to(maps.dtype), regions)
 
 
-def _half_axes(tolerance: float | Tensor, maps: Tensor) -> Tensor:
-    """Half axes (N, dimensions)."""
+def _semi_axes(tolerance: float | Tensor, maps: Tensor) -> Tensor:
+    """Return the semi-axes of the ellipses: (N, dimensions)."""
     radii = torch.as_tensor(tolerance, dtype=torch.float64)
     if radii.ndim not in (0, 2) or bool((radii < 0).any()) or not bool(torch.isfinite(radii).all()):
         raise ExtremalValueError(
@@ -45,14 +71,14 @@ def _half_axes(tolerance: float | Tensor, maps: Tensor) -> Tensor:
 
 
 def _hit_fraction(values: Tensor, region: Tensor, radius: Tensor) -> Tensor:
-    """The share of the maxima of one map (*S) from which the region (*S) is within reach."""
+    """Return the fraction of the maxima of a map (*S) that are within the tolerance of the region (*S)."""
     tops = (values == values.amax()).nonzero().double()
     places = region.nonzero().double()
     if not len(places):
         return values.new_zeros(())
-    scale = radius.clamp_min(0.5 - 1e-9).to(tops.device)  # less than half a place reaches the place itself only
-    near = 0
+    scale = radius.clamp_min(0.5 - 1e-9).to(tops.device)  # below half a place only the place itself is within reach
+    n_hits = 0
     for part in torch.split(tops, max(1, 2**22 // len(places))):  # a constant map has as many maxima as places
         square = ((part[:, None] - places[None]) / scale).square().sum(2)
-        near += int((square <= 1 + 1e-12).any(1).sum())
-    return values.new_tensor(near / len(tops))
+        n_hits += int((square <= 1 + 1e-12).any(1).sum())
+    return values.new_tensor(n_hits / len(tops))

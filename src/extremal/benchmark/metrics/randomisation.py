@@ -1,4 +1,4 @@
-"""Cascading re-initialisation (Adebayo et al., 2018): the network forgets what it has learnt, from the top down."""
+"""Cascading re-initialisation (Adebayo et al., 2018): reset the weights of a network from the top down."""
 
 import copy
 
@@ -10,16 +10,16 @@ from extremal.networks.network import Network
 
 
 def stages(model: nn.Module) -> list[tuple[str, list[nn.Module]]]:
-    """The parts of a network that have weights, the classifier first.
+    """List the parts of a network that have weights, the classifier first.
 
-    Parts are the model's children; one that holds more than half of all layers with weights is taken apart in turn.
+    Parts are the model's children; a child with more than half of all layers with weights is split into its children.
 
     >>> toy = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)), nn.Linear(4, 2))
     >>> [name for name, _ in stages(toy)]
     ['1', '0.2', '0.0']
     """
     total = len(_modules_with_state(model))
-    found: list[tuple[str, list[nn.Module]]] = []
+    parts: list[tuple[str, list[nn.Module]]] = []
 
     def visit(module: nn.Module, name: str) -> None:
         for child_name, child in module.named_children():
@@ -28,14 +28,14 @@ def stages(model: nn.Module) -> list[tuple[str, list[nn.Module]]]:
             if len(inside) > max(1, total / 2):
                 visit(child, path)
             elif inside:
-                found.append((path, inside))
+                parts.append((path, inside))
 
     visit(model, "")
-    return found[::-1]
+    return parts[::-1]
 
 
 def _modules_with_state(module: nn.Module) -> list[nn.Module]:
-    """The modules with parameters or running statistics of their own."""
+    """List the modules with parameters or running statistics of their own."""
     return [
         part
         for part in module.modules()
@@ -44,19 +44,19 @@ def _modules_with_state(module: nn.Module) -> list[nn.Module]:
 
 
 def reinitialise(network: Network, count: int, seed: int = 0) -> Network:
-    """A copy of the network whose top stages know nothing.
+    """Return a copy of the network whose top stages have random weights.
 
-    Layers with weights get He's initialisation, under which a signal keeps its size from layer to layer (that of
-    `reset_parameters` lets it fade to nothing in a deep network, and maps of nothing tell nothing). Batch norms forget
-    their statistics too and pass on what they get. The caller's network is not touched.
+    Layers with weights are initialised after He, which preserves the size of a signal from layer to layer; with
+    `reset_parameters` it would fade in a deep network, and its maps would be meaningless. The statistics of batch norms
+    are reset as well. The caller's network is not changed.
 
     Args:
         network: any.
-        count: of stages, from the top; 0 gives a plain copy.
-        seed: of the new weights, the same for a stage whatever `count` is.
+        count: number of stages to reset, from the top; 0 returns a plain copy.
+        seed: of the new weights; those of a stage do not depend on `count`.
 
     Raises:
-        ExtremalValueError: it has not so many stages.
+        ExtremalValueError: the network has fewer stages.
     """
     model = copy.deepcopy(network.model)
     parts = stages(model)
@@ -67,9 +67,9 @@ def reinitialise(network: Network, count: int, seed: int = 0) -> Network:
             torch.manual_seed(seed + index)
             for module in modules:
                 _reset_module(module)
-    changed = copy.copy(network)
-    changed.model = model
-    return changed
+    result = copy.copy(network)
+    result.model = model
+    return result
 
 
 def _reset_module(module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""How alike two maps are: rank correlation, and what seeds agree on."""
+"""Similarity of maps: rank correlation, and agreement between seeds."""
 
 import itertools
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from extremal.masking.area import cut_one
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Spearman's rank correlation of each pair of maps, equal values sharing their mean rank; 0 for a constant map.
+    """Return Spearman's rank correlation of each pair of maps; equal values share their mean rank.
 
     >>> rank_correlation(torch.tensor([[[1.0, 2.0, 3.0]]]), torch.tensor([[[10.0, 30.0, 20.0]]]))
     tensor([0.5000])
 
     Args:
         a: (N, 1, *S), finite.
-        b: likewise.
+        b: of the same shape.
 
     Returns:
-        (N,) in [−1, 1].
+        (N,) in [−1, 1]; 0 if a map is constant.
     """
     validate_maps(a)
     validate_maps(b)
@@ -35,7 +35,7 @@ def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _mean_ranks(values: Tensor) -> Tensor:
-    """Ranks from 0, the mean rank for equal values: (P,) -> (P,)."""
+    """Return ranks from 0, the mean rank for equal values: (P,) -> (P,)."""
     _, group, counts = torch.unique(values, return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double()
     middle: Tensor = last - (counts.double() + 1) / 2
@@ -43,19 +43,22 @@ def _mean_ranks(values: Tensor) -> Tensor:
 
 
 def seed_agreement(maps: Sequence[Tensor], area: float = 0.1) -> tuple[Tensor, Tensor]:
-    """What maps of the same inputs by several seeds agree on.
+    """Compare maps of the same inputs that were made with different seeds.
 
     Args:
-        maps: two or more of (N, 1, *S), one a seed.
-        area: share of places to which the maps are cut for the overlap.
+        maps: two or more tensors (N, 1, *S), one per seed.
+        area: fraction of places to which the maps are cut for the overlap.
 
     Returns:
         The mean rank correlation over all pairs, and the mean intersection over union of the cut maps: (N,), (N,).
+
+    Raises:
+        ExtremalValueError: there are fewer than two seeds.
     """
     if len(maps) < 2:
         raise ExtremalValueError(f"agreement must be of at least 2 seeds, got {len(maps)}")
     pairs = list(itertools.combinations(maps, 2))
-    alike = torch.stack([rank_correlation(a, b) for a, b in pairs]).mean(0)
+    correlation = torch.stack([rank_correlation(a, b) for a, b in pairs]).mean(0)
     cuts = [(cut_one(a, area) > 0, cut_one(b, area) > 0) for a, b in pairs]
     overlaps = [(a & b).flatten(1).sum(1) / (a | b).flatten(1).sum(1) for a, b in cuts]
-    return alike, torch.stack(overlaps).mean(0)
+    return correlation, torch.stack(overlaps).mean(0)

@@ -15,7 +15,7 @@ from extremal.benchmark.data import DataSet
 from extremal.benchmark.runner import network_settings
 from extremal.benchmark.tasks.confident import MIN_CONFIDENCE, ConfidentPictures
 from extremal.benchmark.tasks.task import Item, RowValues, TableColumn, attribute_items
-from extremal.explanations.verdict import shares
+from extremal.explanations.verdict import compute_effects
 from extremal.jobs.store import Store
 from extremal.masking.perturbations import Blur, prepare_perturbation
 from extremal.networks.network import Network
@@ -101,5 +101,5 @@ class Faithfulness:
                 "deletion_blur": metrics.insertion_curve(probability, x, blur, map_, CURVE_STEPS).area,
                 "deletion_zero": metrics.insertion_curve(probability, x, zero, map_, CURVE_STEPS).area,
                 "road": metrics.road_curve(probability, x, map_, ROAD_FRACTIONS, self.seed).area,
-                "evidence": float(shares(effects, low, full, keeps=True).mean()),
+                "evidence": float(compute_effects(effects, low, full, keeps=True).mean()),
             }
