@@ -16,7 +16,7 @@ from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation, iou
 from extremal.explanations.settings import Settings
 from extremal.explanations.smallest_area import smallest_area
-from extremal.explanations.verdict import NOT_FINITE
+from extremal.explanations.verdict import NOT_FINITE, Status
 from extremal.masking.solvers import Step
 from extremal.networks.inputs import prepare, read_image_file
 from extremal.report import channel_files, result_files
@@ -191,8 +191,8 @@ class _ViewRun:
         self.on_progress(JobProgress("evidence", done, total))
 
 
-def _check_finite(status: tuple[str, ...]) -> None:
-    if "not finite" in status[0]:
+def _check_finite(status: tuple[tuple[Status, ...], ...]) -> None:
+    if Status.NOT_FINITE in status[0]:
         raise ExtremalValueError(NOT_FINITE)
 
 
