@@ -22,7 +22,7 @@ def explain(
     settings: Settings | None = None,
     **options: Unpack[SettingsOptions],
 ) -> np.ndarray[Any, Any]:
-    """Where the answer comes from, `Explanation.saliency()`, as Quantus' metrics ask for it.
+    """Return `Explanation.saliency()` in the form that Quantus' metrics expect.
 
     >>> toy = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
     >>> explain(toy, np.random.default_rng(0).random((1, 3, 16, 16)), np.array([1]), areas=(0.1, 0.3)).shape
@@ -30,7 +30,7 @@ def explain(
 
     Args:
         model: (B, C, *S) -> (B, classes); it comes back exactly as it was.
-        inputs: (N, C, *S), channels first, as torch has them.
+        inputs: (N, C, *S), channels first.
         targets: a class for each input, or one for all.
         device, method: passed by Quantus; without effect, since the model's own device is used.
         settings, options: as for `extremal.explain`; Quantus' `explain_func_kwargs`.

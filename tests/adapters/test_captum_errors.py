@@ -130,5 +130,5 @@ def test_without_captum(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImportError) as caught:
         importlib.import_module("extremal.captum")
     assert str(caught.value) == (
-        "extremal.captum must find captum, got \"No module named 'captum'\"; pip install 'extremal[benchmark]'"
+        "extremal.captum requires captum, got \"No module named 'captum'\"; pip install 'extremal[benchmark]'"
     )

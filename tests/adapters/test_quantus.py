@@ -183,7 +183,7 @@ class TestErrors:
     def test_unknown_options(self) -> None:
         known = {"device": "cpu", "method": "extremal", **HERE}
         assert self.refused(ExtremalTypeError, model(), X.numpy(), 0, xai_lib="captum", area=0.1, **known) == (
-            "explain_func_kwargs must be among areas, game, perturbation, solver, score, within, units, seed, got "
+            "options must be among areas, game, perturbation, solver, score, within, units, alternatives, seed, got "
             "area, xai_lib; leave it out"
         )
 

@@ -74,22 +74,22 @@ class TestWords:
             (
                 "",
                 "boxes",
-                "--ask must be box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:PHOTO, got 'boxes'",
+                "--ask must be box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:IMAGE, got 'boxes'",
             ),
-            ("", "like:", "--ask must be box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:PHOTO, got 'like:'"),
+            ("", "like:", "--ask must be box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:IMAGE, got 'like:'"),
             (
                 "",
                 "box:1,2,3",
                 "--ask box must have four numbers X1,Y1,X2,Y2 in pixels of the network's input, got '1,2,3'; "
                 "e.g. box:40,30,200,180",
             ),
-            ("", "box:5,5,1,9", "a box must be x1, y1, x2, y2 with x1 < x2 and y1 < y2, got 5, 5, 1, 9"),
-            ("", "segment", "--ask segment must be of a class, got none; name it with --target"),
-            ("1", "unit:a:1", "--ask unit is about no class, got --target 1; leave one of them out"),
+            ("", "box:5,5,1,9", "a box must have x1 < x2 and y1 < y2, got 5, 5, 1, 9"),
+            ("", "segment", "--ask segment must be about a class, got none; name it with --target"),
+            ("1", "unit:a:1", "--ask unit must be used without a class, got --target 1; leave one of them out"),
             (
                 "",
                 "unit:blocks",
-                "--ask unit must name a layer and the number of a channel, got 'unit:blocks'; e.g. unit:blocks.3:5, "
+                "--ask unit must name a layer and a channel number, got 'unit:blocks'; e.g. unit:blocks.3:5, "
                 "`extremal layers` lists the layers",
             ),
             ("", "like:dog.png", "an image must be an existing file, got 'dog.png'; check the path"),
@@ -107,7 +107,7 @@ class TestCommands:
         code, out, err = told(detector(), monkeypatch, "--ask", "box", "--areas", areas, "--json", "--refine")
         assert (code, err) == (0, "")
         (record,) = json.loads(out)
-        assert (record["target"], record["target_name"]) == (-1, "best box")
+        assert (record["target"], record["target_name"]) == (None, "best box")
         assert record["effects"]["binary"][1] >= 0.9
         assert record["certificate"]["area"] <= 0.1737
 
@@ -136,4 +136,4 @@ class TestCommands:
         code, out, err = told(net, monkeypatch, "--ask", "segment", "--target", "1", "--areas", "0.2", "--json")
         assert (code, err) == (0, "")
         (record,) = json.loads(out)
-        assert (record["target"], record["target_name"]) == (-1, Segment(1).name)
+        assert (record["target"], record["target_name"]) == (None, Segment(1).name)

@@ -237,8 +237,8 @@ class TestChannels:
         with pytest.raises(ExtremalValueError) as caught:
             explain_channels(self.net(), X, "pool", Unit("features", 0), counts=(1,), solver=SHORT)
         assert str(caught.value) == (
-            "a question about channels of 'pool' must look at a layer behind it, 'features' is before it; choose one "
-            "behind, or ask about the input"
+            "a query about channels of 'pool' must use a later layer, 'features' comes before it; choose a later "
+            "layer, or explain the input"
         )
 
 

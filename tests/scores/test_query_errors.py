@@ -49,7 +49,7 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         three(),
         lambda: Classes({"dog": 1, 1: 1}),
         ExtremalValueError,
-        "weights must name every class once, got dog 2 times; add its weights up",
+        "weights must name every class once, got dog 2 times; sum its weights",
     ),
     (three(), lambda: Classes({0: 1, 3: 1}), ExtremalValueError, "a class must lie in 0..2 for Answering, got 3"),
     (three(), lambda: Classes({-1: 1}), ExtremalValueError, "a class must be at least 0 for Answering, got -1"),
@@ -94,13 +94,13 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         three(lambda seen: {"age": seen, "height": seen}),
         lambda: Output(0, "size"),
         ExtremalValueError,
-        "a key must lead into the output of Answering, got 'size' into a dict with the keys 'age', 'height'",
+        "a key must exist in the output of Answering, got 'size' for a dict with the keys 'age', 'height'",
     ),
     (
         three(),
         lambda: Output(0, "size"),
         ExtremalValueError,
-        "a key must lead into the output of Answering, got 'size' into a Tensor",
+        "a key must exist in the output of Answering, got 'size' for a Tensor",
     ),
     (
         three(lambda seen: seen[..., None]),
@@ -157,14 +157,14 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         Tower(X),
         lambda: Unit("twice", 0),
         ExtremalValueError,
-        "a layer that is asked about must be called once and give one floating tensor (B, K, ...), 'twice' does not: "
+        "a queried layer must be called once and return one floating tensor (B, K, ...), 'twice' does not: "
         "it is called 2 times in a pass; extremal.layers(network) lists those that do",
     ),
     (
         Tower(X),
         lambda: Unit("both", 0),
         ExtremalValueError,
-        "a layer that is asked about must be called once and give one floating tensor (B, K, ...), 'both' does not: "
+        "a queried layer must be called once and return one floating tensor (B, K, ...), 'both' does not: "
         "its output is a tuple; extremal.layers(network) lists those that do",
     ),
     (
@@ -195,20 +195,20 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         embedder(),
         lambda: Similarity(torch.ones(3)),
         ExtremalValueError,
-        "a reference must have as many numbers as the embedding, 4, got 3",
+        "a reference must have the size of the embedding, 4, got 3",
     ),
     (
         embedder(),
         lambda: Similarity(torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0]])),
         ExtremalValueError,
-        "a reference must have a direction, number 1 is embedded as zeros only",
+        "the embedding of a reference must not be zero, that of reference 1 is; use another reference",
     ),
     (
         embedder(),
         lambda: Similarity(X[..., :16]),
         ExtremalValueError,
         "a reference input must have the shape (M, C, *S) of the inputs, (M, 3, 32, 32), got (1, 3, 32, 16); prepare "
-        "it as they are",
+        "it in the same way",
     ),
     (
         three(lambda seen: 1 / seen),
@@ -245,7 +245,7 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         Segmenter(X),
         lambda: Segment(1, torch.zeros(32, 32) > 0),
         ExtremalValueError,
-        "a region must hold at least one place, got none; leave it out to find one",
+        "a region must contain a place, got none; omit it to use the predicted region",
     ),
     (
         Segmenter(X),
@@ -258,13 +258,13 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         lambda: Segment("car"),
         ExtremalValueError,
         "a segmentation must predict the class somewhere, Segmenter predicts car nowhere on input 0; it predicts cat, "
-        "dog: ask for one of these, or give a region",
+        "dog: choose one of these, or pass a region",
     ),
     (
         Segmenter(X, lambda maps: -maps[:, 1:2]),
         lambda: Segment(0),
         ExtremalValueError,
-        "a segmentation must predict the class somewhere, Segmenter predicts cat nowhere on input 0; give a region",
+        "a segmentation must predict the class somewhere, Segmenter predicts cat nowhere on input 0; pass a region",
     ),
     (
         three(),
@@ -283,28 +283,28 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         Detector(X, looks()),
         lambda: Box((12, 4, 4, 12)),
         ExtremalValueError,
-        "a box must be x1, y1, x2, y2 with x1 < x2 and y1 < y2, got 12, 4, 4, 12",
+        "a box must have x1 < x2 and y1 < y2, got 12, 4, 4, 12",
     ),
     (
         Detector(texture(1, 3, 32, 32, seed=1), looks()),
         Box,
         ExtremalValueError,
-        "a detector must find a box on the whole input, Detector finds none on input 0; lower its own threshold of the "
-        "score, or ask about another input",
+        "a detector must find a box on the unperturbed input, Detector finds none on input 0; lower its score "
+        "threshold, or choose another input",
     ),
     (
         Detector(X, looks()),
         lambda: Box(label="car"),
         ExtremalValueError,
-        "a detector must find a box of car on the whole input, Detector finds none on input 0 but 2 dog; ask about one "
-        "of these",
+        "a detector must find a box of car on the unperturbed input, Detector finds none on input 0 but 2 dog; choose one of "
+        "these",
     ),
     (
         Detector(X, looks()),
         lambda: Box((8, 4, 16, 12), 1),
         ExtremalValueError,
-        "a detector must find the box on the whole input with an IoU of at least 0.5, the best box of dog that "
-        "Detector finds on input 0 has 0.33, of 2 dog; box=None takes the best",
+        "a detector must find the box on the unperturbed input with an IoU of at least 0.5, the best box of dog that "
+        "Detector finds on input 0 has 0.33, of 2 dog; box=None selects the best",
     ),
     (
         Detector(X, looks()),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from extremal.explanations.evidence import Progress
+from extremal.explanations.evidence import OnEvidence
 from extremal.masking.solvers import OnStep, Step
 from extremal.networks.network import Run
 
@@ -33,7 +33,7 @@ class Batch:
 
         return report
 
-    def report_evidence(self, on_evidence: Progress | None) -> Progress | None:
+    def report_evidence(self, on_evidence: OnEvidence | None) -> OnEvidence | None:
         """Return a callback that reports evidence as part of that of the whole work."""
         if on_evidence is None:
             return None

@@ -1,4 +1,4 @@
-"""Evaluate many masks a few max_rows of the network at a time, within a budget of memory."""
+"""Evaluate many masks a few rows at a time, within a memory budget."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,14 +11,14 @@ from extremal.explanations.objective import Objective
 
 
 class ChunkedReward:
-    """What the game pays for masks (N, K, 1, *S) -> (N, K), a few max_rows of the network at a time.
+    """The rewards of masks, (N, K, 1, *S) -> (N, K), evaluated a few rows of the network at a time.
 
-    A differentiable function of the masks. The gradient of a chunk is taken together with its reward, so that the
-    network's graph of one chunk is all that is ever held. Where memory runs out, chunks are halved.
+    A differentiable function of the masks. The gradient of a chunk is computed together with its reward, so that only
+    one chunk's graph is in memory at any time. If memory runs out, chunks are halved.
 
     Args:
-        objective: about N inputs.
-        max_rows: inputs of the network evaluated at once, at least 1.
+        objective: of N inputs.
+        max_rows: rows of the network evaluated at once, at least 1.
     """
 
     def __init__(self, objective: Objective, max_rows: int) -> None:
@@ -26,13 +26,14 @@ class ChunkedReward:
         self._subsets: dict[tuple[int, int], Objective] = {(0, len(objective.x)): objective}
 
     def __call__(self, masks: Tensor, mirrored: bool) -> Tensor:
+        """Return the rewards (N, K), with a gradient if the masks require one."""
         if masks.requires_grad and torch.is_grad_enabled():
             rewards: Tensor = _ChunkedRewardFunction.apply(masks, self, mirrored)
             return rewards
         return self._in_chunks(masks, lambda part, chunk: (part.reward(chunk, mirrored), None))[0]
 
     def with_gradients(self, masks: Tensor, mirrored: bool) -> tuple[Tensor, Tensor]:
-        """The rewards (N, K), and their derivatives with respect to the masks (N, K, 1, *S)."""
+        """Return the rewards (N, K), and their gradients with respect to the masks (N, K, 1, *S)."""
 
         def evaluate_chunk(part: Objective, chunk: Tensor) -> tuple[Tensor, Tensor]:
             with torch.enable_grad():
@@ -48,7 +49,7 @@ class ChunkedReward:
     def _in_chunks(
         self, masks: Tensor, evaluate_chunk: Callable[[Objective, Tensor], tuple[Tensor, Tensor | None]]
     ) -> tuple[Tensor, Tensor | None]:
-        """Pay every chunk, with fewer max_rows at once as long as memory does not suffice."""
+        """Evaluate all chunks; retry with half the rows if memory runs out."""
         while True:
             try:
                 return self._fill_chunks(masks, evaluate_chunk)
@@ -66,14 +67,14 @@ class ChunkedReward:
     def _fill_chunks(
         self, masks: Tensor, evaluate_chunk: Callable[[Objective, Tensor], tuple[Tensor, Tensor | None]]
     ) -> tuple[Tensor, Tensor | None]:
-        images = min(len(masks), self.max_rows)
-        columns = self.max_rows // images
+        n_inputs = min(len(masks), self.max_rows)
+        n_masks = self.max_rows // n_inputs
         rewards = masks.new_empty(masks.shape[:2])
         gradients = None
-        for first in range(0, len(masks), images):
-            part = self._subset(first, min(first + images, len(masks)))
-            for left in range(0, masks.shape[1], columns):
-                here = slice(first, first + images), slice(left, left + columns)
+        for first in range(0, len(masks), n_inputs):
+            part = self._subset(first, min(first + n_inputs, len(masks)))
+            for column in range(0, masks.shape[1], n_masks):
+                here = slice(first, first + n_inputs), slice(column, column + n_masks)
                 rewards[here], gradient = evaluate_chunk(part, masks[here])
                 if gradient is not None:
                     gradients = torch.empty_like(masks) if gradients is None else gradients

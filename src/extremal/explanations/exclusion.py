@@ -20,6 +20,7 @@ class ExcludeRegion:
         self.reward, self.allowed = reward, 1 - excluded
 
     def __call__(self, masks: Tensor, mirrored: bool) -> Tensor:
+        """Return the rewards (N, K)."""
         return self.reward(masks * self.allowed, mirrored)
 
 

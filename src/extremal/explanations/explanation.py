@@ -1,4 +1,4 @@
-"""`Explanation`: what was found, with its evidence; a frozen value that saves and loads without pickle."""
+"""`Explanation`: masks with their evidence, a frozen value that is saved and loaded without pickle."""
 
 import os
 from collections.abc import Sequence
@@ -11,18 +11,25 @@ from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.concatenation import ALTERNATIVES, SETTINGS, SHARED, STEPS, TRACE, concatenate
-from extremal.explanations.verdict import SHARE, TELLING_SHARE, Status, Verdict, shares, verdict
+from extremal.explanations.verdict import (
+    MIN_UNSEEN_SPAN,
+    SUFFICIENT_EFFECT,
+    Status,
+    Verdict,
+    compute_effects,
+    reach_verdict,
+)
 from extremal.files import fields_equal, read_tensors, unreadable_file_error, write_tensors
 from extremal.masking.area import count_kept
 from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.units import cut_to_units
 
 FORMAT = 4  # of the saved file
-AROUND = 5.0  # px at a short side of 224 px: the neighbourhood whose agreement counts in the saliency
+NEIGHBOURHOOD = 5.0  # px at a short side of 224 px: the neighbourhood whose agreement counts in the saliency
 
 
 @dataclass(frozen=True)
-class Curve:
+class EvidenceCurve:
     """The evidence curve of one input: effects against area, 0 for nothing left and 1 for the whole effect."""
 
     areas: tuple[float, ...]  # (A,) rising
@@ -34,8 +41,8 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Sufficient:
-    """The smallest of the computed areas that is enough for one input."""
+class SufficientRegion:
+    """The smallest computed area that is sufficient for one input."""
 
     area: float  # share of places
     mask: Tensor  # (1, *S) of zeros and ones, exactly this area
@@ -45,7 +52,7 @@ class Sufficient:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Masks of N inputs at A areas, what the network says of them, and all that is needed to repeat the run.
+    """Masks of N inputs at A areas, their scores, and everything needed to repeat the run.
 
     Scores are Φ of what is left of the input: for the preserve and dual games Φ(m ⊗ x), for delete Φ((1 − m) ⊗ x).
     """
@@ -98,14 +105,14 @@ class Explanation:
         return None not in self.target
 
     def effects(self, scores: Tensor, blank: Tensor | None = None) -> Tensor:
-        """Scores (N, ...) as shares of the whole effect (`evidence.shares`): 0 for nothing, 1 for all of it."""
+        """Return scores (N, ...) as shares of the whole effect (`compute_effects`): 0 is no effect, 1 all of it."""
         trailing = [1] * (scores.ndim - 1)
         low = self.score_blank.view(-1, *trailing) if blank is None else blank.unsqueeze(1)
-        return shares(scores, low, self.score_full.view(-1, *trailing), self.keeps)
+        return compute_effects(scores, low, self.score_full.view(-1, *trailing), self.keeps)
 
     @property
     def trace(self) -> dict[str, Tensor]:
-        """Score, area and greyness of every mask that was evaluated on the way."""
+        """Score, area and greyness of every mask that the solver evaluated."""
         return {
             "step": self.trace_step,
             "area": self.trace_area,
@@ -113,10 +120,10 @@ class Explanation:
             "grey": self.trace_grey,
         }
 
-    def curve(self, image: int = 0) -> Curve:
-        """The evidence curve of one input (method: effect at exact areas)."""
+    def curve(self, image: int = 0) -> EvidenceCurve:
+        """Return the evidence curve of one input: effect at exact areas."""
         control = self.effects(self.control_scores)[image]
-        return Curve(
+        return EvidenceCurve(
             self.areas,
             tuple(self.effects(self.scores)[image].tolist()),
             tuple(self.effects(self.binary_scores)[image].tolist()),
@@ -126,46 +133,46 @@ class Explanation:
         )
 
     def unseen_effects(self) -> Tensor:
-        """Effects under the unseen perturbations: (N, A, P); NaN if one hardly changes the answer, −inf if broken."""
+        """Return effects under unseen perturbations: (N, A, P); NaN if uninformative, −inf if not finite."""
         effects = self.effects(self.unseen_scores, self.unseen_blank)
         full = self.score_full.view(-1, 1)
         span = (full - self.unseen_blank).abs() / (full - self.score_blank.view(-1, 1)).abs()
         broken = ~(self.unseen_scores.isfinite() & self.unseen_blank.isfinite().unsqueeze(1))
-        silent = (span < TELLING_SHARE).unsqueeze(1).expand_as(effects)
-        return effects.masked_fill(silent, torch.nan).masked_fill(broken, -torch.inf)
+        uninformative = (span < MIN_UNSEEN_SPAN).unsqueeze(1).expand_as(effects)
+        return effects.masked_fill(uninformative, torch.nan).masked_fill(broken, -torch.inf)
 
     @property
     def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
-        """(N, A): sufficient, insufficient or suspect, each with its reason."""
+        """Verdicts (N, A): sufficient, insufficient or suspect, each with its reason."""
         return tuple(self._verdicts(image) for image in range(len(self.masks)))
 
-    def _verdicts(self, image: int, share: float = SHARE) -> tuple[Verdict, ...]:
+    def _verdicts(self, image: int, share: float = SUFFICIENT_EFFECT) -> tuple[Verdict, ...]:
         curve, unseen = self.curve(image), self.unseen_effects()[image]
         control = self.effects(self.control_scores)[image]
         return tuple(
-            verdict(curve.soft[k], curve.binary[k], unseen[k].tolist(), control[k].tolist(), share)
+            reach_verdict(curve.soft[k], curve.binary[k], unseen[k].tolist(), control[k].tolist(), share)
             for k in range(len(self.areas))
         )
 
     def saliency(self, smooth: float = 0.0) -> Tensor:
-        """Where the answer comes from: (N, 1, *S) ≥ 0.
+        """Return a map of the places that support the answer: (N, 1, *S) ≥ 0.
 
-        M^½·G·Ḡ of the mean M of all masks, the `agreement` G, and G blurred by 5 px: places that are enough together,
-        each of which speaks for the answer under perturbations that no mask was made for, among others that do
-        (docs/solver.md tells what else was tried). Blurred by `smooth`·short side.
+        M^½·G·Ḡ of the mean M of all masks, the `agreement` G, and G blurred by 5 px: places that are sufficient
+        together, that support the answer under perturbations that no mask was made for, and whose neighbours do, too
+        (docs/solver.md lists the alternatives that were tried). Blurred by `smooth`·short side.
         """
         mean = self.masks.mean(1)
-        near = scale_lengths(AROUND, tuple(self.agreement.shape[2:]), self.settings.get("spacing", ()))
-        around = gaussian_blur(self.agreement, near)
-        both = mean.sqrt() * self.agreement * around
-        found = (both.flatten(1).amax(1) > 0).view(-1, *[1] * (both.ndim - 1))
-        return self._smoothed(torch.where(found, both, mean), smooth)
+        blur = scale_lengths(NEIGHBOURHOOD, tuple(self.agreement.shape[2:]), self.settings.get("spacing", ()))
+        neighbourhood = gaussian_blur(self.agreement, blur)
+        weighted = mean.sqrt() * self.agreement * neighbourhood
+        is_supported = (weighted.flatten(1).amax(1) > 0).view(-1, *[1] * (weighted.ndim - 1))
+        return self._smooth(torch.where(is_supported, weighted, mean), smooth)
 
     def mean_mask(self, smooth: float = 0.0) -> Tensor:
-        """The mean of all masks, the paper's map for the pointing game with `smooth` 0.09 (section 4): (N, 1, *S)."""
-        return self._smoothed(self.masks.mean(1), smooth)
+        """Return the mean of all masks, with `smooth` 0.09 the paper's pointing map (section 4): (N, 1, *S)."""
+        return self._smooth(self.masks.mean(1), smooth)
 
-    def _smoothed(self, values: Tensor, smooth: float) -> Tensor:
+    def _smooth(self, values: Tensor, smooth: float) -> Tensor:
         return gaussian_blur(values, smooth * min(values.shape[2:]))
 
     def _column(self, area: float) -> int:
@@ -178,45 +185,47 @@ class Explanation:
         )
 
     def binary(self, area: float) -> Tensor:
-        """The masks at one of the computed areas, cut to exactly round(a·|Ω|) ones, or to whole units: (N, 1, *S)."""
+        """Return the masks of a computed area, cut to exactly round(a·|Ω|) ones, or to whole units: (N, 1, *S)."""
         column = self._column(area)
         return self._cut(self.masks[:, column : column + 1], (self.areas[column],))[:, 0]
 
     def _cut(self, masks: Tensor, areas: tuple[float, ...]) -> Tensor:
         return cut_to_units(masks, areas, self.units)
 
-    def smallest(self, share: float = SHARE, image: int = 0) -> Sufficient | None:
-        """The smallest computed area whose cut mask has this share of the whole effect; None if none has.
+    def smallest(self, share: float = SUFFICIENT_EFFECT, image: int = 0) -> SufficientRegion | None:
+        """Return the smallest computed area whose cut mask has this share of the whole effect; None if none has.
 
-        The verdict on it may still be `suspect`: look at `verdict`.
+        The verdict on it may still be `suspect`: see `verdict`.
         """
         if share <= 0:
             raise ExtremalValueError(f"share must be above 0, got {share:g}; it is the part of the effect, e.g. 0.9")
         for area, effect in zip(self.areas, self.curve(image).binary, strict=True):
             if effect >= share:
-                return Sufficient(area, self.binary(area)[image], effect)
+                return SufficientRegion(area, self.binary(area)[image], effect)
         return None
 
-    def regions(self, share: float = SHARE, image: int = 0, overlap: float = 0.2) -> tuple[Sufficient, ...]:
-        """The sufficient regions among this explanation and its alternatives that overlap little, this one's first.
+    def regions(
+        self, share: float = SUFFICIENT_EFFECT, image: int = 0, overlap: float = 0.2
+    ) -> tuple[SufficientRegion, ...]:
+        """Return sufficient regions of this explanation and its alternatives that overlap little, this one's first.
 
         Args:
-            share: of the whole effect, that each keeps by itself.
-            image: which input.
-            overlap: two regions' intersection over union is below this.
+            share: of the whole effect that each region keeps by itself.
+            image: index of the input.
+            overlap: upper bound of the intersection over union of two regions.
         """
-        found: list[Sufficient] = []
-        for source, answer in enumerate((self, *self.alternatives)):
-            enough = answer.smallest(share, image)
-            if enough and all(iou(enough.mask, other.mask) < overlap for other in found):
-                found.append(replace(enough, source=source))
-        return tuple(found)
+        regions: list[SufficientRegion] = []
+        for source, explanation in enumerate((self, *self.alternatives)):
+            region = explanation.smallest(share, image)
+            if region and all(iou(region.mask, known.mask) < overlap for known in regions):
+                regions.append(replace(region, source=source))
+        return tuple(regions)
 
     def order(self, image: int = 0) -> Tensor:
-        """For each area the rank of each place in its mask, 0 first: (A, *S) int64.
+        """Return the rank of each place in the mask of each area, 0 first: (A, *S) int64.
 
-        The places of rank below round(a·|Ω|) are exactly the mask that was scored; equals by the mean mask. Where whole
-        units leave less than that, some ranks are nobody's.
+        The places of rank below round(a·|Ω|) are exactly the mask that was scored; ties are broken by the mean mask.
+        Whole units may cover fewer places than that; then some ranks are not used.
         """
         shape = self.masks.shape[3:]
         mean = self.mean_mask()[image].flatten()
@@ -231,17 +240,17 @@ class Explanation:
         return torch.stack(ranks)
 
     def places(self, area: float) -> int:
-        """How many places the cut mask of an area has."""
+        """Return the number of places that the cut mask of an area has."""
         return count_kept(area, self.masks[0, 0].numel())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file with JSON metadata; it appears whole or not at all."""
-        tensors, head = _parts(self)
+        """Write one safetensors file with JSON metadata, atomically."""
+        tensors, head = _to_tensors(self)
         write_tensors(Path(path), tensors, {"format": FORMAT, **head})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Explanation":
-        """Read what `save` wrote; no code is run from the file.
+        """Read a file that `save` wrote; no code is run from it.
 
         Raises:
             ExtremalValueError: the file is missing, broken, or not an explanation.
@@ -251,7 +260,7 @@ class Explanation:
         try:
             if head.pop("format") != FORMAT:
                 raise KeyError("format")
-            return _whole(tensors, head)
+            return _from_tensors(tensors, head)
         except (KeyError, ValueError, TypeError) as error:
             raise unreadable_file_error(path, "an explanation", error) from None
 
@@ -263,23 +272,25 @@ class Explanation:
     __hash__ = None  # type: ignore[assignment]
 
 
-def _parts(explanation: Explanation, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors by name, and the rest as plain values; an alternative's tensors are prefixed by its number."""
+def _to_tensors(explanation: Explanation, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return tensors by name, and the rest as plain values; names of an alternative's tensors have its number."""
     values = {f.name: getattr(explanation, f.name) for f in fields(explanation)}
     alternatives = values.pop("alternatives")
     tensors = {prefix + k: v for k, v in values.items() if isinstance(v, Tensor)}
     head = {k: v for k, v in values.items() if not isinstance(v, Tensor)}
     head["alternatives"] = []
     for index, alternative in enumerate(alternatives):
-        more, rest = _parts(alternative, f"{prefix}{index}.")
+        more, rest = _to_tensors(alternative, f"{prefix}{index}.")
         tensors |= more
         head["alternatives"].append(rest)
     return tensors, head
 
 
-def _whole(tensors: dict[str, Tensor], head: dict[str, Any], prefix: str = "") -> Explanation:
-    """What `_parts` took apart."""
-    alternatives = [_whole(tensors, rest, f"{prefix}{index}.") for index, rest in enumerate(head["alternatives"])]
+def _from_tensors(tensors: dict[str, Tensor], head: dict[str, Any], prefix: str = "") -> Explanation:
+    """Invert `_to_tensors`."""
+    alternatives = [
+        _from_tensors(tensors, rest, f"{prefix}{index}.") for index, rest in enumerate(head["alternatives"])
+    ]
     values: dict[str, Any] = {**head, "alternatives": tuple(alternatives)}
     for name in ("areas", "target", "target_names", "unseen_names"):
         values[name] = tuple(values[name])
@@ -291,5 +302,5 @@ def _whole(tensors: dict[str, Tensor], head: dict[str, Any], prefix: str = "") -
 
 
 def iou(a: Tensor, b: Tensor) -> float:
-    """The intersection over union of two cut masks of one shape; NaN where both are empty."""
+    """Return the intersection over union of two cut masks of one shape; NaN if both are empty."""
     return float((a * b).sum() / torch.maximum(a, b).sum())

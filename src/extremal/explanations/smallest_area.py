@@ -1,4 +1,4 @@
-"""The smallest sufficient area, to a relative tolerance, from masks that are already there."""
+"""The smallest sufficient area, to a relative tolerance, by bisection between known masks."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import Objective, build_objective
 from extremal.explanations.settings import Settings
-from extremal.explanations.verdict import SHARE, shares
+from extremal.explanations.verdict import SUFFICIENT_EFFECT, compute_effects
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import Perturbation
 from extremal.masking.solvers.path import Descent, masks_at_areas
@@ -22,22 +22,22 @@ from extremal.networks.resolve import as_network
 from extremal.scores import Score
 from extremal.scores.target import Target, expand_inputs, find_required_layers, parse_target
 
-STEPS_PER_AREA = 6  # of descent at most for each area that is tried
+STEPS_PER_AREA = 6  # at most, for each area that is tried
 TEMPERATURE = 0.1  # of the level, in deviations of the field
 LEARNING_RATE = 0.06  # Adam's, as in the polish of `path`
-SEARCH_FACTOR = 8.0  # how far below the smallest computed area is searched, where that one is already sufficient
+SEARCH_FACTOR = 8.0  # how far to search below the smallest computed area if that is already sufficient
 
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """The smallest area that was found to be enough for one input, and the largest below it that was not."""
+    """The smallest area found sufficient for one input, and the largest area below it found insufficient."""
 
     area: float  # share of places
     mask: Tensor  # (1, *S) of zeros and ones, exactly this area
     effect: float  # of this mask, at least the share
-    below_area: float  # tried and not enough; 0 where everything that was tried is enough
-    below_effect: float  # of the best mask found there; NaN where there is none
-    share: float  # of the whole effect that was asked for
+    below_area: float  # tried and insufficient; 0 if everything that was tried is sufficient
+    below_effect: float  # of the best mask found there; NaN if there is none
+    share: float  # required share of the whole effect
 
 
 def smallest_area(
@@ -45,7 +45,7 @@ def smallest_area(
     explanation: Explanation,
     target: Target = None,
     *,
-    share: float = SHARE,
+    share: float = SUFFICIENT_EFFECT,
     tolerance: float = 0.02,
     game: str | Game | Reward | None = None,
     perturbation: str | Perturbation | None = None,
@@ -54,8 +54,9 @@ def smallest_area(
     """Bisect between the masks of an explanation for the smallest area that keeps a share of the effect.
 
     a* = min { a : effect of the cut mask ≥ share } (paper, section 3), between the smallest computed area that is
-    enough and the largest below it that is not; each area tried starts from the masks on both sides and takes a few
-    steps. The optimisation is not convex: the certificate tells what was found on both sides, not that nothing is left.
+    sufficient and the largest below it that is not; each area tried starts from the masks on both sides and takes a
+    few steps. The optimisation is not convex: the certificate states what was found on both sides, and does not prove
+    that nothing smaller exists.
 
     >>> _ = torch.manual_seed(0)
     >>> from extremal import explain
@@ -70,17 +71,17 @@ def smallest_area(
 
     Args:
         network: the one that was explained.
-        explanation: what `explain` found for N inputs.
-        target: the callable that was explained, where it was one.
+        explanation: a result of `explain`, of N inputs.
+        target: the target of the explanation, if it was not a class.
         share: of the whole effect, in (0, ...).
-        tolerance: the two areas of a certificate differ by this factor at most, less one place.
-        game, perturbation, score: those of the explanation; needed only where they were callables.
+        tolerance: the two areas of a certificate differ by at most this relative tolerance, or by one place.
+        game, perturbation, score: those of the explanation; required only if they were callables.
 
     Returns:
-        One certificate for each input; None where none of its computed areas is enough.
+        One certificate per input; None if none of its computed areas is sufficient.
 
     Raises:
-        ExtremalValueError: the network or the terms are not those of the explanation.
+        ExtremalValueError: the network or the settings are not those of the explanation.
     """
     if share <= 0 or tolerance <= 0:
         raise ExtremalValueError(
@@ -119,14 +120,14 @@ def smallest_area(
 
 
 class Bisection:
-    """For each input an area that is enough and a smaller one that is not, drawn together.
+    """Bisection between a sufficient and an insufficient area of each input.
 
     Args:
         problem, objective: that were solved.
-        masks: (N, A, 1, *S) that were found.
+        masks: (N, A, 1, *S) of the explanation.
         areas: of the masks, rising.
         effects: (N, A) of the cut masks.
-        share: of the whole effect that is enough.
+        share: required share of the whole effect.
     """
 
     def __init__(
@@ -143,7 +144,7 @@ class Bisection:
         self.family = problem.domain.exact_area_family(problem.like)
         cuts = self.family.cut(masks, areas)  # (N, A, 1, *S)
         self.found = (effects >= share).any(1).tolist()
-        self.sufficient, self.insufficient = [], []  # for each input: area, effect, mask (1, *S)
+        self.sufficient, self.insufficient = [], []  # of each input: area, effect, mask (1, *S)
         for n, row in enumerate(effects.tolist()):
             k = next((k for k, effect in enumerate(row) if effect >= share), len(areas) - 1)
             self.sufficient.append((areas[k], row[k], cuts[n, k]))
@@ -203,15 +204,15 @@ class Bisection:
 
     @torch.no_grad()
     def _effects(self, cuts: Tensor) -> list[float]:
-        """Effects (N,) of cut masks (N, 1, *S)."""
+        """Return the effects (N,) of cut masks (N, 1, *S)."""
         objective = self.objective
         scores = objective.evaluate(objective.game.kept_part(cuts.unsqueeze(1)))[:, 0]
-        share = shares(scores, objective.score_destroyed, objective.score_input, objective.game.keeps)
+        share = compute_effects(scores, objective.score_destroyed, objective.score_input, objective.game.keeps)
         effects: list[float] = share.nan_to_num(-math.inf).tolist()
         return effects
 
     def certificates(self) -> tuple[Certificate | None, ...]:
-        """One for each input that has one."""
+        """Return the certificate of each input, or None."""
         return tuple(
             Certificate(
                 area=high[0],

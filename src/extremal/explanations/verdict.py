@@ -1,15 +1,21 @@
-"""The verdict on a mask: its rules, thresholds and effects."""
+"""The verdict on a mask: effects, thresholds and rules."""
 
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    pass
+SUFFICIENT_EFFECT = 0.9  # share of the whole effect from which on a mask is sufficient
+MIN_UNSEEN_SPAN = 0.05  # effect of an unseen perturbation, relative to the one used, below which it is uninformative
+MIN_UNSEEN_EFFECT = 0.5  # of the required effect, that must remain in the median under unseen perturbations
+MAX_GREY_EFFECT = 0.5  # of the effect as found, that may be carried by grey values
+
+NOT_FINITE = (
+    "a network must return finite scores, it returned NaN or infinite ones during the run, so nothing was "
+    "written; check its weights, or try another perturbation or score"
+)
 
 
 class Status(StrEnum):
@@ -20,13 +26,13 @@ class Status(StrEnum):
     NOT_FINITE = "not finite"
 
 
-def statuses(effects: Tensor, finite: Tensor, slack: float = 0.05) -> tuple[tuple[Status, ...], ...]:
-    """The status of each mask from its effect (N, A), areas rising: a curve that falls shows a stuck optimiser.
+def assign_status(effects: Tensor, finite: Tensor, slack: float = 0.05) -> tuple[tuple[Status, ...], ...]:
+    """Return the status of each mask, (N, A), areas rising; a curve that falls reveals a stuck optimiser.
 
     Args:
         effects: (N, A), 0 for nothing and 1 for the whole effect.
         finite: (N,) bool.
-        slack: a fall that is still put down to chance, in units of the whole effect.
+        slack: largest fall that is attributed to chance, in units of the whole effect.
     """
 
     def status(fall: float) -> Status:
@@ -41,77 +47,64 @@ def statuses(effects: Tensor, finite: Tensor, slack: float = 0.05) -> tuple[tupl
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a mask is enough of the input, and why."""
+    """The judgement of a mask, with its reason."""
 
-    word: str  # sufficient, insufficient, suspect
+    label: str  # sufficient, insufficient, suspect
     reason: str  # one sentence with the numbers
 
     def __str__(self) -> str:
-        return self.word
+        return self.label
 
 
-SHARE = 0.9  # of the whole effect, from which on a mask is enough
+def compute_effects(scores: Tensor, blank: Tensor, full: Tensor, keeps: bool) -> Tensor:
+    """Return scores as shares of the whole effect: 0 if the mask has no effect, 1 if it has the whole effect.
 
-
-TELLING_SHARE = 0.05  # of the effect that an unseen perturbation must have at all
-
-
-UNSEEN_SHARE = 0.5  # of the effect that must be left, on the median, under unseen perturbations
-
-
-GREY_SHARE = 0.5  # of the soft effect that may be carried by grey values
-
-
-def shares(scores: Tensor, blank: Tensor, full: Tensor, keeps: bool) -> Tensor:
-    """Scores as shares of the whole effect: 0 where the mask does nothing, 1 where it does all.
-
-    (Φ − Φ_blank) / (Φ_full − Φ_blank) where masks keep, (Φ_full − Φ) / (Φ_full − Φ_blank) where they delete.
+    (Φ − Φ_blank) / (Φ_full − Φ_blank) if masks keep, (Φ_full − Φ) / (Φ_full − Φ_blank) if they delete.
     """
     share = (scores - blank) / (full - blank)
     return share if keeps else 1 - share
 
 
-def verdict(
+def reach_verdict(
     soft: float,
     cut: float,
     unseen: list[float],
     control: list[float],
-    share: float = SHARE,
+    share: float = SUFFICIENT_EFFECT,
     chance: str = "a random region of this size",
 ) -> Verdict:
-    """The verdict on one mask from its effects, where 0 is the effect of nothing and 1 of the whole input.
+    """Return the verdict on one mask from its effects; 0 is no effect, 1 that of the whole input.
 
-    An unseen effect that is NaN is left out: that perturbation hardly changes the answer, so it tells nothing.
+    Unseen effects that are NaN are excluded: those perturbations barely change the answer and are uninformative.
 
-    >>> print(verdict(1.0, 0.95, [0.9, 0.8, 0.9], [0.1, 0.2]))
+    >>> print(reach_verdict(1.0, 0.95, [0.9, 0.8, 0.9], [0.1, 0.2]))
     sufficient
-    >>> verdict(1.1, 0.2, [0.1], [0.0]).reason
+    >>> reach_verdict(1.1, 0.2, [0.1], [0.0]).reason
     'grey values carry it: 110 % of the effect as found, 20 % cut to black and white'
     """
     unseen = [value for value in unseen if not math.isnan(value)]
     if not all(math.isfinite(value) for value in (soft, cut, *unseen, *control)):
         return Verdict("suspect", "a score is not finite")
     if cut < share:
-        if soft >= share and soft - cut > GREY_SHARE * soft:
-            return Verdict(
-                "suspect",
-                f"grey values carry it: {soft:.0%} of the effect as found, {cut:.0%} cut to black and white".replace(
-                    "%", " %"
-                ),
-            )
-        return Verdict("insufficient", f"{cut:.0%} of the effect, wanted {share:.0%}".replace("%", " %"))
+        if soft >= share and soft - cut > MAX_GREY_EFFECT * soft:
+            effects = f"{format_percent(soft)} of the effect as found, {format_percent(cut)} cut to black and white"
+            return Verdict("suspect", f"grey values carry it: {effects}")
+        return Verdict("insufficient", f"{format_percent(cut)} of the effect, wanted {format_percent(share)}")
     best_control = max(control, default=0.0)
     if best_control >= cut:
-        return Verdict("suspect", f"{chance} reaches {best_control:.0%}".replace("%", " %"))
+        return Verdict("suspect", f"{chance} reaches {format_percent(best_control)}")
     typical = float(torch.tensor(unseen).median()) if unseen else cut
-    if typical < UNSEEN_SHARE * share:
-        return Verdict(
-            "suspect", f"only {typical:.0%} of the effect under perturbations it was not made for".replace("%", " %")
-        )
-    return Verdict("sufficient", f"{cut:.0%} of the effect, at best {best_control:.0%} by chance".replace("%", " %"))
+    if typical < MIN_UNSEEN_EFFECT * share:
+        effect = format_percent(typical)
+        return Verdict("suspect", f"only {effect} of the effect under perturbations it was not made for")
+    effects = f"{format_percent(cut)} of the effect, at best {format_percent(best_control)} by chance"
+    return Verdict("sufficient", effects)
 
 
-NOT_FINITE = (
-    "a network must return finite scores, it returned NaN or infinite ones on the way, so nothing was "
-    "written; check its weights, or try another perturbation or score"
-)
+def format_percent(share: float) -> str:
+    """Format a share as a whole percentage.
+
+    >>> format_percent(0.947)
+    '95 %'
+    """
+    return f"{100 * share:.0f} %"

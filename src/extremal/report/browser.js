@@ -1,78 +1,81 @@
 "use strict";
-// Tables of any number of rows: sorted and chosen from here, and only the rows in sight are in the document.
+// Tables of any number of rows, with sorting and filters; only the visible rows are in the document.
 (() => {
-  const SPARE = 6; // rows beyond either edge, so that they are there before they are seen
-  const LEAST = 12; // rows, from which on there is something to look for
+  const OVERSCAN = 6; // rows rendered above and below the visible ones
+  const MIN_SEARCHABLE = 12; // rows from which on a search field is shown
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
   const collator = new Intl.Collator(undefined, { numeric: true });
 
-  const make = (tag, attributes = {}, ...children) => {
+  const createElement = (tag, attributes = {}, ...children) => {
     const element = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
     element.append(...children);
     return element;
   };
 
-  // A number for each row, by which a column is sorted; NaN where there is nothing.
-  const ranked = (column) => {
+  // The sort key of each row as a number; NaN if there is no value.
+  const sortKeys = (column) => {
     if (!column.words) return Float64Array.from(column.values, (value) => value ?? NaN);
     const texts = [...new Set(column.values)].sort(collator.compare);
     const ranks = new Map(texts.map((text, rank) => [text, rank]));
     return Float64Array.from(column.values, (text) => (text ? ranks.get(text) : NaN));
   };
 
-  const browse = (place) => {
-    const name = place.dataset.rows;
+  const showTable = (section) => {
+    const name = section.dataset.rows;
     const data = read(`${name}-data`);
     const { columns, pictures } = data;
-    const side = (column) => (column.words || column.verdicts ? "words" : "number");
+    const cellClass = (column) => (column.words || column.verdicts ? "words" : "number");
     const text = (column, row) => (column.shown ?? column.values)[row];
-    const ranks = new Map(), parts = new Map(), live = new Map(), spare = [];
-    const chosen = new Map(); // column -> what it must say
+    const keys = new Map(); // column -> sort keys
+    const chunks = new Map(); // index -> images of its rows
+    const rendered = new Map(); // position -> element
+    const unused = []; // elements of rows that went out of sight
+    const filters = new Map(); // column -> required text
     let order = Uint32Array.from({ length: data.count }, (_, row) => row);
-    let shown = order, wanted = "", texts = null, height = 1, sorted = { column: -1, down: false };
+    let shown = order, query = "", texts = null, rowHeight = 1, sorted = { column: -1, down: false };
 
-    const told = place.querySelector("[role=status]");
-    const body = make("div", { role: "rowgroup", class: "body" });
-    const head = make("div", { role: "row", "aria-rowindex": 1, class: "row" });
-    const view = make(
+    const status = section.querySelector("[role=status]");
+    const body = createElement("div", { role: "rowgroup", class: "body" });
+    const head = createElement("div", { role: "row", "aria-rowindex": 1, class: "row" });
+    const view = createElement(
       "div",
       {
         ...{ role: "table", class: "view", tabindex: 0, "aria-labelledby": `${name}-heading` },
         ...{ "aria-rowcount": data.count + 1, "aria-colcount": columns.length + (pictures.length ? 1 : 0) },
       },
-      make("div", { role: "rowgroup", class: "head" }, head),
+      createElement("div", { role: "rowgroup", class: "head" }, head),
       body,
     );
 
-    // Pictures are kept as text, some rows together, and read when one of them comes into sight.
-    const pictured = (row, which) => {
-      const part = Math.floor(row / data.per);
-      if (!parts.has(part)) parts.set(part, read(`${name}-pictures-${part}`));
-      return parts.get(part)[row % data.per][which];
+    // Images are stored as text in chunks of rows, and a chunk is parsed when one of its rows becomes visible.
+    const imageData = (row, index) => {
+      const chunk = Math.floor(row / data.per);
+      if (!chunks.has(chunk)) chunks.set(chunk, read(`${name}-pictures-${chunk}`));
+      return chunks.get(chunk)[row % data.per][index];
     };
 
-    const blank = () => {
-      const row = make("div", { role: "row", class: "row" });
+    const createRow = () => {
+      const row = createElement("div", { role: "row", class: "row" });
       if (pictures.length) {
-        row.append(make("div", { role: "cell", class: "pictures" }, ...pictures.map((alt) => make("img", { alt }))));
+        row.append(createElement("div", { role: "cell", class: "pictures" }, ...pictures.map((alt) => createElement("img", { alt }))));
       }
       columns.forEach((column, k) => {
         const role = k === 0 ? "rowheader" : "cell";
-        const cell = make("div", { role, class: side(column), "data-label": column.label });
-        cell.append(make("span"), ...(column.notes ? [make("small")] : []));
+        const cell = createElement("div", { role, class: cellClass(column), "data-label": column.label });
+        cell.append(createElement("span"), ...(column.notes ? [createElement("small")] : []));
         row.append(cell);
       });
       return row;
     };
 
-    const fill = (element, row, at) => {
-      element.setAttribute("aria-rowindex", at + 2);
-      element.style.transform = `translateY(${at * height}px)`;
+    const fillRow = (element, row, position) => {
+      element.setAttribute("aria-rowindex", position + 2);
+      element.style.transform = `translateY(${position * rowHeight}px)`;
       const cells = [...element.children];
       if (pictures.length) {
-        [...cells.shift().children].forEach((image, which) => {
-          const source = pictured(row, which);
+        [...cells.shift().children].forEach((image, index) => {
+          const source = imageData(row, index);
           image.hidden = !source;
           if (source) image.src = `data:image/jpeg;base64,${source}`;
         });
@@ -82,127 +85,127 @@
         value.textContent = text(column, row);
         value.className = column.verdicts ? `word ${column.verdicts[row]}` : "";
         if (note) note.textContent = column.notes[row];
-        cells[k].title = side(column) === "words" ? [text(column, row), column.notes?.[row]].filter(Boolean).join(": ") : "";
+        cells[k].title = cellClass(column) === "words" ? [text(column, row), column.notes?.[row]].filter(Boolean).join(": ") : "";
       });
     };
 
     const draw = () => {
-      const first = Math.max(0, Math.floor(view.scrollTop / height) - SPARE);
-      const last = Math.min(shown.length, Math.ceil((view.scrollTop + view.clientHeight) / height) + SPARE);
-      for (const [at, element] of live) {
-        if (at >= first && at < last) continue;
-        live.delete(at);
+      const first = Math.max(0, Math.floor(view.scrollTop / rowHeight) - OVERSCAN);
+      const last = Math.min(shown.length, Math.ceil((view.scrollTop + view.clientHeight) / rowHeight) + OVERSCAN);
+      for (const [position, element] of rendered) {
+        if (position >= first && position < last) continue;
+        rendered.delete(position);
         element.remove();
-        spare.push(element);
+        unused.push(element);
       }
-      let next = body.firstChild; // in the document rows come as on the screen
-      for (let at = first; at < last; at++) {
-        let element = live.get(at);
+      let next = body.firstChild; // rows have the same order in the document as on the screen
+      for (let position = first; position < last; position++) {
+        let element = rendered.get(position);
         if (!element) {
-          element = spare.pop() ?? blank();
-          fill(element, shown[at], at);
-          live.set(at, element);
+          element = unused.pop() ?? createRow();
+          fillRow(element, shown[position], position);
+          rendered.set(position, element);
           body.insertBefore(element, next);
         } else next = element.nextSibling;
       }
     };
 
-    const again = () => {
-      for (const element of live.values()) {
+    const redraw = () => {
+      for (const element of rendered.values()) {
         element.remove();
-        spare.push(element);
+        unused.push(element);
       }
-      live.clear();
-      height = parseFloat(getComputedStyle(place).getPropertyValue("--row"));
-      body.style.height = `${shown.length * height}px`;
+      rendered.clear();
+      rowHeight = parseFloat(getComputedStyle(section).getPropertyValue("--row"));
+      body.style.height = `${shown.length * rowHeight}px`;
       draw();
     };
 
-    const choose = () => {
-      if (wanted && !texts) {
-        const searched = columns.filter((column) => side(column) === "words");
+    const applyFilters = () => {
+      if (query && !texts) {
+        const searched = columns.filter((column) => cellClass(column) === "words");
         texts = Array.from({ length: data.count }, (_, row) =>
           searched.map((column) => `${text(column, row)}\n${column.notes?.[row] ?? ""}`).join("\n").toLowerCase(),
         );
       }
-      const conditions = [...chosen].filter(([, value]) => value !== "");
+      const conditions = [...filters].filter(([, value]) => value !== "");
       shown = order.filter(
         (row) =>
-          conditions.every(([column, value]) => text(column, row) === value) && (!wanted || texts[row].includes(wanted)),
+          conditions.every(([column, value]) => text(column, row) === value) && (!query || texts[row].includes(query)),
       );
-      const count = (number) => number.toLocaleString("en");
+      const format = (number) => number.toLocaleString("en");
       const all = shown.length === data.count;
-      told.textContent = all ? `${count(data.count)} ${data.what}` : `${count(shown.length)} of ${count(data.count)} ${data.what}`;
+      status.textContent = all ? `${format(data.count)} ${data.what}` : `${format(shown.length)} of ${format(data.count)} ${data.what}`;
       view.setAttribute("aria-rowcount", shown.length + 1);
       view.scrollTop = 0;
-      again();
+      redraw();
     };
 
-    const sort = (which, down) => {
-      const column = columns[which], sign = down ? -1 : 1;
-      if (column && !ranks.has(column)) ranks.set(column, ranked(column));
-      const rank = ranks.get(column); // none: as the rows came
+    const sort = (index, down) => {
+      const column = columns[index], sign = down ? -1 : 1;
+      if (column && !keys.has(column)) keys.set(column, sortKeys(column));
+      const key = keys.get(column); // undefined: the original order
       order.sort((a, b) => {
-        if (!rank) return a - b;
-        const nothing = Number.isNaN(rank[a]) - Number.isNaN(rank[b]); // last, in either direction
-        return nothing || sign * (rank[a] - rank[b]) || a - b;
+        if (!key) return a - b;
+        const missing = Number.isNaN(key[a]) - Number.isNaN(key[b]); // last in both directions
+        return missing || sign * (key[a] - key[b]) || a - b;
       });
-      sorted = { column: which, down };
+      sorted = { column: index, down };
       headers.forEach((header, k) =>
-        header.setAttribute("aria-sort", k !== which ? "none" : down ? "descending" : "ascending"),
+        header.setAttribute("aria-sort", k !== index ? "none" : down ? "descending" : "ascending"),
       );
-      sorting.value = column ? `${which} ${down}` : "";
-      choose();
+      sorting.value = column ? `${index} ${down}` : "";
+      applyFilters();
     };
 
-    if (pictures.length) head.append(make("div", { role: "columnheader" }, make("span", { class: "hidden-text" }, "Picture")));
+    if (pictures.length) head.append(createElement("div", { role: "columnheader" }, createElement("span", { class: "hidden-text" }, "Thumbnail")));
     const headers = columns.map((column, k) => {
-      const button = make("button", { type: "button" }, column.label);
+      const button = createElement("button", { type: "button" }, column.label);
       button.addEventListener("click", () => sort(k, sorted.column === k && !sorted.down));
-      const header = make("div", { role: "columnheader", "aria-sort": "none", class: side(column) }, button);
+      const header = createElement("div", { role: "columnheader", "aria-sort": "none", class: cellClass(column) }, button);
       head.append(header);
       return header;
     });
 
-    const tools = place.querySelector(".tools");
+    const tools = section.querySelector(".tools");
     const field = (label, control) => {
-      tools.append(make("label", {}, make("span", {}, label), control));
+      tools.append(createElement("label", {}, createElement("span", {}, label), control));
       return control;
     };
-    const option = (value, label = value) => make("option", { value }, label);
-    if (data.count >= LEAST) {
-      const search = field("Search", make("input", { type: "search", autocomplete: "off", spellcheck: "false" }));
+    const option = (value, label = value) => createElement("option", { value }, label);
+    if (data.count >= MIN_SEARCHABLE) {
+      const search = field("Search", createElement("input", { type: "search", autocomplete: "off", spellcheck: "false" }));
       search.addEventListener("input", () => {
-        wanted = search.value.trim().toLowerCase();
-        choose();
+        query = search.value.trim().toLowerCase();
+        applyFilters();
       });
     }
-    for (const column of columns.filter((one) => one.choice)) {
+    for (const column of columns.filter((column) => column.choice)) {
       const values = [...new Set(column.values.map((_, row) => text(column, row)))].filter(Boolean).sort(collator.compare);
-      const select = field(column.label, make("select", {}, option("", "All"), ...values.map((value) => option(value))));
+      const select = field(column.label, createElement("select", {}, option("", "All"), ...values.map((value) => option(value))));
       select.addEventListener("change", () => {
-        chosen.set(column, select.value);
-        choose();
+        filters.set(column, select.value);
+        applyFilters();
       });
     }
-    const sorting = field("Sorted by", make("select", {}, option("", "As they come")));
+    const sorting = field("Sort by", createElement("select", {}, option("", "Original order")));
     sorting.parentElement.className = "sorting";
     columns.forEach((column, k) => {
-      sorting.append(option(`${k} false`, `${column.label}, rising`), option(`${k} true`, `${column.label}, falling`));
+      sorting.append(option(`${k} false`, `${column.label}, ascending`), option(`${k} true`, `${column.label}, descending`));
     });
     sorting.addEventListener("change", () => {
-      const [which, down] = sorting.value.split(" ");
-      sort(down ? Number(which) : -1, down === "true");
+      const [index, down] = sorting.value.split(" ");
+      sort(down ? Number(index) : -1, down === "true");
     });
 
     const tracks = [...(pictures.length ? [`${pictures.length * 72}px`] : []), ...columns.map((column) => column.width)];
-    place.style.setProperty("--tracks", tracks.join(" "));
-    place.append(view);
+    section.style.setProperty("--tracks", tracks.join(" "));
+    section.append(view);
     view.addEventListener("scroll", draw, { passive: true });
-    new ResizeObserver(again).observe(view);
+    new ResizeObserver(redraw).observe(view);
     if (data.sort) sort(data.sort.column, data.sort.down);
-    else choose();
+    else applyFilters();
   };
 
-  document.querySelectorAll("[data-rows]").forEach(browse);
+  document.querySelectorAll("[data-rows]").forEach(showTable);
 })();

@@ -1,15 +1,15 @@
 "use strict";
-// Within another page, as in the app: tells it how high this one is and where the slider stands, and follows a slider
-// beside it. Alone, this does nothing.
+// Inside another page, as in the app: posts the page's height and the slider's position to the parent, and follows
+// the slider positions that the parent sends. A page on its own does nothing here.
 (() => {
   if (window.parent === window) return;
-  const tell = (what) => window.parent.postMessage({ extremal: what }, "*");
+  const post = (message) => window.parent.postMessage({ extremal: message }, "*");
   const slider = document.getElementById("area");
-  const measure = () => tell({ height: document.documentElement.offsetHeight });
-  measure(); // out of sight, a browser does not tell of sizes
-  new ResizeObserver(measure).observe(document.body);
+  const postHeight = () => post({ height: document.documentElement.offsetHeight });
+  postHeight(); // browsers do not observe sizes of frames that are out of sight
+  new ResizeObserver(postHeight).observe(document.body);
   if (!slider) return;
-  slider.addEventListener("input", () => tell({ position: slider.value }));
+  slider.addEventListener("input", () => post({ position: slider.value }));
   window.addEventListener("message", (event) => {
     const position = Number(event.data?.extremal?.position);
     if (event.source !== window.parent || !Number.isFinite(position)) return;

@@ -1,4 +1,4 @@
-"""What is asked of a network: a score of one of its classes, or a question of another kind."""
+"""Scores and queries: the number to explain, a score of a class or another query about a network."""
 
 from extremal.scores.box import Box
 from extremal.scores.classes import (

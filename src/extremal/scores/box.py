@@ -1,4 +1,4 @@
-"""A question about a detection: the score of one of a detector's boxes."""
+"""Query about a detection: the score of one of a detector's boxes."""
 
 import math
 from collections import Counter
@@ -14,34 +14,34 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.network import Evaluator, Network
 from extremal.scores.query import BoundQuery, class_index, class_label
 
-MATCH = 0.5  # IoU from which on a box of the whole input is the one that is asked about
-LEAST_SCORE = 0.001  # that a detector is made to report: a box that fades is to be followed to next to nothing
-MOST_BOXES = 1000  # that it is made to report, for the same reason
+MIN_MATCH_IOU = 0.5  # of the given box with one found on the unperturbed input
+SCORE_THRESHOLD = 0.001  # set for detectors during a run, so that a fading box is followed down to small scores
+MAX_DETECTIONS = 1000  # set for detectors during a run, for the same reason
 Corners = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """The score of one box of a detector, matched softly: max over found boxes b of the class of IoU(box, b)·score(b).
+    """The score of one box of a detector, matched softly: the maximum of IoU(box, b)·score(b) over found boxes b.
 
-    For detectors with torchvision's interface: (B, 3, H, W) -> for each input a mapping with boxes (M, 4), labels (M,)
-    and scores (M,). While they are asked about perturbed inputs they report boxes of lower scores than by themselves
-    (`score_thresh`, `detections_per_img`) and neither masks nor keypoints. Where no box of the class is left, 0.
+    Only boxes of the class are matched; if none is found, the score is 0. For detectors with torchvision's interface:
+    (B, 3, H, W) -> for each input a mapping with boxes (M, 4), labels (M,) and scores (M,). On perturbed inputs they
+    report boxes of lower scores than usual (`score_thresh`, `detections_per_img`), and neither masks nor keypoints.
 
     >>> from extremal import Network
-    >>> class Detector(torch.nn.Module):  # sees one box, as clearly as the input is bright
+    >>> class Detector(torch.nn.Module):  # finds one box, with the mean of the input as its score
     ...     def forward(self, x):
     ...         box, label = torch.tensor([[2.0, 2.0, 6.0, 6.0]]), torch.tensor([1])
-    ...         return [{"boxes": box, "labels": label, "scores": one.mean()[None]} for one in x]
+    ...         return [{"boxes": box, "labels": label, "scores": image.mean()[None]} for image in x]
     >>> x = torch.full((1, 3, 8, 8), 0.5)
     >>> with Network(Detector()).frozen() as run:
     ...     Box((2, 2, 6, 4), label=1).bind(run, x)(x, torch.tensor([0]))  # half of it
     tensor([0.2500])
 
     Args:
-        box: x1, y1, x2, y2 in pixels of the input; None: the one with the highest score on the whole input, for each
-            input by itself.
-        label: the class, by index or name, 0 being torchvision's background; None: that of the box that matches.
+        box: x1, y1, x2, y2 in pixels of the input; None: for each input the box with the highest score on the
+            unperturbed input.
+        label: the class, by index or name, 0 being torchvision's background; None: that of the matched box.
     """
 
     box: Corners | None = None
@@ -60,105 +60,105 @@ class Box:
             raise ExtremalValueError(f"a box must be four finite numbers x1, y1, x2, y2 in pixels, got {self.box!r}")
         x1, y1, x2, y2 = corners
         if not (x1 < x2 and y1 < y2):
-            raise ExtremalValueError(f"a box must be x1, y1, x2, y2 with x1 < x2 and y1 < y2, got {_at(corners)}")
+            raise ExtremalValueError(f"a box must have x1 < x2 and y1 < y2, got {_corners_text(corners)}")
         object.__setattr__(self, "box", corners)
 
     @property
     def name(self) -> str:
-        """What and where, in words."""
-        what = "box" if self.label is None else f"box of {class_label(self.label)}"
-        return f"best {what}" if self.box is None else f"{what} at {_at(self.box)}"
+        """Class and corners."""
+        noun = "box" if self.label is None else f"box of {class_label(self.label)}"
+        return f"best {noun}" if self.box is None else f"{noun} at {_corners_text(self.box)}"
 
     def bind(self, run: Evaluator, x: Tensor) -> BoundQuery:
-        """The score; costs one evaluation of each input, to find the boxes that the detector reports by itself."""
+        """Bind the score to a network and inputs; costs one evaluation of each input, to find its box."""
         net = run.network
         label = None if self.label is None else class_index(net, self.label, len(net.labels) or None)
         with torch.no_grad():
-            whole = _detections(run.evaluate(x, torch.arange(len(x), device=x.device)), len(x), net)
-        wanted = [self._chosen(found, label, n, net) for n, found in enumerate(whole)]
+            detections = _read_detections(run.evaluate(x, torch.arange(len(x), device=x.device)), len(x), net)
+        targets = [self._choose(found, label, n, net) for n, found in enumerate(detections)]
 
-        def ask(inputs: Tensor, images: Tensor) -> Tensor:
-            with _lenient(net.model):
-                output = run.evaluate(inputs, images)
+        def score_inputs(inputs: Tensor, input_index: Tensor) -> Tensor:
+            with _reporting_low_scores(net.model):
+                output = run.evaluate(inputs, input_index)
             scores = [
-                found.likeness(*wanted[image])
-                for found, image in zip(_detections(output, len(inputs), net), images.tolist(), strict=True)
+                found.match(*targets[n])
+                for found, n in zip(_read_detections(output, len(inputs), net), input_index.tolist(), strict=True)
             ]
-            nothing = inputs.flatten(1).sum(1) * 0  # with a gradient, of zeros
-            return nothing + torch.stack([nothing.new_zeros(()) if score is None else score for score in scores])
+            zeros = inputs.flatten(1).sum(1) * 0  # connected to the inputs, so that there always is a gradient
+            return zeros + torch.stack([zeros.new_zeros(()) if score is None else score for score in scores])
 
-        return ask
+        return score_inputs
 
-    def _chosen(self, found: "_Found", label: int | None, n: int, net: Network) -> tuple[Tensor, int]:
-        """The box (4,) and the label that are asked about input n."""
-        counts = Counter(net.label(one) for one in found.labels.tolist())
-        told = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-        if not told:
+    def _choose(self, found: "_Detections", label: int | None, n: int, net: Network) -> tuple[Tensor, int]:
+        """Return the box (4,) to explain on input n, and its label."""
+        counts = Counter(net.label(index) for index in found.labels.tolist())
+        summary = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+        if not summary:
             raise ExtremalValueError(
-                f"a detector must find a box on the whole input, {net.name} finds none on input {n}; "
-                "lower its own threshold of the score, or ask about another input"
+                f"a detector must find a box on the unperturbed input, {net.name} finds none on input {n}; "
+                "lower its score threshold, or choose another input"
             )
         fits = torch.ones_like(found.scores, dtype=torch.bool) if label is None else found.labels == label
         of = "" if label is None else f" of {net.label(label)}"
         if not fits.any():
             raise ExtremalValueError(
-                f"a detector must find a box{of} on the whole input, {net.name} finds none on input {n} but {told}; "
-                "ask about one of these"
+                f"a detector must find a box{of} on the unperturbed input, {net.name} finds none on input {n} but "
+                f"{summary}; choose one of these"
             )
         if self.box is None:
             best = int(found.scores.masked_fill(~fits, -torch.inf).argmax())
             return found.boxes[best].detach(), int(found.labels[best])
         box = found.boxes.new_tensor(self.box)
         overlaps = box_iou(box[None], found.boxes)[0].masked_fill(~fits, 0.0)
-        if float(overlaps.max()) < MATCH:
+        if float(overlaps.max()) < MIN_MATCH_IOU:
             raise ExtremalValueError(
-                f"a detector must find the box on the whole input with an IoU of at least {MATCH:g}, the best box{of} "
-                f"that {net.name} finds on input {n} has {float(overlaps.max()):.2f}, of {told}; "
-                "box=None takes the best"
+                f"a detector must find the box on the unperturbed input with an IoU of at least {MIN_MATCH_IOU:g}, the "
+                f"best box{of} that {net.name} finds on input {n} has {float(overlaps.max()):.2f}, of {summary}; "
+                "box=None selects the best"
             )
-        best = int(found.scores.masked_fill(overlaps < MATCH, -torch.inf).argmax())
+        best = int(found.scores.masked_fill(overlaps < MIN_MATCH_IOU, -torch.inf).argmax())
         return box, int(found.labels[best])
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
-    """What a detector found on one input."""
+class _Detections:
+    """Boxes of a detector on one input."""
 
     boxes: Tensor  # (M, 4)
     labels: Tensor  # (M,)
     scores: Tensor  # (M,)
 
-    def with_area(self) -> "_Found":
-        """Without boxes of no area, which overlap nothing."""
-        real = (self.boxes[:, 2:] > self.boxes[:, :2]).all(1)
-        return _Found(self.boxes[real], self.labels[real], self.scores[real])
+    def without_empty(self) -> "_Detections":
+        """Return the boxes without those of zero area, which overlap nothing."""
+        nonempty = (self.boxes[:, 2:] > self.boxes[:, :2]).all(1)
+        return _Detections(self.boxes[nonempty], self.labels[nonempty], self.scores[nonempty])
 
-    def likeness(self, box: Tensor, label: int) -> Tensor | None:
-        """How well the best box of the label is the wanted one, in [0, 1]; None where there is no box of the label."""
-        same = self.labels == label
-        if not same.any():
+    def match(self, box: Tensor, label: int) -> Tensor | None:
+        """Return the maximum of IoU times score over the boxes of the label, in [0, 1]; None if there are none."""
+        has_label = self.labels == label
+        if not has_label.any():
             return None
-        overlaps: Tensor = box_iou(box[None].to(self.boxes), self.boxes[same])[0]
-        return (overlaps * self.scores[same]).amax()
+        overlaps: Tensor = box_iou(box[None].to(self.boxes), self.boxes[has_label])[0]
+        return (overlaps * self.scores[has_label]).amax()
 
 
-def _detections(output: object, rows: int, net: Network) -> list[_Found]:
-    """A detector's output for each input.
+def _read_detections(output: object, batch_size: int, net: Network) -> list[_Detections]:
+    """Return a detector's boxes for each input.
 
     Raises:
-        ExtremalTypeError: it is something else.
+        ExtremalTypeError: the output has another form.
     """
-    if isinstance(output, list | tuple) and len(output) == rows and all(isinstance(one, Mapping) for one in output):
-        found = [_Found(*(one.get(key) for key in ("boxes", "labels", "scores"))) for one in output]
-        if all(_is_sound(one) for one in found):
-            return [one.with_area() for one in found]
+    if isinstance(output, list | tuple) and len(output) == batch_size and all(isinstance(m, Mapping) for m in output):
+        detections = [_Detections(*(m.get(key) for key in ("boxes", "labels", "scores"))) for m in output]
+        if all(_has_valid_shapes(found) for found in detections):
+            return [found.without_empty() for found in detections]
     raise ExtremalTypeError(
         "a detector must return for each input a mapping with boxes (M, 4), labels (M,) and scores (M,), "
-        f"{net.name} returned {_kind(output)}; wrap the network"
+        f"{net.name} returned {_describe_type(output)}; wrap the network"
     )
 
 
-def _is_sound(found: _Found) -> bool:
+def _has_valid_shapes(found: _Detections) -> bool:
     parts = (found.boxes, found.labels, found.scores)
     if not all(isinstance(part, Tensor) and part.ndim for part in parts):
         return False
@@ -166,27 +166,27 @@ def _is_sound(found: _Found) -> bool:
     return [tuple(part.shape) for part in parts] == [(count, 4), (count,), (count,)]
 
 
-def _kind(output: object) -> str:
+def _describe_type(output: object) -> str:
     if isinstance(output, list | tuple) and output:
-        inner = output[0]
-        keys = f" with the keys {', '.join(map(str, inner))}" if isinstance(inner, Mapping) else ""
-        return f"a {type(output).__name__} of {len(output)} {type(inner).__name__}{keys}"
+        item = output[0]
+        keys = f" with the keys {', '.join(map(str, item))}" if isinstance(item, Mapping) else ""
+        return f"a {type(output).__name__} of {len(output)} {type(item).__name__}{keys}"
     return f"a {type(output).__name__}"
 
 
 @contextmanager
-def _lenient(model: nn.Module) -> Iterator[None]:
-    """A detector reports boxes of low scores, more of them, and boxes only; on exit it is as it was."""
+def _reporting_low_scores(model: nn.Module) -> Iterator[None]:
+    """Make a detector report boxes only, and more of them, of lower scores; its settings are restored on exit."""
     with ExitStack() as undo:
         for module in model.modules():
-            own, most = module.__dict__.get("score_thresh"), module.__dict__.get("detections_per_img")
-            if isinstance(own, int | float):
-                undo.callback(setattr, module, "score_thresh", own)
-                module.__dict__["score_thresh"] = min(own, LEAST_SCORE)
-            if isinstance(most, int):
-                undo.callback(setattr, module, "detections_per_img", most)
-                module.__dict__["detections_per_img"] = max(most, MOST_BOXES)
-            for name in ("mask_roi_pool", "keypoint_roi_pool"):  # without these, the parts for them are left out
+            threshold, limit = module.__dict__.get("score_thresh"), module.__dict__.get("detections_per_img")
+            if isinstance(threshold, int | float):
+                undo.callback(setattr, module, "score_thresh", threshold)
+                module.__dict__["score_thresh"] = min(threshold, SCORE_THRESHOLD)
+            if isinstance(limit, int):
+                undo.callback(setattr, module, "detections_per_img", limit)
+                module.__dict__["detections_per_img"] = max(limit, MAX_DETECTIONS)
+            for name in ("mask_roi_pool", "keypoint_roi_pool"):  # without these, masks and keypoints are skipped
                 part = module._modules.get(name)
                 if part is not None:
                     undo.callback(module._modules.__setitem__, name, part)
@@ -194,5 +194,5 @@ def _lenient(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def _at(corners: Corners) -> str:
+def _corners_text(corners: Corners) -> str:
     return ", ".join(f"{value:g}" for value in corners)

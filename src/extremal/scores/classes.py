@@ -1,4 +1,4 @@
-"""Scores of classes: what is asked about one of a network's outputs.
+"""Scores of classes: functions of one of a network's outputs.
 
 `score(output, target) -> (B,)`, output (B, classes), target (B,).
 """
@@ -14,7 +14,7 @@ Score = Callable[[Tensor, Tensor], Tensor]  # output (B, classes), target (B,) -
 
 
 def logit(output: Tensor, target: Tensor) -> Tensor:
-    """y_c.
+    """Return y_c.
 
     >>> logit(torch.tensor([[1.0, 3.0]]), torch.tensor([1]))
     tensor([3.])
@@ -23,17 +23,17 @@ def logit(output: Tensor, target: Tensor) -> Tensor:
 
 
 def probability(output: Tensor, target: Tensor) -> Tensor:
-    """softmax(y)_c."""
+    """Return softmax(y)_c."""
     return logit(output.softmax(1), target)
 
 
 def log_probability(output: Tensor, target: Tensor) -> Tensor:
-    """log softmax(y)_c."""
+    """Return log softmax(y)_c."""
     return logit(output.log_softmax(1), target)
 
 
 def margin(output: Tensor, target: Tensor) -> Tensor:
-    """y_c − log Σ_{c' ≠ c} exp y_c': the log-odds of the class. Falls back to y_c where there is one output only."""
+    """Return the log-odds of the class, y_c − log Σ_{c' ≠ c} exp y_c'; y_c if there is only one output."""
     if output.shape[1] == 1:
         return output[:, 0]
     others = output.scatter(1, target[:, None], -torch.inf)
@@ -41,14 +41,14 @@ def margin(output: Tensor, target: Tensor) -> Tensor:
 
 
 def contrastive(output: Tensor, target: Tensor) -> Tensor:
-    """y_c − max_{c' ≠ c} y_c', for each mask by itself (paper, section 4)."""
+    """Return y_c − max_{c' ≠ c} y_c', for each mask separately (paper, section 4)."""
     if output.shape[1] == 1:
         return output[:, 0]
     return logit(output, target) - output.scatter(1, target[:, None], -torch.inf).amax(1)
 
 
 def negative(output: Tensor, target: Tensor) -> Tensor:
-    """log Σ_{c' ≠ c} exp y_c' − y_c: what speaks against the class; the margin's negative."""
+    """Return the evidence against the class, log Σ_{c' ≠ c} exp y_c' − y_c: the negative of the margin."""
     return -margin(output, target)
 
 
@@ -63,7 +63,7 @@ SCORES: dict[str, Score] = {
 
 
 def get_score(score: str | Score) -> Score:
-    """The score of this short name, or the callable itself."""
+    """Return the score of this short name, or the callable itself."""
     if isinstance(score, str):
         if score not in SCORES:
             raise ExtremalValueError(f"score must be one of {', '.join(SCORES)} or a callable, got {score!r}")

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 from extremal.masking.perturbations import ScaleChannels
+from extremal.networks.layers import get_module, split_problem
 from extremal.networks.network import Evaluator
+from extremal.networks.split import compute_activations
 from extremal.scores.query import as_split
 
 
@@ -35,9 +37,6 @@ def read_layer(run: Evaluator, layer: str, axis: int | None, x: Tensor) -> Layer
         ExtremalValueError: there is no such layer or axis, the layer is not called exactly once, does not return one
             floating tensor, or comes before the layer where the network is split.
     """
-    from extremal.networks.layers import get_module, split_problem
-    from extremal.networks.split import compute_activations
-
     module, split = get_module(run.network, layer), as_split(run)
     if split is not None and any(module is part for called, _ in split.cached_calls for part in called.modules()):
         raise ExtremalValueError(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.concatenation import SETTINGS, SHARED, STEPS, TRACE, concatenate
-from extremal.explanations.verdict import Status, Verdict, shares, reach_verdict
+from extremal.explanations.verdict import Status, Verdict, compute_effects, reach_verdict
 from extremal.files import fields_equal, read_tensors, unreadable_file_error, write_tensors
 from extremal.masking.area import cut
 from extremal.masking.grid import resize
@@ -112,7 +112,7 @@ class ChannelExplanation:
     def effects(self, scores: Tensor) -> Tensor:
         """Scores (N, ...) as shares of the whole effect (`evidence.shares`): 0 for nothing, 1 for all of it."""
         trailing = [1] * (scores.ndim - 1)
-        return shares(scores, self.score_blank.view(-1, *trailing), self.score_full.view(-1, *trailing), self.keeps)
+        return compute_effects(scores, self.score_blank.view(-1, *trailing), self.score_full.view(-1, *trailing), self.keeps)
 
     def curve(self, image: int = 0) -> ChannelCurve:
         """Effects against the number of channels."""
