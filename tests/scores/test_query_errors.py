@@ -296,8 +296,8 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         Detector(X, looks()),
         lambda: Box(label="car"),
         ExtremalValueError,
-        "a detector must find a box of car on the unperturbed input, Detector finds none on input 0 but 2 dog; choose one of "
-        "these",
+        "a detector must find a box of car on the unperturbed input, Detector finds none on input 0 but 2 dog; "
+        "choose one of these",
     ),
     (
         Detector(X, looks()),
