@@ -87,7 +87,7 @@ def main() -> None:
         options.reference, parameters=parameters.numpy(), shape=(224, 224), image=x.numpy(), sigma=20.0
     )
     padded = SmoothMax((224, 224), padded=True)
-    show("mask with its margin, equal parameters", padded.evaluate_padded(parameters), answer["whole"])
+    show("mask with its margin, equal parameters", padded.evaluate_with_margin(parameters), answer["whole"])
     show("mask on the image, equal parameters", padded(parameters), answer["inside"])
     show("blur, σ = 20 px", gaussian_blur(x, 20.0), answer["blurred"], BORDER)
 

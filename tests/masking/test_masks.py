@@ -44,7 +44,7 @@ def test_smooth_max_equals_the_formula(
         range(-margin, max(math.floor(mask.steps[0] * (points - 1)) + margin + 1 if padded else size, size))
         for size, points in zip(shape, mask.parameter_shape, strict=True)
     ]
-    whole = mask.evaluate_padded(parameters)
+    whole = mask.evaluate_with_margin(parameters)
     for row in range(2):
         wanted = oracles.smooth_max(parameters[row, 0].numpy(), places, mask.steps[0], mask.sigmas[0])
         np.testing.assert_allclose(whole[row, 0].numpy(), wanted, atol=1e-10)
@@ -63,7 +63,7 @@ def test_smooth_max_equals_the_formula(
 def test_smooth_max_has_its_gradient(shape: tuple[int, ...], step: float, sigma: float, padded: bool) -> None:
     mask = SmoothMax(shape, step=step, sigma=sigma, temperature=0.2, padded=padded, dtype=F64)
     parameters = draw(2, 1, *mask.parameter_shape).sigmoid().requires_grad_()
-    assert torch.autograd.gradcheck(mask.evaluate_padded, parameters, atol=1e-7, fast_mode=len(shape) > 1)
+    assert torch.autograd.gradcheck(mask.evaluate_with_margin, parameters, atol=1e-7, fast_mode=len(shape) > 1)
 
 
 def test_smooth_max_does_without_its_kernel_cache(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,7 @@ def test_smooth_max_does_without_its_kernel_cache(monkeypatch: pytest.MonkeyPatc
 def test_smooth_max_has_the_papers_sizes_at_224() -> None:
     mask = SmoothMax((224, 224), padded=True)
     assert (mask.steps[0], mask.sigmas[0], mask.radius, mask.parameter_shape) == (7.0, 21.0, 4, (32, 32))
-    assert mask.evaluate_padded(torch.zeros(1, 1, 32, 32)).shape == (1, 1, 260, 260)
+    assert mask.evaluate_with_margin(torch.zeros(1, 1, 32, 32)).shape == (1, 1, 260, 260)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.4, 1.0])

@@ -36,7 +36,7 @@ class ChannelMask:
         """Return the parameters unchanged: they are values over the channels."""
         return parameters
 
-    def evaluate_padded(self, parameters: Tensor) -> Tensor:
+    def evaluate_with_margin(self, parameters: Tensor) -> Tensor:
         """Return the parameters as a mask (B, 1, K); unclamped, since a clamp would stop the gradient at its ends."""
         return parameters
 

@@ -34,7 +34,7 @@ class SmoothMax:
         step: s, lattice step in pixels of this input; 7 px at a short side of 224 px if None.
         sigma: σ in pixels of this input; 21 px at a short side of 224 px if None.
         temperature: T of the smooth maximum.
-        padded: evaluate masks at every place within σ of the lattice, not only in the input (`evaluate_padded`).
+        padded: evaluate masks at every place within σ of the lattice, not only in the input (`evaluate_with_margin`).
         spacing: distance of neighbouring places along each dimension (`grid.scale_lengths`).
         within: (*S) bool; masks are zero elsewhere. None: everywhere.
         dtype: of the masks.
@@ -114,7 +114,7 @@ class SmoothMax:
         """Iterate over the offsets of the window, in lattice steps."""
         return itertools.product(range(-self.radius, self.radius + 1), repeat=len(self.shape))
 
-    def evaluate_padded(self, parameters: Tensor) -> Tensor:
+    def evaluate_with_margin(self, parameters: Tensor) -> Tensor:
         """Evaluate masks with their margin, if any: (B, 1, *lattice) -> (B, 1, *S + margins), clamped to [0, 1]."""
         lattice = F.pad(parameters, [self.pad, self.pad] * len(self.shape))
         mask: Tensor = _SmoothMax.apply(lattice, self)
@@ -128,7 +128,7 @@ class SmoothMax:
 
     def __call__(self, parameters: Tensor) -> Tensor:
         """Evaluate masks: (B, 1, *lattice) in [0, 1] -> (B, 1, *S) in [0, 1]."""
-        return self.crop(self.evaluate_padded(parameters))
+        return self.crop(self.evaluate_with_margin(parameters))
 
 
 def _gather(lattice: Tensor, indices: list[Tensor]) -> Tensor:

@@ -49,7 +49,7 @@ class Units:
         flat = parameters.index_select(2, self._index) * self._in_unit
         return flat.view(*parameters.shape[:2], *self.shape)
 
-    def evaluate_padded(self, parameters: Tensor) -> Tensor:
+    def evaluate_with_margin(self, parameters: Tensor) -> Tensor:
         """Return the parameters as a mask (`to_places`); there is no margin."""
         return self.to_places(parameters)
 

@@ -74,31 +74,31 @@ class Box:
         net = run.network
         label = None if self.label is None else class_index(net, self.label, len(net.labels) or None)
         with torch.no_grad():
-            detections = _read_detections(run.evaluate(x, torch.arange(len(x), device=x.device)), len(x), net)
-        targets = [self._choose(found, label, n, net) for n, found in enumerate(detections)]
+            per_input = _read_detections(run.evaluate(x, torch.arange(len(x), device=x.device)), len(x), net)
+        targets = [self._choose(detections, label, n, net) for n, detections in enumerate(per_input)]
 
         def score_inputs(inputs: Tensor, input_index: Tensor) -> Tensor:
             with _reporting_low_scores(net.model):
                 output = run.evaluate(inputs, input_index)
             scores = [
-                found.match(*targets[n])
-                for found, n in zip(_read_detections(output, len(inputs), net), input_index.tolist(), strict=True)
+                detections.match(*targets[n])
+                for detections, n in zip(_read_detections(output, len(inputs), net), input_index.tolist(), strict=True)
             ]
             zeros = inputs.flatten(1).sum(1) * 0  # connected to the inputs, so that there always is a gradient
             return zeros + torch.stack([zeros.new_zeros(()) if score is None else score for score in scores])
 
         return score_inputs
 
-    def _choose(self, found: "_Detections", label: int | None, n: int, net: Network) -> tuple[Tensor, int]:
+    def _choose(self, detections: "_Detections", label: int | None, n: int, net: Network) -> tuple[Tensor, int]:
         """Return the box (4,) to explain on input n, and its label."""
-        counts = Counter(net.label(index) for index in found.labels.tolist())
+        counts = Counter(net.label(index) for index in detections.labels.tolist())
         summary = ", ".join(f"{count} {name}" for name, count in counts.most_common())
         if not summary:
             raise ExtremalValueError(
                 f"a detector must find a box on the unperturbed input, {net.name} finds none on input {n}; "
                 "lower its score threshold, or choose another input"
             )
-        fits = torch.ones_like(found.scores, dtype=torch.bool) if label is None else found.labels == label
+        fits = torch.ones_like(detections.scores, dtype=torch.bool) if label is None else detections.labels == label
         of = "" if label is None else f" of {net.label(label)}"
         if not fits.any():
             raise ExtremalValueError(
@@ -106,18 +106,18 @@ class Box:
                 f"{summary}; choose one of these"
             )
         if self.box is None:
-            best = int(found.scores.masked_fill(~fits, -torch.inf).argmax())
-            return found.boxes[best].detach(), int(found.labels[best])
-        box = found.boxes.new_tensor(self.box)
-        overlaps = box_iou(box[None], found.boxes)[0].masked_fill(~fits, 0.0)
+            best = int(detections.scores.masked_fill(~fits, -torch.inf).argmax())
+            return detections.boxes[best].detach(), int(detections.labels[best])
+        box = detections.boxes.new_tensor(self.box)
+        overlaps = box_iou(box[None], detections.boxes)[0].masked_fill(~fits, 0.0)
         if float(overlaps.max()) < MIN_MATCH_IOU:
             raise ExtremalValueError(
                 f"a detector must find the box on the unperturbed input with an IoU of at least {MIN_MATCH_IOU:g}, the "
                 f"best box{of} that {net.name} finds on input {n} has {float(overlaps.max()):.2f}, of {summary}; "
                 "box=None selects the best"
             )
-        best = int(found.scores.masked_fill(overlaps < MIN_MATCH_IOU, -torch.inf).argmax())
-        return box, int(found.labels[best])
+        best = int(detections.scores.masked_fill(overlaps < MIN_MATCH_IOU, -torch.inf).argmax())
+        return box, int(detections.labels[best])
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,20 +149,20 @@ def _read_detections(output: object, batch_size: int, net: Network) -> list[_Det
         ExtremalTypeError: the output has another form.
     """
     if isinstance(output, list | tuple) and len(output) == batch_size and all(isinstance(m, Mapping) for m in output):
-        detections = [_Detections(*(m.get(key) for key in ("boxes", "labels", "scores"))) for m in output]
-        if all(_has_valid_shapes(found) for found in detections):
-            return [found.without_empty() for found in detections]
+        per_input = [_Detections(*(m.get(key) for key in ("boxes", "labels", "scores"))) for m in output]
+        if all(_has_valid_shapes(detections) for detections in per_input):
+            return [detections.without_empty() for detections in per_input]
     raise ExtremalTypeError(
         "a detector must return for each input a mapping with boxes (M, 4), labels (M,) and scores (M,), "
         f"{net.name} returned {_describe_type(output)}; wrap the network"
     )
 
 
-def _has_valid_shapes(found: _Detections) -> bool:
-    parts = (found.boxes, found.labels, found.scores)
+def _has_valid_shapes(detections: _Detections) -> bool:
+    parts = (detections.boxes, detections.labels, detections.scores)
     if not all(isinstance(part, Tensor) and part.ndim for part in parts):
         return False
-    count = len(found.labels)
+    count = len(detections.labels)
     return [tuple(part.shape) for part in parts] == [(count, 4), (count,), (count,)]
 
 

@@ -65,7 +65,7 @@ class Segment:
         with torch.no_grad():
             maps = _class_maps(run.evaluate(x, torch.arange(len(x), device=x.device)), net)  # (N, classes, *places)
         label = class_index(net, self.label, maps.shape[1])
-        weights = self._predicted_places(maps, label, net) if self.region is None else self._coverage(maps, run, x)
+        weights = self._find_places(maps, label, net) if self.region is None else self._coverage(maps, run, x)
         weights = weights / weights.sum(1, keepdim=True)  # (N, P)
 
         def score_inputs(inputs: Tensor, input_index: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class Segment:
 
         return score_inputs
 
-    def _predicted_places(self, maps: Tensor, label: int, net: Network) -> Tensor:
+    def _find_places(self, maps: Tensor, label: int, net: Network) -> Tensor:
         """Return the places where the class is predicted: (N, P) of zeros and ones."""
         flat = maps.flatten(2)  # (N, classes, P)
         predicted = flat.argmax(1) == label if flat.shape[1] > 1 else flat[:, 0] > 0  # a single class: score above 0

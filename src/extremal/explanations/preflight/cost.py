@@ -109,8 +109,12 @@ class Cost:
         self.work = count_work(self.solver, len(self.areas), mirror, objective.domain)
         mask = objective.x.new_full((len(objective.x), 1, 1, *objective.mask_shape), 0.5)
         with torch.no_grad():
-            self.evaluations_per_mask = self._count_evaluations(lambda: objective.evaluate(mask))  # evaluations, for one mask of each input
-            self.rewards_per_mask = self._count_evaluations(lambda: objective.reward(mask, False))  # and for what the game makes of it
+            self.evaluations_per_mask = self._count_evaluations(
+                lambda: objective.evaluate(mask)
+            )  # evaluations, for one mask of each input
+            self.rewards_per_mask = self._count_evaluations(
+                lambda: objective.reward(mask, False)
+            )  # and for what the game makes of it
 
     def one_answer(self, first: bool = True) -> Evaluations | None:
         """What an answer takes; posing the objective belongs to the first. None where that is not known."""
@@ -193,7 +197,7 @@ class Cost:
             drawn = torch.rand(*rows, 1, *smooth.parameter_shape, dtype=like.dtype, device=like.device)
 
             def made(values: Tensor) -> Tensor:
-                return smooth.crop(smooth.evaluate_padded(values.flatten(0, 1))).reshape(*rows, 1, *domain.shape)
+                return smooth.crop(smooth.evaluate_with_margin(values.flatten(0, 1))).reshape(*rows, 1, *domain.shape)
         else:
             family, settings = domain.exact_area_family(like), self.solver if isinstance(self.solver, Path) else Path()
             drawn = torch.randn(*rows, 1, *family.parameter_shape, dtype=like.dtype, device=like.device)

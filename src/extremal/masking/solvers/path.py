@@ -17,7 +17,7 @@ from extremal.masking.level_set import standardise
 from extremal.masking.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
 from extremal.masking.solvers.swap import swap_places
 
-RESIDUAL_SCALE = 0.02  # of the previous parameters where they are added to those of a set, which they only order
+RESIDUAL_SCALE = 0.02  # of the previous field when it is added to a swapped set, to order the places in and out of it
 Areas = tuple[float, ...] | Tensor  # (K,) for every input, or (N, K)
 
 
@@ -213,7 +213,7 @@ class _BestParameters:
         """Swap single places of the cut masks, and consider the resulting sets as parameters."""
         sets = self.family.cut(self.masks(), self.areas)
         sets, rewards = swap_places(self.problem, sets, self._rewards, rounds)
-        residual = standardise(self.parameters.flatten(0, 1)).view_as(self.parameters)  # orders places in and out of it
+        residual = standardise(self.parameters.flatten(0, 1)).view_as(self.parameters)
         self._update(sets + RESIDUAL_SCALE * residual, rewards)
 
     @torch.no_grad()

@@ -57,7 +57,7 @@ class Penalty:
             return family.crop(padded).reshape(*batch, 1, *problem.shape)
 
         for index in range(self.steps):
-            padded = family.evaluate_padded(parameters.flatten(0, 1))  # (N·A, 1, *S + margins)
+            padded = family.evaluate_with_margin(parameters.flatten(0, 1))  # (N·A, 1, *S + margins)
             rewards = problem.reward(crop(padded), orientations[(index + 1) % len(orientations)])
             loss = ranking_loss(padded, flat_areas).view(batch)
             objective = rewards - self.weight * self.growth**index * loss
@@ -68,12 +68,12 @@ class Penalty:
             if not recorder.record("descent", crop(padded), rewards):
                 break
         with torch.no_grad():
-            return recorder.build_solution(crop(family.evaluate_padded(parameters.flatten(0, 1))), parameters)
+            return recorder.build_solution(crop(family.evaluate_with_margin(parameters.flatten(0, 1))), parameters)
 
     def rebuild_masks(self, parameters: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
         """Return the masks (N, A, 1, *S) of a solution's parameters (N, A, 1, *lattice)."""
         family = domain.smooth_family(parameters, self.padded)
-        masks = family.crop(family.evaluate_padded(parameters.flatten(0, 1)))
+        masks = family.crop(family.evaluate_with_margin(parameters.flatten(0, 1)))
         return masks.reshape(*parameters.shape[:3], *domain.shape)
 
     def _break_ties(self, problem: Problem, family: SmoothFamily, parameters: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class Penalty:
         The ranking loss of equal values depends on their order, which nothing smooths across channels or units.
         """
         parameters.requires_grad_()
-        padded = family.evaluate_padded(parameters.flatten(0, 1))
+        padded = family.evaluate_with_margin(parameters.flatten(0, 1))
         masks = family.crop(padded).reshape(*parameters.shape[:3], *problem.shape)
         slopes = gradient(problem.reward(masks, False), parameters)
         ranks = slopes.flatten(3).argsort(-1).argsort(-1).view_as(slopes) / slopes[0, 0, 0].numel()
