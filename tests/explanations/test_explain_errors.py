@@ -134,7 +134,7 @@ class TestOutputs:
         with pytest.raises(ExtremalValueError) as caught:
             explain(model, X, 0, areas=(0.2,), solver=FAST)
         assert str(caught.value) == (
-            "a network must lie on one device with its values, Sequential lies on cpu, meta; "
+            "a network must be on one device with its values, Sequential is on cpu, meta; "
             "move it with .to(device), or load its weights"
         )
 

@@ -16,12 +16,12 @@ from extremal.explanations.judge import build_explanation
 from extremal.explanations.objective import Objective, build_objective
 from extremal.explanations.settings import (
     AREAS,
-    PlaceMap,
     Settings,
-    SettingsOptions,
     merge_settings,
+    passed_options,
     validate_domain,
 )
+from extremal.explanations.validation import PlaceMap
 from extremal.explanations.verdict import Status
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import Perturbation
@@ -96,20 +96,7 @@ def explain(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
-    options: SettingsOptions = {
-        "areas": areas,
-        "game": game,
-        "perturbation": perturbation,
-        "solver": solver,
-        "score": score,
-        "within": within,
-        "units": units,
-        "seed": seed,
-        "alternatives": alternatives,
-    }
-    defaults = explain.__kwdefaults__ or {}
-    passed = {name: value for name, value in options.items() if value is not defaults[name]}
-    settings = merge_settings(settings, passed)  # type: ignore[arg-type]  # some of the options
+    settings = merge_settings(settings, passed_options(locals(), explain.__kwdefaults__ or {}))
     net = as_network(network)
     query = parse_target(target, settings.score)
     x = expand_inputs(prepare(net, image), query)

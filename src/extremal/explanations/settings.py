@@ -1,17 +1,25 @@
 """Validated settings of a run, and the provenance stored with its result."""
 
 import platform
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
+from functools import partial
+from operator import attrgetter, methodcaller
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, Unpack, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from extremal._version import __version__
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.explanations.validation import (
+    PlaceMap,
+    validate_alternatives,
+    validate_areas,
+    validate_seed,
+    validate_units,
+    validate_within,
+)
 from extremal.masking.domain import Domain
 from extremal.masking.games import GAMES, Game, Reward, get_game
 from extremal.masking.grid import short_side
@@ -22,9 +30,7 @@ from extremal.scores.classes import SCORES, Score, get_score, margin
 
 AREAS = (0.025, 0.05, 0.1, 0.2, 0.4)
 MIN_SIDE = 4  # places along the short side; smaller smooth masks have no room to vary
-MAX_ALTERNATIVES = 16  # explanations of one input, each of which costs a run of its own
 
-PlaceMap = Tensor | np.ndarray[Any, Any]  # one value for each place of an input as the network takes it: (*S)
 T = TypeVar("T")
 
 
@@ -74,19 +80,8 @@ class Settings:
             raise ExtremalValueError(
                 "within and units must not both be given, got both; give the label −1 to units outside of the region"
             )
-        validated = {
-            "areas": validate_areas(self.areas, stacklevel=4),
-            "game": get_game(self.game),
-            "perturbation": get_perturbation(self.perturbation),
-            "solver": get_solver(self.solver),
-            "score": get_score(self.score),
-            "within": _validate_within(self.within),
-            "units": _validate_units(self.units),
-            "alternatives": _validate_alternatives(self.alternatives),
-            "seed": validate_seed(self.seed),
-        }
-        for name, value in validated.items():
-            object.__setattr__(self, name, value)
+        for name, option in _OPTIONS.items():
+            object.__setattr__(self, name, option.validate(getattr(self, name)))
 
     def replace(self, **options: Unpack[SettingsOptions]) -> "Settings":
         """Return a copy with some options replaced.
@@ -111,13 +106,9 @@ class Settings:
         'dual'
         """
         return {
-            "areas": list(self.areas),
-            "game": self.game.name,
-            "perturbation": repr(self.perturbation),
-            "solver": self.solver.settings(),
-            "score": getattr(self.score, "__name__", repr(self.score)),
-            "alternatives": self.alternatives,
-            "seed": self.seed,
+            name: option.to_plain(getattr(self, name))
+            for name, option in _OPTIONS.items()
+            if option.to_plain is not None
         }
 
     @classmethod
@@ -132,20 +123,13 @@ class Settings:
         Raises:
             ExtremalValueError: an entry is a callable without a short name, and is not passed as an option.
         """
-        known: dict[str, Callable[[Any], Any]] = {
-            "areas": tuple,
-            "game": lambda value: _find_known("game", value, GAMES),
-            "perturbation": lambda value: _find_known(
-                "perturbation", value, {repr(known): known for known in PERTURBATIONS.values()} | PERTURBATIONS
-            ),
-            "solver": restore_solver,
-            "score": lambda value: _find_known("score", value, {fn.__name__: fn for fn in SCORES.values()} | SCORES),
-            "alternatives": int,
-            "seed": int,
-        }
         given = {name: value for name, value in (options or {}).items() if value is not None}
-        read = {name: load(values[name]) for name, load in known.items() if name in values and name not in given}
-        return cls(**{**read, **given})
+        stored = {
+            name: option.from_plain(values[name])
+            for name, option in _OPTIONS.items()
+            if option.from_plain is not None and name in values and name not in given
+        }
+        return cls(**{**stored, **given})
 
     def provenance(self, net: Network) -> dict[str, Any]:
         """Return what a result stores to be repeated: settings, network, versions, device."""
@@ -188,6 +172,16 @@ def merge_settings(settings: Settings | None, options: SettingsOptions) -> Setti
     return settings
 
 
+def passed_options(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> SettingsOptions:
+    """Return the options among a function's arguments that differ from their defaults.
+
+    >>> passed_options({"seed": 1, "game": "dual", "image": "cat.png"}, {"seed": 0, "game": "dual"})
+    {'seed': 1}
+    """
+    passed = {name: arguments[name] for name in _OPTIONS if name in arguments and arguments[name] is not defaults[name]}
+    return cast(SettingsOptions, passed)
+
+
 def restore_solver(settings: Mapping[str, Any]) -> Solver:
     """Return the solver of these plain settings.
 
@@ -208,12 +202,46 @@ def restore_solver(settings: Mapping[str, Any]) -> Solver:
         ) from None
 
 
-def _find_known(option: str, value: str, known: Mapping[str, T]) -> T:
-    if value not in known:
-        raise ExtremalValueError(
-            f"the {option} of the explanation was {value!r}, which has no short name: pass it as {option}"
-        )
-    return known[value]
+def _find_known(option: str, known: Mapping[str, T]) -> Callable[[str], T]:
+    """Return a function that finds the value of a name."""
+
+    def find(name: str) -> T:
+        if name not in known:
+            raise ExtremalValueError(
+                f"the {option} of the explanation was {name!r}, which has no short name: pass it as {option}"
+            )
+        return known[name]
+
+    return find
+
+
+class _Option(NamedTuple):
+    """How one option is validated, and converted to plain values and back; None if results hold it as a tensor."""
+
+    validate: Callable[[Any], Any]
+    to_plain: Callable[[Any], Any] | None = None
+    from_plain: Callable[[Any], Any] | None = None
+
+
+_OPTIONS = {
+    "areas": _Option(partial(validate_areas, stacklevel=4), list, tuple),
+    "game": _Option(get_game, attrgetter("name"), _find_known("game", GAMES)),
+    "perturbation": _Option(
+        get_perturbation,
+        repr,
+        _find_known("perturbation", {repr(known): known for known in PERTURBATIONS.values()} | PERTURBATIONS),
+    ),
+    "solver": _Option(get_solver, methodcaller("settings"), restore_solver),
+    "score": _Option(
+        get_score,
+        lambda score: getattr(score, "__name__", repr(score)),
+        _find_known("score", {known.__name__: known for known in SCORES.values()} | SCORES),
+    ),
+    "within": _Option(validate_within),
+    "units": _Option(validate_units),
+    "alternatives": _Option(validate_alternatives, int, int),
+    "seed": _Option(validate_seed, int, int),
+}
 
 
 def validate_domain(settings: Settings, net: Network, shape: tuple[int, ...]) -> None:
@@ -259,101 +287,6 @@ def _validate_spacing(net: Network, shape: tuple[int, ...]) -> None:
             f"spacing must be a positive number for each of the {len(shape)} dimensions of an input, "
             f"got {tuple(net.spacing)}; e.g. (2, 1, 1) for slices that are twice as far apart as pixels"
         )
-
-
-def _validate_within(within: PlaceMap | None) -> Tensor | None:
-    """Return a region as a bool tensor (*S)."""
-    if within is None:
-        return None
-    region = torch.as_tensor(within).detach().cpu()
-    if region.dtype != torch.bool:
-        raise ExtremalTypeError(
-            f"within must be bool (*S), true where masks may keep places, got {region.dtype}; e.g. mask > 0.5"
-        )
-    if not region.any():
-        raise ExtremalValueError("within must be true somewhere, got a region without places; check how it was made")
-    return region.clone()
-
-
-def _validate_units(units: PlaceMap | None) -> Tensor | None:
-    """Return labels of units as an int64 tensor (*S), numbered 0 .. U−1 without gaps, −1 for no unit."""
-    if units is None:
-        return None
-    labelled = torch.as_tensor(units).detach().cpu()
-    if labelled.is_floating_point() or labelled.is_complex() or labelled.dtype == torch.bool:
-        raise ExtremalTypeError(
-            f"units must be whole numbers (*S), the label of each place, got {labelled.dtype}; e.g. superpixels"
-        )
-    labels, numbers = labelled.long().unique(return_inverse=True)  # type: ignore[no-untyped-call]
-    n_outside = int((labels < 0).sum())
-    if len(labels) - n_outside < 2:
-        raise ExtremalValueError(
-            f"units must name at least two units to choose from, got {len(labels) - n_outside}; label places 0, 1, 2, "
-            "..., and −1 where nothing may be kept"
-        )
-    renumbered: Tensor = (numbers - n_outside).clamp_min(-1)
-    return renumbered
-
-
-def validate_areas(areas: Sequence[float], *, stacklevel: int = 3) -> tuple[float, ...]:
-    """Return the areas sorted, with a warning if they were not.
-
-    >>> validate_areas([0.1, 0.2])
-    (0.1, 0.2)
-    """
-    try:
-        values = tuple(float(area) for area in areas)
-    except (TypeError, ValueError):
-        raise ExtremalTypeError(f"areas must be a sequence of numbers, got {areas!r}; e.g. (0.05, 0.1)") from None
-    if not values:
-        raise ExtremalValueError("areas must name at least one area, got none; e.g. (0.05, 0.1)")
-    for area in values:
-        if not 0 < area < 1:
-            raise ExtremalValueError(
-                f"areas must lie in (0, 1), got {area:g}; an area is the share of places kept, e.g. 0.05"
-            )
-    if len(set(values)) < len(values):
-        twice = next(area for area in values if values.count(area) > 1)
-        raise ExtremalValueError(f"areas must be distinct, got {twice:g} twice; leave one out")
-    if list(values) != sorted(values):
-        message = f"areas were sorted: {', '.join(f'{a:g}' for a in sorted(values))}"
-        warnings.warn(message, UserWarning, stacklevel=stacklevel)
-    return tuple(sorted(values))
-
-
-def _validate_alternatives(alternatives: int) -> int:
-    if isinstance(alternatives, bool) or not hasattr(alternatives, "__index__"):
-        raise ExtremalTypeError(f"alternatives must be a whole number, got {alternatives!r}; e.g. 3")
-    if not 1 <= alternatives.__index__() <= MAX_ALTERNATIVES:
-        raise ExtremalValueError(
-            f"alternatives must lie in 1..{MAX_ALTERNATIVES}, got {alternatives}; "
-            "each costs as much as a run of its own"
-        )
-    return alternatives.__index__()
-
-
-def validate_seed(seed: int) -> int:
-    """Return a seed that every random generator takes.
-
-    >>> validate_seed(7)
-    7
-    """
-    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-        raise ExtremalTypeError(f"seed must be a whole number, got {seed!r}; e.g. 0")
-    if not 0 <= seed.__index__() < 2**32:
-        raise ExtremalValueError(f"seed must lie in 0..2**32 - 1, got {seed}; e.g. 0")
-    return seed.__index__()
-
-
-def validate_image(image: int, count: int) -> int:
-    """Return the index of one of `count` inputs.
-
-    >>> validate_image(0, 2)
-    0
-    """
-    if not 0 <= image < count:
-        raise ExtremalValueError(f"image must lie in 0..{count - 1} for {count} inputs, got {image}")
-    return image
 
 
 def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import SUFFICIENT_EFFECT, compute_effects
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import Perturbation
-from extremal.masking.solvers.path import Descent, masks_at_areas
+from extremal.masking.solvers.path import Descent, Path, masks_at_areas
 from extremal.masking.solvers.problem import Problem
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
@@ -94,16 +94,9 @@ def smallest_area(
             "load the same weights, or explain again"
         )
     settings = Settings.from_dict(
-        provenance,
-        {
-            "game": game,
-            "perturbation": perturbation,
-            "score": score,
-            "within": explanation.within,
-            "units": explanation.units,
-            "solver": "path",  # without effect: the bisection descends by itself
-        },
-    )
+        {**provenance, "solver": Path().settings()},  # the solver is without effect: the bisection descends by itself
+        {"game": game, "perturbation": perturbation, "score": score},
+    ).replace(within=explanation.within, units=explanation.units)
     if target is None:
         if not explanation.is_class:
             raise ExtremalValueError("the target of the explanation was a callable: pass it as target")

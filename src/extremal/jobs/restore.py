@@ -84,10 +84,8 @@ def rebuild(
     x = _prepare_input(row, net, image)
     shape = tuple(x.shape[2:])
     within, units = _region_and_units(row, shape)
-    validated = Settings.from_dict(
-        settings,
-        {"game": game, "perturbation": perturbation, "score": score, "within": within, "units": units},
-    )
+    given = {"game": game, "perturbation": perturbation, "score": score}
+    validated = Settings.from_dict(settings, given).replace(within=within, units=units)
     _check_network(validated.provenance(net), settings, net.name)
     row_target: Target = int(row["target"]) if row["target"] is not None and row["target"] >= 0 else target
     if row_target is None:

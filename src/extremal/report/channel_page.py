@@ -11,7 +11,7 @@ from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.channels.inversion import Inversion
 from extremal.explanations.channels.visualisation import Visualisation
 from extremal.explanations.overlay import png_data_uri
-from extremal.explanations.settings import validate_image
+from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import Verdict
 from extremal.report import chart
 from extremal.report.html import render_template, write_page

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from extremal.explanations.channels.class_ranking import ClassChannels
 from extremal.explanations.channels.explanation import ChannelCurve, ChannelExplanation
 from extremal.explanations.overlay import luminance
-from extremal.explanations.settings import validate_image
+from extremal.explanations.validation import validate_image
 from extremal.report.channel_page import MAX_CHANNEL_EFFECT, summarise_channels
 from extremal.report.class_page import channel_bars, headline
 from extremal.report.plots import (

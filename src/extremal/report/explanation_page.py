@@ -11,9 +11,9 @@ from typing import Any
 
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import apply_mask, has_image, png_data_uri
-from extremal.explanations.settings import validate_image
 from extremal.explanations.smallest_area import Certificate
-from extremal.explanations.verdict import SUFFICIENT_EFFECT, MIN_UNSEEN_EFFECT
+from extremal.explanations.validation import validate_image
+from extremal.explanations.verdict import MIN_UNSEEN_EFFECT, SUFFICIENT_EFFECT
 from extremal.report import chart, reveal
 from extremal.report.html import finite_or_none, json_for_script, read_asset, render_template, write_page
 from extremal.report.text import (

@@ -16,7 +16,7 @@ import numpy as np
 
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import fade, has_image, luminance
-from extremal.explanations.settings import validate_image
+from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.files import atomic_file
 from extremal.report.chart import MAX_DRAWN_EFFECT, MIN_DRAWN_EFFECT

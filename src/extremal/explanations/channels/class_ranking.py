@@ -1,4 +1,4 @@
-"""`class_channels`: which channels of a layer a class needs, over many images of it (paper, section 3.4)."""
+"""`class_channels`: rank the channels of a layer by how often a class needs them (paper, section 3.4)."""
 
 import os
 from collections.abc import Sequence
@@ -34,20 +34,20 @@ class ClassChannels:
     layer: str
     target: int
     target_name: str
-    mean: Tensor  # (K,) share of the images whose smallest sufficient set holds the channel
+    mean: Tensor  # (K,) fraction of the images whose smallest sufficient set contains the channel
     low: Tensor  # (K,) lower end of its 95 % bootstrap interval over images
     high: Tensor  # (K,) upper end
     sets: Tensor  # (N, K) of zeros and ones, the smallest sufficient sets
     effects: Tensor  # (N,) of these sets
-    pictures: Tensor  # (N, H, W, 3) uint8, the images to look at; (N, 0, 0, 3) where they are not pictures
-    settings: dict[str, Any]  # everything to repeat the run
+    pictures: Tensor  # (N, H, W, 3) uint8, the images for display; (N, 0, 0, 3) if inputs are not images
+    settings: dict[str, Any]  # everything needed to repeat the run
 
     def ranking(self) -> tuple[int, ...]:
-        """Channel indices, the most often needed first; equals in the order of their indices."""
+        """Return channel indices, the most often needed first; ties are in the order of their indices."""
         return tuple(torch.argsort(self.mean, descending=True, stable=True).tolist())
 
     def table(self) -> "pyarrow.Table":
-        """One row a channel in this order: rank, channel, mean, low, high."""
+        """Return one row per channel in this order: rank, channel, mean, low, high."""
         import pyarrow
 
         order = list(self.ranking())
@@ -65,11 +65,11 @@ class ClassChannels:
         return pyarrow.table(columns)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the table as parquet; the file appears whole or not at all."""
+        """Write the table as parquet, atomically."""
         import pyarrow.parquet
 
-        with atomic_file(Path(path)) as aside:
-            pyarrow.parquet.write_table(self.table(), aside)
+        with atomic_file(Path(path)) as temporary:
+            pyarrow.parquet.write_table(self.table(), temporary)
 
 
 def class_channels(
@@ -86,17 +86,19 @@ def class_channels(
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> ClassChannels:
-    """The mean over images of the masks of the smallest sufficient sets of channels, which ranks them for a class.
+    """Rank the channels of a layer by how often a class needs them.
+
+    The rank is by the mean over images of the masks of the smallest sufficient sets of channels.
 
     >>> _ = torch.manual_seed(0)
     >>> toy = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
-    >>> found = class_channels(toy, torch.rand(4, 3, 16, 16), "1", 0)
-    >>> found.mean.shape, len(found.ranking())
+    >>> ranking = class_channels(toy, torch.rand(4, 3, 16, 16), "1", 0)
+    >>> ranking.mean.shape, len(ranking.ranking())
     (torch.Size([8]), 8)
 
     Args:
-        network, layer, axis, game, solver, score, share, seed, on_step: as `explain_channels` takes them.
-        images: of the class, at least one, each as `explain` takes it; or prepared (N, C, *S).
+        network, layer, axis, game, solver, score, share, seed, on_step: as for `explain_channels`.
+        images: of the class, at least one, each as for `explain`; or prepared (N, C, *S).
         target: class index or name.
 
     Returns:
@@ -108,11 +110,14 @@ def class_channels(
     net = as_network(network)
     if len(images) == 0:
         raise ExtremalValueError(
-            f"a class must have at least one image, got none for {target!r}; give images that show it"
+            f"a class must have at least one image, got none for {target!r}; pass images that show it"
         )
     x = images if isinstance(images, Tensor) else _prepare_batch(net, images)
-    found = explain_channels(
-        *(net, x, layer, target),
+    explanation = explain_channels(
+        net,
+        x,
+        layer,
+        target,
         axis=axis,
         game=game,
         solver=solver,
@@ -121,22 +126,22 @@ def class_channels(
         seed=seed,
         on_step=on_step,
     )
-    class_index = found.target[0]
+    class_index = explanation.target[0]
     if class_index is None:
         raise ExtremalTypeError(f"a class must be given by its index or name, got {target!r}; e.g. 281")
-    sets = found.smallest_mask
+    sets = explanation.smallest_mask
     low, high = bootstrap_interval(sets, seed)
     return ClassChannels(
         layer=layer,
         target=class_index,
-        target_name=found.target_names[0],
+        target_name=explanation.target_names[0],
         mean=sets.mean(0),
         low=low,
         high=high,
         sets=sets,
-        effects=found.smallest_effect,
-        pictures=found.pictures,
-        settings=found.settings,
+        effects=explanation.smallest_effect,
+        pictures=explanation.pictures,
+        settings=explanation.settings,
     )
 
 
@@ -146,35 +151,35 @@ def _prepare_batch(net: Network, images: Sequence[ImagesLike]) -> Tensor:
     for index, x in enumerate(prepared):
         if tuple(x.shape[1:]) != first:
             raise ExtremalValueError(
-                f"images of a class must have one size as the network takes them, got {first} and, for image {index}, "
-                f"{tuple(x.shape[1:])}; resize them, or give the network a preprocess that does"
+                f"images of a class must have one size once prepared for the network, got {first} and, for image "
+                f"{index}, {tuple(x.shape[1:])}; resize them, or give the network a preprocess that does"
             )
     return torch.cat(prepared)
 
 
 def bootstrap_interval(values: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """The 95 % bootstrap interval of the mean of values (N, K) over the first axis: two (K,)."""
+    """Return the 95 % bootstrap interval of the mean of values (N, K) over the first axis: two (K,)."""
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randint(0, len(values), (N_BOOTSTRAP, len(values)), generator=generator)
     counts = torch.zeros(N_BOOTSTRAP, len(values)).scatter_add_(1, draws, torch.ones(N_BOOTSTRAP, len(values)))
     means = counts @ values / len(values)
-    edges = torch.tensor([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    low, high = torch.quantile(means, edges, dim=0)
+    quantiles = torch.tensor([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = torch.quantile(means, quantiles, dim=0)
     return low, high
 
 
 def class_overlap(classes: Sequence[ClassChannels]) -> Tensor:
-    """How much classes share the channels they need: (C, C), Σ_k min(a_k, b_k) / Σ_k max(a_k, b_k) of their means.
+    """Return how far classes need the same channels: (C, C), Σ_k min(a_k, b_k) / Σ_k max(a_k, b_k) of their means.
 
     Raises:
-        ExtremalValueError: they are not of one layer of one network.
+        ExtremalValueError: the classes are not of one layer of one network.
     """
-    homes = {(one.layer, one.settings["weights"]) for one in classes}
-    if len(homes) > 1:
+    layers = {(ranking.layer, ranking.settings["weights"]) for ranking in classes}
+    if len(layers) > 1:
         raise ExtremalValueError(
-            f"classes must be of one layer of one network, got the layers {', '.join(sorted(h[0] for h in homes))}; "
-            "run class_channels with the same network and layer"
+            "classes must be of one layer of one network, got the layers "
+            f"{', '.join(sorted(layer for layer, _ in layers))}; run class_channels with the same network and layer"
         )
-    means = torch.stack([one.mean for one in classes])
-    both = torch.minimum(means[:, None], means[None]).sum(2)
-    return both / torch.maximum(means[:, None], means[None]).sum(2).clamp_min(1e-12)
+    means = torch.stack([ranking.mean for ranking in classes])
+    intersection = torch.minimum(means[:, None], means[None]).sum(2)
+    return intersection / torch.maximum(means[:, None], means[None]).sum(2).clamp_min(1e-12)

@@ -1,4 +1,4 @@
-"""`explain_channels`: the smallest sets of channels of a hidden layer that an answer needs (paper, section 3.4)."""
+"""`explain_channels`: find the smallest sets of channels that an answer needs (paper, section 3.4)."""
 
 import math
 import warnings
@@ -18,8 +18,9 @@ from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.judge import to_cpu
 from extremal.explanations.objective import Objective, build_objective
-from extremal.explanations.settings import Settings, validate_areas
+from extremal.explanations.settings import Settings
 from extremal.explanations.smallest_area import Bisection, Certificate
+from extremal.explanations.validation import validate_areas
 from extremal.masking.area import count_kept, cut
 from extremal.masking.games import Game, Reward
 from extremal.masking.level_set import standardise
@@ -33,7 +34,7 @@ from extremal.networks.split import Split, split
 from extremal.scores import Score
 from extremal.scores.target import Target, expand_inputs, find_required_layers, parse_target, select_inputs
 
-DEFAULT_FRACTIONS = (0.05, 0.1, 0.2, 0.4)  # shares of the channels, where nothing is asked for
+DEFAULT_FRACTIONS = (0.05, 0.1, 0.2, 0.4)  # of the channels, if neither counts nor areas are given
 
 
 def explain_channels(
@@ -53,10 +54,10 @@ def explain_channels(
     on_step: OnStep | None = None,
     on_evidence: evidence.OnEvidence | None = None,
 ) -> ChannelExplanation:
-    """The smallest sets of channels of a layer that maximally affect the output, the others faded to zero.
+    """Find the smallest sets of channels of a layer that maximally affect the output, the others faded to zero.
 
     m_a = argmax over masks m in [0, 1]^K with mean a of the game's reward, (m ⊗ x_l)_k = m_k·x_l,k (paper, section
-    3.4). What comes before the layer runs once, what comes after it for each mask.
+    3.4). The part of the network before the layer runs once, the part after it for each mask.
 
     >>> import torch
     >>> _ = torch.manual_seed(0)
@@ -66,14 +67,14 @@ def explain_channels(
     (torch.Size([1, 3, 8]), [1, 2, 4])
 
     Args:
-        network, image, target, game, solver, score, seed, on_step, on_evidence: as `explain` takes them.
-        layer: name of a module that is called once and gives one tensor (B, K, ...) or (B, tokens, K);
+        network, image, target, game, solver, score, seed, on_step, on_evidence: as for `explain`.
+        layer: name of a module that is called once and returns one tensor (B, K, ...) or (B, tokens, K);
             `extremal.layers` lists them.
-        counts: how many channels, each in 1..K−1.
-        areas: shares of the channels instead; neither: 5, 10, 20 and 40 %.
-        axis: of the layer's output, whose entries are the units: None is 1, but 2 of (B, tokens, channels);
-            1 there asks for tokens, −1 is for networks that keep their channels last.
-        share: of the whole effect that the smallest sufficient set must have.
+        counts: numbers of channels, each in 1..K−1.
+        areas: fractions of the channels instead; neither: 5, 10, 20 and 40 %.
+        axis: axis of the layer's output whose entries are the units: None is 1, but 2 for (B, tokens, channels);
+            1 there selects tokens, −1 is for networks that keep their channels last.
+        share: fraction of the whole effect that the smallest sufficient set must have.
 
     Returns:
         A `ChannelExplanation` of N inputs at A counts, on the CPU.
@@ -82,7 +83,7 @@ def explain_channels(
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
     if not share > 0:
-        raise ExtremalValueError(f"share must be above 0, got {share:g}; it is the part of the effect, e.g. 0.9")
+        raise ExtremalValueError(f"share must be above 0, got {share:g}; it is a fraction of the effect, e.g. 0.9")
     settings = Settings(game=game, perturbation=ScaleChannels(axis), solver=solver, score=score, seed=seed)
     net = as_network(network)
     get_module(net, layer)
@@ -96,37 +97,46 @@ def explain_channels(
             batches = plan_batches(run, x, (*find_required_layers(net, query), layer))
         for batch in batches:
             with run.counted() as splitting:
-                half = split(run, layer, x[batch.inputs])
-            n_whole = sum(
-                count.forwards + count.gradients
-                for count in ([splitting, accelerating] if batch.index == 0 else [splitting])
-            )
-            with half.counted() as setup:
-                max_rows = half.max_batch_size()
+                split_network = split(run, layer, x[batch.inputs])
+            full_network = Evaluations.of_setup([splitting, accelerating] if batch.index == 0 else [splitting])
+            with split_network.counted() as setup:
+                max_rows = split_network.max_batch_size()
                 batch_query = select_inputs(query, batch.inputs)
-                objective = build_objective(half, half.activations, batch_query, settings)
-                areas_here = validate_counts(counts, areas, objective.mask_shape[0], layer)
+                objective = build_objective(split_network, split_network.activations, batch_query, settings)
+                fractions = validate_counts(counts, areas, objective.mask_shape[0], layer)
                 ranked = rankings(objective, max_rows)
-            activations = objective.x
             problem = Problem(
-                *(ChunkedReward(objective, max_rows), len(activations), objective.domain, False),
-                *(activations.dtype, activations.device, seed),
+                reward=ChunkedReward(objective, max_rows),
+                count=len(objective.x),
+                domain=objective.domain,
+                mirror_invariant=False,
+                dtype=objective.x.dtype,
+                device=objective.x.device,
+                seed=seed,
                 initial_candidates=standardise(ranked.flatten(0, 1)).view_as(ranked).unsqueeze(2),
             )
-            with half.counted() as solving:
-                solution = settings.solver.solve(problem, areas_here, batch.report_steps(on_step))
-            cost = Evaluations().with_solver(solving).with_evidence(setup)
-            report = batch.report_evidence(on_evidence)
+            with split_network.counted() as solving:
+                solution = settings.solver.solve(problem, fractions, batch.report_steps(on_step))
             results.append(
                 _build_explanation(
-                    half, objective, problem, solution, ranked, areas_here, provenance, share, cost, n_whole, report
+                    split_network,
+                    objective,
+                    problem,
+                    solution,
+                    ranked,
+                    fractions,
+                    share,
+                    provenance,
+                    Evaluations().with_solver(solving).with_evidence(setup),
+                    full_network.forwards,
+                    batch.report_evidence(on_evidence),
                 )
             )
     result = ChannelExplanation.concatenate(results)
     if result.bypassed:
         warnings.warn(
-            f"part of the answer does not pass through {layer!r} (a skip connection goes round it); "
-            "the masks touch only the module's own output",
+            f"part of the answer does not pass through {layer!r} (a skip connection bypasses it); "
+            "the masks affect only the module's own output",
             UserWarning,
             stacklevel=2,
         )
@@ -134,41 +144,44 @@ def explain_channels(
 
 
 def _build_explanation(
-    half: Split,
+    split_network: Split,
     objective: Objective,
     problem: Problem,
     solution: Solution,
     ranked: Tensor,
     areas: tuple[float, ...],
-    provenance: dict[str, Any],
     share: float,
+    provenance: dict[str, Any],
     cost: Evaluations,
-    n_whole: int,
+    n_full: int,
     on_evidence: evidence.OnEvidence | None,
 ) -> ChannelExplanation:
     """Collect the evidence for a solution, bisect for the smallest sufficient set, and build the result.
 
     Args:
-        half: the network from the layer on.
+        split_network: the network from the layer on.
         objective, problem, solution: of the masks.
         ranked: (N, M, K) rankings.
-        areas: (A,) shares of the channels.
+        areas: (A,) fractions of the channels.
+        share: fraction of the whole effect that the smallest set must have.
         provenance: the settings that the result stores.
-        share: of the whole effect that the smallest set must have.
-        cost: evaluations so far.
-        n_whole: evaluations of the whole network.
+        cost: evaluations of the split network so far.
+        n_full: evaluations of the full network.
         on_evidence: as for `explain`.
     """
-    x, game, (total,), net = objective.x, objective.game, objective.mask_shape, half.network
+    x, game, (total,), net = objective.x, objective.game, objective.mask_shape, split_network.network
     random = random_sets(total, areas, problem.seed, x).expand(len(x), -1, -1, -1)
     family = objective.domain.exact_area_family(x)
     controls = torch.cat([random, top_sets(ranked, areas)], 2)
-    with half.counted() as count:
-        collected = evidence.collect_evidence(objective.evaluate, {}, game, solution.masks, areas, family, controls, on_evidence)
+    with split_network.counted() as count:
+        collected = evidence.collect_evidence(
+            objective.evaluate, {}, game, solution.masks, areas, family, controls, on_evidence
+        )
         low, high = objective.score_destroyed.view(-1, 1), objective.score_input.view(-1, 1)
         effects = verdict.compute_effects(collected.scores, low, high, game.keeps)
         cut_effects = verdict.compute_effects(collected.binary_scores, low, high, game.keeps)
-        ends = torch.cat([solution.masks, torch.ones_like(solution.masks[:, :1])], 1)  # all channels always suffice
+        # all channels are always sufficient
+        ends = torch.cat([solution.masks, torch.ones_like(solution.masks[:, :1])], 1)
         cut_effects = torch.cat([cut_effects, cut_effects.new_full((len(x), 1), max(1.0, share))], 1)
         certificates = Bisection(problem, objective, ends, (*areas, 1.0), cut_effects, share).run(0.0)
     cuts = cut(solution.masks, areas)
@@ -185,17 +198,17 @@ def _build_explanation(
         "maps": _sum_channels(x, cuts[:, :, 0], perturbation.axis_of(x)),
         "score_full": objective.score_input,
         "score_blank": objective.score_destroyed,
-        "inputs": half.x,
-        "pictures": net.to_images_or_empty(half.x),
+        "inputs": split_network.x,
+        "pictures": net.to_images_or_empty(split_network.x),
         "trace_step": solution.trace.step,
         "trace_area": solution.trace.area,
         "trace_reward": solution.trace.reward,
         "trace_grey": solution.trace.grey,
     }
     return ChannelExplanation(
-        layer=half.layer.name,
+        layer=split_network.layer.name,
         axis=perturbation.axis_of(x),
-        bypassed=half.layer.bypassed,
+        bypassed=split_network.layer.bypassed,
         counts=tuple(round(area * total) for area in areas),
         **to_cpu(tensors),
         ranking_names=RANKINGS,
@@ -204,41 +217,41 @@ def _build_explanation(
         status=verdict.assign_status(effects, solution.finite),
         keeps=game.keeps,
         share=share,
-        settings={**provenance, "evaluations": {**asdict(cost.with_evidence(count)), "whole": n_whole}},
+        settings={**provenance, "evaluations": {**asdict(cost.with_evidence(count)), "whole": n_full}},
     )
 
 
 def _smallest_fields(certificates: Sequence[Certificate | None], total: int) -> dict[str, Tensor]:
-    """The fields of the result that tell the smallest sufficient sets; all channels where nothing less was found."""
-    every = Certificate(1.0, torch.ones(1, total), 1.0, 0.0, math.nan, 1.0)
-    found = [certificate or every for certificate in certificates]
+    """Return the fields about the smallest sufficient sets; all channels for inputs without a certificate."""
+    all_channels = Certificate(1.0, torch.ones(1, total), 1.0, 0.0, math.nan, 1.0)
+    complete = [certificate or all_channels for certificate in certificates]
     return {
-        "smallest_mask": torch.cat([one.mask for one in found]),
-        "smallest_effect": torch.tensor([one.effect for one in found]),
-        "below_count": torch.tensor([round(one.below_area * total) for one in found]),
-        "below_effect": torch.tensor([one.below_effect for one in found]),
+        "smallest_mask": torch.cat([certificate.mask for certificate in complete]),
+        "smallest_effect": torch.tensor([certificate.effect for certificate in complete]),
+        "below_count": torch.tensor([round(certificate.below_area * total) for certificate in complete]),
+        "below_effect": torch.tensor([certificate.below_effect for certificate in complete]),
     }
 
 
 def _sum_channels(x: Tensor, sets: Tensor, axis: int) -> Tensor:
-    """Σ_k m_k·x_k over the places of activations x for sets (N, A, K): (N, A, h, w); (N, A, 0, 0) without places."""
+    """Return Σ_k m_k·x_k for sets (N, A, K) of activations x: (N, A, h, w); (N, A, 0, 0) without places."""
     units = x.movedim(axis, 1)  # (N, K, *places)
     shape = tuple(units.shape[2:])
-    mapped: Tensor
-    if x.ndim == 3 and axis == 1:  # the units are the tokens: a map of those that are kept, by size
-        mapped = sets * units.norm(dim=2).unsqueeze(1)
+    maps: Tensor
+    if x.ndim == 3 and axis == 1:  # the units are tokens: map the norms of those that are kept
+        maps = sets * units.norm(dim=2).unsqueeze(1)
     else:
-        mapped = torch.einsum("nak,nkp->nap", sets, units.reshape(*units.shape[:2], -1))
-    lattice = square_lattice(mapped.shape[2]) if x.ndim == 3 else shape if len(shape) == 2 else None
+        maps = torch.einsum("nak,nkp->nap", sets, units.reshape(*units.shape[:2], -1))
+    lattice = square_lattice(maps.shape[2]) if x.ndim == 3 else shape if len(shape) == 2 else None
     if lattice is None:
-        return mapped.new_zeros(*mapped.shape[:2], 0, 0)
-    return mapped[:, :, -lattice[0] * lattice[1] :].reshape(*mapped.shape[:2], *lattice)
+        return maps.new_zeros(*maps.shape[:2], 0, 0)
+    return maps[:, :, -lattice[0] * lattice[1] :].reshape(*maps.shape[:2], *lattice)
 
 
 def validate_counts(
     counts: Sequence[int] | None, areas: Sequence[float] | None, total: int, layer: str
 ) -> tuple[float, ...]:
-    """What was asked for as shares of the channels that are whole numbers of them, rising.
+    """Return the requested counts or areas as fractions k / K of the channels, rising.
 
     >>> validate_counts((2, 1), None, 8, "conv"), validate_counts(None, (0.1, 0.12), 8, "conv")
     ((0.125, 0.25), (0.125,))
@@ -250,20 +263,20 @@ def validate_counts(
             f"a layer must have at least 2 channels to choose from, {layer!r} has {total}; choose another layer or axis"
         )
     if counts is None:
-        shares = validate_areas(DEFAULT_FRACTIONS if areas is None else areas)
-        return tuple(k / total for k in sorted({min(total - 1, count_kept(share, total)) for share in shares}))
-    found = list(counts)
-    if not found:
+        fractions = validate_areas(DEFAULT_FRACTIONS if areas is None else areas)
+        return tuple(k / total for k in sorted({min(total - 1, count_kept(area, total)) for area in fractions}))
+    values = list(counts)
+    if not values:
         raise ExtremalValueError("counts must name at least one count, got none; e.g. (1, 4, 16)")
-    for count in found:
+    for count in values:
         if isinstance(count, bool) or not hasattr(count, "__index__"):
             raise ExtremalTypeError(f"counts must be whole numbers of channels, got {count!r}; e.g. (1, 4, 16)")
         if not 1 <= count.__index__() < total:
             raise ExtremalValueError(
                 f"counts must lie in 1..{total - 1} for {layer!r}, which has {total} channels, got {count}; "
-                "none and all of them need no search"
+                "none or all of them need no search"
             )
-    if len(set(found)) < len(found):
-        twice = next(count for count in found if found.count(count) > 1)
-        raise ExtremalValueError(f"counts must be distinct, got {twice} twice; leave one out")
-    return tuple(count.__index__() / total for count in sorted(found))
+    if len(set(values)) < len(values):
+        duplicate = next(count for count in values if values.count(count) > 1)
+        raise ExtremalValueError(f"counts must be distinct, got {duplicate} twice; leave one out")
+    return tuple(count.__index__() / total for count in sorted(values))

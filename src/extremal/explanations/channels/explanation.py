@@ -1,4 +1,4 @@
-"""`ChannelExplanation`: the channels of a layer that an answer needs, with the evidence; a frozen value."""
+"""`ChannelExplanation`: the channels of a layer that an answer needs, with the evidence."""
 
 import math
 import os
@@ -17,16 +17,16 @@ from extremal.masking.area import cut
 from extremal.masking.grid import resize
 
 FORMAT = 1  # of the saved file
-TIE_MARGIN = 1e-3  # of the effect, by which a ranking's set must be better to be better
+TIE_MARGIN = 1e-3  # of the effect; a ranking's set within this margin counts as a tie
 
 
 @dataclass(frozen=True)
 class ChannelCurve:
-    """Effects against the number of channels of one input, 0 for nothing left and 1 for the whole effect."""
+    """Effects of one input over the number of channels: 0 for nothing kept, 1 for the whole effect."""
 
     counts: tuple[int, ...]  # (A,) rising
     soft: tuple[float, ...]  # (A,) of the masks as found
-    binary: tuple[float, ...]  # (A,) of exactly this many channels, the others zero
+    binary: tuple[float, ...]  # (A,) of exactly this number of channels, the others zero
     random: tuple[float, ...]  # (A,) median over random sets
     random_best: tuple[float, ...]  # (A,) best random set
     ranked: dict[str, tuple[float, ...]]  # (A,) of the top channels by each ranking
@@ -34,29 +34,29 @@ class ChannelCurve:
 
 @dataclass(frozen=True)
 class SmallestSet:
-    """The smallest set of channels that was found to be enough for one input, and the largest below that was not."""
+    """The smallest sufficient set of channels found for one input, and the largest insufficient one below it."""
 
     channels: tuple[int, ...]  # indices, rising
-    effect: float  # of these alone, at least the share
-    below_count: int  # tried and not enough; 0 where everything that was tried is enough
-    below_effect: float  # of the best set found there; NaN where there is none
-    share: float  # of the whole effect that was asked for
+    effect: float  # of these channels alone, at least the share
+    below_count: int  # the largest smaller count that was tried; 0 if none was insufficient
+    below_effect: float  # of the best set found at that count; NaN if there is none
+    share: float  # fraction of the whole effect that the set must have
 
     @property
     def count(self) -> int:
-        """How many channels."""
+        """Number of channels."""
         return len(self.channels)
 
 
 @dataclass(frozen=True, eq=False)
 class ChannelExplanation:
-    """Sets of channels of one layer for N inputs at A counts, and what the network says of them.
+    """Sets of channels of one layer for N inputs at A counts, and the network's scores of them.
 
-    Scores are Φ of what is left of the layer's output: for the preserve and dual games Φ(m ⊗ x_l), for delete
-    Φ((1 − m) ⊗ x_l).
+    Scores are Φ of the masked output of the layer: Φ(m ⊗ x_l) for the preserve and dual games, Φ((1 − m) ⊗ x_l) for
+    delete.
     """
 
-    layer: str = field(metadata=SHARED)  # name of the module whose output is masked
+    layer: str = field(metadata=SHARED)  # name of the module with the masked output
     axis: int = field(metadata=SHARED)  # of its output, along which the K units lie; 0 is the batch
     bypassed: bool = field(metadata=SHARED)  # part of the answer bypasses the layer, untouched by masks
     counts: tuple[int, ...] = field(metadata=SHARED)  # (A,) rising, in 1..K−1
@@ -67,55 +67,56 @@ class ChannelExplanation:
     ranked_scores: Tensor  # (N, A, M) of the top channels by each ranking
     rankings: Tensor  # (N, M, K), higher is more
     ranking_names: tuple[str, ...] = field(metadata=SHARED)  # (M,)
-    smallest_mask: Tensor  # (N, K) of zeros and ones, the smallest sufficient set
+    smallest_mask: Tensor  # (N, K) of zeros and ones: the smallest sufficient set
     smallest_effect: Tensor  # (N,)
-    below_count: Tensor  # (N,) int64, the largest count below that was tried and is not enough; 0: none
+    below_count: Tensor  # (N,) int64, the largest insufficient count tried below it; 0: none
     below_effect: Tensor  # (N,)
-    maps: Tensor  # (N, A, h, w) Σ_k m_k·x_k of the cut masks; (N, A, 0, 0) where the layer has no places
+    maps: Tensor  # (N, A, h, w) Σ_k m_k·x_k of the cut masks; (N, A, 0, 0) if the layer has no places
     score_full: Tensor  # (N,) of the whole network
     score_blank: Tensor  # (N,) of the layer's output at zero
-    inputs: Tensor  # (N, C, *S) as the network took them
-    pictures: Tensor  # (N, H, W, 3) uint8, the inputs to look at; (N, 0, 0, 3) where they are not pictures
-    trace_step: Tensor = field(metadata=STEPS)  # (T,) step in which each mask on the way was evaluated
-    trace_area: Tensor = field(metadata=TRACE)  # (N, T) its share of the channels
-    trace_reward: Tensor = field(metadata=TRACE)  # (N, T) what the game paid for it
+    inputs: Tensor  # (N, C, *S) prepared for the network
+    pictures: Tensor  # (N, H, W, 3) uint8, the inputs for display; (N, 0, 0, 3) if they are not images
+    trace_step: Tensor = field(metadata=STEPS)  # (T,) step in which each intermediate mask was evaluated
+    trace_area: Tensor = field(metadata=TRACE)  # (N, T) its fraction of the channels
+    trace_reward: Tensor = field(metadata=TRACE)  # (N, T) its reward
     trace_grey: Tensor = field(metadata=TRACE)  # (N, T) its greyness
     target: tuple[int | None, ...]  # (N,) class indices; None if the target is not a class
     target_names: tuple[str, ...]  # (N,)
     status: tuple[tuple[Status, ...], ...]  # (N, A)
-    keeps: bool = field(metadata=SHARED)  # judged by what the masks keep; False: by what is left without them
-    share: float = field(metadata=SHARED)  # of the whole effect that the smallest sets have
-    settings: dict[str, Any] = field(
-        metadata=SETTINGS
-    )  # versions, seed, network, weight hash, solver, counts: everything to repeat the run
+    keeps: bool = field(metadata=SHARED)  # masks are judged by what they keep; False: by what they delete
+    share: float = field(metadata=SHARED)  # fraction of the whole effect that the smallest sets have
+    # versions, seed, network, weight hash, solver, counts: everything needed to repeat the run
+    settings: dict[str, Any] = field(metadata=SETTINGS)
 
     @classmethod
     def concatenate(cls, parts: Sequence["ChannelExplanation"]) -> "ChannelExplanation":
-        """Join explanations of different inputs under the same settings; their evaluations are added up."""
+        """Join explanations of different inputs with the same settings; their evaluations are added up."""
         return concatenate(parts)
 
     @property
     def is_class(self) -> bool:
-        """Whether the target is a class of each input, and no other query."""
+        """Whether the target of every input is a class."""
         return None not in self.target
 
     @property
     def total(self) -> int:
-        """K, the number of channels."""
+        """Number of channels, K."""
         return self.masks.shape[2]
 
     @property
     def areas(self) -> tuple[float, ...]:
-        """The counts as shares of the channels: (A,)."""
+        """The counts as fractions of the channels: (A,)."""
         return tuple(count / self.total for count in self.counts)
 
     def effects(self, scores: Tensor) -> Tensor:
-        """Scores (N, ...) as shares of the whole effect (`evidence.shares`): 0 for nothing, 1 for all of it."""
+        """Return scores (N, ...) as fractions of the whole effect (`compute_effects`): 0 for nothing, 1 for all."""
         trailing = [1] * (scores.ndim - 1)
-        return compute_effects(scores, self.score_blank.view(-1, *trailing), self.score_full.view(-1, *trailing), self.keeps)
+        return compute_effects(
+            scores, self.score_blank.view(-1, *trailing), self.score_full.view(-1, *trailing), self.keeps
+        )
 
     def curve(self, image: int = 0) -> ChannelCurve:
-        """Effects against the number of channels."""
+        """Return effects over the number of channels."""
         random = self.effects(self.random_scores)[image]
         ranked = self.effects(self.ranked_scores)[image]
         return ChannelCurve(
@@ -129,23 +130,23 @@ class ChannelExplanation:
 
     @property
     def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
-        """(N, A): sufficient, insufficient or suspect.
+        """Verdicts (N, A): sufficient, insufficient or suspect.
 
-        Suspect is a set that a random one equals, or that the top channels of a ranking surpass. A ranking that only
-        equals it speaks for both.
+        A set is suspect if a random set equals it, or if the top channels of a ranking outperform it. A ranking that
+        merely equals it confirms both.
         """
         soft, cuts = self.effects(self.scores).tolist(), self.effects(self.binary_scores).tolist()
         random, ranked = self.effects(self.random_scores).tolist(), self.effects(self.ranked_scores).tolist()
 
-        def told(n: int, k: int) -> Verdict:
+        def judge(n: int, k: int) -> Verdict:
             better = [value for value in ranked[n][k] if not value <= cuts[n][k] + TIE_MARGIN]
-            chance = "a control set of this size"
-            return reach_verdict(soft[n][k], cuts[n][k], [], [*random[n][k], *better], self.share, chance)
+            controls = [*random[n][k], *better]
+            return reach_verdict(soft[n][k], cuts[n][k], [], controls, self.share, "a control set of this size")
 
-        return tuple(tuple(told(n, k) for k in range(len(self.counts))) for n in range(len(self.masks)))
+        return tuple(tuple(judge(n, k) for k in range(len(self.counts))) for n in range(len(self.masks)))
 
     def binary(self, count: int) -> Tensor:
-        """The sets at one of the computed counts: (N, K) of zeros and ones."""
+        """Return the sets at one of the computed counts: (N, K) of zeros and ones."""
         if count not in self.counts:
             raise ExtremalValueError(
                 f"count must be one of the computed counts {', '.join(map(str, self.counts))}, got {count}; "
@@ -155,11 +156,11 @@ class ChannelExplanation:
         return cut(self.masks[:, column, None, None], (self.areas[column],))[:, 0, 0]
 
     def channels(self, count: int, image: int = 0) -> tuple[int, ...]:
-        """The indices of the channels in the set of this count, rising."""
+        """Return the indices of the channels in the set of this count, rising."""
         return tuple(self.binary(count)[image].nonzero()[:, 0].tolist())
 
     def smallest(self, image: int = 0) -> SmallestSet:
-        """The smallest sufficient set of one input, with its certificate."""
+        """Return the smallest sufficient set of one input, with its certificate."""
         return SmallestSet(
             tuple(self.smallest_mask[image].nonzero()[:, 0].tolist()),
             float(self.smallest_effect[image]),
@@ -169,42 +170,42 @@ class ChannelExplanation:
         )
 
     def map(self, count: int, image: int = 0) -> Tensor:
-        """Σ_k m_k·x_k of the set of this count over the input: (H, W); the lattice is that of the layer, resized.
+        """Return Σ_k m_k·x_k of the set of this count, resized from the layer's lattice to the input: (H, W).
 
         Raises:
             ExtremalValueError: the layer has no places, or the count was not computed.
         """
         self.binary(count)  # checks the count
-        found = self.maps[image, self.counts.index(count)]
-        if found.numel() == 0:
+        layer_map = self.maps[image, self.counts.index(count)]
+        if layer_map.numel() == 0:
             raise ExtremalValueError(
                 f"a map must be of a layer whose channels have places, {self.layer!r} has none; choose an earlier layer"
             )
-        return resize(found[None, None], tuple(self.inputs.shape[2:]))[0, 0]
+        return resize(layer_map[None, None], tuple(self.inputs.shape[2:]))[0, 0]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file with JSON metadata; it appears whole or not at all."""
+        """Write one safetensors file with JSON metadata, atomically."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
-        head = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
-        write_tensors(Path(path), tensors, {"channels": FORMAT, **head})
+        metadata = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
+        write_tensors(Path(path), tensors, {"channels": FORMAT, **metadata})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "ChannelExplanation":
-        """Read what `save` wrote; no code is run from the file.
+        """Read a file that `save` wrote; no code from the file is run.
 
         Raises:
             ExtremalValueError: the file is missing, broken, or not an explanation of channels.
         """
         path, kind = Path(path), "an explanation of channels"
-        tensors, head = read_tensors(path, kind)
+        tensors, metadata = read_tensors(path, kind)
         try:
-            if head.pop("channels") != FORMAT:
+            if metadata.pop("channels") != FORMAT:
                 raise KeyError("channels")
             for name in ("counts", "target", "target_names", "ranking_names"):
-                head[name] = tuple(head[name])
-            head["status"] = tuple(tuple(Status(s) for s in row) for row in head["status"])
-            return cls(**{**head, **tensors})
+                metadata[name] = tuple(metadata[name])
+            metadata["status"] = tuple(tuple(Status(s) for s in row) for row in metadata["status"])
+            return cls(**{**metadata, **tensors})
         except (KeyError, ValueError, TypeError) as error:
             raise unreadable_file_error(path, kind, error) from None
 
@@ -215,7 +216,7 @@ class ChannelExplanation:
 
 
 def square_lattice(tokens: int) -> tuple[int, int] | None:
-    """Rows and columns of a square of tokens, up to five more standing before it (class and register tokens).
+    """Return the rows and columns of a square of tokens after up to five others (class and register tokens).
 
     >>> square_lattice(197), square_lattice(49), square_lattice(12)
     ((14, 14), (7, 7), None)

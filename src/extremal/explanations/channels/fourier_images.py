@@ -1,4 +1,4 @@
-"""Pictures that are easy to optimise: decorrelated in space (Fourier) and in colour."""
+"""Images that are easy to optimise: decorrelated in space (Fourier) and in colour."""
 
 from collections.abc import Callable
 
@@ -8,23 +8,23 @@ from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 
-# Principal axes of the colours of natural photographs, scaled by their deviations and by the largest of these:
+# Principal axes of the colours of natural photographs, scaled by their standard deviations, the largest being 1:
 # brightness, then warm against cold, then green against magenta (benchmarks/colours.py measures them).
 COLOUR_AXES = ((0.67, 0.58, 0.47), (0.31, -0.09, -0.33), (-0.03, 0.08, -0.05))
 DEFAULT_STEPS = 200  # of Adam
-LEARNING_RATE = 0.02  # Adam's; 0.05 leaves more noise
-SMOOTHNESS_WEIGHT = 0.5  # weight of the total variation
-START_DEVIATION = 0.01  # deviation of the spectrum at the start: nearly grey
-CONTRAST_WEIGHT = 1.0  # weight of the mean square distance from grey; without it deep layers give black and white
+LEARNING_RATE = 0.02  # of Adam; 0.05 leaves more noise
+SMOOTHNESS_WEIGHT = 0.5  # of the total variation
+START_DEVIATION = 0.01  # standard deviation of the initial spectrum: nearly grey
+CONTRAST_WEIGHT = 1.0  # of the mean square distance from grey; without it deep layers give black and white
 
 
 class FourierImages:
-    """B pictures (C, H, W) in (0, 1) as the sigmoid of scaled spectra; the spectra are what is optimised.
+    """B images (C, H, W) in (0, 1) as the sigmoid of scaled spectra; the spectra are optimised.
 
-    A wave of frequency f is scaled by 1/f, as natural pictures are, so that one rate serves all scales.
+    A wave of frequency f is scaled by 1/f, as in natural images, so that one learning rate serves all scales.
 
-    >>> pictures = FourierImages((2, 3, 32, 40), seed=0)
-    >>> pictures.pixels().shape, pictures.spectrum.requires_grad
+    >>> images = FourierImages((2, 3, 32, 40), seed=0)
+    >>> images.pixels().shape, images.spectrum.requires_grad
     (torch.Size([2, 3, 32, 40]), True)
     """
 
@@ -40,50 +40,54 @@ class FourierImages:
         columns = torch.fft.rfftfreq(width, dtype=torch.float64)
         frequency = (rows.square() + columns.square()).sqrt().clamp_min(1 / max(height, width))
         self._scale = (1 / frequency).to(anchor)
-        self._colours = torch.tensor(COLOUR_AXES).to(anchor) if shape[1] == 3 else None
+        self._colour_axes = torch.tensor(COLOUR_AXES).to(anchor) if shape[1] == 3 else None
 
     def pixels(self) -> Tensor:
-        """The pictures: (B, C, H, W) in (0, 1), differentiable with respect to the spectra."""
+        """Return the images: (B, C, H, W) in (0, 1), differentiable with respect to the spectra."""
         waves = torch.view_as_complex(self.spectrum.contiguous()) * self._scale
         values = torch.fft.irfft2(waves, s=self.shape[2:], norm="ortho")
-        if self._colours is not None:
-            values = torch.einsum("bihw,ic->bchw", values, self._colours)
+        if self._colour_axes is not None:
+            values = torch.einsum("bihw,ic->bchw", values, self._colour_axes)
         return torch.sigmoid(values)
 
 
 def to_uint8(pixels: Tensor) -> Tensor:
-    """Pixels (..., C, H, W) in [0, 1] with 1 or 3 channels as pictures (..., H, W, 3) uint8."""
+    """Convert pixels (..., C, H, W) in [0, 1] with 1 or 3 channels to images (..., H, W, 3) uint8."""
     levels = (pixels.clamp(0, 1) * 255).round().byte()
     return levels.expand(*levels.shape[:-3], 3, *levels.shape[-2:]).movedim(-3, -1).contiguous()
 
 
 def total_variation(pixels: Tensor) -> Tensor:
-    """Mean absolute difference of neighbours, down and across: (B, C, H, W) -> (B,)."""
-    down = pixels.diff(dim=2).abs().flatten(1).mean(1)
-    return down + pixels.diff(dim=3).abs().flatten(1).mean(1)
+    """Return the mean absolute difference of vertical and of horizontal neighbours: (B, C, H, W) -> (B,)."""
+    vertical = pixels.diff(dim=2).abs().flatten(1).mean(1)
+    return vertical + pixels.diff(dim=3).abs().flatten(1).mean(1)
 
 
 def regularisation(pixels: Tensor, smooth: float) -> Tensor:
-    """What speaks against pictures (B, C, H, W) in [0, 1] as photographs: roughness, and values far from grey. (B,)."""
+    """Penalise roughness and distance from grey of images (B, C, H, W) in [0, 1]: (B,)."""
     return smooth * total_variation(pixels) + CONTRAST_WEIGHT * (pixels - 0.5).square().flatten(1).mean(1)
 
 
 def shift(pixels: Tensor, max_shift: int, generator: torch.Generator) -> Tensor:
-    """Shifted by up to `max_shift` px in each direction, borders repeated; the same for all."""
+    """Shift images at random by up to `max_shift` px in each direction, all alike; borders are repeated."""
     if max_shift <= 0:
         return pixels
-    down, across = torch.randint(0, 2 * max_shift + 1, (2,), generator=generator).tolist()
+    top, left = torch.randint(0, 2 * max_shift + 1, (2,), generator=generator).tolist()
     padded = F.pad(pixels, (max_shift,) * 4, mode="replicate")
-    return padded[:, :, down : down + pixels.shape[2], across : across + pixels.shape[3]]
+    return padded[:, :, top : top + pixels.shape[2], left : left + pixels.shape[3]]
 
 
-def jitter(pixels: Tensor, generator: torch.Generator, *, max_shift: float, max_rotation: float, max_zoom: float) -> Tensor:
-    """Turned, zoomed and shifted at random, the same for all: what is seen must not hang on the exact place.
+def jitter(
+    pixels: Tensor, generator: torch.Generator, *, max_shift: float, max_rotation: float, max_zoom: float
+) -> Tensor:
+    """Rotate, zoom and shift images at random, all alike, so that features do not depend on exact positions.
 
     Args:
-        max_shift: share of the side, at most.
-        max_rotation: radians, at most.
-        max_zoom: relative, at most.
+        pixels: (B, C, H, W).
+        generator: of the random numbers.
+        max_shift: as a fraction of the side.
+        max_rotation: in radians.
+        max_zoom: relative.
     """
     draws = (2 * torch.rand(4, generator=generator, dtype=torch.float64) - 1).tolist()
     angle = torch.tensor(draws[0] * max_rotation)
@@ -95,10 +99,10 @@ def jitter(pixels: Tensor, generator: torch.Generator, *, max_shift: float, max_
 
 
 def validate_optimisation(steps: int, smooth: float) -> None:
-    """Settings of a descent that make sense.
+    """Raise if the number of steps or the smoothness weight is out of range.
 
     Raises:
-        ExtremalValueError: they do not.
+        ExtremalValueError: steps below 1, or a negative weight.
     """
     if steps < 1 or smooth < 0:
         raise ExtremalValueError(
@@ -108,15 +112,15 @@ def validate_optimisation(steps: int, smooth: float) -> None:
 
 
 def validate_image_shape(shape: tuple[int, ...] | None) -> tuple[int, int, int]:
-    """The shape of an input that is a picture: (C, H, W).
+    """Return the shape (C, H, W) of an input that is an image.
 
     Raises:
-        ExtremalValueError: it is none.
+        ExtremalValueError: inputs of this shape are not images.
     """
     if shape is None or len(shape) != 3 or shape[0] not in (1, 3):
         raise ExtremalValueError(
-            f"what a layer sees is shown as a picture (1 or 3, H, W), got the input shape {shape}; "
-            "networks of other inputs have none"
+            f"a layer must belong to a network of images (1 or 3, H, W) to be visualised, got the input shape {shape}; "
+            "choose another network"
         )
     return shape[0], shape[1], shape[2]
 
@@ -128,11 +132,18 @@ def optimise_images(
     steps: int,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Adam on the spectra; `loss(pixels, step)` is a number. The pictures at the end, (B, C, H, W) in (0, 1)."""
-    descent = torch.optim.Adam([images.spectrum], lr=LEARNING_RATE)
+    """Minimise a loss over the spectra by Adam, and return the final images (B, C, H, W) in (0, 1).
+
+    Args:
+        images: starting point; modified.
+        loss: (pixels, step) -> scalar.
+        steps: of Adam.
+        on_step: called after each step with the number of steps done and the total.
+    """
+    optimiser = torch.optim.Adam([images.spectrum], lr=LEARNING_RATE)
     for step in range(steps):
         (images.spectrum.grad,) = torch.autograd.grad(loss(images.pixels(), step), images.spectrum)
-        descent.step()
+        optimiser.step()
         if on_step is not None:
             on_step(step + 1, steps)
     return images.pixels().detach()

@@ -1,4 +1,4 @@
-"""`invert`: the picture whose activations at a layer are wanted ones, so that they can be seen (method 5)."""
+"""`invert`: find the image whose activations at a layer match given ones (method 5)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations.channels.fourier_images import (
-    SMOOTHNESS_WEIGHT,
     DEFAULT_STEPS,
+    SMOOTHNESS_WEIGHT,
     FourierImages,
-    to_uint8,
-    validate_optimisation,
-    validate_image_shape,
     optimise_images,
-    shift,
     regularisation,
+    shift,
+    to_uint8,
+    validate_image_shape,
+    validate_optimisation,
 )
-from extremal.explanations.settings import validate_seed
+from extremal.explanations.validation import validate_seed
 from extremal.masking.perturbations import ScaleChannels
 from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.layers import get_module
@@ -26,20 +26,20 @@ from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.networks.split import compute_activations
 
-MAX_JITTER = 0.25  # of the layer's stride, at most, in the first two thirds of the steps
+MAX_JITTER = 0.25  # of the layer's stride, in the first two thirds of the steps
 PART_NAMES = ("all", "kept", "removed")
 
 
 @dataclass(frozen=True, eq=False)
 class Inversion:
-    """Pictures of what a layer's channels carry, for N inputs."""
+    """Images of the information in a layer's channels, for N inputs."""
 
     layer: str
     parts: tuple[str, ...]  # (M,) all; or all, kept, removed
     pictures: Tensor  # (N, M, H, W, 3) uint8
-    inputs: Tensor  # (N, M, C, H, W) as the network takes them
-    correlation: Tensor  # (N, M) of the picture's activations with the wanted ones
-    originals: Tensor  # (N, H, W, 3) uint8; (N, 0, 0, 3) where activations were given
+    inputs: Tensor  # (N, M, C, H, W) prepared for the network
+    correlation: Tensor  # (N, M) of the image's activations with the target activations
+    originals: Tensor  # (N, H, W, 3) uint8; (N, 0, 0, 3) if activations were given
 
 
 def invert(
@@ -55,27 +55,27 @@ def invert(
     seed: int = 0,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Inversion:
-    """Find x̂ = argmin ‖Φ_l(x̂) − a‖² / ‖a‖² + smooth·TV(x̂) + ‖x̂ − grey‖² over pictures in a Fourier and colour basis.
+    """Find x̂ = argmin ‖Φ_l(x̂) − a‖² / ‖a‖² + smooth·TV(x̂) + ‖x̂ − grey‖² over images in a Fourier and colour basis.
 
-    a is the layer's output for an image, or given; with a mask there are three: all channels, the kept, the removed.
+    a is the layer's output for an image, or given. With a mask there are three: all, kept and removed channels.
 
     >>> _ = torch.manual_seed(0)
     >>> toy = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-    >>> found = invert(toy, "1", torch.rand(1, 3, 16, 16), torch.tensor([[1.0, 1.0, 0.0, 0.0]]), steps=2)
-    >>> found.parts, found.pictures.shape
+    >>> inversion = invert(toy, "1", torch.rand(1, 3, 16, 16), torch.tensor([[1.0, 1.0, 0.0, 0.0]]), steps=2)
+    >>> inversion.parts, inversion.pictures.shape
     (('all', 'kept', 'removed'), torch.Size([1, 3, 16, 16, 3]))
 
     Args:
-        network: as `explain` takes it, of pictures (1 or 3 channels).
-        layer: name of a module that gives one tensor (B, K, ...).
-        source: an image as `explain` takes it; or, where `size` is given, activations (N, K, ...) of the layer.
-        mask: (N, K) or (K,) in [0, 1], one value a channel.
-        axis: of the layer's output along which the channels lie, as in `explain_channels`.
-        size: (C, H, W) of the pictures, where activations are given.
+        network: as for `explain`; its inputs are images (1 or 3 channels).
+        layer: name of a module that returns one tensor (B, K, ...).
+        source: an image as for `explain`; or, with `size`, activations (N, K, ...) of the layer.
+        mask: (N, K) or (K,) in [0, 1], one value per channel.
+        axis: of the channels in the layer's output, as in `explain_channels`.
+        size: (C, H, W) of the images, if activations are given.
         steps: of Adam.
         smooth: weight of the total variation, at least 0.
         seed: of the start and the jitter.
-        on_step: called after each step with steps done and in all.
+        on_step: called after each step with the number of steps done and the total.
 
     Returns:
         An `Inversion` of N inputs, on the CPU.
@@ -91,36 +91,41 @@ def invert(
     with net.frozen(seed) as run:
         like = net.normalise(torch.zeros(1, *shape).to(net.anchor)) if x is None else x.clone()
         run.accelerate(like, (layer,))
-        rows = run.max_batch_size(like)
-        wanted = compute_activations(run, module, like).detach()
+        max_rows = run.max_batch_size(like)
+        activations = compute_activations(run, module, like).detach()
         if x is None:
-            wanted = _validate_activations(source, wanted, layer, shape)
-        masks = _build_masks(mask, wanted, axis)  # (N, M, K)
-        goals = ScaleChannels(axis)(wanted)(masks.unsqueeze(2))  # (N, M, K, ...)
-        flat = goals.flatten(0, 1)
-        pixels, alike = [], []
-        for first in range(0, len(flat), rows):
-            goal = flat[first : first + rows]
-            pictures = FourierImages((len(goal), *shape), seed, like=goal)
-            loss = _InversionLoss(lambda p: compute_activations(run, module, net.normalise(p)), goal, shape, steps, smooth, seed)
-            found = optimise_images(pictures, loss, steps=steps, on_step=on_step)
+            activations = _validate_activations(source, activations, layer, shape)
+        masks = _build_masks(mask, activations, axis)  # (N, M, K)
+        masked = ScaleChannels(axis)(activations)(masks.unsqueeze(2))  # (N, M, K, ...)
+        parts, correlations = [], []
+        for target in masked.flatten(0, 1).split(max_rows):
+            images = FourierImages((len(target), *shape), seed, like=target)
+            loss = _InversionLoss(
+                lambda pixels: compute_activations(run, module, net.normalise(pixels)),
+                target,
+                shape,
+                steps,
+                smooth,
+                seed,
+            )
+            pixels = optimise_images(images, loss, steps=steps, on_step=on_step)
             with torch.no_grad():
-                reached = compute_activations(run, module, net.normalise(found))
-            pixels.append(found)
-            alike.append(correlation(reached, goal))
-        shown = torch.cat(pixels).view(*goals.shape[:2], *shape).cpu()
+                reached = compute_activations(run, module, net.normalise(pixels))
+            parts.append(pixels)
+            correlations.append(correlation(reached, target))
+        pixels = torch.cat(parts).view(*masked.shape[:2], *shape).cpu()
     return Inversion(
-        layer,
-        PART_NAMES[: masks.shape[1]],
-        to_uint8(shown),
-        net.normalise(shown.flatten(0, 1)).view_as(shown),
-        torch.cat(alike).view(goals.shape[:2]).cpu(),
-        torch.zeros(len(wanted), 0, 0, 3, dtype=torch.uint8) if x is None else net.to_images_or_empty(x),
+        layer=layer,
+        parts=PART_NAMES[: masks.shape[1]],
+        pictures=to_uint8(pixels),
+        inputs=net.normalise(pixels.flatten(0, 1)).view_as(pixels),
+        correlation=torch.cat(correlations).view(masked.shape[:2]).cpu(),
+        originals=torch.zeros(len(activations), 0, 0, 3, dtype=torch.uint8) if x is None else net.to_images_or_empty(x),
     )
 
 
 def _validate_activations(source: ImagesLike, like: Tensor, layer: str, shape: tuple[int, int, int]) -> Tensor:
-    """Activations that were handed in, checked against those of an input: (N, K, ...)."""
+    """Return the given activations (N, K, ...), validated against those of an input."""
     if not isinstance(source, Tensor) or not source.is_floating_point():
         kind = source.dtype if isinstance(source, Tensor) else type(source).__name__
         raise ExtremalTypeError(f"with size, source must be activations (N, K, ...), got {kind}")
@@ -133,35 +138,35 @@ def _validate_activations(source: ImagesLike, like: Tensor, layer: str, shape: t
 
 
 class _InversionLoss:
-    """Distance of the activations from the goal, relative to its size, and the prior."""
+    """Relative distance of the activations from their target, plus the regularisation."""
 
     def __init__(
         self,
         activations: Callable[[Tensor], Tensor],
-        goal: Tensor,
+        target: Tensor,
         shape: tuple[int, ...],
         steps: int,
         smooth: float,
         seed: int,
     ) -> None:
-        self.activations, self.goal, self.smooth = activations, goal, smooth
-        stride = shape[1] / goal.shape[2] if goal.ndim == 4 else 1.0
-        self.jitter, self.until = round(MAX_JITTER * stride), steps * 2 // 3
+        self.activations, self.target, self.smooth = activations, target, smooth
+        stride = shape[1] / target.shape[2] if target.ndim == 4 else 1.0
+        self.max_shift, self.jitter_steps = round(MAX_JITTER * stride), steps * 2 // 3
         self.generator = torch.Generator().manual_seed(seed)
-        self.size = goal.flatten(1).square().sum(1).clamp_min(1e-12)
+        self.norm = target.flatten(1).square().sum(1).clamp_min(1e-12)
 
     def __call__(self, pixels: Tensor, step: int) -> Tensor:
-        seen = shift(pixels, self.jitter if step < self.until else 0, self.generator)
-        gap = (self.activations(seen) - self.goal).flatten(1).square().sum(1) / self.size
-        return (gap + regularisation(pixels, self.smooth)).sum()
+        shifted = shift(pixels, self.max_shift if step < self.jitter_steps else 0, self.generator)
+        distance = (self.activations(shifted) - self.target).flatten(1).square().sum(1) / self.norm
+        return (distance + regularisation(pixels, self.smooth)).sum()
 
 
-def _build_masks(mask: Tensor | None, wanted: Tensor, axis: int | None) -> Tensor:
-    """All ones; and the mask and what it leaves, where there is one: (N, M, K)."""
-    count, total = len(wanted), ScaleChannels(axis).mask_shape(wanted)[0]
-    whole = wanted.new_ones(count, 1, total)
+def _build_masks(mask: Tensor | None, activations: Tensor, axis: int | None) -> Tensor:
+    """Return a mask of ones and, if a mask is given, the mask and its complement: (N, M, K)."""
+    count, total = len(activations), ScaleChannels(axis).mask_shape(activations)[0]
+    ones = activations.new_ones(count, 1, total)
     if mask is None:
-        return whole
+        return ones
     if mask.ndim not in (1, 2) or mask.shape[-1] != total or (mask.ndim == 2 and len(mask) not in (1, count)):
         raise ExtremalValueError(
             f"a mask must have one value for each of {total} channels, ({count}, {total}) or ({total},), "
@@ -171,12 +176,12 @@ def _build_masks(mask: Tensor | None, wanted: Tensor, axis: int | None) -> Tenso
         raise ExtremalValueError(
             f"a mask must lie in [0, 1], got values from {float(mask.min()):.3g} to {float(mask.max()):.3g}"
         )
-    kept = mask.to(wanted).view(-1, 1, total).expand(count, -1, -1)
-    return torch.cat([whole, kept, 1 - kept], 1)
+    expanded = mask.to(activations).view(-1, 1, total).expand(count, -1, -1)
+    return torch.cat([ones, expanded, 1 - expanded], 1)
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Pearson's correlation of each row of (B, ...) and (B, ...): (B,)."""
+    """Return Pearson's correlation of each row of (B, ...) and (B, ...): (B,)."""
     a, b = (values.flatten(1) - values.flatten(1).mean(1, keepdim=True) for values in (a, b))
-    alike: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-12)
-    return alike
+    coefficients: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-12)
+    return coefficients

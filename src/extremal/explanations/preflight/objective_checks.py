@@ -17,7 +17,12 @@ SCORE_TOLERANCE = 1e-6  # of a score, to which it is the same; `explain` refuses
 SATURATION = 1e-4  # to probability 1, from which on a probability is saturated
 MIN_CHANGE = 0.05  # of the largest change by any perturbation, from which on a change tells something
 CLEAR_RATIO = 2.0  # times the second class's probability, from which on the top class is clear
-CONSTANT_MASKS = (0.125, 0.375, 0.625, 0.875)  # of the constant masks at which the gradient is taken: `path` starts from them
+CONSTANT_MASKS = (
+    0.125,
+    0.375,
+    0.625,
+    0.875,
+)  # of the constant masks at which the gradient is taken: `path` starts from them
 
 
 @dataclass(frozen=True, eq=False)

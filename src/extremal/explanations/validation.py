@@ -1,0 +1,115 @@
+"""Rules of single options: each function returns the validated value or raises."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from extremal.errors import ExtremalTypeError, ExtremalValueError
+
+MAX_ALTERNATIVES = 16  # explanations of one input, each of which costs a run of its own
+
+PlaceMap = Tensor | np.ndarray[Any, Any]  # one value for each place of an input as the network takes it: (*S)
+
+
+def validate_within(within: PlaceMap | None) -> Tensor | None:
+    """Return a region as a bool tensor (*S)."""
+    if within is None:
+        return None
+    region = torch.as_tensor(within).detach().cpu()
+    if region.dtype != torch.bool:
+        raise ExtremalTypeError(
+            f"within must be bool (*S), true where masks may keep places, got {region.dtype}; e.g. mask > 0.5"
+        )
+    if not region.any():
+        raise ExtremalValueError("within must be true somewhere, got a region without places; check how it was made")
+    return region.clone()
+
+
+def validate_units(units: PlaceMap | None) -> Tensor | None:
+    """Return labels of units as an int64 tensor (*S), numbered 0 .. U−1 without gaps, −1 for no unit."""
+    if units is None:
+        return None
+    labelled = torch.as_tensor(units).detach().cpu()
+    if labelled.is_floating_point() or labelled.is_complex() or labelled.dtype == torch.bool:
+        raise ExtremalTypeError(
+            f"units must be whole numbers (*S), the label of each place, got {labelled.dtype}; e.g. superpixels"
+        )
+    labels, numbers = labelled.long().unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    n_outside = int((labels < 0).sum())
+    if len(labels) - n_outside < 2:
+        raise ExtremalValueError(
+            f"units must name at least two units to choose from, got {len(labels) - n_outside}; label places 0, 1, 2, "
+            "..., and −1 where nothing may be kept"
+        )
+    renumbered: Tensor = (numbers - n_outside).clamp_min(-1)
+    return renumbered
+
+
+def validate_areas(areas: Sequence[float], *, stacklevel: int = 3) -> tuple[float, ...]:
+    """Return the areas sorted, with a warning if they were not.
+
+    >>> validate_areas([0.1, 0.2])
+    (0.1, 0.2)
+    """
+    try:
+        values = tuple(float(area) for area in areas)
+    except (TypeError, ValueError):
+        raise ExtremalTypeError(f"areas must be a sequence of numbers, got {areas!r}; e.g. (0.05, 0.1)") from None
+    if not values:
+        raise ExtremalValueError("areas must name at least one area, got none; e.g. (0.05, 0.1)")
+    for area in values:
+        if not 0 < area < 1:
+            raise ExtremalValueError(
+                f"areas must lie in (0, 1), got {area:g}; an area is the share of places kept, e.g. 0.05"
+            )
+    if len(set(values)) < len(values):
+        twice = next(area for area in values if values.count(area) > 1)
+        raise ExtremalValueError(f"areas must be distinct, got {twice:g} twice; leave one out")
+    if list(values) != sorted(values):
+        message = f"areas were sorted: {', '.join(f'{a:g}' for a in sorted(values))}"
+        warnings.warn(message, UserWarning, stacklevel=stacklevel)
+    return tuple(sorted(values))
+
+
+def validate_alternatives(alternatives: int) -> int:
+    """Return a number of explanations that can be searched for.
+
+    >>> validate_alternatives(3)
+    3
+    """
+    if isinstance(alternatives, bool) or not hasattr(alternatives, "__index__"):
+        raise ExtremalTypeError(f"alternatives must be a whole number, got {alternatives!r}; e.g. 3")
+    if not 1 <= alternatives.__index__() <= MAX_ALTERNATIVES:
+        raise ExtremalValueError(
+            f"alternatives must lie in 1..{MAX_ALTERNATIVES}, got {alternatives}; "
+            "each costs as much as a run of its own"
+        )
+    return alternatives.__index__()
+
+
+def validate_seed(seed: int) -> int:
+    """Return a seed that every random generator takes.
+
+    >>> validate_seed(7)
+    7
+    """
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise ExtremalTypeError(f"seed must be a whole number, got {seed!r}; e.g. 0")
+    if not 0 <= seed.__index__() < 2**32:
+        raise ExtremalValueError(f"seed must lie in 0..2**32 - 1, got {seed}; e.g. 0")
+    return seed.__index__()
+
+
+def validate_image(image: int, count: int) -> int:
+    """Return the index of one of `count` inputs.
+
+    >>> validate_image(0, 2)
+    0
+    """
+    if not 0 <= image < count:
+        raise ExtremalValueError(f"image must lie in 0..{count - 1} for {count} inputs, got {image}")
+    return image
