@@ -1,21 +1,14 @@
 """The commands about channels: files, JSON, tables, messages, exit codes; their figure and report."""
 
-import base64
-import hashlib
 import json
-import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet
 import pytest
-import torch
 from PIL import Image
 
-from extremal import ChannelExplanation, Network, explain_channels, invert, visualise, zoo
-from extremal.report import channel_page as report
-from extremal.report.channel_plots import channel_figure
+from extremal import ChannelExplanation, Network, invert, visualise, zoo
 from support.pages import Page
 from support.terminal import call
 from support.toys import Carriers
@@ -35,11 +28,6 @@ def photo(path: Path, seed: int = 0) -> Path:
     pixels = np.random.default_rng(seed).integers(60, 255, (16, 20, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(path)
     return path
-
-
-def found() -> ChannelExplanation:
-    x = torch.rand(1, 3, 16, 20, generator=torch.Generator().manual_seed(0))
-    return explain_channels(Network(TOY, labels=LABELS, name="toy"), x, "features", 0, counts=(2, 3, 12), score="logit")
 
 
 class TestChannels:
@@ -69,11 +57,11 @@ class TestChannels:
         }
 
     def test_pictures_where_they_are_asked_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("extremal.channels.command.invert", lambda *a, **o: invert(*a, **(o | {"steps": 2})))
-        monkeypatch.setattr("extremal.channels.command.visualise", lambda *a, **o: visualise(*a, **(o | {"steps": 2})))
+        monkeypatch.setattr("extremal.cli.channels.invert", lambda *a, **o: invert(*a, **(o | {"steps": 2})))
+        monkeypatch.setattr("extremal.cli.channels.visualise", lambda *a, **o: visualise(*a, **(o | {"steps": 2})))
         photo(tmp_path / "cat.png")
         (tmp_path / "broken.png").write_bytes(b"nothing")
-        arguments = ("--layer", "features", "--target", "0", "--counts", "3", "--see")
+        arguments = ("--layer", "features", "--target", "0", "--counts", "3", "--visualise")
         code, out, err = call("channels", "cat.png", "broken.png", *arguments)
         assert code == 2
         assert err.startswith("error: an image must be in a format that Pillow reads, got 'broken.png'")
@@ -94,7 +82,7 @@ class TestChannels:
              " features? extremal.layers(network) lists them\n"),
             (["--layer", "features", "--counts", "0"], "error: counts must lie in 1..63 for 'features', which has 64"
              " channels, got 0; none and all of them need no search\n"),
-            (["--layer", "features", "--counts", "a"], "error: counts must be whole numbers with commas, got 'a';"
+            (["--layer", "features", "--counts", "a"], "error: --counts must be whole numbers separated by commas, got 'a';"
              " e.g. 4,16\n"),
         ],
     )  # fmt: skip
@@ -124,10 +112,10 @@ class TestClassChannels:
         assert sum(tag == "tr" for tag, _ in page.elements) == 1 + 3  # a channel a row, that is needed at all
 
     def test_json_and_pictures(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("extremal.channels.command.visualise", lambda *a, **o: visualise(*a, **(o | {"steps": 2})))
+        monkeypatch.setattr("extremal.cli.channels.visualise", lambda *a, **o: visualise(*a, **(o | {"steps": 2})))
         (tmp_path / "cats").mkdir()
         photo(tmp_path / "cats" / "1.png")
-        code, out, err = call("class-channels", "cats", "--layer", "features", "--target", "0", "--json", "--see")
+        code, out, err = call("class-channels", "cats", "--layer", "features", "--target", "0", "--json", "--visualise")
         assert (code, err) == (0, "")
         document = json.loads(out)
         assert len(document["channels"]) == 64
@@ -138,7 +126,7 @@ class TestClassChannels:
     @pytest.mark.parametrize(
         ("folder", "message"),
         [
-            ("none", "error: a class must be a folder of pictures, got 'none'; check the path\n"),
+            ("none", "error: a class must be a folder of images, got 'none'; check the path\n"),
             ("empty", "error: a class must have at least one image, got none for 0; give images that show it\n"),
         ],
     )
@@ -157,61 +145,3 @@ def test_layers() -> None:
     listed = json.loads(call("layers", "--json")[1])
     assert listed[0]["name"] == "features"
     assert listed[0]["clean"] is True
-
-
-class TestReport:
-    def test_says_what_was_measured_and_loads_nothing(self) -> None:
-        result = found()
-        text = report.render(result)
-        page, curve = Page(text), result.curve()
-        (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
-        allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        assert f"script-src 'sha256-{allowed}'" in text
-        for tag, attributes in page.elements:
-            for name in ("src", "href"):
-                assert (attributes.get(name) or "data:").startswith("data:"), (tag, attributes)
-        words = re.sub(r"\s+", " ", page.words)
-        assert "3 of 64 channels of features keep 100 % of the score" in words
-        assert f"{curve.random_best[0]:.0%}".replace("%", " %") in words
-        assert sum(tag == "img" for tag, _ in page.elements) == 4  # the image and a map a count
-
-    def test_names_do_not_break_out(self) -> None:
-        from dataclasses import replace
-
-        nasty = "</title><script>alert(1)</script>"
-        result = replace(found(), target_names=(nasty,), layer=nasty, settings={"network": nasty})
-        page = Page(report.render(result))
-        assert [attributes for tag, attributes in page.elements if tag == "script"] == [{}]  # the page's own
-        assert nasty in page.words
-
-    def test_bypassed_and_suspect_sets_are_cautioned(self) -> None:
-        from dataclasses import replace
-
-        result = found()
-        assert (
-            "Part of the answer does not pass through this layer"
-            in report.summarise_channels(replace(result, bypassed=True)).caution
-        )
-        lucky = replace(result, random_scores=result.random_scores * 0 + result.score_full.view(-1, 1, 1))
-        assert "This set is suspect" in report.summarise_channels(lucky).caution
-        weak = replace(result, binary_scores=result.binary_scores * 0 + result.score_blank)
-        assert report.summarise_channels(weak).headline.startswith("None of the computed counts is enough.")
-
-    def test_image_out_of_range(self) -> None:
-        from extremal import ExtremalValueError
-
-        for work in (report.render, channel_figure):
-            with pytest.raises(ExtremalValueError, match=r"image must lie in 0\.\.0 for 1 inputs, got 1"):
-                work(found(), 1)
-
-
-def test_figure_shows_a_map_a_count_and_every_control() -> None:
-    result: Any = found()
-    drawing = channel_figure(result)
-    axes = drawing.axes
-    assert len(axes) == 2 + len(result.counts)
-    (curve,) = [a for a in axes if a.get_legend() is not None]
-    labels = [text.get_text() for text in curve.get_legend().get_texts()]
-    assert {"exactly", "as found", "random, to best", "by activation × gradient", "by ablation"} <= set(labels)
-    line = next(line for line in curve.get_lines() if line.get_label() == "exactly")
-    np.testing.assert_allclose(line.get_ydata(), result.curve().binary)

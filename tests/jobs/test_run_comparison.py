@@ -1,8 +1,7 @@
-"""Two runs side by side: masks without a network, overlaps as numpy has them, refusals, and the page."""
+"""Comparison of two runs: masks without a network, overlaps recomputed with numpy, and refusals."""
 
 import dataclasses
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,63 +11,30 @@ import pytest
 import torch
 
 from extremal import Network, explain, jobs
-from extremal.errors import ExtremalValueError
 from extremal.explanations.explanation import Explanation
 from extremal.jobs.restore import cut_masks
 from extremal.jobs.rows import build_row, run_settings
 from extremal.jobs.store import Store
 from extremal.masking.solvers import Path as PathSolver
 from extremal.masking.solvers import Penalty
-from extremal.report import comparison_page as report
-from extremal.report import run_plots
 from support import runs, synthetic
-from support.datasets import write_images, sound
+from support.datasets import sound, write_images
+from support.errors import message_of
 from support.fake_network import BOX, TEXTURE
-from support.pages import NASTY, Page, check_self_contained
-from support.run_pages import read_data, draw
-from support.terminal import call
+from support.run_pairs import COUNT, ExplanationPair, image_key, make_explanation_pairs, write_run_pair
 from support.toys import Boxes
 
-COUNT = 12
 TINY = PathSolver(steps=4, polish=2, rounds=2, draws=1, search=2)
 
 
-Both = tuple[Explanation, Explanation]  # of the first run and of the second
-
-
-def key(index: int) -> str:
-    return f"picture-{index:02d}.jpg"
-
-
-def first_and_second(index: int) -> Both:
-    """Every third image has the same masks in both runs, every third some that resemble, the rest others."""
-    level, target = 1.0 + 0.1 * index, index % 3
-    one = runs.make_explanation(index, effect_factor=level, target=target)
-    kind = index % 3
-    if kind == 0:
-        return one, one
-    near = one if kind == 1 else None
-    return one, runs.make_explanation(100 + index, effect_factor=2.5 - level, target=target, similar_to=near)
+@pytest.fixture(scope="module")
+def explanations() -> list[ExplanationPair]:
+    return make_explanation_pairs()
 
 
 @pytest.fixture(scope="module")
-def explanations() -> list[Both]:
-    return [first_and_second(index) for index in range(COUNT)]
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory, explanations: list[Both]) -> list[Path]:
-    """Two runs that share all images but one each; another failed in the second."""
-    folder = tmp_path_factory.mktemp("runs")
-    sides = []
-    for side, name in enumerate(("before", "after")):
-        made = [runs.make_row(both[side], key(index), thumbnail=runs.make_jpeg(side)) for index, both in enumerate(explanations)]
-        made.append(runs.make_row(explanations[0][0], f"only {name}"))
-        told = runs.make_settings(weights=str(side) * 64, seed=side)
-        sides.append((made, told))
-    sides[1][0][5] = {**sides[1][0][5], "status": "failed", "error": "it broke", "verdict": None}
-    sides[1][0].reverse()  # images are paired by key, not by place
-    return [runs.write_run(folder / name, *side) for name, side in zip(("before", "after"), sides, strict=True)]
+def folders(tmp_path_factory: pytest.TempPathFactory, explanations: list[ExplanationPair]) -> list[Path]:
+    return write_run_pair(tmp_path_factory.mktemp("runs"), explanations)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +52,7 @@ def overlaps(one: Explanation, other: Explanation) -> list[float]:
 
 
 class TestMasks:
-    def test_they_are_those_of_the_explanation(self, explanations: list[Both]) -> None:
+    def test_masks_equal_those_of_the_explanation(self, explanations: list[ExplanationPair]) -> None:
         for _, made in explanations[:4]:
             cuts = cut_masks(runs.make_row(made, "a"), run_settings(made))
             assert cuts.dtype == torch.bool
@@ -95,7 +61,7 @@ class TestMasks:
 
     @pytest.mark.parametrize("solver", [TINY, Penalty(steps=3)])
     @pytest.mark.parametrize("terms", [(), ("within",), ("units",)])
-    def test_of_every_solver_and_domain(self, solver: Any, terms: tuple[str, ...]) -> None:
+    def test_masks_of_every_solver_and_domain(self, solver: Any, terms: tuple[str, ...]) -> None:
         places = torch.zeros(24, 24, dtype=torch.bool)
         places[:18] = True
         rows, columns = torch.arange(24).view(-1, 1) // 4, torch.arange(24) // 4
@@ -113,7 +79,7 @@ class TestMasks:
         for area, mask in zip(made.areas, cut_masks(told, through_json), strict=True):
             assert torch.equal(mask, made.binary(area)[0, 0] > 0)
 
-    def test_what_was_not_finite_is_cut_to_nothing(self) -> None:
+    def test_masks_that_are_not_finite_are_cut_to_nothing(self) -> None:
         made = runs.make_explanation()
         told = runs.make_row(made, "a", mask_areas=[0.0] * 5)
         assert not cut_masks(told, run_settings(made)).any()
@@ -131,27 +97,29 @@ class TestMasks:
             ),
             (
                 {"parameters": [0.5]},
-                "a row must be complete, parameters of row 'a' is missing or not of shape (1, 5, 1, 24, 32); explain its "
-                "image again",
+                "a row must be complete, parameters of row 'a' is missing or not of shape (1, 5, 1, 24, 32); explain "
+                "its image again",
             ),
         ],
     )
-    def test_rows_must_tell_them(self, changes: dict[str, Any], message: str) -> None:
+    def test_incomplete_rows_are_refused(self, changes: dict[str, Any], message: str) -> None:
         made = runs.make_explanation()
-        with pytest.raises(ExtremalValueError) as raised:
-            cut_masks(runs.make_row(made, "a", **changes), run_settings(made))
-        assert str(raised.value) == message
+        assert message_of(cut_masks, runs.make_row(made, "a", **changes), run_settings(made)) == message
 
 
 class TestNumbers:
     def test_images_are_paired(self, found: jobs.Comparison) -> None:
-        assert [pair.first.key for pair in found.pairs] == [key(index) for index in range(COUNT) if index != 5]
+        assert [pair.first.key for pair in found.pairs] == [image_key(index) for index in range(COUNT) if index != 5]
         assert all(pair.first.key == pair.second.key for pair in found.pairs)
-        assert (found.failed, found.only_first, found.only_second) == ((key(5),), ("only before",), ("only after",))
+        assert (found.failed, found.only_first, found.only_second) == (
+            (image_key(5),),
+            ("only before",),
+            ("only after",),
+        )
         assert found.areas == synthetic.AREAS
 
-    def test_overlaps(self, found: jobs.Comparison, explanations: list[Both]) -> None:
-        naive = {key(index): overlaps(*both) for index, both in enumerate(explanations)}
+    def test_overlaps(self, found: jobs.Comparison, explanations: list[ExplanationPair]) -> None:
+        naive = {image_key(index): overlaps(*both) for index, both in enumerate(explanations)}
         frame = pd.DataFrame([naive[pair.first.key] for pair in found.pairs])
         np.testing.assert_allclose([pair.iou for pair in found.pairs], frame.to_numpy(), atol=1e-12)
         means = frame.mean(axis=1)
@@ -236,7 +204,7 @@ class TestNumbers:
         assert [pair.iou for pair in found.pairs] == [(1.0,) * 5, None]
         assert (found.moved, found.mean.count) == (0, 1)
 
-    def test_progress_is_told(self, folders: list[Path]) -> None:
+    def test_progress_is_reported(self, folders: list[Path]) -> None:
         told: list[tuple[int, int]] = []
         jobs.compare(*folders, on_image=lambda done, total: told.append((done, total)))
         assert told == [(index, 11) for index in range(1, 12)]
@@ -244,7 +212,7 @@ class TestNumbers:
     def test_masks_are_read_a_part_at_a_time(self, folders: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
         known = Store.read_part
         parts: list[str] = []
-        monkeypatch.setattr(Store, "part", lambda store, name: (parts.append(name), known(store, name))[1])
+        monkeypatch.setattr(Store, "read_part", lambda store, name: (parts.append(name), known(store, name))[1])
         jobs.compare(*folders)
         assert set(parts) == {"00000000"}
         assert parts.count("00000000") == 6, "of each run: its table, its keys, its masks"
@@ -272,9 +240,7 @@ class TestRuns:
 
 class TestRefusals:
     def refused(self, *folders: Path) -> str:
-        with pytest.raises(ExtremalValueError) as raised:
-            jobs.compare(*folders)
-        return str(raised.value)
+        return message_of(jobs.compare, *folders)
 
     def test_no_area_in_common(self, tmp_path: Path) -> None:
         one = runs.write_run(tmp_path / "one", [])
@@ -285,7 +251,9 @@ class TestRefusals:
         )
 
     def test_no_image_in_common(self, tmp_path: Path) -> None:
-        one, other = (runs.write_run(tmp_path / name, [runs.make_row(runs.make_explanation(), name)]) for name in ("one", "other"))
+        one, other = (
+            runs.write_run(tmp_path / name, [runs.make_row(runs.make_explanation(), name)]) for name in ("one", "other")
+        )
         assert self.refused(one, other) == (
             f"runs must share images to be compared, {str(one)!r} and {str(other)!r} have no key in common; "
             "run both over the same folder or manifest"
@@ -310,112 +278,11 @@ class TestRefusals:
 
     def test_what_is_no_run(self, tmp_path: Path, folders: list[Path]) -> None:
         assert self.refused(folders[0], tmp_path) == (
-            f"a run must have a manifest, {str(tmp_path / 'manifest.json')!r} is none; "
-            "name the folder of a run"
+            f"a run must have a manifest, {str(tmp_path / 'manifest.json')!r} is none; name the folder of a run"
         )
 
-    def test_rows_of_a_former_version(self, tmp_path: Path) -> None:
+    def test_rows_without_an_input_shape(self, tmp_path: Path) -> None:
         one = runs.write_run(tmp_path / "one", [runs.make_row(runs.make_explanation(), "a", input_shape=None)])
         assert self.refused(one, one) == (
             "a row must have an input_shape, row 'a' has none; explain its image again with this version"
         )
-
-
-def page(found: jobs.Comparison, folders: list[Path]) -> tuple[str, Page]:
-    thumbnails = [
-        dict(zip(*(jobs.table(folder)[name].to_pylist() for name in ("key", "thumbnail")), strict=True))
-        for folder in folders
-    ]
-    text = report.render(found, *thumbnails)
-    return text, Page(text)
-
-
-class TestPage:
-    def test_nothing_is_loaded_from_elsewhere(self, found: jobs.Comparison, folders: list[Path]) -> None:
-        check_self_contained(*page(found, folders))
-
-    def test_rows_are_the_pairs_with_both_pictures(self, found: jobs.Comparison, folders: list[Path]) -> None:
-        _, result = page(found, folders)
-        told = read_data(result, "images-data")
-        columns = {column["label"]: column for column in told["columns"]}
-        assert columns["IoU"]["values"] == [pair.mean for pair in found.pairs]
-        assert columns["Image"]["values"] == [pair.first.key for pair in found.pairs]
-        assert told["sort"] == {"column": list(columns).index("IoU"), "down": False}
-        changed = [pair for pair in found.pairs if pair.first.verdict != pair.second.verdict]
-        assert changed
-        shown = dict(zip(columns["Image"]["values"], columns["Verdict"]["values"], strict=True))
-        assert shown[changed[0].first.key] == f"{changed[0].first.verdict} → {changed[0].second.verdict}"
-        pictures = read_data(result, "images-pictures-0")
-        assert len(pictures) == len(found.pairs)
-        assert {len(both) for both in pictures} == {2}
-        assert pictures[0][0] != pictures[0][1]
-
-    def test_words(self, found: jobs.Comparison, folders: list[Path]) -> None:
-        words = page(found, folders)[1].words.replace("\xa0", " ")
-        share = f"{100 * found.moved / 11:.0f} %"
-        assert f"{found.moved} of 11 explanations moved ({share}); the median of the mean IoU is" in words
-        assert "1 image failed in one of them; 2 images in one run only." in words
-        assert "Only in the second run: 1 only after" in re.sub(r"\s+", " ", words)
-        assert "0.05 at 10 %, 0.11 at 20 %, 0.25 at 40 %" in words, "what chance has: a / (2 − a)"
-        assert "1" * 64 in words
-
-    def test_labels_may_hold_anything(self, found: jobs.Comparison, folders: list[Path]) -> None:
-        _, clean = page(found, folders)
-        image = dataclasses.replace(found.pairs[0].first, key=NASTY, name=NASTY)
-        dirty_pairs = (dataclasses.replace(found.pairs[0], first=image, mean=0.0), *found.pairs[1:])
-        classes = (dataclasses.replace(found.classes[0], name=NASTY), *found.classes[1:])
-        differences = (("weights", NASTY, "1"), ("seed", "0", NASTY))
-        changes = {"pairs": dirty_pairs, "classes": classes, "differences": differences}
-        changed = dataclasses.replace(found, first=NASTY, only_first=(NASTY,), **changes)
-        _, dirty = page(changed, folders)
-        images = [tag for tag, _ in clean.elements].count("img") - [tag for tag, _ in dirty.elements].count("img")
-        assert images == 2, "nothing is known to be in the pictures of that key"
-        assert [tag for tag, _ in dirty.elements if tag != "img"] == [tag for tag, _ in clean.elements if tag != "img"]
-        assert NASTY in dirty.words
-
-    def test_runs_of_which_no_image_was_explained_in_both(self, tmp_path: Path) -> None:
-        told = runs.make_row(runs.make_explanation(), "a")
-        folders = [
-            runs.write_run(tmp_path / "one", [told]),
-            runs.write_run(tmp_path / "other", [{**told, "status": "failed", "error": "it broke"}]),
-        ]
-        found = jobs.compare(*folders)
-        assert "No image was explained in both runs." in page(found, folders)[1].words
-        draw(run_plots.comparison_figure(found))
-
-    def test_the_figure_is_drawn(self, found: jobs.Comparison) -> None:
-        axes = draw(run_plots.comparison_figure(found))
-        assert [patch.get_width() for patch in axes[2].patches] == [count for *_, count in found.verdicts]
-        assert [text.get_text() for text in axes[0].get_legend().get_texts()] == [
-            "2.5 %",
-            "5 %",
-            "10 %",
-            "20 %",
-            "40 %",
-        ]
-
-
-class TestCommand:
-    def test_table_page_and_figure(self, tmp_path: Path, folders: list[Path], found: jobs.Comparison) -> None:
-        code, told, _ = call("compare", *map(str, folders), "--out", str(tmp_path), columns=160)
-        assert code == 0
-        goal = tmp_path / "before-after-compare"
-        assert sorted(path.name for path in goal.iterdir()) == ["compare.html", "compare.png"]
-        assert f"{found.moved} of 11 explanations moved" in told
-        assert f"differs: weights: {'0' * 64} / {'1' * 64}\n" in told
-        assert f"failed in one of them: 1: {key(5)}\nonly in the first: 1: only before\n" in told
-        assert told.endswith(f"written:\n  {goal}/compare.html\n  {goal}/compare.png\n")
-
-    def test_json_is_the_comparison(self, tmp_path: Path, folders: list[Path], found: jobs.Comparison) -> None:
-        code, told, _ = call("compare", *map(str, folders), "--out", str(tmp_path), "--json", columns=160)
-        values = json.loads(told)
-        files = values.pop("files")
-        assert code == 0
-        assert values == json.loads(json.dumps(dataclasses.asdict(found)))
-        assert {Path(path).name for path in files.values()} == {"compare.html", "compare.png"}
-
-    def test_a_refusal_writes_nothing(self, tmp_path: Path, folders: list[Path]) -> None:
-        code, _, told = call("compare", str(folders[0]), str(tmp_path), "--out", str(tmp_path / "out"), columns=160)
-        assert code == 2
-        assert told.startswith("error: a run must have a manifest, ")
-        assert list((tmp_path / "out").iterdir()) == []

@@ -1,10 +1,7 @@
-"""Looking back at a run: numbers as pandas has them, a page that holds any label, and the command."""
+"""Summary of a run: numbers recomputed with pandas, and what is read from the folder."""
 
-import base64
 import dataclasses
-import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from extremal import jobs
-from extremal.errors import ExtremalValueError
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.run_summary import COLUMNS, VERDICTS, image_summaries, quantiles, summarise
 from extremal.report import run_page as report
-from extremal.report import run_plots
-from extremal.report.table_widget import ROWS_PER_CHUNK
 from support import runs, synthetic
-from support.pages import NASTY, Page, check_self_contained
-from support.run_pages import read_data, draw
-from support.terminal import call
+from support.errors import message_of
 
 QUARTILES = ("min", "q25", "median", "q75", "max")
 
@@ -143,7 +135,7 @@ class TestFolder:
         folder = runs.write_run(tmp_path / "run", rows, planned=1100)
         assert jobs.summary(folder) == dataclasses.replace(found, planned=1100)
         assert report.caution(jobs.summary(folder)) == (
-            "The run is not done: 1,030 of 1,100 images have no row yet. 10 of 70 images failed."
+            "The run is not finished: 1,030 of 1,100 images have no row yet. 10 of 70 images failed."
         )
 
     def test_large_columns_are_not_read(
@@ -161,148 +153,10 @@ class TestFolder:
         assert not read & {"fields", "thumbnail", "trace_reward"}
 
     def test_it_must_be_a_run(self, tmp_path: Path) -> None:
-        with pytest.raises(ExtremalValueError) as raised:
-            jobs.summary(tmp_path)
-        assert str(raised.value) == (
-            f"a run must have a manifest, {str(tmp_path / 'manifest.json')!r} is none; "
-            "name the folder of a run"
+        assert message_of(jobs.summary, tmp_path) == (
+            f"a run must have a manifest, {str(tmp_path / 'manifest.json')!r} is none; name the folder of a run"
         )
         other = runs.write_run(tmp_path / "bench", [], {"task": "pointing"})
-        with pytest.raises(ExtremalValueError) as raised:
-            jobs.summary(other)
-        assert str(raised.value) == (
+        assert message_of(jobs.summary, other) == (
             f"a run must be one of `extremal run`, {str(other)!r} is not; name the folder of such a run"
         )
-
-
-def page(rows: list[runs.Row], **options: Any) -> tuple[str, Page]:
-    """The page of a run with these rows."""
-    thumbnails = {row["key"]: row["thumbnail"] for row in rows}
-    found = summarise(table(rows), runs.make_settings())
-    text = report.render(found, image_summaries(rows), thumbnails, **options)
-    return text, Page(text)
-
-
-class TestPage:
-    def test_nothing_is_loaded_from_elsewhere(self, rows: list[runs.Row]) -> None:
-        check_self_contained(*page(rows))
-
-    def test_labels_may_hold_anything(self, rows: list[runs.Row]) -> None:
-        _, clean = page(rows[:7])
-        names = {"target_name": NASTY, "error": NASTY, "reasons": [NASTY] * 5}
-        dirty_rows = [{**row, **{name: names[name] for name in names if row[name]}} for row in rows[:7]]
-        dirty_rows[0]["key"] = NASTY
-        _, dirty = page(dirty_rows, title=NASTY)
-        assert [tag for tag, _ in dirty.elements] == [tag for tag, _ in clean.elements]
-        assert NASTY in dirty.words
-        columns = read_data(dirty, "images-data")["columns"]
-        assert columns[0]["values"][0] == NASTY
-        assert columns[1]["values"][1] == NASTY
-
-    def test_rows_are_the_images(self, rows: list[runs.Row]) -> None:
-        _, result = page(rows)
-        told = read_data(result, "images-data")
-        columns = {column["label"]: column for column in told["columns"]}
-        assert told["count"] == 70
-        assert columns["Image"]["values"] == [row["key"] for row in rows]
-        assert columns["Smallest area"]["values"] == [row["smallest_area"] for row in rows]
-        assert columns["Unseen"]["values"] == [row["unseen_effect"] for row in rows]
-        assert columns["Score"]["values"] == [row["score_full"] for row in rows]
-        assert columns["Verdict"]["shown"] == [row["verdict"] or "failed" for row in rows]
-        shown = dict(zip(columns["Smallest area"]["values"], columns["Smallest area"]["shown"], strict=True))
-        assert shown[0.025] == "2.5\xa0%"
-        assert shown[None] == "–"
-
-    def test_thumbnails_are_those_of_the_rows(self, rows: list[runs.Row]) -> None:
-        _, result = page(rows)
-        parts = [read_data(result, f"images-pictures-{part}") for part in range(math.ceil(70 / ROWS_PER_CHUNK))]
-        pictures = [base64.b64decode(one) for part in parts for (one,) in part]
-        assert pictures == [row["thumbnail"] or b"" for row in rows]
-
-    def test_what_it_comes_to_stands_on_top(self, rows: list[runs.Row], found: jobs.Summary) -> None:
-        _, result = page(rows)
-        words = result.words.replace("\xa0", " ")
-        count = found.verdicts["sufficient"]
-        assert (
-            f"{count} of 60 explained images ({100 * count / 60:.0f} %) have a sufficient region; half of the" in words
-        )
-        assert "10 of 70 images failed." in words
-        assert f"{found.suspects[0].reason}" in words
-        assert "an image must be readable, error 0" in words
-        assert f"{found.evaluations:,} evaluations of the network" in words
-
-    def test_scores_that_are_not_finite_have_no_place_in_the_order(self, rows: list[runs.Row]) -> None:
-        _, result = page([{**rows[0], "score_full": math.nan, "unseen_effect": -math.inf}])
-        columns = {column["label"]: column for column in read_data(result, "images-data")["columns"]}
-        assert columns["Score"]["values"] == [None]
-        assert columns["Unseen"] | {"shown": ["not finite"], "values": [None]} == columns["Unseen"]
-
-    @pytest.mark.parametrize("kept", ["nothing", "failed", "insufficient"])
-    def test_runs_without_an_answer(self, rows: list[runs.Row], kept: str) -> None:
-        chosen = [row for row in rows if (row["verdict"] or "failed") == kept]
-        _, result = page(chosen)
-        words = result.words
-        told = {
-            "nothing": "No image was explained.",
-            "failed": "No image was explained.",
-            "insufficient": "for half of the images none of the computed areas is enough.",
-        }
-        assert told[kept] in words
-        found = summarise(table(chosen), runs.make_settings())
-        draw(run_plots.summary_figure(found, image_summaries(chosen)))
-
-    def test_the_figure_is_drawn(self, rows: list[runs.Row], found: jobs.Summary) -> None:
-        axes = draw(run_plots.summary_figure(found, image_summaries(rows)))
-        bars = [patch.get_width() for patch in axes[0].patches]
-        assert bars == list(found.verdicts.values())
-        heights = [patch.get_height() * 60 for patch in axes[1].patches]
-        assert heights == pytest.approx([*(count for _, count in found.smallest_counts), found.verdicts["insufficient"]])
-        points = sum(len(one.get_offsets()) for one in axes[2].collections)
-        assert points == found.unseen.count
-
-
-class TestCommand:
-    def test_table_page_and_figure(self, tmp_path: Path, rows: list[runs.Row]) -> None:
-        folder, out = runs.write_run(tmp_path / "run", rows), tmp_path / "out"
-        before = sorted(folder.iterdir())
-        code, told, _ = call("summary", str(folder), "--out", str(out), columns=160)
-        assert code == 0
-        assert sorted(folder.iterdir()) == before, "nothing is written into the run"
-        assert sorted(path.name for path in (out / "run-summary").iterdir()) == ["summary.html", "summary.png"]
-        assert told.endswith(f"written:\n  {out}/run-summary/summary.html\n  {out}/run-summary/summary.png\n")
-        assert "failed: 5 images: an image must be readable, error 0\n" in told
-        assert re.search(r"│ sufficient +│ +\d+ │ +\d+\s% │", told)
-        assert re.search(r"│ smallest area │ +60 │", told)
-        code, *_ = call("summary", str(folder), "--out", str(out), columns=160)
-        assert code == 0, "a former result is replaced"
-
-    def test_json_is_the_summary(self, tmp_path: Path, rows: list[runs.Row], found: jobs.Summary) -> None:
-        folder = runs.write_run(tmp_path / "run", rows)
-        code, told, _ = call("summary", str(folder), "--out", str(tmp_path / "out"), "--json", columns=160)
-        values = json.loads(told)
-        files = values.pop("files")
-        assert code == 0
-        assert values == json.loads(json.dumps(dataclasses.asdict(found)))
-        assert Path(files["page"]).is_file()
-        assert Path(files["figure"]).is_file()
-
-    def test_nobody_s_folder_is_replaced(self, tmp_path: Path, rows: list[runs.Row]) -> None:
-        folder, goal = runs.write_run(tmp_path / "run", rows[:3]), tmp_path / "out" / "run-summary"
-        goal.mkdir(parents=True)
-        (goal / "thesis.tex").touch()
-        code, _, told = call("summary", str(folder), "--out", str(tmp_path / "out"), columns=160)
-        assert code == 2
-        assert told == (
-            f"error: a result must be a new folder or replace a previous result, got {str(goal)!r} with 'thesis.tex' in "
-            "it; choose another folder for the results\n"
-        )
-        assert [path.name for path in goal.iterdir()] == ["thesis.tex"]
-
-    def test_what_is_no_run_is_told(self, tmp_path: Path) -> None:
-        code, _, told = call("summary", str(tmp_path), "--out", str(tmp_path / "out"), columns=160)
-        assert code == 2
-        assert told == (
-            f"error: a run must have a manifest, {str(tmp_path / 'manifest.json')!r} is none; "
-            "name the folder of a run\n"
-        )
-        assert not (tmp_path / "out" / f"{tmp_path.name}-summary").exists()
