@@ -4,11 +4,13 @@ A query is bound to a frozen network and its inputs once per run; the bound quer
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.networks.counting import EvaluationCount
 from extremal.networks.network import Evaluator
 
 if TYPE_CHECKING:
@@ -116,6 +118,10 @@ class _SingleInput:
     def evaluate(self, inputs: Tensor, images: Tensor) -> object:
         """Return the network's raw output."""
         return self.run.evaluate(inputs, images + self._image)
+
+    def counted(self) -> AbstractContextManager[EvaluationCount]:
+        """Count the evaluations made inside the `with`."""
+        return self.run.counted()
 
 
 class CallableQuery:
