@@ -123,8 +123,8 @@ class TestGrid:
         with pytest.raises(ExtremalValueError) as error:
             run(Grid(colours(), Folder(pictures), side=3), [Gradient()], tmp_path / "out")
         assert str(error.value) == (
-            "a mosaic must have 9 pictures of distinct classes, colours names only 4 classes with confidence 0.9; "
-            "use more pictures or a smaller grid"
+            "a mosaic must have 9 images of distinct classes, colours finds only 4 classes with confidence 0.9; "
+            "use more images or a smaller grid"
         )
 
     def test_nothing_that_is_named_with_confidence(self, tmp_path):
@@ -133,8 +133,8 @@ class TestGrid:
         with pytest.raises(ExtremalValueError) as error:
             run(Grid(colours(), Folder(tmp_path / "grey")), [Gradient()], tmp_path / "out")
         assert str(error.value) == (
-            "pictures must be named with a probability of at least 0.9, colours names none of 1 so; lower --confidence "
-            "or use pictures that it knows"
+            "images must have a top class with a probability of at least 0.9, colours finds none among 1; lower "
+            "--confidence or use images that it knows"
         )
 
 
@@ -332,7 +332,7 @@ class TestFigures:
         code, told, _ = command("figures", "areas", pictures / "red.png", "--areas", "0.1,0.3,0.6", "--out", out)
         assert code == 0
         assert told.splitlines()[0] == (
-            "1 of 1 curves rise until the whole effect is kept (never fall by more than 5 % of it), 1 to the end"
+            "1 of 1 curves rise until the full effect is kept (never falling by more than 5 % of it), 1 to the end"
         )
         assert told.splitlines()[-1] == f"written: {out}"
         assert Image.open(out).size[0] > 300

@@ -140,7 +140,7 @@ def test_other_settings_are_refused(tmp_path):
 
 
 def test_a_task_without_anything_to_judge_is_refused(tmp_path):
-    with pytest.raises(ExtremalValueError, match="a run must have something to judge, the data set has nothing"):
+    with pytest.raises(ExtremalValueError, match="a run must have at least one image to judge, the data set has none"):
         run(Numbers(count=0), [Constant()], tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Evaluation of attribution methods: data sets, tasks, measures, and the methods themselves."""
+"""Evaluation of attribution methods: data sets, tasks, metrics, and the methods."""
 
 import lazy_loader
 

@@ -21,7 +21,7 @@ from extremal.benchmark.tasks.sanity import CHANGED_CORRELATION, Sanity, similar
 from extremal.benchmark.tasks.task import Task, row_schema
 from extremal.errors import ExtremalValueError
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.settings import validate_areas
+from extremal.explanations.validation import validate_areas
 from extremal.jobs.store import Store
 from extremal.networks.network import Network
 
@@ -66,7 +66,7 @@ class BenchResult:
     @property
     def failed(self) -> int:
         """Number of rows that an error prevented."""
-        return sum(line.failed for line in self.table.methods)
+        return sum(scores.failed for scores in self.table.methods)
 
 
 def check_installed() -> None:
@@ -154,9 +154,9 @@ def write_method_figure(
 ) -> None:
     """Write the figure of several methods' maps side by side."""
     check_installed()
-    chosen = [get_method(name) for name in check_unique(methods)]
-    maps = paper_figures.attribute_images(net, images, chosen, target, on_progress=on_progress)
-    figure.write_png(paper_figures.draw_methods(maps, [method.name for method in chosen]), out)
+    selected = [get_method(name) for name in check_unique(methods)]
+    maps = paper_figures.attribute_images(net, images, selected, target, on_progress=on_progress)
+    figure.write_png(paper_figures.draw_methods(maps, [method.name for method in selected]), out)
 
 
 def write_area_figure(
@@ -178,8 +178,10 @@ def write_area_figure(
 def _draw_figure(task: Task, table: Table, store: Store, net: Network) -> "Figure":
     """Draw the figure of a run from its rows."""
     if isinstance(task, Sanity):
-        stages, lines = similarity_curves(store.read_all(), [line.method for line in table.methods])
-        return figure.draw_curves(stages, lines, f"Sanity: {net.name} re-initialised from the top", CHANGED_CORRELATION)
+        stages, curves = similarity_curves(store.read_all(), [scores.method for scores in table.methods])
+        return figure.draw_curves(
+            stages, curves, f"Sanity: {net.name} re-initialised from the top", CHANGED_CORRELATION
+        )
     return figure.draw_bars(table, f"{task.name}: {net.name}")
 
 
@@ -190,7 +192,7 @@ def _read_classes(path: Path | None) -> dict[str, int | str]:
     try:
         classes = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(classes, dict) or not all(isinstance(value, int | str) for value in classes.values()):
-            raise ValueError("it is no object of names and classes")
+            raise ValueError("it is not an object of names and classes")
     except (OSError, ValueError) as error:
         raise ExtremalValueError(
             f"--classes must be a JSON object of the data set's classes to the network's, got {str(path)!r}: {error}"

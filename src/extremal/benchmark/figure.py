@@ -7,57 +7,54 @@ from typing import TYPE_CHECKING
 
 from extremal.benchmark.table import Table
 from extremal.files import atomic_file
-from extremal.report.plots import ACCENT_COLOUR, CONTROL_COLOUR, DPI
+from extremal.report.figure_style import ACCENT_COLOUR, CONTROL_COLOUR, DPI
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-HIGHLIGHTED_METHODS = ("path", "penalty")  # drawn in the accent
-ROW_HEIGHT, PANEL_WIDTH, HEADER_HEIGHT = (
-    0.27,
-    2.9,
-    0.95,
-)  # inches of a method, of a measure, of the heading and the axis
+HIGHLIGHTED_METHODS = ("path", "penalty")
+ROW_HEIGHT, PANEL_WIDTH, HEADER_HEIGHT = 0.27, 2.9, 0.95  # inches: per method, per column, for heading and axis
 
 
 def draw_bars(table: Table, title: str) -> "Figure":
-    """One panel a measure, one bar a method with its interval of 95 %."""
+    """Draw one panel per column, and in it one bar per method with its 95 % interval."""
     from matplotlib.figure import Figure
 
     panels = len(table.columns)
     columns = min(panels, 3)
     rows = math.ceil(panels / columns)
     height = HEADER_HEIGHT + ROW_HEIGHT * len(table.methods)
-    drawing = Figure(figsize=(1.6 + PANEL_WIDTH * columns, 0.35 + height * rows), dpi=DPI, layout="constrained")
-    drawing.suptitle(title, x=0.01, ha="left", size=12, weight="bold")
-    axes = drawing.subplots(rows, columns, squeeze=False).flatten()
-    for column, panel in enumerate(axes):
-        if column < panels:
-            _draw_panel(panel, table, column, named=column % columns == 0)
+    figure = Figure(figsize=(1.6 + PANEL_WIDTH * columns, 0.35 + height * rows), dpi=DPI, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", size=12, weight="bold")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for index, panel in enumerate(axes):
+        if index < panels:
+            _draw_panel(panel, table, index, named=index % columns == 0)
         else:
             panel.set_visible(False)
-    return drawing
+    return figure
 
 
-def _draw_panel(axes: "Axes", table: Table, column: int, named: bool) -> None:
-    measure = table.columns[column]
-    scale = 100.0 if measure.unit == "%" else 1.0
-    for place, line in enumerate(table.methods):
-        estimate = line.values[column]
+def _draw_panel(axes: "Axes", table: Table, index: int, named: bool) -> None:
+    """Draw the bars of one column; `named` writes the methods on the axis."""
+    column = table.columns[index]
+    scale = 100.0 if column.unit == "%" else 1.0
+    for place, scores in enumerate(table.methods):
+        estimate = scores.values[index]
         if math.isnan(estimate.value):
             continue
         axes.barh(
             place,
             scale * estimate.value,
-            color=ACCENT_COLOUR if line.method in HIGHLIGHTED_METHODS else CONTROL_COLOUR,
+            color=ACCENT_COLOUR if scores.method in HIGHLIGHTED_METHODS else CONTROL_COLOUR,
             alpha=0.85,
             height=0.7,
         )
         axes.plot([scale * estimate.low, scale * estimate.high], [place, place], color="0.15", linewidth=1.2)
-    axes.set_yticks(range(len(table.methods)), [line.method for line in table.methods] if named else [])
+    axes.set_yticks(range(len(table.methods)), [scores.method for scores in table.methods] if named else [])
     axes.invert_yaxis()
-    axes.set_title(measure.title + (f" / {measure.unit}" if measure.unit else ""), size=9, loc="left")
+    axes.set_title(column.title + (f" / {column.unit}" if column.unit else ""), size=9, loc="left")
     axes.tick_params(labelsize=8)
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
@@ -67,18 +64,18 @@ def _draw_panel(axes: "Axes", table: Table, column: int, named: bool) -> None:
 def draw_curves(
     stages: Sequence[str], lines: dict[str, Sequence[tuple[float, float, float]]], title: str, level: float
 ) -> "Figure":
-    """Similarity to the original map after each stage of re-initialisation, one line a method with its interval.
+    """Draw each method's similarity to the original map at each stage of re-initialisation, with intervals.
 
     Args:
         stages: names, from the top of the network down.
         lines: (value, low, high) at each stage, by method.
         title: of the figure.
-        level: under which a map counts as changed.
+        level: similarity below which a map counts as changed.
     """
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(max(6.0, 0.62 * len(stages) + 3.6), 4.2), dpi=DPI, layout="constrained")
-    axes = drawing.subplots()
+    figure = Figure(figsize=(max(6.0, 0.62 * len(stages) + 3.6), 4.2), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
     places = list(range(len(stages)))
     for index, (method, values) in enumerate(lines.items()):
         colour = ACCENT_COLOUR if method == "path" else f"C{index % 10}"
@@ -102,10 +99,10 @@ def draw_curves(
     axes.set_title(title, size=11, loc="left", weight="bold")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return drawing
+    return figure
 
 
-def write_png(drawing: "Figure", path: Path) -> None:
-    """As PNG; the file appears whole or not at all."""
-    with atomic_file(path) as aside:
-        drawing.savefig(aside, format="png")
+def write_png(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG, atomically."""
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, format="png")

@@ -1,4 +1,4 @@
-"""From rows to the final table: each method's measures with their intervals, as markdown and JSON."""
+"""The final table of a run: scores of the methods with their intervals, as markdown and JSON."""
 
 import json
 import math
@@ -14,102 +14,106 @@ from extremal.benchmark.metrics.estimate import Estimate, mean, mean_over_classe
 from extremal.benchmark.tasks.task import TableColumn
 from extremal.report.result_files import to_json_values
 
+COUNT_FIELDS = ("method", "judged", "skipped", "failed", "evaluations")  # of MethodScores, in the JSON file
+
 
 @dataclass(frozen=True)
 class MethodScores:
-    """One method in the table."""
+    """The scores of one method."""
 
     method: str
-    values: tuple[Estimate, ...]  # in the order of the measures
+    values: tuple[Estimate, ...]  # in the order of the columns
     judged: int  # items
     skipped: int  # items that cannot be judged
-    failed: int  # items that are broken, or on which the method failed
-    evaluations: float  # of the network, on the mean item
+    failed: int  # rows prevented by an error of the item or the method
+    evaluations: float  # of the network, mean over items
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a run came to; the same rows give the same table to the byte."""
+    """The table of a run; the same rows give the same table to the byte."""
 
     columns: tuple[TableColumn, ...]
     methods: tuple[MethodScores, ...]
-    reasons: tuple[tuple[str, int], ...]  # why items were skipped or failed, and how often
+    reasons: tuple[tuple[str, int], ...]  # why rows were skipped or failed, and how many
 
     def markdown(self) -> str:
-        """As a table of GitHub's markdown, intervals of 95 % in brackets, the best of each measure bold."""
-        titles = [measure.title for measure in self.columns]
+        """Format as a GitHub markdown table: 95 % intervals in brackets, the best of each column in bold."""
+        titles = [column.title for column in self.columns]
         lines = [
             _format_row(["method", *titles, "items", "evaluations"]),
             _format_row(["---", *["---:"] * (len(titles) + 2)]),
         ]
-        best = [self._best_method(column) for column in range(len(self.columns))]
-        for line in self.methods:
+        best = [self._best_method(index) for index in range(len(self.columns))]
+        for scores in self.methods:
             cells = [
-                _format_cell(estimate, measure, best[column] == line.method)
-                for column, (estimate, measure) in enumerate(zip(line.values, self.columns, strict=True))
+                _format_cell(estimate, column, best[index] == scores.method)
+                for index, (estimate, column) in enumerate(zip(scores.values, self.columns, strict=True))
             ]
-            told = str(line.judged) + (f" (+{line.failed} failed)" if line.failed else "")
-            lines.append(_format_row([line.method, *cells, told, f"{line.evaluations:.0f}"]))
+            items = str(scores.judged) + (f" (+{scores.failed} failed)" if scores.failed else "")
+            lines.append(_format_row([scores.method, *cells, items, f"{scores.evaluations:.0f}"]))
         for reason, count in self.reasons:
             lines += ["", f"Not judged, {count} rows: {reason}."]
         return "\n".join(lines) + "\n"
 
     def json(self) -> str:
-        """As JSON: None where there is nothing to tell."""
+        """Format as JSON, with null for NaN."""
         values = {
-            "measures": [asdict(measure) for measure in self.columns],
+            "measures": [asdict(column) for column in self.columns],
             "methods": [
                 {
-                    **{name: getattr(line, name) for name in ("method", "judged", "skipped", "failed", "evaluations")},
+                    **{
+                        name: getattr(scores, name) for name in ("method", "judged", "skipped", "failed", "evaluations")
+                    },
                     "values": {
-                        measure.title: asdict(estimate)
-                        for measure, estimate in zip(self.columns, line.values, strict=True)
+                        column.title: asdict(estimate)
+                        for column, estimate in zip(self.columns, scores.values, strict=True)
                     },
                 }
-                for line in self.methods
+                for scores in self.methods
             ],
             "not_judged": dict(self.reasons),
         }
         return json.dumps(to_json_values(values), indent=2, ensure_ascii=False) + "\n"
 
-    def _best_method(self, column: int) -> str:
-        """The method that is best by a measure; empty where none is judged."""
-        sign = 1 if self.columns[column].higher else -1
-        known = [line for line in self.methods if not math.isnan(line.values[column].value)]
-        return max(known, key=lambda line: sign * line.values[column].value).method if known else ""
+    def _best_method(self, index: int) -> str:
+        """Return the name of the best method of a column; empty if none was judged."""
+        sign = 1 if self.columns[index].higher else -1
+        judged = [scores for scores in self.methods if not math.isnan(scores.values[index].value)]
+        return max(judged, key=lambda scores: sign * scores.values[index].value).method if judged else ""
 
 
-def build_table(measures: Sequence[TableColumn], methods: Sequence[str], rows: pa.Table) -> Table:
-    """The table of a run's rows; intervals by resampling pictures, whose items are not independent."""
-    lines = []
+def build_table(columns: Sequence[TableColumn], methods: Sequence[str], rows: pa.Table) -> Table:
+    """Build the table from the rows of a run; intervals resample images, whose items are not independent."""
+    table = []
     for method in methods:
-        own = rows.filter(pc.equal(rows["method"], method))
-        sound = own.filter(pc.equal(own["status"], "ok"))
-        spent = _float_column(sound, "evaluations")
-        lines.append(
+        method_rows = rows.filter(pc.equal(rows["method"], method))
+        valid_rows = method_rows.filter(pc.equal(method_rows["status"], "ok"))
+        evaluations = _float_column(valid_rows, "evaluations")
+        table.append(
             MethodScores(
                 method,
-                tuple(_estimate(measure, sound) for measure in measures),
-                sound.num_rows,
-                _count_status(own, "skipped"),
-                _count_status(own, "error"),
-                float(np.mean(spent)) if len(spent) else 0.0,
+                tuple(_estimate(column, valid_rows) for column in columns),
+                valid_rows.num_rows,
+                _count_status(method_rows, "skipped"),
+                _count_status(method_rows, "error"),
+                float(np.mean(evaluations)) if len(evaluations) else 0.0,
             )
         )
-    return Table(tuple(measures), tuple(lines), _count_reasons(rows))
+    return Table(tuple(columns), tuple(table), _count_reasons(rows))
 
 
-def _estimate(measure: TableColumn, rows: pa.Table) -> Estimate:
-    if measure.only:
-        rows = rows.filter(rows[measure.only])
-    values, keys = _float_column(rows, measure.column), rows["key"].to_pylist()
-    if measure.by_class:
+def _estimate(column: TableColumn, rows: pa.Table) -> Estimate:
+    if column.only:
+        rows = rows.filter(rows[column.only])
+    values, keys = _float_column(rows, column.column), rows["key"].to_pylist()
+    if column.by_class:
         return mean_over_classes(values, rows["label"].to_pylist(), groups=keys)
     return mean(values, groups=keys)
 
 
 def _float_column(rows: pa.Table, column: str) -> np.ndarray[Any, Any]:
-    """A column as floats, NaN where there is none."""
+    """Return a column as floats, with NaN for missing values."""
     return np.array([math.nan if value is None else value for value in rows[column].to_pylist()], dtype=np.float64)
 
 
@@ -118,17 +122,17 @@ def _count_status(rows: pa.Table, status: str) -> int:
 
 
 def _count_reasons(rows: pa.Table) -> tuple[tuple[str, int], ...]:
-    told: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for row in rows.filter(pc.not_equal(rows["status"], "ok")).select(["status", "reason"]).to_pylist():
         reason = f"{row['status']}, {row['reason']}"
-        told[reason] = told.get(reason, 0) + 1
-    return tuple(sorted(told.items()))
+        counts[reason] = counts.get(reason, 0) + 1
+    return tuple(sorted(counts.items()))
 
 
-def _format_cell(estimate: Estimate, measure: TableColumn, best: bool) -> str:
+def _format_cell(estimate: Estimate, column: TableColumn, best: bool) -> str:
     if math.isnan(estimate.value):
         return "–"
-    scale, digits = (100, 1) if measure.unit == "%" else (1, 3)
+    scale, digits = (100, 1) if column.unit == "%" else (1, 3)
     value, low, high = (f"{scale * number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
     return f"{f'**{value}**' if best else value} [{low}, {high}]"
 

@@ -1,1 +1,1 @@
-"""Evaluation tasks: the questions that a data set is turned into, and how maps are scored."""
+"""Benchmark tasks: the items that a data set yields, and the measurement of maps on them."""

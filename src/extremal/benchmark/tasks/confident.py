@@ -1,80 +1,105 @@
-"""Pictures that a network names with confidence: what grid pointing, faithfulness and sanity are measured on."""
+"""Images that a network classifies with confidence, on which grid pointing, faithfulness and sanity are measured."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from extremal.benchmark.data import DataSet
-from extremal.benchmark.tasks.task import Item
+from extremal.benchmark.tasks.task import Item, network_settings
 from extremal.errors import ExtremalError, ExtremalValueError
 from extremal.jobs.store import Store
 from extremal.networks.network import Network
 
-MIN_CONFIDENCE = 0.9  # probability of the top class (Böhle et al., 2021, use correct and confident ones)
+MIN_CONFIDENCE = 0.9  # probability of the top class (Böhle et al., 2021, use correct and confident images)
 CONFIDENT_FILE = "confident.json"
 
 
 @dataclass(frozen=True)
 class NamedImage:
-    """A picture and what the network calls it."""
+    """An image and its top class."""
 
     key: str
     target: int
     label: str
 
 
-class ConfidentPictures:
-    """The questions of a task that asks each confident picture about its own class."""
+@dataclass(eq=False)
+class ConfidentImageTask:
+    """Base of tasks that ask about the top class of each confident image.
 
-    def __init__(self, network: Network, data: DataSet, least: float) -> None:
-        self.network, self.data, self.least = network, data, least
-        self._named: dict[str, NamedImage] = {}
+    Args:
+        network: classifies the images, and is then asked about them.
+        data: any images; labels are not used.
+        confidence: minimum probability of an image's top class.
+        seed: of whatever the task draws.
+    """
 
-    def plan(self, store: Store) -> tuple[str, ...]:
-        """Their keys."""
-        self._named = {one.key: one for one in find_confident(self.network, self.data, self.least, store)}
-        return tuple(self._named)
+    network: Network
+    data: DataSet
+    confidence: float = MIN_CONFIDENCE
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Begin without images; `plan` finds them."""
+        self._images: dict[str, NamedImage] = {}
+
+    def settings(self) -> dict[str, Any]:
+        """Return data, network, confidence and seed."""
+        return {
+            **network_settings(self.network),
+            "data": self.data.settings(),
+            "confidence": self.confidence,
+            "seed": self.seed,
+        }
+
+    def plan(self, store: Store) -> Sequence[str]:
+        """Return the keys of the confident images."""
+        self._images = {image.key: image for image in find_confident(self.network, self.data, self.confidence, store)}
+        return tuple(self._images)
 
     def items(self, key: str) -> list[Item]:
-        """One a picture."""
+        """Return the one item of an image: its top class."""
         x = self.network.prepare(self.data.sample(key).image).to(self.network.anchor)
-        return [Item(key, self._named[key].label, self._named[key].target, x)]
+        return [Item(key, self._images[key].label, self._images[key].target, x)]
 
 
 def find_confident(
     network: Network,
     data: DataSet,
-    least: float,
+    min_probability: float,
     store: Store,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[NamedImage]:
-    """The pictures of a data set whose top class has at least this probability, in the order of their keys.
+    """Return the images of a data set whose top class has at least this probability, in the order of their keys.
 
-    Found once for each run, and kept beside its parts.
+    They are found once per run, and stored next to its parts.
 
     Raises:
-        ExtremalValueError: there is none.
+        ExtremalValueError: there is no such image.
     """
-    kept = store.read_text(CONFIDENT_FILE)
-    if kept is None:
-        found = _name_images(network, data, least, on_progress)
-        store.write_text(CONFIDENT_FILE, json.dumps([vars(one) for one in found], indent=1, ensure_ascii=False) + "\n")
+    text = store.read_text(CONFIDENT_FILE)
+    if text is None:
+        images = _name_images(network, data, min_probability, on_progress)
+        records = [vars(image) for image in images]
+        store.write_text(CONFIDENT_FILE, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
     else:
-        found = [NamedImage(**one) for one in json.loads(kept)]
-    if not found:
+        images = [NamedImage(**record) for record in json.loads(text)]
+    if not images:
         raise ExtremalValueError(
-            f"pictures must be named with a probability of at least {least:g}, {network.name} names none of "
-            f"{len(data.keys())} so; lower --confidence or use pictures that it knows"
+            f"images must have a top class with a probability of at least {min_probability:g}, {network.name} finds "
+            f"none among {len(data.keys())}; lower --confidence or use images that it knows"
         )
-    return found
+    return images
 
 
 def _name_images(
-    network: Network, data: DataSet, least: float, on_progress: Callable[[int, int], None] | None
+    network: Network, data: DataSet, min_probability: float, on_progress: Callable[[int, int], None] | None
 ) -> list[NamedImage]:
-    found = []
+    """Classify all images, and return those of sufficient probability."""
+    images = []
     keys = data.keys()
     with network.frozen() as run, torch.no_grad():
         for index, key in enumerate(keys):
@@ -83,8 +108,8 @@ def _name_images(
             try:
                 x = network.prepare(data.sample(key).image)
             except ExtremalError:
-                continue  # a broken picture is named by nobody
+                continue  # a broken image has no class
             probability, top = run(x.to(network.anchor)).softmax(1)[0].max(0)
-            if float(probability) >= least:
-                found.append(NamedImage(key, int(top), network.label(int(top))))
-    return found
+            if float(probability) >= min_probability:
+                images.append(NamedImage(key, int(top), network.label(int(top))))
+    return images

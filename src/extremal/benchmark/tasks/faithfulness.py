@@ -1,4 +1,4 @@
-"""Faithfulness: what the network's answer does while places come and go in the order of a map."""
+"""Faithfulness: the network's answer while places are added or removed in the order of a map."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,45 +11,34 @@ from torch import Tensor
 from extremal.benchmark import metrics
 from extremal.benchmark.baselines.method import Method
 from extremal.benchmark.baselines.ours import PAPER_AREAS
-from extremal.benchmark.data import DataSet
-from extremal.benchmark.runner import network_settings
-from extremal.benchmark.tasks.confident import MIN_CONFIDENCE, ConfidentPictures
+from extremal.benchmark.tasks.confident import ConfidentImageTask
 from extremal.benchmark.tasks.task import Item, RowValues, TableColumn, attribute_items
 from extremal.explanations.verdict import compute_effects
-from extremal.jobs.store import Store
 from extremal.masking.perturbations import Blur, prepare_perturbation
-from extremal.networks.network import Network
 from extremal.scores import SCORES
 
 CURVE_STEPS = 28  # of insertion and deletion
-ROAD_FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)  # shares of places, of ROAD
+ROAD_FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)  # of places that ROAD removes
 
 
 @dataclass(eq=False)
-class Faithfulness:
+class Faithfulness(ConfidentImageTask):
     """Insertion and deletion (against a blurred input and against zeros), ROAD, and the evidence curve.
 
-    Probabilities but for the evidence curve, which tells shares of the whole effect on the margin, as `explain` does.
+    Curves are of probabilities, except the evidence curve: it is the fraction of the full effect on the margin that is
+    kept, as in `explain`.
     """
-
-    network: Network
-    data: DataSet
-    confidence: float = MIN_CONFIDENCE
-    seed: int = 0
 
     name = "faithfulness"
 
-    def __post_init__(self) -> None:
-        self._pictures = ConfidentPictures(self.network, self.data, self.confidence)
-
     @property
     def row_columns(self) -> dict[str, pa.DataType]:
-        """Areas under the curves."""
-        return {measure.column: pa.float64() for measure in self.table_columns}
+        """The areas under the curves."""
+        return {column.column: pa.float64() for column in self.table_columns}
 
     @property
     def table_columns(self) -> tuple[TableColumn, ...]:
-        """Each baseline by itself: methods rank differently by them."""
+        """One column per reference input, since they rank methods differently."""
         return (
             TableColumn("insertion_blur", "insertion into a blur"),
             TableColumn("insertion_zero", "insertion into zeros"),
@@ -60,22 +49,16 @@ class Faithfulness:
         )
 
     def settings(self) -> dict[str, Any]:
-        """Data, network and seed."""
-        chosen = {"confidence": self.confidence, "seed": self.seed, "steps": CURVE_STEPS}
-        return {**network_settings(self.network), "data": self.data.settings(), **chosen}
-
-    def plan(self, store: Store) -> Sequence[str]:
-        """The confident pictures, each about its own class."""
-        return self._pictures.plan(store)
-
-    def items(self, key: str) -> list[Item]:
-        """One a picture."""
-        return self._pictures.items(key)
+        """Return data, network, seed and number of steps."""
+        return {**super().settings(), "steps": CURVE_STEPS}
 
     def measure(self, method: Method, items: Sequence[Item]) -> list[list[RowValues]]:
-        """One row an item."""
-        found = attribute_items(method, self.network, items)
-        return [[{**one.cost(), **self._measure_one(one.map, item)}] for one, item in zip(found, items, strict=True)]
+        """Return one row per item."""
+        results = attribute_items(method, self.network, items)
+        return [
+            [{**result.cost(), **self._measure_one(result.map, item)}]
+            for result, item in zip(results, items, strict=True)
+        ]
 
     def _measure_one(self, map_: Tensor, item: Item) -> RowValues:
         x, target = item.x, item.target

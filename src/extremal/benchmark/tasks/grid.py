@@ -1,4 +1,4 @@
-"""The grid pointing game: of a mosaic of confident pictures, how much of the map lies in the cell of the class?"""
+"""The grid pointing game: the part of a map in its class's cell, on mosaics of confident images."""
 
 import random
 from collections.abc import Sequence
@@ -11,9 +11,8 @@ import torch
 from extremal.benchmark import metrics
 from extremal.benchmark.baselines.method import Method
 from extremal.benchmark.data import DataSet
-from extremal.benchmark.runner import network_settings
 from extremal.benchmark.tasks.confident import MIN_CONFIDENCE, NamedImage, find_confident
-from extremal.benchmark.tasks.task import Item, RowValues, TableColumn, attribute_items
+from extremal.benchmark.tasks.task import Item, RowValues, TableColumn, attribute_items, network_settings
 from extremal.errors import ExtremalValueError
 from extremal.jobs.store import Store
 from extremal.networks.network import Network
@@ -24,13 +23,16 @@ class Grid:
     """n × n mosaics of distinct classes (Böhle, Fritz, Schiele, 2021); chance is 1/n².
 
     Args:
-        network: names the pictures, and is asked about the mosaics.
-        data: any pictures; labels are not used.
+        network: classifies the images, and is then asked about the mosaics.
+        data: any images; labels are not used.
         side: n.
-        count: mosaics.
-        confidence: least probability of a picture's top class.
-        cell: side of a cell in px; 0 keeps the pictures as large as the network takes them.
-        seed: of the draw.
+        count: number of mosaics.
+        confidence: minimum probability of an image's top class.
+        cell: side of a cell in px; 0: the size of the network's inputs.
+        seed: of the selection.
+
+    Raises:
+        ExtremalValueError: the grid or the count is too small.
     """
 
     network: Network
@@ -44,6 +46,7 @@ class Grid:
     name = "grid"
 
     def __post_init__(self) -> None:
+        """Validate the options."""
         if self.side < 2:
             raise ExtremalValueError(f"a grid must have at least 2 × 2 cells, got {self.side}; e.g. 2 or 3")
         if self.count < 1:
@@ -52,56 +55,58 @@ class Grid:
 
     @property
     def row_columns(self) -> dict[str, pa.DataType]:
-        """The cell, the share of the map in it, and whether the map's maximum lies there."""
+        """The cell, the fraction of the map in it, and whether the map's maximum is there."""
         return {"cell": pa.int64(), "share": pa.float64(), "hit": pa.float64()}
 
     @property
     def table_columns(self) -> tuple[TableColumn, ...]:
-        """The share is the game's own number."""
+        """The fraction in the cell is the score of the game."""
         return (
             TableColumn("share", f"share in the cell (chance {1 / self.side**2:.3f})"),
             TableColumn("hit", "maximum in the cell", unit="%"),
         )
 
     def settings(self) -> dict[str, Any]:
-        """Data, network, and how mosaics are drawn."""
-        chosen = {name: getattr(self, name) for name in ("side", "count", "confidence", "cell", "seed")}
-        return {**network_settings(self.network), "data": self.data.settings(), **chosen}
+        """Return data, network, and the options of the mosaics."""
+        options = {name: getattr(self, name) for name in ("side", "count", "confidence", "cell", "seed")}
+        return {**network_settings(self.network), "data": self.data.settings(), **options}
 
     def plan(self, store: Store) -> Sequence[str]:
-        """The mosaics, drawn from the confident pictures: classes first, then a picture of each."""
+        """Draw mosaics from the confident images, first classes and then an image of each; return their keys."""
         by_class: dict[int, list[NamedImage]] = {}
-        for one in find_confident(self.network, self.data, self.confidence, store):
-            by_class.setdefault(one.target, []).append(one)
+        for image in find_confident(self.network, self.data, self.confidence, store):
+            by_class.setdefault(image.target, []).append(image)
         if len(by_class) < self.side**2:
             raise ExtremalValueError(
-                f"a mosaic must have {self.side**2} pictures of distinct classes, {self.network.name} names only "
-                f"{len(by_class)} classes with confidence {self.confidence:g}; use more pictures or a smaller grid"
+                f"a mosaic must have {self.side**2} images of distinct classes, {self.network.name} finds only "
+                f"{len(by_class)} classes with confidence {self.confidence:g}; use more images or a smaller grid"
             )
-        draw = random.Random(self.seed)
+        rng = random.Random(self.seed)
         for index in range(self.count):
-            chosen = draw.sample(sorted(by_class), self.side**2)
-            self._mosaics[f"mosaic-{index:05d}"] = [draw.choice(by_class[target]) for target in chosen]
+            classes = rng.sample(sorted(by_class), self.side**2)
+            self._mosaics[f"mosaic-{index:05d}"] = [rng.choice(by_class[target]) for target in classes]
         return tuple(self._mosaics)
 
     def items(self, key: str) -> list[Item]:
-        """One for each of the mosaic's classes."""
-        pictures = [self.data.sample(one.key).image for one in self._mosaics[key]]
-        inputs = torch.cat([self.network.prepare(picture).to(self.network.anchor) for picture in pictures])
+        """Return one item per class of the mosaic."""
+        images = [self.data.sample(image.key).image for image in self._mosaics[key]]
+        inputs = torch.cat([self.network.prepare(image).to(self.network.anchor) for image in images])
         size = (self.cell * self.side,) * 2 if self.cell else None
         x = metrics.mosaic(inputs, self.side, size=size)
         return [
-            Item(key, one.label, one.target, x, metrics.cell_mask(cell, self.side, (x.shape[2], x.shape[3])).numpy())
-            for cell, one in enumerate(self._mosaics[key])
+            Item(
+                key, image.label, image.target, x, metrics.cell_mask(cell, self.side, (x.shape[2], x.shape[3])).numpy()
+            )
+            for cell, image in enumerate(self._mosaics[key])
         ]
 
     def measure(self, method: Method, items: Sequence[Item]) -> list[list[RowValues]]:
-        """One row an item."""
+        """Return one row per item."""
         rows = []
-        for found, item in zip(attribute_items(method, self.network, items), items, strict=True):
+        for result, item in zip(attribute_items(method, self.network, items), items, strict=True):
             truth = torch.from_numpy(item.truth)[None]
-            cell = [one.label for one in self._mosaics[item.key]].index(item.label)
-            share = float(metrics.energy(found.map, truth))
-            hit = float(metrics.pointing_game(found.map, truth, 0.0))
-            rows.append([{**found.cost(), "cell": cell, "share": share, "hit": hit}])
+            cell = [image.label for image in self._mosaics[item.key]].index(item.label)
+            fraction = float(metrics.energy(result.map, truth))
+            hit = float(metrics.pointing_game(result.map, truth, 0.0))
+            rows.append([{**result.cost(), "cell": cell, "share": fraction, "hit": hit}])
         return rows
