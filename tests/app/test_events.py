@@ -81,7 +81,7 @@ def updates(page: Events, cat: str | None, visitor: str = "anna", **changes: obj
 
 
 def alert(message: str) -> str:
-    return views.message(message, alert=True)
+    return views.render_message(message, alert=True)
 
 
 def is_skipped(value: object) -> bool:
@@ -98,7 +98,7 @@ class TestImage:
         ]
         assert (other_class["value"], status, results) == (
             None,
-            views.message("Choose a class, and press Explain."),
+            views.render_message("Choose a class, and press Explain."),
             "",
         )
 
@@ -106,7 +106,7 @@ class TestImage:
     def test_no_image(self, page: Events, missing: str | None) -> None:
         target, other_class, status, results = page.on_photo(missing, FIRST)
         assert (target["choices"], target["value"], other_class["value"], results) == ([], None, None, "")
-        assert status == views.message("Drop an image, or choose an example.")
+        assert status == views.render_message("Drop an image, or choose an example.")
 
     def test_other_files_are_reported_by_name(self, page: Events, tmp_path: Path) -> None:
         path = tmp_path / "<b>cat.png"
@@ -262,7 +262,7 @@ class TestQueue:
         page.queue.submit("ben", work)
         assert started.wait(10)
         messages = asyncio.run(wait())
-        assert messages[0] == views.queued(1)
+        assert messages[0] == views.render_position(1)
         assert "<strong>" in messages[-1]
 
     def test_one_request_at_a_time(self, page: Events, cat: str) -> None:
@@ -283,7 +283,7 @@ class TestQueue:
                     getattr(page, handler)(HttpRequest("anna"))
             return messages
 
-        assert asyncio.run(cancel())[-1] == views.message("Cancelled; nothing was saved.")
+        assert asyncio.run(cancel())[-1] == views.render_message("Cancelled; nothing was saved.")
         assert list(page.cache.folder.iterdir()) == []
 
     def test_a_closed_connection_cancels_the_job(self, page: Events, cat: str) -> None:

@@ -122,7 +122,7 @@ class TestRejected:
     ],
 )
 def test_allowed_hosts(host: str, token: str, names: set[str]) -> None:
-    assert server._allowed_hosts(host, token) == names
+    assert server._host_names(host, token) == names
 
 
 def test_the_environment_inside_the_private_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def test_from_an_image_to_its_results(page: Page) -> None:
     expect(options).to_have_count(5)
     labels = options.all_inner_texts()
     assert all(re.fullmatch(r".+ – (under 1|\d+) %", label) for label in labels), labels
-    shot(page, "photograph")
+    shot(page, "image")
 
     page.locator("#other input").click()
     page.locator("#other input").press_sequentially("espresso")

@@ -1,4 +1,4 @@
-"""Files that are no photographs for this app: each is told in a sentence, and the page goes on."""
+"""Uploads that the app rejects: each one has a message, and the page remains usable."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,15 +10,15 @@ from playwright.sync_api import Page, expect
 from browser.steps import more, shot, take
 
 
-def broken(path: Path) -> None:
+def write_truncated(path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 100)
 
 
-def text(path: Path) -> None:
-    path.write_text("no picture at all\n")
+def write_text(path: Path) -> None:
+    path.write_text("not an image\n")
 
 
-def wide(path: Path) -> None:
+def write_large(path: Path) -> None:
     Image.new("1", (8000, 6000)).save(path)
 
 
@@ -26,37 +26,37 @@ def wide(path: Path) -> None:
     ("write", "sentence"),
     [
         (
-            broken,
+            write_truncated,
             "an image must be readable to its end, got 'holiday.png': Truncated File Read; copy or convert it again",
         ),
-        (text, "an image must be in a format that Pillow reads, got 'holiday.png'; convert it to PNG or JPEG"),
-        (wide, "an image must have at most 40 megapixels, got 8000×6000 in 'holiday.png'; shrink it first"),
+        (write_text, "an image must be in a format that Pillow reads, got 'holiday.png'; convert it to PNG or JPEG"),
+        (write_large, "an image must have at most 40 megapixels, got 8000×6000 in 'holiday.png'; shrink it first"),
     ],
 )
-def test_what_is_no_photograph(page: Page, tmp_path: Path, write: Callable[[Path], None], sentence: str) -> None:
+def test_invalid_images(page: Page, tmp_path: Path, write: Callable[[Path], None], sentence: str) -> None:
     write(tmp_path / "holiday.png")
     page.locator("#photo input[type=file]").set_input_files(tmp_path / "holiday.png")
     expect(page.locator("#status").get_by_role("alert")).to_have_text(sentence)
-    shot(page, f"refused-{write.__name__}")
+    shot(page, f"rejected-{write.__name__.removeprefix('write_')}")
     page.get_by_role("button", name="Explain").click()
     expect(page.locator("#status").get_by_role("alert")).to_have_text(
-        "a photograph and a class must be chosen first; drop one, or take an example"
+        "an image and a class must be chosen first; drop one, or choose an example"
     )
     take(page)
-    expect(page.locator("#status").get_by_role("status")).to_have_text("Choose a class, and explain it.")
+    expect(page.locator("#status").get_by_role("status")).to_have_text("Choose a class, and press Explain.")
 
 
 def test_a_file_that_is_too_large(page: Page, tmp_path: Path, expected: list[str]) -> None:
-    # Gradio asks how far the upload is that it did not begin, and tells the console of the answer.
+    # Gradio requests the progress of an upload that it has not started, and logs the response to the console.
     expected += ["the server responded with a status of 404", "Response"]
     (tmp_path / "large.png").write_bytes(bytes(21 * 10**6))
     page.locator("#photo input[type=file]").set_input_files(tmp_path / "large.png")
     expect(page.get_by_text('File(s) exceed the maximum allowed size of 20.0 Mb: "large.png"')).to_be_visible()
-    shot(page, "refused-large")
+    shot(page, "rejected-size")
     take(page)
 
 
-def test_areas_that_are_none(page: Page) -> None:
+def test_invalid_areas(page: Page) -> None:
     take(page)
     more(page, "0.05, 3")
     page.get_by_role("button", name="Explain").click()

@@ -41,14 +41,14 @@ class Events:
     def on_photo(self, photo: str | None, network: str) -> tuple[Any, Any, str, str]:
         """Classify a new image, and clear the results of the previous one."""
         if not photo:
-            return *_no_classes(), views.message("Drop an image, or choose an example."), ""
+            return *_no_classes(), views.render_message("Drop an image, or choose an example."), ""
         try:
             classes = self.networks[network].top_classes(read_image(Path(photo), Path(photo).name))
         except ExtremalError as error:
-            return *_no_classes(), views.message(str(error), alert=True), ""
+            return *_no_classes(), views.render_message(str(error), alert=True), ""
         choices = [(_class_choice(item.label, item.probability), item.index) for item in classes]
         target = gr.update(choices=choices, value=classes[0].index)
-        return target, gr.update(value=None), views.message("Choose a class, and press Explain."), ""
+        return target, gr.update(value=None), views.render_message("Choose a class, and press Explain."), ""
 
     def on_network(self, network: str) -> tuple[Any, Any, Any]:
         """Update the classes, layers and networks to compare with."""
@@ -98,10 +98,10 @@ class Events:
                 ),
             )
         except ExtremalError as error:
-            yield views.message(str(error), alert=True), gr.skip()
+            yield views.render_message(str(error), alert=True), gr.skip()
             return
         except OSError:
-            yield views.message("the image is no longer available; drop it again", alert=True), gr.skip()
+            yield views.render_message("the image is no longer available; drop it again", alert=True), gr.skip()
             return
         result = self.cache.get(request)
         if result is None:
@@ -109,7 +109,7 @@ class Events:
                 yield html, gr.skip()
             result = self.cache.get(request)
         if result is not None:
-            yield views.finished(result), views.results(result)
+            yield views.render_summary(result), views.render_results(result)
 
     async def _run_and_report(self, request: Request, path: Path, owner: str) -> AsyncIterator[str]:
         """Run a request in the queue and yield its progress; its response, if there is one, goes to the cache."""
@@ -124,7 +124,7 @@ class Events:
         try:
             job = self.queue.submit(owner, work)
         except ExtremalError as error:
-            yield views.message(str(error), alert=True)
+            yield views.render_message(str(error), alert=True)
             return
         shown: int | JobProgress | None = None
         try:
@@ -132,14 +132,14 @@ class Events:
                 current = job.progress if job.state is JobState.RUNNING else self.queue.position(job)
                 if current != shown:
                     shown = current
-                    yield await asyncio.to_thread(views.progress, current)
+                    yield await asyncio.to_thread(views.render_progress, current)
                 await asyncio.sleep(POLL_INTERVAL)
         finally:
             job.cancel()  # also when the visitor has left
         if job.state is JobState.CANCELLED:
-            yield views.message("Cancelled; nothing was saved.")
+            yield views.render_message("Cancelled; nothing was saved.")
         elif job.state is JobState.FAILED:
-            yield views.message(job.error, alert=True)
+            yield views.render_message(job.error, alert=True)
 
     def on_cancel(self, http_request: gr.Request) -> None:
         """Cancel the job of this visitor."""

@@ -81,7 +81,7 @@ class Job(Generic[T]):
         return self.result
 
     def run(self, work: Callable[[OnProgress], T], timeout: float, on_error: Callable[[BaseException], None]) -> None:
-        """Do the work within `timeout` seconds; whatever it raises, the job ends in a final state."""
+        """Do the work within `timeout` seconds; the job reaches a final state even if the work fails."""
         self._state, deadline = JobState.RUNNING, time.monotonic() + timeout
 
         def on_progress(progress: JobProgress) -> None:
@@ -138,7 +138,7 @@ class JobQueue:
         """Cancel all jobs, and wait for the one that is running."""
         with self._lock:
             self._closed = True
-            for job in self._unfinished():
+            for job in self._pending_jobs():
                 job.cancel()
         self._executor.shutdown()
 
@@ -154,14 +154,14 @@ class JobQueue:
         """
         job = Job[T](owner)
         with self._lock:
-            unfinished = self._unfinished()
+            pending = self._pending_jobs()
             if self._closed:
                 raise ExtremalValueError("the app must be running to accept a job, it is shutting down; start it again")
-            if any(other.owner == owner and not other._cancelled.is_set() for other in unfinished):
+            if any(other.owner == owner and not other._cancelled.is_set() for other in pending):
                 raise ExtremalValueError(
                     "each person may have one job at a time, yours has not finished; wait for it or cancel it"
                 )
-            if len(unfinished) > self.length:
+            if len(pending) > self.length:
                 raise ExtremalValueError(f"at most {self.length} jobs may wait, got one more; try again in a minute")
             job._future = self._executor.submit(job.run, work, self.timeout, self._on_error)
             self._jobs.append(job)
@@ -170,17 +170,17 @@ class JobQueue:
     def position(self, job: Job[Any]) -> int:
         """Return the number of jobs ahead of this one; 0 if it is running or finished."""
         with self._lock:
-            unfinished = self._unfinished()
-            return unfinished.index(job) if job in unfinished else 0
+            pending = self._pending_jobs()
+            return pending.index(job) if job in pending else 0
 
     def cancel(self, owner: str) -> None:
         """Cancel the jobs of this owner."""
         with self._lock:
-            for job in self._unfinished():
+            for job in self._pending_jobs():
                 if job.owner == owner:
                     job.cancel()
 
-    def _unfinished(self) -> list[Job[Any]]:
+    def _pending_jobs(self) -> list[Job[Any]]:
         """Drop finished jobs, and return the others."""
         self._jobs = [job for job in self._jobs if not job.finished]
         return self._jobs

@@ -172,7 +172,7 @@ class _BodyLimit:
         """Return a `receive` that raises `_BodyTooLarge` when the limit is exceeded."""
         n_bytes = 0
 
-        async def limited_receive() -> Message:
+        async def receive_within_limit() -> Message:
             nonlocal n_bytes
             message = await receive()
             n_bytes += len(message.get("body", b""))
@@ -181,7 +181,7 @@ class _BodyLimit:
                 raise _BodyTooLarge
             return message
 
-        return limited_receive
+        return receive_within_limit
 
 
 async def _read_and_check_paths(receive: Receive, uploads: Path) -> Receive:

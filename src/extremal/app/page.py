@@ -39,13 +39,13 @@ def build_page(networks: dict[str, ServedNetwork], queue: JobQueue, cache: Resul
         gr.Markdown(f"# {TITLE}\n{INTRODUCTION}", elem_classes="extremal-head")
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=300):
-                photo, network, target, other_class, game = _main_options(networks)
+                photo, network, target, other_class, game = _build_main_options(networks)
                 with gr.Row():
                     start = gr.Button("Explain", variant="primary", elem_id="explain", min_width=100)
                     stop = gr.Button("Cancel", elem_id="cancel", min_width=100)
-                layer, second_network, *advanced = _advanced_options(networks)
+                layer, second_network, *advanced = _build_advanced_options(networks)
             with gr.Column(scale=3, min_width=300):
-                status = gr.HTML(views.message("No image has been chosen yet."), elem_id="status")
+                status = gr.HTML(views.render_message("No image has been chosen yet."), elem_id="status")
                 results = gr.HTML("", elem_id="results")
         for changed in (photo.change, network.change):
             _bind(changed, events.on_photo, [photo, network], [target, other_class, status, results])
@@ -58,7 +58,7 @@ def build_page(networks: dict[str, ServedNetwork], queue: JobQueue, cache: Resul
     return blocks
 
 
-def _main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
+def _build_main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
     """Build the fields for image, network, class, any other class, and game."""
     names = list(networks)
     photo = image_field("Image", height=240, elem_id="photo")
@@ -77,7 +77,7 @@ def _main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
     return photo, network, target, other_class, game
 
 
-def _advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
+def _build_advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
     """Build the fields for layer, second network, areas, perturbation, alternatives, and refinement."""
     first, *others = networks
     layers = [REGIONS, *networks[first].layers]

@@ -8,7 +8,7 @@ import secrets
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,40 +51,42 @@ def serve(
     Raises:
         ExtremalValueError: gradio is missing, an option is invalid, a network cannot be loaded, or the port is in use.
     """
-    hosts = _allowed_hosts(host, token)
+    hosts = _host_names(host, token)
     if not timeout > 0 or queue < 1:  # `not >`: NaN is rejected, too
         raise ExtremalValueError(
             f"the app must have a positive timeout and queue, got a timeout of {timeout:g} s and a queue of {queue}; "
             "increase them"
         )
-    with ExitStack() as stack:
-        open_socket = stack.enter_context(_open_socket(host, port))
-        folder = stack.enter_context(_private_folder())
+    with _open_socket(host, port) as open_socket, _private_folder() as folder:
         _check_installed()
         import uvicorn
 
-        from extremal.app.job_queue import JobQueue
         from extremal.app.middleware import AccessMiddleware
-        from extremal.app.networks import load_networks
-        from extremal.app.page import build_page
-        from extremal.app.result_cache import ResultCache
-        from extremal.networks.memory import keep_freed_memory
 
-        keep_freed_memory()  # the process runs nothing but the app
-        served_networks, cache = load_networks(networks), ResultCache(folder)
-        jobs = stack.enter_context(JobQueue(queue, timeout, lambda error: log.error("a job failed", exc_info=error)))
-        app = AccessMiddleware(
-            create_app(build_page(served_networks, jobs, cache), cache),
-            hosts=hosts,
-            token=token,
-            max_upload_mb=MAX_UPLOAD_MB,
-            uploads=folder / UPLOAD_FOLDER,
-        )
-        config = uvicorn.Config(
-            app, log_level="warning", timeout_graceful_shutdown=2, server_header=False, date_header=False
-        )
-        on_start(_address(host, open_socket.getsockname()[1], token))  # requests wait in the socket from now on
-        uvicorn.Server(config).run(sockets=[open_socket])
+        with _running_app(networks, folder, timeout, queue) as app:
+            protected = AccessMiddleware(
+                app, hosts=hosts, token=token, max_upload_mb=MAX_UPLOAD_MB, uploads=folder / UPLOAD_FOLDER
+            )
+            config = uvicorn.Config(
+                protected, log_level="warning", timeout_graceful_shutdown=2, server_header=False, date_header=False
+            )
+            on_start(_address(host, open_socket.getsockname()[1], token))  # requests wait in the socket from now on
+            uvicorn.Server(config).run(sockets=[open_socket])
+
+
+@contextmanager
+def _running_app(networks: Sequence[str], folder: Path, timeout: float, queue: int) -> Iterator["FastAPI"]:
+    """Load the networks, and yield the app with a queue that is cancelled at the end."""
+    from extremal.app.job_queue import JobQueue
+    from extremal.app.networks import load_networks
+    from extremal.app.page import build_page
+    from extremal.app.result_cache import ResultCache
+    from extremal.networks.memory import keep_freed_memory
+
+    keep_freed_memory()  # the process runs nothing but the app
+    served_networks, cache = load_networks(networks), ResultCache(folder)
+    with JobQueue(queue, timeout, lambda error: log.error("a job failed", exc_info=error)) as jobs:
+        yield create_app(build_page(served_networks, jobs, cache), cache)
 
 
 def create_app(page: "Blocks", cache: "ResultCache") -> "FastAPI":
@@ -93,7 +95,7 @@ def create_app(page: "Blocks", cache: "ResultCache") -> "FastAPI":
     from fastapi import FastAPI, HTTPException
     from fastapi.responses import FileResponse
 
-    from extremal.app.theme import HEAD, theme
+    from extremal.app.theme import HEAD, build_theme
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 
@@ -116,7 +118,7 @@ def create_app(page: "Blocks", cache: "ResultCache") -> "FastAPI":
         enable_monitoring=False,
         pwa=False,
         mcp_server=False,
-        theme=theme(),
+        theme=build_theme(),
         head=HEAD,
     )
     page.has_launched = True  # otherwise gradio accepts any local file as an upload
@@ -139,7 +141,7 @@ def _address(host: str, port: int, token: str) -> str:
     return f"http://{name}:{port}/{query}"
 
 
-def _allowed_hosts(host: str, token: str) -> frozenset[str]:
+def _host_names(host: str, token: str) -> frozenset[str]:
     """Return the host names under which the app may be called; empty: any.
 
     Raises:

@@ -16,7 +16,7 @@ def _app_asset(name: str) -> str:
 HEAD = f"<style>{read_asset('palette.css')}{_app_asset('page.css')}</style>\n<script>{_app_asset('page.js')}</script>"
 
 
-def theme() -> Any:
+def build_theme() -> Any:
     """Build a theme with the colours and fonts of the reports; no font is loaded from other hosts."""
     fonts = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")
     colours = {

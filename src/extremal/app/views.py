@@ -16,18 +16,18 @@ PREVIEW_SIZE = 320  # px, longer side at most
 MAX_PREVIEWS = 5  # masks of a step that are shown
 
 
-def progress(current: int | JobProgress) -> str:
+def render_progress(current: int | JobProgress) -> str:
     """Render the position of a waiting job, or the progress of a running one."""
-    return queued(current) if isinstance(current, int) else running(current)
+    return render_position(current) if isinstance(current, int) else render_running(current)
 
 
-def queued(position: int) -> str:
+def render_position(position: int) -> str:
     """Render the number of jobs ahead of a waiting job."""
     jobs = {0: "No job is", 1: "1 job is"}.get(position, f"{position} jobs are")
-    return _render("queued.html.j2", jobs=jobs)
+    return _render("position.html.j2", jobs=jobs)
 
 
-def running(current: JobProgress) -> str:
+def render_running(current: JobProgress) -> str:
     """Render the progress of a running job, with the image under the masks of its last step."""
     preview, images, areas = current.preview, list[str](), list[str]()
     if isinstance(preview, Preview):
@@ -36,17 +36,17 @@ def running(current: JobProgress) -> str:
     return _render("running.html.j2", progress=current, images=images, areas=areas)
 
 
-def message(text: str, alert: bool = False) -> str:
+def render_message(text: str, alert: bool = False) -> str:
     """Render one sentence; screen readers announce an alert at once."""
     return _render("message.html.j2", text=text, alert=alert)
 
 
-def finished(result: CachedResult) -> str:
+def render_summary(result: CachedResult) -> str:
     """Render the findings, one sentence for each view."""
-    return _render("finished.html.j2", views=[(view.heading, view.sentence) for view in result.response.views])
+    return _render("summary.html.j2", views=[(view.heading, view.sentence) for view in result.response.views])
 
 
-def results(result: CachedResult) -> str:
+def render_results(result: CachedResult) -> str:
     """Render the views side by side: each report in a frame, with its files."""
     views = [
         (view.heading, f"/results/{result.name}/{number}", _downloads(view))
