@@ -278,9 +278,9 @@ class TestCommand:
         assert not (tmp_path / "out").exists()
 
     def test_the_help_names_every_method(self):
-        from extremal.cli.bench import METHODS as TOLD
+        from extremal.cli.bench import METHOD_NAMES
 
-        assert TOLD.split(", ") == list(METHODS)
+        assert METHOD_NAMES.split(", ") == list(METHODS)
 
     def test_an_unknown_task(self, command, cutouts, tmp_path):
         code, _, error = command("bench", "guessing", "--data", f"scenes:{cutouts}", "--out", tmp_path / "out")

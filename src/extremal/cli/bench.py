@@ -1,4 +1,4 @@
-"""The commands `extremal bench` and `extremal figures`: their options, handed on to what does the work."""
+"""The commands `extremal bench` and `extremal figures`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,48 +6,54 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from extremal.cli import options
 from extremal.cli.batch import print_line, progress, report_errors
 
 if TYPE_CHECKING:
     from extremal.benchmark.table import Table
 
-NAME_WIDTH, INTERVAL_WIDTH = 34, 22  # columns of a terminal, for methods and items, and for a value with its interval
-METHODS = (  # those of `extremal.baselines`, told without importing it
+NAME_WIDTH, INTERVAL_WIDTH = 34, 22  # terminal columns: for methods and items, and for a value with its interval
+# the same as in extremal.baselines, which imports torch; a test keeps them equal
+METHOD_NAMES = (
     "centre, random, gradient, deconvnet, guided-backprop, integrated-gradients, grad-cam, occlusion, excitation, "
     "contrastive-excitation, rise, mask-gradient, penalty, path"
 )
-figures = typer.Typer(no_args_is_help=True, help="Figures of the paper, from photographs of yours.")
+TEN_AREAS = "0.025,0.05,0.1,0.15,0.2,0.3,0.4,0.5,0.7,0.9"
+FIGURE_METHODS = "gradient,guided-backprop,grad-cam,occlusion,contrastive-excitation,mask-gradient,path"
+figures = typer.Typer(no_args_is_help=True, help="Draw figures of the paper for your own images.")
 
 
 def bench(
     task: Annotated[str, typer.Argument(help="pointing, grid, faithfulness or sanity.", show_default=False)],
     *,
     data: Annotated[str, typer.Option(help="voc:DIR, coco:DIR, folder:DIR, or scenes:DIR of RGBA cut-outs.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; the same folder again goes on with it.")],
-    methods: Annotated[str, typer.Option(help=f"Separated by commas, of: {METHODS}.", show_default="all")] = "",
-    network: Annotated[str, typer.Option(help="A name that `extremal networks` lists.")] = "embedded",
-    weights: Annotated[str, typer.Option(help="Its weights: a local file, or random.", show_default="its own")] = "",
-    layer: Annotated[str, typer.Option(help="Of Grad-CAM and excitation backprop.", show_default="by rule")] = "",
-    areas: Annotated[str, typer.Option(help="Of the extremal maps.", show_default="the paper's")] = "",
-    limit: Annotated[int, typer.Option(min=0, help="Only the first so many pictures.", show_default="all")] = 0,
-    count: Annotated[int, typer.Option(min=0, help="Of scenes or mosaics.", show_default="100 or 50")] = 0,
-    side: Annotated[int, typer.Option(help="Of a grid: 2 or 3.")] = 2,
-    cell: Annotated[int, typer.Option(min=0, help="Of a grid, in px.", show_default="the network's own")] = 0,
-    confidence: Annotated[float, typer.Option(min=0, max=1, help="Least probability of a picture's class.")] = 0.9,
-    tolerance: Annotated[float, typer.Option(min=0, help="Of the pointing game, in px of the picture.")] = 15.0,
-    smooth: Annotated[float, typer.Option(min=0, help="Blur of all maps alike, in short sides.")] = 0.09,
-    classes: Annotated[Path | None, typer.Option(help="JSON: the data's classes to the network's.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures a unit of work.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 2, help="Of methods and mosaics.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="The table as JSON on stdout.")] = False,
+    out: Annotated[Path, typer.Option(help="Output folder; an existing run with the same options is resumed.")],
+    methods: Annotated[str, typer.Option(help=f"Separated by commas, of: {METHOD_NAMES}.", show_default="all")] = "",
+    network: options.Network = "embedded",
+    weights: options.Weights = "",
+    layer: Annotated[str, typer.Option(help="Layer of Grad-CAM and excitation backprop.", show_default="by rule")] = "",
+    areas: Annotated[str, typer.Option(help="Areas of the extremal maps.", show_default="the paper's")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="Maximum number of images.", show_default="all")] = 0,
+    count: Annotated[int, typer.Option(min=0, help="Number of scenes or mosaics.", show_default="100 or 50")] = 0,
+    side: Annotated[int, typer.Option(help="Cells along a side of a grid: 2 or 3.")] = 2,
+    cell: Annotated[
+        int, typer.Option(min=0, help="Side of a grid's cell in px.", show_default="the network's input size")
+    ] = 0,
+    confidence: Annotated[float, typer.Option(min=0, max=1, help="Minimum probability of an image's top class.")] = 0.9,
+    tolerance: Annotated[float, typer.Option(min=0, help="Radius of the pointing game in px of the image.")] = 15.0,
+    smooth: Annotated[float, typer.Option(min=0, help="Blur applied to all maps alike, in short sides.")] = 0.09,
+    classes: Annotated[Path | None, typer.Option(help="JSON file: the data set's classes to the network's.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images per unit of work.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 2, help="Random seed of methods and mosaics.")] = 0,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Judge attribution methods on a data set: rows, a table with intervals, a figure. Resumable."""
+    """Judge attribution methods on a data set: writes rows, a table with intervals, and a figure; resumable."""
     with report_errors():
         from extremal.benchmark.bench import BenchOptions, run_bench
         from extremal.networks.memory import keep_freed_memory
         from extremal.networks.resolve import load_network
 
-        options = BenchOptions(
+        bench_options = BenchOptions(
             task=task,
             data=data,
             methods=_split(methods),
@@ -67,7 +73,7 @@ def bench(
         )
         keep_freed_memory()  # the process belongs to this command
         with progress(task) as on_progress:
-            result = run_bench(lambda: load_network(network, weights), options, on_progress)
+            result = run_bench(lambda: load_network(network, weights), bench_options, on_progress)
         if as_json:
             typer.echo(result.table.json(), nl=False)
         else:
@@ -79,16 +85,15 @@ def bench(
 
 @figures.command("methods")
 def figure_methods(
-    photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Picture files.", show_default=False)],
+    images: options.Images,
     *,
-    methods: Annotated[str, typer.Option(help="Names, separated by commas.")] = "gradient,guided-backprop,grad-cam,"
-    "occlusion,contrastive-excitation,mask-gradient,path",
-    target: Annotated[str, typer.Option(help="Class name or index.", show_default="the top class")] = "",
-    network: Annotated[str, typer.Option(help="A name that `extremal networks` lists.")] = "embedded",
-    weights: Annotated[str, typer.Option(help="Its weights: a local file, or random.", show_default="its own")] = "",
+    methods: Annotated[str, typer.Option(help="Method names, separated by commas.")] = FIGURE_METHODS,
+    target: options.Target = "",
+    network: options.Network = "embedded",
+    weights: options.Weights = "",
     out: Annotated[Path, typer.Option(help="The PNG file.")] = Path("methods.png"),
 ) -> None:
-    """The maps of several methods side by side (the paper's figure of comparisons)."""
+    """Draw the maps of several methods side by side (the paper's comparison figure)."""
     with report_errors():
         from extremal.benchmark.bench import write_method_figure
         from extremal.networks.memory import keep_freed_memory
@@ -96,25 +101,25 @@ def figure_methods(
         from extremal.scores.parse import parse_class
 
         net = load_network(network, weights)
-        chosen = parse_class(net, target)
+        class_index = parse_class(net, target)
         keep_freed_memory()
         with progress("methods") as on_progress:
-            write_method_figure(net, photos, _split(methods), chosen, out, on_progress)
+            write_method_figure(net, images, _split(methods), class_index, out, on_progress)
         typer.echo(f"written: {out}")
 
 
 @figures.command("areas")
 def figure_areas(
-    photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Picture files.", show_default=False)],
+    images: options.Images,
     *,
-    areas: Annotated[str, typer.Option(help="Shares of the picture.")] = "0.025,0.05,0.1,0.15,0.2,0.3,0.4,0.5,0.7,0.9",
-    solver: Annotated[str, typer.Option(help="path or penalty.")] = "path",
-    target: Annotated[str, typer.Option(help="Class name or index.", show_default="the top class")] = "",
-    network: Annotated[str, typer.Option(help="A name that `extremal networks` lists.")] = "embedded",
-    weights: Annotated[str, typer.Option(help="Its weights: a local file, or random.", show_default="its own")] = "",
+    areas: options.Areas = TEN_AREAS,
+    solver: options.Solver = "path",
+    target: options.Target = "",
+    network: options.Network = "embedded",
+    weights: options.Weights = "",
     out: Annotated[Path, typer.Option(help="The PNG file.")] = Path("areas.png"),
 ) -> None:
-    """Masks and effect over ten areas, and the share of photographs whose curve rises (the paper's figure of areas)."""
+    """Draw masks and effect over ten areas, and count the curves that rise (the paper's figure of areas)."""
     with report_errors():
         from extremal.benchmark import paper_figures
         from extremal.benchmark.bench import write_area_figure
@@ -123,14 +128,14 @@ def figure_areas(
         from extremal.scores.parse import parse_class
 
         net = load_network(network, weights)
-        chosen = parse_class(net, target)
+        class_index = parse_class(net, target)
         keep_freed_memory()
         with progress("areas") as on_progress:
-            explanations = write_area_figure(net, photos, _split(areas), solver, chosen, out, on_progress)
+            explanations = write_area_figure(net, images, _split(areas), solver, class_index, out, on_progress)
         typer.echo(paper_figures.rising_sentence(explanations))
-        for photo, explanation in zip(photos, explanations, strict=True):
+        for image, explanation in zip(images, explanations, strict=True):
             if not paper_figures.rises(explanation):
-                typer.echo(f"  falls: {photo}")
+                typer.echo(f"  falls: {image}")
         typer.echo(f"written: {out}")
 
 
@@ -150,7 +155,7 @@ def _print_table(table: "Table", published: str) -> None:
 
     console = Console()
     narrow = console.width < NAME_WIDTH + INTERVAL_WIDTH * len(table.columns)
-    titles = [Column(measure.title, justify="right") for measure in table.columns]
+    titles = [Column(column.title, justify="right") for column in table.columns]
     terminal_table = TerminalTable(
         Column("method", no_wrap=True),
         *titles,
