@@ -14,30 +14,22 @@ from extremal.explanations.exclusion import ExcludeRegion, region_of
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.judge import build_explanation
 from extremal.explanations.objective import Objective, build_objective
+from extremal.explanations.preparation import PreparedRun, prepare_run
 from extremal.explanations.settings import (
     AREAS,
     Settings,
     merge_settings,
     passed_options,
-    validate_domain,
 )
 from extremal.explanations.validation import PlaceMap
 from extremal.explanations.verdict import Status
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import Perturbation
 from extremal.masking.solvers import OnStep, Problem, Solver
-from extremal.networks.inputs import ImagesLike, prepare
+from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network, Run
-from extremal.networks.resolve import as_network
 from extremal.scores.classes import Score
-from extremal.scores.target import (
-    Target,
-    expand_inputs,
-    find_required_layers,
-    is_mirror_invariant,
-    parse_target,
-    select_inputs,
-)
+from extremal.scores.target import Target, find_required_layers, select_inputs
 
 
 def explain(
@@ -97,12 +89,8 @@ def explain(
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
     settings = merge_settings(settings, passed_options(locals(), explain.__kwdefaults__ or {}))
-    net = as_network(network)
-    query = parse_target(target, settings.score)
-    x = expand_inputs(prepare(net, image), query)
-    validate_domain(settings, net, tuple(x.shape[2:]))
-    mirror = is_mirror_invariant(net, x, query)
-    provenance = {**settings.provenance(net), "mirror": mirror}
+    prepared = prepare_run(network, image, target, settings)
+    net, x, query = prepared.net, prepared.x, prepared.query
     results = []
     with net.frozen(settings.seed) as run:
         x = x.clone()  # a clone made here may be saved for backward whatever the caller's mode
@@ -113,7 +101,7 @@ def explain(
                 objective = build_objective(run, x[batch.inputs], select_inputs(query, batch.inputs), settings)
                 objective.check_gradient(net.name)
             cost = Evaluations.of_setup([setup, accelerating] if batch.index == 0 else [setup])
-            results.append(_search(run, objective, settings, provenance, batch, mirror, cost, on_step, on_evidence))
+            results.append(_search(run, objective, settings, prepared, batch, cost, on_step, on_evidence))
     result = Explanation.concatenate(results)
     for n, statuses in enumerate(result.status):
         if Status.NOT_FINITE in statuses:
@@ -130,9 +118,8 @@ def _search(
     run: Run,
     objective: Objective,
     settings: Settings,
-    provenance: dict[str, object],
+    prepared: PreparedRun,
     batch: Batch,
-    mirror: bool,
     cost: Evaluations,
     on_step: OnStep | None,
     on_evidence: OnEvidence | None,
@@ -146,13 +133,13 @@ def _search(
     reward: Callable[[Tensor, bool], Tensor] = ChunkedReward(objective, batch.max_rows)
     for index in range(settings.alternatives):
         part = batch.subdivide(index, settings.alternatives)
-        problem = Problem(reward, len(x), objective.domain, mirror, x.dtype, x.device, settings.seed)
+        problem = Problem(reward, len(x), objective.domain, prepared.mirror, x.dtype, x.device, settings.seed)
         with run.counted() as solving:
             solution = settings.solver.solve(problem, settings.areas, part.report_steps(on_step))
         cost = (cost if index == 0 else Evaluations()).with_solver(solving)
         report = part.report_evidence(on_evidence)
         explanations.append(
-            build_explanation(run, objective, solution, settings, provenance, batch.max_rows, cost, report)
+            build_explanation(run, objective, solution, settings, prepared.provenance, batch.max_rows, cost, report)
         )
         reward = ExcludeRegion(reward, region_of(explanations[-1]).to(x))
     return replace(explanations[0], alternatives=tuple(explanations[1:]))

@@ -13,20 +13,13 @@ from extremal.explanations.batches import plan_batches
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import Objective, build_objective
-from extremal.explanations.settings import Settings, SettingsOptions, merge_settings, validate_domain
+from extremal.explanations.preparation import prepare_run
+from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
 from extremal.masking.perturbations import Perturb, prepare_perturbation
 from extremal.masking.solvers import Solution, Trace
-from extremal.networks.inputs import ImagesLike, prepare
+from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network, Run
-from extremal.networks.resolve import as_network
-from extremal.scores.target import (
-    Target,
-    expand_inputs,
-    find_required_layers,
-    is_mirror_invariant,
-    parse_target,
-    select_inputs,
-)
+from extremal.scores.target import Target, find_required_layers, select_inputs
 
 
 def judge(
@@ -60,13 +53,10 @@ def judge(
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
     settings = merge_settings(settings, options)
-    net = as_network(network)
-    query = parse_target(target, settings.score)
-    x = expand_inputs(prepare(net, image), query)
-    validate_domain(settings, net, tuple(x.shape[2:]))
+    prepared = prepare_run(network, image, target, settings)
+    net, x, query = prepared.net, prepared.x, prepared.query
     _check_masks(masks, (len(x), len(settings.areas), 1, *x.shape[2:]))
-    mirror = is_mirror_invariant(net, x, query)
-    provenance = {**settings.provenance(net), "solver": {"name": "given"}, "mirror": mirror}
+    provenance = {**prepared.provenance, "solver": {"name": "given"}}
     results = []
     with net.frozen(settings.seed) as run:
         x = x.clone()  # a clone made here may be saved for backward whatever the caller's mode

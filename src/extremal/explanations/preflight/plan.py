@@ -11,18 +11,11 @@ from extremal.explanations.batches import plan_batches
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.objective import Objective, build_objective
 from extremal.explanations.preflight.cost import Cost, Timing, Work
-from extremal.explanations.settings import Settings, SettingsOptions, merge_settings, validate_domain
-from extremal.networks.inputs import ImagesLike, prepare
+from extremal.explanations.preparation import prepare_run
+from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
+from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network, Run
-from extremal.networks.resolve import as_network
-from extremal.scores.target import (
-    Target,
-    expand_inputs,
-    find_required_layers,
-    is_mirror_invariant,
-    parse_target,
-    select_inputs,
-)
+from extremal.scores.target import Target, find_required_layers, select_inputs
 
 MAX_TOP_CLASSES = 5  # classes told
 
@@ -117,12 +110,8 @@ def plan(
         ExtremalValueError, ExtremalTypeError: as `explain` raises them before its solver runs.
     """
     settings = merge_settings(settings, options)
-    net = as_network(network)
-    query = parse_target(target, settings.score)
-    x = expand_inputs(prepare(net, image), query)
-    validate_domain(settings, net, tuple(x.shape[2:]))
-    mirror = is_mirror_invariant(net, x, query)
-    provenance = {**settings.provenance(net), "mirror": mirror}
+    prepared = prepare_run(network, image, target, settings)
+    net, x, query = prepared.net, prepared.x, prepared.query
     inputs, costs = list[PlannedInput](), list[Cost]()
     with net.frozen(settings.seed) as run:
         x = x.clone()  # a clone made here may be saved for backward whatever the caller's mode
@@ -133,7 +122,7 @@ def plan(
                 objective = build_objective(run, x[batch.inputs], select_inputs(query, batch.inputs), settings)
                 objective.check_gradient(net.name)
             spent = Evaluations.of_setup([setup, accelerating] if batch.index == 0 else [setup])
-            costs.append(Cost(run, objective, settings, spent, mirror=mirror, rows=batch.max_rows))
+            costs.append(Cost(run, objective, settings, spent, mirror=prepared.mirror, rows=batch.max_rows))
             inputs += _plan_inputs(run, objective, settings)
         one = costs[0]  # all batches but the last are like it
         pace, row_bytes, memory = one.measure_timing(), one.measure_row_bytes(), one.measure_memory()
@@ -145,7 +134,7 @@ def plan(
         shape=tuple(x.shape[1:]),
         inputs=tuple(inputs),
         areas=settings.areas,
-        settings=provenance,
+        settings=prepared.provenance,
         rows=batches[0].max_rows,
         row_bytes=row_bytes,
         rows_at_once=one.rows_at_once,
