@@ -25,7 +25,8 @@ from PIL import Image
 
 import extremal
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
-from extremal.report.plots import ACCENT_COLOUR, CONTROL_COLOUR, THRESHOLD_COLOUR, UNSEEN_COLOUR, hide_axes, draw_mask
+from extremal.report.figure_style import ACCENT_COLOUR, CONTROL_COLOUR, THRESHOLD_COLOUR, UNSEEN_COLOUR, hide_axes
+from extremal.report.plots import draw_mask
 from extremal.report.text import area_percent, percent
 
 AREAS = (0.025, 0.05, 0.1, 0.2, 0.4)

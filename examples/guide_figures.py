@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 import extremal
 from extremal.masking.perturbations import PERTURBATIONS, Blur
 from extremal.networks.inputs import prepare
-from extremal.report.plots import ACCENT_COLOUR, CONTROL_COLOUR, DPI, THRESHOLD_COLOUR, UNSEEN_COLOUR, hide_axes, draw_mask
+from extremal.report.figure_style import ACCENT_COLOUR, CONTROL_COLOUR, DPI, THRESHOLD_COLOUR, UNSEEN_COLOUR, hide_axes
+from extremal.report.plots import draw_mask
 
 AREAS = (0.025, 0.05, 0.1, 0.2, 0.4)
 VALUES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the mask, in the figure of the pyramid

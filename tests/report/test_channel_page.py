@@ -49,7 +49,7 @@ def test_names_are_escaped(explanation: ChannelExplanation) -> None:
 
 def test_cautions_for_bypassed_layers_and_suspect_sets(explanation: ChannelExplanation) -> None:
     bypassed = channel_page.summarise_channels(replace(explanation, bypassed=True))
-    assert "Part of the answer does not pass through this layer" in bypassed.caution
+    assert "Part of the answer bypasses this layer" in bypassed.caution
     full, blank = explanation.score_full, explanation.score_blank
     lucky = replace(explanation, random_scores=explanation.random_scores * 0 + full.view(-1, 1, 1))
     assert "This set is suspect" in channel_page.summarise_channels(lucky).caution

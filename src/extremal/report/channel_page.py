@@ -1,13 +1,15 @@
 """The report of channels: which channels of a layer a score needs, and what activates them, in one HTML file."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from extremal.explanations.channels.explanation import ChannelExplanation
+from extremal.explanations.channels.explanation import ChannelCurve, ChannelExplanation
 from extremal.explanations.channels.inversion import Inversion
 from extremal.explanations.channels.visualisation import Visualisation
 from extremal.explanations.overlay import png_data_uri
@@ -85,21 +87,6 @@ def summarise_channels(explanation: ChannelExplanation, image: int = 0) -> Chann
         for k, count in enumerate(curve.counts)
     )
     enough = next((row for row in rows if row.binary >= explanation.share), None)
-    best = enough or max(rows, key=lambda row: row.binary)
-    opening = "" if enough else "None of the computed counts is enough. The best of them: "
-    ranking_effect, ranking = max(zip(best.ranked, explanation.ranking_names, strict=True))
-    sentence = (
-        f"{best.count} of {explanation.total} channels of {explanation.layer} "
-        f"{'keep' if explanation.keeps else 'take away, when removed,'} {percent(best.binary)} of the score; "
-        f"random sets of that size {percent(best.random)}, the best ranking ({ranking}) {percent(ranking_effect)}."
-    )
-    caution = []
-    if enough and enough.verdict.label != "sufficient":
-        caution.append(f"This set is {enough.verdict.label}: {enough.reason}.")
-    if explanation.bypassed:
-        caution.append(
-            "Part of the answer does not pass through this layer; the masks affect only the output of the layer."
-        )
     return ChannelSummary(
         name=explanation.target_names[image],
         network=str(explanation.settings.get("network", "unnamed network")),
@@ -110,11 +97,31 @@ def summarise_channels(explanation: ChannelExplanation, image: int = 0) -> Chann
         rows=rows,
         rankings=explanation.ranking_names,
         smallest=smallest_sentence(explanation, image),
-        headline=opening + sentence,
-        caution=" ".join(caution),
+        headline=_headline(explanation, rows, enough),
+        caution=_caution(explanation, enough),
         score_full=float(explanation.score_full[image]),
         score_blank=float(explanation.score_blank[image]),
     )
+
+
+def _headline(explanation: ChannelExplanation, rows: Sequence[ChannelRow], enough: ChannelRow | None) -> str:
+    best = enough or max(rows, key=lambda row: row.binary)
+    opening = "" if enough else "None of the computed counts is enough. The best of them: "
+    ranking_effect, ranking = max(zip(best.ranked, explanation.ranking_names, strict=True))
+    return (
+        f"{opening}{best.count} of {explanation.total} channels of {explanation.layer} "
+        f"{'keep' if explanation.keeps else 'take away, when removed,'} {percent(best.binary)} of the score; "
+        f"random sets of that size {percent(best.random)}, the best ranking ({ranking}) {percent(ranking_effect)}."
+    )
+
+
+def _caution(explanation: ChannelExplanation, enough: ChannelRow | None) -> str:
+    sentences = []
+    if enough and enough.verdict.label != "sufficient":
+        sentences.append(f"This set is {enough.verdict.label}: {enough.reason}.")
+    if explanation.bypassed:
+        sentences.append("Part of the answer bypasses this layer; the masks affect only the output of the layer.")
+    return " ".join(sentences)
 
 
 def smallest_sentence(explanation: ChannelExplanation, image: int = 0) -> str:
@@ -156,27 +163,13 @@ def render(
     """
     validate_image(image, len(explanation.masks))
     summary = summarise_channels(explanation, image)
-    fractions = explanation.areas
-    curve = explanation.curve(image)
-    effects = [*curve.soft, *curve.binary, *curve.random, *curve.random_best, *sum(curve.ranked.values(), ())]
-    axes = chart.build_axes(fractions[0] / 1.3, min(1.0, fractions[-1] * 1.12), effects, MAX_CHANNEL_EFFECT)
-    labels = {fraction: str(count) for fraction, count in zip(fractions, curve.counts, strict=True)}
     return render_template(
         "channels.html.j2",
         settings=explanation.settings,
         title=title or f"{summary.name} – {summary.layer} of {summary.network}",
         summary=summary,
         threshold=explanation.share,
-        axes=axes,
-        x_ticks=[chart.Tick(axes.x(fraction), labels[fraction]) for fraction in axes.select_ticks(fractions, 30.0)],
-        lines=[
-            *((f"ranked-{m}", axes.polylines(fractions, values)) for m, values in enumerate(curve.ranked.values())),
-            ("control", axes.polylines(fractions, curve.random)),
-            ("soft", axes.polylines(fractions, curve.soft)),
-            ("binary", axes.polylines(fractions, curve.binary)),
-        ],
-        band=axes.band(fractions, curve.random, curve.random_best),
-        dots=axes.dots(fractions, curve.binary),
+        **_chart_values(explanation.curve(image), explanation.areas),
         photograph=png_data_uri(explanation.pictures[image]) if explanation.pictures.numel() else "",
         maps=[
             (row.count, png_data_uri(picture))
@@ -185,6 +178,25 @@ def render(
         inversion=[] if inversion is None else _inversion_tiles(inversion, image),
         channels=[] if visualisation is None else visualisation_tiles(visualisation),
     )
+
+
+def _chart_values(curve: ChannelCurve, fractions: tuple[float, ...]) -> dict[str, Any]:
+    """Lay out the evidence curve as variables of the template."""
+    effects = [*curve.soft, *curve.binary, *curve.random, *curve.random_best, *sum(curve.ranked.values(), ())]
+    axes = chart.build_axes(fractions[0] / 1.3, min(1.0, fractions[-1] * 1.12), effects, MAX_CHANNEL_EFFECT)
+    labels = {fraction: str(count) for fraction, count in zip(fractions, curve.counts, strict=True)}
+    return {
+        "axes": axes,
+        "x_ticks": [chart.Tick(axes.x(fraction), labels[fraction]) for fraction in axes.select_ticks(fractions, 30.0)],
+        "lines": [
+            *((f"ranked-{m}", axes.polylines(fractions, values)) for m, values in enumerate(curve.ranked.values())),
+            ("control", axes.polylines(fractions, curve.random)),
+            ("soft", axes.polylines(fractions, curve.soft)),
+            ("binary", axes.polylines(fractions, curve.binary)),
+        ],
+        "band": axes.band(fractions, curve.random, curve.random_best),
+        "dots": axes.dots(fractions, curve.binary),
+    }
 
 
 def write(

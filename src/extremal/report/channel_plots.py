@@ -14,17 +14,17 @@ from extremal.explanations.overlay import luminance
 from extremal.explanations.validation import validate_image
 from extremal.report.channel_page import MAX_CHANNEL_EFFECT, summarise_channels
 from extremal.report.class_page import channel_bars, headline
-from extremal.report.plots import (
+from extremal.report.figure_style import (
     ACCENT_COLOUR,
     CONTROL_COLOUR,
     DPI,
     THRESHOLD_COLOUR,
-    TILE_SIZE,
     UNSEEN_COLOUR,
     format_effect_axes,
     hide_axes,
     save_png,
 )
+from extremal.report.plots import TILE_SIZE
 from extremal.report.text import percent
 
 if TYPE_CHECKING:

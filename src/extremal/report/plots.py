@@ -7,9 +7,7 @@
 import math
 import os
 import textwrap
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +16,16 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import fade, has_image, luminance
 from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
-from extremal.files import atomic_file
-from extremal.report.chart import MAX_DRAWN_EFFECT, MIN_DRAWN_EFFECT
+from extremal.report.figure_style import (
+    ACCENT_COLOUR,
+    CONTROL_COLOUR,
+    DPI,
+    THRESHOLD_COLOUR,
+    UNSEEN_COLOUR,
+    format_effect_axes,
+    hide_axes,
+    save_png,
+)
 from extremal.report.text import AreaRow, ExplanationSummary, percent, summarise
 
 if TYPE_CHECKING:
@@ -27,8 +33,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TILE_SIZE, GAP, MARGIN, HEADING_HEIGHT, CAPTION_HEIGHT, LEGEND_WIDTH = 2.4, 0.3, 0.25, 1.4, 0.75, 1.9  # inches
-DPI = 120
-ACCENT_COLOUR, UNSEEN_COLOUR, CONTROL_COLOUR, THRESHOLD_COLOUR = "#0a5ca8", "#a8480a", "#77818c", "#17663a"
 OUTLINE_COLOURS = {True: "#00c2ff", False: "#ff3b30"}  # by whether masks keep or remove their region
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -113,12 +117,6 @@ def write_figure(explanation: Explanation, path: str | os.PathLike[str], image: 
     save_png(figure(explanation, image), path)
 
 
-def save_png(drawing: "Figure", path: str | os.PathLike[str]) -> None:
-    """Save a figure as PNG, atomically."""
-    with atomic_file(Path(path)) as temporary:
-        drawing.savefig(temporary, format="png")
-
-
 def count_columns(areas: int) -> int:
     """Choose the number of columns: one row for up to six areas, else as few empty tiles as possible.
 
@@ -148,15 +146,6 @@ def _draw_caption(axes: "Axes", row: AreaRow, summary: ExplanationSummary, enoug
         f"{row.label} {verb} – {row.verdict.label}", size=10, loc="left", weight="bold" if enough else "normal"
     )
     axes.set_xlabel(f"effect {percent(row.soft)} as found, {percent(row.binary)} cut", size=9, loc="left")
-
-
-def hide_axes(axes: "Axes") -> None:
-    """Remove ticks and spines from a tile."""
-    axes.set_anchor("NW")  # images that are not square are aligned with the top left of their tile
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
 
 
 def _draw_input(axes: "Axes", explanation: Explanation, image: int) -> None:
@@ -249,54 +238,15 @@ def _draw_curve(axes: "Axes", summary: ExplanationSummary) -> None:
     axes.plot(
         areas, [row.binary for row in rows], color=ACCENT_COLOUR, linewidth=2.2, marker="o", markersize=5, label="cut"
     )
-    axes.axhline(SUFFICIENT_EFFECT, color=THRESHOLD_COLOUR, linewidth=1.2, linestyle=":", label=f"enough, {percent(SUFFICIENT_EFFECT)}")
+    axes.axhline(
+        SUFFICIENT_EFFECT,
+        color=THRESHOLD_COLOUR,
+        linewidth=1.2,
+        linestyle=":",
+        label=f"enough, {percent(SUFFICIENT_EFFECT)}",
+    )
     format_effect_axes(
         axes, areas, [effect for row in rows for effect in row.effects], lambda area: f"{100 * area:.3g}"
     )
     verb = "kept" if summary.keeps else "removed"
     axes.set_xlabel(f"area {verb} / %", size=9)
-
-
-def format_effect_axes(
-    axes: "Axes",
-    sizes: Sequence[float],
-    effects: Sequence[float],
-    to_text: Callable[[Any], str],
-    max_effect: float = MAX_DRAWN_EFFECT,
-) -> None:
-    """Format the axes of an evidence curve over areas or counts, and add its legend to the right.
-
-    Args:
-        axes: of the curve, with all lines drawn.
-        sizes: in ascending order, the ticks of a logarithmic axis.
-        effects: all that are drawn; those outside the limits are clipped.
-        to_text: formats a size.
-        max_effect: the highest effect that can be drawn.
-    """
-    from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
-
-    finite = [effect for effect in effects if math.isfinite(effect)]
-    axes.set_ylim(max(MIN_DRAWN_EFFECT, min([0.0, *finite])) - 0.03, min(max_effect, max([1.0, *finite])) + 0.05)
-    axes.set_xscale("log")
-    axes.set_xlim(sizes[0] / 1.25, sizes[-1] * 1.25 if sizes[-1] >= 1 else min(1.0, sizes[-1] * 1.25))
-    axes.xaxis.set_major_locator(FixedLocator(_select_ticks(list(sizes))))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda size, _: to_text(size))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
-    axes.set_ylabel("effect / %", size=9)
-    axes.set_title("evidence", size=10, loc="left")
-    axes.tick_params(labelsize=9)
-    axes.grid(axis="y", color="0.9")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8.5, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-
-
-def _select_ticks(areas: list[float]) -> list[float]:
-    """Select the areas whose tick labels do not overlap, starting with the largest."""
-    min_ratio = max(1.12, (areas[-1] / areas[0]) ** 0.09)
-    selection = [areas[-1]]
-    for area in reversed(areas):
-        if selection[-1] / area >= min_ratio:
-            selection.append(area)
-    return selection[::-1]

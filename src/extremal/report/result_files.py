@@ -111,7 +111,7 @@ def result_record(
         "scores": explanation.scores[0].tolist(),
         "binary_scores": explanation.binary_scores[0].tolist(),
         "effects": effects,
-        "verdicts": [asdict(verdict) for verdict in explanation.verdict[0]],
+        "verdicts": [{"word": verdict.label, "reason": verdict.reason} for verdict in explanation.verdict[0]],
         "status": [str(status) for status in explanation.status[0]],
         "smallest": smallest and {"area": smallest.area, "effect": smallest.effect},
         "certificate": certificate and {name: getattr(certificate, name) for name in CERTIFICATE_FIELDS},

@@ -15,7 +15,7 @@ from extremal.jobs.run_comparison import MOVED_IOU, Comparison
 from extremal.jobs.run_summary import ImageSummary, Summary
 from extremal.report import comparison_page, run_page
 from extremal.report.chart import MAX_DRAWN_EFFECT, MIN_DRAWN_EFFECT
-from extremal.report.plots import ACCENT_COLOUR, CONTROL_COLOUR, DPI, THRESHOLD_COLOUR, UNSEEN_COLOUR
+from extremal.report.figure_style import ACCENT_COLOUR, CONTROL_COLOUR, DPI, THRESHOLD_COLOUR, UNSEEN_COLOUR
 from extremal.report.text import area_percent
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def summary_figure(summary: Summary, images: Sequence[ImageSummary]) -> "Figure"
     _draw_bars(verdicts, words, [summary.verdicts[word] for word in words], [VERDICT_COLOURS[word] for word in words])
     verdicts.set_title("verdicts", size=10, loc="left")
     _draw_areas(areas, summary, images)
-    _draw_unseen(unseen, images)
+    _draw_unseen_effects(unseen, images)
     return drawing
 
 
@@ -120,19 +120,20 @@ def _draw_areas(axes: "Axes", summary: Summary, images: Sequence[ImageSummary]) 
     axes.legend(fontsize=8.5, frameon=False)
 
 
-def _draw_unseen(axes: "Axes", images: Sequence[ImageSummary]) -> None:
+def _draw_unseen_effects(axes: "Axes", images: Sequence[ImageSummary]) -> None:
     """Draw the effect of each image under the run's perturbation and under unseen ones."""
     points = [
         (image.effect, image.unseen, image.verdict)
         for image in images
         if image.effect is not None and image.unseen is not None
     ]
-    effects = np.array([point[:2] for point in points] or [(SUFFICIENT_EFFECT, SUFFICIENT_EFFECT)]).clip(MIN_DRAWN_EFFECT, MAX_DRAWN_EFFECT)
-    axes.plot([MIN_DRAWN_EFFECT, MAX_DRAWN_EFFECT], [MIN_DRAWN_EFFECT, MAX_DRAWN_EFFECT], color="0.7", linewidth=1)
+    limits = (MIN_DRAWN_EFFECT, MAX_DRAWN_EFFECT)
+    effects = np.array([point[:2] for point in points] or [(SUFFICIENT_EFFECT, SUFFICIENT_EFFECT)]).clip(*limits)
+    axes.plot(limits, limits, color="0.7", linewidth=1)
     axes.axvline(SUFFICIENT_EFFECT, color=THRESHOLD_COLOUR, linewidth=1.2, linestyle=":")
     for word in ("sufficient", "suspect"):
         selection = np.array([point[:2] for point in points if point[2] == word]).reshape(-1, 2)
-        shown = selection.clip(MIN_DRAWN_EFFECT, MAX_DRAWN_EFFECT)
+        shown = selection.clip(*limits)
         size = 14 if len(points) < 500 else 4
         axes.scatter(shown[:, 0], shown[:, 1], s=size, color=VERDICT_COLOURS[word], alpha=0.5, linewidths=0, label=word)
     axes.set_xlim(SUFFICIENT_EFFECT - 0.05, max(1.1, effects[:, 0].max()) + 0.03)
