@@ -1,7 +1,6 @@
 """The command line's folders: never partial, never somebody else's; what an interrupt leaves; the real network."""
 
 import errno
-import importlib
 import json
 import os
 import signal
@@ -15,19 +14,21 @@ import pytest
 import torch
 from PIL import Image
 
+import extremal
 from extremal import files, plots
-from extremal.cli import main
 from extremal.explanations.explanation import Explanation
-from support.commands import FILES, call, quick, standing
-from support.fake_network import photo
+from support.commands import RESULT_FILES, call, list_names
+from support.fake_network import save_image
 
-__all__ = ["quick"]  # the fixture is used by every test here
+pytestmark = pytest.mark.usefixtures("fake_commands")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 class TestFolders:
     def test_a_file_in_place_of_the_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("extremal.networks.resolve.load_network", lambda *_: pytest.fail("the folder is checked first"))
+        monkeypatch.setattr(
+            "extremal.networks.resolve.load_network", lambda *_: pytest.fail("the folder is checked first")
+        )
         (tmp_path / "out").touch()
         expected = (
             "error: an output must lie in a folder that can be written, got 'out': File exists; choose another folder\n"
@@ -47,7 +48,7 @@ class TestFolders:
         )
 
     def test_other_files_are_not_removed(self, tmp_path: Path) -> None:
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         (tmp_path / "cat").mkdir()
         (tmp_path / "cat" / "thesis.tex").write_text("years of work")
         assert call("cat.png", "--out", ".") == (
@@ -55,11 +56,11 @@ class TestFolders:
             "error: a result must be a new folder or replace a previous result, got 'cat' with 'thesis.tex' in it; "
             "choose another folder for the results\n",
         )
-        assert standing(tmp_path / "cat") == ["thesis.tex"]
+        assert list_names(tmp_path / "cat") == ["thesis.tex"]
 
     @pytest.mark.parametrize("kind", ["file", "link"])
     def test_what_is_no_folder_is_not_removed(self, tmp_path: Path, kind: str) -> None:
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         (tmp_path / "elsewhere").mkdir()
         (tmp_path / "cat").touch() if kind == "file" else (tmp_path / "cat").symlink_to(tmp_path / "elsewhere")
         assert call("cat.png", "--out", ".")[2] == (
@@ -78,10 +79,10 @@ class TestFolders:
     def test_nothing_partial_and_the_former_result_stays(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
     ) -> None:
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         call("cat.png")
         folder = tmp_path / "extremal-out"
-        before = {name: (folder / "cat" / name).read_bytes() for name in FILES}
+        before = {name: (folder / "cat" / name).read_bytes() for name in RESULT_FILES}
 
         def fail(*_: object, **__: object) -> None:
             raise error
@@ -93,19 +94,19 @@ class TestFolders:
         elif isinstance(error, OSError):
             assert call("cat.png", "--seed", "1") == (
                 *(2, ""),
-                "error: a result must be written completely, could not write 'extremal-out/cat': No space left on device; "
-                "make room or choose another folder\n",
+                "error: a result must be written completely, could not write 'extremal-out/cat': No space left on "
+                "device; make room or choose another folder\n",
             )
         else:
             assert call("cat.png")[0] == 130
-        assert standing(folder) == ["cat"]
-        assert {name: (folder / "cat" / name).read_bytes() for name in FILES} == before
+        assert list_names(folder) == ["cat"]
+        assert {name: (folder / "cat" / name).read_bytes() for name in RESULT_FILES} == before
 
     @pytest.mark.parametrize("broken", [0, 1])
     def test_the_former_result_comes_back_if_a_rename_fails(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: int
     ) -> None:
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         call("cat.png")
         rename, calls = Path.rename, []
 
@@ -117,16 +118,15 @@ class TestFolders:
 
         monkeypatch.setattr(Path, "rename", interrupted)
         assert call("cat.png")[0] == 130
-        assert standing(tmp_path / "extremal-out") == ["cat"]
-        assert standing(tmp_path / "extremal-out" / "cat") == FILES
+        assert list_names(tmp_path / "extremal-out") == ["cat"]
+        assert list_names(tmp_path / "extremal-out" / "cat") == RESULT_FILES
 
 
 class TestInterrupt:
     def test_what_is_finished_is_told_and_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("a.png", "b.png", "c.png"):
-            photo(tmp_path / name)
-        module = importlib.import_module("extremal.explain")
-        before = module.explain
+            save_image(tmp_path / name)
+        before = extremal.explain
 
         def explain(net: Any, picture: str, *args: Any, on_step: Any, **options: Any) -> Explanation:
             def step(progress: Any) -> None:
@@ -136,22 +136,23 @@ class TestInterrupt:
 
             return before(net, picture, *args, on_step=step, **options)
 
-        monkeypatch.setattr(module, "explain", explain)
+        monkeypatch.setattr(extremal, "explain", explain)
         code, out, err = call("a.png", "b.png", "c.png", "--json")
         assert code == 130
-        assert err == "interrupted: 1 of 3 photos written (a.png); not written: b.png, c.png\n"
+        assert err == "interrupted: 1 of 3 images written (a.png); not written: b.png, c.png\n"
         assert [record["path"] for record in json.loads(out)] == ["a.png"]
-        assert standing(tmp_path / "extremal-out") == ["a"]
+        assert list_names(tmp_path / "extremal-out") == ["a"]
 
     @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
     def test_a_real_signal(self, tmp_path: Path, sent: signal.Signals) -> None:
         """Ctrl-C, or a polite end, once the solver has begun, in a process of its own."""
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         script = (
             "import sys\n"
             "from dataclasses import replace\n"
-            "from fake_network import fake_network\n"
-            "from extremal import batch, cli, solvers, zoo\n"
+            "from support.fake_network import fake_network\n"
+            "from extremal import solvers, zoo\n"
+            "from extremal.cli import batch, main\n"
             "zoo.load = lambda name, weights=None: fake_network()\n"
             "solvers.SOLVERS['path'] = replace(solvers.SOLVERS['path'], steps=10**6)\n"
             "before = batch.progress\n"
@@ -162,7 +163,7 @@ class TestInterrupt:
             "        yield lambda *at: (at[1] == 20 and open('running', 'w').close(), report(*at))\n"
             "batch.progress = progress\n"
             "sys.argv = ['extremal', 'explain', 'cat.png']\n"
-            "cli.main()\n"
+            "main.main()\n"
         )
         with subprocess.Popen(
             [sys.executable, "-c", script],
@@ -179,16 +180,16 @@ class TestInterrupt:
                 out, err = process.communicate(timeout=60)
             finally:
                 process.kill()
-        assert err.decode() == "interrupted: 0 of 1 photos written; not written: cat.png\n"
+        assert err.decode() == "interrupted: 0 of 1 images written; not written: cat.png\n"
         assert (process.returncode, out) == (130, b"")
-        assert standing(tmp_path) == ["cat.png", "running"]
+        assert list_names(tmp_path) == ["cat.png", "running"]
 
 
 class TestWholeProgram:
     def test_help_does_not_wait_for_torch(self) -> None:
         script = (
             "import sys\n"
-            "from extremal.cli import app\n"
+            "from extremal.cli.main import app\n"
             "app(['--help'], standalone_mode=False)\n"
             "sys.exit(bool({'torch', 'timm', 'matplotlib', 'numpy'} & set(sys.modules)))\n"
         )
@@ -211,7 +212,7 @@ class TestWholeProgram:
         assert (found.returncode, found.stderr) == (0, b"")
         (record,) = json.loads(found.stdout)
         folder = tmp_path / "extremal-out" / "noise"
-        assert standing(folder) == FILES
+        assert list_names(folder) == RESULT_FILES
         assert record["settings"]["network"] == "embedded"
         assert Explanation.load(record["files"]["explanation"]).target_names == (record["target_name"],)
         with Image.open(folder / "figure.png") as figure:

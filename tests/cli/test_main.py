@@ -18,9 +18,10 @@ from extremal.cli import main
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.verdict import Status
 from extremal.scores import SCORES
-from support.commands import FILES, call, standing
-from support.fake_network import SIDE, photo
+from support.commands import RESULT_FILES, call, list_names
+from support.fake_network import SIDE, save_image
 
+pytestmark = pytest.mark.usefixtures("fake_commands")
 DONE = "tabby, tabby cat (class 0)"
 
 
@@ -35,12 +36,12 @@ def document(*arguments: str, areas: str = "0.1,0.2") -> list[dict[str, Any]]:
 
 class TestResults:
     def test_files(self, tmp_path: Path) -> None:
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         code, out, err = call("cat.png")
         assert (code, err) == (0, "")
         folder = tmp_path / "extremal-out" / "cat"
-        assert standing(tmp_path / "extremal-out") == ["cat"]
-        assert standing(folder) == FILES
+        assert list_names(tmp_path / "extremal-out") == ["cat"]
+        assert list_names(folder) == RESULT_FILES
         assert (folder / "report.html").read_text() == "cat.png"
         saved = Explanation.load(folder / "explanation.safetensors")
         assert saved.areas == (0.1, 0.2)
@@ -49,11 +50,11 @@ class TestResults:
                 assert mask.size == (SIDE, SIDE)
                 assert sum(mask.histogram()[1:255]) == 0
                 assert mask.histogram()[255] == round(area * SIDE * SIDE)
-        for name in FILES:
+        for name in RESULT_FILES:
             assert str(Path("extremal-out", "cat", name)) in out
 
     def test_table(self, tmp_path: Path) -> None:
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         _, out, _ = call("cat.png")
         saved = Explanation.load(tmp_path / "extremal-out" / "cat" / "explanation.safetensors")
         full, blank = float(saved.score_full[0]), float(saved.score_blank[0])
@@ -67,7 +68,7 @@ class TestResults:
         assert any(line.startswith("smallest sufficient area: ") for line in lines)
 
     def test_json(self, tmp_path: Path) -> None:
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         (record,) = document("cat.png", "--target", "tabby", "--seed", "3")
         saved = Explanation.load(tmp_path / "extremal-out" / "cat" / "explanation.safetensors")
         assert list(record) == [
@@ -88,51 +89,48 @@ class TestResults:
     def test_json_never_holds_nan(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         broken = torch.tensor([[math.nan, math.inf]])
         changed(monkeypatch, lambda found: replace(found, scores=broken, binary_scores=broken))
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         (record,) = document("cat.png")
         assert record["scores"] == record["effects"]["soft"] == [None, None]
 
     def test_photos_of_one_name_and_shapes_of_names(self, tmp_path: Path) -> None:
         for name in ("a", "b"):
             (tmp_path / name).mkdir()
-            photo(tmp_path / name / "cat.png")
-        photo(tmp_path / "[red] cat.tar.png")
+            save_image(tmp_path / name / "cat.png")
+        save_image(tmp_path / "[red] cat.tar.png")
         records = document("a/cat.png", "b/cat.png", "[red] cat.tar.png", "--out", "deep/out")
-        assert standing(tmp_path / "deep" / "out") == ["[red] cat.tar", "cat", "cat-2"]
+        assert list_names(tmp_path / "deep" / "out") == ["[red] cat.tar", "cat", "cat-2"]
         assert [record["path"] for record in records] == ["a/cat.png", "b/cat.png", "[red] cat.tar.png"]
 
     def test_a_second_run_replaces_the_former(self, tmp_path: Path) -> None:
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         call("cat.png", areas="0.3,0.4")
         call("cat.png")
-        assert standing(tmp_path / "extremal-out") == ["cat"]
-        assert standing(tmp_path / "extremal-out" / "cat") == FILES
+        assert list_names(tmp_path / "extremal-out") == ["cat"]
+        assert list_names(tmp_path / "extremal-out" / "cat") == RESULT_FILES
 
     @pytest.mark.parametrize("target", ["1", "tiger cat", "TIGER CAT"])
     def test_target_by_index_or_name(self, tmp_path: Path, target: str) -> None:
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         (record,) = document("cat.png", "--target", target)
         assert record["target"] == 1
 
     def test_options_reach_the_library(self, tmp_path: Path) -> None:
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         (record,) = document("cat.png", "--game", "delete", "--perturbation", "fade", "--score", "logit")
         settings = record["settings"]
         assert (settings["game"], settings["perturbation"], settings["score"]) == ("delete", "Fade()", "logit")
 
     def test_unsorted_areas_are_told_in_one_line(self, tmp_path: Path) -> None:
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         code, _, err = call("cat.png", areas="0.2, 0.1")
         assert (code, err) == (0, "warning: areas were sorted: 0.1, 0.2\n")
 
 
 def changed(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
     """Let `explain` change what it returns."""
-    import importlib
-
-    module = importlib.import_module("extremal.explain")
-    before = module.explain
-    monkeypatch.setattr(module, "explain", lambda *args, **options: change(before(*args, **options)))
+    explain = extremal.explain
+    monkeypatch.setattr(extremal, "explain", lambda *args, **options: change(explain(*args, **options)))
 
 
 class TestBadInput:
@@ -143,13 +141,13 @@ class TestBadInput:
             ("0", "areas must lie in (0, 1), got 0; an area is the share of places kept, e.g. 0.05"),
             ("nan", "areas must lie in (0, 1), got nan; an area is the share of places kept, e.g. 0.05"),
             ("0.1,0.2,0.1", "areas must be distinct, got 0.1 twice; leave one out"),
-            ("0.1,big", "areas must be a sequence of numbers, got ['0.1', 'big']; e.g. (0.05, 0.1)"),
-            ("", "areas must be a sequence of numbers, got ['']; e.g. (0.05, 0.1)"),
+            ("0.1,big", "--areas must be numbers separated by commas, got '0.1,big'; e.g. 0.05,0.1"),
+            ("", "--areas must be numbers separated by commas, got ''; e.g. 0.05,0.1"),
         ],
     )
     def test_areas(self, tmp_path: Path, areas: str, message: str) -> None:
         assert call("cat.png", areas=areas) == (2, "", f"error: {message}\n")
-        assert standing(tmp_path) == []
+        assert list_names(tmp_path) == []
 
     @pytest.mark.parametrize(
         ("option", "message"),
@@ -173,7 +171,7 @@ class TestBadInput:
         assert (code, out) == (2, "")
         assert err.startswith("error: a network must be a classifier of timm, got 'resnt50'; nearest: ")
         assert err.count("\n") == 1
-        assert standing(tmp_path) == []
+        assert list_names(tmp_path) == []
 
     def test_unknown_target_with_the_nearest(self) -> None:
         expected = "error: target must be a class of fake, got 'tigr cat'; nearest: tiger cat, tabby cat\n"
@@ -181,18 +179,18 @@ class TestBadInput:
 
     @pytest.mark.parametrize("index", ["2", "-1", "99999"])
     def test_index_out_of_range(self, tmp_path: Path, index: str) -> None:
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         expected = f"error: target must lie in 0..1 for fake, got {index}\n"
         assert call("cat.png", "--target", index) == (2, "", expected)
-        assert standing(tmp_path) == ["cat.png"]
+        assert list_names(tmp_path) == ["cat.png"]
 
     def test_missing_photo(self, tmp_path: Path) -> None:
         expected = "error: an image must be an existing file, got 'no.png'; check the path\n"
         assert call("no.png") == (2, "", expected)
-        assert standing(tmp_path) == []
+        assert list_names(tmp_path) == []
 
     def test_a_bad_photo_does_not_stop_the_others(self, tmp_path: Path) -> None:
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         (tmp_path / "text.png").write_text("no picture")
         code, out, err = call("no.png", "cat.png", "text.png", "--json")
         assert code == 2
@@ -203,8 +201,8 @@ class TestBadInput:
         ]
 
     def test_the_photo_is_named_where_the_message_does_not(self, tmp_path: Path) -> None:
-        photo(tmp_path / "a.png")
-        photo(tmp_path / "b.png")
+        save_image(tmp_path / "a.png")
+        save_image(tmp_path / "b.png")
         assert call("a.png", "b.png", "--target", "7")[2].splitlines() == [
             "error: a.png: target must lie in 0..1 for fake, got 7",
             "error: b.png: target must lie in 0..1 for fake, got 7",
@@ -216,13 +214,13 @@ class TestBadInput:
 
     def test_run_that_is_not_finite(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         changed(monkeypatch, lambda found: replace(found, status=((Status.NOT_FINITE,) * 2,)))
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         assert call("cat.png") == (
             *(2, ""),
             "error: a network must return finite scores, it returned NaN or infinite ones on the way, so nothing was "
             "written; check its weights, or try another perturbation or score\n",
         )
-        assert standing(tmp_path) == ["cat.png"]
+        assert list_names(tmp_path) == ["cat.png"]
 
     @pytest.mark.parametrize("arguments", [[], ["--colour"], ["cat.png", "--seed", "x"], ["cat.png", "--seed", "-1"]])
     def test_usage(self, arguments: list[str]) -> None:
@@ -235,7 +233,7 @@ class TestOtherCommands:
     def test_networks(self) -> None:
         result = CliRunner().invoke(main.app, ["networks", "EMBED"])
         assert (result.exit_code, result.stdout) == (0, "embedded\n")
-        assert result.stderr == "use one with: extremal explain PHOTO --network embedded\n"
+        assert result.stderr == "use one with: extremal explain IMAGE --network embedded\n"
 
     def test_networks_as_json(self) -> None:
         result = CliRunner().invoke(main.app, ["networks", "resnet50", "--json"])
@@ -244,7 +242,7 @@ class TestOtherCommands:
     def test_no_such_network(self) -> None:
         result = CliRunner().invoke(main.app, ["networks", "no such"])
         assert (result.exit_code, result.stdout.strip()) == (0, "")
-        assert result.stderr == "no network's name contains 'no such'; `extremal networks` lists all\n"
+        assert result.stderr == "no network name contains 'no such'; `extremal networks` lists all\n"
 
     def test_version(self) -> None:
         result = CliRunner().invoke(main.app, ["--version"])
@@ -253,7 +251,7 @@ class TestOtherCommands:
 
 class TestRefine:
     def test_the_certificate_lies_between_the_areas(self, tmp_path: Path) -> None:
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         (plain,) = document("cat.png", areas="0.02,0.6")
         assert plain["certificate"] is None
         (refined,) = document("cat.png", "--refine", areas="0.02,0.6")
@@ -267,7 +265,7 @@ class TestRefine:
         assert round(float((values > 0).mean()), 3) == round(found["area"], 3)
 
     def test_it_is_told(self, tmp_path: Path) -> None:
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         _, out, _ = call("cat.png", "--refine", areas="0.02,0.6")
         assert re.search(r"Between the measured areas: [0-9.]+\s% has \d+\s% of the effect", out)
         _, out, _ = call("cat.png", areas="0.02,0.6")
@@ -276,7 +274,7 @@ class TestRefine:
 
 class TestAlternatives:
     def test_they_are_told_and_written(self, tmp_path: Path) -> None:
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         _, out, _ = call("cat.png", "--alternatives", "2", areas="0.3,0.6")
         saved = Explanation.load(tmp_path / "extremal-out" / "cat" / "explanation.safetensors")
         regions = saved.regions()
@@ -292,7 +290,7 @@ class TestAlternatives:
         assert "were requested" not in out
 
     def test_a_bad_number_is_told_before_anything_runs(self, tmp_path: Path) -> None:
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
         code, _, told = call("cat.png", "--alternatives", "0")
         assert code == 2
         assert "alternatives must lie in 1..16, got 0" in told

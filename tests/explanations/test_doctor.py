@@ -15,7 +15,7 @@ from extremal import ExtremalError, Network, zoo
 from extremal.explanations.preflight.doctor import CHECK_NAMES, Finding, Level, examine
 from extremal.explanations.preflight.network_checks import devices
 from support import terminal
-from support.fake_network import fake_network, photo
+from support.fake_network import fake_network, save_image
 from support.toys import Boxes, Switchable, texture
 
 SIDE = 24
@@ -420,7 +420,7 @@ class TestCommand:
     def folder(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(zoo, "load", lambda name, weights=None: fake_network())
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
 
     @staticmethod
     def call(*arguments: str) -> tuple[int, str, str]:

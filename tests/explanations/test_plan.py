@@ -17,7 +17,7 @@ from extremal.masking.domain import Domain
 from extremal.masking.solvers import SOLVERS, Penalty, Problem, Solution, Solver
 from extremal.masking.solvers import Path as PathSolver
 from support import terminal
-from support.fake_network import SIDE, fake_network, photo
+from support.fake_network import SIDE, fake_network, save_image
 from support.toys import Boxes, Switchable, texture
 
 X = texture(1, 3, SIDE, SIDE)
@@ -313,7 +313,7 @@ class TestCommand:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(zoo, "load", lambda name, weights=None: fake_network())
         monkeypatch.setitem(SOLVERS, "path", SHORT)
-        photo(tmp_path / "cat.png")
+        save_image(tmp_path / "cat.png")
 
     @staticmethod
     def call(*arguments: str) -> tuple[int, str, str]:
@@ -350,7 +350,7 @@ class TestCommand:
 
     def test_json(self, tmp_path: Path) -> None:
         (tmp_path / "b").mkdir()
-        photo(tmp_path / "b" / "cat.png")
+        save_image(tmp_path / "b" / "cat.png")
         options = ["--game", "dual", "--solver", "penalty", "--score", "logit", "--seed", "3", "--target", "tiger cat"]
         code, out, err = self.call("cat.png", "b/cat.png", "--json", *options, "--score", "margin", "--refine")
         records = json.loads(out)

@@ -1,4 +1,4 @@
-"""A tiny network for the command line: it looks at one box of a small picture."""
+"""A tiny network for the command line: it sees one box of a small image."""
 
 from pathlib import Path
 
@@ -16,16 +16,16 @@ TEXTURE = texture(1, 3, SIDE, SIDE)
 
 
 def fake_network() -> Network:
-    """Scores the likeness of the box to `photo`'s; two classes, with names."""
+    """Build a network with two classes that compares the box with that of `save_image`."""
 
-    def signs(picture: Image.Image) -> Tensor:
-        return torch.from_numpy(np.array(picture)).movedim(-1, 0).float() / 127.5 - 1
+    def preprocess(image: Image.Image) -> Tensor:
+        return torch.from_numpy(np.array(image)).movedim(-1, 0).float() / 127.5 - 1
 
-    return Network(Boxes(TEXTURE, [BOX]), signs, ("tabby, tabby cat", "tiger cat"), "fake", [0.5] * 3, [0.5] * 3)
+    return Network(Boxes(TEXTURE, [BOX]), preprocess, ("tabby, tabby cat", "tiger cat"), "fake", [0.5] * 3, [0.5] * 3)
 
 
-def photo(path: Path) -> Path:
-    """A picture that the network knows."""
+def save_image(path: Path) -> Path:
+    """Save an image that the network recognises, and return its path."""
     pixels = ((TEXTURE[0].movedim(0, -1) + 1) * 127.5).byte().numpy()
     Image.fromarray(pixels).save(path)
     return path
