@@ -5,15 +5,23 @@ READY := .venv/.ready
 REFERENCE := .venv-reference
 PHOTO := demo/cat.png
 
-.PHONY: demo test lint types docs format bench reference parity clean
+.PHONY: demo test test-slow test-all lint types docs format bench reference parity clean
 
 demo: $(READY)  ## explain a real photograph: figure and report in demo/
 	mkdir -p demo
 	$(BIN)/python examples/photograph.py chelsea $(PHOTO)
 	$(BIN)/extremal explain $(PHOTO) --out demo
 
-test: $(READY)
-	$(BIN)/python -m pytest
+FAST := not slow and not browser and not cluster
+WORKERS := -n 2 --dist loadfile
+
+test: $(READY)  ## the fast tests: minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) -m "$(FAST)"
+
+test-slow: $(READY)  ## all other tests: of the browser, of clusters, of long runs
+	$(BIN)/python -m pytest -m "not ($(FAST))"
+
+test-all: test test-slow
 
 lint: $(READY)
 	$(BIN)/ruff check .
