@@ -8,16 +8,13 @@ from hypothesis import strategies as st
 
 from extremal.masking.grid import MAX_DENSE_SIZE, gaussian_blur, lattice_shape, resize, resize_weights, scale_length
 from support import oracles
+from support.tensors import draw_normal
 
 SHAPES = {1: (13,), 2: (7, 10), 3: (4, 5, 6)}
 
 
-def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-
-
 @pytest.mark.parametrize(
-    ("shape", "length", "wanted"),
+    ("shape", "length", "expected"),
     [
         ((224, 224), 7.0, 7.0),
         ((448, 500), 7.0, 14.0),
@@ -26,12 +23,12 @@ def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torc
         ((64, 32, 96), 7, 2),
     ],
 )
-def test_a_length_scales_with_the_short_side(shape: tuple[int, ...], length: float, wanted: float) -> None:
-    assert scale_length(length, shape) == pytest.approx(wanted, abs=1e-12)
+def test_a_length_scales_with_the_short_side(shape: tuple[int, ...], length: float, expected: float) -> None:
+    assert scale_length(length, shape) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("shape", "step", "wanted"),
+    ("shape", "step", "expected"),
     [
         ((224, 224), 7.0, (32, 32)),
         ((224, 300), 7.0, (32, 43)),
@@ -41,8 +38,8 @@ def test_a_length_scales_with_the_short_side(shape: tuple[int, ...], length: flo
         ((6, 6, 6), 0.1 * 3 / 0.1, (2, 2, 2)),  # a step of 3 that rounding made larger or smaller
     ],
 )
-def test_lattice_shape(shape: tuple[int, ...], step: float, wanted: tuple[int, ...]) -> None:
-    assert lattice_shape(shape, step) == wanted
+def test_lattice_shape(shape: tuple[int, ...], step: float, expected: tuple[int, ...]) -> None:
+    assert lattice_shape(shape, step) == expected
 
 
 @given(st.integers(8, 700))
@@ -55,25 +52,25 @@ def test_a_square_of_any_size_has_the_lattice_of_224(side: int) -> None:
 @pytest.mark.parametrize("dims", [1, 2, 3])
 @pytest.mark.parametrize("sigma", [0.4, 0.9])
 def test_blur_equals_the_full_kernel(dims: int, sigma: float) -> None:
-    x = draw(2, 3, *SHAPES[dims])
+    x = draw_normal(2, 3, *SHAPES[dims])
     blurred = gaussian_blur(x, sigma).numpy()
     for n, c in np.ndindex(2, 3):
         np.testing.assert_allclose(blurred[n, c], oracles.gaussian_blur(x[n, c].numpy(), sigma), atol=1e-12)
 
 
 def test_blur_with_a_kernel_longer_than_the_input() -> None:
-    x = draw(1, 1, 5)
-    wanted = oracles.gaussian_blur(x[0, 0].numpy(), 3.0)
-    np.testing.assert_allclose(gaussian_blur(x, 3.0)[0, 0].numpy(), wanted, atol=1e-12)
+    x = draw_normal(1, 1, 5)
+    expected = oracles.gaussian_blur(x[0, 0].numpy(), 3.0)
+    np.testing.assert_allclose(gaussian_blur(x, 3.0)[0, 0].numpy(), expected, atol=1e-12)
 
 
 def test_blur_of_a_line_too_long_for_a_matrix() -> None:
-    x = draw(1, 2, MAX_DENSE_SIZE + 7)
+    x = draw_normal(1, 2, MAX_DENSE_SIZE + 7)
     ends = torch.cat([x[..., :40], x[..., -40:]], 1)
-    wanted = gaussian_blur(ends, 2.0)  # right where the kernel, of radius 8, does not meet the cut
+    expected = gaussian_blur(ends, 2.0)  # exact where the kernel, of radius 8, does not reach the cut
     blurred = gaussian_blur(x, 2.0)
-    torch.testing.assert_close(blurred[..., : 40 - 8], wanted[:, :2, : 40 - 8])
-    torch.testing.assert_close(blurred[..., -40 + 8 :], wanted[:, 2:, 8:])
+    torch.testing.assert_close(blurred[..., : 40 - 8], expected[:, :2, : 40 - 8])
+    torch.testing.assert_close(blurred[..., -40 + 8 :], expected[:, 2:, 8:])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -86,12 +83,12 @@ def test_blur_keeps_a_constant_to_the_border_and_the_dtype(dims: int, dtype: tor
 
 
 def test_no_blur_is_the_input_itself() -> None:
-    x = draw(1, 1, 6)
+    x = draw_normal(1, 1, 6)
     assert gaussian_blur(x, 0.0) is x
 
 
 def test_blur_has_its_gradient() -> None:
-    x = draw(1, 2, 4, 5).requires_grad_()
+    x = draw_normal(1, 2, 4, 5).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: gaussian_blur(x, 0.8), x)
 
 
@@ -106,7 +103,7 @@ def test_resize_takes_points_at_cell_centres() -> None:
 )
 def test_resize_weights_give_the_mean_after_resizing(small: tuple[int, ...], large: tuple[int, ...]) -> None:
     weights = resize_weights(small, large, torch.empty(0, dtype=torch.float64))
-    x = draw(5, 1, *small)
+    x = draw_normal(5, 1, *small)
     means = resize(x, large).flatten(1).mean(1)
     torch.testing.assert_close((x * weights).flatten(1).sum(1), means, atol=1e-12, rtol=0)
     assert float(weights.sum()) == pytest.approx(1.0, abs=1e-12)

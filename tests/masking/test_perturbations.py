@@ -16,17 +16,17 @@ from extremal.masking.perturbations import (
     Fade,
     Noise,
     Perturbation,
+    ScaleChannels,
     get_perturbation,
+    mask_shape,
     prepare_perturbation,
+    with_spacing,
 )
 from support import oracles
+from support.tensors import draw_normal
 
 SHAPES = {1: (15,), 2: (8, 11), 3: (4, 5, 6)}
 ALL = [Blur(), Blur(levels=2, sigma=60.0), Fade(), Constant(-1.0), Noise(3)]
-
-
-def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
 def full(x: Tensor, value: float, masks: int = 1) -> Tensor:
@@ -40,7 +40,7 @@ def full(x: Tensor, value: float, masks: int = 1) -> Tensor:
 def test_mask_one_is_the_input_exactly(
     perturbation: Perturbation, dims: int, channels: int, dtype: torch.dtype
 ) -> None:
-    x = draw(2, channels, *SHAPES[dims], dtype=dtype)
+    x = draw_normal(2, channels, *SHAPES[dims], dtype=dtype)
     kept = perturbation(x)(full(x, 1.0, masks=3))
     assert kept.shape == (2, 3, channels, *SHAPES[dims])
     assert kept.dtype == dtype
@@ -49,7 +49,7 @@ def test_mask_one_is_the_input_exactly(
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_mask_zero_is_the_input_destroyed_exactly(dims: int) -> None:
-    x = draw(2, 3, *SHAPES[dims])
+    x = draw_normal(2, 3, *SHAPES[dims])
     zero = full(x, 0.0)
     assert torch.equal(Blur()(x)(zero)[:, 0], gaussian_blur(x, scale_length(20.0, SHAPES[dims])))
     assert torch.equal(Fade()(x)(zero)[:, 0], torch.zeros_like(x))
@@ -59,23 +59,23 @@ def test_mask_zero_is_the_input_destroyed_exactly(dims: int) -> None:
 @pytest.mark.parametrize("dims", [1, 2, 3])
 @pytest.mark.parametrize(("levels", "sigma"), [(8, 40.0), (2, 30.0), (3, 60.0)])
 def test_blur_equals_the_pyramid_of_the_paper(dims: int, levels: int, sigma: float) -> None:
-    x = draw(2, 2, *SHAPES[dims])
-    masks = draw(2, 3, 1, *SHAPES[dims], seed=1).sigmoid()
+    x = draw_normal(2, 2, *SHAPES[dims])
+    masks = draw_normal(2, 3, 1, *SHAPES[dims], seed=1).sigmoid()
     masks[:, 0, 0].view(2, -1)[:, :2] = torch.tensor([0.0, 1.0], dtype=torch.float64)  # the ends of the pyramid
-    found = Blur(levels, sigma)(x)(masks)
+    perturbed = Blur(levels, sigma)(x)(masks)
     single = Blur(levels, sigma)(x.float())(masks.float())
     largest = scale_length(sigma, SHAPES[dims])
     for n, c in np.ndindex(2, 2):
         for k in range(3 if n == c == 0 else 1):
-            wanted = oracles.pyramid_perturbation(x[n, c].numpy(), masks[n, k, 0].numpy(), levels, largest)
-            np.testing.assert_allclose(found[n, k, c].numpy(), wanted, atol=1e-12)
-            np.testing.assert_allclose(single[n, k, c].numpy(), wanted, atol=2e-6)
+            expected = oracles.pyramid_perturbation(x[n, c].numpy(), masks[n, k, 0].numpy(), levels, largest)
+            np.testing.assert_allclose(perturbed[n, k, c].numpy(), expected, atol=1e-12)
+            np.testing.assert_allclose(single[n, k, c].numpy(), expected, atol=2e-6)
 
 
 def test_fade_equals_its_pyramid() -> None:
-    x, masks = draw(1, 1, 6, 7), draw(1, 1, 1, 6, 7, seed=1).sigmoid()
-    wanted = oracles.fade_pyramid(x[0, 0].numpy(), masks[0, 0, 0].numpy(), 8)
-    np.testing.assert_allclose(Fade()(x)(masks)[0, 0, 0].numpy(), wanted, atol=1e-12)
+    x, masks = draw_normal(1, 1, 6, 7), draw_normal(1, 1, 1, 6, 7, seed=1).sigmoid()
+    expected = oracles.fade_pyramid(x[0, 0].numpy(), masks[0, 0, 0].numpy(), 8)
+    np.testing.assert_allclose(Fade()(x)(masks)[0, 0, 0].numpy(), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -96,7 +96,7 @@ def test_the_blur_scales_with_the_input() -> None:
 
 
 def test_noise_is_seeded_and_has_the_moments_of_each_channel() -> None:
-    x = 4 + 3 * draw(2, 2, 48, 48)
+    x = 4 + 3 * draw_normal(2, 2, 48, 48)
     x[:, 1] = x[:, 1] * 0.1 - 7
     first, again, other = Noise(5)(x), Noise(5)(x), Noise(6)(x)
     zero = full(x, 0.0)
@@ -110,13 +110,13 @@ def test_noise_is_seeded_and_has_the_moments_of_each_channel() -> None:
 
 def test_noise_leaves_the_random_state_alone() -> None:
     before = torch.random.get_rng_state()
-    Noise(1)(draw(1, 1, 4, 4))
+    Noise(1)(draw_normal(1, 1, 4, 4))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("perturbation", ALL, ids=repr)
 def test_a_batch_of_inputs_and_masks_is_each_pair_by_itself(perturbation: Perturbation) -> None:
-    x, masks = draw(3, 2, 9, 7), draw(3, 4, 1, 9, 7, seed=2).sigmoid()
+    x, masks = draw_normal(3, 2, 9, 7), draw_normal(3, 4, 1, 9, 7, seed=2).sigmoid()
     together = perturbation(x)(masks)
     for n in range(3):
         for k in range(4):
@@ -127,8 +127,8 @@ def test_a_batch_of_inputs_and_masks_is_each_pair_by_itself(perturbation: Pertur
 @pytest.mark.parametrize("perturbation", [*ALL, Blur(levels=3)], ids=repr)
 @pytest.mark.parametrize("shape", [(5,), (3, 4), (2, 3, 2)])
 def test_gradient_with_respect_to_the_mask(perturbation: Perturbation, shape: tuple[int, ...]) -> None:
-    perturb = perturbation(draw(1, 2, *shape))
-    masks = (0.05 + 0.9 * draw(1, 2, 1, *shape, seed=4).sigmoid()).requires_grad_()
+    perturb = perturbation(draw_normal(1, 2, *shape))
+    masks = (0.05 + 0.9 * draw_normal(1, 2, 1, *shape, seed=4).sigmoid()).requires_grad_()
     assert torch.autograd.gradcheck(perturb, masks, atol=1e-7)
 
 
@@ -146,7 +146,7 @@ def test_names() -> None:
 
 
 def test_a_perturbation_of_another_shape_is_refused() -> None:
-    x = draw(2, 3, 4, 5)
+    x = draw_normal(2, 3, 4, 5)
     with pytest.raises(ExtremalValueError) as error:
         prepare_perturbation(lambda x: lambda mask: mask[:, 0] * x, x)
     assert str(error.value) == (
@@ -171,7 +171,7 @@ def test_a_perturbation_that_gives_nan_is_refused() -> None:
 
 
 def test_a_perturbation_that_keeps_the_contract_is_taken() -> None:
-    x = draw(2, 3, 4, 5)
+    x = draw_normal(2, 3, 4, 5)
     perturb = prepare_perturbation(lambda x: lambda mask: mask * x[:, None] + (1 - mask), x)
     assert torch.equal(perturb(full(x, 0.0))[:, 0], torch.ones_like(x))
 
@@ -184,7 +184,23 @@ def test_a_perturbation_that_keeps_the_contract_is_taken() -> None:
         ({"sigma": float("nan")}, "a blur's sigma must be a positive number of px, got nan; 20 is usual"),
     ],
 )
-def test_blurs_that_do_not_blur(settings: dict[str, float], message: str) -> None:
+def test_invalid_blurs(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ExtremalValueError) as error:
         Blur(**settings)  # type: ignore[arg-type]
     assert str(error.value) == message
+
+
+class TestOptionalMethods:
+    def test_masks_have_the_shape_of_the_input_by_default(self) -> None:
+        x = draw_normal(2, 3, 4, 5)
+        for perturbation in (*ALL, lambda x: lambda mask: mask * x[:, None]):
+            assert mask_shape(perturbation, x) == (4, 5)
+
+    def test_a_perturbation_may_have_masks_of_another_shape(self) -> None:
+        assert mask_shape(ScaleChannels(), draw_normal(2, 3, 4, 5)) == (3,)
+        assert mask_shape(ScaleChannels(), draw_normal(2, 6, 3)) == (3,)  # tokens
+
+    def test_only_blurs_without_a_spacing_adapt_to_it(self) -> None:
+        assert with_spacing(Blur(sigma=9.0), [2, 1]) == Blur(sigma=9.0, spacing=(2, 1))
+        for perturbation in (Blur(spacing=(1.0, 3.0)), Fade(), Constant(), lambda x: lambda mask: mask * x[:, None]):
+            assert with_spacing(perturbation, [2, 1]) is perturbation

@@ -1,4 +1,4 @@
-"""What is asked of the output, row by row."""
+"""Scores of classes, row by row."""
 
 import math
 
@@ -27,10 +27,10 @@ ORACLES = {
 
 @pytest.mark.parametrize("name", list(SCORES))
 def test_a_score_equals_its_formula_in_every_row(name: str) -> None:
-    found = SCORES[name](OUTPUT, TARGET)
-    assert found.shape == (6,)
-    wanted = [ORACLES[name](row, target) for row, target in zip(OUTPUT.numpy(), TARGET.tolist(), strict=True)]
-    np.testing.assert_allclose(found.numpy(), wanted, atol=1e-12)
+    scores = SCORES[name](OUTPUT, TARGET)
+    assert scores.shape == (6,)
+    expected = [ORACLES[name](row, target) for row, target in zip(OUTPUT.numpy(), TARGET.tolist(), strict=True)]
+    np.testing.assert_allclose(scores.numpy(), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", list(SCORES))
@@ -55,10 +55,10 @@ def test_a_score_has_its_gradient_and_only_in_its_row(name: str) -> None:
 def test_the_margin_is_the_log_odds_of_the_probability(values: list[float], data: st.DataObject) -> None:
     output = torch.tensor([values], dtype=torch.float64)
     target = torch.tensor([data.draw(st.integers(0, len(values) - 1))])
-    found = float(margin(output, target))
-    assert found == pytest.approx(oracles.margin(np.array(values), int(target)), abs=1e-9)
-    assert found <= float(contrastive(output, target)) + 1e-9  # the log-sum-exp is above the maximum
-    assert float(torch.sigmoid(torch.tensor(found, dtype=torch.float64))) == pytest.approx(
+    scores = float(margin(output, target))
+    assert scores == pytest.approx(oracles.margin(np.array(values), int(target)), abs=1e-9)
+    assert scores <= float(contrastive(output, target)) + 1e-9  # the log-sum-exp is above the maximum
+    assert float(torch.sigmoid(torch.tensor(scores, dtype=torch.float64))) == pytest.approx(
         float(probability(output, target)), abs=1e-12
     )
 
