@@ -10,7 +10,7 @@ from extremal.scores import Box, Segment, Similarity, Unit
 from extremal.scores.parse import ASK_SYNTAX, parse_query
 from support.answering import Detector
 from support.errors import message_of
-from support.fake_network import BOX, SIDE, TEXTURE, fake_network, photo
+from support.fake_network import BOX, SIDE, TEXTURE, fake_network, save_image
 
 CORNERS = (6.0, 4.0, 16.0, 14.0)
 
@@ -19,7 +19,7 @@ CORNERS = (6.0, 4.0, 16.0, 14.0)
 def _image(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Work in a folder with one image."""
     monkeypatch.chdir(tmp_path)
-    photo(tmp_path / "cat.png")
+    save_image(tmp_path / "cat.png")
 
 
 def detector() -> Network:
