@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extremal.errors import ExtremalValueError
 from extremal.jobs.plan import RunItem, find_items, plan_units
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.store import open_store
 from support.datasets import write_images
+from support.errors import message_of
 
 
 def test_folders_are_searched_to_their_ends(tmp_path: Path) -> None:
@@ -50,9 +50,7 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
         f"{str(empty)!r} has none; check the path",
     }
     for sources, message in cases.items():
-        with pytest.raises(ExtremalValueError) as raised:
-            find_items(sources)
-        assert str(raised.value) == message
+        assert message_of(find_items, sources) == message
 
 
 @pytest.mark.parametrize(
@@ -77,16 +75,12 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
 def test_broken_manifests_are_told(tmp_path: Path, text: bytes, message: str) -> None:
     path = tmp_path / "list.csv"
     path.write_bytes(text)
-    with pytest.raises(ExtremalValueError) as raised:
-        find_items([str(path)])
-    assert str(raised.value) == message.format(name=repr(str(path)))
+    assert message_of(find_items, [str(path)]) == message.format(name=repr(str(path)))
 
 
 def test_a_missing_manifest_is_told(tmp_path: Path) -> None:
     path = str(tmp_path / "no.csv")
-    with pytest.raises(ExtremalValueError) as raised:
-        find_items([path])
-    assert str(raised.value) == (
+    assert message_of(find_items, [path]) == (
         f"a manifest must be a readable .csv in UTF-8, {path!r} is not: [Errno 2] No such file or directory: {path!r}; "
         "check the file"
     )

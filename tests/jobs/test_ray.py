@@ -1,63 +1,44 @@
-"""The engine on Ray Data: the rows of the local engine, from actors that may die."""
+"""The Ray engine: the rows of the local engine, from actors that may crash."""
 
 import os
 import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from extremal import jobs
 from extremal.errors import ExtremalValueError
-from extremal.explanations.options import Options
+from extremal.explanations.settings import Settings
 from extremal.jobs.engines import ray as rays
 from extremal.jobs.engines import ray_cluster
-from extremal.jobs.engines.ray_cluster import Allocation, connect, allocate
+from extremal.jobs.engines.ray_cluster import Allocation, allocate, connect
 from extremal.jobs.plan import RunItem, WorkUnit
 from extremal.jobs.runner import run
-from extremal.networks.network import Network
-from support.datasets import DEADLY, NETWORK, write_black_image, write_images, comparable_rows, sound
+from extremal.jobs.worker import WorkerConfig
+from support.datasets import DEADLY, NETWORK, SLOW, UNLOADABLE, comparable_rows, write_black_image, write_images
+from support.errors import message_of
 
-SLOW, SPOILED = "test_rays:slow", "test_rays:spoiled"
 QUICK: dict[str, Any] = {"areas": (0.1, 0.2), "perturbation": "fade", "threads": 1}
 
 
-def slow() -> Network:
-    """As `sound`, but half a second a picture."""
-    network = sound()
-    known = network.preprocess
-    assert known is not None
-    return Network(
-        network.model,
-        lambda picture: (time.sleep(0.5), known(picture))[1],
-        network.labels,
-        "slow",
-        network.mean,
-        network.std,
-    )
+def make_config(network: str) -> WorkerConfig:
+    settings = Settings(areas=(0.1, 0.2), perturbation="fade", score="logit")
+    return WorkerConfig(network, settings=settings.as_dict())
 
 
-def spoiled() -> Network:
-    """One that no worker can load."""
-    raise RuntimeError("no weights here")
-
-
-def options(network: str) -> Options:
-    return Options(network, "", "", "", "0.1,0.2", "preserve", "fade", "path", "logit", 0, 1, False)
-
-
-def single(folder: Path) -> list[WorkUnit]:
-    """Units of one picture each."""
+def single_item_units(folder: Path) -> list[WorkUnit]:
+    """Return units of one image each."""
     return [WorkUnit(f"{n:08d}", (RunItem(path.name, str(path)),)) for n, path in enumerate(sorted(folder.iterdir()))]
 
 
-def actors_here() -> list[int]:
-    """The processes of actors in the cluster that this process has started."""
+def find_actors() -> list[int]:
+    """Return the processes of actors in the cluster that this process started."""
 
     def parent(pid: int) -> int:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
@@ -74,7 +55,7 @@ def actors_here() -> list[int]:
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
-    """A cluster for all of these; its start takes seconds."""
+    """Start one cluster for all tests; this takes seconds."""
     with connect(None) as started:
         yield started
 
@@ -95,16 +76,16 @@ class TestActors:
     def test_rows_are_those_of_the_local_engine_and_the_cluster_stays(
         self, tmp_path: Path, ray: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(rays, "LEAST", 3)  # two portions of the four units
-        monkeypatch.setattr(rays, "EACH", 1)
+        monkeypatch.setattr(rays, "MIN_UNITS_PER_STAGE", 3)  # two portions of the four units
+        monkeypatch.setattr(rays, "UNITS_PER_WORKER", 1)
         folder = write_images(tmp_path / "seven", 7, broken=(1,))
         shared: dict[str, Any] = {"network": NETWORK, "batch": 2, **QUICK}
         done = run(folder, tmp_path / "ray", engine="ray", workers=2, **shared)
         assert (done.state, done.done, done.failed) == ("done", 7, 1)
         run(folder, tmp_path / "local", workers=0, **shared)
-        told = comparable_rows(jobs.table(tmp_path / "ray"))
-        assert told == comparable_rows(jobs.table(tmp_path / "local"))
-        assert told[1]["error"].startswith("an image must be readable to its end, got ")
+        rows = comparable_rows(jobs.table(tmp_path / "ray"))
+        assert rows == comparable_rows(jobs.table(tmp_path / "local"))
+        assert rows[1]["error"].startswith("an image must be readable to its end, got ")
         assert ray.is_initialized()
 
     def test_actors_that_are_killed_are_replaced_and_nothing_is_lost_or_doubled(self, tmp_path: Path) -> None:
@@ -112,7 +93,7 @@ class TestActors:
 
         def kill(standing: jobs.RunStatus) -> None:
             if standing.done and not killed:
-                killed.extend(actors_here())
+                killed.extend(find_actors())
                 for pid in killed:
                     os.kill(pid, signal.SIGKILL)
 
@@ -127,65 +108,34 @@ class TestActors:
     def test_a_unit_that_ends_its_workers_is_given_up_and_no_other(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(rays, "DEATHS", 2)
+        monkeypatch.setattr(rays, "MAX_CRASHES", 2)
         folder = write_images(tmp_path / "four", 4)
         write_black_image(folder / "picture-001.png")
         done = run(folder, tmp_path / "ray", engine="ray", workers=1, network=DEADLY, batch=1, **QUICK)
         assert (done.state, done.done, done.failed) == ("done", 4, 1)
-        told = comparable_rows(jobs.table(tmp_path / "ray"))
-        assert [row["status"] for row in told] == ["done", "failed", "done", "done"]
-        assert told[1]["error"] == (
-            "one worker after another ended on its batch; run again with --retry, where memory is short with fewer "
-            "--workers"
+        rows = comparable_rows(jobs.table(tmp_path / "ray"))
+        assert [row["status"] for row in rows] == ["done", "failed", "done", "done"]
+        assert rows[1]["error"] == (
+            "several workers crashed on its batch; run again with --retry, and with fewer --workers if memory is short"
         )
 
     def test_once_stopped_what_was_begun_is_finished_and_no_more_is_begun(self, tmp_path: Path) -> None:
-        units, stop = single(write_images(tmp_path / "many", 12)), threading.Event()
+        units, stop = single_item_units(write_images(tmp_path / "many", 12)), threading.Event()
         begun = []
-        for unit, told in rays.run_on_ray(options(SLOW), units, stop, count=1):
+        for unit, rows in rays.run_on_ray(make_config(SLOW), units, stop, count=1):
             begun.append(unit.name)
-            assert [row["status"] for row in told] == ["done"]
+            assert [row["status"] for row in rows] == ["done"]
             stop.set()
         assert 1 <= len(begun) <= 6
         assert sorted(begun) == [unit.name for unit in units[: len(begun)]]  # two at a time, done in any order
-        assert list(rays.run_on_ray(options(SLOW), units, stop, count=1)) == []
+        assert list(rays.run_on_ray(make_config(SLOW), units, stop, count=1)) == []
 
     def test_a_network_that_actors_cannot_load_is_told(self, tmp_path: Path) -> None:
-        units = single(write_images(tmp_path / "two", 2))
-        with pytest.raises(ExtremalValueError) as raised:
-            list(rays.run_on_ray(options(SPOILED), units, threading.Event(), count=1))
-        assert str(raised.value) == (
-            "a network's callable must work without arguments, 'test_rays:spoiled' raised RuntimeError: no weights "
-            "here; mend it, or wrap it in a function that gives it what it needs"
+        units = single_item_units(write_images(tmp_path / "two", 2))
+        assert message_of(list, rays.run_on_ray(make_config(UNLOADABLE), units, threading.Event(), count=1)) == (
+            "a network's callable must work without arguments, 'support.datasets:unloadable' raised RuntimeError: no "
+            "weights here; correct it, or wrap it in a function that passes its arguments"
         )
-
-
-class TestLedger:
-    def test_a_unit_that_ended_workers_is_done_alone_then_given_up(self) -> None:
-        ledger = rays.CrashTracker(deaths=2, workers=1)
-        assert [ledger.start("a") for _ in range(4)] == [rays.CONCURRENT, rays.EXCLUSIVE, rays.ABANDONED, rays.ABANDONED]
-
-    def test_one_that_is_finished_is_blamed_for_nothing(self) -> None:
-        ledger = rays.CrashTracker(deaths=2, workers=1)
-        for _ in range(5):
-            assert ledger.start("a") == rays.CONCURRENT
-            ledger.finish("a")
-
-    def test_once_closed_only_what_was_begun_goes_on(self) -> None:
-        ledger = rays.CrashTracker(deaths=2, workers=1)
-        ledger.start("a")
-        ledger.close()
-        assert (ledger.start("b"), ledger.start("a")) == (rays.STOPPED, rays.EXCLUSIVE)
-
-    def test_workers_that_end_while_they_load_are_not_replaced_without_end(self) -> None:
-        ledger = rays.CrashTracker(deaths=2, workers=2)
-        assert [ledger.load_started() for _ in range(4)] == [""] * 4
-        assert ledger.load_started() == (
-            "workers must have memory for the network, 4 of them ended while they loaded it; take fewer workers, or "
-            "another network"
-        )
-        ledger.load_finished()
-        assert ledger.load_started() == ""
 
 
 def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict[str, Any]:
@@ -214,9 +164,7 @@ def test_workers_share_what_there_is(
 
 class TestMessages:
     def test_devices_that_are_not_there(self) -> None:
-        with pytest.raises(ExtremalValueError) as raised:
-            allocate([node(2, 1), node(2)], None, 1, 2)
-        assert str(raised.value) == (
+        assert message_of(allocate, [node(2, 1), node(2)], None, 1, 2) == (
             "gpus_per_worker must be there on a node of the cluster, got 2 where the largest has 1; take less, or "
             "leave it out"
         )
@@ -230,9 +178,30 @@ class TestMessages:
         ],
     )
     def test_shares_that_are_none(self, tmp_path: Path, engine: str, gpus: float, message: str) -> None:
-        with pytest.raises(ExtremalValueError) as raised:
-            run("a.png", tmp_path / "out", engine=engine, gpus_per_worker=gpus)
-        assert str(raised.value) == message
+        assert message_of(run, "a.png", tmp_path / "out", engine=engine, gpus_per_worker=gpus) == message
+
+    def test_a_cluster_that_would_listen_on_the_network_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        ended = []
+        fake_ray = ModuleType("ray")
+        members = {
+            "is_initialized": lambda: False,
+            "init": lambda *_, **__: None,
+            "nodes": lambda: [{"NodeManagerAddress": "192.0.2.7"}],
+            "shutdown": lambda: ended.append(True),
+        }
+        for name, member in members.items():
+            setattr(fake_ray, name, member)
+        monkeypatch.setitem(sys.modules, "ray", fake_ray)
+        monkeypatch.setitem(sys.modules, "ray.data", ModuleType("ray.data"))
+        with pytest.raises(ExtremalValueError) as error, connect(None):
+            pass
+        assert str(error.value) == (
+            "a Ray cluster that a run starts must listen on this machine alone, this one listens on 192.0.2.7, since "
+            "Ray was imported before the run; call ray.init() before the run to use a cluster of your own, or set "
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before Ray is imported"
+        )
+        assert ended == [True]
+        assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ
 
     def test_ray_is_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "ray", None)
@@ -246,15 +215,14 @@ class TestMessages:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{taken.getsockname()[1]}"  # bound, but it does not listen
-            with pytest.raises(ExtremalValueError) as raised:
-                ray_cluster.check_reachable(address)
-        assert str(raised.value) == (
+        assert message_of(ray_cluster.check_reachable, address) == (
             f"address must be that of a running Ray cluster, {address!r} cannot be reached: [Errno 111] Connection "
             "refused; start one with `ray start --head`, or leave it out"
         )
 
     @pytest.mark.parametrize("address", ["head", ":6379", "ray://head", "head:port"])
     def test_no_address(self, address: str) -> None:
-        with pytest.raises(ExtremalValueError) as raised:
-            ray_cluster.check_reachable(address)
-        assert str(raised.value) == f"address must be HOST:PORT of a Ray cluster, or auto, got {address!r}"
+        assert (
+            message_of(ray_cluster.check_reachable, address)
+            == f"address must be HOST:PORT of a Ray cluster, or auto, got {address!r}"
+        )

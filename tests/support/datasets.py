@@ -19,11 +19,12 @@ from support.fake_network import fake_network as sound
 from support.toys import Boxes
 
 NETWORK, DEADLY, SLOW = "support.datasets:sound", "support.datasets:deadly", "support.datasets:slow"
+UNLOADABLE = "support.datasets:unloadable"
 UNEQUAL_COLUMNS = ("seconds",)  # columns in which two runs may differ
 
 
 def write_images(folder: Path, count: int, broken: tuple[int, ...] = ()) -> Path:
-    """So many variations of the picture that the network knows, some of them cut off."""
+    """Write variations of the image that the network recognises, some of them truncated."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(0)
     for index in range(count):
@@ -37,13 +38,13 @@ def write_images(folder: Path, count: int, broken: tuple[int, ...] = ()) -> Path
 
 
 def write_black_image(path: Path) -> Path:
-    """The picture on which `deadly` ends its process."""
+    """Write the image on which `deadly` kills its process."""
     Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save(path)
     return path
 
 
 def deadly() -> Network:
-    """As `sound`, but a black picture ends the process that prepares it, as the system does where memory is short."""
+    """Like `sound`, but a black image kills the process that prepares it, as the system does if memory is short."""
 
     def end(picture: Image.Image) -> None:
         if not np.asarray(picture).any():
@@ -52,13 +53,18 @@ def deadly() -> Network:
     return make_disturbed_network("deadly", end)
 
 
+def unloadable() -> Network:
+    """Fail, as a network that no worker can load."""
+    raise RuntimeError("no weights here")
+
+
 def slow() -> Network:
-    """As `sound`, but a picture takes so long to prepare that a run is not over before it is disturbed."""
+    """Like `sound`, but preparing an image takes so long that a run does not finish before it is disturbed."""
     return make_disturbed_network("slow", lambda _: time.sleep(0.4))
 
 
 def make_disturbed_network(name: str, before: Callable[[Image.Image], object]) -> Network:
-    """As `sound`, but something happens before a picture is prepared."""
+    """Like `sound`, but with a side effect before an image is prepared."""
     network = sound()
     known = network.preprocess
     assert known is not None
@@ -71,8 +77,18 @@ def make_disturbed_network(name: str, before: Callable[[Image.Image], object]) -
 
 
 def comparable_rows(table: pa.Table) -> list[dict[str, Any]]:
-    """The rows of a run without what two runs may differ in."""
+    """Return the rows of a run without the columns in which two runs may differ."""
     return table.drop_columns(list(UNEQUAL_COLUMNS)).to_pylist()
 
 
-__all__ = ["DEADLY", "NETWORK", "SLOW", "write_black_image", "deadly", "write_images", "comparable_rows", "slow", "sound"]
+__all__ = [
+    "DEADLY",
+    "NETWORK",
+    "SLOW",
+    "comparable_rows",
+    "deadly",
+    "slow",
+    "sound",
+    "write_black_image",
+    "write_images",
+]
