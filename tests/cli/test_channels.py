@@ -81,9 +81,9 @@ class TestChannels:
             (["--layer", "feature"], "error: a layer must be the name of a module in toy, got 'feature'; did you mean"
              " features? extremal.layers(network) lists them\n"),
             (["--layer", "features", "--counts", "0"], "error: counts must lie in 1..63 for 'features', which has 64"
-             " channels, got 0; none and all of them need no search\n"),
-            (["--layer", "features", "--counts", "a"], "error: --counts must be whole numbers separated by commas, got 'a';"
-             " e.g. 4,16\n"),
+             " channels, got 0; none or all of them need no search\n"),
+            (["--layer", "features", "--counts", "a"], "error: --counts must be whole numbers separated by commas, got"
+             " 'a'; e.g. 4,16\n"),
         ],
     )  # fmt: skip
     def test_bad_input(self, tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -127,7 +127,7 @@ class TestClassChannels:
         ("folder", "message"),
         [
             ("none", "error: a class must be a folder of images, got 'none'; check the path\n"),
-            ("empty", "error: a class must have at least one image, got none for 0; give images that show it\n"),
+            ("empty", "error: a class must have at least one image, got none for 0; pass images that show it\n"),
         ],
     )
     def test_bad_input(self, tmp_path: Path, folder: str, message: str) -> None:

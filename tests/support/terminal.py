@@ -1,4 +1,4 @@
-"""The command line as it is called."""
+"""Calls of the command line in this process."""
 
 from typer.testing import CliRunner
 
@@ -6,8 +6,8 @@ from extremal.cli import main
 
 
 def call(*arguments: object, columns: int = 100) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of `extremal` in this process; what it does not tell as an error is raised."""
-    result = CliRunner().invoke(main.app, [str(one) for one in arguments], env={"COLUMNS": str(columns)})
+    """Return exit code, stdout and stderr of `extremal`; raise exceptions that the command does not handle."""
+    result = CliRunner().invoke(main.app, [str(argument) for argument in arguments], env={"COLUMNS": str(columns)})
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.stdout, result.stderr

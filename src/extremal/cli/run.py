@@ -13,11 +13,11 @@ import typer
 from rich.console import Console
 
 from extremal.cli import options
-from extremal.cli.batch import EXIT_BAD_INPUT, EXIT_INTERRUPTED, report_errors, print_line
+from extremal.cli.batch import EXIT_BAD_INPUT, EXIT_INTERRUPTED, print_line, report_errors
 from extremal.errors import ExtremalValueError
 
 if TYPE_CHECKING:
-    from extremal.jobs.run_status import RunStatus, OnStatus
+    from extremal.jobs.run_status import OnStatus, RunStatus
 
 
 def run(
@@ -52,10 +52,10 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="How it ended as JSON on stdout.")] = False,
 ) -> None:
     """Explain a data set into a table that survives whatever ends the run; run again, and it goes on."""
-    from extremal.jobs.runner import run as explain_all
-    from extremal.networks.memory import keep_freed_memory
-
     with report_errors():
+        from extremal.jobs.runner import run as explain_all
+        from extremal.networks.memory import keep_freed_memory
+
         keep_freed_memory()  # the process is this command's own
         with _progress_bar() as told:
             standing = explain_all(
@@ -98,9 +98,9 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
 ) -> None:
     """Tell how far a run is, from another terminal or after it ended."""
-    from extremal.jobs.run_status import status as standing_of
-
     with report_errors():
+        from extremal.jobs.run_status import status as standing_of
+
         while True:
             standing = standing_of(folder)
             typer.echo(json.dumps(asdict(standing), indent=2) if as_json else _progress_sentence(standing, folder))

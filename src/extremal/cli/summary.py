@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from extremal.cli.batch import report_errors, progress
+from extremal.cli.batch import progress, report_errors
 
 if TYPE_CHECKING:
     from extremal.jobs.run_comparison import Comparison

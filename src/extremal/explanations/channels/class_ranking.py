@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.errors import ExtremalTypeError, ExtremalValueError, check_installed
 from extremal.explanations.channels.explain import explain_channels
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.files import atomic_file
@@ -48,6 +48,7 @@ class ClassChannels:
 
     def table(self) -> "pyarrow.Table":
         """Return one row per channel in this order: rank, channel, mean, low, high."""
+        check_installed("pyarrow", purpose="a table", extra="jobs")
         import pyarrow
 
         order = list(self.ranking())

@@ -1,4 +1,4 @@
-"""`examine`: is anything about a network and an input such that explanations of it would be worth nothing?"""
+"""`examine`: check a network and an input for problems that make explanations meaningless."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from extremal.errors import ExtremalValueError
 from extremal.explanations.preflight import network_checks as checks
 from extremal.explanations.preflight import objective_checks
 from extremal.explanations.preflight.findings import Finding, Findings, Level
-from extremal.explanations.preflight.objective_checks import Case
+from extremal.explanations.preflight.objective_checks import CheckedObjective
 from extremal.explanations.settings import Settings
 from extremal.masking.perturbations import PERTURBATIONS, Perturbation, with_spacing
 from extremal.networks.inputs import ImagesLike, prepare
@@ -17,7 +17,7 @@ from extremal.scores import Score
 from extremal.scores.class_query import ClassQuery
 from extremal.scores.target import Target, parse_target
 
-OBJECTIVE_CHECKS = (  # each with whether a problem there makes the later ones pointless
+OBJECTIVE_CHECKS = (  # each with whether a problem makes the later checks pointless
     (objective_checks.finite_outputs, True),
     (objective_checks.deterministic, True),
     (objective_checks.rows_independent, False),
@@ -29,7 +29,7 @@ OBJECTIVE_CHECKS = (  # each with whether a problem there makes the later ones p
     (objective_checks.clear_class, False),
 )
 CHECK_NAMES = (
-    *("devices", "weights", "input range", "evaluation", "input kept", "mode"),
+    *("devices", "weights", "input range", "evaluation", "input unchanged", "evaluation mode"),
     *(check.__name__.replace("_", " ") for check, _ in OBJECTIVE_CHECKS),
 )
 
@@ -43,61 +43,61 @@ def examine(
     score: str | Score = "margin",
     seed: int = 0,
 ) -> Findings:
-    """Check a network, an input and a question for what makes explanations worthless, by some 30 evaluations.
+    """Check a network, an input and a target for problems that make explanations meaningless.
 
-    Where a problem makes later checks pointless (a network that does not depend on its input has no gradient either),
-    these are left out and named in `Findings.unchecked`.
+    Costs about 30 evaluations. If a problem makes later checks pointless (a network that does not depend on its input
+    has no gradient either), they are skipped and named in `Findings.skipped`.
 
     >>> toy = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
     >>> _ = nn.init.zeros_(toy[1].weight)
-    >>> (found,) = examine(toy, torch.rand(1, 3, 4, 4)).illnesses
-    >>> print(found.level, "-", found.name)
+    >>> (finding,) = examine(toy, torch.rand(1, 3, 4, 4)).issues
+    >>> print(finding.level, "-", finding.name)
     problem - depends on the input
 
     Args:
-        network, target, perturbation, score, seed: as `explain` takes them.
-        image: as `explain` takes it; one input.
+        network, target, perturbation, score, seed: as for `explain`.
+        image: as for `explain`; one input.
 
     Raises:
-        ExtremalValueError, ExtremalTypeError: input that breaks a rule, as in `explain`.
+        ExtremalValueError, ExtremalTypeError: input that breaks a rule, as for `explain`.
     """
     settings = Settings(perturbation=perturbation, score=score, seed=seed)
-    # a module is wrapped here: `as_network` refuses one on several devices, which here is a finding
+    # a module is wrapped here: `as_network` rejects one on several devices, which is a finding here
     net = as_network(network) if isinstance(network, str) else network
     net = net if isinstance(net, Network) else Network(net)
     x = prepare(net, image)
     if len(x) != 1:
-        raise ExtremalValueError(f"an examination must be of one input, got {len(x)}; pass them one after the other")
-    name, found = _run_checks(net, x, target, settings)
-    done = {finding.name for finding in found}
-    return Findings(net.name, name, tuple(found), tuple(check for check in CHECK_NAMES if check not in done))
+        raise ExtremalValueError(f"examine must get one input, got {len(x)}; pass them one at a time")
+    name, findings = _run_checks(net, x, target, settings)
+    done = {finding.name for finding in findings}
+    return Findings(net.name, name, tuple(findings), tuple(check for check in CHECK_NAMES if check not in done))
 
 
 def _run_checks(net: Network, x: Tensor, target: Target, settings: Settings) -> tuple[str, list[Finding]]:
-    """What was asked about, and the findings up to one that makes the rest pointless."""
-    found = [checks.devices(net)]
-    if found[-1].ok:
-        found.append(checks.weights(net))
-    if not found[-1].ok:
-        return "", found
-    found.append(checks.input_range(net, x))
+    """Return the name of the target, and the findings up to a problem that makes further checks pointless."""
+    findings = [checks.devices(net)]
+    if findings[-1].ok:
+        findings.append(checks.weights(net))
+    if not findings[-1].ok:
+        return "", findings
+    findings.append(checks.input_range(net, x))
     with net.frozen(settings.seed) as run:
-        found.append(checks.evaluation(run, x))
-        if not found[-1].ok:
-            return "", found
-        found.append(checks.input_unchanged(run, x))
-    found.append(checks.evaluation_mode(net, x, settings.seed))
+        findings.append(checks.evaluation(run, x))
+        if not findings[-1].ok:
+            return "", findings
+        findings.append(checks.input_unchanged(run, x))
+    findings.append(checks.evaluation_mode(net, x, settings.seed))
     with net.frozen(settings.seed) as run, torch.no_grad():
-        case = _build_case(run, x.clone(), target, settings)
-        for check, needed in OBJECTIVE_CHECKS:
-            found.append(check(case))
-            if needed and found[-1].level is Level.PROBLEM:
+        objective = _bind_unchecked(run, x.clone(), target, settings)
+        for check, is_required in OBJECTIVE_CHECKS:
+            findings.append(check(objective))
+            if is_required and findings[-1].level is Level.PROBLEM:
                 break
-    return case.name, found
+    return objective.name, findings
 
 
-def _build_case(run: Run, x: Tensor, target: Target, settings: Settings) -> Case:
-    """Bind the target to one input (1, C, *S), as `build_objective` does, but without its refusals."""
+def _bind_unchecked(run: Run, x: Tensor, target: Target, settings: Settings) -> CheckedObjective:
+    """Bind the target to one input (1, C, *S) as `build_objective` does, but without its checks."""
     net, query = run.network, parse_target(target, settings.score)
     index = torch.zeros(1, dtype=torch.int64, device=x.device)
     class_index: int | None = None
@@ -110,11 +110,11 @@ def _build_case(run: Run, x: Tensor, target: Target, settings: Settings) -> Case
     def ask(rows: Tensor) -> Tensor:
         return bound(rows.clone(), index.expand(len(rows)))
 
-    named = {key: PERTURBATIONS[key] for key in ("blur", "fade", "noise")}
-    known = {key: value for key, value in PERTURBATIONS.items() if value == settings.perturbation}
-    own = known or {"the given perturbation": settings.perturbation}
-    perturbations = {key: with_spacing(value, net.spacing) for key, value in (own | named).items()}
-    return Case(run, x, ask, class_index, name, settings.score, perturbations, target is not None)
+    standard = {key: PERTURBATIONS[key] for key in ("blur", "fade", "noise")}
+    named = {key: value for key, value in PERTURBATIONS.items() if value == settings.perturbation}
+    requested = named or {"the given perturbation": settings.perturbation}
+    perturbations = {key: with_spacing(value, net.spacing) for key, value in (requested | standard).items()}
+    return CheckedObjective(run, x, ask, class_index, name, settings.score, perturbations, target is not None)
 
 
 __all__ = ["Finding", "Findings", "Level", "examine"]

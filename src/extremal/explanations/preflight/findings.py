@@ -1,4 +1,4 @@
-"""What a check found, and all that was found together."""
+"""Findings of checks."""
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -6,34 +6,34 @@ from typing import Any
 
 
 class Level(StrEnum):
-    """How bad a finding is."""
+    """Severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"  # worth knowing; explanations can be made
-    PROBLEM = "problem"  # explanations cannot be made, or would be worth nothing
+    PROBLEM = "problem"  # explanations cannot be made, or would be meaningless
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check measured."""
+    """The result of one check."""
 
-    name: str  # what should be so
+    name: str  # of the check
     level: Level
     measured: str
-    remedy: str = ""  # what to do; empty where all is right
+    remedy: str = ""  # what to do; empty if the check passed
 
     @property
     def ok(self) -> bool:
-        """Whether all is right."""
+        """Whether the check passed."""
         return self.level is Level.OK
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All that was found about a network, an input and a question."""
+    """All findings about a network, an input and a target."""
 
     network: str
-    target: str  # what was asked about; empty where it did not come to that
+    target: str  # empty if a problem prevented the target from being resolved
     findings: tuple[Finding, ...]  # in the order of the checks
     skipped: tuple[str, ...]  # names of the checks that a problem made pointless
 
@@ -48,15 +48,15 @@ class Findings:
         return tuple(finding for finding in self.findings if not finding.ok)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """Return everything as plain values."""
         findings = [{**asdict(finding), "ok": finding.ok} for finding in self.findings]
         return {**asdict(self), "findings": findings, "ok": self.ok}
 
 
 def one_line(error: Exception) -> str:
-    """An exception on one line.
+    r"""Return an exception's type and message on one line.
 
-    >>> one_line(ValueError("two\\n lines"))
+    >>> one_line(ValueError("two\n lines"))
     'ValueError: two lines'
     """
     return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

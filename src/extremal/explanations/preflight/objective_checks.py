@@ -1,4 +1,4 @@
-"""Checks of what is asked of a network about an input."""
+"""Checks of a network's scores for a target and an input."""
 
 import math
 from collections.abc import Callable
@@ -13,21 +13,16 @@ from extremal.masking.perturbations import Noise, Perturbation, mask_shape, prep
 from extremal.networks.network import Run
 from extremal.scores import Score, log_probability, margin, probability
 
-SCORE_TOLERANCE = 1e-6  # of a score, to which it is the same; `explain` refuses such questions
-SATURATION = 1e-4  # to probability 1, from which on a probability is saturated
-MIN_CHANGE = 0.05  # of the largest change by any perturbation, from which on a change tells something
+SCORE_TOLERANCE = 1e-6  # relative; scores this close are equal, and `explain` rejects such targets
+SATURATION = 1e-4  # distance from probability 1 below which a probability is saturated
+MIN_CHANGE = 0.05  # of the largest change by any perturbation; a smaller change is uninformative
 CLEAR_RATIO = 2.0  # times the second class's probability, from which on the top class is clear
-CONSTANT_MASKS = (
-    0.125,
-    0.375,
-    0.625,
-    0.875,
-)  # of the constant masks at which the gradient is taken: `path` starts from them
+CONSTANT_MASKS = (0.125, 0.375, 0.625, 0.875)  # levels at which the gradient is taken: `path` starts from them
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
-    """One input and what is asked about it."""
+class CheckedObjective:
+    """One input and its target, bound without the checks of `build_objective`, which would refuse broken networks."""
 
     run: Run
     x: Tensor  # (1, C, *S)
@@ -35,173 +30,185 @@ class Case:
     class_index: int | None  # None if the target is not a class
     name: str
     score: Score
-    perturbations: dict[str, Perturbation]  # the one that is asked with comes first
-    chosen: bool  # whether the target was named
+    perturbations: dict[str, Perturbation]  # the requested one comes first
+    target_named: bool  # False: the target is the top class
 
     def output(self, x: Tensor) -> Tensor:
-        """(B, C, *S) -> (B, classes), or the scores (B, 1) where no class is asked about."""
+        """Return outputs (B, classes) for inputs (B, C, *S), or scores (B, 1) if the target is not a class."""
         return self.ask(x)[:, None] if self.class_index is None else self.run(x.clone())
 
-    def shares(self) -> Tensor:
-        """The probabilities of the classes: (classes,)."""
+    def probabilities(self) -> Tensor:
+        """Return the probabilities of the classes: (classes,)."""
         return self.output(self.x).softmax(1)[0]
 
-    def blank(self, perturbation: Perturbation) -> Tensor:
-        """The input destroyed: (1, C, *S)."""
-        nothing = self.x.new_zeros(1, 1, 1, *mask_shape(perturbation, self.x))
-        return prepare_perturbation(perturbation, self.x)(nothing).flatten(0, 1)
+    def destroy(self, perturbation: Perturbation) -> Tensor:
+        """Return the input destroyed completely: (1, C, *S)."""
+        zeros = self.x.new_zeros(1, 1, 1, *mask_shape(perturbation, self.x))
+        return prepare_perturbation(perturbation, self.x)(zeros).flatten(0, 1)
 
 
-def finite_outputs(case: Case) -> Finding:
-    """Outputs are finite, of the whole input and of the destroyed one."""
-    inputs = {"the whole input": case.x}
-    inputs |= {f"the input destroyed by {name}": case.blank(one) for name, one in case.perturbations.items()}
-    broken = {name: int((~torch.isfinite(case.output(x))).sum()) for name, x in inputs.items()}
+def finite_outputs(objective: CheckedObjective) -> Finding:
+    """Check that outputs are finite, for the input whole and destroyed."""
+    inputs = {"the whole input": objective.x}
+    for name, perturbation in objective.perturbations.items():
+        inputs[f"the input destroyed by {name}"] = objective.destroy(perturbation)
+    broken = {name: int((~torch.isfinite(objective.output(x))).sum()) for name, x in inputs.items()}
     broken = {name: count for name, count in broken.items() if count}
     if not broken:
-        return Finding("finite outputs", Level.OK, "outputs are finite, of the input whole and destroyed")
-    asked = [*inputs][:2]
-    level = Level.PROBLEM if any(name in broken for name in asked) else Level.WARNING
-    told = ", ".join(f"{count} for {name}" for name, count in broken.items())
+        return Finding("finite outputs", Level.OK, "outputs are finite, for the input whole and destroyed")
+    whole, destroyed, *_ = inputs
+    level = Level.PROBLEM if whole in broken or destroyed in broken else Level.WARNING
+    counts = ", ".join(f"{count} for {name}" for name, count in broken.items())
     remedy = (
         "check the weights and the range of the input"
-        if asked[0] in broken
+        if whole in broken
         else "keep roots, logarithms and divisions in the network away from zero"
     )
-    return Finding("finite outputs", level, f"outputs are NaN or infinite: {told}", remedy)
+    return Finding("finite outputs", level, f"outputs are NaN or infinite: {counts}", remedy)
 
 
-def deterministic(case: Case) -> Finding:
-    """The same input gives the same output."""
-    outputs = torch.cat([case.output(case.x) for _ in range(3)])
-    gap, largest = float((outputs - outputs[:1]).abs().max()), float(outputs.abs().max())
-    if gap <= ROUNDING * largest:
-        return Finding("repeatable", Level.OK, "the same input gives the same output")
-    told = f"outputs of the same input differ by {gap:.3g}, the largest is {largest:.3g}"
-    remedy = "look for dropout that does not heed eval(), e.g. F.dropout without training=self.training, and for noise"
-    return Finding("repeatable", Level.PROBLEM, told, remedy)
+def deterministic(objective: CheckedObjective) -> Finding:
+    """Check that the same input gives the same output."""
+    outputs = torch.cat([objective.output(objective.x) for _ in range(3)])
+    difference, largest = float((outputs - outputs[:1]).abs().max()), float(outputs.abs().max())
+    if difference <= ROUNDING * largest:
+        return Finding("deterministic", Level.OK, "the same input gives the same output")
+    measured = f"outputs of the same input differ by {difference:.3g}, the largest is {largest:.3g}"
+    remedy = "look for noise, and for dropout that ignores eval(), e.g. F.dropout without training=self.training"
+    return Finding("deterministic", Level.PROBLEM, measured, remedy)
 
 
-def rows_independent(case: Case) -> Finding:
-    """An input gives the same output alone and next to others."""
-    name, remedy = "rows by themselves", "look for statistics over the batch axis, e.g. batch norm without running ones"
-    noise = case.blank(Noise())
-    alone = case.output(case.x)
+def rows_independent(objective: CheckedObjective) -> Finding:
+    """Check that an input gives the same output alone and in a batch with others."""
+    name, remedy = "rows independent", "look for statistics over the batch axis, e.g. batch norm without running ones"
+    noise = objective.destroy(Noise())
+    alone = objective.output(objective.x)
     try:
-        beside = case.output(torch.cat([case.x, noise, -2 * case.x]))[:1]
-    except Exception as error:  # e.g. a batch size that is fixed
-        return Finding(name, Level.PROBLEM, f"a batch of 3 fails: {one_line(error)}", "let it take batches of any size")
-    gap = float((beside - alone).abs().max())
-    if gap <= ROUNDING * float(alone.abs().max()):
-        return Finding(name, Level.OK, "an input gives the same output alone and next to others")
-    return Finding(name, Level.PROBLEM, f"the output of an input differs by {gap:.3g} with others beside it", remedy)
+        batched = objective.output(torch.cat([objective.x, noise, -2 * objective.x]))[:1]
+    except Exception as error:  # e.g. a fixed batch size
+        measured = f"a batch of 3 fails: {one_line(error)}"
+        return Finding(name, Level.PROBLEM, measured, "let it accept batches of any size")
+    difference = float((batched - alone).abs().max())
+    if difference <= ROUNDING * float(alone.abs().max()):
+        return Finding(name, Level.OK, "an input gives the same output alone and in a batch with others")
+    measured = f"the output of an input differs by {difference:.3g} in a batch with others"
+    return Finding(name, Level.PROBLEM, measured, remedy)
 
 
-def depends_on_the_input(case: Case) -> Finding:
-    """Other inputs score differently."""
-    name, full = "depends on the input", float(case.ask(case.x))
-    others = [case.blank(Noise()), torch.zeros_like(case.x), torch.ones_like(case.x)]
-    gap = max(abs(float(case.ask(other)) - full) for other in others)
-    if not gap <= SCORE_TOLERANCE * max(1.0, abs(full)):
-        return Finding(name, Level.OK, f"scores differ by {gap:.3g} between the input, noise, zeros and ones")
-    told = f"the input, noise, zeros and ones all score {full:.4g}"
-    return Finding(name, Level.PROBLEM, told, "look for weights of zero or an output that is a constant")
+def depends_on_the_input(objective: CheckedObjective) -> Finding:
+    """Check that other inputs score differently."""
+    name, x, full = "depends on the input", objective.x, float(objective.ask(objective.x))
+    others = [objective.destroy(Noise()), torch.zeros_like(x), torch.ones_like(x)]
+    difference = max(abs(float(objective.ask(other)) - full) for other in others)
+    if not difference <= SCORE_TOLERANCE * max(1.0, abs(full)):
+        return Finding(name, Level.OK, f"scores differ by {difference:.3g} between the input, noise, zeros and ones")
+    measured = f"the input, noise, zeros and ones all score {full:.4g}"
+    return Finding(name, Level.PROBLEM, measured, "look for weights of zero or a constant output")
 
 
-def raw_outputs(case: Case) -> Finding:
-    """The network returns logits, not probabilities."""
-    name, output = "raw outputs", case.output(case.x)[0]
-    if case.class_index is None or len(output) < 2:
+def raw_outputs(objective: CheckedObjective) -> Finding:
+    """Check that the network returns logits, not probabilities."""
+    name, output = "raw outputs", objective.output(objective.x)[0]
+    if objective.class_index is None or len(output) < 2:
         return Finding(name, Level.OK, "there are no classes to compare")
     total = float(output.sum())
     if bool((output < 0).any()) or abs(total - 1) > ROUNDING:
-        return Finding(name, Level.OK, "outputs are no probabilities")
-    told = f"outputs are probabilities: none is negative, and they sum to {total:.4g}"
-    return Finding(name, Level.WARNING, told, "take the softmax off the end of the network: scores are made of logits")
+        return Finding(name, Level.OK, "outputs are not probabilities")
+    measured = f"outputs are probabilities: none is negative, and they sum to {total:.4g}"
+    remedy = "remove the softmax at the end of the network: scores are computed from logits"
+    return Finding(name, Level.WARNING, measured, remedy)
 
 
-def gradient(case: Case) -> Finding:
-    """The score has a finite gradient with respect to masks that is not zero."""
-    name, perturbation = "gradient", next(iter(case.perturbations.values()))
-    perturb, slopes = prepare_perturbation(perturbation, case.x), list[Tensor]()
+def gradient(objective: CheckedObjective) -> Finding:
+    """Check that the score has a finite, non-zero gradient with respect to masks."""
+    name, perturbation = "gradient", next(iter(objective.perturbations.values()))
+    perturb, parts = prepare_perturbation(perturbation, objective.x), list[Tensor]()
     for level in CONSTANT_MASKS:
-        mask = case.x.new_full((1, 1, 1, *mask_shape(perturbation, case.x)), level).requires_grad_()
+        mask = objective.x.new_full((1, 1, 1, *mask_shape(perturbation, objective.x)), level).requires_grad_()
         try:
             with torch.enable_grad():
-                score = case.ask(perturb(mask).flatten(0, 1))
+                score = objective.ask(perturb(mask).flatten(0, 1))
                 if not score.requires_grad:
                     remedy = "look for no_grad, detach, rounding or argmax inside the network"
                     return Finding(name, Level.PROBLEM, "the score has no gradient with respect to the input", remedy)
-                slopes.append(torch.autograd.grad(score.sum(), mask)[0])
+                parts.append(torch.autograd.grad(score.sum(), mask)[0])
         except RuntimeError as error:
             remedy = "look for operations that change tensors in place, like x += 1 or relu(inplace=True)"
-            return Finding(name, Level.PROBLEM, f"the gradient cannot be taken: {one_line(error)}", remedy)
-    found = torch.stack(slopes)
-    broken = int((~torch.isfinite(found)).sum())
-    if broken:
-        told = f"{broken} of {found.numel()} slopes at constant masks are NaN or infinite"
-        return Finding(name, Level.PROBLEM, told, "look for roots, norms or logarithms of zero inside the network")
-    largest = float(found.flatten(1).abs().sum(1).max())
+            return Finding(name, Level.PROBLEM, f"the gradient cannot be computed: {one_line(error)}", remedy)
+    gradients = torch.stack(parts)
+    n_broken = int((~torch.isfinite(gradients)).sum())
+    if n_broken:
+        measured = f"{n_broken} of {gradients.numel()} gradients at constant masks are NaN or infinite"
+        return Finding(name, Level.PROBLEM, measured, "look for roots, norms or logarithms of zero inside the network")
+    largest = float(gradients.flatten(1).abs().sum(1).max())
     if largest <= SCORE_TOLERANCE:
-        remedy = "look for steps or saturated functions inside the network, or ask with another score"
-        return Finding(name, Level.PROBLEM, f"slopes at constant masks sum to at most {largest:.2g}", remedy)
-    return Finding(name, Level.OK, f"slopes at constant masks are finite and sum to at most {largest:.3g}")
+        remedy = "look for steps or saturated functions inside the network, or choose another score"
+        return Finding(name, Level.PROBLEM, f"gradients at constant masks sum to at most {largest:.2g}", remedy)
+    return Finding(name, Level.OK, f"gradients at constant masks are finite and sum to at most {largest:.3g}")
 
 
-def destruction_lowers_score(case: Case) -> Finding:
-    """Destroying the input takes the answer away."""
-    full = float(case.ask(case.x))
-    blanks = {name: float(case.ask(case.blank(one))) + 0.0 for name, one in case.perturbations.items()}  # no −0
-    told = f"the whole scores {full:.4g}; destroyed by " + ", ".join(f"{k} {v:.4g}" for k, v in blanks.items())
-    spans = {name: full - blank for name, blank in blanks.items() if math.isfinite(blank)}
-    asked, best = next(iter(spans)), max(spans, key=lambda name: spans[name])
-    least = max(SCORE_TOLERANCE * max(1.0, abs(full)), MIN_CHANGE * max(map(abs, spans.values())))
-    if spans[asked] > least:
-        return Finding("destroyed", Level.OK, told)
+def destruction_lowers_score(objective: CheckedObjective) -> Finding:
+    """Check that destroying the input lowers the score."""
+    name, full = "destruction lowers score", float(objective.ask(objective.x))
+    destroyed = {
+        key: float(objective.ask(objective.destroy(perturbation))) + 0.0  # no −0
+        for key, perturbation in objective.perturbations.items()
+    }
+    scores = ", ".join(f"{key} {score:.4g}" for key, score in destroyed.items())
+    measured = f"the whole input scores {full:.4g}; destroyed by {scores}"
+    spans = {key: full - score for key, score in destroyed.items() if math.isfinite(score)}
+    requested, best = next(iter(spans)), max(spans, key=lambda key: spans[key])
+    min_span = max(SCORE_TOLERANCE * max(1.0, abs(full)), MIN_CHANGE * max(map(abs, spans.values())))
+    if spans[requested] > min_span:
+        return Finding(name, Level.OK, measured)
     remedy = (
-        f"ask with the perturbation {best}, which takes {spans[best]:.3g} away"
-        if spans[best] > least
-        else "none takes the answer away: ask about a class that the network sees, or with another score"
+        f"choose the perturbation {best}, which lowers it by {spans[best]:.3g}"
+        if spans[best] > min_span
+        else "no perturbation lowers it: choose a class that the network sees, or another score"
     )
-    return Finding("destroyed", Level.PROBLEM, told, remedy)
+    return Finding(name, Level.PROBLEM, measured, remedy)
 
 
-def saturation(case: Case) -> Finding:
-    """Where a probability is asked, it is not at its end, where it has no slope."""
-    asked = getattr(case.score, "__name__", type(case.score).__name__)
-    if case.class_index is None or case.score not in (probability, log_probability):
-        what = "no class is asked about" if case.class_index is None else f"asked with {asked}, not with a probability"
-        return Finding("saturation", Level.OK, what)
-    sure = float(case.shares()[case.class_index])
-    told = f"the probability of {case.name} is {sure:.7g}"
-    if 1 - sure > SATURATION:
-        return Finding("saturation", Level.OK, told)
-    x, index = case.x.clone().requires_grad_(), torch.tensor([case.class_index], device=case.x.device)
+def saturation(objective: CheckedObjective) -> Finding:
+    """Check that a score that is a probability is not saturated, so that it has a gradient."""
+    score_name = getattr(objective.score, "__name__", type(objective.score).__name__)
+    if objective.class_index is None or objective.score not in (probability, log_probability):
+        no_class = objective.class_index is None
+        measured = "the target is not a class" if no_class else f"the score is {score_name}, not a probability"
+        return Finding("saturation", Level.OK, measured)
+    value = float(objective.probabilities()[objective.class_index])
+    measured = f"the probability of {objective.name} is {value:.7g}"
+    if 1 - value > SATURATION:
+        return Finding("saturation", Level.OK, measured)
+    x = objective.x.clone().requires_grad_()
+    index = torch.tensor([objective.class_index], device=objective.x.device)
     with torch.enable_grad():
-        output = case.run(x * 1)
-        slopes = [
-            torch.autograd.grad(one(output, index).sum(), x, retain_graph=True)[0] for one in (case.score, margin)
+        output = objective.run(x * 1)
+        gradients = [
+            torch.autograd.grad(score(output, index).sum(), x, retain_graph=True)[0]
+            for score in (objective.score, margin)
         ]
-    ratio = float(slopes[0].abs().sum() / slopes[1].abs().sum().clamp_min(1e-30))
-    told = f"{told}, where {asked} has {ratio:.1e} of the margin's slope"
-    return Finding("saturation", Level.PROBLEM, told, "ask with the score margin or logit")
+    ratio = float(gradients[0].abs().sum() / gradients[1].abs().sum().clamp_min(1e-30))
+    measured = f"{measured}, at which {score_name} has {ratio:.1e} of the margin's gradient"
+    return Finding("saturation", Level.PROBLEM, measured, "choose the score margin or logit")
 
 
-def clear_class(case: Case) -> Finding:
-    """Where no class is named, the top class is clear."""
+def clear_class(objective: CheckedObjective) -> Finding:
+    """Check that the top class is clear, unless a class is named."""
     name = "clear class"
-    if case.class_index is None or len(shares := case.shares()) < 2:
-        return Finding(name, Level.OK, f"asked about {case.name}")
-    first, second = shares.topk(2).indices.tolist()
-    if case.chosen:
-        return Finding(name, Level.OK, f"{case.name} has {_percent(shares[case.class_index])}")
-    told = (
-        f"{case.name} has {_percent(shares[first])}, then {case.run.network.label(second)} {_percent(shares[second])}"
+    if objective.class_index is None or len(probabilities := objective.probabilities()) < 2:
+        return Finding(name, Level.OK, f"the target is {objective.name}")
+    first, second = probabilities.topk(2).indices.tolist()
+    if objective.target_named:
+        return Finding(name, Level.OK, f"{objective.name} has {_percent(probabilities[objective.class_index])}")
+    runner_up = objective.run.network.label(second)
+    measured = (
+        f"{objective.name} has {_percent(probabilities[first])}, then {runner_up} {_percent(probabilities[second])}"
     )
-    if float(shares[first]) >= CLEAR_RATIO * float(shares[second]):
-        return Finding(name, Level.OK, told)
-    return Finding(name, Level.WARNING, told, "name the class that is meant, or explain one after the other")
+    if float(probabilities[first]) >= CLEAR_RATIO * float(probabilities[second]):
+        return Finding(name, Level.OK, measured)
+    return Finding(name, Level.WARNING, measured, "name the class that is meant, or explain each of them")
 
 
-def _percent(share: Tensor) -> str:
-    return f"{100 * float(share):.1f} %"
+def _percent(fraction: Tensor) -> str:
+    return f"{100 * float(fraction):.1f} %"

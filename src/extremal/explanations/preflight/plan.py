@@ -1,4 +1,4 @@
-"""`plan`: what a run would be asked and what it would cost, before it is run."""
+"""`plan`: the target and the cost of a run, before it is started."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -17,39 +17,39 @@ from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network, Run
 from extremal.scores.target import Target, find_required_layers, select_inputs
 
-MAX_TOP_CLASSES = 5  # classes told
+MAX_TOP_CLASSES = 5
 
 
 @dataclass(frozen=True)
 class TopClass:
-    """One of the classes that the network holds most probable."""
+    """One of the most probable classes."""
 
     index: int
     name: str
-    score: float  # what would be asked of it
-    probability: float | None  # None where the network has one output only
+    score: float  # of the class
+    probability: float | None  # None if the network has only one output
 
 
 @dataclass(frozen=True)
 class PlannedInput:
-    """What would be asked about one input."""
+    """The target of one input."""
 
     target: int | None  # class index; None if the target is not a class
     name: str
-    full: float  # score of the whole
-    blank: float  # score of the destroyed
-    probability: float | None = None  # of the class, whole; None where there is none
-    probability_blank: float | None = None  # of the class, destroyed
-    top: tuple[TopClass, ...] = ()  # the five most probable; empty where no class is asked about
+    full: float  # score of the whole input
+    blank: float  # score of the destroyed input
+    probability: float | None = None  # of the class, for the whole input; None if there is none
+    probability_blank: float | None = None  # of the class, for the destroyed input
+    top: tuple[TopClass, ...] = ()  # most probable first; empty if the target is not a class
 
     @property
     def span(self) -> float:
-        """What destroying the input takes away: effects are told as shares of this."""
+        """Score difference between the whole and the destroyed input; effects are fractions of it."""
         return self.full - self.blank
 
     @property
     def remaining(self) -> float | None:
-        """The share of the class's probability that is left where the input is destroyed."""
+        """Fraction of the class's probability that remains when the input is destroyed."""
         if not self.probability or self.probability_blank is None:
             return None
         return self.probability_blank / self.probability
@@ -57,30 +57,30 @@ class PlannedInput:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run of `explain`, before it is run."""
+    """A run of `explain` before it is started: its targets and its cost."""
 
-    shape: tuple[int, ...]  # (C, *S) of an input as the network takes it
+    shape: tuple[int, ...]  # (C, *S) of a prepared input
     inputs: tuple[PlannedInput, ...]  # (N,)
     areas: tuple[float, ...]
-    settings: dict[str, Any]  # those of the explanation that would come of it
-    rows: int  # of the network that fit into its memory at once
-    row_bytes: int  # that the network holds for the gradient of a row
-    rows_at_once: int  # that the run would evaluate at once, at most
-    memory: int  # bytes of the weights, and of what is held for the gradients of these rows
-    answers: tuple[Evaluations, ...]  # for each answer that is looked for; empty where the solver's cost is not known
-    refining: Evaluations | None  # at most, for the smallest sufficient area; None where it is not asked for
+    settings: dict[str, Any]  # those of the resulting explanation
+    rows: int  # rows of the network that fit into memory at once
+    row_bytes: int  # memory of the network for the gradient of one row
+    rows_at_once: int  # maximum number of rows that the run would evaluate at once
+    memory: int  # bytes of the weights and of the gradients of these rows
+    answers: tuple[Evaluations, ...]  # one per alternative searched for; empty if the solver's cost is unknown
+    refining: Evaluations | None  # upper bound for the smallest sufficient area; None if not requested
     pace: Timing
-    seconds: float | None  # of all answers, without drawing and writing; None where it is not known
-    seconds_refining: float | None  # at most
+    seconds: float | None  # of all answers, without figures and files; None if unknown
+    seconds_refining: float | None  # upper bound
 
     @property
     def evaluations(self) -> Evaluations | None:
-        """Of all answers together; None where it is not known."""
+        """Evaluations of all answers together; None if unknown."""
         return _sum(self.answers) if self.answers else None
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as plain values, with what follows from them."""
-        inputs = [{**asdict(one), "span": one.span, "left": one.remaining} for one in self.inputs]
+        """Return everything as plain values, including derived ones."""
+        inputs = [{**asdict(item), "span": item.span, "left": item.remaining} for item in self.inputs]
         total = self.evaluations
         return {**asdict(self), "inputs": inputs, "evaluations": total and asdict(total)}
 
@@ -94,17 +94,17 @@ def plan(
     settings: Settings | None = None,
     **options: Unpack[SettingsOptions],
 ) -> Plan:
-    """What `explain` would ask, and what it would cost; the network is evaluated a few times, and no solver runs.
+    """Plan a run of `explain`: its targets and its cost, by a few evaluations and without running the solver.
 
     >>> _ = torch.manual_seed(0)
     >>> toy = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-    >>> found = plan(toy, torch.rand(1, 3, 32, 32), areas=(0.1, 0.3))
-    >>> found.shape, found.evaluations.gradients
+    >>> planned = plan(toy, torch.rand(1, 3, 32, 32), areas=(0.1, 0.3))
+    >>> planned.shape, planned.evaluations.gradients
     ((3, 32, 32), 68)
 
     Args:
         network, image, target, settings, options: as for `explain`.
-        refine: whether `smallest_area` is to follow.
+        refine: whether `smallest_area` will follow.
 
     Raises:
         ExtremalValueError, ExtremalTypeError: as `explain` raises them before its solver runs.
@@ -121,15 +121,16 @@ def plan(
             with run.counted() as setup:
                 objective = build_objective(run, x[batch.inputs], select_inputs(query, batch.inputs), settings)
                 objective.check_gradient(net.name)
-            spent = Evaluations.of_setup([setup, accelerating] if batch.index == 0 else [setup])
-            costs.append(Cost(run, objective, settings, spent, mirror=prepared.mirror, rows=batch.max_rows))
+            setup_cost = Evaluations.of_setup([setup, accelerating] if batch.index == 0 else [setup])
+            costs.append(Cost(run, objective, settings, setup_cost, mirror=prepared.mirror, rows=batch.max_rows))
             inputs += _plan_inputs(run, objective, settings)
-        one = costs[0]  # all batches but the last are like it
-        pace, row_bytes, memory = one.measure_timing(), one.measure_row_bytes(), one.measure_memory()
-    known = range(settings.alternatives if one.work else 0)
-    answers = tuple(_sum(cost.one_answer(first=k == 0) for cost in costs) for k in known)
+        first = costs[0]  # representative of all batches but the last
+        timing, row_bytes, memory = first.measure_timing(), first.measure_row_bytes(), first.measure_memory()
+    answers = tuple(
+        _sum(cost.one_answer(first=k == 0) for cost in costs) for k in range(settings.alternatives if first.work else 0)
+    )
     refining = _sum(cost.refinement() for cost in costs) if refine else None
-    work = one.work or Work(1, 0, 0, 1)
+    one_by_one = Work(single=1, batched=0, forwards=0, widest=1)
     return Plan(
         shape=tuple(x.shape[1:]),
         inputs=tuple(inputs),
@@ -137,18 +138,18 @@ def plan(
         settings=prepared.provenance,
         rows=batches[0].max_rows,
         row_bytes=row_bytes,
-        rows_at_once=one.rows_at_once,
+        rows_at_once=first.rows_at_once,
         memory=memory,
         answers=answers,
         refining=refining,
-        pace=pace,
-        seconds=sum(pace.seconds(answer, work) for answer in answers) if answers else None,
-        seconds_refining=pace.seconds(refining, Work(1, 0, 0, 1)) if refining else None,  # its masks come one by one
+        pace=timing,
+        seconds=sum(timing.seconds(answer, first.work or one_by_one) for answer in answers) if answers else None,
+        seconds_refining=timing.seconds(refining, one_by_one) if refining else None,
     )
 
 
 def _plan_inputs(run: Run, objective: Objective, settings: Settings) -> list[PlannedInput]:
-    """Return what would be asked about each input."""
+    """Return the target of each input."""
     scores = objective.score_input.tolist(), objective.score_destroyed.tolist()
     inputs = [PlannedInput(*values) for values in zip(objective.class_indices, objective.names, *scores, strict=True)]
     if None in objective.class_indices:
@@ -161,18 +162,23 @@ def _plan_inputs(run: Run, objective: Objective, settings: Settings) -> list[Pla
 def _with_classes(
     net: Network, settings: Settings, planned: PlannedInput, whole: Tensor, blank: Tensor
 ) -> PlannedInput:
-    """With the classes of the outputs (classes,) for the input whole and destroyed."""
-    several = len(whole) > 1
+    """Add the classes of the outputs (classes,) for the input whole and destroyed."""
+    has_probabilities = len(whole) > 1
     indices = whole.topk(min(MAX_TOP_CLASSES, len(whole))).indices
     scores = settings.score(whole.expand(len(indices), -1), indices).tolist()
-    shares, left = whole.softmax(0).tolist(), blank.softmax(0).tolist()
+    probabilities, blank_probabilities = whole.softmax(0).tolist(), blank.softmax(0).tolist()
     top = tuple(
-        TopClass(index, net.label(index), score, shares[index] if several else None)
+        TopClass(index, net.label(index), score, probabilities[index] if has_probabilities else None)
         for index, score in zip(indices.tolist(), scores, strict=True)
     )
-    if not several or planned.target is None:
+    if not has_probabilities or planned.target is None:
         return replace(planned, top=top)
-    return replace(planned, probability=shares[planned.target], probability_blank=left[planned.target], top=top)
+    return replace(
+        planned,
+        probability=probabilities[planned.target],
+        probability_blank=blank_probabilities[planned.target],
+        top=top,
+    )
 
 
 def _sum(parts: Iterable[Evaluations | None]) -> Evaluations:
