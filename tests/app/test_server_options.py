@@ -92,8 +92,10 @@ class TestRejected:
 
     @pytest.mark.parametrize("name", ["gradio", "uvicorn"])
     def test_gradio_is_missing(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-        monkeypatch.setitem(sys.modules, name, None)
-        assert self.message() == f"the app must have gradio, {name} is missing; pip install 'extremal[app]'"
+        monkeypatch.setattr("extremal.errors.find_spec", lambda package: None if package == name else package)
+        assert self.message() == (
+            f"the app must have gradio, uvicorn, {name} is not installed; pip install 'extremal[app]'"
+        )
 
     def test_a_network_that_cannot_be_loaded(self) -> None:
         with pytest.MonkeyPatch.context() as patch:

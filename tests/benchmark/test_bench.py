@@ -268,7 +268,7 @@ class TestCommand:
             assert "nowhere" in told
 
     def test_what_is_not_installed_is_told_first(self, command, cutouts, tmp_path, monkeypatch):
-        monkeypatch.setattr("extremal.benchmark.bench.find_spec", lambda name: None if name == "zennit" else name)
+        monkeypatch.setattr("extremal.errors.find_spec", lambda name: None if name == "zennit" else name)
         code, told, error = self.bench(command, cutouts, tmp_path / "out")
         assert (code, told) == (2, "")
         assert error == (

@@ -1,4 +1,4 @@
-"""Networks whose right answer is known, with an input for each."""
+"""Networks whose correct explanation is known, with an input for each."""
 
 import torch
 from torch import Tensor, nn
@@ -9,23 +9,23 @@ Box = tuple[slice, ...]
 
 
 def texture(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Signs ±1, drawn anew for each place: blur leaves next to nothing of them. (1, C, *S) or any other shape."""
+    """Draw signs ±1 for each place, which blur removes almost completely. (1, C, *S) or any other shape."""
     generator = torch.Generator().manual_seed(seed)
     return (torch.randint(0, 2, shape, generator=generator) * 2 - 1).to(dtype)
 
 
 def box_mask(box: Box, shape: tuple[int, ...]) -> Tensor:
-    """1 in the box, 0 elsewhere: (*S)."""
+    """Return the mask (*S) that is 1 in the box and 0 elsewhere."""
     mask = torch.zeros(shape)
     mask[box] = 1.0
     return mask
 
 
 class Boxes(nn.Module):
-    """Looks at some boxes of the input, in all channels or one, and at nothing else.
+    """Depends only on some boxes of the input, in all channels or one.
 
     y_0 = gain · mean over boxes of tanh(2 · mean over the box of x·template); y_1 = 0. The template is the input's own
-    texture, so the whole input scores gain·tanh(2), and every box has to be kept for that.
+    texture, so that the unperturbed input scores gain·tanh(2), for which every box is needed.
     """
 
     template: Tensor
@@ -37,16 +37,16 @@ class Boxes(nn.Module):
         self.channel = slice(None) if channel is None else slice(channel, channel + 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        likeness = (x * self.template)[:, self.channel]
-        parts = [torch.tanh(2 * likeness[(..., *box)].flatten(1).mean(1)) for box in self.boxes]
+        correlation = (x * self.template)[:, self.channel]
+        parts = [torch.tanh(2 * correlation[(..., *box)].flatten(1).mean(1)) for box in self.boxes]
         score = self.gain * torch.stack(parts).mean(0)
         return torch.stack([score, torch.zeros_like(score)], 1)
 
 
 class Linear(nn.Module):
-    """y_0 = mean over places of w·x, the one output: faded from an input of ones, Φ(m) = mean(w·m).
+    """The one output y_0 is the mean over places of w·x: for an input of ones under fade, Φ(m) = mean(w·m).
 
-    The best mask of area a is 1 on the a|Ω| places of largest w.
+    The best mask of area a is 1 at the a|Ω| places of largest w.
     """
 
     weights: Tensor
@@ -61,7 +61,7 @@ class Linear(nn.Module):
 
 
 def hills(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Smooth weights with two unequal hills, wide against the lattice: (*S)."""
+    """Return smooth weights (*S) with two unequal hills that are wide compared to the lattice."""
     lines = [torch.linspace(0, 1, size, dtype=torch.float64) for size in shape]
     grid = torch.stack(torch.meshgrid(*lines, indexing="ij"), -1)
 
@@ -72,7 +72,7 @@ def hills(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 class Switchable(nn.Module):
-    """A small ordinary network with what can be left in disorder: batch norm, dropout, buffers, shared modules."""
+    """A small ordinary network with state that could be left changed: batch norm, dropout, buffers."""
 
     calls: Tensor
 
@@ -92,21 +92,21 @@ class Switchable(nn.Module):
         return self.last(self.drop(torch.relu(self.norm(self.first(x)))).mean((2, 3)))
 
 
-def overlap(found: Tensor, wanted: Tensor) -> float:
-    """Intersection over union of two masks of zeros and ones."""
-    both, either = torch.minimum(found, wanted).sum(), torch.maximum(found, wanted).sum()
-    return float(both / either)
+def overlap(a: Tensor, b: Tensor) -> float:
+    """Return the intersection over union of two masks of zeros and ones."""
+    intersection, union = torch.minimum(a, b).sum(), torch.maximum(a, b).sum()
+    return float(intersection / union)
 
 
 class Brittle(nn.Module):
-    """√ of the mean: not a number where the input is dark enough, as the second of `BRITTLE_INPUTS` may become."""
+    """√ of the mean: NaN if the input is dark enough, as the second of `BRITTLE_INPUTS` may become."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1).mean(1, keepdim=True).sub(0.2).sqrt()
 
 
 def dim(x: Tensor) -> Perturb:
-    """Fade to a grey: to a dark one where the input is dark."""
+    """Fade to grey: to dark grey if the input is dark."""
     bright = x.mean((1, 2, 3), keepdim=True).unsqueeze(1) > 0.4
     return lambda mask: x[:, None] * mask + (1 - mask) * torch.where(bright, 0.5, 0.21)
 
@@ -117,9 +117,9 @@ BRITTLE_INPUTS[1, :, :4], BRITTLE_INPUTS[1, :, 4:8] = 0.0, 0.5
 
 
 class Carriers(nn.Module):
-    """64 channels, of which some sets carry class 0, each set by itself; class 1 is carried by nothing.
+    """64 channels, some sets of which carry class 0, each set alone; no set carries class 1.
 
-    y_0 = gain · max over sets of (mean of tanh in the set)²: every channel of a set is needed, and one set is enough.
+    y_0 = gain · max over sets of (mean of tanh in the set)²: every channel of a set is needed, and one set is sufficient.
     """
 
     def __init__(self, sizes: list[int], *, seed: int, channels: int = 64, gain: float = 6.0) -> None:
@@ -136,7 +136,7 @@ class Carriers(nn.Module):
     def tail(self, activations: Tensor) -> Tensor:
         """Activations (B, 64, H, W) -> (B, 2)."""
         pooled = torch.tanh(activations.mean((2, 3)))
-        score = self.gain * torch.stack([pooled[:, list(one)].mean(1) for one in self.sets]).square().amax(0)
+        score = self.gain * torch.stack([pooled[:, list(channels)].mean(1) for channels in self.sets]).square().amax(0)
         return torch.stack([score, pooled[:, 0] * 0], 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -144,14 +144,14 @@ class Carriers(nn.Module):
 
 
 class Colours(nn.Module):
-    """Sees red, green, blue and yellow (classes 0 to 3) and no grey, wherever they are: how much of each there is."""
+    """Measures the amounts of red, green, blue and yellow (classes 0 to 3) anywhere in the input, and no grey."""
 
-    SEEN = ((1, -1, -1), (-1, 1, -1), (-1, -1, 1), (1, 1, -1))
+    COLOURS = ((1, -1, -1), (-1, 1, -1), (-1, -1, 1), (1, 1, -1))
 
     def __init__(self, gain: float = 100.0) -> None:
         super().__init__()
         self.features = nn.Conv2d(3, 4, 1)
-        self.features.weight.data = torch.tensor(self.SEEN, dtype=torch.float32)[..., None, None]
+        self.features.weight.data = torch.tensor(self.COLOURS, dtype=torch.float32)[..., None, None]
         self.features.bias.data.fill_(-2.0)  # type: ignore[union-attr]
         self.act = nn.ReLU()
         self.head = nn.Linear(4, 4)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from extremal.errors import ExtremalValueError
+from extremal.errors import ExtremalValueError, check_installed
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -58,7 +58,7 @@ def serve(
             "increase them"
         )
     with _open_socket(host, port) as open_socket, _private_folder() as folder:
-        _check_installed()
+        check_installed("gradio", "uvicorn", purpose="the app", extra="app")
         import uvicorn
 
         from extremal.app.middleware import AccessMiddleware
@@ -123,17 +123,6 @@ def create_app(page: "Blocks", cache: "ResultCache") -> "FastAPI":
     )
     page.has_launched = True  # otherwise gradio accepts any local file as an upload
     return mounted
-
-
-def _check_installed() -> None:
-    """Raise if an optional dependency of the app is missing."""
-    try:
-        import gradio  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise ExtremalValueError(
-            f"the app must have gradio, {error.name} is missing; pip install 'extremal[app]'"
-        ) from None
 
 
 def _address(host: str, port: int, token: str) -> str:

@@ -4,7 +4,6 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ from extremal.benchmark.tasks.grid import Grid
 from extremal.benchmark.tasks.pointing import Pointing
 from extremal.benchmark.tasks.sanity import CHANGED_CORRELATION, Sanity, similarity_curves
 from extremal.benchmark.tasks.task import Task, row_schema
-from extremal.errors import ExtremalValueError
+from extremal.errors import ExtremalValueError, check_installed
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.validation import validate_areas
 from extremal.jobs.store import Store
@@ -69,20 +68,6 @@ class BenchResult:
         return sum(scores.failed for scores in self.table.methods)
 
 
-def check_installed() -> None:
-    """Check that the packages for rival methods and measures are installed, before anything is computed.
-
-    Raises:
-        ExtremalValueError: a package is missing.
-    """
-    missing = [name for name in REQUIRED_PACKAGES if find_spec(name) is None]
-    if missing:
-        raise ExtremalValueError(
-            f"the evaluation must have {', '.join(REQUIRED_PACKAGES)}, {', '.join(missing)} is not installed; "
-            "pip install 'extremal[benchmark]'"
-        )
-
-
 def run_bench(
     load_network: Callable[[], Network], options: BenchOptions, on_progress: OnProgress | None = None
 ) -> BenchResult:
@@ -96,7 +81,7 @@ def run_bench(
     Raises:
         ExtremalValueError: an option breaks a rule, a package is missing, or the folder cannot be written.
     """
-    check_installed()
+    check_installed(*REQUIRED_PACKAGES, purpose="the evaluation", extra="benchmark")
     if options.task not in TASK_NAMES:
         raise ExtremalValueError(f"a task must be one of {', '.join(TASK_NAMES)}, got {options.task!r}")
     methods = build_methods(options)
@@ -153,7 +138,7 @@ def write_method_figure(
     on_progress: OnProgress | None = None,
 ) -> None:
     """Write the figure of several methods' maps side by side."""
-    check_installed()
+    check_installed(*REQUIRED_PACKAGES, purpose="the evaluation", extra="benchmark")
     selected = [get_method(name) for name in check_unique(methods)]
     maps = paper_figures.attribute_images(net, images, selected, target, on_progress=on_progress)
     figure.write_png(paper_figures.draw_methods(maps, [method.name for method in selected]), out)
