@@ -16,9 +16,10 @@ from PIL import Image
 
 import records
 from extremal import explain, jobs, keep_freed_memory, zoo
-from extremal.explanations.options import Options
-from extremal.jobs.plan import Item, find_items
-from extremal.jobs.worker import Worker
+from extremal.cli.parse import parse_areas
+from extremal.explanations.settings import Settings
+from extremal.jobs.plan import RunItem, find_items
+from extremal.jobs.worker import Worker, WorkerConfig
 from extremal.networks.network import Network
 
 RESULTS = records.FOLDER / "throughput.jsonl"
@@ -49,32 +50,32 @@ def scenes(folder: Path, cutouts: Path, count: int) -> None:
         made.scene(seed)[0].save(folder / f"scene-{seed:03d}.png")
 
 
-def options(areas: str, network: str = "embedded", weights: str = "") -> Options:
-    """The defaults of the command line."""
-    return Options(network, weights, "", "", areas, "preserve", "blur", "path", "margin", 0, 1, False)
+def make_config(areas: str, network: str = "embedded", weights: str = "") -> WorkerConfig:
+    """Return a worker's configuration with default settings."""
+    return WorkerConfig(network, weights, settings=Settings(areas=parse_areas(areas)).as_dict())
 
 
 def by_batch(folder: Path, areas: str, repeats: int) -> None:
     """Images a second of one worker of one thread, by the pictures that it explains together; taking turns."""
     torch.set_num_threads(1)
     keep_freed_memory()  # as workers do
-    worker, items = Worker(options(areas)), find_items([str(folder)])[:8]
-    prepared = worker.prepare(items)
-    worker.rows(prepared[:1])  # warm
+    worker, items = Worker(make_config(areas)), find_items([str(folder)])[:8]
+    decoded = worker.prepare(items)
+    worker.explain(decoded[:1])  # warm
     seconds: dict[int, list[float]] = {1: [], 2: [], 4: [], 8: []}
     for _ in range(repeats):
         for size, found in seconds.items():
             begin = time.perf_counter()
-            for start in range(0, len(prepared), size):
-                worker.rows(prepared[start : start + size])
-            found.append((time.perf_counter() - begin) / len(prepared))
+            for start in range(0, len(decoded), size):
+                worker.explain(decoded[start : start + size])
+            found.append((time.perf_counter() - begin) / len(decoded))
     middle = {size: statistics.median(found) for size, found in seconds.items()}
     record(kind="batch", areas=areas, seconds=middle, all=seconds)
 
 
 def by_engine(folder: Path, areas: str, repeats: int) -> None:
     """Seconds for all images: `explain` in a loop as a user writes it, and a run with a worker a core; taking turns."""
-    wanted = tuple(map(float, areas.split(",")))
+    wanted = parse_areas(areas)
     items = find_items([str(folder)])
     network = zoo.load("embedded")
     explain(network, items[0].path, areas=wanted)  # warm
@@ -104,14 +105,14 @@ def share(folder: Path, areas: str, repeats: int) -> None:
     """What part of a worker's time is not the network's: masks, perturbation, evidence, row, thumbnail, decoding."""
     torch.set_num_threads(1)
     keep_freed_memory()  # as workers do
-    worker, items = Worker(options(areas)), find_items([str(folder)])
-    worker.rows(worker.prepare(items[:1]))  # warm
+    worker, items = Worker(make_config(areas)), find_items([str(folder)])
+    worker.explain(worker.prepare(items[:1]))  # warm
     outside = []
     for repeat in range(repeats):
         part = items[4 * repeat : 4 * repeat + 4]
         with timed(worker.network) as spent:
             begin = time.perf_counter()
-            worker.rows(worker.prepare(part))
+            worker.explain(worker.prepare(part))
             whole = time.perf_counter() - begin
         outside.append(1 - spent() / whole)
     record(kind="share", areas=areas, outside=statistics.median(outside), all=outside)
@@ -121,7 +122,7 @@ def both(folder: Path, areas: str, network: str, weights: str) -> None:
     """All pictures, twelve of them broken, through both engines: are the rows the same?"""
     for broken in sorted(folder.iterdir())[::-25][:12]:
         broken.write_bytes(broken.read_bytes()[:1500])
-    wanted = tuple(map(float, areas.split(",")))
+    wanted = parse_areas(areas)
     tables, seconds = [], {}
     with tempfile.TemporaryDirectory() as out:
         for engine in ("local", "ray"):
@@ -166,12 +167,12 @@ def memory(folder: Path, areas: str, count: int) -> None:
     """Resident memory of one worker over so many images, every hundred: the same pictures again and again, new keys."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    worker, items = Worker(options(areas, "timm:mobilenetv3_small_050", "random")), find_items([str(folder)])
+    worker, items = Worker(make_config(areas, "timm:mobilenetv3_small_050", "random")), find_items([str(folder)])
     held = []
     for start in range(0, count, 4):
         part = [items[(start + k) % len(items)] for k in range(4)]
-        unique = [Item(f"{start + k}-{item.key}", item.path) for k, item in enumerate(part)]
-        worker.rows(worker.prepare(unique))
+        unique = [RunItem(f"{start + k}-{item.key}", item.path) for k, item in enumerate(part)]
+        worker.explain(worker.prepare(unique))
         if (start + 4) % 100 == 0:
             held.append(resident())
             print(start + 4, round(held[-1]), flush=True)

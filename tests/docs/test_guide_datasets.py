@@ -66,6 +66,12 @@ def test_questions_are_answered(run: Path) -> None:
     ((key, error),) = answers[3]
     assert key == "picture-003.png"
     assert error.startswith("an image must be readable to its end, got 'photos/picture-003.png'")
+    expected = [
+        (row["key"], *entry)
+        for row in rows
+        for entry in zip(row["trace_step"], row["trace_area"], row["trace_reward"], strict=True)
+    ]
+    assert sorted(answers[4]) == sorted(expected)
 
 
 @pytest.mark.usefixtures("run")

@@ -49,33 +49,33 @@ def parts(out: Path) -> int:
 
 
 class TestInThisProcess:
-    def test_rows_are_those_of_explain_and_give_explanations_back(self, tmp_path: Path) -> None:
+    def test_rows_equal_those_of_explain_and_restore_explanations(self, tmp_path: Path) -> None:
         folder, network = write_images(tmp_path / "three", 3), sound()
         done = run(folder, tmp_path / "out", network=network, batch=3, **QUICK)
         assert (done.state, done.items, done.done, done.failed, done.remaining) == ("done", 3, 3, 0, 0)
         table = jobs.table(tmp_path / "out")
         torch.set_num_threads(1)
-        wanted = explain(sound(), sorted(folder.iterdir()), areas=(0.1, 0.2), perturbation="fade")
-        assert table["binary_scores"].to_pylist() == wanted.binary_scores.tolist()
+        expected = explain(sound(), sorted(folder.iterdir()), areas=(0.1, 0.2), perturbation="fade")
+        assert table["binary_scores"].to_pylist() == expected.binary_scores.tolist()
         back = jobs.explanation(tmp_path / "out", "picture-001.png", network)
-        torch.testing.assert_close(back.masks, wanted.masks[1:2], atol=1e-6, rtol=0)
-        torch.testing.assert_close(back.saliency(), wanted.saliency()[1:2], atol=1e-4, rtol=0)
-        assert back.areas == wanted.areas
-        assert back.settings.keys() == wanted.settings.keys()
+        torch.testing.assert_close(back.masks, expected.masks[1:2], atol=1e-6, rtol=0)
+        torch.testing.assert_close(back.saliency(), expected.saliency()[1:2], atol=1e-4, rtol=0)
+        assert back.areas == expected.areas
+        assert back.settings.keys() == expected.settings.keys()
 
-    def test_the_folder_opens_without_code_of_ours(self, tmp_path: Path) -> None:
+    def test_the_folder_is_read_without_this_library(self, tmp_path: Path) -> None:
         run(write_images(tmp_path / "two", 2), tmp_path / "out", network=sound(), **QUICK)
         frame = pq.read_table(tmp_path / "out" / "parts").to_pandas()
         assert list(frame["key"]) == ["picture-000.png", "picture-001.png"]
         assert frame["verdicts"][0].shape == (2,)
 
-    def test_only_what_is_missing_is_done_and_new_pictures_are_added(
+    def test_only_missing_images_are_explained_and_new_ones_are_added(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         folder, asked = write_images(tmp_path / "all", 3), list[int]()
-        known = processes.Worker.explain
+        original = processes.Worker.explain
         monkeypatch.setattr(
-            processes.Worker, "explain", lambda self, ready: (asked.append(len(ready)), known(self, ready))[1]
+            processes.Worker, "explain", lambda self, ready: (asked.append(len(ready)), original(self, ready))[1]
         )
         options: dict[str, Any] = {"network": sound(), "batch": 2, **QUICK}
         run(folder, tmp_path / "out", **options)
@@ -84,12 +84,12 @@ class TestInThisProcess:
         assert asked == [2, 1]
         write_images(folder, 5)
         (folder / "picture-000.png").unlink()
-        done = run(folder, tmp_path / "out", network=sound(), **QUICK)  # its batch is the former's
+        done = run(folder, tmp_path / "out", network=sound(), **QUICK)  # with the stored batch size
         assert asked == [2, 1, 2]
         assert (done.items, done.done) == (5, 5)
         assert comparable_rows(jobs.table(tmp_path / "out"))[:3] == first
 
-    def test_what_failed_is_done_again_on_request(self, tmp_path: Path) -> None:
+    def test_failed_images_are_explained_again_on_request(self, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "four", 4, broken=(1, 2))
         options: dict[str, Any] = {"network": sound(), "batch": 2, **QUICK}
         assert run(folder, tmp_path / "out", **options).failed == 2
@@ -100,26 +100,27 @@ class TestInThisProcess:
         table = jobs.table(tmp_path / "out")
         assert table["status"].to_pylist() == ["done", "done", "failed", "done"]
 
-    def test_other_settings_are_refused_with_the_difference(self, tmp_path: Path) -> None:
+    def test_other_settings_are_refused_with_their_differences(self, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "one", 1)
         run(folder, tmp_path / "out", network=sound(), batch=1, **QUICK)
         before = (tmp_path / "out" / "manifest.json").read_bytes()
-        assert message_of(run, folder, tmp_path / "out", network=sound(), **{**QUICK, "areas": (0.1, 0.3)}, seed=1) == (
+        options = {**QUICK, "areas": (0.1, 0.3), "seed": 1}
+        assert message_of(run, folder, tmp_path / "out", network=sound(), **options) == (
             f"a run must be resumed with the settings that started it, {str(tmp_path / 'out')!r} was started with "
             "others: explain.seed: 0 there, 1 now; areas: [0.1, 0.2] there, [0.1, 0.3] now; choose another folder, or the "
             "settings of that run"
         )
         assert (tmp_path / "out" / "manifest.json").read_bytes() == before
 
-    def test_a_full_disk_ends_it_with_a_whole_store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        folder, known, count = write_images(tmp_path / "six", 6), pq.write_table, Counter[str]()
+    def test_a_full_disk_ends_a_run_and_keeps_its_rows(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder, original, count = write_images(tmp_path / "six", 6), pq.write_table, Counter[str]()
 
         def full(table: Any, path: Path, **options: Any) -> None:
             count["writes"] += "0000" in Path(path).name
             if count["writes"] == 2:
                 Path(path).write_bytes(b"half")
                 raise OSError(errno.ENOSPC, "No space left on device")
-            known(table, path, **options)
+            original(table, path, **options)
 
         monkeypatch.setattr(pq, "write_table", full)
         options: dict[str, Any] = {"network": sound(), "batch": 2, **QUICK}
@@ -129,7 +130,7 @@ class TestInThisProcess:
         )
         assert jobs.table(tmp_path / "out").num_rows == 2
         assert jobs.status(tmp_path / "out").state == "stopped"
-        monkeypatch.setattr(pq, "write_table", known)
+        monkeypatch.setattr(pq, "write_table", original)
         assert run(folder, tmp_path / "out", **options).done == 6
 
     @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ class TestInThisProcess:
         )
         assert not (tmp_path / "out").exists()
 
-    def test_a_stop_finishes_the_batch(self, tmp_path: Path) -> None:
+    def test_a_signal_finishes_the_batch(self, tmp_path: Path) -> None:
         told: list[jobs.RunStatus] = []
 
         def interrupt(now: jobs.RunStatus) -> None:
@@ -177,7 +178,7 @@ class TestInThisProcess:
         assert jobs.table(tmp_path / "out").num_rows == 2
         assert jobs.status(tmp_path / "out").state == "stopped"
 
-    def test_it_runs_where_signals_are_not_heard(self, tmp_path: Path) -> None:
+    def test_it_runs_in_a_thread_without_signals(self, tmp_path: Path) -> None:
         folder, found = write_images(tmp_path / "one", 1), list[jobs.RunStatus]()
         thread = threading.Thread(target=lambda: found.append(run(folder, tmp_path / "out", network=sound(), **QUICK)))
         thread.start()
@@ -195,7 +196,7 @@ class TestInThisProcess:
 
 
 class TestInProcesses:
-    def test_rows_are_those_of_one_process(self, tmp_path: Path) -> None:
+    def test_rows_equal_those_of_one_process(self, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "seven", 7, broken=(3,))
         done = run(folder, tmp_path / "many", network=NETWORK, batch=2, workers=2, **QUICK)
         assert (done.done, done.failed) == (7, 1)
@@ -205,7 +206,7 @@ class TestInProcesses:
     @pytest.mark.parametrize(
         ("units", "given"), [(2, "0 1"), (3, "0,1 2"), (4, "0,1 2"), (5, "0,1 2,3"), (9, "0,1 2,3"), (1, "0 ")]
     )
-    def test_the_last_units_wait_for_whoever_is_idle_first(self, units: int, given: str) -> None:
+    def test_the_last_units_go_to_the_first_idle_worker(self, units: int, given: str) -> None:
         crew = processes._WorkerPool(CONFIG, 1, deque(WorkUnit(str(number), ()) for number in range(units)))
         for number in range(2):
             crew.workers.append(processes._WorkerProcess(number, Mock(), Mock()))
@@ -215,7 +216,7 @@ class TestInProcesses:
         crew.dispatch()
         assert bool(crew.workers[1].units) == (units > 3)
 
-    def test_a_picture_that_ends_its_workers_costs_its_batch(self, tmp_path: Path) -> None:
+    def test_an_image_that_crashes_its_workers_fails_with_its_batch(self, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "five", 5)
         write_black_image(folder / "picture-002.png")
         done = run(folder, tmp_path / "out", network=DEADLY, batch=2, workers=2, **QUICK)
@@ -227,7 +228,7 @@ class TestInProcesses:
             "--workers if memory is short"
         )
 
-    def test_a_network_that_cannot_be_loaded_there_is_told(self, tmp_path: Path) -> None:
+    def test_a_network_that_workers_cannot_load_is_reported(self, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "one", 1)
         asked = replace(CONFIG, network="nowhere:nothing")
         unit = WorkUnit("0", tuple(find_items([str(folder)])))
@@ -262,7 +263,7 @@ class TestFaults:
         assert kills["worker"] >= 1
         assert comparable_rows(jobs.table(tmp_path / "often")) == comparable_rows(jobs.table(tmp_path / "once"))
 
-    def test_a_polite_end_leaves_a_run_that_goes_on(self, tmp_path: Path) -> None:
+    def test_a_terminated_run_can_be_resumed(self, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "pictures", 12)
         child = subprocess.Popen(
             command(folder, tmp_path / "out", "--workers", "1"),
@@ -279,14 +280,14 @@ class TestFaults:
             "wait for it, or choose another folder"
         )
         child.terminate()
-        out, told = child.communicate(timeout=60)
+        out, messages = child.communicate(timeout=60)
         assert child.returncode == 130
         assert "stopped; " in out
-        assert told == "stopped: run the same command again, it goes on where it stopped\n"
-        left = jobs.status(tmp_path / "out")
-        assert left.state == "stopped"
-        assert 0 < left.done < 12
-        assert jobs.table(tmp_path / "out").num_rows == left.done
+        assert messages == "stopped: run the same command again to resume\n"
+        status = jobs.status(tmp_path / "out")
+        assert status.state == "stopped"
+        assert 0 < status.done < 12
+        assert jobs.table(tmp_path / "out").num_rows == status.done
         assert run(folder, tmp_path / "out", network=NETWORK, batch=2, workers=0, **QUICK).done == 12
 
     def test_workers_end_with_their_driver(self, tmp_path: Path) -> None:
@@ -309,17 +310,17 @@ class TestCommands:
     def options(self, folder: Path, out: Path) -> list[str]:
         return command(folder, out, "--workers", "0", "--threads", "1")[3:]
 
-    def test_how_it_ended_is_told(self, tmp_path: Path) -> None:
+    def test_the_final_status_is_printed(self, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "three", 3, broken=(0,))
-        code, out, told = call(*self.options(folder, tmp_path / "out"), columns=200)
+        code, out, messages = call(*self.options(folder, tmp_path / "out"), columns=200)
         assert code == 0
-        assert out == f"{tmp_path / 'out'}: done; 3 of 3 pictures, 1 of them failed\n"
-        assert told == "failed: 1 pictures; their rows say why, --retry does them again\n"
+        assert out == f"{tmp_path / 'out'}: done; 3 of 3 images, 1 of them failed\n"
+        assert messages == "failed: 1 images; their rows contain the reasons, --retry explains them again\n"
         code, out, _ = call("status", str(tmp_path / "out"), "--json", columns=200)
         values = json.loads(out)
         assert (code, values["state"], values["done"], values["failed"]) == (0, "done", 3, 1)
 
-    def test_where_everything_failed_the_command_failed(self, tmp_path: Path) -> None:
+    def test_the_command_fails_if_all_images_fail(self, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "one", 1, broken=(0,))
         code, *_ = call(*self.options(folder, tmp_path / "out"), columns=200)
         assert code == 2
@@ -328,36 +329,36 @@ class TestCommands:
         ("more", "message"),
         [
             (("--batch", "two"), "--batch must be auto or a whole number, got 'two'"),
-            (("--areas", "0.1;0.2"), "--areas must be numbers with commas, got '0.1;0.2'; e.g. 0.05,0.1"),
+            (("--areas", "0.1;0.2"), "--areas must be numbers separated by commas, got '0.1;0.2'; e.g. 0.05,0.1"),
         ],
     )
-    def test_bad_options_are_told(self, tmp_path: Path, more: tuple[str, ...], message: str) -> None:
-        code, _, told = call(*self.options(write_images(tmp_path / "one", 1), tmp_path / "out"), *more, columns=200)
-        assert (code, told) == (2, f"error: {message}\n")
+    def test_bad_options_are_reported(self, tmp_path: Path, more: tuple[str, ...], message: str) -> None:
+        code, _, messages = call(*self.options(write_images(tmp_path / "one", 1), tmp_path / "out"), *more, columns=200)
+        assert (code, messages) == (2, f"error: {message}\n")
 
-    def test_a_folder_that_is_no_run_is_told(self, tmp_path: Path) -> None:
-        code, _, told = call("status", str(tmp_path), columns=200)
+    def test_a_folder_without_a_run_is_reported(self, tmp_path: Path) -> None:
+        code, _, messages = call("status", str(tmp_path), columns=200)
         assert code == 2
-        assert told == (
+        assert messages == (
             f"error: a run must have a manifest, {str(tmp_path / 'manifest.json')!r} is none; "
             "name the folder of a run\n"
         )
 
 
-def test_rate_and_time_left_count_this_start_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rate_and_remaining_time_count_this_start_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, now = write_images(tmp_path / "six", 6), [0.0]
     monkeypatch.setattr(run_status.time, "monotonic", lambda: now[0])
-    told: list[jobs.RunStatus] = []
+    statuses: list[jobs.RunStatus] = []
 
-    def tell(one: jobs.RunStatus) -> None:
-        told.append(one)
+    def record(status: jobs.RunStatus) -> None:
+        statuses.append(status)
         now[0] += 10.0
 
-    run(folder, tmp_path / "out", network=sound(), batch=2, on_progress=tell, **QUICK)
-    assert [(one.state, one.done) for one in told[:-1]] == [("running", done) for done in (0, 2, 4, 6)]
-    assert [round(one.rate, 2) for one in told[:-1]] == [0.0, 0.2, 0.2, 0.2]
-    assert [one.seconds_left for one in told[:-1]] == [None, 20.0, 10.0, 0.0]
-    assert told[-1].state == "done"
+    run(folder, tmp_path / "out", network=sound(), batch=2, on_progress=record, **QUICK)
+    assert [(status.state, status.done) for status in statuses[:-1]] == [("running", done) for done in (0, 2, 4, 6)]
+    assert [round(status.rate, 2) for status in statuses[:-1]] == [0.0, 0.2, 0.2, 0.2]
+    assert [status.seconds_left for status in statuses[:-1]] == [None, 20.0, 10.0, 0.0]
+    assert statuses[-1].state == "done"
 
 
 def workers_of(pid: int) -> list[int]:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from extremal.cli import options
 from extremal.cli.batch import EXIT_BAD_INPUT, EXIT_INTERRUPTED, print_line, report_errors
+from extremal.cli.parse import parse_areas
 from extremal.errors import ExtremalValueError
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
 def run(
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGES...", help="Pictures, folders, manifests .csv.", show_default=False)
+        list[str], typer.Argument(metavar="IMAGE...", help="Images, folders, manifests .csv.", show_default=False)
     ],
     *,
-    out: Annotated[Path, typer.Option(help="Folder of the run; where one stands, only what is missing is done.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an existing run is resumed.")],
     target: options.Target = "",
     ask: options.Ask = "",
     areas: options.Areas = options.DEFAULT_AREAS,
@@ -39,33 +40,37 @@ def run(
     alternatives: options.Alternatives = 1,
     refine: options.Refine = False,
     engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
-    address: Annotated[str, typer.Option(help="Of a Ray cluster.", show_default="one on this machine")] = "",
+    address: Annotated[
+        str, typer.Option(help="Address of a Ray cluster.", show_default="one is started on this machine")
+    ] = "",
     gpus_per_worker: Annotated[
-        float | None, typer.Option(help="Of a Ray cluster's; may be a share.", show_default="1 where there are any")
+        float | None,
+        typer.Option(help="GPUs of each Ray worker; may be a fraction.", show_default="1 if there are any"),
     ] = None,
-    batch: Annotated[str, typer.Option(help="Pictures that are explained together.")] = "auto",
+    batch: Annotated[str, typer.Option(help="Number of images to explain together, or auto.")] = "auto",
     workers: Annotated[
-        int | None, typer.Option(help="Processes; 0: this one alone.", show_default="one a core or device")
+        int | None,
+        typer.Option(help="Number of worker processes; 0: this process.", show_default="one per core or device"),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Of each worker.", show_default="1 on a processor")] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Do again what failed.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="How it ended as JSON on stdout.")] = False,
+    threads: Annotated[int | None, typer.Option(help="Threads of each worker.", show_default="1 on a CPU")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Explain failed images again.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the final status as JSON.")] = False,
 ) -> None:
-    """Explain a data set into a table that survives whatever ends the run; run again, and it goes on."""
+    """Explain a data set into a table; run the same command again to resume after an interruption."""
     with report_errors():
-        from extremal.jobs.runner import run as explain_all
+        from extremal.jobs.runner import run as run_data_set
         from extremal.networks.memory import keep_freed_memory
 
-        keep_freed_memory()  # the process is this command's own
-        with _progress_bar() as told:
-            standing = explain_all(
+        keep_freed_memory()  # the process belongs to this command
+        with _progress_bar() as on_status:
+            status = run_data_set(
                 images,
                 out,
                 network=network,
                 weights=weights,
                 target=target,
                 ask=ask,
-                areas=_parse_numbers(areas),
+                areas=parse_areas(areas),
                 game=game,
                 perturbation=perturbation,
                 solver=solver,
@@ -80,44 +85,44 @@ def run(
                 workers=workers,
                 threads=threads,
                 retry=retry,
-                on_progress=told,
+                on_progress=on_status,
             )
-    typer.echo(json.dumps(asdict(standing), indent=2) if as_json else _progress_sentence(standing, out))
-    if standing.state == "stopped":
-        print_line("stopped", "run the same command again, it goes on where it stopped")
+    typer.echo(json.dumps(asdict(status), indent=2) if as_json else _progress_sentence(status, out))
+    if status.state == "stopped":
+        print_line("stopped", "run the same command again to resume")
         raise typer.Exit(EXIT_INTERRUPTED)
-    if standing.failed:
-        print_line("failed", f"{standing.failed} pictures; their rows say why, --retry does them again")
-        raise typer.Exit(EXIT_BAD_INPUT if standing.failed == standing.items else 0)
+    if status.failed:
+        print_line("failed", f"{status.failed} images; their rows contain the reasons, --retry explains them again")
+        raise typer.Exit(EXIT_BAD_INPUT if status.failed == status.items else 0)
 
 
 def status(
     folder: Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)],
     *,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on telling until it ends.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Print the status repeatedly until the run ends.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the status as JSON.")] = False,
 ) -> None:
-    """Tell how far a run is, from another terminal or after it ended."""
+    """Print the status of a run, from another terminal or after it ended."""
     with report_errors():
-        from extremal.jobs.run_status import status as standing_of
+        from extremal.jobs.run_status import status as read_status
 
         while True:
-            standing = standing_of(folder)
-            typer.echo(json.dumps(asdict(standing), indent=2) if as_json else _progress_sentence(standing, folder))
-            if not watch or standing.state != "running":
+            current = read_status(folder)
+            typer.echo(json.dumps(asdict(current), indent=2) if as_json else _progress_sentence(current, folder))
+            if not watch or current.state != "running":
                 return
             time.sleep(2)
 
 
-def _progress_sentence(standing: "RunStatus", folder: Path) -> str:
-    failed = f", {standing.failed} of them failed" if standing.failed else ""
-    rate = f", {standing.rate:.2g} a second" if standing.rate and standing.state == "running" else ""
-    left = "" if standing.seconds_left is None or not rate else f", {_format_time(standing.seconds_left)} left"
-    return f"{folder}: {standing.state}; {standing.done} of {standing.items} pictures{failed}{rate}{left}"
+def _progress_sentence(status: "RunStatus", folder: Path) -> str:
+    failed = f", {status.failed} of them failed" if status.failed else ""
+    rate = f", {status.rate:.2g} per second" if status.rate and status.state == "running" else ""
+    remaining = "" if status.seconds_left is None or not rate else f", {_format_time(status.seconds_left)} left"
+    return f"{folder}: {status.state}; {status.done} of {status.items} images{failed}{rate}{remaining}"
 
 
 def _format_time(seconds: float) -> str:
-    """A time as a terminal shows it."""
+    """Return a duration for a terminal, with spaces where it may break the line."""
     from extremal.report.text import duration
 
     return duration(seconds).replace("\xa0", " ")
@@ -125,34 +130,27 @@ def _format_time(seconds: float) -> str:
 
 @contextmanager
 def _progress_bar() -> Iterator["OnStatus"]:
-    """A bar on stderr with rate and time left; nothing where stderr is not a terminal."""
+    """Show a progress bar on stderr with rate and remaining time, if stderr is a terminal."""
     from rich import progress
 
     with progress.Progress(
         progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
-        progress.TextColumn("{task.fields[told]}", markup=False),
+        progress.TextColumn("{task.fields[details]}", markup=False),
         console=Console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
     ) as bar:
-        task = bar.add_task("pictures", total=None, told="")
+        task = bar.add_task("images", total=None, details="")
 
-        def told(standing: "RunStatus") -> None:
-            left = "" if standing.seconds_left is None else f", {_format_time(standing.seconds_left)} left"
-            failed = f", {standing.failed} failed" if standing.failed else ""
-            words = f"{standing.rate:.2g}/s{left}{failed}" if standing.rate else failed
-            bar.update(task, completed=standing.done, total=standing.items, told=words)
+        def update(status: "RunStatus") -> None:
+            remaining = "" if status.seconds_left is None else f", {_format_time(status.seconds_left)} left"
+            failed = f", {status.failed} failed" if status.failed else ""
+            details = f"{status.rate:.2g}/s{remaining}{failed}" if status.rate else failed
+            bar.update(task, completed=status.done, total=status.items, details=details)
 
-        yield told
-
-
-def _parse_numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ExtremalValueError(f"--areas must be numbers with commas, got {text!r}; e.g. 0.05,0.1") from None
+        yield update
 
 
 def _parse_whole(option: str, text: str) -> int:

@@ -1,4 +1,4 @@
-"""What the command line tells of runs that are looked back at."""
+"""Print summaries and comparisons of runs as tables."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -22,89 +22,86 @@ from extremal.report.text import (
     quantile_texts,
 )
 
-MAX_CLASSES, MAX_LISTED = 10, 8  # told; the page has all
+MAX_CLASSES, MAX_LISTED = 10, 8  # printed; the page shows all
 
 
-def print_summary(found: Summary, files: Mapping[str, str]) -> None:
-    """Verdicts, areas, classes, extremes, what is suspect, what failed, and where the page is."""
+def print_summary(summary: Summary, files: Mapping[str, str]) -> None:
+    """Print verdicts, areas, classes, extremes, suspect images, failures, and the written files."""
     verdicts = Table(Column("verdict"), _right_column("images"), _right_column("share"))
-    for word, count in found.verdicts.items():
+    for word, count in summary.verdicts.items():
         if count:
-            verdicts.add_row(Text(word, style=VERDICT_COLOURS.get(word, "")), f"{count:,}", percent(count / found.images))
-    beyond = above_largest_area(found.settings["areas"])
-    spreads = _quantiles_table(
-        ("smallest area", found.areas, area_percent, beyond),
-        ("unseen effect", found.unseen, percent, ""),
-        ("lost", found.loss, percent, ""),
+            style = VERDICT_COLOURS.get(word, "")
+            verdicts.add_row(Text(word, style=style), f"{count:,}", percent(count / summary.images))
+    above = above_largest_area(summary.settings["areas"])
+    quantiles = _quantiles_table(
+        ("smallest area", summary.areas, area_percent, above),
+        ("unseen effect", summary.unseen, percent, ""),
+        ("lost", summary.loss, percent, ""),
     )
-    classes = Table(
-        *(Column("class"), _right_column("images"), _right_column("sufficient"), _right_column("suspect"), _right_column("median area"))
-    )
-    for one in found.classes[:MAX_CLASSES]:
-        median = beyond if one.areas.median is None else area_percent(one.areas.median)
-        classes.add_row(Text(one.name), *(f"{n:,}" for n in (one.images, one.sufficient, one.suspect)), median)
+    heads = ("images", "sufficient", "suspect", "median area")
+    classes = Table(Column("class"), *(_right_column(head) for head in heads))
+    for group in summary.classes[:MAX_CLASSES]:
+        median = above if group.areas.median is None else area_percent(group.areas.median)
+        counts = (group.images, group.sufficient, group.suspect)
+        classes.add_row(Text(group.name), *(f"{count:,}" for count in counts), median)
     _print(
-        run_page.headline(found),
-        run_page.caution(found),
+        run_page.headline(summary),
+        run_page.caution(summary),
         verdicts,
-        spreads if found.explained else "",
-        classes if found.classes else "",
-        _more_line(len(found.classes) - MAX_CLASSES, "classes"),
-        _images_line("smallest", found.smallest),
-        _images_line("largest", found.largest),
-        *(f"suspect: {image.key} ({image.name}): {image.reason}" for image in found.suspects[:MAX_LISTED]),
-        _more_line(len(found.suspects) - MAX_LISTED, "suspect images"),
-        *(f"failed: {plural(count, 'image')}: {reason}" for reason, count in found.failures[:MAX_LISTED]),
-        _more_line(len(found.failures) - MAX_LISTED, "reasons of failures"),
-        f"{found.evaluations:,} evaluations of the network, {duration(found.seconds)} over all processes",
+        quantiles if summary.explained else "",
+        classes if summary.classes else "",
+        _more_line(len(summary.classes) - MAX_CLASSES, "classes"),
+        _images_line("smallest", summary.smallest),
+        _images_line("largest", summary.largest),
+        *(f"suspect: {image.key} ({image.name}): {image.reason}" for image in summary.suspects[:MAX_LISTED]),
+        _more_line(len(summary.suspects) - MAX_LISTED, "suspect images"),
+        *(f"failed: {plural(count, 'image')}: {reason}" for reason, count in summary.failures[:MAX_LISTED]),
+        _more_line(len(summary.failures) - MAX_LISTED, "reasons of failures"),
+        f"{summary.evaluations:,} evaluations of the network, {duration(summary.seconds)} over all processes",
         *_written_lines(files),
     )
 
 
-def print_comparison(found: Comparison, files: Mapping[str, str]) -> None:
-    """What moved, by area and class, what changed, what differs, and where the page is."""
-    named = [
-        (f"IoU at {area_percent(a)}", s, iou_text, "")
-        for a, s in zip(found.areas, found.iou, strict=True)
+def print_comparison(comparison: Comparison, files: Mapping[str, str]) -> None:
+    """Print what moved by area and class, what changed, which settings differ, and the written files."""
+    overlaps = [
+        (f"IoU at {area_percent(area)}", iou, iou_text, "")
+        for area, iou in zip(comparison.areas, comparison.iou, strict=True)
     ]
     verdicts = Table(Column("verdict in the first"), Column("in the second"), _right_column("images"))
-    for one, other, count in found.verdicts:
-        verdicts.add_row(*(Text(word, style=VERDICT_COLOURS.get(word, "")) for word in (one, other)), f"{count:,}")
-    classes = Table(
-        *(Column("class"), _right_column("images"), _right_column("moved"), _right_column("verdicts changed"), _right_column("median IoU"))
-    )
-    for one_class in found.classes[:MAX_CLASSES]:
-        counts = (one_class.images, one_class.moved, one_class.verdicts)
-        classes.add_row(
-            Text(one_class.name), *(f"{n:,}" for n in counts), iou_text(one_class.iou.median)
-        )
-    least = sorted((pair for pair in found.pairs if pair.mean is not None), key=lambda pair: pair.mean or 0.0)[:MAX_LISTED]
-    sizes = ", ".join(f"{name} for {count:,}" for name, count in found.sizes.items())
+    for first, second, count in comparison.verdicts:
+        verdicts.add_row(*(Text(word, style=VERDICT_COLOURS.get(word, "")) for word in (first, second)), f"{count:,}")
+    heads = ("images", "moved", "verdicts changed", "median IoU")
+    classes = Table(Column("class"), *(_right_column(head) for head in heads))
+    for group in comparison.classes[:MAX_CLASSES]:
+        counts = (group.images, group.moved, group.verdicts)
+        classes.add_row(Text(group.name), *(f"{count:,}" for count in counts), iou_text(group.iou.median))
+    finite = (pair for pair in comparison.pairs if pair.mean is not None)
+    lowest = sorted(finite, key=lambda pair: pair.mean or 0.0)[:MAX_LISTED]
+    sizes = ", ".join(f"{name} for {count:,}" for name, count in comparison.sizes.items())
     _print(
-        f"{found.first} and {found.second}",
-        comparison_page.headline(found),
-        comparison_page.caution(found),
-        *(f"differs: {name}: {one} / {other}" for name, one, other in found.differences),
-        _quantiles_table(*named, ("mean IoU", found.mean, iou_text, "")),
+        f"{comparison.first} and {comparison.second}",
+        comparison_page.headline(comparison),
+        comparison_page.caution(comparison),
+        *(f"differs: {name}: {first} / {second}" for name, first, second in comparison.differences),
+        _quantiles_table(*overlaps, ("mean IoU", comparison.mean, iou_text, "")),
         verdicts,
-        f"smallest area in the second: {sizes} of the images" if found.pairs else "",
+        f"smallest area in the second: {sizes} of the images" if comparison.pairs else "",
         classes,
-        _more_line(len(found.classes) - MAX_CLASSES, "classes"),
-        "share least: " + ", ".join(f"{pair.first.key} ({iou_text(pair.mean)})" for pair in least)
-        if least
-        else "",
-        *_absent_lines("failed in one of them", found.failed),
-        *_absent_lines("only in the first", found.only_first),
-        *_absent_lines("only in the second", found.only_second),
+        _more_line(len(comparison.classes) - MAX_CLASSES, "classes"),
+        "lowest IoU: " + ", ".join(f"{pair.first.key} ({iou_text(pair.mean)})" for pair in lowest) if lowest else "",
+        *_keys_lines("failed in one of them", comparison.failed),
+        *_keys_lines("only in the first", comparison.only_first),
+        *_keys_lines("only in the second", comparison.only_second),
         *_written_lines(files),
     )
 
 
 def _quantiles_table(*rows: tuple[str, Quantiles, Any, str]) -> Table:
-    heads = ("images", "least", "quarter", "median", "three quarters", "most")
+    heads = ("images", "min", "25 %", "median", "75 %", "max")
     table = Table(Column("", no_wrap=True), *(_right_column(head) for head in heads))
-    for label, one, write, beyond in rows:
-        table.add_row(label, f"{one.count:,}", *quantile_texts(one, write, beyond))
+    for label, quantiles, to_text, above in rows:
+        table.add_row(label, f"{quantiles.count:,}", *quantile_texts(quantiles, to_text, above))
     return table
 
 
@@ -112,18 +109,18 @@ def _right_column(head: str) -> Column:
     return Column(head, justify="right")
 
 
-def _images_line(what: str, images: Sequence[ImageSummary]) -> str:
-    told = ", ".join(f"{image.key} ({image.name}, {area_text(image.area)})" for image in images[:MAX_LISTED])
-    return f"{what}: {told}" if told else ""
+def _images_line(label: str, images: Sequence[ImageSummary]) -> str:
+    text = ", ".join(f"{image.key} ({image.name}, {area_text(image.area)})" for image in images[:MAX_LISTED])
+    return f"{label}: {text}" if text else ""
 
 
-def _absent_lines(what: str, keys: Sequence[str]) -> list[str]:
-    told = f"{what}: {len(keys):,}: {', '.join(keys[:MAX_LISTED])}"
-    return [told + (", …" if len(keys) > MAX_LISTED else "")] if keys else []
+def _keys_lines(label: str, keys: Sequence[str]) -> list[str]:
+    text = f"{label}: {len(keys):,}: {', '.join(keys[:MAX_LISTED])}"
+    return [text + (", …" if len(keys) > MAX_LISTED else "")] if keys else []
 
 
-def _more_line(count: int, what: str) -> str:
-    return f"and {count:,} more {what} in the page" if count > 0 else ""
+def _more_line(count: int, label: str) -> str:
+    return f"and {count:,} more {label} in the page" if count > 0 else ""
 
 
 def _written_lines(files: Mapping[str, str]) -> list[str]:
@@ -131,11 +128,11 @@ def _written_lines(files: Mapping[str, str]) -> list[str]:
 
 
 def _print(*lines: Any) -> None:
-    out = Console()
+    console = Console()
     for line in _printable_lines(lines):
-        out.print(line, markup=False, highlight=False, soft_wrap=isinstance(line, str))
+        console.print(line, markup=False, highlight=False, soft_wrap=isinstance(line, str))
 
 
 def _printable_lines(lines: Iterable[Any]) -> Iterable[Any]:
-    """Lines that are not empty, with spaces that a terminal may break at."""
+    """Return the lines that are not empty, with spaces where a terminal may break them."""
     return (line.replace("\xa0", " ") if isinstance(line, str) else line for line in lines if line != "")

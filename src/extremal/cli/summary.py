@@ -14,54 +14,54 @@ if TYPE_CHECKING:
     from extremal.jobs.run_summary import Summary
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
-Out = Annotated[Path, typer.Option(help="Folder of the results.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")]
+Out = Annotated[Path, typer.Option(help="Output folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
 def summary(folder: Run, *, out: Out = Path("extremal-out"), as_json: AsJson = False) -> None:
-    """Sum a run up: verdicts, smallest areas by class, what is suspect; a figure, and a page with every image."""
+    """Summarise a run: verdicts, smallest areas by class, suspect images; with a figure and a page of all images."""
     with report_errors():
         from extremal.cli.run_tables import print_summary
         from extremal.report.run_folder import run_name, write_summary
 
-        found, files = write_summary(folder, _result_folder(out, f"{run_name(folder)}-summary"))
+        result, files = write_summary(folder, _result_folder(out, f"{run_name(folder)}-summary"))
         if as_json:
-            _print_json(found, files)
+            _print_json(result, files)
         else:
-            print_summary(found, files)
+            print_summary(result, files)
 
 
 def compare(first: Run, second: Run, *, out: Out = Path("extremal-out"), as_json: AsJson = False) -> None:
-    """Tell which explanations moved from one run to another over the same images; no network is asked."""
+    """Compare the explanations of two runs over the same images; the network is not needed."""
     with report_errors():
         from extremal.cli.run_tables import print_comparison
         from extremal.report.run_folder import run_name, write_comparison
 
-        goal = _result_folder(out, f"{run_name(first)}-{run_name(second)}-compare")
+        output_folder = _result_folder(out, f"{run_name(first)}-{run_name(second)}-compare")
         with progress("comparing") as report:
-            found, files = write_comparison(
-                first, second, goal, on_image=lambda done, total: report("images", done, total)
+            comparison, files = write_comparison(
+                first, second, output_folder, on_image=lambda done, total: report("images", done, total)
             )
         if as_json:
-            _print_json(found, files)
+            _print_json(comparison, files)
         else:
-            print_comparison(found, files)
+            print_comparison(comparison, files)
 
 
 def _result_folder(out: Path, name: str) -> Path:
-    """The folder of a result, which can be written."""
+    """Return the folder of a result after checking that it can be written."""
     from extremal import files
     from extremal.report.result_files import RESULT_FILES
 
     files.check_writable(out)
-    goal = out / name
-    files.check_replaceable(goal, RESULT_FILES)
-    return goal
+    folder = out / name
+    files.check_replaceable(folder, RESULT_FILES)
+    return folder
 
 
-def _print_json(found: "Summary | Comparison", files: dict[str, str]) -> None:
-    """All of it as JSON: None where a number is not finite."""
+def _print_json(result: "Summary | Comparison", files: dict[str, str]) -> None:
+    """Print all values as JSON, with null for numbers that are not finite."""
     from extremal.report.result_files import to_json_values
 
-    told: dict[str, Any] = to_json_values({**asdict(found), "files": files})
-    typer.echo(json.dumps(told, indent=2, allow_nan=False, ensure_ascii=False))
+    values: dict[str, Any] = to_json_values({**asdict(result), "files": files})
+    typer.echo(json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False))
