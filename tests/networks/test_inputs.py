@@ -46,9 +46,7 @@ class TestFilesThatCannotBeRead:
         assert fails(path) == f"an image must be an existing file, got {str(path)!r}; check the path"
 
     def test_folder(self, tmp_path: Path) -> None:
-        assert fails(tmp_path) == (
-            f"an image must be a file, got the folder {str(tmp_path)!r}; name the pictures in it"
-        )
+        assert fails(tmp_path) == (f"an image must be a file, got the folder {str(tmp_path)!r}; name the images in it")
 
     def test_empty(self, tmp_path: Path) -> None:
         path = tmp_path / "empty.png"
@@ -95,12 +93,12 @@ class TestFilesThatCannotBeRead:
         path.write_bytes(path.read_bytes()[:5000])
         with Image.open(path) as picture, pytest.raises(ExtremalValueError) as caught:
             prepare(PLAIN, picture)
-        assert str(caught.value).startswith("an image must be readable to its end, got a Pillow picture that is not: ")
+        assert str(caught.value).startswith("an image must be readable to its end, got a Pillow image that is not: ")
 
     def test_pillow_picture_without_pixels(self) -> None:
         with pytest.raises(ExtremalValueError) as caught:
             prepare(PLAIN, Image.new("RGB", (0, 4)))
-        assert str(caught.value) == ("an image must have pixels, got 0×4 in the given picture; check how it was cut")
+        assert str(caught.value) == ("an image must have pixels, got 0×4 in the Pillow image; check how it was cropped")
 
 
 class TestModes:
@@ -219,7 +217,7 @@ class TestArrays:
         with pytest.raises(ExtremalTypeError) as caught:
             prepare(PLAIN, image)  # type: ignore[arg-type]
         assert str(caught.value) == (
-            "an image must be a path, a Pillow picture, a uint8 array (H, W, C) or a prepared tensor (N, C, *S), or a "
+            "an image must be a path, a Pillow image, a uint8 array (H, W, C) or a prepared tensor (N, C, *S), or a "
             f"list of these, got {kind}"
         )
 
@@ -242,8 +240,8 @@ class TestBatches:
         with pytest.raises(ExtremalValueError) as caught:
             prepare(PLAIN, [torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 9)])
         assert str(caught.value) == (
-            "the images of a batch must have one shape once they are prepared, got (3, 8, 8) and (3, 8, 9); "
-            "explain them one by one, or crop them alike"
+            "the images of a batch must have one shape after preparation, got (3, 8, 8) and (3, 8, 9); "
+            "explain them one by one, or crop them to one shape"
         )
 
 

@@ -251,8 +251,8 @@ def test_weights_made_in_inference_mode_are_refused() -> None:
     with pytest.raises(ExtremalValueError) as error, Network(model).frozen():
         raise AssertionError("not reached")
     assert str(error.value) == (
-        "a network must be built outside torch.inference_mode, Linear's weights were made inside it, "
-        "where no gradient passes; build or load it outside"
+        "a network must be built outside torch.inference_mode, Linear's weights were created inside it, "
+        "which disables gradients; build or load it outside"
     )
 
 

@@ -182,7 +182,7 @@ def refused(name: str, model: nn.Module | None = None) -> str:
 
 
 RULE = (
-    "a network is split at a module that is called once and gives one tensor (B, K, ...) on which the answer depends; "
+    "a network is split at a module that is called once and gives one tensor (B, K, ...) on which the output depends; "
 )
 
 
@@ -195,7 +195,7 @@ RULE = (
     ],
 )
 def test_modules_that_do_not_serve_are_refused(name: str, problem: str) -> None:
-    wanted = f"{RULE}{name!r} does not serve: {problem}; extremal.layers(network) lists those that do"
+    wanted = f"{RULE}{name!r} is not suitable: {problem}; extremal.layers(network) lists those that are"
     assert refused(name) == wanted
 
 
@@ -212,7 +212,7 @@ class Aside(nn.Module):
 
 
 def test_a_layer_that_the_answer_does_not_need_is_refused() -> None:
-    assert "'unused' does not serve: the answer does not depend on it" in refused("unused", Aside())
+    assert "'unused' is not suitable: the output does not depend on it" in refused("unused", Aside())
 
 
 def test_a_layer_that_does_not_exist_is_refused_with_near_names() -> None:
@@ -238,8 +238,8 @@ class Remembering(nn.Module):
 
 def test_a_network_that_answers_otherwise_when_split_is_refused() -> None:
     assert refused("layer", Remembering()) == (
-        "a network split at a layer must answer as the whole does, net split at 'layer' does not; "
-        "what runs after the layer needs more than the modules before it have given: choose another layer"
+        "a network split at a layer must give the same output as before, net split at 'layer' does not; "
+        "code after the layer uses more than the outputs of the modules before it: choose another layer"
     )
 
 

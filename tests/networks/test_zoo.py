@@ -84,7 +84,7 @@ class TestEmbedded:
 
     def test_other_weights(self) -> None:
         assert refused("embedded", "mine.pt") == (
-            "the embedded network brings its weights, got --weights 'mine.pt'; "
+            "the embedded network includes its weights, got --weights 'mine.pt'; "
             "to use others: timm:tf_efficientnet_lite0"
         )
 

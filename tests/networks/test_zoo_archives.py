@@ -46,7 +46,7 @@ class TestRefusals:
 
     def test_weights_are_its_own(self, path: Path) -> None:
         assert refused(f"file:{path}", "random") == (
-            f"file:{path} brings its weights, got --weights 'random'; leave them out"
+            f"file:{path} includes its weights, got --weights 'random'; omit them"
         )
 
     def test_cut_off(self, path: Path) -> None:

@@ -151,7 +151,7 @@ class TestFactories:
             "a network must be 'embedded', 'torchvision:NAME', 'timm:NAME', 'voc:NAME', 'coco:NAME', 'hf:FOLDER', "
             "'file:PATH.pt2' or 'MODULE:CALLABLE'"
         )
-        lists = "`extremal networks` lists the names, modules are looked for on PYTHONPATH"
+        lists = "`extremal networks` lists the names, modules are searched on PYTHONPATH"
         for name, missing in (("no_nets:make", "no_nets"), ("mynets.other:make", "mynets.other")):
             assert refused(name) == f"{rule}, got {name!r} and there is no module {missing!r}; {lists}"
         assert refused("torchvison:resnet50") == (
@@ -162,23 +162,23 @@ class TestFactories:
     def test_modules_that_cannot_be_imported(self) -> None:
         assert refused("mynets.broken:make") == (
             "a network's module must be importable, that of 'mynets.broken:make' raised ZeroDivisionError: division by "
-            "zero; mend it"
+            "zero; correct it"
         )
         assert refused("mynets.lacking:make") == (
             "a network's module must be importable, that of 'mynets.lacking:make' raised ModuleNotFoundError: No "
-            "module named 'surely_not_installed'; mend it"
+            "module named 'surely_not_installed'; correct it"
         )
 
     def test_no_such_callable(self) -> None:
         assert refused("mynets.models:make_nets") == (
-            "a network's module must have the callable that is named, 'mynets.models:make_nets' has none; "
+            "a network's module must contain the named callable, 'mynets.models:make_nets' does not exist; "
             "nearest: make_net"
         )
         assert refused("mynets.models:Nets.big") == (
-            "a network's module must have the callable that is named, 'mynets.models:Nets.big' has none"
+            "a network's module must contain the named callable, 'mynets.models:Nets.big' does not exist"
         )
         assert refused("mynets.models:SIDE", kind=ExtremalTypeError) == (
-            "a network must be made by a callable, 'mynets.models:SIDE' is a int; name a function"
+            "a network must come from a callable, 'mynets.models:SIDE' is a int; name a function"
         )
 
     def test_callables_that_make_no_network(self) -> None:
@@ -188,11 +188,11 @@ class TestFactories:
         )
         assert refused("mynets.models:sized") == (
             "a network's callable must work without arguments, 'mynets.models:sized' raised TypeError: sized() "
-            "missing 1 required positional argument: 'side'; mend it, or wrap it in a function that gives it what it "
-            "needs"
+            "missing 1 required positional argument: 'side'; correct it, or wrap it in a function that passes its "
+            "arguments"
         )
 
     def test_weights_are_the_callables_own(self) -> None:
         assert refused("mynets.models:make_net", "mine.pt") == (
-            "mynets.models:make_net brings its weights, got --weights 'mine.pt'; leave them out"
+            "mynets.models:make_net includes its weights, got --weights 'mine.pt'; omit them"
         )

@@ -115,8 +115,8 @@ class TestHuggingFace:
         with pytest.warns(UserWarning, match="has no") as told:
             net = zoo.load(f"hf:{tmp_path}")
         assert [str(one.message) for one in told] == [
-            f"{str(tmp_path)!r} has no preprocessor_config.json: pictures are cropped and resized to 32×32 px and "
-            "brought to −1 .. 1, which may not be what the network was trained with"
+            f"{str(tmp_path)!r} has no preprocessor_config.json: images are cropped and resized to 32×32 px and "
+            "scaled to −1 .. 1, which may differ from the preprocessing in training"
         ]
         assert told[0].filename == __file__
         picture = Image.new("RGB", (64, 32), (255, 0, 0))
@@ -142,7 +142,7 @@ class TestHuggingFace:
         del state["classifier.bias"], state["classifier.weight"]
         save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
         assert refused(f"hf:{tmp_path}") == (
-            f"weights must be those of the whole network, got {str(tmp_path)!r} without 2 tensors of "
+            f"weights must be complete, got {str(tmp_path)!r} without 2 tensors of "
             "ViTForImageClassification, e.g. 'classifier.bias'; check the folder"
         )
 
@@ -234,7 +234,7 @@ class TestHuggingFaceRefusals:
             (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
         assert refused(f"hf:{tmp_path}") == (
             f"weights must be in safetensors, got {str(tmp_path)!r} with 'pytorch_model.bin', which may run any code "
-            "when it is unpickled; convert it where it is trusted: load it there and save_pretrained"
+            "when it is unpickled; convert it on a machine where it is trusted: load it and call save_pretrained"
         )
 
     def test_broken_weights(self, tmp_path: Path) -> None:
@@ -283,8 +283,8 @@ class TestHuggingFaceRefusals:
         entry = {"_attn_implementation": "someone/kernel"}
         (tmp_path / "config.json").write_text(json.dumps({"vision_config": entry} if inside else entry))
         assert refused(f"hf:{tmp_path}") == (
-            f"an hf: network must bring no code, got {str(tmp_path)!r}, whose config.json sends for 'someone/kernel' "
-            "as its attention; take that out of it"
+            f"an hf: network must not load code, got {str(tmp_path)!r}, whose config.json names 'someone/kernel' "
+            "as its attention; remove that entry"
         )
 
     def test_transformers_is_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

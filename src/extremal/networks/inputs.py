@@ -1,4 +1,4 @@
-"""From what a user hands in to a prepared batch: pictures are read safely, tensors are checked."""
+"""Prepare images as inputs: image files are read safely, tensors are validated."""
 
 import os
 import warnings
@@ -14,93 +14,94 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.network import Network
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # of pictures in a folder
-MAX_PIXELS = 100_000_000  # above this a picture is refused as a decompression bomb
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # of image files in a folder
+MAX_PIXELS = 100_000_000  # larger images are rejected as decompression bombs
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
-ImagesLike = ImageLike | Sequence[ImageLike]  # several are a batch
+ImagesLike = ImageLike | Sequence[ImageLike]  # a sequence is a batch
 
 
 def read_image_file(
     path: str | os.PathLike[str], *, name: str | None = None, max_pixels: int | None = None
 ) -> Image.Image:
-    """A picture file as upright RGB: first frame, EXIF rotation applied, transparency over white.
+    """Read an image file as upright RGB: its first frame, EXIF rotation applied, transparency over white.
 
     Args:
         path: of the file.
-        name: by which messages call it; its path if None.
-        max_pixels: more are refused before they are decoded; 100 megapixels if None.
+        name: of the file in error messages; None: its path.
+        max_pixels: larger images are rejected before they are decoded; None: 100 megapixels.
 
     Raises:
-        ExtremalValueError: the file is missing, empty, truncated, not a picture, or has too many pixels.
+        ExtremalValueError: the file is missing, empty, truncated, not an image, or has too many pixels.
     """
     path = Path(path)
-    told, most = repr(str(path) if name is None else name), max_pixels or MAX_PIXELS
+    name, max_pixels = repr(str(path) if name is None else name), max_pixels or MAX_PIXELS
     if not path.exists():
-        raise ExtremalValueError(f"an image must be an existing file, got {told}; check the path")
+        raise ExtremalValueError(f"an image must be an existing file, got {name}; check the path")
     if path.is_dir():
-        raise ExtremalValueError(f"an image must be a file, got the folder {told}; name the pictures in it")
+        raise ExtremalValueError(f"an image must be a file, got the folder {name}; name the images in it")
     if path.stat().st_size == 0:
-        raise ExtremalValueError(f"an image must not be empty, got {told} with 0 bytes; copy it again")
+        raise ExtremalValueError(f"an image must not be empty, got {name} with 0 bytes; copy it again")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                _check_pixels(picture, told, most)
-                return to_upright_rgb(picture)
+            with Image.open(path) as image:
+                _check_pixels(image, name, max_pixels)
+                return to_upright_rgb(image)
     except UnidentifiedImageError:
         raise ExtremalValueError(
-            f"an image must be in a format that Pillow reads, got {told}; convert it to PNG or JPEG"
+            f"an image must be in a format that Pillow reads, got {name}; convert it to PNG or JPEG"
         ) from None
     except Image.DecompressionBombError:
         raise ExtremalValueError(
-            f"an image must have at most {most // 10**6} megapixels, got a larger one in {told}; shrink it first"
+            f"an image must have at most {max_pixels // 10**6} megapixels, got a larger one in {name}; shrink it first"
         ) from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         if isinstance(error, ExtremalValueError):
             raise
         raise ExtremalValueError(
-            f"an image must be readable to its end, got {told}: {error}; copy or convert it again"
+            f"an image must be readable to its end, got {name}: {error}; copy or convert it again"
         ) from None
 
 
-def _check_pixels(picture: Image.Image, name: str, most: int) -> None:
-    width, height = picture.size
-    if width * height > most:
+def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
         raise ExtremalValueError(
-            f"an image must have at most {most // 10**6} megapixels, got {width}×{height} in {name}; shrink it first"
+            f"an image must have at most {max_pixels // 10**6} megapixels, got {width}×{height} in {name}; shrink it "
+            "first"
         )
-    if 0 in picture.size:
-        raise ExtremalValueError(f"an image must have pixels, got {width}×{height} in {name}; check how it was cut")
+    if 0 in image.size:
+        raise ExtremalValueError(f"an image must have pixels, got {width}×{height} in {name}; check how it was cropped")
 
 
-def to_upright_rgb(picture: Image.Image) -> Image.Image:
-    """Any Pillow picture as upright 8-bit RGB: 16-bit and float scaled to their range, alpha over white."""
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture, dtype=np.float64)
-        broken = int((~np.isfinite(values)).sum())
-        if broken:
-            raise ExtremalValueError(f"an image must be finite, got {broken} NaN or infinite pixels; clean it")
-        deep = picture.mode.startswith("I;16") or (picture.mode == "I" and values.max() > 255)
-        low, high = (0.0, 65535.0) if deep else (0.0, 255.0)
+def to_upright_rgb(image: Image.Image) -> Image.Image:
+    """Convert a Pillow image to upright 8-bit RGB: 16-bit and float scaled to their range, alpha over white."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        n_broken = int((~np.isfinite(values)).sum())
+        if n_broken:
+            raise ExtremalValueError(f"an image must be finite, got {n_broken} NaN or infinite pixels; clean it")
+        is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and values.max() > 255)
+        low, high = (0.0, 65535.0) if is_16_bit else (0.0, 255.0)
         if values.min() < low or values.max() > high:
             low, high = float(values.min()), float(values.max())
-        picture = Image.fromarray(((values - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8))
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return picture.convert("RGB")
+        image = Image.fromarray(((values - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image.convert("RGB")
 
 
 def prepare(network: Network, image: ImagesLike) -> Tensor:
-    """A path, a Pillow picture, a uint8 array (H, W, C) or (H, W), or a prepared tensor, as a batch (N, C, *S).
+    """Prepare a path, a Pillow image, a uint8 array (H, W, C) or (H, W), or a tensor as inputs (N, C, *S).
 
-    Tensors are taken as they are, moved to the network's device and dtype; the caller's tensor is not touched. A list
-    of any of these is a batch of them all.
+    Tensors must be prepared already; they are only moved to the network's device and dtype, without changing the
+    caller's tensor. A list of any of these becomes one batch.
     """
     if isinstance(image, list | tuple):
-        return _concatenate([prepare(network, one) for one in image])
+        return _concatenate([prepare(network, item) for item in image])
     if isinstance(image, Tensor):
         x = validate_input(image)
     elif isinstance(image, np.ndarray):
@@ -111,7 +112,7 @@ def prepare(network: Network, image: ImagesLike) -> Tensor:
         x = network.prepare(read_image_file(image))
     else:
         raise ExtremalTypeError(
-            "an image must be a path, a Pillow picture, a uint8 array (H, W, C) or a prepared tensor (N, C, *S), or a "
+            "an image must be a path, a Pillow image, a uint8 array (H, W, C) or a prepared tensor (N, C, *S), or a "
             f"list of these, got {type(image).__name__}"
         )
     anchor = network.anchor
@@ -119,28 +120,28 @@ def prepare(network: Network, image: ImagesLike) -> Tensor:
 
 
 def _concatenate(parts: Sequence[Tensor]) -> Tensor:
-    """Inputs (N, C, *S) one after the other."""
+    """Concatenate inputs (N, C, *S)."""
     if not parts:
         raise ExtremalValueError("a batch must hold at least one image, got an empty list")
     shapes = sorted({tuple(part.shape[1:]) for part in parts})
     if len(shapes) > 1:
         raise ExtremalValueError(
-            "the images of a batch must have one shape once they are prepared, got "
-            f"{' and '.join(map(str, shapes[:3]))}; explain them one by one, or crop them alike"
+            "the images of a batch must have one shape after preparation, got "
+            f"{' and '.join(map(str, shapes[:3]))}; explain them one by one, or crop them to one shape"
         )
     return torch.cat(list(parts))
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    """A Pillow picture, upright; Pillow reads an opened file only now."""
-    _check_pixels(picture, "the given picture", MAX_PIXELS)
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a Pillow image to upright RGB; Pillow reads the pixels of an open file only here."""
+    _check_pixels(image, "the Pillow image", MAX_PIXELS)
     try:
-        return to_upright_rgb(picture)
+        return to_upright_rgb(image)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         if isinstance(error, ExtremalValueError):
             raise
         raise ExtremalValueError(
-            f"an image must be readable to its end, got a Pillow picture that is not: {error}; copy or convert it again"
+            f"an image must be readable to its end, got a Pillow image that is not: {error}; copy or convert it again"
         ) from None
 
 
@@ -157,7 +158,7 @@ def _validate_array(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def validate_input(x: Tensor) -> Tensor:
-    """A prepared tensor: floating, finite, (N, C, *S) with 1 to 3 spatial dimensions."""
+    """Check that a tensor is floating-point, finite and (N, C, *S) with 1 to 3 spatial dimensions; return it."""
     if not x.is_floating_point():
         raise ExtremalTypeError(f"a prepared tensor must be floating, got {x.dtype}; convert and normalise it first")
     if not 3 <= x.ndim <= 5 or 0 in x.shape:
@@ -165,7 +166,7 @@ def validate_input(x: Tensor) -> Tensor:
             "a prepared tensor must be (N, C, *S) with 1 to 3 spatial dimensions, got shape "
             f"{tuple(x.shape)}; add a batch axis with x[None] if it is missing"
         )
-    broken = int((~torch.isfinite(x)).sum())
-    if broken:
-        raise ExtremalValueError(f"a prepared tensor must be finite, got {broken} NaN or infinite values; clean it")
+    n_broken = int((~torch.isfinite(x)).sum())
+    if n_broken:
+        raise ExtremalValueError(f"a prepared tensor must be finite, got {n_broken} NaN or infinite values; clean it")
     return x

@@ -1,4 +1,4 @@
-"""The layers of a network: their names and shapes, and at which of them it can be split."""
+"""The layers of a network: their names and shapes, and whether it can be split at them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,20 +20,20 @@ from extremal.networks.resolve import as_network
 class Layer:
     """A module at which a network may be split."""
 
-    name: str  # as `named_modules` has it
+    name: str  # in `named_modules`
     kind: str  # its class
-    shape: tuple[int, ...]  # of its output for one input, without the batch axis; empty where it is not one tensor
-    problem: str = ""  # why the network cannot be split here; empty where it can
-    bypassed: bool = False  # part of the answer does not pass through it, e.g. inside a residual block
+    shape: tuple[int, ...]  # of its output for one input, without the batch axis; empty if it is not one tensor
+    problem: str = ""  # why the network cannot be split here; empty if it can
+    bypassed: bool = False  # part of the output does not pass through it, e.g. inside a residual block
 
     @property
     def can_split_cleanly(self) -> bool:
-        """Whether all of the answer passes through it."""
+        """Whether the network can be split here and its whole output passes through the layer."""
         return not (self.problem or self.bypassed)
 
 
 def layers(network: Network | nn.Module | str, image: ImagesLike | None = None) -> tuple[Layer, ...]:
-    """The modules of a network in the order in which they finish, and whether it can be split there.
+    """List the modules of a network in the order in which they finish, and whether it can be split there.
 
     >>> import torch
     >>> toy = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
@@ -45,8 +45,8 @@ def layers(network: Network | nn.Module | str, image: ImagesLike | None = None) 
     3 Linear (2,) True
 
     Args:
-        network: as `explain` takes it.
-        image: an input; None: a grey picture of 256 × 256 px with noise, as the network prepares it.
+        network: as in `explain`.
+        image: as in `explain`; None: a grey image of 256 × 256 px with noise.
     """
     net = as_network(network)
     x = net.example_input() if image is None else prepare(net, image)[:1]
@@ -55,43 +55,43 @@ def layers(network: Network | nn.Module | str, image: ImagesLike | None = None) 
 
 
 def trace_layers(run: Run, x: Tensor) -> list[Layer]:
-    """Every module of a frozen network in the order in which they finish, for inputs x; costs one evaluation."""
+    """List the modules of a frozen network in the order in which they finish for inputs x; costs one evaluation."""
     model = run.network.model
     names = {module: name for name, module in model.named_modules()}
     outputs: dict[nn.Module, list[object]] = {}
     nodes: dict[nn.Module, object] = {}
 
-    def left(module: nn.Module, output: object) -> None:
+    def record(module: nn.Module, output: object) -> None:
         outputs.setdefault(module, []).append(output)
-        nodes[module] = getattr(output, "grad_fn", None)  # now: what follows may change the output in place
+        nodes[module] = getattr(output, "grad_fn", None)  # now, since later code may change the output in place
 
     leaf = x.detach().clone().requires_grad_()
-    with hooked(model, lambda _: None, left):
-        answer = run.evaluate(leaf)
+    with hooked(model, lambda _: None, record):
+        output = run.evaluate(leaf)
     layers = []
-    for module, found in outputs.items():
-        problem = split_problem(found, x)
-        shape = tuple(found[0].shape[1:]) if isinstance(found[0], Tensor) else ()
+    for module, results in outputs.items():
+        problem = split_problem(results, x)
+        shape = tuple(results[0].shape[1:]) if isinstance(results[0], Tensor) else ()
         if not problem and nodes[module] is None:
             problem = "no gradient passes through it"
-        elif not problem and not depends_on(answer, nodes[module]):
-            problem = "the answer does not depend on it with a gradient"
-        bypassed = not problem and depends_on(answer, get_gradient_edge(leaf).node, nodes[module])
+        elif not problem and not depends_on(output, nodes[module]):
+            problem = "the output does not depend on it with a gradient"
+        bypassed = not problem and depends_on(output, get_gradient_edge(leaf).node, nodes[module])
         layers.append(Layer(names[module], type(module).__name__, shape, problem, bypassed))
     return layers
 
 
 def get_module(net: Network, name: str) -> nn.Module:
-    """The module of this name.
+    """Return the module with this name.
 
     Raises:
-        ExtremalValueError: there is none; near names are offered.
+        ExtremalValueError: it does not exist; similar names are suggested.
     """
-    modules: dict[str, nn.Module] = {known: module for known, module in net.model.named_modules() if known}
+    modules: dict[str, nn.Module] = {path: module for path, module in net.model.named_modules() if path}
     if name in modules:
         return modules[name]
-    close = get_close_matches(name, modules, n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(close)}? " if close else ""
+    suggestions = get_close_matches(name, modules, n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(suggestions)}? " if suggestions else ""
     raise ExtremalValueError(
         f"a layer must be the name of a module in {net.name}, got {name!r}; {hint}extremal.layers(network) lists them"
     )
@@ -100,37 +100,37 @@ def get_module(net: Network, name: str) -> nn.Module:
 @contextmanager
 def hooked(
     model: nn.Module,
-    entered: Callable[[nn.Module], None],
-    left: Callable[[nn.Module, Any], Any],
+    on_enter: Callable[[nn.Module], None],
+    on_exit: Callable[[nn.Module, Any], Any],
 ) -> Iterator[None]:
-    """Tell of every call of a module in the model, before and after it; what `left` returns stands for the output."""
+    """Call back before and after every call of a module in the model; `on_exit` may replace the output."""
     with ExitStack() as hooks:
         for module in model.modules():
             if module is not model:
-                before = module.register_forward_pre_hook(lambda module, _: entered(module))
+                before = module.register_forward_pre_hook(lambda module, _: on_enter(module))
                 hooks.callback(before.remove)
-                after = module.register_forward_hook(lambda module, _, output: left(module, output))
+                after = module.register_forward_hook(lambda module, _, output: on_exit(module, output))
                 hooks.callback(after.remove)
         yield
 
 
-def depends_on(output: object, goal: object, without: object = None) -> bool:
-    """Whether the gradient graph of an output leads to a node, on a way that does not pass through another."""
-    seen: set[object] = {without}
-    left: list[Any] = [tensor.grad_fn for tensor in find_tensors(output)]
-    while left:
-        node = left.pop()
-        if node is None or node in seen:
+def depends_on(output: object, node: object, without: object = None) -> bool:
+    """Return whether the gradient graph of an output reaches a node, without passing through another."""
+    visited: set[object] = {without}
+    pending: list[Any] = [tensor.grad_fn for tensor in find_tensors(output)]
+    while pending:
+        current = pending.pop()
+        if current is None or current in visited:
             continue
-        if node is goal:
+        if current is node:
             return True
-        seen.add(node)
-        left += [following for following, _ in node.next_functions]
+        visited.add(current)
+        pending += [successor for successor, _ in current.next_functions]
     return False
 
 
 def split_problem(outputs: Sequence[object], x: Tensor) -> str:
-    """Why the network cannot be split at a module that gave these outputs for x; empty where it can."""
+    """Return why the network cannot be split at a module with these outputs for x; empty if it can."""
     if len(outputs) != 1:
         return f"it is called {len(outputs)} times in a pass"
     (output,) = outputs

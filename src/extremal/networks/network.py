@@ -1,4 +1,4 @@
-"""A network with its preprocessing and class names, and a `with` that leaves it exactly as it was."""
+"""A network with its preprocessing and class names, frozen inside a `with` and restored after it."""
 
 import hashlib
 import random
@@ -17,16 +17,16 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.acceleration import ACCELERATIONS, Acceleration, accelerated
 from extremal.networks.counting import EvaluationCount, EvaluationCounter
 from extremal.networks.memory import activation_bytes, default_budget
-from extremal.networks.outputs import has_bfloat16, to_float32, to_channels_last, read_logits
+from extremal.networks.outputs import has_bfloat16, read_logits, to_channels_last, to_float32
 
-Preprocess = Callable[[Image.Image], Tensor]  # RGB picture -> (C, H, W)
+Preprocess = Callable[[Image.Image], Tensor]  # RGB image -> (C, H, W)
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 
 
 @dataclass(eq=False)
 class Network:
-    """Any `nn.Module` with what is needed to ask it about an image.
+    """Any `nn.Module`, with all that is needed to evaluate it on an image.
 
     >>> toy = Network(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2)), labels=("cat", "dog"))
     >>> with toy.frozen() as run:
@@ -36,16 +36,16 @@ class Network:
     """
 
     model: nn.Module
-    preprocess: Preprocess | None = None  # RGB picture -> (C, H, W); None: pixel values / 255
+    preprocess: Preprocess | None = None  # RGB image -> (C, H, W); None: pixel values / 255
     labels: Sequence[str] = ()  # class names in the order of the outputs; may be empty
     name: str = ""  # as `zoo.load` takes it, or the class of the module
-    mean: Sequence[float] = ()  # per-channel normalisation, only to show the input as a picture again
+    mean: Sequence[float] = ()  # per-channel normalisation, used to convert inputs to images and back
     std: Sequence[float] = ()
-    mirror: bool = False  # the mirrored input asks the same question: solvers may flip it (paper: jitter)
-    spacing: Sequence[float] = ()  # of places along each dimension: (2, 1, 1) for thick slices, frames; empty: equal
+    mirror: bool = False  # a mirrored image means the same: solvers may mirror inputs (paper: jitter)
+    spacing: Sequence[float] = ()  # of places along each dimension, e.g. (2, 1, 1) for thick slices; empty: equal
     accelerate: Acceleration = "portable"  # during a run: portable, onednn (convolutions on a CPU as well), or off
-    precision: str = "float32"  # float32, bfloat16 (autocast), or auto: bfloat16 where the hardware has it
-    memory: float | None = None  # GiB for what the network holds for its gradient; None: by the device
+    precision: str = "float32"  # float32, bfloat16 (autocast), or auto: bfloat16 if the hardware supports it
+    memory: float | None = None  # GiB for the tensors that a gradient needs; None: depends on the device
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):
@@ -60,45 +60,45 @@ class Network:
 
     @property
     def anchor(self) -> Tensor:
-        """A floating tensor whose device and dtype the network's inputs follow."""
+        """A floating-point tensor of the network, whose device and dtype inputs must have."""
         tensors = (*self.model.parameters(), *self.model.buffers())
         return next((t for t in tensors if t.is_floating_point()), torch.empty(0))
 
     def devices(self) -> list[str]:
-        """On which devices the weights lie; `meta` where they have no values."""
+        """Return the devices of the weights; `meta` for weights without values."""
         return sorted({str(tensor.device) for tensor in (*self.model.parameters(), *self.model.buffers())})
 
     def count_nonfinite_weights(self) -> dict[str, int]:
-        """How many values of each weight are not finite, where any are.
+        """Count the values of each weight that are not finite; weights without any are omitted.
 
-        Buffers may be infinite, as those are that hide tokens from each other.
+        Buffers may be infinite, e.g. attention masks.
         """
         parameters = {name: (~torch.isfinite(tensor)).sum() for name, tensor in self.model.named_parameters()}
         buffers = {name: torch.isnan(tensor).sum() for name, tensor in self.model.named_buffers()}
         return {name: int(count) for name, count in (parameters | buffers).items() if count}
 
     def check_device(self) -> None:
-        """Raise where the weights are not all on one device, or have no values."""
+        """Check that all weights are on one device and have values."""
         devices = self.devices()
         if len(devices) > 1 or "meta" in devices:
             raise ExtremalValueError(
-                f"a network must lie on one device with its values, {self.name} lies on {', '.join(devices)}; "
+                f"a network must be on one device with its values, {self.name} is on {', '.join(devices)}; "
                 "move it with .to(device), or load its weights"
             )
 
     def is_mirror_invariant(self, x: Tensor) -> bool:
-        """Whether inputs (N, C, *S) may be mirrored and ask the same question."""
+        """Return whether inputs (N, C, *S) mean the same when mirrored."""
         return self.mirror and x.ndim == 4
 
     def prepare(self, image: Image.Image) -> Tensor:
-        """One RGB picture as the network takes it: (1, C, H, W)."""
+        """Prepare one RGB image for the network: (1, C, H, W)."""
         if self.preprocess is None:
             pixels = torch.from_numpy(np.array(image)).movedim(-1, 0)
             return (pixels.to(torch.get_default_dtype()) / 255)[None]
         return self.preprocess(image)[None]
 
     def to_images(self, x: Tensor) -> Tensor | None:
-        """The prepared input (N, C, H, W) as pictures (N, H, W, 3) uint8; None where it is not a picture."""
+        """Convert inputs (N, C, H, W) to images (N, H, W, 3), uint8; return None if they are not images."""
         if x.ndim != 4 or x.shape[1] not in (1, 3):
             return None
         x = x.detach().cpu().float()
@@ -110,52 +110,54 @@ class Network:
         return (x.clamp(0, 1) * 255).round().byte().expand(-1, 3, -1, -1).movedim(1, -1).contiguous()
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Pictures (N, C, H, W) in [0, 1] as the network takes them: normalised, where it tells how."""
+        """Normalise values (N, C, H, W) in [0, 1] for the network, if its mean and standard deviation are known."""
         if not (self.mean and self.std):
             return pixels
         mean, std = (pixels.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
         return (pixels - mean) / std
 
     def example_input(self, side: int = 256) -> Tensor:
-        """What the network makes of a grey picture with noise, side × side px: an input where none is given."""
+        """Prepare a grey image with noise, side × side px, as an example input."""
         noise = np.random.default_rng(0).integers(96, 160, (side, side, 3)).astype(np.uint8)
         return self.prepare(Image.fromarray(noise)).to(self.anchor)
 
     def to_images_or_empty(self, x: Tensor) -> Tensor:
-        """As `picture`, or (N, 0, 0, 3) where the inputs are not pictures."""
-        found = self.to_images(x)
-        return torch.zeros(len(x), 0, 0, 3, dtype=torch.uint8) if found is None else found
+        """Convert inputs to images like `to_images`, or return (N, 0, 0, 3) if they are not images."""
+        images = self.to_images(x)
+        return torch.zeros(len(x), 0, 0, 3, dtype=torch.uint8) if images is None else images
 
     def label(self, target: int) -> str:
-        """The name of a class, or its number where the network has no names."""
+        """Return the name of a class, or its number if the network has no class names."""
         return self.labels[target] if target < len(self.labels) else f"class {target}"
 
     def index(self, name: str) -> int:
-        """The class of this name (or of one of its comma-separated synonyms), whatever the case."""
-        wanted = name.strip().lower()
+        """Return the class with this name, or with it as a comma-separated synonym; case is ignored."""
+        lower_name = name.strip().lower()
         if not self.labels:
             raise ExtremalValueError(f"{self.name} has no class names, got {name!r}; give the class as an index")
-        whole: dict[str, list[int]] = {}
+        full_names: dict[str, list[int]] = {}
         synonyms: dict[str, list[int]] = {}
         for index, label in enumerate(self.labels):
-            whole.setdefault(label.strip().lower(), []).append(index)
+            full_names.setdefault(label.strip().lower(), []).append(index)
             for synonym in {part.strip().lower() for part in label.split(",")}:
                 synonyms.setdefault(synonym, []).append(index)
-        found = whole.get(wanted) or synonyms.get(wanted, [])
-        if len(found) > 1:
-            which = ", ".join(f"{index} ({self.labels[index]})" for index in found)
+        indices = full_names.get(lower_name) or synonyms.get(lower_name, [])
+        if len(indices) > 1:
+            matches = ", ".join(f"{index} ({self.labels[index]})" for index in indices)
             raise ExtremalValueError(
-                f"target must name one class of {self.name}, got {name!r}, which is {which}; give the class as an index"
+                f"target must name one class of {self.name}, got {name!r}, which is {matches}; give the class as an "
+                "index"
             )
-        if not found:
-            known = whole | synonyms
-            near = get_close_matches(wanted, known, n=3, cutoff=0.5) or [s for s in known if wanted in s][:3]
-            hint = f"; nearest: {', '.join(near)}" if near else ""
+        if not indices:
+            names = full_names | synonyms
+            suggestions = get_close_matches(lower_name, names, n=3, cutoff=0.5)
+            suggestions = suggestions or [known for known in names if lower_name in known][:3]
+            hint = f"; nearest: {', '.join(suggestions)}" if suggestions else ""
             raise ExtremalValueError(f"target must be a class of {self.name}, got {name!r}{hint}")
-        return found[0]
+        return indices[0]
 
     def weight_hash(self) -> str:
-        """SHA-256 over names, shapes and bytes of all parameters and buffers."""
+        """Return the SHA-256 of the names, shapes and bytes of all parameters and buffers."""
         digest = hashlib.sha256()
         for name, tensor in self.model.state_dict().items():
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -164,22 +166,22 @@ class Network:
 
     @contextmanager
     def frozen(self, seed: int = 0) -> Iterator["Run"]:
-        """Evaluation mode, no parameter gradients, seeded; on exit everything is as it was.
+        """Put the network in evaluation mode without parameter gradients, seeded; on exit everything is restored.
 
-        Restored also after an exception or an interrupt: training flags, `requires_grad`, buffers, and the random
-        state of torch, numpy and Python.
+        Training flags, `requires_grad`, buffers, and the random state of torch, numpy and Python are restored, also
+        after an exception or an interrupt.
         """
         if self.anchor.is_inference():
             raise ExtremalValueError(
-                f"a network must be built outside torch.inference_mode, {self.name}'s weights were made inside it, "
-                "where no gradient passes; build or load it outside"
+                f"a network must be built outside torch.inference_mode, {self.name}'s weights were created inside it, "
+                "which disables gradients; build or load it outside"
             )
         modules = [(module, module.training) for module in self.model.modules()]
         parameters = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
         buffers = [(buffer, buffer.detach().clone()) for buffer in self.model.buffers()]
         states = random.getstate(), np.random.get_state()
         devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-        # inference_mode(False): a caller's inference mode would cut the gradients of the mask
+        # inference_mode(False): a caller's inference mode would disable the gradients of the mask
         with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
             undo = ExitStack()
             try:
@@ -201,7 +203,7 @@ class Network:
 
 
 class Evaluator(Protocol):
-    """A frozen network, whole or from a layer on."""
+    """A frozen network, complete or from a layer on."""
 
     @property
     def network(self) -> "Network":
@@ -210,11 +212,11 @@ class Evaluator(Protocol):
 
     @property
     def undo(self) -> ExitStack:
-        """Closed when the network is no longer frozen."""
+        """Callbacks that run when the network is no longer frozen."""
         ...
 
-    def evaluate(self, inputs: Tensor, images: Tensor, /) -> object:
-        """The output as the network gives it, counted; `images` (B,) tells of which input each row is."""
+    def evaluate(self, inputs: Tensor, input_index: Tensor, /) -> object:
+        """Return the network's output, counted; `input_index` (B,) is the index of the input of each row."""
         ...
 
     def counted(self) -> AbstractContextManager[EvaluationCount]:
@@ -224,10 +226,10 @@ class Evaluator(Protocol):
 
 @dataclass(eq=False)
 class Run(EvaluationCounter):
-    """The frozen network in use: x (B, C, *S) -> output (B, classes), counting its evaluations."""
+    """A frozen network that counts its evaluations: x (B, C, *S) -> scores (B, classes)."""
 
     network: Network
-    undo: ExitStack  # closed when the network is no longer frozen
+    undo: ExitStack  # callbacks that run when the network is no longer frozen
     _autocast: bool = field(default=False, init=False)
 
     def accelerate(self, x: Tensor, keep: Sequence[str] = ()) -> None:
@@ -258,24 +260,24 @@ class Run(EvaluationCounter):
         return output
 
     def fit_batch_size(self, evaluate: Callable[[], object], device: torch.device) -> int:
-        """How many rows the memory takes at once, at least 1, where `evaluate` is one row with its gradient."""
+        """Return how many rows fit into memory, at least 1; `evaluate` runs one row with gradient."""
         network = self.network
         budget = default_budget(device) if network.memory is None else network.memory * 2**30
-        held = activation_bytes(evaluate, (*network.model.parameters(), *network.model.buffers()))
-        return max(1, int(budget // max(1, held)))
+        row_bytes = activation_bytes(evaluate, (*network.model.parameters(), *network.model.buffers()))
+        return max(1, int(budget // max(1, row_bytes)))
 
-    def __call__(self, x: Tensor, images: Tensor | None = None) -> Tensor:
-        """The scores (B, classes); `images` tells of which input each row is, which here makes no difference."""
-        return read_logits(self.evaluate(x, images), self.network.name)
+    def __call__(self, x: Tensor, input_index: Tensor | None = None) -> Tensor:
+        """Return the scores (B, classes); `input_index` makes no difference here."""
+        return read_logits(self.evaluate(x, input_index), self.network.name)
 
-    def evaluate(self, x: Tensor, images: Tensor | None = None) -> object:
-        """The output as the network gives it, for scores that read it themselves."""
+    def evaluate(self, x: Tensor, input_index: Tensor | None = None) -> object:
+        """Return the network's own output, counted; `input_index` makes no difference here."""
         self.count_evaluations(len(x), with_gradient=x.requires_grad)
         return self._evaluate_uncounted(x)
 
     def _evaluate_uncounted(self, x: Tensor) -> object:
-        """The model's output, uncounted."""
-        if x.ndim == 4:  # convolutions run faster so, and the network's own tensors stay as they are
+        """Return the network's own output, uncounted."""
+        if x.ndim == 4:  # a faster layout for convolutions
             x = to_channels_last(x)
         if not self._autocast:
             output: object = self.network.model(x)

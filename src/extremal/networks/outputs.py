@@ -1,4 +1,4 @@
-"""Read the output of a network: scores of classes, precision, memory layout."""
+"""Read the output of a network: class scores, precision, memory layout."""
 
 from collections.abc import Mapping
 
@@ -10,15 +10,17 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 
 
 def to_channels_last(x: Tensor) -> Tensor:
-    """The same (B, C, H, W) with the channels of a place side by side in memory."""
+    """Return (B, C, H, W) with the channels of each place adjacent in memory."""
     x = x.contiguous(memory_format=torch.channels_last)
-    if x.stride(0) != x[0].numel():  # of one row any stride is contiguous, but kernels read the layout from it
+    if (
+        x.stride(0) != x[0].numel()
+    ):  # a single row is contiguous whatever this stride, but kernels infer the layout from it
         x = x.clone(memory_format=torch.channels_last)
     return x
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16 itself; elsewhere it is slower than float32."""
+    """Return whether the hardware supports bfloat16; without support it is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
@@ -27,17 +29,17 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def to_float32(output: object) -> object:
-    """An output of autocast with its scores in single precision again."""
+    """Convert an output of autocast back to single precision."""
     if isinstance(output, Tensor):
         return output.float() if output.dtype == torch.bfloat16 else output
-    if isinstance(output, dict):  # also the mappings with attributes that transformers return
+    if isinstance(output, dict):  # includes the output classes of transformers
         for key, value in output.items():
             output[key] = to_float32(value)
     return output
 
 
 def read_logits(output: object, name: str) -> Tensor:
-    """The scores (B, classes) in a network's output; a mean over positions where it has any (paper, section 4)."""
+    """Read the scores (B, classes) from a network's output, averaged over its positions (paper, section 4)."""
     if isinstance(output, Mapping) and isinstance(output.get("logits"), Tensor):
         output = output["logits"]
     elif not isinstance(output, Tensor) and isinstance(getattr(output, "logits", None), Tensor):

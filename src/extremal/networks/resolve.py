@@ -1,28 +1,25 @@
-"""A network from what a user passes: a `Network`, a module, or a name."""
-
-from typing import TYPE_CHECKING
+"""Resolve what a user passes as a network: a `Network`, a module, or a name."""
 
 from torch import nn
 
 from extremal.networks.network import Network
 
-if TYPE_CHECKING:
-    from extremal.networks.network import Network
-
 
 def as_network(network: Network | nn.Module | str) -> Network:
-    """A `Network`, a module wrapped as one, or a zoo name loaded."""
-    if isinstance(network, str):
-        from extremal.networks import zoo
+    """Return a `Network`: itself, a module wrapped as one, or one loaded by its name.
 
-        return zoo.load(network)
+    Raises:
+        ExtremalValueError: it is not on one device, or cannot be loaded.
+    """
+    if isinstance(network, str):
+        return load_network(network)
     net = network if isinstance(network, Network) else Network(network)
     net.check_device()
     return net
 
 
-def load_network(name: str, weights: str) -> "Network":
-    """The network of these two options."""
+def load_network(name: str, weights: str = "") -> Network:
+    """Load a network by its name; `weights` is a file, `random`, or empty for the network's own."""
     from extremal.networks import zoo
 
     return zoo.load(name, weights or None)

@@ -1,12 +1,12 @@
-"""Split a network at a named module: what comes before runs once, what comes after runs for each mask.
+"""Split a network at a named module: the part before it runs once, the part after it runs for each mask.
 
-The user's code runs as it is, whatever it looks like: while a split evaluates, the modules that had finished before the
-layer answer from memory, and the layer answers with what it is given.
+The user's code runs unmodified, whatever its form: while a split evaluates, the modules that finished before the layer
+return their cached outputs, and the layer returns the given activations.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +17,17 @@ from torch.utils._pytree import tree_map
 
 from extremal.errors import ExtremalValueError
 from extremal.networks.counting import EvaluationCounter
-from extremal.networks.layers import Layer, get_module, split_problem, depends_on, hooked
+from extremal.networks.forwards import Forwards, patched_forwards
+from extremal.networks.layers import Layer, depends_on, get_module, hooked, split_problem
 from extremal.networks.network import Evaluator, Network, Run
-from extremal.networks.outputs import to_channels_last, read_logits, find_tensors
+from extremal.networks.outputs import find_tensors, read_logits, to_channels_last
 
-SPLIT_TOLERANCE = 1e-4  # of the largest output, by which the split network may differ from the whole one
+SPLIT_TOLERANCE = 1e-4  # of the largest output: allowed difference between the split and the whole network
+
+Call = tuple[nn.Module, object]  # a module and its output
 
 
-class _ReachedError(Exception):
+class _LayerReachedError(Exception):
     """Ends an evaluation at a layer."""
 
     def __init__(self, output: object) -> None:
@@ -32,23 +35,25 @@ class _ReachedError(Exception):
         self.output = output
 
 
-def compute_activations(run: Evaluator, module: nn.Module, x: Tensor, images: Tensor | None = None) -> Tensor:
-    """The output of a module for inputs x (B, C, *S); nothing behind it is evaluated.
+def compute_activations(run: Evaluator, module: nn.Module, x: Tensor, input_index: Tensor | None = None) -> Tensor:
+    """Compute the output of a module for inputs x (B, C, *S); the layers after it are not evaluated.
 
-    After a split, x are activations (B, K, ...), and `images` (B,) tells of which input each is.
+    After a split, x are activations (B, K, ...), and `input_index` (B,) is the index of the input of each.
 
     Raises:
-        ExtremalValueError: it is not called, or its output is not one floating tensor (B, K, ...).
+        ExtremalValueError: the module is not called, or its output is not one floating-point tensor (B, K, ...).
     """
 
-    def reached(_: nn.Module, __: object, output: object) -> None:
-        raise _ReachedError(output)
+    def stop(_: nn.Module, __: object, output: object) -> None:
+        raise _LayerReachedError(output)
 
-    handle = module.register_forward_hook(reached)
+    handle = module.register_forward_hook(stop)
     outputs = []
+    if input_index is None:
+        input_index = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     try:
-        run.evaluate(x, torch.zeros(len(x), dtype=torch.int64, device=x.device) if images is None else images)
-    except _ReachedError as end:
+        run.evaluate(x, input_index)
+    except _LayerReachedError as end:
         outputs.append(end.output)
     finally:
         handle.remove()
@@ -63,9 +68,9 @@ def compute_activations(run: Evaluator, module: nn.Module, x: Tensor, images: Te
 
 @dataclass(eq=False)
 class Split(EvaluationCounter):
-    """A frozen network from one layer on: activations (B, K, ...) -> output, counting its evaluations.
+    """A frozen network from one layer on, which counts its evaluations: activations (B, K, ...) -> output.
 
-    Made by `split`, and usable until the network is no longer frozen.
+    Built by `split`, and usable until the network is no longer frozen.
     """
 
     run: Run
@@ -73,8 +78,8 @@ class Split(EvaluationCounter):
     module: nn.Module
     activations: Tensor  # (N, K, ...) of the inputs at the layer
     x: Tensor  # (N, C, *S)
-    cached_calls: list[tuple[nn.Module, object]]  # calls that had finished when the layer was called, and what they gave
-    needs_batch: bool = False  # the answer needs more than the layer's output, so all of it must have as many rows
+    cached_calls: list[Call]  # calls that finished before the layer was called
+    needs_batch: bool = False  # the output needs more than the layer's output, in a batch of the same size
 
     @property
     def network(self) -> Network:
@@ -83,160 +88,155 @@ class Split(EvaluationCounter):
 
     @property
     def undo(self) -> ExitStack:
-        """Closed when the network is no longer frozen."""
+        """Callbacks that run when the network is no longer frozen."""
         return self.run.undo
 
-    def __call__(self, activations: Tensor, images: Tensor) -> Tensor:
-        """The scores (B, classes) of activations (B, K, ...), each of which is of one of the N inputs."""
-        return read_logits(self.evaluate(activations, images), self.run.network.name)
+    def __call__(self, activations: Tensor, input_index: Tensor) -> Tensor:
+        """Return the scores (B, classes) of activations (B, K, ...); `input_index` (B,) selects the input of each."""
+        return read_logits(self.evaluate(activations, input_index), self.run.network.name)
 
-    def evaluate(self, activations: Tensor, images: Tensor) -> object:
-        """The output as the network gives it."""
+    def evaluate(self, activations: Tensor, input_index: Tensor) -> object:
+        """Return the network's own output, counted."""
         self.count_evaluations(len(activations), with_gradient=activations.requires_grad)
-        return self._evaluate_uncounted(activations, images)
-
-    def _evaluate_uncounted(self, activations: Tensor, images: Tensor) -> object:
-        """Return the network's output, uncounted."""
-        if self.activations.ndim == 4 and self.activations.is_contiguous(memory_format=torch.channels_last):
-            activations = to_channels_last(activations)
-        with self._cached_forwards(activations, images):
-            return self.run._evaluate_uncounted(self._select_rows(self.x, images))
+        return self._evaluate_uncounted(activations, input_index)
 
     def max_batch_size(self) -> int:
-        """How many rows fit into the network's memory at once."""
-        one = torch.zeros(1, dtype=torch.int64, device=self.x.device)
+        """Return how many rows fit into the network's memory at once; costs one evaluation."""
+        index = torch.zeros(1, dtype=torch.int64, device=self.x.device)
         first = self.activations[:1].detach().clone().requires_grad_()
-        return self.run.fit_batch_size(lambda: self.evaluate(first * 1.0, one), self.x.device)
+        return self.run.fit_batch_size(lambda: self.evaluate(first * 1.0, index), self.x.device)
 
-    def _select_rows(self, value: Any, images: Tensor) -> Any:
-        """What a finished call gave, a row for each of the activations where that makes a difference."""
+    def _evaluate_uncounted(self, activations: Tensor, input_index: Tensor) -> object:
+        """Return the network's own output, uncounted."""
+        if self.activations.ndim == 4 and self.activations.is_contiguous(memory_format=torch.channels_last):
+            activations = to_channels_last(activations)
+        with patched_forwards(self._cached_forwards(activations, input_index)):
+            return self.run._evaluate_uncounted(self._select_rows(self.x, input_index))
+
+    def _select_rows(self, value: Any, input_index: Tensor) -> Any:
+        """Return a cached output with one row for each of the activations, if the batch size matters."""
         if not self.needs_batch:
             return value
 
-        def selected(leaf: Any) -> Any:
-            batch = isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == len(self.x)
-            return leaf.index_select(0, images) if batch else leaf
+        def select(leaf: Any) -> Any:
+            is_batch = isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == len(self.x)
+            return leaf.index_select(0, input_index) if is_batch else leaf
 
-        return tree_map(selected, value)
+        return tree_map(select, value)
 
-    @contextmanager
-    def _cached_forwards(self, activations: Tensor, images: Tensor) -> Iterator[None]:
-        """The modules before the layer answer from memory, and the layer with the activations."""
-        kept: dict[nn.Module, list[object]] = {}
+    def _cached_forwards(self, activations: Tensor, input_index: Tensor) -> Forwards:
+        """Return forwards that replay cached outputs before the layer, and return the activations at the layer."""
+        cached: dict[nn.Module, list[object]] = {}
         for module, output in self.cached_calls:
-            kept.setdefault(module, []).append(output)
+            cached.setdefault(module, []).append(output)
         calls: Counter[nn.Module] = Counter()
 
-        def remembered(module: nn.Module, original: Callable[..., Any]) -> Callable[..., Any]:
-            def forward(*args: Any, **named: Any) -> Any:
+        def replay(module: nn.Module, original: Callable[..., Any]) -> Callable[..., Any]:
+            def forward(*args: Any, **options: Any) -> Any:
                 calls[module] += 1
-                if calls[module] <= len(kept[module]):
-                    return self._select_rows(kept[module][calls[module] - 1], images)
-                return original(*args, **named)
+                if calls[module] <= len(cached[module]):
+                    return self._select_rows(cached[module][calls[module] - 1], input_index)
+                return original(*args, **options)
 
             return forward
 
-        with ExitStack() as undo:
-            for module in kept:
-                _replace_forward(module, remembered(module, module.forward), undo)
-            _replace_forward(self.module, lambda *_, **__: activations, undo)
-            yield
+        forwards: Forwards = {module: replay(module, module.forward) for module in cached}
+        forwards[self.module] = lambda *_, **__: activations
+        return forwards
 
 
-def _replace_forward(module: nn.Module, forward: Callable[..., Any], undo: ExitStack) -> None:
-    own = module.__dict__.get("forward")
-    undo.callback(lambda: module.__dict__.pop("forward") if own is None else module.__dict__.update(forward=own))
-    module.__dict__["forward"] = forward
+@dataclass(frozen=True)
+class _Record:
+    """What a split needs to know of an evaluation."""
+
+    output: object  # of the network
+    layer_outputs: list[object]  # of the layer at each of its calls
+    layer_nodes: list[object]  # of these in the gradient graph
+    calls: list[Call]  # that finished before the layer's first call, none of them inside another
 
 
-def _record(
-    run: Run, module: nn.Module, leaf: Tensor
-) -> tuple[object, list[object], list[object], list[tuple[nn.Module, object]]]:
-    """Evaluate the network, and remember what a split needs.
+def _record(run: Run, module: nn.Module, leaf: Tensor) -> _Record:
+    """Evaluate the network, and record the calls before a layer and the outputs of the layer."""
+    frames: list[list[Call]] = [[]]  # for each call in progress, the finished calls inside it
+    outputs, calls, nodes = list[object](), list[Call](), list[object]()
 
-    Returns:
-        The answer; what the module gave at each call, and the nodes of these in the gradient graph; and the calls that
-        had finished when it was called first, none of them within another, with what they gave.
-    """
-    frames: list[list[tuple[nn.Module, object]]] = [[]]  # for each call under way the finished calls that it made
-    outputs, before, nodes = list[object](), list[tuple[nn.Module, object]](), list[object]()
-
-    def entered(called: nn.Module) -> None:
+    def enter(called: nn.Module) -> None:
         if called is module and not outputs:
-            before.extend(call for frame in frames for call in frame)
+            calls.extend(call for frame in frames for call in frame)
         frames.append([])
 
-    def left(called: nn.Module, output: Any) -> Any:
+    def leave(called: nn.Module, output: Any) -> Any:
         frames.pop()
         if called is module:
             outputs.append(_detach(output))
             nodes.append(getattr(output, "grad_fn", None))
-        elif not outputs:  # what comes after the layer is not remembered
+        elif not outputs:  # calls after the layer are not cached
             frames[-1].append((called, _detach(output)))
 
-    with torch.enable_grad(), hooked(run.network.model, entered, left):
-        return run.evaluate(leaf), outputs, nodes, before
+    with torch.enable_grad(), hooked(run.network.model, enter, leave):
+        return _Record(run.evaluate(leaf), outputs, nodes, calls)
 
 
 def split(run: Run, name: str, x: Tensor) -> Split:
-    """Split a frozen network at a layer for inputs x (N, C, *S), and check that it answers as before.
+    """Split a frozen network at a layer for inputs x (N, C, *S), and check that its output stays the same.
 
-    Costs N evaluations of the whole network, and two or four of what comes after the layer for each input.
+    Costs N evaluations of the whole network, and two or four of the part after the layer for each input.
 
     Raises:
-        ExtremalValueError: there is no such layer, it is called more or less than once, its output is not one floating
-            tensor, the answer does not depend on it, or the parts do not answer as the whole does.
+        ExtremalValueError: the layer does not exist, is not called exactly once or does not give one floating-point
+            tensor, the output does not depend on it, or the split network gives another output.
     """
     net = run.network
     module = get_module(net, name)
     leaf = x.detach().clone().requires_grad_()
-    answer, outputs, nodes, before = _record(run, module, leaf)
-    problem = split_problem(outputs, x)
-    if not problem and not (nodes[0] is not None and depends_on(answer, nodes[0])):
-        problem = "the answer does not depend on it with a gradient"
+    record = _record(run, module, leaf)
+    problem = split_problem(record.layer_outputs, x)
+    if not problem and not (record.layer_nodes[0] is not None and depends_on(record.output, record.layer_nodes[0])):
+        problem = "the output does not depend on it with a gradient"
     if problem:
         raise ExtremalValueError(
-            "a network is split at a module that is called once and gives one tensor (B, K, ...) on which the answer "
-            f"depends; {name!r} does not serve: {problem}; extremal.layers(network) lists those that do"
+            "a network is split at a module that is called once and gives one tensor (B, K, ...) on which the output "
+            f"depends; {name!r} is not suitable: {problem}; extremal.layers(network) lists those that are"
         )
-    activations = find_tensors(outputs[0])[0]
+    activations = find_tensors(record.layer_outputs[0])[0]
     if activations.dtype in (torch.bfloat16, torch.float16) and run.network.precision != "float32":
-        activations = activations.float()  # autocast's; masks are not to be rounded
-    bypassed = depends_on(answer, get_gradient_edge(leaf).node, nodes[0])
+        activations = activations.float()  # of autocast; masks must not be rounded
+    bypassed = depends_on(record.output, get_gradient_edge(leaf).node, record.layer_nodes[0])
     layer = Layer(name, type(module).__name__, tuple(activations.shape[1:]), "", bypassed)
-    whole = [tensor.detach() for tensor in find_tensors(answer)]
-    del answer
-    for copied in [True] if bypassed else [False, True]:
-        made = Split(run, layer, module, activations, x.clone(), _detach(before), copied)
-        if _is_same_output(made, whole):
-            return made
+    expected = [tensor.detach() for tensor in find_tensors(record.output)]
+    calls = record.calls
+    del record  # frees the gradient graph
+    for needs_batch in [True] if bypassed else [False, True]:
+        part = Split(run, layer, module, activations, x.clone(), _detach(calls), needs_batch)
+        if _gives_output(part, expected):
+            return part
     raise ExtremalValueError(
-        f"a network split at a layer must answer as the whole does, {net.name} split at {name!r} does not; "
-        "what runs after the layer needs more than the modules before it have given: choose another layer"
+        f"a network split at a layer must give the same output as before, {net.name} split at {name!r} does not; "
+        "code after the layer uses more than the outputs of the modules before it: choose another layer"
     )
 
 
 @torch.no_grad()
-def _is_same_output(made: Split, whole: Sequence[Tensor]) -> bool:
-    """Whether a split answers as the whole network did, each input twice, and leaves what it remembers as it is."""
-    kept = [made.x, *(tensor for _, output in made.cached_calls for tensor in find_tensors(output))]
-    versions = [tensor._version for tensor in kept]
-    twice = torch.arange(2 * len(made.x), device=made.x.device) % len(made.x)
+def _gives_output(part: Split, expected: Sequence[Tensor]) -> bool:
+    """Return whether a split gives the expected output with each input twice, and leaves its cache unchanged."""
+    cached = [part.x, *(tensor for _, output in part.cached_calls for tensor in find_tensors(output))]
+    versions = [tensor._version for tensor in cached]
+    twice = torch.arange(2 * len(part.x), device=part.x.device) % len(part.x)
     try:
-        again = find_tensors(made._evaluate_uncounted(made.activations[twice], twice))
+        outputs = find_tensors(part._evaluate_uncounted(part.activations[twice], twice))
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
-        return False  # shapes that do not fit: code after the layer looked at what came before it
+        return False  # shapes do not match: code after the layer uses values from before it
     return (
-        [tensor._version for tensor in kept] == versions
-        and len(again) == len(whole)
+        [tensor._version for tensor in cached] == versions
+        and len(outputs) == len(expected)
         and all(
-            len(new) == 2 * len(old)
-            and torch.allclose(new, old[twice], rtol=0, atol=SPLIT_TOLERANCE * float(old.abs().max()))
-            for new, old in zip(again, whole, strict=True)
+            len(after) == 2 * len(before)
+            and torch.allclose(after, before[twice], rtol=0, atol=SPLIT_TOLERANCE * float(before.abs().max()))
+            for after, before in zip(outputs, expected, strict=True)
         )
     )
 
 
 def _detach(output: Any) -> Any:
-    """An output without its gradient graph, safe from what follows, which may change it in place."""
+    """Copy an output without its gradient graph, since later code may change it in place."""
     return tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, output)

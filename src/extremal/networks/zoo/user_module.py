@@ -1,4 +1,4 @@
-"""Networks from the caller's own modules: MODULE:CALLABLE is imported and called without arguments."""
+"""Networks from the user's own modules: MODULE:CALLABLE is imported and called without arguments."""
 
 from importlib import import_module
 from typing import Any
@@ -7,76 +7,77 @@ from torch import nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.network import Network
-from extremal.networks.zoo.weights import Weights, first_line, nearest, refuse_weights
+from extremal.networks.zoo.weights import Weights, first_line, reject_weights, suggest
 
 
-class NoModule(Exception):
-    """There is no module of this name; the message is the part of the name that was not found."""
+class ModuleNotFound(Exception):
+    """Raised if a module does not exist; the message is the part of its name that was not found."""
 
 
 def load(module: str, factory: str, weights: Weights) -> Network:
-    """What a callable of a module makes: a `Network`, or an `nn.Module`, which is handed pixel values / 255.
+    """Load the `Network` or `nn.Module` that a callable of a module returns; a module gets pixel values / 255.
 
-    The module is found where Python finds others, on PYTHONPATH; its code is run, as by any import.
+    The module is searched on PYTHONPATH, as in any import; its code is run.
 
     Args:
         module: its dotted name.
-        factory: the callable's name in it, dotted where it stands in a class.
-        weights: None, the callable brings them.
+        factory: the name of the callable in it, dotted if it is part of a class.
+        weights: None, the callable provides them.
 
     Raises:
         NoModule: there is none.
-        ExtremalValueError, ExtremalTypeError: it cannot be imported, has no such callable, or makes something else.
+        ExtremalValueError, ExtremalTypeError: it cannot be imported, has no such callable, or the callable returns
+            something else.
     """
     name = f"{module}:{factory}"
-    refuse_weights(name, weights)
-    make = _callable(_imported(module, name), factory, name)
+    reject_weights(name, weights)
+    make = _find_callable(_import_module(module, name), factory, name)
     try:
-        made: Any = make()
+        network: Any = make()
     except Exception as error:
         raise ExtremalValueError(
             f"a network's callable must work without arguments, {name!r} raised {type(error).__name__}: "
-            f"{first_line(error)}; mend it, or wrap it in a function that gives it what it needs"
+            f"{first_line(error)}; correct it, or wrap it in a function that passes its arguments"
         ) from error
-    if isinstance(made, Network):
-        return made
-    if isinstance(made, nn.Module):
-        return Network(made, name=name)
+    if isinstance(network, Network):
+        return network
+    if isinstance(network, nn.Module):
+        return Network(network, name=name)
     raise ExtremalTypeError(
         f"a network's callable must return an extremal.Network or a torch.nn.Module, {name!r} returned a "
-        f"{type(made).__name__}"
+        f"{type(network).__name__}"
     )
 
 
-def _imported(module: str, name: str) -> Any:
+def _import_module(module: str, name: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
         if error.name and f"{module}.".startswith(f"{error.name}."):
-            raise NoModule(error.name) from None
-        raise _broken(name, error) from error
+            raise ModuleNotFound(error.name) from None
+        raise _import_error(name, error) from error
     except Exception as error:
-        raise _broken(name, error) from error
+        raise _import_error(name, error) from error
 
 
-def _broken(name: str, error: Exception) -> ExtremalValueError:
+def _import_error(name: str, error: Exception) -> ExtremalValueError:
     return ExtremalValueError(
         f"a network's module must be importable, that of {name!r} raised {type(error).__name__}: {first_line(error)}; "
-        "mend it"
+        "correct it"
     )
 
 
-def _callable(module: Any, factory: str, name: str) -> Any:
-    found = module
+def _find_callable(module: Any, factory: str, name: str) -> Any:
+    value = module
     for part in factory.split("."):
-        if not hasattr(found, part):
-            near = nearest(part, [other for other in dir(found) if callable(getattr(found, other, None))])
+        if not hasattr(value, part):
+            suggestion = suggest(part, [name for name in dir(value) if callable(getattr(value, name, None))])
             raise ExtremalValueError(
-                f"a network's module must have the callable that is named, {name!r} has none{near}"
+                f"a network's module must contain the named callable, {name!r} does not exist{suggestion}"
             )
-        found = getattr(found, part)
-    if not callable(found):
+        value = getattr(value, part)
+    if not callable(value):
         raise ExtremalTypeError(
-            f"a network must be made by a callable, {name!r} is a {type(found).__name__}; name a function"
+            f"a network must come from a callable, {name!r} is a {type(value).__name__}; name a function"
         )
-    return found
+    return value

@@ -1,4 +1,4 @@
-"""Weights from files, never unpickled, and what the families tell about names and weights that are not to be had."""
+"""Read weights from files without unpickling, and messages about unknown names and missing weights."""
 
 import os
 from collections.abc import Iterable
@@ -11,40 +11,42 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
 
-Weights = str | os.PathLike[str] | None  # a local file; "random"; None: those that the network brings
-RANDOM = "random"
+Weights = str | os.PathLike[str] | None  # a local file; "random"; None: the network's own
+RANDOM_WEIGHTS = "random"
 
 
 def is_random(weights: Weights) -> bool:
-    """Whether there are to be no weights at all."""
-    return weights is not None and str(weights) == RANDOM
+    """Return whether the weights are to be random."""
+    return weights is not None and str(weights) == RANDOM_WEIGHTS
 
 
 def load_file(model: nn.Module, weights: Weights, unused: str = "") -> None:
-    """Weights from a file into the model, where a file is named.
+    """Load weights from a file into the model, if a file is given.
 
     Args:
-        unused: tensors whose names begin so are left out; empty: none.
+        model: keeps its own weights otherwise.
+        weights: as in `zoo.load`.
+        unused: prefix of the names of tensors to ignore; empty: none are.
     """
     if weights is None or is_random(weights):
         return
     state = read_state(weights)
     if unused:
         state = {name: tensor for name, tensor in state.items() if not name.startswith(unused)}
-    fill(model, state, str(weights))
+    load_state(model, state, str(weights))
 
 
-def fill(model: nn.Module, state: dict[str, Tensor], name: str) -> None:
-    """Load a state dict that was read from the file of this name."""
+def load_state(model: nn.Module, state: dict[str, Tensor], name: str) -> None:
+    """Load a state dict that was read from a file; `name` is its path."""
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        first = " ".join(str(error).split())[:200]
-        raise ExtremalValueError(f"weights must fit the network, got {name!r}: {first}") from None
+        message = " ".join(str(error).split())[:200]
+        raise ExtremalValueError(f"weights must fit the network, got {name!r}: {message}") from None
 
 
 def read_state(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """A state dict from a file, never unpickled."""
+    """Read a state dict from a file without unpickling."""
     path = Path(weights)
     if not path.is_file():
         raise ExtremalValueError(f"weights must be an existing file or 'random', got {str(path)!r}; check the path")
@@ -65,41 +67,41 @@ def read_state(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
     return state
 
 
-def no_weights(name: str, error: Exception) -> ExtremalValueError:
-    """The error where a family's own weights could not be downloaded."""
+def download_error(name: str, error: Exception) -> ExtremalValueError:
+    """Return the error for weights that could not be downloaded."""
     return ExtremalValueError(
-        f"the pretrained weights of {name} could not be had ({first_line(error)}); "
+        f"the pretrained weights of {name} could not be downloaded ({first_line(error)}); "
         "pass a local file with --weights FILE, or --weights random"
     )
 
 
-def refuse_weights(name: str, weights: Weights) -> None:
-    """For networks that stand in one file, or are made by the caller, with all they need."""
+def reject_weights(name: str, weights: Weights) -> None:
+    """Raise an error if weights are given for a network that includes its own."""
     if weights is not None:
-        raise ExtremalValueError(f"{name} brings its weights, got --weights {str(weights)!r}; leave them out")
+        raise ExtremalValueError(f"{name} includes its weights, got --weights {str(weights)!r}; omit them")
 
 
-def check_name(name: str, known: Iterable[str], what: str) -> None:
-    """Whether the family has this network.
+def check_name(name: str, names: Iterable[str], description: str) -> None:
+    """Check that a family has this network.
 
     Raises:
-        ExtremalValueError: it has not; near names are offered.
+        ExtremalValueError: it does not; similar names are suggested.
     """
-    known = list(known)
-    if name not in known:
-        raise ExtremalValueError(f"a network must be {what}, got {name!r}{nearest(name, known)}")
+    names = list(names)
+    if name not in names:
+        raise ExtremalValueError(f"a network must be {description}, got {name!r}{suggest(name, names)}")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a message that offers near names; empty where none is near.
+def suggest(name: str, names: Iterable[str]) -> str:
+    """Return the end of a message that suggests similar names; empty if there are none.
 
-    >>> nearest("resnt50", ["resnet50", "vgg16"])
+    >>> suggest("resnt50", ["resnet50", "vgg16"])
     '; nearest: resnet50'
     """
-    near = get_close_matches(name, known, n=3)
-    return f"; nearest: {', '.join(near)}" if near else ""
+    matches = get_close_matches(name, names, n=3)
+    return f"; nearest: {', '.join(matches)}" if matches else ""
 
 
 def first_line(error: Exception) -> str:
-    """What an error of another library says first, in 120 characters at most."""
+    """Return the first line of an error of another library, at most 120 characters of it."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

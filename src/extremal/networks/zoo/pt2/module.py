@@ -10,10 +10,10 @@ from torch import Tensor, fx, nn
 
 from extremal.errors import ExtremalValueError
 from extremal.networks.network import Network
-from extremal.networks.zoo.preprocessing import Fitted
+from extremal.networks.zoo.preprocessing import CenterCropResize
 from extremal.networks.zoo.pt2.archive import Archive, StoredTensor, UnsupportedArchive, read_archive
 from extremal.networks.zoo.pt2.graph import Structure, build_graph
-from extremal.networks.zoo.weights import Weights, first_line, nearest, refuse_weights
+from extremal.networks.zoo.weights import Weights, first_line, reject_weights, suggest
 
 SUFFIX = ".pt2"
 
@@ -37,15 +37,17 @@ def load(path: str, weights: Weights) -> Network:
         ExtremalValueError: the file does not exist, is of another kind, or breaks a rule.
     """
     name, file = f"file:{path}", Path(path).expanduser()
-    refuse_weights(name, weights)
+    reject_weights(name, weights)
     if file.suffix != SUFFIX:
         raise ExtremalValueError(
             f"an exported network must be a {SUFFIX} file of torch.export.save, got {path!r}; "
             "save it with torch.export.save(torch.export.export(model.eval(), (x,)), PATH)"
         )
     if not file.is_file():
-        near = nearest(file.name, [other.name for other in file.parent.glob(f"*{SUFFIX}")])
-        raise ExtremalValueError(f"an exported network must be an existing file, got {path!r}; check the path{near}")
+        suggestion = suggest(file.name, [sibling.name for sibling in file.parent.glob(f"*{SUFFIX}")])
+        raise ExtremalValueError(
+            f"an exported network must be an existing file, got {path!r}; check the path{suggestion}"
+        )
     try:
         model = ExportedModule(read_archive(file), name)
     except UnsupportedArchive as error:
@@ -67,7 +69,7 @@ def load(path: str, weights: Weights) -> Network:
             f"{first_line(error)}; save or copy it again"
         ) from None
     shape = model.exported.sizes[1:]
-    return Network(model.eval(), Fitted(*shape) if len(shape) == 3 else None, (), name, (0.0,), (1.0,))
+    return Network(model.eval(), CenterCropResize(*shape) if len(shape) == 3 else None, (), name, (0.0,), (1.0,))
 
 
 class ExportedModule(nn.Module):
