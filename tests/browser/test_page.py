@@ -8,7 +8,19 @@ from pathlib import Path
 from playwright.sync_api import Frame, Page, expect
 
 from browser.conftest import PHONE, Served
-from browser.steps import answer, asking_nothing, at, choose, explain, more, report, running, shot, stands_at, take
+from browser.steps import (
+    choose_option,
+    expect_slider_at,
+    explain,
+    explain_cat,
+    find_report,
+    no_requests,
+    open_options,
+    save_screenshot,
+    slider_position,
+    take_example,
+    wait_for_preview,
+)
 from extremal.explanations.explanation import Explanation
 
 EXAMPLES = Path(__file__).parents[2] / "src" / "extremal" / "app" / "photographs"
@@ -26,30 +38,30 @@ RECORD_PREVIEWS = """() => {
 
 
 def test_from_an_image_to_its_results(page: Page) -> None:
-    shot(page, "start")
+    save_screenshot(page, "start")
     page.locator("#photo input[type=file]").set_input_files(EXAMPLES / "coffee.jpg")
     options = page.locator("#target label")
     expect(options).to_have_count(5)
     labels = options.all_inner_texts()
     assert all(re.fullmatch(r".+ – (under 1|\d+) %", label) for label in labels), labels
-    shot(page, "image")
+    save_screenshot(page, "image")
 
     page.locator("#other input").click()
     page.locator("#other input").press_sequentially("espresso")
     suggestions = page.get_by_role("option")
     expect(suggestions).to_have_count(2)
     assert [option.get_attribute("aria-label") for option in suggestions.all()] == ["espresso maker", "espresso"]
-    shot(page, "other-class")
+    save_screenshot(page, "other-class")
     page.get_by_role("option", name="espresso", exact=True).click()
     expect(options).to_have_text(["espresso"])
     expect(page.get_by_role("radio", name="espresso")).to_be_checked()
 
     page.evaluate(RECORD_PREVIEWS)
     page.get_by_role("button", name="Explain").click()
-    running(page)
+    wait_for_preview(page)
     page.wait_for_timeout(1500)
-    shot(page, "running")
-    view = report(page)
+    save_screenshot(page, "running")
+    view = find_report(page)
     sweep = [preview for preview in page.evaluate("window.shown") if preview[0].startswith("sweep")]
     assert len({image for _, image, _ in sweep}) >= 3
     areas = [area for _, _, area in sweep]
@@ -61,46 +73,46 @@ def test_from_an_image_to_its_results(page: Page) -> None:
     assert heading == "espresso – preserve game, "
     assert re.search(r"[\d.]+\s% of the image keeps −?\d+\s% of the score; random regions of that size keep", sentence)
     assert sentence.startswith(view.locator(".headline").inner_text())
-    shot(page, "answer")
+    save_screenshot(page, "answer")
     page.set_viewport_size({"width": 1280, "height": 2400})
     page.wait_for_timeout(300)
-    shot(page, "answer-whole")
+    save_screenshot(page, "answer-whole")
 
 
 def test_the_slider_needs_no_request(page: Page) -> None:
-    view = answer(page, "0.1, 0.3")
+    view = explain_cat(page, "0.1, 0.3")
     canvas, marker, slider = view.locator("#canvas"), view.locator("#marker"), view.locator("#area")
-    with asking_nothing(page):
+    with no_requests(page):
         slider.focus()
         slider.press("Home")
         slider.press("PageUp")
-        stands_at(view, 40)
+        expect_slider_at(view, 40)
         screenshot, x = canvas.screenshot(), float(marker.get_attribute("x1") or "nan")
         slider.press("PageUp")
-        stands_at(view, 80)
+        expect_slider_at(view, 80)
         assert canvas.screenshot() != screenshot
         assert float(marker.get_attribute("x1") or "nan") > x + 20
         slider.press("ArrowLeft")
         expect(view.locator("#readout")).to_contain_text("no score was measured here")
-        shot(page, "between")
+        save_screenshot(page, "between")
         slider.press("PageDown")
         view.get_by_role("button", name="Area 10 %, measured").click()
-        stands_at(view, 40)
+        expect_slider_at(view, 40)
         assert canvas.screenshot() == screenshot
         assert view.locator("#readout").inner_text().startswith("Measured. 10")
         slider.press("Home")
         view.locator("#smallest").click()
-        assert re.search(rf" {'10' if at(view) == 40 else '30'}\s%$", view.locator("#smallest").inner_text())
+        assert re.search(rf" {'10' if slider_position(view) == 40 else '30'}\s%$", view.locator("#smallest").inner_text())
         assert view.get_by_role("button", pressed=True).count() == 1
 
 
 def test_a_repeated_request_is_answered_at_once(page: Page) -> None:
-    first = answer(page)
+    first = explain_cat(page)
     address = page.frames[1].url
     first.locator("#area").press("Home")
     page.reload()
-    take(page)
-    more(page)
+    take_example(page)
+    open_options(page)
     begin = time.monotonic()
     explain(page)
     assert time.monotonic() - begin < 4  # including the time to load the report
@@ -108,42 +120,42 @@ def test_a_repeated_request_is_answered_at_once(page: Page) -> None:
 
 
 def test_a_run_is_cancelled(page: Page) -> None:
-    take(page, "rocket")
+    take_example(page, "rocket")
     page.get_by_role("button", name="Explain").click()
-    running(page)
+    wait_for_preview(page)
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator("#status").get_by_role("status")).to_have_text("Cancelled; nothing was saved.")
-    shot(page, "cancelled")
+    save_screenshot(page, "cancelled")
     assert page.locator("iframe").count() == 0
-    more(page)
+    open_options(page)
     explain(page)
     expect(page.locator("iframe")).to_have_count(1)
 
 
 def test_closing_the_page_cancels_the_request(opened: Callable[..., Page], served: Served) -> None:
     first, second = opened(served.address), opened(served.address)
-    take(first, "astronaut")
-    more(first, "0.02, 0.05, 0.1, 0.2, 0.4, 0.6")
+    take_example(first, "astronaut")
+    open_options(first, "0.02, 0.05, 0.1, 0.2, 0.4, 0.6")
     first.locator("#answers input[type=number]").fill("3")  # takes at least half a minute
     first.get_by_role("button", name="Explain").click()
-    running(first)
-    take(second)
-    more(second, "0.15")
+    wait_for_preview(first)
+    take_example(second)
+    open_options(second, "0.15")
     second.get_by_role("button", name="Explain").click()
     expect(second.locator("#status")).to_have_text("1 job is ahead of yours. It starts automatically.")
-    shot(second, "waiting")
+    save_screenshot(second, "waiting")
     first.close()
     second.locator("#status progress").wait_for(timeout=8000)
-    report(second)
+    find_report(second)
 
 
 def test_two_views_move_together(opened: Callable[..., Page], served: Served) -> None:
     page = opened(served.address, viewport={"width": 1700, "height": 1000})
-    take(page)
+    take_example(page)
     page.get_by_label("Both, side by side").check()
-    more(page)
+    open_options(page)
     explain(page)
-    left, right = report(page, 0), report(page, 1)
+    left, right = find_report(page, 0), find_report(page, 1)
     assert page.locator("#status strong").all_inner_texts() == [
         "Egyptian cat – preserve game, embedded.",
         "Egyptian cat – delete game, embedded.",
@@ -153,17 +165,17 @@ def test_two_views_move_together(opened: Callable[..., Page], served: Served) ->
     )
     left.locator("#area").press("Home")
     left.locator("#area").press("PageUp")
-    stands_at(right, 40)
+    expect_slider_at(right, 40)
     right.locator("#area").press("ArrowLeft")
-    stands_at(left, 39)
+    expect_slider_at(left, 39)
     assert right.locator("#readout").inner_text() == left.locator("#readout").inner_text()
-    shot(page, "two-views")
+    save_screenshot(page, "two-views")
 
 
 def test_channels_of_a_layer(page: Page) -> None:
-    take(page)
-    more(page)
-    choose(page, "#layer", "blocks.5", "blocks.5")
+    take_example(page)
+    open_options(page)
+    choose_option(page, "#layer", "blocks.5", "blocks.5")
     page.get_by_role("button", name="Explain").click()
     page.locator("#status strong").wait_for()
     assert (
@@ -172,11 +184,11 @@ def test_channels_of_a_layer(page: Page) -> None:
     view = page.frame_locator("iframe")
     expect(view.get_by_role("heading", name="Where the kept channels are active")).to_be_visible()
     expect(page.get_by_role("link")).to_have_text(["Report (HTML)", "Figure (PNG)", "Explanation (safetensors)"])
-    shot(page, "channels")
+    save_screenshot(page, "channels")
 
 
 def test_downloads(page: Page, tmp_path: Path) -> None:
-    answer(page)
+    explain_cat(page)
     downloads = {}
     for link in page.locator(".extremal-files").get_by_role("link").all():
         with page.expect_download() as download:
@@ -191,33 +203,33 @@ def test_downloads(page: Page, tmp_path: Path) -> None:
 
 def test_a_phone(opened: Callable[..., Page], served: Served) -> None:
     page = opened(served.address, **PHONE)
-    shot(page, "phone-start")
+    save_screenshot(page, "phone-start")
     page.get_by_role("button", name="coffee").tap()
     expect(page.locator("#target input")).to_have_count(5)
     page.get_by_role("button", name="More").tap()
     page.wait_for_timeout(300)
     page.locator("#areas").get_by_role("textbox").fill("0.1, 0.3")
-    shot(page, "phone-more")
+    save_screenshot(page, "phone-more")
     page.get_by_role("button", name="Explain").tap()
-    running(page)
+    wait_for_preview(page)
     page.wait_for_timeout(800)
-    shot(page, "phone-running")
+    save_screenshot(page, "phone-running")
     assert page.locator("#status").evaluate("element => element.getBoundingClientRect().top") < 844 / 3
     page.locator("#status strong").wait_for()
     page.wait_for_timeout(500)
     expect(page.locator("#status strong")).to_be_in_viewport()
     expect(page.locator("iframe")).to_be_in_viewport()
-    view = report(page)
+    view = find_report(page)
     page.wait_for_timeout(500)
-    shot(page, "phone-answer")
+    save_screenshot(page, "phone-answer")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.frames[1].evaluate("document.documentElement.scrollWidth <= innerWidth")
     view.get_by_role("button", name="Area 30 %, measured").tap()
     view.get_by_role("button", name="Area 10 %, measured").tap()
     view.locator("#area").press("PageUp")
-    stands_at(view, 80)
+    expect_slider_at(view, 80)
     view.locator("#canvas").scroll_into_view_if_needed()
-    shot(page, "phone-slider")
+    save_screenshot(page, "phone-slider")
 
 
 def test_keyboard_only(page: Page) -> None:
@@ -231,7 +243,7 @@ def test_keyboard_only(page: Page) -> None:
         raise AssertionError(f"{key} does not lead to {selector}")
 
     go_to("#photo button")
-    shot(page, "keyboard-upload")
+    save_screenshot(page, "keyboard-upload")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
     chooser.value.set_files(EXAMPLES / "cat.jpg")
@@ -250,11 +262,11 @@ def test_keyboard_only(page: Page) -> None:
     go_to("#explain", key="Shift+Tab")
     expect(page.locator(".options")).to_have_count(0)  # no list stays open
     page.keyboard.press("Space")
-    view = report(page)
+    view = find_report(page)
     assert "tiger cat" in page.locator("#status strong").inner_text()
     go_to("iframe")
-    before = at(view)
+    before = slider_position(view)
     go_to("#area", page.frames[1])
     page.keyboard.press("ArrowLeft")
-    stands_at(view, before - 1)
-    shot(page, "keyboard-slider")
+    expect_slider_at(view, before - 1)
+    save_screenshot(page, "keyboard-slider")

@@ -1,4 +1,4 @@
-"""The reports opened from disk, as somebody does who was sent one: nothing is asked of anybody."""
+"""Reports opened from disk: they request nothing, work on a phone, and are accessible."""
 
 import signal
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import torch
 from playwright.sync_api import Page, expect
 
 from browser.conftest import PHONE, serving
-from browser.steps import answer, asking_nothing, grave, shot
+from browser.steps import accessibility_problems, explain_cat, no_requests, save_screenshot
 from extremal import class_channels, explain_channels, report
 from extremal.report import channel_page, class_page
 from support import synthetic
@@ -18,15 +18,15 @@ from support.toys import Carriers
 X = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) + 0.2
 
 
-def slide(page: Page) -> None:
-    """The canvas changes with the slider."""
+def check_slider(page: Page) -> None:
+    """Check that the canvas changes with the slider, without requests."""
     page.locator("#controls").wait_for()
     slider, canvas = page.locator("#area"), page.locator("#canvas")
     slider.press("Home")
-    with asking_nothing(page):
-        seen = canvas.screenshot()
+    with no_requests(page):
+        before = canvas.screenshot()
         slider.press("PageUp")
-        assert canvas.screenshot() != seen
+        assert canvas.screenshot() != before
 
 
 def write_explanation(path: Path) -> None:
@@ -43,14 +43,14 @@ def write_classes(path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("write", [write_explanation, write_channels, write_classes])
-def test_a_report_is_open_to_all(
+def test_a_report_is_accessible(
     opened: Callable[..., Page], tmp_path: Path, write: Callable[[Path], None], scheme: str
 ) -> None:
     write(tmp_path / "report.html")
     page = opened((tmp_path / "report.html").as_uri(), color_scheme=scheme)
     page.get_by_text("Settings of the run").click()
-    shot(page, f"{write.__name__.replace('write_', 'report-')}-{scheme}")
-    assert grave(page) == []
+    save_screenshot(page, f"{write.__name__.replace('write_', 'report-')}-{scheme}")
+    assert accessibility_problems(page) == []
 
 
 @pytest.mark.parametrize("write", [write_explanation, write_channels, write_classes])
@@ -59,29 +59,29 @@ def test_a_report_on_a_phone(opened: Callable[..., Page], tmp_path: Path, write:
     page = opened((tmp_path / "report.html").as_uri(), **PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.set_viewport_size({"width": 390, "height": 2600})
-    shot(page, f"{write.__name__.replace('write_', 'report-')}-phone")
-    assert grave(page) == []
+    save_screenshot(page, f"{write.__name__.replace('write_', 'report-')}-phone")
+    assert accessibility_problems(page) == []
 
 
 def test_a_report_outlives_the_app(opened: Callable[..., Page], tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
     with serving(tmp_path / "app") as served:
         page = opened(served.address)
-        answer(page)
-        with page.expect_download() as coming:
+        explain_cat(page)
+        with page.expect_download() as download:
             page.get_by_role("link", name="Report (HTML)").click()
-        coming.value.save_as(tmp_path / "kept.html")
+        download.value.save_as(tmp_path / "saved.html")
         page.close()
         served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(20) == 0
-        assert list((tmp_path / "app").iterdir()) == [], "the app leaves nothing behind"
-        kept = opened((tmp_path / "kept.html").as_uri())
-        slide(kept)
-        expect(kept.get_by_role("heading", level=1)).to_have_text("cat.jpg")
-        shot(kept, "kept")
+        assert list((tmp_path / "app").iterdir()) == [], "the app removes its files"
+        saved = opened((tmp_path / "saved.html").as_uri())
+        check_slider(saved)
+        expect(saved.get_by_role("heading", level=1)).to_have_text("cat.jpg")
+        save_screenshot(saved, "saved")
 
 
 def test_the_slider_without_a_network(opened: Callable[..., Page], tmp_path: Path) -> None:
     write_explanation(tmp_path / "report.html")
     page = opened((tmp_path / "report.html").as_uri(), offline=True)
-    slide(page)
+    check_slider(page)

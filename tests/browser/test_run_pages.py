@@ -1,4 +1,4 @@
-"""The pages of runs over data sets: ten thousand rows that are sorted, searched and scrolled without waiting."""
+"""Pages of runs over data sets: sorting, filters, and scrolling through ten thousand rows."""
 
 import re
 from collections.abc import Callable
@@ -9,42 +9,41 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from browser.conftest import PHONE
-from browser.steps import grave, shot
+from browser.steps import accessibility_problems, save_screenshot
 from extremal import jobs
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.run_summary import COLUMNS, image_summaries, summarise
-from extremal.report import comparison_page
-from extremal.report import run_page as report
+from extremal.report import comparison_page, run_page
 from support import runs
 
 COUNT = 10_000
-SORTED = 1000  # ms within which a column is sorted, on a busy machine
-FRAME = 100  # ms that a frame takes on the median while the rows pass
-SMALL = pa.schema([SCHEMA.field(name) for name in COLUMNS])
-SORT = """async (place) => {
+MAX_SORT_MS = 1000  # on a busy machine
+MAX_FRAME_MS = 100  # median over the frames while the table scrolls
+SUMMARY_SCHEMA = pa.schema([SCHEMA.field(name) for name in COLUMNS])
+SORT_SCRIPT = """async (section) => {
   const times = [];
-  for (const button of place.querySelectorAll(".head button")) {
+  for (const button of section.querySelectorAll(".head button")) {
     const begin = performance.now();
     button.click();
-    place.querySelector(".body").offsetHeight;
+    section.querySelector(".body").offsetHeight;
     times.push(performance.now() - begin);
   }
   return times;
 }"""
-SCROLL = """async (place) => {
-  const view = place.querySelector(".view"), times = [];
+SCROLL_SCRIPT = """async (section) => {
+  const view = section.querySelector(".view"), times = [];
   view.scrollTop = 0;
   const frame = () => new Promise(requestAnimationFrame);
-  let last = await frame(), least = Infinity;
+  let last = await frame(), minRows = Infinity;
   for (let k = 0; k < 60; k++) {
     view.scrollTop += 1000;
     const now = await frame();
     times.push(now - last);
     last = now;
-    least = Math.min(least, place.querySelectorAll(".body .row").length);
+    minRows = Math.min(minRows, section.querySelectorAll(".body .row").length);
   }
   times.sort((a, b) => a - b);
-  return { frame: times[30], least };
+  return { frame: times[30], minRows };
 }"""
 
 
@@ -58,9 +57,9 @@ def address(tmp_path_factory: pytest.TempPathFactory, rows: list[runs.Row]) -> s
     """The page of a large run."""
     path = tmp_path_factory.mktemp("page") / "summary.html"
     small = [{name: row[name] for name in COLUMNS} for row in rows]
-    found = summarise(pa.Table.from_pylist(small, SMALL), runs.make_settings())
+    summary = summarise(pa.Table.from_pylist(small, SUMMARY_SCHEMA), runs.make_settings())
     thumbnails = {row["key"]: row["thumbnail"] for row in rows}
-    path.write_text(report.render(found, image_summaries(small), thumbnails, title="run"), encoding="utf-8")
+    path.write_text(run_page.render(summary, image_summaries(small), thumbnails, title="run"), encoding="utf-8")
     return path.as_uri()
 
 
@@ -68,134 +67,134 @@ def address(tmp_path_factory: pytest.TempPathFactory, rows: list[runs.Row]) -> s
 def compared_address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of two runs."""
     folder = tmp_path_factory.mktemp("compared")
-    made, others = runs.make_rows(30), runs.make_rows(30, 100)
-    same = [{**row, "content_hash": one["content_hash"]} for row, one in zip(others, made, strict=True)]
-    one, other = runs.write_run(folder / "one", made), runs.write_run(folder / "other", same)
-    found = jobs.compare(one, other)
-    thumbnails = {row["key"]: row["thumbnail"] for row in made}
-    (folder / "compare.html").write_text(comparison_page.render(found, thumbnails, thumbnails), encoding="utf-8")
-    return (folder / "compare.html").as_uri()
+    first, others = runs.make_rows(30), runs.make_rows(30, 100)
+    second = [{**b, "content_hash": a["content_hash"]} for a, b in zip(first, others, strict=True)]
+    comparison = jobs.compare(runs.write_run(folder / "first", first), runs.write_run(folder / "second", second))
+    thumbnails = {row["key"]: row["thumbnail"] for row in first}
+    path = folder / "compare.html"
+    path.write_text(comparison_page.render(comparison, thumbnails, thumbnails), encoding="utf-8")
+    return path.as_uri()
 
 
-def images(page: Page) -> Locator:
-    """The table of all images, in sight."""
-    place = page.locator("[data-rows=images]")
-    place.locator(".body .row").first.wait_for()
-    place.evaluate("(place) => place.scrollIntoView()")
-    return place
+def find_image_table(page: Page) -> Locator:
+    """Scroll to the table of all images."""
+    section = page.locator("[data-rows=images]")
+    section.locator(".body .row").first.wait_for()
+    section.evaluate("(section) => section.scrollIntoView()")
+    return section
 
 
-def keys(place: Locator) -> list[str]:
-    """The images in the document, from the top."""
-    return place.locator(".body [role=rowheader]").all_inner_texts()
+def visible_keys(section: Locator) -> list[str]:
+    """Return the keys of the rows in the document, from the top."""
+    return section.locator(".body [role=rowheader]").all_inner_texts()
 
 
-def column(rows: list[runs.Row], name: str, down: bool = False) -> list[str]:
-    """Keys in the order of a column, those without a value last, as they came where values are equal."""
+def keys_by_column(rows: list[runs.Row], name: str, down: bool = False) -> list[str]:
+    """Sort keys by a column: missing values last, equal values in their original order."""
     known = [row for row in rows if row[name] is not None]
     known.sort(key=lambda row: -row[name] if down else row[name])
     return [row["key"] for row in [*known, *(row for row in rows if row[name] is None)]]
 
 
-def test_only_what_is_in_sight_is_in_the_document(
-    opened: Callable[..., Page], address: str, rows: list[runs.Row]
-) -> None:
-    place = images(opened(address))
-    expect(place.get_by_role("status")).to_have_text("10,000 images")
-    assert keys(place)[:5] == [row["key"] for row in rows[:5]]
-    assert place.locator(".body .row").count() < 40
-    table = place.get_by_role("table")
+def test_only_visible_rows_are_in_the_document(opened: Callable[..., Page], address: str, rows: list[runs.Row]) -> None:
+    section = find_image_table(opened(address))
+    expect(section.get_by_role("status")).to_have_text("10,000 images")
+    assert visible_keys(section)[:5] == [row["key"] for row in rows[:5]]
+    assert section.locator(".body .row").count() < 40
+    table = section.get_by_role("table")
     expect(table).to_have_attribute("aria-rowcount", "10001")
     table.focus()
     table.press("End")
-    place.get_by_text(rows[-1]["key"]).wait_for()
-    assert keys(place)[-3:] == [row["key"] for row in rows[-3:]]
-    last = place.locator(".body .row").last
+    section.get_by_text(rows[-1]["key"]).wait_for()
+    assert visible_keys(section)[-3:] == [row["key"] for row in rows[-3:]]
+    last = section.locator(".body .row").last
     expect(last).to_have_attribute("aria-rowindex", "10001")
-    assert place.locator(".body .row").count() < 40
-    middle = place.get_by_role("row").filter(has_text=rows[-2]["key"])
+    assert section.locator(".body .row").count() < 40
+    middle = section.get_by_role("row").filter(has_text=rows[-2]["key"])
     assert middle.locator("img").evaluate("(image) => image.decode().then(() => image.naturalWidth)") == 24
 
 
 def test_sorted_by_mouse_and_keyboard(opened: Callable[..., Page], address: str, rows: list[runs.Row]) -> None:
-    place = images(opened(address))
-    place.get_by_role("button", name="Score").click()
-    header = place.get_by_role("columnheader", name="Score")
+    section = find_image_table(opened(address))
+    section.get_by_role("button", name="Score").click()
+    header = section.get_by_role("columnheader", name="Score")
     expect(header).to_have_attribute("aria-sort", "ascending")
-    assert keys(place)[:8] == column(rows, "score_full")[:8]
-    place.get_by_role("button", name="Score").press("Enter")
+    assert visible_keys(section)[:8] == keys_by_column(rows, "score_full")[:8]
+    section.get_by_role("button", name="Score").press("Enter")
     expect(header).to_have_attribute("aria-sort", "descending")
-    assert keys(place)[:8] == column(rows, "score_full", down=True)[:8]
-    place.get_by_role("button", name="Smallest area").press("Space")
+    assert visible_keys(section)[:8] == keys_by_column(rows, "score_full", down=True)[:8]
+    section.get_by_role("button", name="Smallest area").press("Space")
     expect(header).to_have_attribute("aria-sort", "none")
-    assert keys(place)[:8] == column(rows, "smallest_area")[:8]
-    place.get_by_role("table").press("End")
-    place.get_by_text(column(rows, "smallest_area")[-1]).wait_for()
+    assert visible_keys(section)[:8] == keys_by_column(rows, "smallest_area")[:8]
+    section.get_by_role("table").press("End")
+    section.get_by_text(keys_by_column(rows, "smallest_area")[-1]).wait_for()
 
 
-def test_chosen_by_verdict_class_and_text(opened: Callable[..., Page], address: str, rows: list[runs.Row]) -> None:
-    place = images(opened(address))
-    count = place.get_by_role("status")
+def test_filters_by_verdict_class_and_text(opened: Callable[..., Page], address: str, rows: list[runs.Row]) -> None:
+    section = find_image_table(opened(address))
+    count = section.get_by_role("status")
     suspect = [row["key"] for row in rows if row["verdict"] == "suspect"]
-    place.get_by_role("combobox", name="Verdict").select_option("suspect")
+    section.get_by_role("combobox", name="Verdict").select_option("suspect")
     expect(count).to_have_text(f"{len(suspect):,} of 10,000 images")
-    assert keys(place)[:5] == suspect[:5]
-    place.get_by_role("combobox", name="Verdict").select_option("All")
+    assert visible_keys(section)[:5] == suspect[:5]
+    section.get_by_role("combobox", name="Verdict").select_option("All")
     name = rows[0]["target_name"]
     mine = [row["key"] for row in rows if row["target_name"] == name]
-    place.get_by_role("combobox", name="Class").select_option(name)
+    section.get_by_role("combobox", name="Class").select_option(name)
     expect(count).to_have_text(f"{len(mine)} of 10,000 images")
-    assert keys(place) == mine[: len(keys(place))]
-    place.get_by_role("combobox", name="Class").select_option("All")
-    place.get_by_role("searchbox", name="Search").fill("PICTURE-0123")
+    assert visible_keys(section) == mine[: len(visible_keys(section))]
+    section.get_by_role("combobox", name="Class").select_option("All")
+    section.get_by_role("searchbox", name="Search").fill("PICTURE-0123")
     expect(count).to_have_text("10 of 10,000 images")
-    assert keys(place) == [row["key"] for row in rows[1230:1240]]
-    expect(place.get_by_role("table")).to_have_attribute("aria-rowcount", "11")
-    place.get_by_role("searchbox", name="Search").fill("readable, error 1")
+    assert visible_keys(section) == [row["key"] for row in rows[1230:1240]]
+    expect(section.get_by_role("table")).to_have_attribute("aria-rowcount", "11")
+    section.get_by_role("searchbox", name="Search").fill("readable, error 1")
     failed = sum((row["error"] or "").endswith("readable, error 1") for row in rows)
     expect(count).to_have_text(f"{failed:,} of 10,000 images")
-    place.get_by_role("searchbox", name="Search").fill("no such thing")
+    section.get_by_role("searchbox", name="Search").fill("no such thing")
     expect(count).to_have_text("0 of 10,000 images")
-    assert keys(place) == []
+    assert visible_keys(section) == []
 
 
-def test_nobody_waits(opened: Callable[..., Page], address: str) -> None:
-    place = images(opened(address))
-    times: list[float] = place.evaluate(SORT)
+def test_sorting_and_scrolling_are_fast(opened: Callable[..., Page], address: str) -> None:
+    section = find_image_table(opened(address))
+    times: list[float] = section.evaluate(SORT_SCRIPT)
     assert len(times) == 8
-    assert max(times) < SORTED
-    passed: dict[str, Any] = place.evaluate(SCROLL)
-    assert passed["frame"] < FRAME
-    assert passed["least"] >= 10, "there are rows in every frame"
+    assert max(times) < MAX_SORT_MS
+    result: dict[str, Any] = section.evaluate(SCROLL_SCRIPT)
+    assert result["frame"] < MAX_FRAME_MS
+    assert result["minRows"] >= 10, "every frame shows rows"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("kind", ["summary", "compare"])
-def test_open_to_all(opened: Callable[..., Page], address: str, compared_address: str, kind: str, scheme: str) -> None:
+def test_pages_are_accessible(
+    opened: Callable[..., Page], address: str, compared_address: str, kind: str, scheme: str
+) -> None:
     page = opened({"summary": address, "compare": compared_address}[kind], color_scheme=scheme)
-    shot(page, f"{kind}-{scheme}")
-    images(page)
-    shot(page, f"{kind}-rows-{scheme}")
-    assert grave(page) == []
+    save_screenshot(page, f"{kind}-{scheme}")
+    find_image_table(page)
+    save_screenshot(page, f"{kind}-rows-{scheme}")
+    assert accessibility_problems(page) == []
 
 
 @pytest.mark.parametrize("kind", ["summary", "compare"])
 def test_on_a_phone(opened: Callable[..., Page], address: str, compared_address: str, kind: str) -> None:
     page = opened({"summary": address, "compare": compared_address}[kind], **PHONE)
-    place = images(page)
+    section = find_image_table(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    first = keys(place)[0]
-    place.get_by_role("combobox", name="Sort by").select_option("Score, descending")
-    assert keys(place)[0] != first
-    shot(page, f"{kind}-phone")
-    assert grave(page) == []
+    first = visible_keys(section)[0]
+    section.get_by_role("combobox", name="Sort by").select_option("Score, descending")
+    assert visible_keys(section)[0] != first
+    save_screenshot(page, f"{kind}-phone")
+    assert accessibility_problems(page) == []
 
 
-def test_two_runs_begin_with_what_moved_most(opened: Callable[..., Page], compared_address: str) -> None:
-    place = images(opened(compared_address))
-    expect(place.get_by_role("columnheader", name="IoU")).to_have_attribute("aria-sort", "ascending")
-    told = place.locator(".body .row > [data-label=IoU] > span").all_inner_texts()
-    assert told == sorted(told, key=float)
-    assert place.locator(".body .row").first.locator("img").count() == 2
-    verdict = place.locator(".body .row > [data-label=Verdict]").all_inner_texts()
-    assert any(re.fullmatch(r"\w+ → \w+", one.strip()) for one in verdict)
+def test_two_runs_are_sorted_by_overlap(opened: Callable[..., Page], compared_address: str) -> None:
+    section = find_image_table(opened(compared_address))
+    expect(section.get_by_role("columnheader", name="IoU")).to_have_attribute("aria-sort", "ascending")
+    ious = section.locator(".body .row > [data-label=IoU] > span").all_inner_texts()
+    assert ious == sorted(ious, key=float)
+    assert section.locator(".body .row").first.locator("img").count() == 2
+    verdicts = section.locator(".body .row > [data-label=Verdict]").all_inner_texts()
+    assert any(re.fullmatch(r"\w+ → \w+", text.strip()) for text in verdicts)

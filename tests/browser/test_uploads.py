@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from browser.steps import more, shot, take
+from browser.steps import open_options, save_screenshot, take_example
 
 
 def write_truncated(path: Path) -> None:
@@ -37,12 +37,12 @@ def test_invalid_images(page: Page, tmp_path: Path, write: Callable[[Path], None
     write(tmp_path / "holiday.png")
     page.locator("#photo input[type=file]").set_input_files(tmp_path / "holiday.png")
     expect(page.locator("#status").get_by_role("alert")).to_have_text(sentence)
-    shot(page, f"rejected-{write.__name__.removeprefix('write_')}")
+    save_screenshot(page, f"rejected-{write.__name__.removeprefix('write_')}")
     page.get_by_role("button", name="Explain").click()
     expect(page.locator("#status").get_by_role("alert")).to_have_text(
         "an image and a class must be chosen first; drop one, or choose an example"
     )
-    take(page)
+    take_example(page)
     expect(page.locator("#status").get_by_role("status")).to_have_text("Choose a class, and press Explain.")
 
 
@@ -52,13 +52,13 @@ def test_a_file_that_is_too_large(page: Page, tmp_path: Path, expected: list[str
     (tmp_path / "large.png").write_bytes(bytes(21 * 10**6))
     page.locator("#photo input[type=file]").set_input_files(tmp_path / "large.png")
     expect(page.get_by_text('File(s) exceed the maximum allowed size of 20.0 Mb: "large.png"')).to_be_visible()
-    shot(page, "rejected-size")
-    take(page)
+    save_screenshot(page, "rejected-size")
+    take_example(page)
 
 
 def test_invalid_areas(page: Page) -> None:
-    take(page)
-    more(page, "0.05, 3")
+    take_example(page)
+    open_options(page, "0.05, 3")
     page.get_by_role("button", name="Explain").click()
     expect(page.locator("#status").get_by_role("alert")).to_have_text(
         "areas must lie in (0, 1), got 3; an area is the share of places kept, e.g. 0.05"

@@ -24,7 +24,7 @@ from support import synthetic
 from support.pages import NASTY, Page, check_nothing_from_elsewhere
 
 
-def page(result: Explanation, **options: Any) -> Page:
+def render_page(result: Explanation, **options: Any) -> Page:
     return Page(report.render(result, **options))
 
 
@@ -34,7 +34,7 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
 
 
 def test_policy_allows_exactly_the_script_and_the_style_of_the_page() -> None:
-    result = page(synthetic.explanation())
+    result = render_page(synthetic.explanation())
     (policy,) = [a["content"] for _, a in result.elements if a.get("http-equiv") == "Content-Security-Policy"]
     rules = dict(rule.strip().split(" ", 1) for rule in str(policy).split(";"))
     assert rules["default-src"] == "'none'"
@@ -47,10 +47,10 @@ def test_policy_allows_exactly_the_script_and_the_style_of_the_page() -> None:
 
 
 def test_labels_may_hold_anything() -> None:
-    clean = page(synthetic.explanation())
+    clean = render_page(synthetic.explanation())
     settings = {**synthetic.explanation().settings, "network": NASTY}
-    dirty = page(synthetic.explanation(target_names=(NASTY,), unseen_names=(NASTY,) * 3, settings=settings))
-    titled = page(synthetic.explanation(), title=NASTY)
+    dirty = render_page(synthetic.explanation(target_names=(NASTY,), unseen_names=(NASTY,) * 3, settings=settings))
+    titled = render_page(synthetic.explanation(), title=NASTY)
     for result in (dirty, titled):
         assert [tag for tag, _ in result.elements] == [tag for tag, _ in clean.elements]
         assert NASTY in result.words
@@ -62,7 +62,7 @@ def test_labels_may_hold_anything() -> None:
 @pytest.mark.parametrize("keeps", [True, False])
 def test_numbers_are_the_explanation_s(keeps: bool) -> None:
     result = synthetic.explanation(keeps=keeps)
-    data, curve = page(result).data, result.curve()
+    data, curve = render_page(result).data, result.curve()
     rows = data["areas"]
     assert tuple(row["area"] for row in rows) == result.areas
     assert [row["places"] for row in rows] == [result.places(area) for area in result.areas]
@@ -78,7 +78,7 @@ def test_numbers_are_the_explanation_s(keeps: bool) -> None:
 
 def test_table_has_every_number() -> None:
     result = synthetic.explanation()
-    words = page(result).words
+    words = render_page(result).words
     for row in summarise(result).rows:
         for text in (
             row.label,
@@ -95,7 +95,7 @@ def test_revealed_places_are_the_scored_mask_at_each_computed_area(
     areas: tuple[float, ...], shape: tuple[int, int]
 ) -> None:
     result = synthetic.explanation(areas, shape, count=2)
-    data = page(result, image=1).data
+    data = render_page(result, image=1).data
     for area, text in zip(areas, data["maps"], strict=True):
         level = np.frombuffer(base64.b64decode(text), np.uint8).reshape(shape)
         assert ((level <= data["steps"]) == (result.binary(area)[1, 0].numpy() > 0)).all()
@@ -115,7 +115,7 @@ def test_scores_that_are_not_finite_are_said_so() -> None:
     scores = result.binary_scores.clone()
     scores[0, 1], scores[0, 2] = torch.nan, torch.inf
     status = ((Status.NOT_FINITE,) * 5,)
-    result = page(replace(result, binary_scores=scores, scores=result.scores * torch.nan, status=status))
+    result = render_page(replace(result, binary_scores=scores, scores=result.scores * torch.nan, status=status))
     assert [row["score"] for row in result.data["areas"]][1:3] == [None, None]
     assert all(row["soft"] is None for row in result.data["areas"])
     assert "not finite" in result.words
@@ -126,20 +126,23 @@ def test_scores_that_are_not_finite_are_said_so() -> None:
 
 def test_headline_and_caution() -> None:
     result = synthetic.explanation()
-    assert "40\xa0% of the image keeps 105\xa0% of the score; random regions of that size keep" in page(result).words
-    weak = page(replace(result, binary_scores=result.binary_scores * 0.5))
+    assert (
+        "40\xa0% of the image keeps 105\xa0% of the score; random regions of that size keep"
+        in render_page(result).words
+    )
+    weak = render_page(replace(result, binary_scores=result.binary_scores * 0.5))
     assert "None of the computed areas is enough" in weak.words
     assert weak.data["smallest"] is None
     assert "Smallest sufficient area" not in weak.words
-    lucky = page(replace(result, control_scores=result.control_scores + 1))
+    lucky = render_page(replace(result, control_scores=result.control_scores + 1))
     assert "This mask is suspect: a random region of this size reaches" in lucky.words
     assert "Smallest sufficient area" not in lucky.words
-    assert "Removing 40\xa0% of the image takes away" in page(synthetic.explanation(keeps=False)).words
+    assert "Removing 40\xa0% of the image takes away" in render_page(synthetic.explanation(keeps=False)).words
 
 
 @pytest.mark.parametrize("shape", [(100,), (20, 30), (8, 9, 10)])
 def test_without_pictures_there_is_no_reveal(shape: tuple[int, ...]) -> None:
-    result = page(synthetic.explanation((0.1, 0.3), shape, pictures=False))
+    result = render_page(synthetic.explanation((0.1, 0.3), shape, pictures=False))
     assert result.data["maps"] == []
     assert not {"canvas", "img", "input"} & {tag for tag, _ in result.elements}
     assert "not an image" in result.words
@@ -147,7 +150,7 @@ def test_without_pictures_there_is_no_reveal(shape: tuple[int, ...]) -> None:
 
 
 def test_accessible_names() -> None:
-    result = page(synthetic.explanation())
+    result = render_page(synthetic.explanation())
     ids = [attributes["id"] for _, attributes in result.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert ("label", {"for": "area"}) in result.elements
@@ -167,7 +170,7 @@ def test_pictures_are_embedded_without_loss() -> None:
     from PIL import Image
 
     result = synthetic.explanation()
-    (uri,) = [a["src"] for tag, a in page(result).elements if tag == "img" and a.get("id") == "photograph"]
+    (uri,) = [a["src"] for tag, a in render_page(result).elements if tag == "img" and a.get("id") == "photograph"]
     picture = Image.open(io.BytesIO(base64.b64decode(str(uri).partition(",")[2])))
     assert (np.asarray(picture) == result.pictures[0].numpy()).all()
 
@@ -212,9 +215,9 @@ def test_other_answers_are_shown_with_exactly_their_places(keeps: bool) -> None:
     result = with_alternatives(keeps)
     regions = result.regions(overlap=0.9)
     assert len(result.regions()) == 1  # at 40 % any two overlap by more than a fifth
-    words = page(result).words
+    words = render_page(result).words
     assert "Only one sufficient region was found; 3 were requested." in words
-    assert page(synthetic.explanation()).words.count("Alternative regions") == 0
+    assert render_page(synthetic.explanation()).words.count("Alternative regions") == 0
     given = regions[0].mask[0].bool() if keeps else ~regions[0].mask[0].bool()
     shown = overlay.apply_mask(result, regions[0].mask)
     assert torch.equal(shown[given], result.pictures[0][given])
@@ -225,7 +228,7 @@ def test_other_answers_are_shown_with_exactly_their_places(keeps: bool) -> None:
 def test_no_answer_is_said_so() -> None:
     result = with_alternatives()
     weak = [replace(one, binary_scores=one.binary_scores * 0.1) for one in (result, *result.alternatives)]
-    words = page(replace(weak[0], alternatives=tuple(weak[1:]))).words
+    words = render_page(replace(weak[0], alternatives=tuple(weak[1:]))).words
     assert "No sufficient region was found; 3 were requested." in words
 
 
@@ -233,7 +236,7 @@ def test_several_answers_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     result = with_alternatives()
     apart = replace(result.regions()[0], area=0.2, source=1)
     monkeypatch.setattr(Explanation, "regions", lambda self, image=0: (self.smallest(), apart))
-    told = page(result)
+    told = render_page(result)
     words = told.words.replace("\xa0", " ")
     assert "2 sufficient regions with little overlap were found; 3 were requested: 40 %, 20 %." in words
     assert sum("region" in str(attributes.get("alt")) for tag, attributes in told.elements if tag == "img") == 2
@@ -241,9 +244,9 @@ def test_several_answers_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_certificate_is_told() -> None:
     found = Certificate(0.345, torch.ones(1, 48, 64), 0.912, 0.338, 0.88, 0.9)
-    words = page(synthetic.explanation(), certificate=found).words.replace("\xa0", " ")
+    words = render_page(synthetic.explanation(), certificate=found).words.replace("\xa0", " ")
     assert "Between the measured areas: 34.5 % has 91 % of the effect; the best mask found at 33.8 % has 88 %." in words
     open_end = replace(found, below_area=0.0, below_effect=float("nan"))
-    words = page(synthetic.explanation(), certificate=open_end).words.replace("\xa0", " ")
+    words = render_page(synthetic.explanation(), certificate=open_end).words.replace("\xa0", " ")
     assert "34.5 % has 91 % of the effect; every smaller area that was tried is also enough." in words
-    assert "Between the measured areas" not in page(synthetic.explanation()).words
+    assert "Between the measured areas" not in render_page(synthetic.explanation()).words

@@ -23,25 +23,25 @@ WRITERS = [
 ]
 
 
-def smooth(area: float, shape: tuple[int, ...] = (96, 128)) -> Tensor:
+def smooth_mask(area: float, shape: tuple[int, ...] = (96, 128)) -> Tensor:
     """A random smooth mask, cut: (1, H, W)."""
     family = LevelSet(shape)
     noise = torch.randn(1, 1, *family.parameter_shape, generator=torch.Generator().manual_seed(7))
     return cut_one(family(noise, torch.tensor([area]), 0.3), area)[0]
 
 
-def drawn(rings: list[list[float]], shape: tuple[int, int]) -> Tensor:
+def rasterise(rings: list[list[float]], shape: tuple[int, int]) -> Tensor:
     """Polygons rasterised by COCO's own tool: (H, W)."""
     return torch.from_numpy(coco.decode(coco.merge(coco.frPyObjects(rings, *shape))))
 
 
-def overlap(a: Tensor, b: Tensor) -> float:
+def compute_iou(a: Tensor, b: Tensor) -> float:
     return float(torch.minimum(a, b).sum() / torch.maximum(a, b).sum())
 
 
 @pytest.mark.parametrize("area", [0.02, 0.2, 0.5])
 def test_png_is_black_and_white_and_the_mask(tmp_path: Path, area: float) -> None:
-    mask = smooth(area)
+    mask = smooth_mask(area)
     write_png(mask, tmp_path / "mask.png")
     with Image.open(tmp_path / "mask.png") as picture:
         assert (picture.mode, picture.size) == ("L", (128, 96))
@@ -52,7 +52,7 @@ def test_png_is_black_and_white_and_the_mask(tmp_path: Path, area: float) -> Non
 def test_png_into_a_missing_folder(tmp_path: Path) -> None:
     folder = tmp_path / "no"
     with pytest.raises(ExtremalValueError) as caught:
-        write_png(smooth(0.1), folder / "mask.png")
+        write_png(smooth_mask(0.1), folder / "mask.png")
     assert str(caught.value) == (
         f"an output must lie in a folder that can be written, got {str(folder)!r}: No such file or directory; "
         "choose another folder"
@@ -61,7 +61,7 @@ def test_png_into_a_missing_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("area", [0.02, 0.2, 0.5])
 def test_run_lengths_are_exact_and_plain_text(area: float) -> None:
-    mask = smooth(area)
+    mask = smooth_mask(area)
     encoded = json.loads(json.dumps(coco_rle(mask)))
     assert encoded["size"] == [96, 128]
     assert np.array_equal(coco.decode(encoded), mask[0].numpy())
@@ -78,15 +78,15 @@ def test_run_lengths_keep_holes_and_empty_masks() -> None:
 
 @pytest.mark.parametrize("area", [0.02, 0.05, 0.1, 0.2])
 def test_polygons_give_back_smooth_masks(area: float) -> None:
-    mask = smooth(area)
-    assert overlap(drawn(polygons(mask), (96, 128)), mask[0].byte()) >= 0.95
+    mask = smooth_mask(area)
+    assert compute_iou(rasterise(polygons(mask), (96, 128)), mask[0].byte()) >= 0.95
 
 
 def test_polygons_at_the_border_close_there() -> None:
     whole = torch.ones(1, 12, 20)
     (ring,) = polygons(whole)
     assert (min(ring[::2]), max(ring[::2]), min(ring[1::2]), max(ring[1::2])) == (0, 20, 0, 12)
-    assert overlap(drawn([ring], (12, 20)), whole[0].byte()) >= 0.95
+    assert compute_iou(rasterise([ring], (12, 20)), whole[0].byte()) >= 0.95
 
 
 def test_polygons_fill_holes_and_tell_parts_apart() -> None:
@@ -98,7 +98,7 @@ def test_polygons_fill_holes_and_tell_parts_apart() -> None:
     mask[:, 20:28, 24:36] = filled[:, 20:28, 24:36] = 1
     rings = polygons(mask)
     assert len(rings) == 2
-    assert overlap(drawn(rings, (30, 40)), filled[0].byte()) >= 0.95
+    assert compute_iou(rasterise(rings, (30, 40)), filled[0].byte()) >= 0.95
 
 
 def test_polygons_of_nothing_and_of_corners() -> None:
@@ -108,7 +108,7 @@ def test_polygons_of_nothing_and_of_corners() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float64, torch.bfloat16])
 def test_any_dtype(dtype: torch.dtype) -> None:
-    mask = smooth(0.1)
+    mask = smooth_mask(0.1)
     assert coco_rle(mask.to(dtype)) == coco_rle(mask)
 
 

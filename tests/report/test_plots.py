@@ -16,10 +16,10 @@ from PIL import Image
 from extremal import ExtremalValueError, plots
 from support import synthetic
 
-EIGHT = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.5, 0.7)
+AREAS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.5, 0.7)
 
 
-def drawn(figure: Figure) -> Figure:
+def draw(figure: Figure) -> Figure:
     """The figure after drawing, with every warning an error."""
     FigureCanvasAgg(figure)
     with warnings.catch_warnings():
@@ -48,7 +48,7 @@ def boxes(figure: Figure) -> list[tuple[float, float, float, float]]:
 
 @pytest.mark.parametrize("count", range(1, 9))
 def test_one_tile_for_each_area_and_none_overlaps(count: int) -> None:
-    figure = drawn(plots.figure(synthetic.explanation(EIGHT[:count])))
+    figure = draw(plots.figure(synthetic.explanation(AREAS[:count])))
     assert len(figure.axes) == 3 + count
     assert titles(figure)[:3] == ["input", "saliency", "evidence"]
     extents = boxes(figure)
@@ -102,7 +102,7 @@ def test_delete_game_removes_the_region_where_preserve_keeps_it() -> None:
 @pytest.mark.parametrize("shape", [(200,), (32, 40), (12, 16, 20)])
 @pytest.mark.parametrize("keeps", [True, False])
 def test_masks_themselves_where_there_are_no_pictures(shape: tuple[int, ...], keeps: bool) -> None:
-    figure = drawn(plots.figure(synthetic.explanation((0.1, 0.3), shape, pictures=False, keeps=keeps)))
+    figure = draw(plots.figure(synthetic.explanation((0.1, 0.3), shape, pictures=False, keeps=keeps)))
     assert len(figure.axes) == 5
     assert "of the input" in words(figure)
 
@@ -110,12 +110,12 @@ def test_masks_themselves_where_there_are_no_pictures(shape: tuple[int, ...], ke
 def test_scores_that_are_not_finite() -> None:
     result = synthetic.explanation()
     broken = replace(result, binary_scores=result.binary_scores * torch.nan, masks=torch.zeros_like(result.masks))
-    assert "no score is finite" in words(drawn(plots.figure(broken)))
+    assert "no score is finite" in words(draw(plots.figure(broken)))
 
 
 def test_names_are_not_read_as_mathematics_and_long_ones_are_cut() -> None:
     named = synthetic.explanation(target_names=("$\\frac$ <b> " + "cat " * 60,))
-    assert "$\\frac$ <b>" in words(drawn(plots.figure(named)))
+    assert "$\\frac$ <b>" in words(draw(plots.figure(named)))
 
 
 def test_image_must_exist() -> None:
