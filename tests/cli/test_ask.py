@@ -7,8 +7,8 @@ import pytest
 
 from extremal import Network, zoo
 from extremal.scores import Segment
-from support.answering import Detector, Segmenter
 from support.fake_network import BOX, TEXTURE, fake_network, save_image
+from support.query_toys import Detector, Segmenter
 from support.terminal import call
 
 CORNERS = (6.0, 4.0, 16.0, 14.0)

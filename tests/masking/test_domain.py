@@ -1,4 +1,4 @@
-"""Where masks live: distances along dimensions, regions that masks lie within, units that the user names."""
+"""Domains of masks: spacing, regions that masks lie within, and units."""
 
 import re
 
@@ -44,19 +44,19 @@ class TestSpacing:
         steps = [max(1.0, length) for length in scale_lengths(7.0, (40, 60), spacing)]
         assert stretched.parameter_shape == tuple(-(-size // step) for size, step in zip((40, 60), steps, strict=True))
 
-    def test_smooth_masks_reach_as_far_in_time_as_they_are_told(self) -> None:
+    def test_the_reach_of_smooth_masks_in_time_follows_the_spacing(self) -> None:
         near, far = (SmoothMax((16, 64, 64), spacing=(gap, 1, 1)) for gap in (16.0, 1.0))
         assert [mask.sigmas[0] for mask in (near, far)] == [3.0, 6.0]
         assert near.sigmas[1:] == far.sigmas[1:] == (6.0, 6.0)
 
-    def test_a_blur_of_frames_far_apart_leaves_time_alone(self) -> None:
+    def test_a_blur_of_distant_frames_does_not_blur_over_time(self) -> None:
         x = torch.rand(1, 1, 6, 20, 20)
         blurred = Blur(spacing=(1e6, 1, 1))(x)(torch.zeros(1, 1, 1, 6, 20, 20))[:, 0]
-        wanted = torch.stack([gaussian_blur(x[:, :, t], 20 * 20 / 224) for t in range(6)], 2)
-        assert torch.allclose(blurred, wanted, atol=1e-5)
+        expected = torch.stack([gaussian_blur(x[:, :, t], 20 * 20 / 224) for t in range(6)], 2)
+        assert torch.allclose(blurred, expected, atol=1e-5)
 
     @pytest.mark.parametrize("spacing", [(1, 1), (0, 1, 1), (-1, 1, 1)])
-    def test_bad(self, spacing: tuple[float, ...]) -> None:
+    def test_invalid_spacing(self, spacing: tuple[float, ...]) -> None:
         with pytest.raises(ExtremalValueError) as caught:
             explain(Network(nn.Flatten(), spacing=spacing), torch.rand(1, 1, 4, 8, 8), 0)
         assert str(caught.value) == (
@@ -66,13 +66,13 @@ class TestSpacing:
 
 
 @pytest.mark.parametrize("spacing", [(), (4.0, 1.0, 1.0)], ids=["equal", "frames"])
-def test_what_happens_in_a_video_is_found_in_space_and_time(spacing: tuple[float, ...]) -> None:
+def test_an_event_in_a_video_is_found_in_space_and_time(spacing: tuple[float, ...]) -> None:
     x, box = texture(1, 3, *VIDEO), (slice(3, 6), slice(4, 12), slice(8, 18))
-    wanted = box_mask(box, VIDEO)
-    area = float(wanted.mean())
+    expected = box_mask(box, VIDEO)
+    area = float(expected.mean())
     net = Network(Boxes(x, [box]), spacing=spacing)
     result = explain(net, x, 0, areas=(area,), solver=QUICK)
-    assert overlap(result.binary(area)[0, 0], wanted) >= 0.6
+    assert overlap(result.binary(area)[0, 0], expected) >= 0.6
     assert result.settings["spacing"] == list(spacing)
 
 
@@ -88,7 +88,7 @@ def test_a_wider_mask_in_time_changes_less_from_frame_to_frame() -> None:
 class TestWithin:
     @settings(max_examples=20, deadline=None)
     @given(area=st.floats(0.02, 0.4), seed=st.integers(0, 100), temperature=st.sampled_from([0.05, 0.3]))
-    def test_areas_are_exact_and_nothing_lies_outside(self, area: float, seed: int, temperature: float) -> None:
+    def test_areas_are_exact_and_masks_zero_outside(self, area: float, seed: int, temperature: float) -> None:
         family = LevelSet((30, 41), within=LEFT[:30, :1] | (torch.arange(41) < 25), dtype=torch.float64)
         field = torch.randn(2, 1, *family.parameter_shape, generator=torch.Generator().manual_seed(seed)).double()
         mask = family(field, torch.tensor([area, area / 2], dtype=torch.float64), temperature)
@@ -103,7 +103,7 @@ class TestWithin:
         assert torch.autograd.gradcheck(lambda f: (family(f, area, 0.3) * weights).sum(), field)
 
     @pytest.mark.parametrize(("game", "solver"), [("preserve", QUICK), ("delete", QUICK), ("preserve", SLOW)])
-    def test_of_two_sufficient_patches_the_one_within_is_found(self, game: str, solver: object) -> None:
+    def test_of_two_sufficient_patches_the_one_in_the_region_is_found(self, game: str, solver: object) -> None:
         class Either(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
@@ -119,7 +119,7 @@ class TestWithin:
         assert result.within is not None
         assert torch.equal(result.within, ~LEFT)
 
-    def test_controls_and_certificates_lie_within_too(self) -> None:
+    def test_controls_and_certificates_lie_in_the_region(self) -> None:
         model = Boxes(X, [(slice(8, 16), slice(20, 28))])
         result = explain(model, X, 0, areas=(0.05, 0.2), within=~LEFT, solver=QUICK)
         (certificate,) = smallest_area(model, result)
@@ -133,7 +133,7 @@ class TestUnits:
 
     @settings(max_examples=30, deadline=None)
     @given(area=st.floats(0.05, 0.8), seed=st.integers(0, 100))
-    def test_areas_are_exact_and_units_whole(self, area: float, seed: int) -> None:
+    def test_areas_are_exact_and_units_uniform(self, area: float, seed: int) -> None:
         family = Units(self.UNEVEN, torch.empty(0, dtype=torch.float64))
         field = torch.randn(1, 1, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         mask = family(field, torch.tensor([area], dtype=torch.float64), 0.3)
@@ -143,24 +143,24 @@ class TestUnits:
             assert len(mask[0, 0, unit == self.UNEVEN].unique()) == 1
 
     @pytest.mark.parametrize(
-        ("room", "taken"), [(1, {2}), (2, {2}), (3, {0}), (4, {0, 2}), (5, {0, 1}), (6, {0, 1, 2}), (9, {0, 1, 3})]
+        ("room", "units"), [(1, {2}), (2, {2}), (3, {0}), (4, {0, 2}), (5, {0, 1}), (6, {0, 1, 2}), (9, {0, 1, 3})]
     )
-    def test_cuts_take_the_highest_that_fit(self, room: int, taken: set[int]) -> None:
-        order = [0, 1, 3, 2]  # from the highest value down; where one does not fit, the next ones are tried
+    def test_cuts_keep_the_highest_units_that_fit(self, room: int, units: set[int]) -> None:
+        order = [0, 1, 3, 2]  # from the highest value down; if one does not fit, the next ones are tried
         values = torch.zeros(4).index_copy(0, torch.tensor(order), torch.tensor([4.0, 3.0, 2.0, 1.0]))
         family = Units(self.UNEVEN)
         cut = family.cut(family.to_places(values.view(1, 1, 4))[None], (room / 12,))[0, 0, 0]
-        wanted = taken if room != 2 else {1}
-        assert {unit for unit in range(4) if cut[unit == self.UNEVEN].all()} == wanted
-        assert cut.sum() == sum(int((unit == self.UNEVEN).sum()) for unit in wanted)
+        expected = units if room != 2 else {1}
+        assert {unit for unit in range(4) if cut[unit == self.UNEVEN].all()} == expected
+        assert cut.sum() == sum(int((unit == self.UNEVEN).sum()) for unit in expected)
 
     @pytest.mark.parametrize("solver", [QUICK, SLOW], ids=["path", "penalty"])
     @pytest.mark.parametrize("game", ["preserve", "delete"])
-    def test_the_units_that_are_looked_at_are_found(self, game: str, solver: object) -> None:
+    def test_the_units_that_the_network_uses_are_found(self, game: str, solver: object) -> None:
         tiles = [(slice(8, 16), slice(16, 24)), (slice(24, 32), slice(0, 8))]
-        wanted = sum(box_mask(tile, (32, 32)) for tile in tiles)
+        expected = sum(box_mask(tile, (32, 32)) for tile in tiles)
         result = explain(Boxes(X, tiles), X, 0, areas=(2 / 16, 4 / 16), units=TILES, game=game, solver=solver)  # type: ignore[arg-type]
-        assert torch.equal(result.binary(2 / 16)[0, 0], wanted)
+        assert torch.equal(result.binary(2 / 16)[0, 0], expected)
         assert str(result.verdict[0][0]) == "sufficient"
 
     def test_tokens_of_a_sequence(self) -> None:
@@ -176,7 +176,7 @@ class TestUnits:
         other = explain(model, X, 0, areas=(1 / 16,), units=(TILES * 7 + 3).numpy().astype(np.uint8), solver=SHORT)
         assert torch.equal(plain.masks, other.masks)
 
-    def test_saved_and_loaded_it_cuts_alike(self, tmp_path: object) -> None:
+    def test_cuts_are_the_same_after_loading(self, tmp_path: object) -> None:
         result = explain(Boxes(X, [(slice(8, 16), slice(16, 24))]), X, 0, areas=(0.1, 0.3), units=TILES, solver=SHORT)
         result.save(f"{tmp_path}/units.safetensors")
         again = Explanation.load(f"{tmp_path}/units.safetensors")
@@ -185,7 +185,7 @@ class TestUnits:
             assert int(again.binary(area).sum()) == count
             assert torch.equal((again.order()[column] < again.places(area)).float(), again.binary(area)[0, 0])
 
-    def test_judged_alike(self) -> None:
+    def test_judge_gives_the_same_scores(self) -> None:
         model = Boxes(X, [(slice(8, 16), slice(16, 24))])
         found = explain(model, X, 0, areas=(0.1,), units=TILES, solver=SHORT)
         again = judge(model, X, found.masks, 0, areas=(0.1,), units=TILES)
@@ -193,7 +193,7 @@ class TestUnits:
         assert torch.equal(again.control_scores, found.control_scores)
 
 
-CASES: list[tuple[dict[str, object], type[ExtremalError], str]] = [
+INVALID_OPTIONS: list[tuple[dict[str, object], type[ExtremalError], str]] = [
     (
         {"within": LEFT.float()},
         ExtremalTypeError,
@@ -250,23 +250,23 @@ CASES: list[tuple[dict[str, object], type[ExtremalError], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "kind", "message"), CASES)
-def test_what_bad_regions_and_units_get(options: dict[str, object], kind: type[ExtremalError], message: str) -> None:
+@pytest.mark.parametrize(("options", "kind", "message"), INVALID_OPTIONS)
+def test_invalid_regions_and_units(options: dict[str, object], kind: type[ExtremalError], message: str) -> None:
     with pytest.raises(kind, match=f"^{re.escape(message)}$"):
         explain(Boxes(X, [(slice(0, 8), slice(0, 8))]), X, 0, **{"areas": (0.2,), "solver": SHORT, **options})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("shape", "told"), [((3, 9), "3 × 9"), ((2,), "2"), ((1, 1), "1 × 1")])
-def test_an_input_without_room_for_a_mask(shape: tuple[int, ...], told: str) -> None:
+@pytest.mark.parametrize(("shape", "size"), [((3, 9), "3 × 9"), ((2,), "2"), ((1, 1), "1 × 1")])
+def test_an_input_too_small_for_a_mask(shape: tuple[int, ...], size: str) -> None:
     with pytest.raises(ExtremalValueError) as caught:
         explain(nn.Flatten(), torch.rand(1, 2, *shape), 0, areas=(0.5,), solver=SHORT)
     assert str(caught.value) == (
-        f"an input must have room for smooth masks, at least 4 places along its short side, got {told}; "
+        f"an input must have room for smooth masks, at least 4 places along its short side, got {size}; "
         "pass a larger input, or units to choose from"
     )
 
 
-def test_a_side_of_one_place_is_no_side() -> None:
+def test_a_side_of_one_place_does_not_count() -> None:
     x = texture(1, 3, 1, 120)
     result = explain(Boxes(x, [(slice(0, 1), slice(70, 94))]), x, 0, areas=(0.2,), solver=QUICK)
     assert overlap(result.binary(0.2)[0, 0], box_mask((slice(0, 1), slice(70, 94)), (1, 120))) >= 0.9

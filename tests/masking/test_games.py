@@ -1,4 +1,4 @@
-"""Rewards, and the side by which masks are judged."""
+"""Rewards, and the part of the input by which masks are judged."""
 
 import pytest
 import torch
@@ -11,15 +11,15 @@ MASK = torch.rand(2, 3, 1, 4, 5, generator=torch.Generator().manual_seed(0), dty
 
 
 def squares(mask: Tensor) -> Tensor:
-    """A score in which m and 1 − m differ: Σ m²."""
+    """Return Σ m², a score in which m and 1 − m differ."""
     return mask.square().flatten(2).sum(2)
 
 
 def test_rewards_are_those_of_the_paper() -> None:
-    kept, left = squares(MASK), squares(1 - MASK)
+    kept, removed = squares(MASK), squares(1 - MASK)
     assert torch.equal(preserve(squares, MASK), kept)
-    assert torch.equal(delete(squares, MASK), -left)
-    assert torch.equal(dual(squares, MASK), kept - left)
+    assert torch.equal(delete(squares, MASK), -removed)
+    assert torch.equal(dual(squares, MASK), kept - removed)
 
 
 @pytest.mark.parametrize(("game", "evaluations"), [("preserve", 1), ("delete", 1), ("dual", 2)])
@@ -30,7 +30,7 @@ def test_number_of_evaluations(game: str, evaluations: int) -> None:
 
 
 @pytest.mark.parametrize(("game", "keeps"), [("preserve", True), ("delete", False), ("dual", True)])
-def test_what_is_shown_is_what_stays(game: str, keeps: bool) -> None:
+def test_kept_part(game: str, keeps: bool) -> None:
     assert GAMES[game].keeps is keeps
     assert torch.equal(GAMES[game].kept_part(MASK), MASK if keeps else 1 - MASK)
 
@@ -51,7 +51,7 @@ def test_a_callable_is_a_game_that_keeps() -> None:
     assert (game.name, game.reward, game.keeps) == ("half", half, True)
 
 
-def test_an_unknown_game_is_refused() -> None:
+def test_unknown_games() -> None:
     with pytest.raises(ExtremalValueError) as unknown:
         get_game("remove")
     assert str(unknown.value) == "game must be one of preserve, delete, dual, a Game or a callable, got 'remove'"

@@ -1,4 +1,4 @@
-"""Exchanges of single places: never worse, exact sizes, and the best single place is found."""
+"""Swaps of single places: rewards never fall, sizes are exact, and the best single place is found."""
 
 import pytest
 import torch
@@ -13,12 +13,13 @@ WORTH = torch.rand(2, TOTAL, generator=torch.Generator().manual_seed(0), dtype=t
 
 
 def linear(masks: Tensor, mirrored: bool) -> Tensor:
+    """Return the sum of the worth of the kept places."""
     assert not mirrored
     return (masks[:, :, 0] * WORTH.unsqueeze(1)).sum(2)
 
 
-def deceitful(masks: Tensor, mirrored: bool) -> Tensor:
-    """The slope tells the contrary of the worth: only trying helps."""
+def misleading(masks: Tensor, mirrored: bool) -> Tensor:
+    """Return the same reward with a gradient of opposite sign, so that only trying helps."""
     value = (masks[:, :, 0] * WORTH.unsqueeze(1)).sum(2)
     return 2 * value.detach() - value
 
@@ -27,39 +28,40 @@ def problem(reward: object) -> Problem:
     return Problem(reward, 2, Domain((TOTAL,), has_neighbours=False), False, torch.float64, torch.device("cpu"))  # type: ignore[arg-type]
 
 
-def start(sizes: list[int]) -> Tensor:
+def first_places(sizes: list[int]) -> Tensor:
+    """Return sets of the first places, in these sizes: (2, A, 1, TOTAL)."""
     rows = torch.stack([(torch.arange(TOTAL) < size).double() for size in sizes])
     return rows[None, :, None].expand(2, -1, -1, -1).clone()
 
 
-def best(size: int) -> Tensor:
+def best_reward(size: int) -> Tensor:
     return WORTH.topk(size, dim=1).values.sum(1)
 
 
 def test_a_linear_reward_is_solved() -> None:
-    sets, paid = swap_places(problem(linear), start([1, 3, 6]), linear(start([1, 3, 6]), False), 8)
+    sets, rewards = swap_places(problem(linear), first_places([1, 3, 6]), linear(first_places([1, 3, 6]), False), 8)
     assert sets.sum(-1)[:, :, 0].tolist() == [[1, 3, 6]] * 2
     for column, size in enumerate([1, 3, 6]):
-        torch.testing.assert_close(paid[:, column], best(size))
-    torch.testing.assert_close(linear(sets, False), paid)
+        torch.testing.assert_close(rewards[:, column], best_reward(size))
+    torch.testing.assert_close(linear(sets, False), rewards)
 
 
-def test_the_best_single_place_is_found_though_the_slopes_mislead() -> None:
-    sets, paid = swap_places(problem(deceitful), start([1]), deceitful(start([1]), False), 8)
-    torch.testing.assert_close(paid[:, 0], best(1))
+def test_the_best_single_place_is_found_despite_misleading_gradients() -> None:
+    sets, rewards = swap_places(problem(misleading), first_places([1]), misleading(first_places([1]), False), 8)
+    torch.testing.assert_close(rewards[:, 0], best_reward(1))
     assert sets.sum(-1).tolist() == [[[1.0]]] * 2
 
 
 @pytest.mark.parametrize("rounds", [0, 1])
-def test_nothing_gets_worse_and_scores_that_are_not_finite_are_not_taken(rounds: int) -> None:
+def test_rewards_never_fall_and_those_that_are_not_finite_are_ignored(rounds: int) -> None:
     def broken(masks: Tensor, mirrored: bool) -> Tensor:
         value = linear(masks, mirrored)
         return torch.where(masks[:, :, 0, 0] > 0, value, value * torch.nan)
 
-    before = start([2, 11])
-    sets, paid = swap_places(problem(broken), before, broken(before, False), rounds)
-    assert paid.isfinite().all()
-    assert (paid >= broken(before, False)).all()
+    before = first_places([2, 11])
+    sets, rewards = swap_places(problem(broken), before, broken(before, False), rounds)
+    assert rewards.isfinite().all()
+    assert (rewards >= broken(before, False)).all()
     assert (sets[:, :, 0, 0] == 1).all()
 
 
@@ -70,5 +72,5 @@ def test_evaluations_are_counted() -> None:
         rows.append((masks.shape[1], masks.requires_grad))
         return linear(masks, mirrored)
 
-    swap_places(problem(counted), start([2, 5]), linear(start([2, 5]), False), 3)
+    swap_places(problem(counted), first_places([2, 5]), linear(first_places([2, 5]), False), 3)
     assert rows == [(2, True), (12, False)] * 3

@@ -8,9 +8,9 @@ from extremal import Network
 from extremal.cli import options
 from extremal.scores import Box, Segment, Similarity, Unit
 from extremal.scores.parse import ASK_SYNTAX, parse_query
-from support.answering import Detector
 from support.errors import message_of
 from support.fake_network import BOX, SIDE, TEXTURE, fake_network, save_image
+from support.query_toys import Detector
 
 CORNERS = (6.0, 4.0, 16.0, 14.0)
 
@@ -68,7 +68,7 @@ def test_segments_units_and_similarity() -> None:
             "--ask box must have four numbers X1,Y1,X2,Y2 in pixels of the network's input, got '1,2,3'; "
             "e.g. box:40,30,200,180",
         ),
-        ("", "box:5,5,1,9", "a box must be x1, y1, x2, y2 with x1 < x2 and y1 < y2, got 5, 5, 1, 9"),
+        ("", "box:5,5,1,9", "a box must have x1 < x2 and y1 < y2, got 5, 5, 1, 9"),
         ("", "segment", "--ask segment must be about a class, got none; name it with --target"),
         ("1", "unit:a:1", "--ask unit must be used without a class, got --target 1; leave one of them out"),
         (

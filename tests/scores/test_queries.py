@@ -1,4 +1,4 @@
-"""Questions of other kinds than a class: the evidence that is known is found, values, gradients and what they cost."""
+"""Queries: their known evidence is found; values, gradients and evaluation counts."""
 
 import math
 from collections import OrderedDict
@@ -14,7 +14,7 @@ from extremal.networks.split import split
 from extremal.scores import Box, Classes, Output, PerInput, Query, Segment, Similarity, Unit
 from extremal.scores.classes import margin
 from extremal.scores.target import is_mirror_invariant, parse_target
-from support.answering import (
+from support.query_toys import (
     AT_A,
     AT_B,
     CASES,
@@ -31,28 +31,28 @@ from support.answering import (
     embedder,
     looks,
     mask_of,
-    shown,
+    texture_in,
     three,
     value,
 )
 from support.toys import overlap
 
 
-def found_by(model: nn.Module, query: Query, wanted: Tensor, **options: Any) -> float:
-    """How well the mask of exactly the area of what is wanted covers it."""
-    area = float(wanted.mean())
+def measure_overlap(model: nn.Module, query: Query, expected: Tensor, **options: Any) -> float:
+    """Return the IoU of the expected region with the cut mask of its area."""
+    area = float(expected.mean())
     result = explain(
         Network(model, labels=NAMES), X, query, areas=(area,), perturbation="fade", solver=QUICK, **options
     )
     assert result.target_names == (query.name,)
-    return overlap(result.binary(area)[0, 0], wanted)
+    return overlap(result.binary(area)[0, 0], expected)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_evidence_is_found_at_its_own_area(case: str) -> None:
-    model, query, wanted = CASES[case]
+    model, query, expected = CASES[case]
     assert isinstance(query, Query)
-    assert found_by(model, query, wanted) >= 0.6
+    assert measure_overlap(model, query, expected) >= 0.6
 
 
 class TestValues:
@@ -70,14 +70,14 @@ class TestValues:
         assert float(value(tower, Unit("behind", 0))) == pytest.approx(float(pair[0, 0].mean()))
 
     def test_similarity_is_the_cosine(self) -> None:
-        e, r = embedder()(X)[0], embedder()(shown(B))[0]
-        wanted = float(e @ r / (e.norm() * r.norm()))
-        assert float(value(embedder(), Similarity(shown(B)))) == pytest.approx(wanted, abs=1e-6)
-        assert float(value(embedder(), Similarity(-3 * r))) == pytest.approx(-wanted, abs=1e-6)
+        e, r = embedder()(X)[0], embedder()(texture_in(B))[0]
+        expected = float(e @ r / (e.norm() * r.norm()))
+        assert float(value(embedder(), Similarity(texture_in(B)))) == pytest.approx(expected, abs=1e-6)
+        assert float(value(embedder(), Similarity(-3 * r))) == pytest.approx(-expected, abs=1e-6)
         several = float(value(embedder(), Similarity(torch.stack([r, -r, e]))))
         assert several == pytest.approx(1 / 3, abs=1e-6)  # the mean of the cosines
 
-    def test_a_place_counts_by_how_much_of_it_lies_in_the_region(self) -> None:
+    def test_places_are_weighted_by_their_fraction_in_the_region(self) -> None:
         model, region = Segmenter(X), torch.zeros(32, 32, dtype=torch.bool)
         region[0:4, 0:6] = True  # one cell and half of another
         seen = 8 * model.cells(X)[0, 0]
@@ -89,8 +89,8 @@ class TestValues:
             float((margins[0, 0] + 0.5 * margins[0, 1]) / 1.5), rel=1e-6
         )
 
-    def test_one_class_against_nothing(self) -> None:
-        model = Segmenter(shown(A), lambda maps: maps[:, 1:2] - 1)
+    def test_a_single_class(self) -> None:
+        model = Segmenter(texture_in(A), lambda maps: maps[:, 1:2] - 1)
         inside = 8 * model.cells(X)[0, 0, 1:3, 1:3] - 1
         assert float(value(model, Segment(0))) == pytest.approx(float(inside.mean()), rel=1e-6)
 
@@ -99,22 +99,22 @@ class TestValues:
         assert float(value(Detector(X, looks()), Box(AT_A))) == pytest.approx(score, rel=1e-5)
         assert float(value(Detector(X, looks()), Box((4, 4, 12, 9), 1))) == pytest.approx(score * 5 / 8, rel=1e-5)
 
-    def test_a_box_is_followed_below_what_the_detector_reports(self) -> None:
-        dim = X - 0.6 * shown(B)  # B is seen with 0.66, third after A and C; by itself the detector tells of two
+    def test_a_box_is_followed_below_the_detectors_threshold(self) -> None:
+        dim = X - 0.6 * texture_in(B)  # B has a score of 0.66, third after A and C; the detector reports two
         model = Detector(X, looks())
         assert len(model(dim)[0]["scores"]) == 2
         seen = torch.tanh(torch.tensor(2 * 0.4))
-        asked = float(value(model, Box(AT_B, 1), dim))
-        assert asked == pytest.approx(0.9 * float(torch.sigmoid(8 * (seen - 0.6))), rel=1e-4)
+        bound = float(value(model, Box(AT_B, 1), dim))
+        assert bound == pytest.approx(0.9 * float(torch.sigmoid(8 * (seen - 0.6))), rel=1e-4)
         faint = float(value(model, Box(AT_B, 1), 0 * X))
         assert faint == pytest.approx(0.9 * float(torch.sigmoid(torch.tensor(-4.8))), rel=1e-4)
 
     def test_no_box_left_is_zero_with_a_gradient(self) -> None:
         model = Detector(X, looks())
         with Network(model).frozen() as run:
-            asked = Box(AT_B, 1).bind(run, X)
+            bound = Box(AT_B, 1).bind(run, X)
             inputs = (-X).requires_grad_()
-            scores = asked(inputs, torch.tensor([0]))
+            scores = bound(inputs, torch.tensor([0]))
             assert scores.tolist() == [0.0]
             (grad,) = torch.autograd.grad(scores.sum(), inputs)
         assert float(grad.abs().max()) == 0.0
@@ -122,12 +122,12 @@ class TestValues:
 
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_reach_the_input(case: str) -> None:
-    model, query, wanted = CASES[case]
+    model, query, expected = CASES[case]
     with Network(model, labels=NAMES).frozen() as run:
-        inputs = (X * (0.3 + 0.5 * wanted)).requires_grad_()
+        inputs = (X * (0.3 + 0.5 * expected)).requires_grad_()
         (grad,) = torch.autograd.grad(query.bind(run, X)(inputs, torch.tensor([0])).sum(), inputs)
     moved = grad.abs().sum((0, 1)) > 0
-    assert bool(moved[wanted > 0].all())
+    assert bool(moved[expected > 0].all())
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,7 @@ def test_gradients_reach_the_input(case: str) -> None:
         ),
     ],
 )
-def test_several_questions_about_one_input_are_each_answered(
-    model: nn.Module, queries: list[Query], names: tuple[str, ...]
-) -> None:
+def test_several_queries_about_one_input(model: nn.Module, queries: list[Query], names: tuple[str, ...]) -> None:
     area = float(mask_of(A).mean())
     result = explain(model, X, queries, areas=(area,), perturbation="fade", solver=QUICK)
     assert result.target_names == names
@@ -151,37 +149,37 @@ def test_several_questions_about_one_input_are_each_answered(
         assert overlap(result.binary(area)[n, 0], mask_of(box)) >= 0.6
 
 
-def test_a_batch_is_asked_each_about_its_own() -> None:
-    x = torch.cat([shown(A, C), shown(B)])  # on each another box is the best
+def test_each_input_of_a_batch_has_its_own_box_and_region() -> None:
+    x = torch.cat([texture_in(A, C), texture_in(B)])  # on each another box is the best
     with Network(Detector(X, looks())).frozen() as run, torch.no_grad():
-        asked = Box().bind(run, x)
-        rows, images = torch.cat([X, X, shown(B), shown(A)]), torch.tensor([0, 1, 1, 0])
-        a, b = asked(x, torch.tensor([0, 1])).tolist()
+        bound = Box().bind(run, x)
+        rows, input_index = torch.cat([X, X, texture_in(B), texture_in(A)]), torch.tensor([0, 1, 1, 0])
+        a, b = bound(x, torch.tensor([0, 1])).tolist()
         assert b == pytest.approx(0.9 * a)
-        assert asked(rows, images).tolist() == pytest.approx([a, b, b, a])
+        assert bound(rows, input_index).tolist() == pytest.approx([a, b, b, a])
     with Network(Segmenter(X)).frozen() as run, torch.no_grad():
-        asked = Segment(1, score="logit").bind(run, x)
+        bound = Segment(1, score="logit").bind(run, x)
         whole = 8 * math.tanh(2)
-        assert asked(rows, images).tolist() == pytest.approx([whole, whole, whole, whole / 2], rel=1e-5)
+        assert bound(rows, input_index).tolist() == pytest.approx([whole, whole, whole, whole / 2], rel=1e-5)
 
 
 class TestUnitsCost:
-    def test_nothing_behind_the_layer_is_evaluated(self) -> None:
+    def test_later_layers_are_not_evaluated(self) -> None:
         calls = []
         for solver in (SHORT, Path(steps=12, polish=4, draws=2, search=0)):
             tower = Tower(X)
             result = explain(tower, X, Unit("pair", 0), areas=(0.2,), perturbation="fade", solver=solver)
             calls.append(tower.behind.calls)
             assert result.settings["evaluations"]["gradients"] == solver.steps + solver.polish + solver.draws
-        assert calls[0] == calls[1] <= 5  # what settling and the check of the layer cost, however long the run
+        assert calls[0] == calls[1] <= 5  # set-up and the check of the layer, independent of the length of the run
 
     def test_evaluations_are_counted(self) -> None:
         tower = Tower(X)
         with Network(tower).frozen() as run:
-            asked = Unit("pair", 0).bind(run, X.repeat(3, 1, 1, 1))
+            bound = Unit("pair", 0).bind(run, X.repeat(3, 1, 1, 1))
             assert (run.forwards, run.gradients, tower.behind.calls) == (1, 0, 1)
-            asked(X.repeat(3, 1, 1, 1), torch.arange(3))
-            asked(X.clone().requires_grad_(), torch.tensor([0]))
+            bound(X.repeat(3, 1, 1, 1), torch.arange(3))
+            bound(X.clone().requires_grad_(), torch.tensor([0]))
             assert (run.forwards, run.gradients, tower.behind.calls) == (4, 1, 1)
 
     def test_a_unit_of_a_transformer(self) -> None:
@@ -197,11 +195,11 @@ class TestUnitsCost:
         with torch.no_grad():
             tokens = embed(X)  # (1, 16, 8)
         assert float(value(model, Unit(name, 3, 6, axis=2))) == pytest.approx(float(tokens[0, 6, 3]), abs=1e-6)
-        assert found_by(model, Unit(name, 3, 6), mask_of(patch)) >= 0.6
+        assert measure_overlap(model, Unit(name, 3, 6), mask_of(patch)) >= 0.6
 
 
 class TestChannels:
-    """Questions about channels of a hidden layer: what is asked about lies behind it."""
+    """Queries in explanations of channels of a hidden layer, which comes before the queried one."""
 
     def net(self) -> nn.Module:
         torch.manual_seed(0)
@@ -220,20 +218,20 @@ class TestChannels:
     @pytest.mark.parametrize(
         ("query", "channel"), [(Unit("mix", 0), 5), (Unit("mix", 1, (0, 1)), 2), (Output(6), 2), (Classes({0: 1}), 5)]
     )
-    def test_the_channel_that_counts_is_found(self, query: Query, channel: int) -> None:
-        found = explain_channels(self.net(), X.abs(), "features", query, counts=(1,), solver=QUICK)
-        assert found.channels(1) == (channel,)
+    def test_the_relevant_channel_is_found(self, query: Query, channel: int) -> None:
+        result = explain_channels(self.net(), X.abs(), "features", query, counts=(1,), solver=QUICK)
+        assert result.channels(1) == (channel,)
 
     def test_a_reference_input_is_embedded_by_the_whole_network(self) -> None:
         net = Network(self.net())
         with net.frozen() as run, torch.no_grad():
-            made = split(run, "features", X.abs())
-            rows, images = made.activations, torch.tensor([0])
-            parts = Similarity(X.abs() + 1).bind(made, rows)(rows, images)
-            whole = Similarity(X.abs() + 1).bind(run, X.abs())(X.abs(), images)
+            tail = split(run, "features", X.abs())
+            rows, input_index = tail.activations, torch.tensor([0])
+            parts = Similarity(X.abs() + 1).bind(tail, rows)(rows, input_index)
+            whole = Similarity(X.abs() + 1).bind(run, X.abs())(X.abs(), input_index)
         torch.testing.assert_close(parts, whole)
 
-    def test_a_layer_before_the_channels_is_refused(self) -> None:
+    def test_a_layer_before_the_channels(self) -> None:
         with pytest.raises(ExtremalValueError) as caught:
             explain_channels(self.net(), X, "pool", Unit("features", 0), counts=(1,), solver=SHORT)
         assert str(caught.value) == (
@@ -266,7 +264,7 @@ def test_names(query: Query, name: str) -> None:
     assert query.layer == ("layer2" if "layer2" in name else "")
 
 
-def test_what_the_caller_changes_afterwards_changes_nothing() -> None:
+def test_queries_copy_their_arguments() -> None:
     weights, reference, region = {0: 1.0}, torch.ones(4), mask_of(A) > 0
     classes, similarity, segment = Classes(weights), Similarity(reference), Segment(1, region)
     weights[1], reference[0] = 5.0, 9.0
@@ -281,7 +279,7 @@ def test_what_the_caller_changes_afterwards_changes_nothing() -> None:
     ("query", "mirror"),
     [(Classes({0: 1.0}), True), (Output(0), True), (Segment(1), False), (Box((0, 0, 8, 8), 1), False)],
 )
-def test_questions_about_a_place_are_not_asked_of_the_mirrored_input(query: Query, mirror: bool) -> None:
+def test_queries_that_depend_on_position_are_not_mirror_invariant(query: Query, mirror: bool) -> None:
     x = torch.rand(1, 3, 8, 8)
     net = Network(nn.Flatten(), mirror=True)
     assert is_mirror_invariant(net, x, parse_target(query, margin)) is mirror
@@ -290,17 +288,17 @@ def test_questions_about_a_place_are_not_asked_of_the_mirrored_input(query: Quer
     assert not is_mirror_invariant(Network(nn.Flatten()), x, parse_target(query, margin))
 
 
-def test_a_batch_of_questions_is_asked_part_by_part() -> None:
-    """With memory for one input at a time each block is asked its own question."""
+def test_queries_of_a_batch_are_split_with_it() -> None:
+    """With memory for one input at a time, each part of the batch has its own query."""
     x = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
     queries = [Output(0), Output(1), Output(0)]
     results = [
         explain(
-            Network(nn.Sequential(nn.AvgPool2d(8), nn.Flatten()), memory=memory), x, asked, areas=(0.2,), solver=SHORT
+            Network(nn.Sequential(nn.AvgPool2d(8), nn.Flatten()), memory=memory), x, target, areas=(0.2,), solver=SHORT
         )
         for memory in (None, 1e-9)
-        for asked in (queries, PerInput(queries))
+        for target in (queries, PerInput(queries))
     ]
-    wanted = x.mean((2, 3))[[0, 1, 2], [0, 1, 0]]
+    expected = x.mean((2, 3))[[0, 1, 2], [0, 1, 0]]
     for result in results:
-        torch.testing.assert_close(result.score_full, wanted)
+        torch.testing.assert_close(result.score_full, expected)

@@ -1,4 +1,4 @@
-"""What questions of other kinds than a class say of what breaks a rule."""
+"""Error messages of queries."""
 
 import math
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from torch import nn
 
 from extremal import ExtremalError, ExtremalTypeError, ExtremalValueError
 from extremal.scores import Box, Classes, Output, Query, Segment, Similarity, Unit
-from support.answering import A, B, Detector, Segmenter, Tower, X, embedder, looks, shown, three, value
+from support.query_toys import A, B, Detector, Segmenter, Tower, X, embedder, looks, texture_in, three, value
 from support.toys import texture
 
 
-def refused(model: nn.Module, ask: Callable[[], Query]) -> tuple[type[Exception], str]:
+def error_of(model: nn.Module, build: Callable[[], Query]) -> tuple[type[Exception], str]:
     with pytest.raises(ExtremalError) as caught:
-        value(model, ask())
+        value(model, build())
     return type(caught.value), str(caught.value)
 
 
@@ -212,7 +212,7 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
     ),
     (
         three(lambda seen: 1 / seen),
-        lambda: Similarity(shown(A, B)),
+        lambda: Similarity(texture_in(A, B)),
         ExtremalValueError,
         "the embedding of a reference must be finite, got 1 NaN or infinite numbers; clean it",
     ),
@@ -254,7 +254,7 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         "a region must have the shape (32, 32) of the input, got (8, 8)",
     ),
     (
-        Segmenter(shown(A)),
+        Segmenter(texture_in(A)),
         lambda: Segment("car"),
         ExtremalValueError,
         "a segmentation must predict the class somewhere, Segmenter predicts car nowhere on input 0; it predicts cat, "
@@ -329,6 +329,6 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
 ]
 
 
-@pytest.mark.parametrize(("model", "ask", "kind", "message"), ERRORS, ids=[str(n) for n in range(len(ERRORS))])
-def test_what_is_refused(model: nn.Module, ask: Callable[[], Query], kind: type[ExtremalError], message: str) -> None:
-    assert refused(model, ask) == (kind, message)
+@pytest.mark.parametrize(("model", "build", "kind", "message"), ERRORS, ids=[str(n) for n in range(len(ERRORS))])
+def test_errors(model: nn.Module, build: Callable[[], Query], kind: type[ExtremalError], message: str) -> None:
+    assert error_of(model, build) == (kind, message)

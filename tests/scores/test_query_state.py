@@ -1,4 +1,4 @@
-"""Questions of other kinds than a class leave the network as it was; detectors of torchvision's are asked."""
+"""Queries leave the network unchanged; torchvision's detectors can be queried."""
 
 from typing import Any
 
@@ -12,18 +12,18 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from extremal import ExtremalError, Network, explain
 from extremal.masking.solvers import Step
 from extremal.scores import Box, Query, Segment, Unit
-from support.answering import AT_A, CASES, NAMES, SHORT, Detector, Segmenter, Tower, X, looks, value
+from support.query_toys import AT_A, CASES, NAMES, SHORT, Detector, Segmenter, Tower, X, looks, value
 
 
 def state(model: nn.Module) -> dict[str, Any]:
-    """All that a run could leave behind."""
-    found: dict[str, Any] = {}
+    """Return everything of a model that a run could change."""
+    modules: dict[str, Any] = {}
     for name, module in model.named_modules():
-        own = {key: kept for key, kept in vars(module).items() if not key.startswith("_") and key != "calls"}
+        attributes = {key: value for key, value in vars(module).items() if not key.startswith("_") and key != "calls"}
         hooks = len(module._forward_hooks) + len(module._forward_pre_hooks)
-        found[name] = own, hooks, list(module._modules), [id(part) for part in module._modules.values()]
+        modules[name] = attributes, hooks, list(module._modules), [id(part) for part in module._modules.values()]
     tensors = {name: tensor.numpy().tobytes() for name, tensor in model.state_dict().items()}
-    return {"modules": found, "tensors": tensors}
+    return {"modules": modules, "tensors": tensors}
 
 
 class TestState:
@@ -36,7 +36,7 @@ class TestState:
         assert state(model) == before
 
     @pytest.mark.parametrize("case", ["unit", "segment", "box", "another input"])
-    def test_after_an_exception_on_the_way(self, case: str) -> None:
+    def test_after_an_exception_during_a_run(self, case: str) -> None:
         model, query, _ = CASES[case]
         before = state(model)
 
@@ -57,18 +57,18 @@ class TestState:
         assert state(model) == before
 
     @pytest.mark.parametrize("query", [Unit("pair", 9), Unit("both", 0), Unit("twice", 0), Segment(7), Box(AT_A)])
-    def test_after_a_question_is_refused(self, query: Query) -> None:
+    def test_after_an_invalid_query(self, query: Query) -> None:
         model: nn.Module = Segmenter(X) if isinstance(query, Segment) else Tower(X)
         before = state(model)
         with pytest.raises(ExtremalError):
             explain(model, X, query, areas=(0.2,), solver=SHORT)
         assert state(model) == before
 
-    def test_masks_are_left_out_only_while_boxes_are_asked(self) -> None:
+    def test_masks_are_skipped_only_while_boxes_are_scored(self) -> None:
         model = Detector(X, looks())
         part = model.head.mask_roi_pool
         value(model, Box(AT_A), torch.cat([X] * 5))
-        assert part.calls == 1  # where the whole input was looked at
+        assert part.calls == 1  # for the unperturbed input
         assert model.head.mask_roi_pool is part
         assert (model.head.score_thresh, model.head.detections_per_img) == (0.5, 2)
 
@@ -83,7 +83,7 @@ class Trunk(nn.Sequential):
 
 
 def tiny_detector(kind: type[nn.Module]) -> nn.Module:
-    """A detector of torchvision's with random weights, large in its last layers, so that it is sure of something."""
+    """Build a torchvision detector with random weights, scaled up in the last layer for high scores."""
     torch.manual_seed(0)
     sizes = {"min_size": 64, "max_size": 64}
     anchors = AnchorGenerator(((16, 32),), ((0.5, 1.0, 2.0),))
@@ -110,21 +110,21 @@ def tiny_detector(kind: type[nn.Module]) -> nn.Module:
 
 
 @pytest.mark.parametrize("kind", [MaskRCNN, RetinaNet])
-def test_torchvisions_detectors_are_asked_with_their_gradient(kind: type[nn.Module]) -> None:
+def test_torchvisions_detectors_have_gradients(kind: type[nn.Module]) -> None:
     model = tiny_detector(kind).eval()
     x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        (alone,) = model(x)  # before its state is taken: it remembers the sizes of its maps by itself
+        (alone,) = model(x)  # before its state is read: it caches the sizes of its maps
     before = state(model)
     with Network(model).frozen() as run:
-        asked = Box().bind(run, x)
+        bound = Box().bind(run, x)
         inputs = x.clone().requires_grad_()
-        score = asked(inputs, torch.tensor([0]))
+        score = bound(inputs, torch.tensor([0]))
         (grad,) = torch.autograd.grad(score.sum(), inputs)
-        lenient = asked((0.1 * x).detach(), torch.tensor([0]))
+        faint = bound((0.1 * x).detach(), torch.tensor([0]))
     assert score.tolist() == pytest.approx([float(alone["scores"].max())], abs=1e-5)
     assert float(grad.abs().max()) > 0
-    assert float(lenient) > 0
+    assert float(faint) > 0
     assert state(model) == before
     result = explain(model, x, Box(), areas=(0.2,), perturbation="fade", solver=SHORT)
     assert torch.isfinite(result.scores).all()

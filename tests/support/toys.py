@@ -119,7 +119,7 @@ BRITTLE_INPUTS[1, :, :4], BRITTLE_INPUTS[1, :, 4:8] = 0.0, 0.5
 class Carriers(nn.Module):
     """64 channels, some sets of which carry class 0, each set alone; no set carries class 1.
 
-    y_0 = gain · max over sets of (mean of tanh in the set)²: every channel of a set is needed, and one set is sufficient.
+    y_0 = gain · max over sets of (mean of tanh in the set)²: all channels of a set are needed; one set is sufficient.
     """
 
     def __init__(self, sizes: list[int], *, seed: int, channels: int = 64, gain: float = 6.0) -> None:
@@ -144,7 +144,7 @@ class Carriers(nn.Module):
 
 
 class Colours(nn.Module):
-    """Measures the amounts of red, green, blue and yellow (classes 0 to 3) anywhere in the input, and no grey."""
+    """Measures the amounts of red, green, blue and yellow (classes 0 to 3); ignores grey."""
 
     COLOURS = ((1, -1, -1), (-1, 1, -1), (-1, -1, 1), (1, 1, -1))
 

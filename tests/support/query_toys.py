@@ -1,4 +1,4 @@
-"""Networks that answer in other forms than classes, and questions whose right answer is known."""
+"""Networks with other outputs than classes, and queries whose correct explanation is known."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ Corners = tuple[float, float, float, float]
 
 
 class Answering(nn.Module):
-    """Sees its own texture in each of some boxes, `answer` makes an output of that: seen (B, boxes) in [0, 0.96]."""
+    """Measures its texture in each of some boxes, (B, boxes) in [0, 0.96]; `answer` turns that into an output."""
 
     template: Tensor
 
@@ -29,12 +29,14 @@ class Answering(nn.Module):
         self.boxes, self.answer = boxes, answer
 
     def forward(self, x: Tensor) -> object:
-        likeness = x * self.template
-        return self.answer(torch.stack([torch.tanh(2 * likeness[(..., *b)].flatten(1).mean(1)) for b in self.boxes], 1))
+        correlation = x * self.template
+        return self.answer(
+            torch.stack([torch.tanh(2 * correlation[(..., *b)].flatten(1).mean(1)) for b in self.boxes], 1)
+        )
 
 
 class Cells(nn.Module):
-    """How much of its texture is seen in each cell of 4 × 4 px: (B, C, H, W) -> (B, 1, H/4, W/4)."""
+    """Measures its texture in each cell of 4 × 4 px: (B, C, H, W) -> (B, 1, H/4, W/4)."""
 
     template: Tensor
 
@@ -47,7 +49,7 @@ class Cells(nn.Module):
 
 
 class Counted(nn.Module):
-    """Hands on what it gets and counts how often."""
+    """Returns its input and counts its calls."""
 
     calls = 0
 
@@ -57,7 +59,7 @@ class Counted(nn.Module):
 
 
 class Tower(nn.Module):
-    """Cells, then two channels of them: all, and the upper left quarter's; tokens of these; two classes at the end."""
+    """Cells, then two channels: all cells, and those of the upper left quarter; their tokens; two classes."""
 
     def __init__(self, template: Tensor) -> None:
         super().__init__()
@@ -87,14 +89,14 @@ class Tokens(nn.Module):
 
 
 class Both(nn.Module):
-    """Gives a tuple."""
+    """Returns a tuple."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, int]:
         return x, 1
 
 
 class Segmenter(nn.Module):
-    """Says of each cell of 4 × 4 px whether its texture is there (class 1), or nothing (class 0); never class 2."""
+    """Predicts for each cell of 4 × 4 px whether its texture is present (class 1) or not (class 0); never class 2."""
 
     def __init__(self, template: Tensor, answer: Callable[[Tensor], object] = lambda maps: maps) -> None:
         super().__init__()
@@ -106,12 +108,12 @@ class Segmenter(nn.Module):
 
 
 class Detector(nn.Module):
-    """One box for each place that it looks at, each a little less sure than the one before it.
+    """One box for each place that it looks at, each with a slightly lower score than the one before.
 
     Args:
         template: (1, C, H, W).
-        looks: where it looks, what corners it reports, and as what label.
-        fail_after: evaluations, after which one raises; 0: never.
+        looks: the place, the corners that are reported, and their label.
+        fail_after: number of the evaluation that raises; 0: none.
     """
 
     template: Tensor
@@ -126,15 +128,15 @@ class Detector(nn.Module):
         self.calls += 1
         if self.calls == self.fail_after:
             raise OSError("the detector has failed")
-        likeness = x * self.template
-        seen = torch.stack([torch.tanh(2 * likeness[(..., *at)].flatten(1).mean(1)) for at, _, _ in self.looks], 1)
+        correlation = x * self.template
+        seen = torch.stack([torch.tanh(2 * correlation[(..., *at)].flatten(1).mean(1)) for at, _, _ in self.looks], 1)
         boxes, labels = x.new_tensor([corners for _, corners, _ in self.looks]), [label for _, _, label in self.looks]
         scores = torch.sigmoid(8 * (seen - 0.6)) * (1 - 0.1 * torch.arange(len(labels)))
         return [self.head(boxes, torch.tensor(labels), row) for row in scores]
 
 
 class Head(nn.Module):
-    """Reports boxes of scores above the threshold, the best first, up to a limit; and masks, where it has the part."""
+    """Reports the boxes with the highest scores above the threshold, up to a limit; and masks, if it has the part."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,10 +144,14 @@ class Head(nn.Module):
         self.mask_roi_pool = Counted()
 
     def forward(self, boxes: Tensor, labels: Tensor, scores: Tensor) -> dict[str, Tensor]:
-        kept = [i for i in scores.argsort(descending=True).tolist() if scores[i] > self.score_thresh]
-        kept = kept[: self.detections_per_img]
-        found = {"boxes": boxes[kept], "labels": labels[kept], "scores": scores[kept]}
-        return found | {"masks": self.mask_roi_pool(found["scores"])} if self.mask_roi_pool is not None else found
+        top = [i for i in scores.argsort(descending=True).tolist() if scores[i] > self.score_thresh]
+        top = top[: self.detections_per_img]
+        detections = {"boxes": boxes[top], "labels": labels[top], "scores": scores[top]}
+        return (
+            detections | {"masks": self.mask_roi_pool(detections["scores"])}
+            if self.mask_roi_pool is not None
+            else detections
+        )
 
 
 X = texture(1, 3, 32, 32)
@@ -161,8 +167,8 @@ def mask_of(*boxes: tuple[slice, ...]) -> Tensor:
     return sum(box_mask(box, (32, 32)) for box in boxes)  # type: ignore[return-value]
 
 
-def shown(*boxes: tuple[slice, ...]) -> Tensor:
-    """X in these boxes, nothing elsewhere."""
+def texture_in(*boxes: tuple[slice, ...]) -> Tensor:
+    """Return X in these boxes, zero elsewhere."""
     return X * mask_of(*boxes)
 
 
@@ -170,10 +176,10 @@ def looks() -> list[Any]:
     return [(A, AT_A, 1), (B, AT_B, 1), (C, AT_C, 2)]
 
 
-def value(model: nn.Module, query: Query, inputs: Tensor = X, whole: Tensor = X) -> Tensor:
-    """What is asked of inputs, bound to the whole one."""
+def value(model: nn.Module, query: Query, inputs: Tensor = X, unperturbed: Tensor = X) -> Tensor:
+    """Return the scores of inputs for a query that is bound to the unperturbed input."""
     with Network(model, labels=NAMES).frozen() as run, torch.no_grad():
-        return query.bind(run, whole)(inputs, torch.zeros(len(inputs), dtype=torch.int64))
+        return query.bind(run, unperturbed)(inputs, torch.zeros(len(inputs), dtype=torch.int64))
 
 
 def three(answer: Callable[[Tensor], object] = lambda seen: seen) -> Answering:
@@ -195,12 +201,12 @@ CASES: dict[str, tuple[nn.Module, Query, Tensor]] = {
     "token": (Tower(X), Unit("tokens", 0, 21), mask_of(CELL)),
     "token's channel": (Tower(X), Unit("tokens", 1, axis=2), mask_of(QUARTER)),
     "embedding": (embedder(), Similarity(REFERENCE), mask_of(A)),
-    "another input": (embedder(), Similarity(shown(A)), mask_of(A)),
+    "another input": (embedder(), Similarity(texture_in(A)), mask_of(A)),
     "two embeddings": (embedder(), Similarity(torch.eye(4)[:2]), mask_of(A, B)),
     "layer's embedding": (Tower(X), Similarity(torch.ones(2), "pair"), mask_of(QUARTER)),
     "segment": (Segmenter(X), Segment("dog", mask_of(A) > 0), mask_of(A)),
     "logits of a segment": (Segmenter(X, lambda y: {"out": y}), Segment(1, mask_of(C) > 0, "logit"), mask_of(C)),
-    "predicted segment": (Segmenter(shown(A, C)), Segment("dog"), mask_of(A, C)),
+    "predicted segment": (Segmenter(texture_in(A, C)), Segment("dog"), mask_of(A, C)),
     "box": (Detector(X, looks()), Box(AT_B, "dog"), mask_of(B)),
     "nearly the box": (Detector(X, looks()), Box((17, 20, 24, 28)), mask_of(B)),
     "best box": (Detector(X, looks()), Box(), mask_of(A)),
