@@ -35,7 +35,7 @@ class TestRefusals:
         file = tmp_path / "net.pt2"
         file.write_bytes(b"GIF89a" * 20)
         assert refused(f"file:{file}") == (
-            f"an exported network must be a whole archive of torch.export.save, got {str(file)!r}: BadZipFile, File is "
+            f"an exported network must be a complete archive of torch.export.save, got {str(file)!r}: BadZipFile, File is "
             "not a zip file; save or copy it again"
         )
         torch.save(small().state_dict(), file)
@@ -53,7 +53,7 @@ class TestRefusals:
         broken = changed(path, "models/model.json", lambda content: content[:900])
         message = refused(f"file:{broken}")
         start = (
-            f"an exported network must be a whole archive of torch.export.save, got {str(broken)!r}: JSONDecodeError, "
+            f"an exported network must be a complete archive of torch.export.save, got {str(broken)!r}: JSONDecodeError, "
         )
         assert message.startswith(start)
         assert message.endswith("; save or copy it again")

@@ -100,7 +100,7 @@ def load_networks(names: Sequence[str]) -> dict[str, ServedNetwork]:
         ExtremalValueError: a name is repeated, or a network cannot be loaded or has no classes.
     """
     networks: dict[str, ServedNetwork] = {}
-    for name in names or (zoo.EMBEDDED,):
+    for name in names or (zoo.EMBEDDED_NAME,):
         if name in networks:
             raise ExtremalValueError(f"networks must be distinct, got {name!r} twice; leave one of them out")
         family, _, weights = name.partition("=")

@@ -51,4 +51,4 @@ class EvaluationCounter:
         try:
             yield count
         finally:
-            self._open_counts.remove(count)  # eq=False: this very one
+            self._open_counts.remove(count)  # compared by identity

@@ -252,7 +252,7 @@ class Run(EvaluationCounter):
         """Return how many rows like those of x (N, C, *S) fit into memory at once; costs one evaluation."""
         example = x[:1]
         self.count_evaluations(1, with_gradient=False)
-        return self.fit_batch_size(lambda: self._evaluate_uncounted(example.detach().requires_grad_()), x.device)
+        return self.fit_batch_size(lambda: self._forward(example.detach().requires_grad_()), x.device)
 
     def _evaluate_for_setup(self, x: Tensor) -> object:
         self.count_evaluations(len(x), with_gradient=False)
@@ -273,9 +273,9 @@ class Run(EvaluationCounter):
     def evaluate(self, x: Tensor, input_index: Tensor | None = None) -> object:
         """Return the network's own output, counted; `input_index` makes no difference here."""
         self.count_evaluations(len(x), with_gradient=x.requires_grad)
-        return self._evaluate_uncounted(x)
+        return self._forward(x)
 
-    def _evaluate_uncounted(self, x: Tensor) -> object:
+    def _forward(self, x: Tensor) -> object:
         """Return the network's own output, uncounted."""
         if x.ndim == 4:  # a faster layout for convolutions
             x = to_channels_last(x)

@@ -98,7 +98,7 @@ class Split(EvaluationCounter):
     def evaluate(self, activations: Tensor, input_index: Tensor) -> object:
         """Return the network's own output, counted."""
         self.count_evaluations(len(activations), with_gradient=activations.requires_grad)
-        return self._evaluate_uncounted(activations, input_index)
+        return self._forward(activations, input_index)
 
     def max_batch_size(self) -> int:
         """Return how many rows fit into the network's memory at once; costs one evaluation."""
@@ -106,12 +106,12 @@ class Split(EvaluationCounter):
         first = self.activations[:1].detach().clone().requires_grad_()
         return self.run.fit_batch_size(lambda: self.evaluate(first * 1.0, index), self.x.device)
 
-    def _evaluate_uncounted(self, activations: Tensor, input_index: Tensor) -> object:
+    def _forward(self, activations: Tensor, input_index: Tensor) -> object:
         """Return the network's own output, uncounted."""
         if self.activations.ndim == 4 and self.activations.is_contiguous(memory_format=torch.channels_last):
             activations = to_channels_last(activations)
-        with patched_forwards(self._cached_forwards(activations, input_index)):
-            return self.run._evaluate_uncounted(self._select_rows(self.x, input_index))
+        with patched_forwards(self._replay_forwards(activations, input_index)):
+            return self.run._forward(self._select_rows(self.x, input_index))
 
     def _select_rows(self, value: Any, input_index: Tensor) -> Any:
         """Return a cached output with one row for each of the activations, if the batch size matters."""
@@ -124,7 +124,7 @@ class Split(EvaluationCounter):
 
         return tree_map(select, value)
 
-    def _cached_forwards(self, activations: Tensor, input_index: Tensor) -> Forwards:
+    def _replay_forwards(self, activations: Tensor, input_index: Tensor) -> Forwards:
         """Return forwards that replay cached outputs before the layer, and return the activations at the layer."""
         cached: dict[nn.Module, list[object]] = {}
         for module, output in self.cached_calls:
@@ -223,7 +223,7 @@ def _gives_output(part: Split, expected: Sequence[Tensor]) -> bool:
     versions = [tensor._version for tensor in cached]
     twice = torch.arange(2 * len(part.x), device=part.x.device) % len(part.x)
     try:
-        outputs = find_tensors(part._evaluate_uncounted(part.activations[twice], twice))
+        outputs = find_tensors(part._forward(part.activations[twice], twice))
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
         return False  # shapes do not match: code after the layer uses values from before it
     return (

@@ -12,7 +12,7 @@ from extremal.errors import ExtremalValueError
 from extremal.networks.network import Network
 from extremal.networks.zoo import huggingface, paper, timm, torchvision, user_module
 from extremal.networks.zoo.pt2 import module as exported
-from extremal.networks.zoo.timm import EMBEDDED
+from extremal.networks.zoo.timm import EMBEDDED_NAME
 from extremal.networks.zoo.weights import Weights, suggest
 
 FAMILIES = ("torchvision", "timm", *paper.DATA_SETS, "hf", "file")  # before a colon, these are not Python modules
@@ -27,7 +27,7 @@ def names(pattern: str = "") -> list[str]:
 
     `load` also takes folders (`hf:`), files (`file:`) and the user's own modules, which are not listed.
     """
-    families = [EMBEDDED, *(f"torchvision:{name}" for name in torchvision.names())]
+    families = [EMBEDDED_NAME, *(f"torchvision:{name}" for name in torchvision.names())]
     families += [*(f"timm:{name}" for name in timm.names()), *paper.names()]
     return [name for name in families if pattern.lower() in name.lower()]
 
@@ -49,8 +49,8 @@ def load(name: str, weights: Weights = None) -> Network:
     """
     family, _, rest = name.partition(":")
     with _fixed_seed():
-        if name == EMBEDDED:
-            return timm.embedded(weights)
+        if name == EMBEDDED_NAME:
+            return timm.load_embedded(weights)
         if rest and family in FAMILIES:
             return _load_from_family(family, rest, weights)
         if not rest or not re.fullmatch(r"\w+(\.\w+)*", family) or not re.fullmatch(r"\w+(\.\w+)*", rest):
@@ -97,4 +97,4 @@ def _fixed_seed() -> Iterator[None]:
             np.random.set_state(states[1])
 
 
-__all__ = ["EMBEDDED", "FAMILIES", "load", "names"]
+__all__ = ["EMBEDDED_NAME", "FAMILIES", "load", "names"]

@@ -201,5 +201,6 @@ class HFPreprocess:
         self.processor = processor
 
     def __call__(self, image: Image.Image) -> Tensor:
+        """Image -> (C, H, W)."""
         pixels: Tensor = self.processor(images=image, return_tensors="pt")["pixel_values"][0]
         return pixels

@@ -21,6 +21,7 @@ class CenterCropResize:
         self.channels, self.height, self.width, self.mean, self.std = channels, height, width, mean, std
 
     def __call__(self, image: Image.Image) -> Tensor:
+        """Image -> (C, H, W)."""
         from torchvision.transforms.functional import to_tensor
 
         size = self.width or image.width, self.height or image.height
@@ -40,6 +41,7 @@ class ShrinkShortSide:
         self.side = side
 
     def __call__(self, image: Image.Image) -> Tensor:
+        """Image -> (C, H, W)."""
         from torchvision.transforms.functional import resize, to_tensor
 
         if min(image.size) > self.side:

