@@ -1,4 +1,4 @@
-"""A data-set run whose workers and driver are killed at random moments comes to the table of one that is not.
+"""Check that a data-set run whose workers and driver are killed at random moments yields the same table.
 
 Use: python benchmarks/chaos.py [--kills 20] [--images 48] [--seed 0] [--network embedded] [--areas 0.1]
 """
@@ -15,13 +15,13 @@ from pathlib import Path
 
 import records
 from extremal import jobs
-from throughput import photographs
+from throughput import write_photographs
 
 RESULTS = records.FOLDER / "chaos.jsonl"
 
 
 def main() -> None:
-    """Run both, and compare."""
+    """Run with and without kills, and compare the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--images", type=int, default=48)
@@ -32,74 +32,74 @@ def main() -> None:
     draw, killed = random.Random(options.seed), {"worker": 0, "driver": 0}
     with tempfile.TemporaryDirectory() as name:
         folder, once, often = Path(name, "pictures"), Path(name, "once"), Path(name, "often")
-        photographs(folder, options.images)
+        write_photographs(folder, options.images)
         for broken in list(folder.iterdir())[:2]:
             broken.write_bytes(broken.read_bytes()[:1000])
         begin = time.monotonic()
-        subprocess.run(command(options, folder, once), check=True, capture_output=True)
-        lasts = time.monotonic() - begin
-        print(f"undisturbed: {len(parts(once))} parts in {lasts:.0f} s", flush=True)
+        subprocess.run(build_command(options, folder, once), check=True, capture_output=True)
+        duration = time.monotonic() - begin
+        print(f"undisturbed: {len(find_parts(once))} parts in {duration:.0f} s", flush=True)
         while sum(killed.values()) < options.kills:
-            disturb(options, folder, often, draw, killed, lasts)
-        subprocess.run(command(options, folder, often), check=True, capture_output=True)
+            disturb(options, folder, often, draw, killed, duration)
+        subprocess.run(build_command(options, folder, often), check=True, capture_output=True)
         tables = [jobs.table(out).drop_columns(["seconds"]) for out in (once, often)]
         keys = tables[1]["key"].to_pylist()
         if len(set(keys)) != len(keys) or not tables[0].equals(tables[1]):
             raise SystemExit(f"the tables differ: {tables[0].num_rows} rows, and {tables[1].num_rows} after {killed}")
-        print(f"the same {len(keys)} rows after {killed['worker']} workers and {killed['driver']} drivers were killed")
+        print(f"{len(keys)} equal rows after {killed['worker']} workers and {killed['driver']} drivers were killed")
         records.append(RESULTS, {"kind": "killed", **killed, "images": options.images, "rows": len(keys), "same": True})
 
 
 def disturb(
-    options: argparse.Namespace, folder: Path, out: Path, draw: random.Random, killed: dict[str, int], lasts: float
+    options: argparse.Namespace, folder: Path, out: Path, draw: random.Random, killed: dict[str, int], duration: float
 ) -> None:
-    """Start the run, and kill a worker or all of it at a random moment."""
-    child = subprocess.Popen(command(options, folder, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    ready = len(parts(out))
+    """Start the run, and kill a worker or the driver at a random moment."""
+    child = subprocess.Popen(build_command(options, folder, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ready = len(find_parts(out))
     while (
-        child.poll() is None and len(parts(out)) == ready and sum(killed.values()) % 3
-    ):  # some die before a part stands
+        child.poll() is None and len(find_parts(out)) == ready and sum(killed.values()) % 3
+    ):  # some are killed before a part is written
         time.sleep(0.02)
     while child.poll() is None and sum(killed.values()) < options.kills:
-        time.sleep(draw.uniform(0, 1.5 * lasts / options.kills))
-        workers = workers_of(child.pid)
+        time.sleep(draw.uniform(0, 1.5 * duration / options.kills))
+        workers = find_workers(child.pid)
         if workers and draw.random() < 0.6:
             os.kill(draw.choice(workers), signal.SIGKILL)
             killed["worker"] += 1
-            print(f"worker killed, {len(parts(out))} parts stand", flush=True)
+            print(f"worker killed, {len(find_parts(out))} parts written", flush=True)
         elif child.poll() is None:
             child.kill()
             killed["driver"] += 1
-            print(f"driver killed, {len(parts(out))} parts stand", flush=True)
+            print(f"driver killed, {len(find_parts(out))} parts written", flush=True)
             break
     child.wait()
     if child.returncode == 0 and sum(killed.values()) < options.kills:
         raise SystemExit(f"finished after {killed}: more --images, or another --seed")
 
 
-def command(options: argparse.Namespace, folder: Path, out: Path) -> list[str]:
-    """The run; two pictures a unit, so that kills fall between many."""
+def build_command(options: argparse.Namespace, folder: Path, out: Path) -> list[str]:
+    """Return the command of the run; two images per unit, so that kills hit many units."""
     program = str(Path(sys.executable).with_name("extremal"))
-    chosen = ["--areas", options.areas, "--network", options.network, "--batch", "2", "--workers", "2"]
-    return [program, "run", str(folder), *chosen, "--out", str(out)]
+    arguments = ["--areas", options.areas, "--network", options.network, "--batch", "2", "--workers", "2"]
+    return [program, "run", str(folder), *arguments, "--out", str(out)]
 
 
-def parts(out: Path) -> list[Path]:
-    """Those that stand."""
+def find_parts(out: Path) -> list[Path]:
+    """Return the parts that are written."""
     return list((out / "parts").glob("0*.parquet"))
 
 
-def workers_of(pid: int) -> list[int]:
-    """The processes that a driver has started to work for it."""
-    found = []
+def find_workers(pid: int) -> list[int]:
+    """Return the worker processes of a driver."""
+    workers = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
             for child in map(int, task.read_text().split()):
                 if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    found.append(child)
-        except OSError:  # one of them is gone meanwhile
+                    workers.append(child)
+        except OSError:  # one of them has ended
             continue
-    return found
+    return workers
 
 
 if __name__ == "__main__":

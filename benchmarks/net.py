@@ -350,7 +350,7 @@ class Contrast:
 
     def bind(self, run: Any, x: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the function of inputs and the indices of what they were made of."""
-        evaluate = read(run, "output", "raw")
+        evaluate = read(run, "evaluate", "output", "raw")
         return lambda inputs, index: evaluate(inputs, index)[:, :2].diff(dim=1)[:, 0]
 
     bound = bind
@@ -538,7 +538,7 @@ def ask_class_channels(record: Record) -> None:
     images = [make_smooth_input(1, 3, 48, 48, seed=seed) for seed in range(3)]
     found = extremal.class_channels(make_small_network(), images, "features.8", "second", solver=make_quick_path())
     record.add_tensors("", found)
-    record.values |= {"ranked": found.ranked(), "table": found.table().to_pylist(), "target": found.target}
+    record.values |= {"ranked": found.ranking(), "table": found.table().to_pylist(), "target": found.target}
 
 
 @question
@@ -792,11 +792,13 @@ def add_run(record: Record, pictures: Path, network: Any, **options: Any) -> Non
     record.values["status"] = {name: getattr(status, name) for name in ("state", "items", "done", "failed")}
     own = make_small_network() if isinstance(network, str) else network
     for index, row in enumerate(read(jobs, "table", "read_table")(folder).to_pylist()):
-        name = f"{row['key']}.{row['answer']}" if row["status"] == "done" else row["key"]
+        row["answer"] = number = row.pop("alternative") if "alternative" in row else row["answer"]
+        row["target"] = -1 if row["target"] is None and row["status"] == "done" else row["target"]  # as it was stored
+        name = f"{row['key']}.{number}" if row["status"] == "done" else row["key"]
         record.values[f"rows.{index}"] = {key: value for key, value in row.items() if key not in SKIPPED_COLUMNS}
         if row["status"] == "done":
             record.tensors[f"thumbnail.{name}"] = torch.from_numpy(np.array(Image.open(io.BytesIO(row["thumbnail"]))))
-            found = read(jobs, "explanation", "load_explanation")(folder, row["key"], own, row["answer"])
+            found = read(jobs, "explanation", "load_explanation")(folder, row["key"], own, number)
             record.add_explanation(found, f"rebuilt.{name}.")
     summary = read(jobs, "summary", "summarise")(folder)
     record.values["summary"] = {name: getattr(summary, name) for name in ("images", "verdicts", "evaluations")}

@@ -1,12 +1,12 @@
-"""How data-set runs scale: from one worker to more.
+"""Measure how data-set runs scale with the number of workers.
 
 Use: python benchmarks/scale.py ray [--images 16] [--workers 1,2] [--repeats 1]
 
 `ray` simulates a cluster on this machine (`ray.cluster_utils.Cluster`): a head without processors, and for each worker
-a node of one; the embedded network, two areas, a picture a unit. The rate is that between the moment when every
-worker has brought its first picture and the last picture, so that loading the network is told apart from it. The
-efficiency is the rate of a number of workers over as many times that of one. It means something where so many cores
-are free: the load is kept with each run.
+a node of one; the embedded network, two areas, one image per unit. The rate is measured from the moment when every
+worker has finished its first image to the last image, so it excludes loading the network. The efficiency is the rate
+of several workers divided by their number times the rate of one. It is meaningful only if as many cores are free: the
+load is recorded with each run.
 Each run is appended to benchmarks/results/scale.jsonl.
 """
 
@@ -37,8 +37,8 @@ AREAS = (0.05, 0.2)
 PHOTOGRAPHS = ("chelsea", "coffee", "rocket", "astronaut")
 
 
-def pictures(folder: Path, count: int) -> Path:
-    """So many photographs: those of scikit-image, and crops of them."""
+def write_photographs(folder: Path, count: int) -> Path:
+    """Write photographs of scikit-image, and crops of them."""
     folder.mkdir()
     for index in range(count):
         turn, photo = divmod(index, len(PHOTOGRAPHS))
@@ -50,30 +50,32 @@ def pictures(folder: Path, count: int) -> Path:
 
 
 @contextmanager
-def cluster(nodes: int) -> Iterator[str]:
-    """The address of a cluster of so many nodes with one processor each, and a head that has none."""
+def start_cluster(nodes: int) -> Iterator[str]:
+    """Start a cluster of nodes with one core each and a head without any, and yield its address."""
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    ray_cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for _ in range(nodes):
-            made.add_node(num_cpus=1)
-        made.wait_for_nodes()
-        yield made.address
+            ray_cluster.add_node(num_cpus=1)
+        ray_cluster.wait_for_nodes()
+        yield ray_cluster.address
     finally:
-        made.shutdown()
+        ray_cluster.shutdown()
 
 
-def measured(folder: Path, out: Path, workers: int) -> dict[str, float]:
-    """Pictures a second of one run, and the seconds that it took in all."""
+def measure_run(folder: Path, out: Path, workers: int) -> dict[str, float]:
+    """Return the images per second of one run, and its duration in seconds."""
     moments: list[tuple[int, float]] = []  # pictures done, s
 
-    def told(standing: RunStatus) -> None:
-        moments.append((standing.done, time.perf_counter()))
+    def record_status(status: RunStatus) -> None:
+        moments.append((status.done, time.perf_counter()))
 
     begin = time.perf_counter()
-    with cluster(workers) as address:
-        run(folder, out, areas=AREAS, engine="ray", address=address, workers=workers, batch=1, on_progress=told)
+    with start_cluster(workers) as address:
+        run(
+            folder, out, areas=AREAS, engine="ray", address=address, workers=workers, batch=1, on_progress=record_status
+        )
     first, last = next(moment for moment in moments if moment[0] >= workers), moments[-1]
     return {
         "rate": (last[0] - first[0]) / (last[1] - first[1]),
@@ -82,22 +84,22 @@ def measured(folder: Path, out: Path, workers: int) -> dict[str, float]:
     }
 
 
-def ray(arguments: argparse.Namespace) -> None:
-    """Runs on simulated clusters, numbers of workers in turn."""
+def measure_ray(arguments: argparse.Namespace) -> None:
+    """Measure runs on simulated clusters with different numbers of workers, in turns."""
     counts = [int(word) for word in arguments.workers.split(",")]
     rates: dict[int, list[float]] = {count: [] for count in counts}
     with tempfile.TemporaryDirectory() as place:
-        folder = pictures(Path(place) / "pictures", arguments.images)
+        folder = write_photographs(Path(place) / "pictures", arguments.images)
         for repeat in range(arguments.repeats):
             for count in counts:
-                found = measured(folder, Path(place) / f"run-{repeat}-{count}", count)
-                rates[count].append(found["rate"])
+                result = measure_run(folder, Path(place) / f"run-{repeat}-{count}", count)
+                rates[count].append(result["rate"])
                 load = os.getloadavg()[0]
                 row = {"kind": "ray", "workers": count, "images": arguments.images, "areas": AREAS, "load": load}
-                records.append(RESULTS, {**row, **found, "cores": os.cpu_count(), "machine": machine()})
+                records.append(RESULTS, {**row, **result, "cores": os.cpu_count(), "machine": machine()})
                 print(
-                    f"{count} workers: {found['rate']:.3f} pictures/s, {found['until_first']:.0f} s until each had its "
-                    f"first, {found['whole']:.0f} s in all; load {load:.1f}"
+                    f"{count} workers: {result['rate']:.3f} images/s, {result['until_first']:.0f} s until each had its "
+                    f"first, {result['whole']:.0f} s in all; load {load:.1f}"
                 )
     one = statistics.median(rates[counts[0]])
     for count in counts[1:]:
@@ -106,14 +108,14 @@ def ray(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Measure what is named."""
+    """Measure what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     on_ray = commands.add_parser("ray", help="on simulated Ray clusters")
     on_ray.add_argument("--images", type=int, default=16)
     on_ray.add_argument("--workers", default="1,2", help="numbers of workers, with commas")
     on_ray.add_argument("--repeats", type=int, default=1)
-    on_ray.set_defaults(measure=ray)
+    on_ray.set_defaults(measure=measure_ray)
     arguments = parser.parse_args()
     arguments.measure(arguments)
 

@@ -1,4 +1,4 @@
-"""What a data-set run costs: images a second by batch and by engine, the network's part of it, and memory over time.
+"""Measure data-set runs: images per second by batch and engine, time outside the network, and memory over time.
 
 Use: python benchmarks/throughput.py batch|engines|share|memory|both [--images 24] [--areas 0.1] [--network NAME]
 """
@@ -26,8 +26,8 @@ RESULTS = records.FOLDER / "throughput.jsonl"
 PHOTOGRAPHS = ("chelsea", "coffee", "rocket", "astronaut")
 
 
-def photographs(folder: Path, count: int) -> Path:
-    """So many different pictures: crops of real photographs, as real data sets have them, JPEG of 500 px."""
+def write_photographs(folder: Path, count: int) -> Path:
+    """Write different crops of real photographs, as JPEG files of 500 px."""
     import skimage.data
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,13 +41,13 @@ def photographs(folder: Path, count: int) -> Path:
     return folder
 
 
-def scenes(folder: Path, cutouts: Path, count: int) -> None:
-    """So many planted scenes beside them."""
+def write_scenes(folder: Path, cutouts: Path, count: int) -> None:
+    """Write planted scenes to the same folder."""
     from extremal.benchmark.data.scenes import Scenes
 
-    made = Scenes(cutouts, count=count)
+    dataset = Scenes(cutouts, count=count)
     for seed in range(count):
-        made.scene(seed)[0].save(folder / f"scene-{seed:03d}.png")
+        dataset.scene(seed)[0].save(folder / f"scene-{seed:03d}.png")
 
 
 def make_config(areas: str, network: str = "embedded", weights: str = "") -> WorkerConfig:
@@ -55,8 +55,8 @@ def make_config(areas: str, network: str = "embedded", weights: str = "") -> Wor
     return WorkerConfig(network, weights, settings=Settings(areas=parse_areas(areas)).as_dict())
 
 
-def by_batch(folder: Path, areas: str, repeats: int) -> None:
-    """Images a second of one worker of one thread, by the pictures that it explains together; taking turns."""
+def measure_batches(folder: Path, areas: str, repeats: int) -> None:
+    """Measure the seconds per image of one worker of one thread for several batch sizes, in turns."""
     torch.set_num_threads(1)
     keep_freed_memory()  # as workers do
     worker, items = Worker(make_config(areas)), find_items([str(folder)])[:8]
@@ -64,29 +64,29 @@ def by_batch(folder: Path, areas: str, repeats: int) -> None:
     worker.explain(decoded[:1])  # warm
     seconds: dict[int, list[float]] = {1: [], 2: [], 4: [], 8: []}
     for _ in range(repeats):
-        for size, found in seconds.items():
+        for size, times in seconds.items():
             begin = time.perf_counter()
             for start in range(0, len(decoded), size):
                 worker.explain(decoded[start : start + size])
-            found.append((time.perf_counter() - begin) / len(decoded))
-    middle = {size: statistics.median(found) for size, found in seconds.items()}
-    record(kind="batch", areas=areas, seconds=middle, all=seconds)
+            times.append((time.perf_counter() - begin) / len(decoded))
+    medians = {size: statistics.median(times) for size, times in seconds.items()}
+    record(kind="batch", areas=areas, seconds=medians, all=seconds)
 
 
-def by_engine(folder: Path, areas: str, repeats: int) -> None:
-    """Seconds for all images: `explain` in a loop as a user writes it, and a run with a worker a core; taking turns."""
-    wanted = parse_areas(areas)
+def measure_engines(folder: Path, areas: str, repeats: int) -> None:
+    """Measure the seconds per image of `explain` in a loop and of a run with one worker per core, in turns."""
+    parsed_areas = parse_areas(areas)
     items = find_items([str(folder)])
     network = zoo.load("embedded")
-    explain(network, items[0].path, areas=wanted)  # warm
+    explain(network, items[0].path, areas=parsed_areas)  # warm
 
     def loop() -> None:
         for item in items:
-            explain(network, item.path, areas=wanted)
+            explain(network, item.path, areas=parsed_areas)
 
     def run() -> None:
         with tempfile.TemporaryDirectory() as out:
-            jobs.run(folder, Path(out) / "run", areas=wanted)
+            jobs.run(folder, Path(out) / "run", areas=parsed_areas)
 
     kinds: dict[str, Callable[[], None]] = {"loop": loop, "run": run}
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
@@ -96,13 +96,13 @@ def by_engine(folder: Path, areas: str, repeats: int) -> None:
             work()
             seconds[kind].append(time.perf_counter() - begin)
             print(kind, round(seconds[kind][-1], 1), flush=True)
-    middle = {kind: statistics.median(found) / len(items) for kind, found in seconds.items()}
-    ratio = middle["loop"] / middle["run"]
-    record(kind="engines", areas=areas, images=len(items), seconds=middle, ratio=ratio, all=seconds)
+    medians = {kind: statistics.median(times) / len(items) for kind, times in seconds.items()}
+    ratio = medians["loop"] / medians["run"]
+    record(kind="engines", areas=areas, images=len(items), seconds=medians, ratio=ratio, all=seconds)
 
 
-def share(folder: Path, areas: str, repeats: int) -> None:
-    """What part of a worker's time is not the network's: masks, perturbation, evidence, row, thumbnail, decoding."""
+def measure_overhead(folder: Path, areas: str, repeats: int) -> None:
+    """Measure the part of a worker's time outside the network: masks, evidence, row, thumbnail, decoding."""
     torch.set_num_threads(1)
     keep_freed_memory()  # as workers do
     worker, items = Worker(make_config(areas)), find_items([str(folder)])
@@ -110,24 +110,24 @@ def share(folder: Path, areas: str, repeats: int) -> None:
     outside = []
     for repeat in range(repeats):
         part = items[4 * repeat : 4 * repeat + 4]
-        with timed(worker.network) as spent:
+        with network_timer(worker.network) as spent:
             begin = time.perf_counter()
             worker.explain(worker.prepare(part))
-            whole = time.perf_counter() - begin
-        outside.append(1 - spent() / whole)
+            total = time.perf_counter() - begin
+        outside.append(1 - spent() / total)
     record(kind="share", areas=areas, outside=statistics.median(outside), all=outside)
 
 
-def both(folder: Path, areas: str, network: str, weights: str) -> None:
-    """All pictures, twelve of them broken, through both engines: are the rows the same?"""
+def compare_engines(folder: Path, areas: str, network: str, weights: str) -> None:
+    """Explain all images, twelve of them broken, with both engines, and compare the rows."""
     for broken in sorted(folder.iterdir())[::-25][:12]:
         broken.write_bytes(broken.read_bytes()[:1500])
-    wanted = parse_areas(areas)
+    parsed_areas = parse_areas(areas)
     tables, seconds = [], {}
     with tempfile.TemporaryDirectory() as out:
         for engine in ("local", "ray"):
             begin = time.perf_counter()
-            jobs.run(folder, Path(out) / engine, areas=wanted, network=network, weights=weights, engine=engine)
+            jobs.run(folder, Path(out) / engine, areas=parsed_areas, network=network, weights=weights, engine=engine)
             seconds[engine] = time.perf_counter() - begin
             tables.append(jobs.table(Path(out) / engine).drop_columns(["seconds"]))
             print(engine, tables[-1].num_rows, round(seconds[engine]), flush=True)
@@ -139,15 +139,15 @@ def both(folder: Path, areas: str, network: str, weights: str) -> None:
 
 
 @contextmanager
-def timed(network: Network) -> Iterator[Callable[[], float]]:
-    """Seconds in the network, forward and backward, on a processor, where nothing runs behind."""
-    spent, begun = [0.0], [0.0]
+def network_timer(network: Network) -> Iterator[Callable[[], float]]:
+    """Time the network, forward and backward, on a CPU, where nothing runs asynchronously."""
+    spent, started_at = [0.0], [0.0]
 
     def begin(*_: object) -> None:
-        begun[0] = time.perf_counter()
+        started_at[0] = time.perf_counter()
 
     def end(*_: object) -> None:
-        spent[0] += time.perf_counter() - begun[0]
+        spent[0] += time.perf_counter() - started_at[0]
 
     model = network.model
     hooks = [
@@ -163,36 +163,36 @@ def timed(network: Network) -> Iterator[Callable[[], float]]:
             hook.remove()
 
 
-def memory(folder: Path, areas: str, count: int) -> None:
-    """Resident memory of one worker over so many images, every hundred: the same pictures again and again, new keys."""
+def measure_memory(folder: Path, areas: str, count: int) -> None:
+    """Measure the resident memory of one worker after every hundred images, which repeat under new keys."""
     torch.set_num_threads(1)
     keep_freed_memory()
     worker, items = Worker(make_config(areas, "timm:mobilenetv3_small_050", "random")), find_items([str(folder)])
-    held = []
+    megabytes = []
     for start in range(0, count, 4):
         part = [items[(start + k) % len(items)] for k in range(4)]
         unique = [RunItem(f"{start + k}-{item.key}", item.path) for k, item in enumerate(part)]
         worker.explain(worker.prepare(unique))
         if (start + 4) % 100 == 0:
-            held.append(resident())
-            print(start + 4, round(held[-1]), flush=True)
-    record(kind="memory", areas=areas, images=count, megabytes=held, growth=held[-1] / held[1] - 1)
+            megabytes.append(get_resident_memory())
+            print(start + 4, round(megabytes[-1]), flush=True)
+    record(kind="memory", areas=areas, images=count, megabytes=megabytes, growth=megabytes[-1] / megabytes[1] - 1)
 
 
-def resident() -> float:
-    """MB that this process holds."""
+def get_resident_memory() -> float:
+    """Return the resident memory of this process in MB."""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS")]
     return int(line.split()[1]) / 1024
 
 
 def record(**row: object) -> None:
-    """Append one line, and print it."""
+    """Append a record to the results, and print it."""
     records.append(RESULTS, row)
     print(row, flush=True)
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Measure what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("batch", "engines", "share", "memory", "both"))
     parser.add_argument("--images", type=int, default=24)
@@ -201,19 +201,21 @@ def main() -> None:
     parser.add_argument("--network", default="embedded", help="of `both`")
     parser.add_argument("--weights", default="")
     parser.add_argument("--cutouts", type=Path, help="of `both`: a third of the pictures are planted scenes")
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        count = 48 if chosen.what == "memory" else chosen.images
-        planted = count // 3 if chosen.cutouts else 0
-        folder = photographs(Path(name), count - planted)
+        count = 48 if options.what == "memory" else options.images
+        planted = count // 3 if options.cutouts else 0
+        folder = write_photographs(Path(name), count - planted)
         if planted:
-            scenes(folder, chosen.cutouts, planted)
-        if chosen.what == "memory":
-            memory(folder, chosen.areas, chosen.images)
-        elif chosen.what == "both":
-            both(folder, chosen.areas, chosen.network, chosen.weights)
+            write_scenes(folder, options.cutouts, planted)
+        if options.what == "memory":
+            measure_memory(folder, options.areas, options.images)
+        elif options.what == "both":
+            compare_engines(folder, options.areas, options.network, options.weights)
         else:
-            {"batch": by_batch, "engines": by_engine, "share": share}[chosen.what](folder, chosen.areas, chosen.repeats)
+            {"batch": measure_batches, "engines": measure_engines, "share": measure_overhead}[options.what](
+                folder, options.areas, options.repeats
+            )
 
 
 if __name__ == "__main__":

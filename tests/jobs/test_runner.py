@@ -107,8 +107,8 @@ class TestInThisProcess:
         options = {**QUICK, "areas": (0.1, 0.3), "seed": 1}
         assert message_of(run, folder, tmp_path / "out", network=sound(), **options) == (
             f"a run must be resumed with the settings that started it, {str(tmp_path / 'out')!r} was started with "
-            "others: explain.seed: 0 there, 1 now; areas: [0.1, 0.2] there, [0.1, 0.3] now; choose another folder, or the "
-            "settings of that run"
+            "others: explain.seed: 0 there, 1 now; areas: [0.1, 0.2] there, [0.1, 0.3] now; choose another folder, or "
+            "the settings of that run"
         )
         assert (tmp_path / "out" / "manifest.json").read_bytes() == before
 

@@ -26,7 +26,7 @@ def test_rows_come_back_in_the_order_of_the_units(tmp_path):
         store.write("b", [{"key": "two", "value": 2.0}, {"key": "three"}])
         store.write("a", [{"key": "one", "value": 1.0}])
         store.write("c", [])
-        assert store.finished() == {"a", "b", "c"}
+        assert store.find_finished() == {"a", "b", "c"}
         assert store.read_all().to_pylist() == [
             {"key": "one", "value": 1.0},
             {"key": "two", "value": 2.0},
@@ -43,7 +43,7 @@ def test_a_run_goes_on_and_removes_what_was_half_written(tmp_path):
     (tmp_path / "parts" / ".writing-b.parquet").write_bytes(b"PAR1 half")
     (tmp_path / ".writing-plan.json").write_text("[")
     with open_store(tmp_path, SETTINGS, SCHEMA) as store:
-        assert store.finished() == {"a"}
+        assert store.find_finished() == {"a"}
         assert store.read_text("plan.json") == "[1]"
         assert store.read_text("other.json") is None
         assert store.read_all().num_rows == 1
@@ -98,7 +98,7 @@ WRITER = textwrap.dedent("""
     with open_store(Path({folder!r}), settings, schema) as store:
         for index in range(200):
             name = f"{{index:04d}}"
-            if name not in store.finished():
+            if name not in store.find_finished():
                 store.write(name, [{{"key": name, "value": float(i)}} for i in range(50)])
             print(name, flush=True)
             time.sleep({wait})
@@ -114,7 +114,7 @@ def test_killed_at_any_moment_it_has_whole_parts_only_and_is_free_again(tmp_path
             time.sleep(pause)
             process.send_signal(signal.SIGKILL)
         with open_store(folder, SETTINGS, SCHEMA) as store:
-            done = store.finished()
+            done = store.find_finished()
             assert store.read_all().num_rows == 50 * len(done)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     with open_store(folder, SETTINGS, SCHEMA) as store:
@@ -137,7 +137,7 @@ def test_a_full_disk_is_told_and_leaves_the_store_whole(tmp_path, monkeypatch):
             f"a run must be able to write, {path!r} could not be written: No space left on device; make room and run "
             "again to resume"
         )
-        assert store.finished() == {"a"}
+        assert store.find_finished() == {"a"}
         assert not list(tmp_path.rglob(".writing-*"))
 
 
@@ -147,7 +147,7 @@ def test_a_device_that_is_really_full(tmp_path):
         (tmp_path / "parts" / ".writing-b.parquet").symlink_to("/dev/full")
         with pytest.raises(ExtremalValueError, match="No space left on device"):
             store.write("b", [{"key": "two", "value": 2.0}])
-        assert store.finished() == frozenset()
+        assert store.find_finished() == frozenset()
 
 
 def test_a_broken_part_is_named(tmp_path):

@@ -58,7 +58,7 @@ def run(
             raise ExtremalValueError(
                 "a run must have at least one image to judge, the data set has none; check its folder"
             )
-        done = store.finished()
+        done = store.find_finished()
         items: dict[tuple[str, ...], list[Item]] = {}
         for index, unit in enumerate(units):
             if on_progress is not None:

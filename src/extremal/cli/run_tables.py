@@ -58,7 +58,7 @@ def print_summary(summary: Summary, files: Mapping[str, str]) -> None:
         *(f"failed: {plural(count, 'image')}: {reason}" for reason, count in summary.failures[:MAX_LISTED]),
         _more_line(len(summary.failures) - MAX_LISTED, "reasons of failures"),
         f"{summary.evaluations:,} evaluations of the network, {duration(summary.seconds)} over all processes",
-        *_written_lines(files),
+        *_file_lines(files),
     )
 
 
@@ -93,7 +93,7 @@ def print_comparison(comparison: Comparison, files: Mapping[str, str]) -> None:
         *_keys_lines("failed in one of them", comparison.failed),
         *_keys_lines("only in the first", comparison.only_first),
         *_keys_lines("only in the second", comparison.only_second),
-        *_written_lines(files),
+        *_file_lines(files),
     )
 
 
@@ -123,7 +123,7 @@ def _more_line(count: int, label: str) -> str:
     return f"and {count:,} more {label} in the page" if count > 0 else ""
 
 
-def _written_lines(files: Mapping[str, str]) -> list[str]:
+def _file_lines(files: Mapping[str, str]) -> list[str]:
     return ["written:", *(f"  {path}" for path in files.values())]
 
 

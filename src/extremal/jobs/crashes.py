@@ -83,7 +83,7 @@ class CrashTracker:
         self._loads = 0
 
 
-def abandoned_rows(unit: WorkUnit, detail: str = "") -> list[Row]:
+def build_abandoned_rows(unit: WorkUnit, detail: str = "") -> list[Row]:
     """Return the rows of an abandoned unit.
 
     Args:

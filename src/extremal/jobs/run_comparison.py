@@ -152,7 +152,7 @@ class _Run:
             for names in (("key",), _MASK_COLUMNS)
         )
         self._part_of = {
-            key: part for part in key_store.finished() for key in key_store.read_part(part)["key"].to_pylist()
+            key: part for part in key_store.find_finished() for key in key_store.read_part(part)["key"].to_pylist()
         }
         self._read_rows_cached = lru_cache(_CACHED_PARTS)(self._read_rows)
 

@@ -51,7 +51,7 @@ class StatusWriter:
 
     def __init__(self, store: Store, units: Sequence[WorkUnit], on_status: OnStatus | None = None) -> None:
         self._store, self._on_status = store, on_status
-        finished, self._failed = store.finished(), _failed_units(store)
+        finished, self._failed = store.find_finished(), _count_failures(store)
         self._status = RunStatus(
             "running",
             items=sum(len(unit.items) for unit in units),
@@ -119,10 +119,10 @@ def status(folder: str | os.PathLike[str]) -> RunStatus:
     return stored
 
 
-def _failed_units(store: Store) -> dict[str, int]:
+def _count_failures(store: Store) -> dict[str, int]:
     """Return how many images failed in each unit with failures."""
     counts = {}
-    for name in store.finished():
+    for name in store.find_finished():
         statuses = pq.read_table(store.folder / PARTS / f"{name}.parquet", columns=["status"])["status"]
         failed = statuses.to_pylist().count(FAILED)
         if failed:

@@ -74,7 +74,7 @@ def explanation(
 
 def _read_rows(store: Store, key: str) -> list[dict[str, Any]]:
     """Return the rows of one image, reading only the part that contains them."""
-    plan, finished = store.read_table(PLAN_FILE), store.finished()
+    plan, finished = store.read_table(PLAN_FILE), store.find_finished()
     units = [] if plan is None else plan.filter(pc.equal(plan["key"], key))["unit"].to_pylist()
     parts = [store.read_part(unit) for unit in units if unit in finished]
     return [row for part in parts for row in part.filter(pc.equal(part["key"], key)).to_pylist()]

@@ -147,7 +147,7 @@ def run(
     in_process = network_object is not None or workers == 0
     n_threads = threads or (torch.get_num_threads() if in_process else 1)
     n_workers = 1 if in_process else workers or _worker_slots(worker)
-    batch_size = batch or _stored_batch_size(Path(out)) or auto_batch_size(worker, len(items), n_workers)
+    batch_size = batch or _read_batch_size(Path(out)) or auto_batch_size(worker, len(items), n_workers)
     manifest = {
         "explain": {**worker.provenance(), "threads": n_threads},
         "areas": list(settings.areas),
@@ -227,7 +227,7 @@ def _worker_slots(worker: Worker) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _stored_batch_size(out: Path) -> int | None:
+def _read_batch_size(out: Path) -> int | None:
     """Return the batch size of the run in this folder; None if there is no run."""
     return int(read_manifest(out)["batch"]) if (out / MANIFEST).exists() else None
 

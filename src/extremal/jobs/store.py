@@ -11,7 +11,7 @@ duplicates.
 >>> schema = pa.schema([("key", pa.string()), ("value", pa.float64())])
 >>> with tempfile.TemporaryDirectory() as folder, open_store(Path(folder) / "run", {"seed": 0}, schema) as store:
 ...     store.write("unit-0", [{"key": "cat", "value": 0.5}])
-...     store.finished(), store.read_all().to_pylist()
+...     store.find_finished(), store.read_all().to_pylist()
 (frozenset({'unit-0'}), [{'key': 'cat', 'value': 0.5}])
 """
 
@@ -47,7 +47,7 @@ class Store:
     folder: Path
     schema: pa.Schema
 
-    def finished(self) -> frozenset[str]:
+    def find_finished(self) -> frozenset[str]:
         """Return the names of the units whose rows are written."""
         return frozenset(path.stem for path in (self.folder / PARTS).glob("*.parquet") if path.name[0] != ".")
 
@@ -101,7 +101,7 @@ class Store:
             ExtremalValueError: a part is damaged.
         """
         return pa.concat_tables(
-            [self.schema.empty_table(), *(self.read_part(name) for name in sorted(self.finished()))]
+            [self.schema.empty_table(), *(self.read_part(name) for name in sorted(self.find_finished()))]
         )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from extremal.errors import ExtremalValueError
-from extremal.jobs.crashes import CrashTracker, UnitMode, abandoned_rows
+from extremal.jobs.crashes import CrashTracker, UnitMode, build_abandoned_rows
 from extremal.jobs.plan import WorkUnit
 from extremal.jobs.rows import Row
 from extremal.jobs.worker import Worker, WorkerConfig
@@ -169,7 +169,7 @@ class _WorkerPool:
             self.crashes.crash(unit.name)
             if self.crashes.mode(unit.name) is UnitMode.ABANDONED:
                 worker.units.remove(unit)
-                yield unit, abandoned_rows(unit, f", the last with exit code {worker.process.exitcode}")
+                yield unit, build_abandoned_rows(unit, f", the last with exit code {worker.process.exitcode}")
         self.pending.extendleft(reversed(worker.units))
         if self.pending and not stop.is_set():
             self.start_worker()

@@ -20,7 +20,7 @@ import pyarrow as pa
 import torch
 
 from extremal.errors import ExtremalValueError
-from extremal.jobs.crashes import MAX_CRASHES, CrashTracker, UnitMode, abandoned_rows
+from extremal.jobs.crashes import MAX_CRASHES, CrashTracker, UnitMode, build_abandoned_rows
 from extremal.jobs.engines.processes import Results
 from extremal.jobs.engines.ray_cluster import Allocation, allocate, connect
 from extremal.jobs.plan import RunItem, WorkUnit
@@ -153,7 +153,7 @@ class _Actor:
             if mode == UnitMode.STOPPED:
                 return _message(unit, MessageKind.STOPPED)
             if mode == UnitMode.ABANDONED:
-                return _message(unit, MessageKind.ROWS, abandoned_rows(unit))
+                return _message(unit, MessageKind.ROWS, build_abandoned_rows(unit))
             if mode == UnitMode.EXCLUSIVE:
                 with self._explaining:
                     rows = worker.explain(worker.prepare(unit.items))
