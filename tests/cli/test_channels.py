@@ -24,7 +24,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(zoo, "load", lambda name, weights=None: Network(Carriers([3], seed=1), None, LABELS, "toy"))
 
 
-def photo(path: Path, seed: int = 0) -> Path:
+def save_random_image(path: Path, seed: int = 0) -> Path:
     pixels = np.random.default_rng(seed).integers(60, 255, (16, 20, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(path)
     return path
@@ -32,7 +32,7 @@ def photo(path: Path, seed: int = 0) -> Path:
 
 class TestChannels:
     def test_files_and_table(self, tmp_path: Path) -> None:
-        photo(tmp_path / "cat.png")
+        save_random_image(tmp_path / "cat.png")
         code, out, err = call("channels", "cat.png", "--layer", "features", "--target", "tabby", "--counts", "1,3")
         assert (code, err) == (0, "")
         folder = tmp_path / "extremal-out" / "cat"
@@ -45,7 +45,7 @@ class TestChannels:
         assert "sufficient" in out
 
     def test_json(self, tmp_path: Path) -> None:
-        photo(tmp_path / "cat.png")
+        save_random_image(tmp_path / "cat.png")
         code, out, err = call("channels", "cat.png", "--layer", "features", "--target", "0", "--counts", "3", "--json")
         (record,) = json.loads(out)
         assert (code, err) == (0, "")
@@ -56,10 +56,10 @@ class TestChannels:
             *("activation × gradient", "activation", "ablation"),
         }
 
-    def test_pictures_where_they_are_asked_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_images_if_requested(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("extremal.cli.channels.invert", lambda *a, **o: invert(*a, **(o | {"steps": 2})))
         monkeypatch.setattr("extremal.cli.channels.visualise", lambda *a, **o: visualise(*a, **(o | {"steps": 2})))
-        photo(tmp_path / "cat.png")
+        save_random_image(tmp_path / "cat.png")
         (tmp_path / "broken.png").write_bytes(b"nothing")
         arguments = ("--layer", "features", "--target", "0", "--counts", "3", "--visualise")
         code, out, err = call("channels", "cat.png", "broken.png", *arguments)
@@ -72,7 +72,7 @@ class TestChannels:
         page = (tmp_path / "extremal-out" / "cat" / "report.html").read_text()
         assert "What the channels encode" in page
         assert "What activates individual channels" in page
-        assert call("channels", "cat.png", *arguments[:-1])[0] == 0  # a former result is replaced
+        assert call("channels", "cat.png", *arguments[:-1])[0] == 0  # a previous result is replaced
         assert len(list((tmp_path / "extremal-out" / "cat").iterdir())) == 3
 
     @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ class TestChannels:
         ],
     )  # fmt: skip
     def test_bad_input(self, tmp_path: Path, arguments: list[str], message: str) -> None:
-        photo(tmp_path / "cat.png")
+        save_random_image(tmp_path / "cat.png")
         code, out, err = call("channels", "cat.png", *arguments)
         assert (code, out, err) == (2, "", message)
         assert not (tmp_path / "extremal-out").exists()
@@ -97,7 +97,7 @@ class TestClassChannels:
     def test_parquet_and_table(self, tmp_path: Path) -> None:
         (tmp_path / "cats").mkdir()
         for k in range(3):
-            photo(tmp_path / "cats" / f"{k}.png", k)
+            save_random_image(tmp_path / "cats" / f"{k}.png", k)
         (tmp_path / "cats" / "notes.txt").write_text("not a picture")
         code, out, err = call("class-channels", "cats", "--layer", "features", "--target", "tabby")
         assert (code, err) == (0, "")
@@ -111,10 +111,10 @@ class TestClassChannels:
         assert sum(tag == "img" for tag, _ in page.elements) == 3
         assert sum(tag == "tr" for tag, _ in page.elements) == 1 + 3  # a channel a row, that is needed at all
 
-    def test_json_and_pictures(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_json_and_images(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("extremal.cli.channels.visualise", lambda *a, **o: visualise(*a, **(o | {"steps": 2})))
         (tmp_path / "cats").mkdir()
-        photo(tmp_path / "cats" / "1.png")
+        save_random_image(tmp_path / "cats" / "1.png")
         code, out, err = call("class-channels", "cats", "--layer", "features", "--target", "0", "--json", "--visualise")
         assert (code, err) == (0, "")
         document = json.loads(out)

@@ -34,7 +34,7 @@ COMMANDS = [command for page, text in PAGES.items() for command in script.comman
 TREE: Any = typer.main.get_command(main.app)
 
 
-def _named(words: list[str]) -> tuple[Any, list[str]]:
+def _find_command(words: list[str]) -> tuple[Any, list[str]]:
     """The command that words name, and the words after its name; of `a|b` the first counts."""
     command = TREE
     while words and (name := words[0].partition("|")[0]) in getattr(command, "commands", {}):
@@ -42,7 +42,7 @@ def _named(words: list[str]) -> tuple[Any, list[str]]:
     return command, words
 
 
-def _told() -> list[str]:
+def _guide_commands() -> list[str]:
     """Every `extremal SUBCOMMAND ...` in a fence of any language, with the lines that go on below it."""
     bodies = [fence.body for text in PAGES.values() for fence in script.fences(text)]
     joined = [re.sub(r"\\?\n +", " ", body) for body in bodies]
@@ -102,12 +102,12 @@ def test_installing_and_serving_are_not_run() -> None:
     ]
 
 
-def test_fences_tell_subcommands_and_options_that_exist() -> None:
-    told = _told()
-    assert len(told) > 30
-    for line in told:
+def test_fences_name_subcommands_and_options_that_exist() -> None:
+    commands = _guide_commands()
+    assert len(commands) > 30
+    for line in commands:
         words = line.partition(" #")[0].split()[1:]
-        command, rest = _named(words)
+        command, rest = _find_command(words)
         assert command is not TREE, line
         known = {name for parameter in command.params for name in parameter.opts}
         assert {*re.findall(r"(?<![\w-])--[a-z-]+", " ".join(rest))} <= known | {"--help"}, line
@@ -119,14 +119,14 @@ def test_commands_are_complete() -> None:
     for one in COMMANDS:
         words = shlex.split(re.split(r" (?:>|\||&&) ", one.text)[0])
         if words[0] == "extremal":
-            command, rest = _named(words[1:])
+            command, rest = _find_command(words[1:])
             command.make_context(one.text, rest)
             parsed += 1
     assert parsed > 20
 
 
 def test_a_command_that_is_wrong_is_noticed() -> None:
-    command, rest = _named(["channels", "cat.png", "--counts", "4,8"])
+    command, rest = _find_command(["channels", "cat.png", "--counts", "4,8"])
     with pytest.raises(Exception, match="Missing parameter: layer"):
         command.make_context("channels", rest)
 
@@ -173,8 +173,8 @@ def test_a_page_stands_until_a_command_or_the_package_changes(tmp_path: Path) ->
 def test_what_takes_too_long_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script, "TIMEOUT", 0.2)
     begin = time.perf_counter()
-    told = script.typed("for a in 1 2; do sleep 30; done", tmp_path, {"PATH": "/usr/bin:/bin"})
-    assert told == (124, "stopped after 0.2 s")
+    outcome = script.typed("for a in 1 2; do sleep 30; done", tmp_path, {"PATH": "/usr/bin:/bin"})
+    assert outcome == (124, "stopped after 0.2 s")
     assert time.perf_counter() - begin < 10  # what it had started was stopped, too
 
 

@@ -1,4 +1,4 @@
-"""The command line's folders: never partial, never somebody else's; what an interrupt leaves; the real network."""
+"""The command line's folders: never partial, never replacing other files; interrupts; the real network."""
 
 import errno
 import json
@@ -59,7 +59,7 @@ class TestFolders:
         assert list_names(tmp_path / "cat") == ["thesis.tex"]
 
     @pytest.mark.parametrize("kind", ["file", "link"])
-    def test_what_is_no_folder_is_not_removed(self, tmp_path: Path, kind: str) -> None:
+    def test_files_and_links_are_not_removed(self, tmp_path: Path, kind: str) -> None:
         save_image(tmp_path / "cat.png")
         (tmp_path / "elsewhere").mkdir()
         (tmp_path / "cat").touch() if kind == "file" else (tmp_path / "cat").symlink_to(tmp_path / "elsewhere")
@@ -69,14 +69,14 @@ class TestFolders:
         )
 
     @pytest.mark.parametrize("name", ["..", ".", "/"])
-    def test_odd_photos_do_not_name_odd_folders(self, tmp_path: Path, name: str) -> None:
+    def test_odd_image_names_do_not_give_odd_folder_names(self, tmp_path: Path, name: str) -> None:
         assert files.name_folders(tmp_path, [name]) == [tmp_path / "photo"]
         assert call(name)[2].startswith("error: an image must be a file, got the folder ")
 
     @pytest.mark.parametrize(
         "error", [OSError(28, "No space left on device"), RuntimeError("a bug"), KeyboardInterrupt()]
     )
-    def test_nothing_partial_and_the_former_result_stays(
+    def test_nothing_partial_and_the_previous_result_stays(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
     ) -> None:
         save_image(tmp_path / "cat.png")
@@ -103,7 +103,7 @@ class TestFolders:
         assert {name: (folder / "cat" / name).read_bytes() for name in RESULT_FILES} == before
 
     @pytest.mark.parametrize("broken", [0, 1])
-    def test_the_former_result_comes_back_if_a_rename_fails(
+    def test_the_previous_result_is_restored_if_a_rename_fails(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: int
     ) -> None:
         save_image(tmp_path / "cat.png")
@@ -123,7 +123,7 @@ class TestFolders:
 
 
 class TestInterrupt:
-    def test_what_is_finished_is_told_and_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_finished_images_are_reported_and_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("a.png", "b.png", "c.png"):
             save_image(tmp_path / name)
         before = extremal.explain

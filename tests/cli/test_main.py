@@ -1,4 +1,4 @@
-"""The command line: what it writes, what it says, how it ends."""
+"""The command line: files, output, exit codes."""
 
 import json
 import math
@@ -93,7 +93,7 @@ class TestResults:
         (record,) = document("cat.png")
         assert record["scores"] == record["effects"]["soft"] == [None, None]
 
-    def test_photos_of_one_name_and_shapes_of_names(self, tmp_path: Path) -> None:
+    def test_images_of_one_name_and_odd_names(self, tmp_path: Path) -> None:
         for name in ("a", "b"):
             (tmp_path / name).mkdir()
             save_image(tmp_path / name / "cat.png")
@@ -102,7 +102,7 @@ class TestResults:
         assert list_names(tmp_path / "deep" / "out") == ["[red] cat.tar", "cat", "cat-2"]
         assert [record["path"] for record in records] == ["a/cat.png", "b/cat.png", "[red] cat.tar.png"]
 
-    def test_a_second_run_replaces_the_former(self, tmp_path: Path) -> None:
+    def test_a_second_run_replaces_the_first_result(self, tmp_path: Path) -> None:
         save_image(tmp_path / "cat.png")
         call("cat.png", areas="0.3,0.4")
         call("cat.png")
@@ -121,7 +121,7 @@ class TestResults:
         settings = record["settings"]
         assert (settings["game"], settings["perturbation"], settings["score"]) == ("delete", "Fade()", "logit")
 
-    def test_unsorted_areas_are_told_in_one_line(self, tmp_path: Path) -> None:
+    def test_unsorted_areas_are_reported_on_one_line(self, tmp_path: Path) -> None:
         save_image(tmp_path / "cat.png")
         code, _, err = call("cat.png", areas="0.2, 0.1")
         assert (code, err) == (0, "warning: areas were sorted: 0.1, 0.2\n")
@@ -184,12 +184,12 @@ class TestBadInput:
         assert call("cat.png", "--target", index) == (2, "", expected)
         assert list_names(tmp_path) == ["cat.png"]
 
-    def test_missing_photo(self, tmp_path: Path) -> None:
+    def test_missing_image(self, tmp_path: Path) -> None:
         expected = "error: an image must be an existing file, got 'no.png'; check the path\n"
         assert call("no.png") == (2, "", expected)
         assert list_names(tmp_path) == []
 
-    def test_a_bad_photo_does_not_stop_the_others(self, tmp_path: Path) -> None:
+    def test_a_bad_image_does_not_stop_the_others(self, tmp_path: Path) -> None:
         save_image(tmp_path / "cat.png")
         (tmp_path / "text.png").write_text("no picture")
         code, out, err = call("no.png", "cat.png", "text.png", "--json")
@@ -200,7 +200,7 @@ class TestBadInput:
             "error: an image must be in a format that Pillow reads, got 'text.png'; convert it to PNG or JPEG",
         ]
 
-    def test_the_photo_is_named_where_the_message_does_not(self, tmp_path: Path) -> None:
+    def test_the_image_is_named_if_the_message_does_not_name_it(self, tmp_path: Path) -> None:
         save_image(tmp_path / "a.png")
         save_image(tmp_path / "b.png")
         assert call("a.png", "b.png", "--target", "7")[2].splitlines() == [
@@ -217,8 +217,8 @@ class TestBadInput:
         save_image(tmp_path / "cat.png")
         assert call("cat.png") == (
             *(2, ""),
-            "error: a network must return finite scores, it returned NaN or infinite ones on the way, so nothing was "
-            "written; check its weights, or try another perturbation or score\n",
+            "error: a network must return finite scores, it returned NaN or infinite ones during the run, so nothing "
+            "was written; check its weights, or try another perturbation or score\n",
         )
         assert list_names(tmp_path) == ["cat.png"]
 
@@ -264,7 +264,7 @@ class TestRefine:
             values = np.asarray(mask)
         assert round(float((values > 0).mean()), 3) == round(found["area"], 3)
 
-    def test_it_is_told(self, tmp_path: Path) -> None:
+    def test_it_is_printed(self, tmp_path: Path) -> None:
         save_image(tmp_path / "cat.png")
         _, out, _ = call("cat.png", "--refine", areas="0.02,0.6")
         assert re.search(r"Between the measured areas: [0-9.]+\s% has \d+\s% of the effect", out)
@@ -273,7 +273,7 @@ class TestRefine:
 
 
 class TestAlternatives:
-    def test_they_are_told_and_written(self, tmp_path: Path) -> None:
+    def test_they_are_printed_and_written(self, tmp_path: Path) -> None:
         save_image(tmp_path / "cat.png")
         _, out, _ = call("cat.png", "--alternatives", "2", areas="0.3,0.6")
         saved = Explanation.load(tmp_path / "extremal-out" / "cat" / "explanation.safetensors")
@@ -289,8 +289,8 @@ class TestAlternatives:
         _, out, _ = call("cat.png", areas="0.3,0.6")
         assert "were requested" not in out
 
-    def test_a_bad_number_is_told_before_anything_runs(self, tmp_path: Path) -> None:
+    def test_a_bad_number_is_reported_before_anything_runs(self, tmp_path: Path) -> None:
         save_image(tmp_path / "cat.png")
-        code, _, told = call("cat.png", "--alternatives", "0")
+        code, _, err = call("cat.png", "--alternatives", "0")
         assert code == 2
-        assert "alternatives must lie in 1..16, got 0" in told
+        assert "alternatives must lie in 1..16, got 0" in err

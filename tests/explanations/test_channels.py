@@ -39,7 +39,7 @@ def test_the_channels_that_carry_the_class_are_found(count: int, seed: int, solv
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_of_two_redundant_sets_one_is_found_and_is_sufficient(seed: int) -> None:
+def test_one_of_two_redundant_sets_is_found_and_is_sufficient(seed: int) -> None:
     toy = Carriers([4, 4], seed=seed)
     found = explained(toy, counts=[4, 8], seed=seed)
     for channels in (set(found.channels(4)), set(found.smallest().channels)):
@@ -78,7 +78,7 @@ def test_masks_have_exactly_the_counts_and_scores_are_of_these_sets() -> None:
             assert found.map(count, 1).shape == (16, 16)
 
 
-def test_controls_are_as_a_naive_reckoning_has_them() -> None:
+def test_rankings_match_a_naive_computation() -> None:
     toy = Carriers([3], seed=2).double()
     x = X.double()
     network = Network(toy)
@@ -113,7 +113,7 @@ def test_a_set_that_a_random_one_equals_or_a_ranking_surpasses_is_suspect() -> N
         assert lucky.verdict[0][0].reason.startswith("a control set of this size reaches 10")
 
 
-def test_the_certificate_tells_both_sides_exactly() -> None:
+def test_the_certificate_is_exact_on_both_sides() -> None:
     toy = Carriers([7], seed=3)
     found = explained(toy, areas=(0.05, 0.4)).smallest()
     assert (found.count, found.below_count) == (7, 6)
@@ -127,7 +127,7 @@ def test_the_certificate_tells_both_sides_exactly() -> None:
     assert float(compute_effects(scores[0], blank, scores[1], True)) == pytest.approx(found.effect, abs=1e-5)
 
 
-def test_where_no_count_is_enough_the_smallest_set_is_still_found() -> None:
+def test_if_no_count_is_sufficient_the_smallest_set_is_still_found() -> None:
     found = explained(Carriers([10], seed=0), counts=(1, 2))
     assert not (found.effects(found.binary_scores) >= 0.9).any()
     assert set(found.smallest().channels) == set(Carriers([10], seed=0).sets[0])
@@ -145,7 +145,7 @@ def test_same_seed_same_answer_and_inputs_do_not_mix() -> None:
     torch.testing.assert_close(blocks.binary_scores, both.binary_scores, rtol=1e-3, atol=1e-3)
 
 
-def test_what_comes_before_the_layer_runs_a_few_times_only() -> None:
+def test_the_part_before_the_layer_runs_only_a_few_times() -> None:
     toy = Carriers([3], seed=1)
     rows = []
     toy.features.register_forward_hook(lambda _, __, output: rows.append(len(output)))
@@ -170,7 +170,7 @@ def test_tokens_and_their_channels() -> None:
     assert (tokens.maps[0, 1] > 0).sum() in (8, 9)  # the class token is none of the places
 
 
-def test_a_skip_connection_is_told() -> None:
+def test_a_skip_connection_is_reported() -> None:
     class Skip(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -199,7 +199,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
-def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     with pytest.raises(ExtremalValueError, match="an explanation of channels must be an existing file"):
         ChannelExplanation.load(path)
@@ -215,16 +215,16 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"counts": (0,)}, "counts must lie in 1..63 for 'features', which has 64 channels, got 0; none and all of them"
+        ({"counts": (0,)}, "counts must lie in 1..63 for 'features', which has 64 channels, got 0; none or all of them"
          " need no search"),
-        ({"counts": (64,)}, "counts must lie in 1..63 for 'features', which has 64 channels, got 64; none and all of"
+        ({"counts": (64,)}, "counts must lie in 1..63 for 'features', which has 64 channels, got 64; none or all of"
          " them need no search"),
         ({"counts": (2, 2)}, "counts must be distinct, got 2 twice; leave one out"),
         ({"counts": ()}, "counts must name at least one count, got none; e.g. (1, 4, 16)"),
         ({"counts": (0.5,)}, "counts must be whole numbers of channels, got 0.5; e.g. (1, 4, 16)"),
         ({"counts": (1,), "areas": (0.1,)}, "counts and areas must not both be given, got both; leave one out"),
         ({"areas": (1.5,)}, "areas must lie in (0, 1), got 1.5; an area is the share of places kept, e.g. 0.05"),
-        ({"share": 0}, "share must be above 0, got 0; it is the part of the effect, e.g. 0.9"),
+        ({"share": 0}, "share must be above 0, got 0; it is a fraction of the effect, e.g. 0.9"),
         ({"axis": 4}, "axis must be one of 1..3 for an output of shape (1, 64, 16, 16) (axis 0 is the batch), got 4"),
         ({"axis": 0}, "axis must be one of 1..3 for an output of shape (1, 64, 16, 16) (axis 0 is the batch), got 0"),
         ({"layer": "feature"}, "a layer must be the name of a module in Carriers, got 'feature'; did you mean features?"

@@ -68,13 +68,13 @@ def test_bad_input_is_refused() -> None:
     toy = Carriers([3], seed=1)
     with pytest.raises(ExtremalValueError) as none:
         class_channels(toy, [], "features", 0)
-    assert str(none.value) == "a class must have at least one image, got none for 0; give images that show it"
+    assert str(none.value) == "a class must have at least one image, got none for 0; pass images that show it"
     sizes = [np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8)]
     with pytest.raises(ExtremalValueError) as mixed:
         class_channels(toy, sizes, "features", 0)
     assert str(mixed.value) == (
-        "images of a class must have one size as the network takes them, got (3, 8, 8) and, for image 1, (3, 8, 9); "
-        "resize them, or give the network a preprocess that does"
+        "images of a class must have one size once prepared for the network, got (3, 8, 8) and, for image 1, "
+        "(3, 8, 9); resize them, or give the network a preprocess that does"
     )
     with pytest.raises(ExtremalValueError, match="a layer must be the name of a module"):
         class_channels(nn.Sequential(toy), X, "features", 0)

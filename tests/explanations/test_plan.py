@@ -1,23 +1,20 @@
-"""`dry_run.plan`: what it tells beforehand is what a run takes afterwards."""
+"""`plan`: the cost and targets that it predicts are those of the run."""
 
 import json
 import math
 import time
-from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from extremal import Explanation, ExtremalError, Network, explain, smallest_area, zoo
+from extremal import Explanation, ExtremalError, Network, explain, smallest_area
 from extremal.explanations.preflight.cost import Evaluations, Work, count_work
 from extremal.explanations.preflight.plan import Plan, TopClass, plan
 from extremal.masking.domain import Domain
 from extremal.masking.solvers import SOLVERS, Penalty, Problem, Solution, Solver
 from extremal.masking.solvers import Path as PathSolver
-from support import terminal
-from support.fake_network import SIDE, fake_network, save_image
+from support.fake_network import SIDE
 from support.toys import Boxes, Switchable, texture
 
 X = texture(1, 3, SIDE, SIDE)
@@ -49,41 +46,41 @@ class TestEvaluations:
     @pytest.mark.parametrize("solver", [*SETTINGS])
     def test_they_are_those_of_the_run(self, solver: str, game: str, mirror: bool) -> None:
         net, options = boxes(mirror=mirror), {"areas": AREAS, "game": game, "solver": SETTINGS[solver]}
-        found = plan(net, X, 0, **options)  # type: ignore[arg-type]
+        planned = plan(net, X, 0, **options)  # type: ignore[arg-type]
         result = explain(net, X, 0, **options)  # type: ignore[arg-type]
-        assert found.answers == (spent(result),)
-        assert found.evaluations == spent(result)
-        assert found.settings == {name: value for name, value in result.settings.items() if name != "evaluations"}
+        assert planned.answers == (spent(result),)
+        assert planned.evaluations == spent(result)
+        assert planned.settings == {name: value for name, value in result.settings.items() if name != "evaluations"}
 
     @pytest.mark.parametrize("perturbation", ["blur", "fade", "constant", "noise"])
     @pytest.mark.parametrize("areas", [(0.2,), (0.1, 0.2)])
     def test_of_any_perturbation_and_number_of_areas(self, perturbation: str, areas: tuple[float, ...]) -> None:
         options = {"areas": areas, "perturbation": perturbation, "solver": SHORT}
-        found = plan(boxes(), X, 0, **options)  # type: ignore[arg-type]
-        assert found.answers == (spent(explain(boxes(), X, 0, **options)),)  # type: ignore[arg-type]
+        planned = plan(boxes(), X, 0, **options)  # type: ignore[arg-type]
+        assert planned.answers == (spent(explain(boxes(), X, 0, **options)),)  # type: ignore[arg-type]
 
     def test_of_several_answers(self) -> None:
-        found = plan(boxes(), X, 0, areas=AREAS, solver=SHORT, alternatives=3)
+        planned = plan(boxes(), X, 0, areas=AREAS, solver=SHORT, alternatives=3)
         result = explain(boxes(), X, 0, areas=AREAS, solver=SHORT, alternatives=3)
-        assert found.answers == (spent(result), *map(spent, result.alternatives))
-        assert found.evaluations == sum(found.answers, Evaluations())
+        assert planned.answers == (spent(result), *map(spent, result.alternatives))
+        assert planned.evaluations == sum(planned.answers, Evaluations())
 
     @pytest.mark.parametrize("rows", [1, 2, 100])
     def test_of_several_inputs_in_blocks(self, rows: int) -> None:
         x = texture(3, 3, SIDE, SIDE)
         held = plan(boxes(), X, 0, areas=AREAS, solver=SHORT).row_bytes
         net = boxes(memory=(rows + 0.5) * held / 2**30)
-        found = plan(net, x, [0, 1, 0], areas=AREAS, solver=SHORT, game="dual")
-        assert found.rows == rows
-        assert found.rows_at_once == min(rows, 12)  # the evidence asks about four masks of each
-        assert found.answers == (spent(explain(net, x, [0, 1, 0], areas=AREAS, solver=SHORT, game="dual")),)
-        assert [one.target for one in found.inputs] == [0, 1, 0]
+        planned = plan(net, x, [0, 1, 0], areas=AREAS, solver=SHORT, game="dual")
+        assert planned.rows == rows
+        assert planned.rows_at_once == min(rows, 12)  # the evidence asks about four masks of each
+        assert planned.answers == (spent(explain(net, x, [0, 1, 0], areas=AREAS, solver=SHORT, game="dual")),)
+        assert [one.target for one in planned.inputs] == [0, 1, 0]
 
     @pytest.mark.parametrize("solver", [SHORT, Penalty(steps=5)], ids=["path", "penalty"])
     def test_of_units(self, solver: Solver) -> None:
         units = torch.arange(SIDE * SIDE).view(SIDE, SIDE) // (3 * SIDE)
-        found = plan(boxes(), X, 0, areas=(0.3,), solver=solver, units=units)
-        assert found.answers == (spent(explain(boxes(), X, 0, areas=(0.3,), solver=solver, units=units)),)
+        planned = plan(boxes(), X, 0, areas=(0.3,), solver=solver, units=units)
+        assert planned.answers == (spent(explain(boxes(), X, 0, areas=(0.3,), solver=solver, units=units)),)
 
     def test_of_a_game_and_a_question_of_ones_own(self) -> None:
         def thrice(evaluate, mask):  # type: ignore[no-untyped-def]
@@ -92,8 +89,8 @@ class TestEvaluations:
         def first(output: Tensor) -> Tensor:
             return output[:, 0]
 
-        found = plan(boxes(), X, first, areas=AREAS, solver=SHORT, game=thrice)
-        assert found.answers == (spent(explain(boxes(), X, first, areas=AREAS, solver=SHORT, game=thrice)),)
+        planned = plan(boxes(), X, first, areas=AREAS, solver=SHORT, game=thrice)
+        assert planned.answers == (spent(explain(boxes(), X, first, areas=AREAS, solver=SHORT, game=thrice)),)
 
     @pytest.mark.parametrize("solver", [*SETTINGS])
     @pytest.mark.parametrize("connected", [True, False])
@@ -113,11 +110,11 @@ class TestEvaluations:
 
         problem = Problem(reward, 1, domain, False, torch.float32, torch.device("cpu"))
         SETTINGS[solver].solve(problem, AREAS, None)
-        found = count_work(SETTINGS[solver], len(AREAS), False, domain)
-        assert found is not None
-        assert (found.single + found.batched, found.forwards, found.widest) == (with_gradient, without, widest)
+        work = count_work(SETTINGS[solver], len(AREAS), False, domain)
+        assert work is not None
+        assert (work.single + work.batched, work.forwards, work.widest) == (with_gradient, without, widest)
 
-    def test_refining_takes_no_more_than_is_told(self) -> None:
+    def test_refining_takes_no_more_than_predicted(self) -> None:
         rows = 0
 
         class Counting(Boxes):
@@ -127,13 +124,13 @@ class TestEvaluations:
                 return super().forward(x)
 
         net = Network(Counting(X, [BOX]))
-        found = plan(net, X, 0, areas=(0.02, 0.4), refine=True)
-        assert found.refining is not None
+        planned = plan(net, X, 0, areas=(0.02, 0.4), refine=True)
+        assert planned.refining is not None
         result = explain(net, X, 0, areas=(0.02, 0.4), solver=PathSolver(steps=20, polish=6, search=2))
         rows = 0
         (certificate,) = smallest_area(net, result)
         assert certificate is not None
-        assert 10 < rows <= found.refining.gradients + found.refining.forwards
+        assert 10 < rows <= planned.refining.gradients + planned.refining.forwards
         assert plan(net, X, 0, areas=(0.02, 0.4), solver=SHORT).refining is None
 
     def test_of_a_solver_of_ones_own_they_are_not_known(self) -> None:
@@ -147,10 +144,10 @@ class TestEvaluations:
                 raise AssertionError("a plan runs no solver")
 
         own: Solver = Own()
-        found = plan(boxes(), X, 0, areas=AREAS, solver=own)
-        assert (found.answers, found.evaluations, found.seconds) == ((), None, None)
-        assert found.as_dict()["evaluations"] is None
-        assert found.inputs[0].target == 0
+        planned = plan(boxes(), X, 0, areas=AREAS, solver=own)
+        assert (planned.answers, planned.evaluations, planned.seconds) == ((), None, None)
+        assert planned.as_dict()["evaluations"] is None
+        assert planned.inputs[0].target == 0
 
 
 class TestQuestion:
@@ -165,8 +162,8 @@ class TestQuestion:
 
         names = [f"name {index}" for index in range(10)]
         net = Network(Bright(), labels=names)
-        found = plan(net, torch.ones(1, 3, 16, 16), areas=AREAS, solver=SHORT, perturbation="fade", score="logit")
-        (one,) = found.inputs
+        planned = plan(net, torch.ones(1, 3, 16, 16), areas=AREAS, solver=SHORT, perturbation="fade", score="logit")
+        (one,) = planned.inputs
         shares = logits.softmax(0)
         assert [top.index for top in one.top][:3] == [0, 2, 4]
         assert len(one.top) == 5
@@ -199,7 +196,7 @@ class TestQuestion:
             return output[:, 0]
 
         (one,) = plan(boxes(), X, height, areas=AREAS, solver=SHORT).inputs
-        assert (one.target, one.name, one.top, one.remaining) == (-1, "height", (), None)
+        assert (one.target, one.name, one.top, one.remaining) == (None, "height", (), None)
 
 
 class TestCost:
@@ -216,11 +213,11 @@ class TestCost:
 
         row = 4 * X.numel()
         net = Network(Exponential(), memory=2.5 * row / 2**30)
-        found = plan(net, X, areas=AREAS, solver=SHORT, perturbation="fade")
-        assert (found.row_bytes, found.rows, found.rows_at_once) == (row, 2, 2)
+        planned = plan(net, X, areas=AREAS, solver=SHORT, perturbation="fade")
+        assert (planned.row_bytes, planned.rows, planned.rows_at_once) == (row, 2, 2)
         held = 2 * row  # of a mask: exp(x), and the mask's factor x, which is there anyway, or its product
-        assert 400 + 2 * row <= found.memory <= 400 + 2 * (held + 4 * SIDE * SIDE)
-        assert found.shape == (3, SIDE, SIDE)
+        assert 400 + 2 * row <= planned.memory <= 400 + 2 * (held + 4 * SIDE * SIDE)
+        assert planned.shape == (3, SIDE, SIDE)
 
     def test_both_sides_of_the_dual_game_are_held(self) -> None:
         areas = (0.1, 0.2, 0.3, 0.4)  # as many masks as the evidence has at once
@@ -238,27 +235,27 @@ class TestCost:
         x = torch.randn(1, 3, 48, 48)
         ratios = []
         for _ in range(3):  # what else the machine does may disturb one
-            found = plan(model, x, areas=AREAS, solver=solver)
+            planned = plan(model, x, areas=AREAS, solver=solver)
             start = time.perf_counter()
             explain(model, x, areas=AREAS, solver=solver)
-            assert found.seconds is not None
-            ratios.append(found.seconds / (time.perf_counter() - start))
+            assert planned.seconds is not None
+            ratios.append(planned.seconds / (time.perf_counter() - start))
             if 1 / 3 < ratios[-1] < 3:
                 return
         pytest.fail(f"expected over measured: {ratios}")
 
     def test_more_answers_and_refining_take_longer(self) -> None:
         work = Work(single=3, batched=1, forwards=0, widest=1)
-        found = plan(boxes(), X, 0, areas=AREAS, solver=SHORT, alternatives=2, refine=True)
+        planned = plan(boxes(), X, 0, areas=AREAS, solver=SHORT, alternatives=2, refine=True)
         counts = Evaluations(4, 10, 2, 5)
-        pace = found.pace
+        pace = planned.pace
         wanted = 3 * pace.alone + pace.together + 10 * pace.forward + 2 * pace.evidence + 5 * pace.evidence_forward
         assert pace.seconds(counts, work) == pytest.approx(wanted)
         own = count_work(SHORT, 3, False)
         assert own is not None
-        assert found.seconds == pytest.approx(sum(pace.seconds(answer, own) for answer in found.answers))
-        assert found.seconds_refining is not None
-        assert found.seconds_refining > 0
+        assert planned.seconds == pytest.approx(sum(pace.seconds(answer, own) for answer in planned.answers))
+        assert planned.seconds_refining is not None
+        assert planned.seconds_refining > 0
 
 
 class TestNothingElse:
@@ -307,111 +304,9 @@ class TestNothingElse:
         assert (type(planned.value), str(planned.value)) == (type(explained.value), str(explained.value))
 
 
-class TestCommand:
-    @pytest.fixture(autouse=True)
-    def folder(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(zoo, "load", lambda name, weights=None: fake_network())
-        monkeypatch.setitem(SOLVERS, "path", SHORT)
-        save_image(tmp_path / "cat.png")
-
-    @staticmethod
-    def call(*arguments: str) -> tuple[int, str, str]:
-        return terminal.call("explain", "--dry-run", "--areas", "0.1,0.2", *arguments)
-
-    def test_it_is_told_and_nothing_is_written(self, tmp_path: Path) -> None:
-        code, out, err = self.call("cat.png")
-        assert (code, err) == (0, "")
-        assert [entry.name for entry in tmp_path.iterdir()] == ["cat.png"]
-        found = plan(fake_network(), "cat.png", areas=(0.1, 0.2))
-        one, counts = found.inputs[0], found.evaluations
-        assert counts is not None
-        assert one.remaining is not None
-        lines = out.splitlines()
-        assert lines[0] == "cat.png: 3 × 24 × 24 as fake takes it"
-        assert [cell.strip() for cell in lines[4].strip("│").split("│")] == [
-            *("tabby, tabby cat (class 0)", f"{one.full:.2f}", f"{100 * (one.probability or 0):.1f} %"),
-        ]
-        assert lines[7:12] == [
-            "asked about: tabby, tabby cat (class 0)",
-            f"score: {one.full:.2f} whole, {one.blank:.2f} destroyed; destroying it takes {one.span:.2f} away, leaves "
-            f"{100 * one.remaining:.2g} % of its probability",
-            "run: preserve, Blur(levels=8, sigma=20.0, spacing=()), path, margin; areas 10 %, 20 %; seed 0",
-            "on: cpu, torch.float32, 1 threads",
-            f"at once: 4 rows of the network, of {found.rows} that fit ({found.row_bytes / 2**20:.3g} MiB each)",
-        ]
-        assert lines[12] == (
-            f"evaluations: {counts.gradients} forward and backward, {counts.forwards} forward; "
-            f"{counts.evidence_gradients} and {counts.evidence_forwards} for the evidence"
-        )
-        assert lines[13].startswith("expected: ")
-        assert lines[13].endswith(" MiB of memory for weights and gradients")
-        assert lines[14:] == [f"nothing was written; the results would be in {Path('extremal-out', 'cat')}"]
-
-    def test_json(self, tmp_path: Path) -> None:
-        (tmp_path / "b").mkdir()
-        save_image(tmp_path / "b" / "cat.png")
-        options = ["--game", "dual", "--solver", "penalty", "--score", "logit", "--seed", "3", "--target", "tiger cat"]
-        code, out, err = self.call("cat.png", "b/cat.png", "--json", *options, "--score", "margin", "--refine")
-        records = json.loads(out)
-        assert (code, err) == (0, "")
-        assert [record["path"] for record in records] == ["cat.png", "b/cat.png"]
-        assert [Path(record["folder"]).name for record in records] == ["cat", "cat-2"]
-        record = records[0]
-        assert list(record) == [
-            *("path", "folder", "shape", "inputs", "areas", "settings", "rows", "row_bytes", "rows_at_once", "memory"),
-            *("answers", "refining", "pace", "seconds", "seconds_refining", "evaluations"),
-        ]
-        settings = record["settings"]
-        assert (settings["game"], settings["solver"]["name"], settings["seed"]) == ("dual", "penalty", 3)
-        assert record["inputs"][0]["target"] == 1
-        assert record["evaluations"]["gradients"] == 2 * 2 * Penalty().steps
-        assert record["refining"]["gradients"] > 0
-
-    def test_evaluations_are_those_of_the_command(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        _, out, _ = self.call("cat.png", "--json", "--alternatives", "2", "--perturbation", "noise")
-        (record,) = json.loads(out)
-        options = {"areas": (0.1, 0.2), "alternatives": 2, "perturbation": "noise"}
-        result = explain(fake_network(), "cat.png", **options)  # type: ignore[arg-type]
-        assert record["answers"] == [asdict(spent(one)) for one in (result, *result.alternatives)]
-
-    def test_a_destroyed_input_that_scores_as_high_is_told(self) -> None:
-        _, out, _ = self.call("cat.png", "--target", "tiger cat", "--refine", "--alternatives", "2")
-        lines = out.splitlines()
-        assert lines[-2] == "the destroyed input scores as high as the whole: `extremal doctor` tells what to change"
-        assert lines[-3].startswith("smallest area: at most ")
-
-    def test_a_bad_photo_does_not_stop_the_others(self) -> None:
-        code, out, err = self.call("no.png", "cat.png")
-        assert code == 2
-        assert err == "error: an image must be an existing file, got 'no.png'; check the path\n"
-        assert out.startswith("cat.png: 3 × 24 × 24")
-
-    def test_a_folder_that_explain_would_not_replace(self, tmp_path: Path) -> None:
-        (tmp_path / "extremal-out" / "cat").mkdir(parents=True)
-        (tmp_path / "extremal-out" / "cat" / "mine.txt").write_text("mine")
-        code, _, err = self.call("cat.png")
-        assert code == 2
-        assert err == (
-            "error: a result must be a new folder or replace a previous result, got 'extremal-out/cat' with 'mine.txt' "
-            "in it; choose another folder for the results\n"
-        )
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            (["--areas", "5"], "areas must lie in (0, 1), got 5; an area is the share of places kept, e.g. 0.05"),
-            (["--solver", "x"], "solver must be one of path, penalty or a solver, got 'x'"),
-            (["--target", "tigr cat"], "target must be a class of fake, got 'tigr cat'; nearest: tiger cat, tabby cat"),
-        ],
-    )
-    def test_bad_options_are_told_once(self, arguments: list[str], message: str) -> None:
-        assert self.call("cat.png", "b.png", *arguments) == (2, "", f"error: {message}\n")
-
-
 def test_a_plan_is_a_value() -> None:
-    found = plan(boxes(), X, 0, areas=AREAS, solver=SHORT)
-    assert isinstance(found, Plan)
+    planned = plan(boxes(), X, 0, areas=AREAS, solver=SHORT)
+    assert isinstance(planned, Plan)
     with pytest.raises(AttributeError):
-        found.rows = 3  # type: ignore[misc]
-    json.dumps(found.as_dict(), allow_nan=False)
+        planned.rows = 3  # type: ignore[misc]
+    json.dumps(planned.as_dict(), allow_nan=False)

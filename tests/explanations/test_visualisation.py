@@ -1,4 +1,4 @@
-"""Inversion and maximisation: what is wanted comes out, seeded, batched, refused where it must be."""
+"""Inversion and visualisation: results, seeds, batches, errors."""
 
 from typing import Any
 
@@ -88,7 +88,7 @@ def test_maximisation_raises_its_own_channel_above_others() -> None:
     assert (found.activations > noise.amax(0)[[0, 3]]).all()
 
 
-def test_patches_are_of_the_images_that_excite_most() -> None:
+def test_patches_come_from_the_images_with_the_highest_activation() -> None:
     images = [smooth_input(4)[k : k + 1] for k in range(4)]
     found = visualise(NETWORK, "second", (1, 2), images=images, steps=1)
     assert found.patches.shape[:2] == (2, 4)
@@ -136,7 +136,9 @@ def test_moves_keep_the_size_and_small_ones_hardly_change() -> None:
     pixels = smooth_input()
     assert torch.equal(shift(pixels, 0, generator), pixels)
     assert shift(pixels, 3, generator).shape == pixels.shape
-    torch.testing.assert_close(jitter(pixels, generator, max_shift=0.0, max_rotation=0.0, max_zoom=0.0), pixels, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        jitter(pixels, generator, max_shift=0.0, max_rotation=0.0, max_zoom=0.0), pixels, rtol=1e-4, atol=1e-4
+    )
     assert (jitter(pixels, generator, max_shift=0.1, max_rotation=0.2, max_zoom=0.1) - pixels).abs().mean() > 0.01
 
 
@@ -155,8 +157,8 @@ def test_moves_keep_the_size_and_small_ones_hardly_change() -> None:
          "activations must have the shape of the layer's output, (N, *(5, 12, 12)) for 'second' at (3, 24, 24),"
          " got (1, 5, 3, 3)"),
         (lambda: invert(NETWORK, "second", torch.zeros(1, 7, 3, 3)),
-         "what a layer sees is shown as a picture (1 or 3, H, W), got the input shape (7, 3, 3); networks of other"
-         " inputs have none"),
+         "a layer must belong to a network of images (1 or 3, H, W) to be visualised, got the input shape (7, 3, 3);"
+         " choose another network"),
         (lambda: visualise(NETWORK, "second", (5,), size=SHAPE),
          "channels must lie in 0..4 for 'second', which has 5, got 5"),
         (lambda: visualise(NETWORK, "second", (), size=SHAPE),

@@ -34,7 +34,7 @@ from extremal.scores.parse import parse_class
 if TYPE_CHECKING:
     from extremal.networks.network import Network
 
-MAX_VISUALISED = 8  # channels of the smallest sufficient set that are visualised
+MAX_VISUALISED_CHANNELS = 8  # channels of the smallest sufficient set that are visualised
 
 
 def prepare_channels_run(
@@ -117,7 +117,7 @@ def _visualise(
     )
     ranking = explanation.rankings[0, 0]
     ranking_inside = explanation.smallest_mask[0] * (ranking - ranking.min() + 1)
-    top = ranking_inside.topk(min(MAX_VISUALISED, explanation.smallest().count)).indices.tolist()
+    top = ranking_inside.topk(min(MAX_VISUALISED_CHANNELS, explanation.smallest().count)).indices.tolist()
     visualisation = visualise(
         net,
         explanation.layer,
@@ -170,7 +170,7 @@ def class_channels_command(
             visualisation = visualise(
                 net,
                 layer,
-                ranking.ranking()[:MAX_VISUALISED],
+                ranking.ranking()[:MAX_VISUALISED_CHANNELS],
                 images=images,
                 axis=axis,
                 seed=seed,

@@ -105,16 +105,7 @@ def explain_channels(
                 objective = build_objective(split_network, split_network.activations, batch_query, settings)
                 fractions = validate_counts(counts, areas, objective.mask_shape[0], layer)
                 ranked = rankings(objective, max_rows)
-            problem = Problem(
-                reward=ChunkedReward(objective, max_rows),
-                count=len(objective.x),
-                domain=objective.domain,
-                mirror_invariant=False,
-                dtype=objective.x.dtype,
-                device=objective.x.device,
-                seed=seed,
-                initial_candidates=standardise(ranked.flatten(0, 1)).view_as(ranked).unsqueeze(2),
-            )
+            problem = _build_problem(objective, ranked, max_rows, seed)
             with split_network.counted() as solving:
                 solution = settings.solver.solve(problem, fractions, batch.report_steps(on_step))
             results.append(
@@ -141,6 +132,20 @@ def explain_channels(
             stacklevel=2,
         )
     return result
+
+
+def _build_problem(objective: Objective, ranked: Tensor, max_rows: int, seed: int) -> Problem:
+    """Build the problem for a solver, with the rankings (N, M, K) as initial candidates."""
+    return Problem(
+        reward=ChunkedReward(objective, max_rows),
+        count=len(objective.x),
+        domain=objective.domain,
+        mirror_invariant=False,
+        dtype=objective.x.dtype,
+        device=objective.x.device,
+        seed=seed,
+        initial_candidates=standardise(ranked.flatten(0, 1)).view_as(ranked).unsqueeze(2),
+    )
 
 
 def _build_explanation(

@@ -88,7 +88,7 @@ def _run_checks(net: Network, x: Tensor, target: Target, settings: Settings) -> 
         findings.append(checks.input_unchanged(run, x))
     findings.append(checks.evaluation_mode(net, x, settings.seed))
     with net.frozen(settings.seed) as run, torch.no_grad():
-        objective = _bind_unchecked(run, x.clone(), target, settings)
+        objective = _bind_without_checks(run, x.clone(), target, settings)
         for check, is_required in OBJECTIVE_CHECKS:
             findings.append(check(objective))
             if is_required and findings[-1].level is Level.PROBLEM:
@@ -96,7 +96,7 @@ def _run_checks(net: Network, x: Tensor, target: Target, settings: Settings) -> 
     return objective.name, findings
 
 
-def _bind_unchecked(run: Run, x: Tensor, target: Target, settings: Settings) -> CheckedObjective:
+def _bind_without_checks(run: Run, x: Tensor, target: Target, settings: Settings) -> CheckedObjective:
     """Bind the target to one input (1, C, *S) as `build_objective` does, but without its checks."""
     net, query = run.network, parse_target(target, settings.score)
     index = torch.zeros(1, dtype=torch.int64, device=x.device)

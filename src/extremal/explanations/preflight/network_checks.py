@@ -7,9 +7,9 @@ from extremal.explanations.preflight.findings import Finding, Level, one_line
 from extremal.networks.network import Network, Run
 
 ROUNDING = 1e-3  # of the largest output, by which rounding may change it in a larger batch or a second time
-MAX_NORMALISED = 10.0  # magnitude beyond which values are unlikely to be normalised
+MAX_NORMALISED_VALUE = 10.0  # magnitude beyond which values are unlikely to be normalised
 RANGE_SLACK = 0.1  # of the range of normalised images, by which an input may leave it
-MAX_LISTED = 3  # weights or modules named in a sentence
+MAX_LISTED_NAMES = 3  # weights or modules named in a sentence
 
 
 def devices(net: Network) -> Finding:
@@ -31,8 +31,8 @@ def weights(net: Network) -> Finding:
     broken = net.count_nonfinite_weights()
     if not broken:
         return Finding("weights", Level.OK, f"all weights are finite, in {len([*net.model.parameters()])} tensors")
-    listed = ", ".join(f"{count} of {key!r}" for key, count in [*broken.items()][:MAX_LISTED])
-    more = f" and some in {len(broken) - MAX_LISTED} more tensors" if len(broken) > MAX_LISTED else ""
+    listed = ", ".join(f"{count} of {key!r}" for key, count in [*broken.items()][:MAX_LISTED_NAMES])
+    more = f" and some in {len(broken) - MAX_LISTED_NAMES} more tensors" if len(broken) > MAX_LISTED_NAMES else ""
     return Finding("weights", Level.PROBLEM, f"NaN or infinite weights: {listed}{more}", "load the weights again")
 
 
@@ -40,10 +40,10 @@ def input_range(net: Network, x: Tensor) -> Finding:
     """Check that the input has the range that the network's normalisation suggests."""
     low, high = float(x.min()), float(x.max())
     measured = f"values lie from {low:.4g} to {high:.4g}"
-    if low >= 0 and high > MAX_NORMALISED:
+    if low >= 0 and high > MAX_NORMALISED_VALUE:
         remedy = "divide by 255 and normalise as in training"
         return Finding("input range", Level.WARNING, f"{measured}, like those of an image that is not scaled", remedy)
-    if max(-low, high) > MAX_NORMALISED:
+    if max(-low, high) > MAX_NORMALISED_VALUE:
         return Finding("input range", Level.WARNING, f"{measured}, far from 0", "normalise as in training")
     if not (net.mean and net.std) or len(net.mean) != x.shape[1]:
         return Finding("input range", Level.OK, measured)
@@ -98,7 +98,7 @@ def evaluation_mode(net: Network, x: Tensor, seed: int) -> Finding:
     kinds = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
     affected = [f"{key} ({type(modules[key]).__name__})" for key in training if isinstance(modules[key], kinds)]
     measured = f"{len(training)} of {len(modules)} modules are in training mode"
-    measured += f", among them {', '.join(affected[:MAX_LISTED])}" if affected else ""
+    measured += f", among them {', '.join(affected[:MAX_LISTED_NAMES])}" if affected else ""
     with net.frozen(seed) as run, torch.no_grad():
         expected = run.evaluate(x.clone())
     with net.frozen(seed) as run, torch.no_grad():  # frozen again: buffers that training mode changes are restored

@@ -7,15 +7,14 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from extremal.explanations.batches import plan_batches
 from extremal.explanations.evaluations import Evaluations
-from extremal.explanations.objective import Objective, build_objective
+from extremal.explanations.objective import Objective
 from extremal.explanations.preflight.cost import Cost, Timing, Work
 from extremal.explanations.preparation import prepare_run
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network, Run
-from extremal.scores.target import Target, find_required_layers, select_inputs
+from extremal.scores.target import Target
 
 MAX_TOP_CLASSES = 5
 
@@ -111,18 +110,10 @@ def plan(
     """
     settings = merge_settings(settings, options)
     prepared = prepare_run(network, image, target, settings)
-    net, x, query = prepared.net, prepared.x, prepared.query
     inputs, costs = list[PlannedInput](), list[Cost]()
-    with net.frozen(settings.seed) as run:
-        x = x.clone()  # a clone made here may be saved for backward whatever the caller's mode
-        with run.counted() as accelerating:
-            batches = plan_batches(run, x, find_required_layers(net, query))
-        for batch in batches:
-            with run.counted() as setup:
-                objective = build_objective(run, x[batch.inputs], select_inputs(query, batch.inputs), settings)
-                objective.check_gradient(net.name)
-            setup_cost = Evaluations.of_setup([setup, accelerating] if batch.index == 0 else [setup])
-            costs.append(Cost(run, objective, settings, setup_cost, mirror=prepared.mirror, rows=batch.max_rows))
+    with prepared.net.frozen(settings.seed) as run:
+        for batch, objective, setup in prepared.build_objectives(run, settings):
+            costs.append(Cost(run, objective, settings, setup, mirror=prepared.mirror, rows=batch.max_rows))
             inputs += _plan_inputs(run, objective, settings)
         first = costs[0]  # representative of all batches but the last
         timing, row_bytes, memory = first.measure_timing(), first.measure_row_bytes(), first.measure_memory()
@@ -132,11 +123,11 @@ def plan(
     refining = _sum(cost.refinement() for cost in costs) if refine else None
     one_by_one = Work(single=1, batched=0, forwards=0, widest=1)
     return Plan(
-        shape=tuple(x.shape[1:]),
+        shape=tuple(prepared.x.shape[1:]),
         inputs=tuple(inputs),
         areas=settings.areas,
         settings=prepared.provenance,
-        rows=batches[0].max_rows,
+        rows=first.rows,
         row_bytes=row_bytes,
         rows_at_once=first.rows_at_once,
         memory=memory,
