@@ -1,4 +1,4 @@
-"""The store of a run: whole parts or none, one writer, the same settings."""
+"""The store of a run: atomic parts, one writer, equal settings."""
 
 import json
 import signal
@@ -36,7 +36,7 @@ def test_rows_come_back_in_the_order_of_the_units(tmp_path):
     assert pq.read_table(tmp_path / "run" / "parts").num_rows == 3  # opens without code of ours
 
 
-def test_a_run_goes_on_and_removes_what_was_half_written(tmp_path):
+def test_a_run_is_resumed_and_partial_files_are_removed(tmp_path):
     with open_store(tmp_path, SETTINGS, SCHEMA) as store:
         store.write("a", [{"key": "one", "value": 1.0}])
         store.write_text("plan.json", "[1]")
@@ -50,7 +50,7 @@ def test_a_run_goes_on_and_removes_what_was_half_written(tmp_path):
     assert not list(tmp_path.rglob(".writing-*"))
 
 
-def test_other_settings_are_refused_and_the_difference_shown(tmp_path):
+def test_other_settings_are_refused_with_their_differences(tmp_path):
     with open_store(tmp_path, SETTINGS, SCHEMA):
         pass
     other = {"seed": 1, "methods": {"path": {"areas": [0.1, 0.2]}, "rise": {}}}
@@ -62,7 +62,7 @@ def test_other_settings_are_refused_and_the_difference_shown(tmp_path):
     )
 
 
-def test_differences_name_what_is_missing_and_what_is_new():
+def test_differences_name_missing_and_new_settings():
     assert diff_settings({"a": 1, "b": {"c": 2}}, {"b": {"c": 2, "d": 3}}) == [
         "a: 1 there, null now",
         "b.d: null there, 3 now",
@@ -105,7 +105,7 @@ WRITER = textwrap.dedent("""
 """)
 
 
-def test_killed_at_any_moment_it_has_whole_parts_only_and_is_free_again(tmp_path):
+def test_after_a_kill_at_any_moment_parts_are_complete_and_the_lock_is_free(tmp_path):
     folder = tmp_path / "run"
     command = [sys.executable, "-c", WRITER.format(folder=str(folder), wait=0.0005)]
     for pause in (0.0, 0.013, 0.029, 0.041):
@@ -123,20 +123,20 @@ def test_killed_at_any_moment_it_has_whole_parts_only_and_is_free_again(tmp_path
         ]
 
 
-def test_a_full_disk_is_told_and_leaves_the_store_whole(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_keeps_the_parts(tmp_path, monkeypatch):
     with open_store(tmp_path, SETTINGS, SCHEMA) as store:
         store.write("a", [{"key": "one", "value": 1.0}])
 
         def full(*_: object, **__: object) -> None:
             raise OSError(28, "No space left on device")
 
+        path = str(tmp_path / "parts" / "b.parquet")
         with monkeypatch.context() as patch:
             patch.setattr(module.pq, "write_table", full)
-        path = str(tmp_path / "parts" / "b.parquet")
-        assert message_of(store.write, "b", [{"key": "two", "value": 2.0}]) == (
-            f"a run must be able to write, {path!r} could not be written: No space left on device; make room and run "
-            "again to resume"
-        )
+            assert message_of(store.write, "b", [{"key": "two", "value": 2.0}]) == (
+                f"a run must be able to write, {path!r} could not be written: No space left on device; make room and "
+                "run again to resume"
+            )
         assert store.find_finished() == {"a"}
         assert not list(tmp_path.rglob(".writing-*"))
 
@@ -161,7 +161,7 @@ def test_a_broken_part_is_named(tmp_path):
     )
 
 
-def test_folders_of_others_are_left_alone(tmp_path):
+def test_other_folders_are_refused_and_unchanged(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(ExtremalValueError) as told, open_store(tmp_path, SETTINGS, SCHEMA):
         pass
@@ -176,3 +176,15 @@ def test_folders_of_others_are_left_alone(tmp_path):
         pass
     with pytest.raises(ExtremalValueError, match="is none; name the folder of a run"):
         read_manifest(tmp_path)
+
+
+def test_a_run_of_another_format_is_refused(tmp_path):
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({"format": 1, "settings": SETTINGS}))
+    expected = (
+        f"a run must be of format 2, {str(path)!r} is of format 1; run again with this version, into another folder"
+    )
+    assert message_of(read_manifest, tmp_path) == expected
+    with pytest.raises(ExtremalValueError) as error, open_store(tmp_path, SETTINGS, SCHEMA):
+        pass
+    assert str(error.value) == expected
