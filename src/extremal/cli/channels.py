@@ -143,7 +143,7 @@ def class_channels_command(
     out: Path,
     as_json: bool,
 ) -> None:
-    """Rank channels over the images of a folder; write table, figure and report, and print the top channels."""
+    """Rank channels over a folder of images; write table, figure and report; print the top channels."""
     if not folder.is_dir():
         raise ExtremalValueError(f"a class must be a folder of images, got {str(folder)!r}; check the path")
     if target is None:

@@ -22,7 +22,7 @@ def doctor(
     weights: options.Weights = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
 ) -> None:
-    """Check a network and an image for problems that make explanations meaningless; exit with 1 if there are any."""
+    """Check a network and an image for problems that make explanations meaningless; exit code 1 if any."""
     with report_errors():
         from extremal.explanations.preflight.doctor import examine
         from extremal.networks.resolve import load_network

@@ -96,7 +96,7 @@ def explain_images(net: "Network", query: "Target", settings: "Settings", refine
 
 
 def plan_images(net: "Network", query: "Target", settings: "Settings", refine: bool) -> ProcessImage:
-    """Return the function that measures and prints what `explain` would do with one image; nothing is written."""
+    """Return the function that plans a run for one image and prints it; nothing is written."""
     from extremal.explanations.preflight.plan import plan
     from extremal.report import result_files
 

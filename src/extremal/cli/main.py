@@ -76,7 +76,7 @@ def channels(
     out: options.ImageFolders = options.DEFAULT_FOLDER,
     as_json: options.AsJson = False,
 ) -> None:
-    """Find the smallest sets of channels of a hidden layer that a network's answer needs, with the evidence."""
+    """Find the smallest sets of channels of a layer that a network's answer needs, with the evidence."""
     batch = ImageBatch(out, images, as_json)
 
     def prepare() -> ProcessImage:
@@ -147,7 +147,7 @@ def layers(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
-    """List a network's layers, the shapes of their outputs, and whether the whole answer passes through them."""
+    """List a network's layers, their output shapes, and whether the whole answer passes through them."""
     with report_errors():
         from extremal.networks.layers import layers as list_layers
         from extremal.networks.resolve import load_network

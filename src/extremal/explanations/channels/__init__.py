@@ -1,1 +1,1 @@
-"""Channels of hidden layers: which of them an answer needs, and what they look like."""
+"""Channels of hidden layers: find those that an answer needs, and visualise them."""

@@ -170,7 +170,9 @@ def bootstrap_interval(values: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def class_overlap(classes: Sequence[ClassChannels]) -> Tensor:
-    """Return how far classes need the same channels: (C, C), Σ_k min(a_k, b_k) / Σ_k max(a_k, b_k) of their means.
+    """Return the overlap of the channels that classes need: (C, C).
+
+    Σ_k min(a_k, b_k) / Σ_k max(a_k, b_k) of their means.
 
     Raises:
         ExtremalValueError: the classes are not of one layer of one network.

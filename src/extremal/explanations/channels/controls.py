@@ -1,4 +1,4 @@
-"""Control sets of channels, which a found set must outperform: random sets, and the top of the usual rankings."""
+"""Control sets of channels, to be outperformed: random sets, and the top of the usual rankings."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ RANKINGS = ("activation × gradient", "activation", "ablation")
 
 
 def random_sets(total: int, areas: tuple[float, ...], seed: int, like: Tensor) -> Tensor:
-    """Draw random sets of exactly each fraction of the channels: (1, A, N_RANDOM_SETS, K) of zeros and ones."""
+    """Draw random sets of exactly each fraction of the channels: (1, A, R, K) of zeros and ones."""
     generator = torch.Generator().manual_seed(seed)
     orders = torch.stack([torch.randperm(total, generator=generator) for _ in range(len(areas) * N_RANDOM_SETS)])
     counts = torch.tensor([count_kept(area, total) for area in areas]).repeat_interleave(N_RANDOM_SETS).unsqueeze(1)
@@ -47,6 +47,6 @@ def rankings(objective: Objective, max_rows: int) -> Tensor:
 
 
 def top_sets(ranked: Tensor, areas: tuple[float, ...]) -> Tensor:
-    """Return the top channels of each ranking (N, M, K) at exactly each fraction: (N, A, M, K) of zeros and ones."""
+    """Return the top channels of rankings (N, M, K) at each fraction: (N, A, M, K) of zeros and ones."""
     flat = ranked.flatten(0, 1).unsqueeze(1)
     return torch.stack([cut_one(flat, area).view_as(ranked) for area in areas], 1)

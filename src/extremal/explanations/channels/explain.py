@@ -54,10 +54,11 @@ def explain_channels(
     on_step: OnStep | None = None,
     on_evidence: evidence.OnEvidence | None = None,
 ) -> ChannelExplanation:
-    """Find the smallest sets of channels of a layer that maximally affect the output, the others faded to zero.
+    """Find the smallest sets of channels of a layer that maximally affect the output.
 
     m_a = argmax over masks m in [0, 1]^K with mean a of the game's reward, (m ⊗ x_l)_k = m_k·x_l,k (paper, section
-    3.4). The part of the network before the layer runs once, the part after it for each mask.
+    3.4): the other channels are faded to zero. The part of the network before the layer runs once, the part after it
+    for each mask.
 
     >>> import torch
     >>> _ = torch.manual_seed(0)

@@ -34,7 +34,7 @@ class ChannelCurve:
 
 @dataclass(frozen=True)
 class SmallestSet:
-    """The smallest sufficient set of channels found for one input, and the largest insufficient one below it."""
+    """The smallest sufficient set of channels of one input, and the largest insufficient count below it."""
 
     channels: tuple[int, ...]  # indices, rising
     effect: float  # of these channels alone, at least the share
@@ -109,7 +109,7 @@ class ChannelExplanation:
         return tuple(count / self.total for count in self.counts)
 
     def effects(self, scores: Tensor) -> Tensor:
-        """Return scores (N, ...) as fractions of the whole effect (`compute_effects`): 0 for nothing, 1 for all."""
+        """Return scores (N, ...) as fractions of the whole effect (`compute_effects`)."""
         trailing = [1] * (scores.ndim - 1)
         return compute_effects(
             scores, self.score_blank.view(-1, *trailing), self.score_full.view(-1, *trailing), self.keeps
@@ -216,7 +216,7 @@ class ChannelExplanation:
 
 
 def square_lattice(tokens: int) -> tuple[int, int] | None:
-    """Return the rows and columns of a square of tokens after up to five others (class and register tokens).
+    """Return rows and columns of a square of tokens after up to five others (class, register tokens).
 
     >>> square_lattice(197), square_lattice(49), square_lattice(12)
     ((14, 14), (7, 7), None)

@@ -80,7 +80,9 @@ def shift(pixels: Tensor, max_shift: int, generator: torch.Generator) -> Tensor:
 def jitter(
     pixels: Tensor, generator: torch.Generator, *, max_shift: float, max_rotation: float, max_zoom: float
 ) -> Tensor:
-    """Rotate, zoom and shift images at random, all alike, so that features do not depend on exact positions.
+    """Rotate, zoom and shift images at random, all alike.
+
+    Features then do not depend on exact positions.
 
     Args:
         pixels: (B, C, H, W).

@@ -55,9 +55,11 @@ def invert(
     seed: int = 0,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Inversion:
-    """Find x̂ = argmin ‖Φ_l(x̂) − a‖² / ‖a‖² + smooth·TV(x̂) + ‖x̂ − grey‖² over images in a Fourier and colour basis.
+    """Find the image whose activations at a layer match given ones.
 
-    a is the layer's output for an image, or given. With a mask there are three: all, kept and removed channels.
+    x̂ = argmin ‖Φ_l(x̂) − a‖² / ‖a‖² + smooth·TV(x̂) + ‖x̂ − grey‖² over images in a Fourier and colour basis. The
+    activations a are the layer's output for an image, or given. With a mask, three images are found: for all, for the
+    kept and for the removed channels.
 
     >>> _ = torch.manual_seed(0)
     >>> toy = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
@@ -98,7 +100,7 @@ def invert(
         masks = _build_masks(mask, activations, axis)  # (N, M, K)
         masked = ScaleChannels(axis)(activations)(masks.unsqueeze(2))  # (N, M, K, ...)
         parts, correlations = [], []
-        for target in masked.flatten(0, 1).split(max_rows):
+        for target in torch.split(masked.flatten(0, 1), max_rows):
             images = FourierImages((len(target), *shape), seed, like=target)
             loss = _InversionLoss(
                 lambda pixels: compute_activations(run, module, net.normalise(pixels)),

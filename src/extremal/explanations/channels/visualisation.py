@@ -187,7 +187,7 @@ def _find_patches(
 
 
 def _crop_patch(image: Tensor, lattice: tuple[int, ...], place: int, short_side: int) -> Tensor:
-    """Crop the square of an image (H, W, 3) around a place of the layer's lattice: (3, side, side), floating."""
+    """Crop the square of an image (H, W, 3) around a place of the lattice: (3, side, side), floating."""
     height, width = image.shape[:2]
     values = image.movedim(-1, 0).float()
     if len(lattice) != 2:  # no places: the whole image

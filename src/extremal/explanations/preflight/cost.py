@@ -189,7 +189,7 @@ class Cost:
         )
 
     def _random_parameters(self, areas: tuple[float, ...]) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Draw parameters of masks at these areas; return them and the function that builds masks (N, K, 1, *S)."""
+        """Draw parameters of masks at these areas; return them and a function that builds the masks."""
         domain, like = self.objective.domain, self.objective.x
         shape = len(like), len(areas)
         if isinstance(self.solver, Penalty):

@@ -72,7 +72,7 @@ def evaluation(run: Run, x: Tensor) -> Finding:
 
 
 def input_unchanged(run: Run, x: Tensor) -> Finding:
-    """Check that the network does not modify its input; `explain` copies many inputs, so that some may be modified."""
+    """Check that the network does not modify its input; `explain` copies many inputs, but not all."""
     changed = []
     with torch.no_grad():
         for evaluate in (run.network.model, run.evaluate):
@@ -89,7 +89,7 @@ def input_unchanged(run: Run, x: Tensor) -> Finding:
 
 
 def evaluation_mode(net: Network, x: Tensor, seed: int) -> Finding:
-    """Check that the network's current mode gives the same outputs as evaluation mode, which `explain` uses."""
+    """Check that the current mode gives the same outputs as evaluation mode, which `explain` uses."""
     name, modules = "evaluation mode", dict(net.model.named_modules())
     training = [key for key, module in modules.items() if module.training]
     if not training:

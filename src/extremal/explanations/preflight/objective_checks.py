@@ -22,7 +22,7 @@ CONSTANT_MASKS = (0.125, 0.375, 0.625, 0.875)  # levels at which the gradient is
 
 @dataclass(frozen=True, eq=False)
 class CheckedObjective:
-    """One input and its target, bound without the checks of `build_objective`, which would refuse broken networks."""
+    """One input and its target, bound without the checks of `build_objective`."""
 
     run: Run
     x: Tensor  # (1, C, *S)
