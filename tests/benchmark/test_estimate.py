@@ -1,0 +1,47 @@
+"""Means over items and classes, and their bootstrap intervals."""
+
+import math
+
+import numpy as np
+import pytest
+
+from extremal.benchmark.metrics.estimate import mean, mean_over_classes, mean_paired_difference
+
+
+def test_intervals_cover_the_truth_at_about_their_level():
+    rng, covered = np.random.default_rng(0), 0
+    for trial in range(200):
+        estimate = mean(rng.normal(size=60), draws=300, seed=trial)
+        covered += estimate.low <= 0 <= estimate.high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_items_of_an_image_are_drawn_together():
+    values = np.repeat(np.random.default_rng(0).normal(size=30), 10)  # ten equal items per image
+    alone, together = mean(values), mean(values, groups=[i // 10 for i in range(300)])
+    assert alone.value == pytest.approx(together.value)
+    assert together.high - together.low > 2 * (alone.high - alone.low)
+
+
+def test_classes_have_equal_weight():
+    values, classes = [1, 1, 1, 0, math.nan], ["a", "a", "a", "b", "c"]
+    estimate = mean_over_classes(values, classes)
+    assert (estimate.value, estimate.count, estimate.skipped) == (0.5, 4, 1)
+    assert estimate.low <= 0.5 <= estimate.high
+
+
+def test_without_judged_items_the_mean_is_nan():
+    estimate = mean([math.nan, math.nan])
+    assert math.isnan(estimate.value)
+    assert (estimate.count, estimate.skipped) == (0, 2)
+
+
+def test_differences_use_items_judged_in_both():
+    estimate = mean_paired_difference([1, 2, math.nan, 4], [0, math.nan, 3, 1])
+    assert (estimate.value, estimate.count, estimate.skipped) == (2.0, 2, 2)
+
+
+def test_the_same_seed_is_the_same_interval():
+    values = np.random.default_rng(1).random(50)
+    assert mean(values) == mean(values)
+    assert mean(values).low != mean(values, seed=1).low

@@ -1,0 +1,142 @@
+"""Insertion, deletion, ROAD and area curves against naive loops and against Quantus."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from extremal.benchmark import metrics
+from extremal.networks.network import Network
+
+
+class Grey(nn.Module):
+    """A network of grey images: their channel is repeated three times."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x.float().expand(-1, 3, -1, -1))
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(20, 4)
+    ).double()
+
+
+def score_function(model, target):
+    return lambda inputs: model(inputs).softmax(1)[:, target]
+
+
+def test_insertion_and_deletion_are_naive_loops(model):
+    x, blur, map_ = (torch.randn(1, c, 6, 5, dtype=torch.float64) for c in (3, 3, 1))
+    curve = metrics.insertion_curve(score_function(model, 2), blur, x, map_, steps=7)
+    order = sorted(range(30), key=lambda place: -float(map_.flatten()[place]))
+    expected = []
+    for step in range(8):
+        mixed = blur.clone()
+        for place in order[: round(30 * step / 7)]:
+            mixed[0, :, place // 5, place % 5] = x[0, :, place // 5, place % 5]
+        with torch.no_grad():
+            expected.append(float(model(mixed).softmax(1)[0, 2]))
+    np.testing.assert_allclose(curve.scores.numpy(), expected)
+    shares = [round(30 * step / 7) / 30 for step in range(8)]
+    assert curve.area == pytest.approx(np.trapezoid(expected, shares))
+    back = metrics.insertion_curve(score_function(model, 2), x, blur, -map_, steps=7)
+    assert back.scores[-1] == pytest.approx(float(curve.scores[0]))
+    assert back.scores[0] == pytest.approx(float(curve.scores[-1]))
+
+
+@pytest.mark.parametrize("kind", ["deletion", "insertion"])
+def test_curves_equal_those_of_quantus(kind):
+    """The embedded network on a grey photograph, which has one value a place as Quantus counts them; three maps."""
+    import quantus
+    import skimage.data
+
+    from extremal import zoo
+    from extremal.networks.inputs import prepare
+
+    net = zoo.load("embedded")
+    x = prepare(net, skimage.data.camera())[:, :1]
+    grey = Network(Grey(net.model))
+    other = torch.zeros_like(x) if kind == "deletion" else x
+    start = x if kind == "deletion" else torch.nn.functional.avg_pool2d(x, 31, 1, 15)
+    target, steps = net.index("tripod"), 14
+    places = x[0, 0].numel()
+
+    def replaced(arr, indices, **_):
+        changed = arr.copy()
+        flat = other.flatten(1).numpy()
+        np.put_along_axis(changed, indices, np.take_along_axis(flat, indices, 1), 1)
+        return changed
+
+    quiet = {"disable_warnings": True, "display_progressbar": False, "abs": False, "normalise": False}
+    flipping = quantus.PixelFlipping(
+        features_in_step=places // steps, perturb_func=replaced, return_auc_per_sample=False, **quiet
+    )
+    for seed in range(3):
+        map_ = torch.rand(1, 1, *x.shape[2:], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        assert len(map_.unique()) == places
+        with grey.frozen() as run:
+            theirs = flipping(
+                model=grey.model,
+                x_batch=start.numpy(),
+                y_batch=np.array([target]),
+                a_batch=map_.numpy(),
+                softmax=True,
+                device="cpu",
+            )[0]
+            ours = metrics.insertion_curve(lambda i, run=run: run(i).softmax(1)[:, target], start, other, map_, steps)
+        np.testing.assert_allclose(ours.scores.numpy()[1:], np.asarray(theirs), atol=1e-4)
+        area = np.trapezoid([float(ours.scores[0]), *theirs], dx=1 / steps)
+        assert ours.area == pytest.approx(area, abs=1e-3)
+
+
+def test_imputation_equals_that_of_quantus_and_solves_the_system():
+    from quantus.functions.perturb_func import noisy_linear_imputation
+
+    x = torch.rand(1, 3, 9, 11, dtype=torch.float64)
+    removed = torch.rand(9, 11, generator=torch.Generator().manual_seed(4)) < 0.45
+    imputed = metrics.impute(x, removed, noise=0.0)[0]
+    theirs = noisy_linear_imputation(x[0].numpy(), np.flatnonzero(removed.numpy()), noise=0.0)
+    np.testing.assert_allclose(imputed.numpy(), np.asarray(theirs).reshape(3, 9, 11), atol=1e-9)
+    torch.testing.assert_close(imputed[:, ~removed], x[0][:, ~removed])
+    for r, c in removed.nonzero().tolist():  # each place is the weighted mean of its neighbours
+        total, weight = torch.zeros(3, dtype=torch.float64), 0.0
+        for dr in (-1, 0, 1):
+            for dc in (-1, 0, 1):
+                if (dr or dc) and 0 <= r + dr < 9 and 0 <= c + dc < 11:
+                    term = 1 / 6 if not (dr and dc) else 1 / 12
+                    total, weight = total + term * imputed[:, r + dr, c + dc], weight + term
+        torch.testing.assert_close(imputed[:, r, c], total / weight)
+    noisy = metrics.impute(x, removed)[0]
+    assert 0.003 < float((noisy - imputed)[:, removed].std()) < 0.03
+    assert torch.equal(noisy, metrics.impute(x, removed)[0])
+    assert torch.equal(metrics.impute(x, torch.zeros_like(removed)), x)
+
+
+def test_the_area_curve_keeps_exactly_the_area(model):
+    evaluated = []
+
+    def scores(inputs):
+        evaluated.extend(inputs)
+        return inputs.flatten(1).sum(1)
+
+    x, map_ = torch.ones(1, 3, 10, 10), torch.rand(1, 1, 10, 10)
+    curve = metrics.area_curve(scores, x, torch.zeros_like(x), map_, (0.05, 0.2))
+    assert curve.scores.tolist() == [15.0, 60.0]
+    assert [int(x[0].sum()) for x in evaluated] == [5, 20]
+    assert curve.area == pytest.approx((15 + 60) / 2)
+
+
+def test_road_replaces_the_highest_places():
+    x, map_ = torch.zeros(1, 1, 10, 10), torch.zeros(1, 1, 10, 10)
+    x[..., 2:4, 2:4] = 1.0
+    map_[..., 2:4, 2:4] = 1.0
+    curve = metrics.road_curve(lambda inputs: inputs.amax((1, 2, 3)), x, map_, (0.02, 0.04))
+    assert curve.scores[0] == 1.0  # half of the square is still there
+    assert abs(float(curve.scores[1])) < 0.1
