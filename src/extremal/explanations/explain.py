@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from extremal.explanations.batches import Batch, plan_batches
+from extremal.explanations.batches import Batch
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.evidence import OnEvidence
 from extremal.explanations.exclusion import ExcludeRegion, region_of
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.judge import build_explanation
-from extremal.explanations.objective import Objective, build_objective
+from extremal.explanations.objective import Objective
 from extremal.explanations.preparation import PreparedRun, prepare_run
 from extremal.explanations.settings import (
     AREAS,
@@ -29,7 +29,7 @@ from extremal.masking.solvers import OnStep, Problem, Solver
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network, Run
 from extremal.scores.classes import Score
-from extremal.scores.target import Target, find_required_layers, select_inputs
+from extremal.scores.target import Target
 
 
 def explain(
@@ -90,17 +90,9 @@ def explain(
     """
     settings = merge_settings(settings, passed_options(locals(), explain.__kwdefaults__ or {}))
     prepared = prepare_run(network, image, target, settings)
-    net, x, query = prepared.net, prepared.x, prepared.query
     results = []
-    with net.frozen(settings.seed) as run:
-        x = x.clone()  # a clone made here may be saved for backward whatever the caller's mode
-        with run.counted() as accelerating:
-            batches = plan_batches(run, x, find_required_layers(net, query))
-        for batch in batches:
-            with run.counted() as setup:
-                objective = build_objective(run, x[batch.inputs], select_inputs(query, batch.inputs), settings)
-                objective.check_gradient(net.name)
-            cost = Evaluations.of_setup([setup, accelerating] if batch.index == 0 else [setup])
+    with prepared.net.frozen(settings.seed) as run:
+        for batch, objective, cost in prepared.build_objectives(run, settings):
             results.append(_search(run, objective, settings, prepared, batch, cost, on_step, on_evidence))
     result = Explanation.concatenate(results)
     for n, statuses in enumerate(result.status):

@@ -9,17 +9,16 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations import evidence, verdict
-from extremal.explanations.batches import plan_batches
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.objective import Objective, build_objective
+from extremal.explanations.objective import Objective
 from extremal.explanations.preparation import prepare_run
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
 from extremal.masking.perturbations import Perturb, prepare_perturbation
 from extremal.masking.solvers import Solution, Trace
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network, Run
-from extremal.scores.target import Target, find_required_layers, select_inputs
+from extremal.scores.target import Target
 
 
 def judge(
@@ -54,18 +53,11 @@ def judge(
     """
     settings = merge_settings(settings, options)
     prepared = prepare_run(network, image, target, settings)
-    net, x, query = prepared.net, prepared.x, prepared.query
-    _check_masks(masks, (len(x), len(settings.areas), 1, *x.shape[2:]))
+    _check_masks(masks, (len(prepared.x), len(settings.areas), 1, *prepared.x.shape[2:]))
     provenance = {**prepared.provenance, "solver": {"name": "given"}}
     results = []
-    with net.frozen(settings.seed) as run:
-        x = x.clone()  # a clone made here may be saved for backward whatever the caller's mode
-        with run.counted() as accelerating:
-            batches = plan_batches(run, x, find_required_layers(net, query))
-        for batch in batches:
-            with run.counted() as setup:
-                objective = build_objective(run, x[batch.inputs], select_inputs(query, batch.inputs), settings)
-            cost = Evaluations.of_setup([setup, accelerating] if batch.index == 0 else [setup])
+    with prepared.net.frozen(settings.seed) as run:
+        for batch, objective, cost in prepared.build_objectives(run, settings, check_gradient=False):
             solution = _as_solution(masks[batch.inputs].detach().to(objective.x))
             report = batch.report_evidence(on_evidence)
             results.append(

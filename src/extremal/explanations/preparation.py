@@ -1,16 +1,27 @@
 """Prepare what a user passes: network, inputs and query, checked against the settings."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from extremal.explanations.batches import Batch, plan_batches
+from extremal.explanations.evaluations import Evaluations
+from extremal.explanations.objective import Objective, build_objective
 from extremal.explanations.settings import Settings, validate_domain
 from extremal.networks.inputs import ImagesLike, prepare
-from extremal.networks.network import Network
+from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
 from extremal.scores.query import Query
-from extremal.scores.target import Target, expand_inputs, is_mirror_invariant, parse_target
+from extremal.scores.target import (
+    Target,
+    expand_inputs,
+    find_required_layers,
+    is_mirror_invariant,
+    parse_target,
+    select_inputs,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +33,27 @@ class PreparedRun:
     query: Query
     mirror: bool  # the mirrored inputs ask the same question
     provenance: dict[str, Any]  # the settings that the result stores
+
+    def build_objectives(
+        self, run: Run, settings: Settings, *, check_gradient: bool = True
+    ) -> Iterator[tuple[Batch, Objective, Evaluations]]:
+        """Yield batches that fit the network's memory, each with its objective and what preparing it cost.
+
+        Args:
+            run: the frozen network.
+            settings: of the run.
+            check_gradient: whether to check that the reward has a gradient; costs one forward-backward pass per batch.
+        """
+        x = self.x.clone()  # a clone made here may be saved for backward whatever the caller's mode
+        with run.counted() as accelerating:
+            batches = plan_batches(run, x, find_required_layers(self.net, self.query))
+        for batch in batches:
+            with run.counted() as setup:
+                query = select_inputs(self.query, batch.inputs)
+                objective = build_objective(run, x[batch.inputs], query, settings)
+                if check_gradient:
+                    objective.check_gradient(self.net.name)
+            yield batch, objective, Evaluations.of_setup([setup, accelerating] if batch.index == 0 else [setup])
 
 
 def prepare_run(
