@@ -98,8 +98,8 @@ def quality(found: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
 
 def shape(found: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
     """How compact the masks are, and what they took. Where they lie: `evaluation.py`."""
-    lines = ["### Shape", "", "Where the maps lie is told in [evaluation.md](evaluation.md).", ""]
-    lines += ["| method | targets | share lost by an opening of 5 px | passes |", "|---|---|---|---|"]
+    lines = ["### Shape", "", "[evaluation.md](evaluation.md) measures how well the maps locate objects.", ""]
+    lines += ["| method | targets | fraction lost by an opening of 5 px | passes |", "|---|---|---|---|"]
     for method, rows in found.items():
         names = list(rows)
         lines.append(
@@ -141,9 +141,9 @@ def main() -> None:
         "",
         f"Measured {days[0]} to {days[-1]} on {timing.machine()}; EfficientNet-Lite0, 224 px.",
         "Made by `benchmarks/performance.py` from `benchmarks/results/`, which `benchmarks/solvers.py` and",
-        "`benchmarks/timing.py` fill. `reference` is the paper's package, installed as it is published and run in an",
-        "environment of its own. In brackets: 95 % bootstrap intervals over targets. Targets are left out whose class",
-        f"the network does not see (the whole picture's margin is less than {LEAST_SPAN:g} above the destroyed one's).",
+        "`benchmarks/timing.py` write. `reference` is the paper's package, installed as published and run in a separate",
+        "environment. Brackets: 95 % bootstrap intervals over targets. Targets whose class the network does not recognise",
+        f"(the image's margin is less than {LEAST_SPAN:g} above the destroyed image's) are excluded.",
         "",
         "![Evidence curves](performance.png)",
         "",

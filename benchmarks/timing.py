@@ -200,8 +200,8 @@ def lines() -> list[str]:
     """The tables for docs/performance.md."""
     rows = records.read(RESULTS)
     latest = {(row["kind"], row["network"], row.get("size", row.get("batch"))): row for row in rows}
-    text = ["### Time of a four-area sweep, seconds an image (medians, side by side)", ""]
-    text += ["| network | passes | path | of it network | package as published | ratio | with memory kept | ratio |"]
+    text = ["### Time of a four-area sweep, seconds per image (medians, measured alternately)", ""]
+    text += ["| network | passes | path | fraction in the network | package as published | ratio | with freed memory kept | ratio |"]
     text += ["|---|---|---|---|---|---|---|---|"]
     for (kind, network, _), row in latest.items():
         if kind == "time":
@@ -213,7 +213,7 @@ def lines() -> list[str]:
                 for other in (seconds.get("reference"), seconds.get("reference, memory kept")):
                     cells += [f"{other:.0f}", f"{other / own:.0f}×"] if other else ["–", "–"]
                 text.append(f"| {' | '.join(map(str, cells))} |")
-    text += ["", "### A step beside the network's own pass", ""]
+    text += ["", "### A step compared with the network's own pass", ""]
     text += ["| network, batch | ms | network alone | mask, area and perturbation |"]
     text += ["|---|---|---|---|"]
     for (kind, network, batch), row in latest.items():

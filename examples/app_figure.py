@@ -1,4 +1,4 @@
-"""The picture of the app in the guide: a real answer, in a real browser.
+"""Take the screenshot of the app in the guide.
 
     python examples/app_figure.py docs/figures/app.png
 
@@ -18,30 +18,31 @@ from playwright.sync_api import Page, sync_playwright
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
-def answered(page: Page, address: str) -> bytes:
-    """The page with an answer about the example `cat`: a PNG."""
+def take_screenshot(page: Page, address: str) -> bytes:
+    """Return the page with a result for the example `cat`, as PNG."""
     page.goto(address)
     page.get_by_role("button", name="cat", exact=True).click()
     page.locator("#target label").first.wait_for()
     page.locator("#explain").click()
     page.locator("iframe.extremal-view").wait_for(timeout=180_000)
     page.mouse.move(0, 0)
-    page.wait_for_timeout(3000)  # the frame tells how high it is
+    page.wait_for_timeout(3000)  # until the frame has reported its height
     return page.screenshot()
 
 
 def main(out: Path) -> None:
+    """Start the app, take the screenshot and write it."""
     command = [sys.executable, "-m", "extremal", "app", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server, sync_playwright() as playwright:
         try:
             assert server.stdout is not None
             address = server.stdout.readline().split()[1]
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-            taken = answered(browser.new_page(viewport={"width": 1360, "height": 1000}), address)
+            screenshot = take_screenshot(browser.new_page(viewport={"width": 1360, "height": 1000}), address)
             browser.close()
         finally:
             server.send_signal(signal.SIGTERM)
-    with Image.open(io.BytesIO(taken)) as picture:
+    with Image.open(io.BytesIO(screenshot)) as picture:
         picture.convert("RGB").quantize(128).save(out, optimize=True)
 
 

@@ -1,10 +1,10 @@
-"""Make the gallery of the guide: real runs of the embedded network on scikit-image's photographs, failures included.
+"""Create the gallery of the guide: runs of the embedded network on scikit-image's photographs, including failures.
 
-Use: python examples/gallery.py [--words]      (some ten minutes on one core; --words writes the page alone, at once)
+Usage: python examples/gallery.py [--words]      (some ten minutes on one core; --words only writes the page)
 
-Numbers of the runs go into gallery/numbers.json, pictures into gallery/, and gallery.md is written from the numbers
-alone (`gallery_page.py`). Where a run finds another verdict than its words were written for (`gallery_entries.py`), the
-script stops.
+Numbers of the runs are stored in gallery/numbers.json, pictures in gallery/; `gallery_page.py` writes gallery.md from
+the numbers. The script stops if the verdict of a run differs from the one that its commentary in
+`gallery_entries.py` was written for.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 
 import skimage.data
 import torch
-from gallery_entries import ENTRIES, PHOTOS, SURVEY, Asked, Channels, Entry
+from gallery_entries import ENTRIES, PHOTOS, SURVEY, ChannelRun, Entry, ImageRun
 from gallery_page import KINDS, Record, page, shown
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -30,40 +30,43 @@ from extremal.report.plots import draw_mask
 from extremal.report.text import area_percent, percent
 
 AREAS = (0.025, 0.05, 0.1, 0.2, 0.4)
-LOW, HIGH = -1.0, 2.0  # effects drawn
+LOW, HIGH = -1.0, 2.0  # limits of the effects drawn
 WIDE, TALL, DPI, QUALITY = 9.0, 2.6, 100, 88  # 900 px
 
 
 def photograph(name: str) -> Image.Image:
-    """One of scikit-image's, as `photograph.py` writes it."""
+    """Return one of scikit-image's photographs, as `photograph.py` writes it."""
     return Image.fromarray(getattr(skimage.data, name)())
 
 
 @cache
 def network(name: str, weights: str) -> extremal.Network:
-    """A network by name."""
+    """Load a network by name."""
     return extremal.zoo.load(name or "embedded", weights or None)
 
 
 @cache
-def run(asked: Asked) -> extremal.Explanation:
-    """As the command does it."""
-    told = {name: asked.options[name] for name in ("game", "perturbation") if name in asked.options}
-    count, target = int(asked.alternatives or 1), asked.target or None
-    net = network(asked.network, asked.weights)
-    return extremal.explain(net, photograph(asked.photo), target, areas=AREAS, alternatives=count, **told)
+def explain(run: ImageRun) -> extremal.Explanation:
+    """Run `extremal.explain` as the command does."""
+    options = {name: run.options[name] for name in ("game", "perturbation") if name in run.options}
+    settings = extremal.Settings(areas=AREAS, alternatives=int(run.alternatives or 1), **options)
+    return extremal.explain(
+        network(run.network, run.weights), photograph(run.photo), run.target or None, settings=settings
+    )
 
 
-def recorded(net: extremal.Network, result: extremal.Explanation) -> Record:
-    """The numbers of the first input of a run."""
+def to_record(net: extremal.Network, result: extremal.Explanation) -> Record:
+    """Return the numbers of the first input of a run."""
     curve = result.curve()
     names = ("area", "soft", "binary", "unseen", "control", "control_best")
     columns = (curve.areas, curve.soft, curve.binary, curve.unseen, curve.control, curve.control_best)
-    rows = [dict(zip(names, map(rounded, values), strict=True)) for values in zip(*columns, strict=True)]
+    rows = [dict(zip(names, map(round_value, values), strict=True)) for values in zip(*columns, strict=True)]
     for row, verdict, status in zip(rows, result.verdict[0], result.status[0], strict=True):
         row |= {"verdict": str(verdict), "reason": verdict.reason, "status": str(status)}
-    regions = [{"area": r.area, "effect": rounded(r.effect)} for r in result.regions()] if result.alternatives else []
-    return classed(net, result) | {
+    regions = (
+        [{"area": r.area, "effect": round_value(r.effect)} for r in result.regions()] if result.alternatives else []
+    )
+    return describe_target(net, result) | {
         "keeps": result.keeps,
         "rows": rows,
         "regions": regions,
@@ -71,26 +74,35 @@ def recorded(net: extremal.Network, result: extremal.Explanation) -> Record:
     }
 
 
-def recorded_channels(net: extremal.Network, result: extremal.ChannelExplanation) -> Record:
-    """The numbers of a run over channels."""
-    curve, least = result.curve(), result.smallest()
+def to_channel_record(net: extremal.Network, result: extremal.ChannelExplanation) -> Record:
+    """Return the numbers of a run over channels."""
+    curve, certificate = result.curve(), result.smallest()
     rows = [
         {
             "count": count,
-            "binary": rounded(curve.binary[k]),
-            "control_best": rounded(curve.random_best[k]),
-            "ranked": {name: rounded(values[k]) for name, values in curve.ranked.items()},
+            "binary": round_value(curve.binary[k]),
+            "control_best": round_value(curve.random_best[k]),
+            "ranked": {name: round_value(values[k]) for name, values in curve.ranked.items()},
             "verdict": str(result.verdict[0][k]),
             "reason": result.verdict[0][k].reason,
         }
         for k, count in enumerate(result.counts)
     ]
-    smallest = {"count": least.count, "channels": list(least.channels), "effect": rounded(least.effect)}
-    return classed(net, result) | {"layer": result.layer, "total": result.total, "rows": rows, "smallest": smallest}
+    smallest = {
+        "count": certificate.count,
+        "channels": list(certificate.channels),
+        "effect": round_value(certificate.effect),
+    }
+    return describe_target(net, result) | {
+        "layer": result.layer,
+        "total": result.total,
+        "rows": rows,
+        "smallest": smallest,
+    }
 
 
-def classed(net: extremal.Network, result: Any) -> Record:
-    """What the network says of the whole picture."""
+def describe_target(net: extremal.Network, result: Any) -> Record:
+    """Return class, probability, rank and scores of the whole image."""
     with torch.no_grad(), net.frozen() as frozen:
         scores = frozen(result.inputs)[0].softmax(0)
     (target, *_) = result.target
@@ -99,22 +111,24 @@ def classed(net: extremal.Network, result: Any) -> Record:
         "probability": float(f"{float(scores[target]):.3g}"),
         "rank": 1 + int((scores > scores[target]).sum()),
         "classes": len(scores),
-        "score_full": rounded(float(result.score_full[0])),
-        "score_blank": rounded(float(result.score_blank[0])),
+        "score_full": round_value(float(result.score_full[0])),
+        "score_blank": round_value(float(result.score_blank[0])),
     }
 
 
-def rounded(value: float) -> float:
-    """As it is recorded."""
+def round_value(value: float) -> float:
+    """Round a number to the recorded precision."""
     return round(value, 4)
 
 
 # Pictures
 
 
-def picture(entry: Entry, result: Any, record: Record, path: Path) -> None:
-    """One entry on a line: the photograph, the regions, the evidence curve."""
-    tiles = panels(result, record) if isinstance(entry.asked, Asked) else carried(entry.asked, result, record)
+def draw_entry(entry: Entry, result: Any, record: Record, path: Path) -> None:
+    """Draw one entry: the photograph, the regions, the evidence curve."""
+    tiles = (
+        region_tiles(result, record) if isinstance(entry.run, ImageRun) else channel_tiles(entry.run, result, record)
+    )
     drawing = Figure(figsize=(WIDE, TALL), dpi=DPI, layout="constrained")
     ratios = [1.0] * (1 + len(tiles)) + [1.75 if len(tiles) < 3 else 1.4]
     axes = drawing.subplots(1, len(ratios), width_ratios=ratios)
@@ -125,42 +139,42 @@ def picture(entry: Entry, result: Any, record: Record, path: Path) -> None:
         draw(place)
         place.set_title(title, size=9)
         hide_axes(place)
-    curve(axes[-1], record)
+    draw_curve(axes[-1], record)
     drawing.savefig(path, pil_kwargs={"quality": QUALITY, "optimize": True})
 
 
-def panels(result: extremal.Explanation, record: Record) -> list[tuple[str, Any]]:
-    """Titles and drawers of the regions: those of the answers that are enough, or the one that is told of."""
+def region_tiles(result: extremal.Explanation, record: Record) -> list[tuple[str, Any]]:
+    """Return titles and draw functions of the regions of sufficient explanations, or of the row shown."""
     verb = "kept" if record["keeps"] else "removed"
-    answers = [(region.source, region.area) for region in result.regions()] if result.alternatives else []
+    explanations = [(region.source, region.area) for region in result.regions()] if result.alternatives else []
     tiles = []
-    for source, area in answers or [(0, result.areas[record["rows"].index(shown(record))])]:
-        answer = (result, *result.alternatives)[source]
-        column = answer.areas.index(area)
-        tiles.append((f"{area_percent(area)} {verb}", lambda axes, a=answer, k=column: draw_mask(axes, a, 0, k)))
+    for source, area in explanations or [(0, result.areas[record["rows"].index(shown(record))])]:
+        explanation = (result, *result.alternatives)[source]
+        column = explanation.areas.index(area)
+        tiles.append((f"{area_percent(area)} {verb}", lambda axes, e=explanation, k=column: draw_mask(axes, e, 0, k)))
     return tiles
 
 
-def carried(asked: Channels, result: extremal.ChannelExplanation, record: Record) -> list[tuple[str, Any]]:
-    """The map of a set of channels over the photograph, and what they and the rest carry, as pictures."""
+def channel_tiles(run: ChannelRun, result: extremal.ChannelExplanation, record: Record) -> list[tuple[str, Any]]:
+    """Return tiles of a set of channels: its map over the photograph, and inversions of the set and of the rest."""
     count = shown(record)["count"]
-    seen = extremal.invert("embedded", asked.layer, result.inputs, result.binary(count))
+    inversion = extremal.invert("embedded", run.layer, result.inputs, result.binary(count))
     backdrop = Image.fromarray(result.pictures[0].numpy()).convert("L")
 
-    def mapped(axes: Axes) -> None:
+    def draw_map(axes: Axes) -> None:
         axes.imshow(backdrop, cmap="gray", vmin=0, vmax=255)
         axes.imshow(result.map(count).numpy(), cmap="inferno", alpha=0.6)
 
-    pictures = {part: seen.pictures[0, k].numpy() for k, part in enumerate(seen.parts)}
+    pictures = {part: inversion.pictures[0, k].numpy() for k, part in enumerate(inversion.parts)}
     return [
-        (f"{count} channels", mapped),
+        (f"{count} channels", draw_map),
         ("they carry", lambda axes: axes.imshow(pictures["kept"])),
         ("the rest", lambda axes: axes.imshow(pictures["removed"])),
     ]
 
 
-def curve(axes: Axes, record: Record) -> None:
-    """The evidence curve; the size that is shown is ringed."""
+def draw_curve(axes: Axes, record: Record) -> None:
+    """Draw the evidence curve, with the shown size ringed."""
     rows, channels = record["rows"], "layer" in record
     sizes = [row["count" if channels else "area"] for row in rows]
     lines = {
@@ -176,7 +190,13 @@ def curve(axes: Axes, record: Record) -> None:
     row = shown(record)
     place = sizes[rows.index(row)], min(HIGH, max(LOW, row["binary"]))
     axes.plot(*place, "o", markersize=11, markerfacecolor="none", markeredgecolor=THRESHOLD_COLOUR, label="shown")
-    axes.axhline(SUFFICIENT_EFFECT, color=THRESHOLD_COLOUR, linewidth=0.9, linestyle=":", label=f"enough, {percent(SUFFICIENT_EFFECT)}")
+    axes.axhline(
+        SUFFICIENT_EFFECT,
+        color=THRESHOLD_COLOUR,
+        linewidth=0.9,
+        linestyle=":",
+        label=f"enough, {percent(SUFFICIENT_EFFECT)}",
+    )
     axes.set_xscale("log")
     axes.set_xticks(sizes, [f"{size}" if channels else f"{100 * size:g}" for size in sizes], size=8)
     axes.minorticks_off()
@@ -190,22 +210,22 @@ def curve(axes: Axes, record: Record) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-# All of it
+# Runs
 
 
-def told(entry: Entry) -> tuple[Any, Record]:
-    """The result of an entry and its numbers, which must bear out its words."""
-    asked = entry.asked
-    if isinstance(asked, Channels):
+def run_entry(entry: Entry) -> tuple[Any, Record]:
+    """Return the result of an entry and its numbers, checked against its commentary."""
+    run = entry.run
+    if isinstance(run, ChannelRun):
         net = network("", "")
-        result: Any = extremal.explain_channels(net, photograph(asked.photo), asked.layer, counts=asked.counts)
-        record = recorded_channels(net, result)
+        result: Any = extremal.explain_channels(net, photograph(run.photo), run.layer, counts=run.counts)
+        record = to_channel_record(net, result)
     else:
-        whole = run(asked)
-        result = (whole, *whole.alternatives)[entry.answer]
-        record = recorded(network(asked.network, asked.weights), result)
+        first = explain(run)
+        result = (first, *first.alternatives)[entry.answer]
+        record = to_record(network(run.network, run.weights), result)
         if entry.answer:
-            record["answer"] = f"{entry.answer + 1} of {1 + len(whole.alternatives)}"
+            record["answer"] = f"{entry.answer + 1} of {1 + len(first.alternatives)}"
         if entry.area:
             record["shown"] = result.areas.index(entry.area)
     check(entry, record)
@@ -213,7 +233,7 @@ def told(entry: Entry) -> tuple[Any, Record]:
 
 
 def check(entry: Entry, record: Record) -> None:
-    """Stop where a text would say what the run did not find."""
+    """Stop if the commentary would contradict the run."""
     row = shown(record)
     if not f"{row['verdict']}: {row['reason']}".startswith(entry.verdict):
         raise SystemExit(
@@ -222,37 +242,37 @@ def check(entry: Entry, record: Record) -> None:
 
 
 def kind(verdict: Any) -> str:
-    """Which column of the survey a verdict belongs to."""
+    """Return the column of the survey that a verdict belongs to."""
     return next(name for name, begins in KINDS.items() if f"{verdict}: {verdict.reason}".startswith(begins))
 
 
-def surveyed() -> Record:
-    """How often each verdict came up, over every photograph and area."""
+def count_verdicts() -> Record:
+    """Count the verdicts over all photographs and areas."""
     counts = {}
     for name, options in SURVEY.items():
-        verdicts = [verdict for photo in PHOTOS for verdict in run(Asked(photo, **options)).verdict[0]]
+        verdicts = [verdict for photo in PHOTOS for verdict in explain(ImageRun(photo, **options)).verdict[0]]
         counts[name] = dict(Counter(map(kind, verdicts)))
         print(name, counts[name], flush=True)
     return counts
 
 
 def write(docs: Path) -> None:
-    """The page, from the numbers that are recorded."""
+    """Write the page from the recorded numbers."""
     numbers = json.loads((docs / "gallery" / "numbers.json").read_text(encoding="utf-8"))
     (docs / "gallery.md").write_text(page(numbers), encoding="utf-8")
 
 
 def main(docs: Path) -> None:
-    """Run everything, then write numbers, pictures and page."""
-    torch.set_num_threads(1)  # more would round otherwise, and find other masks
+    """Run everything; write numbers, pictures and page."""
+    torch.set_num_threads(1)  # other numbers of threads round differently and find other masks
     folder = docs / "gallery"
     folder.mkdir(parents=True, exist_ok=True)
     records = {}
     for entry in ENTRIES:
-        result, records[entry.name] = told(entry)
-        picture(entry, result, records[entry.name], folder / f"{entry.name}.jpg")
+        result, records[entry.name] = run_entry(entry)
+        draw_entry(entry, result, records[entry.name], folder / f"{entry.name}.jpg")
         print(entry.name, shown(records[entry.name]), flush=True)
-    numbers = {"entries": records, "survey": surveyed()}
+    numbers = {"entries": records, "survey": count_verdicts()}
     (folder / "numbers.json").write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     write(docs)
 

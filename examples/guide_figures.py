@@ -1,6 +1,6 @@
-"""Make the figures of the guide from real runs of the embedded network on one photograph, and print its numbers.
+"""Make the figures of the guide from runs of the embedded network on one photograph, and print their numbers.
 
-Use: python examples/guide_figures.py [FOLDER]      (docs/figures; a minute or two on one core)
+Usage: python examples/guide_figures.py [FOLDER]      (docs/figures; a minute or two on one core)
 """
 
 import sys
@@ -22,8 +22,8 @@ VALUES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the mask, in the figure of the pyrami
 TILE, TITLE = 1.6, 0.3  # inches
 
 
-def row(pictures: list[np.ndarray], titles: list[str], path: Path) -> None:
-    """Pictures (H, W, 3) side by side."""
+def draw_row(pictures: list[np.ndarray], titles: list[str], path: Path) -> None:
+    """Draw pictures (H, W, 3) side by side."""
     drawing = Figure(figsize=(TILE * len(pictures), TILE + TITLE), dpi=DPI, layout="constrained")
     for axes, picture, title in zip(drawing.subplots(1, len(pictures)), pictures, titles, strict=True):
         axes.imshow(picture)
@@ -33,21 +33,21 @@ def row(pictures: list[np.ndarray], titles: list[str], path: Path) -> None:
 
 
 def pyramid(net: extremal.Network, x: torch.Tensor, path: Path) -> None:
-    """The photograph under constant masks."""
+    """Draw the photograph under constant masks."""
     masks = torch.tensor(VALUES).view(1, -1, 1, 1, 1).expand(1, -1, 1, *x.shape[2:])
     shown = net.to_images_or_empty(Blur()(x)(masks)[0]).numpy()
-    row(list(shown), [f"m = {value:g}" for value in VALUES], path)
+    draw_row(list(shown), [f"m = {value:g}" for value in VALUES], path)
 
 
 def destroyed(net: extremal.Network, x: torch.Tensor, path: Path) -> None:
-    """What each perturbation leaves where the mask is 0."""
+    """Draw the destroyed input of each perturbation."""
     nothing = x.new_zeros(1, 1, 1, *x.shape[2:])
     shown = [net.to_images_or_empty(perturbation(x)(nothing)[0])[0].numpy() for perturbation in PERTURBATIONS.values()]
-    row(shown, list(PERTURBATIONS), path)
+    draw_row(shown, list(PERTURBATIONS), path)
 
 
 def masks(result: extremal.Explanation, path: Path) -> None:
-    """Masks of four areas as found, and cut to black and white on the photograph."""
+    """Draw masks of four areas as found, and cut to black and white on the photograph."""
     columns = range(1, len(result.areas))
     drawing = Figure(figsize=(TILE * len(columns), 2 * TILE + TITLE), dpi=DPI, layout="constrained")
     panels = drawing.subplots(2, len(columns))
@@ -61,8 +61,8 @@ def masks(result: extremal.Explanation, path: Path) -> None:
 
 
 def curve(result: extremal.Explanation, path: Path) -> None:
-    """The evidence curve."""
-    drawn = result.curve()
+    """Draw the evidence curve."""
+    evidence = result.curve()
     drawing = Figure(figsize=(6.6, 3.0), dpi=DPI, layout="constrained")
     axes = drawing.subplots()
     for name, colour, style in (
@@ -72,21 +72,21 @@ def curve(result: extremal.Explanation, path: Path) -> None:
         ("control_best", CONTROL_COLOUR, "^-"),
     ):
         label = name.replace("control_best", "best of 8 random regions")
-        axes.plot(drawn.areas, getattr(drawn, name), style, color=colour, label=label, markersize=4)
+        axes.plot(evidence.areas, getattr(evidence, name), style, color=colour, label=label, markersize=4)
     axes.axhline(0.9, color=THRESHOLD_COLOUR, linewidth=0.8)
-    axes.text(drawn.areas[0], 0.92, "enough: 90 %", color=THRESHOLD_COLOUR, size=8, va="bottom")
+    axes.text(evidence.areas[0], 0.92, "enough: 90 %", color=THRESHOLD_COLOUR, size=8, va="bottom")
     axes.set_xscale("log")
-    axes.set_xticks(drawn.areas, [f"{area * 100:g} %" for area in drawn.areas])
+    axes.set_xticks(evidence.areas, [f"{area * 100:g} %" for area in evidence.areas])
     axes.minorticks_off()
     axes.set_xlabel("area")
-    axes.set_ylabel("share of the whole effect")
+    axes.set_ylabel("fraction of the whole effect")
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     axes.spines[["top", "right"]].set_visible(False)
     drawing.savefig(path)
 
 
 def sweep(result: extremal.Explanation, path: Path) -> None:
-    """The area of every mask that the solver evaluated with a gradient, and what it was paid."""
+    """Draw area and reward of every mask that the solver evaluated with a gradient."""
     drawing = Figure(figsize=(5.6, 3.2), dpi=DPI, layout="constrained")
     upper, lower = drawing.subplots(2, 1, sharex=True)
     upper.plot(result.trace_step, result.trace_area[0], ".", color=ACCENT_COLOUR, markersize=4)
@@ -103,7 +103,7 @@ def sweep(result: extremal.Explanation, path: Path) -> None:
 
 
 def games(results: dict[str, extremal.Explanation], area: float, path: Path) -> None:
-    """The cut mask of one area in each game; what a mask deletes is missing in its picture."""
+    """Draw the cut mask of one area in each game; deleted regions are missing in the picture."""
     drawing = Figure(figsize=(TILE * len(results), TILE + TITLE), dpi=DPI, layout="constrained")
     for axes, (name, result) in zip(drawing.subplots(1, len(results)), results.items(), strict=True):
         draw_mask(axes, result, 0, result.areas.index(area))
@@ -112,18 +112,18 @@ def games(results: dict[str, extremal.Explanation], area: float, path: Path) -> 
     drawing.savefig(path)
 
 
-def told(name: str, result: extremal.Explanation) -> None:
-    """One run as lines of a table."""
-    found = result.curve()
-    for k, area in enumerate(found.areas):
+def print_run(name: str, result: extremal.Explanation) -> None:
+    """Print one run as rows of a table."""
+    evidence = result.curve()
+    for k, area in enumerate(evidence.areas):
         verdict = result.verdict[0][k]
-        numbers = (getattr(found, column)[k] for column in ("soft", "binary", "unseen", "control", "control_best"))
+        numbers = (getattr(evidence, column)[k] for column in ("soft", "binary", "unseen", "control", "control_best"))
         cells = (f"{area * 100:g} %", *(f"{number:.2f}" for number in numbers), result.status[0][k], verdict)
         print(f"| {name} |", " | ".join(map(str, cells)), "|", verdict.reason)
 
 
 def main(folder: Path) -> None:
-    """Make every figure."""
+    """Make all figures."""
     folder.mkdir(parents=True, exist_ok=True)
     net, cat = extremal.zoo.load("embedded"), skimage.data.chelsea()
     x = prepare(net, cat)
@@ -131,15 +131,15 @@ def main(folder: Path) -> None:
     destroyed(net, x, folder / "destroyed.jpg")
     results = {game: extremal.explain(net, x, areas=AREAS, game=game) for game in ("preserve", "delete", "dual")}
     for game, result in results.items():
-        told(game, result)
+        print_run(game, result)
     masks(results["preserve"], folder / "masks.jpg")
     curve(results["preserve"], folder / "curve.png")
     sweep(results["preserve"], folder / "sweep.png")
     games(results, 0.1, folder / "games.jpg")
     for perturbation in ("fade", "noise"):
-        told(perturbation, extremal.explain(net, x, areas=AREAS, perturbation=perturbation))
+        print_run(perturbation, extremal.explain(net, x, areas=AREAS, perturbation=perturbation))
     for score in ("logit", "probability"):
-        told(score, extremal.explain(net, x, areas=AREAS, score=score))
+        print_run(score, extremal.explain(net, x, areas=AREAS, score=score))
 
 
 if __name__ == "__main__":

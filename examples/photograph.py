@@ -1,6 +1,6 @@
 """Write one of scikit-image's photographs to a file.
 
-Use: python examples/photograph.py NAME PATH      (chelsea, coffee, rocket, astronaut)
+Usage: python examples/photograph.py NAME PATH      (chelsea, coffee, rocket, astronaut)
 """
 
 import sys
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def main(name: str, path: str) -> None:
-    """Save the photograph as the file's ending says."""
+    """Save the photograph in the format of the file's suffix."""
     Image.fromarray(getattr(skimage.data, name)()).save(path)
 
 

@@ -1,4 +1,4 @@
-"""What the guide says runs, its tables are those of the code, and its figures are made by its script."""
+"""The code of the guide runs, its tables match the code, and its script makes its figures."""
 
 import re
 import runpy
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from extremal import solvers
-from extremal.explanations.verdict import Status, verdict
+from extremal.explanations.verdict import Status, reach_verdict
 from extremal.masking.games import GAMES
 from extremal.masking.perturbations import PERTURBATIONS
 from extremal.networks.network import Network
@@ -27,18 +27,18 @@ SCRIPT = ROOT / "examples" / "guide_figures.py"
 
 @pytest.fixture
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shorter run of the same solver, in an empty folder."""
+    """Shorten the default solver, in an empty working folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(solvers.SOLVERS, "path", solvers.Path(steps=4, polish=2, draws=1, search=2))
 
 
 def blocks(page: str, language: str = "python") -> list[str]:
-    """The code of one page, in order."""
+    """Return the code blocks of one page, in order."""
     return re.findall(rf"```{language}\n(.*?)```", GUIDE[page], re.DOTALL)
 
 
 def run(page: str) -> dict[str, Any]:
-    """Every example of a page, one after the other as a reader would run them."""
+    """Run the examples of a page in one namespace, as a reader would."""
     names: dict[str, Any] = {}
     for text in blocks(page):
         exec(compile(text, f"{page}.md", "exec"), names)
@@ -46,7 +46,7 @@ def run(page: str) -> dict[str, Any]:
 
 
 def first_column(page: str, heading: str) -> list[str]:
-    """The names in code type that begin the rows of the first table after a heading."""
+    """Return the names in code type that start the rows of the first table after a heading."""
     section = GUIDE[page].split(f"## {heading}\n")[1].split("\n## ")[0]
     return re.findall(r"^\| `([a-z -]+)`", section, re.MULTILINE)
 
@@ -55,11 +55,11 @@ def first_column(page: str, heading: str) -> list[str]:
 def test_the_first_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("index")
     assert (tmp_path / "cat.safetensors").exists()
-    told, shown = capsys.readouterr().out.splitlines(), blocks("index", "text")[0].splitlines()
-    assert len(told) == len(shown)
+    printed, shown = capsys.readouterr().out.splitlines(), blocks("index", "text")[0].splitlines()
+    assert len(printed) == len(shown)
     numbers = re.compile(r"-?\d+(\.\d+)?( %)?")
-    assert numbers.sub("n", told[0]) == numbers.sub("n", shown[0])
-    assert [line.split()[0] for line in told[1:5]] == [line.split()[0] for line in shown[1:5]]
+    assert numbers.sub("n", printed[0]) == numbers.sub("n", shown[0])
+    assert [line.split()[0] for line in printed[1:5]] == [line.split()[0] for line in shown[1:5]]
 
 
 def test_the_first_page_starts_as_the_readme_does() -> None:
@@ -69,17 +69,17 @@ def test_the_first_page_starts_as_the_readme_does() -> None:
     assert demo in readme
 
 
-def test_choosing_finds_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+def test_choosing_finds_the_stated_results(capsys: pytest.CaptureFixture[str]) -> None:
     """With the default solver: the network is small."""
     names = run("choosing")
-    one, two = names["kept"].curve().binary
-    assert min(one, two) > 0.99
-    one, two = names["gone"].curve().binary
-    assert one == pytest.approx(0.64, abs=0.02)  # 82 of the 128 places of both squares
-    assert two > 0.99
+    assert min(names["kept"].curve().binary) > 0.99
+    small, large = names["gone"].curve().binary
+    assert small == pytest.approx(0.64, abs=0.02)  # 82 of the 128 places of both squares
+    assert large > 0.99
     full, blank = float(names["weaker"].score_full[0]), float(names["weaker"].score_blank[0])
     assert full - blank == pytest.approx(3)
     assert names["between"].area == pytest.approx(0.7 * 0.0625, rel=0.15)
+    assert names["second"].settings["seed"] == 1
     assert "enough at" in capsys.readouterr().out
 
 
@@ -87,12 +87,12 @@ def test_choosing_finds_what_it_says(capsys: pytest.CaptureFixture[str]) -> None
 def test_the_evidence(capsys: pytest.CaptureFixture[str]) -> None:
     names = run("evidence")
     assert names["centred"].settings["solver"] == {"name": "given"}
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for name in ("half blur", "fade", "constant", "noise"):
-        assert re.search(rf"^{name}: -?\d+\.\d\d$", told, re.MULTILINE), name
+        assert re.search(rf"^{name}: -?\d+\.\d\d$", printed, re.MULTILINE), name
 
 
-def test_verdicts_are_worded_as_the_code_does() -> None:
+def test_verdicts_are_worded_as_in_the_code() -> None:
     """One mask for each row of the table, in its order."""
     section = GUIDE["evidence"].split("## Verdicts\n")[1]
     rows = re.findall(r"^\| (\w+) \| [^|]+ \| ([^|]+) \|$", section, re.MULTILINE)[1:]
@@ -104,7 +104,7 @@ def test_verdicts_are_worded_as_the_code_does() -> None:
         (1.3, 1.17, [0.01], [0.28]),
         (1.0, 0.94, [0.65], [0.36]),
     ]
-    assert rows == [(told.word, told.reason) for told in (verdict(*mask) for mask in masks)]
+    assert rows == [(result.label, result.reason) for result in (reach_verdict(*mask) for mask in masks)]
 
 
 def test_tables_have_every_name() -> None:
@@ -130,12 +130,12 @@ def test_pictures_are_small_and_used() -> None:
 
 
 def test_the_script_makes_the_figures(tmp_path: Path) -> None:
-    """Those that need no run."""
-    made = runpy.run_path(str(SCRIPT))
+    """The figures that need no run."""
+    script = runpy.run_path(str(SCRIPT))
     x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     net = Network(torch.nn.Flatten(), mean=[0.0] * 3, std=[1.0] * 3)
     for name in ("pyramid", "destroyed"):
-        made[name](net, x, tmp_path / f"{name}.png")
+        script[name](net, x, tmp_path / f"{name}.png")
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert np.asarray(picture).std() > 10
     of_the_app = {"app.png"}  # examples/app_figure.py, which needs a browser

@@ -1,4 +1,4 @@
-"""What the guide says of data sets runs, and answers what it says."""
+"""The commands, queries and code of the data-set page run and return the stated results."""
 
 import re
 import shlex
@@ -24,7 +24,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the page's commands leave, with a tiny network and pictures."""
+    """Run the page's commands with a tiny network and images; return the run's folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(zoo, "load", lambda name, weights=None: fake_network())
     write_images(tmp_path / "photos", 5, broken=(3,))
@@ -37,19 +37,19 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "run"
 
 
-def test_the_folder_is_as_told(run: Path) -> None:
-    told = re.findall(r"^run/(\S+)", PAGE, re.MULTILINE)
-    assert sorted(told) == sorted(
+def test_the_folder_contains_the_listed_files(run: Path) -> None:
+    listed = re.findall(r"^run/(\S+)", PAGE, re.MULTILINE)
+    assert sorted(listed) == sorted(
         str(path.relative_to(run)) for path in run.rglob("*") if path.is_file() and path.name != "00000001.parquet"
     )
 
 
-def test_every_column_is_told() -> None:
+def test_every_column_is_listed() -> None:
     cells = re.findall(r"^\| ((?:`[a-z_]+`(?:, )?)+) \|", PAGE, re.MULTILINE)
     assert sorted(re.findall(r"`([a-z_]+)`", " ".join(cells))) == sorted(SCHEMA.names)
 
 
-def test_questions_are_answered(run: Path) -> None:
+def test_queries_return_the_rows(run: Path) -> None:
     answers = [duckdb.sql(text).fetchall() for text in blocks("sql")]
     rows = [row for row in jobs.table(run).to_pylist() if row["status"] == "done"]
     verdicts = sorted({row["verdict"] for row in rows})
@@ -80,6 +80,6 @@ def test_code_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         names: dict[str, Any] = {}
         exec(compile(text, "datasets.md", "exec"), names)
     assert (tmp_path / "first.html").exists()
-    told = capsys.readouterr().out
-    assert "5 of 5 failed 1" in told
-    assert "{'sufficient': " in told
+    printed = capsys.readouterr().out
+    assert "5 of 5 failed 1" in printed
+    assert "{'sufficient': " in printed

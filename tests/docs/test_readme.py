@@ -1,4 +1,4 @@
-"""What the README says runs, and what it points to exists."""
+"""The code of the README and of some pages runs, links resolve, and commands have the options shown."""
 
 import re
 from pathlib import Path
@@ -32,13 +32,12 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 @pytest.fixture(autouse=True)
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shorter run of the same solver, in an empty folder."""
+    """Shorten the default solver, in an empty working folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(solvers.SOLVERS, "path", solvers.Path(steps=4, polish=2, draws=1, search=2))
 
 
 def test_the_python_example(capsys: pytest.CaptureFixture[str]) -> None:
-    """As it stands."""
     exec(compile(EXAMPLES[0], "README.md", "exec"), {})
     saved = Explanation.load("cat.safetensors")
     assert saved.areas == (0.05, 0.1, 0.2, 0.4)
@@ -51,14 +50,14 @@ def test_the_python_example(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_examples_of_channels(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
     exec(compile(text, "example", "exec"), names)
-    found = names["found"]
-    assert isinstance(found, ChannelExplanation)
-    assert found.counts == (4, 8, 16)
+    result = names["result"]
+    assert isinstance(result, ChannelExplanation)
+    assert result.counts == (4, 8, 16)
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "pattern"),
     [
         *zip(
             NETWORKS,
@@ -71,20 +70,20 @@ def test_the_examples_of_channels(text: str, capsys: pytest.CaptureFixture[str])
         )
     ],
 )
-def test_the_examples_of_networks(text: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_examples_of_networks(text: str, pattern: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(text, "networks.md", "exec"), {})
-    assert re.fullmatch(told, capsys.readouterr().out.strip())
+    assert re.fullmatch(pattern, capsys.readouterr().out.strip())
 
 
 @pytest.mark.parametrize("page", [*PAGES])
-def test_links_lead_somewhere(page: str) -> None:
+def test_links_resolve(page: str) -> None:
     prose = re.sub(r"```.*?```|`[^`\n]*`", "", PAGES[page], flags=re.DOTALL)
     for target in re.findall(r"\]\((?!https://)([^)#]+)\)", prose):
         assert ((ROOT / page).parent / target).exists(), target
 
 
 @pytest.mark.parametrize("page", [*PAGES])
-def test_commands_have_the_options_they_are_told_with(page: str) -> None:
+def test_commands_have_the_options_shown(page: str) -> None:
     app = typer.main.get_command(main.app)
     blocks = "".join(re.findall(r"```console\n(.*?)```", PAGES[page], re.DOTALL)).replace("\\\n", " ")
     for line in re.sub(r"\n +", " ", blocks).splitlines():

@@ -1,4 +1,4 @@
-"""Each recipe runs as it stands, and does what it says."""
+"""Each recipe runs as shown and prints the stated results."""
 
 import glob
 import json
@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 import extremal
 from extremal import solvers
 from extremal.cli import main
-from extremal.masking.solvers import SOLVERS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
 NUMBER = r"(-?\d+\.\d+(?:e-\d+)?)"
@@ -26,21 +25,21 @@ def _sections() -> dict[str, str]:
 
 
 def blocks(kind: str) -> dict[str, str]:
-    """The first block of this kind of each recipe that has one, by the recipe's heading."""
-    found = {name: re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for name, text in _sections().items()}
-    return {name: texts[0] for name, texts in found.items() if texts}
+    """Return the first block of this kind of each recipe that has one, by the recipe's heading."""
+    texts_by_recipe = {name: re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for name, text in _sections().items()}
+    return {name: texts[0] for name, texts in texts_by_recipe.items() if texts}
 
 
 RECIPES = blocks("python")
 
-# what each prints, and the least and most of the numbers in it
-TOLD = {
+# recipe -> pattern of its output, and minimum and maximum of each number in it
+OUTPUTS = {
     "Your own network and preprocessing": (rf"\('red',\) {NUMBER}", [(0.9, 1.0)]),
     "A Vision Transformer, patches as units": (r"\[(?:\d+, ){9}\d+\] 30 of 100", []),
     "A volume with thick slices": (rf"torch.Size\(\[10, 32, 32\]\) {NUMBER}", [(0.6, 1.0)]),
     "A detector's box": (rf"box of class 2 at 40, 36, 56, 52 {NUMBER}", [(0.7, 1.0)]),
     "A segmenter's class over a region": (rf"texture over the region {NUMBER}", [(0.7, 1.0)]),
-    "What is alike in two pictures": (
+    "Similarity of two images": (
         rf"similarity to the reference at global_pool {NUMBER} \['{NUMBER}', '{NUMBER}'\]",
         [(0.7, 1.0), (0.1, 1.0), (0.3, 1.0)],
     ),
@@ -51,7 +50,7 @@ TOLD = {
         rf"\[{NUMBER}, {NUMBER}\]",
         [(0.0, 0.2), (0.7, 1.0)],
     ),
-    "What speaks against a class": (
+    "Evidence against a class": (
         rf"margin left {NUMBER} right {NUMBER}\nnegative left {NUMBER} right {NUMBER}",
         [(0.6, 1.0), (0.0, 0.2), (0.0, 0.2), (0.6, 1.0)],
     ),
@@ -61,7 +60,7 @@ TOLD = {
     ),
     "Judging the masks of another method": (
         rf"occlusion \['{NUMBER}', '{NUMBER}'\] \['sufficient', 'sufficient'\]\n"
-        rf"chance \['{NUMBER}', '{NUMBER}'\] \['insufficient', 'insufficient'\]",
+        rf"random \['{NUMBER}', '{NUMBER}'\] \['insufficient', 'insufficient'\]",
         [(0.9, 1.1), (0.9, 1.1), (-0.1, 0.4), (-0.1, 0.4)],
     ),
     "Saving, loading and exporting masks": (r"128 True", []),
@@ -70,7 +69,7 @@ TOLD = {
         [],
     ),
     "The paper's evaluation": (
-        rf"hits {NUMBER}\nenergy {NUMBER}\niou {NUMBER}\naverage_precision {NUMBER}",
+        rf"pointing_game {NUMBER}\nenergy {NUMBER}\niou {NUMBER}\naverage_precision {NUMBER}",
         [(1.0, 1.0), (0.4, 0.7), (0.7, 0.9), (0.9, 1.0)],
     ),
 }
@@ -79,29 +78,29 @@ FOLDER = "A folder of photographs"
 
 @pytest.fixture(autouse=True)
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shorter run of the same solver, in an empty folder."""
+    """Shorten the default solver, in an empty working folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(SOLVERS, "path", solvers.Path(steps=4, polish=2, draws=1, search=2))
+    monkeypatch.setitem(solvers.SOLVERS, "path", solvers.Path(steps=4, polish=2, draws=1, search=2))
 
 
 def test_no_recipe_is_left_out() -> None:
     assert [*RECIPES] == [*_sections()]
-    assert {*RECIPES} == {*TOLD, FOLDER}
+    assert {*RECIPES} == {*OUTPUTS, FOLDER}
     assert PAGE.count("```python") == len(RECIPES)
 
 
-@pytest.mark.parametrize("name", [*TOLD])
-def test_a_recipe_does_what_it_says(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", [*OUTPUTS])
+def test_a_recipe_prints_the_stated_results(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(RECIPES[name], name, "exec"), {})
-    told, ranges = TOLD[name]
+    pattern, ranges = OUTPUTS[name]
     text = capsys.readouterr().out.strip()
-    found = re.fullmatch(told, text)
-    assert found, text
-    for number, (least, most) in zip(map(float, found.groups()), ranges, strict=True):
-        assert least <= number <= most, text
+    match = re.fullmatch(pattern, text)
+    assert match, text
+    for number, (minimum, maximum) in zip(map(float, match.groups()), ranges, strict=True):
+        assert minimum <= number <= maximum, text
 
 
-def test_exported_masks_are_read_back_as_they_were(capsys: pytest.CaptureFixture[str]) -> None:
+def test_exported_masks_are_read_back_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
     import numpy as np
     from pycocotools import mask as coco
 
@@ -130,8 +129,8 @@ def test_a_folder_is_explained_by_the_command_and_read_by_the_script(capsys: pyt
     assert [len(re.findall(r"'(?:sufficient|insufficient|suspect)'", line)) for line in lines] == [3, 3]
 
 
-def test_numbers_of_the_comparison_are_those_that_were_measured() -> None:
-    """Each number in its tables of measurements stands in performance.md or evaluation.md."""
+def test_numbers_of_the_comparison_are_measured_ones() -> None:
+    """Each number in the tables of measurements is in performance.md or evaluation.md."""
     docs = Path(__file__).parents[2] / "docs"
     measured = "".join((docs / name).read_text(encoding="utf-8") for name in ("performance.md", "evaluation.md"))
     known = {*re.findall(r"\d+(?:\.\d+)?", measured)}
