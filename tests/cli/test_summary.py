@@ -26,7 +26,7 @@ def rows() -> list[runs.Row]:
 
 
 @pytest.fixture(scope="module")
-def found(rows: list[runs.Row]) -> jobs.Summary:
+def run_summary(rows: list[runs.Row]) -> jobs.Summary:
     return summarise(table(rows), runs.make_settings())
 
 
@@ -44,43 +44,43 @@ class TestSummary:
     def test_table_page_and_figure(self, tmp_path: Path, rows: list[runs.Row]) -> None:
         folder, out = runs.write_run(tmp_path / "run", rows), tmp_path / "out"
         before = sorted(folder.iterdir())
-        code, told, _ = call("summary", str(folder), "--out", str(out), columns=160)
+        code, output, _ = call("summary", str(folder), "--out", str(out), columns=160)
         assert code == 0
         assert sorted(folder.iterdir()) == before, "nothing is written into the run"
         assert sorted(path.name for path in (out / "run-summary").iterdir()) == ["summary.html", "summary.png"]
-        assert told.endswith(f"written:\n  {out}/run-summary/summary.html\n  {out}/run-summary/summary.png\n")
-        assert "failed: 5 images: an image must be readable, error 0\n" in told
-        assert re.search(r"│ sufficient +│ +\d+ │ +\d+\s% │", told)
-        assert re.search(r"│ smallest area │ +60 │", told)
+        assert output.endswith(f"written:\n  {out}/run-summary/summary.html\n  {out}/run-summary/summary.png\n")
+        assert "failed: 5 images: an image must be readable, error 0\n" in output
+        assert re.search(r"│ sufficient +│ +\d+ │ +\d+\s% │", output)
+        assert re.search(r"│ smallest area │ +60 │", output)
         code, *_ = call("summary", str(folder), "--out", str(out), columns=160)
-        assert code == 0, "a former result is replaced"
+        assert code == 0, "an earlier result is replaced"
 
-    def test_json_is_the_summary(self, tmp_path: Path, rows: list[runs.Row], found: jobs.Summary) -> None:
+    def test_json_is_the_summary(self, tmp_path: Path, rows: list[runs.Row], run_summary: jobs.Summary) -> None:
         folder = runs.write_run(tmp_path / "run", rows)
-        code, told, _ = call("summary", str(folder), "--out", str(tmp_path / "out"), "--json", columns=160)
-        values = json.loads(told)
+        code, output, _ = call("summary", str(folder), "--out", str(tmp_path / "out"), "--json", columns=160)
+        values = json.loads(output)
         files = values.pop("files")
         assert code == 0
-        assert values == json.loads(json.dumps(dataclasses.asdict(found)))
+        assert values == json.loads(json.dumps(dataclasses.asdict(run_summary)))
         assert Path(files["page"]).is_file()
         assert Path(files["figure"]).is_file()
 
     def test_nobody_s_folder_is_replaced(self, tmp_path: Path, rows: list[runs.Row]) -> None:
-        folder, goal = runs.write_run(tmp_path / "run", rows[:3]), tmp_path / "out" / "run-summary"
-        goal.mkdir(parents=True)
-        (goal / "thesis.tex").touch()
-        code, _, told = call("summary", str(folder), "--out", str(tmp_path / "out"), columns=160)
+        run_folder, folder = runs.write_run(tmp_path / "run", rows[:3]), tmp_path / "out" / "run-summary"
+        folder.mkdir(parents=True)
+        (folder / "thesis.tex").touch()
+        code, _, output = call("summary", str(run_folder), "--out", str(tmp_path / "out"), columns=160)
         assert code == 2
-        assert told == (
-            f"error: a result must be a new folder or replace a previous result, got {str(goal)!r} with 'thesis.tex' "
+        assert output == (
+            f"error: a result must be a new folder or replace a previous result, got {str(folder)!r} with 'thesis.tex' "
             "in it; choose another folder for the results\n"
         )
-        assert [path.name for path in goal.iterdir()] == ["thesis.tex"]
+        assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
 
     def test_what_is_no_run_is_told(self, tmp_path: Path) -> None:
-        code, _, told = call("summary", str(tmp_path), "--out", str(tmp_path / "out"), columns=160)
+        code, _, output = call("summary", str(tmp_path), "--out", str(tmp_path / "out"), columns=160)
         assert code == 2
-        assert told == (
+        assert output == (
             f"error: a run must have a manifest, {str(tmp_path / 'manifest.json')!r} is none; "
             "name the folder of a run\n"
         )
@@ -89,25 +89,25 @@ class TestSummary:
 
 class TestCompare:
     def test_table_page_and_figure(self, tmp_path: Path, folders: list[Path], comparison: jobs.Comparison) -> None:
-        code, told, _ = call("compare", *map(str, folders), "--out", str(tmp_path), columns=160)
+        code, output, _ = call("compare", *map(str, folders), "--out", str(tmp_path), columns=160)
         assert code == 0
-        goal = tmp_path / "before-after-compare"
-        assert sorted(path.name for path in goal.iterdir()) == ["compare.html", "compare.png"]
-        assert f"{comparison.moved} of 11 explanations moved" in told
-        assert f"differs: weights: {'0' * 64} / {'1' * 64}\n" in told
-        assert f"failed in one of them: 1: {image_key(5)}\nonly in the first: 1: only before\n" in told
-        assert told.endswith(f"written:\n  {goal}/compare.html\n  {goal}/compare.png\n")
+        folder = tmp_path / "before-after-compare"
+        assert sorted(path.name for path in folder.iterdir()) == ["compare.html", "compare.png"]
+        assert f"{comparison.moved} of 11 explanations moved" in output
+        assert f"differs: weights: {'0' * 64} / {'1' * 64}\n" in output
+        assert f"failed in one of them: 1: {image_key(5)}\nonly in the first: 1: only before\n" in output
+        assert output.endswith(f"written:\n  {folder}/compare.html\n  {folder}/compare.png\n")
 
     def test_json_is_the_comparison(self, tmp_path: Path, folders: list[Path], comparison: jobs.Comparison) -> None:
-        code, told, _ = call("compare", *map(str, folders), "--out", str(tmp_path), "--json", columns=160)
-        values = json.loads(told)
+        code, output, _ = call("compare", *map(str, folders), "--out", str(tmp_path), "--json", columns=160)
+        values = json.loads(output)
         files = values.pop("files")
         assert code == 0
         assert values == json.loads(json.dumps(dataclasses.asdict(comparison)))
         assert {Path(path).name for path in files.values()} == {"compare.html", "compare.png"}
 
     def test_a_refusal_writes_nothing(self, tmp_path: Path, folders: list[Path]) -> None:
-        code, _, told = call("compare", str(folders[0]), str(tmp_path), "--out", str(tmp_path / "out"), columns=160)
+        code, _, output = call("compare", str(folders[0]), str(tmp_path), "--out", str(tmp_path / "out"), columns=160)
         assert code == 2
-        assert told.startswith("error: a run must have a manifest, ")
+        assert output.startswith("error: a run must have a manifest, ")
         assert list((tmp_path / "out").iterdir()) == []

@@ -92,16 +92,16 @@ def test_units_keep_their_company_whatever_comes_and_goes(
     tmp_path_factory: pytest.TempPathFactory, listings: list[set[int]], batch: int
 ) -> None:
     folder = tmp_path_factory.mktemp("run")
-    former: dict[str, tuple[RunItem, ...]] = {}
+    previous: dict[str, tuple[RunItem, ...]] = {}
     seen: set[str] = set()
     for listing in listings:
         items = [RunItem(f"{number:02d}", f"{number:02d}.png", "") for number in sorted(listing)]
         with open_store(folder, {}, SCHEMA) as store:
             units = {unit.name: unit.items for unit in plan_units(store, items, batch)}
-        assert {name: units[name] for name in former} == former
+        assert {name: units[name] for name in previous} == previous
         seen |= {item.key for item in items}
         keys = [item.key for unit in units.values() for item in unit]
         assert sorted(keys) == sorted(seen)
         assert max(map(len, units.values())) <= batch
         assert list(units) == sorted(units)
-        former = units
+        previous = units

@@ -143,7 +143,7 @@ def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "count", "threads", "gpus", "wanted"),
+    ("nodes", "count", "threads", "gpus", "expected"),
     [
         ([node(2)], None, 1, None, Allocation(2, 0.5, 0.0)),  # one processor is left to Ray
         ([node(1)], None, 1, None, Allocation(1, 0.5, 0.0)),
@@ -157,9 +157,9 @@ def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict[str, Any]:
     ],
 )
 def test_workers_share_what_there_is(
-    nodes: list[dict[str, Any]], count: int | None, threads: int, gpus: float | None, wanted: Allocation
+    nodes: list[dict[str, Any]], count: int | None, threads: int, gpus: float | None, expected: Allocation
 ) -> None:
-    assert allocate(nodes, count, threads, gpus) == wanted
+    assert allocate(nodes, count, threads, gpus) == expected
 
 
 class TestMessages:

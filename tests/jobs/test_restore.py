@@ -52,7 +52,7 @@ def test_an_explanation_is_restored_exactly(game, perturbation, solver, paths, t
     assert_exact(rebuild(row, net, settings=read_manifest(tmp_path / "run")), explanation)
 
 
-@pytest.mark.parametrize("memory", [None, 1e-6], ids=["one block", "blocks of one"])
+@pytest.mark.parametrize("memory", [None, 1e-6], ids=["one batch", "batches of one"])
 @pytest.mark.parametrize("solver", [TINY, Penalty(steps=3)], ids=["path", "penalty"])
 def test_each_input_of_a_batch_is_restored(solver, memory, paths, tmp_path) -> None:
     net = make_network(memory=memory)
@@ -104,7 +104,7 @@ def test_masks_that_are_not_finite_are_restored_as_zeros() -> None:
         explanation = explain(net, BRITTLE_INPUTS, 0, areas=AREAS, game="delete", perturbation=dim, solver=longer)
     assert explanation.fields is not None
     assert not explanation.fields[1].any()
-    assert explanation.trace_area[1].isnan().any()  # its run ended before the other's
+    assert explanation.trace_area[1].isnan().any()  # its run ended before that of the other input
     for n in (0, 1):
         row = build_row(explanation, n, key="x", path=None, digest=None, seconds=0.0)
         x = BRITTLE_INPUTS[n : n + 1]

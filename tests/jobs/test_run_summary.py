@@ -30,7 +30,7 @@ def rows() -> list[runs.Row]:
 
 
 @pytest.fixture(scope="module")
-def found(rows: list[runs.Row]) -> jobs.Summary:
+def summary(rows: list[runs.Row]) -> jobs.Summary:
     return summarise(table(rows), runs.make_settings())
 
 
@@ -42,58 +42,60 @@ def naive(values: pd.Series) -> list[float | None]:
 
 
 class TestNumbers:
-    def test_counts(self, rows: list[runs.Row], found: jobs.Summary) -> None:
+    def test_counts(self, rows: list[runs.Row], summary: jobs.Summary) -> None:
         frame = pd.DataFrame(rows)
         words = frame["verdict"].fillna("failed")
-        assert found.verdicts == {word: int((words == word).sum()) for word in VERDICTS}
-        assert min(found.verdicts.values()) > 0, "there is something of every kind"
-        assert (found.images, found.explained, found.planned) == (70, 60, 70)
-        assert found.failures == tuple(frame["error"].value_counts(sort=False).items())
-        assert found.evaluations == frame["evaluations"].sum()
-        assert found.seconds == pytest.approx(frame["seconds"].sum())
+        assert summary.verdicts == {word: int((words == word).sum()) for word in VERDICTS}
+        assert min(summary.verdicts.values()) > 0, "there is something of every kind"
+        assert (summary.images, summary.explained, summary.planned) == (70, 60, 70)
+        assert summary.failures == tuple(frame["error"].value_counts(sort=False).items())
+        assert summary.evaluations == frame["evaluations"].sum()
+        assert summary.seconds == pytest.approx(frame["seconds"].sum())
         areas = frame["smallest_area"].value_counts()
-        assert found.smallest_counts == tuple((area, areas.get(area, 0)) for area in synthetic.AREAS)
+        assert summary.smallest_counts == tuple((area, areas.get(area, 0)) for area in synthetic.AREAS)
 
-    def test_spreads(self, rows: list[runs.Row], found: jobs.Summary) -> None:
+    def test_spreads(self, rows: list[runs.Row], summary: jobs.Summary) -> None:
         done = pd.DataFrame([row for row in rows if row["status"] == "done"])
         areas = done["smallest_area"].fillna(math.inf)
-        assert [getattr(found.areas, name) for name in QUARTILES] == naive(areas)
-        assert found.areas.max is None, "an image for which no area is enough needs more than all"
-        assert found.areas.count == 60
+        assert [getattr(summary.areas, name) for name in QUARTILES] == naive(areas)
+        assert summary.areas.max is None, "an image for which no area is enough needs more than all"
+        assert summary.areas.count == 60
         unseen = done["unseen_effect"].dropna()
-        assert [getattr(found.unseen, name) for name in QUARTILES] == naive(unseen)
+        assert [getattr(summary.unseen, name) for name in QUARTILES] == naive(unseen)
         lost = (done["smallest_effect"] - done["unseen_effect"]).dropna()
-        assert [getattr(found.loss, name) for name in QUARTILES] == naive(lost)
+        assert [getattr(summary.loss, name) for name in QUARTILES] == naive(lost)
 
-    def test_classes(self, rows: list[runs.Row], found: jobs.Summary) -> None:
+    def test_classes(self, rows: list[runs.Row], summary: jobs.Summary) -> None:
         done = pd.DataFrame([row for row in rows if row["status"] == "done"])
-        assert len(found.classes) == len(runs.CLASSES)
-        assert [one.images for one in found.classes] == sorted(done["target"].value_counts(), reverse=True)
-        for one in found.classes:
-            mine = done[done["target"] == one.target]
-            assert one.name == runs.CLASSES[one.target]
-            assert one.images == len(mine)
+        assert len(summary.classes) == len(runs.CLASSES)
+        assert [group.images for group in summary.classes] == sorted(done["target"].value_counts(), reverse=True)
+        for group in summary.classes:
+            rows_of_class = done[done["target"] == group.target]
+            assert group.name == runs.CLASSES[group.target]
+            assert group.images == len(rows_of_class)
             for word in ("sufficient", "suspect", "insufficient"):
-                assert getattr(one, word) == (mine["verdict"] == word).sum()
-            assert [getattr(one.areas, name) for name in QUARTILES] == naive(mine["smallest_area"].fillna(math.inf))
+                assert getattr(group, word) == (rows_of_class["verdict"] == word).sum()
+            assert [getattr(group.areas, name) for name in QUARTILES] == naive(
+                rows_of_class["smallest_area"].fillna(math.inf)
+            )
 
-    def test_extremes_and_suspects(self, rows: list[runs.Row], found: jobs.Summary) -> None:
+    def test_extremes_and_suspects(self, rows: list[runs.Row], summary: jobs.Summary) -> None:
         known = pd.DataFrame([row for row in rows if row["smallest_area"] is not None])
         rising = known.sort_values(["smallest_area", "smallest_effect"], ascending=[True, False])
-        assert [image.key for image in found.smallest] == rising["key"].tolist()[:8]
-        assert [image.key for image in found.largest] == rising["key"].tolist()[::-1][:8]
+        assert [image.key for image in summary.smallest] == rising["key"].tolist()[:8]
+        assert [image.key for image in summary.largest] == rising["key"].tolist()[::-1][:8]
         suspect = [row for row in rows if row["verdict"] == "suspect"]
-        told = [row["reasons"][row["areas"].index(row["smallest_area"])] for row in suspect]
-        assert [(image.key, image.reason) for image in found.suspects] == [
-            (row["key"], reason) for row, reason in zip(suspect, told, strict=True)
+        reasons = [row["reasons"][row["areas"].index(row["smallest_area"])] for row in suspect]
+        assert [(image.key, image.reason) for image in summary.suspects] == [
+            (row["key"], reason) for row, reason in zip(suspect, reasons, strict=True)
         ]
-        assert all("a random region of this size reaches" in reason for reason in told)
+        assert all("a random region of this size reaches" in reason for reason in reasons)
 
     def test_no_image_is_at_both_ends(self, rows: list[runs.Row]) -> None:
         few = [row for row in rows if row["smallest_area"] is not None][:5]
-        found = summarise(table(few), runs.make_settings())
-        assert (len(found.smallest), len(found.largest)) == (3, 2)
-        assert not {image.key for image in found.smallest} & {image.key for image in found.largest}
+        summary = summarise(table(few), runs.make_settings())
+        assert (len(summary.smallest), len(summary.largest)) == (3, 2)
+        assert not {image.key for image in summary.smallest} & {image.key for image in summary.largest}
 
     def test_reasons_are_of_the_area_that_decides(self, rows: list[runs.Row]) -> None:
         for row, image in zip(rows, image_summaries(rows), strict=True):
@@ -105,25 +107,25 @@ class TestNumbers:
     def test_what_bisection_found_counts(self) -> None:
         row = runs.make_row(runs.make_explanation(effect_factor=2.0), "a", certified_area=0.031, certified_effect=0.91)
         assert row["smallest_area"] == 0.05
-        found = summarise(table([row]), runs.make_settings())
-        assert (found.areas.median, found.smallest[0].effect) == (0.031, 0.91)
-        assert found.loss.median == row["smallest_effect"] - row["unseen_effect"]
-        assert found.smallest_counts[1] == (0.05, 1)
+        summary = summarise(table([row]), runs.make_settings())
+        assert (summary.areas.median, summary.smallest[0].effect) == (0.031, 0.91)
+        assert summary.loss.median == row["smallest_effect"] - row["unseen_effect"]
+        assert summary.smallest_counts[1] == (0.05, 1)
 
-    def test_other_answers_are_left_out_and_counted(self, rows: list[runs.Row], found: jobs.Summary) -> None:
+    def test_other_answers_are_left_out_and_counted(self, rows: list[runs.Row], summary: jobs.Summary) -> None:
         others = [{**rows[0], "alternative": 1}, {**rows[1], "alternative": 2}]
         again = summarise(table([*rows, *others]), runs.make_settings())
         assert again.alternative_rows == 2
         more = sum(row["evaluations"] for row in others)
         assert again == dataclasses.replace(
-            found, alternative_rows=2, evaluations=found.evaluations + more, seconds=again.seconds
+            summary, alternative_rows=2, evaluations=summary.evaluations + more, seconds=again.seconds
         )
-        assert again.seconds == pytest.approx(found.seconds + 1.0)
+        assert again.seconds == pytest.approx(summary.seconds + 1.0)
 
     def test_unseen_perturbations_that_tell_nothing_are_counted(self) -> None:
         row = runs.make_row(runs.make_explanation(effect_factor=2.0), "a")
-        found = summarise(table([row, {**row, "key": "b", "unseen_effect": None}]), runs.make_settings())
-        assert (found.untested, found.unseen.count, found.loss.count) == (1, 1, 1)
+        summary = summarise(table([row, {**row, "key": "b", "unseen_effect": None}]), runs.make_settings())
+        assert (summary.untested, summary.unseen.count, summary.loss.count) == (1, 1, 1)
 
     def test_spread_leaves_out_what_is_not_finite(self) -> None:
         assert dataclasses.astuple(quantiles([-math.inf, math.nan, 0.5, None])) == (1, *(0.5,) * 5)
@@ -131,9 +133,9 @@ class TestNumbers:
 
 
 class TestFolder:
-    def test_a_run_that_is_not_done_is_told(self, tmp_path: Path, rows: list[runs.Row], found: jobs.Summary) -> None:
+    def test_a_run_that_is_not_done_is_told(self, tmp_path: Path, rows: list[runs.Row], summary: jobs.Summary) -> None:
         folder = runs.write_run(tmp_path / "run", rows, planned=1100)
-        assert jobs.summary(folder) == dataclasses.replace(found, planned=1100)
+        assert jobs.summary(folder) == dataclasses.replace(summary, planned=1100)
         assert report.caution(jobs.summary(folder)) == (
             "The run is not finished: 1,030 of 1,100 images have no row yet. 10 of 70 images failed."
         )
@@ -156,7 +158,7 @@ class TestFolder:
         assert message_of(jobs.summary, tmp_path) == (
             f"a run must have a manifest, {str(tmp_path / 'manifest.json')!r} is none; name the folder of a run"
         )
-        other = runs.write_run(tmp_path / "bench", [], {"task": "pointing"})
-        assert message_of(jobs.summary, other) == (
-            f"a run must be one of `extremal run`, {str(other)!r} is not; name the folder of such a run"
+        bench = runs.write_run(tmp_path / "bench", [], {"task": "pointing"})
+        assert message_of(jobs.summary, bench) == (
+            f"a run must be one of `extremal run`, {str(bench)!r} is not; name the folder of such a run"
         )

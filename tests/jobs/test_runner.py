@@ -36,15 +36,15 @@ HERE = Path(__file__).parents[1]
 
 
 def command(folder: Path, out: Path, *more: str, network: str = NETWORK) -> list[str]:
-    chosen = ["--network", network, "--areas", "0.1,0.2", "--perturbation", "fade", "--batch", "2"]
-    return [sys.executable, "-m", "extremal", "run", str(folder), "--out", str(out), *chosen, *more]
+    arguments = ["--network", network, "--areas", "0.1,0.2", "--perturbation", "fade", "--batch", "2"]
+    return [sys.executable, "-m", "extremal", "run", str(folder), "--out", str(out), *arguments, *more]
 
 
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
-def parts(out: Path) -> int:
+def count_parts(out: Path) -> int:
     return len(list((out / "parts").glob("0*.parquet")))
 
 
@@ -164,10 +164,10 @@ class TestInThisProcess:
         assert not (tmp_path / "out").exists()
 
     def test_a_signal_finishes_the_batch(self, tmp_path: Path) -> None:
-        told: list[jobs.RunStatus] = []
+        statuses: list[jobs.RunStatus] = []
 
         def interrupt(now: jobs.RunStatus) -> None:
-            told.append(now)
+            statuses.append(now)
             if now.done == 2 and now.state == "running":
                 os.kill(os.getpid(), signal.SIGINT)
 
@@ -179,20 +179,22 @@ class TestInThisProcess:
         assert jobs.status(tmp_path / "out").state == "stopped"
 
     def test_it_runs_in_a_thread_without_signals(self, tmp_path: Path) -> None:
-        folder, found = write_images(tmp_path / "one", 1), list[jobs.RunStatus]()
-        thread = threading.Thread(target=lambda: found.append(run(folder, tmp_path / "out", network=sound(), **QUICK)))
+        folder, statuses = write_images(tmp_path / "one", 1), list[jobs.RunStatus]()
+        thread = threading.Thread(
+            target=lambda: statuses.append(run(folder, tmp_path / "out", network=sound(), **QUICK))
+        )
         thread.start()
         thread.join()
-        assert found[0].state == "done"
+        assert statuses[0].state == "done"
 
     def test_only_a_program_keeps_freed_memory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        told: list[bool] = []
-        monkeypatch.setattr("extremal.memory.keep_freed_memory", lambda: told.append(True))
+        calls: list[bool] = []
+        monkeypatch.setattr("extremal.networks.memory.keep_freed_memory", lambda: calls.append(True))
         folder = write_images(tmp_path / "one", 1)
         run(folder, tmp_path / "out", network=NETWORK, workers=0, **QUICK)
-        assert told == []
+        assert calls == []
         call("explain", folder / "nothing.png", "--network", NETWORK)
-        assert told == [True]
+        assert calls == [True]
 
 
 class TestInProcesses:
@@ -204,17 +206,17 @@ class TestInProcesses:
         assert comparable_rows(jobs.table(tmp_path / "many")) == comparable_rows(jobs.table(tmp_path / "one"))
 
     @pytest.mark.parametrize(
-        ("units", "given"), [(2, "0 1"), (3, "0,1 2"), (4, "0,1 2"), (5, "0,1 2,3"), (9, "0,1 2,3"), (1, "0 ")]
+        ("units", "expected"), [(2, "0 1"), (3, "0,1 2"), (4, "0,1 2"), (5, "0,1 2,3"), (9, "0,1 2,3"), (1, "0 ")]
     )
-    def test_the_last_units_go_to_the_first_idle_worker(self, units: int, given: str) -> None:
-        crew = processes._WorkerPool(CONFIG, 1, deque(WorkUnit(str(number), ()) for number in range(units)))
+    def test_the_last_units_go_to_the_first_idle_worker(self, units: int, expected: str) -> None:
+        pool = processes._WorkerPool(CONFIG, 1, deque(WorkUnit(str(number), ()) for number in range(units)))
         for number in range(2):
-            crew.workers.append(processes._WorkerProcess(number, Mock(), Mock()))
-        crew.dispatch()
-        assert " ".join(",".join(unit.name for unit in hand.units) for hand in crew.workers) == given
-        crew.workers[1].units.clear()  # it has finished
-        crew.dispatch()
-        assert bool(crew.workers[1].units) == (units > 3)
+            pool.workers.append(processes._WorkerProcess(number, Mock(), Mock()))
+        pool.dispatch()
+        assert " ".join(",".join(unit.name for unit in worker.units) for worker in pool.workers) == expected
+        pool.workers[1].units.clear()  # it has finished
+        pool.dispatch()
+        assert bool(pool.workers[1].units) == (units > 3)
 
     def test_an_image_that_crashes_its_workers_fails_with_its_batch(self, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "five", 5)
@@ -243,14 +245,14 @@ class TestFaults:
         once, often = (command(folder, tmp_path / out, "--workers", "2", network=SLOW) for out in ("once", "often"))
         subprocess.run(once, check=True, env=environment(), capture_output=True)
         draw, kills = random.Random(0), Counter[str]()
-        while parts(tmp_path / "often") < 10:
+        while count_parts(tmp_path / "often") < 10:
             child = subprocess.Popen(often, env=environment(), stderr=subprocess.DEVNULL)
-            goal = parts(tmp_path / "often") + draw.randint(0, 1)
-            while child.poll() is None and parts(tmp_path / "often") < goal:
+            n_parts = count_parts(tmp_path / "often") + draw.randint(0, 1)
+            while child.poll() is None and count_parts(tmp_path / "often") < n_parts:
                 time.sleep(0.01)
             for _ in range(draw.randint(0, 2)):
                 time.sleep(draw.uniform(0, 0.15))
-                workers = workers_of(child.pid)
+                workers = find_workers(child.pid)
                 if workers and kills["worker"] < 4:
                     kills["worker"] += 1
                     os.kill(draw.choice(workers), signal.SIGKILL)
@@ -272,7 +274,7 @@ class TestFaults:
             stderr=subprocess.PIPE,
             text=True,
         )
-        while parts(tmp_path / "out") < 1:
+        while count_parts(tmp_path / "out") < 1:
             time.sleep(0.01)
         assert jobs.status(tmp_path / "out").state == "running"
         assert message_of(run, folder, tmp_path / "out", network=NETWORK, batch=2, workers=0, **QUICK) == (
@@ -293,9 +295,9 @@ class TestFaults:
     def test_workers_end_with_their_driver(self, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "pictures", 12)
         child = subprocess.Popen(command(folder, tmp_path / "out", "--workers", "2"), env=environment())
-        while parts(tmp_path / "out") < 1:
+        while count_parts(tmp_path / "out") < 1:
             time.sleep(0.01)
-        workers = workers_of(child.pid)
+        workers = find_workers(child.pid)
         child.kill()
         child.wait()
         assert workers
@@ -361,9 +363,9 @@ def test_rate_and_remaining_time_count_this_start_only(tmp_path: Path, monkeypat
     assert statuses[-1].state == "done"
 
 
-def workers_of(pid: int) -> list[int]:
-    """The worker processes of a run: the children of its driver that are Python spawned by it."""
-    found = []
+def find_workers(pid: int) -> list[int]:
+    """Return the worker processes of a run: the Python processes that its driver spawned."""
+    workers = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
             children = [int(child) for child in task.read_text().split()]
@@ -372,7 +374,7 @@ def workers_of(pid: int) -> list[int]:
         for child in children:
             try:
                 if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    found.append(child)
+                    workers.append(child)
             except OSError:
                 continue
-    return found
+    return workers

@@ -54,9 +54,9 @@ def test_other_settings_are_refused_with_their_differences(tmp_path):
     with open_store(tmp_path, SETTINGS, SCHEMA):
         pass
     other = {"seed": 1, "methods": {"path": {"areas": [0.1, 0.2]}, "rise": {}}}
-    with pytest.raises(ExtremalValueError) as told, open_store(tmp_path, other, SCHEMA):
+    with pytest.raises(ExtremalValueError) as error, open_store(tmp_path, other, SCHEMA):
         pass
-    assert str(told.value) == (
+    assert str(error.value) == (
         f"a run must be resumed with the settings that started it, {str(tmp_path)!r} was started with others: "
         "seed: 0 there, 1 now; methods.rise: null there, {} now; choose another folder, or the settings of that run"
     )
@@ -72,19 +72,19 @@ def test_differences_name_missing_and_new_settings():
 
 def test_a_second_writer_is_refused(tmp_path):
     with open_store(tmp_path, SETTINGS, SCHEMA):
-        with pytest.raises(ExtremalValueError) as told, open_store(tmp_path, SETTINGS, SCHEMA):
+        with pytest.raises(ExtremalValueError) as error, open_store(tmp_path, SETTINGS, SCHEMA):
             pass
-        other = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", WRITER.format(folder=str(tmp_path), wait=0)],
             capture_output=True,
             text=True,
             check=False,
         )
-    assert str(told.value) == (
+    assert str(error.value) == (
         f"a run must be the only one in its folder, {str(tmp_path)!r} is in use by another process; wait for it, or "
         "choose another folder"
     )
-    assert "in use by another process" in other.stderr
+    assert "in use by another process" in process.stderr
     with open_store(tmp_path, SETTINGS, SCHEMA):  # free again
         pass
 
@@ -163,9 +163,9 @@ def test_a_broken_part_is_named(tmp_path):
 
 def test_other_folders_are_refused_and_unchanged(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(ExtremalValueError) as told, open_store(tmp_path, SETTINGS, SCHEMA):
+    with pytest.raises(ExtremalValueError) as error, open_store(tmp_path, SETTINGS, SCHEMA):
         pass
-    assert str(told.value) == (
+    assert str(error.value) == (
         f"a run must have a folder of its own, {str(tmp_path)!r} holds 'thesis.tex' and no run; choose another"
     )
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]

@@ -1,4 +1,4 @@
-"""Runs over data sets made up without a network, for what only looks back at them."""
+"""Runs over data sets, made without a network, for tests that only read them."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -40,74 +40,79 @@ def make_explanation(
     similar_to: Explanation | None = None,
     **changes: Any,
 ) -> Explanation:
-    """One input's explanation, whose masks are those of its fields.
+    """Make the explanation of one input, with masks rebuilt from its parameters.
 
     Args:
-        effect_factor: by which effects are multiplied, so that larger areas are needed.
-        control_factor: by which those of random masks are.
+        effect_factor: factor of the effects; larger areas are needed if it is small.
+        control_factor: factor of the effects of random masks.
         target: index in `CLASSES`.
-        similar_to: an explanation whose fields these resemble.
+        similar_to: an explanation with similar masks.
     """
     generator = torch.Generator().manual_seed(seed)
     domain = Domain(shape)
     lattice = domain.exact_area_family(torch.empty(0)).parameter_shape
-    fields = torch.randn(1, len(areas), 1, *lattice, generator=generator)
+    parameters = torch.randn(1, len(areas), 1, *lattice, generator=generator)
     if similar_to is not None and similar_to.fields is not None:
-        fields = similar_to.fields + 0.3 * fields
-    made = synthetic.explanation(areas, shape, seed=seed)
-    masks = rebuild_masks(SOLVER.settings(), fields, areas, domain)
+        parameters = similar_to.fields + 0.3 * parameters
+    base = synthetic.explanation(areas, shape, seed=seed)
+    masks = rebuild_masks(SOLVER.settings(), parameters, areas, domain)
     more = {"spacing": [], "dtype": "torch.float32", "mirror": False, "solver": SOLVER.settings()}
     return replace(
-        made,
-        fields=fields,
+        base,
+        fields=parameters,
         masks=masks,
         mask_areas=masks.flatten(2).mean(2),
-        scores=made.scores * effect_factor,
-        binary_scores=made.binary_scores * effect_factor,
-        unseen_scores=made.unseen_scores * effect_factor,
-        control_scores=made.control_scores * control_factor,
+        scores=base.scores * effect_factor,
+        binary_scores=base.binary_scores * effect_factor,
+        unseen_scores=base.unseen_scores * effect_factor,
+        control_scores=base.control_scores * control_factor,
         target=(target,),
         target_names=(CLASSES[target],),
-        settings={**made.settings, **more, "seed": 0},
+        settings={**base.settings, **more, "seed": 0},
         **changes,
     )
 
 
-def make_row(made: Explanation, key: str, **changes: Any) -> Row:
-    """Its row."""
+def make_row(explanation: Explanation, key: str, **changes: Any) -> Row:
+    """Return the row of an explanation."""
     thumbnail = changes.pop("thumbnail", make_jpeg(0))
-    made_row = build_row(made, 0, key=key, path=f"/{key}", digest=f"hash of {key}", seconds=0.5, thumbnail=thumbnail)
-    return {**made_row, **changes}
+    row = build_row(explanation, 0, key=key, path=f"/{key}", digest=f"hash of {key}", seconds=0.5, thumbnail=thumbnail)
+    return {**row, **changes}
 
 
 def make_rows(count: int, seed: int = 0) -> list[Row]:
-    """Rows of all kinds: sufficient at every area, insufficient, suspect, and every seventh failed."""
-    draw, found = np.random.default_rng(seed), []
+    """Make rows of all kinds: sufficient at every area, insufficient, suspect, and every seventh failed."""
+    draw, rows = np.random.default_rng(seed), []
     for index in range(count):
         key = f"picture-{index:05d}.jpg"
         if index % 7 == 6:
-            found.append(build_failed_row(key, f"/{key}", None, f"an image must be readable, error {index % 2}", 0.1))
+            rows.append(build_failed_row(key, f"/{key}", None, f"an image must be readable, error {index % 2}", 0.1))
             continue
-        level, luck = draw.uniform(0.7, 2.5), 4.0 if index % 5 == 4 else 1.0
-        made = make_explanation(seed + index, effect_factor=level, control_factor=luck, target=int(draw.integers(len(CLASSES))))
-        found.append(make_row(made, key, thumbnail=make_jpeg(index)))
-    return found
+        effect_factor, control_factor = draw.uniform(0.7, 2.5), 4.0 if index % 5 == 4 else 1.0
+        explanation = make_explanation(
+            seed + index,
+            effect_factor=effect_factor,
+            control_factor=control_factor,
+            target=int(draw.integers(len(CLASSES))),
+        )
+        rows.append(make_row(explanation, key, thumbnail=make_jpeg(index)))
+    return rows
 
 
 def make_many_rows(count: int, seed: int = 0, distinct: int = 140) -> Iterable[Row]:
-    """So many rows, made of fewer."""
+    """Yield many rows, made of a few distinct ones."""
     base, draw = make_rows(distinct, seed), np.random.default_rng(seed)
     for index in range(count):
-        one, key = dict(base[index % distinct]), f"folder/picture-{index:05d}.jpg"
-        if one["status"] == "done":
-            one["score_full"] = one["score_full"] + float(draw.normal())
-            one["target"] = int(draw.integers(1000))
-            one["target_name"] = f"class {one['target']}"
-        yield {**one, "key": key, "content_hash": f"hash of {key}"}
+        row, key = dict(base[index % distinct]), f"folder/picture-{index:05d}.jpg"
+        if row["status"] == "done":
+            row["score_full"] = row["score_full"] + float(draw.normal())
+            row["target"] = int(draw.integers(1000))
+            row["target_name"] = f"class {row['target']}"
+        yield {**row, "key": key, "content_hash": f"hash of {key}"}
 
 
 def make_jpeg(seed: int, side: int = 24) -> bytes:
-    """A small picture."""
+    """Make a small JPEG."""
     draw, buffer = np.random.default_rng(seed), io.BytesIO()
     small = Image.fromarray(draw.integers(0, 256, (4, 4, 3)).astype(np.uint8))
     small.resize((side, side)).save(buffer, "JPEG", quality=70)
@@ -115,19 +120,21 @@ def make_jpeg(seed: int, side: int = 24) -> bytes:
 
 
 def make_settings(areas: Sequence[float] = synthetic.AREAS, **explain: Any) -> dict[str, Any]:
-    """The settings of a run, as `extremal run` has them."""
+    """Make the settings of a run, as `extremal run` stores them."""
     shared = run_settings(make_explanation(areas=tuple(areas)))
     rest = {"areas": list(areas), "target": "", "ask": "", "alternatives": 1, "refine": False, "batch": ROWS_PER_UNIT}
     return {"explain": {**shared, **explain}, **rest}
 
 
-def write_run(folder: Path, rows: Iterable[Row], told: dict[str, Any] | None = None, planned: int | None = None) -> Path:
-    """The folder of a run with these rows."""
+def write_run(
+    folder: Path, rows: Iterable[Row], settings: dict[str, Any] | None = None, planned: int | None = None
+) -> Path:
+    """Write the folder of a run with these rows."""
     rows = list(rows)
-    keys = [one["key"] for one in rows if not one["alternative"]]
+    keys = [row["key"] for row in rows if not row["alternative"]]
     keys += [f"missing-{index}" for index in range((planned or len(keys)) - len(keys))]
     plan = [{"unit": "", "key": key, "path": f"/{key}", "target": ""} for key in keys]
-    with open_store(folder, told or make_settings(), SCHEMA) as store:
+    with open_store(folder, settings or make_settings(), SCHEMA) as store:
         store.write_table(PLAN_FILE, pa.Table.from_pylist(plan, PLANNED))
         for number, start in enumerate(range(0, len(rows), ROWS_PER_UNIT)):
             store.write(f"{number:08d}", rows[start : start + ROWS_PER_UNIT])
