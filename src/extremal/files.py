@@ -20,7 +20,7 @@ from extremal.errors import ExtremalValueError
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path next to `path`, which replaces `path` at the end, and is removed after an exception.
+    """Yield a temporary path that replaces `path` at the end and is removed after an exception.
 
     Raises:
         ExtremalValueError: the folder cannot be written.

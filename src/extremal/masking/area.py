@@ -70,7 +70,7 @@ def _quantiles(values: Tensor, fractions: Tensor) -> Tensor:
 
 
 def _find_level(field: Tensor, area: Tensor, weights: Tensor) -> Tensor:
-    """Solve Σ w·sigmoid(f − τ) = a for τ in each row, by bracketed Newton steps: (B, P), (B,), (1, P) -> (B,).
+    """Solve Σ w·sigmoid(f − τ) = a for τ, by bracketed Newton steps: (B, P), (B,), (1, P) -> (B,).
 
     |g''| ≤ |g'| for this sum g of τ, so a step from a small error e leaves at most e²/2.
     """
@@ -115,7 +115,7 @@ class _Level(torch.autograd.Function):
 
 
 def cut_one(masks: Tensor, area: float) -> Tensor:
-    """Cut masks to exactly round(a·|Ω|) ones: the largest values; of equal values the first in raster order.
+    """Set the round(a·|Ω|) largest values to 1, the rest to 0; of equal values the first in raster order.
 
     Args:
         masks: (B, 1, *S).

@@ -7,7 +7,7 @@ from extremal.masking.level_set import standardise
 
 
 class ChannelMask:
-    """Masks with one value per channel; nothing is smoothed, channels having no neighbours (paper, section 3.4).
+    """Masks with one value per channel, not smoothed, as channels have no neighbours (paper, section 3.4).
 
     A mask is the parameters themselves, or their level set of exactly a given fraction of the channels.
 
@@ -37,7 +37,7 @@ class ChannelMask:
         return parameters
 
     def evaluate_with_margin(self, parameters: Tensor) -> Tensor:
-        """Return the parameters as a mask (B, 1, K); unclamped, since a clamp would stop the gradient at its ends."""
+        """Return the parameters (B, 1, K) as a mask; a clamp would stop the gradient at 0 and 1."""
         return parameters
 
     def crop(self, padded: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The domain Ω of masks: the places of an input, their distances, and which of them belong to one unit."""
+"""The domain Ω of masks: the places of an input, their distances, and their units."""
 
 import math
 from dataclasses import dataclass

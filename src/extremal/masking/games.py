@@ -1,5 +1,6 @@
-"""Games: what the solver maximises (paper, section 3). A game is a reward and the part of the input it is judged by.
+"""Games: rewards that solvers maximise (paper, section 3).
 
+A game is a reward and the part of the input by which its masks are judged.
 `evaluate(mask)` is Φ(mask ⊗ x), (N, K, 1, *S) -> (N, K).
 """
 
@@ -16,7 +17,7 @@ Reward = Callable[[Evaluate, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Game:
-    """A reward to maximise, and whether its masks are judged by what they keep or by what remains without them."""
+    """A reward to maximise, and the part of the input by which its masks are judged."""
 
     name: str
     reward: Reward  # (evaluate, mask) -> (N, K), higher is better
@@ -50,7 +51,7 @@ GAMES = {
 
 
 def get_game(game: str | Game | Reward) -> Game:
-    """Return the game of this short name, the `Game` itself, or a game of this callable, judged by what it keeps."""
+    """Return the game of this short name, the `Game` itself, or a game that rewards by this callable."""
     if isinstance(game, Game):
         return game
     if isinstance(game, str):

@@ -42,7 +42,7 @@ def scale_lengths(length: float, shape: tuple[int, ...], spacing: Sequence[float
 
 
 def short_side(shape: tuple[int, ...], spacing: Sequence[float] = ()) -> float:
-    """Return the shorter of the two longest sides: the short side of an image, or of the frames of a video.
+    """Return the shorter of the two longest sides, e.g. the short side of an image or of a video's frames.
 
     Dimensions with a single place do not count.
 
@@ -55,7 +55,7 @@ def short_side(shape: tuple[int, ...], spacing: Sequence[float] = ()) -> float:
 
 
 def lattice_shape(shape: tuple[int, ...], step: float | Sequence[float]) -> tuple[int, ...]:
-    """Return the lattice points per dimension for a step in pixels: ⌈size / step⌉, at least 1, at most size.
+    """Return the lattice points per dimension for a step in px: ⌈size / step⌉, at least 1, at most size.
 
     >>> lattice_shape((224, 300), 7.0)
     (32, 43)
@@ -65,7 +65,7 @@ def lattice_shape(shape: tuple[int, ...], step: float | Sequence[float]) -> tupl
 
 
 def gaussian_blur(x: Tensor, sigma: float | Sequence[float], *, truncate: float = 4.0) -> Tensor:
-    """Blur by a separable Gaussian with replicated borders, so that a constant stays constant up to the border.
+    """Blur by a separable Gaussian with replicated borders, which keep a constant constant.
 
     Args:
         x: (B, C, *S), floating.
@@ -104,7 +104,7 @@ def resize(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def resampling_matrix(size: int, new_size: int, sigma: float = 0.0, *, like: Tensor) -> Tensor:
-    """Return blur and linear resizing along one dimension as a matrix, cheaper than the convolutions it replaces.
+    """Return blur and linear resizing along one dimension as a matrix, cheaper than convolutions.
 
     Returns:
         (new_size, size) A with A·x = resize(gaussian_blur(x, sigma), new_size).
@@ -123,7 +123,7 @@ def apply_along_axes(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
 def resize_weights(
     small: tuple[int, ...], large: tuple[int, ...], like: Tensor, counted: Tensor | None = None
 ) -> Tensor:
-    """Return weights w over the small grid with Σ w·x = Σ_counted resize(x, large) / |Ω|, exactly for every x.
+    """Return weights w over the small grid with Σ w·x = Σ_counted resize(x, large) / |Ω| for every x.
 
     Args:
         small: shape of the small grid.

@@ -73,7 +73,7 @@ class LevelSet:
         return resize(gaussian_blur(mask, self._fit_blur), self.parameter_shape)
 
     def to_places(self, parameters: Tensor) -> Tensor:
-        """Interpolate the filtered parameters to the input, without level or clamp: (B, 1, *lattice) -> (B, 1, *S)."""
+        """Interpolate the filtered parameters to the input, without a level: (B, 1, *lattice) -> (B, 1, *S)."""
         return self._restrict(resize(gaussian_blur(parameters, self.width), self.shape))
 
     def cut(self, masks: Tensor, areas: tuple[float, ...]) -> Tensor:
@@ -90,7 +90,7 @@ class LevelSet:
 
 
 def standardise(field: Tensor, floor: float = 1e-3) -> Tensor:
-    """Shift and scale each row to mean 0 and deviation 1; `floor` is added to the deviation. (B, ...) -> (B, ...)."""
+    """Scale each row (B, ...) to mean 0 and deviation 1; `floor` is added to its deviation."""
     dims = tuple(range(1, field.ndim))
     centred = field - field.mean(dims, keepdim=True)
     return centred / (centred.square().mean(dims, keepdim=True).sqrt() + floor)

@@ -73,7 +73,7 @@ class Blur:
 
 
 class _Lerp(torch.autograd.Function):
-    """level + t·step with a gradient with respect to t only: (N, K, P), (N, K, P, C), (N, K, P, C) -> (N, K, P, C)."""
+    """level + t·step with the gradient of t only: (N, K, P), (N, K, P, C), (N, K, P, C) -> (N, K, P, C)."""
 
     @staticmethod
     def forward(ctx: Any, t: Tensor, level: Tensor, step: Tensor) -> Tensor:
@@ -193,13 +193,13 @@ def get_perturbation(perturbation: str | Perturbation) -> Perturbation:
 
 
 def with_spacing(perturbation: Perturbation, spacing: Sequence[float]) -> Perturbation:
-    """Adapt a perturbation to the distances of places along each dimension; unchanged if it does not use them."""
+    """Adapt a perturbation to the distances of places; return it unchanged if it does not use them."""
     adapt: Callable[[Sequence[float]], Perturbation] | None = getattr(perturbation, "with_spacing", None)
     return perturbation if adapt is None else adapt(spacing)
 
 
 def mask_shape(perturbation: Perturbation, x: Tensor) -> tuple[int, ...]:
-    """Return the shape of the masks of a perturbation for x (N, C, *S): S, unless it has a `mask_shape` of its own."""
+    """Return the shape of a perturbation's masks for x (N, C, *S): S, or that of its own `mask_shape`."""
     shape_for: Callable[[Tensor], tuple[int, ...]] | None = getattr(perturbation, "mask_shape", None)
     return tuple(x.shape[2:]) if shape_for is None else shape_for(x)
 

@@ -74,7 +74,7 @@ class SmoothMax:
         self._cache_kernels = places * kernels * torch.finfo(dtype).bits // 8 <= MAX_KERNEL_CACHE_BYTES
 
     def _window(self, dim: int, margin: int, padded: bool, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the lattice index under each place of a dimension (P,), and its offset from that point in px (P,)."""
+        """Return for each place of a dimension the lattice index under it, and its offset in px: (P,), (P,)."""
         size, points, step = self.shape[dim], self.parameter_shape[dim], self.steps[dim]
         end = math.floor(step * (points - 1)) + margin + 1 if padded else size
         place = torch.arange(-margin, max(end, size), dtype=torch.float64)
@@ -115,7 +115,7 @@ class SmoothMax:
         return itertools.product(range(-self.radius, self.radius + 1), repeat=len(self.shape))
 
     def evaluate_with_margin(self, parameters: Tensor) -> Tensor:
-        """Evaluate masks with their margin, if any: (B, 1, *lattice) -> (B, 1, *S + margins), clamped to [0, 1]."""
+        """Evaluate masks with their margin: (B, 1, *lattice) -> (B, 1, *S + margins), clamped to [0, 1]."""
         lattice = F.pad(parameters, [self.pad, self.pad] * len(self.shape))
         mask: Tensor = _SmoothMax.apply(lattice, self)
         mask = mask.clamp(0, 1)

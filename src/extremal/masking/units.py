@@ -8,7 +8,7 @@ from extremal.masking.level_set import standardise
 
 
 class Units:
-    """Masks with one value per unit of the input; units are superpixels, patches or tokens, given by labels.
+    """Masks with one value per unit of the input (superpixel, patch, token), given by labels.
 
     Soft masks have exactly the area; cut masks consist of complete units, taken in order of value while they fit into
     the area.
@@ -58,7 +58,7 @@ class Units:
         return padded
 
     def cut(self, masks: Tensor, areas: tuple[float, ...]) -> Tensor:
-        """Cut masks (N, A, 1, *S) to complete units: in descending order of value, each that still fits is kept."""
+        """Cut masks (N, A, 1, *S) to complete units: the highest values first, each unit that still fits."""
         values = self.fit(masks.flatten(0, 1))[:, 0]  # (B, U)
         total = len(self._labels)
         room = values.new_tensor(areas).mul(total).round().repeat(len(masks))  # (B,) places

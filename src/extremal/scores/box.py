@@ -22,7 +22,7 @@ Corners = tuple[float, float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """The score of one box of a detector, matched softly: the maximum of IoU(box, b)·score(b) over found boxes b.
+    """The score of a detector's box, matched softly: the maximum of IoU(box, b)·score(b) over its boxes b.
 
     Only boxes of the class are matched; if none is found, the score is 0. For detectors with torchvision's interface:
     (B, 3, H, W) -> for each input a mapping with boxes (M, 4), labels (M,) and scores (M,). On perturbed inputs they
@@ -134,7 +134,7 @@ class _Detections:
         return _Detections(self.boxes[nonempty], self.labels[nonempty], self.scores[nonempty])
 
     def match(self, box: Tensor, label: int) -> Tensor | None:
-        """Return the maximum of IoU times score over the boxes of the label, in [0, 1]; None if there are none."""
+        """Return the maximum of IoU·score over the boxes of the label, in [0, 1]; None if there are none."""
         has_label = self.labels == label
         if not has_label.any():
             return None
@@ -176,7 +176,7 @@ def _describe_type(output: object) -> str:
 
 @contextmanager
 def _reporting_low_scores(model: nn.Module) -> Iterator[None]:
-    """Make a detector report boxes only, and more of them, of lower scores; its settings are restored on exit."""
+    """Make a detector report only boxes, more of them and of lower scores; restore its settings on exit."""
     with ExitStack() as undo:
         for module in model.modules():
             threshold, limit = module.__dict__.get("score_thresh"), module.__dict__.get("detections_per_img")

@@ -23,7 +23,7 @@ class LayerReader:
 
 
 def read_layer(run: Evaluator, layer: str, axis: int | None, x: Tensor) -> LayerReader:
-    """Return a reader of a layer's output, with its gradient, for inputs like x; evaluation ends at the layer.
+    """Return a reader of a layer's output and gradient for inputs like x; evaluation ends at the layer.
 
     Costs one evaluation of the first input, for checks.
 

@@ -60,7 +60,7 @@ class Segment:
         return f"{class_label(self.label)} {'where it is predicted' if self.region is None else 'over the region'}"
 
     def bind(self, run: Evaluator, x: Tensor) -> BoundQuery:
-        """Bind the score to a network and inputs; costs one evaluation of each input, to find the region's places."""
+        """Bind the score to a network and inputs; costs one evaluation of each input, to find the region."""
         score, net = get_score(self.score), run.network
         with torch.no_grad():
             maps = _class_maps(run.evaluate(x, torch.arange(len(x), device=x.device)), net)  # (N, classes, *places)

@@ -14,7 +14,7 @@ from extremal.scores.query import BoundQuery, as_split, input_shape
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """Cosine similarity of the network's embedding of an input to a reference, or the mean for several references.
+    """Cosine similarity of an input's embedding to a reference, or the mean over several references.
 
     cos(e, r) = e·r / (|e|·|r|); e is the network's output, flattened, or the mean over places of a layer's output.
 

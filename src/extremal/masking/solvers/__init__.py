@@ -29,7 +29,7 @@ def get_solver(solver: str | Solver) -> Solver:
 
 
 def rebuild_masks(settings: Mapping[str, Any], parameters: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
-    """Rebuild the masks (N, A, 1, *S) that a solver found, from its settings and the parameters of its solution.
+    """Rebuild a solver's masks (N, A, 1, *S) from its settings and the parameters of its solution.
 
     The masks of runs that were not finite were zero; those rebuilt here from zero parameters are not.
 

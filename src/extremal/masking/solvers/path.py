@@ -154,7 +154,7 @@ class Path:
         return best
 
     def _search(self, problem: Problem, best: "_BestParameters") -> None:
-        """Try small random changes, each and its opposite: no gradient captures what cutting does to the score.
+        """Try small random changes and their opposites, since no gradient captures the effect of cutting.
 
         A change is the same for all inputs, so that none depends on the others of its batch. Costs one forward pass per
         change and area.
@@ -183,7 +183,7 @@ class _BestParameters:
 
     @torch.no_grad()
     def update_with_neighbours(self, candidates: Tensor) -> None:
-        """Consider candidates (N, A, 1, *lattice), each at its own area and at the next smaller and larger one.
+        """Consider candidates (N, A, 1, *lattice) at their own areas and at the next smaller and larger ones.
 
         Parameters that work at one area are a lower bound for what the neighbouring areas must reach. Costs 3·A − 2
         forward passes per input.
@@ -265,7 +265,7 @@ class Descent:
 
 
 def masks_at_areas(family: ExactAreaFamily, parameters: Tensor, areas: Areas, temperature: float) -> Tensor:
-    """Evaluate the masks of parameters (N, K, 1, *lattice) at K areas: (N, K, 1, *S) with exactly these means."""
+    """Evaluate masks of parameters (N, K, 1, *lattice) at K areas: (N, K, 1, *S) with these means."""
     count, columns = parameters.shape[:2]
     means = torch.as_tensor(areas, dtype=parameters.dtype, device=parameters.device).expand(count, columns)
     flat = family(parameters.flatten(0, 1), means.flatten(), temperature)
@@ -273,7 +273,7 @@ def masks_at_areas(family: ExactAreaFamily, parameters: Tensor, areas: Areas, te
 
 
 def count_passes(settings: Path, areas: int, mirror: bool) -> int:
-    """Count the forward-backward passes of one run for one input in the preserve and delete games (dual: twice).
+    """Count the forward-backward passes of a run for one input (preserve and delete; dual: twice).
 
     >>> count_passes(Path(), areas=5, mirror=True)
     108

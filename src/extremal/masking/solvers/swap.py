@@ -55,7 +55,7 @@ def swap_places(problem: Problem, sets: Tensor, rewards: Tensor, rounds: int) ->
 
 
 def _candidate_pairs(n_kept: int, n_others: int, count: int) -> list[tuple[int, int]]:
-    """Return `count` pairs of ranks of a kept and of another place, most promising first, repeated if they run out.
+    """Return `count` rank pairs of a kept and another place, most promising first, repeated if too few.
 
     >>> _candidate_pairs(1, 3, 4), _candidate_pairs(2, 2, 3)
     ([(0, 0), (0, 1), (0, 2), (0, 0)], [(0, 0), (0, 1), (1, 0)])
