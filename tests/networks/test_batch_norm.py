@@ -77,17 +77,17 @@ class Twice(nn.Module):
         (Twice, 0),
     ],
 )
-def test_the_answer_is_the_same_to_rounding(make, pairs: int) -> None:
+def test_the_output_is_the_same_to_rounding(make, pairs: int) -> None:
     torch.manual_seed(0)
     model = stirred(make())
-    wanted, before = model(X), snapshot(model)
+    expected, before = model(X), snapshot(model)
     with fused_batch_norms(model, lambda: model(X[:1])) as folded:
         found = model(X)
         assert folded == pairs
         assert torch.is_grad_enabled()
-    torch.testing.assert_close(found, wanted, atol=1e-5 * float(wanted.abs().max()), rtol=0)
+    torch.testing.assert_close(found, expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
     assert_unchanged(model, before)
-    assert torch.equal(model(X), wanted)
+    assert torch.equal(model(X), expected)
 
 
 def test_the_gradient_is_the_same_to_rounding() -> None:
@@ -108,14 +108,14 @@ def test_restored_after_an_exception() -> None:
     assert_unchanged(model, before)
 
 
-def test_what_carries_hooks_is_left_alone() -> None:
+def test_modules_with_hooks_are_left_alone() -> None:
     model = stirred(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
-    seen: list[Tensor] = []
-    model[1].register_forward_hook(lambda *_: seen.append(_[2]))
+    recorded: list[Tensor] = []
+    model[1].register_forward_hook(lambda *_: recorded.append(_[2]))
     with fused_batch_norms(model, lambda: model(X[:1])) as folded:
         assert folded == 0
         model(X)
-    assert len(seen) == 2  # one while looking for pairs, one of the call
+    assert len(recorded) == 2  # one while looking for pairs, one of the call
 
 
 def test_an_explanation_is_the_same_folded_or_not() -> None:

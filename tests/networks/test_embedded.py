@@ -37,7 +37,7 @@ def test_the_cut_mask_of_the_cat_beats_every_random_region(cat: extremal.Explana
     assert curve.binary[column] > curve.control_best[column]
 
 
-def test_a_batch_of_photographs_is_its_single_runs(network: extremal.Network) -> None:
+def test_a_batch_of_photographs_equals_single_runs(network: extremal.Network) -> None:
     # in float64: the run is chaotic, and single-precision rounding differs with the size of a batch
     pictures = [Image.fromarray(data.chelsea()), Image.fromarray(data.coffee())]
     x = torch.cat([network.prepare(picture) for picture in pictures]).double()[..., ::3, ::3]

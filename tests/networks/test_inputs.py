@@ -21,12 +21,12 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
 def fails(path: Path) -> str:
-    with pytest.raises(ExtremalValueError) as caught:
+    with pytest.raises(ExtremalValueError) as error:
         read_image_file(path)
-    return str(caught.value)
+    return str(error.value)
 
 
-def saved(path: Path, picture: Image.Image, **options: object) -> Path:
+def save_image(path: Path, picture: Image.Image, **options: object) -> Path:
     picture.save(path, **options)
     return path
 
@@ -53,7 +53,7 @@ class TestFilesThatCannotBeRead:
         path.touch()
         assert fails(path) == f"an image must not be empty, got {str(path)!r} with 0 bytes; copy it again"
 
-    def test_not_a_picture(self, tmp_path: Path) -> None:
+    def test_not_an_image(self, tmp_path: Path) -> None:
         path = tmp_path / "text.png"
         path.write_text("not a picture")
         assert fails(path) == (
@@ -63,15 +63,15 @@ class TestFilesThatCannotBeRead:
     @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
     def test_truncated(self, tmp_path: Path, suffix: str) -> None:
         noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-        path = saved(tmp_path / f"half.{suffix}", Image.fromarray(noise))
+        path = save_image(tmp_path / f"half.{suffix}", Image.fromarray(noise))
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         message = fails(path)
         assert message.startswith(("an image must be readable to its end, got", "an image must be in a format"))
         assert repr(str(path)) in message
 
-    def test_bomb_above_our_limit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_bomb_above_the_limit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(inputs, "MAX_PIXELS", 2_000_000)
-        path = saved(tmp_path / "big.png", Image.new("1", (2000, 1001)))
+        path = save_image(tmp_path / "big.png", Image.new("1", (2000, 1001)))
         assert fails(path) == (
             f"an image must have at most 2 megapixels, got 2000×1001 in {str(path)!r}; shrink it first"
         )
@@ -87,18 +87,18 @@ class TestFilesThatCannotBeRead:
             f"an image must have at most 100 megapixels, got a larger one in {str(path)!r}; shrink it first"
         )
 
-    def test_pillow_picture_of_a_truncated_file(self, tmp_path: Path) -> None:
+    def test_pillow_image_of_a_truncated_file(self, tmp_path: Path) -> None:
         noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-        path = saved(tmp_path / "half.bmp", Image.fromarray(noise))
+        path = save_image(tmp_path / "half.bmp", Image.fromarray(noise))
         path.write_bytes(path.read_bytes()[:5000])
-        with Image.open(path) as picture, pytest.raises(ExtremalValueError) as caught:
+        with Image.open(path) as picture, pytest.raises(ExtremalValueError) as error:
             prepare(PLAIN, picture)
-        assert str(caught.value).startswith("an image must be readable to its end, got a Pillow image that is not: ")
+        assert str(error.value).startswith("an image must be readable to its end, got a Pillow image that is not: ")
 
-    def test_pillow_picture_without_pixels(self) -> None:
-        with pytest.raises(ExtremalValueError) as caught:
+    def test_pillow_image_without_pixels(self) -> None:
+        with pytest.raises(ExtremalValueError) as error:
             prepare(PLAIN, Image.new("RGB", (0, 4)))
-        assert str(caught.value) == ("an image must have pixels, got 0×4 in the Pillow image; check how it was cropped")
+        assert str(error.value) == ("an image must have pixels, got 0×4 in the Pillow image; check how it was cropped")
 
 
 class TestModes:
@@ -110,53 +110,54 @@ class TestModes:
         assert (picture.mode, picture.size) == ("RGB", (3, 2))
 
     def test_cmyk(self, tmp_path: Path) -> None:
-        path = saved(tmp_path / "print.tiff", Image.new("CMYK", (2, 2), (0, 255, 255, 0)))
+        path = save_image(tmp_path / "print.tiff", Image.new("CMYK", (2, 2), (0, 255, 255, 0)))
         assert read_image_file(path).getpixel((0, 0)) == RED
 
     def test_16_bit_is_scaled_to_8(self, tmp_path: Path) -> None:
         values = np.array([[0, 65535], [32768, 257]], dtype=np.uint16)
-        picture = read_image_file(saved(tmp_path / "deep.png", Image.fromarray(values)))
+        picture = read_image_file(save_image(tmp_path / "deep.png", Image.fromarray(values)))
         assert np.asarray(picture)[..., 0].tolist() == [[0, 255], [128, 1]]
 
     def test_dark_16_bit_stays_dark(self, tmp_path: Path) -> None:
-        picture = read_image_file(saved(tmp_path / "dark.png", Image.fromarray(np.full((2, 2), 200, dtype=np.uint16))))
+        dark = Image.fromarray(np.full((2, 2), 200, dtype=np.uint16))
+        picture = read_image_file(save_image(tmp_path / "dark.png", dark))
         assert picture.getpixel((0, 0)) == (1, 1, 1)
 
-    def test_float_picture_is_scaled_to_its_range(self, tmp_path: Path) -> None:
-        path = saved(tmp_path / "float.tiff", Image.fromarray(np.array([[-1.0, 0.0, 1.0]], dtype=np.float32)))
+    def test_float_image_is_scaled_to_its_range(self, tmp_path: Path) -> None:
+        path = save_image(tmp_path / "float.tiff", Image.fromarray(np.array([[-1.0, 0.0, 1.0]], dtype=np.float32)))
         assert np.asarray(read_image_file(path))[0, :, 0].tolist() == [0, 128, 255]
 
-    def test_float_picture_with_nan(self, tmp_path: Path) -> None:
-        path = saved(tmp_path / "nan.tiff", Image.fromarray(np.array([[0.5, np.nan]], dtype=np.float32)))
+    def test_float_image_with_nan(self, tmp_path: Path) -> None:
+        path = save_image(tmp_path / "nan.tiff", Image.fromarray(np.array([[0.5, np.nan]], dtype=np.float32)))
         assert fails(path) == "an image must be finite, got 1 NaN or infinite pixels; clean it"
 
     def test_palette(self, tmp_path: Path) -> None:
-        path = saved(tmp_path / "palette.png", corners().quantize(8))
+        path = save_image(tmp_path / "palette.png", corners().quantize(8))
         assert read_image_file(path).getpixel((5, 0)) == GREEN
 
     def test_palette_with_a_transparent_entry_lies_over_white(self, tmp_path: Path) -> None:
         picture = Image.new("P", (2, 1))
         picture.putpalette([255, 0, 0, 0, 0, 255])
         picture.putpixel((1, 0), 1)
-        found = read_image_file(saved(tmp_path / "palette.png", picture, transparency=1))
-        assert [found.getpixel((x, 0)) for x in (0, 1)] == [RED, WHITE]
+        result = read_image_file(save_image(tmp_path / "palette.png", picture, transparency=1))
+        assert [result.getpixel((x, 0)) for x in (0, 1)] == [RED, WHITE]
 
     def test_alpha_lies_over_white(self, tmp_path: Path) -> None:
         picture = Image.new("RGBA", (3, 1), (255, 0, 0, 255))
         picture.putpixel((1, 0), (255, 0, 0, 0))
         picture.putpixel((2, 0), (0, 0, 0, 51))
-        found = read_image_file(saved(tmp_path / "alpha.png", picture))
-        assert [found.getpixel((x, 0)) for x in (0, 1, 2)] == [RED, WHITE, (204, 204, 204)]
+        result = read_image_file(save_image(tmp_path / "alpha.png", picture))
+        assert [result.getpixel((x, 0)) for x in (0, 1, 2)] == [RED, WHITE, (204, 204, 204)]
 
     def test_1_bit(self, tmp_path: Path) -> None:
         picture = Image.new("1", (2, 1))
         picture.putpixel((1, 0), 1)
-        found = read_image_file(saved(tmp_path / "bits.png", picture))
-        assert [found.getpixel((x, 0)) for x in (0, 1)] == [(0, 0, 0), WHITE]
+        result = read_image_file(save_image(tmp_path / "bits.png", picture))
+        assert [result.getpixel((x, 0)) for x in (0, 1)] == [(0, 0, 0), WHITE]
 
     def test_animated_gif_gives_its_first_frame(self, tmp_path: Path) -> None:
         frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, BLUE)]
-        path = saved(tmp_path / "moving.gif", frames[0], save_all=True, append_images=frames[1:])
+        path = save_image(tmp_path / "moving.gif", frames[0], save_all=True, append_images=frames[1:])
         assert read_image_file(path).getpixel((0, 0)) == RED
 
 
@@ -175,15 +176,15 @@ class TestRotation:
     }
 
     @pytest.mark.parametrize("orientation", range(1, 9))
-    def test_the_picture_stands_upright(self, tmp_path: Path, orientation: int) -> None:
+    def test_the_image_is_upright(self, tmp_path: Path, orientation: int) -> None:
         stored = corners()
         for step in self.STORED[orientation]:
             stored = stored.transpose(step)
         exif = Image.Exif()
         exif[274] = orientation
-        found = read_image_file(saved(tmp_path / "camera.png", stored, exif=exif))
-        assert found.size == (6, 4)
-        assert np.array_equal(np.asarray(found), np.asarray(corners()))
+        result = read_image_file(save_image(tmp_path / "camera.png", stored, exif=exif))
+        assert result.size == (6, 4)
+        assert np.array_equal(np.asarray(result), np.asarray(corners()))
 
 
 class TestArrays:
@@ -199,24 +200,24 @@ class TestArrays:
 
     @pytest.mark.parametrize("shape", [(6,), (4, 6, 2), (1, 4, 6, 3), (0, 6, 3)])
     def test_wrong_shape(self, shape: tuple[int, ...]) -> None:
-        with pytest.raises(ExtremalValueError) as caught:
+        with pytest.raises(ExtremalValueError) as error:
             prepare(PLAIN, np.zeros(shape, dtype=np.uint8))
-        assert str(caught.value) == (f"an image array must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {shape}")
+        assert str(error.value) == (f"an image array must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {shape}")
 
     @pytest.mark.parametrize("dtype", ["float32", "int64", "bool", "uint16"])
     def test_wrong_dtype(self, dtype: str) -> None:
-        with pytest.raises(ExtremalTypeError) as caught:
+        with pytest.raises(ExtremalTypeError) as error:
             prepare(PLAIN, np.zeros((4, 6, 3), dtype=dtype))
-        assert str(caught.value) == (
+        assert str(error.value) == (
             f"an image array must be uint8 (H, W, C), got {dtype}; scale it to 0..255, or pass a prepared tensor"
         )
 
     @pytest.mark.parametrize("image", [3.5, [[1, 2]], {"a": 1}])
     def test_something_else(self, image: object) -> None:
         kind = "int" if isinstance(image, list) else type(image).__name__
-        with pytest.raises(ExtremalTypeError) as caught:
+        with pytest.raises(ExtremalTypeError) as error:
             prepare(PLAIN, image)  # type: ignore[arg-type]
-        assert str(caught.value) == (
+        assert str(error.value) == (
             "an image must be a path, a Pillow image, a uint8 array (H, W, C) or a prepared tensor (N, C, *S), or a "
             f"list of these, got {kind}"
         )
@@ -227,7 +228,7 @@ class TestBatches:
         pictures = [torch.rand(1, 3, 8, 8), torch.rand(2, 3, 8, 8)]
         assert torch.equal(prepare(PLAIN, pictures), torch.cat(pictures))
 
-    def test_arrays_and_pictures_together(self) -> None:
+    def test_arrays_and_images_together(self) -> None:
         array = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
         batch = prepare(PLAIN, [array, Image.fromarray(array)])
         assert torch.equal(batch[0], batch[1])
@@ -237,9 +238,9 @@ class TestBatches:
             prepare(PLAIN, [])
 
     def test_other_shapes(self) -> None:
-        with pytest.raises(ExtremalValueError) as caught:
+        with pytest.raises(ExtremalValueError) as error:
             prepare(PLAIN, [torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 9)])
-        assert str(caught.value) == (
+        assert str(error.value) == (
             "the images of a batch must have one shape after preparation, got (3, 8, 8) and (3, 8, 9); "
             "explain them one by one, or crop them to one shape"
         )
@@ -253,17 +254,17 @@ class TestTensors:
 
     @pytest.mark.parametrize("shape", [(8, 8), (1, 3, 2, 2, 2, 2), (0, 3, 8, 8)])
     def test_wrong_rank(self, shape: tuple[int, ...]) -> None:
-        with pytest.raises(ExtremalValueError) as caught:
+        with pytest.raises(ExtremalValueError) as error:
             prepare(PLAIN, torch.zeros(shape))
-        assert str(caught.value) == (
+        assert str(error.value) == (
             f"a prepared tensor must be (N, C, *S) with 1 to 3 spatial dimensions, got shape {shape}; "
             "add a batch axis with x[None] if it is missing"
         )
 
     def test_integers(self) -> None:
-        with pytest.raises(ExtremalTypeError) as caught:
+        with pytest.raises(ExtremalTypeError) as error:
             prepare(PLAIN, torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
-        assert str(caught.value) == (
+        assert str(error.value) == (
             "a prepared tensor must be floating, got torch.uint8; convert and normalise it first"
         )
 
@@ -271,16 +272,16 @@ class TestTensors:
     def test_not_finite(self, value: float) -> None:
         x = torch.zeros(1, 3, 8, 8)
         x[0, 0, 0, :2] = value
-        with pytest.raises(ExtremalValueError) as caught:
+        with pytest.raises(ExtremalValueError) as error:
             prepare(PLAIN, x)
-        assert str(caught.value) == "a prepared tensor must be finite, got 2 NaN or infinite values; clean it"
+        assert str(error.value) == "a prepared tensor must be finite, got 2 NaN or infinite values; clean it"
 
     def test_follows_the_network_and_leaves_the_callers_tensor(self) -> None:
         x = torch.rand(1, 3, 8, 8, requires_grad=True)
         before = x.detach().clone()
-        found = prepare(Network(nn.Conv2d(3, 2, 1).double()), x)
-        assert found.dtype == torch.float64
-        assert not found.requires_grad
+        result = prepare(Network(nn.Conv2d(3, 2, 1).double()), x)
+        assert result.dtype == torch.float64
+        assert not result.requires_grad
         assert x.requires_grad
         assert x.dtype == torch.float32
         assert torch.equal(x, before)

@@ -72,20 +72,20 @@ def test_everything_is_restored_after_success() -> None:
         disturb(model)
 
 
-def test_a_single_row_comes_with_the_strides_of_its_layout() -> None:
+def test_a_single_row_has_the_strides_of_its_layout() -> None:
     """Kernels read the layout from the strides, also from that of a batch of one, which tells nothing."""
-    seen: list[tuple[int, ...]] = []
+    recorded: list[tuple[int, ...]] = []
 
     class Watching(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            seen.append(x.stride())
+            recorded.append(x.stride())
             return x.mean((2, 3))
 
     with Network(Watching()).frozen() as run:
         for rows in (1, 2):
             run(torch.rand(1, rows, 5, 7, 3).movedim(-1, 2).flatten(0, 1))
             run(torch.rand(rows, 3, 5, 7))
-    assert seen == [(105, 1, 21, 3)] * 4
+    assert recorded == [(105, 1, 21, 3)] * 4
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, GeneratorExit, MemoryError])
@@ -109,19 +109,19 @@ def test_inside_nothing_trains_and_no_parameter_needs_a_gradient() -> None:
         assert torch.is_grad_enabled()
 
 
-def test_explain_leaves_a_network_as_it_was() -> None:
-    model, seen = disordered(), []
-    handle = model.last.register_forward_hook(lambda *_: seen.append(1))
+def test_explain_restores_a_network() -> None:
+    model, recorded = disordered(), []
+    handle = model.last.register_forward_hook(lambda *_: recorded.append(1))
     x = X.clone()
     with unchanged(model):
         explain(model, x, 1, areas=(0.3,), perturbation="fade", solver=Path(steps=2, polish=1, draws=1))
-    assert seen, "the caller's hooks run as ever"
+    assert recorded, "the caller's hooks run as ever"
     handle.remove()
     assert torch.equal(x, X)
     assert x.grad is None
 
 
-def test_an_interrupt_in_the_middle_of_a_run_leaves_a_network_as_it_was() -> None:
+def test_an_interrupted_run_restores_a_network() -> None:
     model = disordered()
 
     def interrupt(step: object) -> None:
@@ -207,10 +207,10 @@ def test_logits_are_a_mean_over_positions() -> None:
         ),
     ],
 )
-def test_other_outputs_are_refused(output: object, error: type[Exception], message: str) -> None:
-    with pytest.raises(error) as found:
+def test_other_outputs_raise_an_error(output: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as result:
         read_logits(output, "toy")
-    assert str(found.value) == message
+    assert str(result.value) == message
 
 
 def test_only_modules_are_networks() -> None:
@@ -231,7 +231,7 @@ def test_class_names() -> None:
     assert str(unnamed.value) == "Identity has no class names, got 'cat'; give the class as an index"
 
 
-def test_a_class_name_that_stands_twice() -> None:
+def test_a_repeated_class_name() -> None:
     net = Network(
         nn.Identity(), labels=("crane", "crane", "maillot, tank suit", "maillot", "seal, stamp", "seal, sea dog")
     )
@@ -245,7 +245,7 @@ def test_a_class_name_that_stands_twice() -> None:
         net.index("seal")
 
 
-def test_weights_made_in_inference_mode_are_refused() -> None:
+def test_weights_created_in_inference_mode_raise_an_error() -> None:
     with torch.inference_mode():
         model = nn.Linear(2, 2)
     with pytest.raises(ExtremalValueError) as error, Network(model).frozen():
@@ -256,7 +256,7 @@ def test_weights_made_in_inference_mode_are_refused() -> None:
     )
 
 
-def test_the_weight_hash_sees_every_value_and_buffer() -> None:
+def test_the_weight_hash_depends_on_every_value_and_buffer() -> None:
     model = Switchable()
     first = Network(model).weight_hash()
     assert Network(Switchable()).weight_hash() == first
@@ -267,7 +267,7 @@ def test_the_weight_hash_sees_every_value_and_buffer() -> None:
     assert len({first, changed, Network(model).weight_hash()}) == 3
 
 
-def test_a_prepared_input_is_shown_as_the_picture_it_was() -> None:
+def test_a_prepared_input_is_converted_back_to_its_image() -> None:
     pixels = torch.randint(0, 256, (1, 3, 5, 6), generator=torch.Generator().manual_seed(0))
     mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.3, 0.25])
     x = (pixels / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)

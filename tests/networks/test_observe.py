@@ -1,4 +1,4 @@
-"""Modules that hand their output to one other, as it is."""
+"""Modules that pass their output unchanged to one other module."""
 
 import pytest
 import torch
@@ -33,28 +33,28 @@ def names(model: nn.Module, *keep: str) -> list[tuple[str, str]]:
     first = {module for module in named if isinstance(module, nn.Conv2d)}
     second = {module for module in named if isinstance(module, nn.ReLU6)}
     with torch.no_grad():
-        seen = observe(model, lambda: model(X), first, second, keep)
-        assert torch.equal(seen.output, model(X))
+        recorded = observe(model, lambda: model(X), first, second, keep)
+        assert torch.equal(recorded.output, model(X))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in named)
-    return [(named[maker], named[taker]) for maker, taker in seen.pairs]
+    return [(named[maker], named[taker]) for maker, taker in recorded.pairs]
 
 
 @pytest.mark.parametrize(
-    ("between", "wanted"), [("", [("conv", "act")]), ("in place", []), ("anew", []), ("twice", [])]
+    ("between", "expected"), [("", [("conv", "act")]), ("in place", []), ("anew", []), ("twice", [])]
 )
-def test_the_output_must_be_handed_over_as_it_is_and_once(between: str, wanted: list[tuple[str, str]]) -> None:
-    assert names(Net(between)) == wanted
+def test_the_output_must_be_passed_on_unchanged_and_once(between: str, expected: list[tuple[str, str]]) -> None:
+    assert names(Net(between)) == expected
 
 
-def test_modules_that_do_nothing_may_stand_between() -> None:
+def test_modules_that_do_nothing_may_lie_between() -> None:
     assert names(nn.Sequential(nn.Conv2d(2, 2, 1), nn.Identity(), nn.Sequential(), nn.ReLU6())) == [("0", "3")]
 
 
-@pytest.mark.parametrize("watched", ["conv", "act"])
+@pytest.mark.parametrize("hooked", ["conv", "act"])
 @pytest.mark.parametrize("hook", ["register_forward_hook", "register_forward_pre_hook"])
-def test_none_is_watched(watched: str, hook: str) -> None:
+def test_modules_with_hooks_are_skipped(hooked: str, hook: str) -> None:
     model = Net()
-    handle = getattr(getattr(model, watched), hook)(lambda *_: None)
+    handle = getattr(getattr(model, hooked), hook)(lambda *_: None)
     with torch.no_grad():
         assert observe(model, lambda: model(X), {model.conv}, {model.act}).pairs == []
     handle.remove()
@@ -62,15 +62,15 @@ def test_none_is_watched(watched: str, hook: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("whole", "left"),
+    ("kept", "remains"),
     [("0.0", False), ("0.1", False), ("0", False), ("1", True), ("1.0", False), ("2", True), ("2.0", True)],
 )
-def test_no_output_that_is_wanted_stands_between(whole: str, left: bool) -> None:
+def test_no_kept_output_lies_between(kept: str, remains: bool) -> None:
     model = nn.Sequential(
         nn.Sequential(nn.Conv2d(2, 2, 1)), nn.Sequential(nn.ReLU6()), nn.Sequential(nn.Conv2d(2, 2, 1))
     )
     model[0].append(nn.Identity())
-    assert (("0.0", "1.0") in names(model, whole)) == left
+    assert (("0.0", "1.0") in names(model, kept)) == remains
 
 
 class Shifted(Net):
@@ -85,8 +85,8 @@ class Shifted(Net):
 
 @pytest.mark.parametrize(("between", "changed"), [("after", True), ("", False)])
 @torch.no_grad()
-def test_what_is_changed_in_place_afterwards(between: str, changed: bool) -> None:
+def test_outputs_that_are_overwritten_later(between: str, changed: bool) -> None:
     model = Shifted(between)
-    seen = observe(model, lambda: model(X), {model.conv}, {model.act})
-    assert seen.overwritten == ({model.act} if changed else set())
-    assert seen.pairs == [(model.conv, model.act)]
+    recorded = observe(model, lambda: model(X), {model.conv}, {model.act})
+    assert recorded.overwritten == ({model.act} if changed else set())
+    assert recorded.pairs == [(model.conv, model.act)]

@@ -1,6 +1,4 @@
-"""Convolutions with a rectifier in one call: the plain layers' output and gradient, whoever else uses them."""
-
-from collections.abc import Callable
+"""Convolutions with a rectifier in one call: the output and gradient of the plain layers, whatever else uses them."""
 
 import pytest
 import torch
@@ -8,6 +6,7 @@ from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
 from extremal.networks.acceleration.onednn import Convolution, is_available
+from support.gradients import assert_equal_to_rounding, output_and_gradient
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="no oneDNN in this build of PyTorch")
 
@@ -24,19 +23,6 @@ def layer(kind: type[nn.Conv2d] = nn.Conv2d, *shape: int, **options: object) -> 
     """A convolution of six channels with random weights."""
     torch.manual_seed(0)
     return kind(6, *(shape or (6, 3)), **options).requires_grad_(False)
-
-
-def gradient(convolve: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Output and gradient of a sum that weighs places differently."""
-    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
-    output = convolve(x)
-    weights = torch.linspace(-1, 1, output.numel()).view_as(output)
-    return output.detach(), torch.autograd.grad((output * weights).sum(), x)[0]
-
-
-def assert_alike(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> None:
-    for new, old in zip(found, wanted, strict=True):
-        torch.testing.assert_close(new, old, atol=1e-5 * float(old.abs().max()), rtol=0)
 
 
 SHAPES = {
@@ -60,26 +46,26 @@ SHAPES = {
 @pytest.mark.parametrize("bounds", [None, BOUNDS], ids=["free", "bound"])
 @pytest.mark.parametrize("size", [(12, 12), (13, 9)], ids=["even", "odd"])
 @pytest.mark.parametrize("name", SHAPES)
-def test_it_is_the_layer_and_its_rectifier(
+def test_it_equals_the_layer_and_its_rectifier(
     name: str, size: tuple[int, int], bounds: tuple[float, float] | None
 ) -> None:
     module, x = SHAPES[name], rows(3, 6, *size)
     convolve = Convolution(module, bounds)
     rectify = nn.Identity() if bounds is None else nn.Hardtanh(*bounds)
-    wanted = gradient(lambda x: rectify(module(x)), x)
+    expected = output_and_gradient(lambda x: rectify(module(x)), x)
     assert convolve.supports(x)
-    assert_alike(gradient(convolve, x), wanted)
+    assert_equal_to_rounding(output_and_gradient(convolve, x), expected)
     with torch.no_grad():
-        assert_alike((convolve(x),), wanted[:1])
+        assert_equal_to_rounding((convolve(x),), expected[:1])
     if bounds is not None:
-        assert 0.1 < float((wanted[0] == bounds[0]).float().mean()) < 0.9
+        assert 0.1 < float((expected[0] == bounds[0]).float().mean()) < 0.9
 
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("count", [2, 3, 4, 8, 15, 16])
-def test_so_many_rows_on_one_thread(count: int) -> None:
+def test_numbers_of_rows_on_one_thread(count: int) -> None:
     module, x = SHAPES["1x1"], rows(count)
-    assert_alike(gradient(Convolution(module), x), gradient(module, x))
+    assert_equal_to_rounding(output_and_gradient(Convolution(module), x), output_and_gradient(module, x))
 
 
 @pytest.mark.parametrize(
@@ -96,12 +82,12 @@ def test_so_many_rows_on_one_thread(count: int) -> None:
     ],
     ids=["one row", "few places", "channels first", "double", "half", "no rows", "elsewhere", "trained"],
 )
-def test_what_is_left_to_the_layer(x: Tensor, module: nn.Conv2d) -> None:
+def test_unsupported_inputs(x: Tensor, module: nn.Conv2d) -> None:
     assert not Convolution(module).supports(x)
 
 
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")
-def test_autocast_and_a_switched_off_library_are_left_to_the_layer() -> None:
+def test_autocast_and_a_disabled_library_are_unsupported() -> None:
     convolve, x = Convolution(SHAPES["3x3"]), rows()
     assert convolve.supports(x)
     with torch.autocast("cpu", torch.bfloat16):
@@ -128,11 +114,14 @@ def test_gradients_of_all_uses_are_summed(use: str, observable: bool) -> None:
     quick = [Convolution(module, BOUNDS, observable=observable) for module in (FIRST, SECOND)]
     rectify = nn.Hardtanh(*BOUNDS)
     plain = [lambda x, module=module: rectify(module(x)) for module in (FIRST, SECOND)]
-    assert_alike(gradient(lambda x: USES[use](*quick, x), rows()), gradient(lambda x: USES[use](*plain, x), rows()))
+    assert_equal_to_rounding(
+        output_and_gradient(lambda x: USES[use](*quick, x), rows()),
+        output_and_gradient(lambda x: USES[use](*plain, x), rows()),
+    )
 
 
-def test_a_gradient_is_masked_where_it_lies_only_if_nobody_sees_it() -> None:
-    taken: dict[bool, tuple[Tensor, Tensor]] = {}
+def test_a_gradient_is_masked_in_place_only_if_unobservable() -> None:
+    results: dict[bool, tuple[Tensor, Tensor]] = {}
     for observable in (False, True):
         x = rows().requires_grad_()
         first, second = (Convolution(module, BOUNDS, observable=observable) for module in (FIRST, SECOND))
@@ -140,14 +129,14 @@ def test_a_gradient_is_masked_where_it_lies_only_if_nobody_sees_it() -> None:
         slopes: list[Tensor] = []
         y.register_hook(slopes.append)
         (within,) = torch.autograd.grad(second(y).square().sum(), x)
-        taken[observable] = slopes[0], within
+        results[observable] = slopes[0], within
     bound = (y == BOUNDS[0]) | (y == BOUNDS[1])
-    assert float(taken[False][0][bound].abs().max()) == 0  # in place: what the hook kept has changed
-    assert float(taken[True][0][bound].abs().max()) > 0
-    assert_alike(taken[False][1:], taken[True][1:])
+    assert float(results[False][0][bound].abs().max()) == 0  # in place: what the hook kept has changed
+    assert float(results[True][0][bound].abs().max()) > 0
+    assert_equal_to_rounding(results[False][1:], results[True][1:])
 
 
-def test_a_gradient_of_somebody_else_is_left_as_it_is() -> None:
+def test_a_gradient_of_other_code_is_unchanged() -> None:
     x, own = rows().requires_grad_(), torch.ones(3, 6, 12, 12)
     first, second = (Convolution(module, BOUNDS) for module in (FIRST, SECOND))
     y = first(x)
@@ -158,11 +147,11 @@ def test_a_gradient_of_somebody_else_is_left_as_it_is() -> None:
 
 def test_gradients_of_gradients() -> None:
     x = rows().requires_grad_()
-    found = []
+    result = []
     for first, second in (
         [Convolution(module, BOUNDS) for module in (FIRST, SECOND)],
         [nn.Sequential(module, nn.Hardtanh(*BOUNDS)) for module in (FIRST, SECOND)],
     ):
         (slope,) = torch.autograd.grad(second(first(x)).square().sum(), x, create_graph=True)
-        found.append(torch.autograd.grad(slope.square().sum(), x)[0])
-    assert_alike(found[:1], found[1:])
+        result.append(torch.autograd.grad(slope.square().sum(), x)[0])
+    assert_equal_to_rounding(result[:1], result[1:])

@@ -1,4 +1,4 @@
-"""Splitting a network at a layer: the same answers, the part before it run once, and what cannot be split."""
+"""Splitting a network at a layer: the same outputs, the part before it runs once, and what cannot be split."""
 
 from collections import OrderedDict
 from typing import Any
@@ -19,7 +19,7 @@ X = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 class Residual(nn.Module):
-    """A trunk with an in-place sum, a skip connection, and an activation that serves twice."""
+    """A trunk with an in-place sum, a skip connection, and an activation that is called twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Residual(nn.Module):
 
 
 class Two(nn.Module):
-    """Gives a tuple."""
+    """Returns a tuple."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, int]:
         return x * 2, 1
@@ -56,31 +56,31 @@ def seeded(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def answers(network: Network, name: str, x: Tensor = X) -> tuple[Tensor, Tensor, Any]:
-    """The whole network's answer, that of the split one for three copies of each input, and the split."""
+def compare_outputs(network: Network, name: str, x: Tensor = X) -> tuple[Tensor, Tensor, Any]:
+    """Return the whole network's output, that of the split network for three copies of each input, and the split."""
     with network.frozen() as run:
         run.accelerate(x, (name,))
-        made = split(run, name, x)
+        part = split(run, name, x)
         of = torch.arange(len(x)).repeat(3)
         with torch.no_grad():
-            return run(x).repeat(3, 1), made(made.activations[of], of), made
+            return run(x).repeat(3, 1), part(part.activations[of], of), part
 
 
 @pytest.mark.parametrize("accelerate", ["portable", "onednn", "off"])
 @pytest.mark.parametrize("name", ["stem", "norm", "inner", "outer"])
-def test_split_answers_as_the_whole_does(name: str, accelerate: Acceleration) -> None:
-    whole, parts, made = answers(Network(seeded(Residual()), accelerate=accelerate), name)
-    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
-    assert made.layer.bypassed == (name == "inner")
-    assert made.forwards == 3 * len(X)
+def test_a_split_gives_the_output_of_the_whole_network(name: str, accelerate: Acceleration) -> None:
+    expected_output, parts, part = compare_outputs(Network(seeded(Residual()), accelerate=accelerate), name)
+    torch.testing.assert_close(parts, expected_output, rtol=0, atol=1e-5)
+    assert part.layer.bypassed == (name == "inner")
+    assert part.forwards == 3 * len(X)
 
 
 @pytest.mark.parametrize("name", ["stem", "norm"])
-def test_activations_are_the_modules_own_though_norms_are_folded(name: str) -> None:
+def test_activations_are_the_modules_own_although_norms_are_folded(name: str) -> None:
     model = seeded(Residual())
     with torch.no_grad():
         wanted = model.stem(X) if name == "stem" else model.norm(model.stem(X))  # type: ignore[operator]
-    torch.testing.assert_close(answers(Network(model), name)[2].activations, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(compare_outputs(Network(model), name)[2].activations, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_activations_are_the_modules_own_though_norms_are_folded(name: str) -> N
 )
 def test_common_networks_split_exactly(build: Any, name: str) -> None:
     x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
-    whole, parts, _ = answers(Network(build(weights=None, num_classes=5).eval()), name, x)
-    torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-5 * float(whole.abs().max()))
+    expected_output, parts, _ = compare_outputs(Network(build(weights=None, num_classes=5).eval()), name, x)
+    torch.testing.assert_close(parts, expected_output, rtol=1e-5, atol=1e-5 * float(expected_output.abs().max()))
 
 
 @pytest.mark.parametrize("name", ["blocks.1", "blocks.1.mlp.fc1", "norm", "patch_embed"])
@@ -106,13 +106,13 @@ def test_transformers_split_exactly(name: str) -> None:
 
     model = timm.create_model("vit_tiny_patch16_224", num_classes=5, depth=3, img_size=64).eval()
     x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
-    whole, parts, made = answers(Network(model), name, x)
-    torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-5)
-    assert made.activations.shape[:2] == ((2, 17) if name != "patch_embed" else (2, 16))
-    assert made.layer.bypassed == (name in ("blocks.1.mlp.fc1",))
+    expected_output, parts, part = compare_outputs(Network(model), name, x)
+    torch.testing.assert_close(parts, expected_output, rtol=1e-5, atol=1e-5)
+    assert part.activations.shape[:2] == ((2, 17) if name != "patch_embed" else (2, 16))
+    assert part.layer.bypassed == (name in ("blocks.1.mlp.fc1",))
 
 
-def test_what_comes_before_runs_once_and_what_comes_after_each_time() -> None:
+def test_the_part_before_runs_once_and_the_part_after_each_time() -> None:
     model = seeded(nn.Sequential(OrderedDict(a=nn.Conv2d(3, 4, 3), b=nn.ReLU(), c=nn.Flatten(), d=nn.Linear(3600, 2))))
     calls = {"a": 0, "d": 0}
     originals = {name: getattr(model, name).forward for name in calls}
@@ -127,19 +127,19 @@ def test_what_comes_before_runs_once_and_what_comes_after_each_time() -> None:
     for name in calls:
         getattr(model, name).forward = counted(name)
     with Network(model).frozen() as run:
-        made = split(run, "b", X)
+        part = split(run, "b", X)
         before = dict(calls)
         for _ in range(5):
-            made(made.activations[:1], torch.zeros(1, dtype=torch.int64))
+            part(part.activations[:1], torch.zeros(1, dtype=torch.int64))
     assert (calls["a"] - before["a"], calls["d"] - before["d"]) == (0, 5)
     assert [getattr(model, name).forward.__name__ for name in calls] == ["forward"] * 2
 
 
 def test_gradients_pass_to_the_activations() -> None:
     with Network(seeded(Residual())).frozen() as run:
-        made = split(run, "outer", X)
-        leaf = made.activations.clone().requires_grad_()
-        (found,) = torch.autograd.grad(made(leaf * 1.0, torch.arange(2))[:, 0].sum(), leaf)
+        part = split(run, "outer", X)
+        leaf = part.activations.clone().requires_grad_()
+        (result,) = torch.autograd.grad(part(leaf * 1.0, torch.arange(2))[:, 0].sum(), leaf)
     model, stored = seeded(Residual()), []
 
     def keep(_: nn.Module, __: Any, output: Tensor) -> Tensor:
@@ -150,12 +150,12 @@ def test_gradients_pass_to_the_activations() -> None:
 
     model.outer.register_forward_hook(keep)  # type: ignore[union-attr]
     model(X)[:, 0].sum().backward()
-    torch.testing.assert_close(found, stored[0].grad, rtol=1e-4, atol=1e-6)
-    assert made.gradients == 2
+    torch.testing.assert_close(result, stored[0].grad, rtol=1e-4, atol=1e-6)
+    assert part.gradients == 2
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_the_model_comes_back_as_it_was(broken: bool) -> None:
+def test_the_model_is_restored(broken: bool) -> None:
     model = seeded(Residual())
     own = {name: dict(module.__dict__) for name, module in model.named_modules()}
 
@@ -163,11 +163,11 @@ def test_the_model_comes_back_as_it_was(broken: bool) -> None:
         raise KeyboardInterrupt
 
     with Network(model).frozen() as run:
-        made = split(run, "inner", X)
+        part = split(run, "inner", X)
         if broken:
             model.head.forward = fail  # type: ignore[assignment, union-attr]
             with pytest.raises(KeyboardInterrupt):
-                made(made.activations, torch.arange(2))
+                part(part.activations, torch.arange(2))
             del model.head.forward  # type: ignore[union-attr]
     for name, module in model.named_modules():
         assert set(module.__dict__) == set(own[name])
@@ -175,10 +175,10 @@ def test_the_model_comes_back_as_it_was(broken: bool) -> None:
         assert not module._forward_pre_hooks
 
 
-def refused(name: str, model: nn.Module | None = None) -> str:
-    with Network(model or seeded(Residual()), name="net").frozen() as run, pytest.raises(ExtremalValueError) as caught:
+def split_error(name: str, model: nn.Module | None = None) -> str:
+    with Network(model or seeded(Residual()), name="net").frozen() as run, pytest.raises(ExtremalValueError) as error:
         split(run, name, X)
-    return str(caught.value)
+    return str(error.value)
 
 
 RULE = (
@@ -194,13 +194,13 @@ RULE = (
         ("two", "its output is a tuple"),
     ],
 )
-def test_modules_that_do_not_serve_are_refused(name: str, problem: str) -> None:
-    wanted = f"{RULE}{name!r} is not suitable: {problem}; extremal.layers(network) lists those that are"
-    assert refused(name) == wanted
+def test_unsuitable_modules_raise_an_error(name: str, problem: str) -> None:
+    expected = f"{RULE}{name!r} is not suitable: {problem}; extremal.layers(network) lists those that are"
+    assert split_error(name) == expected
 
 
-class Aside(nn.Module):
-    """Computes something that the answer does not use."""
+class UnusedLayer(nn.Module):
+    """Computes a value that the output does not use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -211,20 +211,20 @@ class Aside(nn.Module):
         return self.used(x).mean((2, 3))
 
 
-def test_a_layer_that_the_answer_does_not_need_is_refused() -> None:
-    assert "'unused' is not suitable: the output does not depend on it" in refused("unused", Aside())
+def test_a_layer_without_effect_raises_an_error() -> None:
+    assert "'unused' is not suitable: the output does not depend on it" in split_error("unused", UnusedLayer())
 
 
-def test_a_layer_that_does_not_exist_is_refused_with_near_names() -> None:
-    assert refused("iner") == (
+def test_an_unknown_layer_raises_an_error_with_suggestions() -> None:
+    assert split_error("iner") == (
         "a layer must be the name of a module in net, got 'iner'; did you mean inner, norm, idle? "
         "extremal.layers(network) lists them"
     )
-    assert refused("") == "a layer must be the name of a module in net, got ''; extremal.layers(network) lists them"
+    assert split_error("") == "a layer must be the name of a module in net, got ''; extremal.layers(network) lists them"
 
 
-class Remembering(nn.Module):
-    """Looks, behind the layer, at a number that a module before it has left outside of its output."""
+class HiddenState(nn.Module):
+    """Uses, after the layer, a number that is not the output of a module before it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -236,24 +236,24 @@ class Remembering(nn.Module):
         return self.head(F.relu(self.layer(self.first(x))).mean((2, 3))) + self.calls
 
 
-def test_a_network_that_answers_otherwise_when_split_is_refused() -> None:
-    assert refused("layer", Remembering()) == (
+def test_a_network_with_another_output_when_split_raises_an_error() -> None:
+    assert split_error("layer", HiddenState()) == (
         "a network split at a layer must give the same output as before, net split at 'layer' does not; "
         "code after the layer uses more than the outputs of the modules before it: choose another layer"
     )
 
 
-def test_layers_tell_which_of_them_serve() -> None:
-    found = {layer.name: layer for layer in layers(seeded(Residual()), X)}
-    assert [name for name, layer in found.items() if layer.can_split_cleanly] == ["stem", "norm", "outer", "head"]
-    assert found["inner"].bypassed
-    assert found["act"].problem == "it is called 2 times in a pass"
-    assert found["two"].problem == "its output is a tuple"
-    assert found["outer"] == extremal.Layer("outer", "Conv2d", (8, 32, 32))
-    assert "idle" not in found
+def test_layers_list_where_a_network_can_be_split() -> None:
+    result = {layer.name: layer for layer in layers(seeded(Residual()), X)}
+    assert [name for name, layer in result.items() if layer.can_split_cleanly] == ["stem", "norm", "outer", "head"]
+    assert result["inner"].bypassed
+    assert result["act"].problem == "it is called 2 times in a pass"
+    assert result["two"].problem == "its output is a tuple"
+    assert result["outer"] == extremal.Layer("outer", "Conv2d", (8, 32, 32))
+    assert "idle" not in result
 
 
 def test_layers_of_the_embedded_network_need_no_input() -> None:
-    found = {layer.name: layer for layer in extremal.layers("embedded")}
-    assert found["blocks.5"] == extremal.Layer("blocks.5", "Sequential", (192, 7, 7))
-    assert found["blocks.4.1.conv_pw"].bypassed
+    result = {layer.name: layer for layer in extremal.layers("embedded")}
+    assert result["blocks.5"] == extremal.Layer("blocks.5", "Sequential", (192, 7, 7))
+    assert result["blocks.4.1.conv_pw"].bypassed

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from extremal import Network, zoo
-from support.families import explained_and_left_alone
+from support.families import assert_explains_and_restores
 
 MAKERS: dict[str, tuple[Callable[[], Network], tuple[int, ...]]] = {
     "embedded": (lambda: zoo.load("embedded"), (3, 64, 64)),
@@ -46,9 +46,9 @@ class Recurrent(nn.Module):
 
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 @pytest.mark.parametrize("family", list(MAKERS))
-def test_a_run_leaves_all_as_it_was(family: str, training: bool) -> None:
+def test_a_run_restores_everything(family: str, training: bool) -> None:
     torch.manual_seed(0)
     make, shape = MAKERS[family]
     net = make()
     net.model.train(training)
-    explained_and_left_alone(net, torch.rand(1, *shape, generator=torch.Generator().manual_seed(1)))
+    assert_explains_and_restores(net, torch.rand(1, *shape, generator=torch.Generator().manual_seed(1)))

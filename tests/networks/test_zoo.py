@@ -1,4 +1,4 @@
-"""Names to networks, and weights from files."""
+"""Networks by name, and weights from files."""
 
 import pickle
 import random
@@ -9,21 +9,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from extremal import zoo
-from extremal.errors import ExtremalValueError
+from extremal import Network, zoo
+from support.families import load_error
 
 SMALL = "timm:test_vit"
 
 
 @pytest.fixture(scope="module")
-def small() -> zoo.Network:
+def small() -> Network:
     return zoo.load(SMALL, "random")
-
-
-def refused(name: str, weights: str | Path | None = None) -> str:
-    with pytest.raises(ExtremalValueError) as caught:
-        zoo.load(name, weights)
-    return str(caught.value)
 
 
 class TestNames:
@@ -34,9 +28,9 @@ class TestNames:
         assert not any("raft" in name for name in names if name.startswith("torchvision:"))
 
     def test_pattern_in_any_case(self) -> None:
-        found = zoo.names("EfficientNet_B0")
-        assert {"torchvision:efficientnet_b0", "timm:efficientnet_b0"} <= set(found)
-        assert all("efficientnet_b0" in name for name in found)
+        result = zoo.names("EfficientNet_B0")
+        assert {"torchvision:efficientnet_b0", "timm:efficientnet_b0"} <= set(result)
+        assert all("efficientnet_b0" in name for name in result)
         assert zoo.names("no such network") == []
 
     @pytest.mark.parametrize(
@@ -54,25 +48,25 @@ class TestNames:
         ],
     )
     def test_unknown_family(self, name: str, hint: str) -> None:
-        assert refused(name) == (
+        assert load_error(name) == (
             "a network must be 'embedded', 'torchvision:NAME', 'timm:NAME', 'voc:NAME', 'coco:NAME', 'hf:FOLDER', "
             f"'file:PATH.pt2' or 'MODULE:CALLABLE', got {name!r}; `extremal networks` lists the names{hint}"
         )
 
     def test_unknown_name_with_the_nearest(self) -> None:
-        message = refused("torchvision:resnet5")
+        message = load_error("torchvision:resnet5")
         assert message.startswith(
             "a network must be a classifier, segmenter or detector of torchvision, got 'resnet5'; nearest: resnet"
         )
-        assert "resnet50" in refused("timm:resnt50").split("nearest: ")[1].split(", ")
-        assert "fcn_resnet50" in refused("torchvision:fcn_resnet5").split("nearest: ")[1].split(", ")
+        assert "resnet50" in load_error("timm:resnt50").split("nearest: ")[1].split(", ")
+        assert "fcn_resnet50" in load_error("torchvision:fcn_resnet5").split("nearest: ")[1].split(", ")
 
-    def test_unknown_name_near_nothing(self) -> None:
-        assert refused("timm:§§§") == "a network must be a classifier of timm, got '§§§'"
+    def test_unknown_name_without_a_similar_one(self) -> None:
+        assert load_error("timm:§§§") == "a network must be a classifier of timm, got '§§§'"
 
 
 class TestEmbedded:
-    def test_it_knows_its_classes(self) -> None:
+    def test_it_has_class_names(self) -> None:
         net = zoo.load("embedded")
         assert net.name == "embedded"
         assert len(net.labels) == 1000
@@ -83,7 +77,7 @@ class TestEmbedded:
         assert net.weight_hash() == zoo.load("embedded").weight_hash()
 
     def test_other_weights(self) -> None:
-        assert refused("embedded", "mine.pt") == (
+        assert load_error("embedded", "mine.pt") == (
             "the embedded network includes its weights, got --weights 'mine.pt'; "
             "to use others: timm:tf_efficientnet_lite0"
         )
@@ -98,7 +92,7 @@ class TestRandomWeights:
         assert zoo.load(name, "random").weight_hash() == first
 
     @pytest.mark.parametrize("name", [SMALL, "torchvision:squeezenet1_1", "embedded"])
-    def test_the_callers_random_state_stays(self, name: str) -> None:
+    def test_the_random_state_is_unchanged(self, name: str) -> None:
         before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
         zoo.load(name, None if name == "embedded" else "random")
         assert torch.equal(torch.get_rng_state(), before[0])
@@ -107,7 +101,7 @@ class TestRandomWeights:
 
 class TestWeightsFromAFile:
     @pytest.mark.parametrize("suffix", ["safetensors", "pt", "nested.pt"])
-    def test_loaded(self, small: zoo.Network, tmp_path: Path, suffix: str) -> None:
+    def test_loaded(self, small: Network, tmp_path: Path, suffix: str) -> None:
         state = {name: tensor + 1 for name, tensor in small.model.state_dict().items()}
         path = tmp_path / f"weights.{suffix}"
         if suffix == "safetensors":
@@ -119,11 +113,11 @@ class TestWeightsFromAFile:
 
     def test_missing(self, tmp_path: Path) -> None:
         path = tmp_path / "no.pt"
-        assert refused(SMALL, path) == (
+        assert load_error(SMALL, path) == (
             f"weights must be an existing file or 'random', got {str(path)!r}; check the path"
         )
 
-    def test_a_pickle_with_code_is_refused_and_not_run(self, tmp_path: Path) -> None:
+    def test_a_pickle_with_code_is_rejected_and_not_run(self, tmp_path: Path) -> None:
         trap = tmp_path / "sprung"
 
         class Trap:
@@ -135,7 +129,7 @@ class TestWeightsFromAFile:
         torch.save({"weight": Trap()}, saved)
         for path in (plain, saved):
             start = f"weights must be a safetensors file or a plain state dict, got {str(path)!r}: "
-            assert refused(SMALL, path).startswith(start)
+            assert load_error(SMALL, path).startswith(start)
         assert not trap.exists()
         pickle.loads(plain.read_bytes())
         assert trap.exists()  # the trap does work
@@ -144,7 +138,7 @@ class TestWeightsFromAFile:
     def test_not_weights_at_all(self, tmp_path: Path, suffix: str) -> None:
         path = tmp_path / f"photo.{suffix}"
         path.write_bytes(b"GIF89a" * 20)
-        message = refused(SMALL, path)
+        message = load_error(SMALL, path)
         assert message.startswith(f"weights must be a safetensors file or a plain state dict, got {str(path)!r}: ")
         assert "\n" not in message
 
@@ -152,15 +146,17 @@ class TestWeightsFromAFile:
     def test_not_a_state_dict(self, tmp_path: Path, content: object) -> None:
         path = tmp_path / "other.pt"
         torch.save(content, path)
-        assert refused(SMALL, path) == f"weights must be a state dict of tensors, got something else in {str(path)!r}"
+        assert (
+            load_error(SMALL, path) == f"weights must be a state dict of tensors, got something else in {str(path)!r}"
+        )
 
-    def test_wrong_shapes(self, small: zoo.Network, tmp_path: Path) -> None:
+    def test_wrong_shapes(self, small: Network, tmp_path: Path) -> None:
         state = small.model.state_dict()
         name = next(iter(state))
         state[name] = torch.zeros(3, 5)
         path = tmp_path / "wrong.pt"
         torch.save(state, path)
-        message = refused(SMALL, path)
+        message = load_error(SMALL, path)
         assert message.startswith(
             f"weights must fit the network, got {str(path)!r}: Error(s) in loading state_dict for "
         )
@@ -170,4 +166,4 @@ class TestWeightsFromAFile:
     def test_other_names(self, tmp_path: Path) -> None:
         path = tmp_path / "other.pt"
         torch.save({"weight": torch.zeros(2)}, path)
-        assert "Missing key(s) in state_dict" in refused(SMALL, path)
+        assert "Missing key(s) in state_dict" in load_error(SMALL, path)

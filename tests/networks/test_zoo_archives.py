@@ -1,4 +1,4 @@
-"""Networks from archives of `torch.export.save`: what is refused, and that nothing in them is run."""
+"""Networks from archives of `torch.export.save`: what is rejected, and that nothing in them is run."""
 
 import json
 import pickle
@@ -10,90 +10,91 @@ import torch
 from torch import Tensor, nn
 
 from extremal import zoo
-from support.archives import changed, exported, regraphed, small
-from support.families import refused
+from support.archives import export, modify_archive, modify_program, small_network
+from support.families import load_error
 
 SAVE = "save it with torch.export.save(torch.export.export(model.eval(), (x,)), PATH)"
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return exported(small(), tmp_path / "net.pt2")
+    return export(small_network(), tmp_path / "net.pt2")
 
 
 class TestRefusals:
     def test_no_such_file(self, path: Path) -> None:
         other = path.with_name("nett.pt2")
-        assert refused(f"file:{other}") == (
+        assert load_error(f"file:{other}") == (
             f"an exported network must be an existing file, got {str(other)!r}; check the path; nearest: net.pt2"
         )
 
     def test_another_kind_of_file(self, tmp_path: Path) -> None:
-        assert refused("file:net.onnx") == (
+        assert load_error("file:net.onnx") == (
             f"an exported network must be a .pt2 file of torch.export.save, got 'net.onnx'; {SAVE}"
         )
         file = tmp_path / "net.pt2"
         file.write_bytes(b"GIF89a" * 20)
-        assert refused(f"file:{file}") == (
-            f"an exported network must be a complete archive of torch.export.save, got {str(file)!r}: BadZipFile, File is "
-            "not a zip file; save or copy it again"
+        assert load_error(f"file:{file}") == (
+            f"an exported network must be a complete archive of torch.export.save, got {str(file)!r}: BadZipFile, "
+            "File is not a zip file; save or copy it again"
         )
-        torch.save(small().state_dict(), file)
-        assert refused(f"file:{file}") == (
+        torch.save(small_network().state_dict(), file)
+        assert load_error(f"file:{file}") == (
             f"an exported network must be one program of torch.export.save (torch 2.9 or later), got {str(file)!r}, "
             f"which holds 0; {SAVE}"
         )
 
-    def test_weights_are_its_own(self, path: Path) -> None:
-        assert refused(f"file:{path}", "random") == (
+    def test_other_weights(self, path: Path) -> None:
+        assert load_error(f"file:{path}", "random") == (
             f"file:{path} includes its weights, got --weights 'random'; omit them"
         )
 
-    def test_cut_off(self, path: Path) -> None:
-        broken = changed(path, "models/model.json", lambda content: content[:900])
-        message = refused(f"file:{broken}")
+    def test_truncated(self, path: Path) -> None:
+        broken = modify_archive(path, "models/model.json", lambda content: content[:900])
+        message = load_error(f"file:{broken}")
         start = (
-            f"an exported network must be a complete archive of torch.export.save, got {str(broken)!r}: JSONDecodeError, "
+            f"an exported network must be a complete archive of torch.export.save, got {str(broken)!r}: "
+            "JSONDecodeError, "
         )
         assert message.startswith(start)
         assert message.endswith("; save or copy it again")
-        short = changed(path, "weight_0", lambda content: content[:40])
-        assert refused(f"file:{short}").startswith(start.replace("JSONDecodeError", "RuntimeError"))
-        missing = changed(path, "weight_0", lambda _: None)
-        assert refused(f"file:{missing}").startswith(start.replace("JSONDecodeError", "KeyError"))
+        short = modify_archive(path, "weight_0", lambda content: content[:40])
+        assert load_error(f"file:{short}").startswith(start.replace("JSONDecodeError", "RuntimeError"))
+        missing = modify_archive(path, "weight_0", lambda _: None)
+        assert load_error(f"file:{missing}").startswith(start.replace("JSONDecodeError", "KeyError"))
 
     def test_without_values(self, path: Path) -> None:
-        empty = changed(path, "weights/weight_0", lambda _: b"")
-        assert refused(f"file:{empty}") == (
+        empty = modify_archive(path, "weights/weight_0", lambda _: b"")
+        assert load_error(f"file:{empty}") == (
             f"an exported network must hold its weights, got {str(empty)!r}, which has no values of 'body.0.weight'; "
             "export it with real tensors"
         )
 
     def test_another_version(self, path: Path) -> None:
-        other = regraphed(path, lambda program: program["schema_version"].update(major=9))
-        assert refused(f"file:{other}") == (
+        other = modify_program(path, lambda program: program["schema_version"].update(major=9))
+        assert load_error(f"file:{other}") == (
             f"an exported network must have version 8 of the format, got {str(other)!r}, which has version 9; save it "
             "by another torch"
         )
-        older = changed(path, "weights_config.json", lambda _: None)
-        assert refused(f"file:{older}") == (
+        older = modify_archive(path, "weights_config.json", lambda _: None)
+        assert load_error(f"file:{older}") == (
             f"an exported network must be saved by torch 2.9 or later, got {str(older)!r}, which has its weights in "
             "another form; save it again"
         )
 
     def test_in_training(self, tmp_path: Path) -> None:
         for layer, name in ((nn.Dropout(), "dropout"), (nn.BatchNorm2d(3), "batch_norm")):
-            file = exported(
+            file = export(
                 nn.Sequential(layer, nn.Flatten(), nn.Linear(12, 2)).train(), tmp_path / "n.pt2", (2, 3, 2, 2)
             )
-            assert refused(f"file:{file}") == (
+            assert load_error(f"file:{file}") == (
                 f"an exported network must be exported in evaluation mode, got {str(file)!r}, whose {name!r} is in "
                 "training; call eval() and export it again"
             )
 
     def test_norms_that_keep_no_averages_are_not_in_training(self, tmp_path: Path) -> None:
         module = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), nn.Flatten()).eval()
-        net = zoo.load(f"file:{exported(module, tmp_path / 'net.pt2', (2, 3, 2, 2))}")
+        net = zoo.load(f"file:{export(module, tmp_path / 'net.pt2', (2, 3, 2, 2))}")
         x = torch.rand(2, 3, 2, 2)
         assert torch.equal(net.model(x), module(x))
 
@@ -104,19 +105,19 @@ class TestRefusals:
 
         file, x = tmp_path / "net.pt2", torch.rand(2, 3)
         torch.export.save(torch.export.export(Two(), (x, x)), file)
-        assert refused(f"file:{file}") == (
+        assert load_error(f"file:{file}") == (
             f"an exported network must take one tensor, got {str(file)!r}, which takes 2; wrap the module before the "
             "export"
         )
         torch.export.save(torch.export.export(nn.Embedding(5, 2), (torch.tensor([[1]]),)), file)
-        assert refused(f"file:{file}") == (
+        assert load_error(f"file:{file}") == (
             f"an exported network must take floating inputs, got {str(file)!r}, which takes whole numbers; leave its "
             "preprocessing out of the export"
         )
 
 
 class Trap:
-    """Unpickled it makes a file."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -128,7 +129,7 @@ class Trap:
 class TestNothingIsRun:
     def test_sample_inputs_are_not_opened(self, path: Path, tmp_path: Path) -> None:
         trap = tmp_path / "sprung"
-        set_up = changed(path, "sample_inputs/model.pt", lambda _: pickle.dumps(Trap(trap), protocol=2))
+        set_up = modify_archive(path, "sample_inputs/model.pt", lambda _: pickle.dumps(Trap(trap), protocol=2))
         net = zoo.load(f"file:{set_up}")
         assert torch.equal(
             net.model(torch.ones(2, 3, 16, 16)), zoo.load(f"file:{path}").model(torch.ones(2, 3, 16, 16))
@@ -139,7 +140,7 @@ class TestNothingIsRun:
         assert trap.exists()  # torch's own loader springs it
 
     @pytest.mark.parametrize("part", ["weights", "constants"])
-    def test_pickled_tensors_are_refused(self, part: str, path: Path, tmp_path: Path) -> None:
+    def test_pickled_tensors_are_rejected(self, part: str, path: Path, tmp_path: Path) -> None:
         names = []
 
         def edit(content: bytes) -> bytes:
@@ -150,9 +151,9 @@ class TestNothingIsRun:
             return json.dumps(config).encode()
 
         trap = tmp_path / "sprung"
-        set_up = changed(path, f"{part}_config.json", edit)
-        set_up = changed(set_up, f"data/{part}/weight_0", lambda _: pickle.dumps(Trap(trap), protocol=2))
-        assert refused(f"file:{set_up}") == (
+        set_up = modify_archive(path, f"{part}_config.json", edit)
+        set_up = modify_archive(set_up, f"data/{part}/weight_0", lambda _: pickle.dumps(Trap(trap), protocol=2))
+        assert load_error(f"file:{set_up}") == (
             f"an exported network must hold plain tensors only, got {str(set_up)!r}, whose {names[0]!r} would have to "
             "be unpickled, which may run any code; export it without tensor subclasses and objects of other kinds"
         )
@@ -176,8 +177,10 @@ class TestNothingIsRun:
         ],
     )
     def test_only_operators_are_called(self, target: str, path: Path) -> None:
-        set_up = regraphed(path, lambda program: program["graph_module"]["graph"]["nodes"][0].update(target=target))
-        assert refused(f"file:{set_up}") == (
+        set_up = modify_program(
+            path, lambda program: program["graph_module"]["graph"]["nodes"][0].update(target=target)
+        )
+        assert load_error(f"file:{set_up}") == (
             f"an exported network must use torch's own tensor operators only, got {str(set_up)!r}, which calls "
             f"{target!r}; export it without, or load the module itself with MODULE:CALLABLE"
         )
@@ -188,7 +191,7 @@ class TestNothingIsRun:
             specs = program["graph_module"]["signature"]["input_specs"]
             next(spec for spec in specs if "parameter" in spec)["parameter"]["parameter_name"] = name
 
-        assert refused(f"file:{regraphed(path, edit)}").endswith(f": KeyError, {name!r}; save or copy it again")
+        assert load_error(f"file:{modify_program(path, edit)}").endswith(f": KeyError, {name!r}; save or copy it again")
 
     def test_operators_on_files_are_those_that_take_a_file_name(self) -> None:
         """What is refused by that name is all that there is."""
@@ -203,8 +206,8 @@ class TestNothingIsRun:
     def test_expressions_are_not_evaluated(self, tmp_path: Path) -> None:
         trap = tmp_path / "sprung"
         code = f"open({str(trap)!r}, 'w').name or 2"
-        file = exported(small(), tmp_path / "net.pt2", sizes={0: torch.export.Dim("B")})
-        set_up = changed(file, "models/model.json", lambda content: self.with_code(content, code))
+        file = export(small_network(), tmp_path / "net.pt2", sizes={0: torch.export.Dim("B")})
+        set_up = modify_archive(file, "models/model.json", lambda content: self.with_code(content, code))
         net = zoo.load(f"file:{set_up}")
         x = torch.rand(3, 3, 16, 16)
         assert torch.equal(net.model(x), zoo.load(f"file:{file}").model(x))

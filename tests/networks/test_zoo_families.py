@@ -12,27 +12,27 @@ from torch import Tensor, nn
 
 from extremal import zoo
 from extremal.errors import ExtremalTypeError
-from support.families import explained_and_left_alone, noise, refused
+from support.families import assert_explains_and_restores, load_error, noise_image
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class TestTorchvision:
     def test_segmenters_and_detectors_are_listed(self) -> None:
-        found = zoo.names("torchvision:")
+        result = zoo.names("torchvision:")
         assert {f"torchvision:{name}" for name in ("fcn_resnet50", "deeplabv3_resnet101", "maskrcnn_resnet50_fpn")} <= {
-            *found
+            *result
         }
-        assert not any(name.removeprefix("torchvision:").startswith(("raft", "r3d", "quantized")) for name in found)
-        assert len(found) == len(set(found))
+        assert not any(name.removeprefix("torchvision:").startswith(("raft", "r3d", "quantized")) for name in result)
+        assert len(result) == len(set(result))
 
-    def test_a_segmenter_tells_the_scores_of_each_place(self) -> None:
+    def test_a_segmenter_returns_the_scores_of_each_place(self) -> None:
         net = zoo.load("torchvision:lraspp_mobilenet_v3_large", "random")
         assert [net.index(name) for name in ("__background__", "cat")] == [0, 8]
-        x = net.prepare(noise(600))
+        x = net.prepare(noise_image(600))
         assert x.shape == (1, 3, 520, 520)
         shown = net.to_images_or_empty(x)[0].numpy()
-        assert np.abs(shown.mean((0, 1)) - np.array(noise()).mean((0, 1))).max() < 4
+        assert np.abs(shown.mean((0, 1)) - np.array(noise_image()).mean((0, 1))).max() < 4
         x = torch.rand(2, 3, 64, 64)
         with net.frozen() as run, torch.no_grad():
             scores = run.evaluate(x)
@@ -40,12 +40,12 @@ class TestTorchvision:
             assert scores.shape == (2, 21, 64, 64)
             torch.testing.assert_close(run(x), scores.mean((2, 3)))
         assert not net.mirror
-        explained_and_left_alone(net, x[:1])
+        assert_explains_and_restores(net, x[:1])
 
-    def test_a_detector_tells_boxes_and_takes_pixels(self) -> None:
+    def test_a_detector_returns_boxes_and_takes_pixels(self) -> None:
         net = zoo.load("torchvision:ssdlite320_mobilenet_v3_large", "random")
         assert (net.labels[1], len(net.labels), net.mirror) == ("person", 91, False)
-        picture = noise(64)
+        picture = noise_image(64)
         x = net.prepare(picture)
         assert np.array_equal(net.to_images_or_empty(x)[0], np.array(picture))  # its own size, pixels as they are
         assert net.prepare(Image.new("RGB", (1000, 640))).shape == (
@@ -60,14 +60,14 @@ class TestTorchvision:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
         with net.frozen() as run, torch.no_grad():
-            (found,) = run.evaluate(x)  # type: ignore[misc]
-        assert {"boxes", "labels", "scores"} == set(found)
-        assert found["boxes"].shape == (len(found["scores"]), 4)
+            (result,) = run.evaluate(x)  # type: ignore[misc]
+        assert {"boxes", "labels", "scores"} == set(result)
+        assert result["boxes"].shape == (len(result["scores"]), 4)
 
         def confidence(output: list[dict[str, Tensor]]) -> Tensor:
             return torch.stack([one["scores"].sum() for one in output])
 
-        explained_and_left_alone(net, x, confidence)
+        assert_explains_and_restores(net, x, confidence)
 
     def test_short_sides_are_those_of_the_detector(self) -> None:
         net = zoo.load("torchvision:fasterrcnn_mobilenet_v3_large_fpn", "random")
@@ -128,14 +128,14 @@ class TestFactories:
         net = zoo.load(name)
         assert net.name == name
         assert isinstance(net.model[2], nn.Linear)
-        explained_and_left_alone(net, noise(24))
+        assert_explains_and_restores(net, noise_image(24))
 
-    def test_a_network_is_taken_as_it_is(self) -> None:
+    def test_a_network_is_returned_unchanged(self) -> None:
         net = zoo.load("mynets.models:named")
         assert (net.name, net.index("dog")) == ("mine", 1)
-        explained_and_left_alone(net, noise(24), "dog")
+        assert_explains_and_restores(net, noise_image(24), "dog")
 
-    def test_random_weights_are_the_same_and_the_callers_random_states_stay(self) -> None:
+    def test_random_weights_are_the_same_and_random_states_are_unchanged(self) -> None:
         states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
         first = zoo.load("mynets.models:make_net").weight_hash()
         assert torch.equal(torch.get_rng_state(), states[0])
@@ -143,8 +143,8 @@ class TestFactories:
         torch.manual_seed(9)
         assert zoo.load("mynets.models:make_net").weight_hash() == first
 
-    def test_names_of_families_are_no_modules(self) -> None:
-        assert refused("timm:make_net").startswith("a network must be a classifier of timm, got 'make_net'")
+    def test_names_of_families_are_not_modules(self) -> None:
+        assert load_error("timm:make_net").startswith("a network must be a classifier of timm, got 'make_net'")
 
     def test_no_such_module(self) -> None:
         rule = (
@@ -153,46 +153,46 @@ class TestFactories:
         )
         lists = "`extremal networks` lists the names, modules are searched on PYTHONPATH"
         for name, missing in (("no_nets:make", "no_nets"), ("mynets.other:make", "mynets.other")):
-            assert refused(name) == f"{rule}, got {name!r} and there is no module {missing!r}; {lists}"
-        assert refused("torchvison:resnet50") == (
+            assert load_error(name) == f"{rule}, got {name!r} and there is no module {missing!r}; {lists}"
+        assert load_error("torchvison:resnet50") == (
             f"{rule}, got 'torchvison:resnet50' and there is no module 'torchvison'; {lists}; nearest: "
             "torchvision:resnet50, torchvision:resnet152, torchvision:resnet101"
         )
 
     def test_modules_that_cannot_be_imported(self) -> None:
-        assert refused("mynets.broken:make") == (
+        assert load_error("mynets.broken:make") == (
             "a network's module must be importable, that of 'mynets.broken:make' raised ZeroDivisionError: division by "
             "zero; correct it"
         )
-        assert refused("mynets.lacking:make") == (
+        assert load_error("mynets.lacking:make") == (
             "a network's module must be importable, that of 'mynets.lacking:make' raised ModuleNotFoundError: No "
             "module named 'surely_not_installed'; correct it"
         )
 
     def test_no_such_callable(self) -> None:
-        assert refused("mynets.models:make_nets") == (
+        assert load_error("mynets.models:make_nets") == (
             "a network's module must contain the named callable, 'mynets.models:make_nets' does not exist; "
             "nearest: make_net"
         )
-        assert refused("mynets.models:Nets.big") == (
+        assert load_error("mynets.models:Nets.big") == (
             "a network's module must contain the named callable, 'mynets.models:Nets.big' does not exist"
         )
-        assert refused("mynets.models:SIDE", kind=ExtremalTypeError) == (
+        assert load_error("mynets.models:SIDE", kind=ExtremalTypeError) == (
             "a network must come from a callable, 'mynets.models:SIDE' is a int; name a function"
         )
 
-    def test_callables_that_make_no_network(self) -> None:
-        assert refused("mynets.models:nothing", kind=ExtremalTypeError) == (
+    def test_callables_that_return_no_network(self) -> None:
+        assert load_error("mynets.models:nothing", kind=ExtremalTypeError) == (
             "a network's callable must return an extremal.Network or a torch.nn.Module, 'mynets.models:nothing' "
             "returned a NoneType"
         )
-        assert refused("mynets.models:sized") == (
+        assert load_error("mynets.models:sized") == (
             "a network's callable must work without arguments, 'mynets.models:sized' raised TypeError: sized() "
             "missing 1 required positional argument: 'side'; correct it, or wrap it in a function that passes its "
             "arguments"
         )
 
-    def test_weights_are_the_callables_own(self) -> None:
-        assert refused("mynets.models:make_net", "mine.pt") == (
+    def test_weights_belong_to_the_callable(self) -> None:
+        assert load_error("mynets.models:make_net", "mine.pt") == (
             "mynets.models:make_net includes its weights, got --weights 'mine.pt'; omit them"
         )

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from extremal import zoo
-from support.families import explained_and_left_alone, noise, refused
+from support.families import assert_explains_and_restores, load_error, noise_image
 
 transformers = pytest.importorskip("transformers")
 transformers.utils.logging.set_verbosity_error()
@@ -24,7 +24,7 @@ VISION = {**TINY, "image_size": 32, "patch_size": 8}
 TEXT = {**TINY, "vocab_size": 40, "max_position_embeddings": 8}
 
 
-def made(kind: str) -> nn.Module:
+def build_model(kind: str) -> nn.Module:
     """A tiny model of transformers of this class, seeded."""
     torch.manual_seed(1)
     t = transformers
@@ -46,8 +46,8 @@ def made(kind: str) -> nn.Module:
     return model
 
 
-def saved(kind: str, folder: Path, processor: bool = True) -> nn.Module:
-    model = made(kind)
+def save_model(kind: str, folder: Path, processor: bool = True) -> nn.Module:
+    model = build_model(kind)
     model.save_pretrained(folder)  # type: ignore[operator]
     if processor:
         transformers.ViTImageProcessor(
@@ -86,8 +86,8 @@ class TestHuggingFace:
             ("SegformerForSemanticSegmentation", (3, 8, 8)),
         ],
     )
-    def test_it_says_what_the_model_says(self, kind: str, shape: tuple[int, ...], tmp_path: Path) -> None:
-        model = saved(kind, tmp_path)
+    def test_it_returns_the_output_of_the_model(self, kind: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+        model = save_model(kind, tmp_path)
         net = zoo.load(f"hf:{tmp_path}")
         x = torch.rand(2, 3, 32, 32)
         with torch.no_grad():
@@ -96,13 +96,13 @@ class TestHuggingFace:
             assert torch.equal(said, embedded_by(model, x))
         assert (net.name, net.mirror) == (f"hf:{tmp_path}", "Classification" in kind)
         asked = 0 if len(shape) > 1 or "Classification" in kind else lambda output: output[:, 0]
-        explained_and_left_alone(net, x[:1], asked)
+        assert_explains_and_restores(net, x[:1], asked)
 
-    def test_class_names_and_preprocessing_are_the_folders(self, tmp_path: Path) -> None:
-        saved("ViTForImageClassification", tmp_path)
+    def test_class_names_and_preprocessing_come_from_the_folder(self, tmp_path: Path) -> None:
+        save_model("ViTForImageClassification", tmp_path)
         net = zoo.load(f"hf:{tmp_path}")
         assert tuple(net.labels) == ("cat", "dog", "car")
-        picture = noise(32)
+        picture = noise_image(32)
         x = net.prepare(picture)
         pixels = torch.from_numpy(np.array(picture)).movedim(-1, 0) / 255
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in ([0.4, 0.5, 0.6], [0.2, 0.3, 0.4]))
@@ -110,8 +110,8 @@ class TestHuggingFace:
         assert np.array_equal(net.to_images_or_empty(x)[0], np.array(picture))
         assert net.prepare(Image.new("RGB", (90, 50))).shape == (1, 3, 32, 32)
 
-    def test_without_preprocessing_what_is_assumed_is_told(self, tmp_path: Path) -> None:
-        saved("CLIPModel", tmp_path, processor=False)
+    def test_without_preprocessing_a_warning_names_the_assumption(self, tmp_path: Path) -> None:
+        save_model("CLIPModel", tmp_path, processor=False)
         with pytest.warns(UserWarning, match="has no") as told:
             net = zoo.load(f"hf:{tmp_path}")
         assert [str(one.message) for one in told] == [
@@ -134,25 +134,25 @@ class TestHuggingFace:
         with torch.no_grad():
             assert torch.equal(zoo.load(f"hf:{tmp_path}").model(x), model(x).last_hidden_state[:, 0])
 
-    def test_weights_that_lack_tensors_are_refused(self, tmp_path: Path) -> None:
+    def test_incomplete_weights_raise_an_error(self, tmp_path: Path) -> None:
         from safetensors.torch import load_file, save_file
 
-        saved("ViTForImageClassification", tmp_path)
+        save_model("ViTForImageClassification", tmp_path)
         state = load_file(tmp_path / "model.safetensors")
         del state["classifier.bias"], state["classifier.weight"]
         save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
-        assert refused(f"hf:{tmp_path}") == (
+        assert load_error(f"hf:{tmp_path}") == (
             f"weights must be complete, got {str(tmp_path)!r} without 2 tensors of "
             "ViTForImageClassification, e.g. 'classifier.bias'; check the folder"
         )
 
-    def test_halves_become_single_precision(self, tmp_path: Path) -> None:
-        made("ViTForImageClassification").half().save_pretrained(tmp_path)  # type: ignore[operator]
+    def test_half_precision_becomes_single_precision(self, tmp_path: Path) -> None:
+        build_model("ViTForImageClassification").half().save_pretrained(tmp_path)  # type: ignore[operator]
         transformers.ViTImageProcessor().save_pretrained(tmp_path)
         assert zoo.load(f"hf:{tmp_path}").anchor.dtype == torch.float32
 
     def test_random_and_other_weights(self, tmp_path: Path) -> None:
-        model = saved("ViTForImageClassification", tmp_path)
+        model = save_model("ViTForImageClassification", tmp_path)
         first = zoo.load(f"hf:{tmp_path}", "random")
         torch.manual_seed(8)
         assert zoo.load(f"hf:{tmp_path}", "random").weight_hash() == first.weight_hash()
@@ -162,17 +162,17 @@ class TestHuggingFace:
         loaded = zoo.load(f"hf:{tmp_path}", tmp_path / "other.pt").model.model.state_dict()
         assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
 
-    def test_nothing_of_the_library_stays_changed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_library_is_restored(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from huggingface_hub import constants
 
         logging = transformers.utils.logging
-        saved("ViTForImageClassification", tmp_path)
-        seen = []
+        save_model("ViTForImageClassification", tmp_path)
+        recorded = []
         kind = transformers.ViTForImageClassification
         load = kind.from_pretrained.__func__
 
         def watched(cls: Any, *args: Any, **options: Any) -> Any:
-            seen.append((constants.HF_HUB_OFFLINE, options["trust_remote_code"], options["use_safetensors"]))
+            recorded.append((constants.HF_HUB_OFFLINE, options["trust_remote_code"], options["use_safetensors"]))
             return load(cls, *args, **options)
 
         monkeypatch.setattr(kind, "from_pretrained", classmethod(watched))
@@ -181,7 +181,7 @@ class TestHuggingFace:
         logging.enable_progress_bar()
         try:
             zoo.load(f"hf:{tmp_path}")
-            assert seen == [(True, False, True)]
+            assert recorded == [(True, False, True)]
             assert logging.get_verbosity() == logging.WARNING
             assert logging.is_progress_bar_enabled()
             assert not constants.HF_HUB_OFFLINE
@@ -194,37 +194,37 @@ class TestHuggingFaceRefusals:
     def test_not_a_folder(self, tmp_path: Path) -> None:
         (tmp_path / "vit-tiny").mkdir()
         path = tmp_path / "vit-tin"
-        assert refused(f"hf:{path}") == (
+        assert load_error(f"hf:{path}") == (
             f"an hf: network must be a local folder, got {str(path)!r}; nothing is downloaded, fetch it first; "
             "nearest: vit-tiny"
         )
-        assert refused("hf:google/vit-base-patch16-224") == (
+        assert load_error("hf:google/vit-base-patch16-224") == (
             "an hf: network must be a local folder, got 'google/vit-base-patch16-224'; nothing is downloaded, fetch "
             "it first"
         )
 
     def test_no_configuration(self, tmp_path: Path) -> None:
-        assert refused(f"hf:{tmp_path}") == (
+        assert load_error(f"hf:{tmp_path}") == (
             f"an hf: network must have a config.json, got {str(tmp_path)!r} without one; write it with save_pretrained"
         )
 
     def test_a_broken_configuration(self, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text("{")
-        assert refused(f"hf:{tmp_path}") == (
+        assert load_error(f"hf:{tmp_path}") == (
             f"an hf: network must have a config.json in JSON, got {str(tmp_path)!r}: Expecting property name enclosed "
             "in double quotes: line 1 column 2 (char 1); copy it again"
         )
         (tmp_path / "config.json").write_text("[]")
-        assert refused(f"hf:{tmp_path}") == (
+        assert load_error(f"hf:{tmp_path}") == (
             f"an hf: network must have a config.json that is an object, got {str(tmp_path)!r} with a list; copy it "
             "again"
         )
 
     @pytest.mark.parametrize("sharded", [False, True])
     def test_pickled_weights(self, tmp_path: Path, sharded: bool) -> None:
-        model = saved("ViTForImageClassification", tmp_path)
+        model = save_model("ViTForImageClassification", tmp_path)
         (tmp_path / "model.safetensors").unlink()
-        assert refused(f"hf:{tmp_path}") == (
+        assert load_error(f"hf:{tmp_path}") == (
             f"weights must be in safetensors, got {str(tmp_path)!r} without model.safetensors; copy it there, or pass "
             "--weights FILE"
         )
@@ -232,22 +232,22 @@ class TestHuggingFaceRefusals:
         if sharded:
             index = {"weight_map": dict.fromkeys(model.state_dict(), "pytorch_model.bin")}
             (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-        assert refused(f"hf:{tmp_path}") == (
+        assert load_error(f"hf:{tmp_path}") == (
             f"weights must be in safetensors, got {str(tmp_path)!r} with 'pytorch_model.bin', which may run any code "
             "when it is unpickled; convert it on a machine where it is trusted: load it and call save_pretrained"
         )
 
     def test_broken_weights(self, tmp_path: Path) -> None:
-        saved("ViTForImageClassification", tmp_path)
+        save_model("ViTForImageClassification", tmp_path)
         (tmp_path / "model.safetensors").write_bytes(b"GIF89a" * 20)
-        message = refused(f"hf:{tmp_path}")
+        message = load_error(f"hf:{tmp_path}")
         assert message.startswith(f"an hf: network must load as it is, got {str(tmp_path)!r}: ")
         assert message.endswith("; check the folder, or save it again with save_pretrained")
 
     @pytest.mark.parametrize("kind", ["BertModel", "DetrModel"])
     def test_other_architectures(self, kind: str, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(json.dumps({"architectures": [kind], "model_type": "bert"}))
-        assert refused(f"hf:{tmp_path}", "random") == (
+        assert load_error(f"hf:{tmp_path}", "random") == (
             "an hf: network must be an image classifier, a semantic segmenter or an encoder of images in transformers, "
             f"got {str(tmp_path)!r} with {kind}; load others with MODULE:CALLABLE"
         )
@@ -255,10 +255,10 @@ class TestHuggingFaceRefusals:
     @pytest.mark.parametrize("config", [{}, {"architectures": None}, {"architectures": []}])
     def test_no_architecture(self, config: dict[str, Any], tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(json.dumps(config))
-        assert f"got {str(tmp_path)!r} with no architecture; " in refused(f"hf:{tmp_path}", "random")
+        assert f"got {str(tmp_path)!r} with no architecture; " in load_error(f"hf:{tmp_path}", "random")
 
-    def test_code_of_its_own_is_not_run(self, tmp_path: Path) -> None:
-        saved("ViTForImageClassification", tmp_path)
+    def test_code_in_the_folder_is_not_run(self, tmp_path: Path) -> None:
+        save_model("ViTForImageClassification", tmp_path)
         trap = tmp_path / "sprung"
         (tmp_path / "mine.py").write_text(f"open({str(trap)!r}, 'w')\n")
         for name in ("config.json", "preprocessor_config.json"):
@@ -272,25 +272,25 @@ class TestHuggingFaceRefusals:
         zoo.load(f"hf:{tmp_path}")
         config["image_processor_type"] = "Mine"
         (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
-        assert "contains custom code which must be" in refused(f"hf:{tmp_path}")
+        assert "contains custom code which must be" in load_error(f"hf:{tmp_path}")
         config = json.loads((tmp_path / "config.json").read_text()) | {"architectures": ["Mine"], "model_type": "mine"}
         (tmp_path / "config.json").write_text(json.dumps(config))
-        assert f"got {str(tmp_path)!r} with Mine; " in refused(f"hf:{tmp_path}")
+        assert f"got {str(tmp_path)!r} with Mine; " in load_error(f"hf:{tmp_path}")
         assert not trap.exists()
 
     @pytest.mark.parametrize("inside", [False, True])
-    def test_attention_from_elsewhere_is_not_fetched(self, inside: bool, tmp_path: Path) -> None:
+    def test_remote_attention_is_not_downloaded(self, inside: bool, tmp_path: Path) -> None:
         entry = {"_attn_implementation": "someone/kernel"}
         (tmp_path / "config.json").write_text(json.dumps({"vision_config": entry} if inside else entry))
-        assert refused(f"hf:{tmp_path}") == (
+        assert load_error(f"hf:{tmp_path}") == (
             f"an hf: network must not load code, got {str(tmp_path)!r}, whose config.json names 'someone/kernel' "
             "as its attention; remove that entry"
         )
 
     def test_transformers_is_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        saved("ViTForImageClassification", tmp_path)
+        save_model("ViTForImageClassification", tmp_path)
         monkeypatch.setitem(sys.modules, "transformers", None)
-        assert refused(f"hf:{tmp_path}") == (
+        assert load_error(f"hf:{tmp_path}") == (
             f"an hf: network needs transformers, which is not installed, got {str(tmp_path)!r}; "
             "install it: pip install 'extremal[hf]'"
         )

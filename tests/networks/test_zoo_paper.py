@@ -23,7 +23,7 @@ class TestResNet:
         with resnet.frozen() as run, torch.no_grad():
             assert run(x).shape == (1, 20)
 
-    def test_caffe_weights_take_blue_first_and_bytes(self, tmp_path):
+    def test_caffe_weights_take_bgr_bytes(self, tmp_path):
         torch.manual_seed(0)
         plain = get_model("resnet50", weights=None, num_classes=80).eval()
         torch.save(plain.state_dict(), tmp_path / "weights.pt")
@@ -38,7 +38,7 @@ class TestResNet:
         with net.frozen() as run, torch.no_grad():
             torch.testing.assert_close(run(x), plain(blue_first), atol=1e-3, rtol=1e-3)
 
-    def test_weights_of_another_size_are_refused(self, tmp_path):
+    def test_weights_of_another_size_raise_an_error(self, tmp_path):
         torch.save(get_model("resnet50", weights=None, num_classes=80).state_dict(), tmp_path / "coco.pt")
         with pytest.raises(ExtremalValueError, match=r"coco\.pt"):
             zoo.load("voc:resnet50", str(tmp_path / "coco.pt"))

@@ -1,4 +1,4 @@
-"""Archives of `torch.export.save`, whole and tampered with."""
+"""Archives of `torch.export.save`, intact and modified."""
 
 import json
 import zipfile
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 
-def small() -> nn.Module:
-    """A network with a norm, a dropout, an operation in place, two heads with a tied weight, and a constant."""
+def small_network() -> nn.Module:
+    """Return a network with a norm, dropout, an in-place operation, two heads with tied weights, and a constant."""
     torch.manual_seed(2)
 
     class Net(nn.Module):
@@ -25,39 +25,40 @@ def small() -> nn.Module:
             nn.init.uniform_(self.body[1].running_mean)
 
         def forward(self, x: Tensor) -> Tensor:
-            found = self.body(x)
-            low, high = nn.functional.adaptive_avg_pool2d(found, 2).chunk(2, 1)
-            found = self.drop(torch.cat([high, low], 1).flatten(1))
-            masked = found.masked_fill(found > 1e6, -torch.inf)
-            return self.head(masked) * self.scale + self.again(found) + torch.tensor([0.5, 0.0, -0.5])
+            features = self.body(x)
+            low, high = nn.functional.adaptive_avg_pool2d(features, 2).chunk(2, 1)
+            features = self.drop(torch.cat([high, low], 1).flatten(1))
+            masked = features.masked_fill(features > 1e6, -torch.inf)
+            return self.head(masked) * self.scale + self.again(features) + torch.tensor([0.5, 0.0, -0.5])
 
     return Net().eval()
 
 
-def exported(module: nn.Module, path: Path, shape: tuple[int, ...] = (2, 3, 16, 16), **dynamic: Any) -> Path:
+def export(module: nn.Module, path: Path, shape: tuple[int, ...] = (2, 3, 16, 16), **dynamic: Any) -> Path:
+    """Export a module and save it; `sizes` names the variable ones."""
     shapes = {"dynamic_shapes": (dynamic["sizes"],)} if dynamic else {}
     torch.export.save(torch.export.export(module, (torch.rand(shape),), **shapes), path)
     return path
 
 
-def changed(path: Path, part: str, change: Callable[[bytes], bytes | None]) -> Path:
-    """The archive with another content of the parts whose names end so; None leaves it out."""
-    other = path.with_name(f"changed-{path.name}")
-    with zipfile.ZipFile(path) as source, zipfile.ZipFile(other, "w") as sink:
+def modify_archive(path: Path, part: str, change: Callable[[bytes], bytes | None]) -> Path:
+    """Copy the archive, changing the content of the parts whose names end in `part`; None removes them."""
+    copy = path.with_name(f"changed-{path.name}")
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(copy, "w") as sink:
         for name in source.namelist():
             content = source.read(name)
             new = change(content) if name.endswith(part) else content
             if new is not None:
                 sink.writestr(name, new)
-    return other
+    return copy
 
 
-def regraphed(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    """The archive with its program changed."""
+def modify_program(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """Copy the archive, changing its program."""
 
     def edit(content: bytes) -> bytes:
         program = json.loads(content)
         change(program)
         return json.dumps(program).encode()
 
-    return changed(path, "models/model.json", edit)
+    return modify_archive(path, "models/model.json", edit)

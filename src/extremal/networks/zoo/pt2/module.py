@@ -65,8 +65,8 @@ def load(path: str, weights: Weights) -> Network:
         RuntimeError,
     ) as error:
         raise ExtremalValueError(
-            f"an exported network must be a complete archive of torch.export.save, got {path!r}: {type(error).__name__}, "
-            f"{first_line(error)}; save or copy it again"
+            f"an exported network must be a complete archive of torch.export.save, got {path!r}: "
+            f"{type(error).__name__}, {first_line(error)}; save or copy it again"
         ) from None
     shape = model.exported.sizes[1:]
     return Network(model.eval(), CenterCropResize(*shape) if len(shape) == 3 else None, (), name, (0.0,), (1.0,))
