@@ -76,7 +76,7 @@ class ExtremalPerturbation(Attribution):  # type: ignore[misc]
             ExtremalValueError, ExtremalTypeError: input that breaks a rule.
         """
         found = self.explain(inputs, target, additional_forward_args, settings=settings, **options)
-        x = _only(inputs)
+        x = _single_tensor(inputs)
         maps = found.saliency().to(x).expand_as(x).contiguous()
         return (maps,) if isinstance(inputs, tuple) else maps
 
@@ -105,8 +105,8 @@ class ExtremalPerturbation(Attribution):  # type: ignore[misc]
             ExtremalValueError, ExtremalTypeError: input that breaks a rule.
         """
         ready = merge_settings(settings, options)
-        x = validate_input(_only(inputs))
-        extra, asked = _arguments(additional_forward_args, len(x)), _asked(target, len(x))
+        x = validate_input(_single_tensor(inputs))
+        extra, asked = _extra_arguments(additional_forward_args, len(x)), _parse_class_target(target, len(x))
 
         def answer(part: Tensor, arguments: tuple[object, ...], what: Target) -> Explanation:
             network = _network(self.forward_func, part, arguments, target is None)
@@ -132,7 +132,7 @@ class _Forward(nn.Module):
 
     Args:
         call: x, further arguments -> output.
-        x: (N, C, *S), for device and dtype where the callable tells none.
+        x: (N, C, *S), for device and dtype if the callable has no tensors.
         extra: the further arguments; a tensor has one row, of the one input that is asked about.
         single: the output is one number an input, and becomes (B, 1).
     """
@@ -148,13 +148,13 @@ class _Forward(nn.Module):
             self.register_buffer("anchor", anchor, persistent=False)
 
     def forward(self, x: Tensor) -> Any:
-        output = self.call(x, *(_copied(value, len(x)) for value in self.extra))
+        output = self.call(x, *(_copy_argument(value, len(x)) for value in self.extra))
         if not self.single:
             return output
         if not isinstance(output, Tensor) or output.shape[:1] != x.shape[:1] or output.numel() != len(x):
             raise ExtremalValueError(
                 f"target must be given where a network returns more than one number an input, got None for "
-                f"{_told(output)}; name the class, e.g. target=0"
+                f"{_describe_output(output)}; name the class, e.g. target=0"
             )
         return output.view(-1, 1)
 
@@ -167,11 +167,11 @@ def _network(call: Callable[..., Any], x: Tensor, extra: tuple[object, ...], sin
 
 
 def _has_weights(call: object) -> bool:
-    """Whether it is a module that tells by its tensors on which device and in which dtype it works."""
+    """Return whether it is a module whose tensors define device and dtype."""
     return isinstance(call, nn.Module) and any(t.is_floating_point() for t in (*call.parameters(), *call.buffers()))
 
 
-def _only(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
+def _single_tensor(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
     """Return the only input tensor, given directly or in a tuple."""
     several = inputs if isinstance(inputs, tuple) else (inputs,)
     if len(several) != 1:
@@ -187,7 +187,7 @@ def _only(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
     return several[0]
 
 
-def _arguments(extra: object, count: int) -> tuple[object, ...]:
+def _extra_arguments(extra: object, count: int) -> tuple[object, ...]:
     """Return the arguments after the inputs; rows of their tensors belong to the inputs."""
     if extra is None:
         return ()
@@ -205,26 +205,26 @@ def _has_rows(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.ndim > 0
 
 
-def _copied(value: object, rows: int) -> object:
+def _copy_argument(value: object, rows: int) -> object:
     """Return an argument for a number of rows, as a copy that the network may overwrite."""
     if not isinstance(value, Tensor):
         return value
     return (value.expand(rows, *value.shape[1:]) if value.ndim else value).detach().clone()
 
 
-def _asked(target: Any, count: int) -> Target:
+def _parse_class_target(target: Any, count: int) -> Target:
     """Return captum's target as `explain` takes it: one number applies to all inputs, a tuple is an index."""
     if target is None:
         return 0
     if isinstance(target, tuple):
-        return _at(target)
+        return _value_at(target)
     if isinstance(target, Tensor) and target.numel() == 1:
         target = target.item()
     each = per_input(target, count)
-    return target if each is None else [_at(one) if isinstance(one, tuple) else one for one in each]
+    return target if each is None else [_value_at(one) if isinstance(one, tuple) else one for one in each]
 
 
-def _at(index: tuple[int, ...]) -> Callable[[object], Tensor]:
+def _value_at(index: tuple[int, ...]) -> Callable[[object], Tensor]:
     """Return a score that reads one value of an output with more dimensions than (B, classes)."""
 
     def value(output: object) -> Tensor:
@@ -232,7 +232,7 @@ def _at(index: tuple[int, ...]) -> Callable[[object], Tensor]:
         inside = [isinstance(i, int) and 0 <= i < size for i, size in zip(index, shape, strict=False)]
         if not isinstance(output, Tensor) or not len(index) == len(shape) == sum(inside):
             raise ExtremalValueError(
-                f"a tuple as target must be the place of one value in the output, got {index} for {_told(output)}; the "
+                f"a tuple as target must be the place of one value in the output, got {index} for {_describe_output(output)}; the "
                 "first dimension is that of the batch, the others have an index each"
             )
         return output.movedim(0, -1)[index]
@@ -241,7 +241,7 @@ def _at(index: tuple[int, ...]) -> Callable[[object], Tensor]:
     return value
 
 
-def _told(output: object) -> str:
+def _describe_output(output: object) -> str:
     """Return the shape of an output, or its type."""
     return str(tuple(output.shape)) if isinstance(output, Tensor) else f"a {type(output).__name__}"
 

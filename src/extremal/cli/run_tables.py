@@ -22,7 +22,7 @@ from extremal.report.text import (
     quantile_texts,
 )
 
-MAX_CLASSES, MAX_LISTED = 10, 8  # printed; the page shows all
+MAX_CLASSES, MAX_LISTED_IMAGES = 10, 8  # printed; the page shows all
 
 
 def print_summary(summary: Summary, files: Mapping[str, str]) -> None:
@@ -53,10 +53,10 @@ def print_summary(summary: Summary, files: Mapping[str, str]) -> None:
         _more_line(len(summary.classes) - MAX_CLASSES, "classes"),
         _images_line("smallest", summary.smallest),
         _images_line("largest", summary.largest),
-        *(f"suspect: {image.key} ({image.name}): {image.reason}" for image in summary.suspects[:MAX_LISTED]),
-        _more_line(len(summary.suspects) - MAX_LISTED, "suspect images"),
-        *(f"failed: {plural(count, 'image')}: {reason}" for reason, count in summary.failures[:MAX_LISTED]),
-        _more_line(len(summary.failures) - MAX_LISTED, "reasons of failures"),
+        *(f"suspect: {image.key} ({image.name}): {image.reason}" for image in summary.suspects[:MAX_LISTED_IMAGES]),
+        _more_line(len(summary.suspects) - MAX_LISTED_IMAGES, "suspect images"),
+        *(f"failed: {plural(count, 'image')}: {reason}" for reason, count in summary.failures[:MAX_LISTED_IMAGES]),
+        _more_line(len(summary.failures) - MAX_LISTED_IMAGES, "reasons of failures"),
         f"{summary.evaluations:,} evaluations of the network, {duration(summary.seconds)} over all processes",
         *_file_lines(files),
     )
@@ -77,7 +77,7 @@ def print_comparison(comparison: Comparison, files: Mapping[str, str]) -> None:
         counts = (group.images, group.moved, group.verdicts)
         classes.add_row(Text(group.name), *(f"{count:,}" for count in counts), iou_text(group.iou.median))
     finite = (pair for pair in comparison.pairs if pair.mean is not None)
-    lowest = sorted(finite, key=lambda pair: pair.mean or 0.0)[:MAX_LISTED]
+    lowest = sorted(finite, key=lambda pair: pair.mean or 0.0)[:MAX_LISTED_IMAGES]
     sizes = ", ".join(f"{name} for {count:,}" for name, count in comparison.sizes.items())
     _print(
         f"{comparison.first} and {comparison.second}",
@@ -110,13 +110,13 @@ def _right_column(head: str) -> Column:
 
 
 def _images_line(label: str, images: Sequence[ImageSummary]) -> str:
-    text = ", ".join(f"{image.key} ({image.name}, {area_text(image.area)})" for image in images[:MAX_LISTED])
+    text = ", ".join(f"{image.key} ({image.name}, {area_text(image.area)})" for image in images[:MAX_LISTED_IMAGES])
     return f"{label}: {text}" if text else ""
 
 
 def _keys_lines(label: str, keys: Sequence[str]) -> list[str]:
-    text = f"{label}: {len(keys):,}: {', '.join(keys[:MAX_LISTED])}"
-    return [text + (", …" if len(keys) > MAX_LISTED else "")] if keys else []
+    text = f"{label}: {len(keys):,}: {', '.join(keys[:MAX_LISTED_IMAGES])}"
+    return [text + (", …" if len(keys) > MAX_LISTED_IMAGES else "")] if keys else []
 
 
 def _more_line(count: int, label: str) -> str:

@@ -54,7 +54,7 @@ class ChunkedReward:
             try:
                 return self._fill_chunks(masks, evaluate_chunk)
             except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
-                if not _out_of_memory(error):
+                if not _is_out_of_memory(error):
                     raise
                 if self.max_rows == 1:
                     shape = tuple(self.objective.x.shape[1:])
@@ -100,6 +100,6 @@ class _ChunkedRewardFunction(torch.autograd.Function):
         return gradients * grads[0].view(*grads[0].shape, *[1] * (gradients.ndim - 2)), None, None
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether an exception tells that memory did not suffice; CPU allocators tell it as a plain RuntimeError."""
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception means that memory ran out; CPU allocators raise a plain RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

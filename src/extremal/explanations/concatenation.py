@@ -4,7 +4,7 @@
 >>> @dataclass(frozen=True)
 ... class Result:
 ...     scores: Tensor  # (N,): joined along the first axis
-...     areas: tuple[float, ...] = field(metadata=SHARED)
+...     areas: tuple[float, ...] = field(metadata=SHARED_FIELD)
 >>> concatenate([Result(torch.zeros(1), (0.1,)), Result(torch.ones(2), (0.1,))])
 Result(scores=tensor([0., 1., 1.]), areas=(0.1,))
 """
@@ -62,8 +62,8 @@ def _join_alternatives(values: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
     return tuple(concatenate(alternatives) for alternatives in zip(*values, strict=True))
 
 
-SHARED: dict[str, Join] = {"join": _take_first}  # the same for all inputs of a run
-STEPS: dict[str, Join] = {"join": _take_longest}  # (T,)
-TRACE: dict[str, Join] = {"join": _pad_trace}  # (N, T)
-SETTINGS: dict[str, Join] = {"join": _add_evaluations}
-ALTERNATIVES: dict[str, Join] = {"join": _join_alternatives}
+SHARED_FIELD: dict[str, Join] = {"join": _take_first}  # the same for all inputs of a run
+STEPS_FIELD: dict[str, Join] = {"join": _take_longest}  # (T,)
+TRACE_FIELD: dict[str, Join] = {"join": _pad_trace}  # (N, T)
+SETTINGS_FIELD: dict[str, Join] = {"join": _add_evaluations}
+ALTERNATIVES_FIELD: dict[str, Join] = {"join": _join_alternatives}

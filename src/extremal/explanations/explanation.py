@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
-from extremal.explanations.concatenation import ALTERNATIVES, SETTINGS, SHARED, STEPS, TRACE, concatenate
+from extremal.explanations.concatenation import (
+    ALTERNATIVES_FIELD,
+    SETTINGS_FIELD,
+    SHARED_FIELD,
+    STEPS_FIELD,
+    TRACE_FIELD,
+    concatenate,
+)
 from extremal.explanations.verdict import (
     MIN_UNSEEN_SPAN,
     SUFFICIENT_EFFECT,
@@ -57,7 +64,7 @@ class Explanation:
     Scores are Φ of what is left of the input: for the preserve and dual games Φ(m ⊗ x), for delete Φ((1 − m) ⊗ x).
     """
 
-    areas: tuple[float, ...] = field(metadata=SHARED)  # (A,) rising, shares of places in (0, 1)
+    areas: tuple[float, ...] = field(metadata=SHARED_FIELD)  # (A,) rising, shares of places in (0, 1)
     masks: Tensor  # (N, A, 1, *S) in [0, 1]
     mask_areas: Tensor  # (N, A) the masks' true means on the input
     scores: Tensor  # (N, A) of the masks as found
@@ -71,27 +78,27 @@ class Explanation:
     inputs: Tensor  # (N, C, *S) as the network took them
     pictures: Tensor  # (N, H, W, 3) uint8, the inputs to look at; (N, 0, 0, 3) where they are not pictures
     destroyed: Tensor  # (N, H, W, 3) uint8, the destroyed inputs to look at; empty likewise
-    trace_step: Tensor = field(metadata=STEPS)  # (T,) step in which each mask on the way was evaluated
-    trace_area: Tensor = field(metadata=TRACE)  # (N, T) its area
-    trace_reward: Tensor = field(metadata=TRACE)  # (N, T) what the game paid for it
-    trace_grey: Tensor = field(metadata=TRACE)  # (N, T) its greyness
+    trace_step: Tensor = field(metadata=STEPS_FIELD)  # (T,) step in which each mask on the way was evaluated
+    trace_area: Tensor = field(metadata=TRACE_FIELD)  # (N, T) its area
+    trace_reward: Tensor = field(metadata=TRACE_FIELD)  # (N, T) what the game paid for it
+    trace_grey: Tensor = field(metadata=TRACE_FIELD)  # (N, T) its greyness
     target: tuple[int | None, ...]  # (N,) class indices; None if the target is not a class
     target_names: tuple[str, ...]  # (N,)
-    unseen_names: tuple[str, ...] = field(metadata=SHARED)  # (P,)
+    unseen_names: tuple[str, ...] = field(metadata=SHARED_FIELD)  # (P,)
     status: tuple[tuple[Status, ...], ...]  # (N, A)
-    keeps: bool = field(metadata=SHARED)  # judged by what the masks keep; False: by what is left without them
+    keeps: bool = field(metadata=SHARED_FIELD)  # judged by what the masks keep; False: by what is left without them
     settings: dict[str, Any] = field(
-        metadata=SETTINGS
+        metadata=SETTINGS_FIELD
     )  # versions, seed, network, weight hash, solver, counts: everything to repeat the run
     within: Tensor | None = field(
-        default=None, metadata=SHARED
+        default=None, metadata=SHARED_FIELD
     )  # (*S) bool: where masks were allowed; None: everywhere
     units: Tensor | None = field(
-        default=None, metadata=SHARED
+        default=None, metadata=SHARED_FIELD
     )  # (*S) int64: the unit of each place, −1 for none; None: places by themselves
     fields: Tensor | None = None  # (N, A, 1, *lattice), input of `solvers.rebuild_masks`; None: the masks were given
     alternatives: tuple["Explanation", ...] = field(
-        default=(), metadata=ALTERNATIVES
+        default=(), metadata=ALTERNATIVES_FIELD
     )  # of the same inputs, kept apart from this one and from each other
 
     @classmethod

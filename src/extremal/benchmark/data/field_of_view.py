@@ -17,7 +17,7 @@ from extremal.networks.network import Network
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
-MIN_FITTED, MAX_FITTED = 0.06, 0.94  # part of the ramp's range that is fitted: padding and overshoot lie outside
+MIN_FITTED_POINTS, MAX_FITTED_POINTS = 0.06, 0.94  # part of the ramp's range that is fitted: padding and overshoot lie outside
 MAX_RESIDUAL = 1.5  # grey values of 255 by which a ramp may deviate from its line (they are rounded twice)
 
 
@@ -81,7 +81,7 @@ def _measure_field(network: Network, size: tuple[int, int]) -> FieldOfView:
 
 def _fit_ramp(network: Network, values: Array, axis: int) -> tuple[float, float]:
     """Fit the values (h, w) of a ramp along an axis: slope and start, in fractions of the ramp."""
-    fitted = (values > MIN_FITTED) & (values < MAX_FITTED)
+    fitted = (values > MIN_FITTED_POINTS) & (values < MAX_FITTED_POINTS)
     places = np.broadcast_to(np.arange(values.shape[axis]).reshape((-1, 1) if axis == 0 else (1, -1)), values.shape)
     if fitted.sum() < 8 or np.ptp(places[fitted]) < 3:
         raise _unsupported(network, "a ramp does not arrive")

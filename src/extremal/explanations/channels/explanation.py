@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
-from extremal.explanations.concatenation import SETTINGS, SHARED, STEPS, TRACE, concatenate
+from extremal.explanations.concatenation import SETTINGS_FIELD, SHARED_FIELD, STEPS_FIELD, TRACE_FIELD, concatenate
 from extremal.explanations.verdict import Status, Verdict, compute_effects, reach_verdict
 from extremal.files import fields_equal, read_tensors, unreadable_file_error, write_tensors
 from extremal.masking.area import cut
@@ -56,17 +56,17 @@ class ChannelExplanation:
     delete.
     """
 
-    layer: str = field(metadata=SHARED)  # name of the module with the masked output
-    axis: int = field(metadata=SHARED)  # of its output, along which the K units lie; 0 is the batch
-    bypassed: bool = field(metadata=SHARED)  # part of the answer bypasses the layer, untouched by masks
-    counts: tuple[int, ...] = field(metadata=SHARED)  # (A,) rising, in 1..K−1
+    layer: str = field(metadata=SHARED_FIELD)  # name of the module with the masked output
+    axis: int = field(metadata=SHARED_FIELD)  # of its output, along which the K units lie; 0 is the batch
+    bypassed: bool = field(metadata=SHARED_FIELD)  # part of the answer bypasses the layer, untouched by masks
+    counts: tuple[int, ...] = field(metadata=SHARED_FIELD)  # (A,) rising, in 1..K−1
     masks: Tensor  # (N, A, K) in [0, 1], with means exactly counts/K from `path`
     scores: Tensor  # (N, A) of the masks as found
     binary_scores: Tensor  # (N, A) of exactly these counts of channels
     random_scores: Tensor  # (N, A, R) of random sets
     ranked_scores: Tensor  # (N, A, M) of the top channels by each ranking
     rankings: Tensor  # (N, M, K), higher is more
-    ranking_names: tuple[str, ...] = field(metadata=SHARED)  # (M,)
+    ranking_names: tuple[str, ...] = field(metadata=SHARED_FIELD)  # (M,)
     smallest_mask: Tensor  # (N, K) of zeros and ones: the smallest sufficient set
     smallest_effect: Tensor  # (N,)
     below_count: Tensor  # (N,) int64, the largest insufficient count tried below it; 0: none
@@ -76,17 +76,17 @@ class ChannelExplanation:
     score_blank: Tensor  # (N,) of the layer's output at zero
     inputs: Tensor  # (N, C, *S) prepared for the network
     pictures: Tensor  # (N, H, W, 3) uint8, the inputs for display; (N, 0, 0, 3) if they are not images
-    trace_step: Tensor = field(metadata=STEPS)  # (T,) step in which each intermediate mask was evaluated
-    trace_area: Tensor = field(metadata=TRACE)  # (N, T) its fraction of the channels
-    trace_reward: Tensor = field(metadata=TRACE)  # (N, T) its reward
-    trace_grey: Tensor = field(metadata=TRACE)  # (N, T) its greyness
+    trace_step: Tensor = field(metadata=STEPS_FIELD)  # (T,) step in which each intermediate mask was evaluated
+    trace_area: Tensor = field(metadata=TRACE_FIELD)  # (N, T) its fraction of the channels
+    trace_reward: Tensor = field(metadata=TRACE_FIELD)  # (N, T) its reward
+    trace_grey: Tensor = field(metadata=TRACE_FIELD)  # (N, T) its greyness
     target: tuple[int | None, ...]  # (N,) class indices; None if the target is not a class
     target_names: tuple[str, ...]  # (N,)
     status: tuple[tuple[Status, ...], ...]  # (N, A)
-    keeps: bool = field(metadata=SHARED)  # masks are judged by what they keep; False: by what they delete
-    share: float = field(metadata=SHARED)  # fraction of the whole effect that the smallest sets have
+    keeps: bool = field(metadata=SHARED_FIELD)  # masks are judged by what they keep; False: by what they delete
+    share: float = field(metadata=SHARED_FIELD)  # fraction of the whole effect that the smallest sets have
     # versions, seed, network, weight hash, solver, counts: everything needed to repeat the run
-    settings: dict[str, Any] = field(metadata=SETTINGS)
+    settings: dict[str, Any] = field(metadata=SETTINGS_FIELD)
 
     @classmethod
     def concatenate(cls, parts: Sequence["ChannelExplanation"]) -> "ChannelExplanation":
