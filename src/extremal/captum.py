@@ -93,48 +93,47 @@ class ExtremalPerturbation(Attribution):  # type: ignore[misc]
 
         Args:
             inputs: (N, C, *S), or a tuple of this one tensor.
-            target: a class for all inputs, or a tensor or list of one for each; None where there is one output only. A
-                tuple, or a list of one for each input, is the place of a single value in an output of more dimensions;
-                this value is asked for itself, and `score`, which is one of classes, plays no part. A class of an
-                output of more dimensions is its mean over the positions, as in `extremal.explain`.
-            additional_forward_args: handed on after the inputs, a tuple of more than one. The rows of a tensor belong
-                to the inputs, which are then explained one after the other.
+            target: a class for all inputs, or a tensor or list with one per input; None if there is one output only. A
+                tuple, or a list of one per input, is the index of a single value in an output of more dimensions; this
+                value is the score, and `score`, which applies to classes, has no effect. A class of an output of more
+                dimensions is scored by its mean over the positions, as in `extremal.explain`.
+            additional_forward_args: passed after the inputs; several as a tuple. The rows of a tensor belong to the
+                inputs, which are then explained one by one.
             settings, options: as for `extremal.explain`.
 
         Raises:
             ExtremalValueError, ExtremalTypeError: input that breaks a rule.
         """
-        ready = merge_settings(settings, options)
+        merged = merge_settings(settings, options)
         x = validate_input(_single_tensor(inputs))
-        extra, asked = _extra_arguments(additional_forward_args, len(x)), _parse_class_target(target, len(x))
+        extra, targets = _extra_arguments(additional_forward_args, len(x)), _parse_class_target(target, len(x))
 
-        def answer(part: Tensor, arguments: tuple[object, ...], what: Target) -> Explanation:
+        def explain_part(part: Tensor, arguments: tuple[object, ...], part_target: Target) -> Explanation:
             network = _network(self.forward_func, part, arguments, target is None)
-            return explain(network, part, what, settings=ready)
+            return explain(network, part, part_target, settings=merged)
 
         if not any(map(_has_rows, extra)):
-            return answer(x, extra, asked)
-        each = per_input(asked, len(x)) or [asked] * len(x)
-        answers = []
-        for n, what in enumerate(each):
+            return explain_part(x, extra, targets)
+        results = []
+        for n, input_target in enumerate(per_input(targets, len(x)) or [targets] * len(x)):
             row = slice(n, n + 1)
-            mine = tuple(value[row] if _has_rows(value) else value for value in extra)
+            arguments = tuple(value[row] if _has_rows(value) else value for value in extra)
             try:
-                answers.append(answer(x[row], mine, what))
+                results.append(explain_part(x[row], arguments, input_target))
             except ExtremalError as error:
                 error.add_note(f"This was input {n}: with further arguments each is explained by itself, as input 0.")
                 raise
-        return Explanation.concatenate(answers)
+        return Explanation.concatenate(results)
 
 
 class _Forward(nn.Module):
-    """A callable as a module: with its further arguments, each evaluated row with its own, on device and dtype of x.
+    """A callable as a module: it passes the further arguments, repeated for every evaluated row.
 
     Args:
         call: x, further arguments -> output.
         x: (N, C, *S), for device and dtype if the callable has no tensors.
-        extra: the further arguments; a tensor has one row, of the one input that is asked about.
-        single: the output is one number an input, and becomes (B, 1).
+        extra: the further arguments; a tensor has one row, of the one input that is explained.
+        single: the output is one number per input, and becomes (B, 1).
     """
 
     anchor: Tensor
@@ -232,8 +231,8 @@ def _value_at(index: tuple[int, ...]) -> Callable[[object], Tensor]:
         inside = [isinstance(i, int) and 0 <= i < size for i, size in zip(index, shape, strict=False)]
         if not isinstance(output, Tensor) or not len(index) == len(shape) == sum(inside):
             raise ExtremalValueError(
-                f"a tuple as target must be the place of one value in the output, got {index} for {_describe_output(output)}; the "
-                "first dimension is that of the batch, the others have an index each"
+                f"a tuple as target must be the index of one value in the output, got {index} for "
+                f"{_describe_output(output)}; leave out the batch dimension, and give an index for each of the others"
             )
         return output.movedim(0, -1)[index]
 

@@ -96,15 +96,15 @@ def test_no_such_class() -> None:
 @pytest.mark.parametrize("target", [(2,), (-1,), (0, 0), (), (0.0,)], ids=str)
 def test_a_tuple_that_is_no_place(target: Any) -> None:
     assert refused(ExtremalValueError, X, target) == (
-        f"a tuple as target must be the place of one value in the output, got {target} for (1, 2); the first "
-        "dimension is that of the batch, the others have an index each"
+        f"a tuple as target must be the index of one value in the output, got {target} for (1, 2); "
+        "leave out the batch dimension, and give an index for each of the others"
     )
 
 
 def test_a_place_in_what_is_no_tensor() -> None:
     assert refused(ExtremalValueError, X, (0,), call=lambda x: [Sides()(x)]) == (
-        "a tuple as target must be the place of one value in the output, got (0,) for a list; the first "
-        "dimension is that of the batch, the others have an index each"
+        "a tuple as target must be the index of one value in the output, got (0,) for a list; "
+        "leave out the batch dimension, and give an index for each of the others"
     )
 
 
