@@ -3,7 +3,6 @@
 import importlib
 import os
 import socket
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path

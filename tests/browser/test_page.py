@@ -102,7 +102,8 @@ def test_the_slider_needs_no_request(page: Page) -> None:
         assert view.locator("#readout").inner_text().startswith("Measured. 10")
         slider.press("Home")
         view.locator("#smallest").click()
-        assert re.search(rf" {'10' if slider_position(view) == 40 else '30'}\s%$", view.locator("#smallest").inner_text())
+        area = "10" if slider_position(view) == 40 else "30"
+        assert re.search(rf" {area}\s%$", view.locator("#smallest").inner_text())
         assert view.get_by_role("button", pressed=True).count() == 1
 
 
