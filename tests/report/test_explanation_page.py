@@ -1,4 +1,4 @@
-"""The report: self-contained, safe against any label, and exact in every number and place it embeds."""
+"""The report of an explanation: self-contained, safe against any label, exact in all numbers and places."""
 
 import base64
 import hashlib
@@ -46,7 +46,7 @@ def test_policy_allows_exactly_the_script_and_the_style_of_the_page() -> None:
     assert len(result.raw) == 3
 
 
-def test_labels_may_hold_anything() -> None:
+def test_labels_may_contain_anything() -> None:
     clean = render_page(synthetic.explanation())
     settings = {**synthetic.explanation().settings, "network": NASTY}
     dirty = render_page(synthetic.explanation(target_names=(NASTY,), unseen_names=(NASTY,) * 3, settings=settings))
@@ -60,7 +60,7 @@ def test_labels_may_hold_anything() -> None:
 
 
 @pytest.mark.parametrize("keeps", [True, False])
-def test_numbers_are_the_explanation_s(keeps: bool) -> None:
+def test_numbers_are_those_of_the_explanation(keeps: bool) -> None:
     result = synthetic.explanation(keeps=keeps)
     data, curve = render_page(result).data, result.curve()
     rows = data["areas"]
@@ -110,7 +110,7 @@ def test_between_computed_areas_places_come_in_order_of_rank() -> None:
         assert int((level == 0).sum()) == result.places(start)
 
 
-def test_scores_that_are_not_finite_are_said_so() -> None:
+def test_scores_that_are_not_finite_are_reported() -> None:
     result = synthetic.explanation()
     scores = result.binary_scores.clone()
     scores[0, 1], scores[0, 2] = torch.nan, torch.inf
@@ -188,7 +188,7 @@ def test_image_must_exist() -> None:
         report.render(synthetic.explanation(), image=-1)
 
 
-def test_write_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "report.html"
     report.write(synthetic.explanation(), path, title="A cat")
     first = path.read_text(encoding="utf-8")
@@ -205,48 +205,48 @@ def test_write_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def with_alternatives(keeps: bool = True) -> Explanation:
-    """Three answers: the second is another place, the third the first again."""
+    """Three alternatives: the second is another region, the third repeats the first."""
     first, second = synthetic.explanation(keeps=keeps), synthetic.explanation(keeps=keeps, seed=1)
     return replace(first, alternatives=(second, first))
 
 
 @pytest.mark.parametrize("keeps", [True, False])
-def test_other_answers_are_shown_with_exactly_their_places(keeps: bool) -> None:
+def test_alternatives_are_shown_with_exactly_their_places(keeps: bool) -> None:
     result = with_alternatives(keeps)
     regions = result.regions(overlap=0.9)
     assert len(result.regions()) == 1  # at 40 % any two overlap by more than a fifth
     words = render_page(result).words
     assert "Only one sufficient region was found; 3 were requested." in words
     assert render_page(synthetic.explanation()).words.count("Alternative regions") == 0
-    given = regions[0].mask[0].bool() if keeps else ~regions[0].mask[0].bool()
+    visible = regions[0].mask[0].bool() if keeps else ~regions[0].mask[0].bool()
     shown = overlay.apply_mask(result, regions[0].mask)
-    assert torch.equal(shown[given], result.pictures[0][given])
-    assert not torch.equal(shown[~given], result.pictures[0][~given])
-    assert torch.equal(shown[~given][:, 0], shown[~given][:, 2])  # without colour
+    assert torch.equal(shown[visible], result.pictures[0][visible])
+    assert not torch.equal(shown[~visible], result.pictures[0][~visible])
+    assert torch.equal(shown[~visible][:, 0], shown[~visible][:, 2])  # without colour
 
 
-def test_no_answer_is_said_so() -> None:
+def test_missing_alternatives_are_reported() -> None:
     result = with_alternatives()
-    weak = [replace(one, binary_scores=one.binary_scores * 0.1) for one in (result, *result.alternatives)]
+    weak = [replace(part, binary_scores=part.binary_scores * 0.1) for part in (result, *result.alternatives)]
     words = render_page(replace(weak[0], alternatives=tuple(weak[1:]))).words
     assert "No sufficient region was found; 3 were requested." in words
 
 
-def test_several_answers_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alternatives_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     result = with_alternatives()
     apart = replace(result.regions()[0], area=0.2, source=1)
     monkeypatch.setattr(Explanation, "regions", lambda self, image=0: (self.smallest(), apart))
-    told = render_page(result)
-    words = told.words.replace("\xa0", " ")
+    rendered = render_page(result)
+    words = rendered.words.replace("\xa0", " ")
     assert "2 sufficient regions with little overlap were found; 3 were requested: 40 %, 20 %." in words
-    assert sum("region" in str(attributes.get("alt")) for tag, attributes in told.elements if tag == "img") == 2
+    assert sum("region" in str(attributes.get("alt")) for tag, attributes in rendered.elements if tag == "img") == 2
 
 
-def test_the_certificate_is_told() -> None:
-    found = Certificate(0.345, torch.ones(1, 48, 64), 0.912, 0.338, 0.88, 0.9)
-    words = render_page(synthetic.explanation(), certificate=found).words.replace("\xa0", " ")
+def test_the_certificate_is_described() -> None:
+    certificate = Certificate(0.345, torch.ones(1, 48, 64), 0.912, 0.338, 0.88, 0.9)
+    words = render_page(synthetic.explanation(), certificate=certificate).words.replace("\xa0", " ")
     assert "Between the measured areas: 34.5 % has 91 % of the effect; the best mask found at 33.8 % has 88 %." in words
-    open_end = replace(found, below_area=0.0, below_effect=float("nan"))
+    open_end = replace(certificate, below_area=0.0, below_effect=float("nan"))
     words = render_page(synthetic.explanation(), certificate=open_end).words.replace("\xa0", " ")
     assert "34.5 % has 91 % of the effect; every smaller area that was tried is also enough." in words
     assert "Between the measured areas" not in render_page(synthetic.explanation()).words

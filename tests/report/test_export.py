@@ -1,4 +1,4 @@
-"""Cut masks for other tools."""
+"""Export of cut masks: exact values, holes, borders, and refusal of invalid masks."""
 
 import json
 import re
@@ -40,7 +40,7 @@ def compute_iou(a: Tensor, b: Tensor) -> float:
 
 
 @pytest.mark.parametrize("area", [0.02, 0.2, 0.5])
-def test_png_is_black_and_white_and_the_mask(tmp_path: Path, area: float) -> None:
+def test_png_has_the_values_of_the_mask(tmp_path: Path, area: float) -> None:
     mask = smooth_mask(area)
     write_png(mask, tmp_path / "mask.png")
     with Image.open(tmp_path / "mask.png") as picture:
@@ -60,7 +60,7 @@ def test_png_into_a_missing_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("area", [0.02, 0.2, 0.5])
-def test_run_lengths_are_exact_and_plain_text(area: float) -> None:
+def test_run_lengths_are_exact_and_text(area: float) -> None:
     mask = smooth_mask(area)
     encoded = json.loads(json.dumps(coco_rle(mask)))
     assert encoded["size"] == [96, 128]
@@ -77,19 +77,19 @@ def test_run_lengths_keep_holes_and_empty_masks() -> None:
 
 
 @pytest.mark.parametrize("area", [0.02, 0.05, 0.1, 0.2])
-def test_polygons_give_back_smooth_masks(area: float) -> None:
+def test_polygons_reproduce_smooth_masks(area: float) -> None:
     mask = smooth_mask(area)
     assert compute_iou(rasterise(polygons(mask), (96, 128)), mask[0].byte()) >= 0.95
 
 
-def test_polygons_at_the_border_close_there() -> None:
+def test_polygons_close_at_the_border() -> None:
     whole = torch.ones(1, 12, 20)
     (ring,) = polygons(whole)
     assert (min(ring[::2]), max(ring[::2]), min(ring[1::2]), max(ring[1::2])) == (0, 20, 0, 12)
     assert compute_iou(rasterise([ring], (12, 20)), whole[0].byte()) >= 0.95
 
 
-def test_polygons_fill_holes_and_tell_parts_apart() -> None:
+def test_polygons_fill_holes_and_separate_parts() -> None:
     mask = torch.zeros(1, 30, 40)
     mask[:, 2:16, 2:16] = 1
     mask[:, 6:12, 6:12] = 0

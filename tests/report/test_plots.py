@@ -1,4 +1,4 @@
-"""Figures: every part is there, in every game and dimension, and nothing of matplotlib's global state is touched."""
+"""Figures: all parts are present for every game and dimension, and matplotlib's global state is untouched."""
 
 import sys
 import warnings
@@ -47,7 +47,7 @@ def boxes(figure: Figure) -> list[tuple[float, float, float, float]]:
 
 
 @pytest.mark.parametrize("count", range(1, 9))
-def test_one_tile_for_each_area_and_none_overlaps(count: int) -> None:
+def test_one_tile_per_area_without_overlap(count: int) -> None:
     figure = draw(plots.figure(synthetic.explanation(AREAS[:count])))
     assert len(figure.axes) == 3 + count
     assert titles(figure)[:3] == ["input", "saliency", "evidence"]
@@ -56,9 +56,9 @@ def test_one_tile_for_each_area_and_none_overlaps(count: int) -> None:
         assert min(left, bottom) >= 0
         assert right <= figure.bbox.width
         assert top <= figure.bbox.height
-        for other in extents[:k]:
-            apart = left >= other[2] or right <= other[0] or bottom >= other[3] or top <= other[1]
-            assert apart, f"{titles(figure)[k]} overlaps"
+        for box in extents[:k]:
+            separate = left >= box[2] or right <= box[0] or bottom >= box[3] or top <= box[1]
+            assert separate, f"{titles(figure)[k]} overlaps"
 
 
 def test_curve_draws_the_measured_effects() -> None:
@@ -80,7 +80,7 @@ def test_heading_names_class_network_game_and_the_smallest_sufficient_area() -> 
     assert bold[-1] == "40\xa0% kept – sufficient"
 
 
-def test_heading_says_that_none_is_enough() -> None:
+def test_heading_reports_that_no_area_is_enough() -> None:
     result = synthetic.explanation()
     weak = replace(result, binary_scores=result.binary_scores * 0.5)
     assert "None of the computed areas is enough" in words(plots.figure(weak))
@@ -101,7 +101,7 @@ def test_delete_game_removes_the_region_where_preserve_keeps_it() -> None:
 
 @pytest.mark.parametrize("shape", [(200,), (32, 40), (12, 16, 20)])
 @pytest.mark.parametrize("keeps", [True, False])
-def test_masks_themselves_where_there_are_no_pictures(shape: tuple[int, ...], keeps: bool) -> None:
+def test_masks_are_drawn_if_there_are_no_images(shape: tuple[int, ...], keeps: bool) -> None:
     figure = draw(plots.figure(synthetic.explanation((0.1, 0.3), shape, pictures=False, keeps=keeps)))
     assert len(figure.axes) == 5
     assert "of the input" in words(figure)
@@ -113,7 +113,7 @@ def test_scores_that_are_not_finite() -> None:
     assert "no score is finite" in words(draw(plots.figure(broken)))
 
 
-def test_names_are_not_read_as_mathematics_and_long_ones_are_cut() -> None:
+def test_names_are_not_parsed_as_mathematics_and_are_shortened() -> None:
     named = synthetic.explanation(target_names=("$\\frac$ <b> " + "cat " * 60,))
     assert "$\\frac$ <b>" in words(draw(plots.figure(named)))
 
@@ -123,7 +123,7 @@ def test_image_must_exist() -> None:
         plots.figure(synthetic.explanation(count=2), image=2)
 
 
-def test_write_replaces_whole_files_and_leaves_nothing_else(tmp_path: Path) -> None:
+def test_write_replaces_the_file_and_leaves_no_others(tmp_path: Path) -> None:
     path = tmp_path / "figure.png"
     path.write_text("old")
     plots.write_figure(synthetic.explanation(), path)

@@ -1,4 +1,4 @@
-"""HTML pages as they are read by tests."""
+"""Parsing and checking of HTML pages."""
 
 import json
 import re
@@ -40,7 +40,7 @@ class Page(HTMLParser):
 
 
 def check_nothing_from_elsewhere(source: str, result: Page, own: str = "") -> None:
-    """A page loads nothing, runs its own script alone, and refers by `url()` to nothing but `own`, a part of it."""
+    """Check that a page loads nothing, has no foreign scripts, and uses `url()` only for `own`, a part of itself."""
     assert "http:" not in source
     assert "https:" not in source
     assert "@import" not in source
@@ -55,7 +55,7 @@ def check_nothing_from_elsewhere(source: str, result: Page, own: str = "") -> No
 
 
 def check_self_contained(source: str, result: Page) -> None:
-    """A page has all that it needs, and a policy that lets nothing else in."""
+    """Check that a page is self-contained and that its policy allows nothing else."""
     check_nothing_from_elsewhere(source, result)
     (policy,) = [a["content"] for _, a in result.elements if a.get("http-equiv") == "Content-Security-Policy"]
     assert re.fullmatch(

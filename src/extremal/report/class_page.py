@@ -51,7 +51,7 @@ def render(ranking: ClassChannels, *, visualisation: Visualisation | None = None
         title: heading of the page; the class and the layer by default.
     """
     sizes = ranking.sets.sum(1).int().tolist()
-    thumbnails = ranking.pictures[:MAX_THUMBNAILS] if ranking.pictures.numel() else []
+    thumbnails = ranking.pictures[:MAX_THUMBNAILS] if ranking.pictures.numel() else ()
     tiles = zip(sizes, ranking.effects.tolist(), thumbnails, strict=False)
     return render_template(
         "classes.html.j2",

@@ -34,7 +34,6 @@ RESULT_FILES = re.compile(  # names of all files that a result folder can contai
     "|".join(map(re.escape, _FIXED_NAMES))
     + r"|mask-[0-9.e-]+\.png|region-[0-9]+\.png|inversion-(all|kept|removed)\.png|channel-[0-9]+\.png"
 )
-CERTIFICATE_FIELDS = ("area", "effect", "below_area", "below_effect", "share")  # in records
 
 
 @contextmanager
@@ -114,13 +113,23 @@ def result_record(
         "verdicts": [{"word": verdict.label, "reason": verdict.reason} for verdict in explanation.verdict[0]],
         "status": [str(status) for status in explanation.status[0]],
         "smallest": smallest and {"area": smallest.area, "effect": smallest.effect},
-        "certificate": certificate and {name: getattr(certificate, name) for name in CERTIFICATE_FIELDS},
+        "certificate": certificate and _certificate_record(certificate),
         "regions": [{"area": region.area, "effect": region.effect} for region in explanation.regions()],
         "files": files,
         "settings": explanation.settings,
     }
     json_record: dict[str, Any] = to_json_values(record)
     return json_record
+
+
+def _certificate_record(certificate: "Certificate") -> dict[str, float]:
+    return {
+        "area": certificate.area,
+        "effect": certificate.effect,
+        "below_area": certificate.below_area,
+        "below_effect": certificate.below_effect,
+        "share": certificate.share,
+    }
 
 
 def to_json_values(value: Any) -> Any:

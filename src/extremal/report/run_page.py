@@ -119,7 +119,7 @@ def _quantile_rows(summary: Summary) -> list[tuple[str, int, list[str]]]:
     return [
         ("Smallest area that is enough", summary.areas.count, quantile_texts(summary.areas, area_percent, above_all)),
         ("Effect under unseen perturbations", summary.unseen.count, quantile_texts(summary.unseen, percent)),
-        ("Effect lost under them", summary.loss.count, quantile_texts(summary.loss, percent)),
+        ("Effect lost under unseen perturbations", summary.loss.count, quantile_texts(summary.loss, percent)),
     ]
 
 

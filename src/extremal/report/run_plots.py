@@ -98,7 +98,7 @@ def _draw_areas(axes: "Axes", summary: Summary, images: Sequence[ImageSummary]) 
         [*fractions, 1 - sum(fractions)],
         color=[ACCENT_COLOUR] * len(fractions) + [CONTROL_COLOUR],
         alpha=0.6,
-        label="smallest",
+        label="this area",
     )
     known = [image.area for image in images if image.area is not None]
     cumulative = [sum(area <= limit + 1e-9 for area in known) / total for limit, _ in summary.smallest_counts]
@@ -109,7 +109,7 @@ def _draw_areas(axes: "Axes", summary: Summary, images: Sequence[ImageSummary]) 
         marker="o",
         linewidth=1.8,
         markersize=4,
-        label="this or smaller",
+        label="this area or smaller",
     )
     axes.set_xticks(positions, [*labels, "none"], size=8 if len(labels) > 6 else 9)
     axes.set_ylim(0, 1.05)
