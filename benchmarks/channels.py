@@ -1,4 +1,4 @@
-"""How good sets of channels are: what `explain_channels` finds against every control, at three layers.
+"""Quality of channel sets: `explain_channels` against all controls, at three layers.
 
 Use: python benchmarks/channels.py [--cutouts STAMPS] [--targets 15]
 
@@ -21,10 +21,10 @@ import torch
 
 import records
 from extremal import explain_channels, keep_freed_memory, zoo
-from extremal.explanations.channels.explain import AREAS
+from extremal.explanations.channels.explain import DEFAULT_FRACTIONS
 from extremal.masking.solvers import SOLVERS
-from performance import DOCS, shown
-from solvers import targets
+from performance import DOCS, format_interval
+from solvers import list_targets
 
 mpl.use("agg")
 from matplotlib import pyplot as plt
@@ -36,14 +36,14 @@ TIE = 1e-3  # of the effect: the same set, but for rounding
 CONTROLS = ("random", "activation × gradient", "activation", "ablation")
 
 
-def digest() -> str:
-    """A short name of the settings: rows of other settings do not stand for them."""
-    settings = [SOLVERS["path"].settings(), AREAS, "exchange 3"]
+def hash_settings() -> str:
+    """Return a short hash of the settings, by which rows are recognised."""
+    settings = [SOLVERS["path"].settings(), DEFAULT_FRACTIONS, "exchange 3"]
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
 
 
 def main() -> None:
-    """Measure what is not measured yet."""
+    """Measure what is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cutouts", type=Path)
     parser.add_argument("--targets", type=int, default=15)
@@ -52,9 +52,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(options.threads)
     keep_freed_memory()
-    network, settings = zoo.load("embedded"), digest()
+    network, settings = zoo.load("embedded"), hash_settings()
     done = {(row["target"], row["layer"]) for row in records.read(RESULTS) if row["settings"] == settings}
-    for target in targets(options.cutouts, options.targets):
+    for target in list_targets(options.cutouts, options.targets):
         x = network.prepare(target.picture)
         for layer in LAYERS.values():
             if (target.name, layer) in done:
@@ -84,20 +84,20 @@ def main() -> None:
     write_docs()
 
 
-def current() -> dict[str, list[dict[str, Any]]]:
-    """Rows of each layer, of today's settings, where the class is there to be kept."""
-    rows = [row for row in records.read(RESULTS) if row["settings"] == digest() and row["span"] >= LEAST_SPAN]
+def current_rows() -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of each layer with current settings whose class has an effect to keep."""
+    rows = [row for row in records.read(RESULTS) if row["settings"] == hash_settings() and row["span"] >= LEAST_SPAN]
     return {name: [row for row in rows if row["layer"] == layer] for name, layer in LAYERS.items()}
 
 
-def table(name: str, rows: list[dict[str, Any]]) -> list[str]:
-    """Medians of what was found and of every control, and how often it beats the best of them."""
+def format_table(name: str, rows: list[dict[str, Any]]) -> list[str]:
+    """Format medians of the solver and of all controls, and how often the solver beats the best control."""
     counts = rows[0]["counts"]
     lines = [f"### {name.capitalize()}: `{LAYERS[name]}`, {rows[0]['channels']} channels, {len(rows)} targets", ""]
     lines += ["| set | " + " | ".join(f"{count} channels" for count in counts) + " |", "|---|" + "---|" * len(counts)]
     for key, title in (("found", "**found**"), *((control, control) for control in CONTROLS)):
         values = np.array([row[key] for row in rows])
-        lines.append(f"| {title} | " + " | ".join(shown(column) for column in values.T) + " |")
+        lines.append(f"| {title} | " + " | ".join(format_interval(column) for column in values.T) + " |")
     found, best = (np.array(part) for part in zip(*((row["found"], best_control(row)) for row in rows), strict=True))
     beats, equals = (found > best + TIE).mean(0), (np.abs(found - best) <= TIE).mean(0)
     told = [f"{won:.0%}" + (f" ({same:.0%} equal)" if same else "") for won, same in zip(beats, equals, strict=True)]
@@ -109,12 +109,12 @@ def table(name: str, rows: list[dict[str, Any]]) -> list[str]:
 
 
 def best_control(row: dict[str, Any]) -> list[float]:
-    """The best control at each count; of the random sets their median, as one of them is drawn."""
+    """Return the best control at each count; random sets enter with their median."""
     return [max(values) for values in zip(*(row[control] for control in CONTROLS), strict=True)]
 
 
 def draw(found: dict[str, list[dict[str, Any]]]) -> None:
-    """Median effect against count, a panel a layer."""
+    """Draw the median effect against count, one panel per layer."""
     figure, panels = plt.subplots(1, len(found), figsize=(12, 3.8), sharey=True)
     for axes, (name, rows) in zip(panels, found.items(), strict=True):
         counts = rows[0]["counts"]
@@ -134,13 +134,13 @@ def draw(found: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def write_docs() -> None:
-    """The tables of docs/channels.md, and the plot beside them."""
-    found = current()
+    """Write the tables of docs/channels.md and the plot."""
+    found = current_rows()
     draw(found)
-    fill("measured", [line for name, rows in found.items() for line in table(name, rows)])
+    fill_docs("measured", [line for name, rows in found.items() for line in format_table(name, rows)])
 
 
-def fill(mark: str, lines: list[str]) -> None:
+def fill_docs(mark: str, lines: list[str]) -> None:
     """Put lines between the marks of this name in docs/channels.md."""
     path, opening, closing = DOCS / "channels.md", f"<!-- {mark} -->\n", f"<!-- end of {mark} -->\n"
     head, rest = path.read_text(encoding="utf-8").split(opening, 1)

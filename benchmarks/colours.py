@@ -1,8 +1,8 @@
-"""The principal axes of the colours of natural photographs, which `extremal.channels.imaging.COLOURS` holds.
+"""Compute the principal axes of the colours of photographs, as in `explanations/channels/fourier_images.py`.
 
 Use: python benchmarks/colours.py
-Over four of scikit-image's photographs, as many pixels of each; axes scaled by their deviations and these by the
-largest, signs such that green (or red, where green is small) is positive.
+Uses four of scikit-image's photographs with an equal number of pixels each. Axes are scaled by their deviations
+relative to the largest; signs make green (or red, if green is small) positive.
 """
 
 import numpy as np
@@ -13,13 +13,13 @@ PIXELS = 100_000  # of each photograph
 
 
 def main() -> None:
-    """Print the axes, a row each."""
+    """Print the axes, one per row."""
     generator = np.random.default_rng(0)
-    drawn = []
+    samples = []
     for name in PHOTOGRAPHS:
         pixels = getattr(skimage.data, name)().reshape(-1, 3) / 255.0
-        drawn.append(generator.permutation(pixels)[:PIXELS])
-    values, axes = np.linalg.eigh(np.cov(np.concatenate(drawn).T))
+        samples.append(generator.permutation(pixels)[:PIXELS])
+    values, axes = np.linalg.eigh(np.cov(np.concatenate(samples).T))
     order = np.argsort(values)[::-1]
     scaled = (axes[:, order] * np.sqrt(values[order] / values.max())).T
     signs = np.sign(np.where(np.abs(scaled[:, :1]) > np.abs(scaled[:, 1:2]), scaled[:, :1], scaled[:, 1:2]))

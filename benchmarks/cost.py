@@ -1,6 +1,6 @@
-"""What one explanation costs: seconds with start-up, peak memory, passes; and how good the demo's masks are.
+"""Measure the cost of one explanation: seconds with start-up, peak memory, evaluations; and print its scores.
 
-Use: python benchmarks/cost.py [PHOTO-NAME ...]      (scikit-image's photographs; chelsea if none)
+Use: python benchmarks/cost.py [IMAGE-NAME ...]      (scikit-image's photographs; chelsea if none)
 """
 
 import resource
@@ -15,7 +15,7 @@ import extremal  # noqa: E402
 
 
 def main(names: list[str]) -> None:
-    """Explain each photograph at the default areas and print a table."""
+    """Explain each image at the default areas and print a table."""
     network = extremal.zoo.load("embedded")
     for name in names:
         result = extremal.explain(network, getattr(skimage.data, name)())
@@ -30,8 +30,8 @@ def main(names: list[str]) -> None:
                 f"  {area:6.1%}  area error {error:.0e}  soft {curve.soft[k]:5.2f}  binary {curve.binary[k]:5.2f}  "
                 f"unseen {curve.unseen[k]:5.2f}  random best {curve.control_best[k]:5.2f}  {result.verdict[0][k]}"
             )
-        enough = result.smallest(0.9)
-        print(f"  smallest sufficient: {f'{enough.area:.1%}' if enough else 'none of these areas'}")
+        smallest = result.smallest(0.9)
+        print(f"  smallest sufficient: {f'{smallest.area:.1%}' if smallest else 'none of these areas'}")
 
 
 if __name__ == "__main__":

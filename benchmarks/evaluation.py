@@ -1,12 +1,12 @@
-"""Judged as the paper judges: every method on planted scenes, mosaics and photographs, and the tables of that.
+"""The paper's evaluation: all methods on planted scenes, mosaics and photographs, and the resulting tables.
 
-Use: python benchmarks/evaluation.py --cutouts STAMPS [--runs FOLDER] [--tables]
+Use: python benchmarks/evaluation.py --cutouts FOLDER [--runs FOLDER] [--tables]
 
 Each run is one `extremal bench`, resumable, in its own folder below FOLDER; with --tables nothing runs and the tables
 are made of what is there. Rows are kept in results/evaluation/, a file a run, so that tables can be made, and compared
 with later ones, without running all again. Tables go to docs/evaluation.md, each between its two marks, figures beside
 it. What a slow method has not reached is not in the first table; the scenes that it has are told again with all.
-STAMPS: see solvers.py.
+FOLDER: see solvers.py.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from extremal.jobs.store import read_manifest
 from performance import DOCS
 from records import FOLDER
 
-PAGE, KEPT = DOCS / "evaluation.md", FOLDER / "evaluation"
+PAGE, STORED_RUNS = DOCS / "evaluation.md", FOLDER / "evaluation"
 SCENES, MANY = "scenes:{cutouts} --count 100", "centre,gradient,guided-backprop,integrated-gradients,grad-cam"
 CONFIDENT = f"{MANY},contrastive-excitation,mask-gradient,path"
 PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "clock", "coffee", "coins", "horse", "moon", "page", "rocket")
@@ -48,7 +48,7 @@ COMPARED = (("hit", 100, True), ("hit_smoothed", 100, True), ("energy", 1, False
 
 @dataclass(frozen=True)
 class Run:
-    """One `extremal bench`."""
+    """One run of `extremal bench`."""
 
     task: str
     options: str
@@ -76,7 +76,7 @@ RUNS = {
 
 
 def main() -> None:
-    """Run what is missing, then make the tables."""
+    """Run what is missing, then write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cutouts", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
@@ -85,19 +85,19 @@ def main() -> None:
     if not options.tables:
         if options.cutouts is None:
             raise SystemExit("planted scenes need --cutouts FOLDER, or --tables for what has run")
-        pictures = drawn(options.cutouts, options.runs / "pictures")
-        few = chosen(pictures, options.runs / "few")
+        pictures = draw_images(options.cutouts, options.runs / "pictures")
+        few = link_subset(pictures, options.runs / "few")
         for name, run in RUNS.items():
             arguments = run.options.format(cutouts=options.cutouts, pictures=pictures, few=few).split()
             command = [Path(sys.executable).with_name("extremal"), "bench", run.task, *arguments]
             subprocess.run([*command, "--out", options.runs / name], check=True)
     for name in RUNS:
-        keep(name, options.runs / name)
-    write()
+        store_run(name, options.runs / name)
+    write_docs()
 
 
-def drawn(cutouts: Path, folder: Path) -> Path:
-    """Photographs of scikit-image and the cut-outs on grey, as files: what confident pictures are looked for in."""
+def draw_images(cutouts: Path, folder: Path) -> Path:
+    """Write photographs of scikit-image and cut-outs on grey as files, among which confident images are found."""
     for name in PHOTOGRAPHS:
         save(Image.fromarray(getattr(skimage.data, name)()).convert("RGB"), folder / "photographs" / f"{name}.png")
     for path, label in TUXPAINT_CUTOUTS.items():
@@ -111,110 +111,112 @@ def drawn(cutouts: Path, folder: Path) -> Path:
     return folder
 
 
-def chosen(pictures: Path, folder: Path) -> Path:
-    """A few of them, for what takes long."""
+def link_subset(pictures: Path, folder: Path) -> Path:
+    """Link some of the images into a folder, for tasks that take long."""
     for name in FEW:
         save(Image.open(pictures / f"{name}.png"), folder / f"{name}.png")
     return folder
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """As PNG, in a folder that is made."""
+    """Write an image as PNG, and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path)
 
 
-def keep(name: str, run: Path) -> None:
-    """Its rows and what its table tells in one file, where it has run."""
+def store_run(name: str, run: Path) -> None:
+    """Store the rows and the table's header of a run in one file, if it has finished."""
     if (run / "parts").exists() and any((run / "parts").glob("*.parquet")):
         told = run / "table.json"
         table = json.loads(told.read_text(encoding="utf-8")) if told.exists() else {}
         head = {"methods": list(read_manifest(run)["methods"]), "measures": table.get("measures", [])}
         rows = pq.read_table(run / "parts").replace_schema_metadata({"run": json.dumps(head)})
-        KEPT.mkdir(parents=True, exist_ok=True)
-        pq.write_table(rows, KEPT / f"{name}.parquet", compression="zstd")
+        STORED_RUNS.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows, STORED_RUNS / f"{name}.parquet", compression="zstd")
 
 
-def rows_of(name: str) -> pa.Table:
-    """The rows of a run."""
-    return pq.read_table(KEPT / f"{name}.parquet")
+def read_rows(name: str) -> pa.Table:
+    """Return the rows of a run."""
+    return pq.read_table(STORED_RUNS / f"{name}.parquet")
 
 
-def head_of(name: str) -> dict[str, Any]:
-    """Its methods, and the measures of its table; none where it has not run to its end."""
-    head: dict[str, Any] = json.loads(pq.read_schema(KEPT / f"{name}.parquet").metadata[b"run"])
+def read_head(name: str) -> dict[str, Any]:
+    """Return the methods and table columns of a run; empty if it has not finished."""
+    head: dict[str, Any] = json.loads(pq.read_schema(STORED_RUNS / f"{name}.parquet").metadata[b"run"])
     return head
 
 
-def write() -> None:
-    """The tables into the page, and the figures beside it."""
+def write_docs() -> None:
+    """Write the tables into the page, and the figures next to it."""
     text = PAGE.read_text(encoding="utf-8")
-    pointing = [name for name, run in RUNS.items() if run.task == "pointing" and there(name)]
-    for mark, wanted in (("scenes", ""), ("rise", "rise"), ("penalty", "penalty")):
-        if there(wanted or "path"):
-            table, scenes = joined(pointing, wanted)
-            text = placed(text, mark, f"{scenes} scenes.\n\n{table.markdown()}")
-            if not wanted:
+    pointing = [name for name, run in RUNS.items() if run.task == "pointing" and has_run(name)]
+    for mark, method in (("scenes", ""), ("rise", "rise"), ("penalty", "penalty")):
+        if has_run(method or "path"):
+            table, scenes = join_tables(pointing, method)
+            text = replace_table(text, mark, f"{scenes} scenes.\n\n{table.markdown()}")
+            if not method:
                 figure.write_png(figure.draw_bars(table, f"{scenes} planted scenes"), DOCS / "evaluation.png")
-                text = placed(text, "differences", differences(pointing))
+                text = replace_table(text, "differences", format_differences(pointing))
     for name in ("grid2", "grid3", "faith", "sanity"):
-        if there(name) and head_of(name)["measures"]:
-            found, _ = joined([name])
-            text = placed(text, name, found.markdown())
-    if there("sanity") and head_of("sanity")["measures"]:
-        stages, lines = similarity_curves(rows_of("sanity"), head_of("sanity")["methods"])
+        if has_run(name) and read_head(name)["measures"]:
+            table, _ = join_tables([name])
+            text = replace_table(text, name, table.markdown())
+    if has_run("sanity") and read_head("sanity")["measures"]:
+        stages, curves = similarity_curves(read_rows("sanity"), read_head("sanity")["methods"])
         title = "Maps while the network forgets, from the top"
-        figure.write_png(figure.draw_curves(stages, lines, title, CHANGED_CORRELATION), DOCS / "sanity.png")
+        figure.write_png(figure.draw_curves(stages, curves, title, CHANGED_CORRELATION), DOCS / "sanity.png")
     PAGE.write_text(text, encoding="utf-8")
     print(PAGE)
 
 
-def there(name: str) -> bool:
-    """Whether it has run."""
-    return (KEPT / f"{name}.parquet").exists()
+def has_run(name: str) -> bool:
+    """Return whether a run is stored."""
+    return (STORED_RUNS / f"{name}.parquet").exists()
 
 
-def joined(runs: list[str], as_far_as: str = "") -> tuple[Table, int]:
-    """One table of several runs, over the pictures that the run of one method has, and how many these are.
+def join_tables(runs: list[str], covered_by: str = "") -> tuple[Table, int]:
+    """Return one table of several runs, over the images that one method ran on, and the number of images.
 
-    Without a name: over all pictures, of the methods that were asked about all.
+    Without a method: over all images, for the methods that ran on all of them.
     """
-    rows = pa.concat_tables([rows_of(name).replace_schema_metadata() for name in runs])
+    rows = pa.concat_tables([read_rows(name).replace_schema_metadata() for name in runs])
     keys = set(rows["key"].to_pylist())
-    pictures = {
+    images = {
         method: set(rows.filter(pc.equal(rows["method"], method))["key"].to_pylist())
         for method in METHODS
         if pc.any(pc.equal(rows["method"], method)).as_py()
     }
-    wanted = pictures[as_far_as] if as_far_as else keys
-    methods = [method for method, own in pictures.items() if own >= wanted]
-    rows = rows.filter(pc.is_in(rows["key"], pa.array(sorted(wanted))))
-    measures = next(head_of(name)["measures"] for name in runs if head_of(name)["measures"])
-    return build_table([TableColumn(**measure) for measure in measures], methods, rows), len(wanted)
+    images_used = images[covered_by] if covered_by else keys
+    methods = [method for method, method_images in images.items() if method_images >= images_used]
+    rows = rows.filter(pc.is_in(rows["key"], pa.array(sorted(images_used))))
+    measures = next(read_head(name)["measures"] for name in runs if read_head(name)["measures"])
+    return build_table([TableColumn(**measure) for measure in measures], methods, rows), len(images_used)
 
 
-def differences(runs: list[str]) -> str:
-    """`path` less each other method, target by target; where an interval holds 0, they are not told apart."""
-    rows = [row for name in runs for row in rows_of(name).to_pylist() if row["status"] == "ok"]
-    found = {(row["method"], row["key"], row["label"]): row for row in rows}
-    targets = [(key, label) for method, key, label in found if method == "path"]
+def format_differences(runs: list[str]) -> str:
+    """Format the differences of `path` from each other method over the same targets, with intervals."""
+    rows = [row for name in runs for row in read_rows(name).to_pylist() if row["status"] == "ok"]
+    by_item = {(row["method"], row["key"], row["label"]): row for row in rows}
+    targets = [(key, label) for method, key, label in by_item if method == "path"]
     keys, labels = zip(*targets, strict=True)
     lines = ["| `path` less | pointing, points | both blurred | energy | IoU |", "|---|---:|---:|---:|---:|"]
     for method in METHODS:
-        if method != "path" and all((method, *target) in found for target in targets):
+        if method != "path" and all((method, *target) in by_item for target in targets):
             cells = []
             for column, scale, by_class in COMPARED:
-                ours, theirs = ([found[name, *target][column] for target in targets] for name in ("path", method))
-                told = mean_paired_difference(ours, theirs, classes=labels if by_class else None, groups=keys)
+                ours, theirs = ([by_item[name, *target][column] for target in targets] for name in ("path", method))
+                estimate = mean_paired_difference(ours, theirs, classes=labels if by_class else None, groups=keys)
                 digits = 1 if by_class else 3
-                value, low, high = (f"{scale * one:+.{digits}f}" for one in (told.value, told.low, told.high))
+                value, low, high = (
+                    f"{scale * number:+.{digits}f}" for number in (estimate.value, estimate.low, estimate.high)
+                )
                 cells.append(f"{value} [{low}, {high}]")
             lines.append(f"| {method} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def placed(text: str, mark: str, table: str) -> str:
-    """The page with a table between `<!-- mark -->` and `<!-- /mark -->`."""
+def replace_table(text: str, mark: str, table: str) -> str:
+    """Return the page with a table between `<!-- mark -->` and `<!-- /mark -->`."""
     found, count = re.subn(
         rf"(<!-- {mark} -->).*?(<!-- /{mark} -->)", lambda m: f"{m[1]}\n{table}{m[2]}", text, flags=re.DOTALL
     )

@@ -1,4 +1,4 @@
-"""Which networks `explain` takes unchanged, and what it costs: the table of docs/networks.md.
+"""Check which networks `explain` accepts unchanged, and its cost: the table of docs/networks.md.
 
 Use: python benchmarks/networks.py [NAME...] [--table]
 
@@ -34,7 +34,7 @@ CAT = skimage.data.chelsea()
 
 @dataclass(frozen=True)
 class Case:
-    """One network with an input and a question."""
+    """A network with an input and a target."""
 
     kind: str  # in the table
     make: Callable[[], Network | nn.Module]
@@ -89,13 +89,13 @@ class Sound(nn.Module):
         return self.model(x[:, 0])
 
 
-def random(name: str) -> Callable[[], Network]:
-    """A network by name, with random weights."""
+def with_random_weights(name: str) -> Callable[[], Network]:
+    """Return a builder of a network by name, with random weights."""
     return lambda: zoo.load(name, "random")
 
 
-def awake(name: str) -> Callable[[], Network]:
-    """A detector whose weights are random and large enough that it finds something; what it finds means nothing."""
+def with_detections(name: str) -> Callable[[], Network]:
+    """Return a builder of a detector whose random weights are large enough to give (meaningless) detections."""
 
     def make() -> Network:
         net = zoo.load(name, "random")
@@ -110,12 +110,12 @@ def awake(name: str) -> Callable[[], Network]:
     return make
 
 
-def settled(name: str) -> Callable[[], Network]:
-    """The same, its batch norms settled on photographs, its head not zero: else the signal of many networks dies."""
+def with_fitted_norms(name: str) -> Callable[[], Network]:
+    """Return a builder of a network whose batch norms are fitted to photographs; otherwise its signal may vanish."""
 
     def make() -> Network:
         net = zoo.load(name, "random")
-        pictures = [skimage_picture(photo) for photo in ("chelsea", "coffee", "astronaut", "rocket")]
+        pictures = [skimage_image(photo) for photo in ("chelsea", "coffee", "astronaut", "rocket")]
         batch = torch.cat([net.prepare(picture) for picture in pictures])
         for module in net.model.modules():
             if isinstance(module, nn.Linear) and not module.weight.any():
@@ -133,8 +133,8 @@ def settled(name: str) -> Callable[[], Network]:
     return make
 
 
-def saved(kind: str, **sizes: Any) -> Callable[[], Network]:
-    """A Hugging Face network with random weights, written to a folder and loaded from it."""
+def from_saved_folder(kind: str, **sizes: Any) -> Callable[[], Network]:
+    """Return a builder of a Hugging Face network with random weights, saved to a folder and loaded from it."""
 
     def make() -> Network:
         import transformers
@@ -148,8 +148,8 @@ def saved(kind: str, **sizes: Any) -> Callable[[], Network]:
     return make
 
 
-def exported() -> Network:
-    """The embedded network through a file of torch.export."""
+def from_exported_file() -> Network:
+    """Return the embedded network, loaded from a file of torch.export."""
     net = zoo.load("embedded")
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(net.model, (torch.zeros(2, 3, 224, 224),), dynamic_shapes=({0: batch},))
@@ -159,7 +159,7 @@ def exported() -> Network:
 
 
 def video() -> Network:
-    """R3D-18 for clips (B, 3, T, H, W); a frame is as far from the next as ten of its pixels."""
+    """Return R3D-18 for clips (B, 3, T, H, W); the distance between frames counts as ten pixels."""
     from torchvision.models.video import r3d_18
 
     torch.manual_seed(0)
@@ -167,36 +167,36 @@ def video() -> Network:
 
 
 def noise(*shape: int) -> Callable[[], Tensor]:
-    """An input of smooth noise."""
+    """Return a builder of an input of smooth noise."""
     return lambda: torch.randn(1, *shape, generator=torch.Generator().manual_seed(1))
 
 
-def colours() -> Tensor:
-    """A picture of twelve bands."""
+def twelve_band_image() -> Tensor:
+    """Return an image of twelve bands."""
     net = zoo.load("embedded")
     from PIL import Image
 
     return net.prepare(Image.fromarray(CAT)).repeat(1, 4, 1, 1)
 
 
-def bands() -> Network:
-    """A ConvNet for pictures of twelve bands."""
+def twelve_band_network() -> Network:
+    """Return a ConvNet for images of twelve bands."""
     import timm
 
     torch.manual_seed(0)
     return Network(timm.create_model("resnet18", in_chans=12, num_classes=10), name="timm resnet18, 12 bands")
 
 
-def grey() -> Network:
-    """A ViT for grey pictures."""
+def grey_network() -> Network:
+    """Return a ViT for grey images."""
     import timm
 
     torch.manual_seed(0)
     return Network(timm.create_model("vit_tiny_patch16_224", in_chans=1, num_classes=10), name="timm ViT-Ti, grey")
 
 
-def seen(network: Network) -> Target:
-    """The best box of a detector with random weights."""
+def best_box(network: Network) -> Target:
+    """Return the best box of a detector with random weights."""
     return Box(None, None)
 
 
@@ -211,37 +211,46 @@ CLASSIFIERS = {
 SMALL = {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768}
 CASES: dict[str, Case] = {
     "embedded": Case("CNN, real weights", lambda: zoo.load("embedded")),
-    **{name: Case(kind, settled(name)) for kind, names in CLASSIFIERS.items() for name in names.split()},
-    "hf:ViTForImageClassification": Case("transformer", saved("ViTForImageClassification", **SMALL, num_labels=10)),
-    "hf:ConvNextForImageClassification": Case("CNN", saved("ConvNextForImageClassification", num_labels=10)),
-    "hf:SwinForImageClassification": Case("transformer", saved("SwinForImageClassification", num_labels=10)),
+    **{name: Case(kind, with_fitted_norms(name)) for kind, names in CLASSIFIERS.items() for name in names.split()},
+    "hf:ViTForImageClassification": Case(
+        "transformer", from_saved_folder("ViTForImageClassification", **SMALL, num_labels=10)
+    ),
+    "hf:ConvNextForImageClassification": Case(
+        "CNN", from_saved_folder("ConvNextForImageClassification", num_labels=10)
+    ),
+    "hf:SwinForImageClassification": Case(
+        "transformer", from_saved_folder("SwinForImageClassification", num_labels=10)
+    ),
     "hf:CLIPVisionModelWithProjection": Case(
         "image encoder",
-        saved("CLIPVisionModelWithProjection", **SMALL, projection_dim=64),
-        target=lambda network: Similarity(network.prepare(skimage_picture("coffee")).to(network.anchor)),
+        from_saved_folder("CLIPVisionModelWithProjection", **SMALL, projection_dim=64),
+        target=lambda network: Similarity(network.prepare(skimage_image("coffee")).to(network.anchor)),
         asked="likeness to another picture",
     ),
     "hf:SegformerForSemanticSegmentation": Case(
         "segmenter",
-        saved("SegformerForSemanticSegmentation", num_labels=4),
+        from_saved_folder("SegformerForSemanticSegmentation", num_labels=4),
         target=lambda network: Segment(1, torch.ones(224, 224, dtype=torch.bool)),
         asked="a class over a region",
     ),
     "torchvision:lraspp_mobilenet_v3_large": Case(
         "segmenter",
-        random("torchvision:lraspp_mobilenet_v3_large"),
+        with_random_weights("torchvision:lraspp_mobilenet_v3_large"),
         target=lambda network: Segment("cow"),  # which is what the random weights see
         asked="a class where it is seen",
     ),
     "torchvision:fasterrcnn_mobilenet_v3_large_320_fpn": Case(
-        "detector", awake("torchvision:fasterrcnn_mobilenet_v3_large_320_fpn"), target=seen, asked="its best box"
+        "detector",
+        with_detections("torchvision:fasterrcnn_mobilenet_v3_large_320_fpn"),
+        target=best_box,
+        asked="its best box",
     ),
     "torchvision:ssdlite320_mobilenet_v3_large": Case(
-        "detector", awake("torchvision:ssdlite320_mobilenet_v3_large"), target=seen, asked="its best box"
+        "detector", with_detections("torchvision:ssdlite320_mobilenet_v3_large"), target=best_box, asked="its best box"
     ),
-    "file:embedded.pt2": Case("exported, real weights", exported),
-    "grey pictures": Case("1 channel", grey, noise(1, 224, 224)),
-    "pictures of 12 bands": Case("12 channels", bands, colours),
+    "file:embedded.pt2": Case("exported, real weights", from_exported_file),
+    "grey pictures": Case("1 channel", grey_network, noise(1, 224, 224)),
+    "pictures of 12 bands": Case("12 channels", twelve_band_network, twelve_band_image),
     "signal": Case("1-D", Signal, noise(1, 2048)),
     "wav2vec 2.0": Case("1-D", Sound, noise(1, 8000)),
     "volume": Case("3-D", Volume, noise(1, 32, 48, 48)),
@@ -249,15 +258,15 @@ CASES: dict[str, Case] = {
 }
 
 
-def skimage_picture(name: str) -> Any:
-    """A photograph of scikit-image."""
+def skimage_image(name: str) -> Any:
+    """Return a photograph of scikit-image."""
     from PIL import Image
 
     return Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
 
 
-def measured(name: str, case: Case) -> dict[str, Any]:
-    """One row: what `explain` took, beside what its evaluations alone would have."""
+def measure(name: str, case: Case) -> dict[str, Any]:
+    """Return one row: the time of `explain`, and the time of its evaluations alone."""
     torch.manual_seed(0)
     made = case.make()
     network = made if isinstance(made, Network) else Network(made)
@@ -268,7 +277,7 @@ def measured(name: str, case: Case) -> dict[str, Any]:
     found = explain(network, image, target, areas=AREAS)
     seconds = time.perf_counter() - begin
     counts = found.settings["evaluations"]
-    backward, forward = paces(network, found.inputs, target)
+    backward, forward = time_passes(network, found.inputs, target)
     gradients = counts["gradients"] + counts["evidence_gradients"]
     forwards = counts["forwards"] + counts["evidence_forwards"]
     return {
@@ -286,8 +295,8 @@ def measured(name: str, case: Case) -> dict[str, Any]:
     }
 
 
-def paces(network: Network, x: Tensor, target: Target, times: int = 5) -> tuple[float, float]:
-    """Median seconds of a forward-backward and of a forward pass of the network alone."""
+def time_passes(network: Network, x: Tensor, target: Target, times: int = 5) -> tuple[float, float]:
+    """Return median seconds of a forward-backward and of a forward pass of the network alone."""
     both: list[float] = []
     only: list[float] = []
     with network.frozen() as run:
@@ -305,7 +314,7 @@ def paces(network: Network, x: Tensor, target: Target, times: int = 5) -> tuple[
 
 
 def scalar(output: Any) -> Tensor:
-    """Some number of any output, with its gradient."""
+    """Reduce any output to one number with a gradient."""
     if isinstance(output, Tensor):
         return output.float().sum()
     if isinstance(output, dict):
@@ -314,8 +323,8 @@ def scalar(output: Any) -> Tensor:
     return torch.stack([part for part in parts if part.requires_grad]).sum()
 
 
-def write(rows: list[dict[str, Any]]) -> None:
-    """The table into the page, between its marks."""
+def write_docs(rows: list[dict[str, Any]]) -> None:
+    """Write the table between its marks in the page."""
     latest = {row["name"]: row for row in rows}
     lines = [
         "| network | kind | input | asked | forward-backward | forward | seconds | besides the network |",
@@ -338,7 +347,7 @@ def write(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Run what is missing, then make the table."""
+    """Run what is missing, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--table", action="store_true", help="only make the table")
@@ -348,13 +357,13 @@ def main() -> None:
     known = {row["name"] for row in read(ROWS)}
     for name in [] if options.table else options.names or [name for name in CASES if name not in known]:
         try:
-            row = measured(name, CASES[name])
+            row = measure(name, CASES[name])
         except ExtremalError as error:
             print(f"{name}: {error}", flush=True)
             continue
         print(f"{name}: {row['seconds']:.1f} s, effect {row['effect']:.2f}, unchanged {row['unchanged']}", flush=True)
         append(ROWS, row)
-    write(read(ROWS))
+    write_docs(read(ROWS))
 
 
 if __name__ == "__main__":

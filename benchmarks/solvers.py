@@ -1,4 +1,4 @@
-"""How good the masks are: `path` against `penalty`, the paper's package, Grad-CAM and RISE, on the same targets.
+"""Quality of masks: `path`, `penalty`, the paper's package, Grad-CAM and RISE on the same targets.
 
 Where they lie is measured by `extremal bench pointing` (`evaluation.py`).
 
@@ -58,15 +58,15 @@ PHOTOGRAPHS = (
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """One question: is there a small part of this picture that this class needs?"""
+    """An image, and the class whose smallest part is looked for."""
 
     name: str
     picture: Image.Image
     label: str
 
 
-def targets(cutouts: Path | None, count: int) -> Iterator[Target]:
-    """The photographs with the classes that are in them, then both objects of planted scenes."""
+def list_targets(cutouts: Path | None, count: int) -> Iterator[Target]:
+    """Yield photographs with their classes, then both objects of planted scenes."""
     for name, label in PHOTOGRAPHS[:count]:
         pixels = getattr(skimage.data, name)()
         pixels = pixels[0] if isinstance(pixels, tuple) else pixels  # of a stereo pair the left one
@@ -81,7 +81,7 @@ def targets(cutouts: Path | None, count: int) -> Iterator[Target]:
 
 
 def main() -> None:
-    """Measure what is not measured yet."""
+    """Measure the targets that are missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cutouts", type=Path)
     parser.add_argument("--reference", help="the interpreter of the paper's package (`make reference`)")
@@ -99,27 +99,27 @@ def main() -> None:
         options.keep.mkdir(parents=True, exist_ok=True)
     done = {(row["target"], row["method"], row["settings"]) for row in records.read(RESULTS)}
     shard, shards = map(int, options.shard.split("/"))
-    for target in islice(targets(options.cutouts, options.targets), shard, None, shards):
+    for target in islice(list_targets(options.cutouts, options.targets), shard, None, shards):
         x = network.prepare(target.picture)
         index = network.index(target.label)
         for method in options.methods.split(","):
-            settings = digest(method)
+            settings = hash_settings(method)
             if (target.name, method, settings) in done:
                 continue
             row = {"target": target.name, "method": method, "settings": settings}
             keep = options.keep / f"{target.name.replace(': ', '-')}.safetensors" if options.keep else None
-            row |= measured(method, network, x, index, options.reference, keep)
+            row |= measure(method, network, x, index, options.reference, keep)
             records.append(RESULTS, row)
             print(f"{target.name:28s} {method:10s} {row['seconds']:6.1f} s  binary {row['binary']}", flush=True)
 
 
-def digest(method: str) -> str:
-    """A short name of the method's settings: rows of other settings do not stand for it."""
+def hash_settings(method: str) -> str:
+    """Return a short hash of a method's settings, by which its rows are recognised."""
     settings = SOLVERS[method].settings() if method in SOLVERS else {}
     return hashlib.sha256(json.dumps([method, settings, AREAS]).encode()).hexdigest()[:8]
 
 
-def measured(
+def measure(
     method: str,
     network: Network,
     x: Tensor,
@@ -127,7 +127,7 @@ def measured(
     reference: str | None,
     keep: Path | None,
 ) -> dict[str, Any]:
-    """Masks of one method for one target, judged."""
+    """Compute the masks of a method for a target, and judge them."""
     begin, result = time.perf_counter(), None
     if method == "path":
         result = explain(network, x, index, areas=AREAS, solver=method)
@@ -154,19 +154,19 @@ def measured(
         "passes": passes,
         "span": round(float(result.score_full[0] - result.score_blank[0]), 4),
         "threads": torch.get_num_threads(),
-        **{name: _plain(getattr(result.curve(), name)) for name in ("soft", "binary", "unseen", "control_best")},
-        "mask_areas": _plain(result.mask_areas[0].tolist()),
-        "opened": _plain([_lost_by_opening(result.binary(a)[0, 0].numpy()) for a in AREAS]),
+        **{name: _to_floats(getattr(result.curve(), name)) for name in ("soft", "binary", "unseen", "control_best")},
+        "mask_areas": _to_floats(result.mask_areas[0].tolist()),
+        "opened": _to_floats([_thin_fraction(result.binary(a)[0, 0].numpy()) for a in AREAS]),
         "version": extremal.__version__,
     }
 
 
-def _plain(values: Any) -> list[float]:
+def _to_floats(values: Any) -> list[float]:
     return [round(float(value), 4) for value in values]
 
 
-def _lost_by_opening(mask: np.ndarray) -> float:
-    """Share of a cut mask that an opening of radius 5 px removes: what is thin or small; the border is repeated."""
+def _thin_fraction(mask: np.ndarray) -> float:
+    """Return the fraction of a cut mask that an opening of radius 5 px removes, i.e. thin or small parts."""
     radius = round(scale_length(5.0, mask.shape))
     padded = np.pad(mask > 0, 2 * radius, mode="edge")
     opened = skimage.morphology.opening(padded, skimage.morphology.disk(radius))

@@ -1,4 +1,4 @@
-"""What a four-area sweep costs: seconds an image next to the paper's package, overhead beside the network, memory.
+"""Cost of a run at four areas: seconds per image next to the paper's package, overhead over the network, memory.
 
 Use: python benchmarks/timing.py [--reference PYTHON] [--repeats 3]
 
@@ -27,13 +27,15 @@ from torch import Tensor
 import records
 from extremal import keep_freed_memory, zoo
 from extremal.explanations.chunking import ChunkedReward
-from extremal.explanations.objective import pose
-from extremal.explanations.settings import terms_named
+from extremal.explanations.objective import build_objective
+from extremal.explanations.settings import Settings
 from extremal.masking.level_set import LevelSet
 from extremal.masking.solvers import Path as Solver
 from extremal.masking.solvers import Problem
 from extremal.masking.solvers.path import Descent, count_passes, masks_at_areas
 from extremal.networks.network import Network, Run
+from extremal.scores.class_query import ClassQuery
+from extremal.scores.classes import margin
 from parity import ask_reference
 
 AREAS = (0.025, 0.05, 0.1, 0.2)
@@ -42,49 +44,51 @@ PART = 40  # steps of the package that are timed
 
 
 def machine() -> str:
-    """The processor, its threads in use, and the versions."""
+    """Describe processor, threads and versions."""
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     name = names[0].split(":")[1].strip() if names else platform.processor()
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-def batch_of(network: Network, count: int, size: int = 224) -> Tensor:
-    """Crops of photographs: (count, 3, size, size)."""
+def make_batch(network: Network, count: int, size: int = 224) -> Tensor:
+    """Return crops of photographs: (count, 3, size, size)."""
     pictures = [skimage.data.chelsea(), skimage.data.coffee(), skimage.data.rocket(), skimage.data.astronaut()]
     wide = [Image.fromarray(p).resize((size, size), Image.Resampling.BICUBIC) for p in pictures]
     pixels = [torch.from_numpy(np.array(p)).movedim(-1, 0) / 127.5 - 1 for p in wide]
     return torch.stack([pixels[k % len(pixels)] for k in range(count)])
 
 
-def sweep(network: Network, x: Tensor) -> float:
-    """Seconds an image of one run of `path`."""
-    begin = time.perf_counter()
+def time_sweep(network: Network, x: Tensor) -> float:
+    """Return seconds per image of one run of `path`."""
+    start_time = time.perf_counter()
     with network.frozen() as run:
         run.accelerate(x)
         rows = run.max_batch_size(x)
-        question = pose(network, run, x, None, terms_named("preserve", "blur", "margin", 0))
-        Solver().solve(Problem(ChunkedReward(question, rows), len(x), question.domain, True, x.dtype, x.device), AREAS)
-    return (time.perf_counter() - begin) / len(x)
+        objective = build_objective(run, x, ClassQuery(None, margin), Settings())
+        Solver().solve(
+            Problem(ChunkedReward(objective, rows), len(x), objective.domain, True, x.dtype, x.device), AREAS
+        )
+    return (time.perf_counter() - start_time) / len(x)
 
 
-def network_alone(network: Network, x: Tensor) -> float:
-    """Seconds an image of the same passes in the same chunks with nothing around them: sweep, polish, and looks."""
+def time_network(network: Network, x: Tensor) -> float:
+    """Return seconds per image of the same network passes in the same chunks, and nothing else."""
     solver = Solver()
-    begin = time.perf_counter()
+    start_time = time.perf_counter()
     with network.frozen() as run:
         run.accelerate(x)
         most = run.max_batch_size(x)
-        passes_alone(run, x, solver.draws, 2, most)
-        passes_alone(run, x, 1, solver.steps, most)
-        passes_alone(run, x, len(AREAS), solver.polish, most)
+        run_passes(run, x, solver.draws, 2, most)
+        run_passes(run, x, 1, solver.steps, most)
+        run_passes(run, x, len(AREAS), solver.polish, most)
         with torch.no_grad():
-            passes_alone(run, x, 3 * len(AREAS) - 2, solver.rounds + 1, most)
-            passes_alone(run, x, len(AREAS), solver.search, most)
-    return (time.perf_counter() - begin) / len(x)
+            run_passes(run, x, 3 * len(AREAS) - 2, solver.rounds + 1, most)
+            run_passes(run, x, len(AREAS), solver.search, most)
+    return (time.perf_counter() - start_time) / len(x)
 
 
-def passes_alone(run: Run, x: Tensor, rows: int, times: int, most: int) -> None:
-    """Passes of this many rows an input, at most `most` at once; with their gradient, unless under no_grad."""
+def run_passes(run: Run, x: Tensor, rows: int, times: int, most: int) -> None:
+    """Run passes of `rows` rows per input, at most `most` at once; with gradient, except under no_grad."""
     for _ in range(times):
         for first in range(0, len(x) * rows, most):
             size = min(most, len(x) * rows - first)
@@ -95,46 +99,46 @@ def passes_alone(run: Run, x: Tensor, rows: int, times: int, most: int) -> None:
                 run(inputs)
 
 
-def step_overhead(network: Network, x: Tensor, times: int = 15) -> dict[str, float]:
-    """Median seconds of a step of the sweep, of its pass through the network alone, and of its masks, taking turns."""
+def time_steps(network: Network, x: Tensor, times: int = 15) -> dict[str, float]:
+    """Return median seconds of a step of the sweep, of its network pass, and of its masks, measured in turns."""
     shape, seconds = tuple(x.shape[2:]), {"step": [0.0], "alone": [0.0], "masks": [0.0]}
     with network.frozen() as run:
         run.accelerate(x)
         most = run.max_batch_size(x)
-        question = pose(network, run, x, None, terms_named("preserve", "blur", "margin", 0))
-        problem = Problem(ChunkedReward(question, most), len(x), question.domain, True, x.dtype, x.device)
+        objective = build_objective(run, x, ClassQuery(None, margin), Settings())
+        problem = Problem(ChunkedReward(objective, most), len(x), objective.domain, True, x.dtype, x.device)
         lattice = LevelSet(shape)
         start = torch.randn(len(x), 1, 1, *lattice.parameter_shape, generator=torch.Generator().manual_seed(0))
         descent = Descent(problem, lattice, start, 0.1)
 
         def masks() -> object:
-            """Mask, area and perturbation, there and back."""
-            inputs = question.perturb(masks_at_areas(lattice, descent.parameters, (0.1,), 0.15))
+            """Run mask, area and perturbation forward and backward."""
+            inputs = objective.perturb(masks_at_areas(lattice, descent.parameters, (0.1,), 0.15))
             return torch.autograd.grad(inputs, descent.parameters, torch.ones_like(inputs))
 
         works: dict[str, Callable[[], object]] = {
             "masks": masks,
             "step": lambda: descent.step((0.1,), 0.15),
-            "alone": lambda: passes_alone(run, x, 1, 1, most),
+            "alone": lambda: run_passes(run, x, 1, 1, most),
         }
         for index in range(times + 1):
             for name, work in works.items():
-                begin = time.perf_counter()
+                start_time = time.perf_counter()
                 work()
                 if index:  # the first is warm-up
-                    seconds[name].append(time.perf_counter() - begin)
+                    seconds[name].append(time.perf_counter() - start_time)
     return {name: statistics.median(values[1:]) for name, values in seconds.items()}
 
 
-def package(python: str, network: str, x: Tensor, keep_freed: bool) -> float:
-    """Seconds an image of the paper's package, all areas in one batch, 800 steps."""
+def time_reference(python: str, network: str, x: Tensor, keep_freed: bool) -> float:
+    """Return seconds per image of the paper's package, all areas in one batch, 800 steps."""
     task = {"input": x[:1].numpy(), "target": 282, "areas": AREAS, "steps": PART, "network": network}
     answer = ask_reference(python, keep_freed=keep_freed, **task)
     return float(answer["seconds"]) * 800 / PART
 
 
-def peak_memory(size: int) -> float:
-    """MB of a process that explains one image of size × size with `path`."""
+def measure_peak_memory(size: int) -> float:
+    """Return the peak memory in MB of a process that explains one image of size × size with `path`."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); import timing; from extremal import zoo\n"
         "timing.keep_freed_memory()\n"
@@ -147,20 +151,20 @@ def peak_memory(size: int) -> float:
     return memory
 
 
-def high_water() -> float:
-    """MB that this process has held at most (getrusage would tell its parent's, if that was more)."""
+def max_resident_memory() -> float:
+    """Return the peak memory of this process in MB (getrusage would include that of its parent)."""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) / 1024
 
 
 def record(**row: Any) -> None:
-    """Append one line."""
+    """Append one row."""
     records.append(RESULTS, {**row, "machine": machine()})
     print(row, flush=True)
 
 
 def main() -> None:
-    """Measure side by side, the kinds taking turns."""
+    """Measure all kinds in turns."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reference")
     parser.add_argument("--repeats", type=int, default=3, help="of whole runs; 0: only single steps")
@@ -171,17 +175,17 @@ def main() -> None:
     keep_freed_memory()
     for name in filter(None, options.networks.split(",")):
         network = zoo.load("embedded") if name == "embedded" else zoo.load("torchvision:resnet50", "random")
-        one = batch_of(network, 1)
+        one = make_batch(network, 1)
         kinds: dict[str, Callable[[], float]] = {}
         for count in map(int, options.batches.split(",")):
-            x = batch_of(network, count)
-            kinds[f"path {count}"] = lambda network=network, x=x: sweep(network, x)
-            kinds[f"network {count}"] = lambda network=network, x=x: network_alone(network, x)
+            x = make_batch(network, count)
+            kinds[f"path {count}"] = lambda network=network, x=x: time_sweep(network, x)
+            kinds[f"network {count}"] = lambda network=network, x=x: time_network(network, x)
         if options.reference:
             for kind, keep in (("reference", False), ("reference, memory kept", True)):
-                kinds[kind] = lambda name=name, x=one, keep=keep: package(options.reference, name, x, keep)
+                kinds[kind] = lambda name=name, x=one, keep=keep: time_reference(options.reference, name, x, keep)
         seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
-        sweep(network, one)  # warm
+        time_sweep(network, one)  # warm
         for _ in range(options.repeats):
             for kind, measure in kinds.items():
                 seconds[kind].append(measure())
@@ -191,17 +195,20 @@ def main() -> None:
                 kind="time", network=name, passes=count_passes(Solver(), len(AREAS), True), seconds=middle, all=seconds
             )
         for count in map(int, options.batches.split(",")):
-            record(kind="step", network=name, batch=count, **step_overhead(network, batch_of(network, count)))
+            record(kind="step", network=name, batch=count, **time_steps(network, make_batch(network, count)))
     for size in filter(None, options.sizes.split(",")):
-        peak_memory(int(size))
+        measure_peak_memory(int(size))
 
 
 def lines() -> list[str]:
-    """The tables for docs/performance.md."""
+    """Return the tables for docs/performance.md."""
     rows = records.read(RESULTS)
     latest = {(row["kind"], row["network"], row.get("size", row.get("batch"))): row for row in rows}
     text = ["### Time of a four-area sweep, seconds per image (medians, measured alternately)", ""]
-    text += ["| network | passes | path | fraction in the network | package as published | ratio | with freed memory kept | ratio |"]
+    text += [
+        "| network | passes | path | fraction in the network | package as published | ratio | "
+        "with freed memory kept | ratio |"
+    ]
     text += ["|---|---|---|---|---|---|---|---|"]
     for (kind, network, _), row in latest.items():
         if kind == "time":

@@ -146,7 +146,7 @@ def test_a_page_runs_in_order_in_one_folder_and_is_remembered(
     text = "\n".join(("```sh", *lines, "```"))
     found, rows = script.commands("a.md", text), tmp_path / "rows.jsonl"
     assert [*script.run(found, "s", rows)] == [0, 0, 1, 0]
-    assert not script.standing(found, "s", script.records.read(rows))
+    assert not script.is_current(found, "s", script.records.read(rows))
     out = capsys.readouterr().out
     assert "  not run: takes long: make test\n" in out
     assert re.search(r"^    0 +\d+\.\d s  cat made/one$", out, re.MULTILINE)
@@ -163,17 +163,17 @@ def test_a_page_stands_until_a_command_or_the_package_changes(tmp_path: Path) ->
     found, rows = script.commands("a.md", "```sh\ntrue\nmake test\n```\n"), tmp_path / "rows.jsonl"
     assert [*script.run(found, "s", rows)] == [0]
     kept = script.records.read(rows)
-    assert script.standing(found, "s", kept)
-    assert not script.standing(found, "t", kept)
+    assert script.is_current(found, "s", kept)
+    assert not script.is_current(found, "t", kept)
     more = script.commands("a.md", "```sh\ntrue\nmake test\nls\n```\n")
-    assert not script.standing(more, "s", kept)
+    assert not script.is_current(more, "s", kept)
     assert script.digest(found) != script.digest(more)
 
 
 def test_what_takes_too_long_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script, "TIMEOUT", 0.2)
     begin = time.perf_counter()
-    outcome = script.typed("for a in 1 2; do sleep 30; done", tmp_path, {"PATH": "/usr/bin:/bin"})
+    outcome = script.run_command("for a in 1 2; do sleep 30; done", tmp_path, {"PATH": "/usr/bin:/bin"})
     assert outcome == (124, "stopped after 0.2 s")
     assert time.perf_counter() - begin < 10  # what it had started was stopped, too
 
