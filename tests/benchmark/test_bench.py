@@ -1,4 +1,4 @@
-"""The four tasks on a network whose right answers are known, and `extremal bench` and `figures` from end to end."""
+"""The four tasks on a network with known answers, and `extremal bench` and `figures` from end to end."""
 
 import json
 import random
@@ -31,15 +31,15 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "yello
 QUICK = PathMap(areas=(0.1, 0.2), solver=PathSolver(steps=12, polish=4, draws=2))
 
 
-def seen(picture):
-    """A picture as the network takes it: its whole, 32 px wide."""
-    pixels = np.array(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+def preprocess(image):
+    """Resize the full image to 32 px."""
+    pixels = np.array(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
     return torch.from_numpy(pixels).movedim(-1, 0).float() / 127.5 - 1
 
 
 def colours():
     torch.manual_seed(0)
-    return Network(Colours(), seen, tuple(COLOURS), "colours", [0.5] * 3, [0.5] * 3)
+    return Network(Colours(), preprocess, tuple(COLOURS), "colours", [0.5] * 3, [0.5] * 3)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def cutouts(tmp_path):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """A disc of each colour on grey, and one grey picture that is nothing."""
+    """A disc of each colour on grey, and one grey image without a class."""
     (tmp_path / "pictures").mkdir()
     draw = random.Random(0)
     for name, colour in COLOURS.items():
@@ -70,7 +70,9 @@ def pictures(tmp_path):
 def values(table):
     """{method: {title: value}}"""
     titles = [measure.title for measure in table.columns]
-    return {line.method: dict(zip(titles, [one.value for one in line.values], strict=True)) for line in table.methods}
+    return {
+        line.method: dict(zip(titles, [entry.value for entry in line.values], strict=True)) for line in table.methods
+    }
 
 
 class TestPointing:
@@ -94,7 +96,7 @@ class TestPointing:
         assert (table.methods[0].judged, table.methods[0].skipped) == (3, 3)
         assert [count for _, count in table.reasons] == [3]
 
-    def test_the_paper_stands_beside_its_own_data(self, cutouts, tmp_path):
+    def test_published_numbers_appear_for_the_paper_s_data(self, cutouts, tmp_path):
         table = run(Pointing(colours(), Scenes(cutouts, count=3)), [METHODS["grad-cam"]], tmp_path / "out")
         assert "| grad-cam | 100.0 | 86.6 | 100.0 | 74.0 |" in paper_table.published_numbers(
             table, "voc", "voc:vgg16-caffe"
@@ -119,7 +121,7 @@ class TestGrid:
         assert x.shape == (3, side, side)
         assert item.truth.sum() == side * side / 4
 
-    def test_too_few_classes_are_told(self, pictures, tmp_path):
+    def test_too_few_classes_are_an_error(self, pictures, tmp_path):
         with pytest.raises(ExtremalValueError) as error:
             run(Grid(colours(), Folder(pictures), side=3), [Gradient()], tmp_path / "out")
         assert str(error.value) == (
@@ -127,7 +129,7 @@ class TestGrid:
             "use more images or a smaller grid"
         )
 
-    def test_nothing_that_is_named_with_confidence(self, tmp_path):
+    def test_without_confident_images_it_is_an_error(self, tmp_path):
         (tmp_path / "grey").mkdir()
         Image.new("RGB", (64, 64), "grey").save(tmp_path / "grey" / "a.png")
         with pytest.raises(ExtremalValueError) as error:
@@ -139,10 +141,10 @@ class TestGrid:
 
 
 class TestFaithfulness:
-    def test_a_map_of_the_object_beats_one_drawn_at_random(self, pictures, tmp_path):
+    def test_a_map_of_the_object_beats_a_random_one(self, pictures, tmp_path):
         task = Faithfulness(colours(), Folder(pictures))
         table = run(task, [METHODS["grad-cam"], METHODS["random"]], tmp_path / "out")
-        assert table.methods[0].judged == 4  # the grey one is nothing
+        assert table.methods[0].judged == 4  # the grey one has no class
         for measure, good, bad in zip(table.columns, table.methods[0].values, table.methods[1].values, strict=True):
             assert (good.value > bad.value) == measure.higher, measure.title
 
@@ -153,17 +155,17 @@ class TestSanity:
         assert task.stages == ["head", "features"]
         before = {name: value.clone() for name, value in task.network.model.state_dict().items()}
         found = values(run(task, [METHODS["centre"], METHODS["gradient"], METHODS["random"]], tmp_path / "out"))
-        assert found["centre"]["all re-initialised"] == pytest.approx(1)  # it never looks at the network
+        assert found["centre"]["all re-initialised"] == pytest.approx(1)  # it does not depend on the network
         assert found["gradient"]["all re-initialised"] < 0.9
         assert abs(found["random"]["another seed"]) < 0.2
         assert np.isnan(found["centre"]["another seed"])
         for name, value in task.network.model.state_dict().items():
-            assert torch.equal(value, before[name])  # the caller's network is as it was
+            assert torch.equal(value, before[name])  # the caller's network is unchanged
 
     def test_a_method_without_a_map_at_a_stage_costs_that_row(self, pictures, tmp_path):
         class Choosy(Gradient):
             def __call__(self, network, x, target):
-                if float(network.model.head.weight.detach().abs().max()) < 50:  # the head has forgotten
+                if float(network.model.head.weight.detach().abs().max()) < 50:  # the head is re-initialised
                     raise ValueError("nothing to see")
                 return super().__call__(network, x, target)
 
@@ -175,7 +177,7 @@ class TestSanity:
         assert {(row["status"], row["reason"]) for row in rows} == {("error", "ValueError: nothing to see")}
         assert table.methods[0].failed == 8
 
-    def test_a_deep_network_that_has_forgotten_still_depends_on_its_input(self):
+    def test_a_re_initialised_deep_network_still_depends_on_its_input(self):
         """Under `reset_parameters` the signal of twenty layers fades by 1e-5."""
         torch.manual_seed(0)
         layers = [part for _ in range(20) for part in (torch.nn.Conv2d(8, 8, 3, padding=1), torch.nn.ReLU())]
@@ -206,15 +208,15 @@ class TestCommand:
 
     def test_rows_table_and_figure(self, command, cutouts, tmp_path):
         out = tmp_path / "out"
-        code, told, error = self.bench(command, cutouts, out)
+        code, output, error = self.bench(command, cutouts, out)
         assert (code, error) == (0, "")
-        assert "grad-cam" in told
+        assert "grad-cam" in output
         assert {entry.name for entry in out.iterdir() if not entry.name.startswith(".")} == set(self.FILES)
         rows = pq.read_table(out / "parts").to_pylist()
         assert len(rows) == 3 * 2 * 2  # scenes × classes × methods
         assert {row["status"] for row in rows} == {"ok"}
         document = json.loads((out / "table.json").read_text())
-        assert [one["method"] for one in document["methods"]] == ["centre", "grad-cam"]
+        assert [entry["method"] for entry in document["methods"]] == ["centre", "grad-cam"]
         text = (out / "table.md").read_text()
         assert text.startswith(f"# pointing: colours, scenes:{cutouts}\n\n| method | pointing | difficult |")
         assert Image.open(out / "figure.png").width > 600
@@ -229,26 +231,26 @@ class TestCommand:
     def test_other_settings_are_refused(self, command, cutouts, tmp_path):
         out = tmp_path / "out"
         self.bench(command, cutouts, out)
-        code, told, error = self.bench(command, cutouts, out, "--methods", "centre,grad-cam", "--tolerance", 5)
-        assert (code, told) == (2, "")
+        code, output, error = self.bench(command, cutouts, out, "--methods", "centre,grad-cam", "--tolerance", 5)
+        assert (code, output) == (2, "")
         assert "tolerance" in error
         assert "15.0" in error
         assert "5.0" in error
 
-    def test_a_method_that_fails_is_told_and_counted(self, command, cutouts, tmp_path, monkeypatch):
+    def test_a_failing_method_is_reported_and_counted(self, command, cutouts, tmp_path, monkeypatch):
         def fails(*_):
             raise RuntimeError("no gradient for you")
 
         monkeypatch.setattr(Gradient, "__call__", fails)
-        code, told, error = self.bench(command, cutouts, tmp_path / "out", "--methods", "gradient,centre")
+        code, output, error = self.bench(command, cutouts, tmp_path / "out", "--methods", "gradient,centre")
         assert code == 0
-        assert "RuntimeError: no gradient for you" in told
+        assert "RuntimeError: no gradient for you" in output
         assert error == "warning: 6 rows were not judged because of errors; table.md lists the reasons\n"
 
     def test_json_is_the_table(self, command, cutouts, tmp_path):
         out = tmp_path / "out"
-        told = self.bench(command, cutouts, out, "--methods", "centre", "--json")[1]
-        assert told == (out / "table.json").read_text()
+        output = self.bench(command, cutouts, out, "--methods", "centre", "--json")[1]
+        assert output == (out / "table.json").read_text()
 
     @pytest.mark.parametrize(
         ("more", "message"),
@@ -260,17 +262,17 @@ class TestCommand:
         ],
     )
     def test_bad_options(self, command, cutouts, tmp_path, more, message):
-        code, told, error = self.bench(command, cutouts, tmp_path / "out", *more)
+        code, output, error = self.bench(command, cutouts, tmp_path / "out", *more)
         if message:
-            assert (code, told) == (2, "")
+            assert (code, output) == (2, "")
             assert error.startswith(message)
-        else:  # a layer that is not there is what the method says of each picture
-            assert "nowhere" in told
+        else:  # an unknown layer is an error of each row
+            assert "nowhere" in output
 
-    def test_what_is_not_installed_is_told_first(self, command, cutouts, tmp_path, monkeypatch):
+    def test_missing_packages_are_reported_first(self, command, cutouts, tmp_path, monkeypatch):
         monkeypatch.setattr("extremal.errors.find_spec", lambda name: None if name == "zennit" else name)
-        code, told, error = self.bench(command, cutouts, tmp_path / "out")
-        assert (code, told) == (2, "")
+        code, output, error = self.bench(command, cutouts, tmp_path / "out")
+        assert (code, output) == (2, "")
         assert error == (
             "error: the evaluation must have captum, scipy, skimage, zennit, zennit is not installed; "
             "pip install 'extremal[benchmark]'\n"
@@ -287,7 +289,7 @@ class TestCommand:
         assert code == 2
         assert error == "error: a task must be one of pointing, grid, faithfulness, sanity, got 'guessing'\n"
 
-    def test_classes_that_the_network_names_otherwise(self, command, cutouts, tmp_path):
+    def test_classes_with_another_name_in_the_network(self, command, cutouts, tmp_path):
         (cutouts / "red.png").rename(cutouts / "scarlet.png")
         code, _, error = self.bench(command, cutouts, tmp_path / "out")
         assert code == 2
@@ -311,7 +313,7 @@ class TestCommand:
 
 
 def table_lines(out):
-    return [one["method"] for one in json.loads((out / "table.json").read_text())["methods"]]
+    return [entry["method"] for entry in json.loads((out / "table.json").read_text())["methods"]]
 
 
 class TestFigures:
@@ -329,12 +331,12 @@ class TestFigures:
 
         monkeypatch.setitem(SOLVERS, "path", QUICK.solver)
         out = tmp_path / "areas.png"
-        code, told, _ = command("figures", "areas", pictures / "red.png", "--areas", "0.1,0.3,0.6", "--out", out)
+        code, output, _ = command("figures", "areas", pictures / "red.png", "--areas", "0.1,0.3,0.6", "--out", out)
         assert code == 0
-        assert told.splitlines()[0] == (
+        assert output.splitlines()[0] == (
             "1 of 1 curves rise until the full effect is kept (never falling by more than 5 % of it), 1 to the end"
         )
-        assert told.splitlines()[-1] == f"written: {out}"
+        assert output.splitlines()[-1] == f"written: {out}"
         assert Image.open(out).size[0] > 300
 
 
@@ -344,7 +346,7 @@ class TestFigures:
         ((0.1, 0.5, 0.9, 1.0), True, True),
         ((0.5, 0.46, 0.9), True, True),  # by 4 % only
         ((0.5, 0.44, 0.9), False, False),
-        ((0.5, 1.3, 1.0), True, False),  # places that speak against the class have to be taken in
+        ((0.5, 1.3, 1.0), True, False),  # includes places that count against the class
         ((1.3, 0.9), False, False),
         ((0.5, 0.48, 0.46, 0.44), False, False),  # slowly
     ],
@@ -355,7 +357,7 @@ def test_which_curves_rise(effects, until, to_the_end):
     assert paper_figures.rises(explanation, to_the_end=True) == to_the_end
 
 
-def test_an_empty_table_is_told_as_such(tmp_path):
+def test_an_empty_table_has_dashes(tmp_path):
     import pyarrow as pa
 
     from extremal.benchmark.tasks.task import COMMON_COLUMNS

@@ -1,4 +1,4 @@
-"""Data sets in their real formats, small: regions against naive ones to the pixel, every broken file by its name."""
+"""Small data sets in their original formats: regions to the pixel, and errors that name the broken file."""
 
 import json
 import shutil
@@ -45,17 +45,17 @@ class TestVoc:
         assert data.classes[:3] == ("aeroplane", "bicycle", "bird")
         assert len(data.classes) == 20
         dog, person = data.sample("000001").regions
-        wanted = np.zeros((50, 60), bool)
+        expected = np.zeros((50, 60), bool)
         for row in range(50):
             for column in range(60):
-                wanted[row, column] = (
+                expected[row, column] = (
                     10 <= column + 1 <= 30 and 20 <= row + 1 <= 40
                 )  # boxes count from 1, ends included
-        np.testing.assert_array_equal(dog.mask, wanted)
+        np.testing.assert_array_equal(dog.mask, expected)
         assert (dog.label, dog.difficult, dog.skip) == ("dog", True, "")
         assert (person.label, person.difficult, person.skip) == ("person", False, "")  # large
 
-    def test_a_class_of_flagged_objects_is_skipped_but_distracts(self, root):
+    def test_a_class_of_flagged_objects_is_skipped_but_counts_as_present(self, root):
         cat, chair = Voc(root).sample("000002").regions
         assert cat.skip == "every object is flagged difficult"
         assert chair.difficult
@@ -169,9 +169,9 @@ class TestCoco:
         person, dog = data.sample(data.keys()[0]).regions
         canvas = Image.new("1", (60, 50))
         ImageDraw.Draw(canvas).rectangle((20, 20, 39, 34), fill=1)
-        wanted = np.asarray(canvas) | (self.square > 0)
-        assert (person.mask != wanted).mean() < 0.01  # a polygon's border is a matter of taste
-        np.testing.assert_array_equal(person.mask[:18], wanted[:18])  # run lengths are not
+        expected = np.asarray(canvas) | (self.square > 0)
+        assert (person.mask != expected).mean() < 0.01  # a polygon's border is a matter of taste
+        np.testing.assert_array_equal(person.mask[:18], expected[:18])  # run lengths are not
         assert not person.mask[45:].any()  # nor does the crowd count
         assert (person.difficult, person.skip) == (True, "")
         assert dog.skip == "there are only crowds of it"
@@ -287,25 +287,25 @@ class TestFolder:
         (tmp_path / "dog/1.png").write_bytes(b"no picture")
         assert "1.png'; convert it to PNG or JPEG" in message_of(lambda: data.sample("dog/1.png"))
 
-    def test_an_empty_folder_is_told(self, tmp_path):
+    def test_an_empty_folder_is_an_error(self, tmp_path):
         assert message_of(lambda: Folder(tmp_path)).startswith("a folder of images must hold some (.jpg, .jpeg, ")
 
 
-class TestFrames:
+class TestFieldsOfView:
     @pytest.mark.parametrize("size", [(224, 224), (300, 451), (512, 400), (1000, 700)])
     def test_resizing_and_cropping_is_followed_to_a_third_of_a_pixel(self, size):
         from torchvision import transforms
 
         crop = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor()])
-        frame = FieldsOfView(Network(torch.nn.Identity(), crop)).get(size)
+        field = FieldsOfView(Network(torch.nn.Identity(), crop)).get(size)
         ratio = min(size) / 256
         for axis in (0, 1):
             length = int(size[axis] * 256 / min(size))
             start = round((length - 224) / 2)
             for place in (0, 100, 223):
-                wanted = (place + start + 0.5) * size[axis] / length - 0.5
-                found = frame.offset[axis] + frame.scale[axis] * place
-                assert found == pytest.approx(wanted, abs=0.34 * max(1, ratio))
+                expected = (place + start + 0.5) * size[axis] / length - 0.5
+                found = field.offset[axis] + field.scale[axis] * place
+                assert found == pytest.approx(expected, abs=0.34 * max(1, ratio))
 
     def test_a_region_is_seen_where_the_network_sees_it(self):
         from extremal import zoo
@@ -319,11 +319,11 @@ class TestFrames:
         assert (found != seen).sum() / seen.sum() < 0.02
 
     def test_without_preprocessing_nothing_moves(self):
-        frames = FieldsOfView(Network(torch.nn.Identity()))
+        fields = FieldsOfView(Network(torch.nn.Identity()))
         mask = np.random.default_rng(0).random((40, 70)) < 0.5
-        np.testing.assert_array_equal(frames.get((40, 70)).region(mask), mask)
-        assert frames.get((40, 70)).tolerance(15) == pytest.approx((15, 15), rel=0.01)
-        assert frames.get((40, 70)) is frames.get((40, 70))
+        np.testing.assert_array_equal(fields.get((40, 70)).region(mask), mask)
+        assert fields.get((40, 70)).tolerance(15) == pytest.approx((15, 15), rel=0.01)
+        assert fields.get((40, 70)) is fields.get((40, 70))
 
     def test_padding_is_outside_of_the_picture(self):
         from torchvision import transforms
@@ -356,7 +356,7 @@ def test_data_are_named_by_kind_and_path(tmp_path):
     assert get_data_set(f"folder:{tmp_path}").keys() == ("a.png",)
 
 
-def test_classes_are_found_in_the_network_or_told():
+def test_classes_are_found_in_the_network_or_named_in_the_error():
     network = Network(torch.nn.Identity(), labels=("tench", "tabby, tabby cat"), name="toy")
     assert match_classes(network, ["tabby"]) == {"tabby": 1}
     assert match_classes(network, ["fish", "cat"], {"fish": 0, "cat": "tabby cat"}) == {"fish": 0, "cat": 1}

@@ -1,4 +1,4 @@
-"""The runner: rows whatever happens, the same after a kill; and the table that comes of them."""
+"""The runner: complete rows after failures and kills, and the table built from them."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ from extremal.networks.network import Network
 
 @dataclass(frozen=True)
 class Constant:
-    """A method that gives every input the same value, and fails on inputs that are negative."""
+    """A method that returns a constant map, and fails on negative inputs."""
 
     value: float = 1.0
     name: str = "constant"
@@ -75,10 +75,10 @@ class Numbers:
         return [Item(key, f"class {number % 3}", number, x, skip=skip)]
 
     def measure(self, method, items):
-        found = attribute_items(method, self.network, items)
+        results = attribute_items(method, self.network, items)
         return [
-            [{**one.cost(), "product": float(one.map.mean()) * item.target, "large": item.target > 5}]
-            for one, item in zip(found, items, strict=True)
+            [{**result.cost(), "product": float(result.map.mean()) * item.target, "large": item.target > 5}]
+            for result, item in zip(results, items, strict=True)
         ]
 
 
@@ -86,7 +86,7 @@ def rows_in(folder):
     return pq.read_table(folder / "parts").sort_by([("method", "ascending"), ("key", "ascending")]).to_pylist()
 
 
-def test_every_item_has_one_row_a_method(tmp_path):
+def test_every_item_has_one_row_per_method(tmp_path):
     methods = [Constant(), Constant(2.0, "double")]
     table = run(Numbers(), methods, tmp_path, batch=3)
     rows = rows_in(tmp_path)
@@ -114,7 +114,7 @@ def test_a_method_that_fails_on_one_item_costs_that_row_only(tmp_path):
     assert "Not judged, 2 rows: error, RuntimeError: a negative input." in table.markdown()
 
 
-def test_what_cannot_be_judged_is_skipped_and_counted_and_never_scored(tmp_path):
+def test_items_that_cannot_be_judged_are_counted_but_not_scored(tmp_path):
     table = run(Numbers(skipped=(9,)), [Constant()], tmp_path)
     (line,) = table.methods
     assert (line.judged, line.failed, line.skipped) == (9, 0, 1)
@@ -150,13 +150,13 @@ def test_a_map_that_is_not_finite_is_an_error_of_its_row(tmp_path):
     assert rows_in(tmp_path)[0]["reason"].startswith("ValueError: a map must be finite and of shape (1, 1, 4, 4), ")
 
 
-def test_progress_tells_units_done(tmp_path):
-    told = []
-    run(Numbers(), [Constant()], tmp_path, batch=5, on_progress=lambda *args: told.append(args))
-    assert told == [("constant", 0, 2), ("constant", 1, 2), ("table", 2, 2)]
+def test_progress_reports_finished_units(tmp_path):
+    reports = []
+    run(Numbers(), [Constant()], tmp_path, batch=5, on_progress=lambda *args: reports.append(args))
+    assert reports == [("constant", 0, 2), ("constant", 1, 2), ("table", 2, 2)]
 
 
-def test_the_table_says_what_is_best_and_json_has_no_nan(tmp_path):
+def test_the_table_marks_the_best_method_and_json_has_no_nan(tmp_path):
     table = run(Numbers(), [Constant(), Constant(2.0, "double")], tmp_path)
     text = table.markdown().splitlines()
     assert text[0] == "| method | product | large only | items | evaluations |"
@@ -186,7 +186,7 @@ SCRIPT = textwrap.dedent("""
 
 
 def test_killed_ten_times_it_comes_to_the_same_table_to_the_byte(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
 
     def started(folder):
         return subprocess.Popen(

@@ -134,7 +134,7 @@ def test_a_command_that_is_wrong_is_noticed() -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkout of nothing, and one command that is not run."""
-    monkeypatch.setattr(script, "checkout", lambda folder: (folder / "made").mkdir())
+    monkeypatch.setattr(script, "copy_checkout", lambda folder: (folder / "made").mkdir())
     monkeypatch.setattr(script, "NOT_RUN", {"make test": "takes long"})
 
 

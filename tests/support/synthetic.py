@@ -1,4 +1,4 @@
-"""Explanations made up without a network: seeded numbers of the right shapes, for what only reads explanations."""
+"""Synthetic explanations without a network: seeded numbers of the right shapes, for code that only reads them."""
 
 from dataclasses import replace
 from typing import Any
@@ -24,7 +24,7 @@ def explanation(
     seed: int = 0,
     **changes: Any,
 ) -> Explanation:
-    """Smooth masks, scores that rise with area (fall, where masks delete) from 0 to 1, weak random controls."""
+    """Return smooth masks, scores that rise with area (fall if masks delete) from 0 to 1, and weak controls."""
     generator = torch.Generator().manual_seed(seed)
     columns = len(areas)
     field = gaussian_blur(torch.randn(count * columns, 1, *shape, generator=generator), 3.0)

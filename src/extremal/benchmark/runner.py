@@ -87,11 +87,11 @@ def plan_units(keys: Sequence[str], methods: Sequence[Method], batch: int) -> li
 def judge_items(task: Task, method: Method, items: Sequence[Item]) -> list[RowValues]:
     """Return the rows of items; a failure of the method on an item affects the row of that item only."""
     valid = [item for item in items if not (item.skip or item.error)]
-    rows = [_unjudged_row(item, method, item.skip or item.error, "skipped" if item.skip else "error") for item in items]
+    rows = [_status_row(item, method, item.skip or item.error, "skipped" if item.skip else "error") for item in items]
     for item, result in zip(valid, call_each(lambda batch: task.measure(method, batch), valid), strict=True):
         index = items.index(item)
         if isinstance(result, str):
-            rows[index] = _unjudged_row(item, method, result, "error")
+            rows[index] = _status_row(item, method, result, "error")
         else:
             rows[index] = [{**_item_columns(item, method), "status": "ok", "reason": "", **row} for row in result]
     return [row for item_rows in rows for row in item_rows]
@@ -101,5 +101,5 @@ def _item_columns(item: Item, method: Method) -> RowValues:
     return {"key": item.key, "label": item.label, "target": item.target, "method": method.name}
 
 
-def _unjudged_row(item: Item, method: Method, reason: str, status: str) -> list[RowValues]:
+def _status_row(item: Item, method: Method, reason: str, status: str) -> list[RowValues]:
     return [{**_item_columns(item, method), "status": status, "reason": reason}]

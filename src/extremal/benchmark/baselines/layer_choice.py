@@ -35,7 +35,7 @@ def grad_cam_layer(network: Network, x: Tensor, layer: str = "") -> AttributionL
     """
     with network.frozen() as run:
         if layer:
-            return _named_layer(run, x, layer)
+            return _find_layer(run, x, layer)
         result = _last_token_layer(run, x) or _last_convolutional_layer(run, x)
     if result is None:
         raise ExtremalValueError(
@@ -55,7 +55,7 @@ def excitation_layer(network: Network, x: Tensor, layer: str = "") -> Attributio
     """
     with network.frozen() as run:
         if layer:
-            return _named_layer(run, x, layer)
+            return _find_layer(run, x, layer)
         outputs = _module_outputs(run, x)
         for candidate in trace_layers(run, x[:1]):
             lattice = candidate.shape[1:]
@@ -81,7 +81,7 @@ def _has_coarse_stride(lattice: tuple[int, ...], x: Tensor) -> bool:
     )
 
 
-def _named_layer(run: Run, x: Tensor, name: str) -> AttributionLayer:
+def _find_layer(run: Run, x: Tensor, name: str) -> AttributionLayer:
     """Return the layer that the user asks for."""
     module = get_module(run.network, name)
     output = _module_outputs(run, x).get(name)

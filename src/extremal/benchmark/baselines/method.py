@@ -57,6 +57,7 @@ class ScoreModule(nn.Module):
     """A frozen network as a module from inputs to scores (B, classes), as other libraries expect it."""
 
     def __init__(self, run: Run) -> None:
+        """Make the network's model a submodule."""
         super().__init__()
         self.model = run.network.model  # a submodule, so that other libraries find its layers
         self._run = run

@@ -17,7 +17,8 @@ from extremal.networks.network import Network
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
-MIN_FITTED_POINTS, MAX_FITTED_POINTS = 0.06, 0.94  # part of the ramp's range that is fitted: padding and overshoot lie outside
+# shares of the ramp's range between which it is fitted: padding and overshoot lie outside
+MIN_FITTED_POINTS, MAX_FITTED_POINTS = 0.06, 0.94
 MAX_RESIDUAL = 1.5  # grey values of 255 by which a ramp may deviate from its line (they are rounded twice)
 
 
@@ -84,11 +85,11 @@ def _fit_ramp(network: Network, values: Array, axis: int) -> tuple[float, float]
     fitted = (values > MIN_FITTED_POINTS) & (values < MAX_FITTED_POINTS)
     places = np.broadcast_to(np.arange(values.shape[axis]).reshape((-1, 1) if axis == 0 else (1, -1)), values.shape)
     if fitted.sum() < 8 or np.ptp(places[fitted]) < 3:
-        raise _unsupported(network, "a ramp does not arrive")
+        raise _preprocessing_error(network, "a ramp does not arrive")
     slope, start = np.polyfit(places[fitted].astype(np.float64), values[fitted], 1)
     residual = np.abs(start + slope * places[fitted] - values[fitted]).max() * 255
     if slope <= 0 or residual > MAX_RESIDUAL:
-        raise _unsupported(network, f"a ramp arrives {residual:.1f} grey values off its line")
+        raise _preprocessing_error(network, f"a ramp arrives {residual:.1f} grey values off its line")
     return float(slope), float(start)
 
 
@@ -98,7 +99,7 @@ def _first_channel(network: Network, grey: Any) -> Array:
     return x[0, 0].double().cpu().numpy()
 
 
-def _unsupported(network: Network, reason: str) -> ExtremalValueError:
+def _preprocessing_error(network: Network, reason: str) -> ExtremalValueError:
     return ExtremalValueError(
         f"a preprocessing must only resize, crop and pad, so that regions can follow it, {network.name}'s does more: "
         f"{reason}; wrap the network with a simpler one"

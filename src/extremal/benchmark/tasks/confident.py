@@ -34,7 +34,7 @@ class ConfidentImageTask:
         network: classifies the images, and is then asked about them.
         data: any images; labels are not used.
         confidence: minimum probability of an image's top class.
-        seed: of whatever the task draws.
+        seed: of random choices.
     """
 
     network: Network
