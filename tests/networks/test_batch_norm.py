@@ -1,4 +1,4 @@
-"""Batch norms folded into convolutions: the same answer, and the model as it was."""
+"""Batch norms folded into convolutions: the same output, and the model restored."""
 
 import pytest
 import timm

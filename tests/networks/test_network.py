@@ -1,4 +1,4 @@
-"""The wrapper: what `frozen` restores, what counts as an output, what is said when it is not."""
+"""The wrapper: what `frozen` restores, which outputs are scores, and the errors for others."""
 
 import random
 from collections.abc import Iterator
@@ -73,7 +73,7 @@ def test_everything_is_restored_after_success() -> None:
 
 
 def test_a_single_row_has_the_strides_of_its_layout() -> None:
-    """Kernels read the layout from the strides, also from that of a batch of one, which tells nothing."""
+    """Kernels read the layout from the strides, also from that of a batch of one, where they are arbitrary."""
     recorded: list[tuple[int, ...]] = []
 
     class Watching(nn.Module):

@@ -1,4 +1,4 @@
-"""Networks of torchvision beyond classifiers, and of the caller's own modules."""
+"""Networks of torchvision beyond classifiers, and of the user's own modules."""
 
 import random
 import sys

@@ -57,7 +57,7 @@ def save_model(kind: str, folder: Path, processor: bool = True) -> nn.Module:
 
 
 def embedded_by(model: Any, x: Tensor) -> Tensor:
-    """What the model says of pixels, asked by hand."""
+    """Return the output of the model for pixels, computed by hand."""
     kind = type(model).__name__
     if kind in ("CLIPModel", "SiglipModel"):
         pooled = model.vision_model(pixel_values=x).pooler_output
