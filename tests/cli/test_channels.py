@@ -18,8 +18,8 @@ LABELS = ("tabby, tabby cat", "tiger <b>cat")
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A toy of a network, and an empty folder to work in."""
+def _toy_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Work in an empty folder with a toy network."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(zoo, "load", lambda name, weights=None: Network(Carriers([3], seed=1), None, LABELS, "toy"))
 

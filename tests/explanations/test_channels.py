@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import extremal
-from extremal import ChannelExplanation, ExtremalError, ExtremalValueError, Network, explain_channels
+from extremal import ChannelExplanation, ExtremalValueError, Network, explain_channels
 from extremal.explanations.channels.controls import rankings
 from extremal.explanations.objective import build_objective
 from extremal.explanations.settings import Settings
@@ -19,12 +19,13 @@ from extremal.masking.perturbations import ScaleChannels
 from extremal.networks.split import split
 from extremal.scores.classes import logit
 from extremal.scores.target import parse_target
+from support.errors import message_of
 from support.toys import Carriers
 
 X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) + 0.2
 
 
-def explained(model: nn.Module, layer: str = "features", **options: Any) -> ChannelExplanation:
+def explain_toy(model: nn.Module, layer: str = "features", **options: Any) -> ChannelExplanation:
     return explain_channels(model, X[:1], layer, 0, **({"score": "logit"} | options))
 
 
@@ -32,50 +33,49 @@ def explained(model: nn.Module, layer: str = "features", **options: Any) -> Chan
 @pytest.mark.parametrize(("solver", "seed"), [*(("path", seed) for seed in range(5)), ("penalty", 0)])
 def test_the_channels_that_carry_the_class_are_found(count: int, seed: int, solver: str) -> None:
     toy = Carriers([count], seed=seed)
-    found = explained(toy, counts=[count], seed=seed, solver=solver)
-    assert found.channels(count) == toy.sets[0]
-    assert found.smallest().channels == toy.sets[0]
-    assert found.verdict[0][0].label == "sufficient"
+    explanation = explain_toy(toy, counts=[count], seed=seed, solver=solver)
+    assert explanation.channels(count) == toy.sets[0]
+    assert explanation.smallest().channels == toy.sets[0]
+    assert explanation.verdict[0][0].label == "sufficient"
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_one_of_two_redundant_sets_is_found_and_is_sufficient(seed: int) -> None:
     toy = Carriers([4, 4], seed=seed)
-    found = explained(toy, counts=[4, 8], seed=seed)
-    for channels in (set(found.channels(4)), set(found.smallest().channels)):
+    explanation = explain_toy(toy, counts=[4, 8], seed=seed)
+    for channels in (set(explanation.channels(4)), set(explanation.smallest().channels)):
         assert channels in [set(one) for one in toy.sets]
-    assert set(toy.sets[0]) <= set(found.channels(8)) or set(toy.sets[1]) <= set(found.channels(8))
-    assert (found.effects(found.binary_scores) >= 0.9).all()
+    assert set(toy.sets[0]) <= set(explanation.channels(8)) or set(toy.sets[1]) <= set(explanation.channels(8))
+    assert (explanation.effects(explanation.binary_scores) >= 0.9).all()
 
 
 def test_delete_finds_what_every_redundant_set_needs() -> None:
     toy = Carriers([3, 3], seed=0)
-    found = explained(toy, counts=[2, 6], game="delete")
-    assert not found.keeps
-    left = set(range(64)) - set(found.channels(2))
-    assert not any(set(one) <= left for one in toy.sets)  # one of each set is enough
-    effects = found.effects(found.binary_scores)[0].tolist()
+    explanation = explain_toy(toy, counts=[2, 6], game="delete")
+    assert not explanation.keeps
+    remaining = set(range(64)) - set(explanation.channels(2))
+    assert not any(set(channels) <= remaining for channels in toy.sets)  # one of each set is enough
+    effects = explanation.effects(explanation.binary_scores)[0].tolist()
     assert effects[0] > 0.5  # 1 − (2/3)²: a third of each set is gone
     assert effects[1] == pytest.approx(1.0)
 
 
 def test_masks_have_exactly_the_counts_and_scores_are_of_these_sets() -> None:
     toy = Carriers([3], seed=1)
-    found = explain_channels(toy, X, "features", [0, 0], counts=(3, 1, 20), score="logit")
-    assert found.counts == (1, 3, 20)
-    assert found.masks.shape == (2, 3, 64)
-    torch.testing.assert_close(found.masks.sum(2), torch.tensor([[1.0, 3.0, 20.0]] * 2), rtol=1e-4, atol=1e-4)
+    explanation = explain_channels(toy, X, "features", [0, 0], counts=(3, 1, 20), score="logit")
+    assert explanation.counts == (1, 3, 20)
+    assert explanation.masks.shape == (2, 3, 64)
+    torch.testing.assert_close(explanation.masks.sum(2), torch.tensor([[1.0, 3.0, 20.0]] * 2), rtol=1e-4, atol=1e-4)
     with torch.no_grad():
         activations = toy.features(X)
-        for column, count in enumerate(found.counts):
-            sets = found.binary(count)
+        for column, count in enumerate(explanation.counts):
+            sets = explanation.binary(count)
             assert sets.sum(1).tolist() == [count] * 2
-            left = toy.tail(activations * sets[:, :, None, None])
-            wanted = left[:, 0]
-            torch.testing.assert_close(found.binary_scores[:, column], wanted)
-            whole = (activations * sets[:, :, None, None]).sum(1)
-            torch.testing.assert_close(found.maps[:, column], whole, rtol=1e-4, atol=1e-5)
-            assert found.map(count, 1).shape == (16, 16)
+            outputs = toy.tail(activations * sets[:, :, None, None])
+            torch.testing.assert_close(explanation.binary_scores[:, column], outputs[:, 0])
+            expected = (activations * sets[:, :, None, None]).sum(1)
+            torch.testing.assert_close(explanation.maps[:, column], expected, rtol=1e-4, atol=1e-5)
+            assert explanation.map(count, 1).shape == (16, 16)
 
 
 def test_rankings_match_a_naive_computation() -> None:
@@ -83,54 +83,54 @@ def test_rankings_match_a_naive_computation() -> None:
     x = X.double()
     network = Network(toy)
     with network.frozen() as run:
-        made = split(run, "features", x)
-        question = build_objective(
-            made,
-            made.activations,
+        split_network = split(run, "features", x)
+        objective = build_objective(
+            split_network,
+            split_network.activations,
             parse_target(0, logit),
             Settings(game="delete", perturbation=ScaleChannels(), score="logit"),
         )
-        found = rankings(question, 5)
+        ranked = rankings(objective, 5)
     with torch.no_grad():
         activations = toy.features(x)
-        whole = toy.tail(activations)[:, 0]
+        full = toy.tail(activations)[:, 0]
         for channel in (0, 17, toy.sets[0][0]):
             without = activations.clone()
             without[:, channel] = 0
-            torch.testing.assert_close(found[:, 2, channel], whole - toy.tail(without)[:, 0])
-            torch.testing.assert_close(found[:, 1, channel], activations[:, channel].abs().mean((1, 2)))
+            torch.testing.assert_close(ranked[:, 2, channel], full - toy.tail(without)[:, 0])
+            torch.testing.assert_close(ranked[:, 1, channel], activations[:, channel].abs().mean((1, 2)))
     leaf = activations.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(toy.tail(leaf)[:, 0].sum(), leaf)
-    torch.testing.assert_close(found[:, 0], (leaf * slope).sum((2, 3)).detach())
+    (gradient,) = torch.autograd.grad(toy.tail(leaf)[:, 0].sum(), leaf)
+    torch.testing.assert_close(ranked[:, 0], (leaf * gradient).sum((2, 3)).detach())
 
 
 def test_a_set_that_a_random_one_equals_or_a_ranking_surpasses_is_suspect() -> None:
-    found = explained(Carriers([3], seed=1), counts=[3])
-    assert [str(one) for one in found.verdict[0]] == ["sufficient"]  # the rankings find it too: a tie
-    equal = found.binary_scores.unsqueeze(2)
-    for lucky in (replace(found, random_scores=equal), replace(found, ranked_scores=equal + 0.1)):
-        assert [str(one) for one in lucky.verdict[0]] == ["suspect"]
+    explanation = explain_toy(Carriers([3], seed=1), counts=[3])
+    assert [str(verdict) for verdict in explanation.verdict[0]] == ["sufficient"]  # the rankings find it too: a tie
+    equal = explanation.binary_scores.unsqueeze(2)
+    for lucky in (replace(explanation, random_scores=equal), replace(explanation, ranked_scores=equal + 0.1)):
+        assert [str(verdict) for verdict in lucky.verdict[0]] == ["suspect"]
         assert lucky.verdict[0][0].reason.startswith("a control set of this size reaches 10")
 
 
 def test_the_certificate_is_exact_on_both_sides() -> None:
     toy = Carriers([7], seed=3)
-    found = explained(toy, areas=(0.05, 0.4)).smallest()
-    assert (found.count, found.below_count) == (7, 6)
-    assert found.effect >= 0.9 > found.below_effect
+    smallest = explain_toy(toy, areas=(0.05, 0.4)).smallest()
+    assert (smallest.count, smallest.below_count) == (7, 6)
+    assert smallest.effect >= 0.9 > smallest.below_effect
     with torch.no_grad():
         activations = toy.features(X[:1])
         mask = torch.zeros(64)
-        mask[list(found.channels)] = 1
+        mask[list(smallest.channels)] = 1
         scores = torch.stack([toy.tail(a)[0, 0] for a in (activations * mask.view(1, -1, 1, 1), activations)])
         blank = toy.tail(torch.zeros_like(activations))[0, 0]
-    assert float(compute_effects(scores[0], blank, scores[1], True)) == pytest.approx(found.effect, abs=1e-5)
+    assert float(compute_effects(scores[0], blank, scores[1], True)) == pytest.approx(smallest.effect, abs=1e-5)
 
 
 def test_if_no_count_is_sufficient_the_smallest_set_is_still_found() -> None:
-    found = explained(Carriers([10], seed=0), counts=(1, 2))
-    assert not (found.effects(found.binary_scores) >= 0.9).any()
-    assert set(found.smallest().channels) == set(Carriers([10], seed=0).sets[0])
+    explanation = explain_toy(Carriers([10], seed=0), counts=(1, 2))
+    assert not (explanation.effects(explanation.binary_scores) >= 0.9).any()
+    assert set(explanation.smallest().channels) == set(Carriers([10], seed=0).sets[0])
 
 
 def test_same_seed_same_answer_and_inputs_do_not_mix() -> None:
@@ -149,8 +149,8 @@ def test_the_part_before_the_layer_runs_only_a_few_times() -> None:
     toy = Carriers([3], seed=1)
     rows = []
     toy.features.register_forward_hook(lambda _, __, output: rows.append(len(output)))
-    found = explained(toy, counts=(2, 5))
-    evaluations = found.settings["evaluations"]
+    explanation = explain_toy(toy, counts=(2, 5))
+    evaluations = explanation.settings["evaluations"]
     assert evaluations["whole"] <= 4
     assert evaluations["gradients"] > 50
 
@@ -180,22 +180,22 @@ def test_a_skip_connection_is_reported() -> None:
             return self.head((x + self.inner(x)).mean((2, 3)))
 
     with pytest.warns(UserWarning, match="part of the answer does not pass through 'inner'") as caught:
-        found = explain_channels(Skip(), X, "inner", counts=(1,))
-    assert found.bypassed
+        explanation = explain_channels(Skip(), X, "inner", counts=(1,))
+    assert explanation.bypassed
     assert len(caught) == 1
 
 
 def test_a_clean_layer_gives_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert not explained(Carriers([2], seed=0), counts=(2,)).bypassed
+        assert not explain_toy(Carriers([2], seed=0), counts=(2,)).bypassed
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
-    found = explained(Carriers([3], seed=1), counts=(3, 5))
-    found.save(tmp_path / "a.safetensors")
-    assert ChannelExplanation.load(tmp_path / "a.safetensors") == found
-    assert found != replace(found, layer="other")
+    explanation = explain_toy(Carriers([3], seed=1), counts=(3, 5))
+    explanation.save(tmp_path / "a.safetensors")
+    assert ChannelExplanation.load(tmp_path / "a.safetensors") == explanation
+    assert explanation != replace(explanation, layer="other")
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
@@ -234,24 +234,21 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 def test_bad_input_is_refused(options: dict[str, Any], message: str) -> None:
     toy = Carriers([3], seed=0)
     before = {name: value.clone() for name, value in toy.state_dict().items()}
-    with pytest.raises(ExtremalError) as caught:
-        explained(toy, **options)
-    assert str(caught.value) == message
+    assert message_of(explain_toy, toy, **options) == message
     assert all(torch.equal(value, before[name]) for name, value in toy.state_dict().items())
     assert not toy.features._forward_hooks
 
 
 def test_a_count_that_was_not_computed_is_refused() -> None:
-    found = explained(Carriers([3], seed=0), counts=(3, 5))
-    with pytest.raises(ExtremalValueError) as caught:
-        found.channels(4)
-    assert str(caught.value) == "count must be one of the computed counts 3, 5, got 4; explain again with this count"
+    explanation = explain_toy(Carriers([3], seed=0), counts=(3, 5))
+    assert (
+        message_of(explanation.channels, 4)
+        == "count must be one of the computed counts 3, 5, got 4; explain again with this count"
+    )
 
 
 def test_a_layer_without_places_has_no_map() -> None:
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
-    with pytest.raises(ExtremalValueError) as caught:
-        explain_channels(model, X, "3", counts=(2,)).map(2)
-    assert str(caught.value) == (
+    assert message_of(explain_channels(model, X, "3", counts=(2,)).map, 2) == (
         "a map must be of a layer whose channels have places, '3' has none; choose an earlier layer"
     )
