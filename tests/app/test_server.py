@@ -22,6 +22,8 @@ from support.app_client import Visitor, serve_app
 from support.app_load import run_users, summarise
 from support.app_toys import save_colour_image
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parents[1]
 USERS = 4
 

@@ -8,6 +8,8 @@ from playwright.sync_api import Page
 from browser.conftest import Served
 from browser.steps import accessibility_problems, explain_cat, save_screenshot
 
+pytestmark = pytest.mark.browser
+
 SCHEMES = ("light", "dark")
 
 

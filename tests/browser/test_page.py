@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Frame, Page, expect
 
 from browser.conftest import PHONE, Served
@@ -22,6 +23,8 @@ from browser.steps import (
     wait_for_preview,
 )
 from extremal.explanations.explanation import Explanation
+
+pytestmark = pytest.mark.browser
 
 EXAMPLES = Path(__file__).parents[2] / "src" / "extremal" / "app" / "photographs"
 # Records the previews that are shown during a run: stage, image, and area.

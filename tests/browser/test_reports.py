@@ -15,6 +15,8 @@ from extremal.report import channel_page, class_page
 from support import synthetic
 from support.toys import Carriers
 
+pytestmark = pytest.mark.browser
+
 X = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) + 0.2
 
 

@@ -16,6 +16,8 @@ from extremal.jobs.run_summary import COLUMNS, image_summaries, summarise
 from extremal.report import comparison_page, run_page
 from support import runs
 
+pytestmark = pytest.mark.browser
+
 COUNT = 10_000
 MAX_SORT_MS = 1000  # on a busy machine
 MAX_FRAME_MS = 100  # median over the frames while the table scrolls

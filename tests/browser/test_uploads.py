@@ -9,6 +9,8 @@ from playwright.sync_api import Page, expect
 
 from browser.steps import open_options, save_screenshot, take_example
 
+pytestmark = pytest.mark.browser
+
 
 def write_truncated(path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 100)

@@ -122,6 +122,7 @@ class TestFolders:
         assert list_names(tmp_path / "extremal-out" / "cat") == RESULT_FILES
 
 
+@pytest.mark.slow
 class TestInterrupt:
     def test_finished_images_are_reported_and_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("a.png", "b.png", "c.png"):
@@ -185,6 +186,7 @@ class TestInterrupt:
         assert list_names(tmp_path) == ["cat.png", "running"]
 
 
+@pytest.mark.slow
 class TestWholeProgram:
     def test_help_does_not_wait_for_torch(self) -> None:
         script = (

@@ -17,6 +17,8 @@ from extremal.masking.perturbations import PERTURBATIONS
 from extremal.networks.network import Network
 from extremal.scores import SCORES
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 GUIDE = {
     page: (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")

@@ -15,6 +15,8 @@ from extremal.jobs.rows import SCHEMA
 from support.datasets import write_images
 from support.fake_network import fake_network
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
 
 

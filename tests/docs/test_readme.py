@@ -11,6 +11,8 @@ from extremal import ChannelExplanation, solvers
 from extremal.cli import main
 from extremal.explanations.explanation import Explanation
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -15,6 +15,8 @@ import extremal
 from extremal import solvers
 from extremal.cli import main
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
 NUMBER = r"(-?\d+\.\d+(?:e-\d+)?)"
 

@@ -60,6 +60,7 @@ def ray() -> Iterator[Any]:
         yield started
 
 
+@pytest.mark.cluster
 def test_the_own_cluster_is_reached_from_this_machine_alone_and_leaves_no_traces(ray: Any) -> None:
     (node,) = ray.nodes()
     assert node["NodeManagerAddress"] == "127.0.0.1"
@@ -71,6 +72,7 @@ def test_the_own_cluster_is_reached_from_this_machine_alone_and_leaves_no_traces
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+@pytest.mark.cluster
 @pytest.mark.usefixtures("ray")
 class TestActors:
     def test_rows_are_those_of_the_local_engine_and_the_cluster_stays(
@@ -165,7 +167,7 @@ def test_workers_share_what_there_is(
 class TestMessages:
     def test_devices_that_are_not_there(self) -> None:
         assert message_of(allocate, [node(2, 1), node(2)], None, 1, 2) == (
-            "gpus_per_worker must be there on a node of the cluster, got 2 where the largest has 1; take less, or "
+            "gpus_per_worker must be available on a node of the cluster, got 2, the largest node has 1; request less, or "
             "leave it out"
         )
 

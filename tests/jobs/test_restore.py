@@ -214,8 +214,8 @@ class TestRefusals:
     def test_settings_without_a_short_name(self, net, explanation, row) -> None:
         error = refusal(row, net, explanation, perturbation="Blur(levels=3, sigma=9, spacing=())")
         assert error == (
-            "perturbation must be one of blur, fade, constant, noise or a callable, got "
-            "'Blur(levels=3, sigma=9, spacing=())'"
+            "the perturbation of the explanation was 'Blur(levels=3, sigma=9, spacing=())', which has no short name: "
+            "pass it as perturbation"
         )
 
     def test_incomplete_columns(self, net, explanation, row) -> None:

@@ -112,6 +112,7 @@ class TestColumns:
         assert message_of(self.make_row, alternatives=(make_explanation(),)) == message
 
 
+@pytest.mark.slow
 def test_the_size_of_a_row_of_the_embedded_network(tmp_path) -> None:
     net, path = extremal.zoo.load("embedded"), str(tmp_path / "cat.png")
     Image.fromarray(data.chelsea()).save(path)
@@ -144,7 +145,7 @@ def test_values_are_stored_exactly_and_read_without_this_library(paths, tmp_path
         *(getattr(explanation, name)[0] for name in columns[2:5]),
         region,
     ]
-    by_duckdb = duckdb.sql(f"SELECT {', '.join(columns)} FROM '{part}'").fetchone()
+    by_duckdb = duckdb.sql(f"SELECT {', '.join(columns)} FROM '{part}'").fetchall()[0]
     by_pandas = pd.read_parquet(part).iloc[0]
     for name, value, tensor in zip(columns, by_duckdb, expected, strict=True):
         assert list(value) == tensor.flatten().tolist()

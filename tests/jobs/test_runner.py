@@ -197,6 +197,7 @@ class TestInThisProcess:
         assert calls == [True]
 
 
+@pytest.mark.slow
 class TestInProcesses:
     def test_rows_equal_those_of_one_process(self, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "seven", 7, broken=(3,))
@@ -239,6 +240,7 @@ class TestInProcesses:
         assert "there is no module 'nowhere'" in error
 
 
+@pytest.mark.slow
 class TestFaults:
     def test_kills_at_random_moments_change_nothing(self, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "pictures", 20, broken=(5,))

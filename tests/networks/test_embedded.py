@@ -10,6 +10,8 @@ from extremal.masking.area import count_kept
 from extremal.masking.solvers import Path
 from support.batches import assert_batch_is_its_singles
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def network() -> extremal.Network:

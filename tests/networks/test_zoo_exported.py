@@ -63,6 +63,7 @@ class TestTheSameNumbers:
         with net.frozen() as run:
             assert run(x).shape == (3, 3)
 
+    @pytest.mark.slow
     def test_the_embedded_network(self, tmp_path: Path) -> None:
         own = zoo.load("embedded")
         batch = {"sizes": {0: torch.export.Dim("B")}}

@@ -134,7 +134,7 @@ class AccessMiddleware:
         async def send_with_headers(message: Message) -> None:
             nonlocal started
             if limit.exceeded and not started:
-                return  # drop the app's own error response; ours follows
+                return  # drop the app's own error response; the middleware's follows
             if message["type"] == "http.response.start":
                 started = True
                 security_headers = [*SECURITY_HEADERS, (b"content-security-policy", policy.encode("latin-1"))]

@@ -174,7 +174,7 @@ class _ViewRun:
         return _sentence(summarise_channels(explanation))
 
     def _preview_steps(self) -> Callable[[Step], None]:
-        """Return a callback that reports steps with their masks; these are drawn only if somebody looks at them."""
+        """Return a callback that reports steps with their masks; masks are drawn only while a page shows them."""
         network = self.network.network
         (image,) = network.to_images_or_empty(prepare(network, self.image))
 

@@ -1,4 +1,4 @@
-"""`judge`: the evidence for given masks; `build_explanation`: the result, whatever method the masks come from."""
+"""`judge`: the evidence for given masks; `build_explanation`: the result, for masks of any origin."""
 
 from collections.abc import Iterable
 from dataclasses import asdict

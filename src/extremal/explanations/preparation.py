@@ -44,7 +44,7 @@ class PreparedRun:
             settings: of the run.
             check_gradient: whether to check that the reward has a gradient; costs one forward-backward pass per batch.
         """
-        x = self.x.clone()  # a clone made here may be saved for backward whatever the caller's mode
+        x = self.x.clone()  # a clone made here may be saved for backward in any mode of the caller
         with run.counted() as accelerating:
             batches = plan_batches(run, x, find_required_layers(self.net, self.query))
         for batch in batches:

@@ -216,7 +216,7 @@ def _find_known(option: str, known: Mapping[str, T]) -> Callable[[str], T]:
 
 
 class _Option(NamedTuple):
-    """How one option is validated, and converted to plain values and back; None if results hold it as a tensor."""
+    """Validation of one option, and its conversion to plain values and back; None if results hold a tensor."""
 
     validate: Callable[[Any], Any]
     to_plain: Callable[[Any], Any] | None = None

@@ -19,7 +19,7 @@ NOT_FINITE = (
 
 
 class Status(StrEnum):
-    """How the run of one mask ended."""
+    """The outcome of the run of one mask."""
 
     CONVERGED = "converged"
     STUCK = "stuck"  # scores below a smaller area's mask, which a larger budget contains

@@ -10,7 +10,7 @@ MAX_CRASHES = 5  # of workers, after which the unit that they had is abandoned
 
 
 class UnitMode(StrEnum):
-    """What a worker does with a unit."""
+    """The ways in which a worker can run a unit."""
 
     CONCURRENT = "concurrent"  # explain it; the next unit may be decoded meanwhile
     EXCLUSIVE = "exclusive"  # explain it with no other unit in the worker, so that no other is blamed for a crash
@@ -69,7 +69,7 @@ class CrashTracker:
         self._closed = True
 
     def load_started(self) -> str:
-        """Return why no more workers may load the network if too many crashed while loading; else an empty string."""
+        """Return why further loading is refused, if too many workers crashed while loading; else an empty string."""
         self._loads += 1
         if self._loads <= self._max_loads:
             return ""

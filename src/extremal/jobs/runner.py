@@ -34,7 +34,7 @@ Engine = Callable[[Sequence[WorkUnit], threading.Event], processes.Results]  # u
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How a run is carried out; validated when it is made. For the meaning of the options see `run`.
+    """Options of the execution of a run, validated when they are set. For their meaning see `run`.
 
     Raises:
         ExtremalValueError: an option breaks a rule.

@@ -211,7 +211,7 @@ def _check_settings(folder: Path, requested: dict[str, Any]) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of the folder; it is released when the process ends, whatever the reason."""
+    """Hold the lock of the folder; it is released when the process ends for any reason."""
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)

@@ -30,7 +30,7 @@ OUT_OF_MEMORY_MESSAGES = ("not enough memory", "out of memory", "can't allocate 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What a worker loads and explains, as plain values that can be sent to another process or machine."""
+    """The task of a worker, as plain values that can be sent to another process or machine."""
 
     network: str  # name that `zoo.load` takes; empty: the network is passed as an object
     weights: str = ""  # file, or random; empty: the network's own

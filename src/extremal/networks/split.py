@@ -1,6 +1,6 @@
 """Split a network at a named module: the part before it runs once, the part after it runs for each mask.
 
-The user's code runs unmodified, whatever its form: while a split evaluates, the modules that finished before the layer
+The user's code of any form runs unmodified: while a split evaluates, the modules that finished before the layer
 return their cached outputs, and the layer returns the given activations.
 """
 
@@ -147,7 +147,7 @@ class Split(EvaluationCounter):
 
 @dataclass(frozen=True)
 class _Record:
-    """What a split needs to know of an evaluation."""
+    """A recorded evaluation, from which a split is built."""
 
     output: object  # of the network
     layer_outputs: list[object]  # of the layer at each of its calls

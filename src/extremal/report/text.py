@@ -47,7 +47,7 @@ def decimal(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    r"""Format a time in seconds, minutes or hours, whichever reads best.
+    r"""Format a time in seconds, minutes or hours, depending on its length.
 
     >>> duration(42), duration(600), duration(90000)
     ('42\xa0s', '10\xa0min', '25.0\xa0h')
@@ -158,7 +158,7 @@ class ExplanationSummary:
 
     @property
     def caution(self) -> str:
-        """Why the headline should not be trusted; empty if there is no reason for doubt."""
+        """A reason to doubt the headline; empty if there is none."""
         if self.smallest is None:
             return ""
         row = self.rows[self.smallest]

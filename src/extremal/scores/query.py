@@ -22,7 +22,7 @@ BoundQuery = Callable[[Tensor, Tensor], Tensor]  # inputs (B, C, *S), index of e
 
 @runtime_checkable
 class Query(Protocol):
-    """What is asked of a network; an immutable value that `explain` takes as its target."""
+    """A query to a network; an immutable value that `explain` takes as its target."""
 
     @property
     def name(self) -> str:
@@ -189,7 +189,7 @@ def class_index(network: "Network", wanted: int | str, classes: int | None = Non
         network: for its class names.
         wanted: index or name.
         classes: how many there are; None: not known yet.
-        what: stands for a class in messages.
+        what: name of the argument in messages.
 
     Raises:
         ExtremalValueError, ExtremalTypeError: there is no such class; of names near ones are offered.

@@ -70,7 +70,7 @@ class IntegratedGradients(FieldSettings):
 
 @dataclass(frozen=True)
 class GuidedBackprop(FieldSettings):
-    """The gradient, of which rectifiers pass only positive parts (Springenberg et al., 2015)."""
+    """The gradient; rectifiers pass only its positive parts (Springenberg et al., 2015)."""
 
     name: str = "guided-backprop"
     smooth: float = 0.0
@@ -84,7 +84,7 @@ class GuidedBackprop(FieldSettings):
 
 @dataclass(frozen=True)
 class Deconvnet(FieldSettings):
-    """The gradient, of which rectifiers pass what its sign alone allows (Zeiler and Fergus, 2014)."""
+    """The gradient; its sign alone decides what rectifiers pass (Zeiler and Fergus, 2014)."""
 
     name: str = "deconvnet"
     smooth: float = 0.0

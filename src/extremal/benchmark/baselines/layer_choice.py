@@ -28,7 +28,7 @@ def grad_cam_layer(network: Network, x: Tensor, layer: str = "") -> AttributionL
 
     In a convolutional network this is the output of the last stage before pooling: the last module after the last
     convolution that keeps its lattice and that all of the answer passes through. In a network of tokens it is the last
-    layer of which more than the class token reaches the answer.
+    layer from which tokens other than the class token reach the answer.
 
     Raises:
         ExtremalValueError: there is no such layer, or the requested layer has no lattice.
@@ -130,7 +130,7 @@ def _last_convolutional_layer(run: Run, x: Tensor) -> AttributionLayer | None:
 
 
 def _last_token_layer(run: Run, x: Tensor) -> AttributionLayer | None:
-    """Return the last layer of tokens of which at least half have a gradient."""
+    """Return the last layer of tokens if at least half of its tokens have a gradient."""
     clean = [layer for layer in trace_layers(run, x[:1]) if layer.can_split_cleanly and len(layer.shape) == 2]
     places = {layer.name: square_lattice(layer.shape[0]) for layer in clean}
     if not any(places.values()):

@@ -144,7 +144,7 @@ def impute(x: Tensor, removed: Tensor, noise: float = 0.01, seed: int = 0) -> Te
 def area_curve(
     scores: ScoreFunction, x: Tensor, destroyed: Tensor, map_: Tensor, areas: Sequence[float]
 ) -> PerturbationCurve:
-    """Score an input of which exactly the map's highest round(a·|Ω|) places are kept, for each area (evidence curve).
+    """Score an input while only the map's highest round(a·|Ω|) places are kept, for each area (evidence curve).
 
     The other places are those of the destroyed input (1, C, *S), with a hard edge; `judge` blends them by a
     perturbation.
@@ -156,7 +156,7 @@ def area_curve(
 
 
 def _score_in_batches(scores: ScoreFunction, inputs: Iterable[Tensor], count: int) -> Tensor:
-    """Score inputs (1, C, *S), of which only a batch exists at a time: (K,)."""
+    """Score inputs (1, C, *S), created one batch at a time: (K,)."""
     parts: list[Tensor] = []
     batch: list[Tensor] = []
     with torch.no_grad():

@@ -29,7 +29,7 @@ CONFIDENCE = 0.95  # of the intervals
 
 @dataclass(frozen=True, eq=False)
 class ClassChannels:
-    """How often each channel is in the smallest sufficient set, over N images of one class."""
+    """Frequency of each channel in the smallest sufficient set, over N images of one class."""
 
     layer: str
     target: int

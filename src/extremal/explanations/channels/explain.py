@@ -93,7 +93,7 @@ def explain_channels(
     provenance = {**settings.provenance(net), "layer": layer}
     results = []
     with net.frozen(seed) as run:
-        x = x.clone()  # a clone made here may be saved for backward whatever the caller's mode
+        x = x.clone()  # a clone made here may be saved for backward in any mode of the caller
         with run.counted() as accelerating:
             batches = plan_batches(run, x, (*find_required_layers(net, query), layer))
         for batch in batches:

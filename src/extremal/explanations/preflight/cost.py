@@ -25,7 +25,7 @@ from extremal.networks.network import Run
 
 MAX_REPEATS, MAX_MEASURE_SECONDS = 5, 0.5  # of each measurement; no repeats once the seconds are exceeded
 AREA_TOLERANCE = 0.02  # default of `smallest_area`
-SMOOTH_DOMAIN = Domain(())  # stands for any domain whose places have neighbours
+SMOOTH_DOMAIN = Domain(())  # represents any domain whose places have neighbours
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def evaluation(run: Run, x: Tensor) -> Finding:
     try:
         with torch.no_grad():
             output = run.evaluate(x.clone())
-    except Exception as error:  # whatever the caller's network raises
+    except Exception as error:  # the caller's network may raise anything
         remedy = "pass an input of the shape and type that the network accepts"
         return Finding("evaluation", Level.PROBLEM, f"an input of {shape} fails: {one_line(error)}", remedy)
     kind = " × ".join(map(str, output.shape[1:])) if isinstance(output, Tensor) else f"a {type(output).__name__}"

@@ -144,7 +144,7 @@ class _WorkerPool:
         """Return whether a worker gets another unit.
 
         A unit with a crash is run alone, so that no other is blamed for the next one. The last units are not sent
-        ahead, so that whichever worker is idle first gets them.
+        ahead, so that the first idle worker gets them.
         """
         if not self.pending or not worker.units:
             return bool(self.pending)
@@ -206,7 +206,7 @@ def _worker_main(connection: Connection, config: WorkerConfig, threads: int, num
             while True:
                 decoded.put(worker.prepare(connection.recv().items))
         except (EOFError, OSError):
-            os._exit(0)  # the caller is gone, or needs no more rows
+            os._exit(0)  # the caller is gone, or needs no further rows
 
     threading.Thread(target=decode, daemon=True).start()
     while True:

@@ -14,7 +14,7 @@ from typing import Any
 from extremal.errors import ExtremalValueError
 
 CONNECT_TIMEOUT = 5.0  # s in which a cluster must accept a connection
-NOISY_LOGGERS = ("ray", "ray.data")  # of which only errors are shown
+NOISY_LOGGERS = ("ray", "ray.data")  # only their errors are shown
 LOG_LEVEL_VARIABLE = "RAY_BACKEND_LOG_LEVEL"  # of what Ray's core writes to the terminal
 CLUSTER_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # read when Ray is imported; 0: nodes use the loopback only
 RESOURCE_UNIT = 1e4  # Ray counts fractions of a core or device in ten-thousandths

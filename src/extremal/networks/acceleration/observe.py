@@ -1,4 +1,4 @@
-"""Observe which modules consume the unchanged output of which others during an evaluation."""
+"""Observe pairs of modules during an evaluation: the second consumes the unchanged output of the first."""
 
 import sys
 from collections import Counter

@@ -119,7 +119,7 @@ def _attribute_path(archive: Archive, name: str) -> str:
 
 
 class _Values:
-    """The values that arguments of the format stand for, with nodes of the graph for computed ones."""
+    """The values of arguments in the format, with nodes of the graph for computed ones."""
 
     def __init__(self, graph: fx.Graph) -> None:
         self.graph = graph
@@ -129,7 +129,7 @@ class _Values:
             **_PARSERS,
             **dict.fromkeys(_OPTIONAL_KINDS, self.parse),
             **{f"{kind}s": lambda items: [self.parse(item) for item in items] for kind in _OPTIONAL_KINDS},
-            "as_device": lambda _: device,  # of the input, whatever it was at the export
+            "as_device": lambda _: device,  # of the input, not that of the export
             "as_name": lambda name: self.nodes[name],
             "as_tensor": lambda tensor: self.nodes[tensor["name"]],
             "as_tensors": lambda tensors: [self.nodes[tensor["name"]] for tensor in tensors],

@@ -27,7 +27,7 @@ def load(path: str, weights: Weights) -> Network:
     An archive does not describe preprocessing: an image is cropped at its centre, resized to the exported size (not
     resized if that is variable), and scaled to [0, 1]; there are no class names. If this is wrong, wrap the model:
     `Network(load(PATH).model, preprocess, labels)`. Containers of the exported module's own classes are returned as
-    dicts and tuples. Batches may have any size, whatever size was exported.
+    dicts and tuples. Batches may have any size, also another than the exported one.
 
     Args:
         path: the file.
