@@ -538,7 +538,11 @@ def ask_class_channels(record: Record) -> None:
     images = [make_smooth_input(1, 3, 48, 48, seed=seed) for seed in range(3)]
     found = extremal.class_channels(make_small_network(), images, "features.8", "second", solver=make_quick_path())
     record.add_tensors("", found)
-    record.values |= {"ranked": read(found, "ranking", "ranked")(), "table": found.table().to_pylist(), "target": found.target}
+    record.values |= {
+        "ranked": read(found, "ranking", "ranked")(),
+        "table": found.table().to_pylist(),
+        "target": found.target,
+    }
 
 
 @question

@@ -21,9 +21,10 @@ PAGE = Path(__file__).parent.parent / "docs" / "api.md"
 MAX_WIDTH = 108  # longer signatures have one argument per line
 HEAD = """# API reference
 
-All public names. `examples/api_page.py` writes this page from the source; the docstrings there contain more details and
-examples. Shapes: inputs (N, C, *S), masks (N, K, 1, *S), scores (N, K), with N inputs, K masks, and one to three spatial
-dimensions S. Invalid arguments raise `ExtremalValueError` or `ExtremalTypeError`, both subclasses of `ExtremalError`.
+All public names. `examples/api_page.py` writes this page from the source; the docstrings there contain more details
+and examples. Shapes: inputs (N, C, *S), masks (N, K, 1, *S), scores (N, K), with N inputs, K masks, and one to three
+spatial dimensions S. Invalid arguments raise `ExtremalValueError` or `ExtremalTypeError`, both subclasses of
+`ExtremalError`.
 """
 # heading -> module, description, names (all if empty)
 GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {

@@ -45,9 +45,14 @@ def test_an_entry_has_signature_sentence_arguments_and_result() -> None:
     entry = PAGE.partition("### `extremal.benchmark.metrics.cell_mask`\n")[2].partition("\n###")[0]
     assert "cell_mask(cell: int, side: int, shape: tuple[int, int]) -> Tensor" in entry
     entry = PAGE.partition("### `extremal.layers`\n")[2].partition("\n###")[0]
-    assert "\nlayers(network: Network | nn.Module | str, image: Input | None = None) -> tuple[Layer, ...]\n" in entry
-    assert "\nThe modules of a network in the order in which they finish, and whether it can be split there.\n" in entry
-    assert "\n- `network`: as `explain` takes it.\n" in entry
+    assert (
+        "\nlayers(network: Network | nn.Module | str, image: ImagesLike | None = None) -> tuple[Layer, ...]\n" in entry
+    )
+    assert (
+        "\nList the modules of a network in the order in which they finish, and whether it can be split there.\n"
+        in entry
+    )
+    assert "\n- `network`: as in `explain`.\n" in entry
     entry = PAGE.partition("### `extremal.explain`\n")[2].partition("\n###")[0]
     assert "\n    areas: Sequence[float] = AREAS,\n" in entry
     assert "\nReturns: An `Explanation` of N inputs at A areas, on the CPU." in entry

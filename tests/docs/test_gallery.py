@@ -55,7 +55,7 @@ def percentages(value: Any) -> set[str]:
         return set().union(*found)
     if isinstance(value, float):
         return {percent(value), percent(value, 1), area_percent(value)}
-    return set(PERCENT.findall(words.spaced(value))) if isinstance(value, str) else set()
+    return set(PERCENT.findall(words.typeset(value))) if isinstance(value, str) else set()
 
 
 def test_the_page_is_that_of_its_numbers() -> None:
@@ -118,21 +118,21 @@ def test_alternative_texts_tell_scene_region_and_curve() -> None:
 
 def test_each_entry_ends_with_its_command() -> None:
     for name, entry in ENTRIES.items():
-        assert part(name).strip().endswith(f"```console\n{entry.asked.command}\n```")
-    spoken = asked.Asked("chelsea", target="Egyptian cat", game="delete", alternatives="3").command
+        assert part(name).strip().endswith(f"```console\n{entry.run.command}\n```")
+    spoken = asked.ImageRun("chelsea", target="Egyptian cat", game="delete", alternatives="3").command
     assert spoken == "extremal explain chelsea.png --target 'Egyptian cat' --game delete --alternatives 3"
-    spoken = asked.Channels("coffee", "blocks.5", (4, 8)).command
-    assert spoken == "extremal channels coffee.png --layer blocks.5 --counts 4,8 --see"
+    spoken = asked.ChannelRun("coffee", "blocks.5", (4, 8)).command
+    assert spoken == "extremal channels coffee.png --layer blocks.5 --counts 4,8 --visualise"
 
 
 def test_sentences_of_a_region_that_is_enough() -> None:
     record = toy(row(0.025, 0.4, 0.1), row(0.2, 0.914, -0.03, reason="91 % of the effect, at best -3 % by chance"))
     assert [plain(text) for text in words.sentences(record)] == [
-        "Asked: *cup*, which the network gives 25 %, rank 3 of 10. Destroying all takes the margin from 1.00 to −2.50.",
-        "20 % of the picture keeps 91 % of the effect; the best of 8 random regions of that size keeps −3 %.",
+        "Target: *cup*, probability 25 %, rank 3 of 10. Destroying the image takes the margin from 1.00 to −2.50.",
+        "20 % of the image keeps 91 % of the effect; the best of 8 random regions of that size keeps −3 %.",
         "Verdict: **sufficient**, 91 % of the effect, at best −3 % by chance.",
     ]
-    assert plain(words.curve_told(record)) == "effects of the cut masks are 40 % at 2.5 %, 91 % at 20 %"
+    assert plain(words.describe_curve(record)) == "effects of the cut masks are 40 % at 2.5 %, 91 % at 20 %"
 
 
 def test_sentences_where_nothing_is_enough() -> None:
@@ -140,7 +140,7 @@ def test_sentences_where_nothing_is_enough() -> None:
         row(0.1, 0.2, 0.1), row(0.4, 0.48, 0.3, "insufficient", "48 % of the effect, wanted 90 %"), keeps=False
     )
     assert [plain(text) for text in words.sentences(record)[1:]] == [
-        "None of the 2 areas is enough. The largest: without 40 % of the picture 48 % of the effect is lost; "
+        "None of the 2 areas is enough. The largest: without 40 % of the image 48 % of the effect is lost; "
         "without the best of 8 random regions of that size 30 %.",
         "Verdict: **insufficient**, 48 % of the effect, wanted 90 %.",
     ]
@@ -151,7 +151,7 @@ def test_sentences_of_several_answers() -> None:
         row(0.05, 0.96, 0.1), regions=[{"area": 0.05, "effect": 0.96}, {"area": 0.025, "effect": 1.1}], answers=3
     )
     assert plain(words.sentences(record)[2]) == (
-        "2 of 3 answers are enough and hardly overlap: 5 % that keeps 96 %, 2.5 % that keeps 110 %."
+        "2 of 3 explanations are sufficient and hardly overlap: 5 % that keeps 96 %, 2.5 % that keeps 110 %."
     )
 
 
@@ -161,10 +161,10 @@ def test_sentences_of_channels() -> None:
     assert words.sentences(record)[0].endswith(" Setting the layer to zero takes the margin from 1.00 to −2.50.")
     assert plain(words.sentences(record)[1]) == (
         "4 of the 192 channels of `blocks.5`, the others at zero, keep 95 % of the effect; the best random set of that "
-        "size keeps 10 %, the top channels by activation 30 % and by ablation 50 %. The smallest set that was found to "
-        "be enough has 2: 3, 17."
+        "size keeps 10 %, the top channels by activation 30 % and by ablation 50 %. The smallest sufficient set "
+        "found has 2: 3, 17."
     )
-    assert plain(words.curve_told(record)) == "effects of the cut masks are 95 % at 4 channels"
+    assert plain(words.describe_curve(record)) == "effects of the cut masks are 95 % at 4 channels"
 
 
 def test_doctests_of_the_sentences() -> None:
@@ -186,14 +186,14 @@ def test_a_run_is_recorded_and_drawn(tmp_path: Path, one_thread: None) -> None:
     net = Network(Corner(), labels=("corner", "none"))
     quick = PathSolver(steps=6, polish=2, draws=1, search=2)
     result = extremal.explain(net, x, "corner", areas=(0.1, 0.3), solver=quick)
-    record = script.recorded(net, result)
+    record = script.to_record(net, result)
     assert record["class"] == "corner"
     assert (record["rank"], record["classes"]) == (1, 2)
     assert record["probability"] == pytest.approx(float(net.model(x).softmax(1)[0, 0]), rel=0.01)
     assert [line["area"] for line in record["rows"]] == [0.1, 0.3]
     assert [line["binary"] for line in record["rows"]] == pytest.approx(result.curve().binary, abs=1e-4)
     assert [line["reason"] for line in record["rows"]] == [verdict.reason for verdict in result.verdict[0]]
-    script.picture(ENTRIES["grey"], result, record, tmp_path / "toy.jpg")
+    script.draw_entry(ENTRIES["grey"], result, record, tmp_path / "toy.jpg")
     with Image.open(tmp_path / "toy.jpg") as picture:
         assert (picture.format, picture.width) == ("JPEG", 900)
 

@@ -167,8 +167,8 @@ def test_workers_share_what_there_is(
 class TestMessages:
     def test_devices_that_are_not_there(self) -> None:
         assert message_of(allocate, [node(2, 1), node(2)], None, 1, 2) == (
-            "gpus_per_worker must be available on a node of the cluster, got 2, the largest node has 1; request less, or "
-            "leave it out"
+            "gpus_per_worker must be available on a node of the cluster, got 2, the largest node has 1; request "
+            "less, or leave it out"
         )
 
     @pytest.mark.parametrize(
