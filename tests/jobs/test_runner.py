@@ -9,11 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter, deque
-from dataclasses import replace
+from collections import Counter
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pyarrow.parquet as pq
 import pytest
@@ -23,15 +21,14 @@ from extremal import explain, jobs
 from extremal.explanations.settings import Settings
 from extremal.jobs import run_status
 from extremal.jobs.engines import processes
-from extremal.jobs.plan import WorkUnit, find_items
 from extremal.jobs.runner import run
-from extremal.jobs.worker import WorkerConfig
-from support.datasets import DEADLY, NETWORK, SLOW, comparable_rows, sound, write_black_image, write_images
+from extremal.masking.perturbations import Blur
+from extremal.masking.solvers import Path as PathSolver
+from support.datasets import NETWORK, SLOW, comparable_rows, sound, write_images
 from support.errors import message_of
 from support.terminal import call
 
 QUICK: dict[str, Any] = {"areas": (0.1, 0.2), "perturbation": "fade", "threads": 1}
-CONFIG = WorkerConfig(NETWORK, settings=Settings(areas=(0.1,), perturbation="fade").as_dict())
 HERE = Path(__file__).parents[1]
 
 
@@ -150,6 +147,21 @@ class TestInThisProcess:
                 "a run with ray must have workers, got 0; leave it out, or use the local engine",
             ),
             ({"areas": (0.1, 2.0)}, "areas must lie in (0, 1), got 2; an area is the share of places kept, e.g. 0.05"),
+            (
+                {"perturbation": Blur(levels=3)},
+                "perturbation of a data-set run must have a short name, got 'Blur(levels=3, sigma=20.0, spacing=())'; "
+                "call explain for each image",
+            ),
+            (
+                {"within": torch.ones(4, 4, dtype=torch.bool)},
+                "within must not be passed to a data-set run, which explains inputs of any size; leave it out, or call "
+                "explain for each image",
+            ),
+            (
+                {"settings": Settings()},
+                "options must be passed by settings or by name, got settings and areas, perturbation; use "
+                "settings.replace(...)",
+            ),
         ],
     )
     def test_options_are_checked_before_anything_is_written(
@@ -162,6 +174,17 @@ class TestInThisProcess:
             == message
         )
         assert not (tmp_path / "out").exists()
+
+    def test_settings_replace_options(self, tmp_path: Path) -> None:
+        folder, network = write_images(tmp_path / "one", 1), sound()
+        solver = PathSolver(steps=4, polish=2)
+        run(folder, tmp_path / "options", network=network, solver=solver, **QUICK)
+        settings = Settings(areas=(0.1, 0.2), perturbation="fade", solver=solver)
+        run(folder, tmp_path / "settings", network=network, settings=settings, threads=1)
+        tables = [jobs.table(tmp_path / name) for name in ("options", "settings")]
+        assert comparable_rows(tables[0]) == comparable_rows(tables[1])
+        assert jobs.settings(tmp_path / "options") == jobs.settings(tmp_path / "settings")
+        assert jobs.settings(tmp_path / "settings")["explain"]["solver"] == solver.settings()
 
     def test_a_signal_finishes_the_batch(self, tmp_path: Path) -> None:
         statuses: list[jobs.RunStatus] = []
@@ -195,49 +218,6 @@ class TestInThisProcess:
         assert calls == []
         call("explain", folder / "nothing.png", "--network", NETWORK)
         assert calls == [True]
-
-
-@pytest.mark.slow
-class TestInProcesses:
-    def test_rows_equal_those_of_one_process(self, tmp_path: Path) -> None:
-        folder = write_images(tmp_path / "seven", 7, broken=(3,))
-        done = run(folder, tmp_path / "many", network=NETWORK, batch=2, workers=2, **QUICK)
-        assert (done.done, done.failed) == (7, 1)
-        run(folder, tmp_path / "one", network=NETWORK, batch=2, workers=0, **QUICK)
-        assert comparable_rows(jobs.table(tmp_path / "many")) == comparable_rows(jobs.table(tmp_path / "one"))
-
-    @pytest.mark.parametrize(
-        ("units", "expected"), [(2, "0 1"), (3, "0,1 2"), (4, "0,1 2"), (5, "0,1 2,3"), (9, "0,1 2,3"), (1, "0 ")]
-    )
-    def test_the_last_units_go_to_the_first_idle_worker(self, units: int, expected: str) -> None:
-        pool = processes._WorkerPool(CONFIG, 1, deque(WorkUnit(str(number), ()) for number in range(units)))
-        for number in range(2):
-            pool.workers.append(processes._WorkerProcess(number, Mock(), Mock()))
-        pool.dispatch()
-        assert " ".join(",".join(unit.name for unit in worker.units) for worker in pool.workers) == expected
-        pool.workers[1].units.clear()  # it has finished
-        pool.dispatch()
-        assert bool(pool.workers[1].units) == (units > 3)
-
-    def test_an_image_that_crashes_its_workers_fails_with_its_batch(self, tmp_path: Path) -> None:
-        folder = write_images(tmp_path / "five", 5)
-        write_black_image(folder / "picture-002.png")
-        done = run(folder, tmp_path / "out", network=DEADLY, batch=2, workers=2, **QUICK)
-        assert (done.state, done.done, done.failed) == ("done", 5, 2)
-        table = jobs.table(tmp_path / "out")
-        assert table["status"].to_pylist() == ["done", "done", "failed", "failed", "done"]
-        assert table["error"][2].as_py() == (
-            "several workers crashed on its batch, the last with exit code -9; run again with --retry, and with fewer "
-            "--workers if memory is short"
-        )
-
-    def test_a_network_that_workers_cannot_load_is_reported(self, tmp_path: Path) -> None:
-        folder = write_images(tmp_path / "one", 1)
-        asked = replace(CONFIG, network="nowhere:nothing")
-        unit = WorkUnit("0", tuple(find_items([str(folder)])))
-        error = message_of(list, processes.run_in_processes(asked, [unit], threading.Event(), count=1, threads=1))
-        assert error.startswith("a network must be 'embedded', ")
-        assert "there is no module 'nowhere'" in error
 
 
 @pytest.mark.slow
