@@ -19,7 +19,7 @@ test: $(READY)  ## the fast tests: minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) -m "$(FAST)"
 
 test-slow: $(READY)  ## all other tests: of the browser, of clusters, of long runs
-	$(BIN)/python -m pytest -m "not ($(FAST))"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) -m "not ($(FAST))"
 
 test-all: test test-slow
 
