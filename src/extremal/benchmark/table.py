@@ -62,9 +62,7 @@ class Table:
             "measures": [asdict(column) for column in self.columns],
             "methods": [
                 {
-                    **{
-                        name: getattr(scores, name) for name in ("method", "judged", "skipped", "failed", "evaluations")
-                    },
+                    **{name: getattr(scores, name) for name in COUNT_FIELDS},
                     "values": {
                         column.title: asdict(estimate)
                         for column, estimate in zip(self.columns, scores.values, strict=True)

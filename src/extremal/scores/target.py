@@ -55,9 +55,18 @@ def expand_inputs(x: Tensor, query: Query) -> Tensor:
     count = count_targets(query)
     if len(x) == 1 and count is not None:
         x = x.expand(max(1, count), *x.shape[1:])
-    if count is not None and count != len(x):
-        raise ExtremalValueError(f"target must be one class, or one for each of {len(x)} inputs, got {count}")
+    check_target_count(count, len(x))
     return x
+
+
+def check_target_count(count: int | None, n_inputs: int) -> None:
+    """Raise unless there is one target for all inputs (`count` is None), or one for each.
+
+    Raises:
+        ExtremalValueError: the number of targets is not the number of inputs.
+    """
+    if count is not None and count != n_inputs:
+        raise ExtremalValueError(f"target must be one class, or one for each of {n_inputs} inputs, got {count}")
 
 
 def select_inputs(query: Query, inputs: slice) -> Query:
@@ -106,6 +115,5 @@ def per_input(target: Target, count: int) -> list[Any] | None:
         target = target.queries
     if not isinstance(target, list | tuple | range):
         return None
-    if len(target) != count:
-        raise ExtremalValueError(f"target must be one class, or one for each of {count} inputs, got {len(target)}")
+    check_target_count(len(target), count)
     return list(target)

@@ -11,7 +11,7 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.network import Network, Run
 from extremal.scores.class_query import ClassQuery
 from extremal.scores.classes import margin
-from extremal.scores.target import Target, parse_target
+from extremal.scores.target import Target, check_target_count, parse_target
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +113,7 @@ def resolve_classes(run: Run, x: Tensor, target: Target) -> list[int]:
     query = parse_target(target, margin)
     if not isinstance(query, ClassQuery):
         raise ExtremalTypeError("a method must be asked about classes, got another query; `explain` takes these")
-    if query.count not in (None, len(x)):
-        raise ExtremalValueError(f"target must be one class, or one for each of {len(x)} inputs, got {query.count}")
+    check_target_count(query.count, len(x))
     return list(query.resolve(run.network, output.expand(len(x), -1)))
 
 
