@@ -13,6 +13,7 @@ from .explanations.channels.explanation import ChannelExplanation as ChannelExpl
 from .explanations.channels.inversion import invert as invert
 from .explanations.channels.visualisation import visualise as visualise
 from .explanations.explain import explain as explain
+from .explanations.explain_copies import stability as stability
 from .explanations.explanation import Explanation as Explanation
 from .explanations.judge import judge as judge
 from .explanations.preflight.doctor import examine as examine
@@ -22,6 +23,7 @@ from .explanations.preflight.plan import Plan as Plan
 from .explanations.preflight.plan import plan as plan
 from .explanations.settings import Settings as Settings
 from .explanations.smallest_area import smallest_area as smallest_area
+from .explanations.stability import Stability as Stability
 from .masking import games as games
 from .masking import perturbations as perturbations
 from .masking import solvers as solvers

@@ -43,6 +43,25 @@ class Boxes(nn.Module):
         return torch.stack([score, torch.zeros_like(score)], 1)
 
 
+class AnyBox(nn.Module):
+    """Needs any one of some equal boxes: y_0 = gain · max over boxes of the mean of (x − ½)·template; y_1 = 0.
+
+    One grey level of noise decides which box is the largest, and so which one a solver finds.
+    """
+
+    template: Tensor
+
+    def __init__(self, template: Tensor, boxes: list[Box], *, gain: float = 40.0) -> None:
+        super().__init__()
+        self.register_buffer("template", template[:1].clone())
+        self.boxes, self.gain = boxes, gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        correlation = (x - 0.5) * self.template
+        score = self.gain * torch.stack([correlation[(..., *box)].flatten(1).mean(1) for box in self.boxes]).amax(0)
+        return torch.stack([score, torch.zeros_like(score)], 1)
+
+
 class Linear(nn.Module):
     """The one output y_0 is the mean over places of w·x: for an input of ones under fade, Φ(m) = mean(w·m).
 

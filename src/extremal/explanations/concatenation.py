@@ -62,8 +62,15 @@ def _join_alternatives(values: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
     return tuple(concatenate(alternatives) for alternatives in zip(*values, strict=True))
 
 
+def _join_optional(values: Sequence[Any]) -> Any:
+    """Join results; None if one of them is missing."""
+    return None if any(value is None for value in values) else concatenate(values)
+
+
 SHARED_FIELD: dict[str, Join] = {"join": _take_first}  # the same for all inputs of a run
 STEPS_FIELD: dict[str, Join] = {"join": _take_longest}  # (T,)
 TRACE_FIELD: dict[str, Join] = {"join": _pad_trace}  # (N, T)
 SETTINGS_FIELD: dict[str, Join] = {"join": _add_evaluations}
 ALTERNATIVES_FIELD: dict[str, Join] = {"join": _join_alternatives}
+COUNT_FIELD: dict[str, Join] = {"join": sum}  # added up
+OPTIONAL_FIELD: dict[str, Join] = {"join": _join_optional}  # a result of its own, or None

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,15 @@ from torch import Tensor
 from extremal.errors import ExtremalValueError
 from extremal.explanations.concatenation import (
     ALTERNATIVES_FIELD,
+    OPTIONAL_FIELD,
     SETTINGS_FIELD,
     SHARED_FIELD,
     STEPS_FIELD,
     TRACE_FIELD,
     concatenate,
 )
+from extremal.explanations.explanation_file import from_tensors, to_tensors
+from extremal.explanations.stability import Stability
 from extremal.explanations.verdict import (
     MIN_UNSEEN_SPAN,
     SUFFICIENT_EFFECT,
@@ -31,7 +34,8 @@ from extremal.masking.area import count_kept
 from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.units import cut_to_units
 
-FORMAT = 4  # of the saved file
+FORMAT = 5  # of the saved file
+READABLE_FORMATS = (4, FORMAT)  # files of format 4 have no stability
 NEIGHBOURHOOD = 5.0  # px at a short side of 224 px: the neighbourhood whose agreement counts in the saliency
 
 
@@ -100,6 +104,9 @@ class Explanation:
     alternatives: tuple["Explanation", ...] = field(
         default=(), metadata=ALTERNATIVES_FIELD
     )  # of the same inputs, kept apart from this one and from each other
+    stability: Stability | None = field(
+        default=None, metadata=OPTIONAL_FIELD
+    )  # of the masks over copies with one grey level of noise; None: not measured
 
     @classmethod
     def concatenate(cls, parts: Sequence["Explanation"]) -> "Explanation":
@@ -150,14 +157,17 @@ class Explanation:
 
     @property
     def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
-        """Verdicts (N, A): sufficient, insufficient or suspect, each with its reason."""
+        """Verdicts (N, A): sufficient, insufficient, suspect or, if `stability` is there, unstable; with reasons."""
         return tuple(self._verdicts(image) for image in range(len(self.masks)))
 
     def _verdicts(self, image: int, share: float = SUFFICIENT_EFFECT) -> tuple[Verdict, ...]:
         curve, unseen = self.curve(image), self.unseen_effects()[image]
         control = self.effects(self.control_scores)[image]
+        ious = [None] * len(self.areas) if self.stability is None else self.stability.median_iou[image].tolist()
         return tuple(
-            reach_verdict(curve.soft[k], curve.binary[k], unseen[k].tolist(), control[k].tolist(), share)
+            reach_verdict(
+                curve.soft[k], curve.binary[k], unseen[k].tolist(), control[k].tolist(), share, stable_iou=ious[k]
+            )
             for k in range(len(self.areas))
         )
 
@@ -202,7 +212,7 @@ class Explanation:
     def smallest(self, share: float = SUFFICIENT_EFFECT, image: int = 0) -> SufficientRegion | None:
         """Return the smallest computed area whose cut mask has this share of the whole effect; None if none has.
 
-        The verdict on it may still be `suspect`: see `verdict`.
+        The verdict on it may still be `suspect` or `unstable`: see `verdict`.
         """
         if share <= 0:
             raise ExtremalValueError(f"share must be above 0, got {share:g}; it is the part of the effect, e.g. 0.9")
@@ -252,7 +262,7 @@ class Explanation:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file with JSON metadata, atomically."""
-        tensors, head = _to_tensors(self)
+        tensors, head = to_tensors(self)
         write_tensors(Path(path), tensors, {"format": FORMAT, **head})
 
     @classmethod
@@ -265,9 +275,9 @@ class Explanation:
         path = Path(path)
         tensors, head = read_tensors(path, "an explanation")
         try:
-            if head.pop("format") != FORMAT:
+            if head.pop("format") not in READABLE_FORMATS:
                 raise KeyError("format")
-            return _from_tensors(tensors, head)
+            return from_tensors(cls, tensors, head)
         except (KeyError, ValueError, TypeError) as error:
             raise unreadable_file_error(path, "an explanation", error) from None
 
@@ -277,35 +287,6 @@ class Explanation:
         return fields_equal(self, other)
 
     __hash__ = None  # type: ignore[assignment]
-
-
-def _to_tensors(explanation: Explanation, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return tensors by name, and the rest as plain values; names of an alternative's tensors have its number."""
-    values = {f.name: getattr(explanation, f.name) for f in fields(explanation)}
-    alternatives = values.pop("alternatives")
-    tensors = {prefix + k: v for k, v in values.items() if isinstance(v, Tensor)}
-    head = {k: v for k, v in values.items() if not isinstance(v, Tensor)}
-    head["alternatives"] = []
-    for index, alternative in enumerate(alternatives):
-        more, rest = _to_tensors(alternative, f"{prefix}{index}.")
-        tensors |= more
-        head["alternatives"].append(rest)
-    return tensors, head
-
-
-def _from_tensors(tensors: dict[str, Tensor], head: dict[str, Any], prefix: str = "") -> Explanation:
-    """Invert `_to_tensors`."""
-    alternatives = [
-        _from_tensors(tensors, rest, f"{prefix}{index}.") for index, rest in enumerate(head["alternatives"])
-    ]
-    values: dict[str, Any] = {**head, "alternatives": tuple(alternatives)}
-    for name in ("areas", "target", "target_names", "unseen_names"):
-        values[name] = tuple(values[name])
-    values["target"] = tuple(None if target == -1 else target for target in values["target"])  # as it used to be saved
-    values["status"] = tuple(tuple(Status(s) for s in row) for row in values["status"])
-    names = {name.removeprefix(prefix): name for name in tensors if name.startswith(prefix)}
-    values |= {short: tensors[name] for short, name in names.items() if "." not in short}
-    return Explanation(**values)
 
 
 def iou(a: Tensor, b: Tensor) -> float:

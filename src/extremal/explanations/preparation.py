@@ -1,11 +1,12 @@
 """Prepare what a user passes: network, inputs and query, checked against the settings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from extremal.errors import ExtremalValueError
 from extremal.explanations.batches import Batch, plan_batches
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.objective import Objective, build_objective
@@ -54,6 +55,19 @@ class PreparedRun:
                 if check_gradient:
                     objective.check_gradient(self.net.name)
             yield batch, objective, Evaluations.of_setup([setup, accelerating] if batch.index == 0 else [setup])
+
+
+def check_same_weights(net: Network, settings: Mapping[str, Any]) -> None:
+    """Check that a network has the weights that the settings of a result name.
+
+    Raises:
+        ExtremalValueError: it has others.
+    """
+    if net.weight_hash() != settings["weights"]:
+        raise ExtremalValueError(
+            f"a network must be the one that was explained, {net.name}'s weights are not those of the explanation; "
+            "load the same weights, or explain again"
+        )
 
 
 def prepare_run(

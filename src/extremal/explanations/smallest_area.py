@@ -11,6 +11,7 @@ from extremal.explanations.batches import plan_batches
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import Objective, build_objective
+from extremal.explanations.preparation import check_same_weights
 from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import SUFFICIENT_EFFECT, compute_effects
 from extremal.masking.games import Game, Reward
@@ -88,11 +89,7 @@ def smallest_area(
             f"share and tolerance must be above 0, got {share:g} and {tolerance:g}; e.g. 0.9 and 0.02"
         )
     net, provenance = as_network(network), explanation.settings
-    if net.weight_hash() != provenance["weights"]:
-        raise ExtremalValueError(
-            f"a network must be the one that was explained, {net.name}'s weights are not those of the explanation; "
-            "load the same weights, or explain again"
-        )
+    check_same_weights(net, provenance)
     settings = Settings.from_dict(
         {**provenance, "solver": Path().settings()},  # the solver is without effect: the bisection descends by itself
         {"game": game, "perturbation": perturbation, "score": score},

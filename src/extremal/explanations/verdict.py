@@ -11,6 +11,7 @@ SUFFICIENT_EFFECT = 0.9  # share of the whole effect from which on a mask is suf
 MIN_UNSEEN_SPAN = 0.05  # effect of an unseen perturbation, relative to the one used, below which it is uninformative
 MIN_UNSEEN_EFFECT = 0.5  # of the required effect, that must remain in the median under unseen perturbations
 MAX_GREY_EFFECT = 0.5  # of the effect as found, that may be carried by grey values
+MIN_STABLE_IOU = 0.5  # with copies of the input, in the median, below which masks differ by more than they share
 
 NOT_FINITE = (
     "a network must return finite scores, it returned NaN or infinite ones during the run, so nothing was "
@@ -49,7 +50,7 @@ def assign_status(effects: Tensor, finite: Tensor, slack: float = 0.05) -> tuple
 class Verdict:
     """The judgement of a mask, with its reason."""
 
-    label: str  # sufficient, insufficient, suspect
+    label: str  # sufficient, insufficient, suspect, unstable
     reason: str  # one sentence with the numbers
 
     def __str__(self) -> str:
@@ -72,10 +73,12 @@ def reach_verdict(
     control: list[float],
     share: float = SUFFICIENT_EFFECT,
     chance: str = "a random region of this size",
+    stable_iou: float | None = None,
 ) -> Verdict:
     """Return the verdict on one mask from its effects; 0 is no effect, 1 that of the whole input.
 
     Unseen effects that are NaN are excluded: those perturbations barely change the answer and are uninformative.
+    `stable_iou` is the median IoU with the masks of copies of the input (`Stability`); None: it was not measured.
 
     >>> print(reach_verdict(1.0, 0.95, [0.9, 0.8, 0.9], [0.1, 0.2]))
     sufficient
@@ -97,8 +100,13 @@ def reach_verdict(
     if typical < MIN_UNSEEN_EFFECT * share:
         effect = format_percent(typical)
         return Verdict("suspect", f"only {effect} of the effect under perturbations it was not made for")
-    effects = f"{format_percent(cut)} of the effect, at best {format_percent(best_control)} by chance"
-    return Verdict("sufficient", effects)
+    if stable_iou is not None and stable_iou < MIN_STABLE_IOU:
+        shared = format_percent(stable_iou)
+        label, reason = "unstable", f"copies with one grey level of noise share only {shared} of their places"
+    else:
+        label = "sufficient"
+        reason = f"{format_percent(cut)} of the effect, at best {format_percent(best_control)} by chance"
+    return Verdict(label, reason)
 
 
 def format_percent(share: float) -> str:

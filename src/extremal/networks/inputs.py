@@ -101,26 +101,35 @@ def prepare(network: Network, image: ImagesLike) -> Tensor:
     caller's tensor. A list of any of these becomes one batch.
     """
     if isinstance(image, list | tuple):
-        return _concatenate([prepare(network, item) for item in image])
-    if isinstance(image, Tensor):
-        x = validate_input(image)
-    elif isinstance(image, np.ndarray):
-        x = network.prepare(to_upright_rgb(Image.fromarray(_validate_array(image))))
-    elif isinstance(image, Image.Image):
-        x = network.prepare(_to_rgb(image))
-    elif isinstance(image, str | os.PathLike):
-        x = network.prepare(read_image_file(image))
-    else:
-        raise ExtremalTypeError(
-            "an image must be a path, a Pillow image, a uint8 array (H, W, C) or a prepared tensor (N, C, *S), or a "
-            f"list of these, got {type(image).__name__}"
-        )
+        return concatenate_inputs([prepare(network, item) for item in image])
+    opened = open_image(image)  # type: ignore[arg-type]  # a sequence of another type is refused there
+    x = opened if isinstance(opened, Tensor) else network.prepare(opened)
     anchor = network.anchor
     return x.detach().to(device=anchor.device, dtype=anchor.dtype)
 
 
-def _concatenate(parts: Sequence[Tensor]) -> Tensor:
-    """Concatenate inputs (N, C, *S)."""
+def open_image(image: ImageLike) -> Image.Image | Tensor:
+    """Return one image as upright RGB, or the prepared tensor itself once it is validated."""
+    if isinstance(image, Tensor):
+        return validate_input(image)
+    if isinstance(image, np.ndarray):
+        return to_upright_rgb(Image.fromarray(_validate_array(image)))
+    if isinstance(image, Image.Image):
+        return _to_rgb(image)
+    if isinstance(image, str | os.PathLike):
+        return read_image_file(image)
+    raise ExtremalTypeError(
+        "an image must be a path, a Pillow image, a uint8 array (H, W, C) or a prepared tensor (N, C, *S), or a "
+        f"list of these, got {type(image).__name__}"
+    )
+
+
+def concatenate_inputs(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenate inputs (N, C, *S) of one shape.
+
+    Raises:
+        ExtremalValueError: there are none, or their shapes differ.
+    """
     if not parts:
         raise ExtremalValueError("a batch must hold at least one image, got an empty list")
     shapes = sorted({tuple(part.shape[1:]) for part in parts})

@@ -1,0 +1,158 @@
+"""`stability`: explain copies of an input with one grey level of noise, and compare their masks with a result's."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from extremal.errors import ExtremalValueError
+from extremal.explanations.explain import explain
+from extremal.explanations.explanation import Explanation
+from extremal.explanations.preparation import check_same_weights
+from extremal.explanations.settings import Settings
+from extremal.explanations.stability import Stability
+from extremal.masking.games import Game, Reward
+from extremal.masking.perturbations import Perturbation
+from extremal.masking.solvers import Solver
+from extremal.networks.inputs import ImagesLike, prepare
+from extremal.networks.network import Network
+from extremal.networks.noise import prepare_noisy
+from extremal.networks.resolve import as_network
+from extremal.scores import Score
+from extremal.scores.target import Target, per_input
+
+COPIES = 4  # of each input
+MAX_DIFFERENCE = 1e-3  # of the inputs' range, by which the image may differ from that of the result (devices round)
+
+OnProgress = Callable[[str, int, int], None]  # stage, done, in all
+
+
+def stability(
+    network: Network | nn.Module | str,
+    image: ImagesLike,
+    result: Explanation,
+    copies: int = COPIES,
+    *,
+    target: Target = None,
+    game: str | Game | Reward | None = None,
+    perturbation: str | Perturbation | None = None,
+    solver: str | Solver | None = None,
+    score: str | Score | None = None,
+    on_progress: OnProgress | None = None,
+) -> Stability:
+    """Explain copies of an image with one grey level of noise, and compare their masks with those of a result.
+
+    Each copy adds −1, 0 or +1 grey level, drawn uniformly, to every pixel and channel (`networks.noise`), which is
+    invisible. All copies are explained together under the settings of the result, at the cost of `copies` times its
+    evaluations. `dataclasses.replace(result, stability=...)` stores the measurement with the result: its verdicts then
+    include `unstable`.
+
+    >>> toy = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    >>> x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    >>> result = explain(toy, x, areas=(0.1, 0.3), solver="path")
+    >>> measured = stability(toy, x, result, copies=2)
+    >>> measured.ious.shape, measured.core.shape
+    (torch.Size([1, 2, 2]), torch.Size([1, 2, 1, 16, 16]))
+
+    Args:
+        network: that was explained.
+        image: that was explained, as for `explain`.
+        result: of `explain`, of N inputs; its alternatives are not measured.
+        copies: of each input, at least 1.
+        target: that was explained; required only if it was not a class.
+        game, perturbation, solver, score: those of the result; required only if they were callables, and the solver if
+            the masks were given (`judge`).
+        on_progress: called with the stage, the number of steps or masks done and that of all.
+
+    Returns:
+        A `Stability` of N inputs at A areas, on the CPU.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: the network, the image or the settings are not those of the result.
+    """
+    if copies < 1:
+        raise ExtremalValueError(f"copies must be at least 1, got {copies}; e.g. {COPIES}")
+    net = as_network(network)
+    check_same_weights(net, result.settings)
+    settings = Settings.from_dict(
+        result.settings, {"game": game, "perturbation": perturbation, "solver": solver, "score": score}
+    ).replace(areas=result.areas, within=result.within, units=result.units, alternatives=1)
+    _check_same_inputs(net, image, result)
+    noisy = [
+        _expand(prepare_noisy(net, image, (settings.seed, copy)), len(result.masks)) for copy in range(1, copies + 1)
+    ]
+    report_evidence = None
+    report_steps = None
+    if on_progress is not None:
+        report = on_progress
+
+        def report_evidence(done: int, total: int) -> None:
+            report("evidence", done, total)
+
+        def report_steps(step: Any) -> None:
+            report(step.stage, step.index + 1, step.total)
+
+    explained = explain(
+        net,
+        torch.cat(noisy),
+        _targets(result, target, copies),
+        settings=settings,
+        on_step=report_steps,
+        on_evidence=report_evidence,
+    )
+    return compare_copies(result, explained, settings.seed)
+
+
+def compare_copies(result: Explanation, copies: Explanation, seed: int) -> Stability:
+    """Compare the masks of N inputs with those of R·N copies, of all inputs once, then of all again, and so on."""
+    count, areas = len(result.masks), result.areas
+
+    def by_input(values: Tensor) -> Tensor:  # (R·N, ...) -> (N, R, ...)
+        return values.view(-1, count, *values.shape[1:]).transpose(0, 1)
+
+    own = torch.stack([result.binary(area) for area in areas], 1).bool()  # (N, A, 1, *S)
+    others = by_input(torch.stack([copies.binary(area) for area in areas], 1).bool())  # (N, R, A, 1, *S)
+    both, either = (own[:, None] & others).flatten(3).sum(3), (own[:, None] | others).flatten(3).sum(3)
+    core = own & others.all(1)
+    smallest = [
+        next((a for a, verdict in zip(areas, row, strict=True) if verdict.label == "sufficient"), torch.nan)
+        for row in copies.verdict
+    ]
+    return Stability(
+        areas=areas,
+        ious=(both / either).transpose(1, 2),
+        core=core,
+        core_shares=core.flatten(2).sum(2) / own.flatten(2).sum(2),
+        effects=by_input(copies.effects(copies.binary_scores)).transpose(1, 2),
+        unseen_effects=by_input(copies.unseen_effects().nanmedian(2).values).transpose(1, 2),
+        smallest_areas=by_input(torch.tensor(smallest, dtype=torch.float64)),
+        seed=seed,
+        evaluations=sum(copies.settings["evaluations"].values()),
+    )
+
+
+def _check_same_inputs(net: Network, image: ImagesLike, result: Explanation) -> None:
+    x, known = prepare(net, image).cpu(), result.inputs
+    same_shape = x.shape[1:] == known.shape[1:] and len(x) in (1, len(known))
+    tolerance = MAX_DIFFERENCE * float(known.max() - known.min())
+    if not same_shape or float((x - known).abs().max()) > tolerance:
+        raise ExtremalValueError(
+            "an image must be the one that was explained, got one that is prepared as another input of shape "
+            f"{tuple(x.shape)}; pass the image of the result, or result.inputs"
+        )
+
+
+def _expand(x: Tensor, count: int) -> Tensor:
+    """Repeat a single input (1, C, *S) for several targets."""
+    return x.expand(count, *x.shape[1:]) if len(x) == 1 else x
+
+
+def _targets(result: Explanation, target: Target, copies: int) -> Target:
+    """Return the target of all copies, or one for each."""
+    if target is None:
+        if not result.is_class:
+            raise ExtremalValueError("the target of the explanation was not a class: pass it as target")
+        return [index for index in result.target if index is not None] * copies
+    each = per_input(target, len(result.masks))
+    return target if each is None else each * copies
