@@ -287,7 +287,7 @@ class TestCommand:
     def test_an_unknown_task(self, command, cutouts, tmp_path):
         code, _, error = command("bench", "guessing", "--data", f"scenes:{cutouts}", "--out", tmp_path / "out")
         assert code == 2
-        assert error == "error: a task must be one of pointing, grid, faithfulness, sanity, got 'guessing'\n"
+        assert error == "error: a task must be one of pointing, grid, faithfulness, sanity, stability, got 'guessing'\n"
 
     def test_classes_with_another_name_in_the_network(self, command, cutouts, tmp_path):
         (cutouts / "red.png").rename(cutouts / "scarlet.png")

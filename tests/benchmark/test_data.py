@@ -347,10 +347,10 @@ class TestFieldsOfView:
 
 def test_data_are_named_by_kind_and_path(tmp_path):
     assert message_of(lambda: get_data_set("cocoo:x")) == (
-        "data must be voc:DIR, coco:DIR, folder:DIR or scenes:DIR, got 'cocoo:x'; did you mean coco:DIR?"
+        "data must be voc:DIR, coco:DIR, folder:DIR, scenes:DIR or photographs, got 'cocoo:x'; did you mean coco:DIR?"
     )
     assert message_of(lambda: get_data_set("pictures")) == (
-        "data must be voc:DIR, coco:DIR, folder:DIR or scenes:DIR, got 'pictures'; e.g. folder:pictures"
+        "data must be voc:DIR, coco:DIR, folder:DIR, scenes:DIR or photographs, got 'pictures'; e.g. folder:pictures"
     )
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     assert get_data_set(f"folder:{tmp_path}").keys() == ("a.png",)

@@ -5,7 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from extremal.benchmark.metrics.estimate import mean, mean_over_classes, mean_paired_difference
+from extremal.benchmark.metrics.estimate import (
+    _repeated_quantiles,
+    mean,
+    mean_over_classes,
+    mean_paired_difference,
+    quantile,
+)
 
 
 def test_intervals_cover_the_truth_at_about_their_level():
@@ -45,3 +51,35 @@ def test_the_same_seed_is_the_same_interval():
     values = np.random.default_rng(1).random(50)
     assert mean(values) == mean(values)
     assert mean(values).low != mean(values, seed=1).low
+
+
+def test_quantiles_and_their_intervals():
+    values = np.random.default_rng(0).normal(size=41)
+    estimate = quantile([*values, math.nan], 0.5)
+    assert estimate.value == np.median(values)
+    assert (estimate.count, estimate.skipped) == (41, 1)
+    assert estimate.low < estimate.value < estimate.high
+    assert quantile(values, 0.1).value == pytest.approx(np.quantile(values, 0.1))
+    assert quantile(values[::-1], 0.5) == quantile(values, 0.5)
+    assert math.isnan(quantile([math.nan], 0.5).value)
+
+
+def test_intervals_of_medians_cover_the_truth_at_about_their_level():
+    rng, covered = np.random.default_rng(0), 0
+    for trial in range(200):
+        estimate = quantile(rng.normal(size=60), 0.5, draws=300, seed=trial)
+        covered += estimate.low <= 0 <= estimate.high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_quantiles_draw_items_of_an_image_together():
+    values = np.repeat(np.random.default_rng(0).normal(size=30), 10)
+    alone, together = quantile(values, 0.5), quantile(values, 0.5, groups=[i // 10 for i in range(300)])
+    assert together.high - together.low > 1.5 * (alone.high - alone.low)
+
+
+def test_repeated_quantiles_are_those_of_the_repeated_values():
+    ordered, times = np.array([0.0, 1.0, 5.0, 7.0]), np.array([[1, 0, 2, 1], [3, 0, 0, 1], [0, 4, 0, 0]])
+    for share in (0.1, 0.5, 0.9):
+        expected = [np.quantile(np.repeat(ordered, row), share) for row in times]
+        np.testing.assert_allclose(_repeated_quantiles(ordered, times, share), expected)

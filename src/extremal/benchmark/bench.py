@@ -17,6 +17,7 @@ from extremal.benchmark.tasks.faithfulness import Faithfulness
 from extremal.benchmark.tasks.grid import Grid
 from extremal.benchmark.tasks.pointing import Pointing
 from extremal.benchmark.tasks.sanity import CHANGED_CORRELATION, Sanity, similarity_curves
+from extremal.benchmark.tasks.stability import STABILITY_AREAS, StabilityTask
 from extremal.benchmark.tasks.task import Task, row_schema
 from extremal.errors import ExtremalValueError, check_installed
 from extremal.explanations.explanation import Explanation
@@ -27,7 +28,7 @@ from extremal.networks.network import Network
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TASK_NAMES = ("pointing", "grid", "faithfulness", "sanity")
+TASK_NAMES = ("pointing", "grid", "faithfulness", "sanity", "stability")
 TABLE_FILE, JSON_FILE, FIGURE_FILE = "table.md", "table.json", "figure.png"
 REQUIRED_PACKAGES = ("captum", "scipy", "skimage", "zennit")
 
@@ -37,7 +38,8 @@ class BenchOptions:
     """Options of a benchmark run."""
 
     task: str  # one of TASK_NAMES
-    data: str  # voc:DIR, coco:DIR, folder:DIR or scenes:DIR
+    data: str  # voc:DIR, coco:DIR, folder:DIR, scenes:DIR or photographs; empty: photographs, for stability only
+    cutouts: Path | None = None  # folder of cut-outs, whose scenes are added to the data
     methods: Sequence[str]  # names; empty: all
     out: Path
     layer: str  # of Grad-CAM and excitation backprop; empty: by rule
@@ -85,7 +87,8 @@ def run_bench(
     if options.task not in TASK_NAMES:
         raise ExtremalValueError(f"a task must be one of {', '.join(TASK_NAMES)}, got {options.task!r}")
     methods = build_methods(options)
-    data = get_data_set(options.data, limit=options.limit or None, count=options.count or None)
+    name = options.data or ("photographs" if options.task == "stability" else "")
+    data = get_data_set(name, limit=options.limit or None, count=options.count or None, cutouts=options.cutouts)
     net = load_network()
     task = build_task(options, net, data)
     store = Store(options.out, row_schema(task))
@@ -93,9 +96,9 @@ def run_bench(
     if on_progress is not None:
         on_progress("figure", 1, 1)
     figure.write_png(_draw_figure(task, table, store, net), options.out / FIGURE_FILE)
-    kind = options.data.partition(":")[0]
+    kind = name.partition(":")[0]
     published = paper_table.published_numbers(table, kind, net.name) if options.task == "pointing" else ""
-    text = f"# {options.task}: {net.name}, {options.data}\n\n{table.markdown()}" + (published and f"\n{published}")
+    text = f"# {options.task}: {net.name}, {name}\n\n{table.markdown()}" + (published and f"\n{published}")
     store.write_text(TABLE_FILE, text)
     store.write_text(JSON_FILE, table.json())
     return BenchResult(
@@ -125,6 +128,9 @@ def build_task(options: BenchOptions, net: Network, data: DataSet) -> Task:
     if options.task == "grid":
         grid = {"side": options.side, "cell": options.cell, "confidence": options.confidence, "seed": options.seed}
         return Grid(net, data, **grid, **({"count": options.count} if options.count else {}))  # type: ignore[arg-type]
+    if options.task == "stability":
+        areas = validate_areas(options.areas) if options.areas else STABILITY_AREAS  # type: ignore[arg-type]
+        return StabilityTask(net, data, areas, options.seed, _read_classes(options.classes))
     task_class = Faithfulness if options.task == "faithfulness" else Sanity
     return task_class(net, data, confidence=options.confidence, seed=options.seed)
 

@@ -21,6 +21,7 @@ def draw_bars(table: Table, title: str) -> "Figure":
     """Draw one panel per column, and in it one bar per method with its 95 % interval."""
     from matplotlib.figure import Figure
 
+    table = table.select(lambda column: column.in_figure)
     panels = len(table.columns)
     columns = min(panels, 3)
     rows = math.ceil(panels / columns)
@@ -54,7 +55,7 @@ def _draw_panel(axes: "Axes", table: Table, index: int, named: bool) -> None:
         axes.plot([scale * estimate.low, scale * estimate.high], [place, place], color="0.15", linewidth=1.2)
     axes.set_yticks(range(len(table.methods)), [scores.method for scores in table.methods] if named else [])
     axes.invert_yaxis()
-    axes.set_title(column.title + (f" / {column.unit}" if column.unit else ""), size=9, loc="left")
+    axes.set_title(column.full_title + (f" / {column.unit}" if column.unit else ""), size=9, loc="left")
     axes.tick_params(labelsize=8)
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)

@@ -2,15 +2,15 @@
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extremal.benchmark.metrics.estimate import Estimate, mean, mean_over_classes
+from extremal.benchmark.metrics.estimate import Estimate, mean, mean_over_classes, quantile
 from extremal.benchmark.tasks.task import TableColumn
 from extremal.report.result_files import to_json_values
 
@@ -38,23 +38,44 @@ class Table:
     reasons: tuple[tuple[str, int], ...]  # why rows were skipped or failed, and how many
 
     def markdown(self) -> str:
-        """Format as a GitHub markdown table: 95 % intervals in brackets, the best of each column in bold."""
-        titles = [column.title for column in self.columns]
-        lines = [
-            _format_row(["method", *titles, "items", "evaluations"]),
-            _format_row(["---", *["---:"] * (len(titles) + 2)]),
-        ]
-        best = [self._best_method(index) for index in range(len(self.columns))]
+        """Format as GitHub markdown tables: 95 % intervals in brackets, the best of each column in bold."""
+        parts = ["\n".join([*([f"**{title}**", ""] if title else []), *part._lines()]) for title, part in self.split()]
+        reasons = [f"Not judged, {count} rows: {reason}." for reason, count in self.reasons]
+        return "\n\n".join([*parts, *reasons]) + "\n"
+
+    def split(self) -> list[tuple[str, "Table"]]:
+        """Return the tables of the groups of columns, each with its heading."""
+        groups = dict.fromkeys(column.group for column in self.columns)
+        return [(group, self.select(lambda column, group=group: column.group == group)) for group in groups]  # type: ignore[misc]
+
+    def select(self, predicate: Callable[[TableColumn], bool]) -> "Table":
+        """Return the table with some of its columns."""
+        indices = [index for index, column in enumerate(self.columns) if predicate(column)]
+        methods = [replace(scores, values=tuple(scores.values[i] for i in indices)) for scores in self.methods]
+        return Table(tuple(self.columns[i] for i in indices), tuple(methods), self.reasons)
+
+    def cells(self, mark_best: bool = True) -> list[list[str]]:
+        """Return one list of texts per method: name, value and interval of each column, items, evaluations.
+
+        Args:
+            mark_best: print the best value of each column in bold, as in markdown.
+        """
+        best = [self._best_method(index) if mark_best else "" for index in range(len(self.columns))]
+        rows = []
         for scores in self.methods:
             cells = [
                 _format_cell(estimate, column, best[index] == scores.method)
                 for index, (estimate, column) in enumerate(zip(scores.values, self.columns, strict=True))
             ]
             items = str(scores.judged) + (f" (+{scores.failed} failed)" if scores.failed else "")
-            lines.append(_format_row([scores.method, *cells, items, f"{scores.evaluations:.0f}"]))
-        for reason, count in self.reasons:
-            lines += ["", f"Not judged, {count} rows: {reason}."]
-        return "\n".join(lines) + "\n"
+            rows.append([scores.method, *cells, items, f"{scores.evaluations:.0f}"])
+        return rows
+
+    def _lines(self) -> list[str]:
+        """Return the lines of one markdown table."""
+        titles = [column.title for column in self.columns]
+        heads = ["method", *titles, "items", "evaluations"], ["---", *["---:"] * (len(titles) + 2)]
+        return [_format_row(row) for row in (*heads, *self.cells())]
 
     def json(self) -> str:
         """Format as JSON, with null for NaN."""
@@ -64,7 +85,7 @@ class Table:
                 {
                     **{name: getattr(scores, name) for name in COUNT_FIELDS},
                     "values": {
-                        column.title: asdict(estimate)
+                        column.full_title: asdict(estimate)
                         for column, estimate in zip(self.columns, scores.values, strict=True)
                     },
                 }
@@ -105,6 +126,8 @@ def _estimate(column: TableColumn, rows: pa.Table) -> Estimate:
     if column.only:
         rows = rows.filter(rows[column.only])
     values, keys = _float_column(rows, column.column), rows["key"].to_pylist()
+    if column.quantile is not None:
+        return quantile(values, column.quantile, groups=keys)
     if column.by_class:
         return mean_over_classes(values, rows["label"].to_pylist(), groups=keys)
     return mean(values, groups=keys)

@@ -1,6 +1,5 @@
 """The commands `extremal bench` and `extremal figures`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,8 @@ from extremal.cli import options
 from extremal.cli.batch import print_line, progress, report_errors
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from extremal.benchmark.table import Table
 
 NAME_WIDTH, INTERVAL_WIDTH = 34, 22  # terminal columns: for methods and items, and for a value with its interval
@@ -24,15 +25,26 @@ figures = typer.Typer(no_args_is_help=True, help="Draw figures of the paper for 
 
 
 def bench(
-    task: Annotated[str, typer.Argument(help="pointing, grid, faithfulness or sanity.", show_default=False)],
+    task: Annotated[str, typer.Argument(help="pointing, grid, faithfulness, sanity or stability.", show_default=False)],
     *,
-    data: Annotated[str, typer.Option(help="voc:DIR, coco:DIR, folder:DIR, or scenes:DIR of RGBA cut-outs.")],
     out: Annotated[Path, typer.Option(help="Output folder; an existing run with the same options is resumed.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="voc:DIR, coco:DIR, folder:DIR, scenes:DIR of RGBA cut-outs, or photographs (scikit-image's).",
+            show_default="photographs for stability",
+        ),
+    ] = "",
+    cutouts: Annotated[
+        Path | None, typer.Option(help="Folder of RGBA cut-outs, whose scenes are added to the data.")
+    ] = None,
     methods: Annotated[str, typer.Option(help=f"Separated by commas, of: {METHOD_NAMES}.", show_default="all")] = "",
     network: options.Network = "embedded",
     weights: options.Weights = "",
     layer: Annotated[str, typer.Option(help="Layer of Grad-CAM and excitation backprop.", show_default="by rule")] = "",
-    areas: Annotated[str, typer.Option(help="Areas of the extremal maps.", show_default="the paper's")] = "",
+    areas: Annotated[
+        str, typer.Option(help="Areas of the extremal maps, and of stability.", show_default="the paper's")
+    ] = "",
     limit: Annotated[int, typer.Option(min=0, help="Maximum number of images.", show_default="all")] = 0,
     count: Annotated[int, typer.Option(min=0, help="Number of scenes or mosaics.", show_default="100 or 50")] = 0,
     side: Annotated[int, typer.Option(help="Cells along a side of a grid: 2 or 3.")] = 2,
@@ -44,7 +56,7 @@ def bench(
     smooth: Annotated[float, typer.Option(min=0, help="Blur applied to all maps alike, in short sides.")] = 0.09,
     classes: Annotated[Path | None, typer.Option(help="JSON file: the data set's classes to the network's.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images per unit of work.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 2, help="Random seed of methods and mosaics.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 2, help="Random seed of methods, mosaics and noise.")] = 0,
     as_json: options.AsJson = False,
 ) -> None:
     """Judge attribution methods on a data set: writes rows, a table with intervals, and a figure; resumable."""
@@ -56,6 +68,7 @@ def bench(
         bench_options = BenchOptions(
             task=task,
             data=data,
+            cutouts=cutouts,
             methods=_split(methods),
             out=out,
             layer=layer,
@@ -145,15 +158,28 @@ def _split(text: str) -> list[str]:
 
 
 def _print_table(table: "Table", published: str) -> None:
-    """Print the table; in a terminal that is too narrow, without the intervals."""
-    from rich import box
+    """Print the table, each group of its columns under a heading."""
     from rich.console import Console
+
+    console = Console()
+    for title, part in table.split():
+        if title:
+            console.print(title, markup=False)
+        _print_part(console, part)
+    for reason, count in table.reasons:
+        console.print(f"not judged, {count} rows: {reason}", markup=False)
+    if published:
+        console.print(published, markup=False)
+
+
+def _print_part(console: "Console", table: "Table") -> None:
+    """Print one table; in a terminal that is too narrow, without the intervals."""
+    from rich import box
     from rich.table import Column
     from rich.table import Table as TerminalTable
 
     from extremal.benchmark.bench import TABLE_FILE
 
-    console = Console()
     narrow = console.width < NAME_WIDTH + INTERVAL_WIDTH * len(table.columns)
     titles = [Column(column.title, justify="right") for column in table.columns]
     terminal_table = TerminalTable(
@@ -164,18 +190,8 @@ def _print_table(table: "Table", published: str) -> None:
         padding=(0, 1, 0, 0),
         show_edge=False,
     )
-    for row in _table_cells(table):
+    for *row, _ in table.cells(mark_best=False):
         terminal_table.add_row(*([cell.split(" [")[0] for cell in row] if narrow else row))
     console.print(terminal_table)
     if narrow:
         console.print(f"The intervals are in {TABLE_FILE}.", markup=False)
-    for reason, count in table.reasons:
-        console.print(f"not judged, {count} rows: {reason}", markup=False)
-    if published:
-        console.print(published, markup=False)
-
-
-def _table_cells(table: "Table") -> Sequence[list[str]]:
-    """Return the cells of the markdown table without its marks and its last column, one list per method."""
-    lines = table.markdown().splitlines()[2 : 2 + len(table.methods)]
-    return [[cell.strip().replace("**", "") for cell in line.strip("| ").split(" | ")][:-1] for line in lines]

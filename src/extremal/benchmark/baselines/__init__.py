@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from extremal.benchmark.baselines.excitation import ExcitationBackprop
 from extremal.benchmark.baselines.grad_cam import GradCam
 from extremal.benchmark.baselines.gradients import Deconvnet, Gradient, GuidedBackprop, IntegratedGradients
-from extremal.benchmark.baselines.method import Maps, Method
+from extremal.benchmark.baselines.method import AreaMasks, Maps, Method
 from extremal.benchmark.baselines.occlusion import Occlusion
 from extremal.benchmark.baselines.ours import MaskGradient, PathMap, PenaltyMap
 from extremal.benchmark.baselines.rise import Rise
@@ -58,6 +58,7 @@ def get_method(method: str | Method) -> Method:
 
 __all__ = [
     "METHODS",
+    "AreaMasks",
     "Centre",
     "Deconvnet",
     "ExcitationBackprop",

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.masking.area import cut
 from extremal.networks.network import Network, Run
 from extremal.scores.class_query import ClassQuery
 from extremal.scores.classes import margin
@@ -20,6 +21,14 @@ class Maps:
 
     values: Tensor  # (N, 1, *S), a higher value is more evidence for the target
     evaluations: int  # of the network, forward or forward and backward, summed over the inputs
+
+
+@dataclass(frozen=True, eq=False)
+class AreaMasks:
+    """Masks of a batch at exact areas, and their cost."""
+
+    values: Tensor  # (N, A, 1, *S) bool
+    evaluations: int  # of the network, as in `Maps`
 
 
 class Method(Protocol):
@@ -42,6 +51,37 @@ class Method(Protocol):
     def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
         """Return the maps of prepared inputs (N, C, *S); the target is one class for all inputs, or one for each."""
         ...
+
+
+@runtime_checkable
+class MaskMethod(Protocol):
+    """A method that finds a mask for each area, in place of one map of all places."""
+
+    def find_masks(self, network: Network, x: Tensor, target: Target, areas: tuple[float, ...]) -> AreaMasks:
+        """Return the masks of prepared inputs (N, C, *S), each of exactly its area."""
+        ...
+
+
+def compute_masks(method: Method, network: Network, x: Tensor, target: Target, areas: tuple[float, ...]) -> AreaMasks:
+    """Return a method's own masks, or its maps cut to each area: the highest round(a·|Ω|) places.
+
+    Args:
+        method: any.
+        network: that is asked.
+        x: (N, C, *S), prepared.
+        target: as for the method.
+        areas: rising shares of places.
+
+    Raises:
+        ValueError: a map is not finite.
+    """
+    if isinstance(method, MaskMethod):
+        return method.find_masks(network, x, target, areas)
+    maps = method(network, x, target)
+    if not bool(torch.isfinite(maps.values).all()):
+        raise ValueError(f"a map must be finite, {method.name} gave NaN or infinite values")
+    columns = maps.values.unsqueeze(1).expand(-1, len(areas), *maps.values.shape[1:])
+    return AreaMasks(cut(columns, areas) > 0, maps.evaluations)
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from extremal.benchmark.baselines.method import FieldSettings, Maps
+from extremal.benchmark.baselines.method import AreaMasks, FieldSettings, Maps
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.explain import explain
+from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import build_objective
 from extremal.explanations.settings import Settings
 from extremal.masking.grid import resize
@@ -41,6 +43,11 @@ class PathMap(FieldSettings):
         result = explain(network, x, target, areas=self.areas, solver=self.solver, seed=self.seed)
         return Maps(result.saliency().to(x), sum(result.settings["evaluations"].values()))
 
+    def find_masks(self, network: Network, x: Tensor, target: Target, areas: tuple[float, ...]) -> AreaMasks:
+        """Return the cut masks of `explain` at these areas; the cost includes the evidence."""
+        result = explain(network, x, target, areas=areas, solver=self.solver, seed=self.seed)
+        return AreaMasks(_cut_masks(result), sum(result.settings["evaluations"].values()))
+
 
 @dataclass(frozen=True)
 class PenaltyMap(FieldSettings):
@@ -61,6 +68,18 @@ class PenaltyMap(FieldSettings):
         result = explain(network, x, target, areas=self.areas, solver=solver, score="logit")
         cost = result.settings["evaluations"]
         return Maps(result.mean_mask().to(x), cost["gradients"] + cost["forwards"])
+
+    def find_masks(self, network: Network, x: Tensor, target: Target, areas: tuple[float, ...]) -> AreaMasks:
+        """Return the cut masks of `explain` at these areas; the cost is that of the solver."""
+        solver: Solver = self.solver
+        result = explain(network, x, target, areas=areas, solver=solver, score="logit")
+        cost = result.settings["evaluations"]
+        return AreaMasks(_cut_masks(result), cost["gradients"] + cost["forwards"])
+
+
+def _cut_masks(result: Explanation) -> Tensor:
+    """Return the cut masks of all areas: (N, A, 1, *S) bool."""
+    return torch.stack([result.binary(area) for area in result.areas], 1) > 0
 
 
 @dataclass(frozen=True)

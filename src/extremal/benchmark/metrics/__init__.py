@@ -1,6 +1,6 @@
 """Metrics of maps: each a pure function from a batch to one value per item; `estimate` averages the values."""
 
-from extremal.benchmark.metrics.estimate import Estimate, mean, mean_over_classes, mean_paired_difference
+from extremal.benchmark.metrics.estimate import Estimate, mean, mean_over_classes, mean_paired_difference, quantile
 from extremal.benchmark.metrics.mosaics import cell_mask, mosaic
 from extremal.benchmark.metrics.overlap import average_precision, iou
 from extremal.benchmark.metrics.perturbation_curves import (
@@ -30,6 +30,7 @@ __all__ = [
     "mean_paired_difference",
     "mosaic",
     "pointing_game",
+    "quantile",
     "rank_correlation",
     "rank_map",
     "reinitialise",

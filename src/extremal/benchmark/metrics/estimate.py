@@ -1,4 +1,4 @@
-"""Average values of items into one number with its confidence interval.
+"""Summarise values of items as one number, a mean or a quantile, with its confidence interval.
 
 An item that cannot be judged has the value NaN: it is counted, but does not enter the mean.
 """
@@ -17,7 +17,7 @@ BOOTSTRAP_DRAWS, CONFIDENCE_LEVEL = 1000, 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its confidence interval."""
+    """A mean or a quantile with its confidence interval."""
 
     value: float  # NaN if no item was judged
     low: float  # percentiles of the bootstrap
@@ -66,6 +66,58 @@ def mean_over_classes(
     0.5
     """
     return _bootstrap(_to_array(values), list(classes), groups, seed, draws, level)
+
+
+def quantile(
+    values: Any,
+    share: float,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    seed: int = 0,
+    draws: int = BOOTSTRAP_DRAWS,
+    level: float = CONFIDENCE_LEVEL,
+) -> Estimate:
+    """Return the value below which this share of the values (n,) lies, with a bootstrap interval as for `mean`.
+
+    >>> quantile([0.0, 1.0, 5.0, float("nan")], 0.5).value
+    1.0
+
+    Args:
+        values: (n,), NaN if an item could not be judged.
+        share: in [0, 1]; 0.5 is the median, 0.1 the upper end of the worst tenth. Values are interpolated linearly.
+        groups: (n,), the image of each item.
+        seed: of the draws.
+        draws: number of bootstrap samples.
+        level: fraction of the draws inside the interval.
+    """
+    array = _to_array(values)
+    known = ~np.isnan(array)
+    count = int(known.sum())
+    if count == 0:
+        return Estimate(math.nan, math.nan, math.nan, 0, len(array))
+    names = list(range(len(array)) if groups is None else groups)
+    order = sorted(np.flatnonzero(known).tolist(), key=lambda index: (array[index], repr(names[index])))
+    ordered = array[order]
+    numbers = list(dict.fromkeys(names[index] for index in order))  # groups by their lowest values
+    rows = np.array([numbers.index(names[index]) for index in order])
+    n_groups = len(numbers)
+    rng = np.random.default_rng(seed)
+    multiplicity = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=draws)
+    samples = _repeated_quantiles(ordered, multiplicity[:, rows], share)
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(float(np.quantile(ordered, share)), float(low), float(high), count, len(array) - count)
+
+
+def _repeated_quantiles(ordered: Array, times: np.ndarray[Any, Any], share: float) -> Array:
+    """Return the quantiles of sorted values (n,), each repeated `times` (D, n) in a sample: (D,)."""
+    ends = times.cumsum(1)
+    position = share * (ends[:, -1] - 1)
+    lower = np.floor(position)
+    first, second = (
+        ordered[np.minimum((ends <= rank[:, None]).sum(1), len(ordered) - 1)] for rank in (lower, np.ceil(position))
+    )
+    quantiles: Array = first + (position - lower) * (second - first)
+    return quantiles
 
 
 def mean_paired_difference(

@@ -1,7 +1,7 @@
 """The protocol of benchmark tasks: items with their truth, and the measurement of methods on them."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from extremal._version import __version__
-from extremal.benchmark.baselines.method import Method
+from extremal.benchmark.baselines.method import Method, compute_masks
 from extremal.jobs.store import Store
 from extremal.networks.network import Network
 
@@ -32,6 +32,7 @@ class Item:
     difficult: bool = False  # belongs to the difficult subset of the pointing game
     skip: str = ""  # why it cannot be judged; empty if it can
     error: str = ""  # what is broken about it; empty if nothing is
+    copies: tuple[Tensor, ...] = ()  # x of the same image after small changes, (1, C, *S) each
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,40 @@ class TableColumn:
     only: str = ""  # a boolean column of the rows: use only rows with True
     higher: bool = True  # a higher value is better
     unit: str = ""  # % or empty
+    quantile: float | None = None  # estimate this quantile; None: the mean
+    group: str = ""  # columns of one group form a table of their own under this heading
+    in_figure: bool = True
+
+    @property
+    def full_title(self) -> str:
+        """The title with its group, unique in the table."""
+        return f"{self.group}: {self.title}" if self.group else self.title
 
 
-@dataclass(frozen=True, eq=False)
-class TimedMap:
-    """A method's map of one item, and its part of the cost of the batch."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Timed:
+    """An item's part of the cost of a batch."""
 
-    map: Tensor  # (1, 1, *S)
     evaluations: float
     seconds: float
 
     def cost(self) -> RowValues:
         """Return the cost as columns of a row."""
         return {"evaluations": self.evaluations, "seconds": round(self.seconds, 4)}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TimedMap(Timed):
+    """A method's map of one item."""
+
+    map: Tensor  # (1, 1, *S)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TimedMasks(Timed):
+    """A method's masks of one item and its copies."""
+
+    masks: Tensor  # (1 + copies, A, 1, *S) bool, of x and of each copy
 
 
 class Task(Protocol):
@@ -127,22 +149,53 @@ def attribute_items(method: Method, network: Network, items: Sequence[Item]) -> 
         ValueError: a map is not finite, or does not have the shape of its input.
     """
     results: dict[int, TimedMap] = {}
-    shapes = {tuple(item.x.shape): None for item in items if item.x is not None}
-    for shape in shapes:
-        indices = [i for i, item in enumerate(items) if item.x is not None and tuple(item.x.shape) == shape]
-        x = torch.cat([items[i].x for i in indices])  # type: ignore[misc]
+    for indices, x in _batches_by_shape(items):
         start = time.perf_counter()
         maps = method(network, x, [items[i].target for i in indices])
         seconds = time.perf_counter() - start
-        expected = (len(indices), 1, *shape[2:])
+        expected = (len(indices), 1, *x.shape[2:])
         if tuple(maps.values.shape) != expected or not bool(torch.isfinite(maps.values).all()):
             raise ValueError(
                 f"a map must be finite and of shape {expected}, {method.name} gave {tuple(maps.values.shape)}"
             )
         for row, index in enumerate(indices):
             map_ = maps.values[row : row + 1].float().cpu()
-            results[index] = TimedMap(map_, maps.evaluations / len(indices), seconds / len(indices))
+            results[index] = TimedMap(
+                map=map_, evaluations=maps.evaluations / len(indices), seconds=seconds / len(indices)
+            )
     return [results[i] for i in range(len(items))]
+
+
+def mask_items(method: Method, network: Network, items: Sequence[Item], areas: tuple[float, ...]) -> list[TimedMasks]:
+    """Return a method's masks of each item and its copies at each area; inputs of the same shape form a batch.
+
+    Raises:
+        ValueError: a mask does not have the shape of its input, or a map is not finite.
+    """
+    results: dict[int, TimedMasks] = {}
+    for indices, _ in _batches_by_shape(items):
+        inputs = [x for i in indices for x in (items[i].x, *items[i].copies)]
+        targets = [items[i].target for i in indices for _ in range(1 + len(items[i].copies))]
+        x = torch.cat(inputs)  # type: ignore[arg-type]
+        start = time.perf_counter()
+        found = compute_masks(method, network, x, targets, areas)
+        seconds = time.perf_counter() - start
+        expected = (len(x), len(areas), 1, *x.shape[2:])
+        if tuple(found.values.shape) != expected:
+            raise ValueError(f"masks must have the shape {expected}, {method.name} gave {tuple(found.values.shape)}")
+        parts = torch.split(found.values.cpu(), [1 + len(items[i].copies) for i in indices])
+        for index, masks in zip(indices, parts, strict=True):
+            share = len(masks) / len(x)
+            results[index] = TimedMasks(masks=masks, evaluations=found.evaluations * share, seconds=seconds * share)
+    return [results[i] for i in range(len(items))]
+
+
+def _batches_by_shape(items: Sequence[Item]) -> Iterator[tuple[list[int], Tensor]]:
+    """Yield the indices of the items with inputs of one shape, and these inputs (B, C, *S)."""
+    shapes = {tuple(item.x.shape): None for item in items if item.x is not None}
+    for shape in shapes:
+        indices = [i for i, item in enumerate(items) if item.x is not None and tuple(item.x.shape) == shape]
+        yield indices, torch.cat([items[i].x for i in indices])  # type: ignore[misc]
 
 
 def call_each(call: Callable[[Sequence[Item]], Sequence[T]], items: Sequence[Item]) -> list[T | str]:
