@@ -18,6 +18,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
 from extremal.networks.inputs import validate_input
 from extremal.networks.network import Network
+from extremal.scores import ClassGroup
 from extremal.scores.target import Target, per_input
 
 try:
@@ -94,6 +95,7 @@ class ExtremalPerturbation(Attribution):  # type: ignore[misc]
         Args:
             inputs: (N, C, *S), or a tuple of this one tensor.
             target: a class for all inputs, or a tensor or list with one per input; None if there is one output only. A
+                list of classes inside the list, or a `scores.ClassGroup`, is a group of classes. A
                 tuple, or a list of one per input, is the index of a single value in an output of more dimensions; this
                 value is the score, and `score`, which applies to classes, has no effect. A class of an output of more
                 dimensions is scored by its mean over the positions, as in `extremal.explain`.
@@ -220,7 +222,14 @@ def _parse_class_target(target: Any, count: int) -> Target:
     if isinstance(target, Tensor) and target.numel() == 1:
         target = target.item()
     each = per_input(target, count)
-    return target if each is None else [_value_at(one) if isinstance(one, tuple) else one for one in each]
+    return target if each is None else [_parse_single_target(one) for one in each]
+
+
+def _parse_single_target(target: Any) -> Any:
+    """Return the target of one input: a tuple is an index of a value, a list a group of classes."""
+    if isinstance(target, tuple):
+        return _value_at(target)
+    return ClassGroup(target) if isinstance(target, list) else target
 
 
 def _value_at(index: tuple[int, ...]) -> Callable[[object], Tensor]:

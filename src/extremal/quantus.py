@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from extremal.errors import ExtremalTypeError
 from extremal.explanations.explain import explain as extremal_explain
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
 from extremal.scores.target import per_input
@@ -44,6 +45,10 @@ def explain(
     x = inputs if isinstance(inputs, Tensor) else torch.from_numpy(np.array(inputs, order="C"))
     x = x if x.is_floating_point() else x.float()  # as Quantus' own functions do
     classes = np.asarray(targets.cpu() if isinstance(targets, Tensor) else targets)
+    if classes.ndim > 1 and classes.size > 1:
+        raise ExtremalTypeError(
+            f"targets must be a class for each input, (N,), got shape {classes.shape}; Quantus has no groups of classes"
+        )
     target: Any = classes.item() if classes.size == 1 else per_input(classes.tolist(), len(x))
     result = extremal_explain(model, x, target, settings=merge_settings(settings, options))
     return result.saliency().float().numpy()

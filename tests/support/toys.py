@@ -178,3 +178,26 @@ class Colours(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.act(self.features(x)).mean((2, 3)))
+
+
+class SharedEvidence(nn.Module):
+    """Two classes share the evidence of one box; a second box only divides it between them.
+
+    With e = gain · mean of x·template over the first box, and d the same over the second, y_0 = e + log σ(d) and
+    y_1 = e + log σ(−d), so that log(exp y_0 + exp y_1) = e whatever d is; y_2 = y_3 = 0. The group {0, 1} needs the
+    first box only, class 0 both.
+    """
+
+    template: Tensor
+
+    def __init__(self, template: Tensor, evidence: Box, division: Box, *, gain: float = 6.0) -> None:
+        super().__init__()
+        self.register_buffer("template", template[:1].clone())
+        self.evidence, self.division, self.gain = evidence, division, gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        e, d = (
+            self.gain * (x * self.template)[(..., *box)].flatten(1).mean(1) for box in (self.evidence, self.division)
+        )
+        zero = torch.zeros_like(e)
+        return torch.stack([e + nn.functional.logsigmoid(d), e + nn.functional.logsigmoid(-d), zero, zero], 1)

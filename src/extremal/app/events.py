@@ -60,17 +60,17 @@ class Events:
             gr.update(choices=others, value=None),
         )
 
-    def on_class(self, index: int | None, network: str) -> Any:
-        """Replace the most probable classes by a class chosen by name."""
-        if index is None:
+    def on_class(self, target: int | str | None, network: str) -> Any:
+        """Replace the most probable classes by a class, or a group of classes, chosen by name."""
+        if target is None:
             return gr.skip()
-        return gr.update(choices=[(self.networks[network].network.label(index), index)], value=index)
+        return gr.update(choices=[(self.networks[network].label(target), target)], value=target)
 
     async def on_explain(
         self,
         photo: str | None,
         network: str,
-        target: int | None,
+        target: int | str | None,
         game: str,
         layer: str,
         second_network: str | None,
@@ -88,7 +88,7 @@ class Events:
             request = Request(
                 await asyncio.to_thread(content_hash, path),
                 path.name,
-                int(target),
+                target if isinstance(target, str) else int(target),
                 (network, *([second_network] if second_network else [])),
                 GAME_CHOICES[game],
                 "" if layer == REGIONS else layer,
@@ -153,9 +153,11 @@ def _no_classes() -> tuple[Any, Any]:
     return gr.update(choices=[], value=None), gr.update(value=None)
 
 
-def class_choices(served: ServedNetwork) -> list[tuple[str, int]]:
-    """Return the classes of a network, each with its label and index."""
-    return [(label, index) for index, label in enumerate(served.network.labels)]
+def class_choices(served: ServedNetwork) -> list[tuple[str, int | str]]:
+    """Return groups of classes of a network, each with its label and name, then the classes with label and index."""
+    network = served.network
+    groups = [(network.label(tuple(members)), name) for name, members in network.named_groups.items()]
+    return [*groups, *((label, index) for index, label in enumerate(network.labels))]
 
 
 def _parse_areas(text: str) -> list[float]:

@@ -16,6 +16,7 @@ from extremal.networks.layers import layers
 from extremal.networks.network import Network
 from extremal.networks.outputs import read_logits
 from extremal.networks.resolve import load_network
+from extremal.scores.class_group import ClassGroup, find_classes
 
 N_TOP_CLASSES = 5  # listed for each image
 
@@ -68,12 +69,26 @@ class ServedNetwork:
         top = scores.topk(min(N_TOP_CLASSES, len(scores))).indices.tolist()
         return tuple(ClassProbability(index, self.network.label(index), probabilities[index]) for index in top)
 
-    def matching_class(self, other: "ServedNetwork", index: int) -> int:
-        """Return the class of this network that has the name of class `index` of another network.
+    def label(self, target: int | str) -> str:
+        """Return the name of a class given by its index, or of a group of classes given by its name."""
+        return self.network.label(target if isinstance(target, int) else find_classes(self.network, target))
+
+    def matching_class(self, other: "ServedNetwork", target: int | str) -> int | ClassGroup:
+        """Return the class of this network that has the name of a class of another network, or the group of a name.
+
+        Args:
+            other: a served network.
+            target: index of its class, or name of its group.
 
         Raises:
-            ExtremalValueError: no class has this name.
+            ExtremalValueError: no class or group has this name.
         """
+        if isinstance(target, str):
+            found = find_classes(self.network, target)
+            return found if isinstance(found, int) else ClassGroup(found)
+        return self._matching_index(other, target)
+
+    def _matching_index(self, other: "ServedNetwork", index: int) -> int:
         if self is other or self.network.labels == other.network.labels:
             return index
         label = other.network.label(index)

@@ -22,6 +22,7 @@ from extremal.networks.inputs import prepare, read_image_file
 from extremal.report import channel_files, result_files
 from extremal.report.channel_page import ChannelSummary, summarise_channels
 from extremal.report.text import ExplanationSummary, summarise
+from extremal.scores.class_group import ClassGroup, resolve_class
 
 MAX_PIXELS = 40_000_000  # of an image
 
@@ -32,7 +33,7 @@ class Request:
 
     digest: str  # of the bytes of the image
     title: str  # name of the image file
-    target: int  # class of the first network
+    target: int | str  # index of a class of the first network, or name of a group of its classes
     networks: tuple[str, ...]
     games: tuple[str, ...] = ("preserve",)  # one view each, in place of the game of the settings
     layer: str = ""  # layer whose channels are explained; empty: regions of the image
@@ -130,7 +131,7 @@ class _ViewRun:
 
     request: Request
     network: ServedNetwork
-    target: int  # class of this network
+    target: int | ClassGroup  # of this network
     settings: Settings
     image: Image.Image
     folder: Path
@@ -139,7 +140,8 @@ class _ViewRun:
     @property
     def heading(self) -> str:
         part = f"channels of {self.request.layer}, " if self.request.layer else ""
-        label = self.network.network.label(self.target)
+        target = self.target if isinstance(self.target, int) else resolve_class(self.network.network, self.target)
+        label = self.network.network.label(target)
         return f"{label} – {part}{self.settings.game.name} game, {self.network.name}"
 
     def explain_by_regions(self) -> Explanation:

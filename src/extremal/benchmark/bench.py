@@ -24,6 +24,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.validation import validate_areas
 from extremal.jobs.store import Store
 from extremal.networks.network import Network
+from extremal.scores import ClassGroup
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -139,7 +140,7 @@ def write_method_figure(
     net: Network,
     images: Sequence[str],
     methods: Sequence[str],
-    target: int | None,
+    target: int | ClassGroup | None,
     out: Path,
     on_progress: OnProgress | None = None,
 ) -> None:
@@ -155,7 +156,7 @@ def write_area_figure(
     images: Sequence[str],
     areas: Sequence[float | str],
     solver: str,
-    target: int | None,
+    target: int | ClassGroup | None,
     out: Path,
     on_progress: OnProgress | None = None,
 ) -> list[Explanation]:

@@ -18,6 +18,7 @@ from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network
 from extremal.report.figure_style import ACCENT_COLOUR, CONTROL_COLOUR, DPI, hide_axes
 from extremal.report.plots import draw_mask
+from extremal.scores.class_group import ClassGroup
 from extremal.scores.class_query import ClassQuery
 from extremal.scores.classes import margin
 from extremal.scores.target import Target
@@ -44,7 +45,7 @@ def attribute_images(
     network: Network,
     images: Sequence[ImagesLike],
     methods: Sequence[Method],
-    target: int | str | None = None,
+    target: int | str | ClassGroup | None = None,
     names: Sequence[str] = (),
     on_progress: OnProgress | None = None,
 ) -> list[MethodMaps]:

@@ -28,7 +28,7 @@ from extremal.networks.memory import keep_freed_memory
 from extremal.networks.resolve import load_network
 from extremal.report.channel_files import channel_record, write_channel_result, write_class_result
 from extremal.report.result_files import RESULT_FILES
-from extremal.scores import get_score
+from extremal.scores import ClassGroup, get_score
 from extremal.scores.parse import parse_class
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def class_channels_command(
     net: "Network",
     folder: Path,
     layer: str,
-    target: int | None,
+    target: int | ClassGroup | None,
     *,
     axis: int | None,
     seed: int,

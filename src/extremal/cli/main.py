@@ -105,7 +105,7 @@ def class_channels(
     folder: Annotated[Path, typer.Argument(help="Folder with images of the class.", show_default=False)],
     *,
     layer: options.Layer,
-    target: Annotated[str, typer.Option(help="Class name or index.")],
+    target: Annotated[str, typer.Option(help=options.CLASS_SYNTAX)],
     axis: options.Axis = None,
     network: options.Network = "embedded",
     weights: options.Weights = "",

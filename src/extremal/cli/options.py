@@ -16,7 +16,8 @@ DEFAULT_FOLDER = Path("extremal-out")
 Images = Annotated[list[str], Argument(metavar="IMAGE...", help="Image files.", show_default=False)]
 Network = Annotated[str, Option(help="Network name; `extremal networks` lists them.")]
 Weights = Annotated[str, Option(help="Weights: a local file, or random.", show_default="the network's own")]
-Target = Annotated[str, Option(help="Class name or index.", show_default="the top class")]
+CLASS_SYNTAX = "Class name or index; of a group, its name or its classes joined by |, e.g. 'tabby|tiger cat'."
+Target = Annotated[str, Option(help=CLASS_SYNTAX, show_default="the top class")]
 Ask = Annotated[str, Option(help=f"Score to explain instead of the class's: {ASK_SYNTAX}.", show_default="the class")]
 Areas = Annotated[str, Option(help="Areas as fractions of the image in (0, 1), separated by commas.")]
 Game = Annotated[str, Option(help="preserve, delete or dual.")]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from extremal.explanations.preflight.plan import Plan
     from extremal.explanations.smallest_area import Certificate
     from extremal.networks.layers import Layer
+    from extremal.scores.class_group import ResolvedClass
 
 VERDICT_COLOURS = {"sufficient": "green", "insufficient": "yellow", "suspect": "red"}
 LEVEL_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
@@ -70,8 +71,9 @@ def print_channels(image: str, explanation: "ChannelExplanation", files: dict[st
             *map(_percent, (row.soft, row.binary, row.random_best, max(row.ranked))),
             Text(str(row.verdict), style=VERDICT_COLOURS.get(row.verdict.label, "")),
         )
+    target = _target_text(summary.name, explanation.target[0])
     heading = (
-        f"{image}: {summary.name} (class {explanation.target[0]}), layer {summary.layer} of {summary.total} channels, "
+        f"{image}: {target}, layer {summary.layer} of {summary.total} channels, "
         f"score {summary.score_full:.2f} whole, {summary.score_blank:.2f} with the layer at zero"
     )
     paths = [files[name] for name in ("report", "figure", "explanation")]
@@ -86,7 +88,7 @@ def print_class_channels(ranking: "ClassChannels", top: int, files: dict[str, An
         table.add_row(str(rank), str(channel), f"{float(ranking.mean[channel]):.2f}", f"{low:.2f} – {high:.2f}")
     counts = ranking.sets.sum(1)
     heading = (
-        f"{ranking.target_name} (class {ranking.target}), layer {ranking.layer}: {len(ranking.sets)} images, "
+        f"{_target_text(ranking.target_name, ranking.target)}, layer {ranking.layer}: {len(ranking.sets)} images, "
         f"smallest sufficient sets of {int(counts.min())} to {int(counts.max())} of {ranking.sets.shape[1]} channels"
     )
     paths = [files[name] for name in ("report", "figure", "table")]
@@ -195,6 +197,6 @@ def _bytes(count: int) -> str:
     return f"{count / 2**20:.3g} MiB" if count < 2**30 else f"{count / 2**30:.3g} GiB"
 
 
-def _target_text(name: str, target: int | None) -> str:
-    """Return a class with its index; other targets have none."""
-    return name if target is None else f"{name} (class {target})"
+def _target_text(name: str, target: "ResolvedClass | None") -> str:
+    """Return a class with its index; groups and other targets have none."""
+    return f"{name} (class {target})" if isinstance(target, int) else name

@@ -65,13 +65,14 @@ def explain(
         network: a `Network`, any `nn.Module` (B, C, *S) -> (B, classes), or a name that `zoo.load` takes.
         image: a path, a Pillow image, a uint8 array (H, W, C), a prepared tensor (N, C, *S), or a list of these.
         target: a class index or name, a `scores.Query`, or a callable output -> (B,); one for all inputs or one for
-            each, several for one input; None is the top class.
+            each, several for one input; None is the top class. A list of classes inside the list, or a
+            `scores.ClassGroup`, is a group of classes asked about as one: `target=[["tiger cat", "Egyptian cat"]]`.
         areas: shares of places in (0, 1), distinct; they are sorted.
         game: preserve, delete, dual, a `Game`, or a callable (evaluate, mask) -> (N, K).
         perturbation: blur, fade, constant, noise, or a callable x -> (mask -> perturbed x).
         solver: path, penalty, or a solver with its own settings.
         score: of the target class: margin, logit, probability, log-probability, contrastive, negative, or a callable
-            (output, classes) -> (B,).
+            (output, classes) -> (B,); for groups of classes it must be marked with `scores.accept_groups`.
         within: (*S) bool, true where masks may keep places (or delete them); areas stay shares of all places.
         units: (*S) whole numbers, the unit of each place (superpixels, patches, tokens), −1 for none: masks then hold
             whole units, as many as fit into the area, and are not smooth.

@@ -33,6 +33,7 @@ from extremal.files import fields_equal, read_tensors, unreadable_file_error, wr
 from extremal.masking.area import count_kept
 from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.units import cut_to_units
+from extremal.scores.class_group import ResolvedClass
 
 FORMAT = 5  # of the saved file
 READABLE_FORMATS = (4, FORMAT)  # files of format 4 have no stability
@@ -86,7 +87,7 @@ class Explanation:
     trace_area: Tensor = field(metadata=TRACE_FIELD)  # (N, T) its area
     trace_reward: Tensor = field(metadata=TRACE_FIELD)  # (N, T) what the game paid for it
     trace_grey: Tensor = field(metadata=TRACE_FIELD)  # (N, T) its greyness
-    target: tuple[int | None, ...]  # (N,) class indices; None if the target is not a class
+    target: tuple[ResolvedClass | None, ...]  # (N,) class index, or indices of a group; None: another query
     target_names: tuple[str, ...]  # (N,)
     unseen_names: tuple[str, ...] = field(metadata=SHARED_FIELD)  # (P,)
     status: tuple[tuple[Status, ...], ...]  # (N, A)
@@ -115,7 +116,7 @@ class Explanation:
 
     @property
     def is_class(self) -> bool:
-        """Whether the target is a class of each input, and no other query."""
+        """Whether the target of every input is a class or a group of classes, which `target` stores completely."""
         return None not in self.target
 
     def effects(self, scores: Tensor, blank: Tensor | None = None) -> Tensor:

@@ -39,12 +39,19 @@ def from_tensors(
     values: dict[str, Any] = {**head, "alternatives": tuple(alternatives)}
     for name in TUPLE_FIELDS:
         values[name] = tuple(values[name])
-    values["target"] = tuple(None if target == -1 else target for target in values["target"])  # as it used to be saved
+    values["target"] = tuple(map(_read_target, values["target"]))
     values["status"] = tuple(tuple(Status(s) for s in row) for row in values["status"])
     if values.get("stability") is not None:
         measured = {**values["stability"], **_select(tensors, prefix + STABILITY_PREFIX)}
         values["stability"] = Stability(**{**measured, "areas": tuple(measured["areas"])})
     return kind(**{**values, **_select(tensors, prefix)})
+
+
+def _read_target(target: Any) -> Any:
+    """Return a stored target: class index, indices of a group, or None, which used to be stored as −1."""
+    if isinstance(target, list):
+        return tuple(target)
+    return None if target == -1 else target
 
 
 def _split_fields(value: Any, prefix: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -12,6 +12,7 @@ from extremal.masking.games import Evaluate, Game
 from extremal.masking.perturbations import Perturb, Perturbation, prepare_perturbation, with_spacing
 from extremal.networks.network import Network, Run
 from extremal.networks.split import Split
+from extremal.scores.class_group import ResolvedClass, encode_classes
 from extremal.scores.class_query import ClassQuery
 from extremal.scores.query import BoundQuery, PerInput, Query, per_row
 
@@ -23,7 +24,7 @@ class BoundTarget:
     """A query bound to a frozen network and a batch of inputs."""
 
     ask: BoundQuery  # inputs (R, C, *S), the index of each one's original (R,) -> scores (R,)
-    class_indices: tuple[int | None, ...]  # (N,); None if the query is not about a class
+    class_indices: tuple[ResolvedClass | None, ...]  # (N,); of a group several; None if the query is not about a class
     names: tuple[str, ...]  # (N,)
     score_input: Tensor  # (N,) scores of the inputs
 
@@ -39,7 +40,7 @@ class Objective:
     perturb: Perturb
     domain: Domain  # of the masks
     game: Game
-    class_indices: tuple[int | None, ...]  # (N,); None if the query is not about a class
+    class_indices: tuple[ResolvedClass | None, ...]  # (N,); of a group several; None if the query is not about a class
     names: tuple[str, ...]  # (N,)
     score_input: Tensor  # (N,)
     score_destroyed: Tensor  # (N,)
@@ -136,7 +137,7 @@ def bind_target(run: Run | Split, x: Tensor, query: Query) -> BoundTarget:
     output = run(x, index)
     _check_finite(output, "the whole input", net)
     indices = query.resolve(net, output)
-    classes = torch.tensor(indices, device=x.device)
+    classes = encode_classes(indices, output)
     scores = per_row(query.score(output, classes), len(x), "score")
     return BoundTarget(query.bind_classes(run, classes), indices, tuple(map(net.label, indices)), scores)
 

@@ -22,7 +22,7 @@ class RunItem:
 
     key: str  # unique in a run
     path: str
-    target: str = ""  # class index or name; empty: the target of the run
+    target: str = ""  # class, group, or classes joined by `|`; empty: the target of the run
 
 
 @dataclass(frozen=True)

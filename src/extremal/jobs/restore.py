@@ -28,7 +28,7 @@ from extremal.masking.units import cut_to_units
 from extremal.networks.inputs import ImageLike, prepare
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
-from extremal.scores import Score
+from extremal.scores import ClassGroup, Score
 from extremal.scores.target import Target, find_required_layers, parse_target
 
 NETWORK_SETTINGS = ("spacing", "accelerate", "precision", "dtype")  # settings of a network that change its numbers
@@ -70,7 +70,7 @@ def rebuild(
         image: the input, as `explain` takes it; None: it is read from the row's path, and its bytes must have the
             row's hash.
         settings: that all rows of the run share (`run_settings`).
-        target: the query, if the target was not a class.
+        target: the query, if the target was neither a class nor a group of classes.
         game, perturbation, score: those of the run; needed only if they have no short name.
 
     Raises:
@@ -87,7 +87,7 @@ def rebuild(
     given = {"game": game, "perturbation": perturbation, "score": score}
     validated = Settings.from_dict(settings, given).replace(within=within, units=units)
     _check_network(validated.provenance(net), settings, net.name)
-    row_target: Target = int(row["target"]) if row["target"] is not None and row["target"] >= 0 else target
+    row_target = _read_target(row, target)
     if row_target is None:
         raise ExtremalValueError(
             f"the target of row {key!r} was not a class but {row['target_name']!r}; pass this query as target"
@@ -156,6 +156,14 @@ def cut_masks(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
     with torch.no_grad():
         masks = rebuild_masks(settings["solver"], parameters, areas, domain)
     return cut_to_units(masks, areas, units)[0, :, 0] > 0
+
+
+def _read_target(row: Mapping[str, Any], query: Target) -> Target:
+    """Return the class or the group of a row; if it is neither, the query."""
+    if row["target"] is not None and row["target"] >= 0:
+        return int(row["target"])
+    group: Any = row.get("group")
+    return ClassGroup([int(index) for index in group]) if hasattr(group, "__len__") else query
 
 
 def _region_and_units(row: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:

@@ -32,6 +32,7 @@ SCHEMA = pa.schema(
         ("error", pa.string()),  # why it failed
         ("alternative", pa.int32()),  # 0: the first explanation; j: its j-th alternative
         ("target", pa.int64()),  # class index; null if the target is not a class
+        ("group", pa.list_(pa.int64())),  # class indices, if the target is a group of classes; else null
         ("target_name", pa.string()),
         ("verdict", pa.string()),  # on the smallest sufficient area; insufficient if no area is sufficient
         ("smallest_area", pa.float64()),  # fraction of places; null if no area is sufficient, and so the next two
@@ -111,6 +112,7 @@ def build_row(
             "for each: dataclasses.replace(explanation, alternatives=()) and explanation.alternatives"
         )
     parameters = None if explanation.fields is None else explanation.fields[image]
+    target = explanation.target[image]
     counts = _split_counts(explanation.settings["evaluations"], image, len(explanation.masks))
     names = ("mask_areas", "scores", "binary_scores", "unseen_scores", "unseen_blank", "control_scores")
     scores = {name: getattr(explanation, name)[image].tolist() for name in ("score_full", "score_blank", *names)}
@@ -126,7 +128,8 @@ def build_row(
         "alternative": alternative,
         "thumbnail": thumbnail,
         "seconds": seconds,
-        "target": explanation.target[image],
+        "target": target if isinstance(target, int) else None,
+        "group": list(target) if isinstance(target, tuple) else None,
         "target_name": explanation.target_names[image],
         "areas": list(explanation.areas),
         "unseen_names": list(explanation.unseen_names),

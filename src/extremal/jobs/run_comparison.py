@@ -19,6 +19,7 @@ from extremal.jobs.rows import FAILED, SCHEMA
 from extremal.jobs.run_summary import COLUMNS, ImageSummary, Quantiles, group_by_class, image_summaries, quantiles
 from extremal.jobs.run_table import settings, table
 from extremal.jobs.store import Store
+from extremal.scores.class_group import ResolvedClass
 
 MOVED_IOU = 0.5  # mean IoU below which an explanation moved
 SIZE_CHANGES = ("smaller", "equal", "larger")
@@ -49,9 +50,9 @@ class ImagePair:
 
 @dataclass(frozen=True)
 class ClassChange:
-    """Images with one class as their target in the first run."""
+    """Images with one class, or one group of classes, as their target in the first run."""
 
-    target: int | None  # class index; None if the target is not a class
+    target: ResolvedClass | None  # class index, or indices of a group; None: another query
     name: str
     images: int
     moved: int

@@ -15,13 +15,15 @@ import pyarrow.parquet as pq
 from extremal.jobs.plan import PLAN_FILE
 from extremal.jobs.rows import DONE, FAILED
 from extremal.jobs.run_table import settings, table
+from extremal.scores.class_group import ResolvedClass
 
 T = TypeVar("T")
 
 VERDICTS = ("sufficient", "suspect", "insufficient", FAILED)
 N_EXTREMES = 8  # images listed at either end
 COLUMNS = (  # that are read; parameters, traces and thumbnails are not
-    *("key", "status", "error", "alternative", "target", "target_name", "verdict", "reasons", "areas"),
+    *("key", "status", "error", "alternative", "target", "group", "target_name"),
+    *("verdict", "reasons", "areas"),
     *("smallest_area", "smallest_effect", "unseen_effect", "certified_area", "certified_effect"),
     *("score_full", "evaluations", "seconds"),
 )
@@ -32,7 +34,7 @@ class ImageSummary:
     """Summary of one image; None: there is no such value."""
 
     key: str
-    target: int | None  # class index; None if the target is not a class, or the image failed
+    target: ResolvedClass | None  # class index, or indices of a group; None: another query, or the image failed
     name: str  # of the target
     verdict: str  # one of VERDICTS
     reason: str  # one sentence on the smallest sufficient area, else on the largest area; the error of a failed image
@@ -57,9 +59,9 @@ class Quantiles:
 
 @dataclass(frozen=True)
 class ClassSummary:
-    """Images with one class as their target."""
+    """Images with one class, or one group of classes, as their target."""
 
-    target: int | None  # class index; None if the target is not a class
+    target: ResolvedClass | None  # class index, or indices of a group; None: another query
     name: str
     images: int
     sufficient: int
@@ -166,7 +168,7 @@ def _image_summary(row: Mapping[str, Any]) -> ImageSummary:
     smallest, unseen = row["smallest_area"], row["unseen_effect"]
     return ImageSummary(
         key=row["key"],
-        target=row["target"],
+        target=row["target"] if row["group"] is None else tuple(row["group"]),
         name=row["target_name"],
         verdict=row["verdict"],
         reason=row["reasons"][-1 if smallest is None else row["areas"].index(smallest)],
@@ -199,16 +201,19 @@ def _area_quantiles(images: Sequence[ImageSummary]) -> Quantiles:
     return quantiles((image.area for image in images), n_above=sum(image.area is None for image in images))
 
 
-def group_by_class(items: Iterable[T], get_image: Callable[[T], ImageSummary]) -> list[tuple[int | None, str, list[T]]]:
-    """Group items by the target of their explained image: class index, name, items; the most frequent first."""
-    groups: dict[tuple[int | None, str], list[T]] = {}
+def group_by_class(
+    items: Iterable[T], get_image: Callable[[T], ImageSummary]
+) -> list[tuple[ResolvedClass | None, str, list[T]]]:
+    """Group items by the target of their explained image: class or group, name, items; the most frequent first."""
+    groups: dict[tuple[ResolvedClass | None, str], list[T]] = {}
     for item in items:
         image = get_image(item)
         groups.setdefault((image.target, image.name), []).append(item)
 
-    def order(entry: tuple[tuple[int | None, str], list[T]]) -> tuple[int, bool, int, str]:
-        (target, name), group = entry
-        return -len(group), target is not None, target or 0, name
+    def order(entry: tuple[tuple[ResolvedClass | None, str], list[T]]) -> tuple[int, tuple[int, ...], str]:
+        (target, name), items_of_target = entry
+        indices = (target,) if isinstance(target, int) else target or ()
+        return -len(items_of_target), indices, name
 
     return [(target, name, group) for (target, name), group in sorted(groups.items(), key=order)]
 

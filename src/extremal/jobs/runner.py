@@ -108,7 +108,8 @@ def run(
         out: folder of the run (`store`): new, or of a run with the same settings.
         network: a name that `zoo.load` takes; or a `Network` or module, which is evaluated in this process.
         weights: of a named network: a file, or random; empty: its own.
-        target: class index or name for images without one in a manifest; empty: the top class.
+        target: class index or name, name of a group, or classes joined by `|`, for images without one in a manifest;
+            empty: the top class.
         ask: another query than a class, as for `--ask`.
         settings: of the explanations; None: made of `options`.
         refine: also bisect for the smallest sufficient area (`smallest_area`).

@@ -34,7 +34,7 @@ class WorkerConfig:
 
     network: str  # name that `zoo.load` takes; empty: the network is passed as an object
     weights: str = ""  # file, or random; empty: the network's own
-    target: str = ""  # class index or name of items without one; empty: the top class
+    target: str = ""  # class, group, or classes joined by `|`, of items without one; empty: the top class
     ask: str = ""  # another query than a class, as for `--ask`
     settings: dict[str, Any] = field(default_factory=dict)  # `Settings.as_dict`
     refine: bool = False  # bisect for the smallest sufficient area

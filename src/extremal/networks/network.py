@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.acceleration import ACCELERATIONS, Acceleration, accelerated
+from extremal.networks.class_groups import describe_group, find_named_groups
 from extremal.networks.counting import EvaluationCount, EvaluationCounter
 from extremal.networks.memory import activation_bytes, default_budget
 from extremal.networks.outputs import has_bfloat16, read_logits, to_channels_last, to_float32
@@ -46,6 +47,7 @@ class Network:
     accelerate: Acceleration = "portable"  # during a run: portable, onednn (convolutions on a CPU as well), or off
     precision: str = "float32"  # float32, bfloat16 (autocast), or auto: bfloat16 if the hardware supports it
     memory: float | None = None  # GiB for the tensors that a gradient needs; None: depends on the device
+    groups: Mapping[str, Sequence[int]] = field(default_factory=dict)  # names of groups of classes: their indices
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):
@@ -126,8 +128,15 @@ class Network:
         images = self.to_images(x)
         return torch.zeros(len(x), 0, 0, 3, dtype=torch.uint8) if images is None else images
 
-    def label(self, target: int) -> str:
-        """Return the name of a class, or its number if the network has no class names."""
+    @property
+    def named_groups(self) -> dict[str, Sequence[int]]:
+        """Class indices of the groups with a name: `groups`, and those of ImageNet-1k if it has these classes."""
+        return {**find_named_groups(self.labels), **self.groups}
+
+    def label(self, target: int | tuple[int, ...]) -> str:
+        """Return the name of a class, or its number if the network has no class names; of a group, those of several."""
+        if isinstance(target, tuple):
+            return describe_group(target, self.labels, self.named_groups)
         return self.labels[target] if target < len(self.labels) else f"class {target}"
 
     def index(self, name: str) -> int:

@@ -1,9 +1,11 @@
 """Scores and queries: the number to explain, a score of a class or another query about a network."""
 
 from extremal.scores.box import Box
+from extremal.scores.class_group import ClassGroup
 from extremal.scores.classes import (
     SCORES,
     Score,
+    accept_groups,
     contrastive,
     get_score,
     log_probability,
@@ -22,6 +24,7 @@ __all__ = [
     "SCORES",
     "BoundQuery",
     "Box",
+    "ClassGroup",
     "Classes",
     "Output",
     "PerInput",
@@ -30,6 +33,7 @@ __all__ = [
     "Segment",
     "Similarity",
     "Unit",
+    "accept_groups",
     "contrastive",
     "get_score",
     "log_probability",

@@ -1,7 +1,6 @@
 """The score of a class as a query."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,25 +8,29 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError
 from extremal.networks.network import Evaluator, Network
 from extremal.networks.outputs import read_logits
-from extremal.scores.classes import Score
-from extremal.scores.query import BoundQuery, class_index, class_label, per_row
+from extremal.scores.class_group import ClassGroup, ResolvedClass, encode_classes, resolve_class
+from extremal.scores.classes import Score, takes_groups
+from extremal.scores.query import BoundQuery, class_label, per_row
+
+Class = int | str | ClassGroup
 
 
 class ClassQuery:
     """The score of a class: of one class for all inputs of a batch, of one for each, or of each input's top class.
 
     Args:
-        classes: an index or a name; a sequence of these, one per input; None: the top class of each input.
+        classes: an index, a name or a group; a sequence of these, one per input, in which a list is a group; None: the
+            top class of each input.
         score: (output, classes) -> (B,), see `scores.SCORES`.
     """
 
     layer, depends_on_position = "", False
-    classes: int | str | tuple[int | str, ...] | None
+    classes: Class | tuple[Class, ...] | None
 
-    def __init__(self, classes: int | str | Sequence[int | str] | None, score: Score) -> None:
+    def __init__(self, classes: Class | Sequence[Class | Sequence[int | str]] | None, score: Score) -> None:
         if isinstance(classes, list | tuple):
-            self.classes = tuple(classes)
-        elif classes is None or isinstance(classes, str) or hasattr(classes, "__index__"):
+            self.classes = tuple(ClassGroup(entry) if isinstance(entry, list | tuple) else entry for entry in classes)
+        elif classes is None or isinstance(classes, str | ClassGroup) or hasattr(classes, "__index__"):
             self.classes = classes  # type: ignore[assignment]
         else:
             raise _wrong_type(classes)
@@ -44,28 +47,38 @@ class ClassQuery:
         if self.classes is None:
             return "the top class"
         classes = self.classes if isinstance(self.classes, tuple) else (self.classes,)
-        return "; ".join(map(class_label, classes))
+        return "; ".join(entry.name if isinstance(entry, ClassGroup) else class_label(entry) for entry in classes)
 
     def select(self, inputs: slice) -> "ClassQuery":
         """Return the query about some of the inputs."""
         classes = self.classes[inputs] if isinstance(self.classes, tuple) else self.classes
         return ClassQuery(classes, self.score)
 
-    def resolve(self, network: Network, output: Tensor) -> tuple[int, ...]:
-        """Return the class index of each input, (N,), given the network's scores of them (N, classes).
+    def resolve(self, network: Network, output: Tensor) -> tuple[ResolvedClass, ...]:
+        """Return the class of each input, given the network's scores of them (N, classes): an index, or several.
 
         Raises:
-            ExtremalValueError, ExtremalTypeError: a class does not exist, or is not given by index or name.
+            ExtremalValueError, ExtremalTypeError: a class does not exist, or is not given by index or name; a group is
+                invalid, or the score does not take groups.
         """
         count, n_classes = output.shape[:2]
         if self.classes is None:
             top: tuple[int, ...] = tuple(output.argmax(1).tolist())
             return top
         each = self.classes if isinstance(self.classes, tuple) else (self.classes,) * count
-        return tuple(_resolve_class(network, entry, n_classes) for entry in each)
+        resolved = tuple(_resolve(network, entry, n_classes) for entry in each)
+        group = next((entry for entry in resolved if isinstance(entry, tuple)), None)
+        if group is not None and not takes_groups(self.score):
+            raise ExtremalTypeError(
+                f"a score must take groups of classes to be asked about one, "
+                f"{getattr(self.score, '__name__', type(self.score).__name__)} takes single classes only, got "
+                f"{network.label(group)}; use score='margin', or mark a score that takes (B, classes) bool with "
+                "scores.accept_groups"
+            )
+        return resolved
 
     def bind_classes(self, run: Evaluator, classes: Tensor) -> BoundQuery:
-        """Return the scores of resolved classes (N,) as a function of perturbed inputs."""
+        """Return the scores of resolved classes, (N,) or (N, classes), as a function of perturbed inputs."""
 
         def ask(inputs: Tensor, images: Tensor) -> Tensor:
             output = read_logits(run.evaluate(inputs, images), run.network.name)
@@ -76,14 +89,15 @@ class ClassQuery:
     def bind(self, run: Evaluator, x: Tensor) -> BoundQuery:
         """Resolve the classes for inputs x (N, C, *S), at the cost of one evaluation of each, and bind them."""
         images = torch.arange(len(x), device=x.device)
-        classes = self.resolve(run.network, read_logits(run.evaluate(x, images), run.network.name))
-        return self.bind_classes(run, torch.tensor(classes, device=x.device))
+        output = read_logits(run.evaluate(x, images), run.network.name)
+        return self.bind_classes(run, encode_classes(self.resolve(run.network, output), output))
 
 
-def _resolve_class(network: Network, target: Any, n_classes: int) -> int:
-    if isinstance(target, bool) or not (isinstance(target, str) or hasattr(target, "__index__")):
+def _resolve(network: Network, target: object, n_classes: int) -> ResolvedClass:
+    is_class = isinstance(target, str | ClassGroup) or hasattr(target, "__index__")
+    if isinstance(target, bool) or not is_class:
         raise _wrong_type(target)
-    return class_index(network, target, n_classes, "target")
+    return resolve_class(network, target, n_classes)
 
 
 def _wrong_type(target: object) -> ExtremalTypeError:

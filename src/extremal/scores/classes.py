@@ -1,55 +1,100 @@
 """Scores of classes: functions of one of a network's outputs.
 
-`score(output, target) -> (B,)`, output (B, classes), target (B,).
+`score(output, target) -> (B,)`, output (B, classes), target (B,) class indices, or (B, classes) bool: the classes of a
+group. A group is scored as one class whose logit is log Σ exp y_c over its classes, so that its probability is the sum
+of theirs, and does not change if they exchange probability.
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 
-Score = Callable[[Tensor, Tensor], Tensor]  # output (B, classes), target (B,) -> (B,)
+Score = Callable[[Tensor, Tensor], Tensor]  # output (B, classes), target (B,) or (B, classes) bool -> (B,)
+ScoreT = TypeVar("ScoreT", bound=Score)
 
 
+def accept_groups(score: ScoreT) -> ScoreT:
+    """Declare that a score takes groups of classes: targets (B, classes) bool besides (B,) class indices.
+
+    >>> @accept_groups
+    ... def largest(output, target):
+    ...     members = target if target.dtype == torch.bool else torch.nn.functional.one_hot(target, output.shape[1]) > 0
+    ...     return output.masked_fill(~members, -torch.inf).amax(1)
+    >>> largest(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([[True, False, True]]))
+    tensor([2.])
+    """
+    score.accepts_groups = True  # type: ignore[attr-defined]
+    return score
+
+
+def takes_groups(score: Score) -> bool:
+    """Return whether a score takes groups of classes."""
+    return bool(getattr(score, "accepts_groups", False))
+
+
+@accept_groups
 def logit(output: Tensor, target: Tensor) -> Tensor:
-    """Return y_c.
+    """Return y_c; of a group log Σ exp y_c.
 
     >>> logit(torch.tensor([[1.0, 3.0]]), torch.tensor([1]))
     tensor([3.])
     """
+    if target.ndim == 2:
+        return output.masked_fill(~target, -torch.inf).logsumexp(1)
     return output.gather(1, target[:, None])[:, 0]
 
 
+@accept_groups
 def probability(output: Tensor, target: Tensor) -> Tensor:
-    """Return softmax(y)_c."""
+    """Return softmax(y)_c; of a group their sum."""
+    if target.ndim == 2:
+        return output.softmax(1).masked_fill(~target, 0.0).sum(1)
     return logit(output.softmax(1), target)
 
 
+@accept_groups
 def log_probability(output: Tensor, target: Tensor) -> Tensor:
-    """Return log softmax(y)_c."""
+    """Return log softmax(y)_c; of a group the logarithm of their sum."""
     return logit(output.log_softmax(1), target)
 
 
+@accept_groups
 def margin(output: Tensor, target: Tensor) -> Tensor:
-    """Return the log-odds of the class, y_c − log Σ_{c' ≠ c} exp y_c'; y_c if there is only one output."""
+    """Return the log-odds, y_c − log Σ_{c' ≠ c} exp y_c'; y_c if there is only one output.
+
+    Of a group they are its log-odds against all classes outside it.
+    """
     if output.shape[1] == 1:
         return output[:, 0]
-    others = output.scatter(1, target[:, None], -torch.inf)
-    return logit(output, target) - others.logsumexp(1)
+    return logit(output, target) - _exclude(output, target).logsumexp(1)
 
 
+@accept_groups
 def contrastive(output: Tensor, target: Tensor) -> Tensor:
-    """Return y_c − max_{c' ≠ c} y_c', for each mask separately (paper, section 4)."""
+    """Return y_c − max_{c' ≠ c} y_c', for each mask separately (paper, section 4).
+
+    Of a group, log Σ exp y_c minus the largest score outside it.
+    """
     if output.shape[1] == 1:
         return output[:, 0]
-    return logit(output, target) - output.scatter(1, target[:, None], -torch.inf).amax(1)
+    return logit(output, target) - _exclude(output, target).amax(1)
 
 
+@accept_groups
 def negative(output: Tensor, target: Tensor) -> Tensor:
     """Return the evidence against the class, log Σ_{c' ≠ c} exp y_c' − y_c: the negative of the margin."""
     return -margin(output, target)
+
+
+def _exclude(output: Tensor, target: Tensor) -> Tensor:
+    """Return the output with −∞ in place of the scores of the class or the group."""
+    if target.ndim == 2:
+        return output.masked_fill(target, -torch.inf)
+    return output.scatter(1, target[:, None], -torch.inf)
 
 
 SCORES: dict[str, Score] = {

@@ -6,6 +6,7 @@ from extremal.errors import ExtremalValueError
 
 if TYPE_CHECKING:
     from extremal.networks.network import Network
+    from extremal.scores.class_group import ClassGroup
     from extremal.scores.target import Target
 
 ASK_SYNTAX = "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:IMAGE"
@@ -16,7 +17,8 @@ def parse_query(net: "Network", target: str, ask: str) -> "Target":
 
     Args:
         net: the network to explain.
-        target: class index or name; empty: the top class, or the default of the query.
+        target: class index or name, the name of a group, or classes joined by `|`; empty: the top class, or the
+            default of the query.
         ask: a query in the syntax `ASK_SYNTAX`; empty: the score of the class.
 
     Raises:
@@ -28,11 +30,11 @@ def parse_query(net: "Network", target: str, ask: str) -> "Target":
     if not ask:
         return parse_class(net, target)
     if kind == "box" and ":" in ask:
-        return Box(_parse_corners(rest), parse_class(net, target))
+        return Box(_parse_corners(rest), _parse_single_class(net, target, kind))
     if ask == "box":
-        return Box(None, parse_class(net, target))
+        return Box(None, _parse_single_class(net, target, kind))
     if ask == "segment":
-        label = parse_class(net, target)
+        label = _parse_single_class(net, target, kind)
         if label is None:
             raise ExtremalValueError("--ask segment must be about a class, got none; name it with --target")
         return Segment(label)
@@ -53,11 +55,30 @@ def parse_query(net: "Network", target: str, ask: str) -> "Target":
     raise ExtremalValueError(f"--ask must be {ASK_SYNTAX}, got {ask!r}")
 
 
-def parse_class(net: "Network", target: str) -> int | None:
-    """Parse a class index or name; None if the text is empty."""
+def parse_class(net: "Network", target: str) -> "int | ClassGroup | None":
+    """Parse a class index or name, the name of a group, or classes joined by `|`; None if the text is empty.
+
+    Raises:
+        ExtremalValueError: there is no such class or group, or the group holds a class twice.
+    """
+    from extremal.scores.class_group import ClassGroup, find_classes
+
     if not target:
         return None
-    return int(target) if target.removeprefix("-").isdecimal() else net.index(target)
+    if target.removeprefix("-").isdecimal():
+        return int(target)
+    found = find_classes(net, target)
+    return found if isinstance(found, int) else ClassGroup(found)
+
+
+def _parse_single_class(net: "Network", target: str, kind: str) -> int | None:
+    """Parse a class for a query that takes no groups."""
+    parsed = parse_class(net, target)
+    if parsed is None or isinstance(parsed, int):
+        return parsed
+    raise ExtremalValueError(
+        f"--ask {kind} must be about a single class, got the group --target {target!r}; name one of its classes"
+    )
 
 
 def _parse_similarity(net: "Network", image: str) -> "Target":

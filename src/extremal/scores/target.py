@@ -8,23 +8,26 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.layers import get_module
 from extremal.networks.network import Network
+from extremal.scores.class_group import ClassGroup
 from extremal.scores.class_query import ClassQuery
 from extremal.scores.classes import Score
 from extremal.scores.query import CallableQuery, PerInput, Query
 
 OutputScore = Callable[[Any], Tensor]  # output of the network -> (B,)
-Target = int | str | Query | OutputScore | Sequence[int | str | Query | OutputScore] | Tensor | None
+SingleTarget = int | str | ClassGroup | Query | OutputScore
+Target = SingleTarget | Sequence[SingleTarget | Sequence[int | str]] | Tensor | None
 
 
 def parse_target(target: Target, score: Score) -> Query:
     """Parse a target into a query; a `ClassQuery` for classes, a `PerInput` for a list of other queries.
 
     Args:
-        target: as `explain` takes it.
+        target: as `explain` takes it; a list inside a list is a group of classes.
         score: of a class; without effect on other queries.
 
     Raises:
-        ExtremalTypeError: classes and other queries in one list.
+        ExtremalValueError, ExtremalTypeError: classes and other queries in one list, a tensor with more than one
+            dimension, or an empty group.
     """
     if isinstance(target, Query):
         return target
@@ -33,6 +36,11 @@ def parse_target(target: Target, score: Score) -> Query:
     if callable(target) and not isinstance(target, Tensor):
         return CallableQuery(target)
     if isinstance(target, Tensor):
+        if target.ndim > 1:
+            raise ExtremalTypeError(
+                f"a tensor of targets must hold a class for each input, (N,), got shape {tuple(target.shape)}; "
+                "a group of classes is a list inside a list"
+            )
         target = target.tolist()
     if isinstance(target, range):
         target = tuple(target)

@@ -154,7 +154,15 @@ def resolve_classes(run: Run, x: Tensor, target: Target) -> list[int]:
     if not isinstance(query, ClassQuery):
         raise ExtremalTypeError("a method must be asked about classes, got another query; `explain` takes these")
     check_target_count(query.count, len(x))
-    return list(query.resolve(run.network, output.expand(len(x), -1)))
+    classes = query.resolve(run.network, output.expand(len(x), -1))
+    single = [entry for entry in classes if isinstance(entry, int)]
+    group = next((entry for entry in classes if isinstance(entry, tuple)), None)
+    if group is not None:
+        raise ExtremalTypeError(
+            f"a method must be asked about single classes, got the group {run.network.label(group)}; `explain` takes "
+            "groups, and so do the methods penalty and path"
+        )
+    return single
 
 
 def max_abs_over_channels(values: Tensor) -> Tensor:

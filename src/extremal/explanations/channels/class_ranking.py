@@ -18,7 +18,8 @@ from extremal.masking.solvers import OnStep, Solver
 from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
-from extremal.scores import Score
+from extremal.scores import ClassGroup, Score
+from extremal.scores.class_group import ResolvedClass
 
 if TYPE_CHECKING:
     import pyarrow
@@ -32,7 +33,7 @@ class ClassChannels:
     """Frequency of each channel in the smallest sufficient set, over N images of one class."""
 
     layer: str
-    target: int
+    target: ResolvedClass  # class index, or indices of a group
     target_name: str
     mean: Tensor  # (K,) fraction of the images whose smallest sufficient set contains the channel
     low: Tensor  # (K,) lower end of its 95 % bootstrap interval over images
@@ -54,7 +55,7 @@ class ClassChannels:
         order = list(self.ranking())
         columns = {
             "layer": [self.layer] * len(order),
-            "target": [self.target] * len(order),
+            "target": [self.target if isinstance(self.target, int) else list(self.target)] * len(order),
             "target_name": [self.target_name] * len(order),
             "rank": list(range(len(order))),
             "channel": order,
@@ -77,7 +78,7 @@ def class_channels(
     network: Network | nn.Module | str,
     images: Sequence[ImagesLike] | Tensor,
     layer: str,
-    target: int | str,
+    target: int | str | ClassGroup,
     *,
     axis: int | None = None,
     game: str | Game | Reward = "preserve",
@@ -100,7 +101,7 @@ def class_channels(
     Args:
         network, layer, axis, game, solver, score, share, seed, on_step: as for `explain_channels`.
         images: of the class, at least one, each as for `explain`; or prepared (N, C, *S).
-        target: class index or name.
+        target: class index or name, or a group of classes.
 
     Returns:
         A `ClassChannels` over N images.

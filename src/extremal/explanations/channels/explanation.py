@@ -15,6 +15,7 @@ from extremal.explanations.verdict import Status, Verdict, compute_effects, reac
 from extremal.files import fields_equal, read_tensors, unreadable_file_error, write_tensors
 from extremal.masking.area import cut
 from extremal.masking.grid import resize
+from extremal.scores.class_group import ResolvedClass
 
 FORMAT = 1  # of the saved file
 TIE_MARGIN = 1e-3  # of the effect; a ranking's set within this margin counts as a tie
@@ -80,7 +81,7 @@ class ChannelExplanation:
     trace_area: Tensor = field(metadata=TRACE_FIELD)  # (N, T) its fraction of the channels
     trace_reward: Tensor = field(metadata=TRACE_FIELD)  # (N, T) its reward
     trace_grey: Tensor = field(metadata=TRACE_FIELD)  # (N, T) its greyness
-    target: tuple[int | None, ...]  # (N,) class indices; None if the target is not a class
+    target: tuple[ResolvedClass | None, ...]  # (N,) class index, or indices of a group; None: another query
     target_names: tuple[str, ...]  # (N,)
     status: tuple[tuple[Status, ...], ...]  # (N, A)
     keeps: bool = field(metadata=SHARED_FIELD)  # masks are judged by what they keep; False: by what they delete
@@ -95,7 +96,7 @@ class ChannelExplanation:
 
     @property
     def is_class(self) -> bool:
-        """Whether the target of every input is a class."""
+        """Whether the target of every input is a class or a group of classes, which `target` stores completely."""
         return None not in self.target
 
     @property
@@ -204,6 +205,7 @@ class ChannelExplanation:
                 raise KeyError("channels")
             for name in ("counts", "target", "target_names", "ranking_names"):
                 metadata[name] = tuple(metadata[name])
+            metadata["target"] = tuple(tuple(one) if isinstance(one, list) else one for one in metadata["target"])
             metadata["status"] = tuple(tuple(Status(s) for s in row) for row in metadata["status"])
             return cls(**{**metadata, **tensors})
         except (KeyError, ValueError, TypeError) as error:

@@ -14,6 +14,7 @@ from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
 from extremal.scores import Score
+from extremal.scores.class_group import ResolvedClass, encode_classes
 from extremal.scores.class_query import ClassQuery
 from extremal.scores.target import Target, parse_target
 
@@ -100,10 +101,11 @@ def _bind_without_checks(run: Run, x: Tensor, target: Target, settings: Settings
     """Bind the target to one input (1, C, *S) as `build_objective` does, but without its checks."""
     net, query = run.network, parse_target(target, settings.score)
     index = torch.zeros(1, dtype=torch.int64, device=x.device)
-    class_index: int | None = None
+    class_index: ResolvedClass | None = None
     if isinstance(query, ClassQuery):
-        (class_index,) = query.resolve(net, run(x.clone()))
-        name, bound = net.label(class_index), query.bind_classes(run, torch.tensor([class_index], device=x.device))
+        output = run(x.clone())
+        (class_index,) = query.resolve(net, output)
+        name, bound = net.label(class_index), query.bind_classes(run, encode_classes((class_index,), output))
     else:
         name, bound = query.name, query.bind(run, x.clone())
 

@@ -12,6 +12,7 @@ from extremal.explanations.preflight.network_checks import ROUNDING
 from extremal.masking.perturbations import Noise, Perturbation, mask_shape, prepare_perturbation
 from extremal.networks.network import Run
 from extremal.scores import Score, log_probability, margin, probability
+from extremal.scores.class_group import ResolvedClass, encode_classes
 
 SCORE_TOLERANCE = 1e-6  # relative; scores this close are equal, and `explain` rejects such targets
 SATURATION = 1e-4  # distance from probability 1 below which a probability is saturated
@@ -27,7 +28,7 @@ class CheckedObjective:
     run: Run
     x: Tensor  # (1, C, *S)
     ask: Callable[[Tensor], Tensor]  # inputs (B, C, *S) -> scores (B,)
-    class_index: int | None  # None if the target is not a class
+    class_index: ResolvedClass | None  # of a group several; None if the target is not a class
     name: str
     score: Score
     perturbations: dict[str, Perturbation]  # the requested one comes first
@@ -40,6 +41,16 @@ class CheckedObjective:
     def probabilities(self) -> Tensor:
         """Return the probabilities of the classes: (classes,)."""
         return self.output(self.x).softmax(1)[0]
+
+    def target_probability(self) -> Tensor:
+        """Return the probability of the class or the group: ()."""
+        output = self.output(self.x)
+        return probability(output, self.encode_target(output))[0]
+
+    def encode_target(self, output: Tensor) -> Tensor:
+        """Return the class or the group as scores of an output (B, classes) take it."""
+        assert self.class_index is not None
+        return encode_classes((self.class_index,), output)
 
     def destroy(self, perturbation: Perturbation) -> Tensor:
         """Return the input destroyed completely: (1, C, *S)."""
@@ -176,16 +187,15 @@ def saturation(objective: CheckedObjective) -> Finding:
         no_class = objective.class_index is None
         measured = "the target is not a class" if no_class else f"the score is {score_name}, not a probability"
         return Finding("saturation", Level.OK, measured)
-    value = float(objective.probabilities()[objective.class_index])
+    value = float(objective.target_probability())
     measured = f"the probability of {objective.name} is {value:.7g}"
     if 1 - value > SATURATION:
         return Finding("saturation", Level.OK, measured)
     x = objective.x.clone().requires_grad_()
-    index = torch.tensor([objective.class_index], device=objective.x.device)
     with torch.enable_grad():
         output = objective.run(x * 1)
         gradients = [
-            torch.autograd.grad(score(output, index).sum(), x, retain_graph=True)[0]
+            torch.autograd.grad(score(output, objective.encode_target(output)).sum(), x, retain_graph=True)[0]
             for score in (objective.score, margin)
         ]
     ratio = float(gradients[0].abs().sum() / gradients[1].abs().sum().clamp_min(1e-30))
@@ -200,7 +210,7 @@ def clear_class(objective: CheckedObjective) -> Finding:
         return Finding(name, Level.OK, f"the target is {objective.name}")
     first, second = probabilities.topk(2).indices.tolist()
     if objective.target_named:
-        return Finding(name, Level.OK, f"{objective.name} has {_percent(probabilities[objective.class_index])}")
+        return Finding(name, Level.OK, f"{objective.name} has {_percent(objective.target_probability())}")
     runner_up = objective.run.network.label(second)
     measured = (
         f"{objective.name} has {_percent(probabilities[first])}, then {runner_up} {_percent(probabilities[second])}"

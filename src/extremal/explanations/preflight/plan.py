@@ -14,6 +14,7 @@ from extremal.explanations.preparation import prepare_run
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network, Run
+from extremal.scores.class_group import ResolvedClass
 from extremal.scores.target import Target
 
 MAX_TOP_CLASSES = 5
@@ -33,12 +34,12 @@ class TopClass:
 class PlannedInput:
     """The target of one input."""
 
-    target: int | None  # class index; None if the target is not a class
+    target: ResolvedClass | None  # class index, or indices of a group; None if the target is neither
     name: str
     full: float  # score of the whole input
     blank: float  # score of the destroyed input
-    probability: float | None = None  # of the class, for the whole input; None if there is none
-    probability_blank: float | None = None  # of the class, for the destroyed input
+    probability: float | None = None  # of the class or the group, for the whole input; None if there is none
+    probability_blank: float | None = None  # the same for the destroyed input
     top: tuple[TopClass, ...] = ()  # most probable first; empty if the target is not a class
 
     @property
@@ -164,10 +165,11 @@ def _with_classes(
     )
     if not has_probabilities or planned.target is None:
         return replace(planned, top=top)
+    members = planned.target if isinstance(planned.target, tuple) else (planned.target,)
     return replace(
         planned,
-        probability=probabilities[planned.target],
-        probability_blank=blank_probabilities[planned.target],
+        probability=sum(probabilities[index] for index in members),
+        probability_blank=sum(blank_probabilities[index] for index in members),
         top=top,
     )
 

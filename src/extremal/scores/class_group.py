@@ -1,0 +1,132 @@
+"""Groups of classes: several classes asked about as one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.scores.query import class_index, class_label
+
+if TYPE_CHECKING:
+    from extremal.networks.network import Network
+
+SEPARATOR = "|"  # between the classes of a group in text
+ResolvedClass = int | tuple[int, ...]  # index of a class, or indices of a group, rising
+
+
+@dataclass(frozen=True)
+class ClassGroup:
+    """Several classes asked about as one: whether the input is any of them.
+
+    >>> ClassGroup(["tiger cat", "Egyptian cat"]).name
+    'tiger cat | Egyptian cat'
+
+    Args:
+        classes: indices or names; names of groups of the network are allowed.
+    """
+
+    classes: tuple[int | str, ...]
+
+    def __init__(self, classes: Sequence[int | str]) -> None:
+        if isinstance(classes, str) or not isinstance(classes, list | tuple | range):
+            raise ExtremalTypeError(
+                f"a group must be a list of class indices or names, got {classes!r}; e.g. ['tabby', 'tiger cat']"
+            )
+        if not classes:
+            raise ExtremalValueError("a group must hold at least one class, got an empty list; name its classes")
+        for entry in classes:
+            if isinstance(entry, bool) or not (isinstance(entry, str) or hasattr(entry, "__index__")):
+                raise ExtremalTypeError(
+                    f"a class of a group must be given by its index or name, got {entry!r}; groups are lists of these"
+                )
+        object.__setattr__(self, "classes", tuple(classes))
+
+    @property
+    def name(self) -> str:
+        """The classes in words, before the network is known."""
+        return f" {SEPARATOR} ".join(map(class_label, self.classes))
+
+
+def find_classes(network: "Network", text: str) -> ResolvedClass:
+    """Return the class with this name, else the group with it, else the group of the names between `|`.
+
+    Raises:
+        ExtremalValueError: there is neither; similar names are suggested.
+    """
+    try:
+        return network.index(text)
+    except ExtremalValueError as error:
+        groups = {name.strip().lower(): tuple(members) for name, members in network.named_groups.items()}
+        name = text.strip().lower()
+        if name in groups:
+            return resolve_class(network, ClassGroup(groups[name]))
+        if SEPARATOR not in text:
+            suggestions = get_close_matches(name, groups, n=3, cutoff=0.6)
+            hint = f"; nearest groups of classes: {', '.join(suggestions)}" if suggestions else ""
+            raise ExtremalValueError(f"{error}{hint}") from None
+    parts = [part.strip() for part in text.split(SEPARATOR)]
+    if not all(parts):
+        raise ExtremalValueError(
+            f"a group must name a class on each side of {SEPARATOR}, got {text!r}; e.g. 'tabby|tiger cat'"
+        )
+    return resolve_class(network, ClassGroup([int(part) if part.isdecimal() else part for part in parts]))
+
+
+def resolve_class(network: "Network", wanted: Any, n_classes: int | None = None) -> ResolvedClass:
+    """Return the index of a class, or the indices of a group; of a group of one class its index.
+
+    Args:
+        network: for names of classes and groups.
+        wanted: index, name, or `ClassGroup`.
+        n_classes: number of the network's classes; None: not known yet.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: a class does not exist, a group holds one twice, or holds all classes.
+    """
+    if isinstance(wanted, str):
+        found = find_classes(network, wanted)
+        wanted = found if isinstance(found, int) else ClassGroup(found)
+    if not isinstance(wanted, ClassGroup):
+        return class_index(network, wanted, n_classes, "target")
+    members: list[int] = []
+    for entry in wanted.classes:
+        found = resolve_class(network, entry, n_classes)
+        members += [found] if isinstance(found, int) else found
+    repeated = next((index for index in members if members.count(index) > 1), None)
+    if repeated is not None:
+        raise ExtremalValueError(
+            f"a group must hold each class once, got {network.label(repeated)} (class {repeated}) twice in "
+            f"{_shorten(wanted.name)}; leave one out"
+        )
+    if len(members) == 1:
+        return members[0]
+    if len(members) == n_classes:
+        raise ExtremalValueError(
+            f"a group must leave out a class to be compared with, got all {n_classes} classes of {network.name}; "
+            "leave one out"
+        )
+    return tuple(sorted(members))
+
+
+def encode_classes(classes: Sequence[ResolvedClass], output: Tensor) -> Tensor:
+    """Return resolved classes as scores take them: (N,) indices, or (N, classes) bool if there are groups.
+
+    Args:
+        classes: (N,).
+        output: (B, classes) of the network, for its number of classes and its device.
+    """
+    indices = [entry for entry in classes if isinstance(entry, int)]
+    if len(indices) == len(classes):
+        return torch.tensor(indices, device=output.device)
+    members = torch.zeros(len(classes), output.shape[1], dtype=torch.bool)
+    for row, entry in zip(members, classes, strict=True):
+        row[list(entry) if isinstance(entry, tuple) else entry] = True
+    return members.to(output.device)
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:79]}…"
