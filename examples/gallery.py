@@ -102,14 +102,17 @@ def to_channel_record(net: extremal.Network, result: extremal.ChannelExplanation
 
 
 def describe_target(net: extremal.Network, result: Any) -> Record:
-    """Return class, probability, rank and scores of the whole image."""
+    """Return class, probability, rank and scores of the whole image; of a group, its own among the other classes."""
     with torch.no_grad(), net.frozen() as frozen:
         scores = frozen(result.inputs)[0].softmax(0)
     (target, *_) = result.target
+    members = list(target) if isinstance(target, tuple) else [target]
+    probability = scores[members].sum()
+    scores[members] = 0.0
     return {
         "class": result.target_names[0],
-        "probability": float(f"{float(scores[target]):.3g}"),
-        "rank": 1 + int((scores > scores[target]).sum()),
+        "probability": float(f"{float(probability):.3g}"),
+        "rank": 1 + int((scores > probability).sum()),
         "classes": len(scores),
         "score_full": round_value(float(result.score_full[0])),
         "score_blank": round_value(float(result.score_blank[0])),

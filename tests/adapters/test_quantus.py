@@ -37,6 +37,14 @@ def asked(metric: Any, **options: Any) -> Any:
     return metric(**{**given, "explain_func": explain, "explain_func_kwargs": HERE.copy(), **options})
 
 
+def test_groups_of_classes_are_refused() -> None:
+    with pytest.raises(ExtremalTypeError) as error:
+        explain(model(), TWO.numpy(), np.array([[0, 1], [1, 0]]), **HERE)
+    assert str(error.value) == (
+        "targets must be a class for each input, (N,), got shape (2, 2); Quantus has no groups of classes"
+    )
+
+
 class TestMetrics:
     @pytest.mark.parametrize(
         ("shape", "box"),

@@ -254,7 +254,7 @@ FAULTS: dict[str, tuple[nn.Module, Tensor, dict[str, object], Finding, tuple[str
         *(Faulty(gain=0.3), X, {}),
         Finding(
             *("clear class", WARNING, "class 0 has 57.2 %, then class 1 42.8 %"),
-            "name the class that is meant, or explain each of them",
+            "name the class that is meant, or a group of them such as 'tabby|tiger cat', or explain each of them",
         ),
         (),
     ),

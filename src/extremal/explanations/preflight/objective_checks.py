@@ -217,7 +217,8 @@ def clear_class(objective: CheckedObjective) -> Finding:
     )
     if float(probabilities[first]) >= CLEAR_RATIO * float(probabilities[second]):
         return Finding(name, Level.OK, measured)
-    return Finding(name, Level.WARNING, measured, "name the class that is meant, or explain each of them")
+    remedy = "name the class that is meant, or a group of them such as 'tabby|tiger cat', or explain each of them"
+    return Finding(name, Level.WARNING, measured, remedy)
 
 
 def _percent(fraction: Tensor) -> str:
