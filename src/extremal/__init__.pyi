@@ -16,11 +16,13 @@ from .explanations.explain import explain as explain
 from .explanations.explain_copies import stability as stability
 from .explanations.explanation import Explanation as Explanation
 from .explanations.judge import judge as judge
+from .explanations.minimal_region import MinimalRegion as MinimalRegion
 from .explanations.preflight.doctor import examine as examine
 from .explanations.preflight.findings import Finding as Finding
 from .explanations.preflight.findings import Findings as Findings
 from .explanations.preflight.plan import Plan as Plan
 from .explanations.preflight.plan import plan as plan
+from .explanations.reduce_region import minimal as minimal
 from .explanations.settings import Settings as Settings
 from .explanations.smallest_area import smallest_area as smallest_area
 from .explanations.stability import Stability as Stability

@@ -192,6 +192,18 @@ def get_perturbation(perturbation: str | Perturbation) -> Perturbation:
     return perturbation
 
 
+def name_perturbation(perturbation: Perturbation) -> str:
+    """Return the short name of a perturbation, or the name of its function or class.
+
+    >>> name_perturbation(Fade()), name_perturbation(Constant(0.5))
+    ('fade', 'Constant')
+    """
+    for name, known in PERTURBATIONS.items():
+        if known == perturbation:
+            return name
+    return str(getattr(perturbation, "__name__", type(perturbation).__name__))
+
+
 def with_spacing(perturbation: Perturbation, spacing: Sequence[float]) -> Perturbation:
     """Adapt a perturbation to the distances of places; return it unchanged if it does not use them."""
     adapt: Callable[[Sequence[float]], Perturbation] | None = getattr(perturbation, "with_spacing", None)
