@@ -52,6 +52,11 @@ OUTPUTS = {
         rf"\[{NUMBER}, {NUMBER}\]",
         [(0.0, 0.2), (0.7, 1.0)],
     ),
+    "A group of classes": (
+        r"\('tabby', 'cat \(2 classes\)'\) \(1, \(0, 1\)\)\n"
+        rf"\[{NUMBER}, {NUMBER}\]\n\({NUMBER},\)",
+        [(0.0, 1.0), (0.9, 1.0), (0.9, 1.1)],
+    ),
     "Evidence against a class": (
         rf"margin left {NUMBER} right {NUMBER}\nnegative left {NUMBER} right {NUMBER}",
         [(0.6, 1.0), (0.0, 0.2), (0.0, 0.2), (0.6, 1.0)],
