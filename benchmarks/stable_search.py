@@ -212,8 +212,9 @@ def measure_effects(score: Score, x: Tensor, masks: Tensor) -> tuple[Tensor, Ten
     whole = score(x)
 
     def effect(destroyed: Tensor) -> Tensor:
-        span = whole - score(destroyed)
-        effects = (score(torch.lerp(destroyed, x, masks)) - score(destroyed)) / span
+        blank = score(destroyed)
+        span = whole - blank
+        effects = (score(torch.lerp(destroyed, x, masks)) - blank) / span
         return effects if float(span) > 1 else torch.full_like(effects, torch.nan)
 
     zeros = x.new_zeros(1, 1, 1, *x.shape[2:])

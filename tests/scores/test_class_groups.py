@@ -32,20 +32,12 @@ def merge(row: np.ndarray, group: tuple[int, ...]) -> np.ndarray:
     return np.array([merged, *(value for c, value in enumerate(row) if c not in group)])
 
 
-ORACLES = {
-    "margin": oracles.margin,
-    "contrastive": oracles.contrastive,
-    "probability": oracles.probability,
-    "logit": lambda row, target: float(row[target]),
-    "log-probability": lambda row, target: math.log(oracles.probability(row, target)),
-    "negative": lambda row, target: -oracles.margin(row, target),
-}
-
-
 @pytest.mark.parametrize("name", list(SCORES))
 class TestScores:
     def test_a_group_is_scored_as_one_class(self, name: str) -> None:
-        expected = [ORACLES[name](merge(row, group), 0) for row, group in zip(OUTPUT.numpy(), GROUPS, strict=True)]
+        expected = [
+            oracles.SCORES[name](merge(row, group), 0) for row, group in zip(OUTPUT.numpy(), GROUPS, strict=True)
+        ]
         np.testing.assert_allclose(SCORES[name](OUTPUT, MEMBERS).numpy(), expected, atol=1e-12)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

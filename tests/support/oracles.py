@@ -118,3 +118,13 @@ def contrastive(output: Array, target: int) -> float:
 def probability(output: Array, target: int) -> float:
     """Return exp y_c / Σ exp y_c' of one row."""
     return math.exp(float(output[target])) / math.fsum(math.exp(float(y)) for y in output)
+
+
+SCORES = {
+    "margin": margin,
+    "contrastive": contrastive,
+    "probability": probability,
+    "logit": lambda row, target: float(row[target]),
+    "log-probability": lambda row, target: math.log(probability(row, target)),
+    "negative": lambda row, target: -margin(row, target),
+}
