@@ -64,7 +64,7 @@ def time_sweep(network: Network, x: Tensor) -> float:
     with network.frozen() as run:
         run.accelerate(x)
         rows = run.max_batch_size(x)
-        objective = build_objective(run, x, ClassQuery(None, margin), Settings())
+        objective = build_objective(run, x, ClassQuery(None, margin), Settings(perturbation="blur"))
         Solver().solve(
             Problem(ChunkedReward(objective, rows), len(x), objective.domain, True, x.dtype, x.device), AREAS
         )
@@ -105,7 +105,7 @@ def time_steps(network: Network, x: Tensor, times: int = 15) -> dict[str, float]
     with network.frozen() as run:
         run.accelerate(x)
         most = run.max_batch_size(x)
-        objective = build_objective(run, x, ClassQuery(None, margin), Settings())
+        objective = build_objective(run, x, ClassQuery(None, margin), Settings(perturbation="blur"))
         problem = Problem(ChunkedReward(objective, most), len(x), objective.domain, True, x.dtype, x.device)
         lattice = LevelSet(shape)
         start = torch.randn(len(x), 1, 1, *lattice.parameter_shape, generator=torch.Generator().manual_seed(0))
@@ -113,7 +113,7 @@ def time_steps(network: Network, x: Tensor, times: int = 15) -> dict[str, float]
 
         def masks() -> object:
             """Run mask, area and perturbation forward and backward."""
-            inputs = objective.perturb(masks_at_areas(lattice, descent.parameters, (0.1,), 0.15))
+            inputs = objective.ways.perturb(masks_at_areas(lattice, descent.parameters, (0.1,), 0.15), 0)
             return torch.autograd.grad(inputs, descent.parameters, torch.ones_like(inputs))
 
         works: dict[str, Callable[[], object]] = {

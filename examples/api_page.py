@@ -42,7 +42,10 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "Perturbations": (
         "extremal.perturbations",
         "the effect of a mask on an input",
-        ("PERTURBATIONS", "Perturbation", "Perturb", "Blur", "Fade", "Constant", "Noise", "ScaleChannels"),
+        (
+            *("PERTURBATIONS", "Perturbation", "Perturb", "Mix", "Blur", "Fade", "Constant", "Noise"),
+            *("Extreme", "Mosaic", "ScaleChannels", "get_perturbation"),
+        ),
     ),
     "Games": (
         "extremal.games",

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 import extremal
-from extremal.masking.perturbations import PERTURBATIONS, Blur
+from extremal.masking.perturbations import PERTURBATIONS, Blur, Mix
 from extremal.networks.inputs import prepare
 from extremal.report.figure_style import ACCENT_COLOUR, CONTROL_COLOUR, DPI, THRESHOLD_COLOUR, UNSEEN_COLOUR, hide_axes
 from extremal.report.plots import draw_mask
@@ -42,8 +42,9 @@ def pyramid(net: extremal.Network, x: torch.Tensor, path: Path) -> None:
 def destroyed(net: extremal.Network, x: torch.Tensor, path: Path) -> None:
     """Draw the destroyed input of each perturbation."""
     nothing = x.new_zeros(1, 1, 1, *x.shape[2:])
-    shown = [net.to_images_or_empty(perturbation(x)(nothing)[0])[0].numpy() for perturbation in PERTURBATIONS.values()]
-    draw_row(shown, list(PERTURBATIONS), path)
+    single = {name: known for name, known in PERTURBATIONS.items() if not isinstance(known, Mix)}
+    shown = [net.to_images_or_empty(perturbation(x)(nothing)[0])[0].numpy() for perturbation in single.values()]
+    draw_row(shown, list(single), path)
 
 
 def masks(result: extremal.Explanation, path: Path) -> None:

@@ -87,7 +87,7 @@ def _build_advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ..
             gr.Dropdown(layers, value=REGIONS, label="Regions, or channels of a layer", elem_id="layer"),
             gr.Dropdown(others, value=None, label="Compare with", visible=bool(others), elem_id="rival"),
             gr.Textbox(areas, label="Areas", info="Shares of the image, in (0, 1).", elem_id="areas"),
-            gr.Dropdown(list(PERTURBATIONS), value="blur", label="Replace the rest by", elem_id="instead"),
+            gr.Dropdown(list(PERTURBATIONS), value="mixed", label="Replace the rest by", elem_id="instead"),
             gr.Slider(1, 3, 1, step=1, label="Alternatives", elem_id="answers"),
             gr.Checkbox(False, label="Search for the smallest area between these, to 2\u00a0%", elem_id="refine"),
         )

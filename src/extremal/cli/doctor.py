@@ -7,6 +7,7 @@ import typer
 
 from extremal.cli import options, tables
 from extremal.cli.batch import report_errors
+from extremal.cli.parse import parse_perturbation
 
 EXIT_PROBLEM = 1  # explanations would be meaningless
 
@@ -17,7 +18,7 @@ def doctor(
     *,
     target: options.Target = "",
     ask: options.Ask = "",
-    perturbation: options.Perturbation = "blur",
+    perturbation: options.Perturbation = "mixed",
     score: options.Score = "margin",
     weights: options.Weights = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
@@ -29,7 +30,9 @@ def doctor(
         from extremal.scores.parse import parse_query
 
         net = load_network(network, weights)
-        findings = examine(net, image, parse_query(net, target, ask), perturbation=perturbation, score=score)
+        findings = examine(
+            net, image, parse_query(net, target, ask), perturbation=parse_perturbation(perturbation), score=score
+        )
     if as_json:
         typer.echo(json.dumps({"path": image, **findings.as_dict()}, indent=2))
     else:

@@ -7,7 +7,7 @@ import typer
 
 from extremal.cli import options, tables
 from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
-from extremal.cli.parse import parse_areas
+from extremal.cli.parse import parse_areas, parse_perturbation
 from extremal.errors import ExtremalValueError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def explain(
     ask: options.Ask = "",
     areas: options.Areas = options.DEFAULT_AREAS,
     game: options.Game = "preserve",
-    perturbation: options.Perturbation = "blur",
+    perturbation: options.Perturbation = "mixed",
     solver: options.Solver = "path",
     score: options.Score = "margin",
     network: options.Network = "embedded",
@@ -48,7 +48,7 @@ def explain(
         settings = Settings(
             areas=parse_areas(areas),
             game=game,
-            perturbation=perturbation,
+            perturbation=parse_perturbation(perturbation),
             solver=solver,
             score=score,
             alternatives=alternatives,

@@ -18,6 +18,16 @@ def parse_areas(text: str) -> tuple[float, ...]:
         raise ExtremalValueError(f"--areas must be numbers separated by commas, got {text!r}; e.g. 0.05,0.1") from None
 
 
+def parse_perturbation(text: str) -> str | tuple[str, ...]:
+    """Parse the name of a perturbation, or several separated by commas.
+
+    >>> parse_perturbation("blur"), parse_perturbation("blur, fade")
+    ('blur', ('blur', 'fade'))
+    """
+    names = tuple(part.strip() for part in text.split(","))
+    return names if len(names) > 1 else text
+
+
 def parse_counts(text: str) -> tuple[int, ...] | None:
     """Parse whole numbers separated by commas; None if the text is empty.
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from extremal.cli import options
 from extremal.cli.batch import EXIT_BAD_INPUT, EXIT_INTERRUPTED, print_line, report_errors
-from extremal.cli.parse import parse_areas
+from extremal.cli.parse import parse_areas, parse_perturbation
 from extremal.errors import ExtremalValueError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def run(
     ask: options.Ask = "",
     areas: options.Areas = options.DEFAULT_AREAS,
     game: options.Game = "preserve",
-    perturbation: options.Perturbation = "blur",
+    perturbation: options.Perturbation = "mixed",
     solver: options.Solver = "path",
     score: options.Score = "margin",
     network: options.Network = "embedded",
@@ -72,7 +72,7 @@ def run(
                 ask=ask,
                 areas=parse_areas(areas),
                 game=game,
-                perturbation=perturbation,
+                perturbation=parse_perturbation(perturbation),
                 solver=solver,
                 score=score,
                 seed=seed,

@@ -114,7 +114,9 @@ def print_plan(image: str, plan: "Plan", folder: Path) -> None:
         classes.add_row(f"{top.name} (class {top.index})", f"{top.score:.2f}", probability)
     remaining = "" if first.remaining is None else f", leaves {100 * first.remaining:.2g} % of its probability"
     areas = ", ".join(map(_area_text, plan.areas))
-    names = (settings["game"], settings["perturbation"], settings["solver"]["name"], settings["score"])
+    perturbation = settings["perturbation"]
+    ways = perturbation if isinstance(perturbation, str) else f"a mix of {', '.join(perturbation)}"
+    names = (settings["game"], ways, settings["solver"]["name"], settings["score"])
     lines = [
         f"{image}: {' × '.join(map(str, plan.shape))} as input of {settings['network']}",
         classes,

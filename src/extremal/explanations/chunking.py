@@ -8,13 +8,17 @@ from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.objective import Objective
+from extremal.masking.solvers.problem import Orientation, WayIndex
+
+_EvaluateChunk = Callable[[Objective, Tensor, Orientation, WayIndex], tuple[Tensor, Tensor | None]]
 
 
 class ChunkedReward:
     """The rewards of masks, (N, K, 1, *S) -> (N, K), evaluated a few rows of the network at a time.
 
     A differentiable function of the masks. The gradient of a chunk is computed together with its reward, so that only
-    one chunk's graph is in memory at any time. If memory runs out, chunks are halved.
+    one chunk's graph is in memory at any time. If memory runs out, chunks are halved. The mean over ways is one batch of
+    all ways, of more than `max_rows` if fewer than one mask would fit.
 
     Args:
         objective: of N inputs.
@@ -25,34 +29,40 @@ class ChunkedReward:
         self.objective, self.max_rows = objective, max_rows
         self._subsets: dict[tuple[int, int], Objective] = {(0, len(objective.x)): objective}
 
-    def __call__(self, masks: Tensor, mirrored: bool) -> Tensor:
+    def __call__(self, masks: Tensor, mirrored: Orientation, way: WayIndex = None) -> Tensor:
         """Return the rewards (N, K), with a gradient if the masks require one."""
         if masks.requires_grad and torch.is_grad_enabled():
-            rewards: Tensor = _ChunkedRewardFunction.apply(masks, self, mirrored)
+            rewards: Tensor = _ChunkedRewardFunction.apply(masks, self, mirrored, way)
             return rewards
-        return self._in_chunks(masks, lambda part, chunk: (part.reward(chunk, mirrored), None))[0]
 
-    def with_gradients(self, masks: Tensor, mirrored: bool) -> tuple[Tensor, Tensor]:
+        def evaluate_chunk(part: Objective, chunk: Tensor, mirrored: Orientation, way: WayIndex) -> tuple[Tensor, None]:
+            return part.reward(chunk, mirrored, way), None
+
+        return self._in_chunks(masks, mirrored, way, evaluate_chunk)[0]
+
+    def with_gradients(self, masks: Tensor, mirrored: Orientation, way: WayIndex = None) -> tuple[Tensor, Tensor]:
         """Return the rewards (N, K), and their gradients with respect to the masks (N, K, 1, *S)."""
 
-        def evaluate_chunk(part: Objective, chunk: Tensor) -> tuple[Tensor, Tensor]:
+        def evaluate_chunk(
+            part: Objective, chunk: Tensor, mirrored: Orientation, way: WayIndex
+        ) -> tuple[Tensor, Tensor]:
             with torch.enable_grad():
                 chunk = chunk.detach().requires_grad_()
-                rewards = part.reward(chunk, mirrored)
+                rewards = part.reward(chunk, mirrored, way)
                 (gradients,) = torch.autograd.grad(rewards.sum(), chunk)
             return rewards.detach(), gradients
 
-        rewards, gradients = self._in_chunks(masks, evaluate_chunk)
+        rewards, gradients = self._in_chunks(masks, mirrored, way, evaluate_chunk)
         assert gradients is not None
         return rewards, gradients
 
     def _in_chunks(
-        self, masks: Tensor, evaluate_chunk: Callable[[Objective, Tensor], tuple[Tensor, Tensor | None]]
+        self, masks: Tensor, mirrored: Orientation, way: WayIndex, evaluate_chunk: _EvaluateChunk
     ) -> tuple[Tensor, Tensor | None]:
         """Evaluate all chunks; retry with half the rows if memory runs out."""
         while True:
             try:
-                return self._fill_chunks(masks, evaluate_chunk)
+                return self._fill_chunks(masks, mirrored, way, evaluate_chunk)
             except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
                 if not _is_out_of_memory(error):
                     raise
@@ -65,17 +75,25 @@ class ChunkedReward:
             self.max_rows //= 2  # only here: the exception, gone by now, held the chunk's tensors
 
     def _fill_chunks(
-        self, masks: Tensor, evaluate_chunk: Callable[[Objective, Tensor], tuple[Tensor, Tensor | None]]
+        self, masks: Tensor, mirrored: Orientation, way: WayIndex, evaluate_chunk: _EvaluateChunk
     ) -> tuple[Tensor, Tensor | None]:
-        n_inputs = min(len(masks), self.max_rows)
-        n_masks = self.max_rows // n_inputs
+        rows_per_mask = len(self.objective.ways) if way is None else 1
+        max_masks = max(1, self.max_rows // rows_per_mask)
+        n_inputs = min(len(masks), max_masks)
+        n_masks = max_masks // n_inputs
         rewards = masks.new_empty(masks.shape[:2])
         gradients = None
         for first in range(0, len(masks), n_inputs):
             part = self._subset(first, min(first + n_inputs, len(masks)))
             for column in range(0, masks.shape[1], n_masks):
-                here = slice(first, first + n_inputs), slice(column, column + n_masks)
-                rewards[here], gradient = evaluate_chunk(part, masks[here])
+                columns = slice(column, column + n_masks)
+                here = slice(first, first + n_inputs), columns
+                rewards[here], gradient = evaluate_chunk(
+                    part,
+                    masks[here],
+                    mirrored if isinstance(mirrored, bool) else mirrored[columns],
+                    way if way is None or isinstance(way, int) else way[columns],
+                )
                 if gradient is not None:
                     gradients = torch.empty_like(masks) if gradients is None else gradients
                     gradients[here] = gradient
@@ -89,15 +107,15 @@ class ChunkedReward:
 
 class _ChunkedRewardFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, masks: Tensor, chunked: ChunkedReward, mirrored: bool) -> Tensor:
-        rewards, gradients = chunked.with_gradients(masks, mirrored)
+    def forward(ctx: Any, masks: Tensor, chunked: ChunkedReward, mirrored: Orientation, way: WayIndex) -> Tensor:
+        rewards, gradients = chunked.with_gradients(masks, mirrored, way)
         ctx.save_for_backward(gradients)
         return rewards
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (gradients,) = ctx.saved_tensors
-        return gradients * grads[0].view(*grads[0].shape, *[1] * (gradients.ndim - 2)), None, None
+        return gradients * grads[0].view(*grads[0].shape, *[1] * (gradients.ndim - 2)), None, None, None
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

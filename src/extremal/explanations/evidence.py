@@ -6,7 +6,7 @@ cut to black and white, under perturbations that the optimiser did not use, and 
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,10 +15,24 @@ from extremal.masking.domain import Domain, ExactAreaFamily
 from extremal.masking.games import Evaluate, Game
 from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.level_set import standardise
-from extremal.masking.perturbations import PERTURBATIONS, Blur, Noise, Perturbation
+from extremal.masking.perturbations import (
+    Blur,
+    Constant,
+    Extreme,
+    Fade,
+    Mix,
+    Mosaic,
+    Noise,
+    Perturbation,
+    split_ways,
+)
 from extremal.masking.solvers.problem import gradient
 
 N_CONTROLS = 8  # random masks per area
+N_UNSEEN = 4  # perturbations that the optimiser did not use
+MIN_UNSEEN = 3  # of them, or another draw of the noise that it used joins them
+NEAR_COPY_RATIO = 1.5  # of the lengths of two blurs or two mosaics, up to which one is a near copy of the other
+NEAR_ZERO = 0.25  # a constant up to this value is a near copy of zero, which `Fade` fades to
 MASKS_PER_CALL = 4  # masks of one input evaluated at once
 MASK_LEVELS = (0.3125, 0.4375, 0.5625, 0.6875)  # of the constant masks of `agreement`
 GRADIENT_BLUR = 2.0  # px at a short side of 224 px, of the Gaussian over the gradients of `agreement`
@@ -30,23 +44,50 @@ OnEvidence = Callable[[int, int], None]  # masks done, masks in all
 class Evidence:
     """Scores of masks of N inputs at A areas."""
 
-    scores: Tensor  # (N, A) of the masks as found, under the perturbation that the optimiser used
+    scores: Tensor  # (N, A) of the masks as found, under the perturbation that the optimiser used (mean of its ways)
     binary_scores: Tensor  # (N, A) of the masks cut to exactly round(a·|Ω|) ones
     unseen_scores: Tensor  # (N, A, P) of the cut masks under P perturbations that the optimiser did not use
     unseen_blank: Tensor  # (N, P) of the input destroyed by these
     control_scores: Tensor  # (N, A, R) of R controls of each area, of zeros and ones
 
 
-def unseen_perturbations(used: Perturbation, seed: int) -> dict[str, Perturbation]:
-    """Return perturbations other than the one used: another blur, fade, a constant, noise."""
-    others: dict[str, Perturbation] = {
-        "fade": PERTURBATIONS["fade"],
-        "constant": PERTURBATIONS["constant"],
+def unseen_perturbations(used: Perturbation | Mix, seed: int) -> dict[str, Perturbation]:
+    """Return perturbations that the optimiser did not use, and that are no near copies of those.
+
+    The first `N_UNSEEN` of black and white (each channel's extremes in the input), a wide blur, a mosaic, half of the
+    usual blur, fade and noise. Near copies are decided by kind, not by the input, so that all inputs have the same:
+    two blurs or mosaics of similar length, two fades to the same value, two draws of noise.
+
+    >>> list(unseen_perturbations(Mix((Blur(), Fade(), Noise())), seed=0))
+    ['black', 'white', 'wide blur', 'mosaic']
+    """
+    candidates: dict[str, Perturbation] = {
+        "black": Extreme(),
+        "white": Extreme(largest=True),
+        "wide blur": Blur(levels=2, sigma=40.0),  # two levels: it fades to a blur
+        "mosaic": Mosaic(),
+        "half blur": Blur(levels=2, sigma=10.0),
+        "fade": Fade(),
         "noise": Noise(seed + 1),
     }
-    like = used if isinstance(used, Blur) else Blur()
-    half = replace(like, levels=2, sigma=like.sigma / 2)  # two levels: it fades to a blur
-    return {"half blur": half} | {name: other for name, other in others.items() if type(other) is not type(used)}
+    ways = list(split_ways(used).values())
+    unseen = {name: other for name, other in candidates.items() if not any(_is_near_copy(other, way) for way in ways)}
+    if len(unseen) < MIN_UNSEEN:
+        unseen["noise"] = Noise(max([way.seed for way in ways if isinstance(way, Noise)], default=seed) + 1)
+    return dict(list(unseen.items())[:N_UNSEEN])
+
+
+def _is_near_copy(other: Perturbation, used: Perturbation) -> bool:
+    """Return whether a perturbation destroys in the same way as one that was used."""
+    if isinstance(other, Blur) and isinstance(used, Blur):
+        return max(other.sigma / used.sigma, used.sigma / other.sigma) <= NEAR_COPY_RATIO
+    if isinstance(other, Mosaic) and isinstance(used, Mosaic):
+        return max(other.side / used.side, used.side / other.side) <= NEAR_COPY_RATIO
+    if isinstance(other, Fade) and isinstance(used, Constant):
+        return abs(used.value) <= NEAR_ZERO
+    if isinstance(other, Extreme) and isinstance(used, Extreme):
+        return other == used
+    return isinstance(other, Fade | Noise) and type(other) is type(used)
 
 
 def random_masks(domain: Domain, areas: tuple[float, ...], seed: int, like: Tensor) -> Tensor:
@@ -67,13 +108,15 @@ def collect_evidence(
     family: ExactAreaFamily,
     controls: Tensor,
     on_progress: OnEvidence | None = None,
+    evaluate_ways: Sequence[Evaluate] = (),
 ) -> Evidence:
     """Evaluate masks (N, A, 1, *S): as found, cut, under unseen perturbations, and controls.
 
-    Costs A·(2 + P + R) + P evaluations per input, without gradients.
+    Costs A·(2·W + P + R) + P evaluations per input, without gradients: masks under all W ways of the run, controls
+    under one way each, in turn.
 
     Args:
-        evaluate: Φ under the perturbation that the optimiser used.
+        evaluate: Φ under the perturbation that the optimiser used, of a mix the mean over its ways.
         evaluate_unseen: Φ under each unseen perturbation.
         game: decides which part of a mask is kept.
         masks: as found.
@@ -81,7 +124,9 @@ def collect_evidence(
         family: the mask family, which defines how masks are cut.
         controls: (N or 1, A, R, *S) of zeros and ones, to compare the cut masks with.
         on_progress: called with the number of masks done and of all masks.
+        evaluate_ways: Φ under each way of a mix, on one scale; none: `evaluate` is the only one.
     """
+    evaluate_ways = evaluate_ways or [evaluate]
     count, shape = masks.shape[0], tuple(masks.shape[3:])
     total = len(areas) * (2 + len(evaluate_unseen) + controls.shape[2]) + len(evaluate_unseen)
     done = 0
@@ -99,17 +144,22 @@ def collect_evidence(
 
     with torch.no_grad():
         cuts = family.cut(masks, areas)
-        flat = controls.flatten(1, 2).unsqueeze(2).expand(count, -1, *[-1] * (1 + len(shape)))
+        control_scores = masks.new_empty(count, len(areas), controls.shape[2])
         nothing = torch.zeros_like(masks[:, :1]) if game.keeps else torch.ones_like(masks[:, :1])
         unseen = [(score(evaluator, cuts), score(evaluator, nothing)) for evaluator in evaluate_unseen.values()]
+        scores, binary_scores = score(evaluate, masks), score(evaluate, cuts)
+        for way, evaluate_way in enumerate(evaluate_ways):
+            turn = slice(way, None, len(evaluate_ways))
+            flat = controls[:, :, turn].flatten(1, 2).unsqueeze(2).expand(count, -1, *[-1] * (1 + len(shape)))
+            control_scores[:, :, turn] = score(evaluate_way, flat).view(count, len(areas), -1)
         return Evidence(
-            scores=score(evaluate, masks),
-            binary_scores=score(evaluate, cuts),
+            scores=scores,
+            binary_scores=binary_scores,
             unseen_scores=torch.stack([scores for scores, _ in unseen], 2)
             if unseen
             else masks.new_zeros(*cuts.shape[:2], 0),
             unseen_blank=torch.cat([blank for _, blank in unseen], 1) if unseen else masks.new_zeros(count, 0),
-            control_scores=score(evaluate, flat).view(count, len(areas), -1),
+            control_scores=control_scores,
         )
 
 

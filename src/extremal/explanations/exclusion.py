@@ -1,11 +1,10 @@
 """Exclude regions from the search for alternative explanations."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from extremal.explanations.explanation import Explanation
+from extremal.masking.solvers.problem import Orientation, RewardMasks, WayIndex
 
 
 class ExcludeRegion:
@@ -16,12 +15,12 @@ class ExcludeRegion:
         excluded: (N, 1, 1, *S) of zeros and ones.
     """
 
-    def __init__(self, reward: Callable[[Tensor, bool], Tensor], excluded: Tensor) -> None:
+    def __init__(self, reward: RewardMasks, excluded: Tensor) -> None:
         self.reward, self.allowed = reward, 1 - excluded
 
-    def __call__(self, masks: Tensor, mirrored: bool) -> Tensor:
+    def __call__(self, masks: Tensor, mirrored: Orientation, way: WayIndex = None) -> Tensor:
         """Return the rewards (N, K)."""
-        return self.reward(masks * self.allowed, mirrored)
+        return self.reward(masks * self.allowed, mirrored, way)
 
 
 def region_of(explanation: Explanation) -> Tensor:

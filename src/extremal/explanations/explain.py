@@ -1,10 +1,10 @@
 """`explain`: search for masks, and collect their evidence."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import nn
 
 from extremal.explanations.batches import Batch
 from extremal.explanations.chunking import ChunkedReward
@@ -13,7 +13,7 @@ from extremal.explanations.evidence import OnEvidence
 from extremal.explanations.exclusion import ExcludeRegion, region_of
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.judge import build_explanation
-from extremal.explanations.objective import Objective
+from extremal.explanations.objective import Objective, build_problem
 from extremal.explanations.preparation import PreparedRun, prepare_run
 from extremal.explanations.settings import (
     AREAS,
@@ -24,8 +24,9 @@ from extremal.explanations.settings import (
 from extremal.explanations.validation import PlaceMap
 from extremal.explanations.verdict import Status
 from extremal.masking.games import Game, Reward
-from extremal.masking.perturbations import Perturbation
-from extremal.masking.solvers import OnStep, Problem, Solver
+from extremal.masking.perturbations import PerturbationLike
+from extremal.masking.solvers import OnStep, Solver
+from extremal.masking.solvers.problem import RewardMasks
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network, Run
 from extremal.scores.classes import Score
@@ -39,7 +40,7 @@ def explain(
     *,
     areas: Sequence[float] = AREAS,
     game: str | Game | Reward = "preserve",
-    perturbation: str | Perturbation = "blur",
+    perturbation: PerturbationLike = "mixed",
     solver: str | Solver = "path",
     score: str | Score = "margin",
     within: PlaceMap | None = None,
@@ -69,7 +70,8 @@ def explain(
             `scores.ClassGroup`, is a group of classes asked about as one: `target=[["tiger cat", "Egyptian cat"]]`.
         areas: shares of places in (0, 1), distinct; they are sorted.
         game: preserve, delete, dual, a `Game`, or a callable (evaluate, mask) -> (N, K).
-        perturbation: blur, fade, constant, noise, or a callable x -> (mask -> perturbed x).
+        perturbation: mixed (blur, fade and noise in turn), blur, fade, constant, noise, or a callable
+            x -> (mask -> perturbed x); several of these are a mix.
         solver: path, penalty, or a solver with its own settings.
         score: of the target class: margin, logit, probability, log-probability, contrastive, negative, or a callable
             (output, classes) -> (B,); for groups of classes it must be marked with `scores.accept_groups`.
@@ -123,10 +125,10 @@ def _search(
         cost: of the set-up, which belongs to the first explanation.
     """
     x, explanations = objective.x, list[Explanation]()
-    reward: Callable[[Tensor, bool], Tensor] = ChunkedReward(objective, batch.max_rows)
+    reward: RewardMasks = ChunkedReward(objective, batch.max_rows)
     for index in range(settings.alternatives):
         part = batch.subdivide(index, settings.alternatives)
-        problem = Problem(reward, len(x), objective.domain, prepared.mirror, x.dtype, x.device, settings.seed)
+        problem = build_problem(reward, objective, prepared.mirror, settings.seed)
         with run.counted() as solving:
             solution = settings.solver.solve(problem, settings.areas, part.report_steps(on_step))
         cost = (cost if index == 0 else Evaluations()).with_solver(solving)

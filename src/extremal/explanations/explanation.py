@@ -67,6 +67,8 @@ class Explanation:
     """Masks of N inputs at A areas, their scores, and everything needed to repeat the run.
 
     Scores are Φ of what is left of the input: for the preserve and dual games Φ(m ⊗ x), for delete Φ((1 − m) ⊗ x).
+    Under a mix of perturbations they are Φ_blank + (Φ_full − Φ_blank)·effect, with the mean effect over the ways that
+    count and the mean Φ_blank of these; each control is scored under one way.
     """
 
     areas: tuple[float, ...] = field(metadata=SHARED_FIELD)  # (A,) rising, shares of places in (0, 1)
@@ -102,6 +104,7 @@ class Explanation:
         default=None, metadata=SHARED_FIELD
     )  # (*S) int64: the unit of each place, −1 for none; None: places by themselves
     fields: Tensor | None = None  # (N, A, 1, *lattice), input of `solvers.rebuild_masks`; None: the masks were given
+    left_out: tuple[tuple[str, ...], ...] = ()  # (N,) ways of a mix with too little effect on each input; (): none
     alternatives: tuple["Explanation", ...] = field(
         default=(), metadata=ALTERNATIVES_FIELD
     )  # of the same inputs, kept apart from this one and from each other

@@ -40,6 +40,7 @@ def from_tensors(
     for name in TUPLE_FIELDS:
         values[name] = tuple(values[name])
     values["target"] = tuple(map(_read_target, values["target"]))
+    values["left_out"] = tuple(map(tuple, values.get("left_out", ())))  # older files have none
     values["status"] = tuple(tuple(Status(s) for s in row) for row in values["status"])
     if values.get("stability") is not None:
         measured = {**values["stability"], **_select(tensors, prefix + STABILITY_PREFIX)}

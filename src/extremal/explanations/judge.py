@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Unpack
 
 import torch
@@ -114,11 +115,12 @@ def build_explanation(
     unseen = evidence.unseen_perturbations(objective.perturbation, seed)
     perturbs = {name: prepare_perturbation(perturbation, objective.x) for name, perturbation in unseen.items()}
     evaluators = {name: objective.evaluator(perturb) for name, perturb in perturbs.items()}
+    evaluate_ways = [partial(objective.evaluate_way, way=way) for way in range(len(objective.ways))]
     family = objective.domain.exact_area_family(solution.masks)
     controls = evidence.random_masks(objective.domain, areas, seed, solution.masks)
     with run.counted() as count:
         collected = evidence.collect_evidence(
-            objective.evaluate, evaluators, game, solution.masks, areas, family, controls, on_evidence
+            objective.evaluate, evaluators, game, solution.masks, areas, family, controls, on_evidence, evaluate_ways
         )
         agreement = unseen_agreement(objective, perturbs.values(), solution.masks, max_rows, provenance["mirror"])
     low, high = objective.score_destroyed.view(-1, 1), objective.score_input.view(-1, 1)
@@ -130,6 +132,7 @@ def build_explanation(
         target=objective.class_indices,
         target_names=objective.names,
         unseen_names=tuple(unseen),
+        left_out=objective.ways.left_out,
         status=verdict.assign_status(effects, solution.finite),
         keeps=game.keeps,
         settings={**provenance, "evaluations": asdict(cost.with_evidence(count))},

@@ -1,5 +1,6 @@
 """The objective: Φ over masks for a batch of inputs."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -7,9 +8,19 @@ from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.settings import Settings
+from extremal.explanations.ways import Ways, choose_ways
 from extremal.masking.domain import Domain
 from extremal.masking.games import Evaluate, Game
-from extremal.masking.perturbations import Perturb, Perturbation, prepare_perturbation, with_spacing
+from extremal.masking.perturbations import (
+    Mix,
+    Perturb,
+    Perturbation,
+    mask_shape,
+    prepare_perturbation,
+    split_ways,
+    with_spacing,
+)
+from extremal.masking.solvers.problem import Orientation, Problem, RewardMasks, WayIndex
 from extremal.networks.network import Network, Run
 from extremal.networks.split import Split
 from extremal.scores.class_group import ResolvedClass, encode_classes
@@ -36,14 +47,18 @@ class Objective:
     x: Tensor  # (N, C, *S)
     input_index: Tensor  # (N,) int64: which of the inputs that the query was bound to these are
     ask: BoundQuery  # inputs (R, C, *S), the index of each one's original (R,) -> scores (R,)
-    perturbation: Perturbation
-    perturb: Perturb
+    perturbation: Perturbation | Mix
+    ways: Ways  # of destroying the inputs, prepared
     domain: Domain  # of the masks
     game: Game
     class_indices: tuple[ResolvedClass | None, ...]  # (N,); of a group several; None if the query is not about a class
     names: tuple[str, ...]  # (N,)
     score_input: Tensor  # (N,)
-    score_destroyed: Tensor  # (N,)
+
+    @property
+    def score_destroyed(self) -> Tensor:
+        """The scores of the destroyed inputs (N,), of a mix the mean over the ways that count."""
+        return self.ways.blank
 
     @property
     def mask_shape(self) -> tuple[int, ...]:
@@ -55,20 +70,58 @@ class Objective:
 
         def evaluate(mask: Tensor) -> Tensor:
             inputs = perturb(mask)
-            if mirrored:
-                inputs = inputs.flip(-1)
-            index = self.input_index.repeat_interleave(mask.shape[1])
-            return self.ask(inputs.flatten(0, 1), index).view(mask.shape[:2])
+            return self._ask(inputs.flip(-1) if mirrored else inputs)
 
         return evaluate
 
     def evaluate(self, mask: Tensor) -> Tensor:
-        """Return Φ(mask ⊗ x) under the perturbation of the run."""
-        return self.evaluator(self.perturb)(mask)
+        """Return Φ(mask ⊗ x) under the perturbation of the run: of a mix the mean over its ways, one at a time."""
+        scores = [self.evaluate_way(mask, way) for way in range(len(self.ways))]
+        return scores[0] if len(scores) == 1 else self.ways.average(torch.stack(scores, 1))
 
-    def reward(self, mask: Tensor, mirrored: bool) -> Tensor:
-        """Return the game's rewards of masks: (N, K, 1, *S) -> (N, K)."""
-        rewards = self.game.reward(self.evaluator(self.perturb, mirrored), mask)
+    def evaluate_way(self, mask: Tensor, way: WayIndex, mirrored: Orientation = False) -> Tensor:
+        """Return Φ(mask ⊗ x) by a way, or by one for each mask, on the scale of all ways: (N, K, 1, *S) -> (N, K).
+
+        All masks go through the network in one batch, in their own orientations.
+
+        Args:
+            mask: (N, K, 1, *S).
+            way: 0 .. W − 1, one for all masks or one for each; fewer than K are repeated. None: the mean over all ways.
+            mirrored: whether the input is mirrored, for all masks or for each.
+        """
+        columns, n_ways = range(mask.shape[1]), len(self.ways)
+        mirrors = [mirrored if isinstance(mirrored, bool) else mirrored[k % len(mirrored)] for k in columns]
+        if way is None:
+            scores = self._evaluate_each(mask, [(k, w, mirrors[k]) for w in range(n_ways) for k in columns])
+            return self.ways.average(scores.unflatten(1, (n_ways, -1)))
+        ways = [way if isinstance(way, int) else way[k % len(way)] for k in columns]
+        return self._evaluate_each(mask, zip(columns, ways, mirrors, strict=True))
+
+    def _evaluate_each(self, mask: Tensor, evaluations: Iterable[tuple[int, int, bool]]) -> Tensor:
+        """Return the scores (N, R) of R evaluations in one batch, each a column of the mask, a way, an orientation."""
+        evaluations = list(evaluations)
+        groups: dict[tuple[int, bool], list[int]] = {}
+        for index, (_, way, is_mirrored) in enumerate(evaluations):
+            groups.setdefault((way, is_mirrored), []).append(index)
+        parts = []
+        for (way, is_mirrored), members in groups.items():
+            columns = [evaluations[index][0] for index in members]
+            inputs = self.ways.perturb(mask if columns == list(range(mask.shape[1])) else mask[:, columns], way)
+            parts.append(inputs.flip(-1) if is_mirrored else inputs)
+        scores = self._ask(parts[0] if len(parts) == 1 else torch.cat(parts, 1))
+        order = [index for members in groups.values() for index in members]
+        if order != sorted(order):
+            scores = scores[:, torch.tensor(order).argsort()]
+        return self.ways.rescale(scores, [way for _, way, _ in evaluations])
+
+    def _ask(self, inputs: Tensor) -> Tensor:
+        """Return Φ of perturbed inputs: (N, K, C, *S) -> (N, K)."""
+        index = self.input_index.repeat_interleave(inputs.shape[1])
+        return self.ask(inputs.flatten(0, 1), index).view(inputs.shape[:2])
+
+    def reward(self, mask: Tensor, mirrored: Orientation, way: WayIndex = None) -> Tensor:
+        """Return the game's rewards of masks: (N, K, 1, *S) -> (N, K), with ways as `evaluate_way` takes them."""
+        rewards = self.game.reward(lambda rows: self.evaluate_way(rows, way, mirrored), mask)
         if rewards.shape != mask.shape[:2]:
             raise ExtremalValueError(
                 f"a game must return one reward per mask, (N, K) = {tuple(mask.shape[:2])}, got {tuple(rewards.shape)}"
@@ -85,7 +138,7 @@ class Objective:
         mask = first.x.new_full((1, 1, 1, *self.mask_shape), 0.5).requires_grad_()
         gradient: Tensor | None = None
         try:
-            reward = first.reward(mask, False)
+            reward = first.reward(mask, False, 0)
             if reward.requires_grad:
                 (gradient,) = torch.autograd.grad(reward.sum(), mask, allow_unused=True)
         except RuntimeError as error:
@@ -110,16 +163,21 @@ class Objective:
             self,
             x=self.x[inputs],
             input_index=self.input_index[inputs],
-            perturb=prepare_perturbation(self.perturbation, self.x[inputs]),
+            ways=self.ways.subset(inputs, _prepare_ways(self.perturbation, self.x[inputs])),
             class_indices=self.class_indices[inputs],
             names=self.names[inputs],
             score_input=self.score_input[inputs],
-            score_destroyed=self.score_destroyed[inputs],
         )
 
     def destroyed_inputs(self) -> Tensor:
-        """Return the inputs destroyed completely: (N, C, *S)."""
-        return self.perturb(self.x.new_zeros(len(self.x), 1, 1, *self.mask_shape)).flatten(0, 1)
+        """Return the inputs destroyed completely: (N, C, *S); by a mix, by its first way that counts."""
+        return self.ways.perturb(self.x.new_zeros(len(self.x), 1, 1, *self.mask_shape), 0).flatten(0, 1)
+
+
+def _prepare_ways(perturbation: Perturbation | Mix, x: Tensor) -> tuple[Perturb, ...]:
+    """Prepare the ways of a perturbation for inputs x, whose masks must have one shape."""
+    mask_shape(perturbation, x)
+    return tuple(prepare_perturbation(way, x) for way in split_ways(perturbation).values())
 
 
 def bind_target(run: Run | Split, x: Tensor, query: Query) -> BoundTarget:
@@ -152,37 +210,65 @@ def build_objective(run: Run | Split, x: Tensor, query: Query, settings: Setting
     """
     net = run.network
     perturbation = with_spacing(settings.perturbation, net.spacing)
-    perturb, domain = prepare_perturbation(perturbation, x), settings.domain(net, x)
+    perturbs, domain = _prepare_ways(perturbation, x), settings.domain(net, x)
     index = torch.arange(len(x), device=x.device)
     with torch.no_grad():
         target = bind_target(run, x, query)
         score_input = target.score_input
-        destroyed = perturb(x.new_zeros(len(x), 1, 1, *domain.shape)).flatten(0, 1)
-        score_destroyed = target.ask(destroyed, index)
-        first = torch.cat([x[:1], destroyed[:1]])
-        _check_rows_independent(target.ask, first, torch.stack([score_input[0], score_destroyed[0]]), net.name)
-    _check_finite(score_input, "the whole input", net)
-    _check_finite(score_destroyed, "the destroyed input", net)
-    for n, (high, low) in enumerate(zip(score_input.tolist(), score_destroyed.tolist(), strict=True)):
+        zeros = x.new_zeros(len(x), 1, 1, *domain.shape)
+        destroyed = torch.stack([target.ask(perturb(zeros).flatten(0, 1), index) for perturb in perturbs], 1)
+        ways = Ways(
+            tuple(split_ways(settings.perturbation)),
+            perturbs,
+            destroyed,
+            score_input,
+            choose_ways(score_input, destroyed),
+        )
+        _check_finite(score_input, "the whole input", net)
+        _check_finite(destroyed[destroyed.isfinite().sum(1) == 0], "the destroyed input", net)
+        first = torch.cat([x[:1], ways.perturb(zeros, 0).flatten(0, 1)[:1]])
+        scores = torch.stack([score_input[0], ways.own_blank(0)[0]])
+        _check_rows_independent(target.ask, first, scores, net.name)
+    _check_spans(score_input, destroyed)
+    return Objective(
+        x=x,
+        input_index=index,
+        ask=target.ask,
+        perturbation=perturbation,
+        ways=ways,
+        domain=domain,
+        game=settings.game,
+        class_indices=target.class_indices,
+        names=target.names,
+        score_input=score_input,
+    )
+
+
+def build_problem(reward: RewardMasks, objective: Objective, mirror: bool, seed: int) -> Problem:
+    """Build the problem of an objective for a solver.
+
+    Args:
+        reward: of masks.
+        objective: of N inputs.
+        mirror: whether the mirrored inputs ask the same question.
+        seed: of the solver's random numbers.
+    """
+    x = objective.x
+    return Problem(reward, len(x), objective.domain, mirror, x.dtype, x.device, seed, ways=len(objective.ways))
+
+
+def _check_spans(score_input: Tensor, destroyed: Tensor) -> None:
+    """Raise if no way of destroying changes the score of an input."""
+    spans = (score_input.unsqueeze(1) - destroyed).abs().nan_to_num(0.0, 0.0)
+    largest = spans.argmax(1, keepdim=True)
+    lows = destroyed.gather(1, largest)[:, 0].tolist()
+    for n, (high, low) in enumerate(zip(score_input.tolist(), lows, strict=True)):
         if abs(high - low) <= 1e-6 * max(1.0, abs(high)):
             raise ExtremalValueError(
                 f"a score must change when the input is destroyed, input {n} scores {high:.6g} whole and {low:.6g} "
                 "destroyed; the network does not depend on the input, or the perturbation does not change it: "
                 "try another perturbation, score or target"
             )
-    return Objective(
-        x=x,
-        input_index=index,
-        ask=target.ask,
-        perturbation=perturbation,
-        perturb=perturb,
-        domain=domain,
-        game=settings.game,
-        class_indices=target.class_indices,
-        names=target.names,
-        score_input=score_input,
-        score_destroyed=score_destroyed,
-    )
 
 
 def _check_rows_independent(ask: BoundQuery, rows: Tensor, scores: Tensor, name: str) -> None:

@@ -20,7 +20,7 @@ from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.masking.domain import Domain
 from extremal.masking.games import Game, Reward
-from extremal.masking.perturbations import Perturbation, ScaleChannels, name_perturbation, prepare_perturbation
+from extremal.masking.perturbations import PerturbationLike, ScaleChannels, prepare_perturbation
 from extremal.masking.pieces import connected_parts, divide, group_places, halve
 from extremal.masking.solvers.path import Path
 from extremal.networks.network import Network, Run
@@ -44,7 +44,7 @@ def minimal(
     budget: int = BUDGET,
     smallest_piece: float = SMALLEST_PIECE,
     game: str | Game | Reward | None = None,
-    perturbation: str | Perturbation | None = None,
+    perturbation: PerturbationLike | None = None,
     score: str | Score | None = None,
     on_evaluations: OnEvaluations | None = None,
 ) -> tuple[MinimalRegion | None, ...]:
@@ -134,7 +134,7 @@ def _check_options(share: float, budget: int, smallest_piece: float) -> None:
 def _restore_settings(
     explanation: Explanation | ChannelExplanation,
     game: str | Game | Reward | None,
-    perturbation: str | Perturbation | None,
+    perturbation: PerturbationLike | None,
     score: str | Score | None,
 ) -> Settings:
     """Return the settings of a run; its solver is replaced, as none will run."""
@@ -174,8 +174,14 @@ def _single_objectives(
 
 def _used_ways(objective: Objective) -> list[Way]:
     """Return the perturbations that the run of one input used."""
-    name = name_perturbation(objective.perturbation)
-    return [Way(name, objective.evaluate, objective.score_destroyed[0])]
+    ways = objective.ways
+    return [
+        Way(name, objective.evaluator(perturb), destroyed)
+        for name, perturb, destroyed, counts in zip(
+            ways.names, ways.perturbs, ways.destroyed[0], ways.counts[0].tolist(), strict=True
+        )
+        if counts
+    ]
 
 
 def _unseen_ways(objective: Objective, explanation: Explanation, image: int) -> list[Way]:

@@ -23,7 +23,15 @@ from extremal.explanations.validation import (
 from extremal.masking.domain import Domain
 from extremal.masking.games import GAMES, Game, Reward, get_game
 from extremal.masking.grid import short_side
-from extremal.masking.perturbations import PERTURBATIONS, Perturbation, ScaleChannels, get_perturbation, mask_shape
+from extremal.masking.perturbations import (
+    PERTURBATIONS,
+    Mix,
+    Perturbation,
+    PerturbationLike,
+    ScaleChannels,
+    get_perturbation,
+    mask_shape,
+)
 from extremal.masking.solvers import SOLVERS, Path, Penalty, Solver, get_solver
 from extremal.networks.network import Network
 from extremal.scores.classes import SCORES, Score, get_score, margin
@@ -39,7 +47,7 @@ class SettingsOptions(TypedDict, total=False):
 
     areas: Sequence[float]
     game: str | Game | Reward
-    perturbation: str | Perturbation
+    perturbation: PerturbationLike
     solver: str | Solver
     score: str | Score
     within: PlaceMap | None
@@ -63,7 +71,7 @@ class Settings:
 
     areas: tuple[float, ...] = AREAS  # shares of places in (0, 1), rising
     game: Game = GAMES["preserve"]
-    perturbation: Perturbation = PERTURBATIONS["blur"]
+    perturbation: Perturbation | Mix = PERTURBATIONS["mixed"]
     solver: Solver = field(default_factory=lambda: SOLVERS["path"])
     score: Score = margin
     within: Tensor | None = None  # (*S) bool: where masks may be above zero; None: everywhere
@@ -215,6 +223,12 @@ def _find_known(option: str, known: Mapping[str, T]) -> Callable[[str], T]:
     return find
 
 
+def _restore_perturbation(plain: str | list[str]) -> Perturbation | Mix:
+    """Return the perturbation of a plain value: that of its text, or the mix of several texts."""
+    find = _find_known("perturbation", {repr(known): known for known in PERTURBATIONS.values()} | PERTURBATIONS)
+    return find(plain) if isinstance(plain, str) else get_perturbation([find(way) for way in plain])  # type: ignore[misc]
+
+
 class _Option(NamedTuple):
     """Validation of one option, and its conversion to plain values and back; None if results hold a tensor."""
 
@@ -228,8 +242,8 @@ _OPTIONS = {
     "game": _Option(get_game, attrgetter("name"), _find_known("game", GAMES)),
     "perturbation": _Option(
         get_perturbation,
-        repr,
-        _find_known("perturbation", {repr(known): known for known in PERTURBATIONS.values()} | PERTURBATIONS),
+        lambda value: [repr(way) for way in value.perturbations] if isinstance(value, Mix) else repr(value),
+        _restore_perturbation,
     ),
     "solver": _Option(get_solver, methodcaller("settings"), restore_solver),
     "score": _Option(

@@ -10,12 +10,12 @@ from extremal.errors import ExtremalValueError
 from extremal.explanations.batches import plan_batches
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.objective import Objective, build_objective
+from extremal.explanations.objective import Objective, build_objective, build_problem
 from extremal.explanations.preparation import check_same_weights
 from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import SUFFICIENT_EFFECT, compute_effects
 from extremal.masking.games import Game, Reward
-from extremal.masking.perturbations import Perturbation
+from extremal.masking.perturbations import PerturbationLike
 from extremal.masking.solvers.path import Descent, Path, masks_at_areas
 from extremal.masking.solvers.problem import Problem
 from extremal.networks.network import Network
@@ -49,7 +49,7 @@ def smallest_area(
     share: float = SUFFICIENT_EFFECT,
     tolerance: float = 0.02,
     game: str | Game | Reward | None = None,
-    perturbation: str | Perturbation | None = None,
+    perturbation: PerturbationLike | None = None,
     score: str | Score | None = None,
 ) -> tuple[Certificate | None, ...]:
     """Bisect between the masks of an explanation for the smallest area that keeps a share of the effect.
@@ -104,7 +104,7 @@ def smallest_area(
         (max_rows,) = {batch.max_rows for batch in plan_batches(run, x, find_required_layers(net, query))}
         objective = build_objective(run, x, query, settings)
         reward, mirror = ChunkedReward(objective, max_rows), provenance["mirror"]
-        problem = Problem(reward, len(x), objective.domain, mirror, x.dtype, x.device, settings.seed)
+        problem = build_problem(reward, objective, mirror, settings.seed)
         masks, effects = explanation.masks.to(x), explanation.effects(explanation.binary_scores)
         return Bisection(problem, objective, masks, explanation.areas, effects, share).run(tolerance)
 

@@ -22,7 +22,7 @@ from extremal.jobs.rows import DONE
 from extremal.jobs.store import diff_settings
 from extremal.masking.domain import Domain
 from extremal.masking.games import Game, Reward
-from extremal.masking.perturbations import Perturbation, prepare_perturbation
+from extremal.masking.perturbations import PerturbationLike, prepare_perturbation
 from extremal.masking.solvers import rebuild_masks
 from extremal.masking.units import cut_to_units
 from extremal.networks.inputs import ImageLike, prepare
@@ -53,7 +53,7 @@ def rebuild(
     settings: Mapping[str, Any],
     target: Target = None,
     game: str | Game | Reward | None = None,
-    perturbation: str | Perturbation | None = None,
+    perturbation: PerturbationLike | None = None,
     score: str | Score | None = None,
 ) -> Explanation:
     """Restore the explanation of one input from its row, equal up to rounding.
@@ -122,6 +122,7 @@ def rebuild(
         target=objective.class_indices,
         target_names=(row["target_name"],),
         unseen_names=tuple(row["unseen_names"]),
+        left_out=objective.ways.left_out,
         status=(tuple(Status(status) for status in row["statuses"]),),
         keeps=validated.game.keeps,
         settings={**settings, "mirror": bool(row["mirror"]), "evaluations": dict(row["counts"])},

@@ -49,6 +49,7 @@ SCHEMA = pa.schema(
         ("scores", _NUMBERS),  # (A,) of the masks as optimised
         ("binary_scores", _NUMBERS),  # (A,) of the masks cut to black and white
         ("unseen_names", _WORDS),  # (P,) perturbations that the solver did not use
+        ("left_out", _WORDS),  # ways of a mix of perturbations that have too little effect on this input
         ("unseen_scores", pa.list_(_NUMBERS)),  # (A, P) of the cut masks under these
         ("unseen_blank", _NUMBERS),  # (P,) of the input destroyed by these
         ("control_scores", pa.list_(_NUMBERS)),  # (A, R) of random masks
@@ -133,6 +134,7 @@ def build_row(
         "target_name": explanation.target_names[image],
         "areas": list(explanation.areas),
         "unseen_names": list(explanation.unseen_names),
+        "left_out": list(explanation.left_out[image]) if explanation.left_out else [],
         "statuses": [str(status) for status in explanation.status[image]],
         "evaluations": sum(counts.values()),
         "counts": counts,

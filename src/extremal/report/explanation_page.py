@@ -65,6 +65,7 @@ def render(
         areas=len(summary.rows),
         settings=explanation.settings,
         unseen=explanation.unseen_names,
+        left_out=explanation.left_out[image] if explanation.left_out else (),
         controls=explanation.control_scores.shape[2],
         threshold=SUFFICIENT_EFFECT,
         unseen_threshold=MIN_UNSEEN_EFFECT,

@@ -115,6 +115,7 @@ def result_record(
         "smallest": smallest and {"area": smallest.area, "effect": smallest.effect},
         "certificate": certificate and _certificate_record(certificate),
         "regions": [{"area": region.area, "effect": region.effect} for region in explanation.regions()],
+        "left_out": list(explanation.left_out[0]) if explanation.left_out else [],
         "files": files,
         "settings": explanation.settings,
     }

@@ -51,7 +51,7 @@ class PathMap(FieldSettings):
 
 @dataclass(frozen=True)
 class PenaltyMap(FieldSettings):
-    """The mean of the masks by `penalty`, the paper's solver, with the paper's score (paper, section 4.1)."""
+    """The mean of the masks by `penalty`, the paper's solver, with the paper's perturbation and score (paper, section 4.1)."""
 
     areas: tuple[float, ...] = PAPER_AREAS
     solver: Penalty = field(default_factory=Penalty)
@@ -65,7 +65,7 @@ class PenaltyMap(FieldSettings):
     def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
         """Return the mean masks of `explain`; the cost is that of the solver, since the map needs no evidence."""
         solver: Solver = self.solver
-        result = explain(network, x, target, areas=self.areas, solver=solver, score="logit")
+        result = explain(network, x, target, areas=self.areas, solver=solver, perturbation="blur", score="logit")
         cost = result.settings["evaluations"]
         return Maps(result.mean_mask().to(x), cost["gradients"] + cost["forwards"])
 
@@ -92,7 +92,7 @@ class MaskGradient(FieldSettings):
 
     def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
         """Return the maps; costs `draws` forward-backward passes per input and orientation."""
-        settings = Settings()
+        settings = Settings(perturbation="blur")
         with network.frozen() as run:
             run.accelerate(x := x.detach().clone())
             batch_size = run.max_batch_size(x)

@@ -59,8 +59,8 @@ class Timing:
         )
 
 
-def count_work(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH_DOMAIN) -> Work | None:
-    """Count the masks that a solver evaluates for one input; None for solvers of other libraries.
+def count_work(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH_DOMAIN, ways: int = 1) -> Work | None:
+    """Count the masks that a solver evaluates for one input, one for each way; None for solvers of other libraries.
 
     >>> count_work(Path(), areas=5, mirror=True)
     Work(single=40, batched=68, forwards=112, widest=5)
@@ -72,9 +72,10 @@ def count_work(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH
         areas: number of areas.
         mirror: whether the mirrored input has the same objective.
         domain: of the masks; channels and units need more.
+        ways: of destroying the input.
     """
     if isinstance(solver, Penalty):
-        return Work(0, solver.steps * areas + (0 if domain.is_smooth else areas), 0, areas)
+        return Work(0, solver.steps * areas + (0 if domain.is_smooth else areas * ways), 0, areas)
     if not isinstance(solver, Path):
         return None
     comparisons = 3 * areas - 2  # each area with its own parameters and its neighbours'
@@ -82,8 +83,8 @@ def count_work(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH
     swaps = 0 if domain.has_neighbours else areas * (solver.search + solver.search // 2)
     return Work(
         single=solver.steps,
-        batched=count_passes(solver, areas, mirror) - solver.steps + swaps,
-        forwards=comparisons * rounds + areas * solver.search + SWAPS_PER_ROUND * swaps,
+        batched=count_passes(solver, areas, mirror, ways) - solver.steps + swaps * ways,
+        forwards=(comparisons * rounds + areas * solver.search + SWAPS_PER_ROUND * swaps) * ways,
         widest=max(solver.draws, areas if solver.polish or swaps else 1),
     )
 
@@ -106,11 +107,11 @@ class Cost:
         self.run, self.objective, self.settings = run, objective, settings
         self.solver, self.areas, self.mirror, self.rows = settings.solver, settings.areas, mirror, rows
         self.setup = setup.forwards
-        self.work = count_work(self.solver, len(self.areas), mirror, objective.domain)
+        self.work = count_work(self.solver, len(self.areas), mirror, objective.domain, len(objective.ways))
         mask = objective.x.new_full((len(objective.x), 1, 1, *objective.mask_shape), 0.5)
         with torch.no_grad():
-            self.evaluations_per_mask = self._count_evaluations(lambda: objective.evaluate(mask))
-            self.rewards_per_mask = self._count_evaluations(lambda: objective.reward(mask, False))
+            self.evaluations_per_mask = self._count_evaluations(lambda: objective.evaluate_way(mask, 0))
+            self.rewards_per_mask = self._count_evaluations(lambda: objective.reward(mask, False, 0))
 
     def one_answer(self, first: bool = True) -> Evaluations | None:
         """Return the cost of one answer, which for the first includes the set-up; None if unknown."""
@@ -118,7 +119,7 @@ class Cost:
             return None
         areas, orientations = len(self.areas), 2 if self.mirror else 1
         n_unseen = len(evidence.unseen_perturbations(self.settings.perturbation, self.settings.seed))
-        n_scores = areas * (2 + n_unseen + evidence.N_CONTROLS) + n_unseen
+        n_scores = areas * (2 * len(self.objective.ways) + n_unseen + evidence.N_CONTROLS) + n_unseen
         return Evaluations(
             gradients=(self.work.single + self.work.batched) * self.rewards_per_mask,
             forwards=(self.setup if first else 0) + self.work.forwards * self.rewards_per_mask,
@@ -133,7 +134,7 @@ class Cost:
         rounds = 1 + max(
             0, math.ceil(math.log2(log_ratio / math.log1p(AREA_TOLERANCE)))
         )  # one more because areas are whole numbers of places
-        n_scores = rounds * (smallest_area.STEPS_PER_AREA + 1) * self.evaluations_per_mask
+        n_scores = rounds * (smallest_area.STEPS_PER_AREA + 1) * self.evaluations_per_mask * len(self.objective.ways)
         return Evaluations(rounds * smallest_area.STEPS_PER_AREA * self.rewards_per_mask, self.setup + n_scores)
 
     @property
@@ -163,9 +164,9 @@ class Cost:
             return activation_bytes(evaluate, [*weights, first.x])
 
         solver_bytes = self._at_once(self._widest) * mask_bytes(
-            lambda: first.reward(mask, False)
+            lambda: first.reward(mask, False, 0)
         )  # a game may keep several rows
-        evidence_bytes = self._at_once(len(evidence.MASK_LEVELS)) * mask_bytes(lambda: first.evaluate(mask))
+        evidence_bytes = self._at_once(len(evidence.MASK_LEVELS)) * mask_bytes(lambda: first.evaluate_way(mask, 0))
         return sum(tensor.nbytes for tensor in weights) + max(solver_bytes, evidence_bytes)
 
     def measure_timing(self) -> Timing:
@@ -181,10 +182,10 @@ class Cost:
             forward = self._measure_seconds(lambda: reward(family.cut(build_masks(parameters), self.areas), False))
             evidence_forward = self._measure_seconds(lambda: evaluate(masks))
         return Timing(
-            alone=self._measure_seconds(lambda: gradient(reward(build_single(single), False), single)),
-            together=self._measure_seconds(lambda: gradient(reward(build_masks(parameters), False), parameters)),
+            alone=self._measure_seconds(lambda: gradient(reward(build_single(single), False, 0), single)),
+            together=self._measure_seconds(lambda: gradient(reward(build_masks(parameters), False, 0), parameters)),
             forward=forward,
-            evidence=self._measure_seconds(lambda: gradient(evaluate(leaf), leaf)),
+            evidence=self._measure_seconds(lambda: gradient(self.objective.evaluate_way(leaf, 0), leaf)),
             evidence_forward=evidence_forward,
         )
 

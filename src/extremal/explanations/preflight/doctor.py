@@ -9,7 +9,7 @@ from extremal.explanations.preflight import objective_checks
 from extremal.explanations.preflight.findings import Finding, Findings, Level
 from extremal.explanations.preflight.objective_checks import CheckedObjective
 from extremal.explanations.settings import Settings
-from extremal.masking.perturbations import PERTURBATIONS, Perturbation, with_spacing
+from extremal.masking.perturbations import PERTURBATIONS, Perturbation, PerturbationLike, split_ways, with_spacing
 from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
@@ -40,7 +40,7 @@ def examine(
     image: ImagesLike,
     target: Target = None,
     *,
-    perturbation: str | Perturbation = "blur",
+    perturbation: PerturbationLike = "mixed",
     score: str | Score = "margin",
     seed: int = 0,
 ) -> Findings:
@@ -112,11 +112,15 @@ def _bind_without_checks(run: Run, x: Tensor, target: Target, settings: Settings
     def ask(rows: Tensor) -> Tensor:
         return bound(rows.clone(), index.expand(len(rows)))
 
-    standard = {key: PERTURBATIONS[key] for key in ("blur", "fade", "noise")}
-    named = {key: value for key, value in PERTURBATIONS.items() if value == settings.perturbation}
-    requested = named or {"the given perturbation": settings.perturbation}
+    standard = split_ways(PERTURBATIONS["mixed"])
+    ways = split_ways(settings.perturbation)
+    requested: dict[str, Perturbation] = {
+        key if key in PERTURBATIONS or len(ways) > 1 else "the given perturbation": way for key, way in ways.items()
+    }
     perturbations = {key: with_spacing(value, net.spacing) for key, value in (requested | standard).items()}
-    return CheckedObjective(run, x, ask, class_index, name, settings.score, perturbations, target is not None)
+    return CheckedObjective(
+        run, x, ask, class_index, name, settings.score, perturbations, len(requested), target is not None
+    )
 
 
 __all__ = ["Finding", "Findings", "Level", "examine"]

@@ -31,7 +31,8 @@ class CheckedObjective:
     class_index: ResolvedClass | None  # of a group several; None if the target is not a class
     name: str
     score: Score
-    perturbations: dict[str, Perturbation]  # the requested one comes first
+    perturbations: dict[str, Perturbation]  # the requested one comes first, or the ways of a mix
+    requested: int  # number of these
     target_named: bool  # False: the target is the top class
 
     def output(self, x: Tensor) -> Tensor:
@@ -67,8 +68,9 @@ def finite_outputs(objective: CheckedObjective) -> Finding:
     broken = {name: count for name, count in broken.items() if count}
     if not broken:
         return Finding("finite outputs", Level.OK, "outputs are finite, for the input whole and destroyed")
-    whole, destroyed, *_ = inputs
-    level = Level.PROBLEM if whole in broken or destroyed in broken else Level.WARNING
+    whole, *destroyed = inputs
+    are_broken = all(name in broken for name in destroyed[: objective.requested])
+    level = Level.PROBLEM if whole in broken or are_broken else Level.WARNING
     counts = ", ".join(f"{count} for {name}" for name, count in broken.items())
     remedy = (
         "check the weights and the range of the input"
@@ -168,9 +170,9 @@ def destruction_lowers_score(objective: CheckedObjective) -> Finding:
     scores = ", ".join(f"{key} {score:.4g}" for key, score in destroyed.items())
     measured = f"the whole input scores {full:.4g}; destroyed by {scores}"
     spans = {key: full - score for key, score in destroyed.items() if math.isfinite(score)}
-    requested, best = next(iter(spans)), max(spans, key=lambda key: spans[key])
+    requested, best = list(destroyed)[: objective.requested], max(spans, key=lambda key: spans[key])
     min_span = max(SCORE_TOLERANCE * max(1.0, abs(full)), MIN_CHANGE * max(map(abs, spans.values())))
-    if spans[requested] > min_span:
+    if any(spans.get(key, 0.0) > min_span for key in requested):
         return Finding(name, Level.OK, measured)
     remedy = (
         f"choose the perturbation {best}, which lowers it by {spans[best]:.3g}"

@@ -39,7 +39,7 @@ class PlannedInput:
     full: float  # score of the whole input
     blank: float  # score of the destroyed input
     probability: float | None = None  # of the class or the group, for the whole input; None if there is none
-    probability_blank: float | None = None  # the same for the destroyed input
+    probability_blank: float | None = None  # the same for the input destroyed by the first way that counts
     top: tuple[TopClass, ...] = ()  # most probable first; empty if the target is not a class
 
     @property

@@ -21,8 +21,8 @@ RESIDUAL_SCALE = 0.02  # of the previous field when it is added to a swapped set
 Areas = tuple[float, ...] | Tensor  # (K,) for every input, or (N, K)
 
 
-def mask_gradient(problem: Problem, family: ExactAreaFamily, draws: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum the gradient of the reward over constant masks of values (k + ½)/draws, in every orientation.
+def mask_gradient(problem: Problem, family: ExactAreaFamily, draws: int, way: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum the gradient of the reward by one way over constant masks of values (k + ½)/draws, in every orientation.
 
     Costs one forward-backward pass per value, orientation and input.
 
@@ -34,7 +34,7 @@ def mask_gradient(problem: Problem, family: ExactAreaFamily, draws: int) -> tupl
     values = values.view(1, -1, *[1] * (1 + len(family.parameter_shape)))  # (1, draws, 1, *1)
     parameters = values.expand(problem.count, -1, 1, *family.parameter_shape).contiguous().requires_grad_()
     masks = family.to_places(parameters.flatten(0, 1)).view(problem.count, draws, 1, *problem.shape)
-    rewards = torch.stack([problem.reward(masks, mirrored) for mirrored in problem.orientations()])
+    rewards = torch.stack([problem.reward(masks, mirrored, way) for mirrored in problem.orientations()])
     return gradient(rewards, parameters).sum(1), masks, rewards.mean(0)
 
 
@@ -98,10 +98,17 @@ class Path:
         return [first * (last / first) ** (i / max(1, self.steps - 1)) for i in range(self.steps)]
 
     def _gradient_start(self, problem: Problem, family: ExactAreaFamily, recorder: Recorder) -> Tensor:
-        """Return the reward's gradient with respect to constant masks as parameters: (N, 1, 1, *lattice)."""
-        total, masks, rewards = mask_gradient(problem, family, self.draws)
-        recorder.record("start", masks, rewards)
-        return (self.start * standardise(family.smooth_parameters(total, 1.0), floor=1e-30)).unsqueeze(1)
+        """Return the reward's gradient with respect to constant masks as parameters: (N, 1, 1, *lattice).
+
+        Gradients of different ways are standardised before they are added up.
+        """
+        gradients, masks, rewards = zip(
+            *(mask_gradient(problem, family, self.draws, way) for way in range(problem.ways)), strict=True
+        )
+        recorder.record("start", torch.cat(masks, 1), torch.cat(rewards, 1))
+        standardised = [standardise(family.smooth_parameters(total, 1.0), floor=1e-30) for total in gradients]
+        total = standardised[0] if problem.ways == 1 else standardise(torch.stack(standardised).sum(0), floor=1e-30)
+        return (self.start * total).unsqueeze(1)
 
     def _sweep(
         self, problem: Problem, family: ExactAreaFamily, areas: tuple[float, ...], start: Tensor, recorder: Recorder
@@ -138,8 +145,8 @@ class Path:
         for round_ in range(self.rounds if self.polish else 0):
             if round_:
                 best.update_with_neighbours(parameters)
-            descent = Descent(problem, family, best.parameters, self.polish_rate, self.betas)
             first, last = (self.polish * i // self.rounds for i in (round_, round_ + 1))
+            descent = Descent(problem, family, best.parameters, self.polish_rate, self.betas, first)
             for temperature in temperatures[first:last]:
                 if recorder.finite.any():
                     recorder.record("polish", *descent.step(areas, temperature))
@@ -234,7 +241,15 @@ class _BestParameters:
 
 
 class Descent:
-    """Adam on the parameters (N, K, 1, *lattice) of masks at K areas."""
+    """Adam on the parameters (N, K, 1, *lattice) of masks at K areas.
+
+    Args:
+        problem: whose reward is raised.
+        family: of the masks.
+        start: parameters to start from.
+        rate, betas: of Adam.
+        first_step: by which the turns of the ways are shifted.
+    """
 
     def __init__(
         self,
@@ -243,22 +258,22 @@ class Descent:
         start: Tensor,
         rate: float,
         betas: tuple[float, float] = (0.9, 0.99),
+        first_step: int = 0,
     ) -> None:
-        self.problem, self.family = problem, family
+        self.problem, self.family, self._first_step = problem, family, first_step
         self.parameters = start.clone().requires_grad_()
         self._steps = 0
         self._adam = torch.optim.Adam([self.parameters], lr=rate, betas=betas, maximize=True)
 
     def step(self, areas: Areas, temperature: float) -> tuple[Tensor, Tensor]:
-        """Raise the reward by one step, orientations taking turns.
+        """Raise the reward by one step, orientations and ways taking turns.
 
         Returns:
             The masks (N, K, 1, *S) before the step, and their rewards (N, K).
         """
-        orientations = self.problem.orientations()
         masks = masks_at_areas(self.family, self.parameters, areas, temperature)
         self._steps += 1
-        rewards = self.problem.reward(masks, orientations[self._steps % len(orientations)])
+        rewards = self.problem.reward(masks, *self.problem.turn(self._steps, self._first_step))
         self.parameters.grad = gradient(rewards, self.parameters)
         self._adam.step()
         return masks, rewards
@@ -272,10 +287,10 @@ def masks_at_areas(family: ExactAreaFamily, parameters: Tensor, areas: Areas, te
     return flat.view(count, columns, 1, *flat.shape[2:])
 
 
-def count_passes(settings: Path, areas: int, mirror: bool) -> int:
+def count_passes(settings: Path, areas: int, mirror: bool, ways: int = 1) -> int:
     """Count the forward-backward passes of a run for one input (preserve and delete; dual: twice).
 
-    >>> count_passes(Path(), areas=5, mirror=True)
-    108
+    >>> count_passes(Path(), areas=5, mirror=True), count_passes(Path(), areas=5, mirror=True, ways=3)
+    (108, 124)
     """
-    return settings.draws * (2 if mirror else 1) + settings.steps + settings.polish * areas
+    return settings.draws * (2 if mirror else 1) * ways + settings.steps + settings.polish * areas

@@ -51,14 +51,14 @@ class Penalty:
             [parameters], lr=self.rate, momentum=self.momentum, dampening=self.dampening, maximize=True
         )
         recorder = Recorder(problem, self.steps, on_step)
-        orientations = problem.orientations()
 
         def crop(padded: Tensor) -> Tensor:
             return family.crop(padded).reshape(*batch, 1, *problem.shape)
 
         for index in range(self.steps):
             padded = family.evaluate_with_margin(parameters.flatten(0, 1))  # (N·A, 1, *S + margins)
-            rewards = problem.reward(crop(padded), orientations[(index + 1) % len(orientations)])
+            mirrored, way = problem.turn(index + 1)
+            rewards = problem.reward(crop(padded), mirrored, way)
             loss = ranking_loss(padded, flat_areas).view(batch)
             objective = rewards - self.weight * self.growth**index * loss
             parameters.grad = gradient(objective, parameters)

@@ -1,6 +1,6 @@
 """Interface of solvers: the problem (a function), progress, trace and solution."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,12 +9,29 @@ from torch import Tensor
 
 from extremal.masking.domain import Domain
 
+Orientation = bool | Sequence[bool]  # whether the input is mirrored, for all K masks or for each
+WayIndex = (
+    int | Sequence[int] | None
+)  # of destroying the input, for all K masks or for each; None: the mean over all ways
+
+
+class RewardMasks(Protocol):
+    """The reward of masks in an orientation of the input, by a way of destroying it."""
+
+    def __call__(self, masks: Tensor, mirrored: Orientation, way: WayIndex = None) -> Tensor:
+        """Return the rewards (N, K) of masks (N, K, 1, *S), on one scale for all ways.
+
+        The mean over W ways costs W evaluations of each mask. Masks of different ways and orientations are evaluated
+        in one batch.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Problem:
     """N inputs to find masks for. The reward is a function; inputs and areas are batch axes."""
 
-    reward: Callable[[Tensor, bool], Tensor]  # masks (N, K, 1, *S), whether the input is mirrored -> (N, K)
+    reward: RewardMasks
     count: int  # N
     domain: Domain
     mirror_invariant: bool  # whether the mirrored input may be rewarded as well
@@ -22,6 +39,7 @@ class Problem:
     device: torch.device
     seed: int = 0  # of the random numbers of a solver
     initial_candidates: Tensor | None = None  # (N, M, 1, *lattice) parameters to consider; high values are kept first
+    ways: int = 1  # W, of destroying the input
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -41,6 +59,16 @@ class Problem:
     def orientations(self) -> tuple[bool, ...]:
         """Return the orientations in which the input may be rewarded: whether it is mirrored."""
         return (False, True) if self.mirror_invariant else (False,)
+
+    def turn(self, step: int, first_step: int = 0) -> tuple[bool, int]:
+        """Return the orientation and the way of a step: orientations take turns, and ways after all orientations.
+
+        Args:
+            step: number of the step.
+            first_step: number by which the turns of the ways are shifted, of steps before this count began.
+        """
+        orientations = self.orientations()
+        return orientations[step % len(orientations)], (step + first_step) // len(orientations) % self.ways
 
 
 @dataclass(frozen=True)

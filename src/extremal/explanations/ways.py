@@ -1,0 +1,115 @@
+"""Ways of destroying a batch of inputs, whose scores are put on one scale."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from extremal.masking.perturbations import Perturb
+
+MIN_WAY_SPAN = 0.2  # of the largest effect of any way on an input, below which a way is left out for it
+
+
+@dataclass(frozen=True, eq=False)
+class Ways:
+    """W ways of destroying N inputs: one perturbation, or those of a mix.
+
+    The effect of a score Φ under way w is (Φ − Φ_blank,w) / (Φ_full − Φ_blank,w). Scores of a mix are reported as
+    Φ_blank + (Φ_full − Φ_blank)·effect, with Φ_blank the mean of the ways that count for the input, so that one unit
+    is as much effect for each way. A way that is left out for an input gives its turns to the next one that counts.
+    """
+
+    names: tuple[str, ...]  # (W,)
+    perturbs: tuple[Perturb, ...]  # (W,) of the N inputs
+    destroyed: Tensor  # (N, W) Φ_blank,w
+    full: Tensor  # (N,) Φ_full
+    counts: Tensor  # (N, W) bool: whether the way counts for the input
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def blank(self) -> Tensor:
+        """The score of the destroyed inputs (N,): the mean of the ways that count."""
+        return self.destroyed[:, 0] if len(self) == 1 else self._mean(self.destroyed.unsqueeze(2))[:, 0]
+
+    @property
+    def left_out(self) -> tuple[tuple[str, ...], ...]:
+        """The names of the ways that do not count, for each input: N tuples."""
+        return tuple(
+            tuple(name for name, counts in zip(self.names, row, strict=True) if not counts)
+            for row in self.counts.tolist()
+        )
+
+    @cached_property
+    def _substitutes(self) -> Tensor:
+        """The way that has each way's turn, (N, W) int64: itself, or the next one that counts."""
+        rows = [
+            [next(i % len(row) for i in range(way, way + len(row)) if row[i % len(row)]) for way in range(len(row))]
+            for row in self.counts.tolist()
+        ]
+        return torch.tensor(rows, device=self.counts.device)
+
+    @cached_property
+    def _choices(self) -> tuple[tuple[tuple[int, Tensor], ...], ...]:
+        """For each way the ways that have its turn for some inputs, with these inputs (N,) bool."""
+        columns = self._substitutes.unbind(1)
+        return tuple(tuple((way, column == way) for way in column.unique().tolist()) for column in columns)
+
+    def perturb(self, mask: Tensor, way: int) -> Tensor:
+        """Return inputs (N, K, C, *S) under masks (N, K, 1, *S) by a way, or by those that have its turn."""
+        (first, _), *others = self._choices[way]
+        inputs = self.perturbs[first](mask)
+        for other, is_other in others:
+            is_other = is_other.view(-1, *[1] * (inputs.ndim - 1))
+            inputs = torch.where(is_other, self.perturbs[other](mask), inputs)
+        return inputs
+
+    def own_blank(self, way: int) -> Tensor:
+        """Return the score (N,) of the inputs destroyed by a way, or by those that have its turn."""
+        return self.destroyed.gather(1, self._substitutes[:, way : way + 1])[:, 0]
+
+    def rescale(self, scores: Tensor, ways: list[int]) -> Tensor:
+        """Return scores (N, K), each by one of the ways, on the scale of all."""
+        if len(self) == 1:
+            return scores
+        blank, full = self.blank.unsqueeze(1), self.full.unsqueeze(1)
+        own_blank = self.destroyed.gather(1, self._substitutes[:, ways])
+        return blank + (full - blank) * (scores - own_blank) / (full - own_blank)
+
+    def average(self, scores: Tensor) -> Tensor:
+        """Return the mean (N, K) of rescaled scores (N, W, K) over the ways that count."""
+        return scores[:, 0] if len(self) == 1 else self._mean(scores)
+
+    def _mean(self, values: Tensor) -> Tensor:
+        counts = self.counts.unsqueeze(2)
+        return torch.where(counts, values, torch.zeros_like(values)).sum(1) / counts.sum(1)
+
+    def subset(self, inputs: slice, perturbs: tuple[Perturb, ...]) -> "Ways":
+        """Return the ways of some of the inputs, with the perturbations prepared for these."""
+        destroyed, full, counts = self.destroyed[inputs], self.full[inputs], self.counts[inputs]
+        return replace(self, perturbs=perturbs, destroyed=destroyed, full=full, counts=counts)
+
+
+def choose_ways(full: Tensor, destroyed: Tensor) -> Tensor:
+    """Return which ways count for each input: (N, W) bool.
+
+    Those whose effect Φ_full − Φ_blank,w has the sign of the others' and at least `MIN_WAY_SPAN` of the largest. The
+    sign is positive, unless every way that lowers the score does so by less than that share of the largest change.
+
+    >>> choose_ways(torch.tensor([10.0]), torch.tensor([[0.0, 9.0, 12.0]]))
+    tensor([[ True, False, False]])
+
+    Args:
+        full: (N,) scores of the inputs.
+        destroyed: (N, W) scores of the inputs destroyed by each way; one that is not finite does not count.
+    """
+    if destroyed.shape[1] == 1:
+        return torch.ones_like(destroyed, dtype=torch.bool)
+    spans = full.unsqueeze(1) - destroyed
+    spans = spans.where(spans.isfinite(), 0.0)
+    is_lowered = spans.amax(1, keepdim=True) >= MIN_WAY_SPAN * spans.abs().amax(1, keepdim=True)
+    spans = torch.where(is_lowered, spans, -spans)
+    largest = spans.amax(1, keepdim=True)
+    return (spans >= MIN_WAY_SPAN * largest) & ((spans > 0) | (largest <= 0))
