@@ -68,7 +68,7 @@ def test_json() -> None:
         (["fake", "cat.png", "--target", "9"], "target must lie in 0..1 for fake, got 9"),
         (
             ["fake", "cat.png", "--perturbation", "x"],
-            "perturbation must be one of blur, fade, constant, noise or a callable, got 'x'",
+            "perturbation must be one of mixed, blur, fade, constant, noise, a callable, or several of these, got 'x'",
         ),
     ],
 )

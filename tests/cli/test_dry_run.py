@@ -41,7 +41,7 @@ def test_the_plan_is_printed_and_nothing_is_written(tmp_path: Path) -> None:
         "target: tabby, tabby cat (class 0)",
         f"score: {first.full:.2f} whole, {first.blank:.2f} destroyed; destroying it takes {first.span:.2f} away, "
         f"leaves {100 * first.remaining:.2g} % of its probability",
-        "run: preserve, Blur(levels=8, sigma=20.0, spacing=()), path, margin; areas 10 %, 20 %; seed 0",
+        "run: preserve, mixed, path, margin; areas 10 %, 20 %; seed 0",
         "on: cpu, torch.float32, 1 threads",
         f"at once: 4 rows of the network, of {planned.rows} that fit ({planned.row_bytes / 2**20:.3g} MiB each)",
     ]

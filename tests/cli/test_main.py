@@ -73,7 +73,7 @@ class TestResults:
         saved = Explanation.load(tmp_path / "extremal-out" / "cat" / "explanation.safetensors")
         assert list(record) == [
             *("path", "target", "target_name", "score_full", "score_blank", "areas", "scores", "binary_scores"),
-            *("effects", "verdicts", "status", "smallest", "certificate", "regions", "files", "settings"),
+            *("effects", "verdicts", "status", "smallest", "certificate", "regions", "left_out", "files", "settings"),
         ]
         assert (record["path"], record["target"], record["target_name"]) == ("cat.png", 0, "tabby, tabby cat")
         assert record["scores"] == saved.scores[0].tolist()
@@ -153,7 +153,11 @@ class TestBadInput:
         ("option", "message"),
         [
             ("game", "game must be one of preserve, delete, dual, a Game or a callable, got 'x'"),
-            ("perturbation", "perturbation must be one of blur, fade, constant, noise or a callable, got 'x'"),
+            (
+                "perturbation",
+                "perturbation must be one of mixed, blur, fade, constant, noise, a callable, or several of these, "
+                "got 'x'",
+            ),
             ("solver", "solver must be one of path, penalty or a solver, got 'x'"),
             (
                 "score",

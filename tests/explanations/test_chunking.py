@@ -74,7 +74,7 @@ def test_rewards_and_gradients_do_not_depend_on_the_chunks(rows: int, game: str)
 def test_no_more_rows_at_once_than_told() -> None:
     network = Network(Watched())
     with network.frozen() as run:
-        objective = build(run, 0)
+        objective = build(run, 0, perturbation="blur")
         network.model.rows.clear()
         for rows, wanted in ((1, [1] * 20), (3, [3] * 4 + [2] * 4), (5, [5] * 4), (10, [10] * 2), (11, [10] * 2)):
             ChunkedReward(objective, rows)(MASKS, False)
@@ -90,8 +90,8 @@ def test_out_of_memory_halves_the_chunks(error: type[Exception], text: str) -> N
     whole = Network(toy())
     with network.frozen() as run, whole.frozen() as other:
         network.model.most = 5
-        objective = build(run, 0)
-        wanted = build(other, 0).reward(MASKS, False)
+        objective = build(run, 0, perturbation="blur")
+        wanted = build(other, 0, perturbation="blur").reward(MASKS, False)
         network.model.most = 3
         reward = ChunkedReward(objective, 20)
         torch.testing.assert_close(reward(MASKS, False), wanted, atol=1e-12, rtol=1e-10)

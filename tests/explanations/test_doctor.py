@@ -218,7 +218,7 @@ FAULTS: dict[str, tuple[nn.Module, Tensor, dict[str, object], Finding, tuple[str
         (),
     ),
     "mean colour, destroyed by blur": (
-        *(Faulty(after=lambda out, x: scores(5 * mean(x))), X / 4 + 1, {}),
+        *(Faulty(after=lambda out, x: scores(5 * mean(x))), X / 4 + 1, {"perturbation": "blur"}),
         Finding(
             *(
                 "destruction lowers score",

@@ -1,5 +1,7 @@
 """Verdicts, statuses, controls, and the scores that go with them."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +12,18 @@ from extremal.masking.area import count_kept, cut_one
 from extremal.masking.domain import Domain
 from extremal.masking.games import GAMES, Evaluate
 from extremal.masking.level_set import LevelSet
-from extremal.masking.perturbations import PERTURBATIONS, Blur, Constant, Noise
+from extremal.masking.perturbations import (
+    PERTURBATIONS,
+    Blur,
+    Constant,
+    Extreme,
+    Fade,
+    Mix,
+    Mosaic,
+    Noise,
+    split_ways,
+    with_spacing,
+)
 
 NAN, INF = float("nan"), float("inf")
 
@@ -109,18 +122,24 @@ def test_controls_are_smooth() -> None:
 @pytest.mark.parametrize(
     ("used", "wanted"),
     [
-        (Blur(), {"half blur", "fade", "constant", "noise"}),
-        (PERTURBATIONS["fade"], {"half blur", "constant", "noise"}),
-        (Blur(levels=2, sigma=10.0), {"half blur", "fade", "constant", "noise"}),
-        (Constant(3.0), {"half blur", "fade", "noise"}),
-        (Noise(1), {"half blur", "fade", "constant"}),
-        (lambda x: lambda mask: mask * x[:, None], {"half blur", "fade", "constant", "noise"}),
+        (PERTURBATIONS["mixed"], ["black", "white", "wide blur", "mosaic"]),
+        (Blur(), ["black", "white", "wide blur", "mosaic"]),
+        (lambda x: lambda mask: mask * x[:, None], ["black", "white", "wide blur", "mosaic"]),
+        (Extreme(), ["white", "wide blur", "mosaic", "half blur"]),
+        (Blur(sigma=30.0), ["black", "white", "mosaic", "half blur"]),
+        (Mix((Mosaic(20.0), Blur(2, 11.0), Blur(2, 41.0))), ["black", "white", "fade", "noise"]),
+        (Mix((Mosaic(20.0), Blur(2, 11.0), Blur(2, 41.0), Constant(0.1))), ["black", "white", "noise"]),
+        (
+            Mix((Mosaic(), Blur(2, 10.0), Blur(2, 40.0), Fade(), Noise(7), Extreme())),
+            ["white", "noise"],  # of another seed, as too few others remain
+        ),
     ],
 )
-def test_unseen_perturbations_are_others_than_the_one_used(used: object, wanted: set[str]) -> None:
-    found = unseen_perturbations(used, 0)  # type: ignore[arg-type]
-    assert set(found) == wanted
-    assert used not in found.values()
+def test_unseen_perturbations_are_no_near_copies_of_those_used(used: Any, wanted: list[str]) -> None:
+    found = unseen_perturbations(used, 0)
+    assert list(found) == wanted
+    assert not set(map(repr, found.values())) & set(map(repr, split_ways(used).values()))
+    assert unseen_perturbations(with_spacing(used, (2.0, 1.0)), 0) == found
 
 
 WEIGHTS = torch.rand(2, 1, 1, 6, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

@@ -100,9 +100,9 @@ def test_what_is_taken_is_worth_nothing() -> None:
     taken = torch.zeros(2, 1, 1, 4, 5)
     taken[1, ..., :2] = 1
     masks = torch.rand(2, 3, 1, 4, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    paid = ExcludeRegion(lambda m, mirrored: m.flatten(2).sum(2) + mirrored, taken)(masks, True)
-    torch.testing.assert_close(paid[0], masks[0].flatten(1).sum(1) + 1)
-    torch.testing.assert_close(paid[1], masks[1, ..., 2:].flatten(1).sum(1) + 1)
+    paid = ExcludeRegion(lambda m, mirrored, way: m.flatten(2).sum(2) + mirrored + 10 * way, taken)(masks, True, 2)
+    torch.testing.assert_close(paid[0], masks[0].flatten(1).sum(1) + 21)
+    torch.testing.assert_close(paid[1], masks[1, ..., 2:].flatten(1).sum(1) + 21)
     (slopes,) = torch.autograd.grad(paid.sum(), masks)
     torch.testing.assert_close(slopes, (1 - taken).expand_as(masks))
 

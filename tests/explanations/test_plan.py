@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from extremal.explanations.preflight.plan import Plan, TopClass, plan
 from extremal.masking.domain import Domain
 from extremal.masking.solvers import SOLVERS, Penalty, Problem, Solution, Solver
 from extremal.masking.solvers import Path as PathSolver
+from extremal.masking.solvers.problem import Orientation, WayIndex
 from support.fake_network import SIDE
 from support.toys import Boxes, Switchable, texture
 
@@ -52,9 +54,9 @@ class TestEvaluations:
         assert planned.evaluations == spent(result)
         assert planned.settings == {name: value for name, value in result.settings.items() if name != "evaluations"}
 
-    @pytest.mark.parametrize("perturbation", ["blur", "fade", "constant", "noise"])
+    @pytest.mark.parametrize("perturbation", ["mixed", "blur", "fade", "constant", "noise", ("noise", "fade")])
     @pytest.mark.parametrize("areas", [(0.2,), (0.1, 0.2)])
-    def test_of_any_perturbation_and_number_of_areas(self, perturbation: str, areas: tuple[float, ...]) -> None:
+    def test_of_any_perturbation_and_number_of_areas(self, perturbation: Any, areas: tuple[float, ...]) -> None:
         options = {"areas": areas, "perturbation": perturbation, "solver": SHORT}
         planned = plan(boxes(), X, 0, **options)  # type: ignore[arg-type]
         assert planned.answers == (spent(explain(boxes(), X, 0, **options)),)  # type: ignore[arg-type]
@@ -99,7 +101,7 @@ class TestEvaluations:
         domain = Domain((12, 12)) if connected else Domain((12,), has_neighbours=False)
         with_gradient, without, widest = 0, 0, 0
 
-        def reward(masks: Tensor, mirrored: bool) -> Tensor:
+        def reward(masks: Tensor, mirrored: Orientation, way: WayIndex = None) -> Tensor:
             nonlocal with_gradient, without, widest
             count = masks.shape[0] * masks.shape[1]
             if masks.requires_grad and torch.is_grad_enabled():
@@ -251,7 +253,7 @@ class TestCost:
         pace = planned.pace
         wanted = 3 * pace.alone + pace.together + 10 * pace.forward + 2 * pace.evidence + 5 * pace.evidence_forward
         assert pace.seconds(counts, work) == pytest.approx(wanted)
-        own = count_work(SHORT, 3, False)
+        own = count_work(SHORT, 3, False, ways=3)
         assert own is not None
         assert planned.seconds == pytest.approx(sum(pace.seconds(answer, own) for answer in planned.answers))
         assert planned.seconds_refining is not None

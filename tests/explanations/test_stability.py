@@ -30,7 +30,7 @@ def chaotic():
     """A network for which noise decides which of nine boxes is found."""
     template = texture(1, 3, SIDE, SIDE)
     net, x = Network(AnyBox(template, BOXES)), 0.5 + 0.1 * template
-    return net, x, extremal.explain(net, x, 0, areas=(0.1,), solver=FEW_STEPS)
+    return net, x, extremal.explain(net, x, 0, areas=(0.1,), perturbation="blur", solver=FEW_STEPS)
 
 
 def test_a_linear_network_is_stable(steady):

@@ -113,7 +113,8 @@ class TestWithin:
                 return self.left(x) + self.right(x)
 
         area = 64 / 1024
-        result = explain(Either(), X, 0, areas=(area,), within=~LEFT, game=game, solver=solver)  # type: ignore[arg-type]
+        options = {"game": game, "solver": solver, "perturbation": "blur"}
+        result = explain(Either(), X, 0, areas=(area,), within=~LEFT, **options)  # type: ignore[arg-type]
         assert overlap(result.binary(area)[0, 0], box_mask((slice(8, 16), slice(20, 28)), (32, 32))) >= 0.6
         assert not result.masks[..., LEFT].any()
         assert result.within is not None

@@ -139,10 +139,11 @@ def test_names() -> None:
     assert get_perturbation(own) is own
     with pytest.raises(ExtremalValueError) as unknown:
         get_perturbation("blurr")
-    assert str(unknown.value) == "perturbation must be one of blur, fade, constant, noise or a callable, got 'blurr'"
+    known = "one of mixed, blur, fade, constant, noise, a callable, or several of these"
+    assert str(unknown.value) == f"perturbation must be {known}, got 'blurr'"
     with pytest.raises(ExtremalTypeError) as wrong:
         get_perturbation(3)  # type: ignore[arg-type]
-    assert str(wrong.value) == "perturbation must be one of blur, fade, constant, noise or a callable, got int"
+    assert str(wrong.value) == f"perturbation must be {known}, got int"
 
 
 def test_a_perturbation_of_another_shape_is_refused() -> None:

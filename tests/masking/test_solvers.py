@@ -17,6 +17,7 @@ from extremal.masking.area import cut
 from extremal.masking.domain import Domain
 from extremal.masking.solvers import SOLVERS, Path, Penalty, Problem, Solver, Step, get_solver, rebuild_masks
 from extremal.masking.solvers.path import count_passes
+from extremal.masking.solvers.problem import Orientation, WayIndex
 
 F64 = torch.float64
 SOLVER_IDS = ["path", "penalty"]
@@ -34,10 +35,10 @@ class LinearReward:
         self.w, self.spoil = w, spoil
         self.calls, self.rows, self.mirrored = 0, 0, []  # number of calls, masks per input, orientations
 
-    def __call__(self, mask: Tensor, mirrored: bool) -> Tensor:
+    def __call__(self, masks: Tensor, mirrored: Orientation, way: WayIndex = None) -> Tensor:
         w = self.w.flip(-1) if mirrored else self.w
-        rewards = (w * (mask.flip(-1) if mirrored else mask)).flatten(2).mean(2)
-        self.calls, self.rows = self.calls + 1, self.rows + mask.shape[1]
+        rewards = (w * (masks.flip(-1) if mirrored else masks)).flatten(2).mean(2)
+        self.calls, self.rows = self.calls + 1, self.rows + masks.shape[1]
         self.mirrored.append(mirrored)
         return rewards if self.spoil is None else self.spoil(rewards, self.calls)
 

@@ -5,20 +5,20 @@ import torch
 from torch import Tensor
 
 from extremal.masking.domain import Domain
-from extremal.masking.solvers.problem import Problem
+from extremal.masking.solvers.problem import Orientation, Problem, WayIndex
 from extremal.masking.solvers.swap import swap_places
 
 TOTAL = 12
 WORTH = torch.rand(2, TOTAL, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def linear(masks: Tensor, mirrored: bool) -> Tensor:
+def linear(masks: Tensor, mirrored: Orientation, way: WayIndex = None) -> Tensor:
     """Return the sum of the worth of the kept places."""
     assert not mirrored
     return (masks[:, :, 0] * WORTH.unsqueeze(1)).sum(2)
 
 
-def misleading(masks: Tensor, mirrored: bool) -> Tensor:
+def misleading(masks: Tensor, mirrored: Orientation, way: WayIndex = None) -> Tensor:
     """Return the same reward with a gradient of opposite sign, so that only trying helps."""
     value = (masks[:, :, 0] * WORTH.unsqueeze(1)).sum(2)
     return 2 * value.detach() - value
@@ -54,7 +54,7 @@ def test_the_best_single_place_is_found_despite_misleading_gradients() -> None:
 
 @pytest.mark.parametrize("rounds", [0, 1])
 def test_rewards_never_fall_and_those_that_are_not_finite_are_ignored(rounds: int) -> None:
-    def broken(masks: Tensor, mirrored: bool) -> Tensor:
+    def broken(masks: Tensor, mirrored: Orientation, way: WayIndex = None) -> Tensor:
         value = linear(masks, mirrored)
         return torch.where(masks[:, :, 0, 0] > 0, value, value * torch.nan)
 
@@ -68,7 +68,7 @@ def test_rewards_never_fall_and_those_that_are_not_finite_are_ignored(rounds: in
 def test_evaluations_are_counted() -> None:
     rows: list[tuple[int, bool]] = []
 
-    def counted(masks: Tensor, mirrored: bool) -> Tensor:
+    def counted(masks: Tensor, mirrored: Orientation, way: WayIndex = None) -> Tensor:
         rows.append((masks.shape[1], masks.requires_grad))
         return linear(masks, mirrored)
 

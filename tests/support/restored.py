@@ -52,7 +52,7 @@ def assert_same(restored: Explanation, explanation: Explanation, image: int = 0)
         actual, expected = getattr(restored, field.name), getattr(explanation, field.name)
         if field.name == "settings":
             actual, expected = ({**settings, "evaluations": {}} for settings in (actual, expected))
-        if field.name in ("target", "target_names", "status"):
+        if field.name in ("target", "target_names", "left_out", "status"):
             expected = expected[image : image + 1]
         if not isinstance(expected, Tensor):
             assert actual == expected, field.name

@@ -105,6 +105,15 @@ def print_layers(layers: "list[Layer]") -> None:
     _print([table, "use one with: extremal channels IMAGE --layer NAME"])
 
 
+def _perturbation_text(plain: str | list[str]) -> str:
+    """Return the perturbation of a run's settings: the text of one, the name mixed, or the texts of a mix."""
+    from extremal.masking.perturbations import PERTURBATIONS, split_ways
+
+    if isinstance(plain, str):
+        return plain
+    return "mixed" if plain == [repr(way) for way in split_ways(PERTURBATIONS["mixed"]).values()] else " + ".join(plain)
+
+
 def print_plan(image: str, plan: "Plan", folder: Path) -> None:
     """Print what a run would explain, and what it would cost."""
     settings, first = plan.settings, plan.inputs[0]
@@ -114,9 +123,12 @@ def print_plan(image: str, plan: "Plan", folder: Path) -> None:
         classes.add_row(f"{top.name} (class {top.index})", f"{top.score:.2f}", probability)
     remaining = "" if first.remaining is None else f", leaves {100 * first.remaining:.2g} % of its probability"
     areas = ", ".join(map(_area_text, plan.areas))
-    perturbation = settings["perturbation"]
-    ways = perturbation if isinstance(perturbation, str) else f"a mix of {', '.join(perturbation)}"
-    names = (settings["game"], ways, settings["solver"]["name"], settings["score"])
+    names = (
+        settings["game"],
+        _perturbation_text(settings["perturbation"]),
+        settings["solver"]["name"],
+        settings["score"],
+    )
     lines = [
         f"{image}: {' × '.join(map(str, plan.shape))} as input of {settings['network']}",
         classes,

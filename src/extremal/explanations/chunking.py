@@ -17,8 +17,8 @@ class ChunkedReward:
     """The rewards of masks, (N, K, 1, *S) -> (N, K), evaluated a few rows of the network at a time.
 
     A differentiable function of the masks. The gradient of a chunk is computed together with its reward, so that only
-    one chunk's graph is in memory at any time. If memory runs out, chunks are halved. The mean over ways is one batch of
-    all ways, of more than `max_rows` if fewer than one mask would fit.
+    one chunk's graph is in memory at any time. If memory runs out, chunks are halved. The mean over ways is
+    one batch of all ways, of more than `max_rows` if fewer than one mask would fit.
 
     Args:
         objective: of N inputs.

@@ -13,7 +13,7 @@ from extremal.explanations.preparation import check_same_weights
 from extremal.explanations.settings import Settings
 from extremal.explanations.stability import Stability
 from extremal.masking.games import Game, Reward
-from extremal.masking.perturbations import Perturbation
+from extremal.masking.perturbations import PerturbationLike
 from extremal.masking.solvers import Solver
 from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network
@@ -36,7 +36,7 @@ def stability(
     *,
     target: Target = None,
     game: str | Game | Reward | None = None,
-    perturbation: str | Perturbation | None = None,
+    perturbation: PerturbationLike | None = None,
     solver: str | Solver | None = None,
     score: str | Score | None = None,
     on_progress: OnProgress | None = None,

@@ -93,7 +93,7 @@ class Objective:
         mirrors = [mirrored if isinstance(mirrored, bool) else mirrored[k % len(mirrored)] for k in columns]
         if way is None:
             scores = self._evaluate_each(mask, [(k, w, mirrors[k]) for w in range(n_ways) for k in columns])
-            return self.ways.average(scores.unflatten(1, (n_ways, -1)))
+            return self.ways.average(scores.view(len(scores), n_ways, -1))
         ways = [way if isinstance(way, int) else way[k % len(way)] for k in columns]
         return self._evaluate_each(mask, zip(columns, ways, mirrors, strict=True))
 
@@ -217,13 +217,8 @@ def build_objective(run: Run | Split, x: Tensor, query: Query, settings: Setting
         score_input = target.score_input
         zeros = x.new_zeros(len(x), 1, 1, *domain.shape)
         destroyed = torch.stack([target.ask(perturb(zeros).flatten(0, 1), index) for perturb in perturbs], 1)
-        ways = Ways(
-            tuple(split_ways(settings.perturbation)),
-            perturbs,
-            destroyed,
-            score_input,
-            choose_ways(score_input, destroyed),
-        )
+        way_names, counts = tuple(split_ways(settings.perturbation)), choose_ways(score_input, destroyed)
+        ways = Ways(way_names, perturbs, destroyed, score_input, counts)
         _check_finite(score_input, "the whole input", net)
         _check_finite(destroyed[destroyed.isfinite().sum(1) == 0], "the destroyed input", net)
         first = torch.cat([x[:1], ways.perturb(zeros, 0).flatten(0, 1)[:1]])

@@ -55,15 +55,15 @@ class Ways:
     def _choices(self) -> tuple[tuple[tuple[int, Tensor], ...], ...]:
         """For each way the ways that have its turn for some inputs, with these inputs (N,) bool."""
         columns = self._substitutes.unbind(1)
-        return tuple(tuple((way, column == way) for way in column.unique().tolist()) for column in columns)
+        return tuple(tuple((way, column == way) for way in sorted(set(column.tolist()))) for column in columns)
 
     def perturb(self, mask: Tensor, way: int) -> Tensor:
         """Return inputs (N, K, C, *S) under masks (N, K, 1, *S) by a way, or by those that have its turn."""
         (first, _), *others = self._choices[way]
         inputs = self.perturbs[first](mask)
         for other, is_other in others:
-            is_other = is_other.view(-1, *[1] * (inputs.ndim - 1))
-            inputs = torch.where(is_other, self.perturbs[other](mask), inputs)
+            rows = is_other.view(-1, *[1] * (inputs.ndim - 1))
+            inputs = torch.where(rows, self.perturbs[other](mask), inputs)
         return inputs
 
     def own_blank(self, way: int) -> Tensor:

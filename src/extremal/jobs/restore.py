@@ -122,7 +122,7 @@ def rebuild(
         target=objective.class_indices,
         target_names=(row["target_name"],),
         unseen_names=tuple(row["unseen_names"]),
-        left_out=objective.ways.left_out,
+        left_out=(tuple(row["left_out"]),),
         status=(tuple(Status(status) for status in row["statuses"]),),
         keeps=validated.game.keeps,
         settings={**settings, "mirror": bool(row["mirror"]), "evaluations": dict(row["counts"])},

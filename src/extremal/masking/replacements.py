@@ -94,9 +94,9 @@ def _average_tiles(x: Tensor, dim: int, side: int) -> Tensor:
     """Replace the values along a dimension by the means of tiles of `side` places; the last tile may be smaller."""
     size = x.shape[dim]
     padded = F.pad(x.movedim(dim, -1), (0, -size % side))
-    sums = padded.unflatten(-1, (-1, side)).sum(-1)  # (..., tiles)
+    sums = padded.reshape(*padded.shape[:-1], -1, side).sum(-1)  # (..., tiles)
     first_places = torch.arange(0, size, side, device=x.device)
-    means = sums / (size - first_places).clamp_max(side)
+    means: Tensor = sums / (size - first_places).clamp_max(side)
     return means.repeat_interleave(side, -1)[..., :size].movedim(-1, dim)
 
 

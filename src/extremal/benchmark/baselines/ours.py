@@ -51,7 +51,7 @@ class PathMap(FieldSettings):
 
 @dataclass(frozen=True)
 class PenaltyMap(FieldSettings):
-    """The mean of the masks by `penalty`, the paper's solver, with the paper's perturbation and score (paper, section 4.1)."""
+    """The mean of the masks by `penalty`, with the perturbation and the score of the paper (section 4.1)."""
 
     areas: tuple[float, ...] = PAPER_AREAS
     solver: Penalty = field(default_factory=Penalty)

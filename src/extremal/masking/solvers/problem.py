@@ -10,9 +10,7 @@ from torch import Tensor
 from extremal.masking.domain import Domain
 
 Orientation = bool | Sequence[bool]  # whether the input is mirrored, for all K masks or for each
-WayIndex = (
-    int | Sequence[int] | None
-)  # of destroying the input, for all K masks or for each; None: the mean over all ways
+WayIndex = int | Sequence[int] | None  # of destroying, for all K masks or for each; None: the mean over all
 
 
 class RewardMasks(Protocol):
