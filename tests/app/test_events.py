@@ -29,6 +29,7 @@ OPTIONS = {
     "perturbation": "blur",
     "alternatives": 1,
     "refine": False,
+    "stability": False,
 }
 
 pytestmark = pytest.mark.usefixtures("fast_runs")

@@ -121,6 +121,15 @@ def test_alternatives_and_perturbation_reach_the_result(folder: Path) -> None:
     assert explanation.settings["perturbation"] == "Fade()"
 
 
+def test_stability_reaches_the_result(folder: Path) -> None:
+    stages = []
+    response = run(build_request(stability=True), folder, on_progress=lambda progress: stages.append(progress.stage))
+    saved = Explanation.load(response.views[0].folder / "explanation.safetensors")
+    assert saved.stability is not None
+    assert saved.stability.copies == 4
+    assert "copies, evidence" in stages
+
+
 def test_refinement_reaches_the_result(folder: Path) -> None:
     response = run(build_request(refine=True), folder)
     masks = [float(entry.stem.removeprefix("mask-")) for entry in response.views[0].folder.glob("mask-*.png")]

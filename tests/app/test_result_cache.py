@@ -59,6 +59,7 @@ def test_a_response_is_found_by_an_equal_request_and_by_name(cache: ResultCache)
         {"games": ("delete",)},
         {"layer": "features"},
         {"refine": True},
+        {"stability": True},
         {"settings": Settings(areas=(0.1,))},
         {"settings": Settings(perturbation="fade")},
         {"settings": Settings(alternatives=2)},

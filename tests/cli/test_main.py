@@ -73,7 +73,8 @@ class TestResults:
         saved = Explanation.load(tmp_path / "extremal-out" / "cat" / "explanation.safetensors")
         assert list(record) == [
             *("path", "target", "target_name", "score_full", "score_blank", "areas", "scores", "binary_scores"),
-            *("effects", "verdicts", "status", "smallest", "certificate", "regions", "left_out", "files", "settings"),
+            *("effects", "verdicts", "status", "smallest", "certificate", "stability", "regions", "left_out", "files"),
+            "settings",
         ]
         assert (record["path"], record["target"], record["target_name"]) == ("cat.png", 0, "tabby, tabby cat")
         assert record["scores"] == saved.scores[0].tolist()
@@ -274,6 +275,38 @@ class TestRefine:
         assert re.search(r"Between the measured areas: [0-9.]+\s% has \d+\s% of the effect", out)
         _, out, _ = call("cat.png", areas="0.02,0.6")
         assert "Between the measured" not in out
+
+
+class TestStability:
+    def test_it_is_written_everywhere(self, tmp_path: Path) -> None:
+        save_image(tmp_path / "cat.png")
+        (plain,) = document("cat.png", areas="0.3,0.6")
+        assert plain["stability"] is None
+        (record,) = document("cat.png", "--stability", areas="0.3,0.6")
+        measured = record["stability"]
+        saved = Explanation.load(tmp_path / "extremal-out" / "cat" / "explanation.safetensors").stability
+        assert saved is not None
+        assert (measured["copies"], saved.copies) == (4, 4)
+        assert measured["ious"] == saved.ious[0].tolist()
+        assert [len(row) for row in measured["ious"]] == [4, 4]
+        assert measured["core_shares"] == saved.core_shares[0].tolist()
+        assert measured["evaluations"] > 4 * sum(record["settings"]["evaluations"].values()) / 2
+        assert {**record, "stability": None, "verdicts": None} == {**plain, "verdicts": None}
+
+    def test_it_is_printed(self, tmp_path: Path) -> None:
+        save_image(tmp_path / "cat.png")
+        _, out, _ = call("cat.png", "--stability", areas="0.3,0.6")
+        assert "stable IoU" in out
+        assert "Over 4 copies with one grey level of noise, " in out
+        _, out, _ = call("cat.png", areas="0.3,0.6")
+        assert "copies" not in out
+
+    def test_its_cost_is_planned(self, tmp_path: Path) -> None:
+        save_image(tmp_path / "cat.png")
+        _, out, _ = call("cat.png", "--stability", "--dry-run")
+        assert "stability: 4 times these evaluations, " in out
+        _, out, _ = call("cat.png", "--stability", "--dry-run", "--json")
+        assert json.loads(out)[0]["copies"] == 4
 
 
 class TestAlternatives:

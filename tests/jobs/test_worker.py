@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import extremal
 from extremal import explain
 from extremal.explanations.settings import Settings, SettingsOptions
 from extremal.files import content_hash
@@ -19,10 +20,16 @@ from support.datasets import sound, write_images
 
 
 def make_worker(
-    network: Network | None = None, ask: str = "", refine: bool = False, **options: Unpack[SettingsOptions]
+    network: Network | None = None,
+    ask: str = "",
+    refine: bool = False,
+    stability: bool = False,
+    **options: Unpack[SettingsOptions],
 ) -> Worker:
     settings = Settings(**{"areas": (0.1, 0.2), "perturbation": "fade", **options})
-    return Worker(WorkerConfig("", ask=ask, settings=settings.as_dict(), refine=refine), network or sound())
+    return Worker(
+        WorkerConfig("", ask=ask, settings=settings.as_dict(), refine=refine, stability=stability), network or sound()
+    )
 
 
 def make_items(folder: Path, *targets: str) -> list[RunItem]:
@@ -109,6 +116,17 @@ class TestRows:
         worker = make_worker()
         (row,) = worker.explain(worker.prepare(make_items(write_images(tmp_path / "one", 1), "")))
         assert (row["status"], row["error"]) == ("failed", "MemoryError: cannot allocate")
+
+    def test_stability_is_that_of_the_images_alone(self, tmp_path: Path) -> None:
+        worker = make_worker(areas=(0.1, 0.3), stability=True)
+        items = make_items(write_images(tmp_path / "two", 2), "", "")
+        rows = worker.explain(worker.prepare(items))
+        for item, row in zip(items, rows, strict=True):
+            result = explain(worker.network, item.path, settings=worker.settings)
+            measured = extremal.stability(worker.network, item.path, result)
+            assert row["stable_ious"] == pytest.approx(measured.median_iou[0].tolist(), abs=0.02)  # batches round
+            assert row["core_shares"] == pytest.approx(measured.core_shares[0].tolist(), abs=0.02)
+            assert row["evaluations"] > sum(row["counts"].values())
 
     def test_alternatives_have_their_own_rows_and_the_first_has_the_certificate(self, tmp_path: Path) -> None:
         worker = make_worker(alternatives=2, refine=True)

@@ -59,7 +59,7 @@ def test_the_preprocessing_receives_the_noisy_picture():
 def test_black_and_white_stay_in_range():
     array = np.zeros((40, 40, 3), np.uint8)
     array[20:] = 255
-    noisy = np.asarray(add_grey_noise(Image.fromarray(array), np.random.default_rng(0)))
+    noisy = np.asarray(add_grey_noise(Image.fromarray(array), 0))
     assert set(np.unique(noisy[:20])) == {0, 1}
     assert set(np.unique(noisy[20:])) == {254, 255}
 
@@ -92,12 +92,14 @@ def test_other_inputs_get_a_255th_of_the_range_of_each_channel(shape):
     assert bool((noisy.amax(places) <= x.amax(places)).all() and (noisy.amin(places) >= x.amin(places)).all())
 
 
-def test_noise_is_seeded_and_independent():
+def test_noise_is_decided_by_seed_and_content():
     array = pixels(30, 30, 3)
-    first, second = grey_levels(network(), [array, array])
-    assert not torch.equal(first, second)
-    assert torch.equal(first, grey_levels(network(), [array, array])[0])
-    assert not torch.equal(first, grey_levels(network(), [array, array], seed=(0, 1))[0])
+    first, second = grey_levels(network(), [array, array[::-1]])
+    assert not torch.equal(first, second.flip(1))
+    assert torch.equal(second, grey_levels(network(), array[::-1])[0])  # not by the place in the batch
+    assert not torch.equal(first, grey_levels(network(), array, seed=(0, 1))[0])
+    x = torch.rand(2, 3, 30, 30, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(prepare_noisy(network(), x, 0)[1:], prepare_noisy(network(), x[1:], 0))
 
 
 def test_the_callers_image_is_not_changed():

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.verdict import Status
 from extremal.report import reveal
 from extremal.report.html import json_for_script
-from extremal.report.text import summarise
+from extremal.report.text import stability_sentence, summarise
 from support import synthetic
 from support.pages import NASTY, Page, check_nothing_from_elsewhere
 
@@ -250,3 +251,28 @@ def test_the_certificate_is_described() -> None:
     words = render_page(synthetic.explanation(), certificate=open_end).words.replace("\xa0", " ")
     assert "34.5 % has 91 % of the effect; every smaller area that was tried is also enough." in words
     assert "Between the measured areas" not in render_page(synthetic.explanation()).words
+
+
+def test_stability_is_a_part_of_the_table() -> None:
+    plain = synthetic.explanation()
+    assert "Stable IoU" not in report.render(plain)
+    page = report.render(replace(plain, stability=synthetic.stability(iou=0.4)))
+    assert page.count('data-label="Stable IoU">0.40<') == len(plain.areas)
+    assert page.count('data-label="Core">72\xa0%<') == len(plain.areas)
+    assert "Over 3 copies with one grey level of noise, the smallest sufficient area lies between" in page
+    assert "This mask is unstable: copies with one grey level of noise share only 40\xa0% of their places." in page
+
+
+@pytest.mark.parametrize(
+    ("areas", "sentence"),
+    [
+        ([0.1, 0.1], "Over 2 copies with one grey level of noise, the smallest sufficient area is 10\xa0% each time."),
+        ([math.nan, math.nan], "Over 2 copies with one grey level of noise, none of the computed areas is sufficient."),
+        ([0.1, math.nan], "Over 2 copies with one grey level of noise, a computed area is sufficient for 1 only."),
+        ([0.1], "Over one copy with one grey level of noise, the smallest sufficient area is 10\xa0% each time."),
+    ],
+)
+def test_areas_of_copies_in_words(areas: list[float], sentence: str) -> None:
+    ious = torch.zeros(1, 5, len(areas))
+    measured = replace(synthetic.stability(), ious=ious, smallest_areas=torch.tensor([areas], dtype=torch.float64))
+    assert stability_sentence(measured) == sentence

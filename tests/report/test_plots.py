@@ -152,3 +152,26 @@ def test_no_global_state() -> None:
     before = "matplotlib.pyplot" in sys.modules
     plots.figure(synthetic.explanation())
     assert ("matplotlib.pyplot" in sys.modules) == before
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (60,), (8, 12, 16)])
+def test_core_and_iou_are_drawn_where_stability_was_measured(shape: tuple[int, ...]) -> None:
+    plain = synthetic.explanation(shape=shape)
+    measured = replace(plain, stability=synthetic.stability(shape=shape))
+    for result, drawn in ((plain, False), (measured, True)):
+        figure = draw(plots.figure(result))
+        captions = [axes.get_xaxis().get_label().get_text() for axes in figure.axes[3:]]
+        assert all(("\nstable IoU 0.80, core 72\xa0% (dashed)" in caption) == drawn for caption in captions)
+    extents = boxes(figure)
+    assert max(top for *_, top in extents) <= figure.bbox.height
+    assert min(bottom for _, bottom, *_ in extents) >= 0
+
+
+@pytest.mark.parametrize("count", [5, 8])
+def test_captions_with_stability_do_not_overlap(count: int) -> None:
+    areas = AREAS[:count]
+    figure = draw(plots.figure(replace(synthetic.explanation(areas), stability=synthetic.stability(areas))))
+    extents = boxes(figure)
+    for k, (left, bottom, right, top) in enumerate(extents):
+        for box in extents[:k]:
+            assert left >= box[2] or right <= box[0] or bottom >= box[3] or top <= box[1]

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from extremal.explanations.explanation import Explanation
+from extremal.explanations.stability import Stability
 from extremal.explanations.verdict import Status
 from extremal.masking.area import cut_one
 from extremal.masking.grid import gaussian_blur
@@ -70,3 +71,23 @@ def explanation(
         },
     )
     return replace(made, **changes)
+
+
+def stability(
+    areas: tuple[float, ...] = AREAS, shape: tuple[int, ...] = (48, 64), *, count: int = 1, iou: float = 0.8
+) -> Stability:
+    """Return the stability of three copies, the median of whose IoUs is `iou`; the core is a corner."""
+    columns = (count, len(areas))
+    core = torch.zeros(*columns, 1, *shape, dtype=torch.bool)
+    core[(..., *[slice(0, size // 3) for size in shape])] = True
+    return Stability(
+        areas=areas,
+        ious=torch.tensor([iou - 0.1, iou, iou + 0.1]).expand(*columns, 3).clone(),
+        core=core,
+        core_shares=torch.full(columns, 0.72),
+        effects=torch.linspace(0.3, 1.05, 3).expand(*columns, 3).clone(),
+        unseen_effects=torch.linspace(0.2, 1.0, 3).expand(*columns, 3).clone(),
+        smallest_areas=torch.tensor([[areas[-1], areas[-1], areas[0]]], dtype=torch.float64).repeat(count, 1),
+        seed=0,
+        evaluations=300 * count,
+    )

@@ -78,6 +78,7 @@ class Events:
         perturbation: str,
         alternatives: int,
         refine: bool,
+        stability: bool,
         http_request: gr.Request,
     ) -> AsyncIterator[tuple[Any, Any]]:
         """Queue a request, show its progress, and show its response."""
@@ -93,6 +94,7 @@ class Events:
                 GAME_CHOICES[game],
                 "" if layer == REGIONS else layer,
                 bool(refine),
+                bool(stability),
                 Settings(
                     areas=_parse_areas(areas), perturbation=perturbation, solver="path", alternatives=int(alternatives)
                 ),

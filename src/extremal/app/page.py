@@ -78,7 +78,7 @@ def _build_main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
 
 
 def _build_advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
-    """Build the fields for layer, second network, areas, perturbation, alternatives, and refinement."""
+    """Build the fields for layer, second network, areas, perturbation, alternatives, refinement, and stability."""
     first, *others = networks
     layers = [REGIONS, *networks[first].layers]
     areas = ", ".join(f"{area:g}" for area in AREAS)
@@ -90,6 +90,11 @@ def _build_advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ..
             gr.Dropdown(list(PERTURBATIONS), value="mixed", label="Replace the rest by", elem_id="instead"),
             gr.Slider(1, 3, 1, step=1, label="Alternatives", elem_id="answers"),
             gr.Checkbox(False, label="Search for the smallest area between these, to 2\u00a0%", elem_id="refine"),
+            gr.Checkbox(
+                False,
+                label="Also explain 4 copies with one grey level of noise, to see what stays",
+                elem_id="stability",
+            ),
         )
 
 

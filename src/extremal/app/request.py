@@ -13,6 +13,7 @@ from extremal.app.networks import ServedNetwork
 from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.explain import explain_channels
 from extremal.explanations.explain import explain
+from extremal.explanations.explain_copies import stability
 from extremal.explanations.explanation import Explanation, iou
 from extremal.explanations.settings import Settings
 from extremal.explanations.smallest_area import smallest_area
@@ -38,6 +39,7 @@ class Request:
     games: tuple[str, ...] = ("preserve",)  # one view each, in place of the game of the settings
     layer: str = ""  # layer whose channels are explained; empty: regions of the image
     refine: bool = False  # whether to search for the smallest sufficient area
+    stability: bool = False  # whether to explain copies with one grey level of noise
     settings: Settings = field(default_factory=Settings, compare=False)
     settings_key: str = field(init=False, repr=False)  # settings as text: what requests are compared by
 
@@ -157,6 +159,12 @@ class _ViewRun:
         if self.request.refine:
             self.on_progress(JobProgress("smallest area"))
             (certificate,) = smallest_area(self.network.network, explanation)
+        if self.request.stability:
+            measured = stability(
+                *(self.network.network, self.image, explanation),
+                on_progress=lambda stage, done, total: self.on_progress(JobProgress(f"copies, {stage}", done, total)),
+            )
+            explanation = replace(explanation, stability=measured)
         self.on_progress(JobProgress("writing"))
         result_files.write_result(explanation, self.folder, self.request.title, certificate)
         return explanation

@@ -1,5 +1,6 @@
 """The command `extremal explain`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,7 @@ def explain(
     alternatives: options.Alternatives = 1,
     out: options.ImageFolders = options.DEFAULT_FOLDER,
     refine: options.Refine = False,
+    stability: options.Stability = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would run, and what it costs.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -60,12 +62,14 @@ def explain(
             batch.check_folders()
         net = load_network(network, weights)
         query = parse_query(net, target, ask)
-        return (plan_images if dry_run else explain_images)(net, query, settings, refine)
+        return (plan_images if dry_run else explain_images)(net, query, settings, refine, stability)
 
     batch.process(prepare)
 
 
-def explain_images(net: "Network", query: "Target", settings: "Settings", refine: bool) -> ProcessImage:
+def explain_images(
+    net: "Network", query: "Target", settings: "Settings", refine: bool, stability: bool
+) -> ProcessImage:
     """Return the function that explains one image and writes its result."""
     import extremal
     from extremal.explanations.smallest_area import smallest_area
@@ -87,6 +91,13 @@ def explain_images(net: "Network", query: "Target", settings: "Settings", refine
         if refine:
             on_stage("smallest area", 0, 1)
             certificate = smallest_area(net, explanation, None if explanation.is_class else query)[0]
+        if stability:
+            measured = extremal.stability(
+                *(net, image, explanation),
+                target=None if explanation.is_class else query,
+                on_progress=lambda stage, done, total: on_stage(f"copies, {stage}", done, total),
+            )
+            explanation = replace(explanation, stability=measured)
         on_stage("writing", 0, 1)
         files = result_files.write_result(explanation, folder, Path(image).name, certificate)
         record = result_files.result_record(image, explanation, files, certificate)
@@ -95,15 +106,20 @@ def explain_images(net: "Network", query: "Target", settings: "Settings", refine
     return process
 
 
-def plan_images(net: "Network", query: "Target", settings: "Settings", refine: bool) -> ProcessImage:
+def plan_images(net: "Network", query: "Target", settings: "Settings", refine: bool, stability: bool) -> ProcessImage:
     """Return the function that plans a run for one image and prints it; nothing is written."""
+    from extremal.explanations.explain_copies import COPIES
     from extremal.explanations.preflight.plan import plan
     from extremal.report import result_files
+
+    copies = COPIES if stability else 0
 
     def process(image: str, folder: Path, on_stage: OnStage) -> ImageOutcome:
         on_stage("measuring", 0, 1)
         planned = plan(net, image, query, settings=settings, refine=refine)
-        record = {"path": image, "folder": str(folder), **planned.as_dict()}
-        return ImageOutcome(result_files.to_json_values(record), lambda: tables.print_plan(image, planned, folder))
+        record = {"path": image, "folder": str(folder), **planned.as_dict(), **({"copies": copies} if copies else {})}
+        return ImageOutcome(
+            result_files.to_json_values(record), lambda: tables.print_plan(image, planned, folder, copies)
+        )
 
     return process

@@ -27,6 +27,9 @@ Score = Annotated[str, Option(help="margin, logit, probability, log-probability,
 Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Random seed of noise and controls.")]
 Alternatives = Annotated[int, Option(help="Number of explanations with little overlap to search for.")]
 Refine = Annotated[bool, Option("--refine", help="Bisect for the smallest sufficient area, to 2 %.")]
+Stability = Annotated[
+    bool, Option("--stability", help="Explain 4 copies with one grey level of noise, and report what stays.")
+]
 Layer = Annotated[str, Option(help="Module name; `extremal layers` lists them.")]
 Axis = Annotated[
     int | None, Option(help="Axis of the channels in the layer's output; for (B, T, K), 1 selects tokens.")

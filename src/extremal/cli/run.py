@@ -39,6 +39,7 @@ def run(
     seed: options.Seed = 0,
     alternatives: options.Alternatives = 1,
     refine: options.Refine = False,
+    stability: options.Stability = False,
     engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
     address: Annotated[
         str, typer.Option(help="Address of a Ray cluster.", show_default="one is started on this machine")
@@ -78,6 +79,7 @@ def run(
                 seed=seed,
                 alternatives=alternatives,
                 refine=refine,
+                stability=stability,
                 engine=engine,
                 address=address or None,
                 gpus_per_worker=gpus_per_worker,

@@ -38,11 +38,12 @@ def print_summary(summary: Summary, files: Mapping[str, str]) -> None:
         ("unseen effect", summary.unseen, percent, ""),
         ("lost", summary.loss, percent, ""),
     )
-    heads = ("images", "sufficient", "suspect", "median area")
+    words = ("images", "sufficient", *(("unstable",) if summary.verdicts["unstable"] else ()), "suspect")
+    heads = (*words, "median area")
     classes = Table(Column("class"), *(_right_column(head) for head in heads))
     for group in summary.classes[:MAX_CLASSES]:
         median = above if group.areas.median is None else area_percent(group.areas.median)
-        counts = (group.images, group.sufficient, group.suspect)
+        counts = (getattr(group, word) for word in words)
         classes.add_row(Text(group.name), *(f"{count:,}" for count in counts), median)
     _print(
         run_page.headline(summary),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from extremal.networks.layers import Layer
     from extremal.scores.class_group import ResolvedClass
 
-VERDICT_COLOURS = {"sufficient": "green", "insufficient": "yellow", "suspect": "red"}
+VERDICT_COLOURS = {"sufficient": "green", "insufficient": "yellow", "suspect": "red", "unstable": "red"}
 LEVEL_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
@@ -27,21 +27,28 @@ def print_explanation(
 ) -> None:
     """Print a table of the areas, a summary, and the paths of the files."""
     from extremal.explanations.verdict import Status
-    from extremal.report.text import alternatives_sentence, certificate_sentence
+    from extremal.report.text import alternatives_sentence, certificate_sentence, stability_sentence
 
-    table = Table("area", "score", "as found", "cut", "best random", "verdict")
+    stability = explanation.stability
+    measured = [] if stability is None else ["stable IoU", "core"]
+    table = Table("area", "score", "as found", "cut", "best random", *measured, Column("verdict", no_wrap=True))
     curve = explanation.curve()
     rows = zip(
         explanation.areas, explanation.scores[0].tolist(), curve.soft, curve.binary, curve.control_best, strict=True
     )
-    for (area, score, *effects), verdict, status in zip(
-        rows, explanation.verdict[0], explanation.status[0], strict=True
-    ):
+    judged = zip(rows, explanation.verdict[0], explanation.status[0], strict=True)
+    for k, ((area, score, *effects), verdict, status) in enumerate(judged):
+        stable = (
+            []
+            if stability is None
+            else [f"{float(stability.median_iou[0, k]):.2f}", _percent(float(stability.core_shares[0, k]))]
+        )
         label = f"{verdict} (stuck)" if status is Status.STUCK else str(verdict)
         table.add_row(
             _area_text(area),
             f"{score:.2f}",
             *map(_percent, effects),
+            *stable,
             Text(label, style=VERDICT_COLOURS.get(verdict.label, "")),
         )
     lines = [
@@ -50,6 +57,7 @@ def print_explanation(
         table,
         _smallest_area_sentence(explanation),
         *([certificate_sentence(certificate)] if certificate else []),
+        *([stability_sentence(stability)] if stability else []),
         *([alternatives_sentence(explanation)] if explanation.alternatives else []),
         *_path_lines(files["report"], files["figure"], files["explanation"], *files["masks"]),
     ]
@@ -114,8 +122,15 @@ def _perturbation_text(plain: str | list[str]) -> str:
     return "mixed" if plain == [repr(way) for way in split_ways(PERTURBATIONS["mixed"]).values()] else " + ".join(plain)
 
 
-def print_plan(image: str, plan: "Plan", folder: Path) -> None:
-    """Print what a run would explain, and what it would cost."""
+def print_plan(image: str, plan: "Plan", folder: Path, copies: int = 0) -> None:
+    """Print what a run would explain, and what it would cost.
+
+    Args:
+        image: path of the image.
+        plan: of the run.
+        folder: of the results.
+        copies: explained for the stability.
+    """
     settings, first = plan.settings, plan.inputs[0]
     classes = Table("class", "score", "probability")
     for top in first.top:
@@ -144,6 +159,9 @@ def print_plan(image: str, plan: "Plan", folder: Path) -> None:
     if plan.refining:
         counts = _evaluations_text(plan.refining)
         lines.append(f"smallest area: at most {counts}, {_duration(plan.seconds_refining)} more")
+    if copies:
+        seconds = None if plan.seconds is None else copies * plan.seconds
+        lines.append(f"stability: {copies} times these evaluations, {_duration(seconds)} more")
     if first.span <= 0:
         lines.append(
             "the destroyed input scores as high as the whole: run `extremal doctor` to find out what to change"

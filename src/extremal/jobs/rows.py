@@ -15,6 +15,7 @@ from torch import Tensor
 from extremal.errors import ExtremalValueError
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.smallest_area import Certificate
+from extremal.explanations.stability import Stability
 
 Row = dict[str, Any]  # by the names of SCHEMA
 
@@ -42,6 +43,12 @@ SCHEMA = pa.schema(
         ("certified_effect", pa.float64()),  # effect of its mask
         ("below_area", pa.float64()),  # largest insufficient area tried below it; 0: all that were tried are sufficient
         ("below_effect", pa.float64()),  # effect of the best mask found there
+        ("stable_ious", _NUMBERS),  # (A,) median IoU with the masks of copies with noise; null: not requested
+        ("core_shares", _NUMBERS),  # (A,) share of each mask's places that all copies keep
+        (
+            "stable_factor",
+            pa.float64(),
+        ),  # largest smallest area of the copies over the smallest; null: not all have one
         ("score_full", pa.float64()),  # of the input
         ("score_blank", pa.float64()),  # of the destroyed input
         ("areas", _NUMBERS),  # (A,) rising, fractions of places
@@ -53,11 +60,11 @@ SCHEMA = pa.schema(
         ("unseen_scores", pa.list_(_NUMBERS)),  # (A, P) of the cut masks under these
         ("unseen_blank", _NUMBERS),  # (P,) of the input destroyed by these
         ("control_scores", pa.list_(_NUMBERS)),  # (A, R) of random masks
-        ("verdicts", _WORDS),  # (A,) sufficient, insufficient, suspect
+        ("verdicts", _WORDS),  # (A,) sufficient, insufficient, suspect, unstable
         ("reasons", _WORDS),  # (A,) one sentence each
         ("statuses", _WORDS),  # (A,) converged, stuck, not finite
-        ("evaluations", pa.int64()),  # of the network, all kinds; this row's part of its batch
-        ("counts", pa.struct([(name, pa.int64()) for name in EVALUATION_KINDS])),  # the same by kind
+        ("evaluations", pa.int64()),  # of the network, all kinds, copies too; this row's part of its batch
+        ("counts", pa.struct([(name, pa.int64()) for name in EVALUATION_KINDS])),  # by kind, without those of copies
         ("seconds", pa.float64()),
         ("mirror", pa.bool_()),  # whether the mirrored input has the same score
         ("parameters", _NUMBERS),  # (A, 1, *lattice) of the masks, flattened; null: the masks were given
@@ -115,12 +122,15 @@ def build_row(
     parameters = None if explanation.fields is None else explanation.fields[image]
     target = explanation.target[image]
     counts = _split_counts(explanation.settings["evaluations"], image, len(explanation.masks))
+    copies = 0 if explanation.stability is None else explanation.stability.evaluations
+    copies = _split_counts({"copies": copies}, image, len(explanation.masks))["copies"]
     names = ("mask_areas", "scores", "binary_scores", "unseen_scores", "unseen_blank", "control_scores")
     scores = {name: getattr(explanation, name)[image].tolist() for name in ("score_full", "score_blank", *names)}
     return {
         **dict.fromkeys(SCHEMA.names),
         **_verdict_columns(explanation, image),
         **_certificate_columns(certificate),
+        **_stability_columns(explanation.stability, image),
         **scores,
         "key": key,
         "path": path,
@@ -136,7 +146,7 @@ def build_row(
         "unseen_names": list(explanation.unseen_names),
         "left_out": list(explanation.left_out[image]) if explanation.left_out else [],
         "statuses": [str(status) for status in explanation.status[image]],
-        "evaluations": sum(counts.values()),
+        "evaluations": sum(counts.values()) + copies,
         "counts": counts,
         "mirror": explanation.settings["mirror"],
         "parameters": _flatten(parameters),
@@ -187,6 +197,17 @@ def _certificate_columns(certificate: Certificate | None) -> dict[str, float]:
         "certified_effect": certificate.effect,
         "below_area": certificate.below_area,
         "below_effect": certificate.below_effect,
+    }
+
+
+def _stability_columns(stability: Stability | None, image: int) -> dict[str, Any]:
+    if stability is None:
+        return {}
+    factor = stability.smallest_area_factors[image]
+    return {
+        "stable_ious": stability.median_iou[image].tolist(),
+        "core_shares": stability.core_shares[image].tolist(),
+        "stable_factor": None if factor is None or math.isinf(factor) else factor,
     }
 
 

@@ -19,7 +19,7 @@ from extremal.scores.class_group import ResolvedClass
 
 T = TypeVar("T")
 
-VERDICTS = ("sufficient", "suspect", "insufficient", FAILED)
+VERDICTS = ("sufficient", "unstable", "suspect", "insufficient", FAILED)
 N_EXTREMES = 8  # images listed at either end
 COLUMNS = (  # that are read; parameters, traces and thumbnails are not
     *("key", "status", "error", "alternative", "target", "group", "target_name"),
@@ -65,6 +65,7 @@ class ClassSummary:
     name: str
     images: int
     sufficient: int
+    unstable: int
     suspect: int
     insufficient: int
     areas: Quantiles  # as in `Summary`
@@ -224,7 +225,10 @@ def _class_summaries(images: Sequence[ImageSummary]) -> tuple[ClassSummary, ...]
         verdicts = Counter(image.verdict for image in group)
         summaries.append(
             ClassSummary(
-                *(target, name, len(group), verdicts["sufficient"], verdicts["suspect"], verdicts["insufficient"]),
+                target,
+                name,
+                len(group),
+                **{word: verdicts[word] for word in VERDICTS if word != FAILED},
                 areas=_area_quantiles(group),
             )
         )

@@ -87,6 +87,7 @@ def run(
     ask: str = "",
     settings: Settings | None = None,
     refine: bool = False,
+    stability: bool = False,
     engine: str = "local",
     address: str | None = None,
     gpus_per_worker: float | None = None,
@@ -113,6 +114,7 @@ def run(
         ask: another query than a class, as for `--ask`.
         settings: of the explanations; None: made of `options`.
         refine: also bisect for the smallest sufficient area (`smallest_area`).
+        stability: also explain four copies of each image with one grey level of noise (`stability`).
         engine: local, or ray.
         address: of a Ray cluster; None: one is started on this machine.
         gpus_per_worker: of a Ray cluster, may be a fraction of one; None: one if there are any, else none.
@@ -143,7 +145,7 @@ def run(
         run_options.check_network(network_object)
     paths = [images] if isinstance(images, str | os.PathLike) else images
     items = find_items([os.fspath(path) for path in paths])
-    config = WorkerConfig(name, weights, target, ask, settings.as_dict(), refine)
+    config = WorkerConfig(name, weights, target, ask, settings.as_dict(), refine, stability)
     worker = Worker(config, network_object)
     in_process = network_object is not None or workers == 0
     n_threads = threads or (torch.get_num_threads() if in_process else 1)
@@ -156,6 +158,7 @@ def run(
         "ask": ask,
         "alternatives": settings.alternatives,
         "refine": refine,
+        **({"stability": True} if stability else {}),
         "batch": batch_size,
     }
     if engine == "ray":

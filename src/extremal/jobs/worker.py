@@ -11,6 +11,7 @@ from torch import Tensor
 
 from extremal.errors import ExtremalError
 from extremal.explanations.explain import explain
+from extremal.explanations.explain_copies import stability
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import apply_mask, encode_jpeg, has_image
 from extremal.explanations.settings import Settings
@@ -38,6 +39,7 @@ class WorkerConfig:
     ask: str = ""  # another query than a class, as for `--ask`
     settings: dict[str, Any] = field(default_factory=dict)  # `Settings.as_dict`
     refine: bool = False  # bisect for the smallest sufficient area
+    stability: bool = False  # explain copies with one grey level of noise
 
 
 @dataclass(frozen=True)
@@ -143,9 +145,13 @@ class Worker:
         target: Any = None if targets[0] is None else targets
         inputs = torch.cat([entry.x for entry in group if entry.x is not None])
         explanation = explain(self.network, prepare(self.network, inputs), target, settings=self.settings)
+        query = None if explanation.is_class else target
+        if self.config.stability:
+            images = [entry.item.path for entry in group]  # noise is of the pixels in the files
+            measured = stability(self.network, images, explanation, target=query)
+            explanation = replace(explanation, stability=measured)
         if not self.config.refine:
             return explanation, [None] * len(group)
-        query = None if explanation.is_class else target
         return explanation, smallest_area(self.network, explanation, query)
 
 

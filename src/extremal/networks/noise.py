@@ -1,6 +1,8 @@
 """Copies of images that differ by one grey level of noise."""
 
+import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,32 +25,37 @@ def prepare_noisy(network: Network, image: ImagesLike, seed: int | Sequence[int]
     Args:
         network: for its preprocessing.
         image: as for `prepare`.
-        seed: of the noise; the images of a list get different noise.
+        seed: of the noise, at least 0; the content of each image decides its noise too, and its place in a batch does
+            not.
 
     Returns:
         Inputs (N, C, *S), on the network's device.
     """
-    return _prepare_noisy(network, image, np.random.default_rng(seed))
+    if isinstance(image, list | tuple):
+        return concatenate_inputs([prepare_noisy(network, item, seed) for item in image])
+    opened = open_image(image)  # type: ignore[arg-type]  # a sequence of another type is refused there
+    if isinstance(opened, Image.Image):
+        return prepare(network, add_grey_noise(opened, seed))
+    x = prepare(network, opened)
+    steps = torch.stack([torch.from_numpy(_draw_steps(row.cpu().double().numpy(), seed)) for row in x]).to(x)
+    low, high = _value_range(network, x)
+    noisy = x + steps * (high - low) / GREY_LEVELS
+    return noisy.clamp(torch.minimum(low, x), torch.maximum(high, x))
 
 
-def add_grey_noise(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+def add_grey_noise(picture: Image.Image, seed: int | Sequence[int]) -> Image.Image:
     """Return an 8-bit picture with −1, 0 or +1 added to every pixel and channel, clipped to 0..255."""
-    pixels = np.asarray(picture).astype(np.int16)
-    noisy = (pixels + rng.integers(-1, 2, pixels.shape)).clip(0, GREY_LEVELS)
+    pixels = np.asarray(picture)
+    noisy = (pixels.astype(np.int16) + _draw_steps(pixels, seed)).clip(0, GREY_LEVELS)
     return Image.fromarray(noisy.astype(np.uint8))
 
 
-def _prepare_noisy(network: Network, image: ImagesLike, rng: np.random.Generator) -> Tensor:
-    if isinstance(image, list | tuple):
-        return concatenate_inputs([_prepare_noisy(network, item, rng) for item in image])
-    opened = open_image(image)  # type: ignore[arg-type]  # a sequence of another type is refused there
-    if isinstance(opened, Image.Image):
-        return prepare(network, add_grey_noise(opened, rng))
-    x = prepare(network, opened)
-    low, high = _value_range(network, x)
-    steps = torch.from_numpy(rng.integers(-1, 2, tuple(x.shape))).to(x)
-    noisy = x + steps * (high - low) / GREY_LEVELS
-    return noisy.clamp(torch.minimum(low, x), torch.maximum(high, x))
+def _draw_steps(values: np.ndarray[Any, Any], seed: int | Sequence[int]) -> np.ndarray[Any, Any]:
+    """Draw −1, 0 or +1 for each value; seed and values decide which."""
+    seeds = [seed] if isinstance(seed, int) else list(seed)
+    rng = np.random.default_rng([*seeds, zlib.crc32(np.ascontiguousarray(values).tobytes())])
+    steps: np.ndarray[Any, Any] = rng.integers(-1, 2, values.shape)
+    return steps
 
 
 def _value_range(network: Network, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import apply_mask, has_image, png_data_uri
 from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.validation import validate_image
-from extremal.explanations.verdict import MIN_UNSEEN_EFFECT, SUFFICIENT_EFFECT
+from extremal.explanations.verdict import MIN_STABLE_IOU, MIN_UNSEEN_EFFECT, SUFFICIENT_EFFECT
 from extremal.report import chart, reveal
 from extremal.report.html import finite_or_none, json_for_script, read_asset, render_template, write_page
 from extremal.report.text import (
@@ -22,6 +22,7 @@ from extremal.report.text import (
     area_percent,
     certificate_sentence,
     percent,
+    stability_sentence,
     summarise,
 )
 
@@ -69,6 +70,8 @@ def render(
         controls=explanation.control_scores.shape[2],
         threshold=SUFFICIENT_EFFECT,
         unseen_threshold=MIN_UNSEEN_EFFECT,
+        stable_threshold=MIN_STABLE_IOU,
+        stable="" if explanation.stability is None else stability_sentence(explanation.stability, image),
         certificate=certificate_sentence(certificate) if certificate else "",
         alternatives=alternatives_sentence(explanation, image),
         regions=_region_tiles(explanation, image) if pictures and explanation.alternatives else [],

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TILE_SIZE, GAP, MARGIN, HEADING_HEIGHT, CAPTION_HEIGHT, LEGEND_WIDTH = 2.4, 0.3, 0.25, 1.4, 0.75, 1.9  # inches
+CORE_COLOUR = "#ffd60a"  # of the places that all copies with noise keep
 OUTLINE_COLOURS = {True: "#00c2ff", False: "#ff3b30"}  # by whether masks keep or remove their region
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -145,7 +146,10 @@ def _draw_caption(axes: "Axes", row: AreaRow, summary: ExplanationSummary, enoug
     axes.set_title(
         f"{row.label} {verb} – {row.verdict.label}", size=10, loc="left", weight="bold" if enough else "normal"
     )
-    axes.set_xlabel(f"effect {percent(row.soft)} as found, {percent(row.binary)} cut", size=9, loc="left")
+    lines = [f"effect {percent(row.soft)} as found, {percent(row.binary)} cut"]
+    if row.stable_iou is not None and row.core_share is not None:
+        lines.append(f"stable IoU {row.stable_iou:.2f}, core {percent(row.core_share)} (dashed)")
+    axes.set_xlabel("\n".join(lines), size=9, loc="left")
 
 
 def _draw_input(axes: "Axes", explanation: Explanation, image: int) -> None:
@@ -179,11 +183,14 @@ def draw_mask(axes: "Axes", explanation: Explanation, image: int, column: int) -
     cut = explanation.binary(explanation.areas[column])[image, 0].numpy()
     mask = explanation.masks[image, column, 0].numpy()
     colour = OUTLINE_COLOURS[explanation.keeps]
+    core = None if explanation.stability is None else explanation.stability.core[image, column, 0].numpy().astype(float)
     if cut.ndim == 1:
         positions = np.arange(len(cut))
         axes.fill_between(positions, cut, step="mid", color=colour, alpha=0.3, linewidth=0)
         axes.plot(positions, mask, color=ACCENT_COLOUR, linewidth=1)
         axes.set_ylim(-0.02, 1.05)
+        if core is not None:
+            axes.step(positions, core, where="mid", color=CORE_COLOUR, linewidth=1, linestyle="--")
     elif has_image(explanation):
         picture = explanation.pictures[image].numpy()
         shown = cut if explanation.keeps else 1 - cut
@@ -192,12 +199,14 @@ def draw_mask(axes: "Axes", explanation: Explanation, image: int, column: int) -
     else:
         axes.imshow(_middle_slice(mask), cmap="gray", vmin=0, vmax=1)
         _draw_outline(axes, _middle_slice(cut), colour)
+    if core is not None and core.ndim > 1:
+        _draw_outline(axes, _middle_slice(core), CORE_COLOUR, "dashed", 1.0)
     hide_axes(axes)
 
 
-def _draw_outline(axes: "Axes", cut: Array, colour: str) -> None:
+def _draw_outline(axes: "Axes", cut: Array, colour: str, style: str = "solid", width: float = 1.4) -> None:
     if 0 < cut.sum() < cut.size:  # matplotlib warns about the contour of a constant
-        axes.contour(cut, levels=[0.5], colors=[colour], linewidths=1.4)
+        axes.contour(cut, levels=[0.5], colors=[colour], linewidths=width, linestyles=style)
 
 
 def _middle_slice(values: Array) -> Array:

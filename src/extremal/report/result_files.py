@@ -13,6 +13,7 @@ from extremal.files import atomic_folder
 if TYPE_CHECKING:
     from extremal.explanations.explanation import Explanation
     from extremal.explanations.smallest_area import Certificate
+    from extremal.explanations.stability import Stability
 
 EXPLANATION_FILE, CHANNELS_FILE, CLASS_FILE = (
     "explanation.safetensors",
@@ -114,6 +115,7 @@ def result_record(
         "status": [str(status) for status in explanation.status[0]],
         "smallest": smallest and {"area": smallest.area, "effect": smallest.effect},
         "certificate": certificate and _certificate_record(certificate),
+        "stability": explanation.stability and _stability_record(explanation.stability),
         "regions": [{"area": region.area, "effect": region.effect} for region in explanation.regions()],
         "left_out": list(explanation.left_out[0]) if explanation.left_out else [],
         "files": files,
@@ -130,6 +132,23 @@ def _certificate_record(certificate: "Certificate") -> dict[str, float]:
         "below_area": certificate.below_area,
         "below_effect": certificate.below_effect,
         "share": certificate.share,
+    }
+
+
+def _stability_record(stability: "Stability") -> dict[str, Any]:
+    """Return the stability of the first input as plain values."""
+    return {
+        "copies": stability.copies,
+        "seed": stability.seed,
+        "evaluations": stability.evaluations,
+        "ious": stability.ious[0].tolist(),
+        "median_iou": stability.median_iou[0].tolist(),
+        "mean_iou": stability.mean_iou[0].tolist(),
+        "core_shares": stability.core_shares[0].tolist(),
+        "effect_range": stability.effect_range[0].tolist(),
+        "unseen_effect_range": stability.unseen_effect_range[0].tolist(),
+        "smallest_areas": stability.smallest_areas[0].tolist(),
+        "smallest_area_factor": stability.smallest_area_factors[0],
     }
 
 

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+UNSTABLE_COLOUR = "#8e6bbf"
 VERDICT_COLOURS = {
     "sufficient": THRESHOLD_COLOUR,
+    "unstable": UNSTABLE_COLOUR,
     "suspect": UNSEEN_COLOUR,
     "insufficient": CONTROL_COLOUR,
     "failed": "#b3261e",
@@ -131,7 +133,9 @@ def _draw_unseen_effects(axes: "Axes", images: Sequence[ImageSummary]) -> None:
     effects = np.array([point[:2] for point in points] or [(SUFFICIENT_EFFECT, SUFFICIENT_EFFECT)]).clip(*limits)
     axes.plot(limits, limits, color="0.7", linewidth=1)
     axes.axvline(SUFFICIENT_EFFECT, color=THRESHOLD_COLOUR, linewidth=1.2, linestyle=":")
-    for word in ("sufficient", "suspect"):
+    for word in ("sufficient", "unstable", "suspect"):
+        if word == "unstable" and all(point[2] != word for point in points):
+            continue
         selection = np.array([point[:2] for point in points if point[2] == word]).reshape(-1, 2)
         shown = selection.clip(*limits)
         size = 14 if len(points) < 500 else 4

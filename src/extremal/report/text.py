@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import has_image
 from extremal.explanations.smallest_area import Certificate
+from extremal.explanations.stability import Stability
 from extremal.explanations.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ class AreaRow:
     control_best: float  # best effect of random masks
     verdict: Verdict
     status: str
+    stable_iou: float | None = None  # median over copies with one grey level of noise; None: not measured
+    core_share: float | None = None  # of its places, those that all copies keep
 
     @property
     def label(self) -> str:
@@ -182,7 +185,7 @@ def summarise(explanation: Explanation, image: int = 0) -> ExplanationSummary:
         explanation: of N inputs.
         image: index of the input, 0..N − 1.
     """
-    curve, verdicts = explanation.curve(image), explanation.verdict[image]
+    curve, verdicts, stable = explanation.curve(image), explanation.verdict[image], explanation.stability
     scores = explanation.binary_scores[image].tolist()
     rows = tuple(
         AreaRow(
@@ -196,6 +199,8 @@ def summarise(explanation: Explanation, image: int = 0) -> ExplanationSummary:
             control_best=curve.control_best[k],
             verdict=verdicts[k],
             status=str(explanation.status[image][k]),
+            stable_iou=None if stable is None else float(stable.median_iou[image, k]),
+            core_share=None if stable is None else float(stable.core_shares[image, k]),
         )
         for k, area in enumerate(explanation.areas)
     )
@@ -225,6 +230,23 @@ def certificate_sentence(certificate: Certificate) -> str:
         return f"Between the measured areas: {result}; every smaller area that was tried is also enough."
     area, effect = area_percent(certificate.below_area), percent(certificate.below_effect)
     return f"Between the measured areas: {result}; the best mask found at {area} has {effect}."
+
+
+def stability_sentence(stability: Stability, image: int = 0) -> str:
+    """Describe how much the smallest sufficient area differs between copies with one grey level of noise."""
+    factor = stability.smallest_area_factors[image]
+    copies = f"{stability.copies} copies" if stability.copies > 1 else "one copy"
+    start = f"Over {copies} with one grey level of noise, "
+    if factor is None:
+        return f"{start}none of the computed areas is sufficient."
+    if math.isinf(factor):
+        count = int(stability.smallest_areas[image].isfinite().sum())
+        return f"{start}a computed area is sufficient for {count} only."
+    smallest = area_percent(float(stability.smallest_areas[image].min()))
+    if factor == 1:
+        return f"{start}the smallest sufficient area is {smallest} each time."
+    largest = area_percent(float(stability.smallest_areas[image].max()))
+    return f"{start}the smallest sufficient area lies between {smallest} and {largest}."
 
 
 def alternatives_sentence(explanation: Explanation, image: int = 0) -> str:

@@ -123,7 +123,7 @@ class StabilityTask:
         x = self._prepare(sample.image)
         field = self._fields.get((sample.image.height, sample.image.width))
         down, right = self._shift(key, field)
-        noisy = add_grey_noise(sample.image, np.random.default_rng((self.seed, _number(key))))
+        noisy = add_grey_noise(sample.image, self.seed)
         shifted = shift_image(sample.image, down * field.scale[0], right * field.scale[1])
         copies = self._prepare(noisy), self._prepare(shifted)
         targets = {region.label: self.classes[region.label] for region in sample.regions} or self._top_class(x)
