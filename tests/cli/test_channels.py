@@ -56,6 +56,20 @@ class TestChannels:
             *("activation × gradient", "activation", "ablation"),
         }
 
+    def test_minimal_set(self, tmp_path: Path) -> None:
+        save_random_image(tmp_path / "cat.png")
+        arguments = ("channels", "cat.png", "--layer", "features", "--target", "0", "--counts", "3")
+        _, out, _ = call(*arguments, "--minimal")
+        assert "Minimal set: 3 of 64 channels" in out
+        assert "1-minimal: none of its 3 pieces can go" in out
+        page = (tmp_path / "extremal-out" / "cat" / "report.html").read_text()
+        assert "A set that cannot lose a piece" in page
+        _, out, _ = call(*arguments, "--minimal", "--json")
+        (record,) = json.loads(out)
+        assert sorted(piece["channels"] for piece in record["minimal"]["pieces"]) == [[k] for k in TOY.sets[0]]
+        _, out, _ = call(*arguments, "--json")
+        assert json.loads(out)[0]["minimal"] is None
+
     def test_images_if_requested(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("extremal.cli.channels.invert", lambda *a, **o: invert(*a, **(o | {"steps": 2})))
         monkeypatch.setattr("extremal.cli.channels.visualise", lambda *a, **o: visualise(*a, **(o | {"steps": 2})))

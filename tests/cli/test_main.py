@@ -14,8 +14,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import extremal
-from extremal.cli import main
+from extremal.cli import main, options
 from extremal.explanations.explanation import Explanation
+from extremal.explanations.reduce_region import BUDGET
 from extremal.explanations.verdict import Status
 from extremal.scores import SCORES
 from support.commands import RESULT_FILES, call, list_names
@@ -73,8 +74,18 @@ class TestResults:
         saved = Explanation.load(tmp_path / "extremal-out" / "cat" / "explanation.safetensors")
         assert list(record) == [
             *("path", "target", "target_name", "score_full", "score_blank", "areas", "scores", "binary_scores"),
-            *("effects", "verdicts", "status", "smallest", "certificate", "stability", "regions", "left_out", "files"),
-            "settings",
+            *(
+                "effects",
+                "verdicts",
+                "status",
+                "smallest",
+                "certificate",
+                "minimal",
+                "stability",
+                "regions",
+                "left_out",
+            ),
+            *("files", "settings"),
         ]
         assert (record["path"], record["target"], record["target_name"]) == ("cat.png", 0, "tabby, tabby cat")
         assert record["scores"] == saved.scores[0].tolist()
@@ -307,6 +318,41 @@ class TestStability:
         assert "stability: 4 times these evaluations, " in out
         _, out, _ = call("cat.png", "--stability", "--dry-run", "--json")
         assert json.loads(out)[0]["copies"] == 4
+
+
+class TestMinimal:
+    def test_it_is_written(self, tmp_path: Path) -> None:
+        save_image(tmp_path / "cat.png")
+        (plain,) = document("cat.png", areas="0.6,0.9")
+        assert plain["minimal"] is None
+        (record,) = document("cat.png", "--minimal", areas="0.6,0.9")
+        found = record["minimal"]
+        assert found["is_minimal"]
+        assert found["area"] <= found["start_area"] <= 0.9
+        assert min(found["effects"].values()) >= found["share"] == 0.9
+        assert sum(piece["area"] for piece in found["pieces"]) == pytest.approx(found["area"])
+        assert record["files"]["masks"] == [*plain["files"]["masks"], str(Path("extremal-out", "cat", "minimal.png"))]
+        with Image.open(tmp_path / "extremal-out" / "cat" / "minimal.png") as mask:
+            assert float((np.asarray(mask) > 0).mean()) == pytest.approx(found["area"])
+        (again,) = document("cat.png", areas="0.6,0.9")  # a previous result is replaced
+        assert again == plain
+
+    def test_it_is_printed(self, tmp_path: Path) -> None:
+        save_image(tmp_path / "cat.png")
+        _, out, _ = call("cat.png", "--minimal", areas="0.6,0.9")
+        assert re.search(r"Minimal region: [0-9.]+\s%, reduced from [0-9.]+\s%, has \d+\s% of the effect", out)
+        assert "1-minimal: " in out
+        _, out, _ = call("cat.png", "--minimal", "--budget", "2", areas="0.6,0.9")
+        assert re.search(r"Minimal region: .*(budget of 2|none of the computed areas)", out)
+        _, out, _ = call("cat.png", areas="0.6,0.9")
+        assert "inimal region" not in out
+
+    def test_its_cost_is_planned(self, tmp_path: Path) -> None:
+        save_image(tmp_path / "cat.png")
+        _, out, _ = call("cat.png", "--minimal", "--budget", "300", "--dry-run")
+        assert "minimal region: at most 300 forward" in out
+        _, out, _ = call("cat.png", "--minimal", "--dry-run", "--json")
+        assert json.loads(out)[0]["minimal_budget"] == options.DEFAULT_BUDGET == BUDGET
 
 
 class TestAlternatives:

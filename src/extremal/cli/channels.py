@@ -19,6 +19,7 @@ from extremal.explanations.channels.explain import explain_channels
 from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.channels.inversion import Inversion, invert
 from extremal.explanations.channels.visualisation import Visualisation, visualise
+from extremal.explanations.reduce_region import minimal
 from extremal.explanations.verdict import NOT_FINITE, Status
 from extremal.masking.games import get_game
 from extremal.masking.solvers import get_solver
@@ -27,6 +28,7 @@ from extremal.networks.layers import get_module
 from extremal.networks.memory import keep_freed_memory
 from extremal.networks.resolve import load_network
 from extremal.report.channel_files import channel_record, write_channel_result, write_class_result
+from extremal.report.channel_page import minimal_set_sentence
 from extremal.report.result_files import RESULT_FILES
 from extremal.scores import ClassGroup, get_score
 from extremal.scores.parse import parse_class
@@ -50,9 +52,17 @@ def prepare_channels_run(
     solver: str,
     score: str,
     seed: int,
+    minimal_budget: int,
     with_images: bool,
 ) -> ProcessImage:
-    """Validate the options, load the network, and return the function that explains one image."""
+    """Validate the options, load the network, and return the function that explains one image.
+
+    Args:
+        batch: the images.
+        network, weights, layer, target, counts, axis, game, solver, score, seed: as passed to the command.
+        minimal_budget: evaluations to reduce the smallest sufficient set; 0: it is not reduced.
+        with_images: whether to invert the set and to visualise its channels.
+    """
     requested_counts = parse_counts(counts)
     resolved_game, resolved_solver, resolved_score = get_game(game), get_solver(solver), get_score(score)
     batch.check_folders()
@@ -78,13 +88,22 @@ def prepare_channels_run(
         )
         if Status.NOT_FINITE in explanation.status[0]:
             raise ExtremalValueError(NOT_FINITE)
+        region, sentence = None, ""
+        if minimal_budget:
+            (region,) = minimal(
+                net,
+                explanation,
+                budget=minimal_budget,
+                on_evaluations=lambda done, total: on_stage("minimal set", done, total),
+            )
+            sentence = minimal_set_sentence(region)
         inversion, visualisation = None, None
         if with_images:
             inversion, visualisation = _visualise(net, image, batch.images, explanation, axis, seed, on_stage)
         on_stage("writing", 0, 1)
-        files = write_channel_result(explanation, folder, Path(image).name, inversion, visualisation)
-        record = channel_record(image, explanation, files)
-        return ImageOutcome(record, lambda: tables.print_channels(image, explanation, files))
+        files = write_channel_result(explanation, folder, Path(image).name, inversion, visualisation, region)
+        record = channel_record(image, explanation, files, region)
+        return ImageOutcome(record, lambda: tables.print_channels(image, explanation, files, sentence))
 
     return process
 

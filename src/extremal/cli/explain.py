@@ -1,6 +1,6 @@
 """The command `extremal explain`."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +33,8 @@ def explain(
     alternatives: options.Alternatives = 1,
     out: options.ImageFolders = options.DEFAULT_FOLDER,
     refine: options.Refine = False,
+    minimal: options.Minimal = False,
+    budget: options.Budget = options.DEFAULT_BUDGET,
     stability: options.Stability = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would run, and what it costs.")] = False,
     as_json: options.AsJson = False,
@@ -62,19 +64,34 @@ def explain(
             batch.check_folders()
         net = load_network(network, weights)
         query = parse_query(net, target, ask)
-        return (plan_images if dry_run else explain_images)(net, query, settings, refine, stability)
+        extras = Extras(refine, budget if minimal else 0, stability)
+        return (plan_images if dry_run else explain_images)(net, query, settings, extras)
 
     batch.process(prepare)
 
 
-def explain_images(
-    net: "Network", query: "Target", settings: "Settings", refine: bool, stability: bool
-) -> ProcessImage:
+@dataclass(frozen=True)
+class Extras:
+    """Measurements of an image beyond its explanation.
+
+    Attributes:
+        refine: whether to search for the smallest sufficient area.
+        minimal_budget: evaluations to reduce the sufficient region; 0: it is not reduced.
+        stability: whether to explain copies with noise.
+    """
+
+    refine: bool
+    minimal_budget: int
+    stability: bool
+
+
+def explain_images(net: "Network", query: "Target", settings: "Settings", extras: Extras) -> ProcessImage:
     """Return the function that explains one image and writes its result."""
     import extremal
     from extremal.explanations.smallest_area import smallest_area
     from extremal.explanations.verdict import NOT_FINITE, Status
     from extremal.report import result_files
+    from extremal.report.minimal_panel import minimal_sentence
 
     def process(image: str, folder: Path, on_stage: OnStage) -> ImageOutcome:
         explanation = extremal.explain(
@@ -88,10 +105,18 @@ def explain_images(
         if Status.NOT_FINITE in explanation.status[0]:
             raise ExtremalValueError(NOT_FINITE)
         certificate = None
-        if refine:
+        if extras.refine:
             on_stage("smallest area", 0, 1)
             certificate = smallest_area(net, explanation, None if explanation.is_class else query)[0]
-        if stability:
+        region, sentence = None, ""
+        if extras.minimal_budget:
+            (region,) = extremal.minimal(
+                *(net, explanation, None if explanation.is_class else query),
+                budget=extras.minimal_budget,
+                on_evaluations=lambda done, total: on_stage("minimal region", done, total),
+            )
+            sentence = minimal_sentence(region)
+        if extras.stability:
             measured = extremal.stability(
                 *(net, image, explanation),
                 target=None if explanation.is_class else query,
@@ -99,27 +124,28 @@ def explain_images(
             )
             explanation = replace(explanation, stability=measured)
         on_stage("writing", 0, 1)
-        files = result_files.write_result(explanation, folder, Path(image).name, certificate)
-        record = result_files.result_record(image, explanation, files, certificate)
-        return ImageOutcome(record, lambda: tables.print_explanation(image, explanation, files, certificate))
+        files = result_files.write_result(explanation, folder, Path(image).name, certificate, region)
+        record = result_files.result_record(image, explanation, files, certificate, region)
+        return ImageOutcome(record, lambda: tables.print_explanation(image, explanation, files, certificate, sentence))
 
     return process
 
 
-def plan_images(net: "Network", query: "Target", settings: "Settings", refine: bool, stability: bool) -> ProcessImage:
+def plan_images(net: "Network", query: "Target", settings: "Settings", extras: Extras) -> ProcessImage:
     """Return the function that plans a run for one image and prints it; nothing is written."""
     from extremal.explanations.explain_copies import COPIES
     from extremal.explanations.preflight.plan import plan
     from extremal.report import result_files
 
-    copies = COPIES if stability else 0
+    asked = {"copies": COPIES * extras.stability, "minimal_budget": extras.minimal_budget}
+    counts = {name: count for name, count in asked.items() if count}
 
     def process(image: str, folder: Path, on_stage: OnStage) -> ImageOutcome:
         on_stage("measuring", 0, 1)
-        planned = plan(net, image, query, settings=settings, refine=refine)
-        record = {"path": image, "folder": str(folder), **planned.as_dict(), **({"copies": copies} if copies else {})}
+        planned = plan(net, image, query, settings=settings, refine=extras.refine)
+        record = {"path": image, "folder": str(folder), **planned.as_dict(), **counts}
         return ImageOutcome(
-            result_files.to_json_values(record), lambda: tables.print_plan(image, planned, folder, copies)
+            result_files.to_json_values(record), lambda: tables.print_plan(image, planned, folder, **counts)
         )
 
     return process

@@ -70,6 +70,10 @@ def channels(
     network: options.Network = "embedded",
     weights: options.Weights = "",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed of controls and images.")] = 0,
+    minimal: Annotated[
+        bool, typer.Option("--minimal", help="Take channels out of the smallest sufficient set until none can go.")
+    ] = False,
+    budget: options.Budget = options.DEFAULT_BUDGET,
     visualise: Annotated[
         bool, typer.Option("--visualise", help="Also make images of what the channels carry (minutes).")
     ] = False,
@@ -94,6 +98,7 @@ def channels(
             solver=solver,
             score=score,
             seed=seed,
+            minimal_budget=budget if minimal else 0,
             with_images=visualise,
         )
 

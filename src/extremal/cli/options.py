@@ -8,9 +8,10 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-# the same as in extremal.scores.parse, which imports torch; a test keeps them equal
+# the same as in modules that import torch; tests keep them equal
 ASK_SYNTAX = "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:IMAGE"
 DEFAULT_AREAS = "0.025,0.05,0.1,0.2,0.4"
+DEFAULT_BUDGET = 1000
 DEFAULT_FOLDER = Path("extremal-out")
 
 Images = Annotated[list[str], Argument(metavar="IMAGE...", help="Image files.", show_default=False)]
@@ -30,6 +31,8 @@ Refine = Annotated[bool, Option("--refine", help="Bisect for the smallest suffic
 Stability = Annotated[
     bool, Option("--stability", help="Explain 4 copies with one grey level of noise, and report what stays.")
 ]
+Minimal = Annotated[bool, Option("--minimal", help="Take pieces out of the sufficient region until none can go.")]
+Budget = Annotated[int, Option(min=1, help="Largest number of evaluations of --minimal.")]
 Layer = Annotated[str, Option(help="Module name; `extremal layers` lists them.")]
 Axis = Annotated[
     int | None, Option(help="Axis of the channels in the layer's output; for (B, T, K), 1 selects tokens.")

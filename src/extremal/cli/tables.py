@@ -23,9 +23,17 @@ LEVEL_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
 def print_explanation(
-    image: str, explanation: "Explanation", files: dict[str, Any], certificate: "Certificate | None"
+    image: str, explanation: "Explanation", files: dict[str, Any], certificate: "Certificate | None", minimal: str
 ) -> None:
-    """Print a table of the areas, a summary, and the paths of the files."""
+    """Print a table of the areas, a summary, and the paths of the files.
+
+    Args:
+        image: path of the image.
+        explanation: of it.
+        files: paths of the result, as returned by `write_result`.
+        certificate: of the smallest sufficient area.
+        minimal: sentence on the minimal region; empty if there is none.
+    """
     from extremal.explanations.verdict import Status
     from extremal.report.text import alternatives_sentence, certificate_sentence, stability_sentence
 
@@ -58,14 +66,22 @@ def print_explanation(
         _smallest_area_sentence(explanation),
         *([certificate_sentence(certificate)] if certificate else []),
         *([stability_sentence(stability)] if stability else []),
+        *([minimal] if minimal else []),
         *([alternatives_sentence(explanation)] if explanation.alternatives else []),
         *_path_lines(files["report"], files["figure"], files["explanation"], *files["masks"]),
     ]
     _print(lines)
 
 
-def print_channels(image: str, explanation: "ChannelExplanation", files: dict[str, Any]) -> None:
-    """Print a table of the counts, a summary, and the paths of the files."""
+def print_channels(image: str, explanation: "ChannelExplanation", files: dict[str, Any], minimal: str) -> None:
+    """Print a table of the counts, a summary, and the paths of the files.
+
+    Args:
+        image: path of the image.
+        explanation: of it.
+        files: paths of the result, as returned by `write_channel_result`.
+        minimal: sentence on the minimal set; empty if there is none.
+    """
     from extremal.report.channel_page import summarise_channels
 
     summary = summarise_channels(explanation)
@@ -85,7 +101,8 @@ def print_channels(image: str, explanation: "ChannelExplanation", files: dict[st
         f"score {summary.score_full:.2f} whole, {summary.score_blank:.2f} with the layer at zero"
     )
     paths = [files[name] for name in ("report", "figure", "explanation")]
-    _print([heading, table, summary.smallest, *_path_lines(*paths, *files["pictures"])])
+    sentences = [summary.smallest, *([minimal] if minimal else [])]
+    _print([heading, table, *sentences, *_path_lines(*paths, *files["pictures"])])
 
 
 def print_class_channels(ranking: "ClassChannels", top: int, files: dict[str, Any]) -> None:
@@ -122,7 +139,7 @@ def _perturbation_text(plain: str | list[str]) -> str:
     return "mixed" if plain == [repr(way) for way in split_ways(PERTURBATIONS["mixed"]).values()] else " + ".join(plain)
 
 
-def print_plan(image: str, plan: "Plan", folder: Path, copies: int = 0) -> None:
+def print_plan(image: str, plan: "Plan", folder: Path, copies: int = 0, minimal_budget: int = 0) -> None:
     """Print what a run would explain, and what it would cost.
 
     Args:
@@ -130,6 +147,7 @@ def print_plan(image: str, plan: "Plan", folder: Path, copies: int = 0) -> None:
         plan: of the run.
         folder: of the results.
         copies: explained for the stability.
+        minimal_budget: evaluations to reduce the sufficient region; 0: it is not reduced.
     """
     settings, first = plan.settings, plan.inputs[0]
     classes = Table("class", "score", "probability")
@@ -162,6 +180,8 @@ def print_plan(image: str, plan: "Plan", folder: Path, copies: int = 0) -> None:
     if copies:
         seconds = None if plan.seconds is None else copies * plan.seconds
         lines.append(f"stability: {copies} times these evaluations, {_duration(seconds)} more")
+    if minimal_budget:
+        lines.append(f"minimal region: at most {minimal_budget} forward")
     if first.span <= 0:
         lines.append(
             "the destroyed input scores as high as the whole: run `extremal doctor` to find out what to change"

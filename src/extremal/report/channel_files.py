@@ -10,6 +10,7 @@ from extremal.explanations.channels.class_ranking import ClassChannels
 from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.channels.inversion import Inversion
 from extremal.explanations.channels.visualisation import Visualisation
+from extremal.explanations.minimal_region import MinimalRegion
 from extremal.report import channel_page, class_page
 from extremal.report.channel_plots import write_channel_figure, write_class_figure
 from extremal.report.result_files import (
@@ -18,6 +19,7 @@ from extremal.report.result_files import (
     FIGURE_FILE,
     REPORT_FILE,
     atomic_result_folder,
+    minimal_record,
     to_json_values,
 )
 
@@ -28,6 +30,7 @@ def write_channel_result(
     title: str,
     inversion: Inversion | None,
     visualisation: Visualisation | None,
+    minimal: MinimalRegion | None = None,
 ) -> dict[str, Any]:
     """Write the explanation of one input by channels, its figure, its report and its optimised images.
 
@@ -37,6 +40,7 @@ def write_channel_result(
         title: heading of the report.
         inversion: of the same input.
         visualisation: of some of the channels.
+        minimal: the minimal set of channels of the input.
 
     Returns:
         The paths by kind: `explanation`, `figure`, `report`, and a list `pictures`.
@@ -53,18 +57,23 @@ def write_channel_result(
         explanation.save(temporary / CHANNELS_FILE)
         write_channel_figure(explanation, temporary / FIGURE_FILE)
         report = temporary / REPORT_FILE
-        channel_page.write(explanation, report, title=title, inversion=inversion, visualisation=visualisation)
+        channel_page.write(
+            explanation, report, title=title, inversion=inversion, visualisation=visualisation, minimal=minimal
+        )
         _save_pictures(temporary, pictures)
     return _result_paths(folder, "explanation", CHANNELS_FILE, pictures)
 
 
-def channel_record(image: str, explanation: ChannelExplanation, files: dict[str, Any]) -> dict[str, Any]:
+def channel_record(
+    image: str, explanation: ChannelExplanation, files: dict[str, Any], minimal: MinimalRegion | None = None
+) -> dict[str, Any]:
     """Convert the explanation of one input by channels to JSON values.
 
     Args:
         image: path of the image.
         explanation: of N inputs; the first is converted.
         files: paths of the result, as returned by `write_channel_result`.
+        minimal: the minimal set of channels of the input.
     """
     curve, smallest = explanation.curve(), explanation.smallest()
     record: dict[str, Any] = {
@@ -93,6 +102,7 @@ def channel_record(image: str, explanation: ChannelExplanation, files: dict[str,
             "below_effect": smallest.below_effect,
             "share": smallest.share,
         },
+        "minimal": minimal and minimal_record(minimal),
         "files": files,
         "settings": explanation.settings,
     }

@@ -12,11 +12,13 @@ from torch import Tensor
 from extremal.explanations.channels.explanation import ChannelCurve, ChannelExplanation
 from extremal.explanations.channels.inversion import Inversion
 from extremal.explanations.channels.visualisation import Visualisation
+from extremal.explanations.minimal_region import MinimalRegion
 from extremal.explanations.overlay import png_data_uri
 from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import Verdict
 from extremal.report import chart
 from extremal.report.html import render_template, write_page
+from extremal.report.minimal_panel import build_channel_panel
 from extremal.report.text import nbsp, percent
 
 MAX_LISTED_CHANNELS = 24  # of one set
@@ -136,6 +138,19 @@ def smallest_sentence(explanation: ChannelExplanation, image: int = 0) -> str:
     return f"{result}; the best set of {smallest.below_count} that was found has {percent(smallest.below_effect)}."
 
 
+def minimal_set_sentence(region: MinimalRegion | None) -> str:
+    """Describe a minimal set of channels in one sentence.
+
+    Args:
+        region: the set of one input; None if its smallest set is not sufficient when it is evaluated again.
+    """
+    if region is None:
+        return "Minimal set: the smallest set that was found is not sufficient when it is evaluated again."
+    channels = tuple(region.mask[0].nonzero()[:, 0].tolist())
+    result = f"{len(channels)} of {region.mask.shape[1]} channels ({_list_channels(channels)})"
+    return f"Minimal set: {result} with {percent(region.effect)} of the effect; {region.reason}."
+
+
 def _list_channels(channels: tuple[int, ...]) -> str:
     more = f" and {len(channels) - MAX_LISTED_CHANNELS} more" if len(channels) > MAX_LISTED_CHANNELS else ""
     return ", ".join(map(str, channels[:MAX_LISTED_CHANNELS])) + more
@@ -147,6 +162,7 @@ def render(
     *,
     inversion: Inversion | None = None,
     visualisation: Visualisation | None = None,
+    minimal: MinimalRegion | None = None,
     title: str | None = None,
 ) -> str:
     """Render the report of one input as the text of an HTML file.
@@ -156,6 +172,7 @@ def render(
         image: index of the input, 0..N − 1.
         inversion: of the same inputs, to show what the channels encode.
         visualisation: of some of the channels.
+        minimal: the minimal set of channels of this input.
         title: heading of the page; the class and the layer by default.
 
     Raises:
@@ -176,6 +193,7 @@ def render(
             for row, picture in zip(summary.rows, _render_maps(explanation, image), strict=False)
         ],
         inversion=[] if inversion is None else _inversion_tiles(inversion, image),
+        minimal=None if minimal is None else build_channel_panel(minimal, minimal_set_sentence(minimal)),
         channels=[] if visualisation is None else visualisation_tiles(visualisation),
     )
 
@@ -206,10 +224,11 @@ def write(
     *,
     inversion: Inversion | None = None,
     visualisation: Visualisation | None = None,
+    minimal: MinimalRegion | None = None,
     title: str | None = None,
 ) -> None:
     """Write the report of one input, as returned by `render`, atomically."""
-    page = render(explanation, image, inversion=inversion, visualisation=visualisation, title=title)
+    page = render(explanation, image, inversion=inversion, visualisation=visualisation, minimal=minimal, title=title)
     write_page(page, Path(path))
 
 

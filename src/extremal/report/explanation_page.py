@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from extremal.explanations.explanation import Explanation
+from extremal.explanations.minimal_region import MinimalRegion
 from extremal.explanations.overlay import apply_mask, has_image, png_data_uri
 from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import MIN_STABLE_IOU, MIN_UNSEEN_EFFECT, SUFFICIENT_EFFECT
 from extremal.report import chart, reveal
 from extremal.report.html import finite_or_none, json_for_script, read_asset, render_template, write_page
+from extremal.report.minimal_panel import build_panel
 from extremal.report.text import (
     ExplanationSummary,
     alternatives_sentence,
@@ -28,7 +30,12 @@ from extremal.report.text import (
 
 
 def render(
-    explanation: Explanation, image: int = 0, *, title: str | None = None, certificate: Certificate | None = None
+    explanation: Explanation,
+    image: int = 0,
+    *,
+    title: str | None = None,
+    certificate: Certificate | None = None,
+    minimal: MinimalRegion | None = None,
 ) -> str:
     """Render the report of one input as the text of an HTML file.
 
@@ -37,6 +44,7 @@ def render(
         image: index of the input, 0..N − 1.
         title: heading of the page; the class and the network by default.
         certificate: of the smallest sufficient area of this input, if it was searched for.
+        minimal: the minimal region of this input, if it was searched for.
 
     Returns:
         The page, with its script, style and images, and a policy that forbids it to load anything else.
@@ -74,6 +82,7 @@ def render(
         stable="" if explanation.stability is None else stability_sentence(explanation.stability, image),
         certificate=certificate_sentence(certificate) if certificate else "",
         alternatives=alternatives_sentence(explanation, image),
+        minimal=None if minimal is None else build_panel(minimal, explanation, image),
         regions=_region_tiles(explanation, image) if pictures and explanation.alternatives else [],
         data=Markup(json_for_script(_script_data(explanation, image, summary, evidence.axes))),
     )
@@ -86,6 +95,7 @@ def write(
     *,
     title: str | None = None,
     certificate: Certificate | None = None,
+    minimal: MinimalRegion | None = None,
 ) -> None:
     """Write the report of one input atomically.
 
@@ -95,11 +105,13 @@ def write(
         image: index of the input, 0..N − 1.
         title: heading of the page; the class and the network by default.
         certificate: of the smallest sufficient area of this input, if it was searched for.
+        minimal: the minimal region of this input, if it was searched for.
 
     Raises:
         ExtremalValueError: if there is no such input, or the folder cannot be written.
     """
-    write_page(render(explanation, image, title=title, certificate=certificate), Path(path))
+    page = render(explanation, image, title=title, certificate=certificate, minimal=minimal)
+    write_page(page, Path(path))
 
 
 def _region_tiles(explanation: Explanation, image: int) -> list[tuple[str, str, str]]:

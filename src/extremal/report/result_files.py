@@ -12,6 +12,7 @@ from extremal.files import atomic_folder
 
 if TYPE_CHECKING:
     from extremal.explanations.explanation import Explanation
+    from extremal.explanations.minimal_region import MinimalRegion
     from extremal.explanations.smallest_area import Certificate
     from extremal.explanations.stability import Stability
 
@@ -20,7 +21,7 @@ EXPLANATION_FILE, CHANNELS_FILE, CLASS_FILE = (
     "channels.safetensors",
     "class-channels.parquet",
 )
-FIGURE_FILE, REPORT_FILE = "figure.png", "report.html"
+FIGURE_FILE, REPORT_FILE, MINIMAL_FILE = "figure.png", "report.html", "minimal.png"
 SUMMARY_FILES, COMPARISON_FILES = ("summary.html", "summary.png"), ("compare.html", "compare.png")  # page and figure
 _FIXED_NAMES = (
     EXPLANATION_FILE,
@@ -28,6 +29,7 @@ _FIXED_NAMES = (
     CLASS_FILE,
     FIGURE_FILE,
     REPORT_FILE,
+    MINIMAL_FILE,
     *SUMMARY_FILES,
     *COMPARISON_FILES,
 )
@@ -49,7 +51,11 @@ def atomic_result_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_result(
-    explanation: "Explanation", folder: Path, title: str, certificate: "Certificate | None" = None
+    explanation: "Explanation",
+    folder: Path,
+    title: str,
+    certificate: "Certificate | None" = None,
+    minimal: "MinimalRegion | None" = None,
 ) -> dict[str, Any]:
     """Write the explanation of one input, its figure, its report and its cut masks.
 
@@ -58,6 +64,7 @@ def write_result(
         folder: a new folder, or a previous result, which is replaced when the new one is complete.
         title: heading of the report.
         certificate: of the smallest sufficient area of the input; its mask is written too.
+        minimal: the minimal region of the input; its mask is written too.
 
     Returns:
         The paths by kind: `explanation`, `figure`, `report`, and a list `masks` in the order of the areas.
@@ -74,10 +81,13 @@ def write_result(
         masks[f"region-{number}.png"] = region.mask
     if certificate is not None:
         masks[f"mask-{certificate.area:.5f}.png"] = certificate.mask
+    if minimal is not None:
+        masks[MINIMAL_FILE] = minimal.mask
     with atomic_result_folder(folder) as temporary:
         explanation.save(temporary / EXPLANATION_FILE)
         write_figure(explanation, temporary / FIGURE_FILE, image=0)
-        explanation_page.write(explanation, temporary / REPORT_FILE, image=0, title=title, certificate=certificate)
+        report = temporary / REPORT_FILE
+        explanation_page.write(explanation, report, image=0, title=title, certificate=certificate, minimal=minimal)
         for name, mask in masks.items():
             write_png(mask, temporary / name)
     return {
@@ -89,7 +99,11 @@ def write_result(
 
 
 def result_record(
-    image: str, explanation: "Explanation", files: dict[str, Any], certificate: "Certificate | None" = None
+    image: str,
+    explanation: "Explanation",
+    files: dict[str, Any],
+    certificate: "Certificate | None" = None,
+    minimal: "MinimalRegion | None" = None,
 ) -> dict[str, Any]:
     """Convert the explanation of one input to JSON values.
 
@@ -98,6 +112,7 @@ def result_record(
         explanation: of N inputs; the first is converted.
         files: paths of the result, as returned by `write_result`.
         certificate: of the smallest sufficient area of the input.
+        minimal: the minimal region of the input.
     """
     smallest = explanation.smallest()
     effects = {name: list(values) for name, values in asdict(explanation.curve()).items() if name != "areas"}
@@ -115,6 +130,7 @@ def result_record(
         "status": [str(status) for status in explanation.status[0]],
         "smallest": smallest and {"area": smallest.area, "effect": smallest.effect},
         "certificate": certificate and _certificate_record(certificate),
+        "minimal": minimal and minimal_record(minimal),
         "stability": explanation.stability and _stability_record(explanation.stability),
         "regions": [{"area": region.area, "effect": region.effect} for region in explanation.regions()],
         "left_out": list(explanation.left_out[0]) if explanation.left_out else [],
@@ -149,6 +165,35 @@ def _stability_record(stability: "Stability") -> dict[str, Any]:
         "unseen_effect_range": stability.unseen_effect_range[0].tolist(),
         "smallest_areas": stability.smallest_areas[0].tolist(),
         "smallest_area_factor": stability.smallest_area_factors[0],
+    }
+
+
+def minimal_record(region: "MinimalRegion") -> dict[str, Any]:
+    """Return a minimal region, or a minimal set of channels, as plain values; of each channel piece its channels."""
+    labels = region.pieces
+    numbers = range(1, region.count + 1)
+    channels = [(labels == number).nonzero()[:, 0].tolist() for number in numbers] if labels.ndim == 1 else []
+    pieces = [
+        {
+            "area": float((labels == number).double().mean()),
+            "without": region.without[number - 1],
+            "unseen_without": region.unseen_without[number - 1],
+            **({"channels": channels[number - 1]} if channels else {}),
+        }
+        for number in numbers
+    ]
+    return {
+        "area": region.area,
+        "effects": region.effects,
+        "unseen_effect": region.unseen_effect,
+        "pieces": pieces,
+        "is_minimal": region.is_minimal,
+        "is_finest": region.is_finest,
+        "evaluations": region.evaluations,
+        "budget": region.budget,
+        "start_area": region.start_area,
+        "share": region.share,
+        "reason": region.reason,
     }
 
 

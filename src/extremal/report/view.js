@@ -17,7 +17,7 @@
   const photograph = find("photograph");
   const alpha = context.createImageData(canvas.width, canvas.height);
   const ticks = [...document.querySelectorAll(".tick")];
-  const tableRows = [...document.querySelectorAll("tbody tr")];
+  const tableRows = [...document.querySelectorAll("tr[data-row]")];
   let announcement = 0; // timer
 
   // The row whose map is revealed, the part of the way from the previous row in (0, 1], and the area there.
