@@ -39,7 +39,9 @@ class TestOutputs:
         )
 
     def test_nan_for_the_destroyed_input(self) -> None:
-        message = refused(ExtremalValueError, lambda y: torch.where(y.abs() < 0.01, math.nan, y), score="logit")
+        message = refused(
+            ExtremalValueError, lambda y: torch.where(y.abs() < 0.01, math.nan, y), score="logit", perturbation="blur"
+        )
         assert message == (
             "a network must return finite scores, Toy returned 2 NaN or infinite ones for the destroyed input; "
             "check its weights and the range of the input"
@@ -50,7 +52,7 @@ class TestOutputs:
 
         def later(y: Tensor) -> Tensor:
             calls.append(len(y))
-            return y * math.nan if len(calls) == 7 else y
+            return y * math.nan if len(calls) == 10 else y
 
         with pytest.warns(RuntimeWarning) as told:
             result = run(later)
@@ -239,7 +241,8 @@ class TestOptions:
             ),
             (
                 {"perturbation": "fog"},
-                "perturbation must be one of blur, fade, constant, noise or a callable, got 'fog'",
+                "perturbation must be one of mixed, blur, fade, constant, noise, a callable, or several of these, "
+                "got 'fog'",
             ),
         ],
     )
