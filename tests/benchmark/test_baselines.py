@@ -11,12 +11,12 @@ from extremal.benchmark.baselines import (
     METHODS,
     Centre,
     ExcitationBackprop,
+    ExplanationMap,
     GradCam,
     Gradient,
     Maps,
     MaskGradient,
     Occlusion,
-    PathMap,
     PenaltyMap,
     Random,
     Rise,
@@ -87,7 +87,7 @@ def test_mask_gradient_finds_the_box_that_the_network_reads():
 
 @pytest.mark.parametrize(
     "method",
-    [PathMap((0.1,), Path(steps=8, polish=2, search=0)), PenaltyMap((0.1,), Penalty(300, rate=0.05, weight=30))],
+    [ExplanationMap((0.1,), Path(steps=8, polish=2, search=0)), PenaltyMap((0.1,), Penalty(300, rate=0.05, weight=30))],
 )
 def test_extremal_maps_find_the_box_that_the_network_reads(method):
     image = texture(1, 3, 32, 32)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from extremal import zoo
 from extremal.benchmark import metrics, paper_figures, paper_table
-from extremal.benchmark.baselines import METHODS, Gradient, PathMap
+from extremal.benchmark.baselines import METHODS, ExplanationMap, Gradient
 from extremal.benchmark.data import Folder, Scenes
 from extremal.benchmark.runner import run
 from extremal.benchmark.table import build_table
@@ -28,7 +28,7 @@ from support.toys import Colours
 
 SIDE = 32
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0)}
-QUICK = PathMap(areas=(0.1, 0.2), solver=PathSolver(steps=12, polish=4, draws=2))
+QUICK = ExplanationMap(areas=(0.1, 0.2), name="path", solver=PathSolver(steps=12, polish=4, draws=2))
 
 
 def preprocess(image):

@@ -6,7 +6,7 @@ from torch import nn
 
 from extremal import Network
 from extremal.benchmark.baselines import GradCam
-from extremal.benchmark.baselines.layer_choice import excitation_layer, grad_cam_layer
+from extremal.networks.attribution_layers import excitation_layer, grad_cam_layer
 from support.residual import ResidualWithLastMaps
 
 

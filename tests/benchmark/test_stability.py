@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from extremal import zoo
-from extremal.benchmark.baselines import METHODS, AreaMasks, Centre, Maps, PathMap, PenaltyMap, Random
+from extremal.benchmark.baselines import METHODS, AreaMasks, Centre, ExplanationMap, Maps, PenaltyMap, Random
 from extremal.benchmark.baselines.method import MaskMethod, compute_masks
 from extremal.benchmark.data import Folder, JoinedData, Photographs, Scenes, get_data_set
 from extremal.benchmark.metrics.shifts import shift_image, shifted_iou
@@ -106,7 +106,7 @@ def test_methods_that_hold_still_and_one_that_does_not(pictures, tmp_path):
 
 def test_the_extremal_methods_give_their_own_masks():
     network, x = colours(), torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    own = PathMap(solver=FEW_STEPS)
+    own = ExplanationMap(solver=FEW_STEPS)
     found = compute_masks(own, network, x, [0, 1], AREAS)
     expected = explain(network, x, [0, 1], areas=AREAS, solver=FEW_STEPS)
     for column, area in enumerate(AREAS):

@@ -83,6 +83,11 @@ def test_a_falling_curve_is_stuck() -> None:
     assert found == ((good, good, stuck, good, good), (good, stuck, good, good, stuck), (broken,) * 5)
 
 
+def test_effects_above_the_whole_count_as_the_whole() -> None:
+    (found,) = assign_status(torch.tensor([[0.8, 1.6, 1.1, 0.97, 0.9]]), torch.tensor([True]))
+    assert found == (Status.CONVERGED,) * 4 + (Status.STUCK,)
+
+
 def test_a_score_that_is_not_finite_is_told_where_it_is() -> None:
     (found,) = assign_status(torch.tensor([[0.5, NAN, 0.9]]), torch.tensor([True]))
     assert found == (Status.CONVERGED, Status.NOT_FINITE, Status.NOT_FINITE)

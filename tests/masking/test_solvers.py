@@ -15,13 +15,13 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.masking.area import cut
 from extremal.masking.domain import Domain
-from extremal.masking.solvers import SOLVERS, Path, Penalty, Problem, Solver, Step, get_solver, rebuild_masks
+from extremal.masking.solvers import SOLVERS, Consensus, Path, Penalty, Problem, Solver, Step, get_solver, rebuild_masks
 from extremal.masking.solvers.path import count_passes
 from extremal.masking.solvers.problem import Orientation, WayIndex
 
 F64 = torch.float64
-SOLVER_IDS = ["path", "penalty"]
-QUICK: list[Solver] = [Path(steps=6, polish=3, draws=2), Penalty(steps=7)]
+SOLVER_IDS = ["consensus", "path", "penalty"]
+QUICK: list[Solver] = [Consensus(steps=3, chains=2, draws=2), Path(steps=6, polish=3, draws=2), Penalty(steps=7)]
 
 
 def weights(*shape: int, count: int = 1, seed: int = 0, dtype: torch.dtype = F64) -> Tensor:
@@ -36,8 +36,10 @@ class LinearReward:
         self.calls, self.rows, self.mirrored = 0, 0, []  # number of calls, masks per input, orientations
 
     def __call__(self, masks: Tensor, mirrored: Orientation, way: WayIndex = None) -> Tensor:
-        w = self.w.flip(-1) if mirrored else self.w
-        rewards = (w * (masks.flip(-1) if mirrored else masks)).flatten(2).mean(2)
+        flips = [mirrored if isinstance(mirrored, bool) else mirrored[k % len(mirrored)] for k in range(masks.shape[1])]
+        columns = [column.flip(-1) if flip else column for column, flip in zip(masks.unbind(1), flips, strict=True)]
+        weights = [self.w[:, 0].flip(-1) if flip else self.w[:, 0] for flip in flips]
+        rewards = (torch.stack(weights, 1) * torch.stack(columns, 1)).flatten(2).mean(2)
         self.calls, self.rows = self.calls + 1, self.rows + masks.shape[1]
         self.mirrored.append(mirrored)
         return rewards if self.spoil is None else self.spoil(rewards, self.calls)
@@ -86,9 +88,11 @@ def test_masks_are_rebuilt_from_their_fields_bit_by_bit(solver: Solver, domain: 
 
 
 def test_masks_of_another_solver_cannot_be_rebuilt() -> None:
-    template = "masks can be rebuilt for the solvers path, penalty with settings of this version, got {}; store such "
+    template = (
+        "a solver must be one of consensus, path, penalty with settings of this version, got {}; pass it as solver, "
+    )
     for settings, got in (({"name": "given"}, "'given' with none"), ({"name": "path", "pace": 1}, "'path' with pace")):
-        message = template.format(got) + "explanations with save"
+        message = template.format(got) + "or store explanations whole with save"
         with pytest.raises(ExtremalValueError, match=f"^{re.escape(message)}$"):
             rebuild_masks(settings, torch.zeros(1, 1, 1, 4), (0.5,), Domain((4,)))
 
@@ -305,9 +309,9 @@ def test_names() -> None:
     assert get_solver(own) is own
     with pytest.raises(ExtremalValueError) as unknown:
         get_solver("adam")
-    assert str(unknown.value) == "solver must be one of path, penalty or a solver, got 'adam'"
+    assert str(unknown.value) == "solver must be one of consensus, path, penalty or a solver, got 'adam'"
     with pytest.raises(ExtremalTypeError) as wrong:
         get_solver(3)  # type: ignore[arg-type]
     assert str(wrong.value) == (
-        "solver must be one of path, penalty or an object with solve(problem, areas, on_step), got int"
+        "solver must be one of consensus, path, penalty or an object with solve(problem, areas, on_step), got int"
     )

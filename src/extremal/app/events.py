@@ -95,9 +95,7 @@ class Events:
                 "" if layer == REGIONS else layer,
                 bool(refine),
                 bool(stability),
-                Settings(
-                    areas=_parse_areas(areas), perturbation=perturbation, solver="path", alternatives=int(alternatives)
-                ),
+                Settings(areas=_parse_areas(areas), perturbation=perturbation, alternatives=int(alternatives)),
             )
         except ExtremalError as error:
             yield views.render_message(str(error), alert=True), gr.skip()

@@ -97,7 +97,7 @@ def explain_over_areas(
     images: Sequence[ImagesLike],
     target: Target = None,
     areas: Sequence[float] = TEN_AREAS,
-    solver: str = "path",
+    solver: str = "consensus",
     on_progress: OnProgress | None = None,
 ) -> list[Explanation]:
     """Explain each image at the given areas, in one run per image."""

@@ -126,7 +126,7 @@ def figure_areas(
     images: options.Images,
     *,
     areas: options.Areas = TEN_AREAS,
-    solver: options.Solver = "path",
+    solver: options.Solver = "consensus",
     target: options.Target = "",
     network: options.Network = "embedded",
     weights: options.Weights = "",

@@ -32,7 +32,7 @@ def run(
     areas: options.Areas = options.DEFAULT_AREAS,
     game: options.Game = "preserve",
     perturbation: options.Perturbation = "mixed",
-    solver: options.Solver = "path",
+    solver: options.Solver = "consensus",
     score: options.Score = "margin",
     network: options.Network = "embedded",
     weights: options.Weights = "",

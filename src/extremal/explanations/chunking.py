@@ -8,9 +8,9 @@ from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.objective import Objective
-from extremal.masking.solvers.problem import Orientation, WayIndex
+from extremal.masking.solvers.problem import Attribution, Orientation, WayIndex
 
-_EvaluateChunk = Callable[[Objective, Tensor, Orientation, WayIndex], tuple[Tensor, Tensor | None]]
+_EvaluateChunk = Callable[[Objective, Tensor, Orientation, WayIndex], tuple[Tensor, ...]]  # each (n, k, ...)
 
 
 class ChunkedReward:
@@ -35,8 +35,8 @@ class ChunkedReward:
             rewards: Tensor = _ChunkedRewardFunction.apply(masks, self, mirrored, way)
             return rewards
 
-        def evaluate_chunk(part: Objective, chunk: Tensor, mirrored: Orientation, way: WayIndex) -> tuple[Tensor, None]:
-            return part.reward(chunk, mirrored, way), None
+        def evaluate_chunk(part: Objective, chunk: Tensor, mirrored: Orientation, way: WayIndex) -> tuple[Tensor]:
+            return (part.reward(chunk, mirrored, way),)
 
         return self._in_chunks(masks, mirrored, way, evaluate_chunk)[0]
 
@@ -53,12 +53,21 @@ class ChunkedReward:
             return rewards.detach(), gradients
 
         rewards, gradients = self._in_chunks(masks, mirrored, way, evaluate_chunk)
-        assert gradients is not None
         return rewards, gradients
+
+    def attribute(self, masks: Tensor, mirrored: bool, way: int) -> Attribution:
+        """Return the rewards of masks (N, K, 1, *S), their gradients, and maps of the objective's layers."""
+
+        def evaluate_chunk(part: Objective, chunk: Tensor, *_: object) -> tuple[Tensor, ...]:
+            found = part.attribute(chunk, mirrored, way)
+            return found.rewards, found.gradients, *found.maps
+
+        rewards, gradients, *maps = self._in_chunks(masks, mirrored, way, evaluate_chunk)
+        return Attribution(rewards, gradients, tuple(maps))
 
     def _in_chunks(
         self, masks: Tensor, mirrored: Orientation, way: WayIndex, evaluate_chunk: _EvaluateChunk
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> list[Tensor]:
         """Evaluate all chunks; retry with half the rows if memory runs out."""
         while True:
             try:
@@ -76,28 +85,27 @@ class ChunkedReward:
 
     def _fill_chunks(
         self, masks: Tensor, mirrored: Orientation, way: WayIndex, evaluate_chunk: _EvaluateChunk
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> list[Tensor]:
         rows_per_mask = len(self.objective.ways) if way is None else 1
         max_masks = max(1, self.max_rows // rows_per_mask)
         n_inputs = min(len(masks), max_masks)
         n_masks = max_masks // n_inputs
-        rewards = masks.new_empty(masks.shape[:2])
-        gradients = None
+        results: list[Tensor] = []
         for first in range(0, len(masks), n_inputs):
             part = self._subset(first, min(first + n_inputs, len(masks)))
             for column in range(0, masks.shape[1], n_masks):
                 columns = slice(column, column + n_masks)
                 here = slice(first, first + n_inputs), columns
-                rewards[here], gradient = evaluate_chunk(
+                values = evaluate_chunk(
                     part,
                     masks[here],
                     mirrored if isinstance(mirrored, bool) else mirrored[columns],
                     way if way is None or isinstance(way, int) else way[columns],
                 )
-                if gradient is not None:
-                    gradients = torch.empty_like(masks) if gradients is None else gradients
-                    gradients[here] = gradient
-        return rewards, gradients
+                results = results or [value.new_empty(*masks.shape[:2], *value.shape[2:]) for value in values]
+                for result, value in zip(results, values, strict=True):
+                    result[here] = value
+        return results
 
     def _subset(self, first: int, last: int) -> Objective:
         if (first, last) not in self._subsets:

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from extremal.masking.domain import Domain, ExactAreaFamily
 from extremal.masking.games import Evaluate, Game
-from extremal.masking.grid import gaussian_blur, scale_lengths
-from extremal.masking.level_set import standardise
 from extremal.masking.perturbations import (
     Blur,
     Constant,
@@ -27,6 +25,7 @@ from extremal.masking.perturbations import (
     split_ways,
 )
 from extremal.masking.solvers.problem import gradient
+from extremal.masking.support import combine_gradients
 
 N_CONTROLS = 8  # random masks per area
 N_UNSEEN = 4  # perturbations that the optimiser did not use
@@ -35,7 +34,6 @@ NEAR_COPY_RATIO = 1.5  # of the lengths of two blurs or two mosaics, up to which
 NEAR_ZERO = 0.25  # a constant up to this value is a near copy of zero, which `Fade` fades to
 MASKS_PER_CALL = 4  # masks of one input evaluated at once
 MASK_LEVELS = (0.3125, 0.4375, 0.5625, 0.6875)  # of the constant masks of `agreement`
-GRADIENT_BLUR = 2.0  # px at a short side of 224 px, of the Gaussian over the gradients of `agreement`
 
 OnEvidence = Callable[[int, int], None]  # masks done, masks in all
 
@@ -168,9 +166,8 @@ def agreement(
 ) -> Tensor:
     """Return how strongly each place supports the answer under unseen perturbations: (N, 1, *S) ≥ 0.
 
-    Σ max(0, g) over perturbations, with g the sum of dΦ/dm at the constant masks of `MASK_LEVELS` in every
-    orientation, smoothed and standardised; harm under one perturbation does not offset support under another. All ones
-    if nothing has a gradient. Costs four forward-backward passes per perturbation, orientation and input.
+    `combine_gradients` of the sums of dΦ/dm at the constant masks of `MASK_LEVELS` in every orientation. Costs four
+    forward-backward passes per perturbation, orientation and input.
 
     Args:
         evaluate_unseen: for each perturbation Φ(mask ⊗ x) in each orientation that asks the same question.
@@ -179,17 +176,14 @@ def agreement(
         spacing: distance of neighbouring places along each dimension.
     """
     shape = tuple(like.shape[3:])
-    total = torch.zeros(len(like), 1, *shape, dtype=like.dtype, device=like.device)
     constants = torch.tensor(MASK_LEVELS, dtype=like.dtype, device=like.device).view(1, -1, 1, *[1] * len(shape))
+    slopes = []
     for orientations in evaluate_unseen:
-        slope = torch.zeros_like(total)
+        slope = torch.zeros(len(like), 1, *shape, dtype=like.dtype, device=like.device)
         for evaluate, part in itertools.product(orientations, torch.split(constants, max(1, rows // len(like)), 1)):
             mask = part.expand(len(like), -1, 1, *shape).contiguous().requires_grad_()
             scores = evaluate(mask)
             if scores.requires_grad:
                 slope += gradient(scores, mask).sum(1)
-        total += standardise(gaussian_blur(slope, scale_lengths(GRADIENT_BLUR, shape, spacing)), floor=1e-30).clamp_min(
-            0.0
-        )
-    is_supported = (total.flatten(1).amax(1) > 0).view(-1, *[1] * (total.ndim - 1))
-    return torch.where(is_supported, total, torch.ones_like(total))
+        slopes.append(slope)
+    return combine_gradients(slopes, spacing)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from extremal.explanations.explanation import Explanation
-from extremal.masking.solvers.problem import Orientation, RewardMasks, WayIndex
+from extremal.masking.solvers.problem import Attribution, Orientation, RewardMasks, WayIndex
 
 
 class ExcludeRegion:
@@ -21,6 +21,14 @@ class ExcludeRegion:
     def __call__(self, masks: Tensor, mirrored: Orientation, way: WayIndex = None) -> Tensor:
         """Return the rewards (N, K)."""
         return self.reward(masks * self.allowed, mirrored, way)
+
+    def attribute(self, masks: Tensor, mirrored: bool, way: int) -> Attribution:
+        """Return the rewards with their gradients; maps of layers would also show the excluded region."""
+        masks = masks.detach().requires_grad_()
+        with torch.enable_grad():
+            rewards = self(masks, mirrored, way)
+            (gradients,) = torch.autograd.grad(rewards.sum(), masks)
+        return Attribution(rewards.detach(), gradients)
 
 
 def region_of(explanation: Explanation) -> Tensor:

@@ -41,7 +41,7 @@ def explain(
     areas: Sequence[float] = AREAS,
     game: str | Game | Reward = "preserve",
     perturbation: PerturbationLike = "mixed",
-    solver: str | Solver = "path",
+    solver: str | Solver = "consensus",
     score: str | Score = "margin",
     within: PlaceMap | None = None,
     units: PlaceMap | None = None,
@@ -72,7 +72,7 @@ def explain(
         game: preserve, delete, dual, a `Game`, or a callable (evaluate, mask) -> (N, K).
         perturbation: mixed (blur, fade and noise in turn), blur, fade, constant, noise, or a callable
             x -> (mask -> perturbed x); several of these are a mix.
-        solver: path, penalty, or a solver with its own settings.
+        solver: consensus, path, penalty, or a solver with its own settings.
         score: of the target class: margin, logit, probability, log-probability, contrastive, negative, or a callable
             (output, classes) -> (B,); for groups of classes it must be marked with `scores.accept_groups`.
         within: (*S) bool, true where masks may keep places (or delete them); areas stay shares of all places.

@@ -58,7 +58,7 @@ def judge(
     provenance = {**prepared.provenance, "solver": {"name": "given"}}
     results = []
     with prepared.net.frozen(settings.seed) as run:
-        for batch, objective, cost in prepared.build_objectives(run, settings, check_gradient=False):
+        for batch, objective, cost in prepared.build_objectives(run, settings, for_solver=False):
             solution = _as_solution(masks[batch.inputs].detach().to(objective.x))
             report = batch.report_evidence(on_evidence)
             results.append(
@@ -122,7 +122,9 @@ def build_explanation(
         collected = evidence.collect_evidence(
             objective.evaluate, evaluators, game, solution.masks, areas, family, controls, on_evidence, evaluate_ways
         )
-        agreement = unseen_agreement(objective, perturbs.values(), solution.masks, max_rows, provenance["mirror"])
+        agreement = solution.support
+        if agreement is None:
+            agreement = unseen_agreement(objective, perturbs.values(), solution.masks, max_rows, provenance["mirror"])
     low, high = objective.score_destroyed.view(-1, 1), objective.score_input.view(-1, 1)
     effects = verdict.compute_effects(collected.scores, low, high, game.keeps)
     tensors = {**input_fields(run.network, objective), **_solution_fields(solution, collected), "agreement": agreement}

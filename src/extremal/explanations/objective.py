@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
+from extremal.explanations.layer_maps import compute_layer_map, recorded_outputs
 from extremal.explanations.settings import Settings
 from extremal.explanations.ways import Ways, choose_ways
 from extremal.masking.domain import Domain
@@ -20,7 +21,8 @@ from extremal.masking.perturbations import (
     split_ways,
     with_spacing,
 )
-from extremal.masking.solvers.problem import Orientation, Problem, RewardMasks, WayIndex
+from extremal.masking.solvers.problem import Attribution, Orientation, Problem, RewardMasks, WayIndex
+from extremal.networks.attribution_layers import AttributionLayer
 from extremal.networks.network import Network, Run
 from extremal.networks.split import Split
 from extremal.scores.class_group import ResolvedClass, encode_classes
@@ -54,6 +56,7 @@ class Objective:
     class_indices: tuple[ResolvedClass | None, ...]  # (N,); of a group several; None if the query is not about a class
     names: tuple[str, ...]  # (N,)
     score_input: Tensor  # (N,)
+    layers: tuple[AttributionLayer, ...] = ()  # whose maps `attribute` returns
 
     @property
     def score_destroyed(self) -> Tensor:
@@ -128,6 +131,42 @@ class Objective:
             )
         return rewards
 
+    def attribute(self, mask: Tensor, mirrored: bool, way: int) -> Attribution:
+        """Return the rewards of masks (N, K, 1, *S), their gradients, and maps of the layers (`layer_maps`).
+
+        A map is positive where the activations raise the reward; if masks delete, where they would lower it.
+        """
+        mask, count = mask.detach().requires_grad_(), mask.shape[:2]
+        scores = list[Tensor]()
+
+        def evaluate(rows: Tensor) -> Tensor:
+            scores.append(self.evaluate_way(rows, way, mirrored))
+            return scores[-1]
+
+        with torch.enable_grad(), recorded_outputs(self.layers) as calls:
+            rewards = self.game.reward(evaluate, mask)
+            is_complete = [[len(output) for output in outputs] == [count.numel()] * len(scores) for outputs in calls]
+            outputs = [
+                output for complete, recorded in zip(is_complete, calls, strict=True) if complete for output in recorded
+            ]
+            gradients = torch.autograd.grad(rewards.sum(), [mask, *scores, *outputs], allow_unused=True)
+        gradient, by_score, rest = gradients[0], gradients[1 : 1 + len(scores)], iter(gradients[1 + len(scores) :])
+        signs = [
+            values.new_ones(count) if slope is None else slope.sign()
+            for slope, values in zip(by_score, scores, strict=True)
+        ]
+        maps = []
+        for layer, recorded, complete in zip(self.layers, calls, is_complete, strict=True):
+            total = mask.new_zeros(count.numel(), 1, *layer.lattice)
+            for output, sign in zip(recorded, signs, strict=True) if complete else ():
+                slope = next(rest)
+                if slope is not None:
+                    signed = slope * sign.reshape(-1, *[1] * (slope.ndim - 1))
+                    total += compute_layer_map(layer, output.detach(), signed, layer is self.layers[-1])
+            maps.append((total.flip(-1) if mirrored else total).view(*count, *total.shape[1:]))
+        gradient = torch.zeros_like(mask) if gradient is None else gradient.nan_to_num(0.0, 0.0, 0.0)
+        return Attribution(rewards.detach(), gradient, tuple(maps))
+
     def check_gradient(self, name: str) -> None:
         """Raise if the reward has no gradient with respect to a mask; costs one forward-backward pass.
 
@@ -200,10 +239,19 @@ def bind_target(run: Run | Split, x: Tensor, query: Query) -> BoundTarget:
     return BoundTarget(query.bind_classes(run, classes), indices, tuple(map(net.label, indices)), scores)
 
 
-def build_objective(run: Run | Split, x: Tensor, query: Query, settings: Settings) -> Objective:
+def build_objective(
+    run: Run | Split, x: Tensor, query: Query, settings: Settings, layers: tuple[AttributionLayer, ...] = ()
+) -> Objective:
     """Build the objective of prepared inputs (N, C, *S): bind the query, and score the inputs whole and destroyed.
 
     After a split, the inputs are the activations (N, K, ...) at its layer.
+
+    Args:
+        run: the frozen network, or a split.
+        x: the inputs.
+        query: about each.
+        settings: of the run.
+        layers: whose maps a solver starts from.
 
     Raises:
         ExtremalValueError, ExtremalTypeError: query, output or scores break a rule, or nothing depends on the input.
@@ -236,6 +284,7 @@ def build_objective(run: Run | Split, x: Tensor, query: Query, settings: Setting
         class_indices=target.class_indices,
         names=target.names,
         score_input=score_input,
+        layers=layers,
     )
 
 
@@ -243,13 +292,28 @@ def build_problem(reward: RewardMasks, objective: Objective, mirror: bool, seed:
     """Build the problem of an objective for a solver.
 
     Args:
-        reward: of masks.
+        reward: of masks; one that can `attribute` gives the solver maps to start from.
         objective: of N inputs.
         mirror: whether the mirrored inputs ask the same question.
         seed: of the solver's random numbers.
     """
-    x = objective.x
-    return Problem(reward, len(x), objective.domain, mirror, x.dtype, x.device, seed, ways=len(objective.ways))
+    x, domain = objective.x, objective.domain
+    differences = None
+    if domain.has_neighbours:
+        with torch.no_grad():
+            differences = (x - objective.destroyed_inputs()).square().mean(1, keepdim=True)
+    return Problem(
+        reward=reward,
+        count=len(x),
+        domain=domain,
+        mirror_invariant=mirror,
+        dtype=x.dtype,
+        device=x.device,
+        seed=seed,
+        ways=len(objective.ways),
+        attribute=getattr(reward, "attribute", None),
+        differences=differences,
+    )
 
 
 def _check_spans(score_input: Tensor, destroyed: Tensor) -> None:

@@ -11,6 +11,7 @@ from extremal.explanations.batches import Batch, plan_batches
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.objective import Objective, build_objective
 from extremal.explanations.settings import Settings, validate_domain
+from extremal.networks.attribution_layers import AttributionLayer, find_map_layers
 from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
@@ -36,25 +37,33 @@ class PreparedRun:
     provenance: dict[str, Any]  # the settings that the result stores
 
     def build_objectives(
-        self, run: Run, settings: Settings, *, check_gradient: bool = True
+        self, run: Run, settings: Settings, *, for_solver: bool = True
     ) -> Iterator[tuple[Batch, Objective, Evaluations]]:
         """Yield batches that fit the network's memory, each with its objective and what preparing it cost.
 
         Args:
             run: the frozen network.
             settings: of the run.
-            check_gradient: whether to check that the reward has a gradient; costs one forward-backward pass per batch.
+            for_solver: whether a solver will run: the layers that it reads are found, and the reward's gradient is
+                checked, at one forward-backward pass per batch.
         """
         x = self.x.clone()  # a clone made here may be saved for backward in any mode of the caller
         with run.counted() as accelerating:
-            batches = plan_batches(run, x, find_required_layers(self.net, self.query))
+            layers = self._find_layers(run, x, settings) if for_solver else ()
+            required = find_required_layers(self.net, self.query)
+            batches = plan_batches(run, x, [*required, *(layer.name for layer in layers)])
         for batch in batches:
             with run.counted() as setup:
                 query = select_inputs(self.query, batch.inputs)
-                objective = build_objective(run, x[batch.inputs], query, settings)
-                if check_gradient:
+                objective = build_objective(run, x[batch.inputs], query, settings, layers)
+                if for_solver:
                     objective.check_gradient(self.net.name)
             yield batch, objective, Evaluations.of_setup([setup, accelerating] if batch.index == 0 else [setup])
+
+    def _find_layers(self, run: Run, x: Tensor, settings: Settings) -> tuple[AttributionLayer, ...]:
+        """Return the layers whose maps the solver starts from; none if it uses none, or masks are not smooth."""
+        is_smooth = settings.domain(self.net, x).has_neighbours
+        return find_map_layers(run, x) if is_smooth and getattr(settings.solver, "uses_layer_maps", False) else ()
 
 
 def check_same_weights(net: Network, settings: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ from extremal.masking.perturbations import (
     get_perturbation,
     mask_shape,
 )
-from extremal.masking.solvers import SOLVERS, Path, Penalty, Solver, get_solver
+from extremal.masking.solvers import SOLVERS, Solver, get_solver, restore_solver
 from extremal.networks.network import Network
 from extremal.scores.classes import SCORES, Score, get_score, margin
 
@@ -72,7 +72,7 @@ class Settings:
     areas: tuple[float, ...] = AREAS  # shares of places in (0, 1), rising
     game: Game = GAMES["preserve"]
     perturbation: Perturbation | Mix = PERTURBATIONS["mixed"]
-    solver: Solver = field(default_factory=lambda: SOLVERS["path"])
+    solver: Solver = field(default_factory=lambda: SOLVERS["consensus"])
     score: Score = margin
     within: Tensor | None = None  # (*S) bool: where masks may be above zero; None: everywhere
     units: Tensor | None = None  # (*S) int64: the unit of each place, −1 for none; None: smooth masks
@@ -188,26 +188,6 @@ def passed_options(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) ->
     """
     passed = {name: arguments[name] for name in _OPTIONS if name in arguments and arguments[name] is not defaults[name]}
     return cast(SettingsOptions, passed)
-
-
-def restore_solver(settings: Mapping[str, Any]) -> Solver:
-    """Return the solver of these plain settings.
-
-    >>> restore_solver(Path().settings()).name
-    'path'
-
-    Raises:
-        ExtremalValueError: the solver is not one of this version.
-    """
-    kinds: dict[Any, Callable[..., Solver]] = {"path": Path, "penalty": Penalty}
-    name, rest = settings.get("name"), {key: value for key, value in settings.items() if key != "name"}
-    try:
-        return kinds[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in rest.items()})
-    except (KeyError, TypeError):
-        raise ExtremalValueError(
-            f"a solver must be one of {', '.join(kinds)} with settings of this version, got {name!r} with "
-            f"{', '.join(rest) or 'none'}; pass it as solver"
-        ) from None
 
 
 def _find_known(option: str, known: Mapping[str, T]) -> Callable[[str], T]:

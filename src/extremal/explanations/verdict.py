@@ -30,6 +30,9 @@ class Status(StrEnum):
 def assign_status(effects: Tensor, finite: Tensor, slack: float = 0.05) -> tuple[tuple[Status, ...], ...]:
     """Return the status of each mask, (N, A), areas rising; a curve that falls reveals a stuck optimiser.
 
+    An effect above that of the whole input counts as the whole: a larger mask has to include places that count against
+    the answer, as the whole input does.
+
     Args:
         effects: (N, A), 0 for nothing and 1 for the whole effect.
         finite: (N,) bool.
@@ -41,6 +44,7 @@ def assign_status(effects: Tensor, finite: Tensor, slack: float = 0.05) -> tuple
             return Status.NOT_FINITE
         return Status.STUCK if fall > slack else Status.CONVERGED
 
+    effects = effects.clamp(max=1.0)
     falls = torch.cummax(effects, 1).values - effects
     falls = torch.where(finite.view(-1, 1), falls, torch.nan)
     return tuple(tuple(status(fall) for fall in row) for row in falls.tolist())

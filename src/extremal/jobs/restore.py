@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.batches import plan_batches
+from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.evidence import unseen_perturbations
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.judge import input_fields, to_cpu, unseen_agreement
-from extremal.explanations.objective import build_objective
+from extremal.explanations.objective import Objective, build_objective, build_problem
 from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import Status
 from extremal.files import content_hash
@@ -23,7 +24,8 @@ from extremal.jobs.store import diff_settings
 from extremal.masking.domain import Domain
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike, prepare_perturbation
-from extremal.masking.solvers import rebuild_masks
+from extremal.masking.solvers import Consensus, rebuild_masks
+from extremal.masking.solvers.consensus import find_start
 from extremal.masking.units import cut_to_units
 from extremal.networks.inputs import ImageLike, prepare
 from extremal.networks.network import Network
@@ -60,9 +62,9 @@ def rebuild(
 
     Scores, trace and verdicts are read from the row, masks are made of their parameters, and the input is made of its
     image. The network is evaluated only for the agreement, which is too large for a row: four forward-backward passes
-    for each unseen perturbation and orientation (32 if there are four and the input may be mirrored), and about ten
-    forward passes for checks. An input that was explained in a batch may round differently alone, in the sixth decimal
-    place in single precision.
+    for each orientation and each way of destroying (`consensus`; 24 if there are three and the input may be mirrored)
+    or each unseen perturbation (other solvers), and about ten forward passes for checks. An input that was explained
+    in a batch may round differently alone, in the sixth decimal place in single precision.
 
     Args:
         row: of `SCHEMA`, as pyarrow or pandas return it.
@@ -103,9 +105,7 @@ def rebuild(
             masks = rebuild_masks(settings["solver"], parameters, tuple(row["areas"]), objective.domain)
         if not any(row["mask_areas"]):  # the solver met values that were not finite
             masks = torch.zeros_like(masks)
-        unseen = unseen_perturbations(objective.perturbation, validated.seed).values()
-        perturbs = (prepare_perturbation(perturbation, objective.x) for perturbation in unseen)
-        agreement = unseen_agreement(objective, perturbs, masks, batch.max_rows, bool(row["mirror"]))
+        agreement = _find_agreement(objective, validated, masks, batch.max_rows, bool(row["mirror"]))
         tensors = to_cpu(
             {
                 **input_fields(net, objective),
@@ -127,6 +127,16 @@ def rebuild(
         keeps=validated.game.keeps,
         settings={**settings, "mirror": bool(row["mirror"]), "evaluations": dict(row["counts"])},
     )
+
+
+def _find_agreement(objective: Objective, settings: Settings, masks: Tensor, max_rows: int, mirror: bool) -> Tensor:
+    """Return the agreement as the run found it: at the start of its solver, or under unseen perturbations."""
+    if isinstance(settings.solver, Consensus):
+        problem = build_problem(ChunkedReward(objective, max_rows), objective, mirror, settings.seed)
+        return find_start(problem, settings.solver.draws).support
+    unseen = unseen_perturbations(objective.perturbation, settings.seed).values()
+    perturbs = (prepare_perturbation(perturbation, objective.x) for perturbation in unseen)
+    return unseen_agreement(objective, perturbs, masks, max_rows, mirror)
 
 
 def cut_masks(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:

@@ -1,5 +1,6 @@
 """The layers of a network: their names and shapes, and whether it can be split at them."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -56,29 +57,64 @@ def layers(network: Network | nn.Module | str, image: ImagesLike | None = None) 
 
 def trace_layers(run: Run, x: Tensor) -> list[Layer]:
     """List the modules of a frozen network in the order in which they finish for inputs x; costs one evaluation."""
-    model = run.network.model
-    names = {module: name for name, module in model.named_modules()}
-    outputs: dict[nn.Module, list[object]] = {}
-    nodes: dict[nn.Module, object] = {}
+    trace = LayerTrace(run, x)
+    return [trace.check(module) for module in trace.modules]
 
-    def record(module: nn.Module, output: object) -> None:
-        outputs.setdefault(module, []).append(output)
-        nodes[module] = getattr(output, "grad_fn", None)  # now, since later code may change the output in place
 
-    leaf = x.detach().clone().requires_grad_()
-    with hooked(model, lambda _: None, record):
-        output = run.evaluate(leaf)
-    layers = []
-    for module, results in outputs.items():
-        problem = split_problem(results, x)
-        shape = tuple(results[0].shape[1:]) if isinstance(results[0], Tensor) else ()
-        if not problem and nodes[module] is None:
+class LayerTrace:
+    """One evaluation of a frozen network, from which the modules that were called are checked.
+
+    Args:
+        run: the frozen network.
+        x: (B, C, *S) inputs; the evaluation is counted.
+    """
+
+    def __init__(self, run: Run, x: Tensor) -> None:
+        self._names: dict[nn.Module, str] = {module: name for name, module in run.network.model.named_modules()}
+        self._outputs: dict[nn.Module, list[object]] = {}
+        self._nodes: dict[nn.Module, object] = {}
+        self._x, self._leaf = x, x.detach().clone().requires_grad_()
+
+        def record(module: nn.Module, output: object) -> None:
+            self._outputs.setdefault(module, []).append(output)
+            self._nodes[module] = getattr(output, "grad_fn", None)  # now: later code may change the output in place
+
+        with hooked(run.network.model, lambda _: None, record):
+            self._output = run.evaluate(self._leaf)
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The modules that were called, in the order in which they finished."""
+        return list(self._outputs)
+
+    def name(self, module: nn.Module) -> str:
+        """Return the name of a module in the network."""
+        return self._names[module]
+
+    def shape(self, module: nn.Module) -> tuple[int, ...]:
+        """Return the shape of a module's first output for one input; empty if it is not one tensor."""
+        first = self._outputs[module][0]
+        return tuple(first.shape[1:]) if isinstance(first, Tensor) else ()
+
+    def check(self, module: nn.Module) -> Layer:
+        """Return a module as a layer, with whether the network can be split there."""
+        node, problem = self._nodes[module], split_problem(self._outputs[module], self._x)
+        if not problem and node is None:
             problem = "no gradient passes through it"
-        elif not problem and not depends_on(output, nodes[module]):
+        elif not problem and not depends_on(self._output, node):
             problem = "the output does not depend on it with a gradient"
-        bypassed = not problem and depends_on(output, get_gradient_edge(leaf).node, nodes[module])
-        layers.append(Layer(names[module], type(module).__name__, shape, problem, bypassed))
-    return layers
+        bypassed = not problem and depends_on(self._output, get_gradient_edge(self._leaf).node, node)
+        return Layer(self.name(module), type(module).__name__, self.shape(module), problem, bypassed)
+
+
+def square_lattice(tokens: int) -> tuple[int, int] | None:
+    """Return rows and columns of a square of tokens after up to five others (class, register tokens).
+
+    >>> square_lattice(197), square_lattice(49), square_lattice(12)
+    ((14, 14), (7, 7), None)
+    """
+    side = math.isqrt(tokens)
+    return (side, side) if side > 0 and tokens - side * side <= min(5, side) and side > 3 else None
 
 
 def get_module(net: Network, name: str) -> nn.Module:

@@ -15,10 +15,11 @@ from extremal.benchmark.baselines.grad_cam import GradCam
 from extremal.benchmark.baselines.gradients import Deconvnet, Gradient, GuidedBackprop, IntegratedGradients
 from extremal.benchmark.baselines.method import AreaMasks, Maps, Method
 from extremal.benchmark.baselines.occlusion import Occlusion
-from extremal.benchmark.baselines.ours import MaskGradient, PathMap, PenaltyMap
+from extremal.benchmark.baselines.ours import ExplanationMap, MaskGradient, PenaltyMap
 from extremal.benchmark.baselines.rise import Rise
 from extremal.benchmark.baselines.trivial import Centre, Random
 from extremal.errors import ExtremalValueError
+from extremal.masking.solvers import Path
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -36,7 +37,8 @@ METHODS: dict[str, Method] = {
         Rise(),
         MaskGradient(),
         PenaltyMap(),
-        PathMap(),
+        ExplanationMap(solver=Path(), name="path"),
+        ExplanationMap(),
     )
 }
 
@@ -62,6 +64,7 @@ __all__ = [
     "Centre",
     "Deconvnet",
     "ExcitationBackprop",
+    "ExplanationMap",
     "GradCam",
     "Gradient",
     "GuidedBackprop",
@@ -70,7 +73,6 @@ __all__ = [
     "MaskGradient",
     "Method",
     "Occlusion",
-    "PathMap",
     "PenaltyMap",
     "Random",
     "Rise",

@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from extremal.benchmark.baselines.layer_choice import excitation_layer
 from extremal.benchmark.baselines.method import FieldSettings, Maps, ScoreModule, attribute_in_batches
 from extremal.errors import ExtremalValueError
 from extremal.masking.grid import resize
 from extremal.networks.acceleration.batch_norm import fused_batch_norms
+from extremal.networks.attribution_layers import excitation_layer
 from extremal.networks.layers import trace_layers
 from extremal.networks.network import Network
 from extremal.scores.target import Target

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from extremal.benchmark.baselines.layer_choice import AttributionLayer, grad_cam_layer
 from extremal.benchmark.baselines.method import FieldSettings, Maps, ScoreModule, attribute_in_batches
 from extremal.masking.grid import resize
+from extremal.networks.attribution_layers import AttributionLayer, grad_cam_layer
 from extremal.networks.network import Network
 from extremal.scores.target import Target
 

@@ -1,4 +1,4 @@
-"""Maps from extremal perturbations, and from the mask gradients that `path` starts from."""
+"""Maps from extremal perturbations, and from the mask gradients that their search starts from."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import build_objective
 from extremal.explanations.settings import Settings
 from extremal.masking.grid import resize
-from extremal.masking.solvers import Problem, Solver
+from extremal.masking.solvers import Consensus, Problem, Solver
 from extremal.masking.solvers.path import Path, mask_gradient
 from extremal.masking.solvers.penalty import Penalty
 from extremal.networks.network import Network
@@ -25,13 +25,13 @@ SALIENCY_SMOOTH = 0.05  # short sides; the saliency map is finer than a mean of 
 
 
 @dataclass(frozen=True)
-class PathMap(FieldSettings):
-    """The saliency map of an explanation by `path` (`Explanation.saliency`)."""
+class ExplanationMap(FieldSettings):
+    """The saliency map of an explanation by `consensus` or `path` (`Explanation.saliency`)."""
 
     areas: tuple[float, ...] = PAPER_AREAS
-    solver: Path = field(default_factory=Path)
+    solver: Consensus | Path = field(default_factory=Consensus)
     seed: int = 0
-    name: str = "path"
+    name: str = "consensus"
     smooth: float = SALIENCY_SMOOTH
 
     def settings(self) -> dict[str, Any]:

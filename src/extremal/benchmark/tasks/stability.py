@@ -41,7 +41,10 @@ MEASURES = {  # prefix of the row's columns -> heading of the table
     "unseen": "Effect kept under black, white, a mosaic and a wide blur",  # no method has seen these
     "blur": "Effect kept under the blur",
 }
-FALLS_HEADING = "Effect under the blur that falls by more than 5 % at a larger area"
+FALLS = {  # columns, and headings of the table
+    "falls": "Effect under the blur that falls by more than 5 % at a larger area",
+    "falls_short": "Effect under the blur that falls by more than 5 % at a larger area, below the whole effect",
+}
 
 
 @dataclass(eq=False)
@@ -73,9 +76,9 @@ class StabilityTask:
 
     @property
     def row_columns(self) -> dict[str, pa.DataType]:
-        """Each measure at each area, and whether the curve under the blur falls."""
+        """Each measure at each area, and whether the curve under the blur falls, at all or below the whole effect."""
         names = [_column(measure, area) for measure in MEASURES for area in self.areas]
-        return {name: pa.float64() for name in (*names, "falls")}
+        return {name: pa.float64() for name in (*names, *FALLS)}
 
     @property
     def table_columns(self) -> tuple[TableColumn, ...]:
@@ -95,7 +98,8 @@ class StabilityTask:
                     )
                     for area in self.areas
                 ]
-        return (*columns, TableColumn("falls", "targets", higher=False, unit="%", group=FALLS_HEADING))
+        falls = (TableColumn(name, "targets", higher=False, unit="%", group=heading) for name, heading in FALLS.items())
+        return (*columns, *falls)
 
     def settings(self) -> dict[str, Any]:
         """Return data, network, areas, seed, and the sizes of all changes."""
@@ -156,7 +160,8 @@ class StabilityTask:
                 for measure, row in values.items()
                 for area, value in zip(self.areas, row, strict=True)
             }
-            rows.append([{**found.cost(), **columns, "falls": fall_share(blur)}])
+            falls = {"falls": fall_share(blur), "falls_short": fall_share(blur.clamp(max=1.0))}
+            rows.append([{**found.cost(), **columns, **falls}])
         return rows
 
     def _prepare(self, image: Image.Image) -> Tensor:

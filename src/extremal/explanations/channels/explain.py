@@ -13,7 +13,7 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations import evidence, verdict
 from extremal.explanations.batches import plan_batches
 from extremal.explanations.channels.controls import N_RANDOM_SETS, RANKINGS, random_sets, rankings, top_sets
-from extremal.explanations.channels.explanation import ChannelExplanation, square_lattice
+from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.judge import to_cpu
@@ -27,7 +27,7 @@ from extremal.masking.level_set import standardise
 from extremal.masking.perturbations import ScaleChannels
 from extremal.masking.solvers import OnStep, Problem, Solution, Solver
 from extremal.networks.inputs import ImagesLike, prepare
-from extremal.networks.layers import get_module
+from extremal.networks.layers import get_module, square_lattice
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.networks.split import Split, split

@@ -1,6 +1,5 @@
 """`ChannelExplanation`: the channels of a layer that an answer needs, with the evidence."""
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -215,13 +214,3 @@ class ChannelExplanation:
         return fields_equal(self, other) if isinstance(other, ChannelExplanation) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
-
-
-def square_lattice(tokens: int) -> tuple[int, int] | None:
-    """Return rows and columns of a square of tokens after up to five others (class, register tokens).
-
-    >>> square_lattice(197), square_lattice(49), square_lattice(12)
-    ((14, 14), (7, 7), None)
-    """
-    side = math.isqrt(tokens)
-    return (side, side) if side > 0 and tokens - side * side <= min(5, side) and side > 3 else None

@@ -16,7 +16,8 @@ from extremal.explanations.objective import Objective
 from extremal.explanations.settings import Settings
 from extremal.masking.domain import Domain
 from extremal.masking.games import Evaluate
-from extremal.masking.solvers import Path, Penalty, Solver
+from extremal.masking.solvers import Consensus, Path, Penalty, Solver
+from extremal.masking.solvers.consensus import count_chain_passes
 from extremal.masking.solvers.path import count_passes, masks_at_areas
 from extremal.masking.solvers.problem import gradient
 from extremal.masking.solvers.swap import SWAPS_PER_ROUND
@@ -64,6 +65,8 @@ def count_work(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH
 
     >>> count_work(Path(), areas=5, mirror=True)
     Work(single=40, batched=68, forwards=112, widest=5)
+    >>> count_work(Consensus(), areas=5, mirror=True, ways=3)
+    Work(single=0, batched=114, forwards=48, widest=4)
     >>> count_work(Penalty(), areas=5, mirror=True)
     Work(single=0, batched=4000, forwards=0, widest=5)
 
@@ -74,6 +77,9 @@ def count_work(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH
         domain: of the masks; channels and units need more.
         ways: of destroying the input.
     """
+    if isinstance(solver, Consensus):
+        gradients, forwards = count_chain_passes(solver, areas, mirror, ways)
+        return Work(0, gradients, forwards, max(solver.draws, solver.chains))
     if isinstance(solver, Penalty):
         return Work(0, solver.steps * areas + (0 if domain.is_smooth else areas * ways), 0, areas)
     if not isinstance(solver, Path):
@@ -123,9 +129,13 @@ class Cost:
         return Evaluations(
             gradients=(self.work.single + self.work.batched) * self.rewards_per_mask,
             forwards=(self.setup if first else 0) + self.work.forwards * self.rewards_per_mask,
-            evidence_gradients=n_unseen * orientations * len(evidence.MASK_LEVELS) * self.evaluations_per_mask,
+            evidence_gradients=0 if isinstance(self.solver, Consensus) else self._agreement(n_unseen * orientations),
             evidence_forwards=n_scores * self.evaluations_per_mask,
         )
+
+    def _agreement(self, n_unseen: int) -> int:
+        """Return the gradients of `evidence.agreement` under this number of perturbations and orientations."""
+        return n_unseen * len(evidence.MASK_LEVELS) * self.evaluations_per_mask
 
     def refinement(self) -> Evaluations:
         """Return an upper bound of the cost of bisecting for the smallest sufficient area."""
@@ -200,7 +210,8 @@ class Cost:
             def build_masks(values: Tensor) -> Tensor:
                 return smooth.crop(smooth.evaluate_with_margin(values.flatten(0, 1))).reshape(*shape, 1, *domain.shape)
         else:
-            family, solver = domain.exact_area_family(like), self.solver if isinstance(self.solver, Path) else Path()
+            family = domain.exact_area_family(like)
+            solver = self.solver if isinstance(self.solver, Path | Consensus) else Consensus()
             parameters = torch.randn(*shape, 1, *family.parameter_shape, dtype=like.dtype, device=like.device)
 
             def build_masks(values: Tensor) -> Tensor:

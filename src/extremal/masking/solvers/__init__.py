@@ -7,11 +7,17 @@ from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.masking.domain import Domain
+from extremal.masking.solvers.consensus import Consensus
 from extremal.masking.solvers.path import Path
 from extremal.masking.solvers.penalty import Penalty
 from extremal.masking.solvers.problem import OnStep, Problem, Solution, Solver, Step, Trace
 
-SOLVERS: dict[str, Solver] = {"path": Path(), "penalty": Penalty()}
+SOLVERS: dict[str, Solver] = {"consensus": Consensus(), "path": Path(), "penalty": Penalty()}
+SOLVER_CLASSES: dict[str, Callable[..., "Consensus | Path | Penalty"]] = {
+    "consensus": Consensus,
+    "path": Path,
+    "penalty": Penalty,
+}
 
 
 def get_solver(solver: str | Solver) -> Solver:
@@ -46,20 +52,33 @@ def rebuild_masks(settings: Mapping[str, Any], parameters: Tensor, areas: tuple[
     Raises:
         ExtremalValueError: the solver is not one of this version.
     """
-    classes: dict[Any, Callable[..., Path | Penalty]] = {"path": Path, "penalty": Penalty}
+    return restore_solver(settings).rebuild_masks(parameters, areas, domain)
+
+
+def restore_solver(settings: Mapping[str, Any]) -> Consensus | Path | Penalty:
+    """Return the solver of plain settings, as returned by its `settings()`, also after JSON.
+
+    >>> restore_solver(Path().settings()).name
+    'path'
+
+    Raises:
+        ExtremalValueError: the solver is not one of this version.
+    """
     name, options = settings.get("name"), {key: value for key, value in settings.items() if key != "name"}
     try:
-        solver = classes[name](**{key: tuple(v) if isinstance(v, list) else v for key, v in options.items()})
+        return SOLVER_CLASSES[str(name)](
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+        )
     except (KeyError, TypeError):
         raise ExtremalValueError(
-            f"masks can be rebuilt for the solvers {', '.join(classes)} with settings of this version, got {name!r} "
-            f"with {', '.join(options) or 'none'}; store such explanations with save"
+            f"a solver must be one of {', '.join(SOLVER_CLASSES)} with settings of this version, got {name!r} with "
+            f"{', '.join(options) or 'none'}; pass it as solver, or store explanations whole with save"
         ) from None
-    return solver.rebuild_masks(parameters, areas, domain)
 
 
 __all__ = [
     "SOLVERS",
+    "Consensus",
     "OnStep",
     "Path",
     "Penalty",
@@ -70,4 +89,5 @@ __all__ = [
     "Trace",
     "get_solver",
     "rebuild_masks",
+    "restore_solver",
 ]

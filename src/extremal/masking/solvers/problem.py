@@ -26,6 +26,23 @@ class RewardMasks(Protocol):
 
 
 @dataclass(frozen=True)
+class Attribution:
+    """Rewards of K masks of N inputs, and maps of the places that raise them."""
+
+    rewards: Tensor  # (N, K)
+    gradients: Tensor  # (N, K, 1, *S) of the rewards with respect to the masks
+    maps: tuple[Tensor, ...] = ()  # each (N, K, 1, *lattice): of hidden layers, positive where they raise the reward
+
+
+class AttributeMasks(Protocol):
+    """The reward of masks in one orientation, by one way of destroying the input, attributed to places."""
+
+    def __call__(self, masks: Tensor, mirrored: bool, way: int) -> Attribution:
+        """Return the rewards of masks (N, K, 1, *S) with maps; costs a forward-backward pass of each."""
+        ...
+
+
+@dataclass(frozen=True)
 class Problem:
     """N inputs to find masks for. The reward is a function; inputs and areas are batch axes."""
 
@@ -38,6 +55,8 @@ class Problem:
     seed: int = 0  # of the random numbers of a solver
     initial_candidates: Tensor | None = None  # (N, M, 1, *lattice) parameters to consider; high values are kept first
     ways: int = 1  # W, of destroying the input
+    attribute: AttributeMasks | None = None  # None: the reward's gradient is the only map
+    differences: Tensor | None = None  # (N, 1, *S) ≥ 0: how much destroying changes each place of the input
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -101,6 +120,7 @@ class Solution:
     finite: Tensor  # (N,) bool; False: the run met a score that is not finite, and its masks are zero
     trace: Trace
     fields: Tensor | None = None  # (N, A, 1, *lattice) parameters of the masks, zero where they are; None: no family
+    support: Tensor | None = None  # (N, 1, *S) ≥ 0: how strongly each place supports the answer; None: unknown
 
 
 class Solver(Protocol):
@@ -143,7 +163,7 @@ class Recorder:
         self._index += 1
         return bool(self.finite.any())
 
-    def build_solution(self, masks: Tensor, parameters: Tensor) -> Solution:
+    def build_solution(self, masks: Tensor, parameters: Tensor, support: Tensor | None = None) -> Solution:
         """Build the solution of masks (N, A, 1, *S) and their parameters; both are zeroed where not finite."""
         finite = self.finite & torch.isfinite(masks.flatten(1)).all(1)
         masks, parameters = (
@@ -151,7 +171,7 @@ class Recorder:
             for values in (masks, parameters.detach())
         )
         area, reward, grey = (torch.cat(column, 1) for column in zip(*self._rows, strict=True))
-        return Solution(masks, finite, Trace(torch.tensor(self._steps), area, reward, grey), parameters)
+        return Solution(masks, finite, Trace(torch.tensor(self._steps), area, reward, grey), parameters, support)
 
 
 def gradient(rewards: Tensor, parameters: Tensor) -> Tensor:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
-from extremal.explanations.channels.explanation import square_lattice
-from extremal.networks.layers import get_module, hooked, trace_layers
+from extremal.networks.layers import LayerTrace, get_module, hooked, square_lattice, trace_layers
 from extremal.networks.network import Network, Run
 
 COARSE_STRIDE = 16  # input places per place of the layer that excitation backprop reads (Zhang et al., 2016, section 4)
@@ -36,7 +35,7 @@ def grad_cam_layer(network: Network, x: Tensor, layer: str = "") -> AttributionL
     with network.frozen() as run:
         if layer:
             return _find_layer(run, x, layer)
-        result = _last_token_layer(run, x) or _last_convolutional_layer(run, x)
+        result = _last_token_layer(run, x, LayerTrace(run, x[:1])) or _last_convolutional_layer(run, x)
     if result is None:
         raise ExtremalValueError(
             f"Grad-CAM must find a layer of maps, {network.name} has none that all of the answer passes through; "
@@ -71,6 +70,41 @@ def excitation_layer(network: Network, x: Tensor, layer: str = "") -> Attributio
         f"excitation backprop must be read at a layer of a {COARSE_STRIDE}th of the input's sides without negative "
         f"values, {network.name} has none that all of the answer passes through; name one with layer=..."
     )
+
+
+def find_map_layers(run: Run, x: Tensor) -> tuple[AttributionLayer, ...]:
+    """Find up to two layers whose maps tell places apart: one of a sixteenth of the input's sides, and the last.
+
+    All of the answer must pass through each. Of several modules on one lattice, such as a stage and the convolutions
+    inside it, the last of the outermost is chosen; in a network of tokens, the last layer from which they reach the
+    answer. Costs one evaluation of the first input, with a gradient; two for a network of tokens.
+
+    Args:
+        run: the frozen network, before it is accelerated.
+        x: (N, C, *S) inputs.
+    """
+    trace = LayerTrace(run, x[:1])
+    lattices = {module: trace.shape(module)[1:] for module in trace.modules}
+    if any(len(lattice) == 1 and square_lattice(trace.shape(module)[0]) for module, lattice in lattices.items()):
+        tokens = _last_token_layer(run, x, trace)
+        if tokens is not None:
+            return (tokens,)
+
+    def is_map(module: nn.Module) -> bool:
+        lattice = lattices[module]
+        return len(lattice) == x.ndim - 2 and max(lattice) > 1 and lattice != tuple(x.shape[2:])
+
+    maps = [module for module in reversed(trace.modules) if is_map(module)]  # the last one first
+    outermost = sorted(maps, key=lambda module: trace.name(module).count("."))
+    last = next((lattices[module] for module in maps if trace.check(module).can_split_cleanly), None)
+    coarse = next((lattice for lattice in lattices.values() if lattice and _has_coarse_stride(lattice, x)), None)
+    found = []
+    for wanted in dict.fromkeys([coarse, last]):
+        candidates = (module for module in outermost if lattices[module] == wanted)
+        module = next((module for module in candidates if trace.check(module).can_split_cleanly), None)
+        if module is not None:
+            found.append(AttributionLayer(trace.name(module), module, lattices[module], tokens=False))
+    return tuple(found)
 
 
 def _has_coarse_stride(lattice: tuple[int, ...], x: Tensor) -> bool:
@@ -129,10 +163,10 @@ def _last_convolutional_layer(run: Run, x: Tensor) -> AttributionLayer | None:
     return result
 
 
-def _last_token_layer(run: Run, x: Tensor) -> AttributionLayer | None:
-    """Return the last layer of tokens if at least half of its tokens have a gradient."""
-    clean = [layer for layer in trace_layers(run, x[:1]) if layer.can_split_cleanly and len(layer.shape) == 2]
-    places = {layer.name: square_lattice(layer.shape[0]) for layer in clean}
+def _last_token_layer(run: Run, x: Tensor, trace: LayerTrace) -> AttributionLayer | None:
+    """Return the last layer of tokens of which at least half have a gradient; None without any."""
+    layers = [trace.check(module) for module in trace.modules if len(trace.shape(module)) == 2]
+    places = {layer.name: square_lattice(layer.shape[0]) for layer in layers if layer.can_split_cleanly}
     if not any(places.values()):
         return None
     names = {run.network.model.get_submodule(name): name for name, lattice in places.items() if lattice}

@@ -1,0 +1,223 @@
+"""`consensus`: masks that change little when the input changes little.
+
+The field starts where the mask gradients and the maps of hidden layers agree under all ways of destroying the input.
+From the largest area to the smallest, a few chains follow the gradient in one batch, each with its own order of ways
+and orientations; their mean is the field of the area, and where the next one starts. The gradient is smoothed and
+divided by its own deviation, so that places whose gradient is noise do not move as far as the others, and the change
+from the start decays in each step. Smaller masks stay within larger ones. At the end each area chooses between its own
+mask and masks that contain the next smaller one.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from extremal.errors import ExtremalValueError
+from extremal.masking.domain import Domain, ExactAreaFamily
+from extremal.masking.grid import gaussian_blur, resize, scale_lengths
+from extremal.masking.level_set import standardise
+from extremal.masking.solvers.path import masks_at_areas
+from extremal.masking.solvers.problem import Attribution, OnStep, Problem, Recorder, Solution, gradient
+from extremal.masking.support import combine_gradients
+
+FLOOR = 1e-30  # of a deviation, so that a field without any stays zero
+GRADIENT_BLUR = 14.0  # px at a short side of 224 px, of the Gaussian over the mask gradients of the start
+DIFFERENCE_BLUR = 4.0  # px at a short side of 224 px, of the Gaussian over the differences
+CANDIDATES = 4  # of an area: its own field, and those that contain the next smaller mask
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """Settings of the solver of chains; `count_chain_passes` returns the cost of a run."""
+
+    chains: int = 3  # fields that are optimised at once; their mean is the result
+    steps: int = 6  # of each chain at each area
+    draws: int = 4  # mask values of the start's gradient, each in every orientation and by every way
+    start: float = 2.0  # deviation of the start; larger values hold stiller and score lower
+    rate: float = 0.35  # of a step, in deviations of the direction
+    momentum: float = 0.8
+    decay: float = 0.03  # of the change from the start, in each step
+    smooth: float = 2.0  # of the gradient's Gaussian, in lattice steps
+    within: float = 3.0  # deviations by which places outside of the next larger mask are lowered
+    temperature: float = 0.15  # of the level, in deviations of the field
+    width: float = 1.0  # of the field's Gaussian, in lattice steps
+
+    def __post_init__(self) -> None:
+        for name in ("chains", "steps", "draws"):
+            if getattr(self, name) < 1:
+                raise ExtremalValueError(f"{name} of consensus must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def name(self) -> str:
+        """The short name."""
+        return "consensus"
+
+    @property
+    def uses_layer_maps(self) -> bool:
+        """Whether the solver starts from maps of hidden layers, if the problem has any."""
+        return True
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings as plain values."""
+        return {"name": self.name, **asdict(self)}
+
+    def solve(self, problem: Problem, areas: tuple[float, ...], on_step: OnStep | None = None) -> Solution:
+        """Find masks of exactly the given areas (ascending) in one run."""
+        family = problem.domain.exact_area_family(problem.like, self.width)
+        n_starts = problem.ways * len(problem.orientations())
+        recorder = Recorder(problem, n_starts + self.steps * len(areas), on_step)
+        found = find_start(problem, self.draws, recorder)
+        start = _standardise_each(family.fit(found.ranks).unsqueeze(1))
+        fields = self._descend(problem, family, areas, self.start * start, recorder)
+        parameters = self._choose(problem, family, areas, fields, start)
+        return recorder.build_solution(self._masks(family, parameters, areas), parameters, found.support)
+
+    def rebuild_masks(self, parameters: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
+        """Return the masks (N, A, 1, *S) of a solution's parameters (N, A, 1, *lattice) at these areas."""
+        return self._masks(domain.exact_area_family(parameters, self.width), parameters, areas)
+
+    def _masks(self, family: ExactAreaFamily, parameters: Tensor, areas: tuple[float, ...]) -> Tensor:
+        return masks_at_areas(family, parameters, areas, self.temperature)
+
+    def _descend(
+        self, problem: Problem, family: ExactAreaFamily, areas: tuple[float, ...], start: Tensor, recorder: Recorder
+    ) -> Tensor:
+        """Optimise the areas from the largest to the smallest; return their fields (N, A, 1, *lattice)."""
+        orientations = problem.orientations()
+        change = start.new_zeros(len(start), self.chains, *start.shape[2:])
+        momentum, hold, step, fields = torch.zeros_like(change), torch.zeros_like(start), 0, list[Tensor]()
+        for area in reversed(areas):
+            for _ in range(self.steps):
+                if not recorder.finite.any():
+                    break
+                parameters = (start + change).requires_grad_()
+                masks = self._masks(family, _standardise_each(parameters) + hold, (area,) * self.chains)
+                ways = [(step + chain) % problem.ways for chain in range(self.chains)]
+                turns = [(step // problem.ways + chain) % len(orientations) for chain in range(self.chains)]
+                rewards = problem.reward(masks, [orientations[turn] for turn in turns], ways)
+                slope = gradient(rewards, parameters).flatten(0, 1)
+                direction = standardise(family.smooth_parameters(slope, self.smooth), floor=FLOOR).view_as(change)
+                momentum = self.momentum * momentum + (1 - self.momentum) * direction
+                change = (1 - self.decay) * change + self.rate * momentum
+                recorder.record("chains", masks, rewards)
+                step += 1
+            change, momentum = (value.mean(1, keepdim=True).expand_as(value) for value in (change, momentum))
+            fields.append(_standardise_each((start + change[:, :1]).detach()) + hold)
+            hold = self.within * (self._fit(family, fields[-1], area) - 1)
+        return torch.cat(fields[::-1], 1)
+
+    @torch.no_grad()
+    def _fit(self, family: ExactAreaFamily, field: Tensor, area: float) -> Tensor:
+        """Return parameters (N, 1, 1, *lattice) in [0, 1] that resemble the mask of one area."""
+        return family.fit(self._masks(family, field, (area,))[:, 0]).unsqueeze(1)
+
+    @torch.no_grad()
+    def _choose(
+        self, problem: Problem, family: ExactAreaFamily, areas: tuple[float, ...], fields: Tensor, start: Tensor
+    ) -> Tensor:
+        """Return for each area the best of its own field and of those that contain the next smaller mask.
+
+        These are its own field, the start, and the places that destroying changes least, raised where the smaller mask
+        is. The reward is that of the cut masks, the mean over all ways, one orientation for each.
+        """
+        chosen, orientations = [fields[:, :1]], problem.orientations()
+        fillers = [_standardise_each(start)]
+        if problem.differences is not None:
+            fillers.append(_find_flat_places(problem, family))
+        for k in range(1, len(areas)):
+            inside = 2 * self.within * self._fit(family, chosen[-1], areas[k - 1])
+            own = fields[:, k : k + 1]
+            candidates = torch.cat([own, *(field + inside for field in (own, *fillers))], 1)
+            count = candidates.shape[1]
+            masks = family.cut(self._masks(family, candidates, (areas[k],) * count), (areas[k],) * count)
+            rewards = torch.zeros(masks.shape[:2], dtype=problem.dtype, device=problem.device)
+            for way in range(problem.ways):
+                rewards += problem.reward(masks, orientations[(way + k) % len(orientations)], way)
+            best = rewards.where(rewards.isfinite(), -torch.inf).argmax(1)
+            chosen.append(candidates[torch.arange(len(best), device=best.device), best].unsqueeze(1))
+        return torch.cat(chosen, 1)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What constant masks tell about the places of N inputs."""
+
+    ranks: Tensor  # (N, 1, *S) sum of the standardised ranks of all maps
+    support: Tensor  # (N, 1, *S) ≥ 0, of the mask gradients alone, in full detail
+
+
+def find_start(problem: Problem, draws: int, recorder: Recorder | None = None) -> Start:
+    """Find out where the maps of a problem agree, from constant masks of values (k + ½)/draws.
+
+    The maps are the reward's gradient with respect to the masks, smoothed, and those of hidden layers from the same
+    passes. Maps of different ways are brought to one scale and added up before they are ranked. Costs one
+    forward-backward pass per value, orientation, way and input.
+    """
+    values = (torch.arange(draws, dtype=problem.dtype, device=problem.device) + 0.5) / draws
+    masks = values.view(1, -1, *[1] * (1 + len(problem.shape))).expand(problem.count, -1, 1, *problem.shape)
+    by_way: list[list[Tensor]] = []  # for each way its maps (N, 1, ...), the gradient first
+    for way in range(problem.ways):
+        by_orientation = []
+        for mirrored in problem.orientations():
+            found = _attribute(problem, masks, mirrored, way)
+            by_orientation.append([values.sum(1) for values in (found.gradients, *found.maps)])
+            if recorder is not None:
+                recorder.record("start", masks, found.rewards)
+        by_way.append([torch.stack(maps).sum(0) for maps in zip(*by_orientation, strict=True)])
+    slopes, *maps = (torch.stack([_scale(values) for values in ways]).sum(0) for ways in zip(*by_way, strict=True))
+    if problem.domain.is_smooth:
+        slopes = gaussian_blur(slopes, scale_lengths(GRADIENT_BLUR, problem.shape, problem.domain.spacing))
+    ranked = [_rank(slopes), *(_rank(resize(values, problem.shape).clamp_min(0.0)) for values in maps)]
+    support = combine_gradients([ways[0] for ways in by_way], problem.domain.spacing)
+    return Start(torch.stack(ranked).sum(0), support)
+
+
+def _scale(values: Tensor) -> Tensor:
+    """Divide each row (N, ...) by the mean of its absolute values."""
+    return values / (values.abs().flatten(1).mean(1).view(-1, *[1] * (values.ndim - 1)) + FLOOR)
+
+
+def _attribute(problem: Problem, masks: Tensor, mirrored: bool, way: int) -> Attribution:
+    """Return the attribution of a problem, or one that consists of the reward's gradient."""
+    if problem.attribute is not None:
+        return problem.attribute(masks, mirrored, way)
+    masks = masks.detach().requires_grad_()
+    rewards = problem.reward(masks, mirrored, way)
+    return Attribution(rewards.detach(), gradient(rewards, masks))
+
+
+def _find_flat_places(problem: Problem, family: ExactAreaFamily) -> Tensor:
+    """Return a field (N, 1, 1, *lattice) that is high where destroying changes the input least."""
+    assert problem.differences is not None
+    differences = problem.differences
+    if problem.domain.is_smooth:
+        sigma = scale_lengths(DIFFERENCE_BLUR, problem.shape, problem.domain.spacing)
+        differences = gaussian_blur(differences, sigma)
+    return _standardise_each(
+        -_rank(family.fit(differences).flatten(1)).view(problem.count, 1, 1, *family.parameter_shape)
+    )
+
+
+def _rank(values: Tensor) -> Tensor:
+    """Return the standardised ranks of each row (N, ...); equal values have their mean rank."""
+    flat = values.flatten(1).contiguous()
+    ordered = flat.sort(1).values
+    ranks = torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True)
+    return standardise(ranks.to(values).view_as(values), floor=FLOOR)
+
+
+def _standardise_each(fields: Tensor) -> Tensor:
+    """Scale each field (N, K, 1, *lattice) to mean 0 and deviation 1."""
+    return standardise(fields.flatten(0, 1), floor=FLOOR).view_as(fields)
+
+
+def count_chain_passes(settings: Consensus, areas: int, mirror: bool, ways: int = 1) -> tuple[int, int]:
+    """Count the forward-backward and forward passes of a run for one input (preserve and delete; dual: twice).
+
+    >>> count_chain_passes(Consensus(), areas=4, mirror=True, ways=3)
+    (96, 36)
+    """
+    start = settings.draws * (2 if mirror else 1) * ways
+    return start + settings.steps * settings.chains * areas, CANDIDATES * (areas - 1) * ways
