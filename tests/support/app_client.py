@@ -48,14 +48,23 @@ class Visitor:
         page.raise_for_status()
         config = (await self.client.get("/config")).raise_for_status().json()
         self.events = {event["api_name"]: event["id"] for event in config["dependencies"]}
-        (field,) = [item for item in config["components"] if item["props"].get("elem_id") == "network"]
-        self.network = field["props"]["value"]
+        components = {item["id"]: item["props"] for item in config["components"]}
+        (explain,) = [event for event in config["dependencies"] if event["api_name"] == "on_explain"]
+        fields = [components[number] for number in explain["inputs"]]
+        self.fields = {field["elem_id"]: field.get("value") for field in fields}  # name -> value, in the event's order
+        self.network = self.fields["network"]
 
     async def upload(self, image: bytes) -> dict[str, Any]:
         """Upload an image, and return the value by which the page refers to it."""
         response = await self.client.post("/gradio_api/upload", files={"files": ("photo.jpg", image, "image/jpeg")})
         (path,) = response.raise_for_status().json()
         return {"path": path, "orig_name": "photo.jpg", "meta": {"_type": "gradio.FileData"}}
+
+    def explain(self, **changes: Any) -> AsyncIterator[dict[str, Any]]:
+        """Press the button with these values in the named fields and the page's own values in all others."""
+        if unknown := changes.keys() - self.fields.keys():
+            raise ValueError(f"the page has no field {sorted(unknown)}; fields: {list(self.fields)}")
+        return self.call("on_explain", [*{**self.fields, **changes}.values()])
 
     async def call(self, event: str, data: list[Any]) -> AsyncIterator[dict[str, Any]]:
         """Trigger an event, and yield its messages until it is finished."""

@@ -72,9 +72,9 @@ async def visit(client: httpx.AsyncClient, user: int, number: int, measurements:
         measurements.top_classes.append(time.monotonic() - begin)
         target = completed["output"]["data"][0]["value"]
         area = f"{0.05 + 0.001 * (number % 100):.3f}"
-        options = ["What is enough (preserve)", "Regions of the image", None, area, "blur", 1, False]
+        options = {"photo": photo, "target": target, "areas": area, "instead": "blur"}
         submitted, queued, started, result = time.monotonic(), 0.0, 0.0, ""
-        async for message in visitor.call("on_explain", [photo, visitor.network, target, *options]):
+        async for message in visitor.explain(**options):
             text = json.dumps(message)
             if message["msg"] == "process_generating":
                 queued = queued or time.monotonic()
