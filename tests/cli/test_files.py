@@ -149,8 +149,9 @@ class TestInterrupt:
         """Ctrl-C, or a polite end, once the solver has begun, in a process of its own."""
         save_image(tmp_path / "cat.png")
         script = (
-            "import sys\n"
-            "from dataclasses import replace\n"
+            "import signal, sys\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # as in a terminal: a job in the background of
+            "from dataclasses import replace\n"  # a shell script ignores SIGINT, and its processes inherit that
             "from support.fake_network import fake_network\n"
             "from extremal import solvers, zoo\n"
             "from extremal.cli import batch, main\n"

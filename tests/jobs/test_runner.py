@@ -194,10 +194,10 @@ class TestInThisProcess:
             if now.done == 2 and now.state == "running":
                 os.kill(os.getpid(), signal.SIGINT)
 
-        folder = write_images(tmp_path / "six", 6)
+        folder, previous = write_images(tmp_path / "six", 6), signal.getsignal(signal.SIGINT)
         done = run(folder, tmp_path / "out", network=sound(), batch=2, on_progress=interrupt, **QUICK)
         assert (done.state, done.done, done.remaining) == ("stopped", 2, 4)
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) is previous
         assert jobs.table(tmp_path / "out").num_rows == 2
         assert jobs.status(tmp_path / "out").state == "stopped"
 
