@@ -1,6 +1,7 @@
 """Event handlers of the page: image, network, class, request, queue, and messages after errors."""
 
 import asyncio
+import inspect
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from extremal.app import events, views
 from extremal.app.events import GAME_CHOICES, POLL_INTERVAL, REGIONS, Events
 from extremal.app.job_queue import JobQueue, OnProgress
 from extremal.app.networks import ServedNetwork
+from extremal.app.page import build_page
+from extremal.app.request import Request, Response
 from extremal.app.result_cache import ResultCache
 from support.app_toys import LABELS, colour_network, save_colour_image
 
@@ -149,6 +152,28 @@ class TestChoices:
 
 
 class TestExplain:
+    def test_the_fields_of_the_page_are_in_the_order_of_the_parameters(self, page: Events) -> None:
+        blocks = build_page(page.networks, page.queue, page.cache)
+        (fields,) = [event.inputs for event in blocks.fns.values() if event.name == "on_explain"]
+        names = {"rival": "second_network", "instead": "perturbation", "answers": "alternatives"}
+        parameters = [*inspect.signature(page.on_explain).parameters]
+        assert [names.get(field.elem_id, field.elem_id) for field in fields] == parameters[:-1]  # last: the request
+
+    @pytest.mark.parametrize("chosen", [(), ("refine",), ("stability",)])
+    def test_boxes_reach_the_request(
+        self, page: Events, cat: str, monkeypatch: pytest.MonkeyPatch, chosen: tuple[str, ...]
+    ) -> None:
+        requests: list[Request] = []
+
+        def record(request: Request, *_: object) -> Response:
+            requests.append(request)
+            return Response(())
+
+        monkeypatch.setattr(events, "run_request", record)
+        updates(page, cat, **dict.fromkeys(chosen, True))
+        (request,) = requests
+        assert [name for name in ("refine", "stability") if getattr(request, name)] == [*chosen]
+
     def test_from_the_queue_to_the_results(self, page: Events, cat: str) -> None:
         all_updates = updates(page, cat)
         assert all(is_skipped(results) for _, results in all_updates[:-1])

@@ -172,7 +172,7 @@ def test_the_time_limit(errors: list[BaseException]) -> None:
         assert final_state(job) is JobState.FAILED
         assert job.error == (
             "a job must finish within 0.05 s, this one did not; ask for fewer areas or alternatives, "
-            "or start the app with a longer --timeout"
+            "for no copies, or start the app with a longer --timeout"
         )
         assert [type(error) for error in gate.interrupts] == [ExtremalValueError]
         assert errors == []

@@ -229,7 +229,9 @@ class TestProgress:
 
 
 class TestEndings:
-    @pytest.mark.parametrize("stage", ["start", "sweep", "evidence", "smallest area", "writing"])
+    @pytest.mark.parametrize(
+        "stage", ["start", "sweep", "evidence", "smallest area", "copies, sweep", "copies, evidence", "writing"]
+    )
     def test_a_cancelled_run_restores_the_network(self, folder: Path, stage: str) -> None:
         served = ServedNetwork("toy", colour_network())
         before = {name: tensor.clone() for name, tensor in served.network.model.state_dict().items()}
@@ -240,7 +242,7 @@ class TestEndings:
                 raise JobCancelled
 
         with pytest.raises(JobCancelled):
-            run(build_request(refine=True), folder, {"toy": served}, on_progress)
+            run(build_request(refine=True, stability=True), folder, {"toy": served}, on_progress)
         assert list(folder.iterdir()) == []
         assert list(served.network.model.modules()) == modules
         assert not served.network.model.training

@@ -91,7 +91,7 @@ class Job(Generic[T]):
             if time.monotonic() > deadline:
                 raise ExtremalValueError(
                     f"a job must finish within {timeout:g} s, this one did not; ask for fewer areas or alternatives, "
-                    "or start the app with a longer --timeout"
+                    "for no copies, or start the app with a longer --timeout"
                 )
 
         try:

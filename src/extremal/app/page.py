@@ -92,7 +92,7 @@ def _build_advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ..
             gr.Checkbox(False, label="Search for the smallest area between these, to 2\u00a0%", elem_id="refine"),
             gr.Checkbox(
                 False,
-                label="Also explain 4 copies with one grey level of noise, to see what stays",
+                label="Also explain 4 copies with one grey level of noise, to see what stays (5 times as long)",
                 elem_id="stability",
             ),
         )
