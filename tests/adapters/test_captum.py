@@ -366,7 +366,7 @@ assert sys.modules["captum"] is not extremal.captum
 def test_the_examples_of_the_page(
     text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(solvers.SOLVERS, "path", QUICK)
+    monkeypatch.setitem(solvers.SOLVERS, "consensus", QUICK)
     names: dict[str, Any] = {}
     exec(compile(text, "ecosystem.md", "exec"), names)
     share_inside = float(re.findall(r"0\.\d+|1\.0", capsys.readouterr().out)[0])

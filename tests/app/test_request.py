@@ -34,7 +34,7 @@ def build_request(areas: tuple[float, ...] = AREAS, **options: object) -> Reques
     """Build a request; options are fields of `Request` or of its `Settings`."""
     names = ("perturbation", "alternatives")
     settings = Settings(
-        areas=areas, solver=SOLVERS["path"], **{name: options.pop(name) for name in names if name in options}
+        areas=areas, solver=SOLVERS["consensus"], **{name: options.pop(name) for name in names if name in options}
     )  # type: ignore[misc]
     values = {"digest": "d", "title": "my cat.png", "target": 0, "networks": ("toy",), "settings": settings}
     return Request(**{**values, **options})  # type: ignore[arg-type]

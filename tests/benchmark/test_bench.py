@@ -329,7 +329,7 @@ class TestFigures:
     def test_masks_over_areas_and_which_curves_rise(self, command, pictures, tmp_path, monkeypatch):
         from extremal.masking.solvers import SOLVERS
 
-        monkeypatch.setitem(SOLVERS, "path", QUICK.solver)
+        monkeypatch.setitem(SOLVERS, "consensus", QUICK.solver)
         out = tmp_path / "areas.png"
         code, output, _ = command("figures", "areas", pictures / "red.png", "--areas", "0.1,0.3,0.6", "--out", out)
         assert code == 0

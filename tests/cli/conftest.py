@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from extremal import plots, zoo
-from extremal.masking.solvers import SOLVERS
+from extremal.masking.solvers import SOLVERS, Consensus
 from extremal.masking.solvers import Path as PathSolver
 from extremal.report import explanation_page
 from support.fake_network import fake_network
@@ -17,5 +17,6 @@ def fake_commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(zoo, "load", lambda name, weights=None: fake_network())
     monkeypatch.setitem(SOLVERS, "path", PathSolver(steps=12, polish=4, draws=2))
+    monkeypatch.setitem(SOLVERS, "consensus", Consensus(steps=2, draws=2))
     monkeypatch.setattr(plots, "write_figure", lambda _, path, image=0: Path(path).write_bytes(b"figure"))
     monkeypatch.setattr(explanation_page, "write", lambda _, path, **options: Path(path).write_text(options["title"]))

@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 
 from extremal import Network, zoo
-from extremal.masking.solvers import SOLVERS
-from extremal.masking.solvers import Path as PathSolver
+from extremal.masking.solvers import SOLVERS, Consensus
 from support.fake_network import fake_network, save_image
 from support.terminal import call
 from support.toys import Switchable
 
 LABELS = ("tabby", "tiger cat", "beagle", "owl")
-TINY = PathSolver(steps=4, polish=2, rounds=1, draws=2, search=2)
+TINY = Consensus(steps=1, draws=2)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -22,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def _image(fake_commands: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     net = Network(Switchable(), fake_network().preprocess, LABELS, "toy", groups={"cat": (0, 1)})
     monkeypatch.setattr(zoo, "load", lambda name, weights=None: net)
-    monkeypatch.setitem(SOLVERS, "path", TINY)
+    monkeypatch.setitem(SOLVERS, "consensus", TINY)
     save_image(tmp_path / "cat.png")
 
 

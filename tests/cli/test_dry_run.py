@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from extremal import explain, plan
-from extremal.masking.solvers import SOLVERS, Penalty
-from extremal.masking.solvers import Path as PathSolver
+from extremal.masking.solvers import SOLVERS, Consensus, Penalty
 from support import terminal
 from support.fake_network import fake_network, save_image
 
@@ -16,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(autouse=True)
 def _image(fake_commands: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(SOLVERS, "path", PathSolver(steps=4, polish=2, rounds=1, draws=2, search=2))
+    monkeypatch.setitem(SOLVERS, "consensus", Consensus(steps=1, draws=2))
     save_image(tmp_path / "cat.png")
 
 
@@ -41,7 +40,7 @@ def test_the_plan_is_printed_and_nothing_is_written(tmp_path: Path) -> None:
         "target: tabby, tabby cat (class 0)",
         f"score: {first.full:.2f} whole, {first.blank:.2f} destroyed; destroying it takes {first.span:.2f} away, "
         f"leaves {100 * first.remaining:.2g} % of its probability",
-        "run: preserve, mixed, path, margin; areas 10 %, 20 %; seed 0",
+        "run: preserve, mixed, consensus, margin; areas 10 %, 20 %; seed 0",
         "on: cpu, torch.float32, 1 threads",
         f"at once: 4 rows of the network, of {planned.rows} that fit ({planned.row_bytes / 2**20:.3g} MiB each)",
     ]

@@ -156,7 +156,7 @@ class TestInterrupt:
             "from extremal import solvers, zoo\n"
             "from extremal.cli import batch, main\n"
             "zoo.load = lambda name, weights=None: fake_network()\n"
-            "solvers.SOLVERS['path'] = replace(solvers.SOLVERS['path'], steps=10**6)\n"
+            "solvers.SOLVERS['consensus'] = replace(solvers.SOLVERS['consensus'], steps=10**6)\n"
             "before = batch.progress\n"
             "from contextlib import contextmanager\n"
             "@contextmanager\n"

@@ -37,6 +37,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the default solver, in an empty working folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(solvers.SOLVERS, "path", solvers.Path(steps=4, polish=2, draws=1, search=2))
+    monkeypatch.setitem(solvers.SOLVERS, "consensus", solvers.Consensus(steps=1, draws=1))
 
 
 def test_the_python_example(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from extremal import Explanation, ExtremalError, Network, explain, smallest_area
 from extremal.explanations.preflight.cost import Evaluations, Work, count_work
 from extremal.explanations.preflight.plan import Plan, TopClass, plan
 from extremal.masking.domain import Domain
-from extremal.masking.solvers import SOLVERS, Penalty, Problem, Solution, Solver
+from extremal.masking.solvers import SOLVERS, Consensus, Penalty, Problem, Solution, Solver
 from extremal.masking.solvers import Path as PathSolver
 from extremal.masking.solvers.problem import Orientation, WayIndex
 from support.fake_network import SIDE
@@ -24,6 +24,8 @@ BOX = (slice(4, 14), slice(6, 16))
 AREAS = (0.1, 0.2, 0.3)
 SHORT = PathSolver(steps=4, polish=2, rounds=1, draws=2, search=2)
 SETTINGS = {
+    "consensus": Consensus(),
+    "consensus of one chain": Consensus(chains=1, steps=2, draws=1),
     "path": PathSolver(),
     "path, more rounds than steps": PathSolver(steps=5, polish=2, rounds=4, draws=3, search=3),
     "path without polish": PathSolver(steps=3, polish=0, draws=1, search=0),
@@ -78,7 +80,9 @@ class TestEvaluations:
         assert planned.answers == (spent(explain(net, x, [0, 1, 0], areas=AREAS, solver=SHORT, game="dual")),)
         assert [one.target for one in planned.inputs] == [0, 1, 0]
 
-    @pytest.mark.parametrize("solver", [SHORT, Penalty(steps=5)], ids=["path", "penalty"])
+    @pytest.mark.parametrize(
+        "solver", [Consensus(steps=1, draws=2), SHORT, Penalty(steps=5)], ids=["consensus", "path", "penalty"]
+    )
     def test_of_units(self, solver: Solver) -> None:
         units = torch.arange(SIDE * SIDE).view(SIDE, SIDE) // (3 * SIDE)
         planned = plan(boxes(), X, 0, areas=(0.3,), solver=solver, units=units)
@@ -110,7 +114,15 @@ class TestEvaluations:
                 without += count
             return masks.flatten(2).square().mean(2)
 
-        problem = Problem(reward, 1, domain, False, torch.float32, torch.device("cpu"))
+        problem = Problem(
+            reward,
+            1,
+            domain,
+            False,
+            torch.float32,
+            torch.device("cpu"),
+            differences=texture(1, 1, 12, 12) if connected else None,
+        )
         SETTINGS[solver].solve(problem, AREAS, None)
         work = count_work(SETTINGS[solver], len(AREAS), False, domain)
         assert work is not None

@@ -16,8 +16,8 @@ from extremal.files import content_hash
 from extremal.jobs.restore import rebuild
 from extremal.jobs.rows import SCHEMA, build_failed_row, build_row, run_settings
 from extremal.jobs.store import open_store, read_manifest
+from extremal.masking.solvers import Consensus, Penalty, Solver
 from extremal.masking.solvers import Path as PathSolver
-from extremal.masking.solvers import Penalty, Solver
 from extremal.scores import Similarity
 from support.errors import message_of
 from support.restored import assert_exact, assert_same, make_network, to_tensor, write_and_read, write_images
@@ -53,7 +53,9 @@ def test_an_explanation_is_restored_exactly(game, perturbation, solver, paths, t
 
 
 @pytest.mark.parametrize("memory", [None, 1e-6], ids=["one batch", "batches of one"])
-@pytest.mark.parametrize("solver", [TINY, Penalty(steps=3)], ids=["path", "penalty"])
+@pytest.mark.parametrize(
+    "solver", [Consensus(steps=1, draws=1), TINY, Penalty(steps=3)], ids=["consensus", "path", "penalty"]
+)
 def test_each_input_of_a_batch_is_restored(solver, memory, paths, tmp_path) -> None:
     net = make_network(memory=memory)
     explanation = explain(net, paths, (0, 1, 2), areas=AREAS, solver=solver)
@@ -75,7 +77,9 @@ def test_several_targets_of_one_image(paths, tmp_path) -> None:
         assert_same(rebuild(row, net, settings=run_settings(explanation)), explanation, image)
 
 
-@pytest.mark.parametrize("solver", [TINY, Penalty(steps=3)], ids=["path", "penalty"])
+@pytest.mark.parametrize(
+    "solver", [Consensus(steps=1, draws=1), TINY, Penalty(steps=3)], ids=["consensus", "path", "penalty"]
+)
 @pytest.mark.parametrize("kind", ["within", "units"])
 def test_regions_and_units_are_restored(kind, solver, paths, tmp_path) -> None:
     net, region = make_network(), torch.zeros(24, 32, dtype=torch.bool)

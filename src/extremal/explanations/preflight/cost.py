@@ -78,7 +78,7 @@ def count_work(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH
         ways: of destroying the input.
     """
     if isinstance(solver, Consensus):
-        gradients, forwards = count_chain_passes(solver, areas, mirror, ways)
+        gradients, forwards = count_chain_passes(solver, areas, mirror, ways, domain.has_neighbours)
         return Work(0, gradients, forwards, max(solver.draws, solver.chains))
     if isinstance(solver, Penalty):
         return Work(0, solver.steps * areas + (0 if domain.is_smooth else areas * ways), 0, areas)

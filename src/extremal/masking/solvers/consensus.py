@@ -25,7 +25,7 @@ from extremal.masking.support import combine_gradients
 FLOOR = 1e-30  # of a deviation, so that a field without any stays zero
 GRADIENT_BLUR = 14.0  # px at a short side of 224 px, of the Gaussian over the mask gradients of the start
 DIFFERENCE_BLUR = 4.0  # px at a short side of 224 px, of the Gaussian over the differences
-CANDIDATES = 4  # of an area: its own field, and those that contain the next smaller mask
+CANDIDATES = 4  # of an area: its own field, and those that contain the next smaller mask; without neighbours one less
 
 
 @dataclass(frozen=True)
@@ -213,11 +213,14 @@ def _standardise_each(fields: Tensor) -> Tensor:
     return standardise(fields.flatten(0, 1), floor=FLOOR).view_as(fields)
 
 
-def count_chain_passes(settings: Consensus, areas: int, mirror: bool, ways: int = 1) -> tuple[int, int]:
+def count_chain_passes(
+    settings: Consensus, areas: int, mirror: bool, ways: int = 1, has_neighbours: bool = True
+) -> tuple[int, int]:
     """Count the forward-backward and forward passes of a run for one input (preserve and delete; dual: twice).
 
     >>> count_chain_passes(Consensus(), areas=4, mirror=True, ways=3)
     (96, 36)
     """
     start = settings.draws * (2 if mirror else 1) * ways
-    return start + settings.steps * settings.chains * areas, CANDIDATES * (areas - 1) * ways
+    candidates = CANDIDATES - (0 if has_neighbours else 1)
+    return start + settings.steps * settings.chains * areas, candidates * (areas - 1) * ways
