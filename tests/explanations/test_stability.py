@@ -8,7 +8,7 @@ import torch
 
 import extremal
 from extremal import Explanation, ExtremalValueError, Network, Stability
-from extremal.explanations.verdict import MIN_STABLE_IOU, reach_verdict
+from extremal.explanations.verdict import MIN_CORE_SHARE, MIN_STABLE_IOU, reach_verdict
 from extremal.files import read_tensors, write_tensors
 from support.toys import AnyBox, Linear, Switchable, hills, texture
 
@@ -192,6 +192,12 @@ def test_order_of_the_verdicts():
     unstable = {"stable_iou": MIN_STABLE_IOU - 0.01}
     assert reach_verdict(**good, stable_iou=MIN_STABLE_IOU).label == "sufficient"
     assert reach_verdict(**good, **unstable).label == "unstable"
+    assert reach_verdict(**good, stable_iou=0.9, core_share=MIN_CORE_SHARE).label == "sufficient"
+    small_core = reach_verdict(**good, stable_iou=0.9, core_share=0.29)
+    assert (small_core.label, small_core.reason) == (
+        "unstable",
+        "all copies with one grey level of noise keep only 29 % of its places",
+    )
     assert reach_verdict(**{**good, "cut": 0.5}, **unstable).label == "insufficient"
     assert reach_verdict(**{**good, "unseen": [0.1]}, **unstable).label == "suspect"
     assert reach_verdict(**{**good, "control": [1.0]}, **unstable).label == "suspect"

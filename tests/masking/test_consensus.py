@@ -1,6 +1,7 @@
 """The solver of chains: its start, its cost, and the choice at the end."""
 
 import itertools
+import math
 from dataclasses import replace
 
 import pytest
@@ -124,6 +125,38 @@ def test_a_larger_area_may_contain_the_smaller_mask_and_indifferent_places() -> 
     (mask,) = cut(settings.solve(problem(reward, differences=differences), (0.06, 0.3)).masks, (0.06, 0.3))[:, 1]
     assert float(mask[0, 4:8, 4:8].mean()) > 0.8
     assert float(mask[0, :, 12:].sum()) > 0.5 * float(mask.sum())
+
+
+def test_candidates_of_nearly_equal_rewards_are_averaged() -> None:
+    settings, problem_ = Consensus(tolerance=0.1), problem(Ways(seeded(2, 1, *SHAPE)), spans=torch.tensor([10.0, 1.0]))
+    candidates = seeded(2, 3, 1, 4, 4)
+    rewards = torch.tensor([[5.0, 5.0, 0.0], [5.0, 5.0, 4.9]])
+    mean = settings._average_best(problem_, candidates, rewards)
+    torch.testing.assert_close(mean[0, 0], candidates[0, :2].mean(0), atol=0.05, rtol=0)
+    third = math.exp(-1.0) / (2 + math.exp(-1.0))
+    torch.testing.assert_close(mean[1, 0], (1 - third) * candidates[1, :2].mean(0) + third * candidates[1, 2])
+
+
+def test_candidates_without_a_finite_reward_do_not_count() -> None:
+    candidates = seeded(2, 3, 1, 4, 4)
+    rewards = torch.tensor([[1.0, math.nan, -math.inf], [math.nan] * 3])
+    problem_ = problem(Ways(seeded(2, 1, *SHAPE)), spans=torch.ones(2))
+    mean = Consensus()._average_best(problem_, candidates, rewards)
+    torch.testing.assert_close(mean[0, 0], candidates[0, 0])
+    torch.testing.assert_close(mean[1, 0], candidates[1].mean(0))
+
+
+def test_without_a_known_effect_the_best_candidate_is_taken() -> None:
+    candidates = seeded(1, 3, 1, 4, 4)
+    mean = Consensus()._average_best(problem(Ways(seeded(1, 1, *SHAPE))), candidates, torch.tensor([[0.1, 0.3, 0.2]]))
+    torch.testing.assert_close(mean[:, 0], candidates[:, 1])
+
+
+@pytest.mark.parametrize("name", ["start", "rate", "temperature", "tolerance"])
+def test_factors_are_positive(name: str) -> None:
+    with pytest.raises(ExtremalValueError) as error:
+        replace(Consensus(), **{name: 0.0})
+    assert str(error.value) == f"{name} of consensus must be above 0, got 0"
 
 
 @pytest.mark.parametrize("name", ["chains", "steps", "draws"])

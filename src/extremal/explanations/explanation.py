@@ -167,10 +167,16 @@ class Explanation:
     def _verdicts(self, image: int, share: float = SUFFICIENT_EFFECT) -> tuple[Verdict, ...]:
         curve, unseen = self.curve(image), self.unseen_effects()[image]
         control = self.effects(self.control_scores)[image]
-        ious = [None] * len(self.areas) if self.stability is None else self.stability.median_iou[image].tolist()
+        stable = self.stability
+        none = [None] * len(self.areas)
+        ious, cores = (
+            (none, none) if stable is None else (stable.median_iou[image].tolist(), stable.core_shares[image].tolist())
+        )
         return tuple(
             reach_verdict(
-                curve.soft[k], curve.binary[k], unseen[k].tolist(), control[k].tolist(), share, stable_iou=ious[k]
+                *(curve.soft[k], curve.binary[k], unseen[k].tolist(), control[k].tolist(), share),
+                stable_iou=ious[k],
+                core_share=cores[k],
             )
             for k in range(len(self.areas))
         )

@@ -313,6 +313,7 @@ def build_problem(reward: RewardMasks, objective: Objective, mirror: bool, seed:
         ways=len(objective.ways),
         attribute=getattr(reward, "attribute", None),
         differences=differences,
+        spans=(objective.score_input - objective.score_destroyed).abs(),
     )
 
 

@@ -12,6 +12,7 @@ MIN_UNSEEN_SPAN = 0.05  # effect of an unseen perturbation, relative to the one 
 MIN_UNSEEN_EFFECT = 0.5  # of the required effect, that must remain in the median under unseen perturbations
 MAX_GREY_EFFECT = 0.5  # of the effect as found, that may be carried by grey values
 MIN_STABLE_IOU = 0.5  # with copies of the input, in the median, below which masks differ by more than they share
+MIN_CORE_SHARE = 1 / 3  # of a mask's places, that the masks of all copies must contain
 
 NOT_FINITE = (
     "a network must return finite scores, it returned NaN or infinite ones during the run, so nothing was "
@@ -78,11 +79,13 @@ def reach_verdict(
     share: float = SUFFICIENT_EFFECT,
     chance: str = "a random region of this size",
     stable_iou: float | None = None,
+    core_share: float | None = None,
 ) -> Verdict:
     """Return the verdict on one mask from its effects; 0 is no effect, 1 that of the whole input.
 
     Unseen effects that are NaN are excluded: those perturbations barely change the answer and are uninformative.
-    `stable_iou` is the median IoU with the masks of copies of the input (`Stability`); None: it was not measured.
+    `stable_iou` is the median IoU with the masks of copies of the input, and `core_share` the share of places that all
+    of them contain (`Stability`); None: not measured.
 
     >>> print(reach_verdict(1.0, 0.95, [0.9, 0.8, 0.9], [0.1, 0.2]))
     sufficient
@@ -107,6 +110,9 @@ def reach_verdict(
     if stable_iou is not None and stable_iou < MIN_STABLE_IOU:
         shared = format_percent(stable_iou)
         label, reason = "unstable", f"copies with one grey level of noise share only {shared} of their places"
+    elif core_share is not None and core_share < MIN_CORE_SHARE:
+        kept = format_percent(core_share)
+        label, reason = "unstable", f"all copies with one grey level of noise keep only {kept} of its places"
     else:
         label = "sufficient"
         reason = f"{format_percent(cut)} of the effect, at best {format_percent(best_control)} by chance"

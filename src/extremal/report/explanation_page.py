@@ -14,7 +14,7 @@ from extremal.explanations.minimal_region import MinimalRegion
 from extremal.explanations.overlay import apply_mask, has_image, png_data_uri
 from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.validation import validate_image
-from extremal.explanations.verdict import MIN_STABLE_IOU, MIN_UNSEEN_EFFECT, SUFFICIENT_EFFECT
+from extremal.explanations.verdict import MIN_CORE_SHARE, MIN_STABLE_IOU, MIN_UNSEEN_EFFECT, SUFFICIENT_EFFECT
 from extremal.report import chart, reveal
 from extremal.report.html import finite_or_none, json_for_script, read_asset, render_template, write_page
 from extremal.report.minimal_panel import build_panel
@@ -79,6 +79,7 @@ def render(
         threshold=SUFFICIENT_EFFECT,
         unseen_threshold=MIN_UNSEEN_EFFECT,
         stable_threshold=MIN_STABLE_IOU,
+        core_threshold=percent(MIN_CORE_SHARE),
         stable="" if explanation.stability is None else stability_sentence(explanation.stability, image),
         certificate=certificate_sentence(certificate) if certificate else "",
         alternatives=alternatives_sentence(explanation, image),

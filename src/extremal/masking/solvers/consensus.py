@@ -35,11 +35,14 @@ class Consensus:
     chains: int = 3  # fields that are optimised at once; their mean is the result
     steps: int = 6  # of each chain at each area
     draws: int = 4  # mask values of the start's gradient, each in every orientation and by every way
-    start: float = 2.0  # deviation of the start; larger values hold stiller and score lower
+    start: float = 1.5  # deviation of the start; larger values hold stiller and score lower
     rate: float = 0.35  # of a step, in deviations of the direction
     momentum: float = 0.8
     decay: float = 0.03  # of the change from the start, in each step
     smooth: float = 2.0  # of the gradient's Gaussian, in lattice steps
+    tolerance: float = (
+        0.1  # share of the whole effect by which candidates of the final choice may differ and still count
+    )
     within: float = 3.0  # deviations by which places outside of the next larger mask are lowered
     temperature: float = 0.15  # of the level, in deviations of the field
     width: float = 1.0  # of the field's Gaussian, in lattice steps
@@ -48,6 +51,9 @@ class Consensus:
         for name in ("chains", "steps", "draws"):
             if getattr(self, name) < 1:
                 raise ExtremalValueError(f"{name} of consensus must be at least 1, got {getattr(self, name)}")
+        for name in ("start", "rate", "temperature", "tolerance"):
+            if not getattr(self, name) > 0:
+                raise ExtremalValueError(f"{name} of consensus must be above 0, got {getattr(self, name):g}")
 
     @property
     def name(self) -> str:
@@ -135,9 +141,20 @@ class Consensus:
             rewards = torch.zeros(masks.shape[:2], dtype=problem.dtype, device=problem.device)
             for way in range(problem.ways):
                 rewards += problem.reward(masks, orientations[(way + k) % len(orientations)], way)
-            best = rewards.where(rewards.isfinite(), -torch.inf).argmax(1)
-            chosen.append(candidates[torch.arange(len(best), device=best.device), best].unsqueeze(1))
+            chosen.append(self._average_best(problem, candidates, rewards / problem.ways))
         return torch.cat(chosen, 1)
+
+    def _average_best(self, problem: Problem, candidates: Tensor, rewards: Tensor) -> Tensor:
+        """Return the mean of candidates (N, K, 1, *lattice), weighted by rewards (N, K) in whole effects.
+
+        A choice of the best one alone would flip when the rewards of two change little.
+        """
+        rewards = rewards.where(rewards.isfinite(), -torch.inf)
+        gaps = rewards - rewards.amax(1, keepdim=True)
+        spans = torch.full_like(rewards[:, 0], FLOOR) if problem.spans is None else problem.spans
+        weights = (gaps.nan_to_num(0.0, 0.0) / (self.tolerance * spans.unsqueeze(1) + FLOOR)).softmax(1)
+        weighted = weights.view(*weights.shape, *[1] * (candidates.ndim - 2)) * candidates
+        return weighted.sum(1, keepdim=True)
 
 
 @dataclass(frozen=True)

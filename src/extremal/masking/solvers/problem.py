@@ -57,6 +57,7 @@ class Problem:
     ways: int = 1  # W, of destroying the input
     attribute: AttributeMasks | None = None  # None: the reward's gradient is the only map
     differences: Tensor | None = None  # (N, 1, *S) ≥ 0: how much destroying changes each place of the input
+    spans: Tensor | None = None  # (N,) > 0, the change of the reward that counts as the whole effect; None: unknown
 
     @property
     def shape(self) -> tuple[int, ...]:
