@@ -17,10 +17,10 @@ NAME_WIDTH, INTERVAL_WIDTH = 34, 22  # terminal columns: for methods and items, 
 # the same as in extremal.baselines, which imports torch; a test keeps them equal
 METHOD_NAMES = (
     "centre, random, gradient, deconvnet, guided-backprop, integrated-gradients, grad-cam, occlusion, excitation, "
-    "contrastive-excitation, rise, mask-gradient, penalty, path"
+    "contrastive-excitation, rise, mask-gradient, penalty, path, consensus"
 )
 TEN_AREAS = "0.025,0.05,0.1,0.15,0.2,0.3,0.4,0.5,0.7,0.9"
-FIGURE_METHODS = "gradient,guided-backprop,grad-cam,occlusion,contrastive-excitation,mask-gradient,path"
+FIGURE_METHODS = "gradient,guided-backprop,grad-cam,occlusion,contrastive-excitation,mask-gradient,consensus"
 figures = typer.Typer(no_args_is_help=True, help="Draw figures of the paper for your own images.")
 
 

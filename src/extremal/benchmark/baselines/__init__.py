@@ -37,7 +37,7 @@ METHODS: dict[str, Method] = {
         Rise(),
         MaskGradient(),
         PenaltyMap(),
-        ExplanationMap(solver=Path(), name="path"),
+        ExplanationMap(solver=Path(), perturbation="blur", name="path"),
         ExplanationMap(),
     )
 }

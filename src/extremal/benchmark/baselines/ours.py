@@ -30,6 +30,7 @@ class ExplanationMap(FieldSettings):
 
     areas: tuple[float, ...] = PAPER_AREAS
     solver: Consensus | Path = field(default_factory=Consensus)
+    perturbation: str = "mixed"
     seed: int = 0
     name: str = "consensus"
     smooth: float = SALIENCY_SMOOTH
@@ -40,13 +41,18 @@ class ExplanationMap(FieldSettings):
 
     def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
         """Return the saliency maps of `explain`; the cost includes the evidence."""
-        result = explain(network, x, target, areas=self.areas, solver=self.solver, seed=self.seed)
+        result = self._explain(network, x, target, self.areas)
         return Maps(result.saliency().to(x), sum(result.settings["evaluations"].values()))
 
     def find_masks(self, network: Network, x: Tensor, target: Target, areas: tuple[float, ...]) -> AreaMasks:
         """Return the cut masks of `explain` at these areas; the cost includes the evidence."""
-        result = explain(network, x, target, areas=areas, solver=self.solver, seed=self.seed)
+        result = self._explain(network, x, target, areas)
         return AreaMasks(_cut_masks(result), sum(result.settings["evaluations"].values()))
+
+    def _explain(self, network: Network, x: Tensor, target: Target, areas: tuple[float, ...]) -> Explanation:
+        return explain(
+            network, x, target, areas=areas, perturbation=self.perturbation, solver=self.solver, seed=self.seed
+        )
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class PenaltyMap(FieldSettings):
     def find_masks(self, network: Network, x: Tensor, target: Target, areas: tuple[float, ...]) -> AreaMasks:
         """Return the cut masks of `explain` at these areas; the cost is that of the solver."""
         solver: Solver = self.solver
-        result = explain(network, x, target, areas=areas, solver=solver, score="logit")
+        result = explain(network, x, target, areas=areas, solver=solver, perturbation="blur", score="logit")
         cost = result.settings["evaluations"]
         return AreaMasks(_cut_masks(result), cost["gradients"] + cost["forwards"])
 
