@@ -3,13 +3,13 @@ PYTHON := $(shell command -v $(PYTHON) || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 REFERENCE := .venv-reference
-PHOTO := demo/cat.png
+PHOTO := demo/tripod.png
 
 .PHONY: demo test test-slow test-all lint types docs format bench reference parity clean
 
 demo: $(READY)  ## explain a real photograph: figure and report in demo/
 	mkdir -p demo
-	$(BIN)/python examples/photograph.py chelsea $(PHOTO)
+	$(BIN)/python examples/photograph.py camera $(PHOTO)
 	$(BIN)/extremal explain $(PHOTO) --out demo
 
 FAST := not slow and not browser and not cluster

@@ -1,6 +1,6 @@
 """Write one of scikit-image's photographs to a file.
 
-Usage: python examples/photograph.py NAME PATH      (chelsea, coffee, rocket, astronaut)
+Usage: python examples/photograph.py NAME PATH      (camera, chelsea, coffee, rocket, astronaut)
 """
 
 import sys

@@ -13,5 +13,5 @@ from extremal.report import plots
 def fast_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make runs short: a solver with few steps, and figures that are not drawn."""
     monkeypatch.setitem(SOLVERS, "path", PathSolver(steps=12, polish=4, draws=2, search=3))
-    monkeypatch.setitem(SOLVERS, "consensus", Consensus(steps=2, draws=2))
+    monkeypatch.setitem(SOLVERS, "consensus", Consensus(steps=2, draws=2, least=2))
     monkeypatch.setattr(plots, "write_figure", lambda _, path, image=0: Path(path).write_bytes(b"figure"))

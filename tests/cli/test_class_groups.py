@@ -12,7 +12,7 @@ from support.terminal import call
 from support.toys import Switchable
 
 LABELS = ("tabby", "tiger cat", "beagle", "owl")
-TINY = Consensus(steps=1, draws=2)
+TINY = Consensus(steps=1, draws=2, least=1)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(autouse=True)
 def _image(fake_commands: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(SOLVERS, "consensus", Consensus(steps=1, draws=2))
+    monkeypatch.setitem(SOLVERS, "consensus", Consensus(steps=1, draws=2, least=1))
     save_image(tmp_path / "cat.png")
 
 

@@ -37,16 +37,16 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the default solver, in an empty working folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(solvers.SOLVERS, "path", solvers.Path(steps=4, polish=2, draws=1, search=2))
-    monkeypatch.setitem(solvers.SOLVERS, "consensus", solvers.Consensus(steps=1, draws=1))
+    monkeypatch.setitem(solvers.SOLVERS, "consensus", solvers.Consensus(steps=1, draws=1, least=1))
 
 
 def test_the_python_example(capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(EXAMPLES[0], "README.md", "exec"), {})
-    saved = Explanation.load("cat.safetensors")
+    saved = Explanation.load("tripod.safetensors")
     assert saved.areas == (0.05, 0.1, 0.2, 0.4)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + len(saved.areas) + 1
-    assert lines[0].startswith("('tiger cat',)")
+    assert lines[0].startswith("('tripod',)")
 
 
 @pytest.mark.parametrize("text", [EXAMPLES[1], *CHANNELS])

@@ -88,7 +88,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the default solver, in an empty working folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(solvers.SOLVERS, "path", solvers.Path(steps=4, polish=2, draws=1, search=2))
-    monkeypatch.setitem(solvers.SOLVERS, "consensus", solvers.Consensus(steps=1, draws=1))
+    monkeypatch.setitem(solvers.SOLVERS, "consensus", solvers.Consensus(steps=1, draws=1, least=1))
 
 
 def test_no_recipe_is_left_out() -> None:

@@ -25,7 +25,7 @@ AREAS = (0.1, 0.2, 0.3)
 SHORT = PathSolver(steps=4, polish=2, rounds=1, draws=2, search=2)
 SETTINGS = {
     "consensus": Consensus(),
-    "consensus of one chain": Consensus(chains=1, steps=2, draws=1),
+    "consensus of one chain": Consensus(chains=1, steps=2, draws=1, least=2),
     "path": PathSolver(),
     "path, more rounds than steps": PathSolver(steps=5, polish=2, rounds=4, draws=3, search=3),
     "path without polish": PathSolver(steps=3, polish=0, draws=1, search=0),
@@ -81,7 +81,7 @@ class TestEvaluations:
         assert [one.target for one in planned.inputs] == [0, 1, 0]
 
     @pytest.mark.parametrize(
-        "solver", [Consensus(steps=1, draws=2), SHORT, Penalty(steps=5)], ids=["consensus", "path", "penalty"]
+        "solver", [Consensus(steps=1, draws=2, least=1), SHORT, Penalty(steps=5)], ids=["consensus", "path", "penalty"]
     )
     def test_of_units(self, solver: Solver) -> None:
         units = torch.arange(SIDE * SIDE).view(SIDE, SIDE) // (3 * SIDE)

@@ -47,7 +47,7 @@ def problem(reward: Ways, **options: object) -> Problem:
     return Problem(reward, count, Domain(SHAPE), True, torch.float32, torch.device("cpu"), ways=ways, **options)
 
 
-@pytest.mark.parametrize("settings", [Consensus(), Consensus(chains=2, steps=3, draws=1)])
+@pytest.mark.parametrize("settings", [Consensus(), Consensus(chains=2, steps=3, least=3, draws=1)])
 @pytest.mark.parametrize("ways", [1, 3])
 def test_it_takes_the_passes_that_are_counted(settings: Consensus, ways: int) -> None:
     reward = Ways(seeded(2, ways, *SHAPE))
@@ -61,7 +61,8 @@ def test_each_chain_takes_its_own_order_of_ways_and_orientations() -> None:
     steps = [call for call in reward.calls if len(call[0]) == 3]
     for column in range(3):
         turns = [(ways[column], flips[column]) for ways, flips in steps]
-        assert set(turns) == set(itertools.product(range(3), (False, True)))  # once in six steps
+        assert set(turns) == set(itertools.product(range(3), (False, True)))
+    assert len(steps) == Consensus().least
     assert all(sorted(ways) == [0, 1, 2] for ways, _ in steps)
 
 
@@ -120,7 +121,7 @@ def test_a_larger_area_may_contain_the_smaller_mask_and_indifferent_places() -> 
     w[..., :, 12:] = -0.01
     differences = torch.ones(1, 1, *SHAPE)
     differences[..., 12:] = 0.0
-    settings = Consensus(steps=1, rate=0.01)
+    settings = Consensus(steps=1, least=1, rate=0.01)
     reward = Ways(w)
     (mask,) = cut(settings.solve(problem(reward, differences=differences), (0.06, 0.3)).masks, (0.06, 0.3))[:, 1]
     assert float(mask[0, 4:8, 4:8].mean()) > 0.8

@@ -21,7 +21,11 @@ from extremal.masking.solvers.problem import Orientation, WayIndex
 
 F64 = torch.float64
 SOLVER_IDS = ["consensus", "path", "penalty"]
-QUICK: list[Solver] = [Consensus(steps=3, chains=2, draws=2), Path(steps=6, polish=3, draws=2), Penalty(steps=7)]
+QUICK: list[Solver] = [
+    Consensus(steps=3, chains=2, draws=2, least=3),
+    Path(steps=6, polish=3, draws=2),
+    Penalty(steps=7),
+]
 
 
 def weights(*shape: int, count: int = 1, seed: int = 0, dtype: torch.dtype = F64) -> Tensor:

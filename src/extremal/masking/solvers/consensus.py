@@ -34,6 +34,7 @@ class Consensus:
 
     chains: int = 3  # fields that are optimised at once; their mean is the result
     steps: int = 6  # of each chain at each area
+    least: int = 24  # steps of each chain in all; with fewer than four areas the largest takes what is missing
     draws: int = 4  # mask values of the start's gradient, each in every orientation and by every way
     start: float = 1.5  # deviation of the start; larger values hold stiller and score lower
     rate: float = 0.35  # of a step, in deviations of the direction
@@ -73,12 +74,21 @@ class Consensus:
         """Find masks of exactly the given areas (ascending) in one run."""
         family = problem.domain.exact_area_family(problem.like, self.width)
         n_starts = problem.ways * len(problem.orientations())
-        recorder = Recorder(problem, n_starts + self.steps * len(areas), on_step)
+        recorder = Recorder(problem, n_starts + sum(self.schedule(len(areas))), on_step)
         found = find_start(problem, self.draws, recorder)
         start = _standardise_each(family.fit(found.ranks).unsqueeze(1))
         fields = self._descend(problem, family, areas, self.start * start, recorder)
         parameters = self._choose(problem, family, areas, fields, start)
         return recorder.build_solution(self._masks(family, parameters, areas), parameters, found.support)
+
+    def schedule(self, areas: int) -> list[int]:
+        """Return the number of steps at each of several areas, from the largest to the smallest.
+
+        >>> Consensus().schedule(2), Consensus().schedule(5)
+        ([18, 6], [6, 6, 6, 6, 6])
+        """
+        first = max(self.steps, self.least - self.steps * (areas - 1))
+        return [first, *[self.steps] * (areas - 1)]
 
     def rebuild_masks(self, parameters: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
         """Return the masks (N, A, 1, *S) of a solution's parameters (N, A, 1, *lattice) at these areas."""
@@ -94,8 +104,8 @@ class Consensus:
         orientations = problem.orientations()
         change = start.new_zeros(len(start), self.chains, *start.shape[2:])
         momentum, hold, step, fields = torch.zeros_like(change), torch.zeros_like(start), 0, list[Tensor]()
-        for area in reversed(areas):
-            for _ in range(self.steps):
+        for area, steps in zip(reversed(areas), self.schedule(len(areas)), strict=True):
+            for _ in range(steps):
                 if not recorder.finite.any():
                     break
                 parameters = (start + change).requires_grad_()
@@ -240,4 +250,4 @@ def count_chain_passes(
     """
     start = settings.draws * (2 if mirror else 1) * ways
     candidates = CANDIDATES - (0 if has_neighbours else 1)
-    return start + settings.steps * settings.chains * areas, candidates * (areas - 1) * ways
+    return start + sum(settings.schedule(areas)) * settings.chains, candidates * (areas - 1) * ways
