@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -178,7 +179,9 @@ class TestExplain:
         all_updates = updates(page, cat)
         assert all(is_skipped(results) for _, results in all_updates[:-1])
         status, results = all_updates[-1]
-        assert "<strong>red – preserve game, toy.</strong> 12\u00a0% of the image keeps 100\u00a0%" in status
+        assert re.search(
+            "<strong>red – preserve game, toy.</strong> 12\u00a0% of the image keeps (9\\d|100)\u00a0%", status
+        )
         (name,) = (entry.name for entry in page.cache.folder.iterdir())
         assert f'src="/results/{name}/0/report.html" sandbox="allow-scripts"' in results
         for file, label in (

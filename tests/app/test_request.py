@@ -1,5 +1,6 @@
 """Requests of the app: a view for each network and game, on a network with a known response."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,9 @@ def test_one_view(folder: Path) -> None:
     response = run(build_request(), folder)
     (view,) = response.views
     assert view.heading == "red – preserve game, toy"
-    assert view.sentence.startswith("12\u00a0% of the image keeps 100\u00a0% of the score; random regions of that size")
+    assert re.match(
+        "12\u00a0% of the image keeps (9\\d|100)\u00a0% of the score; random regions of that size", view.sentence
+    )
     assert sorted(entry.name for entry in view.folder.iterdir()) == [
         *("explanation.safetensors", "figure.png", "mask-0.12.png", "mask-0.3.png", "report.html"),
     ]
@@ -198,7 +201,7 @@ class TestProgress:
         assert stages[0] == "view 1 of 2: start"
         assert stages[-1] == "view 2 of 2: writing"
         for view in ("view 1 of 2: ", "view 2 of 2: "):
-            for stage in ("start", "sweep", "polish", "evidence", "writing"):
+            for stage in ("start", "chains", "evidence", "writing"):
                 assert view + stage in stages
 
     @pytest.mark.parametrize("game", ["preserve", "delete"])
@@ -230,7 +233,7 @@ class TestProgress:
 
 class TestEndings:
     @pytest.mark.parametrize(
-        "stage", ["start", "sweep", "evidence", "smallest area", "copies, sweep", "copies, evidence", "writing"]
+        "stage", ["start", "chains", "evidence", "smallest area", "copies, chains", "copies, evidence", "writing"]
     )
     def test_a_cancelled_run_restores_the_network(self, folder: Path, stage: str) -> None:
         served = ServedNetwork("toy", colour_network())
@@ -257,18 +260,18 @@ class TestEndings:
         with JobQueue() as queue:
 
             def work(on_progress: OnProgress) -> Response:
-                def cancel_in_sweep(progress: JobProgress) -> None:
+                def cancel_in_chains(progress: JobProgress) -> None:
                     reports.append(progress)
-                    if progress.stage == "sweep":
+                    if progress.stage == "chains":
                         queue.cancel("anna")
                     on_progress(progress)
 
-                return run(build_request(), folder, on_progress=cancel_in_sweep)
+                return run(build_request(), folder, on_progress=cancel_in_chains)
 
             job = queue.submit("anna", work)
             job.wait(20)
             assert job.state is JobState.CANCELLED
-        assert reports[-1].stage == "sweep"
+        assert reports[-1].stage == "chains"
         assert list(folder.iterdir()) == []
 
     @pytest.mark.parametrize("target", [-1, 4, 10**9])

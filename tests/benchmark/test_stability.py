@@ -17,7 +17,7 @@ from extremal.benchmark.data import Folder, JoinedData, Photographs, Scenes, get
 from extremal.benchmark.metrics.shifts import shift_image, shifted_iou
 from extremal.benchmark.runner import run
 from extremal.benchmark.tasks.stability import (
-    FALLS_HEADING,
+    FALLS,
     MEASURES,
     StabilityTask,
     fall_share,
@@ -97,10 +97,11 @@ def test_methods_that_hold_still_and_one_that_does_not(pictures, tmp_path):
     assert found["coloured"][unseen] > 0.9
     assert found["coloured"][blur] > 0.9
     assert found["lowest-bit"][noise] < 0.5
-    assert found["coloured"][f"{FALLS_HEADING}: targets"] == 0
-    assert len(table.split()) == 9
+    for heading in FALLS.values():
+        assert found["coloured"][f"{heading}: targets"] == 0
+    assert len(table.split()) == 10
     text = table.markdown()
-    assert text.count("| method |") == 9
+    assert text.count("| method |") == 10
     assert "**IoU with a copy with one grey level of noise, worst tenth**\n\n| method | 10 % | 30 % | items |" in text
 
 
@@ -246,7 +247,7 @@ class TestCommand:
         assert {row["status"] for row in rows} == {"ok"}
         assert {row["noise_10"] for row in rows if row["method"] == "centre"} == {1.0}
         document = json.loads((out / "table.json").read_text())
-        assert len(document["methods"][0]["values"]) == 4 * 2 * 2 + 1
+        assert len(document["methods"][0]["values"]) == 4 * 2 * 2 + 2
         assert Image.open(out / "figure.png").height < 3000
         before = (out / "table.json").read_bytes()
         monkeypatch.setattr(StabilityTask, "items", lambda *_: pytest.fail("all is done"))
@@ -273,5 +274,5 @@ class TestCommand:
 
 def test_methods_are_unchanged_where_they_have_no_masks():
     with_masks = {name for name, method in METHODS.items() if isinstance(method, MaskMethod)}
-    assert with_masks == {"path", "penalty"}
+    assert with_masks == {"consensus", "path", "penalty"}
     assert isinstance(Centre()(colours(), torch.rand(1, 3, 8, 8), 0).values, Tensor)

@@ -1,4 +1,4 @@
-"""How strongly each place supports an answer, from gradients with respect to masks."""
+"""Support of each place for an answer, from gradients with respect to masks."""
 
 from collections.abc import Iterable, Sequence
 

@@ -73,7 +73,7 @@ def excitation_layer(network: Network, x: Tensor, layer: str = "") -> Attributio
 
 
 def find_map_layers(run: Run, x: Tensor) -> tuple[AttributionLayer, ...]:
-    """Find up to two layers whose maps tell places apart: one of a sixteenth of the input's sides, and the last.
+    """Find up to two layers whose maps distinguish places: one of a sixteenth of the input's sides, and the last.
 
     All of the answer must pass through each. Of several modules on one lattice, such as a stage and the convolutions
     inside it, the last of the outermost is chosen; in a network of tokens, the last layer from which they reach the
@@ -164,7 +164,7 @@ def _last_convolutional_layer(run: Run, x: Tensor) -> AttributionLayer | None:
 
 
 def _last_token_layer(run: Run, x: Tensor, trace: LayerTrace) -> AttributionLayer | None:
-    """Return the last layer of tokens of which at least half have a gradient; None without any."""
+    """Return the last layer of tokens if at least half of them have a gradient; None without any."""
     layers = [trace.check(module) for module in trace.modules if len(trace.shape(module)) == 2]
     places = {layer.name: square_lattice(layer.shape[0]) for layer in layers if layer.can_split_cleanly}
     if not any(places.values()):

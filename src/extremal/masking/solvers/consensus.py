@@ -169,7 +169,7 @@ class Consensus:
 
 @dataclass(frozen=True)
 class Start:
-    """What constant masks tell about the places of N inputs."""
+    """The places of N inputs that constant masks show to support the reward."""
 
     ranks: Tensor  # (N, 1, *S) sum of the standardised ranks of all maps
     support: Tensor  # (N, 1, *S) ≥ 0, of the mask gradients alone, in full detail
