@@ -277,9 +277,13 @@ class TestMasks:
             first = flat.order()[k] < flat.places(area)
             assert torch.equal(first, flat.binary(area)[0, 0].bool())
 
-    def test_mean_mask(self) -> None:
-        assert torch.allclose(explanation().mean_mask()[0], MASKS.mean(0))
-        assert explanation().mean_mask(0.5).shape == (1, 1, 2, 4)
+    def test_the_mean_of_the_masks(self) -> None:
+        assert torch.allclose(explanation().saliency(kind="masks")[0], MASKS.mean(0))
+        assert explanation().saliency(0.5, "masks").shape == (1, 1, 2, 4)
+
+    def test_an_unknown_kind(self) -> None:
+        with pytest.raises(ExtremalValueError, match=r"^kind must be one of support, masks, got 'mask'$"):
+            explanation().saliency(kind="mask")
 
     def test_saliency_is_what_the_masks_and_the_unseen_agree_on(self) -> None:
         answer = explanation()

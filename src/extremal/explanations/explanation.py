@@ -37,6 +37,7 @@ from extremal.scores.class_group import ResolvedClass
 
 FORMAT = 5  # of the saved file
 READABLE_FORMATS = (4, FORMAT)  # files of format 4 have no stability
+SALIENCY_KINDS = ("support", "masks")
 NEIGHBOURHOOD = 5.0  # px at a short side of 224 px: the neighbourhood whose agreement counts in the saliency
 
 
@@ -79,7 +80,7 @@ class Explanation:
     unseen_scores: Tensor  # (N, A, P) of the cut masks under perturbations that the optimiser did not use
     unseen_blank: Tensor  # (N, P) of the input destroyed by these
     control_scores: Tensor  # (N, A, R) of random smooth masks, cut alike
-    agreement: Tensor  # (N, 1, *S) ≥ 0, how much each place speaks for the answer under these perturbations
+    agreement: Tensor  # (N, 1, *S) ≥ 0, support of each place at the start of the solver, or under these perturbations
     score_full: Tensor  # (N,) of the whole input
     score_blank: Tensor  # (N,) of the destroyed input
     inputs: Tensor  # (N, C, *S) as the network took them
@@ -181,23 +182,27 @@ class Explanation:
             for k in range(len(self.areas))
         )
 
-    def saliency(self, smooth: float = 0.0) -> Tensor:
-        """Return a map of the places that support the answer: (N, 1, *S) ≥ 0.
+    def saliency(self, smooth: float = 0.0, kind: str = "support") -> Tensor:
+        """Return a map of the places that support the answer, blurred by `smooth`·short side: (N, 1, *S) ≥ 0.
 
-        M^½·G·Ḡ of the mean M of all masks, the `agreement` G, and G blurred by 5 px: places that are sufficient
-        together, that support the answer under perturbations that no mask was made for, and whose neighbours do, too
-        (docs/solver.md lists the alternatives that were tried). Blurred by `smooth`·short side.
+        `kind="masks"` is the mean M of all masks, with `smooth` 0.09 the paper's pointing map (section 4).
+        `kind="support"` is M^½·G·Ḡ, of that mean, the `agreement` G, and G blurred by 5 px: places that are sufficient
+        together, that support the answer under each perturbation alone, and whose neighbours do, too (docs/solver.md
+        lists the alternatives that were tried).
+
+        Raises:
+            ExtremalValueError: the kind is neither.
         """
+        if kind not in SALIENCY_KINDS:
+            raise ExtremalValueError(f"kind must be one of {', '.join(SALIENCY_KINDS)}, got {kind!r}")
         mean = self.masks.mean(1)
+        if kind == "masks":
+            return self._smooth(mean, smooth)
         blur = scale_lengths(NEIGHBOURHOOD, tuple(self.agreement.shape[2:]), self.settings.get("spacing", ()))
         neighbourhood = gaussian_blur(self.agreement, blur)
         weighted = mean.sqrt() * self.agreement * neighbourhood
         is_supported = (weighted.flatten(1).amax(1) > 0).view(-1, *[1] * (weighted.ndim - 1))
         return self._smooth(torch.where(is_supported, weighted, mean), smooth)
-
-    def mean_mask(self, smooth: float = 0.0) -> Tensor:
-        """Return the mean of all masks, with `smooth` 0.09 the paper's pointing map (section 4): (N, 1, *S)."""
-        return self._smooth(self.masks.mean(1), smooth)
 
     def _smooth(self, values: Tensor, smooth: float) -> Tensor:
         return gaussian_blur(values, smooth * min(values.shape[2:]))
@@ -255,7 +260,7 @@ class Explanation:
         Whole units may cover fewer places than that; then some ranks are not used.
         """
         shape = self.masks.shape[3:]
-        mean = self.mean_mask()[image].flatten()
+        mean = self.masks.mean(1)[image].flatten()
         ranks = []
         cuts = self._cut(self.masks[image : image + 1], self.areas)[0].flatten(1)
         for area, mask, inside in zip(self.areas, self.masks[image].flatten(1), cuts, strict=True):

@@ -73,7 +73,7 @@ class PenaltyMap(FieldSettings):
         solver: Solver = self.solver
         result = explain(network, x, target, areas=self.areas, solver=solver, perturbation="blur", score="logit")
         cost = result.settings["evaluations"]
-        return Maps(result.mean_mask().to(x), cost["gradients"] + cost["forwards"])
+        return Maps(result.saliency(kind="masks").to(x), cost["gradients"] + cost["forwards"])
 
     def find_masks(self, network: Network, x: Tensor, target: Target, areas: tuple[float, ...]) -> AreaMasks:
         """Return the cut masks of `explain` at these areas; the cost is that of the solver."""
