@@ -26,8 +26,8 @@ from torch import Tensor
 
 import records
 from extremal import keep_freed_memory, zoo
+from extremal.explanations.build_objective import build_objective
 from extremal.explanations.chunking import ChunkedReward
-from extremal.explanations.objective import build_objective
 from extremal.explanations.settings import Settings
 from extremal.masking.level_set import LevelSet
 from extremal.masking.solvers import Path as Solver

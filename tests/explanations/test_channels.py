@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import extremal
 from extremal import ChannelExplanation, ExtremalValueError, Network, explain_channels
+from extremal.explanations.build_objective import build_objective
 from extremal.explanations.channels.controls import rankings
-from extremal.explanations.objective import build_objective
 from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import compute_effects
 from extremal.masking.perturbations import ScaleChannels

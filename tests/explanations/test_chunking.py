@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from extremal import ExtremalValueError, explain, judge
+from extremal.explanations.build_objective import build_objective
 from extremal.explanations.chunking import ChunkedReward
-from extremal.explanations.objective import Objective, build_objective
+from extremal.explanations.objective import Objective
 from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import Status
 from extremal.masking.area import cut

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from extremal.explanations.build_objective import build_objective
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.layer_maps import compute_layer_map
-from extremal.explanations.objective import Objective, build_objective
+from extremal.explanations.objective import Objective
 from extremal.explanations.settings import Settings
 from extremal.networks.attribution_layers import AttributionLayer, find_map_layers
 from extremal.networks.network import Network

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 import extremal
 from extremal import Explanation, ExtremalValueError, Network, explain
+from extremal.explanations.build_objective import build_objective
 from extremal.explanations.chunking import ChunkedReward
-from extremal.explanations.objective import Objective, build_objective
+from extremal.explanations.objective import Objective
 from extremal.explanations.settings import Settings
 from extremal.explanations.ways import MIN_WAY_SPAN, Ways, choose_ways
 from extremal.masking.perturbations import Blur, Constant, Fade, Mix, Noise, split_ways

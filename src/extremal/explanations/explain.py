@@ -7,13 +7,14 @@ from dataclasses import replace
 from torch import nn
 
 from extremal.explanations.batches import Batch
+from extremal.explanations.build_objective import build_problem
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.evidence import OnEvidence
 from extremal.explanations.exclusion import ExcludeRegion, region_of
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.judge import build_explanation
-from extremal.explanations.objective import Objective, build_problem
+from extremal.explanations.objective import Objective
 from extremal.explanations.preparation import PreparedRun, prepare_run
 from extremal.explanations.settings import (
     AREAS,

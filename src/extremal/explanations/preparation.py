@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.batches import Batch, plan_batches
+from extremal.explanations.build_objective import build_objective
 from extremal.explanations.evaluations import Evaluations
-from extremal.explanations.objective import Objective, build_objective
+from extremal.explanations.objective import Objective
 from extremal.explanations.settings import Settings, validate_domain
 from extremal.networks.attribution_layers import AttributionLayer, find_map_layers
 from extremal.networks.inputs import ImagesLike, prepare

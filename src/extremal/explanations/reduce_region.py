@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.batches import plan_batches
+from extremal.explanations.build_objective import build_objective
 from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.evidence import unseen_perturbations
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.minimal_region import MinimalRegion
-from extremal.explanations.objective import Objective, build_objective
+from extremal.explanations.objective import Objective
 from extremal.explanations.piece_removal import Judgement, OnEvaluations, PieceRemoval, Reduced, SufficiencyTest, Way
 from extremal.explanations.preparation import check_same_weights
 from extremal.explanations.settings import Settings

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.batches import plan_batches
+from extremal.explanations.build_objective import build_objective, build_problem
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.objective import Objective, build_objective, build_problem
+from extremal.explanations.objective import Objective
 from extremal.explanations.preparation import check_same_weights
 from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import SUFFICIENT_EFFECT, compute_effects

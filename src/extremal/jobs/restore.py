@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.batches import plan_batches
+from extremal.explanations.build_objective import build_objective, build_problem
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.evidence import unseen_perturbations
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.judge import input_fields, to_cpu, unseen_agreement
-from extremal.explanations.objective import Objective, build_objective, build_problem
+from extremal.explanations.objective import Objective
 from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import Status
 from extremal.files import content_hash

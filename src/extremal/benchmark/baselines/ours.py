@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from extremal.benchmark.baselines.method import AreaMasks, FieldSettings, Maps
+from extremal.explanations.build_objective import build_objective
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.objective import build_objective
 from extremal.explanations.settings import Settings
 from extremal.masking.grid import resize
 from extremal.masking.solvers import Consensus, Problem, Solver

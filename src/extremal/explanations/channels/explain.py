@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations import evidence, verdict
 from extremal.explanations.batches import plan_batches
+from extremal.explanations.build_objective import build_objective
 from extremal.explanations.channels.controls import N_RANDOM_SETS, RANKINGS, random_sets, rankings, top_sets
 from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.judge import to_cpu
-from extremal.explanations.objective import Objective, build_objective
+from extremal.explanations.objective import Objective
 from extremal.explanations.settings import Settings
 from extremal.explanations.smallest_area import Bisection, Certificate
 from extremal.explanations.validation import validate_areas

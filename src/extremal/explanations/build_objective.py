@@ -1,0 +1,158 @@
+"""Build the objective of a batch of inputs: bind the query, score the inputs whole and destroyed, and check them."""
+
+import torch
+from torch import Tensor
+
+from extremal.errors import ExtremalValueError
+from extremal.explanations.objective import BoundTarget, Objective, prepare_ways
+from extremal.explanations.settings import Settings
+from extremal.explanations.ways import Ways, choose_ways
+from extremal.masking.perturbations import split_ways, with_spacing
+from extremal.masking.solvers.problem import Problem, RewardMasks
+from extremal.networks.attribution_layers import AttributionLayer
+from extremal.networks.network import Network, Run
+from extremal.networks.split import Split
+from extremal.scores.class_group import encode_classes
+from extremal.scores.class_query import ClassQuery
+from extremal.scores.query import BoundQuery, PerInput, Query, per_row
+
+MAX_BATCH_EFFECT = 0.05  # of the scores: largest change due to other inputs in the batch; rounding is far below
+
+
+def bind_target(run: Run | Split, x: Tensor, query: Query) -> BoundTarget:
+    """Bind a query to a frozen network and inputs x (N, C, *S), and score these; costs one evaluation of each.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: the query does not fit the network, or its output is not finite.
+    """
+    net = run.network
+    index = torch.arange(len(x), device=x.device)
+    if not isinstance(query, ClassQuery):
+        bound = query.bind(run, x)
+        names = query.names if isinstance(query, PerInput) else (query.name,) * len(x)
+        return BoundTarget(bound, (None,) * len(x), names, bound(x, index))
+    output = run(x, index)
+    _check_finite(output, "the whole input", net)
+    indices = query.resolve(net, output)
+    classes = encode_classes(indices, output)
+    scores = per_row(query.score(output, classes), len(x), "score")
+    return BoundTarget(query.bind_classes(run, classes), indices, tuple(map(net.label, indices)), scores)
+
+
+def build_objective(
+    run: Run | Split, x: Tensor, query: Query, settings: Settings, layers: tuple[AttributionLayer, ...] = ()
+) -> Objective:
+    """Build the objective of prepared inputs (N, C, *S): bind the query, and score the inputs whole and destroyed.
+
+    After a split, the inputs are the activations (N, K, ...) at its layer.
+
+    Args:
+        run: the frozen network, or a split.
+        x: the inputs.
+        query: about each.
+        settings: of the run.
+        layers: whose maps a solver starts from.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: query, output or scores break a rule, or nothing depends on the input.
+    """
+    net = run.network
+    perturbation = with_spacing(settings.perturbation, net.spacing)
+    perturbs, domain = prepare_ways(perturbation, x), settings.domain(net, x)
+    index = torch.arange(len(x), device=x.device)
+    with torch.no_grad():
+        target = bind_target(run, x, query)
+        score_input = target.score_input
+        zeros = x.new_zeros(len(x), 1, 1, *domain.shape)
+        destroyed = torch.stack([target.ask(perturb(zeros).flatten(0, 1), index) for perturb in perturbs], 1)
+        way_names, counts = tuple(split_ways(settings.perturbation)), choose_ways(score_input, destroyed)
+        ways = Ways(way_names, perturbs, destroyed, score_input, counts)
+        _check_finite(score_input, "the whole input", net)
+        _check_finite(destroyed[destroyed.isfinite().sum(1) == 0], "the destroyed input", net)
+        first = torch.cat([x[:1], ways.perturb(zeros, 0).flatten(0, 1)[:1]])
+        scores = torch.stack([score_input[0], ways.own_blank(0)[0]])
+        _check_rows_independent(target.ask, first, scores, net.name)
+    _check_spans(score_input, destroyed)
+    return Objective(
+        x=x,
+        input_index=index,
+        ask=target.ask,
+        perturbation=perturbation,
+        ways=ways,
+        domain=domain,
+        game=settings.game,
+        class_indices=target.class_indices,
+        names=target.names,
+        score_input=score_input,
+        layers=layers,
+    )
+
+
+def build_problem(reward: RewardMasks, objective: Objective, mirror: bool, seed: int) -> Problem:
+    """Build the problem of an objective for a solver.
+
+    Args:
+        reward: of masks; one that can `attribute` gives the solver maps to start from.
+        objective: of N inputs.
+        mirror: whether the mirrored inputs ask the same question.
+        seed: of the solver's random numbers.
+    """
+    x, domain = objective.x, objective.domain
+    differences = None
+    if domain.has_neighbours:
+        with torch.no_grad():
+            differences = (x - objective.destroyed_inputs()).square().mean(1, keepdim=True)
+    return Problem(
+        reward=reward,
+        count=len(x),
+        domain=domain,
+        mirror_invariant=mirror,
+        dtype=x.dtype,
+        device=x.device,
+        seed=seed,
+        ways=len(objective.ways),
+        attribute=getattr(reward, "attribute", None),
+        differences=differences,
+        spans=(objective.score_input - objective.score_destroyed).abs(),
+    )
+
+
+def _check_spans(score_input: Tensor, destroyed: Tensor) -> None:
+    """Raise if no way of destroying changes the score of an input."""
+    spans = (score_input.unsqueeze(1) - destroyed).abs().nan_to_num(0.0, 0.0)
+    largest = spans.argmax(1, keepdim=True)
+    lows = destroyed.gather(1, largest)[:, 0].tolist()
+    for n, (high, low) in enumerate(zip(score_input.tolist(), lows, strict=True)):
+        if abs(high - low) <= 1e-6 * max(1.0, abs(high)):
+            raise ExtremalValueError(
+                f"a score must change when the input is destroyed, input {n} scores {high:.6g} whole and {low:.6g} "
+                "destroyed; the network does not depend on the input, or the perturbation does not change it: "
+                "try another perturbation, score or target"
+            )
+
+
+def _check_rows_independent(ask: BoundQuery, rows: Tensor, scores: Tensor, name: str) -> None:
+    """Raise if the scores of two inputs change when they are evaluated in one batch; costs two evaluations."""
+    together = ask(rows, rows.new_zeros(2, dtype=torch.int64))
+    allowed = MAX_BATCH_EFFECT * max(float(scores.abs().max()), float((scores[0] - scores[1]).abs()), 1e-6)
+    change = float((together - scores).abs().max())
+    if change > allowed:  # the batch size may change the rounding, which decides what a detector drops
+        twice = ask(rows[:1].expand_as(rows), rows.new_zeros(2, dtype=torch.int64))
+        change = float((together[0] - twice[0]).abs())
+    if change > allowed:
+        raise ExtremalValueError(
+            f"a network must score each input independently, {name}'s score changed by {change:.3g} when another "
+            "input was added to the batch; look for statistics over the batch axis, or noise, inside it"
+        )
+
+
+def _check_finite(scores: Tensor, subject: str, net: Network) -> None:
+    n_broken = int((~torch.isfinite(scores)).sum())
+    if not n_broken:
+        return
+    message = f"a network must return finite scores, {net.name} returned {n_broken} NaN or infinite ones for {subject}"
+    weights = net.count_nonfinite_weights()
+    if weights:
+        name, count = next(iter(weights.items()))
+        raise ExtremalValueError(f"{message}, {count} of its weights {name!r} are not finite; load it again")
+    raise ExtremalValueError(f"{message}; check its weights and the range of the input")
