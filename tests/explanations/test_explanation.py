@@ -287,11 +287,11 @@ class TestMasks:
 
     def test_saliency_is_what_the_masks_and_the_unseen_agree_on(self) -> None:
         answer = explanation()
-        around = gaussian_blur(answer.agreement, 5 * 2 / 224)  # the short side has 2 places
-        assert torch.allclose(answer.saliency()[0], MASKS.mean(0).sqrt() * answer.agreement[0] * around[0])
+        around = gaussian_blur(answer.agreement, 7 * 2 / 224)  # the short side has 2 places
+        assert torch.allclose(answer.saliency()[0], (MASKS.mean(0) * around[0]) ** 1.5)
         line = torch.zeros(1, 1, 64, 64).index_fill(2, torch.tensor(32), 1.0)
         wide = dataclasses.replace(answer, masks=torch.ones(1, 2, 1, 64, 64), agreement=line)
-        assert torch.allclose(wide.saliency(), line * gaussian_blur(line, 5 * 64 / 224))
+        assert torch.allclose(wide.saliency(), gaussian_blur(line, 7 * 64 / 224) ** 1.5)
         assert answer.saliency(0.5).shape == (1, 1, 2, 4)
 
     def test_saliency_where_nothing_agrees_is_that_of_the_masks(self) -> None:

@@ -38,7 +38,8 @@ from extremal.scores.class_group import ResolvedClass
 FORMAT = 5  # of the saved file
 READABLE_FORMATS = (4, FORMAT)  # files of format 4 have no stability
 SALIENCY_KINDS = ("support", "masks")
-NEIGHBOURHOOD = 5.0  # px at a short side of 224 px: the neighbourhood whose agreement counts in the saliency
+SALIENCY_POWER = 1.5  # concentrates the map; neither its maximum nor the order of places depends on it
+NEIGHBOURHOOD = 7.0  # px at a short side of 224 px: the neighbourhood whose agreement counts in the saliency
 
 
 @dataclass(frozen=True)
@@ -186,9 +187,8 @@ class Explanation:
         """Return a map of the places that support the answer, blurred by `smooth`·short side: (N, 1, *S) ≥ 0.
 
         `kind="masks"` is the mean M of all masks, with `smooth` 0.09 the paper's pointing map (section 4).
-        `kind="support"` is M^½·G·Ḡ, of that mean, the `agreement` G, and G blurred by 5 px: places that are sufficient
-        together, that support the answer under each perturbation alone, and whose neighbours do, too (docs/solver.md
-        lists the alternatives that were tried).
+        `kind="support"` is (M·Ḡ)^1½, of that mean and the `agreement` blurred by 7 px: places that are sufficient
+        together, and that support the answer under each perturbation alone (docs/solver.md lists what was tried).
 
         Raises:
             ExtremalValueError: the kind is neither.
@@ -200,7 +200,7 @@ class Explanation:
             return self._smooth(mean, smooth)
         blur = scale_lengths(NEIGHBOURHOOD, tuple(self.agreement.shape[2:]), self.settings.get("spacing", ()))
         neighbourhood = gaussian_blur(self.agreement, blur)
-        weighted = mean.sqrt() * self.agreement * neighbourhood
+        weighted = (mean * neighbourhood) ** SALIENCY_POWER
         is_supported = (weighted.flatten(1).amax(1) > 0).view(-1, *[1] * (weighted.ndim - 1))
         return self._smooth(torch.where(is_supported, weighted, mean), smooth)
 

@@ -50,7 +50,7 @@ class PreparedRun:
         """
         x = self.x.clone()  # a clone made here may be saved for backward in any mode of the caller
         with run.counted() as accelerating:
-            layers = self._find_layers(run, x, settings) if for_solver else ()
+            layers = find_layers(run, x, settings) if for_solver else ()
             required = find_required_layers(self.net, self.query)
             batches = plan_batches(run, x, [*required, *(layer.name for layer in layers)])
         for batch in batches:
@@ -61,10 +61,14 @@ class PreparedRun:
                     objective.check_gradient(self.net.name)
             yield batch, objective, Evaluations.of_setup([setup, accelerating] if batch.index == 0 else [setup])
 
-    def _find_layers(self, run: Run, x: Tensor, settings: Settings) -> tuple[AttributionLayer, ...]:
-        """Return the layers whose maps the solver starts from; none if it uses none, or masks are not smooth."""
-        is_smooth = settings.domain(self.net, x).has_neighbours
-        return find_map_layers(run, x) if is_smooth and getattr(settings.solver, "uses_layer_maps", False) else ()
+
+def find_layers(run: Run, x: Tensor, settings: Settings) -> tuple[AttributionLayer, ...]:
+    """Return the layers whose maps the solver starts from; none if it uses none, or places have no neighbours.
+
+    Costs one evaluation of the first input, or two; the network must not be accelerated yet.
+    """
+    has_neighbours = settings.domain(run.network, x).has_neighbours
+    return find_map_layers(run, x) if has_neighbours and getattr(settings.solver, "uses_layer_maps", False) else ()
 
 
 def check_same_weights(net: Network, settings: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from extremal.explanations.evidence import unseen_perturbations
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.judge import input_fields, to_cpu, unseen_agreement
 from extremal.explanations.objective import Objective
+from extremal.explanations.preparation import find_layers
 from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import Status
 from extremal.files import content_hash
@@ -98,8 +99,10 @@ def rebuild(
 
     query = parse_target(row_target, validated.score)
     with net.frozen(validated.seed) as run:
-        (batch,) = plan_batches(run, x := x.clone(), find_required_layers(net, query))
-        objective = build_objective(run, x, query, validated)
+        layers = find_layers(run, x := x.clone(), validated)
+        keep = [*find_required_layers(net, query), *(layer.name for layer in layers)]
+        (batch,) = plan_batches(run, x, keep)
+        objective = build_objective(run, x, query, validated, layers)
         _check_score(row, float(objective.score_input[0]), net)
         parameters = _decode_parameters(row, x.dtype).to(x.device)
         with torch.no_grad():

@@ -25,6 +25,7 @@ from extremal.masking.support import combine_gradients
 FLOOR = 1e-30  # of a deviation, so that a field without any stays zero
 GRADIENT_BLUR = 14.0  # px at a short side of 224 px, of the Gaussian over the mask gradients of the start
 DIFFERENCE_BLUR = 4.0  # px at a short side of 224 px, of the Gaussian over the differences
+SUPPORT_POWER = 4  # of the share of places with a lower rank, by which the support of each place is weighted
 CANDIDATES = 4  # of an area: its own field, and those that contain the next smaller mask; without neighbours one less
 
 
@@ -172,7 +173,7 @@ class Start:
     """The places of N inputs that constant masks show to support the reward."""
 
     ranks: Tensor  # (N, 1, *S) sum of the standardised ranks of all maps
-    support: Tensor  # (N, 1, *S) ≥ 0, of the mask gradients alone, in full detail
+    support: Tensor  # (N, 1, *S) ≥ 0, of the mask gradients in full detail, where the ranks are high
 
 
 def find_start(problem: Problem, draws: int, recorder: Recorder | None = None) -> Start:
@@ -197,8 +198,9 @@ def find_start(problem: Problem, draws: int, recorder: Recorder | None = None) -
     if problem.domain.is_smooth:
         slopes = gaussian_blur(slopes, scale_lengths(GRADIENT_BLUR, problem.shape, problem.domain.spacing))
     ranked = [_rank(slopes), *(_rank(resize(values, problem.shape).clamp_min(0.0)) for values in maps)]
+    ranks = torch.stack(ranked).sum(0)
     support = combine_gradients([ways[0] for ways in by_way], problem.domain.spacing)
-    return Start(torch.stack(ranked).sum(0), support)
+    return Start(ranks, support * _rank_shares(ranks) ** SUPPORT_POWER)
 
 
 def _scale(values: Tensor) -> Tensor:
@@ -229,10 +231,15 @@ def _find_flat_places(problem: Problem, family: ExactAreaFamily) -> Tensor:
 
 def _rank(values: Tensor) -> Tensor:
     """Return the standardised ranks of each row (N, ...); equal values have their mean rank."""
+    return standardise(_rank_shares(values), floor=FLOOR)
+
+
+def _rank_shares(values: Tensor) -> Tensor:
+    """Return the ranks of each row (N, ...) in [0, 1]; equal values have their mean rank."""
     flat = values.flatten(1).contiguous()
     ordered = flat.sort(1).values
     ranks = torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True)
-    return standardise(ranks.to(values).view_as(values), floor=FLOOR)
+    return ranks.to(values).view_as(values) / (2 * flat.shape[1])
 
 
 def _standardise_each(fields: Tensor) -> Tensor:
