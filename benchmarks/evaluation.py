@@ -37,6 +37,8 @@ from records import FOLDER
 
 PAGE, STORED_RUNS = DOCS / "evaluation.md", FOLDER / "evaluation"
 SCENES, MANY = "scenes:{cutouts} --count 100", "centre,gradient,guided-backprop,integrated-gradients,grad-cam"
+OURS = "consensus"
+STABILITY = "--cutouts {cutouts} --count 17"
 CONFIDENT = f"{MANY},contrastive-excitation,mask-gradient,path"
 PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "clock", "coffee", "coins", "horse", "moon", "page", "rocket")
 FEW = (
@@ -60,6 +62,7 @@ RUNS = {
         f"--data {SCENES} --methods centre,random,gradient,grad-cam,contrastive-excitation,excitation,mask-gradient,"
         "deconvnet,guided-backprop",
     ),
+    "consensus": Run("pointing", f"--data {SCENES} --methods consensus"),
     "path": Run("pointing", f"--data {SCENES} --methods path"),
     "slow": Run("pointing", f"--data {SCENES} --methods integrated-gradients,occlusion"),
     "rise": Run("pointing", f"--data {SCENES} --batch 1 --methods rise"),
@@ -72,6 +75,8 @@ RUNS = {
         "--data folder:{few} --batch 1 --methods gradient,guided-backprop,grad-cam,contrastive-excitation,"
         "mask-gradient,path",
     ),
+    "stability": Run("stability", f"{STABILITY} --methods path,contrastive-excitation,grad-cam"),
+    "stability-consensus": Run("stability", f"{STABILITY} --methods consensus"),
 }
 
 
@@ -151,7 +156,7 @@ def write_docs() -> None:
     text = PAGE.read_text(encoding="utf-8")
     pointing = [name for name, run in RUNS.items() if run.task == "pointing" and has_run(name)]
     for mark, method in (("scenes", ""), ("rise", "rise"), ("penalty", "penalty")):
-        if has_run(method or "path"):
+        if has_run(method or OURS):
             table, scenes = join_tables(pointing, method)
             text = replace_table(text, mark, f"{scenes} scenes.\n\n{table.markdown()}")
             if not method:
@@ -161,6 +166,10 @@ def write_docs() -> None:
         if has_run(name) and read_head(name)["measures"]:
             table, _ = join_tables([name])
             text = replace_table(text, name, table.markdown())
+    stability = [name for name, run in RUNS.items() if run.task == "stability" and has_run(name)]
+    if stability:
+        table, images = join_tables(stability)
+        text = replace_table(text, "stability", f"{images} images.\n\n{table.markdown()}")
     if has_run("sanity") and read_head("sanity")["measures"]:
         stages, curves = similarity_curves(read_rows("sanity"), read_head("sanity")["methods"])
         title = "Maps while the network forgets, from the top"
@@ -194,17 +203,17 @@ def join_tables(runs: list[str], covered_by: str = "") -> tuple[Table, int]:
 
 
 def format_differences(runs: list[str]) -> str:
-    """Format the differences of `path` from each other method over the same targets, with intervals."""
+    """Format the differences of our method from each other one over the same targets, with intervals."""
     rows = [row for name in runs for row in read_rows(name).to_pylist() if row["status"] == "ok"]
     by_item = {(row["method"], row["key"], row["label"]): row for row in rows}
-    targets = [(key, label) for method, key, label in by_item if method == "path"]
+    targets = [(key, label) for method, key, label in by_item if method == OURS]
     keys, labels = zip(*targets, strict=True)
-    lines = ["| `path` less | pointing, points | both blurred | energy | IoU |", "|---|---:|---:|---:|---:|"]
+    lines = [f"| `{OURS}` less | pointing, points | both blurred | energy | IoU |", "|---|---:|---:|---:|---:|"]
     for method in METHODS:
-        if method != "path" and all((method, *target) in by_item for target in targets):
+        if method != OURS and all((method, *target) in by_item for target in targets):
             cells = []
             for column, scale, by_class in COMPARED:
-                ours, theirs = ([by_item[name, *target][column] for target in targets] for name in ("path", method))
+                ours, theirs = ([by_item[name, *target][column] for target in targets] for name in (OURS, method))
                 estimate = mean_paired_difference(ours, theirs, classes=labels if by_class else None, groups=keys)
                 digits = 1 if by_class else 3
                 value, low, high = (
