@@ -48,7 +48,7 @@ def network(name: str, weights: str) -> extremal.Network:
 @cache
 def explain(run: ImageRun) -> extremal.Explanation:
     """Run `extremal.explain` as the command does."""
-    options = {name: run.options[name] for name in ("game", "perturbation") if name in run.options}
+    options = {name: run.options[name] for name in ("game", "perturbation", "solver") if name in run.options}
     settings = extremal.Settings(areas=AREAS, alternatives=int(run.alternatives or 1), **options)
     return extremal.explain(
         network(run.network, run.weights), photograph(run.photo), run.target or None, settings=settings

@@ -20,7 +20,8 @@ class ImageRun:
     photo: str
     target: str = ""
     game: str = ""
-    perturbation: str = ""
+    perturbation: str = "blur"
+    solver: str = "path"
     alternatives: str = ""
     network: str = ""
     weights: str = ""
@@ -74,7 +75,7 @@ def to_arguments(options: dict[str, str]) -> list[str]:
 
 WORKS, OTHER, FAILS = "Successes", "Other questions", "Failures"
 SECTIONS = {
-    WORKS: "The top class with the default options. Verdicts are `sufficient`: the region keeps the answer, beats "
+    WORKS: "The top class. Verdicts are `sufficient`: the region keeps the answer, beats "
     "chance, and holds under perturbations that it was not optimised for.",
     OTHER: "The same photographs with other options.",
     FAILS: "Each was found in a run like those above; none was staged. A failed mask looks as convincing as one that "

@@ -120,7 +120,10 @@ def test_each_entry_ends_with_its_command() -> None:
     for name, entry in ENTRIES.items():
         assert part(name).strip().endswith(f"```console\n{entry.run.command}\n```")
     spoken = asked.ImageRun("chelsea", target="Egyptian cat", game="delete", alternatives="3").command
-    assert spoken == "extremal explain chelsea.png --target 'Egyptian cat' --game delete --alternatives 3"
+    assert spoken == (
+        "extremal explain chelsea.png --target 'Egyptian cat' --game delete --perturbation blur --solver path "
+        "--alternatives 3"
+    )
     spoken = asked.ChannelRun("coffee", "blocks.5", (4, 8)).command
     assert spoken == "extremal channels coffee.png --layer blocks.5 --counts 4,8 --visualise"
 
