@@ -4,8 +4,8 @@ The field starts where the mask gradients and the maps of hidden layers agree un
 From the largest area to the smallest, a few chains follow the gradient in one batch, each with its own order of ways
 and orientations; their mean is the field of the area, and where the next one starts. The gradient is smoothed and
 divided by its own deviation, so that places whose gradient is noise do not move as far as the others, and the change
-from the start decays in each step. Smaller masks stay within larger ones. At the end each area chooses between its own
-mask and masks that contain the next smaller one.
+from the start decays in each step. Smaller masks stay within larger ones. At the end each area weighs its own mask
+against masks that contain the next smaller one.
 """
 
 from dataclasses import asdict, dataclass
@@ -134,10 +134,11 @@ class Consensus:
     def _choose(
         self, problem: Problem, family: ExactAreaFamily, areas: tuple[float, ...], fields: Tensor, start: Tensor
     ) -> Tensor:
-        """Return for each area the best of its own field and of those that contain the next smaller mask.
+        """Return for each area the mean of its candidates, weighted by their rewards: (N, A, 1, *lattice).
 
-        These are its own field, the start, and the places that destroying changes least, raised where the smaller mask
-        is. The reward is that of the cut masks, the mean over all ways, one orientation for each.
+        Candidates are its own field, and three in which the next smaller mask is raised: its own field, the start, and
+        the places that destroying changes least. The reward is that of the cut masks, the mean over all ways, one
+        orientation for each.
         """
         chosen, orientations = [fields[:, :1]], problem.orientations()
         fillers = [_standardise_each(start)]
