@@ -58,7 +58,7 @@ def first_column(page: str, heading: str) -> list[str]:
 @pytest.mark.usefixtures("quick")
 def test_the_first_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("index")
-    assert (tmp_path / "cat.safetensors").exists()
+    assert (tmp_path / "tripod.safetensors").exists()
     printed, shown = capsys.readouterr().out.splitlines(), blocks("index", "text")[0].splitlines()
     assert len(printed) == len(shown)
     numbers = re.compile(r"-?\d+(\.\d+)?( %)?")
@@ -78,7 +78,7 @@ def test_choosing_finds_the_stated_results(capsys: pytest.CaptureFixture[str]) -
     names = run("choosing")
     assert min(names["kept"].curve().binary) > 0.99
     small, large = names["gone"].curve().binary
-    assert small == pytest.approx(0.64, abs=0.02)  # 82 of the 128 places of both squares
+    assert 0.54 < small < 0.66  # at best 0.64: 82 of the 128 places of both squares
     assert large > 0.99
     full, blank = float(names["weaker"].score_full[0]), float(names["weaker"].score_blank[0])
     assert full - blank == pytest.approx(3)
