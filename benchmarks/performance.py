@@ -149,6 +149,10 @@ def main() -> None:
         "recognise",
         f"(the image's margin is less than {MIN_SPAN:g} above the destroyed image's) are excluded.",
         "",
+        "This page is about `path` under the blur, the former default. "
+        "[Evaluation](evaluation.md#masks-that-hold-still)",
+        "compares it with `consensus`, the default.",
+        "",
         "![Evidence curves](performance.png)",
         "",
         *quality(found),

@@ -36,7 +36,15 @@ def main() -> None:
             continue
         masks = []
         for seed in SEEDS:
-            result = explain(network, network.prepare(target.picture), target.label, areas=AREAS, seed=seed)
+            result = explain(
+                network,
+                network.prepare(target.picture),
+                target.label,
+                areas=AREAS,
+                solver="path",
+                perturbation="blur",
+                seed=seed,
+            )
             masks.append(result.binary(AREA) > 0)
         pairs = [float((a & b).sum() / (a | b).sum()) for a, b in itertools.combinations(masks, 2)]
         row = {"target": target.name, "settings": settings, "median": round(statistics.median(pairs), 4)}

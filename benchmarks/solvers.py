@@ -130,12 +130,14 @@ def measure(
     """Compute the masks of a method for a target, and judge them."""
     begin, result = time.perf_counter(), None
     if method == "path":
-        result = explain(network, x, index, areas=AREAS, solver=method)
+        result = explain(network, x, index, areas=AREAS, solver=method, perturbation="blur")
         masks, passes = result.masks, result.settings["evaluations"]["gradients"]
         if keep is not None:
             result.save(keep)
     elif method == "penalty":
-        found = explain(network, x, index, areas=AREAS, solver=method, score="logit")  # as the paper asks
+        found = explain(
+            network, x, index, areas=AREAS, solver=method, perturbation="blur", score="logit"
+        )  # as the paper asks
         masks, passes = found.masks, found.settings["evaluations"]["gradients"]
     elif method == "reference":
         if reference is None:
