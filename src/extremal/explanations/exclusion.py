@@ -4,11 +4,13 @@ import torch
 from torch import Tensor
 
 from extremal.explanations.explanation import Explanation
-from extremal.masking.solvers.problem import Attribution, Orientation, RewardMasks, WayIndex
+from extremal.masking.solvers.problem import Orientation, RewardMasks, WayIndex
 
 
 class ExcludeRegion:
     """A reward for the part of a mask outside of an excluded region: (N, K, 1, *S) -> (N, K).
+
+    It has no maps of layers, which would also show the excluded region: solvers take its gradient alone.
 
     Args:
         reward: of masks.
@@ -21,14 +23,6 @@ class ExcludeRegion:
     def __call__(self, masks: Tensor, mirrored: Orientation, way: WayIndex = None) -> Tensor:
         """Return the rewards (N, K)."""
         return self.reward(masks * self.allowed, mirrored, way)
-
-    def attribute(self, masks: Tensor, mirrored: bool, way: int) -> Attribution:
-        """Return the rewards with their gradients; maps of layers would also show the excluded region."""
-        masks = masks.detach().requires_grad_()
-        with torch.enable_grad():
-            rewards = self(masks, mirrored, way)
-            (gradients,) = torch.autograd.grad(rewards.sum(), masks)
-        return Attribution(rewards.detach(), gradients)
 
 
 def region_of(explanation: Explanation) -> Tensor:

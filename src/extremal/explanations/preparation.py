@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -16,6 +16,7 @@ from extremal.networks.attribution_layers import AttributionLayer, find_map_laye
 from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
+from extremal.scores.classes import Score
 from extremal.scores.query import Query
 from extremal.scores.target import (
     Target,
@@ -25,6 +26,10 @@ from extremal.scores.target import (
     parse_target,
     select_inputs,
 )
+
+if TYPE_CHECKING:
+    from extremal.explanations.channels.explanation import ChannelExplanation
+    from extremal.explanations.explanation import Explanation
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +87,19 @@ def check_same_weights(net: Network, settings: Mapping[str, Any]) -> None:
             f"a network must be the one that was explained, {net.name}'s weights are not those of the explanation; "
             "load the same weights, or explain again"
         )
+
+
+def restore_query(explanation: "Explanation | ChannelExplanation", target: Target, score: Score) -> Query:
+    """Return the query of an explanation: the target that is passed, or its own classes.
+
+    Raises:
+        ExtremalValueError: no target is passed, and that of the explanation was a callable.
+    """
+    if target is None:
+        if not explanation.is_class:
+            raise ExtremalValueError("the target of the explanation was a callable: pass it as target")
+        target = [index for index in explanation.target if index is not None]
+    return parse_target(target, score)
 
 
 def prepare_run(

@@ -16,7 +16,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.minimal_region import MinimalRegion
 from extremal.explanations.objective import Objective
 from extremal.explanations.piece_removal import Judgement, OnEvaluations, PieceRemoval, Reduced, SufficiencyTest, Way
-from extremal.explanations.preparation import check_same_weights
+from extremal.explanations.preparation import check_same_weights, restore_query
 from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.masking.domain import Domain
@@ -29,7 +29,7 @@ from extremal.networks.resolve import as_network
 from extremal.networks.split import split
 from extremal.scores import Score
 from extremal.scores.query import Query
-from extremal.scores.target import Target, expand_inputs, find_required_layers, parse_target, select_inputs
+from extremal.scores.target import Target, expand_inputs, find_required_layers, select_inputs
 
 BUDGET = 1000  # evaluations for each input
 SMALLEST_PIECE = 1 / 256  # of all places: 14 × 14 px at 224 px, about a step of the lattice of masks
@@ -93,11 +93,7 @@ def minimal(
     net = as_network(network)
     check_same_weights(net, explanation.settings)
     settings = _restore_settings(explanation, game, perturbation, score)
-    if target is None:
-        if not explanation.is_class:
-            raise ExtremalValueError("the target of the explanation was a callable: pass it as target")
-        target = [index for index in explanation.target if index is not None]
-    query = parse_target(target, settings.score)
+    query = restore_query(explanation, target, settings.score)
     regions: list[MinimalRegion | None] = []
     with net.frozen(settings.seed) as run:
         x = expand_inputs(explanation.inputs.to(net.anchor.device).clone(), query)

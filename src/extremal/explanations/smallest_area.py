@@ -12,7 +12,7 @@ from extremal.explanations.build_objective import build_objective, build_problem
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import Objective
-from extremal.explanations.preparation import check_same_weights
+from extremal.explanations.preparation import check_same_weights, restore_query
 from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import SUFFICIENT_EFFECT, compute_effects
 from extremal.masking.games import Game, Reward
@@ -22,7 +22,7 @@ from extremal.masking.solvers.problem import Problem
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.scores import Score
-from extremal.scores.target import Target, expand_inputs, find_required_layers, parse_target
+from extremal.scores.target import Target, expand_inputs, find_required_layers
 
 STEPS_PER_AREA = 6  # at most, for each area that is tried
 TEMPERATURE = 0.1  # of the level, in deviations of the field
@@ -95,11 +95,7 @@ def smallest_area(
         {**provenance, "solver": Path().settings()},  # the solver is without effect: the bisection descends by itself
         {"game": game, "perturbation": perturbation, "score": score},
     ).replace(within=explanation.within, units=explanation.units)
-    if target is None:
-        if not explanation.is_class:
-            raise ExtremalValueError("the target of the explanation was a callable: pass it as target")
-        target = [index for index in explanation.target if index is not None]
-    query = parse_target(target, settings.score)
+    query = restore_query(explanation, target, settings.score)
     with net.frozen(settings.seed) as run:
         x = expand_inputs(explanation.inputs.to(net.anchor.device).clone(), query)
         (max_rows,) = {batch.max_rows for batch in plan_batches(run, x, find_required_layers(net, query))}
