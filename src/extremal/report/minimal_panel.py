@@ -61,7 +61,7 @@ def build_panel(region: MinimalRegion, explanation: Explanation, image: int = 0)
         explanation: of N inputs.
         image: index of the input, 0..N − 1.
     """
-    sizes = [area_percent(float((region.pieces == number).double().mean())) for number in _listed(region)]
+    sizes = [area_percent(float((region.pieces == number).double().mean())) for number in _list_numbers(region)]
     if not has_image(explanation):
         return _build_table(region, sizes, minimal_sentence(region))
     return _build_table(
@@ -70,7 +70,7 @@ def build_panel(region: MinimalRegion, explanation: Explanation, image: int = 0)
         minimal_sentence(region),
         picture=png_data_uri(apply_mask(explanation, region.mask, image)),
         outline=outline_path(region.pieces),
-        numbers=tuple((number, *_centre(region.pieces == number)) for number in _listed(region)),
+        numbers=tuple((number, *_centre(region.pieces == number)) for number in _list_numbers(region)),
         font_size=round(FONT_SHARE * region.pieces.shape[1], 2),
     )
 
@@ -82,11 +82,12 @@ def build_channel_panel(region: MinimalRegion, sentence: str) -> MinimalPanel:
         region: the set.
         sentence: about it.
     """
-    sizes = [", ".join(map(str, (region.pieces == number).nonzero()[:, 0].tolist())) for number in _listed(region)]
+    pieces = [region.pieces == number for number in _list_numbers(region)]
+    sizes = [", ".join(map(str, piece.nonzero()[:, 0].tolist())) for piece in pieces]
     return _build_table(region, sizes, sentence)
 
 
-def _listed(region: MinimalRegion) -> range:
+def _list_numbers(region: MinimalRegion) -> range:
     return range(1, min(region.count, MAX_LISTED_PIECES) + 1)
 
 
