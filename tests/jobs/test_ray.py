@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ import pytest
 from extremal import jobs
 from extremal.errors import ExtremalValueError
 from extremal.explanations.settings import Settings
+from extremal.jobs.crashes import UnitMode
 from extremal.jobs.engines import ray as rays
 from extremal.jobs.engines import ray_cluster
 from extremal.jobs.engines.ray_cluster import Allocation, allocate, connect
@@ -138,6 +140,48 @@ class TestActors:
             "a network's callable must work without arguments, 'support.datasets:unloadable' raised RuntimeError: no "
             "weights here; correct it, or wrap it in a function that passes its arguments"
         )
+
+
+@pytest.mark.parametrize(
+    ("mode", "before_the_next"),
+    [
+        (UnitMode.EXCLUSIVE, ["start a", "explain a", "finish a", "start b", "explain b", "finish b"]),
+        (UnitMode.CONCURRENT, ["explain a", "finish a", "explain b", "finish b"]),
+    ],
+)
+def test_a_unit_counts_as_finished_before_one_that_may_crash_the_actor(
+    monkeypatch: pytest.MonkeyPatch, mode: UnitMode, before_the_next: list[str]
+) -> None:
+    """Otherwise the crash of a unit is counted for the one before it too, which is abandoned with it in the end."""
+    events, started = list[str](), threading.Event()
+
+    class Recorder:
+        def prepare(self, items: tuple[RunItem, ...]) -> list[str]:
+            return [item.key for item in items]
+
+        def explain(self, keys: list[str]) -> list[Any]:
+            events.append(f"explain {keys[0]}")
+            return []
+
+    def call_tracker(_: object, method: str, name: str) -> str:
+        started.set()
+        if method == "finish":
+            time.sleep(0.1)  # the tracker is in another process
+        events.append(f"{method} {name}")
+        return mode
+
+    actor = object.__new__(rays._Actor)
+    actor._decoding, actor._explaining = threading.Lock(), threading.Lock()
+    monkeypatch.setattr(rays._Actor, "_call_tracker", call_tracker)
+    first, second = (
+        threading.Thread(target=actor._run, args=(Recorder(), WorkUnit(name, (RunItem(name, name),)))) for name in "ab"
+    )
+    first.start()
+    assert started.wait(5)
+    second.start()
+    first.join()
+    second.join()
+    assert [event for event in events if event in before_the_next] == before_the_next
 
 
 def node(cpus: float, gpus: float = 0, alive: bool = True) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from extremal.jobs.engines.processes import Results
 from extremal.jobs.engines.ray_cluster import Allocation, allocate, connect
 from extremal.jobs.plan import RunItem, WorkUnit
 from extremal.jobs.rows import SCHEMA, Row
-from extremal.jobs.worker import Worker, WorkerConfig
+from extremal.jobs.worker import DecodedItem, Worker, WorkerConfig
 from extremal.networks.memory import keep_freed_memory
 
 PREFETCH = 2  # units of an actor: one that it explains, one that it decodes
@@ -156,12 +156,14 @@ class _Actor:
                 return _message(unit, MessageKind.ROWS, build_abandoned_rows(unit))
             if mode == UnitMode.EXCLUSIVE:
                 with self._explaining:
-                    rows = worker.explain(worker.prepare(unit.items))
-            else:
-                decoded = worker.prepare(unit.items)
-        if mode == UnitMode.CONCURRENT:
-            with self._explaining:
-                rows = worker.explain(decoded)
+                    return self._explain(worker, unit, worker.prepare(unit.items))
+            decoded = worker.prepare(unit.items)
+        with self._explaining:
+            return self._explain(worker, unit, decoded)
+
+    def _explain(self, worker: Worker, unit: WorkUnit, decoded: list[DecodedItem]) -> dict[str, Any]:
+        """Explain a unit and count it as finished, before a unit that may crash this actor is explained."""
+        rows = worker.explain(decoded)
         self._call_tracker("finish", unit.name)
         return _message(unit, MessageKind.ROWS, rows)
 
