@@ -17,6 +17,7 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.acceleration import ACCELERATIONS, Acceleration, accelerated
 from extremal.networks.class_groups import describe_group, find_named_groups
 from extremal.networks.counting import EvaluationCount, EvaluationCounter
+from extremal.networks.image_bounds import check_aspect
 from extremal.networks.memory import activation_bytes, default_budget
 from extremal.networks.outputs import has_bfloat16, read_logits, to_channels_last, to_float32
 
@@ -93,10 +94,15 @@ class Network:
         return self.mirror and x.ndim == 4
 
     def prepare(self, image: Image.Image) -> Tensor:
-        """Prepare one RGB image for the network: (1, C, H, W)."""
+        """Prepare one RGB image for the network: (1, C, H, W).
+
+        Raises:
+            ExtremalValueError: the image is so thin that scaling it could take gigabytes.
+        """
         if self.preprocess is None:
             pixels = torch.from_numpy(np.array(image)).movedim(-1, 0)
             return (pixels.to(torch.get_default_dtype()) / 255)[None]
+        check_aspect(image)
         return self.preprocess(image)[None]
 
     def to_images(self, x: Tensor) -> Tensor | None:

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
+from extremal.networks.image_bounds import check_scaled_pixels
 from extremal.networks.network import Network
 from extremal.networks.zoo.weights import Weights, is_random, load_state, read_state
 
@@ -86,6 +87,7 @@ class _ResizeShortSide:
     def __call__(self, image: Image.Image) -> Tensor:
         from torchvision.transforms.functional import normalize, resize, to_tensor
 
+        check_scaled_pixels(image, SHORT_SIDE, enlarge=True)
         pixels: Tensor = to_tensor(resize(image, [SHORT_SIDE], antialias=True))
         normalised: Tensor = normalize(pixels, self.mean, self.std)
         return normalised

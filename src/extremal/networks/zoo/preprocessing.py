@@ -3,6 +3,8 @@
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from extremal.networks.image_bounds import check_scaled_pixels
+
 
 class CenterCropResize:
     """Crop an image at its centre and resize it: image -> (C, H, W).
@@ -44,6 +46,7 @@ class ShrinkShortSide:
         """Image -> (C, H, W)."""
         from torchvision.transforms.functional import resize, to_tensor
 
+        check_scaled_pixels(image, self.side, enlarge=False)
         if min(image.size) > self.side:
             image = resize(image, [self.side], antialias=True)
         pixels: Tensor = to_tensor(image)
