@@ -26,14 +26,16 @@ and examples. Shapes: inputs (N, C, *S), masks (N, K, 1, *S), scores (N, K), wit
 spatial dimensions S. Invalid arguments raise `ExtremalValueError` or `ExtremalTypeError`, both subclasses of
 `ExtremalError`.
 """
+VIEW_MODULES = (  # base classes whose methods are listed with the class
+    "extremal.explanations.display",
+    "extremal.explanations.explanation_views",
+    "extremal.explanations.channels.views",
+)
 # heading -> module, description, names (all if empty)
 GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "The package": ("extremal", "the names of `import extremal`", ()),
-    "Results": (
-        "extremal.explanations.explanation",
-        "values that an `Explanation` returns",
-        ("EvidenceCurve", "SufficientRegion"),
-    ),
+    "Curves": ("extremal.explanations.evidence_curve", "the result of `Explanation.curve`", ("EvidenceCurve",)),
+    "Regions": ("extremal.explanations.regions", "the result of `Explanation.smallest`", ("SufficientRegion",)),
     "Evidence": ("extremal.explanations.verdict", "how masks are judged", ("Verdict", "Status", "reach_verdict")),
     "Certificates": ("extremal.explanations.smallest_area", "the result of `smallest_area`", ("Certificate",)),
     "Networks by name": ("extremal.zoo", "the networks of `--network`", ("load", "names")),
@@ -218,9 +220,23 @@ def format_class(name: str, node: ast.ClassDef, source: Source) -> list[str]:
     elif own:
         lines += ["", *(f"- `{field}`" + (f": {comment}" if comment else "") for field, comment in own)]
     members = [item for item in methods if not item.name.startswith("_") or item.name == "__call__"]
+    members += list_inherited(name, {item.name for item in methods}, source)
     if members:
         lines += ["", "Methods and properties:", "", *map(format_member, members)]
     return lines
+
+
+def list_inherited(name: str, known: set[str], source: Source) -> list[ast.FunctionDef]:
+    """Return the public methods that a class inherits from the views of results."""
+    found = []
+    for base in getattr(load_module(source.name), name).__mro__[1:]:
+        if base.__module__ in VIEW_MODULES:
+            _, node = find_definition(base.__module__, base.__name__)
+            assert isinstance(node, ast.ClassDef)
+            methods = [item for item in node.body if isinstance(item, ast.FunctionDef)]
+            found += [item for item in methods if not item.name.startswith("_") and item.name not in known]
+            known |= {item.name for item in methods}
+    return found
 
 
 def format_member(node: ast.FunctionDef) -> str:

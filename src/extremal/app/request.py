@@ -14,7 +14,8 @@ from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.explain import explain_channels
 from extremal.explanations.explain import explain
 from extremal.explanations.explain_copies import stability
-from extremal.explanations.explanation import Explanation, iou
+from extremal.explanations.explanation import Explanation
+from extremal.explanations.regions import iou
 from extremal.explanations.settings import Settings
 from extremal.explanations.smallest_area import smallest_area
 from extremal.explanations.verdict import NOT_FINITE, Status

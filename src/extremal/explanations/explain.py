@@ -16,6 +16,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.judge import build_explanation
 from extremal.explanations.objective import Objective
 from extremal.explanations.preparation import PreparedRun, prepare_run
+from extremal.explanations.progress_bar import progress_bar
 from extremal.explanations.settings import (
     AREAS,
     Settings,
@@ -51,6 +52,7 @@ def explain(
     settings: Settings | None = None,
     on_step: OnStep | None = None,
     on_evidence: OnEvidence | None = None,
+    progress: bool | None = None,
 ) -> Explanation:
     """Find the smallest smooth regions of an input that maximally affect a network's output (paper, section 3).
 
@@ -85,6 +87,7 @@ def explain(
         settings: the options from `areas` to `alternatives` as ready `Settings`, instead of the options themselves.
         on_step: called after each step of the solver with a `Step`.
         on_evidence: called while the evidence is collected, with the number of masks done and of all masks.
+        progress: whether to show a progress bar; None: in a notebook only.
 
     Returns:
         An `Explanation` of N inputs at A areas, on the CPU.
@@ -95,9 +98,9 @@ def explain(
     settings = merge_settings(settings, passed_options(locals(), explain.__kwdefaults__ or {}))
     prepared = prepare_run(network, image, target, settings)
     results = []
-    with prepared.net.frozen(settings.seed) as run:
+    with progress_bar(progress, on_step, on_evidence) as callbacks, prepared.net.frozen(settings.seed) as run:
         for batch, objective, cost in prepared.build_objectives(run, settings):
-            results.append(_search(run, objective, settings, prepared, batch, cost, on_step, on_evidence))
+            results.append(_search(run, objective, settings, prepared, batch, cost, *callbacks))
     result = Explanation.concatenate(results)
     for n, statuses in enumerate(result.status):
         if Status.NOT_FINITE in statuses:

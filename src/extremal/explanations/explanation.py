@@ -19,7 +19,10 @@ from extremal.explanations.concatenation import (
     TRACE_FIELD,
     concatenate,
 )
+from extremal.explanations.evidence_curve import EvidenceCurve
 from extremal.explanations.explanation_file import from_tensors, to_tensors
+from extremal.explanations.explanation_views import ExplanationViews
+from extremal.explanations.regions import SufficientRegion, iou
 from extremal.explanations.stability import Stability
 from extremal.explanations.verdict import (
     MIN_UNSEEN_SPAN,
@@ -42,30 +45,8 @@ SALIENCY_POWER = 1.5  # concentrates the map; neither its maximum nor the order 
 NEIGHBOURHOOD = 7.0  # px at a short side of 224 px: the neighbourhood whose agreement counts in the saliency
 
 
-@dataclass(frozen=True)
-class EvidenceCurve:
-    """The evidence curve of one input: effects against area, 0 for nothing left and 1 for the whole effect."""
-
-    areas: tuple[float, ...]  # (A,) rising
-    soft: tuple[float, ...]  # (A,) of the masks as found
-    binary: tuple[float, ...]  # (A,) of the masks cut to black and white
-    unseen: tuple[float, ...]  # (A,) median over unseen perturbations
-    control: tuple[float, ...]  # (A,) median over random masks
-    control_best: tuple[float, ...]  # (A,) best random mask
-
-
-@dataclass(frozen=True)
-class SufficientRegion:
-    """The smallest computed area that is sufficient for one input."""
-
-    area: float  # share of places
-    mask: Tensor  # (1, *S) of zeros and ones, exactly this area
-    effect: float  # of this mask
-    source: int = 0  # 0: the explanation itself; j: its j-th alternative, which holds the evidence
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation(ExplanationViews):
     """Masks of N inputs at A areas, their scores, and everything needed to repeat the run.
 
     Scores are Φ of what is left of the input: for the preserve and dual games Φ(m ⊗ x), for delete Φ((1 − m) ⊗ x).
@@ -302,8 +283,3 @@ class Explanation:
         return fields_equal(self, other)
 
     __hash__ = None  # type: ignore[assignment]
-
-
-def iou(a: Tensor, b: Tensor) -> float:
-    """Return the intersection over union of two cut masks of one shape; NaN if both are empty."""
-    return float((a * b).sum() / torch.maximum(a, b).sum())

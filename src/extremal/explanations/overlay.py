@@ -2,19 +2,40 @@
 
 import base64
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from extremal.explanations.explanation import Explanation
+if TYPE_CHECKING:
+    from PIL import Image
 
+OUTLINE_COLOURS = {True: "#00c2ff", False: "#ff3b30"}  # by whether masks keep or remove their region
+OUTLINE_FRACTION = 224  # the longer side divided by this is the width of an outline
 FADE_CONTRAST, FADE_GREY = 0.4, 190.0  # of faded places: remaining contrast, and the grey level that they approach
+DARKEST = 0.15  # brightness of places without light
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def apply_mask(explanation: Explanation, mask: Tensor, image: int = 0) -> Tensor:
+class Pictured(Protocol):
+    """Masks of N inputs that can have images."""
+
+    @property
+    def masks(self) -> Tensor:
+        """(N, A, 1, *S) in [0, 1]."""
+
+    @property
+    def pictures(self) -> Tensor:
+        """(N, H, W, 3) uint8; (N, 0, 0, 3) where they are not pictures."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether masks are judged by what they keep."""
+
+
+def apply_mask(explanation: Pictured, mask: Tensor, image: int = 0) -> Tensor:
     """Show an image under a cut mask, with the places that the network does not see faded: (H, W, 3) uint8.
 
     Args:
@@ -25,6 +46,21 @@ def apply_mask(explanation: Explanation, mask: Tensor, image: int = 0) -> Tensor
     visible = mask if explanation.keeps else 1 - mask
     picture = explanation.pictures[image]
     return torch.where(visible.movedim(0, -1) > 0, picture, torch.from_numpy(fade(picture.numpy())))
+
+
+def draw_outline(picture: Tensor, mask: Tensor, keeps: bool) -> Tensor:
+    """Draw the outline of a cut mask into an image: (H, W, 3) uint8.
+
+    Args:
+        picture: (H, W, 3) uint8, not changed.
+        mask: (1, H, W) of zeros and ones.
+        keeps: whether the region is kept, or removed; decides on the colour.
+    """
+    width = max(1, round(max(mask.shape[1:]) / OUTLINE_FRACTION))
+    inside = mask.float()
+    grown = F.max_pool2d(inside, 2 * width + 1, 1, width)[0] > 0
+    colour = torch.tensor([int(OUTLINE_COLOURS[keeps][k : k + 2], 16) for k in (1, 3, 5)], dtype=torch.uint8)
+    return torch.where((grown & (inside[0] == 0)).unsqueeze(-1), colour, picture)
 
 
 def luminance(picture: Array) -> Array:
@@ -52,13 +88,23 @@ def encode_jpeg(picture: Array, side: int, quality: int) -> bytes:
 
 def png_data_uri(picture: Tensor) -> str:
     """Encode an image (H, W, 3) uint8 losslessly as a data URI."""
-    from PIL import Image
-
     buffer = io.BytesIO()
-    Image.fromarray(picture.contiguous().numpy()).save(buffer, "PNG", optimize=True)
+    to_pillow(picture).save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def has_image(explanation: Explanation) -> bool:
+def light_up(picture: Tensor, light: Tensor) -> Tensor:
+    """Darken an image (H, W, 3) uint8 where the light (H, W) in [0, 1] is low: (H, W, 3) uint8."""
+    return (picture * (DARKEST + (1 - DARKEST) * light.unsqueeze(-1))).round().byte()
+
+
+def to_pillow(picture: Tensor) -> "Image.Image":
+    """Convert an image (H, W, 3) uint8 to Pillow's."""
+    from PIL import Image
+
+    return Image.fromarray(picture.contiguous().numpy())
+
+
+def has_image(explanation: Pictured) -> bool:
     """Return whether there is an image whose pixels are the places of the masks."""
     return explanation.pictures.shape[1:3] == explanation.masks.shape[3:] and explanation.pictures.numel() > 0

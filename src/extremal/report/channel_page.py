@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extremal.explanations.channels.explanation import ChannelCurve, ChannelExplanation
+from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.channels.inversion import Inversion
+from extremal.explanations.channels.values import ChannelCurve
 from extremal.explanations.channels.visualisation import Visualisation
 from extremal.explanations.minimal_region import MinimalRegion
-from extremal.explanations.overlay import png_data_uri
+from extremal.explanations.overlay import light_up, png_data_uri
 from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import Verdict
 from extremal.report import chart
@@ -190,7 +191,7 @@ def render(
         photograph=png_data_uri(explanation.pictures[image]) if explanation.pictures.numel() else "",
         maps=[
             (row.count, png_data_uri(picture))
-            for row, picture in zip(summary.rows, _render_maps(explanation, image), strict=False)
+            for row, picture in zip(summary.rows, render_maps(explanation, image), strict=False)
         ],
         inversion=[] if inversion is None else _inversion_tiles(inversion, image),
         minimal=None if minimal is None else build_channel_panel(minimal, minimal_set_sentence(minimal)),
@@ -232,18 +233,12 @@ def write(
     write_page(page, Path(path))
 
 
-def _render_maps(explanation: ChannelExplanation, image: int) -> list[Tensor]:
+def render_maps(explanation: ChannelExplanation, image: int) -> list[Tensor]:
     """Render the image for each count, bright where the kept channels are active: each (H, W, 3) uint8."""
     if not explanation.maps.numel() or not explanation.pictures.numel():
         return []
-    picture = explanation.pictures[image].float()
-    maps = []
-    for count in explanation.counts:
-        values = explanation.map(count, image)
-        low, high = values.min(), values.max()
-        light = ((values - low) / (high - low).clamp_min(1e-12)).unsqueeze(-1)
-        maps.append((picture * (0.15 + 0.85 * light)).round().byte())
-    return maps
+    lights = [torch.from_numpy(explanation.heatmap(count, image)) for count in explanation.counts]
+    return [light_up(explanation.pictures[image], light) for light in lights]
 
 
 def _inversion_tiles(inversion: Inversion, image: int) -> list[tuple[str, str, str]]:

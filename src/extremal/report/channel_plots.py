@@ -6,10 +6,12 @@
 
 import os
 import textwrap
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from extremal.explanations.channels.class_ranking import ClassChannels
-from extremal.explanations.channels.explanation import ChannelCurve, ChannelExplanation
+from extremal.explanations.channels.explanation import ChannelExplanation
+from extremal.explanations.channels.values import ChannelCurve
 from extremal.explanations.overlay import luminance
 from extremal.explanations.validation import validate_image
 from extremal.report.channel_page import MAX_CHANNEL_EFFECT, summarise_channels
@@ -34,12 +36,15 @@ if TYPE_CHECKING:
 RANKING_COLOURS = (UNSEEN_COLOUR, THRESHOLD_COLOUR, "#8a4b00")  # one colour per ranking
 
 
-def channel_figure(explanation: ChannelExplanation, image: int = 0) -> "Figure":
+def channel_figure(
+    explanation: ChannelExplanation, image: int = 0, create: "Callable[..., Figure] | None" = None
+) -> "Figure":
     """Draw one input: the image, effect against count with all controls, and the map of each count.
 
     Args:
         explanation: of N inputs.
         image: index of the input, 0..N − 1.
+        create: makes the figure, e.g. `pyplot.figure`; None: one outside of pyplot's state.
 
     Raises:
         ExtremalValueError: if there is no such input.
@@ -51,7 +56,7 @@ def channel_figure(explanation: ChannelExplanation, image: int = 0) -> "Figure":
     columns = max(4, len(curve.counts))
     has_maps = bool(explanation.maps.numel() and explanation.pictures.numel())
     width, height = columns * (TILE_SIZE + 0.3) + 0.4, 1.5 + TILE_SIZE + 0.9 + (TILE_SIZE + 0.6 if has_maps else 0)
-    drawing = Figure(figsize=(width, height), dpi=DPI)
+    drawing = (create or Figure)(figsize=(width, height), dpi=DPI)
 
     def add_axes(column: float, row: int, axes_width: float = TILE_SIZE) -> "Axes":
         left, top = 0.25 + column * (TILE_SIZE + 0.3), 1.4 + row * (TILE_SIZE + 0.9)

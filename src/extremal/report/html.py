@@ -26,11 +26,30 @@ def render_template(
         settings: of the run, nested.
         values: variables of the template.
     """
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
     style = read_asset("palette.css") + read_asset("style.css") + style
     script = script + read_asset("frame.js")
+    return render_fragment(
+        template,
+        **values,
+        settings=list(flatten_settings(settings)),
+        script=Markup(script),
+        style=Markup(style),
+        style_hash=csp_hash(style),
+        script_hash=csp_hash(script),
+    )
+
+
+def render_fragment(template: str, **values: Any) -> str:
+    """Render a template of this package as HTML; all values are escaped, except `Markup`.
+
+    Args:
+        template: its file name.
+        values: variables of the template.
+    """
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
     environment = Environment(
         loader=FunctionLoader(read_asset),
         autoescape=True,
@@ -39,14 +58,7 @@ def render_template(
         lstrip_blocks=True,
     )
     environment.filters.update(percent=percent, decimal=decimal)
-    return environment.get_template(template).render(
-        **values,
-        settings=list(flatten_settings(settings)),
-        script=Markup(script),
-        style=Markup(style),
-        style_hash=csp_hash(style),
-        script_hash=csp_hash(script),
-    )
+    return environment.get_template(template).render(**values)
 
 
 def write_page(text: str, path: Path) -> None:

@@ -7,13 +7,14 @@
 import math
 import os
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.overlay import fade, has_image, luminance
+from extremal.explanations.overlay import OUTLINE_COLOURS, fade, has_image, luminance
 from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.report.figure_style import (
@@ -34,13 +35,12 @@ if TYPE_CHECKING:
 
 TILE_SIZE, GAP, MARGIN, HEADING_HEIGHT, CAPTION_HEIGHT, LEGEND_WIDTH = 2.4, 0.3, 0.25, 1.4, 0.75, 1.9  # inches
 CORE_COLOUR = "#ffd60a"  # of the places that all copies with noise keep
-OUTLINE_COLOURS = {True: "#00c2ff", False: "#ff3b30"}  # by whether masks keep or remove their region
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Box = tuple[float, float, float, float]
 
 
-def figure(explanation: Explanation, image: int = 0) -> "Figure":
+def figure(explanation: Explanation, image: int = 0, create: "Callable[..., Figure] | None" = None) -> "Figure":
     """Draw one input: image, saliency map, evidence curve, and the cut mask of each area.
 
     The region of a mask is shown in full colour if masks keep it, and faded if they delete it.
@@ -48,6 +48,7 @@ def figure(explanation: Explanation, image: int = 0) -> "Figure":
     Args:
         explanation: of N inputs; without images the masks themselves are drawn.
         image: index of the input, 0..N − 1.
+        create: makes the figure, e.g. `pyplot.figure`; None: one outside of pyplot's state.
 
     Returns:
         A figure outside of pyplot's global state: save it, or show it in a notebook.
@@ -61,7 +62,7 @@ def figure(explanation: Explanation, image: int = 0) -> "Figure":
     summary = summarise(explanation, image)
     columns = count_columns(len(summary.rows))
     page = _PageLayout(columns, 1 + math.ceil(len(summary.rows) / columns))
-    drawing = Figure(figsize=(page.width, page.height), dpi=DPI)
+    drawing = (create or Figure)(figsize=(page.width, page.height), dpi=DPI)
     _draw_heading(drawing, summary, page)
     _draw_input(drawing.add_axes(page.tile(0, 0)), explanation, image)
     _draw_saliency(drawing.add_axes(page.tile(0, 1)), explanation, image)

@@ -19,6 +19,7 @@ from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.judge import to_cpu
 from extremal.explanations.objective import Objective
+from extremal.explanations.progress_bar import progress_bar
 from extremal.explanations.settings import Settings
 from extremal.explanations.smallest_area import Bisection, Certificate
 from extremal.explanations.validation import validate_areas
@@ -54,6 +55,7 @@ def explain_channels(
     seed: int = 0,
     on_step: OnStep | None = None,
     on_evidence: evidence.OnEvidence | None = None,
+    progress: bool | None = None,
 ) -> ChannelExplanation:
     """Find the smallest sets of channels of a layer that maximally affect the output.
 
@@ -69,7 +71,7 @@ def explain_channels(
     (torch.Size([1, 3, 8]), [1, 2, 4])
 
     Args:
-        network, image, target, game, solver, score, seed, on_step, on_evidence: as for `explain`.
+        network, image, target, game, solver, score, seed, on_step, on_evidence, progress: as for `explain`.
         layer: name of a module that is called once and returns one tensor (B, K, ...) or (B, tokens, K);
             `extremal.layers` lists them.
         counts: numbers of channels, each in 1..K−1.
@@ -93,7 +95,7 @@ def explain_channels(
     x = expand_inputs(prepare(net, image), query)
     provenance = {**settings.provenance(net), "layer": layer}
     results = []
-    with net.frozen(seed) as run:
+    with progress_bar(progress, on_step, on_evidence) as (report_step, report_evidence), net.frozen(seed) as run:
         x = x.clone()  # a clone made here may be saved for backward in any mode of the caller
         with run.counted() as accelerating:
             batches = plan_batches(run, x, (*find_required_layers(net, query), layer))
@@ -109,7 +111,7 @@ def explain_channels(
                 ranked = rankings(objective, max_rows)
             problem = _build_problem(objective, ranked, max_rows, seed)
             with split_network.counted() as solving:
-                solution = settings.solver.solve(problem, fractions, batch.report_steps(on_step))
+                solution = settings.solver.solve(problem, fractions, batch.report_steps(report_step))
             results.append(
                 _build_explanation(
                     split_network,
@@ -122,7 +124,7 @@ def explain_channels(
                     provenance,
                     Evaluations().with_solver(solving).with_evidence(setup),
                     full_network.forwards,
-                    batch.report_evidence(on_evidence),
+                    batch.report_evidence(report_evidence),
                 )
             )
     result = ChannelExplanation.concatenate(results)

@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
+from extremal.explanations.channels.values import ChannelCurve, SmallestSet
+from extremal.explanations.channels.views import ChannelViews
 from extremal.explanations.concatenation import SETTINGS_FIELD, SHARED_FIELD, STEPS_FIELD, TRACE_FIELD, concatenate
 from extremal.explanations.verdict import Status, Verdict, compute_effects, reach_verdict
 from extremal.files import fields_equal, read_tensors, unreadable_file_error, write_tensors
@@ -20,36 +22,8 @@ FORMAT = 1  # of the saved file
 TIE_MARGIN = 1e-3  # of the effect; a ranking's set within this margin counts as a tie
 
 
-@dataclass(frozen=True)
-class ChannelCurve:
-    """Effects of one input over the number of channels: 0 for nothing kept, 1 for the whole effect."""
-
-    counts: tuple[int, ...]  # (A,) rising
-    soft: tuple[float, ...]  # (A,) of the masks as found
-    binary: tuple[float, ...]  # (A,) of exactly this number of channels, the others zero
-    random: tuple[float, ...]  # (A,) median over random sets
-    random_best: tuple[float, ...]  # (A,) best random set
-    ranked: dict[str, tuple[float, ...]]  # (A,) of the top channels by each ranking
-
-
-@dataclass(frozen=True)
-class SmallestSet:
-    """The smallest sufficient set of channels of one input, and the largest insufficient count below it."""
-
-    channels: tuple[int, ...]  # indices, rising
-    effect: float  # of these channels alone, at least the share
-    below_count: int  # the largest smaller count that was tried; 0 if none was insufficient
-    below_effect: float  # of the best set found at that count; NaN if there is none
-    share: float  # fraction of the whole effect that the set must have
-
-    @property
-    def count(self) -> int:
-        """Number of channels."""
-        return len(self.channels)
-
-
-@dataclass(frozen=True, eq=False)
-class ChannelExplanation:
+@dataclass(frozen=True, eq=False, repr=False)
+class ChannelExplanation(ChannelViews):
     """Sets of channels of one layer for N inputs at A counts, and the network's scores of them.
 
     Scores are Φ of the masked output of the layer: Φ(m ⊗ x_l) for the preserve and dual games, Φ((1 − m) ⊗ x_l) for
