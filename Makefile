@@ -5,7 +5,7 @@ READY := .venv/.ready
 REFERENCE := .venv-reference
 PHOTO := demo/tripod.png
 
-.PHONY: demo test test-slow test-all lint types docs format bench reference parity clean
+.PHONY: demo test test-slow test-all lint types docs format bench reference parity release clean
 
 demo: $(READY)  ## explain a real photograph: figure and report in demo/
 	mkdir -p demo
@@ -32,7 +32,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 docs: $(READY)  ## the guide as a static site in site/; a warning is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/zensical build --strict --clean
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -73,5 +73,12 @@ $(REFERENCE)/.ready: constraints.txt
 		pycocotools pymongo importlib-resources requests packaging matplotlib
 	touch $@
 
+release: $(READY)  ## build wheel and sdist, check them, and install the wheel in a new environment
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python benchmarks/check_wheel.py dist
+
 clean:
-	rm -rf .venv $(REFERENCE) demo dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv $(REFERENCE) demo dist site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
