@@ -1,14 +1,20 @@
 """Look at a path before it is opened: whether it is a local, regular file of a bounded size, or a folder."""
 
+import json
 import os
 import re
 import stat
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from extremal.errors import ExtremalValueError
 
 MAX_QUOTED = 300  # characters of a name in a message
 MAX_REASON = 120  # characters of another library's message
+MAX_JSON_BYTES = 32_000_000  # of a JSON text, whose values take about 20 times the memory
+MAX_JSON_DEPTH = 64  # of lists and objects in each other
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.IGNORECASE)  # s3://..., https://...; a `Path` keeps one slash
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -131,3 +137,84 @@ def check_file(
             "check that it is the right file"
         )
     return size
+
+
+def list_names(folder: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the entries of a folder, sorted; none if it cannot be read."""
+    try:
+        return sorted(os.listdir(folder))
+    except (OSError, ValueError):
+        return []
+
+
+def check_entries(entries: Iterable[zipfile.ZipInfo], size: int) -> None:
+    """Raise if entries of a zip archive would take more memory than the archive has bytes.
+
+    Archives of torch store their entries without compression.
+
+    Args:
+        entries: of the archive.
+        size: of the archive in bytes.
+
+    Raises:
+        ValueError: an entry is compressed, or the entries together are larger than the archive.
+    """
+    total = 0
+    for entry in entries:
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"its entry {quote(entry.filename)} is compressed, which torch never does")
+        total += entry.file_size
+    if total > size:
+        raise ValueError(f"its entries would take {total / 1e6:,.1f} MB, more than the whole file")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse a JSON text of bounded size and depth.
+
+    >>> parse_json('{"areas": [0.1, 0.2]}')
+    {'areas': [0.1, 0.2]}
+
+    Raises:
+        ValueError: it is no JSON, too large or too deep.
+    """
+    if len(text) > MAX_JSON_BYTES:
+        raise ValueError(f"it has {len(text) / 1e6:,.1f} MB of JSON, more than {MAX_JSON_BYTES / 1e6:g} MB")
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"its JSON is deeper than {MAX_JSON_DEPTH} levels") from None
+    layer, depth = [value], 0
+    while layer:
+        depth += 1
+        if depth > MAX_JSON_DEPTH + 1:
+            raise ValueError(f"its JSON is deeper than {MAX_JSON_DEPTH} levels")
+        layer = [
+            part
+            for one in layer
+            if isinstance(one, dict | list)
+            for part in (one.values() if isinstance(one, dict) else one)
+            if isinstance(part, dict | list)
+        ]
+    return value
+
+
+def read_json(
+    path: str | os.PathLike[str], noun: str, *, name: str | None = None, remedy: str = "check the path"
+) -> Any:
+    """Read a JSON file of bounded size and depth.
+
+    Args:
+        path: of the file.
+        noun: for messages, with its article: "a manifest".
+        name: of the file in messages, quoted; None: the path.
+        remedy: for a file that does not exist.
+
+    Raises:
+        ExtremalValueError: it is no file, too large, or not JSON in UTF-8.
+    """
+    name = name or quote(path)
+    check_file(path, noun, name=name, max_bytes=MAX_JSON_BYTES, remedy=remedy)
+    try:
+        return parse_json(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ExtremalValueError(f"{noun} must be JSON, got {name}: {describe_error(error)}; write it again") from None

@@ -1,28 +1,22 @@
 """Build a `torch.fx.Graph` from the JSON graph of an exported network.
 
-Security: the graph may call torch's own tensor operators and a few functions on numbers. Anything else it names is
-rejected before anything is called, and no source code is generated from the file.
+Security: the graph may call operators of torch that return tensors and a few functions on numbers. Anything else it
+names is rejected before anything is called, and no source code is generated from the file.
 """
 
-import json
-import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx
 
-from extremal.networks.zoo.pt2.archive import DTYPES, Archive, UnsupportedArchive
+from extremal.file_checks import parse_json, quote
+from extremal.networks.zoo.pt2.archive import DTYPES, Archive, UnsupportedArchive, count_values
+from extremal.networks.zoo.pt2.functions import find_function
 
-_NUMBER_OPERATORS = "add sub mul truediv floordiv mod pow neg pos abs eq ne lt le gt ge and_ or_ not_ getitem"
-_NUMBER_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    **{f"_operator.{name}": getattr(operator, name) for name in _NUMBER_OPERATORS.split()},
-    **{f"math.{name}": getattr(math, name) for name in ("ceil", "floor", "trunc", "sqrt")},
-    **{f"torch.sym_{name}": getattr(torch, f"sym_{name}") for name in ("int", "float", "max", "min", "not")},
-}
 _MEMORY_FORMATS = {
     1: torch.contiguous_format,
     2: torch.channels_last,
@@ -33,6 +27,8 @@ _LAYOUTS = {7: torch.strided}
 # a check that types are as at the export, which fails under autocast; left out
 _TYPE_CHECK = "torch.ops.aten._assert_tensor_metadata.default"
 _KEYWORD_KIND = 2  # of an argument; others are positional
+
+MAX_INPUT_VALUES = 2**24  # of an input
 
 WEIGHTS, CONSTANTS = "weights", "constants"  # attributes of the module that runs the graph
 
@@ -62,8 +58,9 @@ class ExportedGraph:
     """A graph that maps the input and its device to a list of outputs, and the form of these."""
 
     graph: fx.Graph
-    is_floating: bool  # whether the input must be
+    dtype: torch.dtype  # of the input at the export
     sizes: tuple[int | None, ...]  # of the input; None: any
+    example: tuple[int, ...]  # sizes of an input that the graph takes
     max_batch: int | None  # rows at once; None: any number
     structure: Structure  # of the outputs
 
@@ -74,7 +71,7 @@ def build_graph(archive: Archive) -> ExportedGraph:
     Raises:
         UnsupportedArchive: the graph takes something other than one tensor, calls something other than operators, or is
             in training mode.
-        KeyError, TypeError, ValueError and others: it is broken.
+        Exception: it is broken.
     """
     module = archive.program["graph_module"]
     graph_json, signature = module["graph"], module["signature"]
@@ -103,10 +100,11 @@ def build_graph(archive: Archive) -> ExportedGraph:
     sizes = tuple(size.get("as_int") for size in meta["sizes"])
     return ExportedGraph(
         graph,
-        is_floating=DTYPES[meta["dtype"]].is_floating_point,
+        dtype=DTYPES[meta["dtype"]],
         sizes=sizes,
+        example=_find_example(meta["sizes"]),
         max_batch=sizes[0] if sizes[0] else _max_batch(meta["sizes"][0], archive.program["range_constraints"]),
-        structure=_parse_structure(json.loads(root["signature"]["out_spec"])[1]),
+        structure=_parse_structure(parse_json(root["signature"]["out_spec"])[1]),
     )
 
 
@@ -165,7 +163,7 @@ class _Values:
 
 def _add_call(values: _Values, node: Mapping[str, Any]) -> None:
     """Add the call of a node, and one item of its result for each of several outputs."""
-    function = _find_function(node)
+    function = find_function(node)
     arguments, options = list[Any](), dict[str, Any]()
     for entry in node["inputs"]:
         if entry.get("kind") == _KEYWORD_KIND:
@@ -187,43 +185,34 @@ def _remove_unused_items(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
-def _find_function(node: Mapping[str, Any]) -> Callable[..., Any]:
-    """Return the function that a node calls if it computes with tensors or numbers and does nothing else."""
-    target = node["target"]
-    if target in _NUMBER_FUNCTIONS:
-        return _NUMBER_FUNCTIONS[target]
-    match = re.fullmatch(r"torch\.ops\.aten\.(\w+)\.(\w+)", target)
-    function = getattr(getattr(torch.ops.aten, match[1], None), match[2], None) if match else None
-    if not isinstance(function, torch._ops.OpOverload) or any(
-        argument.name == "filename" for argument in function._schema.arguments
-    ):
-        raise UnsupportedArchive(
-            "use torch's own tensor operators only",
-            f"which calls {target!r}",
-            "export it without, or load the module itself with MODULE:CALLABLE",
-        )
-    arguments = {entry["name"]: entry["arg"] for entry in node["inputs"]}
-    in_training = any(arguments.get(name, {}).get("as_bool") for name in ("train", "training"))
-    if in_training and "as_none" not in arguments.get("running_mean", {}):  # norms that keep no averages always are
-        raise UnsupportedArchive(
-            "be exported in evaluation mode",
-            f"whose {node['name']!r} is in training",
-            "call eval() and export it again",
-        )
-    return function
-
-
 def _parse_structure(spec: Mapping[str, Any]) -> Structure:
     """Return the structure of the outputs: mappings of any class by their keys, all other containers as tuples."""
     if spec["type"] is None:
         return None
-    keys = json.loads(spec["context"]) if isinstance(spec["context"], str) else None
+    keys = parse_json(spec["context"]) if isinstance(spec["context"], str) else None
     parts = [_parse_structure(part) for part in spec["children_spec"]]
     return (keys if isinstance(keys, list) and len(keys) == len(parts) else None, parts)
+
+
+def _find_example(sizes: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    """Return sizes of an input that the graph takes: one row if their number is variable, else as at the export."""
+    hints = [size if "as_int" in size else size["as_expr"]["hint"] for size in sizes]
+    example = [hint["as_int"] for hint in hints]
+    if "as_int" not in sizes[0]:
+        example[0] = 1
+    if count_values(example) > MAX_INPUT_VALUES:
+        raise UnsupportedArchive(
+            f"take inputs of at most {MAX_INPUT_VALUES:,} values",
+            f"which takes {' × '.join(map(str, example))}",
+            "export it for smaller ones",
+        )
+    return tuple(example)
 
 
 def _max_batch(size: Mapping[str, Any], ranges: Mapping[str, Any]) -> int | None:
     """Return the upper end of a variable size that is a symbol with a range."""
     symbol = re.fullmatch(r"(?:Symbol\(')?(\w+)(?:'[^()]*\))?", size["as_expr"]["expr_str"])
-    max_batch: int | None = ranges.get(symbol[1], {}).get("max_val") if symbol else None
+    max_batch = ranges.get(symbol[1], {}).get("max_val") if symbol else None
+    if max_batch is not None and (type(max_batch) is not int or max_batch < 1):
+        raise ValueError(f"a batch must have at least one row, got at most {quote(max_batch)}")
     return max_batch

@@ -1,18 +1,18 @@
 """Networks from archives of `torch.export.save`, read without unpickling and run without executing code from them."""
 
-import zipfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from extremal.errors import ExtremalValueError
+from extremal.file_checks import check_file, expand_user, list_names, quote
 from extremal.networks.network import Network
 from extremal.networks.zoo.preprocessing import CenterCropResize
 from extremal.networks.zoo.pt2.archive import Archive, StoredTensor, UnsupportedArchive, read_archive
 from extremal.networks.zoo.pt2.graph import Structure, build_graph
+from extremal.networks.zoo.pt2.trial import try_forward
 from extremal.networks.zoo.weights import Weights, first_line, reject_weights, suggest
 
 SUFFIX = ".pt2"
@@ -36,36 +36,26 @@ def load(path: str, weights: Weights) -> Network:
     Raises:
         ExtremalValueError: the file does not exist, is of another kind, or breaks a rule.
     """
-    name, file = f"file:{path}", Path(path).expanduser()
+    name, noun = f"file:{path}", "an exported network"
+    file = expand_user(path, noun)
     reject_weights(name, weights)
     if file.suffix != SUFFIX:
         raise ExtremalValueError(
-            f"an exported network must be a {SUFFIX} file of torch.export.save, got {path!r}; "
+            f"{noun} must be a {SUFFIX} file of torch.export.save, got {quote(path)}; "
             "save it with torch.export.save(torch.export.export(model.eval(), (x,)), PATH)"
         )
-    if not file.is_file():
-        suggestion = suggest(file.name, [sibling.name for sibling in file.parent.glob(f"*{SUFFIX}")])
-        raise ExtremalValueError(
-            f"an exported network must be an existing file, got {path!r}; check the path{suggestion}"
-        )
+    siblings = [sibling for sibling in list_names(file.parent) if sibling.endswith(SUFFIX)]
+    check_file(file, noun, name=quote(path), remedy=f"check the path{suggest(file.name, siblings)}")
     try:
         model = ExportedModule(read_archive(file), name)
+        model.try_forward()
     except UnsupportedArchive as error:
         raise ExtremalValueError(
-            f"an exported network must {error.rule}, got {path!r}, {error.problem}; {error.remedy}"
+            f"{noun} must {error.rule}, got {quote(path)}, {error.problem}; {error.remedy}"
         ) from None
-    except (
-        zipfile.BadZipFile,
-        OSError,
-        EOFError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RuntimeError,
-    ) as error:
+    except Exception as error:  # a damaged file can fail in any way
         raise ExtremalValueError(
-            f"an exported network must be a complete archive of torch.export.save, got {path!r}: "
+            f"{noun} must be a complete archive of torch.export.save, got {quote(path)}: "
             f"{type(error).__name__}, {first_line(error)}; save or copy it again"
         ) from None
     shape = model.exported.sizes[1:]
@@ -84,10 +74,20 @@ class ExportedModule(nn.Module):
         super().__init__()
         self.weights, self.constants = _build_tree(archive.weights), _build_tree(archive.constants)
         self.exported, self._name = build_graph(archive), name
-        if not self.exported.is_floating:
+        if not self.exported.dtype.is_floating_point:
             raise UnsupportedArchive(
                 "take floating inputs", "which takes whole numbers", "leave its preprocessing out of the export"
             )
+
+    def try_forward(self) -> None:
+        """Run the graph on zeros.
+
+        Raises:
+            Exception: the graph is broken, needs too much memory or changes its weights.
+        """
+        outputs = try_forward(self, self.exported.graph, self.exported.example, self.exported.dtype)
+        if outputs is not None:
+            _unflatten(self.exported.structure, iter(outputs))
 
     def forward(self, x: Tensor) -> object:
         """(B, ...) -> the output of the exported module; batches larger than the graph allows are divided."""
