@@ -114,7 +114,7 @@ class TestWeightsFromAFile:
     def test_missing(self, tmp_path: Path) -> None:
         path = tmp_path / "no.pt"
         assert load_error(SMALL, path) == (
-            f"weights must be an existing file or 'random', got {str(path)!r}; check the path"
+            f"weights must be an existing file, got {str(path)!r}; check the path, or pass random for random weights"
         )
 
     def test_a_pickle_with_code_is_rejected_and_not_run(self, tmp_path: Path) -> None:
@@ -146,8 +146,9 @@ class TestWeightsFromAFile:
     def test_not_a_state_dict(self, tmp_path: Path, content: object) -> None:
         path = tmp_path / "other.pt"
         torch.save(content, path)
-        assert (
-            load_error(SMALL, path) == f"weights must be a state dict of tensors, got something else in {str(path)!r}"
+        assert load_error(SMALL, path) == (
+            f"weights must be a state dict of tensors, got something else in {str(path)!r}; save them with "
+            "torch.save(model.state_dict(), PATH)"
         )
 
     def test_wrong_shapes(self, small: Network, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from extremal.errors import ExtremalValueError
+from extremal.file_checks import quote
 from extremal.networks.network import Network
 from extremal.networks.zoo import huggingface, paper, timm, torchvision, user_module
 from extremal.networks.zoo.pt2 import module as exported
@@ -54,13 +55,15 @@ def load(name: str, weights: Weights = None) -> Network:
         if rest and family in FAMILIES:
             return _load_from_family(family, rest, weights)
         if not rest or not re.fullmatch(r"\w+(\.\w+)*", family) or not re.fullmatch(r"\w+(\.\w+)*", rest):
-            raise ExtremalValueError(f"{NAME_RULE}, got {name!r}; `extremal networks` lists the names{_suggest(name)}")
+            raise ExtremalValueError(
+                f"{NAME_RULE}, got {quote(name)}; `extremal networks` lists the names{_suggest(name)}"
+            )
         try:
             return user_module.load(family, rest, weights)
         except user_module.ModuleNotFound as missing:
             raise ExtremalValueError(
-                f"{NAME_RULE}, got {name!r} and there is no module {str(missing)!r}; `extremal networks` lists the "
-                f"names, modules are searched on PYTHONPATH{_suggest(name)}"
+                f"{NAME_RULE}, got {quote(name)} and there is no module {quote(missing)}; `extremal networks` lists "
+                f"the names, modules are searched on PYTHONPATH{_suggest(name)}"
             ) from None
 
 

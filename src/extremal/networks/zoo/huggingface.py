@@ -1,25 +1,28 @@
 """Networks from local folders in the format of Hugging Face: nothing is downloaded, unpickled or run from them."""
 
-import warnings
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+import torch
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
+from extremal.file_checks import describe_error, expand_user, quote
 from extremal.networks.network import Network
-from extremal.networks.zoo.huggingface_files import check_weights, offline_and_quiet, read_config
-from extremal.networks.zoo.preprocessing import CenterCropResize
-from extremal.networks.zoo.weights import Weights, first_line, load_file
-
-DEFAULT_SIDE = 224  # px, if the folder does not specify a size
+from extremal.networks.zoo.huggingface_files import find_weights, offline_and_quiet, read_config, read_json_object
+from extremal.networks.zoo.huggingface_preprocessing import find_preprocessing
+from extremal.networks.zoo.huggingface_sizes import (
+    check_model,
+    check_numbers,
+    check_processor,
+    read_shapes,
+)
+from extremal.networks.zoo.weights import Weights, check_weights_file, is_random, load_file
 
 ForwardFn = Callable[[Any, Tensor], Tensor]  # model, pixels (B, C, H, W) -> a tensor (B, ...)
-Preprocessing = tuple[
-    Callable[[Image.Image], Tensor], tuple[float, ...], tuple[float, ...]
-]  # a callable, its mean, its std
 
 
 def load(path: str, weights: Weights) -> Network:
@@ -45,34 +48,35 @@ def load(path: str, weights: Weights) -> Network:
         ExtremalValueError: there is no such folder, no weights in safetensors or another architecture, or transformers
             is missing.
     """
-    name, folder = f"hf:{path}", Path(path).expanduser()
+    name, folder = f"hf:{path}", expand_user(path, "an hf: network")
     config = read_config(folder, path)
-    if weights is None:
-        check_weights(folder, path)
+    check_numbers(config, path)
+    shapes = read_shapes(find_weights(folder, path), path) if weights is None else {}
     try:
         import transformers
     except ImportError:
         raise ExtremalValueError(
-            f"an hf: network needs transformers, which is not installed, got {path!r}; "
+            f"an hf: network needs transformers, which is not installed, got {quote(path)}; "
             "install it: pip install 'extremal[hf]'"
         ) from None
-    architecture = str((config.get("architectures") or ["no architecture"])[0])
+    architectures = config.get("architectures")
+    architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else "no architecture"
     forward = _find_forward(transformers, architecture)
     if forward is None:
         raise ExtremalValueError(
             "an hf: network must be an image classifier, a semantic segmenter or an encoder of images in transformers, "
-            f"got {path!r} with {architecture}; load others with MODULE:CALLABLE"
+            f"got {quote(path)} with {quote(architecture)[1:-1]}; load others with MODULE:CALLABLE"
         )
-    model, missing, processor = _load_model(transformers, architecture, folder, path, weights)
+    model, missing, processor = _load_model(transformers, architecture, folder, path, weights, shapes)
     pooler = {key for key in missing if "pooler" in key.split(".")}
     if forward is _pooler_output and pooler:  # the pooler would be random
         forward, missing = _pool_tokens, missing - pooler
     if missing:
         raise ExtremalValueError(
-            f"weights must be complete, got {path!r} without {len(missing)} tensors of "
+            f"weights must be complete, got {quote(path)} without {len(missing)} tensors of "
             f"{architecture}, e.g. {min(missing)!r}; check the folder"
         )
-    preprocess, mean, std = _preprocessing(processor, model.config, path)
+    preprocess, mean, std = find_preprocessing(processor, model.config, path)
     labels = [str(label) for _, label in sorted(model.config.id2label.items())] if forward is _logits else []
     mirror = "ForImageClassification" in architecture
     return Network(
@@ -125,7 +129,9 @@ def _pool_tokens(model: Any, pixels: Tensor) -> Tensor:
 
 def _find_forward(transformers: Any, architecture: str) -> ForwardFn | None:
     """Return how a model of this class is evaluated; None if its kind is not supported."""
-    kind = getattr(transformers, architecture, None)
+    kind = None
+    with suppress(Exception):  # it may need a library that is not installed
+        kind = getattr(transformers, architecture, None)
     if not isinstance(kind, type) or not issubclass(kind, transformers.PreTrainedModel):
         return None
     if hasattr(kind, "get_image_features") and hasattr(kind, "get_text_features"):
@@ -143,13 +149,22 @@ def _find_forward(transformers: Any, architecture: str) -> ForwardFn | None:
 
 
 def _load_model(
-    transformers: Any, architecture: str, folder: Path, path: str, weights: Weights
+    transformers: Any,
+    architecture: str,
+    folder: Path,
+    path: str,
+    weights: Weights,
+    shapes: dict[str, tuple[int, ...]],
 ) -> tuple[Any, set[str], Any | None]:
     """Return the model, the names of tensors missing from its weights, and the image processor if there is one."""
     kind = getattr(transformers, architecture)
     processor, missing = None, set[str]()
+    file_size = None if weights is None or is_random(weights) else check_weights_file(weights)
     with offline_and_quiet(transformers):
         try:
+            configuration = kind.config_class.from_pretrained(folder, local_files_only=True)
+            with torch.device("meta"):
+                check_model(kind(configuration), shapes, path, file_size)
             if weights is None:
                 model, info = kind.from_pretrained(
                     folder,
@@ -159,48 +174,38 @@ def _load_model(
                     output_loading_info=True,
                 )
                 missing = set(info["missing_keys"])
+                _check_unused(model, info["unexpected_keys"], path)
             else:
                 model = kind(kind.config_class.from_pretrained(folder, local_files_only=True))
-            if any((folder / f"{kind}processor_config.json").is_file() for kind in ("pre", "")):
+            files = [folder / f"{prefix}processor_config.json" for prefix in ("pre", "")]
+            present = [read_json_object(file, path) for file in files if file.is_file()]
+            if present:
                 processor = transformers.AutoImageProcessor.from_pretrained(
                     folder, local_files_only=True, trust_remote_code=False
                 )
+                check_processor(processor, path)
+        except ExtremalValueError:
+            raise
         except Exception as error:
             raise ExtremalValueError(
-                f"an hf: network must load as it is, got {path!r}: {first_line(error)}; "
+                f"an hf: network must load as it is, got {quote(path)}: {describe_error(error)}; "
                 "check the folder, or save it again with save_pretrained"
             ) from None
     load_file(model, weights)
     return model.float(), missing, processor  # half precision is too coarse for the gradient of a mask
 
 
-def _preprocessing(processor: Any | None, config: Any, path: str) -> Preprocessing:
-    if processor is not None:
-        if not getattr(processor, "do_normalize", False):
-            return HFPreprocess(processor), (0.0,), (1.0,)
-        return HFPreprocess(processor), tuple(processor.image_mean), tuple(processor.image_std)
-    size = getattr(config, "image_size", None) or getattr(getattr(config, "vision_config", None), "image_size", None)
-    height, width = size if isinstance(size, list | tuple) else (size or DEFAULT_SIDE,) * 2
-    warnings.warn(
-        f"{path!r} has no preprocessor_config.json: images are cropped and resized to {height}×{width} px and "
-        "scaled to −1 .. 1, which may differ from the preprocessing in training",
-        UserWarning,
-        stacklevel=5,  # the caller of `zoo.load`
-    )
-    return CenterCropResize(3, height, width, mean=0.5, std=0.5), (0.5,), (0.5,)
+def _check_unused(model: nn.Module, names: Iterable[str], path: str) -> None:
+    """Check the tensors of the weights that the model does not use.
 
-
-class HFPreprocess:
-    """Preprocess by an image processor of transformers: image -> (C, H, W).
-
-    Args:
-        processor: the image processor.
+    Raises:
+        ExtremalValueError: they are of layers that the model would have by another config.json.
     """
-
-    def __init__(self, processor: Any) -> None:
-        self.processor = processor
-
-    def __call__(self, image: Image.Image) -> Tensor:
-        """Image -> (C, H, W)."""
-        pixels: Tensor = self.processor(images=image, return_tensors="pt")["pixel_values"][0]
-        return pixels
+    modules = dict(model.named_modules())
+    for name in sorted(names):
+        layers = re.match(r"(.+?)\.\d+\.", name)
+        if layers and isinstance(modules.get(layers[1]), nn.ModuleList):
+            raise ExtremalValueError(
+                f"weights must fit config.json, got {quote(path)} with {quote(name)}, a layer that config.json leaves "
+                "out; correct it"
+            )

@@ -1,16 +1,25 @@
 """Safety checks of a local folder in the format of Hugging Face, before anything in it is loaded."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from extremal.errors import ExtremalValueError
-from extremal.networks.zoo.weights import first_line, suggest
+from extremal.file_checks import (
+    MAX_JSON_BYTES,
+    check_file,
+    describe_error,
+    find_kind,
+    is_address,
+    list_names,
+    parse_json,
+    quote,
+)
+from extremal.networks.zoo.weights import suggest
 
 SAFETENSORS_FILE = "model.safetensors"
-PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")  # of files that are not read
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")  # of files that are not read
 
 
 def read_config(folder: Path, path: str) -> dict[str, Any]:
@@ -23,28 +32,30 @@ def read_config(folder: Path, path: str) -> dict[str, Any]:
     Raises:
         ExtremalValueError: there is no such folder or file, or it is broken or refers to code.
     """
-    if not folder.is_dir():
-        suggestion = suggest(folder.name, [sibling.name for sibling in folder.parent.glob("*") if sibling.is_dir()])
+    if find_kind(folder, "an hf: network", quote(path)) != "folder":
+        siblings = [name for name in list_names(folder.parent) if (folder.parent / name).is_dir()]
+        suggestion = "" if is_address(path) else suggest(folder.name, siblings)
         raise ExtremalValueError(
-            f"an hf: network must be a local folder, got {path!r}; nothing is downloaded, fetch it first{suggestion}"
+            f"an hf: network must be a local folder, got {quote(path)}; nothing is downloaded, fetch it first"
+            f"{suggestion}"
         )
     file = folder / "config.json"
-    if not file.is_file():
+    if not find_kind(file, "an hf: network"):
         raise ExtremalValueError(
-            f"an hf: network must have a config.json, got {path!r} without one; write it with save_pretrained"
+            f"an hf: network must have a config.json, got {quote(path)} without one; write it with save_pretrained"
         )
-    config = _read_json(file, path)
+    config = read_json_object(file, path)
     remote = next(_find_remote_attention(config), None)
     if remote is not None:
         raise ExtremalValueError(
-            f"an hf: network must not load code, got {path!r}, whose config.json names {remote!r} as its "
+            f"an hf: network must not load code, got {quote(path)}, whose config.json names {quote(remote)} as its "
             "attention; remove that entry"
         )
     return config
 
 
-def check_weights(folder: Path, path: str) -> None:
-    """Check that there are weights, all of them in safetensors.
+def find_weights(folder: Path, path: str) -> list[Path]:
+    """Return the files of weights, all of them in safetensors.
 
     Args:
         folder: the folder.
@@ -54,23 +65,31 @@ def check_weights(folder: Path, path: str) -> None:
         ExtremalValueError: there are no weights, or some are pickled.
     """
     index = folder / f"{SAFETENSORS_FILE}.index.json"
-    if (folder / SAFETENSORS_FILE).is_file():
-        return
-    if index.is_file():
-        shards = _read_json(index, path).get("weight_map", {}).values()
-        pickled = [str(shard) for shard in shards if Path(str(shard)).suffix != ".safetensors"]
+    if find_kind(folder / SAFETENSORS_FILE, "weights"):
+        return [folder / SAFETENSORS_FILE]
+    shards: list[str] = []
+    if find_kind(index, "weights"):
+        names = read_json_object(index, path).get("weight_map")
+        shards = sorted({str(name) for name in names.values()}) if isinstance(names, dict) else []
+        pickled = [shard for shard in shards if Path(shard).suffix != ".safetensors"]
     else:
-        pickled = sorted(file.name for pattern in PICKLE_PATTERNS for file in folder.glob(pattern))
-        if not pickled:
-            raise ExtremalValueError(
-                f"weights must be in safetensors, got {path!r} without {SAFETENSORS_FILE}; copy it there, or pass "
-                "--weights FILE"
-            )
+        pickled = [name for name in list_names(folder) if Path(name).suffix in PICKLE_SUFFIXES]
+    if not shards and not pickled:
+        raise ExtremalValueError(
+            f"weights must be in safetensors, got {quote(path)} without {SAFETENSORS_FILE}; copy it there, or pass "
+            "--weights FILE"
+        )
     if pickled:
         raise ExtremalValueError(
-            f"weights must be in safetensors, got {path!r} with {pickled[0]!r}, which may run any code when it is "
-            "unpickled; convert it on a machine where it is trusted: load it and call save_pretrained"
+            f"weights must be in safetensors, got {quote(path)} with {quote(pickled[0])}, which may run any code when "
+            "it is unpickled; convert it on a machine where it is trusted: load it and call save_pretrained"
         )
+    outside = next((shard for shard in shards if Path(shard).name != shard), None)
+    if outside is not None:
+        raise ExtremalValueError(
+            f"weights must lie in the folder of the network, got {quote(path)} with {quote(outside)}; copy them there"
+        )
+    return [folder / shard for shard in shards]
 
 
 @contextmanager
@@ -92,17 +111,27 @@ def offline_and_quiet(transformers: Any) -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def _read_json(file: Path, path: str) -> dict[str, Any]:
+def read_json_object(file: Path, path: str) -> dict[str, Any]:
+    """Read a JSON file of the folder.
+
+    Args:
+        file: to read.
+        path: the folder as the user gave it.
+
+    Raises:
+        ExtremalValueError: it is no regular file, too large, or not an object.
+    """
+    check_file(file, f"{file.name} of an hf: network", max_bytes=MAX_JSON_BYTES)
     try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
+        content = parse_json(file.read_bytes())
+    except (ValueError, OSError) as error:
         raise ExtremalValueError(
-            f"an hf: network must have a {file.name} in JSON, got {path!r}: {first_line(error)}; copy it again"
+            f"an hf: network must have a {file.name} in JSON, got {quote(path)}: {describe_error(error)}; copy it again"
         ) from None
     if not isinstance(content, dict):
         raise ExtremalValueError(
-            f"an hf: network must have a {file.name} that is an object, got {path!r} with a {type(content).__name__}; "
-            "copy it again"
+            f"an hf: network must have a {file.name} that is an object, got {quote(path)} with a "
+            f"{type(content).__name__}; copy it again"
         )
     return content
 

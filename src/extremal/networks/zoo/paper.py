@@ -131,5 +131,5 @@ def _load_state(model: nn.Module, state: dict[str, Tensor], name: str) -> None:
         first, _, rest = key.partition(".")
         own = f"{indices[first]}.{rest}" if first in indices and isinstance(model[0], nn.Sequential) else key  # type: ignore[index]
         fits = own in expected and value.numel() == expected[own].numel()
-        renamed[own] = value.view(expected[own].shape) if fits else value
+        renamed[own] = value.reshape(expected[own].shape) if fits else value
     load_state(model, renamed, name)

@@ -1,18 +1,20 @@
 """Read weights from files without unpickling, and messages about unknown names and missing weights."""
 
 import os
+import zipfile
 from collections.abc import Iterable
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
+from extremal.file_checks import check_entries, check_file, describe_error, expand_user, quote
 
 Weights = str | os.PathLike[str] | None  # a local file; "random"; None: the network's own
 RANDOM_WEIGHTS = "random"
+NOUN = "weights"
 
 
 def is_random(weights: Weights) -> bool:
@@ -40,17 +42,29 @@ def load_state(model: nn.Module, state: dict[str, Tensor], name: str) -> None:
     """Load a state dict that was read from a file; `name` is its path."""
     try:
         model.load_state_dict(state)
-    except RuntimeError as error:
+    except Exception as error:
         message = " ".join(str(error).split())[:200]
-        raise ExtremalValueError(f"weights must fit the network, got {name!r}: {message}") from None
+        raise ExtremalValueError(f"weights must fit the network, got {quote(name)}: {message}") from None
+
+
+def check_weights_file(weights: str | os.PathLike[str]) -> int:
+    """Return the size of a file of weights in bytes.
+
+    Raises:
+        ExtremalValueError: it is no regular file.
+    """
+    remedy = "check the path, or pass random for random weights"
+    return check_file(expand_user(weights, NOUN), NOUN, name=quote(weights), remedy=remedy)
 
 
 def read_state(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read a state dict from a file without unpickling."""
-    path = Path(weights)
-    if not path.is_file():
-        raise ExtremalValueError(f"weights must be an existing file or 'random', got {str(path)!r}; check the path")
+    path, name = expand_user(weights, NOUN), quote(weights)
+    size = check_weights_file(weights)
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                check_entries(archive.infolist(), size)
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
@@ -58,12 +72,18 @@ def read_state(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ExtremalValueError(
-            f"weights must be a safetensors file or a plain state dict, got {str(path)!r}: {first_line(error)}"
+            f"weights must be a safetensors file or a plain state dict, got {name}: {describe_error(error)}; "
+            "save them again with torch.save(model.state_dict(), PATH)"
         ) from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ExtremalValueError(f"weights must be a state dict of tensors, got something else in {str(path)!r}")
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
+        raise ExtremalValueError(
+            f"weights must be a state dict of tensors, got something else in {name}; save them with "
+            "torch.save(model.state_dict(), PATH)"
+        )
     return state
 
 
@@ -78,7 +98,7 @@ def download_error(name: str, error: Exception) -> ExtremalValueError:
 def reject_weights(name: str, weights: Weights) -> None:
     """Raise an error if weights are given for a network that includes its own."""
     if weights is not None:
-        raise ExtremalValueError(f"{name} includes its weights, got --weights {str(weights)!r}; omit them")
+        raise ExtremalValueError(f"{name} includes its weights, got --weights {quote(weights)}; omit them")
 
 
 def check_name(name: str, names: Iterable[str], description: str) -> None:
@@ -89,7 +109,7 @@ def check_name(name: str, names: Iterable[str], description: str) -> None:
     """
     names = list(names)
     if name not in names:
-        raise ExtremalValueError(f"a network must be {description}, got {name!r}{suggest(name, names)}")
+        raise ExtremalValueError(f"a network must be {description}, got {quote(name)}{suggest(name, names)}")
 
 
 def suggest(name: str, names: Iterable[str]) -> str:
