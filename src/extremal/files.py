@@ -16,6 +16,13 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
+from extremal.file_checks import check_file, describe_error, parse_json, quote
+
+MAX_RESULT_BYTES = 4_000_000_000  # of a file of tensors, which is read into memory
+
+
+class FormatError(ValueError):
+    """Raised for a file that has other content than its format; the message says what."""
 
 
 @contextmanager
@@ -62,23 +69,25 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
     Raises:
         ExtremalValueError: the file is missing, or was not written by `write_tensors`.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    if not path.is_file():
-        raise ExtremalValueError(f"{kind} must be an existing file, got {str(path)!r}; check the path")
+    check_file(path, kind, max_bytes=MAX_RESULT_BYTES)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata: dict[str, Any] = json.loads((file.metadata() or {})["extremal"])
+            metadata = parse_json((file.metadata() or {})["extremal"])
+            if not isinstance(metadata, dict):
+                raise TypeError("its metadata is no object")
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+    except Exception as error:  # a damaged file can fail in any way
         raise unreadable_file_error(path, kind, error) from None
 
 
 def unreadable_file_error(path: Path, kind: str, error: Exception) -> ExtremalValueError:
     """Build the error for a file whose content is not of the expected kind."""
+    reason = describe_error(error) if isinstance(error, FormatError) else type(error).__name__
     return ExtremalValueError(
         f"{kind} must be a file written by its save, in the format of this version, "
-        f"got {str(path)!r} ({type(error).__name__}); save it again"
+        f"got {quote(path)} ({reason}); save it again"
     )
 
 

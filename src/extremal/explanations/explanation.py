@@ -274,7 +274,7 @@ class Explanation(ExplanationViews):
             if head.pop("format") not in READABLE_FORMATS:
                 raise KeyError("format")
             return from_tensors(cls, tensors, head)
-        except (KeyError, ValueError, TypeError) as error:
+        except Exception as error:  # a damaged file can fail in any way
             raise unreadable_file_error(path, "an explanation", error) from None
 
     def __eq__(self, other: object) -> bool:

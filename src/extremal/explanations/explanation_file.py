@@ -5,14 +5,61 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from extremal.explanations.field_checks import (
+    MAX_SEED,
+    Sizes,
+    TensorRule,
+    are_areas,
+    check_field,
+    check_inputs,
+    check_not_empty,
+    check_tensors,
+    is_list,
+    is_text,
+    is_whole,
+)
 from extremal.explanations.stability import Stability
 from extremal.explanations.verdict import Status
+from extremal.file_checks import quote
+from extremal.files import FormatError
 
 if TYPE_CHECKING:
     from extremal.explanations.explanation import Explanation
 
 STABILITY_PREFIX = "stability."  # of the names of its tensors
 TUPLE_FIELDS = ("areas", "target", "target_names", "unseen_names")
+
+TENSOR_RULES = {
+    "masks": TensorRule("float", "N A 1 *S", 0.0, 1.0),
+    "mask_areas": TensorRule("float", "N A", 0.0, 1.0),
+    "scores": TensorRule("float", "N A"),
+    "binary_scores": TensorRule("float", "N A"),
+    "unseen_scores": TensorRule("float", "N A P"),
+    "unseen_blank": TensorRule("float", "N P"),
+    "control_scores": TensorRule("float", "N A R"),
+    "agreement": TensorRule("float", "N 1 *S", 0.0),
+    "score_full": TensorRule("float", "N"),
+    "score_blank": TensorRule("float", "N"),
+    "inputs": TensorRule("float", "N C *S"),
+    "pictures": TensorRule("uint8", "N H W 3"),
+    "destroyed": TensorRule("uint8", "N h w 3"),
+    "trace_step": TensorRule("number", "T"),
+    "trace_area": TensorRule("number", "N T"),
+    "trace_reward": TensorRule("number", "N T"),
+    "trace_grey": TensorRule("number", "N T"),
+    "within": TensorRule("bool", "*S", is_optional=True),
+    "units": TensorRule("int64", "*S", -1, is_optional=True),
+    "fields": TensorRule("float", "N A 1 *L", is_optional=True),
+}
+STABILITY_RULES = {
+    "ious": TensorRule("float", "N A V"),
+    "core": TensorRule("bool", "N A 1 *S"),
+    "core_shares": TensorRule("float", "N A"),
+    "effects": TensorRule("float", "N A V"),
+    "unseen_effects": TensorRule("float", "N A V"),
+    "smallest_areas": TensorRule("float", "N V"),
+}
+_MAY_BE_EMPTY = ("T", "H", "W", "h", "w")  # sizes of traces, and of pictures of what is no picture
 
 
 def to_tensors(explanation: "Explanation", prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -32,7 +79,16 @@ def to_tensors(explanation: "Explanation", prefix: str = "") -> tuple[dict[str, 
 def from_tensors(
     kind: "type[Explanation]", tensors: dict[str, Tensor], head: dict[str, Any], prefix: str = ""
 ) -> "Explanation":
-    """Invert `to_tensors`."""
+    """Invert `to_tensors`.
+
+    Raises:
+        FormatError: a field is missing or breaks its rule.
+        KeyError, TypeError: fields of this format are missing, or unknown.
+    """
+    if not is_list(head["alternatives"], lambda rest: isinstance(rest, dict)):
+        raise FormatError("alternatives must be a list of explanations")
+    if not prefix:
+        _check_fields(tensors, head)
     alternatives = [
         from_tensors(kind, tensors, rest, f"{prefix}{index}.") for index, rest in enumerate(head["alternatives"])
     ]
@@ -46,6 +102,42 @@ def from_tensors(
         measured = {**values["stability"], **_select(tensors, prefix + STABILITY_PREFIX)}
         values["stability"] = Stability(**{**measured, "areas": tuple(measured["areas"])})
     return kind(**{**values, **_select(tensors, prefix)})
+
+
+def _check_fields(
+    tensors: dict[str, Tensor], head: dict[str, Any], prefix: str = "", known: Sizes | None = None
+) -> None:
+    """Check all fields of an explanation, and those of its alternatives, which are of the same inputs."""
+    sizes: Sizes = dict(known or {})
+    check_field(head, "areas", "rising numbers in (0, 1)", are_areas)
+    sizes["A"] = len(head["areas"])
+    is_broken = Status.NOT_FINITE.value in str(head.get("status"))
+    check_tensors(_select(tensors, prefix), head, TENSOR_RULES, sizes, allows_nan=is_broken)
+    check_inputs(head, sizes)
+    n = sizes["N"]
+    check_field(
+        head, "unseen_names", f"{sizes['P']} names", lambda value: is_list(value, is_text) and len(value) == sizes["P"]
+    )
+    left_out = head.get("left_out", ())
+    if not is_list(left_out, lambda ways: is_list(ways, is_text)) or len(left_out) not in (0, n):
+        raise FormatError(f"left_out must be {n} lists of names, got {quote(left_out)}")
+    if head.get("stability") is not None:
+        _check_stability(_select(tensors, prefix + STABILITY_PREFIX), head, sizes)
+    check_not_empty(sizes, _MAY_BE_EMPTY)
+    for index, rest in enumerate(head["alternatives"]):
+        check_field(rest, "alternatives", "a list", lambda value: is_list(value, lambda one: isinstance(one, dict)))
+        same = {letter: sizes[letter] for letter in ("N", "C", "*S")}
+        _check_fields(tensors, rest, f"{prefix}{index}.", same)
+
+
+def _check_stability(tensors: dict[str, Tensor], head: dict[str, Any], sizes: Sizes) -> None:
+    values = head["stability"]
+    if not isinstance(values, dict):
+        raise FormatError(f"stability must be an object, got {quote(values)}")
+    check_field(values, "areas", "those of the explanation", lambda value: value == head["areas"])
+    check_field(values, "seed", "a whole number", lambda value: is_whole(value, 0, MAX_SEED))
+    check_field(values, "evaluations", "a whole number", lambda value: is_whole(value, 0, 2**63))
+    check_tensors(tensors, values, STABILITY_RULES, sizes, allows_nan=True)
 
 
 def _read_target(target: Any) -> Any:

@@ -82,7 +82,7 @@ def check_same_weights(net: Network, settings: Mapping[str, Any]) -> None:
     Raises:
         ExtremalValueError: it has others.
     """
-    if net.weight_hash() != settings["weights"]:
+    if net.weight_hash() != settings.get("weights"):
         raise ExtremalValueError(
             f"a network must be the one that was explained, {net.name}'s weights are not those of the explanation; "
             "load the same weights, or explain again"

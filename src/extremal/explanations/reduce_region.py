@@ -19,6 +19,7 @@ from extremal.explanations.piece_removal import Judgement, OnEvaluations, PieceR
 from extremal.explanations.preparation import check_same_weights, restore_query
 from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
+from extremal.file_checks import quote
 from extremal.masking.domain import Domain
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike, ScaleChannels, prepare_perturbation
@@ -183,7 +184,13 @@ def _used_ways(objective: Objective) -> list[Way]:
 
 def _unseen_ways(objective: Objective, explanation: Explanation, image: int) -> list[Way]:
     """Return the perturbations that the run of one input did not use, and that are informative."""
-    perturbations = unseen_perturbations(objective.perturbation, explanation.settings["seed"])
+    perturbations = unseen_perturbations(objective.perturbation, explanation.settings.get("seed", 0))
+    unknown = sorted(set(explanation.unseen_names) - set(perturbations))
+    if unknown:
+        raise ExtremalValueError(
+            f"unseen perturbations of an explanation must be those of its settings, got {quote(unknown[0])}; "
+            "explain again"
+        )
     is_informative = ~explanation.unseen_effects()[image].isnan().all(0)  # (P,)
     return [
         Way(name, objective.evaluator(prepare_perturbation(perturbations[name], objective.x)), blank.to(objective.x))

@@ -12,6 +12,19 @@ from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.values import ChannelCurve, SmallestSet
 from extremal.explanations.channels.views import ChannelViews
 from extremal.explanations.concatenation import SETTINGS_FIELD, SHARED_FIELD, STEPS_FIELD, TRACE_FIELD, concatenate
+from extremal.explanations.field_checks import (
+    Sizes,
+    TensorRule,
+    are_counts,
+    check_field,
+    check_inputs,
+    check_not_empty,
+    check_tensors,
+    is_list,
+    is_number,
+    is_text,
+    is_whole,
+)
 from extremal.explanations.verdict import Status, Verdict, compute_effects, reach_verdict
 from extremal.files import fields_equal, read_tensors, unreadable_file_error, write_tensors
 from extremal.masking.area import cut
@@ -176,15 +189,62 @@ class ChannelExplanation(ChannelViews):
         try:
             if metadata.pop("channels") != FORMAT:
                 raise KeyError("channels")
+            _check_fields(tensors, metadata)
             for name in ("counts", "target", "target_names", "ranking_names"):
                 metadata[name] = tuple(metadata[name])
             metadata["target"] = tuple(tuple(one) if isinstance(one, list) else one for one in metadata["target"])
             metadata["status"] = tuple(tuple(Status(s) for s in row) for row in metadata["status"])
             return cls(**{**metadata, **tensors})
-        except (KeyError, ValueError, TypeError) as error:
+        except Exception as error:  # a damaged file can fail in any way
             raise unreadable_file_error(path, kind, error) from None
 
     def __eq__(self, other: object) -> bool:
         return fields_equal(self, other) if isinstance(other, ChannelExplanation) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
+
+
+_TENSOR_RULES = {
+    "masks": TensorRule("float", "N A K", 0.0, 1.0),
+    "scores": TensorRule("float", "N A"),
+    "binary_scores": TensorRule("float", "N A"),
+    "random_scores": TensorRule("float", "N A R"),
+    "ranked_scores": TensorRule("float", "N A M"),
+    "rankings": TensorRule("float", "N M K"),
+    "smallest_mask": TensorRule("float", "N K", 0.0, 1.0),
+    "smallest_effect": TensorRule("float", "N"),
+    "below_count": TensorRule("int64", "N", 0),
+    "below_effect": TensorRule("float", "N"),
+    "maps": TensorRule("float", "N A h w"),
+    "score_full": TensorRule("float", "N"),
+    "score_blank": TensorRule("float", "N"),
+    "inputs": TensorRule("float", "N C *S"),
+    "pictures": TensorRule("uint8", "N H W 3"),
+    "trace_step": TensorRule("number", "T"),
+    "trace_area": TensorRule("number", "N T"),
+    "trace_reward": TensorRule("number", "N T"),
+    "trace_grey": TensorRule("number", "N T"),
+}
+_MAY_BE_EMPTY = ("T", "H", "W", "h", "w")  # sizes of traces, pictures and maps
+
+
+def _check_fields(tensors: dict[str, Tensor], head: dict[str, Any]) -> None:
+    """Check all fields of a file.
+
+    Raises:
+        FormatError: one is missing or breaks its rule.
+    """
+    sizes: Sizes = {}
+    check_field(head, "counts", "rising whole numbers from 1", are_counts)
+    sizes["A"] = len(head["counts"])
+    is_broken = Status.NOT_FINITE.value in str(head.get("status"))
+    check_tensors(tensors, head, _TENSOR_RULES, sizes, allows_nan=is_broken)
+    check_inputs(head, sizes)
+    total, n_rankings = sizes["K"], sizes["M"]
+    check_field(head, "counts", f"below {total}, the number of channels", lambda counts: counts[-1] < total)
+    check_field(head, "ranking_names", "names", lambda value: is_list(value, is_text) and len(value) == n_rankings)
+    check_field(head, "layer", "text", is_text)
+    check_field(head, "axis", "a whole number", is_whole)
+    check_field(head, "bypassed", "true or false", lambda value: isinstance(value, bool))
+    check_field(head, "share", "a number above 0", lambda value: is_number(value, 1e-9, 1e9))
+    check_not_empty(sizes, _MAY_BE_EMPTY)
