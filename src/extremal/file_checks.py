@@ -16,6 +16,7 @@ MAX_REASON = 120  # characters of another library's message
 MAX_JSON_BYTES = 32_000_000  # of a JSON text, whose values take about 20 times the memory
 MAX_JSON_DEPTH = 64  # of lists and objects in each other
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.IGNORECASE)  # s3://..., https://...; a `Path` keeps one slash
+_SURROGATE = re.compile("[\ud800-\udfff]")  # bytes of a name that are not UTF-8, and halves of characters
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -70,6 +71,20 @@ def expand_user(path: str | os.PathLike[str], noun: str) -> Path:
         raise ExtremalValueError(
             f"{noun} must be an existing path, got {quote(path)}, whose user does not exist; give the full path"
         ) from None
+
+
+def to_printable(name: str | os.PathLike[str]) -> str:
+    r"""Return a file name that can be written as UTF-8: bytes that are not become replacement characters.
+
+    >>> to_printable("cat-\udcff.png"), to_printable("Bär.png")
+    ('cat-\ufffd.png', 'Bär.png')
+    """
+    return _SURROGATE.sub("\ufffd", os.fspath(name))
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path leads to a folder; False if it cannot be looked at."""
+    return os.path.isdir(path)  # `Path.is_dir` raises without permission
 
 
 def find_kind(path: str | os.PathLike[str], noun: str, name: str | None = None) -> str:
@@ -137,6 +152,58 @@ def check_file(
             "check that it is the right file"
         )
     return size
+
+
+def check_output(path: str | os.PathLike[str], noun: str) -> str:
+    """Return what the path of an output leads to, as `find_kind` does.
+
+    Args:
+        path: of a file or folder to be written.
+        noun: for messages, with its article: "an output".
+
+    Raises:
+        ExtremalValueError: it is an address, cannot be looked at, or is not in UTF-8.
+    """
+    if is_address(path):
+        raise ExtremalValueError(
+            f"{noun} must be a local path, got the address {quote(path)}; choose a local folder, and copy it from there"
+        )
+    kind = find_kind(path, noun)
+    if _SURROGATE.search(os.fspath(path)):
+        raise ExtremalValueError(
+            f"{noun} must have a path in UTF-8, got {quote(path)}; choose another name for it or its folder"
+        )
+    return kind
+
+
+def check_output_file(path: str | os.PathLike[str], noun: str = "an output") -> None:
+    """Raise if a file cannot be written; called before anything is computed for it.
+
+    Args:
+        path: of the file; an existing file will be replaced.
+        noun: for messages, with its article.
+
+    Raises:
+        ExtremalValueError: the path is none that a file can have, or its folder does not exist or cannot be written.
+    """
+    path = Path(path)  # without a name, the folder itself
+    kind, folder = check_output(path, noun), path.parent
+    if kind == "folder":
+        raise ExtremalValueError(f"{noun} must be a file, got the folder {quote(path)}; name a file in it")
+    if kind not in ("", "file"):
+        raise ExtremalValueError(f"{noun} must be a regular file, got {quote(path)}, which is {kind}; choose another")
+    reason: str | None = None
+    try:
+        if not stat.S_ISDIR(os.stat(folder).st_mode):
+            reason = "Not a directory"
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            reason = "Permission denied"
+    except OSError as error:
+        reason = error.strerror
+    if reason:
+        raise ExtremalValueError(
+            f"{noun} must lie in a folder that can be written, got {quote(folder)}: {reason}; choose another folder"
+        )
 
 
 def list_names(folder: str | os.PathLike[str]) -> list[str]:

@@ -16,9 +16,19 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
-from extremal.file_checks import check_file, describe_error, parse_json, quote
+from extremal.file_checks import (
+    check_file,
+    check_output,
+    check_output_file,
+    describe_error,
+    parse_json,
+    quote,
+    to_printable,
+)
 
 MAX_RESULT_BYTES = 4_000_000_000  # of a file of tensors, which is read into memory
+
+MAX_FOLDER_BYTES = 200  # of the name of an image's folder; file systems take 255
 
 
 class FormatError(ValueError):
@@ -30,13 +40,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` at the end and is removed after an exception.
 
     Raises:
-        ExtremalValueError: the folder cannot be written.
+        ExtremalValueError: the folder cannot be written, or the path is none that a file can have.
     """
+    check_output_file(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:32]}-", suffix=path.suffix[:32], dir=path.parent)
     except OSError as error:
         raise ExtremalValueError(
-            f"an output must lie in a folder that can be written, got {str(path.parent)!r}: {error.strerror}; "
+            f"an output must lie in a folder that can be written, got {quote(path.parent)}: {error.strerror}; "
             "choose another folder"
         ) from None
     os.close(handle)
@@ -118,12 +129,17 @@ def name_folders(out: Path, images: Sequence[str]) -> list[Path]:
     used: set[str] = set()
     folders = []
     for image in images:
-        stem = Path(image).stem.strip(". ") or "photo"  # never `..`
+        stem = _shorten(to_printable(Path(image).stem)).strip(". ") or "photo"  # never `..`
         candidates = (stem if n == 1 else f"{stem}-{n}" for n in range(1, len(images) + 1))
         name = next(name for name in candidates if name.casefold() not in used)
         used.add(name.casefold())  # some file systems do not distinguish cat and Cat
         folders.append(out / name)
     return folders
+
+
+def _shorten(name: str) -> str:
+    """Return the start of a name, so that a number and suffixes fit into the longest name of a file."""
+    return name.encode()[:MAX_FOLDER_BYTES].decode(errors="ignore")
 
 
 def check_writable(out: Path) -> None:
@@ -132,13 +148,14 @@ def check_writable(out: Path) -> None:
     Raises:
         ExtremalValueError: it cannot be created or written.
     """
+    check_output(out, "an output")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".extremal-", dir=out):
             pass
     except OSError as error:
         raise ExtremalValueError(
-            f"an output must lie in a folder that can be written, got {str(out)!r}: {error.strerror}; "
+            f"an output must lie in a folder that can be written, got {quote(out)}: {error.strerror}; "
             "choose another folder"
         ) from None
 
@@ -153,18 +170,25 @@ def check_replaceable(folder: Path, result_files: re.Pattern[str]) -> None:
     Raises:
         ExtremalValueError: the folder is something else.
     """
-    if not folder.exists() and not folder.is_symlink():
+    kind, is_link = check_output(folder, "a result"), os.path.islink(folder)
+    if not kind and not is_link:
         return
-    if folder.is_symlink() or not folder.is_dir():
+    if is_link or kind != "folder":
         raise ExtremalValueError(
-            f"a result must be a new folder or replace a previous result, got {str(folder)!r}, which is not a folder; "
+            f"a result must be a new folder or replace a previous result, got {quote(folder)}, which is not a folder; "
             "choose another folder for the results"
         )
-    foreign = sorted(entry.name for entry in folder.iterdir() if not result_files.fullmatch(entry.name))
+    try:
+        foreign = sorted(name for name in os.listdir(folder) if not result_files.fullmatch(name))
+    except OSError as error:
+        raise ExtremalValueError(
+            f"a result must be a new folder or replace a previous result, got {quote(folder)}: {error.strerror}; "
+            "choose another folder for the results"
+        ) from None
     if foreign:
         raise ExtremalValueError(
-            f"a result must be a new folder or replace a previous result, got {str(folder)!r} with {foreign[0]!r} in "
-            "it; choose another folder for the results"
+            f"a result must be a new folder or replace a previous result, got {quote(folder)} with {quote(foreign[0])} "
+            "in it; choose another folder for the results"
         )
 
 
@@ -188,7 +212,7 @@ def atomic_folder(folder: Path, result_files: re.Pattern[str]) -> Iterator[Path]
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ExtremalValueError(
-            f"a result must be written completely, could not write {str(folder)!r}: {reason}; "
+            f"a result must be written completely, could not write {quote(folder)}: {reason}; "
             "make room or choose another folder"
         ) from None
 

@@ -258,7 +258,10 @@ class TestCommand:
             (("--methods", "gradcam"), "error: a method must be one of"),
             (("--methods", "centre,centre"), "error: methods must be distinct"),
             (("--layer", "nowhere", "--methods", "grad-cam"), ""),
-            (("--classes", "missing.json"), "error: --classes must be a JSON object of the data set's classes"),
+            (
+                ("--classes", "missing.json"),
+                "error: --classes must be an existing file",
+            ),
         ],
     )
     def test_bad_options(self, command, cutouts, tmp_path, more, message):

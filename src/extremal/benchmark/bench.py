@@ -1,7 +1,6 @@
 """Run one benchmark task from plain options, and write its table and figure next to the rows."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from extremal.benchmark.tasks.task import Task, row_schema
 from extremal.errors import ExtremalValueError, check_installed
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.validation import validate_areas
+from extremal.file_checks import check_output, check_output_file, quote, read_json, to_printable
 from extremal.jobs.store import Store
 from extremal.networks.network import Network
 from extremal.scores import ClassGroup
@@ -87,6 +87,7 @@ def run_bench(
     check_installed(*REQUIRED_PACKAGES, purpose="the evaluation", extra="benchmark")
     if options.task not in TASK_NAMES:
         raise ExtremalValueError(f"a task must be one of {', '.join(TASK_NAMES)}, got {options.task!r}")
+    check_output(options.out, "an output")
     methods = build_methods(options)
     name = options.data or ("photographs" if options.task == "stability" else "")
     data = get_data_set(name, limit=options.limit or None, count=options.count or None, cutouts=options.cutouts)
@@ -146,6 +147,7 @@ def write_method_figure(
 ) -> None:
     """Write the figure of several methods' maps side by side."""
     check_installed(*REQUIRED_PACKAGES, purpose="the evaluation", extra="benchmark")
+    check_output_file(out)
     selected = [get_method(name) for name in check_unique(methods)]
     maps = paper_figures.attribute_images(net, images, selected, target, on_progress=on_progress)
     figure.write_png(paper_figures.draw_methods(maps, [method.name for method in selected]), out)
@@ -162,8 +164,9 @@ def write_area_figure(
 ) -> list[Explanation]:
     """Write the figure of masks over areas, and return the explanations in it."""
     values = validate_areas(areas)  # type: ignore[arg-type]  # text is converted
+    check_output_file(out)
     explanations = paper_figures.explain_over_areas(net, images, target, values, solver, on_progress)
-    figure.write_png(paper_figures.draw_areas(explanations, [Path(image).stem for image in images]), out)
+    figure.write_png(paper_figures.draw_areas(explanations, [to_printable(Path(image).stem) for image in images]), out)
     return explanations
 
 
@@ -181,12 +184,10 @@ def _read_classes(path: Path | None) -> dict[str, int | str]:
     """Read the network's class for each class of the data set that has another name there."""
     if path is None:
         return {}
-    try:
-        classes = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(classes, dict) or not all(isinstance(value, int | str) for value in classes.values()):
-            raise ValueError("it is not an object of names and classes")
-    except (OSError, ValueError) as error:
+    classes = read_json(path, "--classes")
+    if not isinstance(classes, dict) or not all(isinstance(value, int | str) for value in classes.values()):
         raise ExtremalValueError(
-            f"--classes must be a JSON object of the data set's classes to the network's, got {str(path)!r}: {error}"
-        ) from None
+            "--classes must be a JSON object of the data set's classes to the network's, got something else in "
+            f'{quote(path)}; e.g. {{"cat": "tabby"}}'
+        )
     return classes

@@ -1,6 +1,7 @@
 """Process images one after another, each into its own folder, and print the results as they finish."""
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -73,7 +74,7 @@ class ImageBatch:
     failed: bool = False
 
     def __post_init__(self) -> None:
-        self._created_folder = not self.out.exists()
+        self._created_folder = not os.path.exists(self.out)
 
     @cached_property
     def folders(self) -> list[Path]:

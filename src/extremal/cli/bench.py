@@ -7,6 +7,7 @@ import typer
 
 from extremal.cli import options
 from extremal.cli.batch import print_line, progress, report_errors
+from extremal.file_checks import check_output_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -113,6 +114,7 @@ def figure_methods(
         from extremal.networks.resolve import load_network
         from extremal.scores.parse import parse_class
 
+        check_output_file(out)
         net = load_network(network, weights)
         class_index = parse_class(net, target)
         keep_freed_memory()
@@ -140,6 +142,7 @@ def figure_areas(
         from extremal.networks.resolve import load_network
         from extremal.scores.parse import parse_class
 
+        check_output_file(out)
         net = load_network(network, weights)
         class_index = parse_class(net, target)
         keep_freed_memory()

@@ -1,6 +1,7 @@
 """The commands `extremal channels` and `extremal class-channels`, without their options."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from extremal.explanations.channels.inversion import Inversion, invert
 from extremal.explanations.channels.visualisation import Visualisation, visualise
 from extremal.explanations.reduce_region import minimal
 from extremal.explanations.verdict import NOT_FINITE, Status
+from extremal.file_checks import find_kind, is_address, list_names, quote, to_printable
 from extremal.masking.games import get_game
 from extremal.masking.solvers import get_solver
 from extremal.networks.inputs import IMAGE_SUFFIXES, read_image_file
@@ -101,9 +103,10 @@ def prepare_channels_run(
         if with_images:
             inversion, visualisation = _visualise(net, image, batch.images, explanation, axis, seed, on_stage)
         on_stage("writing", 0, 1)
-        files = write_channel_result(explanation, folder, Path(image).name, inversion, visualisation, region)
+        name = to_printable(image)
+        files = write_channel_result(explanation, folder, Path(name).name, inversion, visualisation, region)
         record = channel_record(image, explanation, files, region)
-        return ImageOutcome(record, lambda: tables.print_channels(image, explanation, files, sentence))
+        return ImageOutcome(record, lambda: tables.print_channels(name, explanation, files, sentence))
 
     return process
 
@@ -149,6 +152,21 @@ def _visualise(
     return inversion, visualisation
 
 
+def find_class_folder(folder: Path, out: Path) -> Path:
+    """Return the output folder for a folder of images, after checking both.
+
+    Raises:
+        ExtremalValueError: there is no such folder of images, or the result cannot be written.
+    """
+    if find_kind(folder, "a class") != "folder":
+        remedy = "download it first" if is_address(folder) else "check the path"
+        raise ExtremalValueError(f"a class must be a folder of images, got {quote(folder)}; {remedy}")
+    extremal_files.check_writable(out)
+    output_folder = extremal_files.name_folders(out, [Path(os.path.realpath(folder)).name])[0]
+    extremal_files.check_replaceable(output_folder, RESULT_FILES)
+    return output_folder
+
+
 def class_channels_command(
     net: "Network",
     folder: Path,
@@ -163,15 +181,11 @@ def class_channels_command(
     as_json: bool,
 ) -> None:
     """Rank channels over a folder of images; write table, figure and report; print the top channels."""
-    if not folder.is_dir():
-        raise ExtremalValueError(f"a class must be a folder of images, got {str(folder)!r}; check the path")
     if target is None:
         raise ExtremalValueError("a class must be named, got an empty target; e.g. --target 'tiger cat'")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = [folder / name for name in list_names(folder) if Path(name).suffix.lower() in IMAGE_SUFFIXES]
     get_module(net, layer)
-    extremal_files.check_writable(out)
-    output_folder = extremal_files.name_folders(out, [folder.resolve().name])[0]
-    extremal_files.check_replaceable(output_folder, RESULT_FILES)
+    output_folder = find_class_folder(folder, out)
     keep_freed_memory()  # the process belongs to this command
     images = [read_image_file(path) for path in paths]
     visualisation = None

@@ -10,6 +10,7 @@ from extremal.cli import options, tables
 from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
 from extremal.cli.parse import parse_areas, parse_perturbation
 from extremal.errors import ExtremalValueError
+from extremal.file_checks import to_printable
 
 if TYPE_CHECKING:
     from extremal.explanations.settings import Settings
@@ -124,9 +125,10 @@ def explain_images(net: "Network", query: "Target", settings: "Settings", extras
             )
             explanation = replace(explanation, stability=measured)
         on_stage("writing", 0, 1)
-        files = result_files.write_result(explanation, folder, Path(image).name, certificate, region)
+        name = to_printable(image)
+        files = result_files.write_result(explanation, folder, Path(name).name, certificate, region)
         record = result_files.result_record(image, explanation, files, certificate, region)
-        return ImageOutcome(record, lambda: tables.print_explanation(image, explanation, files, certificate, sentence))
+        return ImageOutcome(record, lambda: tables.print_explanation(name, explanation, files, certificate, sentence))
 
     return process
 
@@ -145,7 +147,8 @@ def plan_images(net: "Network", query: "Target", settings: "Settings", extras: E
         planned = plan(net, image, query, settings=settings, refine=extras.refine)
         record = {"path": image, "folder": str(folder), **planned.as_dict(), **counts}
         return ImageOutcome(
-            result_files.to_json_values(record), lambda: tables.print_plan(image, planned, folder, **counts)
+            result_files.to_json_values(record),
+            lambda: tables.print_plan(to_printable(image), planned, folder, **counts),
         )
 
     return process

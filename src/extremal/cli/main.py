@@ -124,10 +124,11 @@ def class_channels(
 ) -> None:
     """Rank the channels of a layer by how often a class needs them, over a folder of its images."""
     with report_errors():
-        from extremal.cli.channels import class_channels_command
+        from extremal.cli.channels import class_channels_command, find_class_folder
         from extremal.networks.resolve import load_network
         from extremal.scores.parse import parse_class
 
+        find_class_folder(folder, out)
         net = load_network(network, weights)
         class_channels_command(
             net,

@@ -64,7 +64,7 @@ def render_fragment(template: str, **values: Any) -> str:
 def write_page(text: str, path: Path) -> None:
     """Write a page atomically."""
     with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", errors="replace", newline="\n")  # names need not be UTF-8
 
 
 def json_for_script(data: object) -> str:
