@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from extremal.errors import ExtremalValueError
+from extremal.number_checks import MAX_FORMATTED, format_value
 
 MAX_QUOTED = 300  # characters of a name in a message
 MAX_REASON = 120  # characters of another library's message
@@ -31,6 +32,8 @@ def quote(name: object) -> str:
     >>> quote("cat.png"), len(quote("a" * 1000))
     ("'cat.png'", 301)
     """
+    if isinstance(name, int) and abs(name) >= 10**MAX_FORMATTED:
+        return format_value(name)  # of too many digits for text
     text = repr(os.fspath(name) if isinstance(name, os.PathLike) else str(name))
     half = MAX_QUOTED // 2
     return text if len(text) <= MAX_QUOTED + 2 else f"{text[:half]}…{text[-half:]}"

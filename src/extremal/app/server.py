@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extremal.errors import ExtremalValueError, check_installed
+from extremal.number_checks import format_value
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 MAX_UPLOAD_MB = 20
 UPLOAD_FOLDER = "uploads"  # inside the private folder
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+MAX_TIMEOUT, MAX_QUEUE = 86_400, 10_000  # seconds; waiting explanations
 
 log = logging.getLogger("extremal.app")
 
@@ -52,10 +55,10 @@ def serve(
         ExtremalValueError: gradio is missing, an option is invalid, a network cannot be loaded, or the port is in use.
     """
     hosts = _host_names(host, token)
-    if not timeout > 0 or queue < 1:  # `not >`: NaN is rejected, too
+    if not 0 < timeout <= MAX_TIMEOUT or not 1 <= queue <= MAX_QUEUE:  # NaN is rejected, too
         raise ExtremalValueError(
-            f"the app must have a positive timeout and queue, got a timeout of {timeout:g} s and a queue of {queue}; "
-            "increase them"
+            f"the app must have a positive timeout and queue, up to {MAX_TIMEOUT:,} s and {MAX_QUEUE:,}, got a timeout "
+            f"of {format_value(timeout)} s and a queue of {format_value(queue)}; e.g. 120 and 32"
         )
     with _open_socket(host, port) as open_socket, _private_folder() as folder:
         check_installed("gradio", "uvicorn", purpose="the app", extra="app")

@@ -9,6 +9,9 @@ from extremal.benchmark.table import Table, build_table
 from extremal.benchmark.tasks.task import Item, RowValues, Task, call_each, row_schema
 from extremal.errors import ExtremalValueError
 from extremal.jobs.store import open_store
+from extremal.number_checks import validate_whole
+
+MAX_BATCH = 4096  # images per unit of work
 
 IMAGES_PER_UNIT = 4  # what an interruption may cost, and the batch that methods receive
 
@@ -44,8 +47,7 @@ def run(
     Raises:
         ExtremalValueError: the folder is in use, belongs to another run, or cannot be written.
     """
-    if batch < 1:
-        raise ExtremalValueError(f"batch must be at least 1, got {batch}; it is the number of images per unit of work")
+    validate_whole(batch, "batch", 1, MAX_BATCH, "it is the number of images per unit of work")
     settings = {
         "task": task.name,
         **task.settings(),

@@ -17,6 +17,7 @@ from rich.console import Console
 from extremal.errors import ExtremalError
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
+MAX_LINE = 1500  # characters of a message
 
 OnStage = Callable[[str, int, int], None]  # stage, number done, total
 
@@ -33,8 +34,11 @@ ProcessImage = Callable[[str, Path, OnStage], ImageOutcome]  # image, its folder
 
 
 def print_line(kind: str, message: str) -> None:
-    """Print one line on stderr."""
-    typer.echo(f"{kind}: {' '.join(message.splitlines())}", err=True)
+    """Print one line on stderr, with its middle left out if it is very long."""
+    line = " ".join(message.splitlines())
+    if len(line) > MAX_LINE:
+        line = f"{line[: MAX_LINE * 2 // 3]}…{line[-MAX_LINE // 3 :]}"
+    typer.echo(f"{kind}: {line}", err=True)
 
 
 @contextmanager

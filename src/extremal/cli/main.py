@@ -18,6 +18,7 @@ from extremal.cli.doctor import doctor
 from extremal.cli.explain import explain
 from extremal.cli.run import run, status
 from extremal.cli.summary import compare, summary
+from extremal.file_checks import quote
 
 app = typer.Typer(
     add_completion=False,
@@ -188,4 +189,4 @@ def networks(
     if names:
         typer.echo(f"use one with: extremal explain IMAGE --network {names[0]}", err=True)
     else:
-        typer.echo(f"no network name contains {pattern!r}; `extremal networks` lists all", err=True)
+        typer.echo(f"no network name contains {quote(pattern)}; `extremal networks` lists all", err=True)

@@ -1,6 +1,7 @@
 """Parse option text into values."""
 
 from extremal.errors import ExtremalValueError
+from extremal.file_checks import quote
 
 
 def parse_areas(text: str) -> tuple[float, ...]:
@@ -15,7 +16,9 @@ def parse_areas(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise ExtremalValueError(f"--areas must be numbers separated by commas, got {text!r}; e.g. 0.05,0.1") from None
+        raise ExtremalValueError(
+            f"--areas must be numbers separated by commas, got {quote(text)}; e.g. 0.05,0.1"
+        ) from None
 
 
 def parse_perturbation(text: str) -> str | tuple[str, ...]:
@@ -39,7 +42,7 @@ def parse_counts(text: str) -> tuple[int, ...] | None:
     """
     try:
         return tuple(int(part) for part in text.split(",")) if text.strip() else None
-    except ValueError:
+    except ValueError:  # no numbers, or numbers of thousands of digits
         raise ExtremalValueError(
-            f"--counts must be whole numbers separated by commas, got {text!r}; e.g. 4,16"
+            f"--counts must be whole numbers separated by commas, got {quote(text)}; e.g. 4,16"
         ) from None

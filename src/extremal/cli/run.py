@@ -16,6 +16,8 @@ from extremal.cli import options
 from extremal.cli.batch import EXIT_BAD_INPUT, EXIT_INTERRUPTED, print_line, report_errors
 from extremal.cli.parse import parse_areas, parse_perturbation
 from extremal.errors import ExtremalValueError
+from extremal.file_checks import quote
+from extremal.number_checks import parse_whole
 
 if TYPE_CHECKING:
     from extremal.jobs.run_status import OnStatus, RunStatus
@@ -156,6 +158,7 @@ def _progress_bar() -> Iterator["OnStatus"]:
 
 
 def _parse_whole(option: str, text: str) -> int:
-    if not text.isdecimal():
-        raise ExtremalValueError(f"{option} must be auto or a whole number, got {text!r}")
-    return int(text)
+    number = parse_whole(text)
+    if number is None:
+        raise ExtremalValueError(f"{option} must be auto or a whole number, got {quote(text)}; e.g. 8")
+    return number

@@ -19,10 +19,12 @@ from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network
 from extremal.networks.noise import prepare_noisy
 from extremal.networks.resolve import as_network
+from extremal.number_checks import validate_whole
 from extremal.scores import Score
 from extremal.scores.target import Target, per_input
 
 COPIES = 4  # of each input
+MAX_COPIES = 256
 MAX_DIFFERENCE = 1e-3  # of the inputs' range, by which the image may differ from that of the result (devices round)
 
 OnProgress = Callable[[str, int, int], None]  # stage, done, in all
@@ -71,8 +73,7 @@ def stability(
     Raises:
         ExtremalValueError, ExtremalTypeError: the network, the image or the settings are not those of the result.
     """
-    if copies < 1:
-        raise ExtremalValueError(f"copies must be at least 1, got {copies}; e.g. {COPIES}")
+    validate_whole(copies, "copies", 1, MAX_COPIES, f"e.g. {COPIES}")
     net = as_network(network)
     check_same_weights(net, result.settings)
     settings = Settings.from_dict(

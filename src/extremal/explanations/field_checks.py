@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from extremal.explanations.validation import MIN_AREA
 from extremal.explanations.verdict import Status
 from extremal.file_checks import quote
 from extremal.files import FormatError
@@ -174,7 +175,7 @@ def is_target(value: Any) -> bool:
 
 def are_areas(value: Any) -> bool:
     """Return whether a value is a list of rising areas in (0, 1)."""
-    return is_list(value, lambda area: is_number(area) and 0 < area < 1) and _rises(value)
+    return is_list(value, lambda area: is_number(area, MIN_AREA) and area < 1) and _rises(value)
 
 
 def are_counts(value: Any) -> bool:

@@ -28,6 +28,7 @@ from extremal.masking.solvers.path import Path
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
 from extremal.networks.split import split
+from extremal.number_checks import format_value
 from extremal.scores import Score
 from extremal.scores.query import Query
 from extremal.scores.target import Target, expand_inputs, find_required_layers, select_inputs
@@ -121,8 +122,8 @@ def minimal(
 def _check_options(share: float, budget: int, smallest_piece: float) -> None:
     if not share > 0:
         raise ExtremalValueError(f"share must be above 0, got {share:g}; it is a fraction of the effect, e.g. 0.9")
-    if budget < 1:
-        raise ExtremalValueError(f"budget must be at least 1 evaluation, got {budget}; e.g. {BUDGET}")
+    if not isinstance(budget, int) or budget < 1:
+        raise ExtremalValueError(f"budget must be at least 1 evaluation, got {format_value(budget)}; e.g. {BUDGET}")
     if not 0 < smallest_piece <= 1:
         raise ExtremalValueError(
             f"smallest_piece must lie in (0, 1], got {smallest_piece:g}; it is a share of all places, e.g. 1/256"

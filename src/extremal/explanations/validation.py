@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,11 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.number_checks import format_value
 
+MIN_AREA = 1e-7  # share of places
+MAX_AREAS = 100  # of one run
+MIN_AREA_STEP = 1e-8  # results are found by their area
 MAX_ALTERNATIVES = 16  # explanations of one input, each of which costs a run of its own
 
 PlaceMap = Tensor | np.ndarray[Any, Any]  # one value for each place of an input as the network takes it: (*S)
@@ -56,9 +61,11 @@ def validate_areas(areas: Sequence[float], *, stacklevel: int = 3) -> tuple[floa
     (0.1, 0.2)
     """
     try:
-        values = tuple(float(area) for area in areas)
-    except (TypeError, ValueError):
-        raise ExtremalTypeError(f"areas must be a sequence of numbers, got {areas!r}; e.g. (0.05, 0.1)") from None
+        values = tuple(float(area) for area in islice(areas, MAX_AREAS + 1))
+    except (TypeError, ValueError, OverflowError):
+        raise ExtremalTypeError(
+            f"areas must be a sequence of numbers, got {format_value(areas)}; e.g. (0.05, 0.1)"
+        ) from None
     if not values:
         raise ExtremalValueError("areas must name at least one area, got none; e.g. (0.05, 0.1)")
     for area in values:
@@ -66,9 +73,23 @@ def validate_areas(areas: Sequence[float], *, stacklevel: int = 3) -> tuple[floa
             raise ExtremalValueError(
                 f"areas must lie in (0, 1), got {area:g}; an area is the share of places kept, e.g. 0.05"
             )
+    if min(values) < MIN_AREA:
+        raise ExtremalValueError(
+            f"areas must be at least {MIN_AREA:g}, since smaller ones keep no place of any input, got {min(values):g}; "
+            "e.g. 0.01"
+        )
     if len(set(values)) < len(values):
         twice = next(area for area in values if values.count(area) > 1)
         raise ExtremalValueError(f"areas must be distinct, got {twice:g} twice; leave one out")
+    if len(values) > MAX_AREAS:
+        raise ExtremalValueError(
+            f"areas must be at most {MAX_AREAS}, since each takes memory and time, got more; leave some out"
+        )
+    close = next((pair for pair in pairwise(sorted(values)) if pair[1] - pair[0] < MIN_AREA_STEP), None)
+    if close is not None:
+        raise ExtremalValueError(
+            f"areas must differ by at least {MIN_AREA_STEP:g}, got {close[0]!r} and {close[1]!r}; leave one out"
+        )
     if list(values) != sorted(values):
         message = f"areas were sorted: {', '.join(f'{a:g}' for a in sorted(values))}"
         warnings.warn(message, UserWarning, stacklevel=stacklevel)
@@ -82,10 +103,10 @@ def validate_alternatives(alternatives: int) -> int:
     3
     """
     if isinstance(alternatives, bool) or not hasattr(alternatives, "__index__"):
-        raise ExtremalTypeError(f"alternatives must be a whole number, got {alternatives!r}; e.g. 3")
+        raise ExtremalTypeError(f"alternatives must be a whole number, got {format_value(alternatives)}; e.g. 3")
     if not 1 <= alternatives.__index__() <= MAX_ALTERNATIVES:
         raise ExtremalValueError(
-            f"alternatives must lie in 1..{MAX_ALTERNATIVES}, got {alternatives}; "
+            f"alternatives must lie in 1..{MAX_ALTERNATIVES}, got {format_value(alternatives.__index__())}; "
             "each costs as much as a run of its own"
         )
     return alternatives.__index__()
@@ -98,9 +119,9 @@ def validate_seed(seed: int) -> int:
     7
     """
     if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-        raise ExtremalTypeError(f"seed must be a whole number, got {seed!r}; e.g. 0")
+        raise ExtremalTypeError(f"seed must be a whole number, got {format_value(seed)}; e.g. 0")
     if not 0 <= seed.__index__() < 2**32:
-        raise ExtremalValueError(f"seed must lie in 0..2**32 - 1, got {seed}; e.g. 0")
+        raise ExtremalValueError(f"seed must lie in 0..2**32 - 1, got {format_value(seed.__index__())}; e.g. 0")
     return seed.__index__()
 
 
@@ -111,5 +132,5 @@ def validate_image(image: int, count: int) -> int:
     0
     """
     if not 0 <= image < count:
-        raise ExtremalValueError(f"image must lie in 0..{count - 1} for {count} inputs, got {image}")
+        raise ExtremalValueError(f"image must lie in 0..{count - 1} for {count} inputs, got {format_value(image)}")
     return image

@@ -23,11 +23,14 @@ from extremal.jobs.store import MANIFEST, open_store, read_manifest
 from extremal.jobs.worker import Worker, WorkerConfig
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
+from extremal.number_checks import validate_whole
 
 CPU_BATCH = 8  # images per unit on a CPU: more are hardly faster there, and are lost together in a crash
 MAX_BATCH = 64  # images per unit on a GPU with enough memory
 MIN_UNITS_PER_WORKER = 4  # if there are enough images: with fewer, workers wait long for the last one to finish
 ENGINES = ("local", "ray")
+MAX_GPUS = 64  # of a worker
+_RANGES = {"workers": (0, 1024), "threads": (1, 512), "batch": (1, 4096)}  # more threads end the process
 
 Engine = Callable[[Sequence[WorkUnit], threading.Event], processes.Results]  # units, whether to stop
 
@@ -52,18 +55,17 @@ class RunOptions:
             raise ExtremalValueError(f"engine must be {' or '.join(ENGINES)}, got {self.engine!r}")
         if self.engine == "ray" and self.workers == 0:
             raise ExtremalValueError("a run with ray must have workers, got 0; leave it out, or use the local engine")
-        minima = {"workers": 0, "threads": 1, "batch": 1}
-        for name, minimum in minima.items():
-            value = getattr(self, name)
-            if value is not None and value < minimum:
-                raise ExtremalValueError(f"{name} must be at least {minimum}, got {value}")
+        for name, (low, high) in _RANGES.items():
+            if getattr(self, name) is not None:
+                validate_whole(getattr(self, name), name, low, high)
         if self.gpus_per_worker is None:
             return
         if self.engine != "ray":
             raise ExtremalValueError(
                 f"gpus_per_worker must be used with engine ray, got engine {self.engine}; leave it out"
             )
-        if not (0 <= self.gpus_per_worker <= 1 or self.gpus_per_worker == int(self.gpus_per_worker) >= 0):
+        n_gpus = self.gpus_per_worker
+        if not 0 <= n_gpus <= MAX_GPUS or (n_gpus > 1 and n_gpus != int(n_gpus)):
             raise ExtremalValueError(
                 f"gpus_per_worker must be a fraction of one or a whole number, got {self.gpus_per_worker:g}; e.g. 0.25"
             )

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.file_checks import quote
 from extremal.networks.acceleration import ACCELERATIONS, Acceleration, accelerated
 from extremal.networks.class_groups import describe_group, find_named_groups
 from extremal.networks.counting import EvaluationCount, EvaluationCounter
@@ -149,7 +150,7 @@ class Network:
         """Return the class with this name, or with it as a comma-separated synonym; case is ignored."""
         lower_name = name.strip().lower()
         if not self.labels:
-            raise ExtremalValueError(f"{self.name} has no class names, got {name!r}; give the class as an index")
+            raise ExtremalValueError(f"{self.name} has no class names, got {quote(name)}; give the class as an index")
         full_names: dict[str, list[int]] = {}
         synonyms: dict[str, list[int]] = {}
         for index, label in enumerate(self.labels):
@@ -160,15 +161,15 @@ class Network:
         if len(indices) > 1:
             matches = ", ".join(f"{index} ({self.labels[index]})" for index in indices)
             raise ExtremalValueError(
-                f"target must name one class of {self.name}, got {name!r}, which is {matches}; give the class as an "
-                "index"
+                f"target must name one class of {self.name}, got {quote(name)}, which is {matches}; give the class as "
+                "an index"
             )
         if not indices:
             names = full_names | synonyms
             suggestions = get_close_matches(lower_name, names, n=3, cutoff=0.5)
             suggestions = suggestions or [known for known in names if lower_name in known][:3]
             hint = f"; nearest: {', '.join(suggestions)}" if suggestions else ""
-            raise ExtremalValueError(f"target must be a class of {self.name}, got {name!r}{hint}")
+            raise ExtremalValueError(f"target must be a class of {self.name}, got {quote(name)}{hint}")
         return indices[0]
 
     def weight_hash(self) -> str:

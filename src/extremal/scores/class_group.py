@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.file_checks import quote
+from extremal.number_checks import MAX_DIGITS, parse_whole
 from extremal.scores.query import class_index, class_label
 
 if TYPE_CHECKING:
@@ -71,9 +73,24 @@ def find_classes(network: "Network", text: str) -> ResolvedClass:
     parts = [part.strip() for part in text.split(SEPARATOR)]
     if not all(parts):
         raise ExtremalValueError(
-            f"a group must name a class on each side of {SEPARATOR}, got {text!r}; e.g. 'tabby|tiger cat'"
+            f"a group must name a class on each side of {SEPARATOR}, got {quote(text)}; e.g. 'tabby|tiger cat'"
         )
-    return resolve_class(network, ClassGroup([int(part) if part.isdecimal() else part for part in parts]))
+    return resolve_class(network, ClassGroup([parse_class_index(part) if part.isdecimal() else part for part in parts]))
+
+
+def parse_class_index(text: str) -> int:
+    """Return the class index in a text of digits.
+
+    Raises:
+        ExtremalValueError: it has more digits than any index.
+    """
+    index = parse_whole(text)
+    if index is None:
+        raise ExtremalValueError(
+            f"target must be a class index of at most {MAX_DIGITS} digits, got {len(text):,} characters; "
+            "check the number"
+        )
+    return index
 
 
 def resolve_class(network: "Network", wanted: Any, n_classes: int | None = None) -> ResolvedClass:

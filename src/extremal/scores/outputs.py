@@ -11,6 +11,7 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.network import Evaluator, Network
 from extremal.networks.outputs import read_logits
+from extremal.number_checks import format_value
 from extremal.scores.query import BoundQuery, class_index, class_label
 
 Key = str | int
@@ -134,7 +135,8 @@ class Output:
             raise ExtremalTypeError(f"the index of an output must be a whole number, got {self.index!r}; e.g. 0")
         if not 0 <= self.index < columns.shape[1]:
             raise ExtremalValueError(
-                f"the index of an output must lie in 0..{columns.shape[1] - 1} for {network.name}, got {self.index}"
+                f"the index of an output must lie in 0..{columns.shape[1] - 1} for {network.name}, got "
+                f"{format_value(self.index)}"
             )
         return columns[:, self.index]
 

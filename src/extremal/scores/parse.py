@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING
 
 from extremal.errors import ExtremalValueError
+from extremal.file_checks import quote
+from extremal.number_checks import is_digits, parse_whole
 
 if TYPE_CHECKING:
     from extremal.networks.network import Network
@@ -40,19 +42,20 @@ def parse_query(net: "Network", target: str, ask: str) -> "Target":
         return Segment(label)
     if kind in ("unit", "like") and target:
         raise ExtremalValueError(
-            f"--ask {kind} must be used without a class, got --target {target}; leave one of them out"
+            f"--ask {kind} must be used without a class, got --target {quote(target)}; leave one of them out"
         )
     if kind == "unit":
         layer, _, channel = rest.rpartition(":")
-        if not layer or not channel.isdecimal():
+        number = parse_whole(channel)
+        if not layer or number is None or number < 0:
             raise ExtremalValueError(
-                f"--ask unit must name a layer and a channel number, got {ask!r}; e.g. unit:blocks.3:5, "
+                f"--ask unit must name a layer and a channel number, got {quote(ask)}; e.g. unit:blocks.3:5, "
                 "`extremal layers` lists the layers"
             )
-        return Unit(layer, int(channel))
+        return Unit(layer, number)
     if kind == "like" and rest:
         return _parse_similarity(net, rest)
-    raise ExtremalValueError(f"--ask must be {ASK_SYNTAX}, got {ask!r}")
+    raise ExtremalValueError(f"--ask must be {ASK_SYNTAX}, got {quote(ask)}")
 
 
 def parse_class(net: "Network", target: str) -> "int | ClassGroup | None":
@@ -61,12 +64,12 @@ def parse_class(net: "Network", target: str) -> "int | ClassGroup | None":
     Raises:
         ExtremalValueError: there is no such class or group, or the group holds a class twice.
     """
-    from extremal.scores.class_group import ClassGroup, find_classes
+    from extremal.scores.class_group import ClassGroup, find_classes, parse_class_index
 
     if not target:
         return None
-    if target.removeprefix("-").isdecimal():
-        return int(target)
+    if is_digits(target):
+        return parse_class_index(target)
     found = find_classes(net, target)
     return found if isinstance(found, int) else ClassGroup(found)
 
@@ -77,7 +80,7 @@ def _parse_single_class(net: "Network", target: str, kind: str) -> int | None:
     if parsed is None or isinstance(parsed, int):
         return parsed
     raise ExtremalValueError(
-        f"--ask {kind} must be about a single class, got the group --target {target!r}; name one of its classes"
+        f"--ask {kind} must be about a single class, got the group --target {quote(target)}; name one of its classes"
     )
 
 
@@ -93,7 +96,7 @@ def _parse_corners(text: str) -> tuple[float, float, float, float]:
         x1, y1, x2, y2 = (float(part) for part in text.split(","))
     except ValueError:
         raise ExtremalValueError(
-            f"--ask box must have four numbers X1,Y1,X2,Y2 in pixels of the network's input, got {text!r}; "
+            f"--ask box must have four numbers X1,Y1,X2,Y2 in pixels of the network's input, got {quote(text)}; "
             "e.g. box:40,30,200,180"
         ) from None
     return x1, y1, x2, y2

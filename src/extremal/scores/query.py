@@ -12,6 +12,7 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.counting import EvaluationCount
 from extremal.networks.network import Evaluator
+from extremal.number_checks import format_value
 
 if TYPE_CHECKING:
     from extremal.networks.network import Network
@@ -199,5 +200,5 @@ def class_index(network: "Network", wanted: int | str, classes: int | None = Non
     index = network.index(wanted) if isinstance(wanted, str) else wanted.__index__()
     if index < 0 or (classes is not None and index >= classes):
         rule = "be at least 0" if classes is None else f"lie in 0..{classes - 1}"
-        raise ExtremalValueError(f"{what} must {rule} for {network.name}, got {index}")
+        raise ExtremalValueError(f"{what} must {rule} for {network.name}, got {format_value(index)}")
     return index

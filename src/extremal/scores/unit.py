@@ -6,6 +6,7 @@ from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.network import Evaluator
+from extremal.number_checks import format_value
 from extremal.scores.layer_reader import read_layer
 from extremal.scores.query import BoundQuery
 
@@ -73,7 +74,9 @@ class Unit:
 
     def _check(self, channels: int, *places: int) -> None:
         if not 0 <= self.channel < channels:
-            raise ExtremalValueError(f"channel must lie in 0..{channels - 1} for {self.layer!r}, got {self.channel}")
+            raise ExtremalValueError(
+                f"channel must lie in 0..{channels - 1} for {self.layer!r}, got {format_value(self.channel)}"
+            )
         place = self._place
         if not place:
             return
@@ -84,4 +87,4 @@ class Unit:
                 f"place must have {len(places)} numbers for {self.layer!r}, whose channels are {places}, got {place}"
             )
         if not all(0 <= index < size for index, size in zip(place, places, strict=True)):
-            raise ExtremalValueError(f"place must lie within {places} for {self.layer!r}, got {place}")
+            raise ExtremalValueError(f"place must lie within {places} for {self.layer!r}, got {format_value(place)}")

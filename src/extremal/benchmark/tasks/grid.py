@@ -16,6 +16,9 @@ from extremal.benchmark.tasks.task import Item, RowValues, TableColumn, attribut
 from extremal.errors import ExtremalValueError
 from extremal.jobs.store import Store
 from extremal.networks.network import Network
+from extremal.number_checks import format_value
+
+MAX_GRID_SIDE, MAX_CELL, MAX_MOSAICS = 16, 1024, 100_000  # cells, px, mosaics
 
 
 @dataclass(eq=False)
@@ -49,8 +52,17 @@ class Grid:
         """Validate the options."""
         if self.side < 2:
             raise ExtremalValueError(f"a grid must have at least 2 × 2 cells, got {self.side}; e.g. 2 or 3")
+        if self.side > MAX_GRID_SIDE or not 0 <= self.cell <= MAX_CELL:
+            raise ExtremalValueError(
+                f"a grid must have at most {MAX_GRID_SIDE} × {MAX_GRID_SIDE} cells of at most {MAX_CELL} px, got "
+                f"{format_value(self.side)} and {format_value(self.cell)} px; e.g. 3 and 224"
+            )
         if self.count < 1:
             raise ExtremalValueError(f"count must be at least 1 mosaic, got {self.count}")
+        if self.count > MAX_MOSAICS:
+            raise ExtremalValueError(
+                f"count must be at most {MAX_MOSAICS:,} mosaics, got {format_value(self.count)}; e.g. 50"
+            )
         self._mosaics: dict[str, list[NamedImage]] = {}
 
     @property

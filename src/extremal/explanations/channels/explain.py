@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ from extremal.networks.layers import get_module, square_lattice
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.networks.split import Split, split
+from extremal.number_checks import format_value
 from extremal.scores import Score
 from extremal.scores.target import Target, expand_inputs, find_required_layers, parse_target, select_inputs
 
@@ -274,16 +276,18 @@ def validate_counts(
     if counts is None:
         fractions = validate_areas(DEFAULT_FRACTIONS if areas is None else areas)
         return tuple(k / total for k in sorted({min(total - 1, count_kept(area, total)) for area in fractions}))
-    values = list(counts)
+    values = list(islice(counts, total))
     if not values:
         raise ExtremalValueError("counts must name at least one count, got none; e.g. (1, 4, 16)")
     for count in values:
         if isinstance(count, bool) or not hasattr(count, "__index__"):
-            raise ExtremalTypeError(f"counts must be whole numbers of channels, got {count!r}; e.g. (1, 4, 16)")
+            raise ExtremalTypeError(
+                f"counts must be whole numbers of channels, got {format_value(count)}; e.g. (1, 4, 16)"
+            )
         if not 1 <= count.__index__() < total:
             raise ExtremalValueError(
-                f"counts must lie in 1..{total - 1} for {layer!r}, which has {total} channels, got {count}; "
-                "none or all of them need no search"
+                f"counts must lie in 1..{total - 1} for {layer!r}, which has {total} channels, got "
+                f"{format_value(count)}; none or all of them need no search"
             )
     if len(set(values)) < len(values):
         duplicate = next(count for count in values if values.count(count) > 1)

@@ -19,8 +19,9 @@ from extremal.masking.domain import Domain, ExactAreaFamily
 from extremal.masking.grid import gaussian_blur, resize, scale_lengths
 from extremal.masking.level_set import standardise
 from extremal.masking.solvers.path import masks_at_areas
-from extremal.masking.solvers.problem import Attribution, OnStep, Problem, Recorder, Solution, gradient
+from extremal.masking.solvers.problem import MAX_COUNT, Attribution, OnStep, Problem, Recorder, Solution, gradient
 from extremal.masking.support import combine_gradients
+from extremal.number_checks import validate_whole
 
 FLOOR = 1e-30  # of a deviation, so that a field without any stays zero
 GRADIENT_BLUR = 14.0  # px at a short side of 224 px, of the Gaussian over the mask gradients of the start
@@ -51,8 +52,7 @@ class Consensus:
 
     def __post_init__(self) -> None:
         for name in ("chains", "steps", "draws"):
-            if getattr(self, name) < 1:
-                raise ExtremalValueError(f"{name} of consensus must be at least 1, got {getattr(self, name)}")
+            validate_whole(getattr(self, name), f"{name} of consensus", 1, MAX_COUNT)
         for name in ("start", "rate", "temperature", "tolerance"):
             if not getattr(self, name) > 0:
                 raise ExtremalValueError(f"{name} of consensus must be above 0, got {getattr(self, name):g}")

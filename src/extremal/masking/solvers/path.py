@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extremal.errors import ExtremalValueError
 from extremal.masking.domain import Domain, ExactAreaFamily
 from extremal.masking.level_set import standardise
-from extremal.masking.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
+from extremal.masking.solvers.problem import MAX_COUNT, OnStep, Problem, Recorder, Solution, gradient
 from extremal.masking.solvers.swap import swap_places
+from extremal.number_checks import validate_whole
 
 RESIDUAL_SCALE = 0.02  # of the previous field when it is added to a swapped set, to order the places in and out of it
 Areas = tuple[float, ...] | Tensor  # (K,) for every input, or (N, K)
@@ -60,8 +60,7 @@ class Path:
 
     def __post_init__(self) -> None:
         for name, minimum in (("steps", 1), ("polish", 0), ("rounds", 1), ("search", 0), ("draws", 1)):
-            if getattr(self, name) < minimum:
-                raise ExtremalValueError(f"{name} of path must be at least {minimum}, got {getattr(self, name)}")
+            validate_whole(getattr(self, name), f"{name} of path", minimum, MAX_COUNT)
 
     @property
     def name(self) -> str:

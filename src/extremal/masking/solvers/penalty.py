@@ -12,7 +12,8 @@ from torch import Tensor
 
 from extremal.masking.area import ranking_loss
 from extremal.masking.domain import Domain, SmoothFamily
-from extremal.masking.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
+from extremal.masking.solvers.problem import MAX_COUNT, OnStep, Problem, Recorder, Solution, gradient
+from extremal.number_checks import validate_whole
 
 TIE_BREAK = 1e-3  # largest difference of the values of channels or units at the start
 
@@ -28,6 +29,9 @@ class Penalty:
     weight: float = 300.0  # λ at the first step
     growth: float = 1.0035  # factor of λ per step
     padded: bool = False  # R_a includes the margin of σ around the mask, as in the paper's package; areas are nominal
+
+    def __post_init__(self) -> None:
+        validate_whole(self.steps, "steps of penalty", 1, MAX_COUNT)
 
     @property
     def name(self) -> str:

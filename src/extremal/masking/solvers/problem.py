@@ -42,6 +42,9 @@ class AttributeMasks(Protocol):
         ...
 
 
+MAX_COUNT = 1_000_000  # of steps and other numbers of a solver
+
+
 @dataclass(frozen=True)
 class Problem:
     """N inputs to find masks for. The reward is a function; inputs and areas are batch axes."""
