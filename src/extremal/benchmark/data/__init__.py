@@ -12,6 +12,7 @@ from extremal.benchmark.data.samples import DataSet, Region, Sample
 from extremal.benchmark.data.scenes import Scenes
 from extremal.benchmark.data.voc import Voc
 from extremal.errors import ExtremalValueError
+from extremal.file_checks import expand_user, quote
 
 DATA_SET_KINDS = ("voc", "coco", "folder", "scenes")  # with a path
 PHOTOGRAPHS_NAME = "photographs"
@@ -32,7 +33,7 @@ def get_data_set(
         ExtremalValueError: the kind is unknown, or files are missing.
     """
     if cutouts is not None:
-        scenes = Scenes(cutouts.expanduser(), **({} if count is None else {"count": count}))
+        scenes = Scenes(expand_user(cutouts, "a folder of cut-outs"), **({} if count is None else {"count": count}))
         return JoinedData((get_data_set(spec, count=count), scenes), limit=limit)
     if spec == PHOTOGRAPHS_NAME:
         return Photographs(limit=limit)
@@ -47,9 +48,9 @@ def get_data_set(
             else ""
         )
         raise ExtremalValueError(
-            f"data must be voc:DIR, coco:DIR, folder:DIR, scenes:DIR or photographs, got {spec!r}{hint}"
+            f"data must be voc:DIR, coco:DIR, folder:DIR, scenes:DIR or photographs, got {quote(spec)}{hint}"
         )
-    folder = Path(path).expanduser()
+    folder = expand_user(path, "data")
     if kind == "voc":
         return Voc(folder, limit=limit)
     if kind == "coco":

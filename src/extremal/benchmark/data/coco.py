@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from extremal.benchmark.data.samples import (
     require_folder,
 )
 from extremal.errors import ExtremalValueError
+from extremal.file_checks import describe_error, quote
 from extremal.networks.inputs import read_image_file
 
 NAME = "COCO"
@@ -42,6 +42,15 @@ class Coco:
         self.split, self.image_folder = split, path / split
         file = require_file(path / "annotations" / f"instances_{split}.json", NAME)
         self._api = _read_annotations(file)
+        try:
+            self._read_index(file, path, limit)
+        except ExtremalValueError:
+            raise
+        except Exception as error:  # values of any type may stand anywhere
+            raise _annotations_error(file, error) from None
+
+    def _read_index(self, file: Path, path: Path, limit: int | None) -> None:
+        """Read classes and images from the index of the annotations."""
         categories = sorted(self._api.cats)
         self.classes = tuple(str(self._api.cats[number]["name"]) for number in categories)
         self._label = dict(zip(categories, self.classes, strict=True))
@@ -49,6 +58,9 @@ class Coco:
         annotated = sorted(number for number, annotations in self._api.imgToAnns.items() if annotations)
         names = {str(self._api.imgs[number]["file_name"]): number for number in annotated}
         self._number = {name: names[name] for name in limit_keys(list(names), limit)}
+        outside = next((name for name in self._number if Path(name).name != name), None)
+        if outside is not None:
+            raise ValueError(f"the image {quote(outside)} is not in {quote(self.image_folder.name)}")
         require_files(self.image_folder, list(self._number), NAME)
 
     def _check(self, file: Path) -> None:
@@ -90,13 +102,16 @@ class Coco:
 
     def _mask(self, annotation: dict[str, Any], key: str, size: tuple[int, int]) -> Mask:
         try:
+            listed = self._api.imgs[annotation["image_id"]]
+            if (listed["height"], listed["width"]) != size:  # compared before the mask is made
+                raise ValueError(f"its mask has shape {(listed['height'], listed['width'])}, the image {size}")
             mask = np.asarray(self._api.annToMask(annotation), dtype=bool)
             if mask.shape != size:
                 raise ValueError(f"its mask has shape {mask.shape}, the image {size}")
         except Exception as error:
             raise ExtremalValueError(
-                f"an annotation must have a mask that pycocotools reads, annotation {annotation.get('id')} of {key} "
-                f"has none: {type(error).__name__}: {error}"
+                f"an annotation must have a mask that pycocotools reads, annotation {annotation.get('id')} of "
+                f"{key} has none: {type(error).__name__}: {describe_error(error)}; download it again"
             ) from None
         return mask
 
@@ -108,8 +123,12 @@ def _read_annotations(file: Path) -> Any:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             return COCO(str(file))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, AssertionError, TypeError) as error:
-        raise ExtremalValueError(
-            f"COCO's annotations must be its JSON, {str(file)!r} is not: {type(error).__name__}: {error}; "
-            "download it again"
-        ) from None
+    except Exception as error:  # a damaged file can fail in any way
+        raise _annotations_error(file, error) from None
+
+
+def _annotations_error(file: Path, error: Exception) -> ExtremalValueError:
+    return ExtremalValueError(
+        f"COCO's annotations must be its JSON, {quote(file)} is not: {type(error).__name__}: {describe_error(error)}; "
+        "download it again"
+    )

@@ -10,9 +10,11 @@ import numpy as np
 from PIL import Image
 
 from extremal.errors import ExtremalValueError
+from extremal.file_checks import check_file, find_kind, is_address, list_names, quote
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
+MAX_LABEL_BYTES = 1_000_000_000  # of a file of labels; COCO has 160 MB
 LARGE_FRACTION = 0.25  # of the image; a class that covers more is easy to point at (Zhang et al., 2016)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
@@ -106,8 +108,9 @@ def require_folder(path: Path, title: str) -> Path:
     Raises:
         ExtremalValueError: it does not.
     """
-    if not path.is_dir():
-        raise ExtremalValueError(f"{title} must be an existing folder, {str(path)!r} is not; check the path")
+    if find_kind(path, title) != "folder":
+        remedy = "download it first" if is_address(path) else "check the path"
+        raise ExtremalValueError(f"{title} must be an existing folder, {quote(path)} is not; {remedy}")
     return path
 
 
@@ -117,10 +120,11 @@ def require_file(path: Path, title: str) -> Path:
     Raises:
         ExtremalValueError: it does not.
     """
-    if not path.is_file():
+    if not find_kind(path, title):
         raise ExtremalValueError(
-            f"{title} must be unpacked completely, {str(path)!r} is missing; unpack all of its archives"
+            f"{title} must be unpacked completely, {quote(path)} is missing; unpack all of its archives"
         )
+    check_file(path, f"a file of {title}", max_bytes=MAX_LABEL_BYTES)
     return path
 
 
@@ -130,12 +134,12 @@ def require_files(folder: Path, names: Sequence[str], title: str) -> None:
     Raises:
         ExtremalValueError: some are missing; the message names the first and their number.
     """
-    present = {entry.name for entry in require_folder(folder, title).iterdir()}
+    present = set(list_names(require_folder(folder, title)))
     missing = [name for name in names if name not in present]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         verb = "are" if more else "is"
         raise ExtremalValueError(
-            f"{title} must be unpacked completely, {str(folder / missing[0])!r}{more} {verb} missing; "
+            f"{title} must be unpacked completely, {quote(folder / missing[0])}{more} {verb} missing; "
             "unpack all of its archives"
         )

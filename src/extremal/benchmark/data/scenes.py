@@ -3,7 +3,6 @@
 A scene has two objects of different classes, side by side or one above the other, at random places and sizes.
 """
 
-import json
 import random
 from functools import cache
 from pathlib import Path
@@ -22,8 +21,13 @@ from extremal.benchmark.data.samples import (
     require_folder,
 )
 from extremal.errors import ExtremalValueError
+from extremal.file_checks import MAX_JSON_BYTES, check_file, describe_error, find_kind, parse_json, quote
+from extremal.networks.inputs import MAX_FILE_BYTES, MAX_PIXELS
+from extremal.number_checks import format_value
 
 CUTOUTS_FILE = "cutouts.json"
+CUTOUT_FORMATS = ("PNG", "WEBP", "GIF", "TIFF")  # with transparency
+MAX_SCENES = 100_000
 OBJECT_SIZES = 0.42, 0.56  # range of an object's longer side, in sides of the scene
 HALF_CENTRES = 0.27, 0.73  # of the two halves
 MAX_JITTER = 6  # px
@@ -70,6 +74,8 @@ class Scenes:
         """List the cut-outs."""
         self.root = require_folder(path, "a folder of cut-outs")
         self.size = size
+        if not 1 <= count <= MAX_SCENES:
+            raise ExtremalValueError(f"count must lie in 1..{MAX_SCENES:,} scenes, got {format_value(count)}; e.g. 100")
         self.cutouts = _find_cutouts(path)
         self.classes = tuple(sorted(set(self.cutouts.values())))
         if len(self.classes) < 2:
@@ -137,7 +143,7 @@ class Scenes:
 
 def _find_cutouts(path: Path) -> dict[str, str]:
     """Return the class of each cut-out, by path."""
-    if (path / CUTOUTS_FILE).is_file():
+    if find_kind(path / CUTOUTS_FILE, CUTOUTS_FILE):
         return _read_table(path)
     if all((path / name).is_file() for name in TUXPAINT_CUTOUTS):
         return dict(TUXPAINT_CUTOUTS)
@@ -150,41 +156,52 @@ def _find_cutouts(path: Path) -> dict[str, str]:
 
 def _read_table(path: Path) -> dict[str, str]:
     try:
-        table = json.loads((path / CUTOUTS_FILE).read_text(encoding="utf-8"))
+        check_file(path / CUTOUTS_FILE, CUTOUTS_FILE, max_bytes=MAX_JSON_BYTES)
+        table = parse_json((path / CUTOUTS_FILE).read_bytes())
         if not isinstance(table, dict) or not all(isinstance(label, str) for label in table.values()):
             raise ValueError("it is not an object of paths and class names")
+    except ExtremalValueError:
+        raise
     except (OSError, ValueError) as error:
         raise ExtremalValueError(
-            f"{CUTOUTS_FILE} must be a JSON object {{path: class}}, got {str(path / CUTOUTS_FILE)!r}: {error}"
+            f"{CUTOUTS_FILE} must be a JSON object {{path: class}}, got {quote(path / CUTOUTS_FILE)}: "
+            f"{describe_error(error)}"
         ) from None
     for name in table:
+        find_kind(path / name, "a cut-out")
         if not (path / name).resolve().is_relative_to(path.resolve()):
-            raise ExtremalValueError(f"a cut-out must lie in its folder, {CUTOUTS_FILE} names {name!r}; move it there")
+            raise ExtremalValueError(
+                f"a cut-out must lie in its folder, {CUTOUTS_FILE} names {quote(name)}; move it there"
+            )
         require_file(path / name, "a folder of cut-outs")
     return table
 
 
 def _has_alpha(path: Path) -> bool:
     try:
-        with Image.open(path) as image:
+        check_file(path, "a cut-out", max_bytes=MAX_FILE_BYTES)
+        with Image.open(path, formats=CUTOUT_FORMATS) as image:
             return "A" in image.getbands()
-    except OSError:
+    except Exception:  # it is no image, whatever Pillow says
         return False
 
 
 @cache
 def _load_cutout(path: Path) -> Image.Image:
     """Read a cut-out, cropped to its pixels that are not transparent."""
+    check_file(path, "a cut-out", max_bytes=MAX_FILE_BYTES)
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=CUTOUT_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"it has more than {MAX_PIXELS // 10**6} megapixels")
             cutout = image.convert("RGBA")
-    except OSError as error:
+    except Exception as error:  # decoders raise almost anything on broken files
         raise ExtremalValueError(
-            f"a cut-out must be an image that Pillow reads, {str(path)!r} is not: {error}"
+            f"a cut-out must be an image that Pillow reads, {quote(path)} is not: {describe_error(error)}"
         ) from None
     box = cutout.getchannel("A").getbbox()
     if box is None or max(np.asarray(cutout.getchannel("A")).flat) <= OPAQUE_ALPHA:
-        raise ExtremalValueError(f"a cut-out must have opaque pixels, {str(path)!r} has none; remove it")
+        raise ExtremalValueError(f"a cut-out must have opaque pixels, {quote(path)} has none; remove it")
     return cutout.crop(box)
 
 

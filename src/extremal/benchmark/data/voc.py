@@ -17,10 +17,12 @@ from extremal.benchmark.data.samples import (
     require_folder,
 )
 from extremal.errors import ExtremalValueError
+from extremal.file_checks import check_file, describe_error, is_folder, quote
 from extremal.networks.inputs import read_image_file
 from extremal.networks.zoo.paper import class_names as classes_of
 
 NAME = "VOC"
+MAX_XML_BYTES = 10_000_000  # of the annotation of an image
 
 
 class Voc:
@@ -41,7 +43,8 @@ class Voc:
         self.root = _find_root(require_folder(path, NAME), year)
         self.year, self.split = year, split
         self.classes = tuple(classes_of("voc"))
-        lines = require_file(self.root / "ImageSets" / "Main" / f"{split}.txt", NAME).read_text().split("\n")
+        path = require_file(self.root / "ImageSets" / "Main" / f"{split}.txt", NAME)
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         self._keys = limit_keys([line.split()[0] for line in lines if line.strip()], limit)
         require_files(self.root / "Annotations", [f"{key}.xml" for key in self._keys], NAME)
         require_files(self.root / "JPEGImages", [f"{key}.jpg" for key in self._keys], NAME)
@@ -59,14 +62,19 @@ class Voc:
         image = read_image_file(self.root / "JPEGImages" / f"{key}.jpg")
         path = self.root / "Annotations" / f"{key}.xml"
         try:
+            check_file(path, "an annotation", max_bytes=MAX_XML_BYTES)
             objects = _parse_objects(path.read_text(encoding="utf-8"))
-        except (OSError, ET.ParseError, ValueError, AttributeError) as error:
+        except ExtremalValueError:
+            raise
+        except Exception as error:  # a damaged file can fail in any way
             raise ExtremalValueError(
-                f"an annotation must be VOC's XML, {str(path)!r} is not: {error}; unpack it again"
+                f"an annotation must be VOC's XML, {quote(path)} is not: {describe_error(error)}; unpack it again"
             ) from None
         unknown = sorted({label for label, _, _ in objects} - set(self.classes))
         if unknown:
-            raise ExtremalValueError(f"an object must be of one of VOC's classes, {str(path)!r} has {unknown[0]!r}")
+            raise ExtremalValueError(
+                f"an object must be of one of VOC's classes, {quote(path)} has {quote(unknown[0])}; unpack it again"
+            )
         present = [label for label in self.classes if any(label == name for name, _, _ in objects)]
         masks: dict[str, tuple[Mask, str]] = {}
         for label in present:
@@ -80,7 +88,7 @@ class Voc:
 
 def _find_root(path: Path, year: str) -> Path:
     candidates = [path / "VOCdevkit" / f"VOC{year}", path / f"VOC{year}", path]
-    return next((candidate for candidate in candidates if (candidate / "ImageSets").is_dir()), candidates[0])
+    return next((candidate for candidate in candidates if is_folder(candidate / "ImageSets")), candidates[0])
 
 
 def _parse_objects(text: str) -> list[tuple[str, tuple[int, int, int, int], bool]]:

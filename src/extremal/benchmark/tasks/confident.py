@@ -86,7 +86,13 @@ def find_confident(
         records = [vars(image) for image in images]
         store.write_text(CONFIDENT_FILE, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
     else:
-        images = [NamedImage(**record) for record in json.loads(text)]
+        try:
+            images = [NamedImage(**record) for record in parse_json(text)]
+        except (TypeError, ValueError) as error:
+            raise ExtremalValueError(
+                f"{CONFIDENT_FILE} of a run must be as it was written, got {quote(store.folder / CONFIDENT_FILE)}: "
+                f"{describe_error(error)}; remove it"
+            ) from None
     if not images:
         raise ExtremalValueError(
             f"images must have a top class with a probability of at least {min_probability:g}, {network.name} finds "
