@@ -73,7 +73,7 @@ class Voc:
         unknown = sorted({label for label, _, _ in objects} - set(self.classes))
         if unknown:
             raise ExtremalValueError(
-                f"an object must be of one of VOC's classes, {quote(path)} has {quote(unknown[0])}; unpack it again"
+                f"an object must be of one of VOC's classes, {quote(path)} has {quote(unknown[0])}"
             )
         present = [label for label in self.classes if any(label == name for name, _, _ in objects)]
         masks: dict[str, tuple[Mask, str]] = {}

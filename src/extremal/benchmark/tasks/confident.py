@@ -10,6 +10,7 @@ import torch
 from extremal.benchmark.data import DataSet
 from extremal.benchmark.tasks.task import Item, network_settings
 from extremal.errors import ExtremalError, ExtremalValueError
+from extremal.file_checks import describe_error, parse_json, quote
 from extremal.jobs.store import Store
 from extremal.networks.network import Network
 
