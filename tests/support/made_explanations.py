@@ -39,7 +39,7 @@ def explanation(*, keeps: bool = True, images: int = 1, **changes: object) -> Ex
         "score_blank": each(2.0),
         "inputs": each(torch.rand(3, 2, 4)),
         "pictures": each(torch.full((2, 4, 3), 7, dtype=torch.uint8)),
-        "destroyed": torch.zeros(images, 0, 0, 3, dtype=torch.uint8),
+        "destroyed": each(torch.full((2, 4, 3), 128, dtype=torch.uint8)),
         "trace_step": torch.tensor([0, 1]),
         "trace_area": each([0.5, 0.4]),
         "trace_reward": each([1.0, 2.0]),

@@ -42,7 +42,7 @@ TENSOR_RULES = {
     "score_blank": TensorRule("float", "N"),
     "inputs": TensorRule("float", "N C *S"),
     "pictures": TensorRule("uint8", "N H W 3"),
-    "destroyed": TensorRule("uint8", "N h w 3"),
+    "destroyed": TensorRule("uint8", "N H W 3"),
     "trace_step": TensorRule("number", "T"),
     "trace_area": TensorRule("number", "N T"),
     "trace_reward": TensorRule("number", "N T"),
@@ -59,7 +59,7 @@ STABILITY_RULES = {
     "unseen_effects": TensorRule("float", "N A V"),
     "smallest_areas": TensorRule("float", "N V"),
 }
-_MAY_BE_EMPTY = ("T", "H", "W", "h", "w")  # sizes of traces, and of pictures of what is no picture
+_MAY_BE_EMPTY = ("T", "H", "W")  # sizes of traces, and of pictures of what is no picture
 
 
 def to_tensors(explanation: "Explanation", prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
