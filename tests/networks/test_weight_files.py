@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import resource
+import time
 import zipfile
 from pathlib import Path
 
@@ -49,6 +50,28 @@ def test_entries_that_inflate(tmp_path: Path) -> None:
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     torch.save({3: torch.zeros(2)}, tmp_path / "w.pt")
     assert "weights must be a state dict of tensors, got something else in" in refuse(tmp_path / "w.pt")
+
+
+def test_a_name_of_100_000_characters(tmp_path: Path) -> None:
+    code = b"\x80\x02c" + b"a" * 100_000 + b"\nb\n."
+    for path in (tmp_path / "plain.pt", tmp_path / "zip.pt"):
+        torch.save(STATE, path, _use_new_zipfile_serialization=path.stem == "zip")
+        if path.stem == "plain":
+            path.write_bytes(code)
+        else:
+            content = io.BytesIO()
+            with zipfile.ZipFile(path) as source, zipfile.ZipFile(content, "w") as sink:
+                for name in source.namelist():
+                    sink.writestr(name, code if name.endswith("data.pkl") else source.read(name))
+            path.write_bytes(content.getvalue())
+        start = time.monotonic()
+        assert "it has a name of 100,0" in refuse(path)
+        assert time.monotonic() - start < 2
+
+
+def test_the_form_without_zip(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "w.pt", _use_new_zipfile_serialization=False)
+    assert all(torch.equal(value, STATE[name]) for name, value in read_state(tmp_path / "w.pt").items())
 
 
 def test_a_deep_pickle(tmp_path: Path) -> None:

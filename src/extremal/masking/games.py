@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.file_checks import quote
 
 Evaluate = Callable[[Tensor], Tensor]  # masks (N, K, 1, *S) -> scores (N, K)
 Reward = Callable[[Evaluate, Tensor], Tensor]
@@ -56,7 +57,7 @@ def get_game(game: str | Game | Reward) -> Game:
         return game
     if isinstance(game, str):
         if game not in GAMES:
-            raise ExtremalValueError(f"game must be one of {', '.join(GAMES)}, a Game or a callable, got {game!r}")
+            raise ExtremalValueError(f"game must be one of {', '.join(GAMES)}, a Game or a callable, got {quote(game)}")
         return GAMES[game]
     if not callable(game):
         raise ExtremalTypeError(

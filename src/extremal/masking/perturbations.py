@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.file_checks import quote
 from extremal.masking.blur import Blur
 from extremal.masking.replacements import Constant, Extreme, Fade, Mosaic, Noise, Perturb
 
@@ -131,7 +132,7 @@ def get_perturbation(perturbation: PerturbationLike) -> Perturbation | Mix:
     kinds = f"one of {', '.join(PERTURBATIONS)}, a callable, or several of these"
     if isinstance(perturbation, str):
         if perturbation not in PERTURBATIONS:
-            raise ExtremalValueError(f"perturbation must be {kinds}, got {perturbation!r}")
+            raise ExtremalValueError(f"perturbation must be {kinds}, got {quote(perturbation)}")
         return PERTURBATIONS[perturbation]
     if isinstance(perturbation, Mix):
         return perturbation

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.file_checks import quote
 
 Score = Callable[[Tensor, Tensor], Tensor]  # output (B, classes), target (B,) or (B, classes) bool -> (B,)
 ScoreT = TypeVar("ScoreT", bound=Score)
@@ -111,7 +112,7 @@ def get_score(score: str | Score) -> Score:
     """Return the score of this short name, or the callable itself."""
     if isinstance(score, str):
         if score not in SCORES:
-            raise ExtremalValueError(f"score must be one of {', '.join(SCORES)} or a callable, got {score!r}")
+            raise ExtremalValueError(f"score must be one of {', '.join(SCORES)} or a callable, got {quote(score)}")
         return SCORES[score]
     if not callable(score):
         raise ExtremalTypeError(

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.file_checks import quote
 from extremal.masking.domain import Domain
 from extremal.masking.solvers.consensus import Consensus
 from extremal.masking.solvers.path import Path
@@ -24,7 +25,7 @@ def get_solver(solver: str | Solver) -> Solver:
     """Return the solver of this short name with its default settings, or the solver itself."""
     if isinstance(solver, str):
         if solver not in SOLVERS:
-            raise ExtremalValueError(f"solver must be one of {', '.join(SOLVERS)} or a solver, got {solver!r}")
+            raise ExtremalValueError(f"solver must be one of {', '.join(SOLVERS)} or a solver, got {quote(solver)}")
         return SOLVERS[solver]
     if not callable(getattr(solver, "solve", None)):
         raise ExtremalTypeError(
@@ -71,7 +72,7 @@ def restore_solver(settings: Mapping[str, Any]) -> Consensus | Path | Penalty:
         )
     except (KeyError, TypeError):
         raise ExtremalValueError(
-            f"a solver must be one of {', '.join(SOLVER_CLASSES)} with settings of this version, got {name!r} with "
+            f"a solver must be one of {', '.join(SOLVER_CLASSES)} with settings of this version, got {quote(name)} with "
             f"{', '.join(options) or 'none'}; pass it as solver, or store explanations whole with save"
         ) from None
 

@@ -1,10 +1,12 @@
 """Read weights from files without unpickling, and messages about unknown names and missing weights."""
 
 import os
+import pickletools
 import zipfile
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,8 @@ from extremal.file_checks import check_entries, check_file, describe_error, expa
 Weights = str | os.PathLike[str] | None  # a local file; "random"; None: the network's own
 RANDOM_WEIGHTS = "random"
 NOUN = "weights"
+MAX_TOKEN = 4096  # characters of a text in a pickle
+PICKLES_PER_FILE = 5  # of the form without zip: number, version, system, tensors, their keys
 
 
 def is_random(weights: Weights) -> bool:
@@ -57,14 +61,39 @@ def check_weights_file(weights: str | os.PathLike[str]) -> int:
     return check_file(expand_user(weights, NOUN), NOUN, name=quote(weights), remedy=remedy)
 
 
+def _check_pickles(path: Path, size: int) -> None:
+    """Look at the pickles of a file of `torch.save` without loading them.
+
+    Raises:
+        Exception: they are damaged, or the archive or a name in it is too large. torch takes time that grows with the
+            square of a name's length to write an error about it.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            check_entries(archive.infolist(), size)
+            for name in archive.namelist():
+                if name.endswith("data.pkl"):
+                    with archive.open(name) as file:
+                        _check_tokens(file, 1)
+    else:
+        with path.open("rb") as file:
+            _check_tokens(file, PICKLES_PER_FILE)
+
+
+def _check_tokens(file: IO[bytes], count: int) -> None:
+    for _ in range(count):
+        for _, argument, _ in pickletools.genops(file):
+            if isinstance(argument, str | bytes) and len(argument) > MAX_TOKEN:
+                raise ValueError(f"it has a name of {len(argument):,} characters")
+
+
 def read_state(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read a state dict from a file without unpickling."""
     path, name = expand_user(weights, NOUN), quote(weights)
     size = check_weights_file(weights)
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                check_entries(archive.infolist(), size)
+        if path.suffix != ".safetensors":
+            _check_pickles(path, size)
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
