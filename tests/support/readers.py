@@ -98,7 +98,8 @@ def _write_archive(folder: Path) -> list[Path]:
 
 
 def _run_archive(path: Path) -> object:
-    return zoo.load(f"file:{path}").model(torch.zeros(1, 3, 16, 16))
+    with zoo.load(f"file:{path}").frozen() as run:
+        return run(torch.zeros(1, 3, 16, 16))
 
 
 def _write_folder(name: str) -> Callable[[Path], list[Path]]:

@@ -42,7 +42,7 @@ def parse_query(net: "Network", target: str, ask: str) -> "Target":
         return Segment(label)
     if kind in ("unit", "like") and target:
         raise ExtremalValueError(
-            f"--ask {kind} must be used without a class, got --target {quote(target)}; leave one of them out"
+            f"--ask {kind} must be used without a class, got --target {quote(target)[1:-1]}; leave one of them out"
         )
     if kind == "unit":
         layer, _, channel = rest.rpartition(":")

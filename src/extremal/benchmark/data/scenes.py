@@ -182,7 +182,7 @@ def _has_alpha(path: Path) -> bool:
         check_file(path, "a cut-out", max_bytes=MAX_FILE_BYTES)
         with Image.open(path, formats=CUTOUT_FORMATS) as image:
             return "A" in image.getbands()
-    except Exception:  # it is no image, whatever Pillow says
+    except Exception:  # it is no image
         return False
 
 

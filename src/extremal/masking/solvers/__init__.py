@@ -72,8 +72,8 @@ def restore_solver(settings: Mapping[str, Any]) -> Consensus | Path | Penalty:
         )
     except (KeyError, TypeError):
         raise ExtremalValueError(
-            f"a solver must be one of {', '.join(SOLVER_CLASSES)} with settings of this version, got {quote(name)} with "
-            f"{', '.join(options) or 'none'}; pass it as solver, or store explanations whole with save"
+            f"a solver must be one of {', '.join(SOLVER_CLASSES)} with settings of this version, got {quote(name)} "
+            f"with {', '.join(options) or 'none'}; pass it as solver, or store explanations whole with save"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Run the graph of an archive once before anybody relies on it."""
+"""Run the graph of an archive once on zeros, with the size of each result known before it is computed."""
 
 from collections.abc import Mapping
 from typing import Any, cast
