@@ -22,9 +22,9 @@ def load(path: str, weights: Weights) -> Network:
     """Load a network from an archive that `torch.export.save` of torch 2.9 or later wrote.
 
     Nothing in the archive is unpickled or run as code: its tensors are read from plain bytes, its sample inputs are not
-    read, and its graph may only call torch's own tensor operators. Archives with pickled weights are rejected. The graph
-    is run once on zeros; the size of each result is known before it is computed, so that no file takes more memory than
-    its weights and one result of 512 MB.
+    read, and its graph may only call torch's own tensor operators. Archives with pickled weights are rejected. The
+    graph is run once on zeros; the size of each result is known before it is computed, so that no file takes more
+    memory than its weights and one result of 512 MB.
 
     An archive does not describe preprocessing: an image is cropped at its centre, resized to the exported size (not
     resized if that is variable), and scaled to [0, 1]; there are no class names. If this is wrong, wrap the model:
