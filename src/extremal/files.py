@@ -17,6 +17,16 @@ from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 
+EXPLANATION_FILE, CHANNELS_FILE, CLASS_FILE = (
+    "explanation.safetensors",
+    "channels.safetensors",
+    "class-channels.parquet",
+)
+SUMMARY_FILES, COMPARISON_FILES = ("summary.html", "summary.png"), ("compare.html", "compare.png")  # page and figure
+RESULT_MARKERS = frozenset(  # each result folder has one of them
+    (EXPLANATION_FILE, CHANNELS_FILE, CLASS_FILE, SUMMARY_FILES[0], COMPARISON_FILES[0])
+)
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:

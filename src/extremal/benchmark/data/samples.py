@@ -14,7 +14,6 @@ from extremal.errors import ExtremalValueError
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 LARGE_FRACTION = 0.25  # of the image; a class that covers more is easy to point at (Zhang et al., 2016)
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
 
 @dataclass(frozen=True, eq=False)
