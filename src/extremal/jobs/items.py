@@ -34,7 +34,7 @@ def to_sources(images: Any) -> list[str]:
     Raises:
         ExtremalTypeError: one of them is not a path.
     """
-    is_single = isinstance(images, str | os.PathLike) or not isinstance(images, Iterable)
+    is_single = isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable)
     sources = [images] if is_single else list(images)
     for source in sources:
         if not isinstance(source, str | os.PathLike) or not isinstance(os.fspath(source), str):

@@ -30,7 +30,7 @@ from extremal.networks.memory import keep_freed_memory
 
 PREFETCH = 2  # units of a worker: one that it explains, one that it decodes
 MIN_LOAD_TIMEOUT = 600.0  # s in which a worker must have loaded its network, if units have a time limit
-POLL_INTERVAL = 0.5  # s between checks whether to stop, and for units that take too long
+POLL_INTERVAL = 0.2  # s between checks whether to stop, and for units that take too long
 END_TIMEOUT = 1.0  # s in which a process must end by itself
 WORKER_NAME = "extremal-worker"
 
