@@ -18,7 +18,7 @@ import records
 from extremal import explain, jobs, keep_freed_memory, zoo
 from extremal.cli.parse import parse_areas
 from extremal.explanations.settings import Settings
-from extremal.jobs.plan import RunItem, find_items
+from extremal.jobs.items import RunItem, find_items
 from extremal.jobs.worker import Worker, WorkerConfig
 from extremal.networks.network import Network
 

@@ -35,6 +35,17 @@ class FormatError(ValueError):
     """Raised for a file that has other content than its format; the message says what."""
 
 
+EXPLANATION_FILE, CHANNELS_FILE, CLASS_FILE = (
+    "explanation.safetensors",
+    "channels.safetensors",
+    "class-channels.parquet",
+)
+SUMMARY_FILES, COMPARISON_FILES = ("summary.html", "summary.png"), ("compare.html", "compare.png")  # page and figure
+RESULT_MARKERS = frozenset(  # each result folder has one of them
+    (EXPLANATION_FILE, CHANNELS_FILE, CLASS_FILE, SUMMARY_FILES[0], COMPARISON_FILES[0])
+)
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` at the end and is removed after an exception.

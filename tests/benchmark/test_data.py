@@ -288,7 +288,7 @@ class TestFolder:
         assert "1.png'; convert it to PNG or JPEG" in message_of(lambda: data.sample("dog/1.png"))
 
     def test_an_empty_folder_is_an_error(self, tmp_path):
-        assert message_of(lambda: Folder(tmp_path)).startswith("a folder of images must hold some (.jpg, .jpeg, ")
+        assert message_of(lambda: Folder(tmp_path)).startswith("a folder of images must hold some (.png, .jpg, ")
 
 
 class TestFieldsOfView:

@@ -9,7 +9,7 @@ import pytest
 from extremal import explain
 from extremal.explanations.settings import Settings
 from extremal.files import content_hash
-from extremal.jobs.plan import find_items
+from extremal.jobs.items import find_items
 from extremal.jobs.restore import rebuild
 from extremal.jobs.rows import SCHEMA, build_row, run_settings
 from extremal.jobs.run_summary import image_summaries, summarise

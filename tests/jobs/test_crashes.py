@@ -48,7 +48,7 @@ def test_workers_that_crash_while_loading_are_not_replaced_without_limit() -> No
     tracker = CrashTracker(max_crashes=2, workers=2)
     assert [tracker.load_started() for _ in range(4)] == [""] * 4
     assert tracker.load_started() == (
-        "workers must have enough memory for the network, 4 of them crashed while loading it; use fewer workers, or "
+        "workers must have enough memory for the network, 4 of them ended while loading it; use fewer workers, or "
         "another network"
     )
     tracker.load_finished()

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extremal.jobs.plan import RunItem, find_items, plan_units
+from extremal.jobs.items import RunItem, find_items
+from extremal.jobs.plan import plan_units
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.store import open_store
+from extremal.networks.inputs import IMAGE_SUFFIXES
 from support.datasets import write_images
 from support.errors import message_of
 
@@ -44,10 +46,13 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
     empty.mkdir()
     cases = {
         (): "a run must have images, got none; name files, folders, or a manifest .csv",
-        ("a", "a"): "every image and target of a run must have a key of its own, got 'a' twice; leave one out, or "
-        "give keys in a manifest",
-        (str(empty),): "a folder must contain images (.png, .jpg, .jpeg, .webp, .bmp, .tif, .tiff, .gif), "
-        f"{str(empty)!r} has none; check the path",
+        ("a.png", "a.png"): (
+            "every image and target of a run must have a key of its own, got 'a.png' twice; leave one out, or give "
+            "keys in a manifest"
+        ),
+        (str(empty),): (
+            f"a folder must contain images ({', '.join(IMAGE_SUFFIXES)}), {str(empty)!r} has none; check the path"
+        ),
     }
     for sources, message in cases.items():
         assert message_of(find_items, sources) == message
@@ -80,10 +85,7 @@ def test_broken_manifests_are_told(tmp_path: Path, text: bytes, message: str) ->
 
 def test_a_missing_manifest_is_told(tmp_path: Path) -> None:
     path = str(tmp_path / "no.csv")
-    assert message_of(find_items, [path]) == (
-        f"a manifest must be a readable .csv in UTF-8, {path!r} is not: [Errno 2] No such file or directory: {path!r}; "
-        "check the file"
-    )
+    assert message_of(find_items, [path]) == (f"a manifest must be an existing file, got {path!r}; check the path")
 
 
 @settings(deadline=None, max_examples=25)

@@ -1,6 +1,5 @@
 """The local engine in worker processes: equal rows, crashes, and networks that cannot be loaded."""
 
-import threading
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,10 @@ import pytest
 from extremal import jobs
 from extremal.explanations.settings import Settings
 from extremal.jobs.engines import processes
-from extremal.jobs.plan import WorkUnit, find_items
+from extremal.jobs.items import find_items
+from extremal.jobs.plan import WorkUnit
 from extremal.jobs.runner import run
+from extremal.jobs.stop import StopRequest
 from extremal.jobs.worker import WorkerConfig
 from support.datasets import DEADLY, NETWORK, comparable_rows, write_black_image, write_images
 from support.errors import message_of
@@ -60,6 +61,6 @@ class TestInProcesses:
         folder = write_images(tmp_path / "one", 1)
         config = replace(CONFIG, network="nowhere:nothing")
         unit = WorkUnit("0", tuple(find_items([str(folder)])))
-        error = message_of(list, processes.run_in_processes(config, [unit], threading.Event(), count=1, threads=1))
+        error = message_of(list, processes.run_in_processes(config, [unit], StopRequest(), count=1, threads=1))
         assert error.startswith("a network must be 'embedded', ")
         assert "there is no module 'nowhere'" in error

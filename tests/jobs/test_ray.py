@@ -20,8 +20,10 @@ from extremal.jobs.crashes import UnitMode
 from extremal.jobs.engines import ray as rays
 from extremal.jobs.engines import ray_cluster
 from extremal.jobs.engines.ray_cluster import Allocation, allocate, connect
-from extremal.jobs.plan import RunItem, WorkUnit
+from extremal.jobs.items import RunItem
+from extremal.jobs.plan import WorkUnit
 from extremal.jobs.runner import run
+from extremal.jobs.stop import StopRequest
 from extremal.jobs.worker import WorkerConfig
 from support.datasets import DEADLY, NETWORK, SLOW, UNLOADABLE, comparable_rows, write_black_image, write_images
 from support.errors import message_of
@@ -124,7 +126,7 @@ class TestActors:
         )
 
     def test_once_stopped_what_was_begun_is_finished_and_no_more_is_begun(self, tmp_path: Path) -> None:
-        units, stop = single_item_units(write_images(tmp_path / "many", 12)), threading.Event()
+        units, stop = single_item_units(write_images(tmp_path / "many", 12)), StopRequest()
         begun = []
         for unit, rows in rays.run_on_ray(make_config(SLOW), units, stop, count=1):
             begun.append(unit.name)
@@ -136,7 +138,7 @@ class TestActors:
 
     def test_a_network_that_actors_cannot_load_is_told(self, tmp_path: Path) -> None:
         units = single_item_units(write_images(tmp_path / "two", 2))
-        assert message_of(list, rays.run_on_ray(make_config(UNLOADABLE), units, threading.Event(), count=1)) == (
+        assert message_of(list, rays.run_on_ray(make_config(UNLOADABLE), units, StopRequest(), count=1)) == (
             "a network's callable must work without arguments, 'support.datasets:unloadable' raised RuntimeError: no "
             "weights here; correct it, or wrap it in a function that passes its arguments"
         )

@@ -143,13 +143,13 @@ class TestFolder:
     def test_large_columns_are_not_read(
         self, tmp_path: Path, rows: list[runs.Row], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        folder, known, read = runs.write_run(tmp_path / "run", rows), pq.read_table, set[str]()
+        folder, known, read = runs.write_run(tmp_path / "run", rows), pq.ParquetFile.read, set[str]()
 
-        def watched(path: Any, **options: Any) -> Any:
-            read.update(options["schema"].names)
-            return known(path, **options)
+        def watched(file: Any, columns: list[str], **options: Any) -> Any:
+            read.update(columns)
+            return known(file, columns, **options)
 
-        monkeypatch.setattr(pq, "read_table", watched)
+        monkeypatch.setattr(pq.ParquetFile, "read", watched)
         jobs.summary(folder)
         assert read == set(COLUMNS)
         assert not read & {"fields", "thumbnail", "trace_reward"}

@@ -11,7 +11,7 @@ import extremal
 from extremal import explain
 from extremal.explanations.settings import Settings, SettingsOptions
 from extremal.files import content_hash
-from extremal.jobs.plan import RunItem
+from extremal.jobs.items import RunItem
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.runner import auto_batch_size
 from extremal.jobs.worker import ItemResult, Worker, WorkerConfig, device_of
@@ -72,7 +72,11 @@ class TestRows:
 
         worker = make_worker(Network(sound().model, prepare))
         (row,) = worker.explain(worker.prepare(make_items(write_images(tmp_path / "one", 1), "")))
-        assert (row["status"], row["error"]) == ("failed", "KeyError: 'no such thing'")
+        assert (row["status"], row["error"]) == (
+            "failed",
+            "the preprocessing must work for any image, it raised KeyError: 'no such thing'; correct it, or leave the "
+            "image out",
+        )
 
     def test_after_an_error_each_image_of_the_batch_is_explained_alone(self, tmp_path: Path) -> None:
         folder, worker = write_images(tmp_path / "three", 3), make_worker()
@@ -115,7 +119,10 @@ class TestRows:
         monkeypatch.setattr(Worker, "_explain_batch", scarce)
         worker = make_worker()
         (row,) = worker.explain(worker.prepare(make_items(write_images(tmp_path / "one", 1), "")))
-        assert (row["status"], row["error"]) == ("failed", "MemoryError: cannot allocate")
+        assert (row["status"], row["error"]) == (
+            "failed",
+            "an image must fit into memory, MemoryError: cannot allocate; use fewer workers, or a smaller image",
+        )
 
     def test_stability_is_that_of_the_images_alone(self, tmp_path: Path) -> None:
         worker = make_worker(areas=(0.1, 0.3), stability=True)

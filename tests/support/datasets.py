@@ -19,7 +19,7 @@ from support.fake_network import fake_network as sound
 from support.toys import Boxes
 
 NETWORK, DEADLY, SLOW = "support.datasets:sound", "support.datasets:deadly", "support.datasets:slow"
-UNLOADABLE = "support.datasets:unloadable"
+UNLOADABLE, HANGING = "support.datasets:unloadable", "support.datasets:hanging"
 UNEQUAL_COLUMNS = ("seconds",)  # columns in which two runs may differ
 
 
@@ -58,6 +58,16 @@ def unloadable() -> Network:
     raise RuntimeError("no weights here")
 
 
+def hanging() -> Network:
+    """Like `sound`, but preparing a black image never ends."""
+
+    def hang(picture: Image.Image) -> None:
+        while not np.asarray(picture).any():
+            time.sleep(0.1)
+
+    return make_disturbed_network("hanging", hang)
+
+
 def slow() -> Network:
     """Like `sound`, but preparing an image takes so long that a run does not finish before it is disturbed."""
     return make_disturbed_network("slow", lambda _: time.sleep(0.4))
@@ -83,10 +93,12 @@ def comparable_rows(table: pa.Table) -> list[dict[str, Any]]:
 
 __all__ = [
     "DEADLY",
+    "HANGING",
     "NETWORK",
     "SLOW",
     "comparable_rows",
     "deadly",
+    "hanging",
     "slow",
     "sound",
     "write_black_image",

@@ -135,7 +135,10 @@ def write_run(
     rows = list(rows)
     keys = [row["key"] for row in rows if not row["alternative"]]
     keys += [f"missing-{index}" for index in range((planned or len(keys)) - len(keys))]
-    plan = [{"unit": "", "key": key, "path": f"/{key}", "target": ""} for key in keys]
+    units = {row["key"]: f"{number // ROWS_PER_UNIT:08d}" for number, row in enumerate(rows)}
+    plan = [
+        {"unit": units.get(key, "99999999"), "key": key, "path": f"/{key}", "target": "", "problem": ""} for key in keys
+    ]
     with open_store(folder, settings or make_settings(), SCHEMA) as store:
         store.write_table(PLAN_FILE, pa.Table.from_pylist(plan, PLANNED))
         for number, start in enumerate(range(0, len(rows), ROWS_PER_UNIT)):

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extremal.app.request import Request, Response
-from extremal.report.result_files import CHANNELS_FILE, EXPLANATION_FILE, FIGURE_FILE, REPORT_FILE
+from extremal.files import CHANNELS_FILE, EXPLANATION_FILE
+from extremal.report.result_files import FIGURE_FILE, REPORT_FILE
 
 DOWNLOADS = {  # files of a view that are served, with their labels
     REPORT_FILE: "Report (HTML)",

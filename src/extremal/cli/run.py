@@ -19,6 +19,8 @@ from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
 from extremal.number_checks import parse_whole
 
+MAX_PRINTED = 8  # failed images
+
 if TYPE_CHECKING:
     from extremal.jobs.run_status import OnStatus, RunStatus
 
@@ -56,7 +58,13 @@ def run(
         typer.Option(help="Number of worker processes; 0: this process.", show_default="one per core or device"),
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of each worker.", show_default="1 on a CPU")] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Explain failed images again.")] = False,
+    unit_timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds that a batch may take before its worker is replaced.", show_default="no limit"),
+    ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Explain failed and changed images again, with their batches.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the final status as JSON.")] = False,
 ) -> None:
     """Explain a data set into a table; run the same command again to resume after an interruption."""
@@ -88,16 +96,38 @@ def run(
                 batch=None if batch == "auto" else _parse_whole("--batch", batch),
                 workers=workers,
                 threads=threads,
+                unit_timeout=unit_timeout,
                 retry=retry,
                 on_progress=on_status,
             )
     typer.echo(json.dumps(asdict(status), indent=2) if as_json else _progress_sentence(status, out))
+    if status.failed:
+        _print_failures(out)
     if status.state == "stopped":
         print_line("stopped", "run the same command again to resume")
         raise typer.Exit(EXIT_INTERRUPTED)
     if status.failed:
-        print_line("failed", f"{status.failed} images; their rows contain the reasons, --retry explains them again")
+        print_line("failed", _failed_sentence(status.failed))
         raise typer.Exit(EXIT_BAD_INPUT if status.failed == status.items else 0)
+
+
+def _failed_sentence(count: int) -> str:
+    if count == 1:
+        return "1 image; the reason is in its row, --retry explains it again"
+    return f"{count} images; the reasons are in their rows, --retry explains them again"
+
+
+def _print_failures(folder: Path) -> None:
+    """Print why images failed; the first of them."""
+    with report_errors():
+        from extremal.jobs.rows import FAILED
+        from extremal.jobs.run_table import table
+
+        rows = [row for row in table(folder, ("key", "status", "error")).to_pylist() if row["status"] == FAILED]
+        for row in rows[:MAX_PRINTED]:
+            print_line("failed", f"{quote(row['key'])[1:-1]}: {row['error']}")
+        if len(rows) > MAX_PRINTED:
+            print_line("failed", f"{len(rows) - MAX_PRINTED} more images, for reasons in their rows")
 
 
 def status(

@@ -59,6 +59,10 @@ class CrashTracker:
         self._crashes[name] += 1
         self._running.discard(name)
 
+    def release(self, name: str) -> None:
+        """Count a unit as not running: its worker ended, and the unit is not to blame."""
+        self._running.discard(name)
+
     def finish(self, name: str) -> None:
         """Count a unit as finished; it may be started again if its rows are lost on the way."""
         self._crashes.pop(name, None)
@@ -74,7 +78,7 @@ class CrashTracker:
         if self._loads <= self._max_loads:
             return ""
         return (
-            f"workers must have enough memory for the network, {self._max_loads} of them crashed while loading it; use "
+            f"workers must have enough memory for the network, {self._max_loads} of them ended while loading it; use "
             "fewer workers, or another network"
         )
 
@@ -83,15 +87,18 @@ class CrashTracker:
         self._loads = 0
 
 
-def build_abandoned_rows(unit: WorkUnit, detail: str = "") -> list[Row]:
+def build_abandoned_rows(unit: WorkUnit, detail: str = "", unit_timeout: float | None = None) -> list[Row]:
     """Return the rows of an abandoned unit.
 
     Args:
         unit: on which several workers crashed.
         detail: on their crashes.
+        unit_timeout: seconds that a unit may take, if one may have taken longer.
     """
+    is_timed = unit_timeout is not None
+    detail += f", or did not finish it within the unit timeout of {unit_timeout:g} s" if is_timed else ""
     error = (
         f"several workers crashed on its batch{detail}; run again with --retry, and with fewer --workers if memory is "
-        "short"
+        f"short{', or a longer --unit-timeout' if is_timed else ''}"
     )
     return [build_failed_row(item.key, item.path, None, error, 0.0) for item in unit.items]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from extremal.errors import ExtremalValueError
+from extremal.errors import ExtremalError, ExtremalValueError
 from extremal.explanations.batches import plan_batches
 from extremal.explanations.build_objective import build_objective, build_problem
 from extremal.explanations.chunking import ChunkedReward
@@ -20,6 +20,7 @@ from extremal.explanations.objective import Objective
 from extremal.explanations.preparation import find_layers
 from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import Status
+from extremal.file_checks import quote
 from extremal.files import content_hash
 from extremal.jobs.rows import DONE
 from extremal.jobs.store import diff_settings
@@ -166,11 +167,19 @@ def cut_masks(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
     if not any(row["mask_areas"]):
         return torch.zeros(len(areas), *shape, dtype=torch.bool)
     within, units = _region_and_units(row, shape)
-    domain = Domain(shape, tuple(settings["spacing"]), within, units)
-    parameters = _decode_parameters(row, getattr(torch, settings["dtype"].removeprefix("torch.")))
-    with torch.no_grad():
-        masks = rebuild_masks(settings["solver"], parameters, areas, domain)
-    return cut_to_units(masks, areas, units)[0, :, 0] > 0
+    try:
+        domain = Domain(shape, tuple(settings["spacing"]), within, units)
+        parameters = _decode_parameters(row, getattr(torch, settings["dtype"].removeprefix("torch.")))
+        with torch.no_grad():
+            masks = rebuild_masks(settings["solver"], parameters, areas, domain)
+        return cut_to_units(masks, areas, units)[0, :, 0] > 0
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, ExtremalError):
+            raise
+        raise ExtremalValueError(
+            f"a row must hold masks that its settings can rebuild, row {quote(row['key'])} does not "
+            f"({type(error).__name__}); explain its image again"
+        ) from None
 
 
 def _read_target(row: Mapping[str, Any], query: Target) -> Target:

@@ -20,6 +20,7 @@ from extremal.explanations.stability import Stability
 Row = dict[str, Any]  # by the names of SCHEMA
 
 DONE, FAILED = "done", "failed"
+VERDICTS = ("sufficient", "unstable", "suspect", "insufficient", FAILED)  # of an image
 PER_ROW_SETTINGS = ("evaluations", "mirror")  # settings that differ between the rows of a run
 EVALUATION_KINDS = ("gradients", "forwards", "evidence_gradients", "evidence_forwards")
 
@@ -163,6 +164,7 @@ def build_row(
 
 def build_failed_row(key: str, path: str | None, digest: str | None, error: str, seconds: float) -> Row:
     """Return the row of an image and target that could not be explained, with the reason."""
+    error = error.encode("utf-8", "backslashreplace").decode()
     values = {"key": key, "path": path, "content_hash": digest, "status": FAILED, "error": error, "seconds": seconds}
     return dict.fromkeys(SCHEMA.names) | values
 

@@ -1,19 +1,20 @@
 """Status of a run: updated while it runs, and readable from its folder at any time."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from extremal.errors import ExtremalValueError
+from extremal.file_checks import find_kind, quote
+from extremal.jobs.finished import FinishedUnits
 from extremal.jobs.plan import WorkUnit
 from extremal.jobs.rows import FAILED
-from extremal.jobs.store import PARTS, Store, is_locked, read_manifest
+from extremal.jobs.store import Store, is_locked, read_json, read_manifest
 
 STATUS_FILE = "status.json"  # in the store
 WRITE_INTERVAL = 2.0  # s between two writes of the file
@@ -46,25 +47,28 @@ class StatusWriter:
     Args:
         store: of the run.
         units: its plan.
+        finished: units that are finished already.
         on_status: called with the status at the start, after every unit, and at the end.
     """
 
-    def __init__(self, store: Store, units: Sequence[WorkUnit], on_status: OnStatus | None = None) -> None:
+    def __init__(
+        self, store: Store, units: Sequence[WorkUnit], finished: FinishedUnits, on_status: OnStatus | None = None
+    ) -> None:
         self._store, self._on_status = store, on_status
-        finished, self._failed = store.find_finished(), _count_failures(store)
+        self._failed, self._changed = dict(finished.failed), set(finished.changed)
         self._status = RunStatus(
             "running",
             items=sum(len(unit.items) for unit in units),
-            done=sum(len(unit.items) for unit in units if unit.name in finished),
+            done=sum(len(unit.items) for unit in units if unit.name in finished.names),
             failed=sum(self._failed.values()),
         )
         self._started_at, self._done_before, self._written_at = time.monotonic(), self._status.done, 0.0
-        self._finished = set(finished)
+        self._finished = set(finished.names)
         self._publish()
 
     def is_due(self, unit: WorkUnit, retry: bool) -> bool:
-        """Return whether a unit has to be done: it has no rows, or an image in it failed and `retry` is set."""
-        return unit.name not in self._finished or (retry and unit.name in self._failed)
+        """Return whether a unit has to be done: it has no rows, or `retry` asks for it."""
+        return unit.name not in self._finished or (retry and (unit.name in self._failed or unit.name in self._changed))
 
     def add(self, unit: WorkUnit, rows: Sequence[Mapping[str, Any]]) -> None:
         """Count a unit whose rows have been written."""
@@ -103,28 +107,31 @@ def status(folder: str | os.PathLike[str]) -> RunStatus:
     """
     path = Path(folder)
     read_manifest(path)
-    try:
-        stored = RunStatus(**json.loads((path / STATUS_FILE).read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    file = path / STATUS_FILE
+    if not find_kind(file, "the status of a run"):
         raise ExtremalValueError(
-            f"a run must have started to have a status, {str(path)!r} has none; start it with `extremal run`"
-        ) from None
-    except (OSError, ValueError, TypeError) as error:
+            f"a run must have started to have a status, {quote(path)} has none; start it with `extremal run`"
+        )
+    values = read_json(file, "the status of a run")
+    if not _is_status(values):
         raise ExtremalValueError(
-            f"a status must be of this version, that of {str(path)!r} is not ({type(error).__name__}); "
-            "run again to resume"
-        ) from None
+            f"the status of a run must be of this version, that of {quote(path)} is not; run again to resume"
+        )
+    stored = RunStatus(**values)
     if stored.state == "running" and not is_locked(path):  # the process was killed
         return replace(stored, state="stopped", rate=0.0, seconds_left=None)
     return stored
 
 
-def _count_failures(store: Store) -> dict[str, int]:
-    """Return how many images failed in each unit with failures."""
-    counts = {}
-    for name in store.find_finished():
-        statuses = pq.read_table(store.folder / PARTS / f"{name}.parquet", columns=["status"])["status"]
-        failed = statuses.to_pylist().count(FAILED)
-        if failed:
-            counts[name] = failed
-    return counts
+def _is_status(values: Any) -> bool:
+    """Return whether values are those of a `RunStatus`."""
+    if not isinstance(values, dict) or values.keys() != {entry.name for entry in fields(RunStatus)}:
+        return False
+    counts = [values[name] for name in ("items", "done", "failed")]
+    times = [values[name] for name in ("rate", "seconds_left", "updated") if values[name] is not None]
+    return (
+        values["state"] in ("running", "stopped", "done")
+        and all(type(count) is int and count >= 0 for count in counts)
+        and all(type(time) in (int, float) and 0 <= time < math.inf for time in times)
+        and None not in (values["rate"], values["updated"])
+    )

@@ -10,16 +10,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from extremal.file_checks import find_kind
+from extremal.jobs.parquet_files import count_rows
 from extremal.jobs.plan import PLAN_FILE
-from extremal.jobs.rows import DONE, FAILED
+from extremal.jobs.rows import DONE, FAILED, VERDICTS
 from extremal.jobs.run_table import settings, table
 from extremal.scores.class_group import ResolvedClass
 
 T = TypeVar("T")
 
-VERDICTS = ("sufficient", "unstable", "suspect", "insufficient", FAILED)
 N_EXTREMES = 8  # images listed at either end
 COLUMNS = (  # that are read; parameters, traces and thumbnails are not
     *("key", "status", "error", "alternative", "target", "group", "target_name"),
@@ -117,7 +117,7 @@ def summary(folder: str | os.PathLike[str]) -> Summary:
 def count_planned(folder: str | os.PathLike[str]) -> int:
     """Return the number of images of a run, with or without a row; 0 if there is no plan."""
     plan = Path(folder) / PLAN_FILE
-    return int(pq.read_metadata(plan).num_rows) if plan.is_file() else 0
+    return count_rows(plan, "the plan of a run", "run again into another folder") if find_kind(plan, "a plan") else 0
 
 
 def summarise(rows: pa.Table, settings: Mapping[str, Any], planned: int = 0) -> Summary:

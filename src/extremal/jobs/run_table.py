@@ -10,24 +10,29 @@ import pyarrow.compute as pc
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.explanation import Explanation
-from extremal.jobs.plan import PLAN_FILE
+from extremal.file_checks import quote
+from extremal.jobs.plan import PLAN_FILE, load_plan
 from extremal.jobs.restore import rebuild
+from extremal.jobs.row_checks import check_rows, check_settings
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.store import Store, read_manifest
+from extremal.networks import zoo
 from extremal.networks.network import Network
+
+EXPLAIN_SETTINGS = (  # with which an explanation is restored
+    *("network", "weights", "game", "perturbation", "score", "seed", "solver", "spacing", "dtype"),
+    *("accelerate", "precision"),
+)
 
 
 def settings(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the settings of a run: those of `explain` under that name, next to areas, target, and batch.
 
     Raises:
-        ExtremalValueError: there is no data-set run in the folder.
+        ExtremalValueError: there is no data-set run in the folder, or its settings are not as a run writes them.
     """
     values = read_manifest(Path(folder))
-    if "explain" not in values:
-        raise ExtremalValueError(
-            f"a run must be one of `extremal run`, {os.fspath(folder)!r} is not; name the folder of such a run"
-        )
+    check_settings(values, Path(folder))
     return values
 
 
@@ -39,12 +44,14 @@ def table(folder: str | os.PathLike[str], columns: Sequence[str] | None = None) 
         columns: of `rows.SCHEMA`; None: all.
 
     Raises:
-        ExtremalValueError: there is no data-set run, or a part of it is damaged.
+        ExtremalValueError: there is no data-set run, or a part of it is damaged or has rows that a run does not write.
     """
-    settings(folder)
+    areas = settings(folder)["areas"]
     names = list(SCHEMA.names if columns is None else columns)
     store = Store(Path(folder), pa.schema([SCHEMA.field(name) for name in names]))
-    return store.read_all()
+    rows = store.read_all()
+    check_rows(rows, areas, Path(folder))
+    return rows
 
 
 def explanation(
@@ -55,26 +62,41 @@ def explanation(
     Args:
         folder: of the run.
         key: of the image.
-        network: that was explained; None: it is loaded by the name in the settings of the run.
+        network: that was explained; None: it is loaded by the name in the settings of the run, unless that is
+            MODULE:CALLABLE, whose code is only called if it is passed here.
         alternative: 0, or the number of an alternative.
 
     Raises:
-        ExtremalValueError: there is no such row, it failed, or image or network have changed.
+        ExtremalValueError: there is no such row, it failed or is incomplete, the settings name code, or image or
+            network have changed.
     """
     run = settings(folder)
-    rows = _read_rows(Store(Path(folder), SCHEMA), key)
+    missing = [name for name in EXPLAIN_SETTINGS if name not in run["explain"]]
+    if missing:
+        raise ExtremalValueError(
+            f"the settings of a run must be as `extremal run` writes them, {quote(folder)} has no {missing[0]}; run "
+            "again into another folder"
+        )
+    if network is None and zoo.names_code(run["explain"]["network"]):
+        raise ExtremalValueError(
+            f"a network that is code must be passed, {quote(folder)} names {quote(run['explain']['network'])}; pass "
+            "this name, or the network itself, as network if you trust it"
+        )
+    rows = _read_rows(Store(Path(folder), SCHEMA), key, run["areas"])
     rows = [row for row in rows if (row["alternative"] or 0) == alternative]
     if not rows:
         raise ExtremalValueError(
-            f"an explanation must have a row to be restored, {os.fspath(folder)!r} has none of {key!r} with "
+            f"an explanation must have a row to be restored, {quote(folder)} has none of {quote(key)} with "
             f"alternative {alternative}; its keys are in {PLAN_FILE}"
         )
     return rebuild(rows[0], network or run["explain"]["network"], settings=run["explain"])
 
 
-def _read_rows(store: Store, key: str) -> list[dict[str, Any]]:
+def _read_rows(store: Store, key: str, areas: Sequence[float]) -> list[dict[str, Any]]:
     """Return the rows of one image, reading only the part that contains them."""
-    plan, finished = store.read_table(PLAN_FILE), store.find_finished()
-    units = [] if plan is None else plan.filter(pc.equal(plan["key"], key))["unit"].to_pylist()
+    finished = store.find_finished()
+    units = [unit.name for unit in load_plan(store.folder) if any(item.key == key for item in unit.items)]
     parts = [store.read_part(unit) for unit in units if unit in finished]
-    return [row for part in parts for row in part.filter(pc.equal(part["key"], key)).to_pylist()]
+    rows = pa.concat_tables([store.schema.empty_table(), *(part.filter(pc.equal(part["key"], key)) for part in parts)])
+    check_rows(rows, areas, store.folder)
+    return rows.to_pylist()  # type: ignore[no-any-return]

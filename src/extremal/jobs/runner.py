@@ -1,25 +1,30 @@
 """Explain a data set into a table, resumably: plan units, run an engine, and write rows."""
 
+import math
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import torch
 from torch import nn
 
-from extremal.errors import ExtremalValueError
+from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
-from extremal.jobs.engines import processes
-from extremal.jobs.plan import WorkUnit, find_items, plan_units
+from extremal.file_checks import find_kind, quote
+from extremal.jobs.engines import in_process, processes
+from extremal.jobs.finished import find_finished_units
+from extremal.jobs.items import find_items, to_sources
+from extremal.jobs.plan import WorkUnit, plan_units
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.run_status import OnStatus, RunStatus, StatusWriter
-from extremal.jobs.store import MANIFEST, open_store, read_manifest
+from extremal.jobs.run_table import settings as read_settings
+from extremal.jobs.stop import StopRequest, stop_on_signals
+from extremal.jobs.store import MANIFEST, open_store
 from extremal.jobs.worker import Worker, WorkerConfig
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
@@ -32,7 +37,7 @@ ENGINES = ("local", "ray")
 MAX_GPUS = 64  # of a worker
 _RANGES = {"workers": (0, 1024), "threads": (1, 512), "batch": (1, 4096)}  # more threads end the process
 
-Engine = Callable[[Sequence[WorkUnit], threading.Event], processes.Results]  # units, whether to stop
+Engine = Callable[[Sequence[WorkUnit], StopRequest], in_process.Results]  # units, whether to stop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +54,7 @@ class RunOptions:
     batch: int | None = None
     workers: int | None = None
     threads: int | None = None
+    unit_timeout: float | None = None
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -58,6 +64,7 @@ class RunOptions:
         for name, (low, high) in _RANGES.items():
             if getattr(self, name) is not None:
                 validate_whole(getattr(self, name), name, low, high)
+        self._check_timeout()
         if self.gpus_per_worker is None:
             return
         if self.engine != "ray":
@@ -70,9 +77,22 @@ class RunOptions:
                 f"gpus_per_worker must be a fraction of one or a whole number, got {self.gpus_per_worker:g}; e.g. 0.25"
             )
 
+    def _check_timeout(self) -> None:
+        limit = self.unit_timeout
+        if limit is None:
+            return
+        if isinstance(limit, bool) or not isinstance(limit, Real):
+            raise ExtremalTypeError(f"unit_timeout must be a number of seconds, got {quote(limit)}")
+        if not 0 < limit < math.inf:
+            raise ExtremalValueError(f"unit_timeout must be positive and finite, got {limit:g}; e.g. 600 seconds")
+        if self.workers == 0:
+            raise ExtremalValueError(
+                "unit_timeout must be used with workers, which can be replaced, got workers=0; leave one of them out"
+            )
+
     def check_network(self, network: Network) -> None:
         """Raise if workers would need a network that is passed as an object."""
-        if self.engine == "ray" or self.workers:
+        if self.engine == "ray" or self.workers or self.unit_timeout is not None:
             raise ExtremalValueError(
                 f"workers must load the network themselves, got {network.name} as an object; name it MODULE:FUNCTION, "
                 "or pass workers=0"
@@ -96,6 +116,7 @@ def run(
     batch: int | None = None,
     workers: int | None = None,
     threads: int | None = None,
+    unit_timeout: float | None = None,
     retry: bool = False,
     on_progress: OnStatus | None = None,
     **options: Unpack[SettingsOptions],
@@ -107,7 +128,7 @@ def run(
     >>> pq.read_table("out/parts")  # doctest: +SKIP
 
     Args:
-        images: image files, folders, manifests (`plan.find_items`); one or several.
+        images: image files, folders, manifests (`items.find_items`); one or several.
         out: folder of the run (`store`): new, or of a run with the same settings.
         network: a name that `zoo.load` takes; or a `Network` or module, which is evaluated in this process.
         weights: of a named network: a file, or random; empty: its own.
@@ -125,34 +146,47 @@ def run(
             than 4 batches.
         workers: processes or actors; None: one for each core or device; 0: this process alone.
         threads: of torch in each worker; None: 1 in processes, else unchanged. Rows depend on it in rounding.
-        retry: run units again in which an image failed.
+        unit_timeout: seconds that a unit may take, after which its worker is replaced as if it had crashed; None: any
+            time. Needs workers.
+        retry: run units again in which an image failed, or whose file has changed since.
         on_progress: called with the status after every unit.
         **options: as in `explain`: areas, game, perturbation, solver, score, alternatives, seed.
 
     Returns:
-        The final status: "stopped" after SIGINT or SIGTERM; units in progress are then finished and written.
+        The final status: "stopped" after SIGINT, SIGTERM or SIGHUP. Units that finish within 2.5 s are then written;
+        after that, or a second signal, the others are given up, and run again on resuming.
 
     Raises:
-        ExtremalValueError, ExtremalTypeError: an option breaks a rule; the folder belongs to another run, is in use,
-            or cannot be written; the network cannot be loaded. Rows that were written are kept.
+        ExtremalValueError, ExtremalTypeError: an option breaks a rule; a source does not exist; the folder belongs to
+            another run, is in use, or cannot be written; the network cannot be loaded, or workers cannot start. Rows
+            that were written are kept.
     """
+    processes.end_unguarded_worker()
     settings = merge_settings(settings, options)
     _check_plain(settings)
     run_options = RunOptions(
-        engine=engine, address=address, gpus_per_worker=gpus_per_worker, batch=batch, workers=workers, threads=threads
+        engine=engine,
+        address=address,
+        gpus_per_worker=gpus_per_worker,
+        batch=batch,
+        workers=workers,
+        threads=threads,
+        unit_timeout=unit_timeout,
     )
     name = network if isinstance(network, str) else ""
     network_object = None if isinstance(network, str) else as_network(network)
     if network_object is not None:
         run_options.check_network(network_object)
-    paths = [images] if isinstance(images, str | os.PathLike) else images
-    items = find_items([os.fspath(path) for path in paths])
+    in_this_process = network_object is not None or workers == 0
+    if engine == "local" and not in_this_process:
+        processes.check_can_start_workers()
+    _check_texts(out=os.fspath(out), weights=weights, target=target, ask=ask)
+    items = find_items(to_sources(images))
     config = WorkerConfig(name, weights, target, ask, settings.as_dict(), refine, stability)
     worker = Worker(config, network_object)
-    in_process = network_object is not None or workers == 0
-    n_threads = threads or (torch.get_num_threads() if in_process else 1)
-    n_workers = 1 if in_process else workers or _worker_slots(worker)
-    batch_size = batch or _read_batch_size(Path(out)) or auto_batch_size(worker, len(items), n_workers)
+    n_threads = int(threads or 0) or (torch.get_num_threads() if in_this_process else 1)
+    n_workers = 1 if in_this_process else int(workers or 0) or _worker_slots(worker)
+    batch_size = int(batch or 0) or _read_batch_size(Path(out)) or auto_batch_size(worker, len(items), n_workers)
     manifest = {
         "explain": {**worker.provenance(), "threads": n_threads},
         "areas": list(settings.areas),
@@ -165,15 +199,17 @@ def run(
     }
     if engine == "ray":
         run_units = _build_ray_engine(config, run_options, n_threads)
-    elif in_process:
-        run_units = partial(processes.run_in_process, worker)
+    elif in_this_process:
+        run_units = partial(in_process.run_in_process, worker)
     else:
-        run_units = partial(processes.run_in_processes, config, count=n_workers, threads=n_threads)
+        run_units = partial(
+            processes.run_in_processes, config, count=n_workers, threads=n_threads, unit_timeout=unit_timeout
+        )
     del worker  # if workers are processes, this one needs no network
     with open_store(Path(out), manifest, SCHEMA) as store:
         units = plan_units(store, items, batch_size)
-        status_writer = StatusWriter(store, units, on_progress)
-        with stop_on_signals() as stop, _torch_threads(n_threads if in_process else None):
+        status_writer = StatusWriter(store, units, find_finished_units(store, units), on_progress)
+        with stop_on_signals() as stop, _torch_threads(n_threads if in_this_process else None):
             try:
                 for unit, rows in run_units([unit for unit in units if status_writer.is_due(unit, retry)], stop):
                     store.write(unit.name, rows)
@@ -181,6 +217,19 @@ def run(
             finally:
                 status = status_writer.end()
     return status
+
+
+def _check_texts(**texts: str) -> None:
+    """Raise unless texts can be stored and passed to other programs."""
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise ExtremalTypeError(f"{name} must be text, got {type(text).__name__}")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ExtremalValueError(
+                f"{name} must be UTF-8, got {quote(text)}; rename it, or correct its encoding"
+            ) from None
 
 
 def _check_plain(settings: Settings) -> None:
@@ -209,6 +258,7 @@ def _build_ray_engine(config: WorkerConfig, options: RunOptions, threads: int) -
         count=options.workers,
         threads=threads,
         address=options.address,
+        unit_timeout=options.unit_timeout,
         gpus_per_worker=options.gpus_per_worker,
     )
 
@@ -235,28 +285,7 @@ def _worker_slots(worker: Worker) -> int:
 
 def _read_batch_size(out: Path) -> int | None:
     """Return the batch size of the run in this folder; None if there is no run."""
-    return int(read_manifest(out)["batch"]) if (out / MANIFEST).exists() else None
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """Yield an event that the first SIGINT or SIGTERM sets; a second SIGINT interrupts at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread receives signals
-        return
-
-    def handle(number: int, _: Any) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.set()
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    return int(read_settings(out)["batch"]) if find_kind(out / MANIFEST, "the manifest of a run") else None
 
 
 @contextmanager

@@ -29,9 +29,14 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from extremal.errors import ExtremalValueError
+from extremal.file_checks import check_file, find_kind, quote
+from extremal.jobs.parquet_files import read_parquet
 
 FORMAT = 2  # of the folder
 MANIFEST, PARTS, LOCK = "manifest.json", "parts", "lock"
+MAX_JSON_BYTES = 10_000_000  # of a manifest or a status
+MAX_JSON_DEPTH = 16
+PART_REMEDY = "delete it and run again: only its unit is computed again"
 TEMP_PREFIX = ".writing-"  # of files that are not complete yet
 ENCODINGS = {  # of numbers, by their type; everything else is encoded by a dictionary
     pa.float64(): "BYTE_STREAM_SPLIT",  # smooth values: 0.6 times the size of a dictionary or plain values
@@ -68,16 +73,14 @@ class Store:
     def read_text(self, name: str) -> str | None:
         """Return the contents of a text file; None if it does not exist."""
         path = self.folder / name
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+        if not find_kind(path, "a file of a run"):
+            return None
+        check_file(path, "a file of a run", max_bytes=MAX_JSON_BYTES)
+        return path.read_text(encoding="utf-8")
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write a table next to the parts, atomically."""
         _write_atomically(self.folder / name, lambda temporary: _write_parquet(table, temporary))
-
-    def read_table(self, name: str) -> pa.Table | None:
-        """Return a table next to the parts; None if it does not exist."""
-        path = self.folder / name
-        return pq.read_table(path) if path.is_file() else None
 
     def read_part(self, name: str) -> pa.Table:
         """Return the rows of one finished unit of work.
@@ -85,14 +88,7 @@ class Store:
         Raises:
             ExtremalValueError: the part is damaged.
         """
-        path = self.folder / PARTS / f"{name}.parquet"
-        try:
-            return pq.read_table(path, schema=self.schema)
-        except (pa.ArrowException, OSError) as error:
-            raise ExtremalValueError(
-                f"a part of a run must be a complete parquet file, {str(path)!r} is not ({type(error).__name__}); "
-                "delete it and run again: only its unit is computed again"
-            ) from None
+        return read_parquet(self.folder / PARTS / f"{name}.parquet", self.schema, "a part of a run", PART_REMEDY)
 
     def read_all(self) -> pa.Table:
         """Return all rows so far, units in the order of their names.
@@ -124,6 +120,7 @@ def open_store(folder: Path, settings: dict[str, Any], schema: pa.Schema) -> Ite
         (folder / PARTS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _cannot_write(folder, error) from None
+    _check_no_link(folder / LOCK)
     with _locked(folder):
         _remove_partial(folder)
         requested = json.loads(json.dumps(settings))
@@ -139,6 +136,7 @@ def is_locked(folder: Path) -> bool:
     """Return whether a process is writing to this folder."""
     if not (folder / LOCK).exists():
         return False
+    _check_no_link(folder / LOCK)
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
@@ -156,19 +154,52 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        stored_format = manifest["format"]
-        settings: dict[str, Any] = manifest["settings"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ExtremalValueError(
-            f"a run must have a manifest, {str(path)!r} is none; name the folder of a run"
-        ) from None
+        manifest = read_json(path, "the manifest of a run")
+        stored_format, settings = manifest["format"], manifest["settings"]
+    except (ExtremalValueError, LookupError, TypeError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise ExtremalValueError(f"a run must have a manifest, {quote(path)} is none; name the folder of a run")
     if stored_format != FORMAT:
         raise ExtremalValueError(
-            f"a run must be of format {FORMAT}, {str(path)!r} is of format {stored_format}; run again with this "
-            "version, into another folder"
+            f"a run must be of format {FORMAT}, {quote(path)} is of format {quote(stored_format)[1:-1]}; run again "
+            "with this version, into another folder"
         )
     return settings
+
+
+def read_json(path: Path, noun: str) -> Any:
+    """Return the value in a file of plain JSON, without NaN and infinity.
+
+    Args:
+        path: of the file.
+        noun: for messages, with its article: "the status of a run".
+
+    Raises:
+        ExtremalValueError: the file cannot be read, is too large, or is not such JSON.
+    """
+    check_file(path, noun, max_bytes=MAX_JSON_BYTES)
+    try:
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text, parse_constant=_reject_constant)
+        json.dumps(value, ensure_ascii=False).encode()  # text with half a character cannot be written again
+        if _depth(value) > MAX_JSON_DEPTH:
+            raise RecursionError
+    except (OSError, ValueError, RecursionError) as error:
+        raise ExtremalValueError(
+            f"{noun} must be plain JSON, {quote(path)} is not ({type(error).__name__}); run again into another folder"
+        ) from None
+    return value
+
+
+def _depth(value: Any) -> int:
+    """Return how deep values are nested."""
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, values), default=0)
+
+
+def _reject_constant(name: str) -> None:
+    raise ValueError(name)
 
 
 def diff_settings(stored: Any, requested: Any, name: str = "") -> list[str]:
@@ -189,9 +220,13 @@ def diff_settings(stored: Any, requested: Any, name: str = "") -> list[str]:
 
 def _check_is_run(folder: Path) -> None:
     """Raise unless the folder is new, empty, or of a run."""
-    if folder.exists() and not folder.is_dir():
-        raise ExtremalValueError(f"a run must have a folder of its own, {str(folder)!r} is a file; choose another")
-    entries = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    kind = find_kind(folder, "the folder of a run").replace("file", "a file")
+    if kind not in ("", "folder"):
+        raise ExtremalValueError(f"a run must have a folder of its own, {quote(folder)} is {kind}; choose another")
+    try:
+        entries = {entry.name for entry in folder.iterdir()} if kind else set()
+    except OSError as error:
+        raise _cannot_write(folder, error) from None
     is_new = entries <= {PARTS, LOCK} or any(name.startswith(TEMP_PREFIX) for name in entries)
     if MANIFEST not in entries and not is_new:
         first = sorted(entries)[0]
@@ -206,6 +241,14 @@ def _check_settings(folder: Path, requested: dict[str, Any]) -> None:
         raise ExtremalValueError(
             f"a run must be resumed with the settings that started it, {str(folder)!r} was started with others: "
             f"{'; '.join(differences)}; choose another folder, or the settings of that run"
+        )
+
+
+def _check_no_link(path: Path) -> None:
+    """Raise if a file that is opened for writing is a link, which may lead out of the folder."""
+    if path.is_symlink() or find_kind(path, "the lock of a run") not in ("", "file"):
+        raise ExtremalValueError(
+            f"the lock of a run must be a file in its folder, {quote(path)} is something else; delete it"
         )
 
 

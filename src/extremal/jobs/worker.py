@@ -9,23 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extremal.errors import ExtremalError
+from extremal.errors import ExtremalError, ExtremalValueError
 from extremal.explanations.explain import explain
 from extremal.explanations.explain_copies import stability
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import apply_mask, encode_jpeg, has_image
 from extremal.explanations.settings import Settings
 from extremal.explanations.smallest_area import Certificate, smallest_area
+from extremal.file_checks import check_file, quote
 from extremal.files import content_hash
-from extremal.jobs.plan import RunItem
+from extremal.jobs.items import RunItem
 from extremal.jobs.rows import Row, build_failed_row, build_row
-from extremal.networks.inputs import prepare, read_image_file
+from extremal.networks.inputs import MAX_FILE_BYTES, prepare, read_image_file
 from extremal.networks.network import Network
 from extremal.networks.resolve import load_network
 from extremal.scores.parse import parse_query
 from extremal.scores.target import Target
 
 THUMBNAIL_SIDE = 96  # px of the longer side
+MAX_REASON = 500  # characters of an error in a row
 OUT_OF_MEMORY_MESSAGES = ("not enough memory", "out of memory", "can't allocate memory")  # of any device
 
 
@@ -91,16 +93,13 @@ class Worker:
         return [self._decode(item) for item in items]
 
     def _decode(self, item: RunItem) -> DecodedItem:
-        try:
-            digest = content_hash(item.path)
-        except OSError:
-            digest = None  # reading the image below reports why
+        if item.problem:
+            return DecodedItem(item, error=item.problem)
+        digest = hash_image(item.path)
         try:
             x = self.network.prepare(read_image_file(item.path)).detach()
-        except ExtremalError as error:
-            return DecodedItem(item, digest, error=str(error))
-        except Exception as error:  # a user's preprocessing may raise anything
-            return DecodedItem(item, digest, error=f"{type(error).__name__}: {error}")
+        except (Exception, SystemExit) as error:  # a user's preprocessing may raise anything
+            return DecodedItem(item, digest, error=describe_failure(error, "the preprocessing"))
         return DecodedItem(item, digest, x)
 
     def explain(self, decoded: Sequence[DecodedItem]) -> list[Row]:
@@ -112,13 +111,13 @@ class Worker:
                 target = entry.item.target or self.config.target
                 try:
                     targets[entry.item.key] = parse_query(self.network, target, self.config.ask)
-                except ExtremalError as error:
-                    results[entry.item.key] = ItemResult(error=str(error))
+                except (Exception, SystemExit) as error:
+                    results[entry.item.key] = ItemResult(error=_describe_bad_target(error, target, self.network.name))
         for group in _group_by_shape([entry for entry in decoded if entry.item.key in targets], targets):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the rows contain what warnings would say
                 results |= self._explain_or_halve(group, targets)
-        return [row for entry in decoded for row in _rows_of_item(entry, results[entry.item.key])]
+        return [row for entry in decoded for row in _build_rows(entry, results[entry.item.key])]
 
     def _explain_or_halve(self, group: Sequence[DecodedItem], targets: dict[str, Target]) -> dict[str, ItemResult]:
         """Explain items together; after an error in halves if memory is short, else each alone."""
@@ -126,8 +125,8 @@ class Worker:
         started_at = time.perf_counter()
         try:
             explanation, certificates = self._explain_batch(group, [targets[key] for key in keys])
-        except Exception as error:
-            size, message = len(group), _one_line(error)
+        except (Exception, SystemExit) as error:
+            size, message = len(group), describe_failure(error, "the network")
             if size == 1:
                 return {keys[0]: ItemResult(error=message, seconds=time.perf_counter() - started_at)}
             step = -(-size // 2) if _is_out_of_memory(error) else 1
@@ -171,6 +170,15 @@ def _group_by_shape(decoded: Sequence[DecodedItem], targets: dict[str, Target]) 
     return list(groups.values())
 
 
+def _build_rows(entry: DecodedItem, result: ItemResult) -> list[Row]:
+    """Return the rows of an item, or its failed row."""
+    try:
+        return _rows_of_item(entry, result)
+    except Exception as error:
+        reason = describe_failure(error, "the result")
+        return [build_failed_row(entry.item.key, entry.item.path, entry.digest, reason, result.seconds)]
+
+
 def _rows_of_item(entry: DecodedItem, result: ItemResult) -> list[Row]:
     """Return the rows of an item: one for its explanation, and one for each alternative."""
     item = entry.item
@@ -202,13 +210,49 @@ def draw_thumbnail(explanation: Explanation, image: int) -> bytes | None:
     return encode_jpeg(apply_mask(explanation, mask, image).numpy(), THUMBNAIL_SIDE, quality=70)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    message = str(error).lower()
+def _describe_bad_target(error: BaseException, target: str, network: str) -> str:
+    if isinstance(error, ExtremalError):
+        return describe_failure(error, "")
+    return f"target must be a class of {network}, got {quote(target)} ({type(error).__name__}); check its spelling"
+
+
+def hash_image(path: str) -> str | None:
+    """Return the hash of an image file; None if it cannot be read, of which reading the image tells the reason."""
+    try:
+        return content_hash(path) if check_file(path, "an image", max_bytes=MAX_FILE_BYTES) else None
+    except (OSError, ExtremalValueError):
+        return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    message = _message(error).lower()
     is_known = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return is_known or any(words in message for words in OUT_OF_MEMORY_MESSAGES)
 
 
-def _one_line(error: Exception) -> str:
-    """Return the message of an error in one line."""
-    message = " ".join(str(error).split())[:500]
-    return message if isinstance(error, ExtremalError) else f"{type(error).__name__}: {message}"
+def describe_failure(error: BaseException, part: str) -> str:
+    """Return the reason of a failed row, in one line of text, with a remedy.
+
+    >>> describe_failure(KeyError("rgb"), "the preprocessing")
+    "the preprocessing must work for any image, it raised KeyError: 'rgb'; correct it, or leave the image out"
+
+    Args:
+        error: that was raised.
+        part: that raised it, unless it is an error of this library.
+    """
+    message = " ".join(_message(error).split())
+    message = message if len(message) <= MAX_REASON else f"{message[:MAX_REASON]}…"
+    message = message.encode("utf-8", "backslashreplace").decode()
+    if isinstance(error, ExtremalError):
+        return message
+    reason = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    if _is_out_of_memory(error):
+        return f"an image must fit into memory, {reason}; use fewer workers, or a smaller image"
+    return f"{part} must work for any image, it raised {reason}; correct it, or leave the image out"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # of an error of somebody else
+        return ""

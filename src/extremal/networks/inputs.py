@@ -15,7 +15,10 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import check_file, describe_error, quote
 from extremal.networks.network import Network
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # of image files in a folder
+IMAGE_SUFFIXES = (  # of image files in a folder
+    *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jfif", ".jpe", ".apng"),
+    *(".jp2", ".j2k", ".jpx", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".psd"),
+)
 MAX_PIXELS = 100_000_000  # larger images are rejected as decompression bombs
 MAX_FILE_BYTES = 500_000_000  # of an image file; MAX_PIXELS without compression have 400 MB
 MIN_BRIGHTEST = 16.0  # of a float image in 0..255; with less, it is in some other range

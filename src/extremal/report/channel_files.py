@@ -11,11 +11,10 @@ from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.channels.inversion import Inversion
 from extremal.explanations.channels.visualisation import Visualisation
 from extremal.explanations.minimal_region import MinimalRegion
+from extremal.files import CHANNELS_FILE, CLASS_FILE
 from extremal.report import channel_page, class_page
 from extremal.report.channel_plots import write_channel_figure, write_class_figure
 from extremal.report.result_files import (
-    CHANNELS_FILE,
-    CLASS_FILE,
     FIGURE_FILE,
     REPORT_FILE,
     atomic_result_folder,

@@ -8,7 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extremal.files import atomic_folder
+from extremal.files import (
+    CHANNELS_FILE,
+    CLASS_FILE,
+    COMPARISON_FILES,
+    EXPLANATION_FILE,
+    SUMMARY_FILES,
+    atomic_folder,
+)
 
 if TYPE_CHECKING:
     from extremal.explanations.explanation import Explanation
@@ -16,13 +23,7 @@ if TYPE_CHECKING:
     from extremal.explanations.smallest_area import Certificate
     from extremal.explanations.stability import Stability
 
-EXPLANATION_FILE, CHANNELS_FILE, CLASS_FILE = (
-    "explanation.safetensors",
-    "channels.safetensors",
-    "class-channels.parquet",
-)
 FIGURE_FILE, REPORT_FILE, MINIMAL_FILE = "figure.png", "report.html", "minimal.png"
-SUMMARY_FILES, COMPARISON_FILES = ("summary.html", "summary.png"), ("compare.html", "compare.png")  # page and figure
 _FIXED_NAMES = (
     EXPLANATION_FILE,
     CHANNELS_FILE,

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from extremal.files import COMPARISON_FILES, SUMMARY_FILES
 from extremal.jobs.run_comparison import Comparison, OnImage, compare
 from extremal.jobs.run_summary import COLUMNS, Summary, count_planned, image_summaries, summarise
 from extremal.jobs.run_table import settings, table
 from extremal.report import comparison_page, run_page
 from extremal.report.figure_style import save_png
 from extremal.report.html import write_page
-from extremal.report.result_files import COMPARISON_FILES, SUMMARY_FILES, atomic_result_folder
+from extremal.report.result_files import atomic_result_folder
 from extremal.report.run_plots import comparison_figure, summary_figure
 from extremal.report.table_widget import Thumbnail
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from extremal.jobs.run_summary import VERDICTS, ImageSummary, Summary
+from extremal.jobs.rows import VERDICTS
+from extremal.jobs.run_summary import ImageSummary, Summary
 from extremal.report.html import render_template
 from extremal.report.table_widget import (
     Column,

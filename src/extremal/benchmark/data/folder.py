@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from extremal.benchmark.data.samples import IMAGE_SUFFIXES, Region, Sample, describe_keys, limit_keys, require_folder
+from extremal.benchmark.data.samples import Region, Sample, describe_keys, limit_keys, require_folder
 from extremal.errors import ExtremalValueError
-from extremal.networks.inputs import read_image_file
+from extremal.networks.inputs import IMAGE_SUFFIXES, read_image_file
 
 
 class Folder:

@@ -16,7 +16,6 @@ Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 MAX_LABEL_BYTES = 1_000_000_000  # of a file of labels; COCO has 160 MB
 LARGE_FRACTION = 0.25  # of the image; a class that covers more is easy to point at (Zhang et al., 2016)
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
 
 @dataclass(frozen=True, eq=False)

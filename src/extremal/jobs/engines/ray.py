@@ -9,26 +9,34 @@ An actor has two units at once: it decodes one while it explains the other. Deco
 the network that explains them. If a device is faster than decoding, several workers can share it.
 """
 
+import faulthandler
+import os
+import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
 import pyarrow as pa
 import torch
 
-from extremal.errors import ExtremalValueError
+from extremal.errors import ExtremalError, ExtremalValueError
 from extremal.jobs.crashes import MAX_CRASHES, CrashTracker, UnitMode, build_abandoned_rows
-from extremal.jobs.engines.processes import Results
+from extremal.jobs.engines.in_process import Decoded, Results, decode_unit, explain_decoded
 from extremal.jobs.engines.ray_cluster import Allocation, allocate, connect
-from extremal.jobs.plan import RunItem, WorkUnit
+from extremal.jobs.items import RunItem
+from extremal.jobs.plan import WorkUnit
 from extremal.jobs.rows import SCHEMA, Row
-from extremal.jobs.worker import DecodedItem, Worker, WorkerConfig
+from extremal.jobs.stop import StopNow, StopRequest
+from extremal.jobs.worker import Worker, WorkerConfig, describe_failure
 from extremal.networks.memory import keep_freed_memory
 
 PREFETCH = 2  # units of an actor: one that it explains, one that it decodes
+MIN_LOAD_TIMEOUT = 600.0  # s in which an actor must have loaded its network, if units have a time limit
 MIN_UNITS_PER_STAGE = 1000  # units given to Ray at once, if there are as many; each delays its start by 1.5 ms
 UNITS_PER_WORKER = 50  # of a stage, if that is more: in each stage every actor loads the network again
 POLL_INTERVAL = 0.2  # s between checks whether to stop
@@ -45,10 +53,11 @@ class MessageKind(StrEnum):
 def run_on_ray(
     config: WorkerConfig,
     units: Sequence[WorkUnit],
-    stop: threading.Event,
+    stop: StopRequest,
     *,
     count: int | None = None,
     threads: int = 1,
+    unit_timeout: float | None = None,
     address: str | None = None,
     gpus_per_worker: float | None = None,
 ) -> Results:
@@ -59,9 +68,11 @@ def run_on_ray(
     Args:
         config: of the workers.
         units: sent in order, finished in any order.
-        stop: once it is set, units in progress are finished and no further unit is started.
+        stop: once it is set, units in progress are finished and no further unit is started; once it is urgent, units
+            in progress are given up.
         count: of actors; None: as many as the cluster has room for.
         threads: of torch in each.
+        unit_timeout: seconds that a unit may take, after which its actor ends; None: any time.
         address: of a cluster, HOST:PORT, or auto for the one of this machine; None: one is started here, which
             listens on this machine alone and ends with the run.
         gpus_per_worker: may be a fraction of one; None: one if the cluster has any, else none.
@@ -72,7 +83,7 @@ def run_on_ray(
     """
     if not units or stop.is_set():
         return
-    with connect(address) as ray:
+    with suppress(StopNow), connect(address) as ray:
         allocation = allocate(ray.nodes(), count, threads, gpus_per_worker)
         tracker = _start_tracker(ray, allocation.count)
         stage_size = max(MIN_UNITS_PER_STAGE, UNITS_PER_WORKER * allocation.count)
@@ -80,27 +91,28 @@ def run_on_ray(
             for start in range(0, len(units), stage_size):
                 if stop.is_set():
                     return
-                yield from _run_stage(config, units[start : start + stage_size], allocation, threads, tracker)
+                stage = units[start : start + stage_size]
+                yield from _run_stage(config, stage, allocation, threads, tracker, stop, unit_timeout)
 
 
 def _run_stage(
-    config: WorkerConfig, units: Sequence[WorkUnit], allocation: Allocation, threads: int, tracker: Any
+    config: WorkerConfig,
+    units: Sequence[WorkUnit],
+    allocation: Allocation,
+    threads: int,
+    tracker: Any,
+    stop: StopRequest,
+    unit_timeout: float | None,
 ) -> Results:
     """Run units and yield their rows as they arrive."""
     import ray.data
 
     units_by_name = {unit.name: unit for unit in units}
-    tasks = [
-        {
-            "name": unit.name,
-            "items": [{"key": item.key, "path": item.path, "target": item.target} for item in unit.items],
-        }
-        for unit in units
-    ]
+    tasks = [{"name": unit.name, "items": [asdict(item) for item in unit.items]} for unit in units]
     actor_class: Any = _Actor  # instantiated by Ray
     messages: Any = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(
         actor_class,
-        fn_constructor_args=(config, threads, tracker, list(sys.path)),
+        fn_constructor_args=(config, threads, tracker, list(sys.path), unit_timeout),
         compute=ray.data.ActorPoolStrategy(
             size=min(allocation.count, len(units)),
             max_tasks_in_flight_per_actor=PREFETCH,
@@ -110,7 +122,8 @@ def _run_stage(
         num_cpus=allocation.cpus,
         num_gpus=allocation.gpus,
     )  # Ray Data replaces actors and repeats their tasks without limit; the tracker sets one
-    for block in messages.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+    blocks = iter(messages.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+    while (block := _wait_for_next(blocks, stop)) is not None:
         for message in block.to_pylist():
             if message["kind"] == MessageKind.LOAD_FAILED:
                 raise ExtremalValueError(message["error"])
@@ -118,16 +131,79 @@ def _run_stage(
                 yield units_by_name[message["name"]], pa.ipc.open_stream(message["rows"]).read_all().to_pylist()
 
 
+def _wait_for_next(blocks: Iterator[Any], stop: StopRequest) -> Any:
+    """Return the next block, None after the last.
+
+    Raises:
+        StopNow: the run is to end at once.
+    """
+    with stop.interruptible():
+        return next(blocks, None)
+
+
+class _Watchdog:
+    """Ends this process if anything that is timed takes too long, even while it holds the interpreter.
+
+    Args:
+        limit: seconds.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self._lock, self._deadlines = threading.Lock(), dict[int, float]()
+        threading.Thread(target=self._watch, name="extremal-watchdog", daemon=True).start()
+
+    @contextmanager
+    def timed(self, limit: float) -> Iterator[None]:
+        """End the process if this block takes longer."""
+        with self._lock:
+            number = max(self._deadlines, default=0) + 1
+            self._deadlines[number] = time.monotonic() + limit
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._deadlines[number]
+
+    def _watch(self) -> None:
+        while True:
+            with self._lock:
+                first = min(self._deadlines.values(), default=float("inf"))
+            if time.monotonic() > first:
+                os.kill(os.getpid(), signal.SIGKILL)
+            faulthandler.dump_traceback_later(self.limit + 1, exit=True)  # unless this thread comes here again
+            time.sleep(min(POLL_INTERVAL, self.limit / 4))
+
+
 class _Actor:
     """A worker in a Ray actor: units in, rows out. Ray calls it from two threads."""
 
-    def __init__(self, config: WorkerConfig, threads: int, tracker: Any, path: Sequence[str]) -> None:
+    _unit_timeout: float | None = None
+    _watchdog: _Watchdog | None = None
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        threads: int,
+        tracker: Any,
+        path: Sequence[str],
+        unit_timeout: float | None = None,
+    ) -> None:
         sys.path += [folder for folder in path if folder not in sys.path]  # so that the caller's networks are found
         keep_freed_memory()  # the process belongs to the actor
         torch.set_num_threads(threads)
         self._tracker = tracker
         self._decoding, self._explaining = threading.Lock(), threading.Lock()
-        self._worker, self._load_error = self._load(config)
+        if unit_timeout is not None:
+            self._unit_timeout, self._watchdog = unit_timeout, _Watchdog(unit_timeout)
+        with self._timed(MIN_LOAD_TIMEOUT):
+            self._worker, self._load_error = self._load(config)
+
+    def _timed(self, minimum: float = 0.0) -> AbstractContextManager[None]:
+        """End this process if a block takes longer than the limit of a unit."""
+        if self._watchdog is None or self._unit_timeout is None:
+            return nullcontext()
+        return self._watchdog.timed(max(minimum, self._unit_timeout))
 
     def _load(self, config: WorkerConfig) -> tuple[Worker | None, str]:
         """Return the worker, or why there is none; an exception would be wrapped by Ray."""
@@ -136,8 +212,9 @@ class _Actor:
             return None, refusal
         try:
             worker = Worker(config)  # on the device that Ray assigns to this actor
-        except Exception as error:
-            return None, str(error)
+        except BaseException as error:
+            known = isinstance(error, ExtremalError)
+            return None, str(error) if known else describe_failure(error, f"loading {config.network}")
         self._call_tracker("load_finished")
         return worker, ""
 
@@ -153,17 +230,22 @@ class _Actor:
             if mode == UnitMode.STOPPED:
                 return _message(unit, MessageKind.STOPPED)
             if mode == UnitMode.ABANDONED:
-                return _message(unit, MessageKind.ROWS, build_abandoned_rows(unit))
+                return _message(unit, MessageKind.ROWS, build_abandoned_rows(unit, unit_timeout=self._unit_timeout))
             if mode == UnitMode.EXCLUSIVE:
                 with self._explaining:
-                    return self._explain(worker, unit, worker.prepare(unit.items))
-            decoded = worker.prepare(unit.items)
+                    return self._explain(worker, unit, self._decode(worker, unit))
+            decoded = self._decode(worker, unit)
         with self._explaining:
             return self._explain(worker, unit, decoded)
 
-    def _explain(self, worker: Worker, unit: WorkUnit, decoded: list[DecodedItem]) -> dict[str, Any]:
+    def _decode(self, worker: Worker, unit: WorkUnit) -> Decoded:
+        with self._timed():
+            return decode_unit(worker, unit)
+
+    def _explain(self, worker: Worker, unit: WorkUnit, decoded: Decoded) -> dict[str, Any]:
         """Explain a unit and count it as finished, before a unit that may crash this actor is explained."""
-        rows = worker.explain(decoded)
+        with self._timed():
+            rows = explain_decoded(worker, unit, decoded)
         self._call_tracker("finish", unit.name)
         return _message(unit, MessageKind.ROWS, rows)
 
@@ -192,7 +274,7 @@ def _start_tracker(ray: Any, workers: int) -> Any:
 
 
 @contextmanager
-def _closed_on_stop(tracker: Any, stop: threading.Event) -> Iterator[None]:
+def _closed_on_stop(tracker: Any, stop: StopRequest) -> Iterator[None]:
     """Close the tracker as soon as the run is to stop, even while the caller waits for rows."""
     finished = threading.Event()
 

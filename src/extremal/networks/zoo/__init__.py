@@ -67,6 +67,16 @@ def load(name: str, weights: Weights = None) -> Network:
             ) from None
 
 
+def names_code(name: str) -> bool:
+    """Return whether a name is MODULE:CALLABLE, whose code `load` imports and calls.
+
+    >>> names_code("models:build"), names_code("timm:resnet18"), names_code("embedded")
+    (True, False, False)
+    """
+    family, _, rest = name.partition(":")
+    return bool(rest) and family not in FAMILIES
+
+
 def _load_from_family(family: str, rest: str, weights: Weights) -> Network:
     match family:
         case "torchvision":
@@ -100,4 +110,4 @@ def _fixed_seed() -> Iterator[None]:
             np.random.set_state(states[1])
 
 
-__all__ = ["EMBEDDED_NAME", "FAMILIES", "load", "names"]
+__all__ = ["EMBEDDED_NAME", "FAMILIES", "load", "names", "names_code"]
