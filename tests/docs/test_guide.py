@@ -126,6 +126,7 @@ def test_tables_have_every_name() -> None:
         "probability",
         "log-probability",
         "negative",
+        "sigmoid",
     ]
     assert {*first_column("choosing", "Score")} == {*SCORES}
     assert first_column("choosing", "Perturbation") == [*PERTURBATIONS]

@@ -232,8 +232,8 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         Segmenter(X),
         lambda: Segment(1, score="loss"),
         ExtremalValueError,
-        "score must be one of margin, logit, probability, log-probability, contrastive, negative or a callable, got "
-        "'loss'",
+        "score must be one of margin, logit, probability, log-probability, contrastive, negative, sigmoid or a "
+        "callable, got 'loss'",
     ),
     (
         Segmenter(X),

@@ -81,7 +81,7 @@ class ClassQuery:
         """Return the scores of resolved classes, (N,) or (N, classes), as a function of perturbed inputs."""
 
         def ask(inputs: Tensor, images: Tensor) -> Tensor:
-            output = read_logits(run.evaluate(inputs, images), run.network.name)
+            output = read_logits(run.evaluate(inputs, images), run.network.name, run.network.labels)
             return per_row(self.score(output, classes[images]), len(inputs), "score")
 
         return ask
@@ -89,7 +89,7 @@ class ClassQuery:
     def bind(self, run: Evaluator, x: Tensor) -> BoundQuery:
         """Resolve the classes for inputs x (N, C, *S), at the cost of one evaluation of each, and bind them."""
         images = torch.arange(len(x), device=x.device)
-        output = read_logits(run.evaluate(x, images), run.network.name)
+        output = read_logits(run.evaluate(x, images), run.network.name, run.network.labels)
         return self.bind_classes(run, encode_classes(self.resolve(run.network, output), output))
 
 

@@ -73,7 +73,7 @@ class Classes:
         weights = x.new_tensor(list(self.weights.values()))
 
         def score_inputs(inputs: Tensor, input_index: Tensor) -> Tensor:
-            output = read_logits(run.evaluate(inputs, input_index), run.network.name)
+            output = read_logits(run.evaluate(inputs, input_index), run.network.name, run.network.labels)
             class_index(run.network, max(indices), output.shape[1])
             return (output.index_select(1, columns) * weights).sum(1)
 
