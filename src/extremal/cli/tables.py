@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from extremal.networks.layers import Layer
     from extremal.scores.class_group import ResolvedClass
 
-VERDICT_COLOURS = {"sufficient": "green", "insufficient": "yellow", "suspect": "red", "unstable": "red"}
+VERDICT_COLOURS = {
+    "sufficient": "green",
+    "insufficient": "yellow",
+    "suspect": "red",
+    "unspecific": "red",
+    "unstable": "red",
+}
 LEVEL_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 

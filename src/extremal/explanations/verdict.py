@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 SUFFICIENT_EFFECT = 0.9  # share of the whole effect from which on a mask is sufficient
+MIN_SPAN = 0.2  # of the largest change by a mask, below which the whole effect is too small to divide by
 MIN_UNSEEN_SPAN = 0.05  # effect of an unseen perturbation, relative to the one used, below which it is uninformative
 MIN_UNSEEN_EFFECT = 0.5  # of the required effect, that must remain in the median under unseen perturbations
 MAX_GREY_EFFECT = 0.5  # of the effect as found, that may be carried by grey values
@@ -55,7 +56,7 @@ def assign_status(effects: Tensor, finite: Tensor, slack: float = 0.05) -> tuple
 class Verdict:
     """The judgement of a mask, with its reason."""
 
-    label: str  # sufficient, insufficient, suspect, unstable
+    label: str  # sufficient, insufficient, suspect, unspecific, unstable
     reason: str  # one sentence with the numbers
 
     def __str__(self) -> str:
@@ -95,28 +96,32 @@ def reach_verdict(
     unseen = [value for value in unseen if not math.isnan(value)]
     if not all(math.isfinite(value) for value in (soft, cut, *unseen, *control)):
         return Verdict("suspect", "a score is not finite")
-    if cut < share:
-        if soft >= share and soft - cut > MAX_GREY_EFFECT * soft:
-            effects = f"{format_percent(soft)} of the effect as found, {format_percent(cut)} cut to black and white"
-            return Verdict("suspect", f"grey values carry it: {effects}")
-        return Verdict("insufficient", f"{format_percent(cut)} of the effect, wanted {format_percent(share)}")
     best_control = max(control, default=0.0)
-    if best_control >= cut:
-        return Verdict("suspect", f"{chance} reaches {format_percent(best_control)}")
     typical = float(torch.tensor(unseen).median()) if unseen else cut
-    if typical < MIN_UNSEEN_EFFECT * share:
-        effect = format_percent(typical)
-        return Verdict("suspect", f"only {effect} of the effect under perturbations it was not made for")
-    if stable_iou is not None and stable_iou < MIN_STABLE_IOU:
-        shared = format_percent(stable_iou)
-        label, reason = "unstable", f"copies with one grey level of noise share only {shared} of their places"
-    elif core_share is not None and core_share < MIN_CORE_SHARE:
-        kept = format_percent(core_share)
-        label, reason = "unstable", f"all copies with one grey level of noise keep only {kept} of its places"
-    else:
-        label = "sufficient"
-        reason = f"{format_percent(cut)} of the effect, at best {format_percent(best_control)} by chance"
-    return Verdict(label, reason)
+    largest = max(abs(soft), abs(cut), best_control)
+    is_grey = cut < share <= soft and soft - cut > MAX_GREY_EFFECT * soft
+    is_moving = stable_iou is not None and stable_iou < MIN_STABLE_IOU
+    has_no_core = core_share is not None and core_share < MIN_CORE_SHARE
+    found, kept, by_chance = map(format_percent, (soft, cut, best_control))
+    shared, core = format_percent(stable_iou or 0.0), format_percent(core_share or 0.0)
+    times = f"a mask changes the score {largest:.0f} times as much as destroying the whole input does"
+    unlike = f"only {format_percent(typical)} of the effect under perturbations it was not made for"
+    rules = (
+        (largest > 1 / MIN_SPAN, "suspect", f"the effect is too small to divide by: {times}"),
+        (is_grey, "suspect", f"grey values carry it: {found} of the effect as found, {kept} cut to black and white"),
+        (cut < share, "insufficient", f"{kept} of the effect, wanted {format_percent(share)}"),
+        (best_control >= cut, "suspect", f"{chance} reaches {by_chance}"),
+        (typical < MIN_UNSEEN_EFFECT * share, "suspect", unlike),
+        (
+            best_control >= share,
+            "unspecific",
+            f"chance is enough: {kept} of the effect, but {chance} reaches {by_chance}",
+        ),
+        (is_moving, "unstable", f"copies with one grey level of noise share only {shared} of their places"),
+        (has_no_core, "unstable", f"all copies with one grey level of noise keep only {core} of its places"),
+        (True, "sufficient", f"{kept} of the effect, at best {by_chance} by chance"),
+    )
+    return next(Verdict(label, reason) for holds, label, reason in rules if holds)
 
 
 def format_percent(share: float) -> str:

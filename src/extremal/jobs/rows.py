@@ -60,7 +60,7 @@ SCHEMA = pa.schema(
         ("unseen_scores", pa.list_(_NUMBERS)),  # (A, P) of the cut masks under these
         ("unseen_blank", _NUMBERS),  # (P,) of the input destroyed by these
         ("control_scores", pa.list_(_NUMBERS)),  # (A, R) of random masks
-        ("verdicts", _WORDS),  # (A,) sufficient, insufficient, suspect, unstable
+        ("verdicts", _WORDS),  # (A,) sufficient, insufficient, suspect, unspecific, unstable
         ("reasons", _WORDS),  # (A,) one sentence each
         ("statuses", _WORDS),  # (A,) converged, stuck, not finite
         ("evaluations", pa.int64()),  # of the network, all kinds, copies too; this row's part of its batch

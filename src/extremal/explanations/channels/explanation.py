@@ -104,10 +104,10 @@ class ChannelExplanation(ChannelViews):
 
     @property
     def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
-        """Verdicts (N, A): sufficient, insufficient or suspect.
+        """Verdicts (N, A): sufficient, insufficient, suspect or unspecific.
 
         A set is suspect if a random set equals it, or if the top channels of a ranking outperform it. A ranking that
-        merely equals it confirms both.
+        merely equals it confirms both. It is unspecific if a random set is sufficient as well.
         """
         soft, cuts = self.effects(self.scores).tolist(), self.effects(self.binary_scores).tolist()
         random, ranked = self.effects(self.random_scores).tolist(), self.effects(self.ranked_scores).tolist()
