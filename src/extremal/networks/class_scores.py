@@ -26,7 +26,7 @@ class ClassScores:
         return self.shape[2:]
 
 
-def read_class_scores(output: object, name: str, labels: Sequence[str] = ()) -> ClassScores:
+def read_class_scores(output: object, name: str, labels: Sequence[str] = (), rows: int | None = None) -> ClassScores:
     """Read the scores of classes from a network's output: a tensor (B, classes), or (B, classes, *places).
 
     The tensor is the output itself, or its part `logits` or `out`. Scores of several places are averaged (paper,
@@ -40,11 +40,12 @@ def read_class_scores(output: object, name: str, labels: Sequence[str] = ()) -> 
         output: of the network.
         name: of the network, for messages.
         labels: names of its classes; empty: unknown.
+        rows: number of inputs that it was evaluated on; None: unknown.
 
     Raises:
         ExtremalTypeError: the output is that of a detector, or holds no floating tensor of scores.
-        ExtremalValueError: the tensor has another shape, its classes lie on another axis than the second, or their
-            number is not that of the labels.
+        ExtremalValueError: the tensor has another shape or another number of rows, its classes lie on another axis than
+            the second, or their number is not that of the labels.
     """
     if is_detection(output):
         has_scores = not isinstance(output, list | tuple)
@@ -66,6 +67,11 @@ def read_class_scores(output: object, name: str, labels: Sequence[str] = ()) -> 
     if scores.ndim < 2:
         raise ExtremalValueError(
             f"a network must return (B, classes), {name} returned shape {shape}; wrap it, e.g. to [:, None]"
+        )
+    if rows is not None and shape[0] != rows:
+        raise ExtremalValueError(
+            f"a network must return a row of scores for each input, (B, classes), {name} returned shape {shape} for "
+            f"{rows} input{'s' if rows > 1 else ''}; keep the batch on axis 0"
         )
     _check_class_axis(shape, name, len(labels))
     return ClassScores(scores.flatten(2).mean(2) if scores.ndim > 2 else scores, shape, key, len(labels))

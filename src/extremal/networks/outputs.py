@@ -36,9 +36,9 @@ def to_float32(output: object) -> object:
     return output
 
 
-def read_logits(output: object, name: str, labels: Sequence[str] = ()) -> Tensor:
+def read_logits(output: object, name: str, labels: Sequence[str] = (), rows: int | None = None) -> Tensor:
     """Read the scores (B, classes) from a network's output, as `read_class_scores` does."""
-    return read_class_scores(output, name, labels).scores
+    return read_class_scores(output, name, labels, rows).scores
 
 
 def find_tensors(output: object) -> list[Tensor]:
