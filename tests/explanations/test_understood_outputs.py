@@ -127,3 +127,14 @@ class TestHeads:
         """Another label on another square: the log-odds of one label do not depend on it, the margin does."""
         answer = lambda s, t: stack(t, s, t) - 5  # noqa: E731
         assert share_inside(answer, score="sigmoid") > 0.95
+
+    @pytest.mark.filterwarnings("default::UserWarning:extremal")
+    def test_a_no_is_commented(self) -> None:
+        with pytest.warns(UserWarning) as told:
+            assert share_inside(lambda s, t: s[:, None] - 12, None) > 0.95
+        assert [str(one.message) for one in told] == [
+            "the log-odds of class 0 on input 0 are -2, 12 %: the network says no, and what speaks for yes is "
+            "explained; score='negative' explains the no"
+        ]
+        with pytest.warns(UserWarning, match=r"the target scores\.Classes\(\{label: -1\}\) explains the no"):
+            share_inside(lambda s, t: stack(t, s, t) - 12, score="sigmoid")
