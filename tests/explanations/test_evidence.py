@@ -72,7 +72,7 @@ TIMES = "a mask changes the score 24 times as much as destroying the whole input
         (4.9, 5.0, [0.9], [0.1], "sufficient", "500 % of the effect, at best 10 % by chance"),
         *(
             (*effects, [0.9], [control], "suspect", f"the effect is too small to divide by: {TIMES}")
-            for *effects, control in ((1.0, 23.91, 0.1), (23.91, 0.1, 0.0), (0.5, 0.95, 24.2), (0.1, -24.0, 0.3))
+            for *effects, control in ((1.0, 23.91, 0.1), (23.91, 0.1, 0.0), (0.5, 0.95, 24.2))
         ),
         (NAN, 0.95, [0.9], [0.1], "suspect", "a score is not finite"),
         (1.0, NAN, [0.9], [0.1], "suspect", "a score is not finite"),

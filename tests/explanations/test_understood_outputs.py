@@ -130,7 +130,7 @@ class TestHeads:
 
     @pytest.mark.filterwarnings("default::UserWarning:extremal")
     def test_a_no_is_commented(self) -> None:
-        with pytest.warns(UserWarning) as told:
+        with pytest.warns(UserWarning, match="the log-odds") as told:
             assert share_inside(lambda s, t: s[:, None] - 12, None) > 0.95
         assert [str(one.message) for one in told] == [
             "the log-odds of class 0 on input 0 are -2, 12 %: the network says no, and what speaks for yes is "

@@ -72,6 +72,28 @@ def compute_effects(scores: Tensor, blank: Tensor, full: Tensor, keeps: bool) ->
     return share if keeps else 1 - share
 
 
+def find_largest_effects(*effects: Tensor) -> Tensor:
+    """Return the largest finite effect of each input (N,), of effects (N, ...) as they are; of negative ones none.
+
+    >>> find_largest_effects(torch.tensor([[0.5, 24.0], [0.2, -torch.inf]]), torch.tensor([[[1.0]], [[0.7]]]))
+    tensor([24.0000,  0.7000])
+    """
+    flat = torch.cat([values.flatten(1) for values in effects], 1)
+    return flat.nan_to_num(0.0, 0.0, 0.0).amax(1)
+
+
+def is_meaningful(largest: float) -> bool:
+    """Return whether effects are shares of a difference that is large enough to divide by.
+
+    >>> is_meaningful(1.3), is_meaningful(24.0)
+    (True, False)
+
+    Args:
+        largest: effect of any mask.
+    """
+    return not largest > 1 / MIN_SPAN
+
+
 def reach_verdict(
     soft: float,
     cut: float,
@@ -81,12 +103,14 @@ def reach_verdict(
     chance: str = "a random region of this size",
     stable_iou: float | None = None,
     core_share: float | None = None,
+    largest: float | None = None,
 ) -> Verdict:
     """Return the verdict on one mask from its effects; 0 is no effect, 1 that of the whole input.
 
     Unseen effects that are NaN are excluded: those perturbations barely change the answer and are uninformative.
     `stable_iou` is the median IoU with the masks of copies of the input, and `core_share` the share of places that all
-    of them contain (`Stability`); None: not measured.
+    of them contain (`Stability`); None: not measured. `largest` is the largest effect of any mask of the input;
+    None: of these effects.
 
     >>> print(reach_verdict(1.0, 0.95, [0.9, 0.8, 0.9], [0.1, 0.2]))
     sufficient
@@ -98,7 +122,7 @@ def reach_verdict(
         return Verdict("suspect", "a score is not finite")
     best_control = max(control, default=0.0)
     typical = float(torch.tensor(unseen).median()) if unseen else cut
-    largest = max(abs(soft), abs(cut), best_control)
+    largest = max(soft, cut, best_control) if largest is None else largest
     is_grey = cut < share <= soft and soft - cut > MAX_GREY_EFFECT * soft
     is_moving = stable_iou is not None and stable_iou < MIN_STABLE_IOU
     has_no_core = core_share is not None and core_share < MIN_CORE_SHARE
@@ -107,7 +131,7 @@ def reach_verdict(
     times = f"a mask changes the score {largest:.0f} times as much as destroying the whole input does"
     unlike = f"only {format_percent(typical)} of the effect under perturbations it was not made for"
     rules = (
-        (largest > 1 / MIN_SPAN, "suspect", f"the effect is too small to divide by: {times}"),
+        (not is_meaningful(largest), "suspect", f"the effect is too small to divide by: {times}"),
         (is_grey, "suspect", f"grey values carry it: {found} of the effect as found, {kept} cut to black and white"),
         (cut < share, "insufficient", f"{kept} of the effect, wanted {format_percent(share)}"),
         (best_control >= cut, "suspect", f"{chance} reaches {by_chance}"),

@@ -16,6 +16,7 @@ from extremal.errors import ExtremalValueError
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.stability import Stability
+from extremal.explanations.verdict import is_meaningful
 
 Row = dict[str, Any]  # by the names of SCHEMA
 
@@ -177,7 +178,8 @@ def _verdict_columns(explanation: Explanation, image: int) -> dict[str, Any]:
     words = {"verdicts": [verdict.label for verdict in verdicts], "reasons": [verdict.reason for verdict in verdicts]}
     smallest = explanation.smallest(image=image)
     if smallest is None:
-        return {**words, "verdict": "insufficient"}
+        is_possible = is_meaningful(float(explanation.largest_effects()[image]))
+        return {**words, "verdict": "insufficient" if is_possible else "suspect"}
     column = explanation.areas.index(smallest.area)
     unseen = explanation.curve(image).unseen[column]
     return {

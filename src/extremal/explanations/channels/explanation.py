@@ -12,7 +12,7 @@ from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.values import ChannelCurve, SmallestSet
 from extremal.explanations.channels.views import ChannelViews
 from extremal.explanations.concatenation import SETTINGS_FIELD, SHARED_FIELD, STEPS_FIELD, TRACE_FIELD, concatenate
-from extremal.explanations.verdict import Status, Verdict, compute_effects, reach_verdict
+from extremal.explanations.verdict import Status, Verdict, compute_effects, find_largest_effects, reach_verdict
 from extremal.files import fields_equal, read_tensors, unreadable_file_error, write_tensors
 from extremal.masking.area import cut
 from extremal.masking.grid import resize
@@ -112,10 +112,14 @@ class ChannelExplanation(ChannelViews):
         soft, cuts = self.effects(self.scores).tolist(), self.effects(self.binary_scores).tolist()
         random, ranked = self.effects(self.random_scores).tolist(), self.effects(self.ranked_scores).tolist()
 
+        scores = (self.scores, self.binary_scores, self.random_scores, self.ranked_scores)
+        largest = find_largest_effects(*map(self.effects, scores)).tolist()
+
         def judge(n: int, k: int) -> Verdict:
             better = [value for value in ranked[n][k] if not value <= cuts[n][k] + TIE_MARGIN]
             controls = [*random[n][k], *better]
-            return reach_verdict(soft[n][k], cuts[n][k], [], controls, self.share, "a control set of this size")
+            effects = soft[n][k], cuts[n][k]
+            return reach_verdict(*effects, [], controls, self.share, "a control set of this size", largest=largest[n])
 
         return tuple(tuple(judge(n, k) for k in range(len(self.counts))) for n in range(len(self.masks)))
 
