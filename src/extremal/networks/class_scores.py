@@ -84,7 +84,7 @@ def find_scores(output: object) -> tuple[str, object]:
     (('out', 1), ('', [3]))
     """
     for key in SCORE_KEYS:
-        part = _get_part(output, key)
+        part = get_part(output, key)
         if isinstance(part, Tensor):
             return key, part
     return "", output
@@ -94,7 +94,7 @@ def is_detection(output: object) -> bool:
     """Return whether an output is that of a detector: boxes of each input, or scores and boxes of queries."""
     if isinstance(output, list | tuple):
         return bool(output) and isinstance(output[0], Mapping) and "boxes" in output[0]
-    return any(isinstance(_get_part(output, key), Tensor) for key in BOX_KEYS) and find_scores(output)[0] != ""
+    return any(isinstance(get_part(output, key), Tensor) for key in BOX_KEYS) and find_scores(output)[0] != ""
 
 
 def check_labels(n_classes: int, name: str, n_labels: int) -> None:
@@ -127,7 +127,7 @@ def _check_class_axis(shape: tuple[int, ...], name: str, n_labels: int) -> None:
     check_labels(n_classes, name, n_labels)
 
 
-def _get_part(output: object, key: str) -> object:
+def get_part(output: object, key: str) -> object:
     """Return the part of an output under a key or an attribute; None if it has none."""
     if isinstance(output, Mapping):
         return output.get(key)
