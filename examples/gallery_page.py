@@ -176,4 +176,6 @@ KINDS = {  # column -> prefix of the verdict and its reason
     "suspect: grey values": "suspect: grey values",
     "suspect: chance": "suspect: a random region",
     "suspect: one perturbation": "suspect: only",
+    "suspect: small effect": "suspect: the effect is too small",
+    "unspecific": "unspecific",
 }

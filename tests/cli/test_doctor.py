@@ -26,7 +26,9 @@ def test_no_issues() -> None:
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "cat.png: fake, target tabby, tabby cat"
-    assert [line.split(":")[0] for line in lines[1:-1]] == [f"  ok       {name}" for name in CHECK_NAMES]
+    assert [line.split(" (")[0] for line in lines[1:3]] == ["  input", "  output"]
+    assert lines.pop(2) == "  output (1, 2): classes on axis 1; 2 labels; logits"
+    assert [line.split(":")[0] for line in lines[2:-1]] == [f"  ok       {name}" for name in CHECK_NAMES]
     assert lines[-1] == "problems: 0, warnings: 0"
 
 
@@ -49,7 +51,7 @@ def test_json() -> None:
     code, out, err = call("fake", "cat.png", "--json", "--target", "tiger cat", "--score", "probability")
     document = json.loads(out)
     assert (code, err) == (1, "")
-    assert list(document) == ["path", "network", "target", "findings", "skipped", "ok"]
+    assert list(document) == ["path", "network", "target", "findings", "skipped", "reading", "ok"]
     assert (document["path"], document["network"], document["target"], document["ok"]) == (
         "cat.png",
         "fake",

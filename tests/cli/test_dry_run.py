@@ -33,6 +33,12 @@ def test_the_plan_is_printed_and_nothing_is_written(tmp_path: Path) -> None:
     assert first.remaining is not None
     lines = out.splitlines()
     assert lines[0] == "cat.png: 3 × 24 × 24 as input of fake"
+    low, high = planned.reading.low, planned.reading.high
+    assert lines.pop(1) == (
+        f"input (1, 3, 24, 24): batch on axis 0, channels on axis 1; values {low:.3g} to {high:.3g}; "
+        "torch.float32 on cpu"
+    )
+    assert lines.pop(1) == "output (1, 2): classes on axis 1; 2 labels; logits"
     assert [cell.strip() for cell in lines[4].strip("│").split("│")] == [
         *("tabby, tabby cat (class 0)", f"{first.full:.2f}", f"{100 * (first.probability or 0):.1f} %"),
     ]
@@ -64,7 +70,19 @@ def test_json(tmp_path: Path) -> None:
     assert [Path(record["folder"]).name for record in records] == ["cat", "cat-2"]
     record = records[0]
     assert list(record) == [
-        *("path", "folder", "shape", "inputs", "areas", "settings", "rows", "row_bytes", "rows_at_once", "memory"),
+        *(
+            "path",
+            "folder",
+            "shape",
+            "reading",
+            "inputs",
+            "areas",
+            "settings",
+            "rows",
+            "row_bytes",
+            "rows_at_once",
+            "memory",
+        ),
         *("answers", "refining", "pace", "seconds", "seconds_refining", "evaluations"),
     ]
     settings = record["settings"]

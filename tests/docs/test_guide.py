@@ -104,9 +104,11 @@ def test_verdicts_are_worded_as_in_the_code() -> None:
     masks = [
         (float("nan"), 0.95, [0.9], [0.1]),
         (1.1, 0.2, [0.1], [0.0]),
+        (24.3, 23.91, [0.1], [0.0]),
         (0.7, 0.37, [0.1], [0.0]),
         (1.0, 0.93, [0.9], [0.95]),
         (1.3, 1.17, [0.01], [0.28]),
+        (1.3, 1.59, [0.8], [0.96]),
         (1.0, 0.94, [0.65], [0.36]),
         (1.0, 0.94, [0.65], [0.36]),
     ]
@@ -126,6 +128,7 @@ def test_tables_have_every_name() -> None:
         "probability",
         "log-probability",
         "negative",
+        "sigmoid",
     ]
     assert {*first_column("choosing", "Score")} == {*SCORES}
     assert first_column("choosing", "Perturbation") == [*PERTURBATIONS]

@@ -26,6 +26,7 @@ from extremal.masking.perturbations import (
 )
 
 NAN, INF = float("nan"), float("inf")
+TIMES = "a mask changes the score 24 times as much as destroying the whole input does"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,21 @@ NAN, INF = float("nan"), float("inf")
             "only 20 % of the effect under perturbations it was not made for",
         ),
         (1.0, 0.95, [0.44], [0.1], "suspect", "only 44 % of the effect under perturbations it was not made for"),
+        (
+            1.0,
+            2.56,
+            [0.9],
+            [0.1, 1.44],
+            "unspecific",
+            "chance is enough: 256 % of the effect, but a random region of this size reaches 144 %",
+        ),
+        (1.0, 2.56, [0.44], [1.44], "suspect", "only 44 % of the effect under perturbations it was not made for"),
+        (1.0, 0.95, [0.9], [0.89], "sufficient", "95 % of the effect, at best 89 % by chance"),
+        (4.9, 5.0, [0.9], [0.1], "sufficient", "500 % of the effect, at best 10 % by chance"),
+        *(
+            (*effects, [0.9], [control], "suspect", f"the effect is too small to divide by: {TIMES}")
+            for *effects, control in ((1.0, 23.91, 0.1), (23.91, 0.1, 0.0), (0.5, 0.95, 24.2))
+        ),
         (NAN, 0.95, [0.9], [0.1], "suspect", "a score is not finite"),
         (1.0, NAN, [0.9], [0.1], "suspect", "a score is not finite"),
         (1.0, 0.95, [-INF], [0.1], "suspect", "a score is not finite"),

@@ -181,7 +181,7 @@ def test_logits_of_every_kind_of_output(output: object) -> None:
 def test_logits_are_a_mean_over_positions() -> None:
     maps = torch.arange(24.0).view(2, 3, 2, 2)
     assert torch.equal(read_logits(maps, "toy"), maps.mean((2, 3)))
-    assert torch.equal(read_logits(maps.flatten(2), "toy"), maps.mean((2, 3)))
+    assert torch.equal(read_logits(maps.flatten(2), "toy", ("cat", "dog", "bird")), maps.mean((2, 3)))
 
 
 @pytest.mark.parametrize(

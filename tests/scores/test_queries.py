@@ -90,7 +90,7 @@ class TestValues:
         )
 
     def test_a_single_class(self) -> None:
-        model = Segmenter(texture_in(A), lambda maps: maps[:, 1:2] - 1)
+        model = Segmenter(texture_in(A), lambda maps: maps[:, 1:2] - 1, classes=1)
         inside = 8 * model.cells(X)[0, 0, 1:3, 1:3] - 1
         assert float(value(model, Segment(0))) == pytest.approx(float(inside.mean()), rel=1e-6)
 

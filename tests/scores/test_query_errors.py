@@ -232,8 +232,8 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         Segmenter(X),
         lambda: Segment(1, score="loss"),
         ExtremalValueError,
-        "score must be one of margin, logit, probability, log-probability, contrastive, negative or a callable, got "
-        "'loss'",
+        "score must be one of margin, logit, probability, log-probability, contrastive, negative, sigmoid or a "
+        "callable, got 'loss'",
     ),
     (
         Segmenter(X),
@@ -261,7 +261,7 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         "dog: choose one of these, or pass a region",
     ),
     (
-        Segmenter(X, lambda maps: -maps[:, 1:2]),
+        Segmenter(X, lambda maps: -maps[:, 1:2], classes=1),
         lambda: Segment(0),
         ExtremalValueError,
         "a segmentation must predict the class somewhere, Segmenter predicts cat nowhere on input 0; pass a region",

@@ -127,4 +127,5 @@ SCORES = {
     "logit": lambda row, target: float(row[target]),
     "log-probability": lambda row, target: math.log(probability(row, target)),
     "negative": lambda row, target: -margin(row, target),
+    "sigmoid": lambda row, target: float(row[target]),
 }

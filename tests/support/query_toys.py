@@ -98,9 +98,11 @@ class Both(nn.Module):
 class Segmenter(nn.Module):
     """Predicts for each cell of 4 × 4 px whether its texture is present (class 1) or not (class 0); never class 2."""
 
-    def __init__(self, template: Tensor, answer: Callable[[Tensor], object] = lambda maps: maps) -> None:
+    def __init__(
+        self, template: Tensor, answer: Callable[[Tensor], object] = lambda maps: maps, *, classes: int = 3
+    ) -> None:
         super().__init__()
-        self.cells, self.answer = Cells(template), answer
+        self.cells, self.answer, self.labels = Cells(template), answer, NAMES[:classes]
 
     def forward(self, x: Tensor) -> object:
         seen = 8 * self.cells(x)
@@ -178,7 +180,7 @@ def looks() -> list[Any]:
 
 def value(model: nn.Module, query: Query, inputs: Tensor = X, unperturbed: Tensor = X) -> Tensor:
     """Return the scores of inputs for a query that is bound to the unperturbed input."""
-    with Network(model, labels=NAMES).frozen() as run, torch.no_grad():
+    with Network(model, labels=getattr(model, "labels", NAMES)).frozen() as run, torch.no_grad():
         return query.bind(run, unperturbed)(inputs, torch.zeros(len(inputs), dtype=torch.int64))
 
 

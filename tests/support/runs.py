@@ -81,14 +81,14 @@ def make_row(explanation: Explanation, key: str, **changes: Any) -> Row:
 
 
 def make_rows(count: int, seed: int = 0) -> list[Row]:
-    """Make rows of all kinds: sufficient at every area, insufficient, unstable, suspect, and every seventh failed."""
+    """Make rows of all verdicts, sufficient ones at every area; every seventh has failed."""
     draw, rows = np.random.default_rng(seed), []
     for index in range(count):
         key = f"picture-{index:05d}.jpg"
         if index % 7 == 6:
             rows.append(build_failed_row(key, f"/{key}", None, f"an image must be readable, error {index % 2}", 0.1))
             continue
-        effect_factor, control_factor = draw.uniform(0.7, 2.5), 4.0 if index % 5 == 4 else 1.0
+        effect_factor, control_factor = draw.uniform(0.7, 2.5), {4: 4.0, 2: 6.0}.get(index % 5, 1.0)
         noisy = synthetic.stability(shape=SHAPE, iou=0.4 if index % 12 == 3 else 0.8)
         explanation = make_explanation(
             seed + index,

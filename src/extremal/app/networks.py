@@ -1,6 +1,7 @@
 """Networks served by the app: chosen when it is started, never by visitors of the page."""
 
 import copy
+import math
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -62,11 +63,11 @@ class ServedNetwork:
         """
         with self._lock, torch.inference_mode():
             x = prepare(self.preview_network, image)
-            (scores,) = read_logits(self.preview_network.model(x), self.name)
-        if not bool(scores.isfinite().all()):
+            (scores,) = read_logits(self.preview_network.model(x), self.name, self.network.labels)
+        if bool(scores.isnan().any()) or not math.isfinite(float(scores.max())):
             raise ExtremalValueError(f"a network must return finite scores, {self.name} did not; check its weights")
         probabilities = scores.softmax(0).tolist() if len(scores) > 1 else [None]
-        top = scores.topk(min(N_TOP_CLASSES, len(scores))).indices.tolist()
+        top = scores.topk(min(N_TOP_CLASSES, int(scores.isfinite().sum()))).indices.tolist()
         return tuple(ClassProbability(index, self.network.label(index), probabilities[index]) for index in top)
 
     def label(self, target: int | str) -> str:

@@ -24,7 +24,7 @@ Areas = Annotated[str, Option(help="Areas as fractions of the image in (0, 1), s
 Game = Annotated[str, Option(help="preserve, delete or dual.")]
 Perturbation = Annotated[str, Option(help="mixed (blur,fade,noise), blur, fade, constant, noise, or several.")]
 Solver = Annotated[str, Option(help="consensus (masks that hold still), path or penalty (the paper's).")]
-Score = Annotated[str, Option(help="margin, logit, probability, log-probability, contrastive or negative.")]
+Score = Annotated[str, Option(help="margin, logit, probability, log-probability, contrastive, negative or sigmoid.")]
 Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Random seed of noise and controls.")]
 Alternatives = Annotated[int, Option(help="Number of explanations with little overlap to search for.")]
 Refine = Annotated[bool, Option("--refine", help="Bisect for the smallest sufficient area, to 2 %.")]

@@ -38,7 +38,7 @@ def print_summary(summary: Summary, files: Mapping[str, str]) -> None:
         ("unseen effect", summary.unseen, percent, ""),
         ("lost", summary.loss, percent, ""),
     )
-    words = ("images", "sufficient", *(("unstable",) if summary.verdicts["unstable"] else ()), "suspect")
+    words = ("images", *(word for word in summary.counted_verdicts if word != "insufficient"))
     heads = (*words, "median area")
     classes = Table(Column("class"), *(_right_column(head) for head in heads))
     for group in summary.classes[:MAX_CLASSES]:

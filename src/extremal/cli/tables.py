@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from extremal.networks.layers import Layer
     from extremal.scores.class_group import ResolvedClass
 
-VERDICT_COLOURS = {"sufficient": "green", "insufficient": "yellow", "suspect": "red", "unstable": "red"}
+VERDICT_COLOURS = {
+    "sufficient": "green",
+    "insufficient": "yellow",
+    "suspect": "red",
+    "unspecific": "red",
+    "unstable": "red",
+}
 LEVEL_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
@@ -164,6 +170,7 @@ def print_plan(image: str, plan: "Plan", folder: Path, copies: int = 0, minimal_
     )
     lines = [
         f"{image}: {' × '.join(map(str, plan.shape))} as input of {settings['network']}",
+        *plan.reading.sentences,
         classes,
         f"target: {_target_text(first.name, first.target)}",
         f"score: {first.full:.2f} whole, {first.blank:.2f} destroyed; destroying it takes {first.span:.2f} away"
@@ -193,6 +200,8 @@ def print_findings(image: str, findings: "Findings") -> None:
     """Print one line per check, followed by its remedy."""
     target = f", target {findings.target}" if findings.target else ""
     lines: list[str | Text] = [f"{image}: {findings.network}{target}"]
+    if findings.reading:
+        lines += [f"  {sentence}" for sentence in findings.reading.sentences]
     for finding in findings.findings:
         level = (f"{finding.level:<8}", LEVEL_COLOURS[finding.level])
         lines.append(Text.assemble("  ", level, f" {finding.name}: {finding.measured}"))

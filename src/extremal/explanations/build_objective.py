@@ -1,5 +1,8 @@
 """Build the objective of a batch of inputs: bind the query, score the inputs whole and destroyed, and check them."""
 
+import math
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -14,6 +17,7 @@ from extremal.networks.network import Network, Run
 from extremal.networks.split import Split
 from extremal.scores.class_group import encode_classes
 from extremal.scores.class_query import ClassQuery
+from extremal.scores.classes import logit, negative, sigmoid
 from extremal.scores.query import BoundQuery, PerInput, Query, per_row
 
 MAX_BATCH_EFFECT = 0.05  # of the scores: largest change due to other inputs in the batch; rounding is far below
@@ -32,11 +36,15 @@ def bind_target(run: Run | Split, x: Tensor, query: Query) -> BoundTarget:
         names = query.names if isinstance(query, PerInput) else (query.name,) * len(x)
         return BoundTarget(bound, (None,) * len(x), names, bound(x, index))
     output = run(x, index)
-    _check_finite(output, "the whole input", net)
+    _check_finite(output.nan_to_num(torch.nan, 0.0, 0.0), "the whole input", net)  # other classes may be infinite
     indices = query.resolve(net, output)
     classes = encode_classes(indices, output)
+    names = tuple(map(net.label, indices))
+    _check_targets(logit(output, classes), names, net)
+    if query.score is sigmoid or (output.shape[1] == 1 and query.score is not negative):
+        _warn_of_absence(sigmoid(output, classes), names, output.shape[1] == 1)
     scores = per_row(query.score(output, classes), len(x), "score")
-    return BoundTarget(query.bind_classes(run, classes), indices, tuple(map(net.label, indices)), scores)
+    return BoundTarget(query.bind_classes(run, classes), indices, names, scores)
 
 
 def build_objective(
@@ -144,6 +152,32 @@ def _check_rows_independent(ask: BoundQuery, rows: Tensor, scores: Tensor, name:
             f"a network must score each input independently, {name}'s score changed by {change:.3g} when another "
             "input was added to the batch; look for statistics over the batch axis, or noise, inside it"
         )
+
+
+def _check_targets(logits: Tensor, names: tuple[str, ...], net: Network) -> None:
+    """Raise if the logit of a target (N,) is infinite, as where classes are masked."""
+    for n, value in enumerate(logits.tolist()):
+        if not math.isfinite(value):
+            raise ExtremalValueError(
+                f"a network must return a finite score of the target, {net.name} returned {value:g} for {names[n]} on "
+                f"input {n}; choose a class that it does not mask"
+            )
+
+
+def _warn_of_absence(log_odds: Tensor, names: tuple[str, ...], is_single: bool) -> None:
+    """Warn of labels (N,) that the network finds absent: what speaks for them is explained all the same."""
+    absent = [n for n, value in enumerate(log_odds.tolist()) if value < 0]
+    if not absent:
+        return
+    n, more = absent[0], f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
+    remedy = "score='negative'" if is_single else "the target scores.Classes({label: -1})"
+    warnings.warn(
+        f"the log-odds of {names[n]} on input {n}{more} are {float(log_odds[n]):.3g}, "
+        f"{100 * float(log_odds[n].sigmoid()):.2g} %: the network says no, and what speaks for yes is explained; "
+        f"{remedy} explains the no",
+        UserWarning,
+        stacklevel=2,
+    )
 
 
 def _check_finite(scores: Tensor, subject: str, net: Network) -> None:

@@ -76,8 +76,8 @@ def explain(
         perturbation: mixed (blur, fade and noise in turn), blur, fade, constant, noise, or a callable
             x -> (mask -> perturbed x); several of these are a mix.
         solver: consensus, path, penalty, or a solver with its own settings.
-        score: of the target class: margin, logit, probability, log-probability, contrastive, negative, or a callable
-            (output, classes) -> (B,); for groups of classes it must be marked with `scores.accept_groups`.
+        score: of the target class: margin, logit, probability, log-probability, contrastive, negative, sigmoid, or a
+            callable (output, classes) -> (B,); for groups of classes it must be marked with `scores.accept_groups`.
         within: (*S) bool, true where masks may keep places (or delete them); areas stay shares of all places.
         units: (*S) whole numbers, the unit of each place (superpixels, patches, tokens), −1 for none: masks then hold
             whole units, as many as fit into the area, and are not smooth.

@@ -30,6 +30,8 @@ from extremal.explanations.verdict import (
     Status,
     Verdict,
     compute_effects,
+    find_largest_effects,
+    is_meaningful,
     reach_verdict,
 )
 from extremal.files import fields_equal, read_tensors, unreadable_file_error, write_tensors
@@ -133,6 +135,10 @@ class Explanation(ExplanationViews):
             tuple(control.amax(1).tolist()),
         )
 
+    def largest_effects(self) -> Tensor:
+        """Return the largest effect of any mask of each input: (N,)."""
+        return find_largest_effects(*map(self.effects, (self.scores, self.binary_scores, self.control_scores)))
+
     def unseen_effects(self) -> Tensor:
         """Return effects under unseen perturbations: (N, A, P); NaN if uninformative, −inf if not finite."""
         effects = self.effects(self.unseen_scores, self.unseen_blank)
@@ -144,13 +150,14 @@ class Explanation(ExplanationViews):
 
     @property
     def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
-        """Verdicts (N, A): sufficient, insufficient, suspect or, if `stability` is there, unstable; with reasons."""
+        """Verdicts (N, A): sufficient, insufficient, suspect, unspecific or, if `stability` is there, unstable."""
         return tuple(self._verdicts(image) for image in range(len(self.masks)))
 
     def _verdicts(self, image: int, share: float = SUFFICIENT_EFFECT) -> tuple[Verdict, ...]:
         curve, unseen = self.curve(image), self.unseen_effects()[image]
         control = self.effects(self.control_scores)[image]
         stable = self.stability
+        largest = float(self.largest_effects()[image])
         none = [None] * len(self.areas)
         ious, cores = (
             (none, none) if stable is None else (stable.median_iou[image].tolist(), stable.core_shares[image].tolist())
@@ -158,6 +165,7 @@ class Explanation(ExplanationViews):
         return tuple(
             reach_verdict(
                 *(curve.soft[k], curve.binary[k], unseen[k].tolist(), control[k].tolist(), share),
+                largest=largest,
                 stable_iou=ious[k],
                 core_share=cores[k],
             )
@@ -208,12 +216,14 @@ class Explanation(ExplanationViews):
     def smallest(self, share: float = SUFFICIENT_EFFECT, image: int = 0) -> SufficientRegion | None:
         """Return the smallest computed area whose cut mask has this share of the whole effect; None if none has.
 
-        The verdict on it may still be `suspect` or `unstable`: see `verdict`.
+        None, too, if the whole effect is too small to divide by: the verdicts say so.
+        The verdict on it may still be `suspect`, `unspecific` or `unstable`: see `verdict`.
         """
         if share <= 0:
             raise ExtremalValueError(f"share must be above 0, got {share:g}; it is the part of the effect, e.g. 0.9")
+        is_possible = is_meaningful(float(self.largest_effects()[image]))
         for area, effect in zip(self.areas, self.curve(image).binary, strict=True):
-            if effect >= share:
+            if is_possible and effect >= share:
                 return SufficientRegion(area, self.binary(area)[image], effect)
         return None
 

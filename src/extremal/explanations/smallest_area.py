@@ -14,7 +14,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import Objective
 from extremal.explanations.preparation import check_same_weights, restore_query
 from extremal.explanations.settings import Settings
-from extremal.explanations.verdict import SUFFICIENT_EFFECT, compute_effects
+from extremal.explanations.verdict import MIN_SPAN, SUFFICIENT_EFFECT, compute_effects
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike
 from extremal.masking.solvers.path import Descent, Path, masks_at_areas
@@ -80,7 +80,8 @@ def smallest_area(
         game, perturbation, score: those of the explanation; required only if they were callables.
 
     Returns:
-        One certificate per input; None if none of its computed areas is sufficient.
+        One certificate per input; None if none of its computed areas is sufficient, or its whole effect is too small to
+        divide by.
 
     Raises:
         ExtremalValueError: the network or the settings are not those of the explanation.
@@ -103,6 +104,8 @@ def smallest_area(
         reward, mirror = ChunkedReward(objective, max_rows), provenance["mirror"]
         problem = build_problem(reward, objective, mirror, settings.seed)
         masks, effects = explanation.masks.to(x), explanation.effects(explanation.binary_scores)
+        is_meaningless = explanation.largest_effects() > 1 / MIN_SPAN
+        effects = effects.masked_fill(is_meaningless.unsqueeze(1), -math.inf)
         return Bisection(problem, objective, masks, explanation.areas, effects, share).run(tolerance)
 
 

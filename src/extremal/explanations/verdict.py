@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 SUFFICIENT_EFFECT = 0.9  # share of the whole effect from which on a mask is sufficient
+MIN_SPAN = 0.2  # of the largest change by a mask, below which the whole effect is too small to divide by
 MIN_UNSEEN_SPAN = 0.05  # effect of an unseen perturbation, relative to the one used, below which it is uninformative
 MIN_UNSEEN_EFFECT = 0.5  # of the required effect, that must remain in the median under unseen perturbations
 MAX_GREY_EFFECT = 0.5  # of the effect as found, that may be carried by grey values
@@ -55,7 +56,7 @@ def assign_status(effects: Tensor, finite: Tensor, slack: float = 0.05) -> tuple
 class Verdict:
     """The judgement of a mask, with its reason."""
 
-    label: str  # sufficient, insufficient, suspect, unstable
+    label: str  # sufficient, insufficient, suspect, unspecific, unstable
     reason: str  # one sentence with the numbers
 
     def __str__(self) -> str:
@@ -71,6 +72,28 @@ def compute_effects(scores: Tensor, blank: Tensor, full: Tensor, keeps: bool) ->
     return share if keeps else 1 - share
 
 
+def find_largest_effects(*effects: Tensor) -> Tensor:
+    """Return the largest finite effect of each input (N,), of effects (N, ...) as they are; of negative ones none.
+
+    >>> find_largest_effects(torch.tensor([[0.5, 24.0], [0.2, -torch.inf]]), torch.tensor([[[1.0]], [[0.7]]]))
+    tensor([24.0000,  0.7000])
+    """
+    flat = torch.cat([values.flatten(1) for values in effects], 1)
+    return flat.nan_to_num(0.0, 0.0, 0.0).amax(1)
+
+
+def is_meaningful(largest: float) -> bool:
+    """Return whether effects are shares of a difference that is large enough to divide by.
+
+    >>> is_meaningful(1.3), is_meaningful(24.0)
+    (True, False)
+
+    Args:
+        largest: effect of any mask.
+    """
+    return not largest > 1 / MIN_SPAN
+
+
 def reach_verdict(
     soft: float,
     cut: float,
@@ -80,12 +103,14 @@ def reach_verdict(
     chance: str = "a random region of this size",
     stable_iou: float | None = None,
     core_share: float | None = None,
+    largest: float | None = None,
 ) -> Verdict:
     """Return the verdict on one mask from its effects; 0 is no effect, 1 that of the whole input.
 
     Unseen effects that are NaN are excluded: those perturbations barely change the answer and are uninformative.
     `stable_iou` is the median IoU with the masks of copies of the input, and `core_share` the share of places that all
-    of them contain (`Stability`); None: not measured.
+    of them contain (`Stability`); None: not measured. `largest` is the largest effect of any mask of the input;
+    None: of these effects.
 
     >>> print(reach_verdict(1.0, 0.95, [0.9, 0.8, 0.9], [0.1, 0.2]))
     sufficient
@@ -95,28 +120,32 @@ def reach_verdict(
     unseen = [value for value in unseen if not math.isnan(value)]
     if not all(math.isfinite(value) for value in (soft, cut, *unseen, *control)):
         return Verdict("suspect", "a score is not finite")
-    if cut < share:
-        if soft >= share and soft - cut > MAX_GREY_EFFECT * soft:
-            effects = f"{format_percent(soft)} of the effect as found, {format_percent(cut)} cut to black and white"
-            return Verdict("suspect", f"grey values carry it: {effects}")
-        return Verdict("insufficient", f"{format_percent(cut)} of the effect, wanted {format_percent(share)}")
     best_control = max(control, default=0.0)
-    if best_control >= cut:
-        return Verdict("suspect", f"{chance} reaches {format_percent(best_control)}")
     typical = float(torch.tensor(unseen).median()) if unseen else cut
-    if typical < MIN_UNSEEN_EFFECT * share:
-        effect = format_percent(typical)
-        return Verdict("suspect", f"only {effect} of the effect under perturbations it was not made for")
-    if stable_iou is not None and stable_iou < MIN_STABLE_IOU:
-        shared = format_percent(stable_iou)
-        label, reason = "unstable", f"copies with one grey level of noise share only {shared} of their places"
-    elif core_share is not None and core_share < MIN_CORE_SHARE:
-        kept = format_percent(core_share)
-        label, reason = "unstable", f"all copies with one grey level of noise keep only {kept} of its places"
-    else:
-        label = "sufficient"
-        reason = f"{format_percent(cut)} of the effect, at best {format_percent(best_control)} by chance"
-    return Verdict(label, reason)
+    largest = max(soft, cut, best_control) if largest is None else largest
+    is_grey = cut < share <= soft and soft - cut > MAX_GREY_EFFECT * soft
+    is_moving = stable_iou is not None and stable_iou < MIN_STABLE_IOU
+    has_no_core = core_share is not None and core_share < MIN_CORE_SHARE
+    found, kept, by_chance = map(format_percent, (soft, cut, best_control))
+    shared, core = format_percent(stable_iou or 0.0), format_percent(core_share or 0.0)
+    times = f"a mask changes the score {largest:.0f} times as much as destroying the whole input does"
+    unlike = f"only {format_percent(typical)} of the effect under perturbations it was not made for"
+    rules = (
+        (not is_meaningful(largest), "suspect", f"the effect is too small to divide by: {times}"),
+        (is_grey, "suspect", f"grey values carry it: {found} of the effect as found, {kept} cut to black and white"),
+        (cut < share, "insufficient", f"{kept} of the effect, wanted {format_percent(share)}"),
+        (best_control >= cut, "suspect", f"{chance} reaches {by_chance}"),
+        (typical < MIN_UNSEEN_EFFECT * share, "suspect", unlike),
+        (
+            best_control >= share,
+            "unspecific",
+            f"chance is enough: {kept} of the effect, but {chance} reaches {by_chance}",
+        ),
+        (is_moving, "unstable", f"copies with one grey level of noise share only {shared} of their places"),
+        (has_no_core, "unstable", f"all copies with one grey level of noise keep only {core} of its places"),
+        (True, "sufficient", f"{kept} of the effect, at best {by_chance} by chance"),
+    )
+    return next(Verdict(label, reason) for holds, label, reason in rules if holds)
 
 
 def format_percent(share: float) -> str:

@@ -16,11 +16,12 @@ from extremal.errors import ExtremalValueError
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.stability import Stability
+from extremal.explanations.verdict import is_meaningful
 
 Row = dict[str, Any]  # by the names of SCHEMA
 
 DONE, FAILED = "done", "failed"
-VERDICTS = ("sufficient", "unstable", "suspect", "insufficient", FAILED)  # of an image
+VERDICTS = ("sufficient", "unstable", "unspecific", "suspect", "insufficient", FAILED)  # of an image
 PER_ROW_SETTINGS = ("evaluations", "mirror")  # settings that differ between the rows of a run
 EVALUATION_KINDS = ("gradients", "forwards", "evidence_gradients", "evidence_forwards")
 
@@ -61,7 +62,7 @@ SCHEMA = pa.schema(
         ("unseen_scores", pa.list_(_NUMBERS)),  # (A, P) of the cut masks under these
         ("unseen_blank", _NUMBERS),  # (P,) of the input destroyed by these
         ("control_scores", pa.list_(_NUMBERS)),  # (A, R) of random masks
-        ("verdicts", _WORDS),  # (A,) sufficient, insufficient, suspect, unstable
+        ("verdicts", _WORDS),  # (A,) sufficient, insufficient, suspect, unspecific, unstable
         ("reasons", _WORDS),  # (A,) one sentence each
         ("statuses", _WORDS),  # (A,) converged, stuck, not finite
         ("evaluations", pa.int64()),  # of the network, all kinds, copies too; this row's part of its batch
@@ -179,7 +180,8 @@ def _verdict_columns(explanation: Explanation, image: int) -> dict[str, Any]:
     words = {"verdicts": [verdict.label for verdict in verdicts], "reasons": [verdict.reason for verdict in verdicts]}
     smallest = explanation.smallest(image=image)
     if smallest is None:
-        return {**words, "verdict": "insufficient"}
+        is_possible = is_meaningful(float(explanation.largest_effects()[image]))
+        return {**words, "verdict": "insufficient" if is_possible else "suspect"}
     column = explanation.areas.index(smallest.area)
     unseen = explanation.curve(image).unseen[column]
     return {

@@ -20,6 +20,7 @@ from extremal.scores.class_group import ResolvedClass
 
 T = TypeVar("T")
 
+OPTIONAL_VERDICTS = ("unstable", "unspecific")  # counted by class only if there are any
 N_EXTREMES = 8  # images listed at either end
 COLUMNS = (  # that are read; parameters, traces and thumbnails are not
     *("key", "status", "error", "alternative", "target", "group", "target_name"),
@@ -66,6 +67,7 @@ class ClassSummary:
     images: int
     sufficient: int
     unstable: int
+    unspecific: int
     suspect: int
     insufficient: int
     areas: Quantiles  # as in `Summary`
@@ -97,6 +99,12 @@ class Summary:
     def explained(self) -> int:
         """Number of images that did not fail."""
         return self.images - self.verdicts[FAILED]
+
+    @property
+    def counted_verdicts(self) -> tuple[str, ...]:
+        """The verdicts that are counted by class."""
+        words = (word for word in VERDICTS if word not in OPTIONAL_VERDICTS or self.verdicts[word])
+        return tuple(word for word in words if word != FAILED)
 
 
 def summary(folder: str | os.PathLike[str]) -> Summary:

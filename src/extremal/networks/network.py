@@ -284,7 +284,7 @@ class Run(EvaluationCounter):
 
     def __call__(self, x: Tensor, input_index: Tensor | None = None) -> Tensor:
         """Return the scores (B, classes); `input_index` makes no difference here."""
-        return read_logits(self.evaluate(x, input_index), self.network.name)
+        return read_logits(self.evaluate(x, input_index), self.network.name, self.network.labels, len(x))
 
     def evaluate(self, x: Tensor, input_index: Tensor | None = None) -> object:
         """Return the network's own output, counted; `input_index` makes no difference here."""

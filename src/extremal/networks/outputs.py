@@ -1,12 +1,12 @@
 """Read the output of a network: class scores, precision, memory layout."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.networks.class_scores import read_class_scores
 
 
 def to_channels_last(x: Tensor) -> Tensor:
@@ -36,31 +36,9 @@ def to_float32(output: object) -> object:
     return output
 
 
-def read_logits(output: object, name: str) -> Tensor:
-    """Read the scores (B, classes) from a network's output, averaged over its positions (paper, section 4)."""
-    if isinstance(output, Mapping) and isinstance(output.get("logits"), Tensor):
-        output = output["logits"]
-    elif not isinstance(output, Tensor) and isinstance(getattr(output, "logits", None), Tensor):
-        output = output.logits  # type: ignore[attr-defined]
-    if isinstance(output, list | tuple) and output and isinstance(output[0], Mapping) and "boxes" in output[0]:
-        raise ExtremalTypeError(
-            f"a detector must be asked about a box, {name} returns boxes and no classes; "
-            "pass scores.Box() as target, or --ask box"
-        )
-    if not isinstance(output, Tensor):
-        keys = f" with keys {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
-        raise ExtremalTypeError(
-            f"a network must return a tensor (B, classes) or an output with logits, {name} returned a "
-            f"{type(output).__name__}{keys}; pass a callable on the output as target, or wrap the network"
-        )
-    if not output.is_floating_point():
-        raise ExtremalTypeError(f"a network must return floating scores, {name} returned {output.dtype}")
-    if output.ndim < 2:
-        raise ExtremalValueError(
-            f"a network must return (B, classes), {name} returned shape {tuple(output.shape)}; "
-            "wrap it, e.g. to [:, None]"
-        )
-    return output.flatten(2).mean(2) if output.ndim > 2 else output
+def read_logits(output: object, name: str, labels: Sequence[str] = (), rows: int | None = None) -> Tensor:
+    """Read the scores (B, classes) from a network's output, as `read_class_scores` does."""
+    return read_class_scores(output, name, labels, rows).scores
 
 
 def find_tensors(output: object) -> list[Tensor]:

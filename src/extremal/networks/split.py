@@ -93,7 +93,8 @@ class Split(EvaluationCounter):
 
     def __call__(self, activations: Tensor, input_index: Tensor) -> Tensor:
         """Return the scores (B, classes) of activations (B, K, ...); `input_index` (B,) selects the input of each."""
-        return read_logits(self.evaluate(activations, input_index), self.run.network.name)
+        net = self.run.network
+        return read_logits(self.evaluate(activations, input_index), net.name, net.labels, len(activations))
 
     def evaluate(self, activations: Tensor, input_index: Tensor) -> object:
         """Return the network's own output, counted."""

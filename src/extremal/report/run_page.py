@@ -127,8 +127,7 @@ def _quantile_rows(summary: Summary) -> list[tuple[str, int, list[str]]]:
 def _class_table(summary: Summary) -> EmbeddedTable:
     classes, above_all = summary.classes, above_largest_area(summary.settings["areas"])
     quartiles = [quantile_texts(entry.areas, area_percent, above_all)[1:4] for entry in classes]
-    unstable = ("unstable",) if summary.verdicts["unstable"] else ()
-    counts = ("images", "sufficient", *unstable, "suspect", "insufficient")
+    counts = ("images", *summary.counted_verdicts)
     areas = zip(("Lower quartile", "Median area", "Upper quartile"), ("q25", "median", "q75"), strict=True)
     columns = [
         Column("Class", [entry.name for entry in classes], "minmax(160px, 2fr)"),

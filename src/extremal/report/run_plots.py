@@ -12,7 +12,7 @@ import numpy as np
 
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.jobs.run_comparison import MOVED_IOU, Comparison
-from extremal.jobs.run_summary import ImageSummary, Summary
+from extremal.jobs.run_summary import OPTIONAL_VERDICTS, ImageSummary, Summary
 from extremal.report import comparison_page, run_page
 from extremal.report.chart import MAX_DRAWN_EFFECT, MIN_DRAWN_EFFECT
 from extremal.report.figure_style import ACCENT_COLOUR, CONTROL_COLOUR, DPI, THRESHOLD_COLOUR, UNSEEN_COLOUR
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 UNSTABLE_COLOUR = "#8e6bbf"
+UNSPECIFIC_COLOUR = "#5f8a8b"
 VERDICT_COLOURS = {
     "sufficient": THRESHOLD_COLOUR,
     "unstable": UNSTABLE_COLOUR,
+    "unspecific": UNSPECIFIC_COLOUR,
     "suspect": UNSEEN_COLOUR,
     "insufficient": CONTROL_COLOUR,
     "failed": "#b3261e",
@@ -133,8 +135,8 @@ def _draw_unseen_effects(axes: "Axes", images: Sequence[ImageSummary]) -> None:
     effects = np.array([point[:2] for point in points] or [(SUFFICIENT_EFFECT, SUFFICIENT_EFFECT)]).clip(*limits)
     axes.plot(limits, limits, color="0.7", linewidth=1)
     axes.axvline(SUFFICIENT_EFFECT, color=THRESHOLD_COLOUR, linewidth=1.2, linestyle=":")
-    for word in ("sufficient", "unstable", "suspect"):
-        if word == "unstable" and all(point[2] != word for point in points):
+    for word in ("sufficient", *OPTIONAL_VERDICTS, "suspect"):
+        if word in OPTIONAL_VERDICTS and all(point[2] != word for point in points):
             continue
         selection = np.array([point[:2] for point in points if point[2] == word]).reshape(-1, 2)
         shown = selection.clip(*limits)

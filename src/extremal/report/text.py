@@ -9,7 +9,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import has_image
 from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.stability import Stability
-from extremal.explanations.verdict import Verdict
+from extremal.explanations.verdict import MIN_SPAN, Verdict
 
 if TYPE_CHECKING:
     from extremal.jobs.run_summary import Quantiles
@@ -170,6 +170,9 @@ class ExplanationSummary:
     def sentence(self, row: AreaRow) -> str:
         """Describe the effect at one area, compared with random regions."""
         effect, chance, whole = percent(row.binary), percent(row.control), self.whole
+        if abs(row.binary) > 1 / MIN_SPAN:
+            times = f"{abs(row.binary):.0f} times as much as destroying the whole {whole} does"
+            return f"{row.label} of the {whole} {'kept' if self.keeps else 'removed'} changes the score {times}."
         if self.keeps:
             return f"{row.label} of the {whole} keeps {effect} of the score; random regions of that size keep {chance}."
         return (

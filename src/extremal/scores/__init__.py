@@ -13,6 +13,7 @@ from extremal.scores.classes import (
     margin,
     negative,
     probability,
+    sigmoid,
 )
 from extremal.scores.outputs import Classes, Output
 from extremal.scores.query import BoundQuery, PerInput, Query
@@ -41,4 +42,5 @@ __all__ = [
     "margin",
     "negative",
     "probability",
+    "sigmoid",
 ]

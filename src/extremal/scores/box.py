@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.errors import ExtremalValueError
 from extremal.networks.network import Evaluator, Network
+from extremal.scores.detections import Detections, read_detections
 from extremal.scores.query import BoundQuery, class_index, class_label
 
 MIN_MATCH_IOU = 0.5  # of the given box with one found on the unperturbed input
@@ -24,9 +25,10 @@ Corners = tuple[float, float, float, float]
 class Box:
     """The score of a detector's box, matched softly: the maximum of IoU(box, b)·score(b) over its boxes b.
 
-    Only boxes of the class are matched; if none is found, the score is 0. For detectors with torchvision's interface:
-    (B, 3, H, W) -> for each input a mapping with boxes (M, 4), labels (M,) and scores (M,). On perturbed inputs they
-    report boxes of lower scores than usual (`score_thresh`, `detections_per_img`), and neither masks nor keypoints.
+    Only boxes of the class are matched; if none is found, the score is 0. For detectors with torchvision's interface,
+    (B, 3, H, W) -> for each input a mapping with boxes (M, 4), labels (M,) and scores (M,), which on perturbed inputs
+    report boxes of lower scores than usual (`score_thresh`, `detections_per_img`), and neither masks nor keypoints; and
+    for those of transformers (DETR, YOLOS, RT-DETR), which return logits (B, Q, classes) and pred_boxes (B, Q, 4).
 
     >>> from extremal import Network
     >>> class Detector(torch.nn.Module):  # finds one box, with the mean of the input as its score
@@ -74,22 +76,22 @@ class Box:
         net = run.network
         label = None if self.label is None else class_index(net, self.label, len(net.labels) or None)
         with torch.no_grad():
-            per_input = _read_detections(run.evaluate(x, torch.arange(len(x), device=x.device)), len(x), net)
+            per_input = read_detections(run.evaluate(x, torch.arange(len(x), device=x.device)), x, net)
         targets = [self._choose(detections, label, n, net) for n, detections in enumerate(per_input)]
 
         def score_inputs(inputs: Tensor, input_index: Tensor) -> Tensor:
             with _reporting_low_scores(net.model):
                 output = run.evaluate(inputs, input_index)
+            per_row = read_detections(output, inputs, net)
             scores = [
-                detections.match(*targets[n])
-                for detections, n in zip(_read_detections(output, len(inputs), net), input_index.tolist(), strict=True)
+                detections.match(*targets[n]) for detections, n in zip(per_row, input_index.tolist(), strict=True)
             ]
             zeros = inputs.flatten(1).sum(1) * 0  # connected to the inputs, so that there always is a gradient
             return zeros + torch.stack([zeros.new_zeros(()) if score is None else score for score in scores])
 
         return score_inputs
 
-    def _choose(self, detections: "_Detections", label: int | None, n: int, net: Network) -> tuple[Tensor, int]:
+    def _choose(self, detections: Detections, label: int | None, n: int, net: Network) -> tuple[Tensor, int]:
         """Return the box (4,) to explain on input n, and its label."""
         counts = Counter(net.label(index) for index in detections.labels.tolist())
         summary = ", ".join(f"{count} {name}" for name, count in counts.most_common())
@@ -118,60 +120,6 @@ class Box:
             )
         best = int(detections.scores.masked_fill(overlaps < MIN_MATCH_IOU, -torch.inf).argmax())
         return box, int(detections.labels[best])
-
-
-@dataclass(frozen=True, eq=False)
-class _Detections:
-    """Boxes of a detector on one input."""
-
-    boxes: Tensor  # (M, 4)
-    labels: Tensor  # (M,)
-    scores: Tensor  # (M,)
-
-    def without_empty(self) -> "_Detections":
-        """Return the boxes without those of zero area, which overlap nothing."""
-        nonempty = (self.boxes[:, 2:] > self.boxes[:, :2]).all(1)
-        return _Detections(self.boxes[nonempty], self.labels[nonempty], self.scores[nonempty])
-
-    def match(self, box: Tensor, label: int) -> Tensor | None:
-        """Return the maximum of IoU·score over the boxes of the label, in [0, 1]; None if there are none."""
-        has_label = self.labels == label
-        if not has_label.any():
-            return None
-        overlaps: Tensor = box_iou(box[None].to(self.boxes), self.boxes[has_label])[0]
-        return (overlaps * self.scores[has_label]).amax()
-
-
-def _read_detections(output: object, batch_size: int, net: Network) -> list[_Detections]:
-    """Return a detector's boxes for each input.
-
-    Raises:
-        ExtremalTypeError: the output has another form.
-    """
-    if isinstance(output, list | tuple) and len(output) == batch_size and all(isinstance(m, Mapping) for m in output):
-        per_input = [_Detections(*(m.get(key) for key in ("boxes", "labels", "scores"))) for m in output]
-        if all(_has_valid_shapes(detections) for detections in per_input):
-            return [detections.without_empty() for detections in per_input]
-    raise ExtremalTypeError(
-        "a detector must return for each input a mapping with boxes (M, 4), labels (M,) and scores (M,), "
-        f"{net.name} returned {_describe_type(output)}; wrap the network"
-    )
-
-
-def _has_valid_shapes(detections: _Detections) -> bool:
-    parts = (detections.boxes, detections.labels, detections.scores)
-    if not all(isinstance(part, Tensor) and part.ndim for part in parts):
-        return False
-    count = len(detections.labels)
-    return [tuple(part.shape) for part in parts] == [(count, 4), (count,), (count,)]
-
-
-def _describe_type(output: object) -> str:
-    if isinstance(output, list | tuple) and output:
-        item = output[0]
-        keys = f" with the keys {', '.join(map(str, item))}" if isinstance(item, Mapping) else ""
-        return f"a {type(output).__name__} of {len(output)} {type(item).__name__}{keys}"
-    return f"a {type(output).__name__}"
 
 
 @contextmanager

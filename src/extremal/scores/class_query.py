@@ -81,7 +81,7 @@ class ClassQuery:
         """Return the scores of resolved classes, (N,) or (N, classes), as a function of perturbed inputs."""
 
         def ask(inputs: Tensor, images: Tensor) -> Tensor:
-            output = read_logits(run.evaluate(inputs, images), run.network.name)
+            output = _read_scores(run, inputs, images)
             return per_row(self.score(output, classes[images]), len(inputs), "score")
 
         return ask
@@ -89,8 +89,13 @@ class ClassQuery:
     def bind(self, run: Evaluator, x: Tensor) -> BoundQuery:
         """Resolve the classes for inputs x (N, C, *S), at the cost of one evaluation of each, and bind them."""
         images = torch.arange(len(x), device=x.device)
-        output = read_logits(run.evaluate(x, images), run.network.name)
+        output = _read_scores(run, x, images)
         return self.bind_classes(run, encode_classes(self.resolve(run.network, output), output))
+
+
+def _read_scores(run: Evaluator, inputs: Tensor, images: Tensor) -> Tensor:
+    net = run.network
+    return read_logits(run.evaluate(inputs, images), net.name, net.labels, len(inputs))
 
 
 def _resolve(network: Network, target: object, n_classes: int) -> ResolvedClass:

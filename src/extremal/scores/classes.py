@@ -3,18 +3,23 @@
 `score(output, target) -> (B,)`, output (B, classes), target (B,) class indices, or (B, classes) bool: the classes of a
 group. A group is scored as one class whose logit is log Σ exp y_c over its classes, so that its probability is the sum
 of theirs, and does not change if they exchange probability.
+
+A network with one output is a sigmoid: the output is the log-odds of its class. Outputs of other classes may be −∞,
+e.g. where classes are masked.
 """
 
 from collections.abc import Callable
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import quote
 
 Score = Callable[[Tensor, Tensor], Tensor]  # output (B, classes), target (B,) or (B, classes) bool -> (B,)
+MIN_LOGIT = -15.0  # below it log(1 + exp y) is exp y, to seven digits
 ScoreT = TypeVar("ScoreT", bound=Score)
 
 
@@ -51,7 +56,9 @@ def logit(output: Tensor, target: Tensor) -> Tensor:
 
 @accept_groups
 def probability(output: Tensor, target: Tensor) -> Tensor:
-    """Return softmax(y)_c; of a group their sum."""
+    """Return softmax(y)_c; of a group their sum; σ(y) if there is only one output."""
+    if output.shape[1] == 1:
+        return output[:, 0].sigmoid()
     if target.ndim == 2:
         return output.softmax(1).masked_fill(~target, 0.0).sum(1)
     return logit(output.softmax(1), target)
@@ -59,7 +66,9 @@ def probability(output: Tensor, target: Tensor) -> Tensor:
 
 @accept_groups
 def log_probability(output: Tensor, target: Tensor) -> Tensor:
-    """Return log softmax(y)_c; of a group the logarithm of their sum."""
+    """Return log softmax(y)_c; of a group the logarithm of their sum; log σ(y) if there is only one output."""
+    if output.shape[1] == 1:
+        return F.logsigmoid(output[:, 0])
     return logit(output.log_softmax(1), target)
 
 
@@ -86,6 +95,26 @@ def contrastive(output: Tensor, target: Tensor) -> Tensor:
 
 
 @accept_groups
+def sigmoid(output: Tensor, target: Tensor) -> Tensor:
+    """Return y_c, the log-odds of one label of a multi-label network, whose labels are independent sigmoids.
+
+    Of a group they are the log-odds of any of its labels: log(P / (1 − P)) with P = 1 − Π_c (1 − σ(y_c)), which is
+    log(exp Σ_c log(1 + exp y_c) − 1).
+
+    >>> sigmoid(torch.tensor([[2.0, -1.0]]), torch.tensor([1]))
+    tensor([-1.])
+    """
+    if target.ndim == 1:
+        return logit(output, target)
+    # log log(1 + exp y), which is y where exp y is tiny
+    log_parts = torch.where(output < MIN_LOGIT, output, F.softplus(output.clamp_min(MIN_LOGIT)).log())
+    log_total = log_parts.masked_fill(~target, -torch.inf).logsumexp(1)
+    total = log_total.clamp_min(MIN_LOGIT).exp()
+    any_label = torch.where(log_total < MIN_LOGIT, log_total, total + torch.log(-torch.expm1(-total)))
+    return torch.where(target.sum(1) == 1, logit(output, target), any_label)
+
+
+@accept_groups
 def negative(output: Tensor, target: Tensor) -> Tensor:
     """Return the evidence against the class, log Σ_{c' ≠ c} exp y_c' − y_c: the negative of the margin."""
     return -margin(output, target)
@@ -105,6 +134,7 @@ SCORES: dict[str, Score] = {
     "log-probability": log_probability,
     "contrastive": contrastive,
     "negative": negative,
+    "sigmoid": sigmoid,
 }
 
 

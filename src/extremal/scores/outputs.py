@@ -73,8 +73,10 @@ class Classes:
         columns = torch.tensor(indices, device=x.device)
         weights = x.new_tensor(list(self.weights.values()))
 
+        net = run.network
+
         def score_inputs(inputs: Tensor, input_index: Tensor) -> Tensor:
-            output = read_logits(run.evaluate(inputs, input_index), run.network.name)
+            output = read_logits(run.evaluate(inputs, input_index), net.name, net.labels, len(inputs))
             class_index(run.network, max(indices), output.shape[1])
             return (output.index_select(1, columns) * weights).sum(1)
 

@@ -1,7 +1,6 @@
 """Query about a segmentation: the score of a class over a region."""
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.networks.class_scores import check_labels, find_scores
 from extremal.networks.network import Evaluator, Network
 from extremal.scores.classes import Score, get_score
 from extremal.scores.query import BoundQuery, class_index, class_label, input_shape, per_row
@@ -64,6 +64,7 @@ class Segment:
         score, net = get_score(self.score), run.network
         with torch.no_grad():
             maps = _class_maps(run.evaluate(x, torch.arange(len(x), device=x.device)), net)  # (N, classes, *places)
+        _check_places(maps, len(input_shape(run, x)) - 1, net)
         label = class_index(net, self.label, maps.shape[1])
         weights = self._find_places(maps, label, net) if self.region is None else self._coverage(maps, run, x)
         weights = weights / weights.sum(1, keepdim=True)  # (N, P)
@@ -103,14 +104,23 @@ class Segment:
         return F.interpolate(region, maps.shape[2:], mode="area").flatten(1).expand(len(maps), -1)
 
 
+def _check_places(maps: Tensor, n_dimensions: int, net: Network) -> None:
+    """Raise unless maps (N, classes, *places) have places in as many dimensions as the inputs."""
+    if maps.ndim != 2 + n_dimensions:
+        raise ExtremalValueError(
+            f"a segmentation must have places in the {n_dimensions} dimensions of its input, {net.name} returned "
+            f"{tuple(maps.shape)}; wrap it to return (B, classes, *places), or ask for a class"
+        )
+
+
 def _class_maps(output: object, net: Network) -> Tensor:
     """Return the scores (B, classes, *places) in a segmentation network's output."""
-    if isinstance(output, Mapping):
-        output = output.get("out", output.get("logits", output))
+    _, output = find_scores(output)
     if not isinstance(output, Tensor) or not output.is_floating_point() or output.ndim < 3:
         kind = f"{output.dtype} {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
         raise ExtremalTypeError(
             "a segmentation network must return floating scores (B, classes, *places), or a mapping with these under "
             f"'out' or 'logits', {net.name} returned {kind}; wrap the network"
         )
+    check_labels(output.shape[1], net.name, len(net.labels))
     return output

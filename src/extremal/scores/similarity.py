@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.networks.class_scores import get_part
 from extremal.networks.network import Evaluator
 from extremal.scores.layer_reader import read_layer
 from extremal.scores.query import BoundQuery, as_split, input_shape
@@ -16,7 +17,8 @@ from extremal.scores.query import BoundQuery, as_split, input_shape
 class Similarity:
     """Cosine similarity of an input's embedding to a reference, or the mean over several references.
 
-    cos(e, r) = e·r / (|e|·|r|); e is the network's output, flattened, or the mean over places of a layer's output.
+    cos(e, r) = e·r / (|e|·|r|); e is the network's output, flattened, or the mean over places of a layer's output. Of
+    encoders of transformers it is `image_embeds`, else `pooler_output`, else the first token of `last_hidden_state`.
 
     >>> from extremal import Network
     >>> x = torch.tensor([[[3.0, 4.0]]])
@@ -102,7 +104,7 @@ class Similarity:
             return lambda inputs, input_index: _mean_over_places(reader.read(inputs, input_index))
 
         def embed(inputs: Tensor, input_index: Tensor) -> Tensor:
-            output = run.evaluate(inputs, input_index)
+            output = _find_embedding(run.evaluate(inputs, input_index))
             if not isinstance(output, Tensor) or not output.is_floating_point() or output.ndim < 2:
                 kind = f"{output.dtype} {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
                 raise ExtremalTypeError(
@@ -112,6 +114,22 @@ class Similarity:
             return output.flatten(1)
 
         return embed
+
+
+def _find_embedding(output: object) -> object:
+    """Return the embedding in the output of an encoder of transformers; any other output itself.
+
+    The first there is of `image_embeds`, `pooler_output`, and the first token or the mean over places of
+    `last_hidden_state`.
+    """
+    for key in ("image_embeds", "pooler_output"):
+        part = get_part(output, key)
+        if isinstance(part, Tensor):
+            return part
+    states = get_part(output, "last_hidden_state")
+    if not isinstance(states, Tensor) or states.ndim < 3:
+        return output
+    return states[:, 0] if states.ndim == 3 else states.flatten(2).mean(2)
 
 
 def _mean_over_places(output: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from extremal.explanations.field_checks import (
     is_text,
     is_whole,
 )
-from extremal.explanations.verdict import Status, Verdict, compute_effects, reach_verdict
+from extremal.explanations.verdict import Status, Verdict, compute_effects, find_largest_effects, reach_verdict
 from extremal.files import fields_equal, read_tensors, unreadable_file_error, write_tensors
 from extremal.masking.area import cut
 from extremal.masking.grid import resize
@@ -117,18 +117,22 @@ class ChannelExplanation(ChannelViews):
 
     @property
     def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
-        """Verdicts (N, A): sufficient, insufficient or suspect.
+        """Verdicts (N, A): sufficient, insufficient, suspect or unspecific.
 
         A set is suspect if a random set equals it, or if the top channels of a ranking outperform it. A ranking that
-        merely equals it confirms both.
+        merely equals it confirms both. It is unspecific if a random set is sufficient as well.
         """
         soft, cuts = self.effects(self.scores).tolist(), self.effects(self.binary_scores).tolist()
         random, ranked = self.effects(self.random_scores).tolist(), self.effects(self.ranked_scores).tolist()
 
+        scores = (self.scores, self.binary_scores, self.random_scores, self.ranked_scores)
+        largest = find_largest_effects(*map(self.effects, scores)).tolist()
+
         def judge(n: int, k: int) -> Verdict:
             better = [value for value in ranked[n][k] if not value <= cuts[n][k] + TIE_MARGIN]
             controls = [*random[n][k], *better]
-            return reach_verdict(soft[n][k], cuts[n][k], [], controls, self.share, "a control set of this size")
+            effects = soft[n][k], cuts[n][k]
+            return reach_verdict(*effects, [], controls, self.share, "a control set of this size", largest=largest[n])
 
         return tuple(tuple(judge(n, k) for k in range(len(self.counts))) for n in range(len(self.masks)))
 

@@ -12,6 +12,7 @@ from extremal.explanations.settings import Settings
 from extremal.masking.perturbations import PERTURBATIONS, Perturbation, PerturbationLike, split_ways, with_spacing
 from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network, Run
+from extremal.networks.reading import Reading
 from extremal.networks.resolve import as_network
 from extremal.scores import Score
 from extremal.scores.class_group import ResolvedClass, encode_classes
@@ -69,32 +70,37 @@ def examine(
     x = prepare(net, image)
     if len(x) != 1:
         raise ExtremalValueError(f"examine must get one input, got {len(x)}; pass them one at a time")
-    name, findings = _run_checks(net, x, target, settings)
+    name, reading, findings = _run_checks(net, x, target, settings)
     done = {finding.name for finding in findings}
-    return Findings(net.name, name, tuple(findings), tuple(check for check in CHECK_NAMES if check not in done))
+    return Findings(
+        net.name, name, tuple(findings), tuple(check for check in CHECK_NAMES if check not in done), reading
+    )
 
 
-def _run_checks(net: Network, x: Tensor, target: Target, settings: Settings) -> tuple[str, list[Finding]]:
-    """Return the name of the target, and the findings up to a problem that makes further checks pointless."""
+def _run_checks(
+    net: Network, x: Tensor, target: Target, settings: Settings
+) -> tuple[str, Reading | None, list[Finding]]:
+    """Return the name of the target, how input and output are understood, and the findings up to a decisive problem."""
     findings = [checks.devices(net)]
     if findings[-1].ok:
         findings.append(checks.weights(net))
     if not findings[-1].ok:
-        return "", findings
+        return "", None, findings
     findings.append(checks.input_range(net, x))
     with net.frozen(settings.seed) as run:
         findings.append(checks.evaluation(run, x))
         if not findings[-1].ok:
-            return "", findings
+            return "", None, findings
         findings.append(checks.input_unchanged(run, x))
     findings.append(checks.evaluation_mode(net, x, settings.seed))
     with net.frozen(settings.seed) as run, torch.no_grad():
         objective = _bind_without_checks(run, x.clone(), target, settings)
+        reading = objective.describe_reading()
         for check, is_required in OBJECTIVE_CHECKS:
             findings.append(check(objective))
             if is_required and findings[-1].level is Level.PROBLEM:
                 break
-    return objective.name, findings
+    return objective.name, reading, findings
 
 
 def _bind_without_checks(run: Run, x: Tensor, target: Target, settings: Settings) -> CheckedObjective:

@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from extremal.networks.reading import Reading
+
 
 class Level(StrEnum):
     """Severity of a finding."""
@@ -36,6 +38,7 @@ class Findings:
     target: str  # empty if a problem prevented the target from being resolved
     findings: tuple[Finding, ...]  # in the order of the checks
     skipped: tuple[str, ...]  # names of the checks that a problem made pointless
+    reading: Reading | None = None  # how input and output are understood; None if a problem came before
 
     @property
     def ok(self) -> bool:

@@ -12,6 +12,24 @@ RANGE_SLACK = 0.1  # of the range of normalised images, by which an input may le
 MAX_LISTED_NAMES = 3  # weights or modules named in a sentence
 
 
+def max_difference(output: Tensor, expected: Tensor) -> float:
+    """Return the largest difference of two outputs; infinite values that are equal do not differ.
+
+    >>> max_difference(torch.tensor([1.0, -torch.inf]), torch.tensor([3.0, -torch.inf]))
+    2.0
+    """
+    return float(torch.where(output == expected, 0.0, output - expected).nan_to_num(0.0).abs().max())
+
+
+def max_magnitude(output: Tensor) -> float:
+    """Return the largest magnitude of an output's finite values.
+
+    >>> max_magnitude(torch.tensor([1.0, -torch.inf]))
+    1.0
+    """
+    return float(output.nan_to_num(0.0, 0.0, 0.0).abs().max())
+
+
 def devices(net: Network) -> Finding:
     """Check that all weights have values and are on one device."""
     name, model = "devices", net.model
@@ -110,7 +128,7 @@ def evaluation_mode(net: Network, x: Tensor, seed: int) -> Finding:
             return Finding(name, Level.WARNING, f"{measured}, in which it fails: {one_line(error)}", remedy)
     if not (isinstance(expected, Tensor) and isinstance(output, Tensor)):
         return Finding(name, Level.WARNING, measured, remedy)
-    difference = float((output - expected).nan_to_num().abs().max())
-    if difference <= ROUNDING * float(expected.nan_to_num().abs().max()):
+    difference = max_difference(output, expected)
+    if difference <= ROUNDING * max_magnitude(expected):
         return Finding(name, Level.OK, f"{measured}, which changes nothing")
     return Finding(name, Level.WARNING, f"{measured}; outputs differ by {difference:.3g} from evaluation mode", remedy)

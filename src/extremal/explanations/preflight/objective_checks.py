@@ -3,15 +3,17 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from extremal.explanations.preflight.findings import Finding, Level, one_line
-from extremal.explanations.preflight.network_checks import ROUNDING
+from extremal.explanations.preflight.network_checks import ROUNDING, max_difference, max_magnitude
 from extremal.masking.perturbations import Noise, Perturbation, mask_shape, prepare_perturbation
 from extremal.networks.network import Run
-from extremal.scores import Score, log_probability, margin, probability
+from extremal.networks.reading import Head, Reading, describe_reading, guess_head, is_multi_label
+from extremal.scores import Score, log_probability, logit, margin, negative, probability, sigmoid
 from extremal.scores.class_group import ResolvedClass, encode_classes
 
 SCORE_TOLERANCE = 1e-6  # relative; scores this close are equal, and `explain` rejects such targets
@@ -53,6 +55,27 @@ class CheckedObjective:
         assert self.class_index is not None
         return encode_classes((self.class_index,), output)
 
+    def count_nonfinite(self, x: Tensor) -> int:
+        """Count the outputs for inputs (B, C, *S) that make scores meaningless: NaN, or infinite for the target."""
+        output = self.output(x)
+        if bool(self.ask(x).isfinite().all()):
+            return int(output.isnan().sum())
+        return int((~output.isfinite()).sum())
+
+    @cached_property
+    def empty(self) -> Tensor | None:
+        """Outputs (3, classes) for noise, zeros and ones; None if the target is not a class."""
+        if self.class_index is None:
+            return None
+        inputs = (self.destroy(Noise()), torch.zeros_like(self.x), torch.ones_like(self.x))
+        return torch.cat([self.output(x) for x in inputs])
+
+    def describe_reading(self) -> Reading:
+        """Return how the input and the network's output for it are understood."""
+        output = self.run.evaluate(self.x.clone())
+        is_class = self.class_index is not None
+        return describe_reading(self.run.network, self.x, output, self.empty, is_class=is_class)
+
     def destroy(self, perturbation: Perturbation) -> Tensor:
         """Return the input destroyed completely: (1, C, *S)."""
         zeros = self.x.new_zeros(1, 1, 1, *mask_shape(perturbation, self.x))
@@ -64,7 +87,7 @@ def finite_outputs(objective: CheckedObjective) -> Finding:
     inputs = {"the whole input": objective.x}
     for name, perturbation in objective.perturbations.items():
         inputs[f"the input destroyed by {name}"] = objective.destroy(perturbation)
-    broken = {name: int((~torch.isfinite(objective.output(x))).sum()) for name, x in inputs.items()}
+    broken = {name: objective.count_nonfinite(x) for name, x in inputs.items()}
     broken = {name: count for name, count in broken.items() if count}
     if not broken:
         return Finding("finite outputs", Level.OK, "outputs are finite, for the input whole and destroyed")
@@ -83,7 +106,7 @@ def finite_outputs(objective: CheckedObjective) -> Finding:
 def deterministic(objective: CheckedObjective) -> Finding:
     """Check that the same input gives the same output."""
     outputs = torch.cat([objective.output(objective.x) for _ in range(3)])
-    difference, largest = float((outputs - outputs[:1]).abs().max()), float(outputs.abs().max())
+    difference, largest = max_difference(outputs, outputs[:1]), max_magnitude(outputs)
     if difference <= ROUNDING * largest:
         return Finding("deterministic", Level.OK, "the same input gives the same output")
     measured = f"outputs of the same input differ by {difference:.3g}, the largest is {largest:.3g}"
@@ -101,8 +124,8 @@ def rows_independent(objective: CheckedObjective) -> Finding:
     except Exception as error:  # e.g. a fixed batch size
         measured = f"a batch of 3 fails: {one_line(error)}"
         return Finding(name, Level.PROBLEM, measured, "let it accept batches of any size")
-    difference = float((batched - alone).abs().max())
-    if difference <= ROUNDING * float(alone.abs().max()):
+    difference = max_difference(batched, alone)
+    if difference <= ROUNDING * max_magnitude(alone):
         return Finding(name, Level.OK, "an input gives the same output alone and in a batch with others")
     measured = f"the output of an input differs by {difference:.3g} in a batch with others"
     return Finding(name, Level.PROBLEM, measured, remedy)
@@ -120,16 +143,35 @@ def depends_on_the_input(objective: CheckedObjective) -> Finding:
 
 
 def raw_outputs(objective: CheckedObjective) -> Finding:
-    """Check that the network returns logits, not probabilities."""
-    name, output = "raw outputs", objective.output(objective.x)[0]
-    if objective.class_index is None or len(output) < 2:
+    """Check that the network returns logits, and that the score suits them: labels may exclude each other or not."""
+    name, output = "raw outputs", objective.output(objective.x)
+    if objective.class_index is None:
         return Finding(name, Level.OK, "there are no classes to compare")
-    total = float(output.sum())
-    if bool((output < 0).any()) or abs(total - 1) > ROUNDING:
-        return Finding(name, Level.OK, "outputs are not probabilities")
-    measured = f"outputs are probabilities: none is negative, and they sum to {total:.4g}"
-    remedy = "remove the softmax at the end of the network: scores are computed from logits"
-    return Finding(name, Level.WARNING, measured, remedy)
+    head = guess_head(output, objective.empty, is_multi_label(objective.run.network))
+    if head is Head.SINGLE:
+        return _single_output(objective, float(output[0, 0]))
+    if head is Head.PROBABILITIES:
+        measured = f"outputs are probabilities: none is negative, and they sum to {float(output.sum()):.4g}"
+        remedy = "remove the softmax at the end of the network: scores are computed from logits"
+        return Finding(name, Level.WARNING, measured, remedy)
+    if head is Head.LABEL_PROBABILITIES:
+        measured = f"outputs look like {head}: all lie in 0..1, and they sum to {float(output.sum()):.4g}"
+        remedy = "remove the sigmoid at the end of the network, and choose the score sigmoid"
+        return Finding(name, Level.WARNING, measured, remedy)
+    if head is Head.LABELS and objective.score not in (sigmoid, logit):
+        measured = f"outputs look like {head}, which the score compares with each other"
+        return Finding(name, Level.WARNING, measured, "choose the score sigmoid: the log-odds of one label alone")
+    return Finding(name, Level.OK, f"outputs look like {head}")
+
+
+def _single_output(objective: CheckedObjective, value: float) -> Finding:
+    """Say how one output is read, and what is explained if it is negative."""
+    name, chance = "raw outputs", 100 * float(torch.tensor(value).sigmoid())
+    measured = f"one output, {value:.3g}, which is read as {Head.SINGLE}: {chance:.2g} %"
+    if value >= 0 or objective.score is negative:
+        return Finding(name, Level.OK, measured)
+    measured = f"{measured}, so the network says no, and masks keep what speaks for yes"
+    return Finding(name, Level.WARNING, measured, "choose the score negative to explain the no")
 
 
 def gradient(objective: CheckedObjective) -> Finding:

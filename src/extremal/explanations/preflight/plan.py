@@ -14,6 +14,7 @@ from extremal.explanations.preparation import prepare_run
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network, Run
+from extremal.networks.reading import Reading, describe_reading
 from extremal.scores.class_group import ResolvedClass
 from extremal.scores.target import Target
 
@@ -60,6 +61,7 @@ class Plan:
     """A run of `explain` before it is started: its targets and its cost."""
 
     shape: tuple[int, ...]  # (C, *S) of a prepared input
+    reading: Reading  # how inputs and outputs are understood, for the first batch
     inputs: tuple[PlannedInput, ...]  # (N,)
     areas: tuple[float, ...]
     settings: dict[str, Any]  # those of the resulting explanation
@@ -117,6 +119,7 @@ def plan(
             costs.append(Cost(run, objective, settings, setup, mirror=prepared.mirror, rows=batch.max_rows))
             inputs += _plan_inputs(run, objective, settings)
         first = costs[0]  # representative of all batches but the last
+        reading = _describe_reading(run, first.objective)
         timing, row_bytes, memory = first.measure_timing(), first.measure_row_bytes(), first.measure_memory()
     answers = tuple(
         _sum(cost.one_answer(first=k == 0) for cost in costs) for k in range(settings.alternatives if first.work else 0)
@@ -125,6 +128,7 @@ def plan(
     one_by_one = Work(single=1, batched=0, forwards=0, widest=1)
     return Plan(
         shape=tuple(prepared.x.shape[1:]),
+        reading=reading,
         inputs=tuple(inputs),
         areas=settings.areas,
         settings=prepared.provenance,
@@ -138,6 +142,14 @@ def plan(
         seconds=sum(timing.seconds(answer, first.work or one_by_one) for answer in answers) if answers else None,
         seconds_refining=timing.seconds(refining, one_by_one) if refining else None,
     )
+
+
+@torch.no_grad()
+def _describe_reading(run: Run, objective: Objective) -> Reading:
+    """Return how the inputs of a batch and the network's outputs for them are understood."""
+    is_class, x = None not in objective.class_indices, objective.x
+    empty = run(objective.destroyed_inputs()) if is_class else None
+    return describe_reading(run.network, x, run.evaluate(x), empty, is_class=is_class)
 
 
 def _plan_inputs(run: Run, objective: Objective, settings: Settings) -> list[PlannedInput]:
@@ -156,7 +168,7 @@ def _with_classes(
 ) -> PlannedInput:
     """Add the classes of the outputs (classes,) for the input whole and destroyed."""
     has_probabilities = len(whole) > 1
-    indices = whole.topk(min(MAX_TOP_CLASSES, len(whole))).indices
+    indices = whole.topk(min(MAX_TOP_CLASSES, int(whole.isfinite().sum()))).indices
     scores = settings.score(whole.expand(len(indices), -1), indices).tolist()
     probabilities, blank_probabilities = whole.softmax(0).tolist(), blank.softmax(0).tolist()
     top = tuple(

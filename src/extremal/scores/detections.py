@@ -1,0 +1,131 @@
+"""The boxes that a detector finds, read from its output."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_convert, box_iou
+
+from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.networks.class_scores import get_part
+from extremal.networks.network import Network
+
+SOFTMAX_MODELS = ("detr", "yolos", "table-transformer")  # of transformers: the last class is that of no object
+NO_OBJECT_NAMES = ("no object", "no-object", "no_object", "none", "background", "∅")
+MIN_SCORE = 0.05  # of a query that counts as a box on the unperturbed input, as in torchvision
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Boxes of a detector on one input."""
+
+    boxes: Tensor  # (M, 4) x1, y1, x2, y2 in pixels
+    labels: Tensor  # (M,)
+    scores: Tensor  # (M,)
+
+    def without_empty(self) -> "Detections":
+        """Return the boxes without those of zero area, which overlap nothing."""
+        nonempty = (self.boxes[:, 2:] > self.boxes[:, :2]).all(1)
+        return Detections(self.boxes[nonempty], self.labels[nonempty], self.scores[nonempty])
+
+    def match(self, box: Tensor, label: int) -> Tensor | None:
+        """Return the maximum of IoU·score over the boxes of the label, in [0, 1]; None if there are none."""
+        has_label = self.labels == label
+        if not has_label.any():
+            return None
+        overlaps: Tensor = box_iou(box[None].to(self.boxes), self.boxes[has_label])[0]
+        return (overlaps * self.scores[has_label]).amax()
+
+
+@dataclass(frozen=True, eq=False)
+class Queries(Detections):
+    """Queries of a detector on one input, each with a box and a probability of each class."""
+
+    probabilities: Tensor  # (Q, classes) of the classes of objects, for all queries
+    query_boxes: Tensor  # (Q, 4)
+
+    def match(self, box: Tensor, label: int) -> Tensor:
+        """Return the maximum of IoU·probability over all queries, in [0, 1], also where another class is likelier."""
+        overlaps: Tensor = box_iou(box[None].to(self.query_boxes), self.query_boxes)[0]
+        return (overlaps * self.probabilities[:, label]).amax()
+
+
+def read_detections(output: object, inputs: Tensor, net: Network) -> list[Detections]:
+    """Return a detector's boxes for each input.
+
+    Args:
+        output: of the network, in the form of torchvision's detectors or of those of transformers.
+        inputs: (B, C, H, W).
+        net: the network.
+
+    Raises:
+        ExtremalTypeError: the output has another form.
+        ExtremalValueError: the number of its classes does not say whether the last one is that of no object.
+    """
+    if isinstance(output, list | tuple) and len(output) == len(inputs) and all(isinstance(m, Mapping) for m in output):
+        per_input = [Detections(*(m.get(key) for key in ("boxes", "labels", "scores"))) for m in output]
+        if all(_has_valid_shapes(detections) for detections in per_input):
+            return [detections.without_empty() for detections in per_input]
+    logits, boxes = get_part(output, "logits"), get_part(output, "pred_boxes")
+    if isinstance(logits, Tensor) and isinstance(boxes, Tensor) and _are_queries(logits, boxes, len(inputs)):
+        return _read_queries(logits, boxes, inputs, net)
+    raise ExtremalTypeError(
+        "a detector must return for each input a mapping with boxes (M, 4), labels (M,) and scores (M,), "
+        f"{net.name} returned {_describe_type(output)}; wrap the network"
+    )
+
+
+def _are_queries(logits: Tensor, boxes: Tensor, count: int) -> bool:
+    return logits.ndim == 3 and logits.shape[0] == count and tuple(boxes.shape) == (*logits.shape[:2], 4)
+
+
+def _read_queries(logits: Tensor, boxes: Tensor, inputs: Tensor, net: Network) -> list[Detections]:
+    """Return the boxes of queries: centre and size as fractions of the input, with logits of classes."""
+    if _has_no_object(net, logits.shape[2]):
+        probabilities = logits.softmax(2)[..., :-1]
+        is_object = logits.argmax(2) < logits.shape[2] - 1
+    else:
+        probabilities = logits.sigmoid()
+        is_object = torch.ones_like(logits[..., 0], dtype=torch.bool)
+    height, width = inputs.shape[2:]
+    corners = box_convert(boxes, "cxcywh", "xyxy") * boxes.new_tensor([width, height, width, height])
+    found = []
+    for chances, box, is_likely in zip(probabilities, corners, is_object, strict=True):
+        scores, labels = chances.max(1)
+        kept = is_likely & (scores >= MIN_SCORE) & (box[:, 2:] > box[:, :2]).all(1)
+        found.append(Queries(box[kept], labels[kept], scores[kept], chances, box))
+    return list(found)
+
+
+def _has_no_object(net: Network, n_classes: int) -> bool:
+    """Return whether the last of a detector's classes is that of no object, so that all are compared by a softmax."""
+    configs = (getattr(module, "config", None) for module in net.model.modules())
+    kinds = [kind for config in configs if isinstance(kind := getattr(config, "model_type", None), str)]
+    if kinds:
+        return any(kind in SOFTMAX_MODELS for kind in kinds)
+    if len(net.labels) == n_classes:
+        return net.labels[-1].strip().lower() in NO_OBJECT_NAMES
+    if len(net.labels) == n_classes - 1:
+        return True
+    raise ExtremalValueError(
+        f"a detector's labels must name its classes, {net.name} returns scores of {n_classes} and has "
+        f"{len(net.labels)} labels; pass Network(model, labels=...) with one name for each, with 'no object' for the "
+        "last if it is that"
+    )
+
+
+def _has_valid_shapes(detections: Detections) -> bool:
+    parts = (detections.boxes, detections.labels, detections.scores)
+    if not all(isinstance(part, Tensor) and part.ndim for part in parts):
+        return False
+    count = len(detections.labels)
+    return [tuple(part.shape) for part in parts] == [(count, 4), (count,), (count,)]
+
+
+def _describe_type(output: object) -> str:
+    if isinstance(output, list | tuple) and output:
+        item = output[0]
+        keys = f" with the keys {', '.join(map(str, item))}" if isinstance(item, Mapping) else ""
+        return f"a {type(output).__name__} of {len(output)} {type(item).__name__}{keys}"
+    return f"a {type(output).__name__}"

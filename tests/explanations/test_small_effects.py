@@ -1,0 +1,114 @@
+"""Questions whose whole effect is too small to divide by, and regions that chance finds as well."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from extremal import Explanation, explain, explain_channels, judge, minimal, smallest_area, stability
+from extremal.jobs.rows import build_row
+from extremal.masking.solvers import Path
+from extremal.report.text import summarise
+
+FAST = Path(steps=8, polish=4, draws=2)
+X = torch.ones(1, 3, 32, 32)
+FIRST, SECOND = (slice(8, 16), slice(16, 24)), (slice(20, 28), slice(4, 12))  # 6.25 % of the places each
+OPTIONS = {"areas": (0.05, 0.2), "score": "logit", "solver": FAST}
+
+
+class Opposed(nn.Module):
+    """One square speaks for class 0 and another almost as much against it: together they hardly do anything."""
+
+    def __init__(self, against: float = 9.6) -> None:
+        super().__init__()
+        self.scale, self.against = nn.Identity(), against
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = (x[(..., *square)].mean((1, 2, 3)) for square in (FIRST, SECOND))
+        scores = self.scale(torch.stack([10 * first, self.against * second], 1))
+        score = scores[:, 0] - scores[:, 1]
+        return torch.stack([score, torch.zeros_like(score)], 1)
+
+
+def square_mask() -> Tensor:
+    mask = torch.zeros(1, 1, 1, 32, 32)
+    mask[(..., *FIRST)] = 1
+    return mask
+
+
+@pytest.fixture(scope="module", params=["fade", ("fade", "black")])
+def opposed(request: pytest.FixtureRequest) -> Explanation:
+    perturbation = request.param if isinstance(request.param, str) else ("fade", lambda x: lambda m: m * x[:, None])
+    return explain(Opposed(), X, 0, perturbation=perturbation, **OPTIONS)
+
+
+def test_the_verdict_says_it_at_every_area(opposed: Explanation) -> None:
+    times = float(opposed.largest_effects()[0])
+    assert times > 20
+    assert {(str(verdict), verdict.reason) for verdict in opposed.verdict[0]} == {
+        (
+            "suspect",
+            f"the effect is too small to divide by: a mask changes the score {times:.0f} times as much as destroying "
+            "the whole input does",
+        )
+    }
+
+
+def test_no_region_is_sufficient(opposed: Explanation) -> None:
+    assert opposed.smallest() is None
+    assert opposed.regions() == ()
+    row = build_row(opposed, 0, key="a", path="a", digest="", seconds=0.1, thumbnail=b"")
+    assert (row["verdict"], row["smallest_area"]) == ("suspect", None)
+
+
+def test_it_is_not_told_as_a_percentage(opposed: Explanation) -> None:
+    assert "times as much as destroying the whole image does" in summarise(opposed).headline
+    assert "%" not in summarise(opposed).headline.split("of the image", 1)[1]
+
+
+class TestOtherMeasurements:
+    found = explain(Opposed(), X, 0, perturbation="fade", **OPTIONS)
+
+    def test_smallest_area(self) -> None:
+        assert smallest_area(Opposed(), self.found) == (None,)
+
+    def test_minimal(self) -> None:
+        assert minimal(Opposed(), self.found) == (None,)
+
+    def test_stability(self) -> None:
+        measured = stability(Opposed(), X, self.found, copies=1)
+        assert math.isnan(float(measured.smallest_areas))
+
+    def test_judge(self) -> None:
+        judged = judge(Opposed(), X, square_mask(), 0, areas=(0.0625,), perturbation="fade", score="logit")
+        (verdict,) = judged.verdict[0]
+        assert str(verdict) == "suspect"
+        assert verdict.reason.startswith("the effect is too small to divide by: a mask changes the score 25 times")
+
+    def test_channels(self) -> None:
+        found = explain_channels(Opposed(), X, "scale", 0, counts=(1,), score="logit")
+        (verdict,) = found.verdict[0]
+        assert verdict.reason.startswith("the effect is too small to divide by: a mask changes the score 25 times")
+
+
+def test_an_effect_that_is_large_enough() -> None:
+    found = explain(Opposed(against=5.0), X, 0, perturbation="fade", **OPTIONS)
+    assert 1.5 < float(found.largest_effects()[0]) <= 2.01
+    smallest = found.smallest()
+    assert smallest is not None
+    assert smallest.area == 0.05
+
+
+def test_chance_is_enough() -> None:
+    """Any tenth of the places is enough: the score is their number, up to a tenth."""
+
+    class Anywhere(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            lit = 10 * torch.tanh(15 * x.mean((1, 2, 3))) + 5 * x[(..., *FIRST)].mean((1, 2, 3))
+            return torch.stack([lit, torch.zeros_like(lit)], 1)
+
+    found = explain(Anywhere(), X, 0, perturbation="fade", areas=(0.02, 0.5), score="logit", solver=FAST)
+    few, many = found.verdict[0]
+    assert str(few) == "insufficient"
+    assert str(many) == "unspecific"
