@@ -8,10 +8,13 @@ import gradio as gr
 from gradio.events import Dependency
 
 from extremal.app import views
-from extremal.app.events import GAME_CHOICES, REGIONS, Events, class_choices
+from extremal.app.call_check import Events as PageEvents
+from extremal.app.call_check import InputKind
+from extremal.app.events import GAME_CHOICES, MAX_ALTERNATIVES, REGIONS, Events, class_choices
 from extremal.app.job_queue import JobQueue
 from extremal.app.networks import ServedNetwork
 from extremal.app.result_cache import ResultCache
+from extremal.app.sessions import GradioSessions
 from extremal.app.upload_field import image_field
 from extremal.explanations.settings import AREAS
 from extremal.masking.perturbations import PERTURBATIONS
@@ -24,17 +27,20 @@ INTRODUCTION = (
 EXAMPLES = ("cat", "coffee", "rocket", "astronaut")
 
 
-def build_page(networks: dict[str, ServedNetwork], queue: JobQueue, cache: ResultCache) -> gr.Blocks:
+def build_page(
+    networks: dict[str, ServedNetwork], queue: JobQueue, previews: JobQueue, cache: ResultCache
+) -> gr.Blocks:
     """Build the page with its event handlers.
 
     Args:
         networks: served networks by name; the first one is selected initially.
         queue: runs the requests.
+        previews: classifies images.
         cache: holds the responses.
     """
-    events = Events(networks, queue, cache)
     title = f"extremal – {TITLE}"
     blocks: gr.Blocks
+    events = Events(networks, queue, previews, cache, lambda session: GradioSessions(blocks).count_unread(session))
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as blocks:
         gr.Markdown(f"# {TITLE}\n{INTRODUCTION}", elem_classes="extremal-head")
         with gr.Row(equal_height=False):
@@ -55,7 +61,19 @@ def build_page(networks: dict[str, ServedNetwork], queue: JobQueue, cache: Resul
         _bind(start.click, events.on_explain, options, [status, results])
         _bind(stop.click, events.on_cancel, [], [])
         blocks.unload(events.on_unload)
+    blocks.api_open = False  # events that have a queue are called by it only
     return blocks
+
+
+def find_input_kinds(page: gr.Blocks) -> PageEvents:
+    """Return the kinds of the values of each event, by its number."""
+
+    def find_kind(field: Any) -> InputKind:
+        if isinstance(field, gr.Dataset):
+            return len(EXAMPLES)
+        return "file" if isinstance(field, gr.Image) else "value"
+
+    return {number: tuple(map(find_kind, event.inputs)) for number, event in page.fns.items()}
 
 
 def _build_main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
@@ -88,7 +106,7 @@ def _build_advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ..
             gr.Dropdown(others, value=None, label="Compare with", visible=bool(others), elem_id="rival"),
             gr.Textbox(areas, label="Areas", info="Shares of the image, in (0, 1).", elem_id="areas"),
             gr.Dropdown(list(PERTURBATIONS), value="mixed", label="Replace the rest by", elem_id="instead"),
-            gr.Slider(1, 3, 1, step=1, label="Alternatives", elem_id="answers"),
+            gr.Slider(1, MAX_ALTERNATIVES, 1, step=1, label="Alternatives", elem_id="answers"),
             gr.Checkbox(False, label="Search for the smallest area between these, to 2\u00a0%", elem_id="refine"),
             gr.Checkbox(
                 False,
@@ -99,9 +117,18 @@ def _build_advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ..
 
 
 def _bind(event: Any, handler: Any, inputs: list[Any], outputs: list[Any]) -> Dependency:
-    """Bind an event to a handler that gradio calls at once: requests wait in the app's own queue."""
+    """Bind an event to a handler that gradio calls at once: requests wait in the app's own queue.
+
+    Values are passed on unchanged, and checked by the handler: gradio logs a traceback for each that is not offered.
+    """
     dependency: Dependency = event(
-        handler, inputs, outputs, concurrency_limit=None, show_progress="hidden", api_visibility="private"
+        handler,
+        inputs,
+        outputs,
+        concurrency_limit=None,
+        show_progress="hidden",
+        api_visibility="private",
+        preprocess=False,
     )
     return dependency
 

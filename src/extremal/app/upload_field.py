@@ -1,4 +1,4 @@
-"""Gradio's image field without its decoding: uploaded files are passed on unchanged, and read by this library."""
+"""Field of the page for images, which leaves decoding to this library."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ def image_field(label: str, *, height: int, elem_id: str) -> gr.Image:
 
     It is not a subclass of `gr.Image`: gradio writes a stub file next to the source of each subclass.
     """
-    field = gr.Image(
+    return gr.Image(
         label=label,
         type="filepath",
         sources=["upload", "clipboard"],
@@ -18,10 +18,13 @@ def image_field(label: str, *, height: int, elem_id: str) -> gr.Image:
         height=height,
         elem_id=elem_id,
     )
-    field.preprocess = _file_path  # type: ignore[method-assign]
-    return field
 
 
-def _file_path(payload: Any) -> str | None:
-    """Return the path of an uploaded file, without decoding it."""
-    return None if payload is None else str(payload.path)
+def upload_path(value: Any) -> str:
+    """Return the path in the value of an image field, or an empty text.
+
+    >>> upload_path({"path": "/uploads/cat.png"}), upload_path(None)
+    ('/uploads/cat.png', '')
+    """
+    path = value.get("path") if isinstance(value, dict) else value
+    return path if isinstance(path, str) else ""
