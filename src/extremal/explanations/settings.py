@@ -151,7 +151,7 @@ class Settings:
             "precision": net.precision,
             **{name: settings[name] for name in ("game", "perturbation", "score", "seed")},
             "threads": torch.get_num_threads(),
-            "dtype": str(net.anchor.dtype),
+            "dtype": str(net.dtype),
             "device": str(net.anchor.device),
             "solver": settings["solver"],
         }

@@ -11,6 +11,7 @@ from extremal.explanations.preflight.objective_checks import CheckedObjective
 from extremal.explanations.settings import Settings
 from extremal.masking.perturbations import PERTURBATIONS, Perturbation, PerturbationLike, split_ways, with_spacing
 from extremal.networks.inputs import ImagesLike, prepare
+from extremal.networks.module_state import check_weights
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
 from extremal.scores import Score
@@ -66,6 +67,7 @@ def examine(
     # a module is wrapped here: `as_network` rejects one on several devices, which is a finding here
     net = as_network(network) if isinstance(network, str) else network
     net = net if isinstance(net, Network) else Network(net)
+    check_weights(net.model, net.name)
     x = prepare(net, image)
     if len(x) != 1:
         raise ExtremalValueError(f"examine must get one input, got {len(x)}; pass them one at a time")
