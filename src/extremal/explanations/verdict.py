@@ -103,7 +103,7 @@ def reach_verdict(
     best_control = max(control, default=0.0)
     if best_control >= cut:
         return Verdict("suspect", f"{chance} reaches {format_percent(best_control)}")
-    typical = float(torch.tensor(unseen).median()) if unseen else cut
+    typical = float(torch.tensor(unseen, dtype=torch.float32).median()) if unseen else cut
     if typical < MIN_UNSEEN_EFFECT * share:
         effect = format_percent(typical)
         return Verdict("suspect", f"only {effect} of the effect under perturbations it was not made for")

@@ -17,6 +17,7 @@ from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network, Run
 from extremal.networks.outputs import find_tensors
 from extremal.networks.resolve import as_network
+from extremal.networks.torch_state import in_standard_modes
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Layer:
         return not (self.problem or self.bypassed)
 
 
+@in_standard_modes
 def layers(network: Network | nn.Module | str, image: ImagesLike | None = None) -> tuple[Layer, ...]:
     """List the modules of a network in the order in which they finish, and whether it can be split there.
 

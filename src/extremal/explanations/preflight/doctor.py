@@ -14,6 +14,7 @@ from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.module_state import check_weights
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
+from extremal.networks.torch_state import in_standard_modes
 from extremal.scores import Score
 from extremal.scores.class_group import ResolvedClass, encode_classes
 from extremal.scores.class_query import ClassQuery
@@ -36,6 +37,7 @@ CHECK_NAMES = (
 )
 
 
+@in_standard_modes
 def examine(
     network: Network | nn.Module | str,
     image: ImagesLike,

@@ -14,6 +14,7 @@ from extremal.explanations.preparation import prepare_run
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network, Run
+from extremal.networks.torch_state import in_standard_modes
 from extremal.scores.class_group import ResolvedClass
 from extremal.scores.target import Target
 
@@ -85,6 +86,7 @@ class Plan:
         return {**asdict(self), "inputs": inputs, "evaluations": total and asdict(total)}
 
 
+@in_standard_modes
 def plan(
     network: Network | nn.Module | str,
     image: ImagesLike,
