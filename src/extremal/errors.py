@@ -15,6 +15,10 @@ class ExtremalTypeError(ExtremalError, TypeError):
     """An object of a kind that the rule does not allow."""
 
 
+class NetworkError(ExtremalError, RuntimeError):
+    """A network that failed in the middle of a run, after it had been evaluated without an error."""
+
+
 class MissingDependencyError(ExtremalError, ImportError):
     """An optional dependency that is not installed."""
 

@@ -39,18 +39,33 @@ def quote(name: object) -> str:
     return text if len(text) <= MAX_QUOTED + 2 else f"{text[:half]}…{text[-half:]}"
 
 
-def describe_error(error: Exception) -> str:
+def describe_error(error: BaseException) -> str:
     r"""Return another library's error in one short line, with its type if it says nothing.
 
     >>> describe_error(ValueError("broken file\nmore")), describe_error(KeyError("a")), describe_error(MemoryError())
     ('broken file', "KeyError: 'a'", 'MemoryError')
     """
-    lines = str(error).strip().splitlines()
     kind = type(error).__name__
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # an error may be unable to describe itself
+        lines = []
     if not lines:
         return kind
-    text = lines[0] if len(lines[0]) <= MAX_REASON else f"{lines[0][:MAX_REASON]}…"
+    text = shorten(lines[0])
     return f"{kind}: {text}" if isinstance(error, LookupError) else text
+
+
+def shorten(text: str, limit: int = MAX_REASON) -> str:
+    """Return a text of at most this many characters, which ends with a whole word.
+
+    >>> shorten("size mismatch for head.weight", limit=20), shorten("a" * 30, limit=20)
+    ('size mismatch for …', 'aaaaaaaaaaaaaaaaaaaa…')
+    """
+    if len(text) <= limit:
+        return text
+    words = text[: limit + 1].rpartition(" ")[0].rstrip()
+    return f"{words} …" if words else f"{text[:limit]}…"
 
 
 def is_address(name: str | os.PathLike[str]) -> bool:

@@ -212,6 +212,6 @@ class TestErrors:
         )
 
     def test_no_model(self) -> None:
-        assert self.refused(ExtremalTypeError, lambda x: x, X.numpy(), 0, **HERE) == (
-            "a network must be a torch.nn.Module, got function"
+        assert self.refused(ExtremalTypeError, 3, X.numpy(), 0, **HERE) == (
+            "a network must be a torch.nn.Module or a function (B, C, *S) -> (B, classes), got int"
         )

@@ -163,8 +163,10 @@ class TestOutputs:
 
     def test_not_a_network(self) -> None:
         with pytest.raises(ExtremalTypeError) as caught:
-            explain(lambda x: x, X)  # type: ignore[arg-type]
-        assert str(caught.value) == "a network must be a torch.nn.Module, got function"
+            explain(3, X)  # type: ignore[arg-type]
+        assert str(caught.value) == (
+            "a network must be a torch.nn.Module or a function (B, C, *S) -> (B, classes), got int"
+        )
 
 
 class TestTargets:

@@ -213,10 +213,13 @@ def test_other_outputs_raise_an_error(output: object, error: type[Exception], me
     assert str(result.value) == message
 
 
-def test_only_modules_are_networks() -> None:
+def test_only_modules_and_functions_are_networks() -> None:
     with pytest.raises(ExtremalTypeError) as error:
-        Network(lambda x: x)  # type: ignore[arg-type]
-    assert str(error.value) == "a network must be a torch.nn.Module, got function"
+        Network(3)  # type: ignore[arg-type]
+    assert str(error.value) == ("a network must be a torch.nn.Module or a function (B, C, *S) -> (B, classes), got int")
+    with pytest.raises(ExtremalTypeError) as of_class:
+        Network(Switchable)  # type: ignore[arg-type]
+    assert str(of_class.value) == "a network must be an object, got the class Switchable; pass Switchable()"
 
 
 def test_class_names() -> None:

@@ -147,6 +147,7 @@ def _check_rows_independent(ask: BoundQuery, rows: Tensor, scores: Tensor, name:
     if change > allowed:  # the batch size may change the rounding, which decides what a detector drops
         twice = ask(rows[:1].expand_as(rows), rows.new_zeros(2, dtype=torch.int64))
         change = float((together[0] - twice[0]).abs())
+        _check_repeatable(ask, rows, together, allowed, name)
     if change > allowed:
         raise ExtremalValueError(
             f"a network must score each input independently, {name}'s score changed by {change:.3g} when another "
@@ -178,6 +179,18 @@ def _warn_of_absence(log_odds: Tensor, names: tuple[str, ...], is_single: bool) 
         UserWarning,
         stacklevel=2,
     )
+
+
+def _check_repeatable(ask: BoundQuery, rows: Tensor, scores: Tensor, allowed: float, name: str) -> None:
+    """Raise if the scores of a batch change when it is evaluated again; costs three evaluations of it."""
+    repeated = torch.stack([ask(rows, rows.new_zeros(len(rows), dtype=torch.int64)) for _ in range(3)])
+    change = float((repeated - scores).abs().max())
+    if change > allowed:
+        raise ExtremalValueError(
+            f"a network must give the same output for the same input, {name}'s score changed by {change:.3g} in a "
+            "second evaluation; look for noise, and for dropout that ignores eval(), e.g. F.dropout without "
+            "training=self.training"
+        )
 
 
 def _check_finite(scores: Tensor, subject: str, net: Network) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from extremal.errors import ExtremalValueError
 from extremal.explanations.objective import Objective
 from extremal.masking.solvers.problem import Attribution, Orientation, WayIndex
+from extremal.networks.memory import is_out_of_memory
 
 _EvaluateChunk = Callable[[Objective, Tensor, Orientation, WayIndex], tuple[Tensor, ...]]  # each (n, k, ...)
 
@@ -73,7 +74,7 @@ class ChunkedReward:
             try:
                 return self._fill_chunks(masks, mirrored, way, evaluate_chunk)
             except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if self.max_rows == 1:
                     shape = tuple(self.objective.x.shape[1:])
@@ -124,8 +125,3 @@ class _ChunkedRewardFunction(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (gradients,) = ctx.saved_tensors
         return gradients * grads[0].view(*grads[0].shape, *[1] * (gradients.ndim - 2)), None, None, None
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception means that memory ran out; CPU allocators raise a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

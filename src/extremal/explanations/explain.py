@@ -31,10 +31,12 @@ from extremal.masking.solvers import OnStep, Solver
 from extremal.masking.solvers.problem import RewardMasks
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network, Run
+from extremal.networks.torch_state import in_standard_modes
 from extremal.scores.classes import Score
 from extremal.scores.target import Target
 
 
+@in_standard_modes
 def explain(
     network: Network | nn.Module | str,
     image: ImagesLike,
@@ -108,7 +110,7 @@ def explain(
                 f"the run of input {n} met a score that is not finite and ended; "
                 "its masks are zero, its status says so",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
     return result
 

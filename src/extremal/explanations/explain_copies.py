@@ -19,6 +19,7 @@ from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network
 from extremal.networks.noise import prepare_noisy
 from extremal.networks.resolve import as_network
+from extremal.networks.torch_state import in_standard_modes
 from extremal.number_checks import validate_whole
 from extremal.scores import Score
 from extremal.scores.target import Target, per_input
@@ -30,6 +31,7 @@ MAX_DIFFERENCE = 1e-3  # of the inputs' range, by which the image may differ fro
 OnProgress = Callable[[str, int, int], None]  # stage, done, in all
 
 
+@in_standard_modes
 def stability(
     network: Network | nn.Module | str,
     image: ImagesLike,
@@ -122,9 +124,9 @@ def compare_copies(result: Explanation, copies: Explanation, seed: int) -> Stabi
     ]
     return Stability(
         areas=areas,
-        ious=(both / either).transpose(1, 2),
+        ious=(both / either.float()).transpose(1, 2),
         core=core,
-        core_shares=core.flatten(2).sum(2) / own.flatten(2).sum(2),
+        core_shares=core.flatten(2).sum(2) / own.flatten(2).sum(2).float(),
         effects=by_input(copies.effects(copies.binary_scores)).transpose(1, 2),
         unseen_effects=by_input(copies.unseen_effects().nanmedian(2).values).transpose(1, 2),
         smallest_areas=by_input(torch.tensor(smallest, dtype=torch.float64)),

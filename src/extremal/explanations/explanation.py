@@ -38,6 +38,7 @@ from extremal.files import fields_equal, read_tensors, unreadable_file_error, wr
 from extremal.masking.area import count_kept
 from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.units import cut_to_units
+from extremal.networks.torch_state import in_standard_modes
 from extremal.scores.class_group import ResolvedClass
 
 FORMAT = 5  # of the saved file
@@ -172,6 +173,7 @@ class Explanation(ExplanationViews):
             for k in range(len(self.areas))
         )
 
+    @in_standard_modes
     def saliency(self, smooth: float = 0.0, kind: str = "support") -> Tensor:
         """Return a map of the places that support the answer, blurred by `smooth`·short side: (N, 1, *S) ≥ 0.
 
@@ -205,6 +207,7 @@ class Explanation(ExplanationViews):
             "explain again with this area"
         )
 
+    @in_standard_modes
     def binary(self, area: float) -> Tensor:
         """Return the masks of a computed area, cut to exactly round(a·|Ω|) ones, or to whole units: (N, 1, *S)."""
         column = self._column(area)
@@ -227,6 +230,7 @@ class Explanation(ExplanationViews):
                 return SufficientRegion(area, self.binary(area)[image], effect)
         return None
 
+    @in_standard_modes
     def regions(
         self, share: float = SUFFICIENT_EFFECT, image: int = 0, overlap: float = 0.2
     ) -> tuple[SufficientRegion, ...]:
@@ -244,6 +248,7 @@ class Explanation(ExplanationViews):
                 regions.append(replace(region, source=source))
         return tuple(regions)
 
+    @in_standard_modes
     def order(self, image: int = 0) -> Tensor:
         """Return the rank of each place in the mask of each area, 0 first: (A, *S) int64.
 
@@ -272,6 +277,7 @@ class Explanation(ExplanationViews):
         write_tensors(Path(path), tensors, {"format": FORMAT, **head})
 
     @classmethod
+    @in_standard_modes
     def load(cls, path: str | os.PathLike[str]) -> "Explanation":
         """Read a file that `save` wrote; no code is run from it.
 

@@ -19,9 +19,11 @@ from extremal.masking.perturbations import Perturb, prepare_perturbation
 from extremal.masking.solvers import Solution, Trace
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network, Run
+from extremal.networks.torch_state import in_standard_modes
 from extremal.scores.target import Target
 
 
+@in_standard_modes
 def judge(
     network: Network | nn.Module | str,
     image: ImagesLike,
@@ -84,7 +86,7 @@ def _check_masks(masks: Tensor, shape: tuple[int, ...]) -> None:
 
 def _as_solution(masks: Tensor) -> Solution:
     """Return given masks (N, A, 1, *S) as a solution with an empty trace."""
-    empty = torch.zeros(len(masks), 0)
+    empty = masks.new_zeros(len(masks), 0).cpu()
     trace = Trace(torch.zeros(0, dtype=torch.int64), empty, empty, empty)
     return Solution(masks, torch.ones(len(masks), dtype=torch.bool, device=masks.device), trace)
 

@@ -21,6 +21,8 @@ from extremal.masking.perturbations import (
 )
 from extremal.masking.solvers.problem import Attribution, Orientation, WayIndex
 from extremal.networks.attribution_layers import AttributionLayer
+from extremal.networks.layers import has_quantised_layers
+from extremal.networks.network import Network
 from extremal.scores.class_group import ResolvedClass
 from extremal.scores.query import BoundQuery
 
@@ -160,11 +162,11 @@ class Objective:
         gradient = torch.zeros_like(mask) if gradient is None else gradient.nan_to_num(0.0, 0.0, 0.0)
         return Attribution(rewards.detach(), gradient, tuple(maps))
 
-    def check_gradient(self, name: str) -> None:
+    def check_gradient(self, net: Network) -> None:
         """Raise if the reward has no gradient with respect to a mask; costs one forward-backward pass.
 
         Args:
-            name: of the network.
+            net: the network.
         """
         first = self.subset(0, 1)
         mask = first.x.new_full((1, 1, 1, *self.mask_shape), 0.5).requires_grad_()
@@ -177,13 +179,16 @@ class Objective:
             if "inplace operation" not in str(error) and "in-place operation" not in str(error):
                 raise
             raise ExtremalValueError(
-                f"a network must not change in place what its gradient needs, {name} does; "
+                f"a network must not change in place what its gradient needs, {net.name} does; "
                 f"replace operations like x += 1 or relu(inplace=True) inside it ({str(error).splitlines()[0][:120]})"
             ) from None
-        if gradient is None:
+        is_quantised = has_quantised_layers(net.model)
+        if gradient is None or (is_quantised and not gradient.any()):
+            remedy = "look for no_grad, detach, rounding or argmax inside it"
+            if is_quantised:
+                remedy = "explain the network as it was before its layers were quantised"
             raise ExtremalValueError(
-                f"a network's score must depend on its input with a gradient, {name}'s does not; "
-                "look for no_grad, detach, rounding or argmax inside it"
+                f"a network's score must depend on its input with a gradient, {net.name}'s does not; {remedy}"
             )
 
     def subset(self, first: int, last: int) -> "Objective":

@@ -86,7 +86,9 @@ class SufficiencyTest:
         if self.unseen and passed:
             if self.evaluations + len(passed) * len(self.unseen) > self.budget:
                 return None
-            others = torch.tensor(self._evaluate(self.unseen, [regions[index] for index in passed]))
+            others = torch.tensor(
+                self._evaluate(self.unseen, [regions[index] for index in passed]), dtype=torch.float32
+            )
             medians = dict(zip(passed, others.median(1).values.tolist(), strict=True))
         return [Judgement(row, medians.get(index)) for index, row in enumerate(effects)]
 

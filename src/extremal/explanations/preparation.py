@@ -63,7 +63,7 @@ class PreparedRun:
                 query = select_inputs(self.query, batch.inputs)
                 objective = build_objective(run, x[batch.inputs], query, settings, layers)
                 if for_solver:
-                    objective.check_gradient(self.net.name)
+                    objective.check_gradient(self.net)
             yield batch, objective, Evaluations.of_setup([setup, accelerating] if batch.index == 0 else [setup])
 
 

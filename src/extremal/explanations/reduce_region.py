@@ -28,6 +28,7 @@ from extremal.masking.solvers.path import Path
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
 from extremal.networks.split import split
+from extremal.networks.torch_state import in_standard_modes
 from extremal.number_checks import format_value
 from extremal.scores import Score
 from extremal.scores.query import Query
@@ -38,6 +39,7 @@ SMALLEST_PIECE = 1 / 256  # of all places: 14 × 14 px at 224 px, about a step o
 LARGEST_PART = 1 / 8  # of the region: larger connected parts are halved before the first round
 
 
+@in_standard_modes
 def minimal(
     network: Network | nn.Module | str,
     explanation: Explanation | ChannelExplanation,

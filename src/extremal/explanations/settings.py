@@ -151,7 +151,7 @@ class Settings:
             "precision": net.precision,
             **{name: settings[name] for name in ("game", "perturbation", "score", "seed")},
             "threads": torch.get_num_threads(),
-            "dtype": str(net.anchor.dtype),
+            "dtype": str(net.dtype),
             "device": str(net.anchor.device),
             "solver": settings["solver"],
         }
@@ -243,9 +243,12 @@ def validate_domain(settings: Settings, net: Network, shape: tuple[int, ...]) ->
     areas = settings.areas
     _validate_spacing(net, shape)
     if settings.units is None and short_side(shape) < MIN_SIDE:
+        remedy = "pass a larger input, or units to choose from"
+        if len(shape) == 2 and shape[0] >= MIN_SIDE > shape[1]:
+            remedy = f"{remedy}; if the last axis has the channels, put them first with x.movedim(-1, 1)"
         raise ExtremalValueError(
             f"an input must have room for smooth masks, at least {MIN_SIDE} places along its short side, got "
-            f"{' × '.join(map(str, shape))}; pass a larger input, or units to choose from"
+            f"{' × '.join(map(str, shape))}; {remedy}"
         )
     for name, value in (("within", settings.within), ("units", settings.units)):
         if value is not None and tuple(value.shape) != shape:

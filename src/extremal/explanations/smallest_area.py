@@ -22,6 +22,7 @@ from extremal.masking.solvers.path import Descent, Path, masks_at_areas
 from extremal.masking.solvers.problem import Problem
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
+from extremal.networks.torch_state import in_standard_modes
 from extremal.scores import Score
 from extremal.scores.target import Target, expand_inputs, find_required_layers
 
@@ -45,6 +46,7 @@ class Certificate:
     share: float  # required share of the whole effect
 
 
+@in_standard_modes
 def smallest_area(
     network: Network | nn.Module | str,
     explanation: Explanation,

@@ -121,7 +121,7 @@ def reach_verdict(
     if not all(math.isfinite(value) for value in (soft, cut, *unseen, *control)):
         return Verdict("suspect", "a score is not finite")
     best_control = max(control, default=0.0)
-    typical = float(torch.tensor(unseen).median()) if unseen else cut
+    typical = float(torch.tensor(unseen, dtype=torch.float32).median()) if unseen else cut
     largest = max(soft, cut, best_control) if largest is None else largest
     is_grey = cut < share <= soft and soft - cut > MAX_GREY_EFFECT * soft
     is_moving = stable_iou is not None and stable_iou < MIN_STABLE_IOU

@@ -66,7 +66,9 @@ def halve(piece: Tensor, shape: tuple[int, ...], smallest: int = 1, spacing: Seq
         spacing: distance of neighbouring places along each axis; empty: the same along all.
     """
     coordinates = torch.stack(torch.unravel_index(piece, shape), 1)  # (n, axes)
-    extents = (coordinates.amax(0) - coordinates.amin(0)) * torch.tensor(list(spacing) or [1.0] * len(shape))
+    extents = (coordinates.amax(0) - coordinates.amin(0)) * torch.tensor(
+        list(spacing) or [1.0] * len(shape), dtype=torch.float32
+    )
     rows = coordinates[:, int(extents.argmax())]
     rows = rows - rows.min()
     below = rows.bincount().cumsum(0)[:-1]  # places before each possible cut

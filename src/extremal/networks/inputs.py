@@ -153,8 +153,7 @@ def prepare(network: Network, image: ImagesLike) -> Tensor:
         return concatenate_inputs([prepare(network, item) for item in image])
     opened = open_image(image)  # type: ignore[arg-type]  # a sequence of another type is refused there
     x = opened if isinstance(opened, Tensor) else network.prepare(opened)
-    anchor = network.anchor
-    return x.detach().to(device=anchor.device, dtype=anchor.dtype)
+    return x.detach().to(network.anchor)
 
 
 def open_image(image: ImageLike) -> Image.Image | Tensor:

@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
 from extremal.errors import ExtremalValueError
+from extremal.networks.acceleration.observe import accepts_hooks
+from extremal.networks.compiled import strip_compiled
 from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network, Run
 from extremal.networks.outputs import find_tensors
 from extremal.networks.resolve import as_network
+from extremal.networks.torch_state import in_standard_modes
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Layer:
         return not (self.problem or self.bypassed)
 
 
+@in_standard_modes
 def layers(network: Network | nn.Module | str, image: ImagesLike | None = None) -> tuple[Layer, ...]:
     """List the modules of a network in the order in which they finish, and whether it can be split there.
 
@@ -121,16 +125,27 @@ def get_module(net: Network, name: str) -> nn.Module:
     """Return the module with this name.
 
     Raises:
-        ExtremalValueError: it does not exist; similar names are suggested.
+        ExtremalValueError: it does not exist, and similar names are suggested; or it is scripted.
     """
-    modules: dict[str, nn.Module] = {path: module for path, module in net.model.named_modules() if path}
-    if name in modules:
-        return modules[name]
+    modules: dict[str, nn.Module] = {strip_compiled(path): part for path, part in net.model.named_modules() if path}
+    if strip_compiled(name) in modules:
+        module = modules[strip_compiled(name)]
+        if not accepts_hooks(module):
+            raise ExtremalValueError(
+                f"a layer must be a module whose output can be read, {name!r} of {net.name} is scripted; explain the "
+                "network as it was before torch.jit.script"
+            )
+        return module
     suggestions = get_close_matches(name, modules, n=3, cutoff=0.4)
     hint = f"did you mean {', '.join(suggestions)}? " if suggestions else ""
     raise ExtremalValueError(
         f"a layer must be the name of a module in {net.name}, got {name!r}; {hint}extremal.layers(network) lists them"
     )
+
+
+def has_quantised_layers(model: nn.Module) -> bool:
+    """Return whether a network has layers with integer weights, through which torch passes no gradient."""
+    return any(".quantized." in f"{type(module).__module__}." for module in model.modules())
 
 
 @contextmanager
@@ -142,7 +157,7 @@ def hooked(
     """Call back before and after every call of a module in the model; `on_exit` may replace the output."""
     with ExitStack() as hooks:
         for module in model.modules():
-            if module is not model:
+            if module is not model and accepts_hooks(module):
                 before = module.register_forward_pre_hook(lambda module, _: on_enter(module))
                 hooks.callback(before.remove)
                 after = module.register_forward_hook(lambda module, _, output: on_exit(module, output))

@@ -24,7 +24,7 @@ def activation_bytes(evaluate: Callable[[], object], parameters: Iterable[Tensor
         evaluate: runs a forward pass, with gradient.
         parameters: parameters and buffers.
     """
-    existing = {tensor.untyped_storage().data_ptr() for tensor in parameters}
+    existing = {tensor.untyped_storage().data_ptr() for tensor in parameters if tensor.layout == torch.strided}
     saved: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -45,6 +45,13 @@ def default_budget(device: torch.device) -> float:
     if device.type == "cuda":
         return GPU_MEMORY_FRACTION * torch.cuda.mem_get_info(device)[0]
     return CPU_BUDGET
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception means that memory ran out; CPU allocators raise a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
 
 
 def keep_freed_memory() -> bool:

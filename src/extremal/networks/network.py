@@ -1,11 +1,8 @@
 """A network with its preprocessing and class names, frozen inside a `with` and restored after it."""
 
-import hashlib
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Protocol
 
 import numpy as np
@@ -13,14 +10,23 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.file_checks import quote
+from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
+from extremal.file_checks import describe_error
 from extremal.networks.acceleration import ACCELERATIONS, Acceleration, accelerated
+from extremal.networks.callables import as_module, name_model
+from extremal.networks.calls import MakeInputs, ModelCall
 from extremal.networks.class_groups import describe_group, find_named_groups
+from extremal.networks.class_names import find_class
+from extremal.networks.compiled import uncompiled
 from extremal.networks.counting import EvaluationCount, EvaluationCounter
 from extremal.networks.image_bounds import check_aspect
 from extremal.networks.memory import activation_bytes, default_budget
-from extremal.networks.outputs import has_bfloat16, read_logits, to_channels_last, to_float32
+from extremal.networks.module_state import check_weights, evaluation_state
+from extremal.networks.outputs import HALF_PRECISIONS, has_bfloat16, read_logits, to_channels_last
+from extremal.networks.randomness import seeded
+from extremal.networks.torch_state import standard_modes
+from extremal.networks.turns import exclusive
+from extremal.networks.weight_hash import hash_weights, to_plain
 
 Preprocess = Callable[[Image.Image], Tensor]  # RGB image -> (C, H, W)
 
@@ -29,7 +35,10 @@ PRECISIONS = ("float32", "bfloat16", "auto")
 
 @dataclass(eq=False)
 class Network:
-    """Any `nn.Module`, with all that is needed to evaluate it on an image.
+    """Any `nn.Module`, or a function (B, C, *S) -> (B, classes), with all that is needed to evaluate it on an image.
+
+    Of a compiled module, the module that it was compiled from is used. Modules that a function uses are found if it
+    captures or names them, and are frozen with it.
 
     >>> toy = Network(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2)), labels=("cat", "dog"))
     >>> with toy.frozen() as run:
@@ -38,7 +47,7 @@ class Network:
     (torch.Size([1, 2]), 1)
     """
 
-    model: nn.Module
+    model: nn.Module  # a function passed here becomes a module
     preprocess: Preprocess | None = None  # RGB image -> (C, H, W); None: pixel values / 255
     labels: Sequence[str] = ()  # class names in the order of the outputs; may be empty
     name: str = ""  # as `zoo.load` takes it, or the class of the module
@@ -50,23 +59,38 @@ class Network:
     precision: str = "float32"  # float32, bfloat16 (autocast), or auto: bfloat16 if the hardware supports it
     memory: float | None = None  # GiB for the tensors that a gradient needs; None: depends on the device
     groups: Mapping[str, Sequence[int]] = field(default_factory=dict)  # names of groups of classes: their indices
+    inputs: MakeInputs | None = None  # x (B, C, *S) -> a tuple of the model's arguments, or a dict by name; None: x
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, nn.Module):
-            raise ExtremalTypeError(f"a network must be a torch.nn.Module, got {type(self.model).__name__}")
+        self.model = as_module(self.model)
+        if self.inputs is not None and not callable(self.inputs):
+            raise ExtremalTypeError(
+                f"inputs must be a function from x (B, C, *S) to the model's arguments, got "
+                f"{type(self.inputs).__name__}; e.g. lambda x: {{'image': x}}"
+            )
         if self.accelerate not in ACCELERATIONS:
             raise ExtremalValueError(f"accelerate must be one of {', '.join(ACCELERATIONS)}, got {self.accelerate!r}")
         if self.precision not in PRECISIONS:
             raise ExtremalValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.memory is not None and not self.memory > 0:
             raise ExtremalValueError(f"memory must be above 0 GiB, got {self.memory:g}; e.g. 2")
-        self.name = self.name or type(self.model).__name__
+        self.name = self.name or name_model(self.model)
+
+    @property
+    def _weights(self) -> tuple[Tensor, ...]:
+        """The floating-point parameters and buffers."""
+        return tuple(t for t in (*self.model.parameters(), *self.model.buffers()) if t.is_floating_point())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the first of the weights, in which the network is evaluated; float32 without weights."""
+        return self._weights[0].dtype if self._weights else torch.float32
 
     @property
     def anchor(self) -> Tensor:
-        """A floating-point tensor of the network, whose device and dtype inputs must have."""
-        tensors = (*self.model.parameters(), *self.model.buffers())
-        return next((t for t in tensors if t.is_floating_point()), torch.empty(0))
+        """An empty tensor of the device and dtype that inputs must have: the network's dtype, at least float32."""
+        device = self._weights[0].device if self._weights else torch.device("cpu")
+        return torch.empty(0, dtype=torch.promote_types(self.dtype, torch.float32), device=device)
 
     def devices(self) -> list[str]:
         """Return the devices of the weights; `meta` for weights without values."""
@@ -77,13 +101,19 @@ class Network:
 
         Buffers may be infinite, e.g. attention masks.
         """
-        parameters = {name: (~torch.isfinite(tensor)).sum() for name, tensor in self.model.named_parameters()}
-        buffers = {name: torch.isnan(tensor).sum() for name, tensor in self.model.named_buffers()}
+        parameters = {name: (~to_plain(tensor).isfinite()).sum() for name, tensor in self.model.named_parameters()}
+        buffers = {name: to_plain(tensor).isnan().sum() for name, tensor in self.model.named_buffers()}
         return {name: int(count) for name, count in (parameters | buffers).items() if count}
 
     def check_device(self) -> None:
-        """Check that all weights are on one device and have values."""
-        devices = self.devices()
+        """Check that all weights exist, and are on one device with their values.
+
+        Raises:
+            ExtremalValueError: they are not.
+        """
+        with exclusive(self.model, self.name):
+            check_weights(self.model, self.name)
+            devices = self.devices()
         if len(devices) > 1 or "meta" in devices:
             raise ExtremalValueError(
                 f"a network must be on one device with its values, {self.name} is on {', '.join(devices)}; "
@@ -98,13 +128,28 @@ class Network:
         """Prepare one RGB image for the network: (1, C, H, W).
 
         Raises:
-            ExtremalValueError: the image is so thin that scaling it could take gigabytes.
+            ExtremalValueError, ExtremalTypeError: the image is so thin that scaling it could take gigabytes, or
+                `preprocess` fails or returns something else than a tensor.
         """
         if self.preprocess is None:
             pixels = torch.from_numpy(np.array(image)).movedim(-1, 0)
-            return (pixels.to(torch.get_default_dtype()) / 255)[None]
+            return (pixels.to(torch.float32) / 255)[None]
         check_aspect(image)
-        return self.preprocess(image)[None]
+        try:
+            x = self.preprocess(image)
+        except ExtremalError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise ExtremalValueError(
+                f"preprocess must turn an RGB image into a tensor (C, H, W), that of {self.name} raised "
+                f"{type(error).__name__}: {describe_error(error)}; correct it"
+            ) from error
+        if not isinstance(x, Tensor):
+            raise ExtremalTypeError(
+                f"preprocess must turn an RGB image into a tensor (C, H, W), that of {self.name} returned a "
+                f"{type(x).__name__}; end it with torchvision's ToTensor, or torch.from_numpy"
+            )
+        return x[None]
 
     def to_images(self, x: Tensor) -> Tensor | None:
         """Convert inputs (N, C, H, W) to images (N, H, W, 3), uint8; return None if they are not images."""
@@ -112,7 +157,7 @@ class Network:
             return None
         x = x.detach().cpu().float()
         if self.mean and self.std:
-            x = x * torch.tensor(self.std).view(-1, 1, 1) + torch.tensor(self.mean).view(-1, 1, 1)
+            x = x * x.new_tensor(self.std).view(-1, 1, 1) + x.new_tensor(self.mean).view(-1, 1, 1)
         elif x.min() < 0 or x.max() > 1:
             low, high = x.amin((1, 2, 3), True), x.amax((1, 2, 3), True)
             x = (x - low) / (high - low).clamp_min(1e-12)
@@ -148,74 +193,30 @@ class Network:
 
     def index(self, name: str) -> int:
         """Return the class with this name, or with it as a comma-separated synonym; case is ignored."""
-        lower_name = name.strip().lower()
-        if not self.labels:
-            raise ExtremalValueError(f"{self.name} has no class names, got {quote(name)}; give the class as an index")
-        full_names: dict[str, list[int]] = {}
-        synonyms: dict[str, list[int]] = {}
-        for index, label in enumerate(self.labels):
-            full_names.setdefault(label.strip().lower(), []).append(index)
-            for synonym in {part.strip().lower() for part in label.split(",")}:
-                synonyms.setdefault(synonym, []).append(index)
-        indices = full_names.get(lower_name) or synonyms.get(lower_name, [])
-        if len(indices) > 1:
-            matches = ", ".join(f"{index} ({self.labels[index]})" for index in indices)
-            raise ExtremalValueError(
-                f"target must name one class of {self.name}, got {quote(name)}, which is {matches}; give the class as "
-                "an index"
-            )
-        if not indices:
-            names = full_names | synonyms
-            suggestions = get_close_matches(lower_name, names, n=3, cutoff=0.5)
-            suggestions = suggestions or [known for known in names if lower_name in known][:3]
-            hint = f"; nearest: {', '.join(suggestions)}" if suggestions else ""
-            raise ExtremalValueError(f"target must be a class of {self.name}, got {quote(name)}{hint}")
-        return indices[0]
+        return find_class(name, self.labels, self.name)
 
     def weight_hash(self) -> str:
-        """Return the SHA-256 of the names, shapes and bytes of all parameters and buffers."""
-        digest = hashlib.sha256()
-        for name, tensor in self.model.state_dict().items():
-            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        """Return the SHA-256 of the names, shapes and bytes of all parameters and buffers (`hash_weights`)."""
+        with exclusive(self.model, self.name):
+            return hash_weights(self.model)
 
     @contextmanager
     def frozen(self, seed: int = 0) -> Iterator["Run"]:
         """Put the network in evaluation mode without parameter gradients, seeded; on exit everything is restored.
 
         Training flags, `requires_grad`, buffers, and the random state of torch, numpy and Python are restored, also
-        after an exception or an interrupt.
+        after an exception or an interrupt. Threads that freeze the same network, or networks with a common part, take
+        turns. The caller's modes (no_grad, inference mode, autocast, default device) do not apply inside.
         """
-        if self.anchor.is_inference():
-            raise ExtremalValueError(
-                f"a network must be built outside torch.inference_mode, {self.name}'s weights were created inside it, "
-                "which disables gradients; build or load it outside"
-            )
-        modules = [(module, module.training) for module in self.model.modules()]
-        parameters = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
-        buffers = [(buffer, buffer.detach().clone()) for buffer in self.model.buffers()]
-        states = random.getstate(), np.random.get_state()
-        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-        # inference_mode(False): a caller's inference mode would disable the gradients of the mask
-        with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
-            undo = ExitStack()
-            try:
-                torch.manual_seed(seed)
-                self.model.eval()
-                self.model.requires_grad_(False)
-                yield Run(self, undo)
-            finally:
-                undo.close()
-                for module, training in modules:
-                    module.training = training
-                for parameter, needed in parameters:
-                    parameter.requires_grad_(needed)
-                for buffer, value in buffers:
-                    if not torch.equal(buffer, value):
-                        buffer.detach().copy_(value)
-                random.setstate(states[0])
-                np.random.set_state(states[1])
+        with (
+            exclusive(self.model, self.name),
+            standard_modes(),
+            seeded(seed),
+            uncompiled(self.model),
+            evaluation_state(self.model, self.name),
+            ExitStack() as undo,
+        ):
+            yield Run(self, undo)
 
 
 class Evaluator(Protocol):
@@ -247,6 +248,12 @@ class Run(EvaluationCounter):
     network: Network
     undo: ExitStack  # callbacks that run when the network is no longer frozen
     _autocast: bool = field(default=False, init=False)
+    _call: ModelCall = field(init=False)
+
+    def __post_init__(self) -> None:
+        network = self.network
+        dtype = network.dtype if network.dtype in HALF_PRECISIONS else None
+        self._call = ModelCall(network.model, network.name, dtype, network.inputs)
 
     def accelerate(self, x: Tensor, keep: Sequence[str] = ()) -> None:
         """Accelerate the network for inputs like x (N, C, *S) until it is no longer frozen, and set its precision.
@@ -260,9 +267,15 @@ class Run(EvaluationCounter):
         """
         network, example = self.network, x[:1]
         self._autocast = network.precision == "bfloat16" or (network.precision == "auto" and has_bfloat16(x.device))
+        self._call.check_batched(example)
         self.undo.enter_context(
             accelerated(network.model, self._evaluate_for_setup, example, keep, level=network.accelerate)
         )
+
+    @property
+    def row_error(self) -> BaseException | None:
+        """The error for several rows, if the network takes one row only and rows are evaluated one at a time."""
+        return self._call.row_error
 
     def max_batch_size(self, x: Tensor) -> int:
         """Return how many rows like those of x (N, C, *S) fit into memory at once; costs one evaluation."""
@@ -272,8 +285,7 @@ class Run(EvaluationCounter):
 
     def _evaluate_for_setup(self, x: Tensor) -> object:
         self.count_evaluations(len(x), with_gradient=False)
-        output: object = self.network.model(x)
-        return output
+        return self._call(x)
 
     def fit_batch_size(self, evaluate: Callable[[], object], device: torch.device) -> int:
         """Return how many rows fit into memory, at least 1; `evaluate` runs one row with gradient."""
@@ -291,13 +303,11 @@ class Run(EvaluationCounter):
         self.count_evaluations(len(x), with_gradient=x.requires_grad)
         return self._forward(x)
 
-    def _forward(self, x: Tensor) -> object:
-        """Return the network's own output, uncounted."""
+    def _forward(self, x: Tensor, *, by_row: bool = True) -> object:
+        """Return the network's own output, uncounted; `by_row`: whether rows may be evaluated one at a time."""
         if x.ndim == 4:  # a faster layout for convolutions
             x = to_channels_last(x)
         if not self._autocast:
-            output: object = self.network.model(x)
-            return output
+            return self._call(x, by_row=by_row)
         with torch.autocast(x.device.type, torch.bfloat16):
-            output = self.network.model(x)
-        return to_float32(output)
+            return self._call(x, by_row=by_row)

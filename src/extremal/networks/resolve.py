@@ -6,10 +6,10 @@ from extremal.networks.network import Network
 
 
 def as_network(network: Network | nn.Module | str) -> Network:
-    """Return a `Network`: itself, a module wrapped as one, or one loaded by its name.
+    """Return a `Network`: itself, a module or function wrapped as one, or one loaded by its name.
 
     Raises:
-        ExtremalValueError: it is not on one device, or cannot be loaded.
+        ExtremalValueError, ExtremalTypeError: it is not on one device, cannot be loaded, or is something else.
     """
     if isinstance(network, str):
         return load_network(network)

@@ -16,18 +16,19 @@ from torch.autograd.graph import get_gradient_edge
 from torch.utils._pytree import tree_map
 
 from extremal.errors import ExtremalValueError
+from extremal.networks.calls import StopEvaluation
 from extremal.networks.counting import EvaluationCounter
 from extremal.networks.forwards import Forwards, patched_forwards
 from extremal.networks.layers import Layer, depends_on, get_module, hooked, split_problem
 from extremal.networks.network import Evaluator, Network, Run
-from extremal.networks.outputs import find_tensors, read_logits, to_channels_last
+from extremal.networks.outputs import HALF_PRECISIONS, find_tensors, read_logits, to_channels_last
 
 SPLIT_TOLERANCE = 1e-4  # of the largest output: allowed difference between the split and the whole network
 
 Call = tuple[nn.Module, object]  # a module and its output
 
 
-class _LayerReachedError(Exception):
+class _LayerReachedError(StopEvaluation):
     """Ends an evaluation at a layer."""
 
     def __init__(self, output: object) -> None:
@@ -80,6 +81,7 @@ class Split(EvaluationCounter):
     x: Tensor  # (N, C, *S)
     cached_calls: list[Call]  # calls that finished before the layer was called
     needs_batch: bool = False  # the output needs more than the layer's output, in a batch of the same size
+    layer_dtype: torch.dtype = torch.float32  # that the code after the layer takes
 
     @property
     def network(self) -> Network:
@@ -112,7 +114,7 @@ class Split(EvaluationCounter):
         if self.activations.ndim == 4 and self.activations.is_contiguous(memory_format=torch.channels_last):
             activations = to_channels_last(activations)
         with patched_forwards(self._replay_forwards(activations, input_index)):
-            return self.run._forward(self._select_rows(self.x, input_index))
+            return self.run._forward(self._select_rows(self.x, input_index), by_row=False)
 
     def _select_rows(self, value: Any, input_index: Tensor) -> Any:
         """Return a cached output with one row for each of the activations, if the batch size matters."""
@@ -142,7 +144,7 @@ class Split(EvaluationCounter):
             return forward
 
         forwards: Forwards = {module: replay(module, module.forward) for module in cached}
-        forwards[self.module] = lambda *_, **__: activations
+        forwards[self.module] = lambda *_, **__: activations.to(self.layer_dtype)
         return forwards
 
 
@@ -200,15 +202,16 @@ def split(run: Run, name: str, x: Tensor) -> Split:
             f"depends; {name!r} is not suitable: {problem}; extremal.layers(network) lists those that are"
         )
     activations = find_tensors(record.layer_outputs[0])[0]
-    if activations.dtype in (torch.bfloat16, torch.float16) and run.network.precision != "float32":
-        activations = activations.float()  # of autocast; masks must not be rounded
+    layer_dtype = activations.dtype
+    if layer_dtype in HALF_PRECISIONS:
+        activations = activations.float()  # masks must not be rounded
     bypassed = depends_on(record.output, get_gradient_edge(leaf).node, record.layer_nodes[0])
     layer = Layer(name, type(module).__name__, tuple(activations.shape[1:]), "", bypassed)
     expected = [tensor.detach() for tensor in find_tensors(record.output)]
     calls = record.calls
     del record  # frees the gradient graph
     for needs_batch in [True] if bypassed else [False, True]:
-        part = Split(run, layer, module, activations, x.clone(), _detach(calls), needs_batch)
+        part = Split(run, layer, module, activations, x.clone(), _detach(calls), needs_batch, layer_dtype)
         if _gives_output(part, expected):
             return part
     raise ExtremalValueError(

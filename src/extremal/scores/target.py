@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
@@ -15,7 +16,7 @@ from extremal.scores.query import CallableQuery, PerInput, Query
 
 OutputScore = Callable[[Any], Tensor]  # output of the network -> (B,)
 SingleTarget = int | str | ClassGroup | Query | OutputScore
-Target = SingleTarget | Sequence[SingleTarget | Sequence[int | str]] | Tensor | None
+Target = SingleTarget | Sequence[SingleTarget | Sequence[int | str]] | Tensor | np.ndarray[Any, Any] | None
 
 
 def parse_target(target: Target, score: Score) -> Query:
@@ -35,7 +36,7 @@ def parse_target(target: Target, score: Score) -> Query:
         return PerInput([one if isinstance(one, Query) else CallableQuery(_check_callable(one)) for one in target])
     if callable(target) and not isinstance(target, Tensor):
         return CallableQuery(target)
-    if isinstance(target, Tensor):
+    if isinstance(target, Tensor | np.ndarray):
         if target.ndim > 1:
             raise ExtremalTypeError(
                 f"a tensor of targets must hold a class for each input, (N,), got shape {tuple(target.shape)}; "
@@ -117,7 +118,7 @@ def per_input(target: Target, count: int) -> list[Any] | None:
     Raises:
         ExtremalValueError: the number of targets is not the number of inputs.
     """
-    if isinstance(target, Tensor):
+    if isinstance(target, Tensor | np.ndarray):
         target = target.tolist()
     if isinstance(target, PerInput):
         target = target.queries

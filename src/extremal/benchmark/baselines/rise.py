@@ -52,7 +52,9 @@ class Rise(FieldSettings):
         cell = [-(-size // self.cells) for size in shape]
         for first in range(0, self.masks, BATCH_SIZE):
             count = min(BATCH_SIZE, self.masks - first)
-            grid = torch.rand(count, 1, *[self.cells] * len(shape), generator=generator) < self.share
+            grid = (
+                torch.rand(count, 1, *[self.cells] * len(shape), generator=generator, dtype=torch.float32) < self.share
+            )
             wide = resize(grid.to(like), tuple((self.cells + 1) * length for length in cell))
             starts = torch.stack([torch.randint(length, (count,), generator=generator) for length in cell], 1)
             crops = [

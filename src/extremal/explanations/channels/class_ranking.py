@@ -18,6 +18,7 @@ from extremal.masking.solvers import OnStep, Solver
 from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
+from extremal.networks.torch_state import in_standard_modes
 from extremal.scores import ClassGroup, Score
 from extremal.scores.class_group import ResolvedClass
 
@@ -74,6 +75,7 @@ class ClassChannels:
             pyarrow.parquet.write_table(self.table(), temporary)
 
 
+@in_standard_modes
 def class_channels(
     network: Network | nn.Module | str,
     images: Sequence[ImagesLike] | Tensor,
@@ -163,13 +165,14 @@ def bootstrap_interval(values: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Return the 95 % bootstrap interval of the mean of values (N, K) over the first axis: two (K,)."""
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randint(0, len(values), (N_BOOTSTRAP, len(values)), generator=generator)
-    counts = torch.zeros(N_BOOTSTRAP, len(values)).scatter_add_(1, draws, torch.ones(N_BOOTSTRAP, len(values)))
+    counts = values.new_zeros(N_BOOTSTRAP, len(values)).scatter_add_(1, draws, values.new_ones(draws.shape))
     means = counts @ values / len(values)
-    quantiles = torch.tensor([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    quantiles = means.new_tensor([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     low, high = torch.quantile(means, quantiles, dim=0)
     return low, high
 
 
+@in_standard_modes
 def class_overlap(classes: Sequence[ClassChannels]) -> Tensor:
     """Return the overlap of the channels that classes need: (C, C).
 

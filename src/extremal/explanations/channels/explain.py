@@ -34,6 +34,7 @@ from extremal.networks.layers import get_module, square_lattice
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.networks.split import Split, split
+from extremal.networks.torch_state import in_standard_modes
 from extremal.number_checks import format_value
 from extremal.scores import Score
 from extremal.scores.target import Target, expand_inputs, find_required_layers, parse_target, select_inputs
@@ -41,6 +42,7 @@ from extremal.scores.target import Target, expand_inputs, find_required_layers, 
 DEFAULT_FRACTIONS = (0.05, 0.1, 0.2, 0.4)  # of the channels, if neither counts nor areas are given
 
 
+@in_standard_modes
 def explain_channels(
     network: Network | nn.Module | str,
     image: ImagesLike,
@@ -135,7 +137,7 @@ def explain_channels(
             f"part of the answer does not pass through {layer!r} (a skip connection bypasses it); "
             "the masks affect only the module's own output",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return result
 
@@ -252,13 +254,13 @@ def _build_explanation(
 
 def _smallest_fields(certificates: Sequence[Certificate | None], total: int) -> dict[str, Tensor]:
     """Return the fields about the smallest sufficient sets; all channels for inputs without a certificate."""
-    all_channels = Certificate(1.0, torch.ones(1, total), 1.0, 0.0, math.nan, 1.0)
+    all_channels = Certificate(1.0, torch.ones(1, total, dtype=torch.float32), 1.0, 0.0, math.nan, 1.0)
     complete = [certificate or all_channels for certificate in certificates]
     return {
         "smallest_mask": torch.cat([certificate.mask for certificate in complete]),
-        "smallest_effect": torch.tensor([certificate.effect for certificate in complete]),
+        "smallest_effect": torch.tensor([certificate.effect for certificate in complete], dtype=torch.float32),
         "below_count": torch.tensor([round(certificate.below_area * total) for certificate in complete]),
-        "below_effect": torch.tensor([certificate.below_effect for certificate in complete]),
+        "below_effect": torch.tensor([certificate.below_effect for certificate in complete], dtype=torch.float32),
     }
 
 

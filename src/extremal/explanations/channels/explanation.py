@@ -29,6 +29,7 @@ from extremal.explanations.verdict import Status, Verdict, compute_effects, find
 from extremal.files import fields_equal, read_tensors, unreadable_file_error, write_tensors
 from extremal.masking.area import cut
 from extremal.masking.grid import resize
+from extremal.networks.torch_state import in_standard_modes
 from extremal.scores.class_group import ResolvedClass
 
 FORMAT = 1  # of the saved file
@@ -136,6 +137,7 @@ class ChannelExplanation(ChannelViews):
 
         return tuple(tuple(judge(n, k) for k in range(len(self.counts))) for n in range(len(self.masks)))
 
+    @in_standard_modes
     def binary(self, count: int) -> Tensor:
         """Return the sets at one of the computed counts: (N, K) of zeros and ones."""
         if count not in self.counts:
@@ -160,6 +162,7 @@ class ChannelExplanation(ChannelViews):
             self.share,
         )
 
+    @in_standard_modes
     def map(self, count: int, image: int = 0) -> Tensor:
         """Return Σ_k m_k·x_k of the set of this count, resized from the layer's lattice to the input: (H, W).
 
@@ -182,6 +185,7 @@ class ChannelExplanation(ChannelViews):
         write_tensors(Path(path), tensors, {"channels": FORMAT, **metadata})
 
     @classmethod
+    @in_standard_modes
     def load(cls, path: str | os.PathLike[str]) -> "ChannelExplanation":
         """Read a file that `save` wrote; no code from the file is run.
 

@@ -32,7 +32,7 @@ class FourierImages:
         self.shape = shape
         height, width = shape[2:]
         generator = torch.Generator().manual_seed(seed)
-        anchor = torch.empty(0) if like is None else like
+        anchor = torch.empty(0, dtype=torch.float32) if like is None else like
         waves = (shape[0], shape[1], height, width // 2 + 1, 2)
         start = START_DEVIATION * torch.randn(waves, generator=generator, dtype=torch.float64)
         self.spectrum = start.to(anchor).requires_grad_()
@@ -40,7 +40,7 @@ class FourierImages:
         columns = torch.fft.rfftfreq(width, dtype=torch.float64)
         frequency = (rows.square() + columns.square()).sqrt().clamp_min(1 / max(height, width))
         self._scale = (1 / frequency).to(anchor)
-        self._colour_axes = torch.tensor(COLOUR_AXES).to(anchor) if shape[1] == 3 else None
+        self._colour_axes = anchor.new_tensor(COLOUR_AXES) if shape[1] == 3 else None
 
     def pixels(self) -> Tensor:
         """Return the images: (B, C, H, W) in (0, 1), differentiable with respect to the spectra."""
@@ -92,7 +92,7 @@ def jitter(
         max_zoom: relative.
     """
     draws = (2 * torch.rand(4, generator=generator, dtype=torch.float64) - 1).tolist()
-    angle = torch.tensor(draws[0] * max_rotation)
+    angle = torch.tensor(draws[0] * max_rotation, dtype=torch.float32)
     size = 1 + draws[1] * max_zoom
     cos, sin = float(angle.cos()) * size, float(angle.sin()) * size
     matrix = pixels.new_tensor([[cos, -sin, 2 * max_shift * draws[2]], [sin, cos, 2 * max_shift * draws[3]]])

@@ -25,6 +25,7 @@ from extremal.networks.layers import get_module
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.networks.split import compute_activations
+from extremal.networks.torch_state import in_standard_modes
 
 MAX_JITTER = 0.25  # of the layer's stride, in the first two thirds of the steps
 PART_NAMES = ("all", "kept", "removed")
@@ -42,6 +43,7 @@ class Inversion:
     originals: Tensor  # (N, H, W, 3) uint8; (N, 0, 0, 3) if activations were given
 
 
+@in_standard_modes
 def invert(
     network: Network | nn.Module | str,
     layer: str,

@@ -26,6 +26,7 @@ from extremal.networks.layers import get_module
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
 from extremal.networks.split import compute_activations
+from extremal.networks.torch_state import in_standard_modes
 
 ACTIVATION_WEIGHT = 0.02  # in units of the mean magnitude of the layer's output
 MAX_SHIFT, MAX_ROTATION, MAX_ZOOM = 0.06, 0.12, 0.1  # fraction of the side, radians, relative
@@ -48,6 +49,7 @@ class Visualisation:
     patch_images: Tensor  # (M, P) int64, index of the image of each patch
 
 
+@in_standard_modes
 def visualise(
     network: Network | nn.Module | str,
     layer: str,
@@ -162,7 +164,7 @@ def _find_patches(
     run: Run, net: Network, module: nn.Module, inputs: list[Tensor], channels: tuple[int, ...], channel_axis: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the patches around the places that activate each channel most, at most one per image."""
-    empty = torch.zeros(len(channels), 0)
+    empty = torch.zeros(len(channels), 0, dtype=torch.float32)
     if not inputs or net.to_images(inputs[0]) is None:
         return torch.zeros(len(channels), 0, 0, 0, 3, dtype=torch.uint8), empty, empty.long()
     maxima, places, lattices = [], [], []

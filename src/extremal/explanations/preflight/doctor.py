@@ -11,9 +11,11 @@ from extremal.explanations.preflight.objective_checks import CheckedObjective
 from extremal.explanations.settings import Settings
 from extremal.masking.perturbations import PERTURBATIONS, Perturbation, PerturbationLike, split_ways, with_spacing
 from extremal.networks.inputs import ImagesLike, prepare
+from extremal.networks.module_state import check_weights
 from extremal.networks.network import Network, Run
 from extremal.networks.reading import Reading
 from extremal.networks.resolve import as_network
+from extremal.networks.torch_state import in_standard_modes
 from extremal.scores import Score
 from extremal.scores.class_group import ResolvedClass, encode_classes
 from extremal.scores.class_query import ClassQuery
@@ -36,6 +38,7 @@ CHECK_NAMES = (
 )
 
 
+@in_standard_modes
 def examine(
     network: Network | nn.Module | str,
     image: ImagesLike,
@@ -67,6 +70,7 @@ def examine(
     # a module is wrapped here: `as_network` rejects one on several devices, which is a finding here
     net = as_network(network) if isinstance(network, str) else network
     net = net if isinstance(net, Network) else Network(net)
+    check_weights(net.model, net.name)
     x = prepare(net, image)
     if len(x) != 1:
         raise ExtremalValueError(f"examine must get one input, got {len(x)}; pass them one at a time")

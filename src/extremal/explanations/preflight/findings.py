@@ -4,7 +4,11 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from extremal.errors import ExtremalError
+from extremal.file_checks import shorten
 from extremal.networks.reading import Reading
+
+MAX_LINE = 160  # characters of another library's message
 
 
 class Level(StrEnum):
@@ -56,10 +60,15 @@ class Findings:
         return {**asdict(self), "findings": findings, "ok": self.ok}
 
 
-def one_line(error: Exception) -> str:
-    r"""Return an exception's type and message on one line.
+def one_line(error: BaseException) -> str:
+    r"""Return an exception's type and message on one line; of an error of a network, what the network raised.
 
     >>> one_line(ValueError("two\n lines"))
     'ValueError: two lines'
     """
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    cause = error.__cause__ if isinstance(error, ExtremalError) and error.__cause__ is not None else error
+    try:
+        text = " ".join(str(cause).split())
+    except Exception:  # an error may be unable to describe itself
+        text = ""
+    return f"{type(cause).__name__}: {shorten(text, MAX_LINE)}"

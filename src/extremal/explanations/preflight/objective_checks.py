@@ -124,6 +124,9 @@ def rows_independent(objective: CheckedObjective) -> Finding:
     except Exception as error:  # e.g. a fixed batch size
         measured = f"a batch of 3 fails: {one_line(error)}"
         return Finding(name, Level.PROBLEM, measured, "let it accept batches of any size")
+    if objective.run.row_error is not None:
+        measured = f"a batch of 3 fails: {one_line(objective.run.row_error)}; rows are evaluated one at a time"
+        return Finding(name, Level.WARNING, measured, "let it accept batches of any size, which is faster")
     difference = max_difference(batched, alone)
     if difference <= ROUNDING * max_magnitude(alone):
         return Finding(name, Level.OK, "an input gives the same output alone and in a batch with others")

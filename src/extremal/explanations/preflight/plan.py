@@ -15,6 +15,7 @@ from extremal.explanations.settings import Settings, SettingsOptions, merge_sett
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network, Run
 from extremal.networks.reading import Reading, describe_reading
+from extremal.networks.torch_state import in_standard_modes
 from extremal.scores.class_group import ResolvedClass
 from extremal.scores.target import Target
 
@@ -87,6 +88,7 @@ class Plan:
         return {**asdict(self), "inputs": inputs, "evaluations": total and asdict(total)}
 
 
+@in_standard_modes
 def plan(
     network: Network | nn.Module | str,
     image: ImagesLike,

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 OUTPUT_TOLERANCE = 1e-4  # of the largest score, by which the outputs may differ
@@ -100,8 +101,13 @@ def is_from_timm(module: nn.Module, kind: str) -> bool:
 
 
 def is_unmodified(module: nn.Module) -> bool:
-    """Return whether a module has neither hooks nor parametrised weights."""
-    return not (has_hooks(module) or nn.utils.parametrize.is_parametrized(module))
+    """Return whether a module has neither hooks nor parametrised weights, and may be observed."""
+    return accepts_hooks(module) and not (has_hooks(module) or nn.utils.parametrize.is_parametrized(module))
+
+
+def accepts_hooks(module: nn.Module) -> bool:
+    """Return whether hooks can be registered; they cannot for modules of `torch.jit.script` and `torch.jit.load`."""
+    return not isinstance(module, torch.jit._script.RecursiveScriptModule)
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -151,6 +151,6 @@ def suggest(name: str, names: Iterable[str]) -> str:
     return f"; nearest: {', '.join(matches)}" if matches else ""
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of an error of another library, at most 120 characters of it."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error of another library, shortened to whole words."""
+    return describe_error(error).removeprefix(f"{type(error).__name__}: ")

@@ -1,0 +1,78 @@
+"""Random states of torch, numpy and Python: seeded for a run, and restored after it."""
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def _read_states() -> tuple[Any, Any, Tensor, list[Tensor]]:
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), [*map(torch.cuda.get_rng_state, devices)]
+
+
+def _write_states(states: tuple[Any, Any, Tensor, list[Tensor]]) -> None:
+    of_python, of_numpy, of_cpu, of_devices = states
+    random.setstate(of_python)
+    np.random.set_state(of_numpy)
+    torch.set_rng_state(of_cpu)
+    for device, state in enumerate(of_devices):
+        torch.cuda.set_rng_state(state, device)
+
+
+class _SharedStates:
+    """The random states belong to the process: of threads that run at once, the last one restores them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._depths: dict[int, int] = {}  # thread: its runs inside each other
+        self._outside: Any = None  # the states before the first thread began
+
+    def enter(self, thread: int) -> Any:
+        """Return the states to restore when this run ends."""
+        with self._lock:
+            states = _read_states()
+            if not self._depths:
+                self._outside = states
+            self._depths[thread] = self._depths.get(thread, 0) + 1
+            return states
+
+    def leave(self, thread: int, states: Any) -> None:
+        """Restore the states at the end of a run."""
+        with self._lock:
+            self._depths[thread] -= 1
+            if self._depths[thread]:
+                _write_states(states)
+                return
+            del self._depths[thread]
+            if not self._depths:
+                _write_states(self._outside)
+
+
+_SHARED_STATES = _SharedStates()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch, and restore the random states of torch, numpy and Python on exit, also after an exception.
+
+    If several threads are inside at once, the states are restored when the last one leaves.
+
+    >>> before = torch.get_rng_state()
+    >>> with seeded(0):
+    ...     _ = torch.rand(3), random.random()
+    >>> torch.equal(torch.get_rng_state(), before)
+    True
+    """
+    thread, shared = threading.get_ident(), _SHARED_STATES
+    states = shared.enter(thread)
+    try:
+        torch.manual_seed(seed)
+        yield
+    finally:
+        shared.leave(thread, states)
