@@ -68,6 +68,16 @@ def shorten(text: str, limit: int = MAX_REASON) -> str:
     return f"{words} …" if words else f"{text[:limit]}…"
 
 
+def name_error(error: BaseException) -> str:
+    """Return the type of another library's error, and its message in one short line if it has one.
+
+    >>> name_error(KeyError("a")), name_error(ValueError("broken")), name_error(SystemExit())
+    ("KeyError: 'a'", 'ValueError: broken', 'SystemExit')
+    """
+    kind, text = type(error).__name__, describe_error(error)
+    return text if text.startswith(kind) else f"{kind}: {text}"
+
+
 def is_address(name: str | os.PathLike[str]) -> bool:
     """Return whether a name is an address elsewhere rather than a path.
 

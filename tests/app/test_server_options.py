@@ -86,7 +86,8 @@ class TestRejected:
     )
     def test_no_timeout_or_no_queue(self, options: dict[str, Any], received: str) -> None:
         assert self.message(**options) == (
-            f"the app must have a positive timeout and queue, got {received}; increase them"
+            "the app must have a positive timeout and queue, up to 86,400 s and 10,000, "
+            f"got {received}; e.g. 120 and 32"
         )
 
     @pytest.mark.parametrize("name", ["gradio", "uvicorn"])

@@ -318,7 +318,7 @@ class TestCommands:
     @pytest.mark.parametrize(
         ("more", "message"),
         [
-            (("--batch", "two"), "--batch must be auto or a whole number, got 'two'"),
+            (("--batch", "two"), "--batch must be auto or a whole number, got 'two'; e.g. 8"),
             (("--areas", "0.1;0.2"), "--areas must be numbers separated by commas, got '0.1;0.2'; e.g. 0.05,0.1"),
         ],
     )

@@ -184,7 +184,9 @@ class Flattened(nn.Module):
 
 
 def test_channels_last_are_told() -> None:
-    assert refused(MODEL, X.movedim(1, -1)).endswith("; put the channels first with x.movedim(-1, 1)")
+    assert refused(MODEL, X.movedim(1, -1)).endswith(
+        "; if the last axis has the channels, put them first with x.movedim(-1, 1)"
+    )
 
 
 @pytest.mark.parametrize("reshape", ["view", "reshape"])
@@ -263,7 +265,7 @@ def test_a_forward_in_inference_mode() -> None:
 def test_dropout_that_ignores_the_mode() -> None:
     class Noisy(Square):
         def forward(self, x: Tensor) -> Tensor:
-            return nn.functional.dropout(super().forward(x), 0.5)
+            return super().forward(x) * nn.functional.dropout(torch.ones(len(x), 4), 0.5).mean(1, keepdim=True)
 
     message = refused(Noisy())
     assert message.startswith("a network must give the same output for the same input, Noisy's score changed by ")

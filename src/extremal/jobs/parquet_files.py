@@ -1,4 +1,4 @@
-"""Read parquet files that may be damaged, incomplete, or written by somebody else."""
+"""Read parquet files that may be damaged, incomplete, or written by others."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Check the rows and the settings of a run when they are read: files may be damaged, or written by somebody else."""
+"""Check the rows and the settings of a run when they are read: files may be damaged, or written by others."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -100,7 +100,7 @@ def check_rows(rows: pa.Table, areas: Sequence[float], source: Path) -> None:
 
 
 class _RowCheck:
-    """Rows of which some may be wrong."""
+    """Rows, some of them possibly wrong."""
 
     def __init__(self, rows: pa.Table, source: Path) -> None:
         self.rows, self.source = rows, source

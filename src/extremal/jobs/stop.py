@@ -17,7 +17,7 @@ class StopNow(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Whether a run is to stop.
+    """A request that a run stops.
 
     >>> stop = StopRequest(grace=60)
     >>> stop.set()

@@ -217,7 +217,7 @@ def _describe_bad_target(error: BaseException, target: str, network: str) -> str
 
 
 def hash_image(path: str) -> str | None:
-    """Return the hash of an image file; None if it cannot be read, of which reading the image tells the reason."""
+    """Return the hash of an image file; None if it cannot be read; reading the image gives the reason."""
     try:
         return content_hash(path) if check_file(path, "an image", max_bytes=MAX_FILE_BYTES) else None
     except (OSError, ExtremalValueError):
@@ -254,5 +254,5 @@ def describe_failure(error: BaseException, part: str) -> str:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # of an error of somebody else
+    except Exception:  # of an error of the caller's code
         return ""

@@ -80,8 +80,9 @@ def read_class_scores(output: object, name: str, labels: Sequence[str] = (), row
 def find_scores(output: object) -> tuple[str, object]:
     """Return the part of an output that holds scores, with its key; the output itself, with "", if it has no parts.
 
-    >>> find_scores({"aux": 1, "out": 2}), find_scores([3])
-    (('out', 1), ('', [3]))
+    >>> import torch
+    >>> find_scores({"aux": 1, "out": torch.zeros(1)}), find_scores([3])
+    (('out', tensor([0.])), ('', [3]))
     """
     for key in SCORE_KEYS:
         part = get_part(output, key)

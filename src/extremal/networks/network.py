@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
-from extremal.file_checks import describe_error
+from extremal.file_checks import name_error
 from extremal.networks.acceleration import ACCELERATIONS, Acceleration, accelerated
 from extremal.networks.callables import as_module, name_model
 from extremal.networks.calls import MakeInputs, ModelCall
@@ -142,7 +142,7 @@ class Network:
         except (Exception, SystemExit) as error:
             raise ExtremalValueError(
                 f"preprocess must turn an RGB image into a tensor (C, H, W), that of {self.name} raised "
-                f"{type(error).__name__}: {describe_error(error)}; correct it"
+                f"{name_error(error)}; correct it, or leave the image out"
             ) from error
         if not isinstance(x, Tensor):
             raise ExtremalTypeError(

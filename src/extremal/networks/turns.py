@@ -20,7 +20,7 @@ class _Holder:
 
 
 class _Turns:
-    """Parts in use, by identity; whoever holds a part keeps it alive."""
+    """Parts in use, by identity; its holder keeps a part alive."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

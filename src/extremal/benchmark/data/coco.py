@@ -18,7 +18,7 @@ from extremal.benchmark.data.samples import (
     require_folder,
 )
 from extremal.errors import ExtremalValueError
-from extremal.file_checks import describe_error, quote
+from extremal.file_checks import name_error, quote
 from extremal.networks.inputs import read_image_file
 
 NAME = "COCO"
@@ -111,7 +111,7 @@ class Coco:
         except Exception as error:
             raise ExtremalValueError(
                 f"an annotation must have a mask that pycocotools reads, annotation {annotation.get('id')} of "
-                f"{key} has none: {type(error).__name__}: {describe_error(error)}; download it again"
+                f"{key} has none: {name_error(error)}; download it again"
             ) from None
         return mask
 
@@ -129,6 +129,5 @@ def _read_annotations(file: Path) -> Any:
 
 def _annotations_error(file: Path, error: Exception) -> ExtremalValueError:
     return ExtremalValueError(
-        f"COCO's annotations must be its JSON, {quote(file)} is not: {type(error).__name__}: {describe_error(error)}; "
-        "download it again"
+        f"COCO's annotations must be its JSON, {quote(file)} is not: {name_error(error)}; download it again"
     )
