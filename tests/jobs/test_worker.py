@@ -74,8 +74,8 @@ class TestRows:
         (row,) = worker.explain(worker.prepare(make_items(write_images(tmp_path / "one", 1), "")))
         assert (row["status"], row["error"]) == (
             "failed",
-            "preprocess must turn an RGB image into a tensor (C, H, W), that of Boxes raised KeyError: 'no such thing'; "
-            "correct it, or leave the image out",
+            "preprocess must turn an RGB image into a tensor (C, H, W), that of Boxes raised KeyError: 'no such "
+            "thing'; correct it, or leave the image out",
         )
 
     def test_after_an_error_each_image_of_the_batch_is_explained_alone(self, tmp_path: Path) -> None:
