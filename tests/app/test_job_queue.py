@@ -221,7 +221,7 @@ def test_closing_cancels_everything() -> None:
     with JobQueue() as queue:
         running, gate = start(queue, "a")
         waiting = [queue.submit(str(number), waiting) for number, waiting in enumerate(gates)]
-        (thread,) = queue._executor._threads
+        thread = queue._thread
     assert [job.state for job in (running, *waiting)] == [JobState.CANCELLED] * 6
     assert all(job.finished for job in (running, *waiting))
     assert not thread.is_alive()
@@ -244,4 +244,4 @@ def test_finished_jobs_are_not_kept(queue: JobQueue) -> None:
     assert final_state(failed) is JobState.FAILED
     assert failed._future.exception() is None
     assert queue.position(failed) == 0
-    assert queue._jobs == []
+    assert queue._waiting == []

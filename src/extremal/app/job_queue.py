@@ -1,4 +1,4 @@
-"""Job queue: one job at a time in the order of submission, with progress, cancellation and a time limit.
+"""Job queue: one job at a time, groups of owners in turn, with progress, cancellation and a time limit.
 
 >>> with JobQueue() as queue:
 ...     job = queue.submit("anna", lambda on_progress: 6 * 7)
@@ -8,14 +8,18 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from extremal.errors import ExtremalError, ExtremalValueError
+
+MAX_STOP_SECONDS = 2.0  # for the running job to end when the queue is closed
+MAX_GROUPS = 4096  # whose turns are remembered
 
 T = TypeVar("T")
 
@@ -52,17 +56,20 @@ class Job(Generic[T]):
     """A submitted job."""
 
     owner: str
+    group: str = ""  # of owners who share one turn
     progress: JobProgress = field(default_factory=JobProgress)
     result: T | None = None
     error: str = ""  # one sentence for the owner of a failed job
     _state: JobState = JobState.WAITING
-    _future: Future[None] = field(init=False)
+    _future: Future[None] = field(default_factory=Future)
     _cancelled: threading.Event = field(default_factory=threading.Event)
 
     @property
     def state(self) -> JobState:
         """Current state."""
-        return JobState.CANCELLED if self._future.cancelled() else self._state
+        if self._future.cancelled():
+            return JobState.FAILED if self.error else JobState.CANCELLED
+        return self._state
 
     @property
     def finished(self) -> bool:
@@ -74,6 +81,12 @@ class Job(Generic[T]):
         self._cancelled.set()
         self._future.cancel()
 
+    def reject(self, error: str) -> None:
+        """End a job that waits, with this error for its owner."""
+        self.error = error
+        if not self._future.cancel():
+            self.error = ""  # it runs already
+
     def wait(self, timeout: float | None = None) -> T | None:
         """Wait until the job is finished, at most `timeout` seconds, and return its result, if it has one."""
         with suppress(CancelledError, TimeoutError):
@@ -82,6 +95,14 @@ class Job(Generic[T]):
 
     def run(self, work: Callable[[OnProgress], T], timeout: float, on_error: Callable[[BaseException], None]) -> None:
         """Do the work within `timeout` seconds; the job reaches a final state even if the work fails."""
+        if not self._future.set_running_or_notify_cancel():
+            return
+        try:
+            self._run(work, timeout, on_error)
+        finally:
+            self._future.set_result(None)
+
+    def _run(self, work: Callable[[OnProgress], T], timeout: float, on_error: Callable[[BaseException], None]) -> None:
         self._state, deadline = JobState.RUNNING, time.monotonic() + timeout
 
         def on_progress(progress: JobProgress) -> None:
@@ -116,8 +137,12 @@ class Job(Generic[T]):
 class JobQueue:
     """Jobs of several owners, run one after the other in a thread.
 
+    The group that was served least recently is next, and within a group the job that was submitted first: a group that
+    submits many jobs delays its own, and each other group by one job. If the queue is full, a job of a group with fewer
+    jobs replaces the last job of the group with the most.
+
     Args:
-        length: maximum number of waiting jobs; further jobs are rejected.
+        length: maximum number of waiting jobs.
         timeout: time limit of a job, in seconds.
         on_error: called with unexpected exceptions of jobs, e.g. to log them.
     """
@@ -126,35 +151,46 @@ class JobQueue:
         self, length: int = 32, timeout: float = 120.0, on_error: Callable[[BaseException], None] = lambda error: None
     ) -> None:
         self.length, self.timeout, self._on_error = length, timeout, on_error
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="extremal-jobs")
-        self._lock = threading.RLock()  # a job may cancel itself
-        self._jobs: list[Job[Any]] = []  # in the order of submission: the first one runs, the others wait
-        self._closed = False
+        self._changed = threading.Condition(threading.RLock())  # a job may cancel itself
+        self._waiting: list[tuple[Job[Any], Callable[[], None]]] = []  # in the order of submission
+        self._running: Job[Any] | None = None
+        self._turns: dict[str, int] = {}  # of groups, by when they were served last
+        self._n_turns = 0
+        self._closed = self._broken = False
+        self._thread = threading.Thread(target=self._serve, name="extremal-jobs", daemon=True)
+        self._thread.start()
 
     def __enter__(self) -> "JobQueue":
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Cancel all jobs, and wait for the one that is running."""
-        with self._lock:
+        """Cancel all jobs, and wait for the one that is running, at most 2 s."""
+        with self._changed:
             self._closed = True
             for job in self._pending_jobs():
                 job.cancel()
-        self._executor.shutdown()
+            self._changed.notify_all()
+        self._thread.join(MAX_STOP_SECONDS)
 
-    def submit(self, owner: str, work: Callable[[OnProgress], T]) -> Job[T]:
+    def submit(
+        self, owner: str, work: Callable[[OnProgress], T], *, group: str = "", timeout: float | None = None
+    ) -> Job[T]:
         """Append a job to the queue.
 
         Args:
             owner: identifies who submits the job; each owner has at most one unfinished job.
             work: function to run; it receives a callback for its progress, which raises when the job has to end.
+            group: of the owner, e.g. all that have the same address.
+            timeout: time limit of this job, in seconds; None: that of the queue.
 
         Raises:
             ExtremalValueError: the queue is full or closed, or the owner has another job.
         """
-        job = Job[T](owner)
-        with self._lock:
+        job, limit = Job[T](owner, group), self.timeout if timeout is None else timeout
+        with self._changed:
             pending = self._pending_jobs()
+            if self._broken:
+                raise ExtremalValueError("the app must be able to run jobs, its thread has ended; start it again")
             if self._closed:
                 raise ExtremalValueError("the app must be running to accept a job, it is shutting down; start it again")
             if any(other.owner == owner and not other._cancelled.is_set() for other in pending):
@@ -162,25 +198,86 @@ class JobQueue:
                     "each person may have one job at a time, yours has not finished; wait for it or cancel it"
                 )
             if len(pending) > self.length:
-                raise ExtremalValueError(f"at most {self.length} jobs may wait, got one more; try again in a minute")
-            job._future = self._executor.submit(job.run, work, self.timeout, self._on_error)
-            self._jobs.append(job)
+                self._make_room(group)
+            self._waiting.append((job, lambda: job.run(work, limit, self._on_error)))
+            self._changed.notify_all()
         return job
+
+    def _make_room(self, group: str) -> None:
+        """Reject the last job of the group that has the most, if that is not the group of the new job.
+
+        Raises:
+            ExtremalValueError: no other group has more jobs than this one would have.
+        """
+        counts = Counter(job.group for job, _ in self._waiting)
+        largest, count = max(counts.items(), key=lambda item: item[1])
+        if count <= counts[group] + 1:
+            raise ExtremalValueError(f"at most {self.length} jobs may wait, got one more; try again in a minute")
+        last = next(job for job, _ in reversed(self._waiting) if job.group == largest)
+        last.reject(
+            f"at most {self.length} jobs may wait, yours was the last of {count} from its address and made room for "
+            "one from another; try again in a minute"
+        )
+        self._pending_jobs()
 
     def position(self, job: Job[Any]) -> int:
         """Return the number of jobs ahead of this one; 0 if it is running or finished."""
-        with self._lock:
+        with self._changed:
             pending = self._pending_jobs()
             return pending.index(job) if job in pending else 0
 
     def cancel(self, owner: str) -> None:
         """Cancel the jobs of this owner."""
-        with self._lock:
+        with self._changed:
             for job in self._pending_jobs():
                 if job.owner == owner:
                     job.cancel()
 
     def _pending_jobs(self) -> list[Job[Any]]:
-        """Drop finished jobs, and return the others."""
-        self._jobs = [job for job in self._jobs if not job.finished]
-        return self._jobs
+        """Drop finished jobs, and return the others in the order in which they are run."""
+        self._waiting = [entry for entry in self._waiting if not entry[0].finished]
+        running = [self._running] if self._running and not self._running.finished else []
+        waiting, turns, ordered = [job for job, _ in self._waiting], dict(self._turns), list[Job[Any]]()
+        while waiting:
+            job = min(waiting, key=lambda item: turns.get(item.group, -1))  # the first of several
+            waiting.remove(job)
+            ordered.append(job)
+            turns[job.group] = self._n_turns + len(ordered)
+        return [*running, *ordered]
+
+    def _serve(self) -> None:
+        """Run jobs until the queue is closed; if this fails, no job is left waiting."""
+        try:
+            while self._run_next():
+                pass
+        except BaseException as error:  # nothing else may end this thread
+            self._broken = True
+            with suppress(Exception):
+                self._on_error(error)
+        with self._changed:
+            self._closed = True
+            for job in self._pending_jobs():
+                job.cancel()
+
+    def _run_next(self) -> bool:
+        """Wait for the next job and run it; return False once the queue is closed."""
+        with self._changed:
+            self._running = None
+            while not self._closed and not self._pending_jobs():
+                self._changed.wait()
+            if self._closed:
+                return False
+            self._running = job = self._pending_jobs()[0]
+            self._take_turn(job.group)
+            run = next(run for other, run in self._waiting if other is job)
+            self._waiting = [entry for entry in self._waiting if entry[0] is not job]
+        run()
+        return True
+
+    def _take_turn(self, group: str) -> None:
+        """Note that a group is served now; groups that were served long ago are forgotten."""
+        self._n_turns += 1
+        self._turns.pop(group, None)
+        self._turns[group] = self._n_turns
+        while len(self._turns) > MAX_GROUPS:
+            del self._turns[next(iter(self._turns))]
