@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("gradio")
 
 from extremal.app import events, views
+from extremal.app.clients import SCOPE_KEY, Client
 from extremal.app.events import GAME_CHOICES, POLL_INTERVAL, REGIONS, Events
 from extremal.app.job_queue import JobQueue, OnProgress
 from extremal.app.networks import ServedNetwork
@@ -40,10 +41,18 @@ pytestmark = pytest.mark.usefixtures("fast_runs")
 
 
 @dataclass
-class HttpRequest:
-    """The part of a request that identifies the visitor."""
+class Scoped:
+    """A request that the middleware has accepted."""
 
-    session_hash: str
+    scope: dict[str, Client]
+
+
+class HttpRequest:
+    """The part of a request that identifies the visitor and the page."""
+
+    def __init__(self, visitor: str, session: str = "", address: str = "192.0.2.7") -> None:
+        self.session_hash = session or visitor
+        self.request = Scoped({SCOPE_KEY: Client(address, visitor)})
 
 
 @pytest.fixture(autouse=True)
@@ -62,13 +71,20 @@ def networks() -> dict[str, ServedNetwork]:
 @pytest.fixture
 def page(networks: dict[str, ServedNetwork], tmp_path: Path) -> Iterator[Events]:
     (tmp_path / "cache").mkdir()
-    with JobQueue(length=2) as queue:
-        yield Events(networks, queue, ResultCache(tmp_path / "cache"))
+    with JobQueue(length=2) as queue, JobQueue(length=2) as previews:
+        yield Events(networks, queue, previews, ResultCache(tmp_path / "cache"))
 
 
 @pytest.fixture
 def cat(tmp_path: Path) -> str:
     return str(save_colour_image(tmp_path / "cat.png"))
+
+
+def classify(
+    page: Events, photo: str | None, network: object = FIRST, visitor: str = "anna"
+) -> tuple[Any, Any, str, str]:
+    """Return the updates of the page after an image was chosen."""
+    return asyncio.run(page.on_photo(photo, network, HttpRequest(visitor)))  # type: ignore[arg-type]
 
 
 def explain(page: Events, cat: str | None, visitor: str = "anna", **changes: object) -> AsyncIterator[tuple[Any, Any]]:
@@ -95,7 +111,7 @@ def is_skipped(value: object) -> bool:
 
 class TestImage:
     def test_the_most_probable_classes(self, page: Events, cat: str) -> None:
-        target, other_class, status, results = page.on_photo(cat, FIRST)
+        target, other_class, status, results = classify(page, cat)
         assert target["value"] == 0
         assert target["choices"][0] == ("red – 100 %", 0)
         assert [name for name, _ in target["choices"][1:]] == [
@@ -109,14 +125,14 @@ class TestImage:
 
     @pytest.mark.parametrize("missing", [None, ""])
     def test_no_image(self, page: Events, missing: str | None) -> None:
-        target, other_class, status, results = page.on_photo(missing, FIRST)
+        target, other_class, status, results = classify(page, missing)
         assert (target["choices"], target["value"], other_class["value"], results) == ([], None, None, "")
         assert status == views.render_message("Drop an image, or choose an example.")
 
     def test_other_files_are_reported_by_name(self, page: Events, tmp_path: Path) -> None:
         path = tmp_path / "<b>cat.png"
         path.write_bytes(b"not an image")
-        target, _, status, _ = page.on_photo(str(path), FIRST)
+        target, _, status, _ = classify(page, str(path))
         assert (target["choices"], target["value"]) == ([], None)
         assert str(tmp_path) not in status
         assert "<b>" not in status
@@ -133,7 +149,7 @@ class TestImage:
 
         page.queue.submit("ben", work)
         assert started.wait(10)
-        assert page.on_photo(cat, FIRST)[0]["value"] == 0
+        assert classify(page, cat)[0]["value"] == 0
         released.set()
 
 
@@ -154,7 +170,7 @@ class TestChoices:
 
 class TestExplain:
     def test_the_fields_of_the_page_are_in_the_order_of_the_parameters(self, page: Events) -> None:
-        blocks = build_page(page.networks, page.queue, page.cache)
+        blocks = build_page(page.networks, page.queue, page.previews, page.cache)
         (fields,) = [event.inputs for event in blocks.fns.values() if event.name == "on_explain"]
         names = {"rival": "second_network", "instead": "perturbation", "answers": "alternatives"}
         parameters = [*inspect.signature(page.on_explain).parameters]
@@ -296,7 +312,7 @@ class TestQueue:
 
     def test_one_request_at_a_time(self, page: Events, cat: str) -> None:
         released = threading.Event()
-        page.queue.submit("anna", lambda on_progress: released.wait(10))
+        page.queue.submit(Client("192.0.2.7", "anna").name, lambda on_progress: released.wait(10))
         message = "each person may have one job at a time, yours has not finished; wait for it or cancel it"
         assert [status for status, _ in updates(page, cat)] == [alert(message)]
         released.set()

@@ -130,7 +130,7 @@ def test_the_environment_inside_the_private_folder(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("GRADIO_TEMP_DIR", "/own")
     monkeypatch.delenv("DO_NOT_TRACK", raising=False)
     before = environment()
-    with server._private_folder() as folder:
+    with server._private_environment() as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
         assert os.environ["GRADIO_TEMP_DIR"] == str(folder / "uploads")
         assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
@@ -152,13 +152,14 @@ def test_gradio_rejects_files_that_were_not_uploaded(tmp_path: Path) -> None:
     from fastapi.testclient import TestClient
 
     from extremal.app.result_cache import ResultCache
+    from extremal.app.uploads import UploadStore
 
     received = list[str]()
-    with server._private_folder() as folder:
+    with server._private_environment() as folder:
         with gr.Blocks() as blocks:
             field = gr.File()
             field.change(received.append, field, None, api_name="look")
-        client = TestClient(server.create_app(blocks, ResultCache(folder)))
+        client = TestClient(server.create_app(blocks, ResultCache(folder), UploadStore(folder / "uploads")))
         file = {"path": str(save_colour_image(tmp_path / "cat.png")), "meta": {"_type": "gradio.FileData"}}
         response = client.post("/gradio_api/run/look", json={"data": [file]})
     assert response.status_code == 500

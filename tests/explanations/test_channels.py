@@ -252,3 +252,20 @@ def test_a_layer_without_places_has_no_map() -> None:
     assert message_of(explain_channels(model, X, "3", counts=(2,)).map, 2) == (
         "a map must be of a layer whose channels have places, '3' has none; choose an earlier layer"
     )
+
+
+def test_the_search_for_the_smallest_set_can_be_ended() -> None:
+    """Its passes repeat the last report of the evidence."""
+    reports = list[tuple[int, int]]()
+    explain_toy(Carriers([10], seed=0), on_evidence=lambda done, total: reports.append((done, total)))
+    n_complete = sum(done == total for done, total in reports)
+    assert n_complete > 1
+
+    def stop(done: int, total: int) -> None:
+        reports.append((done, total))
+        if sum(done == total for done, total in reports) == n_complete:
+            raise KeyboardInterrupt
+
+    reports.clear()
+    with pytest.raises(KeyboardInterrupt):
+        explain_toy(Carriers([10], seed=0), on_evidence=stop)

@@ -162,3 +162,26 @@ class TestBadInput:
         result = found(model)
         broken = replace(result, binary_scores=result.binary_scores * math.nan)
         assert smallest_area(model, broken) == (None,)
+
+
+class TestProgress:
+    def test_each_pass_is_reported(self) -> None:
+        model, passes = Block(12), list[tuple[int, int]]()
+        smallest_area(model, found(model), on_progress=lambda done, total: passes.append((done, total)))
+        assert [done for done, _ in passes] == [*range(len(passes))]
+        assert len({total for _, total in passes}) == 1
+        assert len(passes) <= passes[0][1]
+
+    def test_an_exception_ends_the_search(self) -> None:
+        model, passes = Block(12), list[int]()
+
+        def stop(done: int, total: int) -> None:
+            passes.append(done)
+            if done == 3:
+                raise KeyboardInterrupt
+
+        result = found(model)
+        with pytest.raises(KeyboardInterrupt):
+            smallest_area(model, result, on_progress=stop)
+        assert passes == [0, 1, 2, 3]
+        assert model.training  # restored

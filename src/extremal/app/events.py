@@ -1,20 +1,27 @@
 """Event handlers of the page: image chosen, class chosen, request submitted. Each session is one visitor."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
 from extremal.app import views
-from extremal.app.job_queue import JobProgress, JobQueue, JobState, OnProgress
+from extremal.app.clients import SCOPE_KEY, Client
+from extremal.app.job_queue import Job, JobProgress, JobQueue, JobState, OnProgress
 from extremal.app.networks import ServedNetwork
 from extremal.app.request import Request, read_image, run_request
 from extremal.app.result_cache import ResultCache
 from extremal.errors import ExtremalError, ExtremalValueError
 from extremal.explanations.settings import Settings
+from extremal.file_checks import quote
 from extremal.files import content_hash
+from extremal.masking.perturbations import PERTURBATIONS
+
+T = TypeVar("T")
 
 REGIONS = "Regions of the image"
 GAME_CHOICES = {
@@ -24,6 +31,8 @@ GAME_CHOICES = {
     "Both at once (dual)": ("dual",),
 }
 POLL_INTERVAL = 0.2  # s between updates of the progress
+MAX_AREAS, MAX_ALTERNATIVES = 20, 3  # of one request
+MAX_UNREAD, MAX_UNREAD_SECONDS = 20, 15.0  # messages that a page has not fetched, and for how long
 
 
 class Events:
@@ -32,27 +41,57 @@ class Events:
     Args:
         networks: served networks by name.
         queue: runs the requests.
+        previews: classifies images, one at a time, so that memory holds one decoded image.
         cache: holds the responses.
+        count_unread: returns the number of messages that a session has not fetched.
     """
 
-    def __init__(self, networks: dict[str, ServedNetwork], queue: JobQueue, cache: ResultCache) -> None:
-        self.networks, self.queue, self.cache = networks, queue, cache
+    def __init__(
+        self,
+        networks: dict[str, ServedNetwork],
+        queue: JobQueue,
+        previews: JobQueue,
+        cache: ResultCache,
+        count_unread: Callable[[str], int] = lambda session: 0,
+    ) -> None:
+        self.networks, self.queue, self.previews, self.cache = networks, queue, previews, cache
+        self.count_unread = count_unread
+        self._jobs: dict[str, Job[None]] = {}  # by session
 
-    def on_photo(self, photo: str | None, network: str) -> tuple[Any, Any, str, str]:
+    async def on_photo(self, photo: str | None, network: str, http_request: gr.Request) -> tuple[Any, Any, str, str]:
         """Classify a new image, and clear the results of the previous one."""
         if not photo:
             return *_no_classes(), views.render_message("Drop an image, or choose an example."), ""
+        path, client = Path(photo), _client_of(http_request)
+        owner = f"{client.name} {http_request.session_hash}"
+        self.previews.cancel(owner)  # of the image before
         try:
-            classes = self.networks[network].top_classes(read_image(Path(photo), Path(photo).name))
+            served = self._find_network(network)
+            job = self.previews.submit(
+                owner, lambda _: served.top_classes(read_image(path, path.name)), group=client.address
+            )
         except ExtremalError as error:
             return *_no_classes(), views.render_message(str(error), alert=True), ""
+        try:
+            while not job.finished:
+                await asyncio.sleep(POLL_INTERVAL / 10)
+        finally:
+            job.cancel()  # also when the visitor has left
+        if job.state is JobState.CANCELLED:
+            return gr.skip(), gr.skip(), gr.skip(), gr.skip()
+        classes = job.result
+        if classes is None:
+            return *_no_classes(), views.render_message(job.error, alert=True), ""
         choices = [(_class_choice(item.label, item.probability), item.index) for item in classes]
         target = gr.update(choices=choices, value=classes[0].index)
         return target, gr.update(value=None), views.render_message("Choose a class, and press Explain."), ""
 
+    def _find_network(self, name: object) -> ServedNetwork:
+        return self.networks[_check_choice("network", name, self.networks)]
+
     def on_network(self, network: str) -> tuple[Any, Any, Any]:
         """Update the classes, layers and networks to compare with."""
-        served = self.networks[network]
+        served = _show_error(self._find_network, network)
         others = [name for name in self.networks if name != network]
         return (
             gr.update(choices=class_choices(served), value=None),
@@ -64,7 +103,8 @@ class Events:
         """Replace the most probable classes by a class, or a group of classes, chosen by name."""
         if target is None:
             return gr.skip()
-        return gr.update(choices=[(self.networks[network].label(target), target)], value=target)
+        label = _show_error(lambda: self._find_network(network).label(_check_target(target)))
+        return gr.update(choices=[(label, target)], value=target)
 
     async def on_explain(
         self,
@@ -86,16 +126,22 @@ class Events:
             if not photo or target is None:
                 raise ExtremalValueError("an image and a class must be chosen first; drop one, or choose an example")
             path = Path(photo)
+            served = self._find_network(network)
+            second = _check_choice("the second network", second_network, self.networks) if second_network else ""
             request = Request(
                 await asyncio.to_thread(content_hash, path),
                 path.name,
-                target if isinstance(target, str) else int(target),
-                (network, *([second_network] if second_network else [])),
-                GAME_CHOICES[game],
-                "" if layer == REGIONS else layer,
+                _check_target(target),
+                (network, *([second] if second else [])),
+                GAME_CHOICES[_check_choice("the question", game, GAME_CHOICES)],
+                "" if layer == REGIONS else _check_choice("the layer", layer, served.layers),
                 bool(refine),
                 bool(stability),
-                Settings(areas=_parse_areas(areas), perturbation=perturbation, alternatives=int(alternatives)),
+                Settings(
+                    areas=_parse_areas(areas),
+                    perturbation=_check_choice("the perturbation", perturbation, PERTURBATIONS),
+                    alternatives=_check_alternatives(alternatives),
+                ),
             )
         except ExtremalError as error:
             yield views.render_message(str(error), alert=True), gr.skip()
@@ -105,13 +151,13 @@ class Events:
             return
         result = self.cache.get(request)
         if result is None:
-            async for html in self._run_and_report(request, path, str(http_request.session_hash)):
+            async for html in self._run_and_report(request, path, http_request):
                 yield html, gr.skip()
             result = self.cache.get(request)
         if result is not None:
             yield views.render_summary(result), views.render_results(result)
 
-    async def _run_and_report(self, request: Request, path: Path, owner: str) -> AsyncIterator[str]:
+    async def _run_and_report(self, request: Request, path: Path, http_request: gr.Request) -> AsyncIterator[str]:
         """Run a request in the queue and yield its progress; its response, if there is one, goes to the cache."""
 
         def work(on_progress: OnProgress) -> None:
@@ -121,29 +167,46 @@ class Events:
                 response = run_request(request, path, self.networks, folder, on_progress)
                 self.cache.put(request, folder, response)
 
+        client, session = _client_of(http_request), str(http_request.session_hash)
         try:
-            job = self.queue.submit(owner, work)
+            timeout = self.queue.timeout * request.time_factor
+            job = self.queue.submit(client.name, work, group=client.address, timeout=timeout)
         except ExtremalError as error:
             yield views.render_message(str(error), alert=True)
             return
-        shown: int | JobProgress | None = None
+        self._jobs[session] = job
         try:
-            while not job.finished:
-                current = job.progress if job.state is JobState.RUNNING else self.queue.position(job)
-                if current != shown:
-                    shown = current
-                    yield await asyncio.to_thread(views.render_progress, current)
-                await asyncio.sleep(POLL_INTERVAL)
+            async for current in self._watch(job, session):
+                yield await asyncio.to_thread(views.render_progress, current)
         finally:
             job.cancel()  # also when the visitor has left
+            if self._jobs.get(session) is job:
+                del self._jobs[session]
         if job.state is JobState.CANCELLED:
             yield views.render_message("Cancelled; nothing was saved.")
         elif job.state is JobState.FAILED:
             yield views.render_message(job.error, alert=True)
 
+    async def _watch(self, job: Job[None], session: str) -> AsyncIterator[int | JobProgress]:
+        """Yield position or progress when it has changed; cancel a job whose messages are not fetched."""
+        shown: int | JobProgress | None = None
+        last_read = time.monotonic()
+        while not job.finished:
+            is_read = self.count_unread(session) < MAX_UNREAD
+            last_read = time.monotonic() if is_read else last_read
+            if time.monotonic() - last_read > MAX_UNREAD_SECONDS:
+                job.cancel()
+            current = job.progress if job.state is JobState.RUNNING else self.queue.position(job)
+            if current != shown and is_read:
+                shown = current
+                yield current
+            await asyncio.sleep(POLL_INTERVAL)
+
     def on_cancel(self, http_request: gr.Request) -> None:
-        """Cancel the job of this visitor."""
-        self.queue.cancel(str(http_request.session_hash))
+        """Cancel the job of this page."""
+        job = self._jobs.get(str(http_request.session_hash))
+        if job is not None:
+            job.cancel()
 
     on_unload = on_cancel  # the visitor has closed the page
 
@@ -160,19 +223,78 @@ def class_choices(served: ServedNetwork) -> list[tuple[str, int | str]]:
     return [*groups, *((label, index) for index, label in enumerate(network.labels))]
 
 
-def _parse_areas(text: str) -> list[float]:
+def _client_of(http_request: gr.Request) -> Client:
+    """Return the client that the middleware has identified."""
+    client: Client = http_request.request.scope[SCOPE_KEY]  # type: ignore[union-attr]
+    return client
+
+
+def _show_error(find: Callable[..., T], *arguments: object) -> T:
+    """Return what a function finds; its error is shown on the page, without a traceback in the log."""
+    try:
+        return find(*arguments)
+    except ExtremalError as error:
+        raise gr.Error(str(error), print_exception=False) from None
+
+
+def _check_choice(noun: str, value: object, choices: Collection[str]) -> str:
+    """Return one of several names.
+
+    Raises:
+        ExtremalValueError: the value is none of them.
+    """
+    if not isinstance(value, str) or value not in choices:
+        shown = ", ".join(list(choices)[:20])
+        raise ExtremalValueError(f"{noun} must be one of those offered, got {quote(value)}; choose from {shown}")
+    return value
+
+
+def _check_target(target: object) -> int | str:
+    """Return the index of a class, or the name of a group.
+
+    Raises:
+        ExtremalValueError: the value is neither.
+    """
+    is_index = isinstance(target, int) or (isinstance(target, float) and target.is_integer())
+    if isinstance(target, bool) or not (is_index or isinstance(target, str)):
+        raise ExtremalValueError(f"a class must be one of those offered, got {quote(target)}; choose one of the list")
+    return target if isinstance(target, str) else int(target)  # type: ignore[call-overload]
+
+
+def _check_alternatives(alternatives: object) -> int:
+    """Return a number of explanations.
+
+    Raises:
+        ExtremalValueError: the page does not offer this number.
+    """
+    with suppress(TypeError, ValueError, OverflowError):
+        number = int(alternatives)  # type: ignore[call-overload]
+        if number == alternatives and 1 <= number <= MAX_ALTERNATIVES:
+            return int(number)
+    raise ExtremalValueError(
+        f"alternatives must be a whole number in 1..{MAX_ALTERNATIVES}, got {quote(alternatives)}; "
+        "use the library for more"
+    )
+
+
+def _parse_areas(text: object) -> list[float]:
     """Return the areas in a text of numbers separated by commas, sorted.
 
     Raises:
-        ExtremalValueError: a part of the text is not a number.
+        ExtremalValueError: a part of the text is not a number, or there are too many.
     """
+    parts = str(text or "").split(",")
+    if len(parts) > MAX_AREAS:
+        raise ExtremalValueError(
+            f"areas must be at most {MAX_AREAS} numbers, got {len(parts)}; leave some out, or use the library"
+        )
     areas = list[float]()
-    for part in text.split(","):
+    for part in parts:
         try:
             areas.append(float(part))
         except ValueError:
             raise ExtremalValueError(
-                f"areas must be numbers separated by commas, got {part.strip()!r}; e.g. 0.05, 0.1"
+                f"areas must be numbers separated by commas, got {quote(part.strip())}; e.g. 0.05, 0.1"
             ) from None
     return sorted(areas)
 

@@ -8,11 +8,12 @@ import gradio as gr
 from gradio.events import Dependency
 
 from extremal.app import views
-from extremal.app.events import GAME_CHOICES, REGIONS, Events, class_choices
+from extremal.app.events import GAME_CHOICES, MAX_ALTERNATIVES, REGIONS, Events, class_choices
 from extremal.app.job_queue import JobQueue
 from extremal.app.networks import ServedNetwork
 from extremal.app.result_cache import ResultCache
-from extremal.app.upload_field import image_field
+from extremal.app.sessions import GradioSessions
+from extremal.app.upload_field import image_field, pass_values
 from extremal.explanations.settings import AREAS
 from extremal.masking.perturbations import PERTURBATIONS
 
@@ -24,17 +25,20 @@ INTRODUCTION = (
 EXAMPLES = ("cat", "coffee", "rocket", "astronaut")
 
 
-def build_page(networks: dict[str, ServedNetwork], queue: JobQueue, cache: ResultCache) -> gr.Blocks:
+def build_page(
+    networks: dict[str, ServedNetwork], queue: JobQueue, previews: JobQueue, cache: ResultCache
+) -> gr.Blocks:
     """Build the page with its event handlers.
 
     Args:
         networks: served networks by name; the first one is selected initially.
         queue: runs the requests.
+        previews: classifies images.
         cache: holds the responses.
     """
-    events = Events(networks, queue, cache)
     title = f"extremal – {TITLE}"
     blocks: gr.Blocks
+    events = Events(networks, queue, previews, cache, lambda session: GradioSessions(blocks).count_unread(session))
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as blocks:
         gr.Markdown(f"# {TITLE}\n{INTRODUCTION}", elem_classes="extremal-head")
         with gr.Row(equal_height=False):
@@ -55,6 +59,9 @@ def build_page(networks: dict[str, ServedNetwork], queue: JobQueue, cache: Resul
         _bind(start.click, events.on_explain, options, [status, results])
         _bind(stop.click, events.on_cancel, [], [])
         blocks.unload(events.on_unload)
+    for event in blocks.fns.values():
+        for field in event.inputs:
+            pass_values(field)
     return blocks
 
 
@@ -88,7 +95,7 @@ def _build_advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ..
             gr.Dropdown(others, value=None, label="Compare with", visible=bool(others), elem_id="rival"),
             gr.Textbox(areas, label="Areas", info="Shares of the image, in (0, 1).", elem_id="areas"),
             gr.Dropdown(list(PERTURBATIONS), value="mixed", label="Replace the rest by", elem_id="instead"),
-            gr.Slider(1, 3, 1, step=1, label="Alternatives", elem_id="answers"),
+            gr.Slider(1, MAX_ALTERNATIVES, 1, step=1, label="Alternatives", elem_id="answers"),
             gr.Checkbox(False, label="Search for the smallest area between these, to 2\u00a0%", elem_id="refine"),
             gr.Checkbox(
                 False,

@@ -13,10 +13,10 @@ from extremal.app.networks import ServedNetwork
 from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.explain import explain_channels
 from extremal.explanations.explain import explain
-from extremal.explanations.explain_copies import stability
+from extremal.explanations.explain_copies import COPIES, stability
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.regions import iou
-from extremal.explanations.settings import Settings
+from extremal.explanations.settings import AREAS, Settings
 from extremal.explanations.smallest_area import smallest_area
 from extremal.explanations.verdict import NOT_FINITE, Status
 from extremal.masking.solvers import Step
@@ -27,6 +27,7 @@ from extremal.report.text import ExplanationSummary, summarise
 from extremal.scores.class_group import ClassGroup, resolve_class
 
 MAX_PIXELS = 40_000_000  # of an image
+MAX_TIME_FACTOR = 16.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,15 @@ class Request:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings_key", json.dumps(self.settings.as_dict(), sort_keys=True))
+
+    @property
+    def time_factor(self) -> float:
+        """Time limit of this request, in limits of one explanation with the default areas; at most 16."""
+        n_views = len(self.networks) * len(self.games)
+        if self.layer:
+            return min(MAX_TIME_FACTOR, float(n_views))
+        n_explanations = self.settings.alternatives + (COPIES if self.stability else 0) + (1 if self.refine else 0)
+        return min(MAX_TIME_FACTOR, n_views * n_explanations * max(1.0, len(self.settings.areas) / len(AREAS)))
 
 
 @dataclass(frozen=True)
@@ -159,7 +169,10 @@ class _ViewRun:
         certificate = None
         if self.request.refine:
             self.on_progress(JobProgress("smallest area"))
-            (certificate,) = smallest_area(self.network.network, explanation)
+            (certificate,) = smallest_area(
+                *(self.network.network, explanation),
+                on_progress=lambda done, total: self.on_progress(JobProgress("smallest area", done, total)),
+            )
         if self.request.stability:
             measured = stability(
                 *(self.network.network, self.image, explanation),

@@ -6,21 +6,28 @@ import os
 import re
 import secrets
 import socket
-import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from extremal.app.bounded_log import bounded_log
+from extremal.app.clients import Clients
+from extremal.app.private_folder import private_folder
+from extremal.app.uploads import MAX_FILE_MB, UploadStore
 from extremal.errors import ExtremalValueError, check_installed
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from gradio import Blocks
 
+    from extremal.app.middleware import App
     from extremal.app.result_cache import ResultCache
 
-MAX_UPLOAD_MB = 20
+CLEANING_INTERVAL = 60.0  # s between removals of old uploads
+PREVIEW_TIMEOUT = 30.0  # s, to classify an image
 UPLOAD_FOLDER = "uploads"  # inside the private folder
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -35,6 +42,7 @@ def serve(
     token: str = "",
     timeout: float = 120.0,
     queue: int = 32,
+    proxy: str = "",
     on_start: Callable[[str], None] = print,
 ) -> None:
     """Serve the app until it is interrupted.
@@ -44,60 +52,126 @@ def serve(
         host: address to listen on; addresses that other machines can reach require a token.
         port: port to listen on; 0 chooses a free one.
         token: secret that visitors must know; at least 16 letters, digits, `-` or `_`.
-        timeout: time limit of one explanation, in seconds.
+        timeout: time limit of one plain explanation, in seconds; a request for several has a multiple of it.
         queue: maximum number of waiting explanations.
+        proxy: address of a reverse proxy, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed; empty: none.
         on_start: called with the address once it can be opened.
 
     Raises:
         ExtremalValueError: gradio is missing, an option is invalid, a network cannot be loaded, or the port is in use.
     """
-    hosts = _host_names(host, token)
+    hosts, clients = _host_names(host, token), Clients(proxy)
     if not timeout > 0 or queue < 1:  # `not >`: NaN is rejected, too
         raise ExtremalValueError(
             f"the app must have a positive timeout and queue, got a timeout of {timeout:g} s and a queue of {queue}; "
             "increase them"
         )
-    with _open_socket(host, port) as open_socket, _private_folder() as folder:
+    with _open_socket(host, port) as open_socket, _private_environment() as folder:
         check_installed("gradio", "uvicorn", purpose="the app", extra="app")
         import uvicorn
 
-        from extremal.app.middleware import AccessMiddleware
+        from extremal.app.connections import Connections, build_protocol
 
-        with _running_app(networks, folder, timeout, queue) as app:
-            protected = AccessMiddleware(
-                app, hosts=hosts, token=token, max_upload_mb=MAX_UPLOAD_MB, uploads=folder / UPLOAD_FOLDER
-            )
+        access = _Access(hosts, token, clients)
+        with bounded_log("uvicorn.error", log.name), _running_app(networks, folder, timeout, queue, access) as app:
             config = uvicorn.Config(
-                protected, log_level="warning", timeout_graceful_shutdown=2, server_header=False, date_header=False
+                app,
+                http=build_protocol(Connections(clients.proxy)),
+                ws="none",
+                proxy_headers=False,  # every client could set them
+                log_level="warning",
+                timeout_graceful_shutdown=2,
+                server_header=False,
+                date_header=False,
             )
             on_start(_address(host, open_socket.getsockname()[1], token))  # requests wait in the socket from now on
             uvicorn.Server(config).run(sockets=[open_socket])
 
 
+@dataclass(frozen=True)
+class _Access:
+    """Names, token and clients of the app."""
+
+    hosts: frozenset[str]  # names under which it may be called; empty: any
+    token: str
+    clients: Clients
+
+
 @contextmanager
-def _running_app(networks: Sequence[str], folder: Path, timeout: float, queue: int) -> Iterator["FastAPI"]:
-    """Load the networks, and yield the app with a queue that is cancelled at the end."""
+def _running_app(
+    networks: Sequence[str],
+    folder: Path,
+    timeout: float,
+    queue: int,
+    access: _Access,
+) -> Iterator["App"]:
+    """Load the networks, and yield the protected app with queues that are cancelled at the end."""
+    import gradio
+
     from extremal.app.job_queue import JobQueue
+    from extremal.app.middleware import AccessMiddleware
     from extremal.app.networks import load_networks
     from extremal.app.page import build_page
     from extremal.app.result_cache import ResultCache
+    from extremal.app.sessions import GradioSessions, Sessions
     from extremal.networks.memory import keep_freed_memory
 
     keep_freed_memory()  # the process runs nothing but the app
-    served_networks, cache = load_networks(networks), ResultCache(folder)
-    with JobQueue(queue, timeout, lambda error: log.error("a job failed", exc_info=error)) as jobs:
-        yield create_app(build_page(served_networks, jobs, cache), cache)
+    served_networks, cache, uploads = load_networks(networks), ResultCache(folder), UploadStore(folder / UPLOAD_FOLDER)
+
+    def report(error: BaseException) -> None:
+        log.error("a job failed", exc_info=error)
+
+    with (
+        JobQueue(queue, timeout, report) as jobs,
+        JobQueue(queue, PREVIEW_TIMEOUT, report) as previews,
+        _cleaning(uploads),
+    ):
+        page = build_page(served_networks, jobs, previews, cache)
+        yield AccessMiddleware(
+            create_app(page, cache, uploads),
+            hosts=access.hosts,
+            token=access.token,
+            max_upload_mb=MAX_FILE_MB,
+            uploads=uploads.folder,
+            clients=access.clients,
+            sessions=Sessions(GradioSessions(page)),
+            events={
+                number: tuple(isinstance(field, gradio.Image) for field in event.inputs)
+                for number, event in page.fns.items()
+            },
+        )
 
 
-def create_app(page: "Blocks", cache: "ResultCache") -> "FastAPI":
-    """Create the ASGI application that serves the page and the files of the results."""
+@contextmanager
+def _cleaning(uploads: UploadStore) -> Iterator[None]:
+    """Remove old uploads from time to time."""
+    stopped = threading.Event()
+
+    def clean() -> None:
+        while not stopped.wait(CLEANING_INTERVAL):
+            uploads.remove_old()
+
+    threading.Thread(target=clean, name="extremal-cleaning", daemon=True).start()
+    try:
+        yield
+    finally:
+        stopped.set()
+
+
+def create_app(page: "Blocks", cache: "ResultCache", uploads: UploadStore) -> "FastAPI":
+    """Create the ASGI application that serves the page, takes uploads, and serves the files of the results."""
     import gradio
     from fastapi import FastAPI, HTTPException
     from fastapi.responses import FileResponse
 
+    from extremal.app.path_alias import PathAlias
+    from extremal.app.sessions import MAX_SESSIONS
     from extremal.app.theme import HEAD, build_theme
+    from extremal.app.upload_route import add_upload_route
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    add_upload_route(app, uploads, PathAlias(uploads.folder))
 
     @app.get("/results/{name}/{view}/{file}")
     def result(name: str, view: int, file: str) -> FileResponse:
@@ -106,13 +180,14 @@ def create_app(page: "Blocks", cache: "ResultCache") -> "FastAPI":
             raise HTTPException(404, "this result is no longer available; explain the image again")
         return FileResponse(path)
 
+    page.state_session_capacity = MAX_SESSIONS
     mounted: FastAPI = gradio.mount_gradio_app(
         app,
         page,
         path="/",
         footer_links=[],
         run_history=False,
-        max_file_size=f"{MAX_UPLOAD_MB}mb",
+        max_file_size=f"{MAX_FILE_MB}mb",
         show_error=True,
         ssr_mode=False,
         enable_monitoring=False,
@@ -181,14 +256,13 @@ def _open_socket(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _private_folder() -> Iterator[Path]:
-    """Create a folder that only this user can read, and delete it at the end.
+def _private_environment() -> Iterator[Path]:
+    """Create the private folder of this server, and delete it at the end.
 
     Within this context gradio and matplotlib write to the folder, and telemetry is off.
     """
-    temporary = tempfile.TemporaryDirectory(prefix="extremal-app-", ignore_cleanup_errors=True)
-    with temporary as name, _environment(Path(name)):
-        yield Path(name)
+    with private_folder() as folder, _environment(folder):
+        yield folder
 
 
 @contextmanager
@@ -198,6 +272,7 @@ def _environment(folder: Path) -> Iterator[None]:
         "GRADIO_ANALYTICS_ENABLED": "False",
         "GRADIO_TEMP_DIR": str(folder / UPLOAD_FOLDER),
         "MPLCONFIGDIR": str(folder),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_OFFLINE": "1",
         "DO_NOT_TRACK": "1",

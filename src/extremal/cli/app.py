@@ -17,15 +17,29 @@ def app(
         list[str], typer.Option(help="Network to offer, NAME or NAME=WEIGHTS; can be given several times.")
     ] = ["embedded"],  # noqa: B006  # typer reads it and never modifies it
     token: Annotated[str, typer.Option(help="Secret that visitors must know.", envvar="EXTREMAL_TOKEN")] = "",
-    timeout: Annotated[float, typer.Option(help="Time limit of one explanation, in seconds.")] = 120.0,
+    timeout: Annotated[
+        float, typer.Option(help="Time limit of one plain explanation, in seconds; copies and alternatives extend it.")
+    ] = 120.0,
     queue: Annotated[int, typer.Option(help="Maximum number of waiting explanations.")] = 32,
+    proxy: Annotated[
+        str, typer.Option(help="Address of a reverse proxy whose X-Forwarded-For and X-Forwarded-Proto are believed.")
+    ] = "",
 ) -> None:
     """Serve a page that explains images, by default on this machine only; press Ctrl-C to stop."""
     with report_errors():
         from extremal.app.server import serve
 
         try:
-            serve(network, host=host, port=port, token=token, timeout=timeout, queue=queue, on_start=_print_address)
+            serve(
+                network,
+                host=host,
+                port=port,
+                token=token,
+                timeout=timeout,
+                queue=queue,
+                proxy=proxy,
+                on_start=_print_address,
+            )
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
 

@@ -1,6 +1,7 @@
 """The smallest sufficient area, to a relative tolerance, by bisection between known masks."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,8 @@ TEMPERATURE = 0.1  # of the level, in deviations of the field
 LEARNING_RATE = 0.06  # Adam's, as in the polish of `path`
 SEARCH_FACTOR = 8.0  # how far to search below the smallest computed area if that is already sufficient
 
+OnProgress = Callable[[int, int], None]  # passes done, and at most in all
+
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
@@ -52,6 +55,7 @@ def smallest_area(
     game: str | Game | Reward | None = None,
     perturbation: PerturbationLike | None = None,
     score: str | Score | None = None,
+    on_progress: OnProgress | None = None,
 ) -> tuple[Certificate | None, ...]:
     """Bisect between the masks of an explanation for the smallest area that keeps a share of the effect.
 
@@ -78,6 +82,8 @@ def smallest_area(
         share: of the whole effect, in (0, ...).
         tolerance: the two areas of a certificate differ by at most this relative tolerance, or by one place.
         game, perturbation, score: those of the explanation; required only if they were callables.
+        on_progress: called before each pass with the number of passes done and their maximum; what it raises ends the
+            search.
 
     Returns:
         One certificate per input; None if none of its computed areas is sufficient.
@@ -103,7 +109,8 @@ def smallest_area(
         reward, mirror = ChunkedReward(objective, max_rows), provenance["mirror"]
         problem = build_problem(reward, objective, mirror, settings.seed)
         masks, effects = explanation.masks.to(x), explanation.effects(explanation.binary_scores)
-        return Bisection(problem, objective, masks, explanation.areas, effects, share).run(tolerance)
+        bisection = Bisection(problem, objective, masks, explanation.areas, effects, share, on_progress)
+        return bisection.run(tolerance)
 
 
 class Bisection:
@@ -115,6 +122,7 @@ class Bisection:
         areas: of the masks, rising.
         effects: (N, A) of the cut masks.
         share: required share of the whole effect.
+        on_progress: called before each pass.
     """
 
     def __init__(
@@ -125,8 +133,10 @@ class Bisection:
         areas: tuple[float, ...],
         effects: Tensor,
         share: float,
+        on_progress: OnProgress | None = None,
     ) -> None:
         self.problem, self.objective, self.share = problem, objective, share
+        self._on_progress, self._passes, self._max_passes = on_progress, 0, 0
         self.total = problem.domain.n_places
         self.family = problem.domain.exact_area_family(problem.like)
         cuts = self.family.cut(masks, areas)  # (N, A, 1, *S)
@@ -140,6 +150,7 @@ class Bisection:
 
     def run(self, tolerance: float) -> tuple[Certificate | None, ...]:
         """Bisect until no two areas differ by more than this factor, or a place; return a certificate per input."""
+        self._max_passes = (1 + self._count_rounds(tolerance)) * (STEPS_PER_AREA + 1)
         while self.ratio() > 1 + tolerance:
             self.step()
         return self.certificates()
@@ -165,6 +176,18 @@ class Bisection:
         )
         return max(ratios, default=1.0)
 
+    def _count_rounds(self, tolerance: float) -> int:
+        """Return the number of halvings after which all areas are within the tolerance, or one place."""
+        places = [
+            round(self.sufficient[n][0] * self.total) - round(self.insufficient[n][0] * self.total)
+            for n in range(self.problem.count)
+            if self._is_open(n)
+        ]
+        halvings = math.log2(max(places, default=1))
+        if tolerance > 0:
+            halvings = min(halvings, math.log2(max(1.0, math.log(self.ratio()) / math.log1p(tolerance))))
+        return math.ceil(halvings)
+
     def step(self) -> None:
         """Try the geometric middle of each input's areas, all inputs in one batch."""
         middle = [self._middle(n) for n in range(self.problem.count)]
@@ -174,6 +197,7 @@ class Bisection:
         descent = Descent(self.problem, self.family, start.unsqueeze(1), LEARNING_RATE)
         best = [(area, -math.inf, mask[2]) for area, mask in zip(middle, self.sufficient, strict=True)]
         for index in range(STEPS_PER_AREA + 1):
+            self._report_pass()
             masks = masks_at_areas(self.family, descent.parameters.detach(), areas, TEMPERATURE)[:, 0]
             cut_masks = [self.family.cut(masks[n : n + 1, None], (area,)) for n, area in enumerate(middle)]
             cuts = torch.cat(cut_masks)[:, 0]  # (N, 1, *S)
@@ -188,6 +212,11 @@ class Bisection:
             if self._is_open(n):
                 side = self.sufficient if candidate[1] >= self.share else self.insufficient
                 side[n] = candidate
+
+    def _report_pass(self) -> None:
+        if self._on_progress is not None:
+            self._on_progress(min(self._passes, self._max_passes), self._max_passes)
+        self._passes += 1
 
     @torch.no_grad()
     def _effects(self, cuts: Tensor) -> list[float]:

@@ -152,6 +152,22 @@ def _build_problem(objective: Objective, ranked: Tensor, max_rows: int, seed: in
     )
 
 
+class _EvidenceReport:
+    """Reports the evidence, and repeats its last report during the bisection, so that a run can be ended there, too."""
+
+    def __init__(self, on_evidence: evidence.OnEvidence) -> None:
+        self._on_evidence, self._last = on_evidence, (0, 0)
+
+    def evidence(self, done: int, total: int) -> None:
+        """Report the masks done."""
+        self._last = done, total
+        self._on_evidence(done, total)
+
+    def repeat(self, done: int, total: int) -> None:
+        """Report the masks done again."""
+        self._on_evidence(*self._last)
+
+
 def _build_explanation(
     split_network: Split,
     objective: Objective,
@@ -179,12 +195,13 @@ def _build_explanation(
         on_evidence: as for `explain`.
     """
     x, game, (total,), net = objective.x, objective.game, objective.mask_shape, split_network.network
+    report = None if on_evidence is None else _EvidenceReport(on_evidence)
     random = random_sets(total, areas, problem.seed, x).expand(len(x), -1, -1, -1)
     family = objective.domain.exact_area_family(x)
     controls = torch.cat([random, top_sets(ranked, areas)], 2)
     with split_network.counted() as count:
         collected = evidence.collect_evidence(
-            objective.evaluate, {}, game, solution.masks, areas, family, controls, on_evidence
+            objective.evaluate, {}, game, solution.masks, areas, family, controls, report.evidence if report else None
         )
         low, high = objective.score_destroyed.view(-1, 1), objective.score_input.view(-1, 1)
         effects = verdict.compute_effects(collected.scores, low, high, game.keeps)
@@ -192,7 +209,8 @@ def _build_explanation(
         # all channels are always sufficient
         ends = torch.cat([solution.masks, torch.ones_like(solution.masks[:, :1])], 1)
         cut_effects = torch.cat([cut_effects, cut_effects.new_full((len(x), 1), max(1.0, share))], 1)
-        certificates = Bisection(problem, objective, ends, (*areas, 1.0), cut_effects, share).run(0.0)
+        on_pass = report.repeat if report else None
+        certificates = Bisection(problem, objective, ends, (*areas, 1.0), cut_effects, share, on_pass).run(0.0)
     cuts = cut(solution.masks, areas)
     perturbation = objective.perturbation
     assert isinstance(perturbation, ScaleChannels)
