@@ -13,12 +13,16 @@ from typing import Any
 
 import httpx
 
+import extremal
+
 
 @contextmanager
 def serve_app(*options: str, folder: Path | None = None, **environment: str) -> Iterator[tuple[str, int]]:
     """Run `extremal app` in a process with this working directory, and yield its address and process id."""
     command = [str(Path(sys.executable).with_name("extremal")), "app", "--port", "0", *options]
     variables = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
+    source = str(Path(extremal.__file__).parents[1])  # of the package under test, wherever it is installed
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, [source, variables.get("PYTHONPATH", "")]))
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables, cwd=folder)
     try:
         assert process.stdout is not None

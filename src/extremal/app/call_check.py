@@ -1,10 +1,11 @@
 """Calls of the page: the body is read and checked before gradio sees it."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from extremal.app.clients import SCOPE_KEY, Client, Scope
 from extremal.app.path_alias import PathAlias
@@ -15,7 +16,8 @@ CANCEL_PATH = "/gradio_api/cancel"
 CALL_PATHS = ("/gradio_api/queue/join", "/gradio_api/run/predict")  # call a function of the page
 MAX_TEXT = 2000  # characters of a value
 
-Events = dict[int, tuple[bool, ...]]  # of the page: by number, whether each of its values is a file
+InputKind = Literal["file", "value"] | int  # of a value of an event; a number: one of so many examples
+Events = dict[int, tuple[InputKind, ...]]  # of the page, by number
 
 
 class Rejected(Exception):
@@ -53,14 +55,16 @@ class CallCheck:
         try:
             call = json.loads(body or b"null")
         except ValueError:
-            return _replay(body, receive)  # not JSON: gradio rejects it
+            if self.events is not None:
+                raise Rejected("a call must be JSON; reload the page") from None
+            return _replay(body, receive)
         except RecursionError:
             # Parser exhaustion: a body that is nested too deeply to be checked.
             raise Rejected("a call must not be nested so deeply") from None
         changed = self._translate_paths(call)
         await self._check_session(call, scope[SCOPE_KEY])
-        if self.events is not None and is_call:
-            call, changed = clean_call(call, self.events), True
+        if self.events is not None:
+            call, changed = (clean_call(call, self.events) if is_call else clean_cancellation(call)), True
         if changed:
             body = json.dumps(call).encode()
             scope["headers"] = [
@@ -144,7 +148,7 @@ def _is_inside(folder: Path, path: str) -> bool:
 def clean_call(call: object, events: Events) -> dict[str, Any]:
     """Return the parts of a call that the page uses.
 
-    >>> clean_call({"fn_index": 3, "data": ["a", 1], "session_hash": "x1", "batched": True}, {3: (False, False)})
+    >>> clean_call({"fn_index": 3, "data": ["a", 1], "session_hash": "x1", "batched": True}, {3: ("value", "value")})
     {'fn_index': 3, 'data': ['a', 1], 'session_hash': 'x1', 'trigger_id': None, 'event_data': None}
 
     Args:
@@ -159,32 +163,59 @@ def clean_call(call: object, events: Events) -> dict[str, Any]:
     event, data, trigger = call.get("fn_index"), call.get("data"), call.get("trigger_id")
     if not isinstance(event, int) or isinstance(event, bool) or event not in events:
         raise Rejected("a call must name an event of the page; reload the page")
-    inputs = events[event]
-    if not isinstance(data, list) or len(data) != len(inputs):
-        raise Rejected(f"a call of this event must have {len(inputs)} values; reload the page")
-    for value, is_file in zip(data, inputs, strict=True):
-        if value is not None and not (_is_file(value) if is_file else _is_plain(value)):
-            kind = "an uploaded file" if is_file else "a number, or a text of at most 2000 characters"
-            raise Rejected(f"a value of a call must be {kind}, got another; reload the page")
+    kinds = events[event]
+    if not isinstance(data, list) or len(data) != len(kinds):
+        raise Rejected(f"a call of this event must have {len(kinds)} values; reload the page")
     return {
         "fn_index": event,
-        "data": [_plain_file(value) if is_file else value for value, is_file in zip(data, inputs, strict=True)],
+        "data": [_clean_value(value, kind) for value, kind in zip(data, kinds, strict=True)],
         "session_hash": call.get("session_hash"),
         "trigger_id": trigger if isinstance(trigger, int) and _is_plain(trigger) else None,
         "event_data": None,
     }
 
 
+def clean_cancellation(call: object) -> dict[str, Any]:
+    """Return the parts of a cancellation of an event.
+
+    Raises:
+        Rejected: it does not name an event.
+    """
+    session, event, number = (
+        (call.get("session_hash"), call.get("event_id"), call.get("fn_index")) if isinstance(call, dict) else [None] * 3
+    )
+    if not isinstance(event, str) or not isinstance(number, int) or not (_is_plain(event) and _is_plain(number)):
+        raise Rejected("a cancellation must name an event; reload the page")
+    return {"session_hash": session, "event_id": event, "fn_index": number}
+
+
+def _clean_value(value: Any, kind: InputKind) -> Any:
+    """Return a value of an event, of a file only its path.
+
+    Raises:
+        Rejected: the value is of another kind.
+    """
+    if isinstance(kind, int):
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < kind:
+            raise Rejected(f"an example must lie in 0..{kind - 1}; reload the page")
+        return value
+    if value is None:
+        return None
+    if kind == "file":
+        if not isinstance(value, dict) or not isinstance(value.get("path"), str) or not _is_plain(value["path"]):
+            raise Rejected("a value of this call must be an uploaded file; reload the page")
+        return {"path": value["path"], "meta": {"_type": "gradio.FileData"}}
+    if not _is_plain(value):
+        raise Rejected(
+            f"a value of this call must be a number, or a text of at most {MAX_TEXT} characters, got another"
+        )
+    return value
+
+
 def _is_plain(value: object) -> bool:
+    """Return whether a value is a number or a text of bounded size, which can be written as UTF-8."""
     if isinstance(value, int):
         return abs(value) < 2**63
-    return isinstance(value, float) or (isinstance(value, str) and len(value) <= MAX_TEXT)
-
-
-def _is_file(value: object) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("path"), str) and len(value["path"]) <= MAX_TEXT
-
-
-def _plain_file(value: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return a file as gradio reads it, by its path only."""
-    return None if value is None else {"path": value["path"], "meta": {"_type": "gradio.FileData"}}
+    if isinstance(value, str):
+        return len(value) <= MAX_TEXT and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    return isinstance(value, float) and math.isfinite(value)

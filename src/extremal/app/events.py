@@ -15,6 +15,7 @@ from extremal.app.job_queue import Job, JobProgress, JobQueue, JobState, OnProgr
 from extremal.app.networks import ServedNetwork
 from extremal.app.request import Request, read_image, run_request
 from extremal.app.result_cache import ResultCache
+from extremal.app.upload_field import upload_path
 from extremal.errors import ExtremalError, ExtremalValueError
 from extremal.explanations.settings import Settings
 from extremal.file_checks import quote
@@ -58,11 +59,11 @@ class Events:
         self.count_unread = count_unread
         self._jobs: dict[str, Job[None]] = {}  # by session
 
-    async def on_photo(self, photo: str | None, network: str, http_request: gr.Request) -> tuple[Any, Any, str, str]:
+    async def on_photo(self, photo: Any, network: Any, http_request: gr.Request) -> tuple[Any, Any, str, str]:
         """Classify a new image, and clear the results of the previous one."""
-        if not photo:
+        if not upload_path(photo):
             return *_no_classes(), views.render_message("Drop an image, or choose an example."), ""
-        path, client = Path(photo), _client_of(http_request)
+        path, client = Path(upload_path(photo)), _client_of(http_request)
         owner = f"{client.name} {http_request.session_hash}"
         self.previews.cancel(owner)  # of the image before
         try:
@@ -89,7 +90,7 @@ class Events:
     def _find_network(self, name: object) -> ServedNetwork:
         return self.networks[_check_choice("network", name, self.networks)]
 
-    def on_network(self, network: str) -> tuple[Any, Any, Any]:
+    def on_network(self, network: Any) -> tuple[Any, Any, Any]:
         """Update the classes, layers and networks to compare with."""
         served = _show_error(self._find_network, network)
         others = [name for name in self.networks if name != network]
@@ -99,7 +100,7 @@ class Events:
             gr.update(choices=others, value=None),
         )
 
-    def on_class(self, target: int | str | None, network: str) -> Any:
+    def on_class(self, target: Any, network: Any) -> Any:
         """Replace the most probable classes by a class, or a group of classes, chosen by name."""
         if target is None:
             return gr.skip()
@@ -108,24 +109,24 @@ class Events:
 
     async def on_explain(
         self,
-        photo: str | None,
-        network: str,
-        target: int | str | None,
-        game: str,
-        layer: str,
-        second_network: str | None,
-        areas: str,
-        perturbation: str,
-        alternatives: int,
-        refine: bool,
-        stability: bool,
+        photo: Any,
+        network: Any,
+        target: Any,
+        game: Any,
+        layer: Any,
+        second_network: Any,
+        areas: Any,
+        perturbation: Any,
+        alternatives: Any,
+        refine: Any,
+        stability: Any,
         http_request: gr.Request,
     ) -> AsyncIterator[tuple[Any, Any]]:
         """Queue a request, show its progress, and show its response."""
         try:
-            if not photo or target is None:
+            if not upload_path(photo) or target is None:
                 raise ExtremalValueError("an image and a class must be chosen first; drop one, or choose an example")
-            path = Path(photo)
+            path = Path(upload_path(photo))
             served = self._find_network(network)
             second = _check_choice("the second network", second_network, self.networks) if second_network else ""
             request = Request(

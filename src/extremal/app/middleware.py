@@ -11,7 +11,15 @@ from urllib.parse import parse_qs, urlsplit
 from extremal.app.call_check import CallCheck, Events, Rejected
 from extremal.app.clients import SCOPE_KEY, Client, Clients, Scope, read_cookie
 from extremal.app.path_alias import PathAlias
-from extremal.app.request_limits import BodyLimit, Message, RateLimit, Receive, is_possible_path
+from extremal.app.request_limits import (
+    BodyLimit,
+    BodyTooLarge,
+    BodyTooSlow,
+    Message,
+    RateLimit,
+    Receive,
+    is_possible_path,
+)
 from extremal.app.sessions import Sessions
 
 Send = Callable[[Message], Awaitable[None]]
@@ -20,7 +28,7 @@ Rejection = tuple[int, str]  # status and message
 
 TOKEN_COOKIE = "extremal-token"
 MAX_REQUEST_BYTES = 2**20  # of a request that is not an upload
-MAX_UPLOAD_SECONDS, MAX_REQUEST_SECONDS = 300.0, 30.0  # in which a body must arrive
+MAX_UPLOAD_SECONDS, MAX_REQUEST_SECONDS, MAX_DRAIN_SECONDS = 300.0, 30.0, 5.0  # in which a body must arrive
 
 # The only paths that are served: those that the page needs, no other endpoint of gradio.
 ALLOWED_PATHS = re.compile(
@@ -94,6 +102,7 @@ class AccessMiddleware:
             or await self._check_client(scope, client)
         )
         if rejection:
+            await _drain(scope, headers, receive)
             await _respond(send, *rejection)
         elif self.token and self._token_matches(_query_token(scope)):
             # Token leak: move the token from the address, which logs and histories keep, to a cookie that neither
@@ -259,6 +268,17 @@ def _query_value(scope: Scope, name: str) -> str:
 
 def _query_token(scope: Scope) -> str:
     return _query_value(scope, "token")
+
+
+async def _drain(scope: Scope, headers: dict[str, str], receive: Receive) -> None:
+    """Read the short body of a rejected request, since some clients see a response only after they have sent it."""
+    length = headers.get("content-length", "")
+    if scope["method"] != "POST" or not length.isdecimal() or len(length) > 7 or int(length) > MAX_REQUEST_BYTES:
+        return
+    limited = BodyLimit(MAX_REQUEST_BYTES, MAX_DRAIN_SECONDS).limit(receive)
+    with suppress(BodyTooLarge, BodyTooSlow):
+        while (await limited()).get("more_body", False):
+            pass
 
 
 async def _respond(send: Send, status: int, text: str, headers: list[tuple[bytes, bytes]] | None = None) -> None:

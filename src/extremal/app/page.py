@@ -8,12 +8,14 @@ import gradio as gr
 from gradio.events import Dependency
 
 from extremal.app import views
+from extremal.app.call_check import Events as PageEvents
+from extremal.app.call_check import InputKind
 from extremal.app.events import GAME_CHOICES, MAX_ALTERNATIVES, REGIONS, Events, class_choices
 from extremal.app.job_queue import JobQueue
 from extremal.app.networks import ServedNetwork
 from extremal.app.result_cache import ResultCache
 from extremal.app.sessions import GradioSessions
-from extremal.app.upload_field import image_field, pass_values
+from extremal.app.upload_field import image_field
 from extremal.explanations.settings import AREAS
 from extremal.masking.perturbations import PERTURBATIONS
 
@@ -59,10 +61,19 @@ def build_page(
         _bind(start.click, events.on_explain, options, [status, results])
         _bind(stop.click, events.on_cancel, [], [])
         blocks.unload(events.on_unload)
-    for event in blocks.fns.values():
-        for field in event.inputs:
-            pass_values(field)
+    blocks.api_open = False  # events that have a queue are called by it only
     return blocks
+
+
+def find_input_kinds(page: gr.Blocks) -> PageEvents:
+    """Return the kinds of the values of each event, by its number."""
+
+    def find_kind(field: Any) -> InputKind:
+        if isinstance(field, gr.Dataset):
+            return len(EXAMPLES)
+        return "file" if isinstance(field, gr.Image) else "value"
+
+    return {number: tuple(map(find_kind, event.inputs)) for number, event in page.fns.items()}
 
 
 def _build_main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
@@ -106,9 +117,18 @@ def _build_advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ..
 
 
 def _bind(event: Any, handler: Any, inputs: list[Any], outputs: list[Any]) -> Dependency:
-    """Bind an event to a handler that gradio calls at once: requests wait in the app's own queue."""
+    """Bind an event to a handler that gradio calls at once: requests wait in the app's own queue.
+
+    Values are passed on unchanged, and checked by the handler: gradio logs a traceback for each that is not offered.
+    """
     dependency: Dependency = event(
-        handler, inputs, outputs, concurrency_limit=None, show_progress="hidden", api_visibility="private"
+        handler,
+        inputs,
+        outputs,
+        concurrency_limit=None,
+        show_progress="hidden",
+        api_visibility="private",
+        preprocess=False,
     )
     return dependency
 

@@ -31,6 +31,8 @@ PREVIEW_TIMEOUT = 30.0  # s, to classify an image
 UPLOAD_FOLDER = "uploads"  # inside the private folder
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
+LOGGERS = ("uvicorn.error", "python_multipart.multipart", "extremal.app")
+
 log = logging.getLogger("extremal.app")
 
 
@@ -73,7 +75,7 @@ def serve(
         from extremal.app.connections import Connections, build_protocol
 
         access = _Access(hosts, token, clients)
-        with bounded_log("uvicorn.error", log.name), _running_app(networks, folder, timeout, queue, access) as app:
+        with bounded_log(*LOGGERS), _running_app(networks, folder, timeout, queue, access) as app:
             config = uvicorn.Config(
                 app,
                 http=build_protocol(Connections(clients.proxy)),
@@ -106,12 +108,10 @@ def _running_app(
     access: _Access,
 ) -> Iterator["App"]:
     """Load the networks, and yield the protected app with queues that are cancelled at the end."""
-    import gradio
-
     from extremal.app.job_queue import JobQueue
     from extremal.app.middleware import AccessMiddleware
     from extremal.app.networks import load_networks
-    from extremal.app.page import build_page
+    from extremal.app.page import build_page, find_input_kinds
     from extremal.app.result_cache import ResultCache
     from extremal.app.sessions import GradioSessions, Sessions
     from extremal.networks.memory import keep_freed_memory
@@ -136,10 +136,7 @@ def _running_app(
             uploads=uploads.folder,
             clients=access.clients,
             sessions=Sessions(GradioSessions(page)),
-            events={
-                number: tuple(isinstance(field, gradio.Image) for field in event.inputs)
-                for number, event in page.fns.items()
-            },
+            events=find_input_kinds(page),
         )
 
 
