@@ -142,3 +142,14 @@ def test_guessed_names_are_not_found(cache: ResultCache, guess: str) -> None:
 def test_names_that_are_not_ascii_are_not_found(cache: ResultCache) -> None:
     put(cache, build_request())
     assert cache.file_path("é…😀", 0, "report.html") is None
+
+
+def test_the_bytes_of_all_responses_are_bounded(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    cache = ResultCache(tmp_path / "cache", max_bytes=40)  # a view has 17
+    first, second = put(cache, build_request(1)), put(cache, build_request(2))
+    assert folder_names(cache) == {first, second}
+    third = put(cache, build_request(3))
+    assert folder_names(cache) == {second, third}
+    large = put(cache, build_request(4), n_views=5)
+    assert folder_names(cache) == {large}  # the last one is kept

@@ -285,9 +285,10 @@ async def flood_with_images(address: str, count: int, source: str = ATTACKER) ->
 def folder_bytes(folder: Path) -> int:
     """Return the bytes of all files in a folder; files that disappear meanwhile do not count."""
     total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):
-            total += path.stat().st_size if path.is_file() else 0
+    for parent, _, files in os.walk(folder):
+        for file in files:
+            with suppress(OSError):
+                total += os.stat(os.path.join(parent, file)).st_size
     return total
 
 

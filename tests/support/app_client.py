@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 
@@ -17,13 +17,15 @@ import extremal
 
 
 @contextmanager
-def serve_app(*options: str, folder: Path | None = None, **environment: str) -> Iterator[tuple[str, int]]:
+def serve_app(
+    *options: str, folder: Path | None = None, stderr: BinaryIO | None = None, **environment: str
+) -> Iterator[tuple[str, int]]:
     """Run `extremal app` in a process with this working directory, and yield its address and process id."""
     command = [str(Path(sys.executable).with_name("extremal")), "app", "--port", "0", *options]
     variables = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
     source = str(Path(extremal.__file__).parents[1])  # of the package under test, wherever it is installed
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, [source, variables.get("PYTHONPATH", "")]))
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables, cwd=folder)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=variables, cwd=folder)
     try:
         assert process.stdout is not None
         words = process.stdout.readline().split()  # open ADDRESS in a browser; ...

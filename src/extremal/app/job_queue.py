@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from extremal.errors import ExtremalError, ExtremalValueError
 
-MAX_STOP_SECONDS = 2.0  # for the running job to end when the queue is closed
+MAX_STOP_SECONDS = 1.5  # for the running job to end when the queue is closed
 MAX_GROUPS = 4096  # whose turns are remembered
 
 T = TypeVar("T")
@@ -164,7 +164,7 @@ class JobQueue:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Cancel all jobs, and wait for the one that is running, at most 2 s."""
+        """Cancel all jobs, and wait for the one that is running, at most 1.5 s."""
         with self._changed:
             self._closed = True
             for job in self._pending_jobs():

@@ -27,6 +27,7 @@ class CachedResult:
     name: str  # unguessable
     request: Request
     response: Response
+    n_bytes: int = 0  # of its files
 
 
 class ResultCache:
@@ -35,10 +36,11 @@ class ResultCache:
     Args:
         folder: private folder, in which each response has a folder of its own.
         max_results: number of responses to keep; the least recently used are removed first.
+        max_bytes: of their files; the last response is kept even if it has more.
     """
 
-    def __init__(self, folder: Path, max_results: int = 64) -> None:
-        self.folder, self.max_results = folder, max_results
+    def __init__(self, folder: Path, max_results: int = 64, max_bytes: int = 10**9) -> None:
+        self.folder, self.max_results, self.max_bytes = folder, max_results, max_bytes
         self._results: OrderedDict[Request, CachedResult] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -55,16 +57,21 @@ class ResultCache:
 
     def put(self, request: Request, folder: Path, response: Response) -> CachedResult:
         """Add a response."""
-        result = CachedResult(folder.name, request, response)
+        n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        result = CachedResult(folder.name, request, response, n_bytes)
         with self._lock:
             previous = self._results.pop(request, None)
             self._results[request] = result
             removed = [previous] if previous else []
-            while len(self._results) > self.max_results:
+            while self._has_too_many():
                 removed.append(self._results.popitem(last=False)[1])
         for old in removed:
             shutil.rmtree(self.folder / old.name, ignore_errors=True)
         return result
+
+    def _has_too_many(self) -> bool:
+        count, n_bytes = len(self._results), sum(result.n_bytes for result in self._results.values())
+        return count > self.max_results or (count > 1 and n_bytes > self.max_bytes)
 
     def get(self, request: Request) -> CachedResult | None:
         """Return the response to this request, or None."""

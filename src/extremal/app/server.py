@@ -82,7 +82,7 @@ def serve(
                 ws="none",
                 proxy_headers=False,  # every client could set them
                 log_level="warning",
-                timeout_graceful_shutdown=2,
+                timeout_graceful_shutdown=1,
                 server_header=False,
                 date_header=False,
             )
