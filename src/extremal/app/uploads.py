@@ -31,7 +31,8 @@ class Budget:
     address_bytes: int = 150 * 10**6  # kept for all visitors of one address
     all_bytes: int = 600 * 10**6  # kept in all
     address_active: int = 8  # in progress from one address
-    all_active: int = 24  # in progress in all
+    shared_active: int = 16  # in progress in all, beyond which an address may have one
+    all_active: int = 64  # in progress in all
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +68,9 @@ class UploadStore:
             TooManyUploads: there are too many already.
         """
         with self._lock:
-            is_full = len(self._active) >= self.budget.all_active
-            if is_full or self._active.count(client.address) >= self.budget.address_active:
+            count = len(self._active)
+            allowed = self.budget.address_active if count < self.budget.shared_active else 1
+            if count >= self.budget.all_active or self._active.count(client.address) >= allowed:
                 raise TooManyUploads
             self._active.append(client.address)
         try:
