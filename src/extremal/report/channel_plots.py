@@ -26,6 +26,7 @@ from extremal.report.figure_style import (
     hide_axes,
     save_png,
 )
+from extremal.report.fonts import fit_fonts, show_name
 from extremal.report.plots import TILE_SIZE
 from extremal.report.text import percent
 
@@ -62,7 +63,9 @@ def channel_figure(
         left, top = 0.25 + column * (TILE_SIZE + 0.3), 1.4 + row * (TILE_SIZE + 0.9)
         return drawing.add_axes((left / width, 1 - (top + TILE_SIZE) / height, axes_width / width, TILE_SIZE / height))
 
-    title = f"{textwrap.shorten(summary.name, 40, placeholder='…')} – channels of {summary.layer}"
+    target = explanation.target[image]
+    name = show_name(summary.name, target if isinstance(target, int) else None)
+    title = f"{textwrap.shorten(name, 40, placeholder='…')} – channels of {summary.layer}"
     drawing.text(0.25 / width, 1 - 0.22 / height, title, size=15, weight="bold", va="top", parse_math=False)
     lines = textwrap.fill(f"{summary.headline} {summary.caution}".strip(), int(width * 11), max_lines=3)
     drawing.text(0.25 / width, 1 - 0.56 / height, lines, size=11, va="top", linespacing=1.3, parse_math=False)
@@ -79,6 +82,7 @@ def channel_figure(
         tile.set_title(f"{row.count} channels – {row.verdict.label}", size=10, loc="left")
         tile.set_xlabel(f"effect {percent(row.binary)}", size=9, loc="left")
         hide_axes(tile)
+    fit_fonts(drawing)
     return drawing
 
 
@@ -130,6 +134,7 @@ def class_figure(ranking: ClassChannels) -> "Figure":
     title = f"{textwrap.shorten(ranking.target_name, 40, placeholder='…')} – channels of {ranking.layer}"
     drawing.suptitle(title, x=0.01, ha="left", size=13, weight="bold", parse_math=False)
     axes.set_title(textwrap.fill(headline(ranking), 100), size=9.5, loc="left", parse_math=False)
+    fit_fonts(drawing)
     return drawing
 
 

@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NOT_FOR_TEXT = re.compile(r"last ?resort|\bcm[a-z]+\d+$|^STIX.*Siz|Emoji|Symbol", re.IGNORECASE)  # glyphs without meaning
+NOT_FOR_TEXT = re.compile(
+    r"last ?resort|\bcm[a-z]+\d+$|^STIX.*Siz|Emoji|Symbol", re.IGNORECASE
+)  # glyphs without meaning
+STANDARD = "sans-serif"
 NOTE = "No installed font has {}: install one that does, e.g. Noto Sans CJK."
 
 
 def fit_fonts(drawing: "Figure") -> None:
     """Give each text of a figure fonts that have its characters.
 
-    Characters that no installed font has are written as their code points, and a note at the foot of the figure says so.
+    Characters that no installed font has are written as their code points, with a note at the foot of the figure.
     """
     from matplotlib.text import Text
 
     missing = list[str]()
     for text in drawing.findobj(Text):
-        content = text.get_text()  # type: ignore[attr-defined]
+        content: str = text.get_text()
         if content.isascii():
             continue
         families = find_families(content)
@@ -29,9 +32,9 @@ def fit_fonts(drawing: "Figure") -> None:
         if absent:
             missing += [name for name in map(_code_point, absent) if name not in missing]
             content = _write_code_points(content, absent)
-            text.set_text(content)  # type: ignore[attr-defined]
+            text.set_text(content)
         if len(families) > 1:
-            text.set_fontfamily(list(families))  # type: ignore[attr-defined]
+            text.set_fontfamily(list(families))
     if missing:
         shown = ", ".join(missing[:4]) + (" and others" if len(missing) > 4 else "")
         drawing.text(0.995, 0.002, NOTE.format(shown), size=7, color="0.35", ha="right", va="bottom")
@@ -43,7 +46,8 @@ def find_families(content: str) -> tuple[str, ...]:
     >>> find_families("café")
     ('sans-serif',)
     """
-    families, absent = ("sans-serif",), find_missing(content, ())
+    families: tuple[str, ...] = (STANDARD,)
+    absent = find_missing(content, ())
     while absent:
         found = _find_family(frozenset(absent))
         if not found:
@@ -53,9 +57,9 @@ def find_families(content: str) -> tuple[str, ...]:
 
 
 def find_missing(content: str, families: Iterable[str]) -> set[str]:
-    """Return the printable characters that neither the standard family nor these families have."""
-    known = set().union(_characters("sans-serif"), *(_characters(family) for family in families))
-    return {letter for letter in content if letter.isprintable() and not letter.isspace() and letter not in known}
+    """Return the characters that neither the standard family nor these families have."""
+    known = set().union(_characters(STANDARD), *(_characters(family) for family in families))
+    return {letter for letter in content if not letter.isspace() and letter not in known}
 
 
 def show_name(name: str, index: int | None) -> str:
@@ -72,9 +76,10 @@ def show_name(name: str, index: int | None) -> str:
 @cache
 def _characters(family: str) -> frozenset[str]:
     """Return the characters of the regular font of a family."""
-    from matplotlib.font_manager import findfont, get_font
+    from matplotlib.font_manager import FontProperties, findfont, get_font
 
-    return frozenset(map(chr, get_font(findfont(family, fallback_to_default=family == "sans-serif")).get_charmap()))
+    path = findfont(FontProperties(family=[family]), fallback_to_default=family == STANDARD)
+    return frozenset(map(chr, get_font(path).get_charmap()))
 
 
 @cache

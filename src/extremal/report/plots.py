@@ -27,6 +27,7 @@ from extremal.report.figure_style import (
     hide_axes,
     save_png,
 )
+from extremal.report.fonts import fit_fonts, show_name
 from extremal.report.text import AreaRow, ExplanationSummary, percent, summarise
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def figure(explanation: Explanation, image: int = 0, create: "Callable[..., Figu
     columns = count_columns(len(summary.rows))
     page = _PageLayout(columns, 1 + math.ceil(len(summary.rows) / columns))
     drawing = (create or Figure)(figsize=(page.width, page.height), dpi=DPI)
-    _draw_heading(drawing, summary, page)
+    target = explanation.target[image]
+    _draw_heading(drawing, summary, page, show_name(summary.name, target if isinstance(target, int) else None))
     _draw_input(drawing.add_axes(page.tile(0, 0)), explanation, image)
     _draw_saliency(drawing.add_axes(page.tile(0, 1)), explanation, image)
     _draw_curve(drawing.add_axes(page.curve()), summary)
@@ -71,6 +73,7 @@ def figure(explanation: Explanation, image: int = 0, create: "Callable[..., Figu
         axes = drawing.add_axes(page.tile(1 + k // columns, k % columns))
         draw_mask(axes, explanation, image, k)
         _draw_caption(axes, row, summary, enough=k == summary.smallest)
+    fit_fonts(drawing)
     return drawing
 
 
@@ -130,8 +133,8 @@ def count_columns(areas: int) -> int:
     return min((4, 5, 6), key=lambda columns: (math.ceil(areas / columns), -areas % columns))
 
 
-def _draw_heading(drawing: "Figure", summary: ExplanationSummary, page: _PageLayout) -> None:
-    name = textwrap.shorten(summary.name, 44, placeholder="…")
+def _draw_heading(drawing: "Figure", summary: ExplanationSummary, page: _PageLayout, name: str) -> None:
+    name = textwrap.shorten(name, 44, placeholder="…")
     network = textwrap.shorten(summary.network, 24, placeholder="…")
     sentences = " ".join([summary.headline, summary.caution]).strip()
     lines = textwrap.fill(sentences, int(page.width * 11.5), max_lines=3, placeholder=" …")

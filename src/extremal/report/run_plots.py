@@ -16,6 +16,7 @@ from extremal.jobs.run_summary import ImageSummary, Summary
 from extremal.report import comparison_page, run_page
 from extremal.report.chart import MAX_DRAWN_EFFECT, MIN_DRAWN_EFFECT
 from extremal.report.figure_style import ACCENT_COLOUR, CONTROL_COLOUR, DPI, THRESHOLD_COLOUR, UNSEEN_COLOUR
+from extremal.report.fonts import fit_fonts
 from extremal.report.text import area_percent
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def summary_figure(summary: Summary, images: Sequence[ImageSummary]) -> "Figure"
     verdicts.set_title("verdicts", size=10, loc="left")
     _draw_areas(areas, summary, images)
     _draw_unseen_effects(unseen, images)
+    fit_fonts(drawing)
     return drawing
 
 
@@ -58,6 +60,7 @@ def comparison_figure(comparison: Comparison) -> "Figure":
     colours = [CONTROL_COLOUR if first == second else ACCENT_COLOUR for first, second, _ in changes]
     _draw_bars(verdicts, labels, [count for *_, count in changes], colours)
     verdicts.set_title("verdicts", size=10, loc="left")
+    fit_fonts(drawing)
     return drawing
 
 
