@@ -30,7 +30,7 @@ def fit_fonts(drawing: "Figure") -> None:
         families = find_families(content)
         absent = find_missing(content, families)
         if absent:
-            missing += [name for name in map(_code_point, absent) if name not in missing]
+            missing += [name for name in map(_code_point, sorted(absent)) if name not in missing]
             content = _write_code_points(content, absent)
             text.set_text(content)
         if len(families) > 1:
