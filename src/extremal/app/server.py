@@ -32,10 +32,7 @@ PREVIEW_TIMEOUT = 30.0  # s, to classify an image
 UPLOAD_FOLDER = "uploads"  # inside the private folder
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
-<<<<<<< HEAD
 MAX_TIMEOUT, MAX_QUEUE = 86_400, 10_000  # seconds; waiting explanations
-=======
->>>>>>> wt-e
 LOGGERS = ("uvicorn.error", "python_multipart.multipart", "extremal.app")
 
 log = logging.getLogger("extremal.app")
@@ -68,11 +65,7 @@ def serve(
         ExtremalValueError: gradio is missing, an option is invalid, a network cannot be loaded, or the port is in use.
     """
     hosts, clients = _host_names(host, token), Clients(proxy)
-<<<<<<< HEAD
     if not 0 < timeout <= MAX_TIMEOUT or not 1 <= queue <= MAX_QUEUE:  # NaN is rejected, too
-=======
-    if not timeout > 0 or queue < 1:  # `not >`: NaN is rejected, too
->>>>>>> wt-e
         raise ExtremalValueError(
             f"the app must have a positive timeout and queue, up to {MAX_TIMEOUT:,} s and {MAX_QUEUE:,}, got a timeout "
             f"of {format_value(timeout)} s and a queue of {format_value(queue)}; e.g. 120 and 32"

@@ -112,11 +112,8 @@ def smallest_area(
         reward, mirror = ChunkedReward(objective, max_rows), provenance["mirror"]
         problem = build_problem(reward, objective, mirror, settings.seed)
         masks, effects = explanation.masks.to(x), explanation.effects(explanation.binary_scores)
-<<<<<<< HEAD
         is_meaningless = explanation.largest_effects() > 1 / MIN_SPAN
         effects = effects.masked_fill(is_meaningless.unsqueeze(1), -math.inf)
-=======
->>>>>>> wt-e
         bisection = Bisection(problem, objective, masks, explanation.areas, effects, share, on_progress)
         return bisection.run(tolerance)
 
