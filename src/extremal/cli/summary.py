@@ -1,6 +1,8 @@
 """The commands `extremal summary` and `extremal compare`."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from extremal.cli.batch import progress, report_errors
+from extremal.file_checks import find_kind
 
 if TYPE_CHECKING:
     from extremal.jobs.run_comparison import Comparison
@@ -24,7 +27,8 @@ def summary(folder: Run, *, out: Out = Path("extremal-out"), as_json: AsJson = F
         from extremal.cli.run_tables import print_summary
         from extremal.report.run_folder import run_name, write_summary
 
-        result, files = write_summary(folder, _result_folder(out, f"{run_name(folder)}-summary"))
+        with _result_folder(out, f"{run_name(folder)}-summary") as output_folder:
+            result, files = write_summary(folder, output_folder)
         if as_json:
             _print_json(result, files)
         else:
@@ -37,8 +41,8 @@ def compare(first: Run, second: Run, *, out: Out = Path("extremal-out"), as_json
         from extremal.cli.run_tables import print_comparison
         from extremal.report.run_folder import run_name, write_comparison
 
-        output_folder = _result_folder(out, f"{run_name(first)}-{run_name(second)}-compare")
-        with progress("comparing") as report:
+        name = f"{run_name(first)}-{run_name(second)}-compare"
+        with _result_folder(out, name) as output_folder, progress("comparing") as report:
             comparison, files = write_comparison(
                 first, second, output_folder, on_image=lambda done, total: report("images", done, total)
             )
@@ -48,15 +52,22 @@ def compare(first: Run, second: Run, *, out: Out = Path("extremal-out"), as_json
             print_comparison(comparison, files)
 
 
-def _result_folder(out: Path, name: str) -> Path:
-    """Return the folder of a result after checking that it can be written."""
+@contextmanager
+def _result_folder(out: Path, name: str) -> Iterator[Path]:
+    """Yield the folder of a result after checking that it can be written; `out` is removed if it stays empty."""
     from extremal import files
     from extremal.report.result_files import RESULT_FILES
 
+    is_new = not find_kind(out, "an output folder")
     files.check_writable(out)
-    folder = out / name
-    files.check_replaceable(folder, RESULT_FILES)
-    return folder
+    try:
+        folder = out / name
+        files.check_replaceable(folder, RESULT_FILES)
+        yield folder
+    finally:
+        if is_new:
+            with suppress(OSError):
+                out.rmdir()
 
 
 def _print_json(result: "Summary | Comparison", files: dict[str, str]) -> None:
