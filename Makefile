@@ -50,6 +50,7 @@ bench: $(READY) reference  ## slower checks: parity with the paper's package, co
 	$(BIN)/python benchmarks/commands.py
 	$(BIN)/python benchmarks/crowd.py
 	$(BIN)/python benchmarks/fuzz.py
+	$(BIN)/python benchmarks/attack.py
 	$(BIN)/python benchmarks/channels.py $(if $(CUTOUTS),--cutouts $(CUTOUTS))
 	$(BIN)/python benchmarks/seeing.py $(if $(CUTOUTS),--cutouts $(CUTOUTS))
 	$(if $(CUTOUTS),$(BIN)/python benchmarks/evaluation.py --cutouts $(CUTOUTS))

@@ -320,8 +320,8 @@ class TestQueue:
     @pytest.mark.parametrize("handler", ["on_cancel", "on_unload"])
     def test_cancelled(self, page: Events, cat: str, handler: str) -> None:
         async def cancel() -> list[str]:
-            messages = []
-            async for status, _ in explain(page, cat):
+            messages, areas = [], ", ".join(f"{0.05 * step:.2f}" for step in range(1, 13))  # a run that takes a while
+            async for status, _ in explain(page, cat, areas=areas, alternatives=3, refine=True):
                 messages.append(status)
                 if len(messages) == 2:
                     getattr(page, handler)(HttpRequest("ben"))  # another visitor: no effect
