@@ -146,10 +146,10 @@ def compare(once: Path, often: Path) -> tuple[int, int, int]:
     database = duckdb.connect()
     for name, folder in (("once", once), ("often", often)):
         database.sql(f"CREATE VIEW {name} AS SELECT * EXCLUDE seconds FROM '{folder}/parts/*.parquet'")
-    rows = database.sql("SELECT count(*), count(*) FILTER (status = 'failed') FROM often").fetchone()
+    counts = database.sql("SELECT count(*), count(*) FILTER (status = 'failed') FROM often").fetchall()
     both = "(SELECT * FROM once EXCEPT ALL SELECT * FROM often) UNION ALL"
     differing = database.sql(f"SELECT count(*) FROM ({both} (SELECT * FROM often EXCEPT ALL SELECT * FROM once))")
-    return rows[0], rows[1], differing.fetchone()[0]
+    return *counts[0], differing.fetchall()[0][0]
 
 
 def build_command(options: argparse.Namespace, manifest: Path, out: Path) -> list[str]:

@@ -25,7 +25,16 @@ from extremal.jobs.plan import WorkUnit
 from extremal.jobs.runner import run
 from extremal.jobs.stop import StopRequest
 from extremal.jobs.worker import WorkerConfig
-from support.datasets import DEADLY, NETWORK, SLOW, UNLOADABLE, comparable_rows, write_black_image, write_images
+from support.datasets import (
+    DEADLY,
+    HANGING,
+    NETWORK,
+    SLOW,
+    UNLOADABLE,
+    comparable_rows,
+    write_black_image,
+    write_images,
+)
 from support.errors import message_of
 
 QUICK: dict[str, Any] = {"areas": (0.1, 0.2), "perturbation": "fade", "threads": 1}
@@ -124,6 +133,41 @@ class TestActors:
         assert rows[1]["error"] == (
             "several workers crashed on its batch; run again with --retry, and with fewer --workers if memory is short"
         )
+
+    def test_an_actor_whose_unit_takes_too_long_is_replaced(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rays, "MAX_CRASHES", 2)
+        folder = write_images(tmp_path / "three", 3)
+        write_black_image(folder / "picture-001.png")
+        shared: dict[str, Any] = {"network": HANGING, "batch": 1, "unit_timeout": 8, **QUICK}
+        done = run(folder, tmp_path / "ray", engine="ray", workers=1, **shared)
+        assert (done.state, done.done, done.failed) == ("done", 3, 1)
+        errors = jobs.table(tmp_path / "ray")["error"].to_pylist()
+        assert [error is None for error in errors] == [True, False, True]
+        assert "did not finish it within the unit timeout of 8 s" in errors[1]
+
+    def test_an_urgent_stop_gives_up_what_hangs(self, tmp_path: Path) -> None:
+        folder = write_images(tmp_path / "three", 3)
+        write_black_image(folder / "picture-001.png")
+        begin = list[float]()
+
+        def interrupt(now: jobs.RunStatus) -> None:
+            if now.done == 1 and now.state == "running":
+                begin.append(time.monotonic())
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        done = run(
+            *(folder, tmp_path / "ray"),
+            engine="ray",
+            workers=1,
+            network=HANGING,
+            batch=1,
+            on_progress=interrupt,
+            **QUICK,
+        )
+        assert time.monotonic() - begin[0] < 10  # five seconds on a machine that does nothing else
+        assert (done.state, done.failed) == ("stopped", 0)
 
     def test_once_stopped_what_was_begun_is_finished_and_no_more_is_begun(self, tmp_path: Path) -> None:
         units, stop = single_item_units(write_images(tmp_path / "many", 12)), StopRequest()
