@@ -184,9 +184,7 @@ class Flattened(nn.Module):
 
 
 def test_channels_last_are_told() -> None:
-    assert refused(MODEL, X.movedim(1, -1)).endswith(
-        "; if the last axis has the channels, put them first with x.movedim(-1, 1)"
-    )
+    assert refused(MODEL, X.movedim(1, -1)).endswith("put them first with x.movedim(-1, 1)")
 
 
 @pytest.mark.parametrize("reshape", ["view", "reshape"])
@@ -243,8 +241,7 @@ def test_a_preprocess_that_fails() -> None:
         raise SystemExit(0)
 
     assert refused(Network(MODEL, leave), pixels) == (
-        "preprocess must turn an RGB image into a tensor (C, H, W), that of Square raised SystemExit: 0; "
-        "correct it, or leave the image out"
+        "preprocess must turn an RGB image into a tensor (C, H, W), that of Square raised SystemExit: 0; correct it"
     )
     assert refused(Network(MODEL, np.asarray), pixels) == (  # type: ignore[arg-type]
         "preprocess must turn an RGB image into a tensor (C, H, W), that of Square returned a ndarray; end it with "
@@ -266,7 +263,7 @@ def test_a_forward_in_inference_mode() -> None:
 def test_dropout_that_ignores_the_mode() -> None:
     class Noisy(Square):
         def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x) * nn.functional.dropout(torch.ones(len(x), 4), 0.5).mean(1, keepdim=True)
+            return super().forward(x) * nn.functional.dropout(torch.ones(len(x), 15), 0.5).mean(1, keepdim=True)
 
     message = refused(Noisy())
     assert message.startswith("a network must give the same output for the same input, Noisy's score changed by ")

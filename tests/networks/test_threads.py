@@ -94,7 +94,7 @@ RESULT = explain(build(False), IMAGES[0], 1, areas=(0.3,), perturbation="fade", 
 ENTRANCES: dict[str, Callable[[nn.Module], object]] = {
     "judge": lambda model: judge(model, IMAGES[1], MASK, 1, areas=(0.3,), perturbation="fade").scores.tolist(),
     "channels": lambda model: explain_channels(model, IMAGES[1], "first", 1, counts=(2,), solver=SHORT).masks.tolist(),
-    "smallest area": lambda model: smallest_area(model, RESULT).smallest is None,
+    "smallest area": lambda model: smallest_area(model, RESULT)[0] is None,
     "minimal": lambda model: minimal(model, RESULT, budget=30)[0] is None,
     "stability": lambda model: stability(model, IMAGES[0], RESULT, copies=2).ious.tolist(),
     "doctor": lambda model: examine(model, IMAGES[1], 1).findings,
@@ -125,14 +125,15 @@ def test_networks_with_a_common_part() -> None:
     before = state(backbone)
     expected = masks_of(build(True), IMAGES[0])
     networks: list[object] = [backbone, wrapped, lambda x: backbone(x) + 0, Network(wrapped)]
-    found = run_in_threads([lambda network=network: masks_of(network, IMAGES[0]) for network in networks])
+    found = run_in_threads([lambda network=network: masks_of(network, IMAGES[0]) for network in networks])  # type: ignore[misc]
     assert all(torch.equal(masks, expected) for masks in found)
     assert state(backbone) == before
 
 
 def test_the_random_state_after_threads_with_networks_of_their_own() -> None:
+    models = [Switchable() for _ in IMAGES]
     before = torch.get_rng_state()
-    run_in_threads([lambda image=image: masks_of(Switchable(), image) for image in IMAGES])
+    run_in_threads([partial(masks_of, model, image) for model, image in zip(models, IMAGES, strict=True)])
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -5,7 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -56,6 +56,13 @@ def report_warnings() -> Iterator[None]:
 
 
 @contextmanager
+def other_output_on_stderr() -> Iterator[None]:
+    """Print what the code of networks prints on stderr, so that stdout has the results only."""
+    with redirect_stdout(sys.stderr):
+        yield
+
+
+@contextmanager
 def report_errors() -> Iterator[None]:
     """Print bad input as one line and exit with code 2; print each warning as one line."""
     with report_warnings():
@@ -95,7 +102,9 @@ class ImageBatch:
         """
         with report_errors():
             try:
-                self._process_all(prepare())
+                with other_output_on_stderr():
+                    process = prepare()
+                self._process_all(process)
             except KeyboardInterrupt:
                 print_line("interrupted", self._progress_sentence())
                 self._print_json()
@@ -125,7 +134,7 @@ class ImageBatch:
         """Process one image after another; an error in one does not stop the others."""
         for index, image in enumerate(self.images):
             try:
-                with progress(Path(image).name) as on_stage:
+                with other_output_on_stderr(), progress(Path(image).name) as on_stage:
                     outcome = process(image, self.folders[index], on_stage)
             except ExtremalError as error:
                 names_image = len(self.images) == 1 or repr(image) in str(error)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from extremal import files as extremal_files
 from extremal.cli import tables
-from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage, progress
+from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage, other_output_on_stderr, progress
 from extremal.cli.parse import parse_counts
 from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.class_ranking import class_channels
@@ -189,7 +189,7 @@ def class_channels_command(
     keep_freed_memory()  # the process belongs to this command
     images = [read_image_file(path) for path in paths]
     visualisation = None
-    with progress(folder.name) as on_stage:
+    with other_output_on_stderr(), progress(folder.name) as on_stage:
         ranking = class_channels(
             net,
             images,

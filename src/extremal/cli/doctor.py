@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from extremal.cli import options, tables
-from extremal.cli.batch import report_errors
+from extremal.cli.batch import other_output_on_stderr, report_errors
 from extremal.cli.parse import parse_perturbation
 
 EXIT_PROBLEM = 1  # explanations would be meaningless
@@ -24,7 +24,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
 ) -> None:
     """Check a network and an image for problems that make explanations meaningless; exit code 1 if any."""
-    with report_errors():
+    with report_errors(), other_output_on_stderr():
         from extremal.explanations.preflight.doctor import examine
         from extremal.networks.resolve import load_network
         from extremal.scores.parse import parse_query

@@ -12,7 +12,7 @@ import typer
 from extremal._version import __version__
 from extremal.cli import options, tables
 from extremal.cli.app import app as serve_app
-from extremal.cli.batch import ImageBatch, ProcessImage, report_errors
+from extremal.cli.batch import ImageBatch, ProcessImage, other_output_on_stderr, report_errors
 from extremal.cli.bench import bench, figures
 from extremal.cli.doctor import doctor
 from extremal.cli.explain import explain
@@ -130,7 +130,8 @@ def class_channels(
         from extremal.scores.parse import parse_class
 
         find_class_folder(folder, out)
-        net = load_network(network, weights)
+        with other_output_on_stderr():
+            net = load_network(network, weights)
         class_channels_command(
             net,
             folder,
@@ -159,7 +160,8 @@ def layers(
         from extremal.networks.layers import layers as list_layers
         from extremal.networks.resolve import load_network
 
-        listed = [layer for layer in list_layers(load_network(network, weights)) if show_all or not layer.problem]
+        with other_output_on_stderr():
+            listed = [layer for layer in list_layers(load_network(network, weights)) if show_all or not layer.problem]
         if as_json:
             typer.echo(json.dumps([{**asdict(layer), "clean": layer.can_split_cleanly} for layer in listed], indent=2))
         else:

@@ -68,7 +68,8 @@ def explain(
     (torch.Size([1, 2, 1, 32, 32]), [0.1, 0.3])
 
     Args:
-        network: a `Network`, any `nn.Module` (B, C, *S) -> (B, classes), or a name that `zoo.load` takes.
+        network: a `Network`, any `nn.Module` or function (B, C, *S) -> (B, classes), or a name that `zoo.load` takes.
+            Threads that share a network take turns.
         image: a path, a Pillow image, a uint8 array (H, W, C), a prepared tensor (N, C, *S), or a list of these.
         target: a class index or name, a `scores.Query`, or a callable output -> (B,); one for all inputs or one for
             each, several for one input; None is the top class. A list of classes inside the list, or a

@@ -16,6 +16,7 @@ from extremal.networks.attribution_layers import AttributionLayer, find_map_laye
 from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network
+from extremal.networks.turns import exclusive
 from extremal.scores.classes import Score
 from extremal.scores.query import Query
 from extremal.scores.target import (
@@ -112,7 +113,8 @@ def prepare_run(
     """
     net = as_network(network)
     query = parse_target(target, settings.score)
-    x = expand_inputs(prepare(net, images), query)
-    validate_domain(settings, net, tuple(x.shape[2:]))
-    mirror = is_mirror_invariant(net, x, query)
-    return PreparedRun(net, x, query, mirror, {**settings.provenance(net), "mirror": mirror})
+    with exclusive(net.model, net.name):
+        x = expand_inputs(prepare(net, images), query)
+        validate_domain(settings, net, tuple(x.shape[2:]))
+        mirror = is_mirror_invariant(net, x, query)
+        return PreparedRun(net, x, query, mirror, {**settings.provenance(net), "mirror": mirror})

@@ -18,6 +18,7 @@ from extremal.networks.network import Network, Run
 from extremal.networks.outputs import find_tensors
 from extremal.networks.resolve import as_network
 from extremal.networks.torch_state import in_standard_modes
+from extremal.networks.turns import exclusive
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,9 @@ def get_module(net: Network, name: str) -> nn.Module:
     Raises:
         ExtremalValueError: it does not exist, and similar names are suggested; or it is scripted.
     """
-    modules: dict[str, nn.Module] = {strip_compiled(path): part for path, part in net.model.named_modules() if path}
+    with exclusive(net.model, net.name):
+        parts: list[tuple[str, nn.Module]] = [*net.model.named_modules()]
+    modules = {strip_compiled(path): part for path, part in parts if path}
     if strip_compiled(name) in modules:
         module = modules[strip_compiled(name)]
         if not accepts_hooks(module):

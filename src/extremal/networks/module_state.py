@@ -31,6 +31,7 @@ def evaluation_state(model: nn.Module, name: str) -> Iterator[None]:
     check_weights(model, name)
     modules = list(model.modules())
     training = [(module, bool(module.training)) for module in modules if hasattr(module, "training")]
+    modeless = [module for module in modules if not hasattr(module, "training")]  # of `torch.jit.freeze`
     parameters = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     registered = [(entries, dict(entries)) for module in modules for entries in _find_entries(module)]
@@ -44,6 +45,8 @@ def evaluation_state(model: nn.Module, name: str) -> Iterator[None]:
             _restore_entries(entries, before)
         for module, was_training in training:
             module.training = was_training
+        for module in modeless:
+            vars(module).pop("training", None)
         for parameter, needed in parameters:
             parameter.requires_grad_(needed)
         for buffer, value in buffers:

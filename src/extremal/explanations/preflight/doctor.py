@@ -16,6 +16,7 @@ from extremal.networks.network import Network, Run
 from extremal.networks.reading import Reading
 from extremal.networks.resolve import as_network
 from extremal.networks.torch_state import in_standard_modes
+from extremal.networks.turns import exclusive
 from extremal.scores import Score
 from extremal.scores.class_group import ResolvedClass, encode_classes
 from extremal.scores.class_query import ClassQuery
@@ -70,6 +71,12 @@ def examine(
     # a module is wrapped here: `as_network` rejects one on several devices, which is a finding here
     net = as_network(network) if isinstance(network, str) else network
     net = net if isinstance(net, Network) else Network(net)
+    with exclusive(net.model, net.name):
+        return _examine(net, image, target, settings)
+
+
+def _examine(net: Network, image: ImagesLike, target: Target, settings: Settings) -> Findings:
+    """Check a network that no other thread uses meanwhile."""
     check_weights(net.model, net.name)
     x = prepare(net, image)
     if len(x) != 1:

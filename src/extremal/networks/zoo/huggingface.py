@@ -20,7 +20,7 @@ from extremal.networks.zoo.huggingface_sizes import (
     check_processor,
     read_shapes,
 )
-from extremal.networks.zoo.weights import Weights, check_weights_file, is_random, load_file
+from extremal.networks.zoo.weights import Weights, build_with_weights, check_weights_file, is_random
 
 ForwardFn = Callable[[Any, Tensor], Tensor]  # model, pixels (B, C, H, W) -> a tensor (B, ...)
 
@@ -191,7 +191,15 @@ def _load_model(
                 f"an hf: network must load as it is, got {quote(path)}: {describe_error(error)}; "
                 "check the folder, or save it again with save_pretrained"
             ) from None
-    load_file(model, weights)
+
+        original = model
+
+        def build(count: int) -> Any:
+            if count == original.config.num_labels:
+                return original
+            return kind(kind.config_class.from_pretrained(folder, local_files_only=True, num_labels=count))
+
+        model, _ = build_with_weights(build, original.config.num_labels, weights)
     return model.float(), missing, processor  # half precision is too coarse for the gradient of a mask
 
 

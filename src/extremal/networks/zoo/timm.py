@@ -8,7 +8,7 @@ from torch import nn
 
 from extremal.errors import ExtremalValueError
 from extremal.networks.network import Network
-from extremal.networks.zoo.weights import Weights, check_name, download_error, load_file
+from extremal.networks.zoo.weights import Weights, build_with_weights, check_name, download_error
 
 EMBEDDED_NAME = "embedded"
 
@@ -34,7 +34,16 @@ def load(name: str, weights: Weights) -> Network:
         model = timm.create_model(name, pretrained=pretrained)
     except Exception as error:
         raise download_error(f"timm:{name}", error) if pretrained else error from None
-    load_file(model, weights)
+    original: nn.Module = model
+    classes = int(getattr(model, "num_classes", 0))
+
+    def build(count: int) -> nn.Module:
+        if count == classes:
+            return original
+        resized: nn.Module = timm.create_model(name, pretrained=False, num_classes=count)
+        return resized
+
+    model, _ = build_with_weights(build, classes, weights)
     return _network(model, f"timm:{name}")
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from extremal.networks.network import Network
 from extremal.networks.zoo.preprocessing import ShrinkShortSide
-from extremal.networks.zoo.weights import Weights, check_name, download_error, load_file
+from extremal.networks.zoo.weights import Weights, build_with_weights, check_name, download_error
 
 
 def names() -> list[str]:
@@ -38,8 +38,19 @@ def load(name: str, weights: Weights) -> Network:
         model = tv.get_model(name, weights=best if weights is None else None, **no_backbone)
     except Exception as error:
         raise download_error(f"torchvision:{name}", error) if weights is None else error from None
-    load_file(model, weights, unused="aux_classifier." if name in _list_models(tv.segmentation) else "")
     labels = tuple(best.meta["categories"])
+
+    original: nn.Module = model
+
+    def build(count: int) -> nn.Module:
+        if count == len(best.meta["categories"]):
+            return original
+        resized: nn.Module = tv.get_model(name, weights=None, num_classes=count, **no_backbone)
+        return resized
+
+    is_segmenter = name in _list_models(tv.segmentation)
+    model, classes = build_with_weights(build, len(labels), weights, unused="aux_classifier." if is_segmenter else "")
+    labels = labels if classes == len(labels) else ()  # the names of other classes are not in the file
     if name in _list_models(tv.detection):
         preprocess = ShrinkShortSide(
             max(model.transform.fixed_size or model.transform.min_size)

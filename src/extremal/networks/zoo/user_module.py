@@ -34,7 +34,7 @@ def load(module: str, factory: str, weights: Weights) -> Network:
     make = _find_callable(_import_module(module, name), factory, name)
     try:
         network: Any = make()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ExtremalValueError(
             f"a network's callable must work without arguments, {name!r} raised {type(error).__name__}: "
             f"{first_line(error)}; correct it, or wrap it in a function that passes its arguments"
@@ -56,11 +56,11 @@ def _import_module(module: str, name: str) -> Any:
         if error.name and f"{module}.".startswith(f"{error.name}."):
             raise ModuleNotFound(error.name) from None
         raise _import_error(name, error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _import_error(name, error) from error
 
 
-def _import_error(name: str, error: Exception) -> ExtremalValueError:
+def _import_error(name: str, error: BaseException) -> ExtremalValueError:
     return ExtremalValueError(
         f"a network's module must be importable, that of {name!r} raised {type(error).__name__}: {first_line(error)}; "
         "correct it"

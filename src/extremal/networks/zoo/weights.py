@@ -3,7 +3,7 @@
 import os
 import pickletools
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +19,8 @@ RANDOM_WEIGHTS = "random"
 NOUN = "weights"
 MAX_TOKEN = 4096  # characters of a text in a pickle
 PICKLES_PER_FILE = 5  # of the form without zip: number, version, system, tensors, their keys
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")  # of DataParallel, torch.compile, Lightning
+_STATE_KEYS = ("state_dict", "model_state_dict", "model")  # under which checkpoints have the state dict
 
 
 def is_random(weights: Weights) -> bool:
@@ -26,29 +28,92 @@ def is_random(weights: Weights) -> bool:
     return weights is not None and str(weights) == RANDOM_WEIGHTS
 
 
-def load_file(model: nn.Module, weights: Weights, unused: str = "") -> None:
-    """Load weights from a file into the model, if a file is given.
+def build_with_weights(
+    build: Callable[[int], nn.Module], classes: int, weights: Weights, unused: str = ""
+) -> tuple[Any, int]:
+    """Build a network and load the weights of a file, if one is given, with as many classes as its head has there.
 
     Args:
-        model: keeps its own weights otherwise.
+        build: builds the network with this number of classes.
+        classes: of the network by itself.
         weights: as in `zoo.load`.
         unused: prefix of the names of tensors to ignore; empty: none are.
+
+    Returns:
+        The network, and its number of classes.
     """
+    model = build(classes)
     if weights is None or is_random(weights):
-        return
-    state = read_state(weights)
+        return model, classes
+    state = strip_prefixes(read_state(weights), model)
     if unused:
         state = {name: tensor for name, tensor in state.items() if not name.startswith(unused)}
+    found = count_classes(state, model, classes)
+    if found != classes:
+        model = build(found)
     load_state(model, state, str(weights))
+    return model, found
+
+
+def strip_prefixes(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Remove what wrappers put before the names of all tensors, as long as more names then are those of the model.
+
+    >>> list(strip_prefixes({"module._orig_mod.weight": torch.zeros(2)}, nn.Linear(2, 1, bias=False)))
+    ['weight']
+    """
+    expected, candidates = set(model.state_dict()), [state]
+    for prefix in (*_PREFIXES, *_PREFIXES):  # wrappers may be inside each other, in any order
+        names = {name: name.replace(prefix, "", 1) if name.startswith(prefix) else name for name in candidates[-1]}
+        if len(set(names.values())) == len(names):
+            candidates.append({names[name]: tensor for name, tensor in candidates[-1].items()})
+    return max(candidates, key=lambda candidate: len(expected & set(candidate)))  # the first of equals
+
+
+def count_classes(state: dict[str, Tensor], model: nn.Module, classes: int) -> int:
+    """Return the number of classes of the head in a state dict, by the tensors whose first size differs.
+
+    >>> count_classes(nn.Linear(8, 10).state_dict(), nn.Linear(8, 1000), 1000)
+    10
+    """
+    counts = set()
+    for name, own in model.state_dict().items():
+        stored = state.get(name)
+        if stored is None or stored.shape == own.shape:
+            continue
+        if not classes or stored.ndim != own.ndim or not own.ndim or stored.shape[1:] != own.shape[1:]:
+            return classes
+        counts.add(len(stored) * classes / len(own))  # a detector has several numbers for each class
+    (count,) = counts if len(counts) == 1 else (classes,)
+    return int(count) if count >= 1 and count == int(count) else classes
 
 
 def load_state(model: nn.Module, state: dict[str, Tensor], name: str) -> None:
-    """Load a state dict that was read from a file; `name` is its path."""
+    """Load a state dict that was read from a file; `name` is its path.
+
+    Raises:
+        ExtremalValueError: tensors are missing, are not part of the network, or have other shapes.
+    """
+    expected = model.state_dict()
+    missing, unknown = [key for key in expected if key not in state], [key for key in state if key not in expected]
+    reshaped = [
+        f"{key} with {tuple(state[key].shape)} instead of {tuple(own.shape)}"
+        for key, own in expected.items()
+        if key in state and isinstance(own, Tensor) and state[key].shape != own.shape
+    ]
+    problems = ((missing, "missing"), (unknown, "unknown"), (reshaped, "of another shape"))
+    told = [f"{len(names)} {problem}, e.g. {names[0]}" for names, problem in problems if names]
+    if told:
+        raise ExtremalValueError(
+            f"weights must fit the network, got {quote(name)}, of its {len(expected)} tensors {'; '.join(told)}; check "
+            "that they are of this network"
+        )
     try:
         model.load_state_dict(state)
     except Exception as error:
-        message = " ".join(str(error).split())[:200]
-        raise ExtremalValueError(f"weights must fit the network, got {quote(name)}: {message}") from None
+        raise ExtremalValueError(
+            f"weights must fit the network, got {quote(name)}: {describe_error(error)}; check that they are of "
+            "this network"
+        ) from None
 
 
 def check_weights_file(weights: str | os.PathLike[str]) -> int:
@@ -104,8 +169,9 @@ def read_state(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
             f"weights must be a safetensors file or a plain state dict, got {name}: {describe_error(error)}; "
             "save them again with torch.save(model.state_dict(), PATH)"
         ) from None
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
+    if isinstance(state, dict):
+        inner = (state[key] for key in _STATE_KEYS if isinstance(state.get(key), dict))
+        state = next(inner, state)
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
