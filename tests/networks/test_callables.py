@@ -241,7 +241,8 @@ def test_a_preprocess_that_fails() -> None:
         raise SystemExit(0)
 
     assert refused(Network(MODEL, leave), pixels) == (
-        "preprocess must turn an RGB image into a tensor (C, H, W), that of Square raised SystemExit: 0; correct it"
+        "preprocess must turn an RGB image into a tensor (C, H, W), that of Square raised SystemExit: 0; correct it, "
+        "or leave the image out"
     )
     assert refused(Network(MODEL, np.asarray), pixels) == (  # type: ignore[arg-type]
         "preprocess must turn an RGB image into a tensor (C, H, W), that of Square returned a ndarray; end it with "
