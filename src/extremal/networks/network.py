@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -77,20 +78,21 @@ class Network:
         self.name = self.name or name_model(self.model)
 
     @property
-    def _weights(self) -> tuple[Tensor, ...]:
-        """The floating-point parameters and buffers."""
-        return tuple(t for t in (*self.model.parameters(), *self.model.buffers()) if t.is_floating_point())
+    def _first_weight(self) -> Tensor:
+        """The first floating-point parameter or buffer; empty without any."""
+        tensors = chain(self.model.parameters(), self.model.buffers())
+        return next((t for t in tensors if t.is_floating_point()), torch.empty(0, dtype=torch.float32, device="cpu"))
 
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the first of the weights, in which the network is evaluated; float32 without weights."""
-        return self._weights[0].dtype if self._weights else torch.float32
+        return self._first_weight.dtype
 
     @property
     def anchor(self) -> Tensor:
         """An empty tensor of the device and dtype that inputs must have: the network's dtype, at least float32."""
-        device = self._weights[0].device if self._weights else torch.device("cpu")
-        return torch.empty(0, dtype=torch.promote_types(self.dtype, torch.float32), device=device)
+        first = self._first_weight
+        return torch.empty(0, dtype=torch.promote_types(first.dtype, torch.float32), device=first.device)
 
     def devices(self) -> list[str]:
         """Return the devices of the weights; `meta` for weights without values."""
