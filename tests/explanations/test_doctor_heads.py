@@ -3,7 +3,7 @@
 import torch
 
 from extremal import Network
-from extremal.explanations.preflight.doctor import Finding, examine
+from extremal.explanations.preflight.doctor import Finding, Level, examine
 from support.faulty import Faulty, X
 
 OK, WARNING = Level.OK, Level.WARNING
