@@ -122,7 +122,7 @@ def disturb(
     while child.poll() is None and len(find_parts(out)) == ready and sent.total() % 3:
         time.sleep(0.02)  # in every third start, the first signal comes before a part is written
     while child.poll() is None and signals:
-        time.sleep(draw.uniform(0, 2.0))
+        time.sleep(draw.uniform(0, 0.8))
         workers = find_workers(child.pid)
         if signals[-1] == "kill" and workers and draw.random() < 0.6:
             os.kill(draw.choice(workers), signal.SIGKILL)
