@@ -209,7 +209,9 @@ class AccessMiddleware:
                 message["headers"] = [*message.get("headers", []), *added]
             await send(message)
 
-        respond = self.alias.rewrite(send_with_headers) if _names_files(scope["path"]) else send_with_headers
+        respond: Send = send_with_headers
+        if _names_files(scope["path"]) or scope["path"].startswith(FILE_PREFIX):
+            respond = self.alias.rewrite(send_with_headers, errors_only=not _names_files(scope["path"]))
         try:
             limited_receive = await self.calls.read(scope, limit.limit(receive))
             await self.app(scope, limited_receive, respond)

@@ -37,14 +37,24 @@ class PathAlias:
                 return ALIAS + path.removeprefix(real)
         return path
 
-    def rewrite(self, send: Send) -> Send:
-        """Return a `send` that replaces the folder in a response, wherever its body is cut; its length may change."""
+    def rewrite(self, send: Send, *, errors_only: bool = False) -> Send:
+        """Return a `send` that replaces the folder in a response, wherever its body is cut; its length may change.
+
+        Args:
+            send: of the response.
+            errors_only: leave successful responses, such as files, unchanged.
+        """
         needles = [real.encode() for real in self._real]
         start: Message | None = None
-        rest = b""
+        rest, is_unchanged = b"", False
 
         async def send_rewritten(message: Message) -> None:
-            nonlocal start, rest
+            nonlocal start, rest, is_unchanged
+            if message["type"] == "http.response.start":
+                is_unchanged = errors_only and message["status"] < 400
+            if is_unchanged:
+                await send(message)
+                return
             if message["type"] == "http.response.start":
                 if any(name.lower() == b"content-length" for name, _ in message["headers"]):
                     start = message  # until its length is known
