@@ -310,6 +310,14 @@ class TestCommands:
         values = json.loads(out)
         assert (code, values["state"], values["done"], values["failed"]) == (0, "done", 3, 1)
 
+    def test_what_a_network_prints_goes_to_stderr(self, tmp_path: Path) -> None:
+        folder = write_images(tmp_path / "one", 1)
+        options = command(folder, tmp_path / "out", "--workers", "0", network="support.datasets:printing")[3:]
+        code, out, messages = call(*options, "--json", columns=200)
+        assert (code, json.loads(out)["state"]) == (0, "done")
+        assert messages.startswith("loading\n")
+        assert "preparing\n" in messages
+
     def test_the_command_fails_if_all_images_fail(self, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "one", 1, broken=(0,))
         code, *_ = call(*self.options(folder, tmp_path / "out"), columns=200)

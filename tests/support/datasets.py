@@ -68,6 +68,12 @@ def hanging() -> Network:
     return make_disturbed_network("hanging", hang)
 
 
+def printing() -> Network:
+    """Like `sound`, but it prints when it is loaded and when an image is prepared."""
+    print("loading")
+    return make_disturbed_network("printing", lambda _: print("preparing"))
+
+
 def slow() -> Network:
     """Like `sound`, but preparing an image takes so long that a run does not finish before it is disturbed."""
     return make_disturbed_network("slow", lambda _: time.sleep(0.4))

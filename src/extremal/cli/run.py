@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from extremal.cli import options
-from extremal.cli.batch import EXIT_BAD_INPUT, EXIT_INTERRUPTED, print_line, report_errors
+from extremal.cli.batch import EXIT_BAD_INPUT, EXIT_INTERRUPTED, other_output_on_stderr, print_line, report_errors
 from extremal.cli.parse import parse_areas, parse_perturbation
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
@@ -73,7 +73,7 @@ def run(
         from extremal.networks.memory import keep_freed_memory
 
         keep_freed_memory()  # the process belongs to this command
-        with _progress_bar() as on_status:
+        with other_output_on_stderr(), _progress_bar() as on_status:
             status = run_data_set(
                 images,
                 out,
