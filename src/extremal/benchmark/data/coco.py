@@ -77,7 +77,8 @@ class Coco:
                 if annotation.get(name) not in known:
                     raise ExtremalValueError(
                         f"an annotation must be of a listed image and class, {quote(file)} has annotation "
-                        f"{format_value(annotation.get('id'))} of {name} {format_value(annotation.get(name))}, which is not; download it again"
+                        f"{format_value(annotation.get('id'))} of {name} {format_value(annotation.get(name))}, which is "
+                        "not; download it again"
                     )
 
     def settings(self) -> dict[str, Any]:
@@ -114,8 +115,8 @@ class Coco:
                 raise ValueError(f"its mask has shape {mask.shape}, the image {size}")
         except Exception as error:
             raise ExtremalValueError(
-                f"an annotation must have a mask that pycocotools reads, annotation {format_value(annotation.get('id'))} of "
-                f"{key} has none: {name_error(error)}; download it again"
+                "an annotation must have a mask that pycocotools reads, annotation "
+                f"{format_value(annotation.get('id'))} of {key} has none: {name_error(error)}; download it again"
             ) from None
         return mask
 
