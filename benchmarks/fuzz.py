@@ -42,6 +42,7 @@ SHARES = {
     "weights": 4.0,
     "explanations": 2.0,
     "channel explanations": 2.0,
+    "run folders": 0.4,
     "option texts": 6.0,
 }
 

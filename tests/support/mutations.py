@@ -76,7 +76,7 @@ def mutate_value(rng: random.Random, value: Any) -> Any:
 def _replace(rng: random.Random, value: Any) -> Any:
     action = rng.random()
     if action < 0.1 and isinstance(value, int | float) and not isinstance(value, bool):
-        return rng.choice((-value, value + 1, value * 1000, value / 2, str(value)))
+        return rng.choice((-value, value + 1, value * 1000, value // 2, [value]))
     if action < 0.2 and isinstance(value, str):
         return rng.choice((value * 2, value[: len(value) // 2], value.upper(), [value]))
     if action < 0.25:

@@ -26,7 +26,7 @@ from extremal.networks.inputs import read_image_file
 from extremal.networks.network import Network
 from extremal.networks.zoo.weights import load_state, read_state
 from extremal.scores.parse import parse_query
-from support import made_explanations
+from support import made_explanations, run_readers
 from support.archives import export, small_network
 from support.mutations import Mutation, mutate_bytes, mutate_json, mutate_safetensors, mutate_text, mutate_zip
 from support.toys import Carriers
@@ -304,6 +304,8 @@ READERS: dict[str, Reader] = {
     "cut-outs": Reader(_write_scenes, _mutate_by_kind, _read_scene),
     "VOC": Reader(_write_voc, mutate_text, _read_voc),
     "COCO": Reader(_write_coco, mutate_json, _read_coco),
+    "run folders": Reader(run_readers.write_run_folder, run_readers.mutate_run_file, run_readers.use_run),
+    "manifests": Reader(run_readers.write_manifest, mutate_text, run_readers.read_manifest),
     "option texts": Reader(_write_texts, mutate_text, _parse_text),
 }
 

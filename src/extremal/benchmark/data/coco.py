@@ -20,8 +20,11 @@ from extremal.benchmark.data.samples import (
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import name_error, quote
 from extremal.networks.inputs import read_image_file
+from extremal.number_checks import format_value
 
 NAME = "COCO"
+MIN_CORNERS = 3  # of a polygon
+MAX_OUTSIDE = 2  # long sides of the image, up to which a polygon may reach
 
 
 class Coco:
@@ -73,8 +76,9 @@ class Coco:
             for name, known in (("image_id", self._api.imgs), ("category_id", self._label)):
                 if annotation.get(name) not in known:
                     raise ExtremalValueError(
-                        f"an annotation must be of a listed image and class, {str(file)!r} has annotation "
-                        f"{annotation.get('id')} of {name} {annotation.get(name)}, which is not; download it again"
+                        f"an annotation must be of a listed image and class, {quote(file)} has annotation "
+                        f"{format_value(annotation.get('id'))} of {name} {format_value(annotation.get(name))}, which is "
+                        "not; download it again"
                     )
 
     def settings(self) -> dict[str, Any]:
@@ -105,15 +109,63 @@ class Coco:
             listed = self._api.imgs[annotation["image_id"]]
             if (listed["height"], listed["width"]) != size:  # compared before the mask is made
                 raise ValueError(f"its mask has shape {(listed['height'], listed['width'])}, the image {size}")
+            _check_segmentation(annotation["segmentation"], size)
             mask = np.asarray(self._api.annToMask(annotation), dtype=bool)
             if mask.shape != size:
                 raise ValueError(f"its mask has shape {mask.shape}, the image {size}")
         except Exception as error:
             raise ExtremalValueError(
-                f"an annotation must have a mask that pycocotools reads, annotation {annotation.get('id')} of "
-                f"{key} has none: {name_error(error)}; download it again"
+                "an annotation must have a mask that pycocotools reads, annotation "
+                f"{format_value(annotation.get('id'))} of {key} has none: {name_error(error)}; download it again"
             ) from None
         return mask
+
+
+def _check_segmentation(segmentation: Any, size: tuple[int, int]) -> None:
+    """Check polygons or run lengths before pycocotools reads them in C, without bounds.
+
+    Raises:
+        ValueError: they do not fit an image of this size (H, W).
+    """
+    if isinstance(segmentation, dict):
+        counts = segmentation["counts"]
+        if segmentation["size"] != list(size):
+            raise ValueError(f"its mask has shape {tuple(segmentation['size'])}, the image {size}")
+        if isinstance(counts, list):
+            if not all(type(count) is int and count >= 0 for count in counts) or sum(counts) != size[0] * size[1]:
+                raise ValueError("its runs do not cover the image")
+        elif not isinstance(counts, str) or not counts.isascii() or _sum_runs(counts) != size[0] * size[1]:
+            raise ValueError("its runs do not cover the image")
+        return
+    limit = MAX_OUTSIDE * max(size)
+    for polygon in segmentation:
+        if len(polygon) < MIN_CORNERS * 2 or len(polygon) % 2:
+            raise ValueError("a polygon must have three corners or more")
+        if not all(type(value) in (int, float) and abs(value) <= limit for value in polygon):
+            raise ValueError("a polygon lies far outside of the image")
+
+
+def _sum_runs(counts: str) -> int:
+    """Return the number of pixels in compressed run lengths: 5 bits a character, differences from the fourth run on."""
+    runs: list[int] = []
+    value, shift = 0, 0
+    for character in counts:
+        code = ord(character) - 48
+        if not 0 <= code < 64:
+            raise ValueError("its runs have characters of no code")
+        value |= (code & 0x1F) << shift
+        shift += 5
+        if not code & 0x20:
+            value -= (1 << shift) if code & 0x10 else 0
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            if not 0 <= runs[-1] < 2**31:
+                raise ValueError("its runs do not cover the image")
+            value, shift = 0, 0
+        elif shift > 35:
+            raise ValueError("its runs do not cover the image")
+    if shift:
+        raise ValueError("its runs end within a number")
+    return sum(runs)
 
 
 def _read_annotations(file: Path) -> Any:

@@ -250,7 +250,12 @@ def _check_fields(tensors: dict[str, Tensor], head: dict[str, Any]) -> None:
     check_inputs(head, sizes)
     total, n_rankings = sizes["K"], sizes["M"]
     check_field(head, "counts", f"below {total}, the number of channels", lambda counts: counts[-1] < total)
-    check_field(head, "ranking_names", "names", lambda value: is_list(value, is_text) and len(value) == n_rankings)
+    check_field(
+        head,
+        "ranking_names",
+        f"{n_rankings} distinct names",
+        lambda value: is_list(value, is_text) and len(value) == len(set(value)) == n_rankings,
+    )
     check_field(head, "layer", "text", is_text)
     check_field(head, "axis", "a whole number", is_whole)
     check_field(head, "bypassed", "true or false", lambda value: isinstance(value, bool))
