@@ -70,8 +70,8 @@ def hanging() -> Network:
 
 def printing() -> Network:
     """Like `sound`, but it prints when it is loaded and when an image is prepared."""
-    print("loading")
-    return make_disturbed_network("printing", lambda _: print("preparing"))
+    print("loading")  # noqa: T201
+    return make_disturbed_network("printing", lambda _: print("preparing"))  # noqa: T201
 
 
 def slow() -> Network:
