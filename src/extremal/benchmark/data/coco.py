@@ -77,8 +77,8 @@ class Coco:
                 if annotation.get(name) not in known:
                     raise ExtremalValueError(
                         f"an annotation must be of a listed image and class, {quote(file)} has annotation "
-                        f"{format_value(annotation.get('id'))} of {name} {format_value(annotation.get(name))}, which is "
-                        "not; download it again"
+                        f"{format_value(annotation.get('id'))} of {name} {format_value(annotation.get(name))}, which "
+                        "is not; download it again"
                     )
 
     def settings(self) -> dict[str, Any]:
