@@ -259,6 +259,11 @@ class TestDamage:
 
         assert refuse(modify_program(path, change)).endswith(SAVE_AGAIN)
 
+    @pytest.mark.parametrize("version", [None, [], 10**4000, "9" * 5000, {"a": 1}])
+    def test_versions(self, path: Path, version: Any) -> None:
+        message = refuse(modify_program(path, lambda program: program["schema_version"].update(major=version)))
+        assert "an exported network must have version 8 of the format" in message
+
     def test_deep_json(self, path: Path) -> None:
         for depth in (100, 100_000):
             text = b"[" * depth + b"]" * depth

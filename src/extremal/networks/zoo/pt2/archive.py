@@ -17,6 +17,7 @@ from torch import Tensor
 from extremal.file_checks import check_entries, parse_json, quote
 
 FORMAT_MAJOR = 8  # the major version of the format; others give the same keys another meaning
+MAX_PROBLEM = 500  # characters of a part of the file in a message
 MAX_DIMENSIONS = 16  # of a stored tensor
 MAX_EXPANDED_VALUES = 2**24  # of tensors that repeat their values by a stride of 0, beyond those in the file
 
@@ -44,7 +45,8 @@ class UnsupportedArchive(Exception):
 
     def __init__(self, rule: str, problem: str, remedy: str) -> None:
         super().__init__(rule)
-        self.rule, self.problem, self.remedy = rule, problem, remedy
+        self.rule, self.remedy = rule, remedy
+        self.problem = problem if len(problem) <= MAX_PROBLEM else f"{problem[:MAX_PROBLEM]}…"
 
 
 @dataclass(frozen=True)
