@@ -23,7 +23,7 @@ from extremal.jobs.plan import WorkUnit, plan_units
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.run_status import OnStatus, RunStatus, StatusWriter
 from extremal.jobs.run_table import settings as read_settings
-from extremal.jobs.stop import StopRequest, stop_on_signals
+from extremal.jobs.stop import GRACE, RAY_GRACE, StopRequest, stop_on_signals
 from extremal.jobs.store import MANIFEST, open_store
 from extremal.jobs.worker import Worker, WorkerConfig
 from extremal.networks.network import Network
@@ -153,8 +153,8 @@ def run(
         **options: as in `explain`: areas, game, perturbation, solver, score, alternatives, seed.
 
     Returns:
-        The final status: "stopped" after SIGINT, SIGTERM or SIGHUP. Units that finish within 2.5 s are then written;
-        after that, or a second signal, the others are given up, and run again on resuming.
+        The final status: "stopped" after SIGINT, SIGTERM or SIGHUP. Units that finish within 2.5 s (1 s on Ray) are
+        written; after that, or a second signal, the others are given up, and run again on resuming.
 
     Raises:
         ExtremalValueError, ExtremalTypeError: an option breaks a rule; a source does not exist; the folder belongs to
@@ -209,7 +209,10 @@ def run(
     with open_store(Path(out), manifest, SCHEMA) as store:
         units = plan_units(store, items, batch_size)
         status_writer = StatusWriter(store, units, find_finished_units(store, units), on_progress)
-        with stop_on_signals() as stop, _torch_threads(n_threads if in_this_process else None):
+        with (
+            stop_on_signals(RAY_GRACE if engine == "ray" else GRACE) as stop,
+            _torch_threads(n_threads if in_this_process else None),
+        ):
             try:
                 for unit, rows in run_units([unit for unit in units if status_writer.is_due(unit, retry)], stop):
                     store.write(unit.name, rows)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 GRACE = 2.5  # s for units in progress; a signal must end a run within five, with the time to end its workers
+RAY_GRACE = 1.0  # s; ending a cluster takes longer
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _HANGUP = getattr(signal, "SIGHUP", None)
 
@@ -33,7 +34,8 @@ class StopRequest:
 
     def __init__(self, grace: float = GRACE) -> None:
         self.grace = grace
-        self._event, self._deadline, self._is_interruptible = threading.Event(), float("inf"), False
+        self.is_interruptible = False  # whether the main thread waits for something
+        self._event, self._deadline = threading.Event(), float("inf")
 
     def set(self) -> None:
         """Start no further unit; finish those in progress until the grace is over."""
@@ -57,18 +59,18 @@ class StopRequest:
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """Let signals raise `StopNow` in this block, once the request is urgent; for waits that cannot check."""
-        self._is_interruptible = True
+        self.is_interruptible = True
         try:
             if self.is_urgent():
                 raise StopNow
             yield
         finally:
-            self._is_interruptible = False
+            self.is_interruptible = False
 
     def interrupt(self) -> None:
         """Raise `StopNow` if the request is urgent and the main thread is in an interruptible block."""
-        if self._is_interruptible and self.is_urgent():
-            self._is_interruptible = False
+        if self.is_interruptible and self.is_urgent():
+            self.is_interruptible = False
             raise StopNow
 
 
@@ -88,8 +90,8 @@ def stop_on_signals(grace: float = GRACE) -> Iterator[StopRequest]:
     def remind(number: int) -> None:
         while not ended.wait(max(0.2, stop.grace)):  # again, in case that code of others catches everything
             stop.hurry()
-            with lock:  # not after the handlers are restored
-                if main.ident is not None and not ended.is_set():
+            with lock:  # not after the handlers are restored, here or by Ray when it ends
+                if main.ident is not None and stop.is_interruptible and not ended.is_set():
                     signal.pthread_kill(main.ident, number)
 
     def handle(number: int, _: Any) -> None:
