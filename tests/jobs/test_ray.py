@@ -166,7 +166,7 @@ class TestActors:
             on_progress=interrupt,
             **QUICK,
         )
-        assert time.monotonic() - begin[0] < 10  # five seconds on a machine that does nothing else
+        assert time.monotonic() - begin[0] < 30  # four on a machine that does nothing else
         assert (done.state, done.failed) == ("stopped", 0)
 
     def test_once_stopped_what_was_begun_is_finished_and_no_more_is_begun(self, tmp_path: Path) -> None:
