@@ -1,6 +1,7 @@
 """Paths that cannot be read or written: said in one sentence before anything is computed."""
 
 import os
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ NOT_UTF8 = os.fsdecode(b"caf\xe9")
 
 @pytest.fixture
 def computes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    import_module("extremal.cli.channels")  # binds the function before it is replaced
     monkeypatch.setattr("extremal.networks.resolve.load_network", lambda *_: pytest.fail("paths are checked first"))
 
 
