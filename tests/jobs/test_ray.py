@@ -149,11 +149,11 @@ class TestActors:
 
     def test_an_urgent_stop_gives_up_what_hangs(self, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "three", 3)
-        write_black_image(folder / "picture-001.png")
+        write_black_image(folder / "picture-002.png")  # an actor takes it when the first one is done
         begin = list[float]()
 
         def interrupt(now: jobs.RunStatus) -> None:
-            if now.done == 1 and now.state == "running":
+            if now.done == 2 and not begin and now.state == "running":
                 begin.append(time.monotonic())
                 os.kill(os.getpid(), signal.SIGTERM)
 
