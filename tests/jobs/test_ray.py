@@ -147,28 +147,6 @@ class TestActors:
         assert [error is None for error in errors] == [True, False, True]
         assert "did not finish it within the unit timeout of 8 s" in errors[1]
 
-    def test_an_urgent_stop_gives_up_what_hangs(self, tmp_path: Path) -> None:
-        folder = write_images(tmp_path / "three", 3)
-        write_black_image(folder / "picture-002.png")  # an actor takes it when the first one is done
-        begin = list[float]()
-
-        def interrupt(now: jobs.RunStatus) -> None:
-            if now.done == 2 and not begin and now.state == "running":
-                begin.append(time.monotonic())
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        done = run(
-            *(folder, tmp_path / "ray"),
-            engine="ray",
-            workers=1,
-            network=HANGING,
-            batch=1,
-            on_progress=interrupt,
-            **QUICK,
-        )
-        assert time.monotonic() - begin[0] < 30  # four on a machine that does nothing else
-        assert (done.state, done.failed) == ("stopped", 0)
-
     def test_once_stopped_what_was_begun_is_finished_and_no_more_is_begun(self, tmp_path: Path) -> None:
         units, stop = single_item_units(write_images(tmp_path / "many", 12)), StopRequest()
         begun = []

@@ -125,6 +125,18 @@ class TestRuns:
         run(hanging, tmp_path / "once", **options)
         assert comparable_rows(jobs.table(tmp_path / "out")) == comparable_rows(jobs.table(tmp_path / "once"))
 
+    @pytest.mark.cluster
+    def test_a_signal_ends_a_run_on_ray_whose_network_hangs(self, tmp_path: Path, hanging: Path) -> None:
+        child = start(hanging, tmp_path / "out", "--engine", "ray", "--workers", "1")
+        wait_for_parts(tmp_path / "out", 2)  # the third hangs
+        begin = time.monotonic()
+        child.send_signal(signal.SIGTERM)
+        _, messages = child.communicate(timeout=60)
+        assert time.monotonic() - begin < 30  # four on a machine that does nothing else
+        assert child.returncode == 130
+        assert "stopped: run the same command again to resume\n" in messages
+        assert jobs.status(tmp_path / "out").state == "stopped"
+
     def test_a_worker_whose_unit_takes_too_long_is_replaced(
         self, tmp_path: Path, hanging: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
