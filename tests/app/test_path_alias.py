@@ -8,7 +8,7 @@ import pytest
 
 from extremal.app.path_alias import PathAlias
 
-FOLDER = "/tmp/extremal-app-1/uploads"
+FOLDER = "/srv/app/uploads"
 
 
 def respond(status: int, *parts: bytes, errors_only: bool) -> tuple[bytes, dict[bytes, bytes]]:

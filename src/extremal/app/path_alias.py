@@ -14,9 +14,9 @@ Send = Callable[[Message], Awaitable[None]]
 class PathAlias:
     """Translates paths in the upload folder.
 
-    >>> alias = PathAlias(Path("/tmp/extremal-app-1/uploads"))
-    >>> alias.to_real("/uploads/a/cat.png"), alias.to_alias("/tmp/extremal-app-1/uploads/a/cat.png")
-    ('/tmp/extremal-app-1/uploads/a/cat.png', '/uploads/a/cat.png')
+    >>> alias = PathAlias(Path("/srv/app/uploads"))
+    >>> alias.to_real("/uploads/a/cat.png"), alias.to_alias("/srv/app/uploads/a/cat.png")
+    ('/srv/app/uploads/a/cat.png', '/uploads/a/cat.png')
 
     Args:
         folder: of the uploads.

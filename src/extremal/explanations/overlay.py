@@ -90,7 +90,16 @@ def png_data_uri(picture: Tensor) -> str:
     """Encode an image (H, W, 3) uint8 losslessly as a data URI."""
     buffer = io.BytesIO()
     to_pillow(picture).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return image_data_uri("png", buffer.getvalue())
+
+
+def image_data_uri(kind: str, content: bytes) -> str:
+    """Return the bytes of an image file as a data URI; `kind` is png or jpeg.
+
+    >>> image_data_uri("png", b"abc")
+    'data:image/png;base64,YWJj'
+    """
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def light_up(picture: Tensor, light: Tensor) -> Tensor:

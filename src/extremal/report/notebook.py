@@ -1,6 +1,5 @@
 """Results as short HTML fragments for notebook cells: no scripts, small pictures, colours of the notebook's theme."""
 
-import base64
 import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.overlay import apply_mask, draw_outline, encode_jpeg, has_image
+from extremal.explanations.overlay import apply_mask, draw_outline, encode_jpeg, has_image, image_data_uri
 from extremal.report.channel_page import render_maps, summarise_channels
 from extremal.report.channel_plots import channel_figure
 from extremal.report.html import render_fragment
@@ -94,14 +93,10 @@ def _channel_panel(explanation: ChannelExplanation, image: int) -> Panel:
 
 
 def _encode(picture: Tensor) -> str:
-    return _data_uri("jpeg", encode_jpeg(picture.contiguous().numpy(), MAX_SIDE, JPEG_QUALITY))
+    return image_data_uri("jpeg", encode_jpeg(picture.contiguous().numpy(), MAX_SIDE, JPEG_QUALITY))
 
 
 def _encode_figure(drawing: "Figure") -> str:
     buffer = io.BytesIO()
     drawing.savefig(buffer, format="png", dpi=FIGURE_DPI)
-    return _data_uri("png", buffer.getvalue())
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+    return image_data_uri("png", buffer.getvalue())

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from extremal.explanations.overlay import image_data_uri
 from extremal.report.html import finite_or_none, json_for_script, read_asset
 from extremal.report.text import MISSING
 
@@ -102,7 +103,7 @@ def picture_chunks(rows: Iterable[Sequence[Thumbnail]]) -> Iterator[str]:
 
 def jpeg_uri(picture: bytes) -> str:
     """Encode a JPEG as a data URI."""
-    return "data:image/jpeg;base64," + base64.b64encode(picture).decode("ascii")
+    return image_data_uri("jpeg", picture)
 
 
 def jpeg_uris(*pictures: tuple[str, Thumbnail]) -> list[tuple[str, str]]:
