@@ -30,6 +30,7 @@ from .masking import games as games
 from .masking import perturbations as perturbations
 from .masking import solvers as solvers
 from .networks import zoo as zoo
+from .networks.black_box import BlackBox as BlackBox
 from .networks.layers import Layer as Layer
 from .networks.layers import layers as layers
 from .networks.memory import keep_freed_memory as keep_freed_memory

@@ -125,6 +125,8 @@ def build_explanation(
             objective.evaluate, evaluators, game, solution.masks, areas, family, controls, on_evidence, evaluate_ways
         )
         agreement = solution.support
+        if agreement is None and not run.network.gradient:
+            agreement = torch.ones_like(solution.masks[:, 0])
         if agreement is None:
             agreement = unseen_agreement(objective, perturbs.values(), solution.masks, max_rows, provenance["mirror"])
     low, high = objective.score_destroyed.view(-1, 1), objective.score_input.view(-1, 1)

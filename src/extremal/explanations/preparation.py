@@ -12,10 +12,11 @@ from extremal.explanations.build_objective import build_objective
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.objective import Objective
 from extremal.explanations.settings import Settings, validate_domain
+from extremal.masking.solvers import uses_gradients
 from extremal.networks.attribution_layers import AttributionLayer, find_map_layers
 from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network, Run
-from extremal.networks.resolve import as_network
+from extremal.networks.resolve import as_network, require_gradient
 from extremal.networks.turns import exclusive
 from extremal.scores.classes import Score
 from extremal.scores.query import Query
@@ -52,8 +53,11 @@ class PreparedRun:
             run: the frozen network.
             settings: of the run.
             for_solver: whether a solver will run: the layers that it reads are found, and the reward's gradient is
-                checked, at one forward-backward pass per batch.
+                checked, at one forward-backward pass per batch, unless the solver needs none.
         """
+        uses_gradient = for_solver and uses_gradients(settings.solver)
+        if uses_gradient:
+            require_gradient(self.net, f"the solver {settings.solver.name}", "pass solver='search'")
         x = self.x.clone()  # a clone made here may be saved for backward in any mode of the caller
         with run.counted() as accelerating:
             layers = find_layers(run, x, settings) if for_solver else ()
@@ -63,7 +67,7 @@ class PreparedRun:
             with run.counted() as setup:
                 query = select_inputs(self.query, batch.inputs)
                 objective = build_objective(run, x[batch.inputs], query, settings, layers)
-                if for_solver:
+                if uses_gradient:
                     objective.check_gradient(self.net)
             yield batch, objective, Evaluations.of_setup([setup, accelerating] if batch.index == 0 else [setup])
 
@@ -111,7 +115,7 @@ def prepare_run(
     Raises:
         ExtremalValueError, ExtremalTypeError: they break a rule, or masks of the settings do not fit the inputs.
     """
-    net = as_network(network)
+    net = as_network(network, takes_pictures=not uses_gradients(settings.solver))
     query = parse_target(target, settings.score)
     with exclusive(net.model, net.name):
         x = expand_inputs(prepare(net, images), query)

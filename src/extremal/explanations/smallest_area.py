@@ -21,7 +21,7 @@ from extremal.masking.perturbations import PerturbationLike
 from extremal.masking.solvers.path import Descent, Path, masks_at_areas
 from extremal.masking.solvers.problem import Problem
 from extremal.networks.network import Network
-from extremal.networks.resolve import as_network
+from extremal.networks.resolve import as_network, require_gradient
 from extremal.networks.torch_state import in_standard_modes
 from extremal.scores import Score
 from extremal.scores.target import Target, expand_inputs, find_required_layers
@@ -99,6 +99,7 @@ def smallest_area(
             f"share and tolerance must be above 0, got {share:g} and {tolerance:g}; e.g. 0.9 and 0.02"
         )
     net, provenance = as_network(network), explanation.settings
+    require_gradient(net, "the bisection for the smallest area", "explain more areas, or reduce the region with minimal")
     check_same_weights(net, provenance)
     settings = Settings.from_dict(
         {**provenance, "solver": Path().settings()},  # the solver is without effect: the bisection descends by itself

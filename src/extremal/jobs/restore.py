@@ -27,7 +27,7 @@ from extremal.jobs.store import diff_settings
 from extremal.masking.domain import Domain
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike, prepare_perturbation
-from extremal.masking.solvers import Consensus, rebuild_masks
+from extremal.masking.solvers import Consensus, Search, rebuild_masks
 from extremal.masking.solvers.consensus import find_start
 from extremal.masking.units import cut_to_units
 from extremal.networks.inputs import ImageLike, prepare
@@ -66,7 +66,7 @@ def rebuild(
     Scores, trace and verdicts are read from the row, masks are made of their parameters, and the input is made of its
     image. The network is evaluated only for the agreement, which is too large for a row: four forward-backward passes
     for each orientation and each way of destroying (`consensus`; 24 if there are three and the input may be mirrored)
-    or each unseen perturbation (other solvers), and about ten forward passes for checks. An input that was explained
+    or each unseen perturbation (other solvers; `search` runs once more), and about ten forward passes for checks. An input that was explained
     in a batch may round differently alone, in the sixth decimal place in single precision.
 
     Args:
@@ -139,6 +139,11 @@ def _find_agreement(objective: Objective, settings: Settings, masks: Tensor, max
     if isinstance(settings.solver, Consensus):
         problem = build_problem(ChunkedReward(objective, max_rows), objective, mirror, settings.seed)
         return find_start(problem, settings.solver.draws).support
+    if isinstance(settings.solver, Search):
+        problem = build_problem(ChunkedReward(objective, max_rows), objective, mirror, settings.seed)
+        found = settings.solver.solve(problem, settings.areas).support
+        assert found is not None
+        return found
     unseen = unseen_perturbations(objective.perturbation, settings.seed).values()
     perturbs = (prepare_perturbation(perturbation, objective.x) for perturbation in unseen)
     return unseen_agreement(objective, perturbs, masks, max_rows, mirror)

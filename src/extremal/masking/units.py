@@ -34,6 +34,11 @@ class Units:
         self._index = self._labels.clamp_min(0)
         self._sizes = self._in_unit.new_zeros(count).index_add_(0, self._index, self._in_unit)  # (U,) places
 
+    @property
+    def shares(self) -> Tensor:
+        """The share of all places that each unit has: (U,)."""
+        return self._sizes / len(self._labels)
+
     def smooth_parameters(self, parameters: Tensor, width: float) -> Tensor:
         """Return the parameters unchanged: units have no neighbours."""
         return parameters
@@ -74,8 +79,7 @@ class Units:
 
     def __call__(self, parameters: Tensor, area: Tensor, temperature: float) -> Tensor:
         """Evaluate masks of exactly these means: (B, 1, U), (B,) -> (B, 1, *S) in [0, 1]."""
-        fractions = (self._sizes / len(self._labels)).view(1, 1, -1)
-        return self.to_places(level(standardise(parameters), area, temperature, fractions))
+        return self.to_places(level(standardise(parameters), area, temperature, self.shares.view(1, 1, -1)))
 
 
 def cut_to_units(masks: Tensor, areas: tuple[float, ...], units: Tensor | None) -> Tensor:

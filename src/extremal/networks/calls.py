@@ -17,6 +17,9 @@ from extremal.networks.torch_state import has_default_device
 MakeInputs = Callable[[Tensor], object]  # x (B, C, *S) -> a tuple of arguments, a dict of keyword arguments, or one
 
 
+MAX_REPEATED_CHANGE = 0.01  # of the largest score, by which a second answer of a black box may differ
+
+
 class StopEvaluation(Exception):
     """Base of exceptions by which hooks end an evaluation on purpose."""
 
@@ -87,6 +90,23 @@ class ModelCall:
             for module in layers:
                 hooks.callback(module.register_forward_pre_hook(check).remove)
             self(x[:1])
+
+    def check_repeatable(self, x: Tensor) -> None:
+        """Raise if a black box answers the same inputs differently; costs two evaluations of them."""
+        first, second = (find_tensors(self(x)) for _ in range(2))
+        for one, other in zip(first, second, strict=False):
+            if one.shape != other.shape:
+                raise ExtremalValueError(
+                    f"a black box must give the same answer for the same input, {self._name} returned "
+                    f"{tuple(one.shape)} and then {tuple(other.shape)}; return a row of scores of all classes"
+                )
+            largest = float(one.nan_to_num(0.0, 0.0, 0.0).abs().max())
+            change = float((one - other).nan_to_num(0.0, 0.0, 0.0).abs().max())
+            if change > MAX_REPEATED_CHANGE * largest:
+                raise ExtremalValueError(
+                    f"a black box must give the same answer for the same input, {self._name}'s scores changed by up to "
+                    f"{change:.3g} in a second call, the largest is {largest:.3g}; switch off noise and sampling in it"
+                )
 
     def _call(self, x: Tensor) -> object:
         if self._dtype is not None:

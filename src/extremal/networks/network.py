@@ -32,6 +32,7 @@ from extremal.networks.weight_hash import hash_weights, to_plain
 Preprocess = Callable[[Image.Image], Tensor]  # RGB image -> (C, H, W)
 
 PRECISIONS = ("float32", "bfloat16", "auto")
+MAX_FORWARD_ROWS = 32  # at once, of networks without a gradient
 
 
 @dataclass(eq=False)
@@ -61,6 +62,7 @@ class Network:
     memory: float | None = None  # GiB for the tensors that a gradient needs; None: depends on the device
     groups: Mapping[str, Sequence[int]] = field(default_factory=dict)  # names of groups of classes: their indices
     inputs: MakeInputs | None = None  # x (B, C, *S) -> a tuple of the model's arguments, or a dict by name; None: x
+    gradient: bool = True  # False: a black box, of which no gradient is asked (`solver="search"`)
 
     def __post_init__(self) -> None:
         self.model = as_module(self.model)
@@ -270,6 +272,10 @@ class Run(EvaluationCounter):
         network, example = self.network, x[:1]
         self._autocast = network.precision == "bfloat16" or (network.precision == "auto" and has_bfloat16(x.device))
         self._call.check_batched(example)
+        if not network.gradient:
+            self.count_evaluations(2 * len(example), with_gradient=False)
+            self._call.check_repeatable(example)
+            return
         self.undo.enter_context(
             accelerated(network.model, self._evaluate_for_setup, example, keep, level=network.accelerate)
         )
@@ -280,7 +286,12 @@ class Run(EvaluationCounter):
         return self._call.row_error
 
     def max_batch_size(self, x: Tensor) -> int:
-        """Return how many rows like those of x (N, C, *S) fit into memory at once; costs one evaluation."""
+        """Return how many rows like those of x (N, C, *S) fit into memory at once; costs one evaluation.
+
+        Without a gradient, evaluations save nothing, and the number is fixed.
+        """
+        if not self.network.gradient:
+            return MAX_FORWARD_ROWS
         example = x[:1]
         self.count_evaluations(1, with_gradient=False)
         return self.fit_batch_size(lambda: self._forward(example.detach().requires_grad_()), x.device)

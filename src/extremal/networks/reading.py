@@ -12,6 +12,7 @@ from extremal.networks.network import Network
 
 ROUNDING = 1e-3  # by which probabilities may miss a sum of 1
 MAX_ABSENT = 0.1  # mean probability of independent labels for inputs that show nothing
+NO_GRADIENT = "; no gradient: black box"
 MAX_LISTED_PARTS = 6  # of an output
 
 
@@ -36,6 +37,7 @@ class Reading:
     device: str
     output: str  # the output in words: which tensor is read, its shape, and where its classes are
     head: Head | None  # what the outputs look like; None if they are no scores of classes
+    gradient: bool = True  # False: a black box
 
     @property
     def sentences(self) -> tuple[str, str]:
@@ -43,7 +45,7 @@ class Reading:
         values = f"values {self.low:.3g} to {self.high:.3g}"
         return (
             f"input {self.input_shape}: batch on axis 0, channels on axis 1; {values}; {self.dtype} on {self.device}",
-            f"output {self.output}" + (f"; {self.head}" if self.head else ""),
+            f"output {self.output}" + (f"; {self.head}" if self.head else "") + ("" if self.gradient else NO_GRADIENT),
         )
 
 
@@ -77,7 +79,7 @@ def describe_reading(
     else:
         text = describe_output(output)
     low, high = torch.aminmax(x)
-    return Reading(tuple(x.shape), float(low), float(high), str(x.dtype), str(x.device), text, head)
+    return Reading(tuple(x.shape), float(low), float(high), str(x.dtype), str(x.device), text, head, network.gradient)
 
 
 def describe_class_scores(read: ClassScores) -> str:

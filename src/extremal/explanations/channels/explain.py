@@ -32,7 +32,7 @@ from extremal.masking.solvers import OnStep, Problem, Solution, Solver
 from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.layers import get_module, square_lattice
 from extremal.networks.network import Network
-from extremal.networks.resolve import as_network
+from extremal.networks.resolve import as_network, require_gradient
 from extremal.networks.split import Split, split
 from extremal.networks.torch_state import in_standard_modes
 from extremal.number_checks import format_value
@@ -94,6 +94,7 @@ def explain_channels(
         raise ExtremalValueError(f"share must be above 0, got {share:g}; it is a fraction of the effect, e.g. 0.9")
     settings = Settings(game=game, perturbation=ScaleChannels(axis), solver=solver, score=score, seed=seed)
     net = as_network(network)
+    require_gradient(net, "an explanation by channels", "pass the module itself, or explain places")
     get_module(net, layer)
     query = parse_target(target, settings.score)
     x = expand_inputs(prepare(net, image), query)

@@ -16,7 +16,7 @@ from extremal.explanations.objective import Objective
 from extremal.explanations.settings import Settings
 from extremal.masking.domain import Domain
 from extremal.masking.games import Evaluate
-from extremal.masking.solvers import Consensus, Path, Penalty, Solver
+from extremal.masking.solvers import Consensus, Path, Penalty, Search, Solver
 from extremal.masking.solvers.consensus import count_chain_passes
 from extremal.masking.solvers.path import count_passes, masks_at_areas
 from extremal.masking.solvers.problem import gradient
@@ -82,6 +82,8 @@ def count_work(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH
         return Work(0, gradients, forwards, max(solver.draws, solver.chains))
     if isinstance(solver, Penalty):
         return Work(0, solver.steps * areas + (0 if domain.is_smooth else areas * ways), 0, areas)
+    if isinstance(solver, Search):
+        return Work(0, 0, solver.evaluations, solver.batch)
     if not isinstance(solver, Path):
         return None
     comparisons = 3 * areas - 2  # each area with its own parameters and its neighbours'
@@ -129,7 +131,7 @@ class Cost:
         return Evaluations(
             gradients=(self.work.single + self.work.batched) * self.rewards_per_mask,
             forwards=(self.setup if first else 0) + self.work.forwards * self.rewards_per_mask,
-            evidence_gradients=0 if isinstance(self.solver, Consensus) else self._agreement(n_unseen * orientations),
+            evidence_gradients=0 if isinstance(self.solver, Consensus | Search) else self._agreement(n_unseen * orientations),
             evidence_forwards=n_scores * self.evaluations_per_mask,
         )
 
@@ -162,12 +164,16 @@ class Cost:
 
     def measure_row_bytes(self) -> int:
         """Measure the memory of the network for the gradient of one row, in bytes."""
+        if not self.run.network.gradient:
+            return 0
         x = self.objective.x[:1].detach().clone().requires_grad_()
         return activation_bytes(lambda: self.run.evaluate(x), self._weights())
 
     def measure_memory(self) -> int:
         """Measure the bytes of the weights and of the gradients of all masks that are evaluated at once."""
         first, weights = self.objective.subset(0, 1), self._weights()
+        if not self.run.network.gradient:
+            return sum(tensor.nbytes for tensor in weights)
         mask = first.x.new_full((1, 1, 1, *first.mask_shape), 0.5).requires_grad_()
 
         def mask_bytes(evaluate: Callable[[], Tensor]) -> int:
@@ -191,6 +197,8 @@ class Cost:
         with torch.no_grad():
             forward = self._measure_seconds(lambda: reward(family.cut(build_masks(parameters), self.areas), False))
             evidence_forward = self._measure_seconds(lambda: evaluate(masks))
+        if not self.run.network.gradient:
+            return Timing(forward, forward, forward, evidence_forward, evidence_forward)
         return Timing(
             alone=self._measure_seconds(lambda: gradient(reward(build_single(single), False, 0), single)),
             together=self._measure_seconds(lambda: gradient(reward(build_masks(parameters), False, 0), parameters)),
@@ -211,7 +219,7 @@ class Cost:
                 return smooth.crop(smooth.evaluate_with_margin(values.flatten(0, 1))).reshape(*shape, 1, *domain.shape)
         else:
             family = domain.exact_area_family(like)
-            solver = self.solver if isinstance(self.solver, Path | Consensus) else Consensus()
+            solver = self.solver if isinstance(self.solver, Path | Consensus | Search) else Consensus()
             parameters = torch.randn(*shape, 1, *family.parameter_shape, dtype=like.dtype, device=like.device)
 
             def build_masks(values: Tensor) -> Tensor:

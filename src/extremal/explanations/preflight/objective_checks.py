@@ -179,6 +179,8 @@ def _single_output(objective: CheckedObjective, value: float) -> Finding:
 
 def gradient(objective: CheckedObjective) -> Finding:
     """Check that the score has a finite, non-zero gradient with respect to masks."""
+    if not objective.run.network.gradient:
+        return Finding("gradient", Level.OK, "no gradient: black box, to be explained with the solver search")
     name, perturbation = "gradient", next(iter(objective.perturbations.values()))
     perturb, parts = prepare_perturbation(perturbation, objective.x), list[Tensor]()
     for level in CONSTANT_MASKS:
@@ -236,7 +238,7 @@ def saturation(objective: CheckedObjective) -> Finding:
         return Finding("saturation", Level.OK, measured)
     value = float(objective.target_probability())
     measured = f"the probability of {objective.name} is {value:.7g}"
-    if 1 - value > SATURATION:
+    if 1 - value > SATURATION or not objective.run.network.gradient:
         return Finding("saturation", Level.OK, measured)
     x = objective.x.clone().requires_grad_()
     with torch.enable_grad():

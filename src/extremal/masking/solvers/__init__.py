@@ -12,12 +12,14 @@ from extremal.masking.solvers.consensus import Consensus
 from extremal.masking.solvers.path import Path
 from extremal.masking.solvers.penalty import Penalty
 from extremal.masking.solvers.problem import OnStep, Problem, Solution, Solver, Step, Trace
+from extremal.masking.solvers.search import Search
 
-SOLVERS: dict[str, Solver] = {"consensus": Consensus(), "path": Path(), "penalty": Penalty()}
-SOLVER_CLASSES: dict[str, Callable[..., "Consensus | Path | Penalty"]] = {
+SOLVERS: dict[str, Solver] = {"consensus": Consensus(), "path": Path(), "penalty": Penalty(), "search": Search()}
+SOLVER_CLASSES: dict[str, Callable[..., "Consensus | Path | Penalty | Search"]] = {
     "consensus": Consensus,
     "path": Path,
     "penalty": Penalty,
+    "search": Search,
 }
 
 
@@ -33,6 +35,15 @@ def get_solver(solver: str | Solver) -> Solver:
             f"got {type(solver).__name__}"
         )
     return solver
+
+
+def uses_gradients(solver: Solver) -> bool:
+    """Return whether a solver asks for gradients of the reward.
+
+    >>> uses_gradients(Consensus()), uses_gradients(Search())
+    (True, False)
+    """
+    return bool(getattr(solver, "uses_gradients", True))
 
 
 def rebuild_masks(settings: Mapping[str, Any], parameters: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
@@ -56,7 +67,7 @@ def rebuild_masks(settings: Mapping[str, Any], parameters: Tensor, areas: tuple[
     return restore_solver(settings).rebuild_masks(parameters, areas, domain)
 
 
-def restore_solver(settings: Mapping[str, Any]) -> Consensus | Path | Penalty:
+def restore_solver(settings: Mapping[str, Any]) -> Consensus | Path | Penalty | Search:
     """Return the solver of plain settings, as returned by its `settings()`, also after JSON.
 
     >>> restore_solver(Path().settings()).name
@@ -84,6 +95,7 @@ __all__ = [
     "Path",
     "Penalty",
     "Problem",
+    "Search",
     "Solution",
     "Solver",
     "Step",
@@ -91,4 +103,5 @@ __all__ = [
     "get_solver",
     "rebuild_masks",
     "restore_solver",
+    "uses_gradients",
 ]
