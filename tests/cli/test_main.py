@@ -170,7 +170,7 @@ class TestBadInput:
                 "perturbation must be one of mixed, blur, fade, constant, noise, a callable, or several of these, "
                 "got 'x'",
             ),
-            ("solver", "solver must be one of consensus, path, penalty or a solver, got 'x'"),
+            ("solver", "solver must be one of consensus, path, penalty, search or a solver, got 'x'"),
             (
                 "score",
                 f"score must be one of {', '.join(SCORES)} or a callable, got 'x'",

@@ -236,7 +236,7 @@ class TestOptions:
         ("options", "message"),
         [
             ({"game": "keep"}, "game must be one of preserve, delete, dual, a Game or a callable, got 'keep'"),
-            ({"solver": "adam"}, "solver must be one of consensus, path, penalty or a solver, got 'adam'"),
+            ({"solver": "adam"}, "solver must be one of consensus, path, penalty, search or a solver, got 'adam'"),
             (
                 {"score": "loss"},
                 f"score must be one of {', '.join(SCORES)} or a callable, got 'loss'",

@@ -13,7 +13,7 @@ from extremal import Explanation, ExtremalError, Network, explain, smallest_area
 from extremal.explanations.preflight.cost import Evaluations, Work, count_work
 from extremal.explanations.preflight.plan import Plan, TopClass, plan
 from extremal.masking.domain import Domain
-from extremal.masking.solvers import SOLVERS, Consensus, Penalty, Problem, Solution, Solver
+from extremal.masking.solvers import SOLVERS, Consensus, Penalty, Problem, Search, Solution, Solver
 from extremal.masking.solvers import Path as PathSolver
 from extremal.masking.solvers.problem import Orientation, WayIndex
 from support.fake_network import SIDE
@@ -30,6 +30,7 @@ SETTINGS = {
     "path, more rounds than steps": PathSolver(steps=5, polish=2, rounds=4, draws=3, search=3),
     "path without polish": PathSolver(steps=3, polish=0, draws=1, search=0),
     "penalty": Penalty(steps=5),
+    "search": Search(evaluations=50),
 }
 
 
@@ -81,7 +82,8 @@ class TestEvaluations:
         assert [one.target for one in planned.inputs] == [0, 1, 0]
 
     @pytest.mark.parametrize(
-        "solver", [Consensus(steps=1, draws=2, least=1), SHORT, Penalty(steps=5)], ids=["consensus", "path", "penalty"]
+        "solver", [Consensus(steps=1, draws=2, least=1), SHORT, Penalty(steps=5), Search(evaluations=50)],
+        ids=["consensus", "path", "penalty", "search"],
     )
     def test_of_units(self, solver: Solver) -> None:
         units = torch.arange(SIDE * SIDE).view(SIDE, SIDE) // (3 * SIDE)

@@ -16,7 +16,7 @@ from extremal.files import content_hash
 from extremal.jobs.restore import rebuild
 from extremal.jobs.rows import SCHEMA, build_failed_row, build_row, run_settings
 from extremal.jobs.store import open_store, read_manifest
-from extremal.masking.solvers import Consensus, Penalty, Solver
+from extremal.masking.solvers import Consensus, Penalty, Search, Solver
 from extremal.masking.solvers import Path as PathSolver
 from extremal.scores import Similarity
 from support.errors import message_of
@@ -54,7 +54,8 @@ def test_an_explanation_is_restored_exactly(game, perturbation, solver, paths, t
 
 @pytest.mark.parametrize("memory", [None, 1e-6], ids=["one batch", "batches of one"])
 @pytest.mark.parametrize(
-    "solver", [Consensus(steps=1, draws=1, least=1), TINY, Penalty(steps=3)], ids=["consensus", "path", "penalty"]
+    "solver", [Consensus(steps=1, draws=1, least=1), TINY, Penalty(steps=3), Search(evaluations=50)],
+    ids=["consensus", "path", "penalty", "search"],
 )
 def test_each_input_of_a_batch_is_restored(solver, memory, paths, tmp_path) -> None:
     net = make_network(memory=memory)
@@ -78,7 +79,8 @@ def test_several_targets_of_one_image(paths, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "solver", [Consensus(steps=1, draws=1, least=1), TINY, Penalty(steps=3)], ids=["consensus", "path", "penalty"]
+    "solver", [Consensus(steps=1, draws=1, least=1), TINY, Penalty(steps=3), Search(evaluations=50)],
+    ids=["consensus", "path", "penalty", "search"],
 )
 @pytest.mark.parametrize("kind", ["within", "units"])
 def test_regions_and_units_are_restored(kind, solver, paths, tmp_path) -> None:

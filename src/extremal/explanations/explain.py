@@ -78,7 +78,7 @@ def explain(
         game: preserve, delete, dual, a `Game`, or a callable (evaluate, mask) -> (N, K).
         perturbation: mixed (blur, fade and noise in turn), blur, fade, constant, noise, or a callable
             x -> (mask -> perturbed x); several of these are a mix.
-        solver: consensus, path, penalty, or a solver with its own settings.
+        solver: consensus, path, penalty, search (needs no gradient), or a solver with its own settings.
         score: of the target class: margin, logit, probability, log-probability, contrastive, negative, sigmoid, or a
             callable (output, classes) -> (B,); for groups of classes it must be marked with `scores.accept_groups`.
         within: (*S) bool, true where masks may keep places (or delete them); areas stay shares of all places.

@@ -168,8 +168,6 @@ class Search:
         """Evaluate all draws, and add them to the model; return those of the refinement by area."""
         basis, drawn, done = model.cells.basis, dict[float, list[Drawn]](), 0
         for draw in draws:
-            if not recorder.finite.all() and not recorder.finite.any():
-                break
             is_screening = draw.stage == "screening"
             shape = draw.count // 2 if is_screening else draw.count, basis.shape[1]
             noise = torch.randn(*shape, generator=generator, dtype=torch.float64).to(basis)
@@ -181,7 +179,8 @@ class Search:
             turns = [_turn(problem, done + k) for k in range(draw.count)]
             rewards = problem.reward(masks, [mirrored for mirrored, _ in turns], [way for _, way in turns])
             done += draw.count
-            recorder.record(draw.stage, masks, rewards)
+            if not recorder.record(draw.stage, masks, rewards):
+                break
             model.add(masks, masks.new_tensor(draw.areas), rewards)
             if draw.stage == "refinement":
                 drawn.setdefault(draw.areas[0], []).append(Drawn(fields, rewards.nan_to_num(-torch.inf, -torch.inf)))
@@ -200,7 +199,8 @@ class Search:
 
         The reward is that of the cut masks, the mean over all ways, one orientation for each.
         """
-        count, orientations, chosen = self.count_candidates(areas, problem.ways), problem.orientations(), list[Tensor]()
+        orientations, chosen = problem.orientations(), list[Tensor]()
+        count = self.count_candidates(areas, problem.ways) if recorder.finite.any() else 0
         for index, area in enumerate(areas):
             fields = torch.stack(list(islice(_propose(model, area, drawn.get(area, [])), max(1, count))), 1)
             own = _standardise_each(_to_parameters(model.cells, fields))
