@@ -2,10 +2,10 @@
 
 Use: python benchmarks/black_box.py --cutouts STAMPS [--targets 40] [--methods search-500,rise-500,...] [--table]
 
-Masks and maps are cut to the same exact areas and judged alike (`extremal.judge`); maps point as in `extremal bench`. One
-JSON line a target and method goes to benchmarks/results/black_box.jsonl as soon as it is measured; what stands there is
-not measured again. RISE asks about both objects of a scene at once, and counts its evaluations for each. The table goes
-to docs/black_box.md. STAMPS: see solvers.py. Needs onnx and onnxruntime.
+Masks and maps are cut to the same exact areas and judged alike (`extremal.judge`); maps point as in `extremal bench`.
+One JSON line a target and method goes to benchmarks/results/black_box.jsonl as soon as it is measured; what stands there
+is not measured again. RISE asks about both objects of a scene at once, and counts its evaluations for each. The table
+goes to docs/black_box.md. STAMPS: see solvers.py. Needs onnx and onnxruntime.
 """
 
 import argparse
@@ -29,7 +29,6 @@ from extremal.benchmark.baselines.ours import SALIENCY_SMOOTH
 from extremal.benchmark.data import FieldsOfView, Scenes
 from extremal.explanations.verdict import MIN_SPAN
 from extremal.masking import area
-from extremal.masking.grid import gaussian_blur
 from extremal.masking.solvers import Search
 from extremal.networks.network import Network
 from performance import DOCS, format_interval
@@ -138,13 +137,15 @@ def measure_all(network: Network, box: Network, scenes: Scenes, options: argpars
                     "version": extremal.__version__,
                 }
                 records.append(RESULTS, row)
-                print(f"{name:28s} {method:12s} {row['seconds']:6.1f} s  {row['binary']} hit {row['hit']:g}", flush=True)
+                print(
+                    f"{name:28s} {method:12s} {row['seconds']:6.1f} s  {row['binary']} hit {row['hit']:g}", flush=True
+                )
 
 
 def find_maps(
     method: str, network: Network, box: Network, x: Tensor, classes: list[int], folder: Path | None, seed: int
 ) -> tuple[Tensor, int]:
-    """Return a rival's maps of one input for several classes, with the evaluations; of RISE from the folder if it has them."""
+    """Return a rival's maps of one input for several classes, and the evaluations; of RISE the stored maps, if any."""
     if method in SEARCHES:
         return x, 0
     inputs = x.expand(len(classes), -1, -1, -1).contiguous()
@@ -160,7 +161,7 @@ def find_maps(
 
 
 def write_table() -> None:
-    """Write medians over the targets that all methods have, and how often `search` is above each rival, into the page."""
+    """Write medians over the targets that all methods have, and how often `search` is above each rival."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for row in records.read(RESULTS):
         if row["span"] >= MIN_SPAN:
@@ -169,7 +170,9 @@ def write_table() -> None:
     names = sorted(set.intersection(*(set(found[method]) for method in methods)))
     lines = [f"{len(names)} targets.", ""]
     for kind, title in (("binary", "ways of the run (mixed)"), ("unseen", "unseen perturbations")):
-        lines += [f"| effect at the exact area, {title} | evaluations | " + " | ".join(f"{a:.0%}" for a in AREAS) + " |"]
+        lines += [
+            f"| effect at the exact area, {title} | evaluations | " + " | ".join(f"{a:.0%}" for a in AREAS) + " |"
+        ]
         lines += ["|---|---:|" + "---:|" * len(AREAS)]
         for method in methods:
             values = np.array([found[method][name][kind] for name in names])
@@ -185,7 +188,9 @@ def write_table() -> None:
         lines.append(f"| {method} | {hits} | {' | '.join(cells)} |")
     text = PAGE.read_text(encoding="utf-8")
     head, rest = text.split("<!-- search -->\n", 1)
-    PAGE.write_text(f"{head}<!-- search -->\n" + "\n".join(lines) + f"\n<!-- /search -->{rest.split('<!-- /search -->', 1)[1]}")
+    PAGE.write_text(
+        f"{head}<!-- search -->\n" + "\n".join(lines) + f"\n<!-- /search -->{rest.split('<!-- /search -->', 1)[1]}"
+    )
     print("\n".join(lines))
 
 

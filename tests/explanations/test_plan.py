@@ -82,7 +82,8 @@ class TestEvaluations:
         assert [one.target for one in planned.inputs] == [0, 1, 0]
 
     @pytest.mark.parametrize(
-        "solver", [Consensus(steps=1, draws=2, least=1), SHORT, Penalty(steps=5), Search(evaluations=50)],
+        "solver",
+        [Consensus(steps=1, draws=2, least=1), SHORT, Penalty(steps=5), Search(evaluations=50)],
         ids=["consensus", "path", "penalty", "search"],
     )
     def test_of_units(self, solver: Solver) -> None:

@@ -65,7 +65,8 @@ def test_what_has_no_short_name_must_be_passed_again() -> None:
 
 def test_a_solver_of_another_version() -> None:
     assert message_of(Settings.from_dict, {"solver": {"name": "path", "stride": 2}}) == (
-        "a solver must be one of consensus, path, penalty, search with settings of this version, got 'path' with stride; "
+        "a solver must be one of consensus, path, penalty, search with settings of this version, got 'path' with "
+        "stride; "
         "pass it as solver, or store explanations whole with save"
     )
 

@@ -54,7 +54,8 @@ def test_an_explanation_is_restored_exactly(game, perturbation, solver, paths, t
 
 @pytest.mark.parametrize("memory", [None, 1e-6], ids=["one batch", "batches of one"])
 @pytest.mark.parametrize(
-    "solver", [Consensus(steps=1, draws=1, least=1), TINY, Penalty(steps=3), Search(evaluations=50)],
+    "solver",
+    [Consensus(steps=1, draws=1, least=1), TINY, Penalty(steps=3), Search(evaluations=50)],
     ids=["consensus", "path", "penalty", "search"],
 )
 def test_each_input_of_a_batch_is_restored(solver, memory, paths, tmp_path) -> None:
@@ -79,7 +80,8 @@ def test_several_targets_of_one_image(paths, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "solver", [Consensus(steps=1, draws=1, least=1), TINY, Penalty(steps=3), Search(evaluations=50)],
+    "solver",
+    [Consensus(steps=1, draws=1, least=1), TINY, Penalty(steps=3), Search(evaluations=50)],
     ids=["consensus", "path", "penalty", "search"],
 )
 @pytest.mark.parametrize("kind", ["within", "units"])

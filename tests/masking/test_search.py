@@ -58,7 +58,7 @@ def test_it_takes_exactly_the_evaluations_that_are_set(evaluations: int, ways: i
     solution = settings.solve(problem(reward), areas, steps.append)
     chosen = settings.count_candidates(areas, ways) * len(areas) * ways
     assert len(reward.turns) == sum(draw.count for draw in settings.schedule(areas, ways)) + chosen
-    assert evaluations - 1 <= len(reward.turns) <= evaluations
+    assert len(reward.turns) == evaluations
     assert [step.index for step in steps] == list(range(steps[0].total))
     assert solution.trace.area.shape[1] == len(reward.turns) - chosen + chosen // ways
 

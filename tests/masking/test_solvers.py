@@ -15,7 +15,18 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.masking.area import cut
 from extremal.masking.domain import Domain
-from extremal.masking.solvers import SOLVERS, Consensus, Path, Penalty, Problem, Search, Solver, Step, get_solver, rebuild_masks
+from extremal.masking.solvers import (
+    SOLVERS,
+    Consensus,
+    Path,
+    Penalty,
+    Problem,
+    Search,
+    Solver,
+    Step,
+    get_solver,
+    rebuild_masks,
+)
 from extremal.masking.solvers.path import count_passes
 from extremal.masking.solvers.problem import Orientation, WayIndex
 
@@ -94,7 +105,8 @@ def test_masks_are_rebuilt_from_their_fields_bit_by_bit(solver: Solver, domain: 
 
 def test_masks_of_another_solver_cannot_be_rebuilt() -> None:
     template = (
-        "a solver must be one of consensus, path, penalty, search with settings of this version, got {}; pass it as solver, "
+        "a solver must be one of consensus, path, penalty, search with settings of this version, got {}; pass it as "
+        "solver, "
     )
     for settings, got in (({"name": "given"}, "'given' with none"), ({"name": "path", "pace": 1}, "'path' with pace")):
         message = template.format(got) + "or store explanations whole with save"
@@ -318,5 +330,6 @@ def test_names() -> None:
     with pytest.raises(ExtremalTypeError) as wrong:
         get_solver(3)  # type: ignore[arg-type]
     assert str(wrong.value) == (
-        "solver must be one of consensus, path, penalty, search or an object with solve(problem, areas, on_step), got int"
+        "solver must be one of consensus, path, penalty, search or an object with solve(problem, areas, on_step), "
+        "got int"
     )

@@ -158,15 +158,17 @@ class TestRefusals:
 
         assert message_of(predict) == (
             "a black box must take pictures (B, H, W, 3), uint8 arrays, predict raised ConnectionError: refused for "
-            "pictures (1, 8, 8, 3); give their size with BlackBox(predict, size=(H, W)), and max_rows=1 if it takes one "
-            "at a time"
+            "pictures (1, 8, 8, 3); give their size with BlackBox(predict, size=(H, W)), and max_rows=1 if it takes "
+            "one at a time"
         )
 
     def test_an_error_after_it_has_answered(self) -> None:
         answers = iter([[[1.0, 2.0]]])
         with BlackBox(lambda pictures: next(answers)).frozen() as run:
             run(inputs())
-            with pytest.raises(NetworkError, match=r"^a black box must answer without an error, black box raised StopI"):
+            with pytest.raises(
+                NetworkError, match=r"^a black box must answer without an error, black box raised StopI"
+            ):
                 run(inputs())
 
     @pytest.mark.parametrize(
@@ -184,7 +186,9 @@ class TestRefusals:
 
     @pytest.mark.parametrize("answer", [[["a", "b"]], [[1.0], [2.0, 3.0]], {"scores": [1.0]}, object()])
     def test_answers_that_are_no_numbers(self, answer: object) -> None:
-        with pytest.raises(ExtremalTypeError, match=r"must return scores \(B, C\) as an array, a tensor or nested list"):
+        with pytest.raises(
+            ExtremalTypeError, match=r"must return scores \(B, C\) as an array, a tensor or nested list"
+        ):
             scores_of(lambda _: answer, inputs(2))
 
     def test_complex_numbers(self) -> None:
@@ -230,7 +234,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("model", [nn.Linear(1, 1), Network(nn.Identity()), nn.Linear, 3])
     def test_what_is_no_callable_on_pictures(self, model: object) -> None:
-        with pytest.raises(ExtremalTypeError, match="^a black box must be a function of pictures"):
+        with pytest.raises(ExtremalTypeError, match=r"^a black box must be a function of pictures"):
             BlackBox(model)  # type: ignore[arg-type]
 
 

@@ -23,7 +23,9 @@ Ask = Annotated[str, Option(help=f"Score to explain instead of the class's: {ASK
 Areas = Annotated[str, Option(help="Areas as fractions of the image in (0, 1), separated by commas.")]
 Game = Annotated[str, Option(help="preserve, delete or dual.")]
 Perturbation = Annotated[str, Option(help="mixed (blur,fade,noise), blur, fade, constant, noise, or several.")]
-Solver = Annotated[str, Option(help="consensus (masks that hold still), path, penalty (the paper's) or search (without gradients).")]
+Solver = Annotated[
+    str, Option(help="consensus (masks that hold still), path, penalty (the paper's) or search (without gradients).")
+]
 Score = Annotated[str, Option(help="margin, logit, probability, log-probability, contrastive, negative or sigmoid.")]
 Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Random seed of noise and controls.")]
 Alternatives = Annotated[int, Option(help="Number of explanations with little overlap to search for.")]

@@ -99,7 +99,9 @@ def smallest_area(
             f"share and tolerance must be above 0, got {share:g} and {tolerance:g}; e.g. 0.9 and 0.02"
         )
     net, provenance = as_network(network), explanation.settings
-    require_gradient(net, "the bisection for the smallest area", "explain more areas, or reduce the region with minimal")
+    require_gradient(
+        net, "the bisection for the smallest area", "explain more areas, or reduce the region with minimal"
+    )
     check_same_weights(net, provenance)
     settings = Settings.from_dict(
         {**provenance, "solver": Path().settings()},  # the solver is without effect: the bisection descends by itself

@@ -66,8 +66,8 @@ def rebuild(
     Scores, trace and verdicts are read from the row, masks are made of their parameters, and the input is made of its
     image. The network is evaluated only for the agreement, which is too large for a row: four forward-backward passes
     for each orientation and each way of destroying (`consensus`; 24 if there are three and the input may be mirrored)
-    or each unseen perturbation (other solvers; `search` runs once more), and about ten forward passes for checks. An input that was explained
-    in a batch may round differently alone, in the sixth decimal place in single precision.
+    or each unseen perturbation (other solvers; none for `search`), and about ten forward passes for checks. An input
+    that was explained in a batch may round differently alone, in the sixth decimal place in single precision.
 
     Args:
         row: of `SCHEMA`, as pyarrow or pandas return it.
@@ -110,7 +110,7 @@ def rebuild(
             masks = rebuild_masks(settings["solver"], parameters, tuple(row["areas"]), objective.domain)
         if not any(row["mask_areas"]):  # the solver met values that were not finite
             masks = torch.zeros_like(masks)
-        agreement = _find_agreement(objective, validated, masks, batch.max_rows, bool(row["mirror"]))
+        agreement = _find_agreement(objective, validated, masks, parameters, batch.max_rows, bool(row["mirror"]))
         tensors = to_cpu(
             {
                 **input_fields(net, objective),
@@ -134,16 +134,15 @@ def rebuild(
     )
 
 
-def _find_agreement(objective: Objective, settings: Settings, masks: Tensor, max_rows: int, mirror: bool) -> Tensor:
+def _find_agreement(
+    objective: Objective, settings: Settings, masks: Tensor, parameters: Tensor, max_rows: int, mirror: bool
+) -> Tensor:
     """Return the agreement as the run found it: at the start of its solver, or under unseen perturbations."""
     if isinstance(settings.solver, Consensus):
         problem = build_problem(ChunkedReward(objective, max_rows), objective, mirror, settings.seed)
         return find_start(problem, settings.solver.draws).support
     if isinstance(settings.solver, Search):
-        problem = build_problem(ChunkedReward(objective, max_rows), objective, mirror, settings.seed)
-        found = settings.solver.solve(problem, settings.areas).support
-        assert found is not None
-        return found
+        return settings.solver.find_support(parameters, objective.domain)
     unseen = unseen_perturbations(objective.perturbation, settings.seed).values()
     perturbs = (prepare_perturbation(perturbation, objective.x) for perturbation in unseen)
     return unseen_agreement(objective, perturbs, masks, max_rows, mirror)

@@ -27,11 +27,14 @@ MAX_ROWS = 32  # pictures in one call
 MAX_SIDE = 10_000  # px
 MIN_PROBABILITY = 1e-7  # smaller ones count as this; also distance from 1 of the log-odds of a single label
 SUM_TOLERANCE = 1e-2  # of the sum of a row of probabilities from 1; printed ones are rounded
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, so that masks fade to grey as for other networks
+MEAN, STD = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # of ImageNet, so that masks fade to grey as for other networks
 
 
 class Pixels:
-    """Prepare an image: crop it at its centre and resize it, or leave its size, and normalise it: image -> (3, H, W)."""
+    """Prepare an image: crop it at its centre, resize and normalise it: image -> (3, H, W)."""
 
     def __init__(self, size: tuple[int, int] | None) -> None:
         self.size = size
@@ -93,8 +96,8 @@ class PictureModule(nn.Module):
             )
         if scores.ndim > 2:
             raise ExtremalValueError(
-                f"a black box must return scores (B, C), {self._name} returned {tuple(scores.shape)}; average or select "
-                "the other axes"
+                f"a black box must return scores (B, C), {self._name} returned {tuple(scores.shape)}; average or "
+                "select the other axes"
             )
         if self._n_scores not in (0, scores.shape[1]):
             raise ExtremalValueError(
@@ -105,7 +108,7 @@ class PictureModule(nn.Module):
         return scores
 
     def _to_logits(self, scores: Tensor) -> Tensor:
-        """Return logits (B, C): logarithms of probabilities that exclude each other, or log-odds of those that do not."""
+        """Return logits (B, C): logarithms of probabilities that sum to one, log-odds of others."""
         if self._outputs == "logits":
             return scores
         are_probabilities = bool(((scores >= 0) & (scores <= 1)).all())
@@ -226,8 +229,8 @@ def _to_scores(output: object, name: str) -> Tensor:
             values = torch.from_numpy(np.array(output, dtype=np.float32))
         except (TypeError, ValueError, OverflowError):
             raise ExtremalTypeError(
-                f"a black box must return scores (B, C) as an array, a tensor or nested lists of numbers, {name} returned "
-                f"a {type(output).__name__}; return one row of numbers for each picture"
+                f"a black box must return scores (B, C) as an array, a tensor or nested lists of numbers, {name} "
+                f"returned a {type(output).__name__}; return one row of numbers for each picture"
             ) from None
     if values.is_complex():
         raise ExtremalTypeError(f"a black box must return real scores, {name} returned {values.dtype}")

@@ -20,7 +20,7 @@ def as_network(network: Network | nn.Module | str, *, takes_pictures: bool = Fal
     if isinstance(network, str):
         return load_network(network)
     if takes_pictures and is_plain_function(network):
-        return BlackBox(network)
+        return BlackBox(network)  # type: ignore[arg-type]  # a plain function
     net = network if isinstance(network, Network) else Network(network)
     net.check_device()
     return net

@@ -83,7 +83,7 @@ def count_work(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH
     if isinstance(solver, Penalty):
         return Work(0, solver.steps * areas + (0 if domain.is_smooth else areas * ways), 0, areas)
     if isinstance(solver, Search):
-        return Work(0, 0, solver.evaluations, solver.batch)
+        return Work(0, 0, solver.evaluations, 0)
     if not isinstance(solver, Path):
         return None
     comparisons = 3 * areas - 2  # each area with its own parameters and its neighbours'
@@ -131,7 +131,9 @@ class Cost:
         return Evaluations(
             gradients=(self.work.single + self.work.batched) * self.rewards_per_mask,
             forwards=(self.setup if first else 0) + self.work.forwards * self.rewards_per_mask,
-            evidence_gradients=0 if isinstance(self.solver, Consensus | Search) else self._agreement(n_unseen * orientations),
+            evidence_gradients=0
+            if isinstance(self.solver, Consensus | Search)
+            else self._agreement(n_unseen * orientations),
             evidence_forwards=n_scores * self.evaluations_per_mask,
         )
 

@@ -1,8 +1,8 @@
 """A linear model of rewards over masks, fitted to evaluations without any gradient.
 
 The reward of a mask m near an area a is c₀ + c₁·log(|m|/a) + Σ_c f_c·m_c + noise over coarse cells c, with a Gaussian
-prior of the weights f that is smooth over neighbouring cells. Masks whose area is far from a count less. The strength of
-the prior against the noise maximises the evidence (MacKay, 1992), so the scale of the rewards makes no difference.
+prior of the weights f that is smooth over neighbouring cells. Masks whose area is far from a count less. The strength
+of the prior against the noise maximises the evidence (MacKay, 1992), so the scale of the rewards makes no difference.
 """
 
 import math
@@ -18,9 +18,14 @@ from extremal.masking.units import Units
 
 CELL = 14.0  # px at a short side of 224 px, of a cell along each dimension
 MAX_CELLS = 1024  # larger lattices have larger cells
-LENGTHS = (12.0, 36.0)  # px at a short side of 224 px, over which the weights of cells are similar; half of the prior each
+LENGTHS = (
+    12.0,
+    36.0,
+)  # px at a short side of 224 px, over which the weights of cells are similar; half of the prior each
 MIN_SHARE = 1e-4  # of the largest variance, below which a direction of the prior is left out
-STRENGTHS = torch.linspace(-4.0, 8.0, 25, dtype=torch.float64)  # log of the prior's share of the variance, against noise
+STRENGTHS = torch.linspace(
+    -4.0, 8.0, 25, dtype=torch.float64
+)  # log of the prior's share of the variance, against noise
 FLOOR = 1e-12  # of variances, relative to that of the rewards
 
 
@@ -80,7 +85,8 @@ def _smooth_basis(shape: tuple[int, ...], domain: Domain) -> Tensor:
         covariance = covariance + product / len(LENGTHS)
     values, vectors = torch.linalg.eigh(covariance)
     large = values > MIN_SHARE * values.max()
-    return vectors[:, large] * values[large].sqrt()
+    basis: Tensor = vectors[:, large] * values[large].sqrt()
+    return basis
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,10 +1,10 @@
 """`search`: masks from rewards alone, for networks without a gradient.
 
-A linear model of the reward (`reward_model`) is fitted to the masks evaluated so far, and the next masks are level sets of
-fields drawn from its posterior (Thompson sampling): random masks of large areas first, then areas that fall to the
-smallest one, then the requested areas in turn. Ways of destroying the input and orientations take turns. At the end each
-area chooses among the model's own field and the best masks drawn, by the mean over all ways; candidates of larger areas
-also occur with the next smaller mask inside. All areas come from one run of exactly the planned number of evaluations.
+A linear model of the reward (`reward_model`) is fitted to the masks evaluated so far, and the next masks are level sets
+of fields drawn from its posterior (Thompson sampling): random masks of large areas first, then areas that fall to the
+smallest one, then the requested areas in turn. Ways of destroying the input and orientations take turns. At the end
+each area chooses among the model's own field and the best masks drawn, by the mean over all ways; candidates of larger
+areas also occur with the next smaller mask inside. All areas come from one run of exactly the planned evaluations.
 """
 
 import math
@@ -30,7 +30,6 @@ WIDEST_AREAS = 0.2, 0.5  # between which random masks lie
 MAX_CANDIDATES = 12  # of an area in the final choice
 ELITE_SHARE = 0.25  # of an area's masks, whose mean field is a candidate
 OTHER_REACHES = 2.0, 0.5  # factors of the model's own, of further candidates
-SUPPORT_AREA, SUPPORT_REACH = 0.2, 2.0  # of the model that gives the support of each place
 
 
 @dataclass(frozen=True)
@@ -105,22 +104,35 @@ class Search:
         family = problem.domain.exact_area_family(problem.like, self.width)
         generator = torch.Generator().manual_seed(problem.seed)
         draws = self.schedule(areas, problem.ways, generator)
-        recorder = Recorder(problem, len(draws) + (len(areas) if self.count_candidates(areas, problem.ways) else 0), on_step)
+        recorder = Recorder(
+            problem, len(draws) + (len(areas) if self.count_candidates(areas, problem.ways) else 0), on_step
+        )
         model = RewardModel(Cells(problem.domain, family, problem.like), problem.count, self.reach)
         drawn = self._draw(problem, family, model, draws, generator, recorder)
         parameters = self._choose(problem, family, model, areas, drawn, recorder)
         masks = masks_at_areas(family, parameters, areas, self.temperature)
-        return recorder.build_solution(masks, parameters, _find_support(family, model))
+        return recorder.build_solution(masks, parameters, self.find_support(parameters, problem.domain))
 
     def rebuild_masks(self, parameters: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
         """Return the masks (N, A, 1, *S) of a solution's parameters (N, A, 1, *lattice) at these areas."""
         return masks_at_areas(domain.exact_area_family(parameters, self.width), parameters, areas, self.temperature)
 
+    def find_support(self, parameters: Tensor, domain: Domain) -> Tensor:
+        """Return how far fields (N, A, 1, *lattice) of a solution are above their mean at each place: (N, 1, *S) ≥ 0.
+
+        The mean over areas; ones for an input whose fields are constant.
+        """
+        family = domain.exact_area_family(parameters, self.width)
+        fields = family.to_places(_standardise_each(parameters).flatten(0, 1)).clamp_min(0.0)
+        support = fields.view(*parameters.shape[:2], *fields.shape[1:]).mean(1)
+        is_supported = (support.flatten(1).amax(1) > 0).view(-1, *[1] * (support.ndim - 1))
+        return torch.where(is_supported, support, torch.ones_like(support))
+
     def count_candidates(self, areas: Sequence[float], ways: int) -> int:
         """Return the number of candidates of each area in the final choice; 0: there is no choice.
 
-        >>> Search().count_candidates((0.05, 0.1, 0.2, 0.4), ways=3), Search(evaluations=100).count_candidates((0.1,) * 4, 3)
-        (6, 0)
+        >>> Search().count_candidates((0.05, 0.1, 0.2, 0.4), ways=3)
+        6
         """
         count = min(MAX_CANDIDATES, int(self.choice * self.evaluations) // (len(areas) * ways))
         return count if count > 1 else 0
@@ -224,7 +236,7 @@ class Search:
 
 
 def _propose(model: RewardModel, area: float, drawn: Sequence[Drawn]) -> Iterator[Tensor]:
-    """Yield fields (N, cells) for an area, the most promising first: means of the model, of the best masks, and these."""
+    """Yield fields (N, cells) for an area, the most promising first: of the model, the best masks' mean, and these."""
     yield model.fit(area).best_field()
     if drawn:
         fields = _standardise_each(torch.cat([part.fields for part in drawn], 1))
@@ -245,14 +257,6 @@ def _to_parameters(cells: Cells, fields: Tensor) -> Tensor:
 def _standardise_each(fields: Tensor) -> Tensor:
     """Scale each field (N, K, ...) to mean 0 and deviation 1."""
     return standardise(fields.flatten(0, 1), floor=FLOOR).view_as(fields)
-
-
-def _find_support(family: ExactAreaFamily, model: RewardModel) -> Tensor:
-    """Return the positive weights of places (N, 1, *S); ones for an input without any."""
-    weights = _standardise_each(model.fit(SUPPORT_AREA, SUPPORT_REACH).best_field().unsqueeze(1))
-    support = family.to_places(model.cells.to_parameters(weights[:, 0])).clamp_min(0.0)
-    is_supported = (support.flatten(1).amax(1) > 0).view(-1, *[1] * (support.ndim - 1))
-    return torch.where(is_supported, support, torch.ones_like(support))
 
 
 def _turn(problem: Problem, index: int) -> tuple[bool, int]:
