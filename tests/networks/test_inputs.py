@@ -13,7 +13,8 @@ from torch import nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks import inputs
-from extremal.networks.inputs import prepare, read_image_file, to_upright_rgb
+from extremal.networks.image_files import read_image_file, to_upright_rgb
+from extremal.networks.inputs import prepare
 from extremal.networks.network import Network
 
 PLAIN = Network(nn.Conv2d(3, 2, 1))

@@ -25,7 +25,7 @@ from extremal.explanations.verdict import NOT_FINITE, Status
 from extremal.file_checks import find_kind, is_address, list_names, quote, to_printable
 from extremal.masking.games import get_game
 from extremal.masking.solvers import get_solver
-from extremal.networks.inputs import IMAGE_SUFFIXES, read_image_file
+from extremal.networks.image_files import IMAGE_SUFFIXES, read_image_file
 from extremal.networks.layers import get_module
 from extremal.networks.memory import keep_freed_memory
 from extremal.networks.resolve import load_network
