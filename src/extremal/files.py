@@ -1,18 +1,20 @@
 """Atomic writes of files and folders, and the names of result files; nothing here imports torch."""
 
 import hashlib
+import itertools
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 
 from extremal.errors import ExtremalValueError
-from extremal.file_checks import check_output, check_output_file, quote, to_printable
+from extremal.file_checks import check_output, check_output_file, is_folder, quote, to_printable
 
 MAX_FOLDER_BYTES = 200  # of the name of an image's folder; file systems take 255
+MAX_KIND_BYTES = 100  # of what is asked about the image, at its end
 
 
 EXPLANATION_FILE, CHANNELS_FILE, CLASS_FILE = (
@@ -57,26 +59,59 @@ def content_hash(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def name_folders(out: Path, images: Sequence[str]) -> list[Path]:
+def name_folders(out: Path, images: Sequence[str], kind: str = "", *, replace: bool = True) -> list[Path]:
     """Name one folder per image after its file; images of the same name are numbered.
 
     >>> [folder.name for folder in name_folders(Path("out"), ["a/cat.jpg", "b/Cat.png", "dog.png"])]
     ['cat', 'Cat-2', 'dog']
+    >>> [folder.name for folder in name_folders(Path("out"), ["cat.jpg"], "channels blocks.5")]
+    ['cat-channels-blocks.5']
+
+    Args:
+        out: the folder of these.
+        images: paths.
+        kind: text that follows the names, of what is asked about the images.
+        replace: whether a folder may exist; otherwise the next free number is taken.
     """
-    used: set[str] = set()
+    used = set[str]() if replace else _list_used_names(out)
+    suffix = f"-{name}" if (name := simplify_name(kind)) else ""
     folders = []
     for image in images:
-        stem = _shorten(to_printable(Path(image).stem)).strip(". ") or "photo"  # never `..`
-        candidates = (stem if n == 1 else f"{stem}-{n}" for n in range(1, len(images) + 1))
-        name = next(name for name in candidates if name.casefold() not in used)
-        used.add(name.casefold())  # some file systems do not distinguish cat and Cat
+        stem = _shorten(to_printable(Path(image).stem), suffix).strip(". ") or "photo"  # never `..`
+        name = _number(f"{stem}{suffix}", used)
+        used.add(name.casefold())
         folders.append(out / name)
     return folders
 
 
-def _shorten(name: str) -> str:
-    """Return the start of a name, so that a number and suffixes fit into the longest name of a file."""
-    return name.encode()[:MAX_FOLDER_BYTES].decode(errors="ignore")
+def choose_folder(out: Path, name: str, *, replace: bool) -> Path:
+    """Return the folder of this name in `out`, or, unless it may be replaced, the next one of a number that is free."""
+    return out / (name if replace else _number(name, _list_used_names(out)))
+
+
+def _number(name: str, used: Set[str]) -> str:
+    """Return a name, or the first one with a number that is not used."""
+    candidates = (name if n == 1 else f"{name}-{n}" for n in itertools.count(1))
+    return next(candidate for candidate in candidates if candidate.casefold() not in used)
+
+
+def _list_used_names(folder: Path) -> set[str]:
+    """Return the names in a folder without their case, which some file systems do not distinguish."""
+    return {name.casefold() for name in os.listdir(folder)} if is_folder(folder) else set()
+
+
+def simplify_name(text: str) -> str:
+    """Return a text as part of a file name: letters, digits, dots and hyphens.
+
+    >>> simplify_name("tabby|tiger cat"), simplify_name("unit:blocks.3:5")
+    ('tabby-tiger-cat', 'unit-blocks.3-5')
+    """
+    return re.sub(r"[^\w.]+", "-", to_printable(text)).encode()[:MAX_KIND_BYTES].decode(errors="ignore").strip("-._")
+
+
+def _shorten(name: str, suffix: str) -> str:
+    """Return the start of a name, so that suffix and number fit into the longest name of a file."""
+    return name.encode()[: MAX_FOLDER_BYTES - len(suffix.encode())].decode(errors="ignore")
 
 
 def check_writable(out: Path) -> None:

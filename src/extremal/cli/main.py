@@ -12,13 +12,16 @@ import typer
 from extremal._version import __version__
 from extremal.cli import options, tables
 from extremal.cli.app import app as serve_app
+from extremal.cli.argument_checks import check_names, find_class_folder
 from extremal.cli.batch import ImageBatch, ProcessImage, other_output_on_stderr, report_errors
 from extremal.cli.bench import bench, figures
 from extremal.cli.doctor import doctor
 from extremal.cli.explain import explain
+from extremal.cli.parse import parse_counts
 from extremal.cli.run import run, status
 from extremal.cli.summary import compare, summary
 from extremal.file_checks import quote
+from extremal.networks.names import check_network_name
 
 app = typer.Typer(
     add_completion=False,
@@ -79,10 +82,17 @@ def channels(
         bool, typer.Option("--visualise", help="Also make images of what the channels carry (minutes).")
     ] = False,
     out: options.ImageFolders = options.DEFAULT_FOLDER,
+    force: options.Force = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Find the smallest sets of channels of a layer that a network's answer needs, with the evidence."""
-    batch = ImageBatch(out, images, as_json)
+    kind = " ".join(part for part in ("channels", layer, target, "" if game == "preserve" else game) if part)
+    batch = ImageBatch(out, images, as_json, kind, force)
+
+    def check() -> None:
+        parse_counts(counts)
+        check_names(game=game, solver=solver, score=score)
+        check_network_name(network, weights)
 
     def prepare() -> ProcessImage:
         from extremal.cli.channels import prepare_channels_run
@@ -103,7 +113,7 @@ def channels(
             with_images=visualise,
         )
 
-    batch.process(prepare)
+    batch.process(check, prepare)
 
 
 @app.command("class-channels")
@@ -121,15 +131,18 @@ def class_channels(
     ] = False,
     top: Annotated[int, typer.Option(min=1, help="Number of channels to print.")] = 12,
     out: Annotated[Path, typer.Option(help="Output folder.")] = options.DEFAULT_FOLDER,
+    force: options.Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document instead of a table.")] = False,
 ) -> None:
     """Rank the channels of a layer by how often a class needs them, over a folder of its images."""
     with report_errors():
-        from extremal.cli.channels import class_channels_command, find_class_folder
+        check_network_name(network, weights)
+        output_folder = find_class_folder(folder, out, f"class-channels {layer} {target}", replace=force)
+
+        from extremal.cli.channels import class_channels_command
         from extremal.networks.resolve import load_network
         from extremal.scores.parse import parse_class
 
-        find_class_folder(folder, out)
         with other_output_on_stderr():
             net = load_network(network, weights)
         class_channels_command(
@@ -141,7 +154,7 @@ def class_channels(
             seed=seed,
             with_images=visualise,
             top=top,
-            out=out,
+            output_folder=output_folder,
             as_json=as_json,
         )
 
@@ -157,6 +170,8 @@ def layers(
 ) -> None:
     """List a network's layers, their output shapes, and whether the whole answer passes through them."""
     with report_errors():
+        check_network_name(network, weights)
+
         from extremal.networks.layers import layers as list_layers
         from extremal.networks.resolve import load_network
 

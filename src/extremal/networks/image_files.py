@@ -2,6 +2,8 @@
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -46,6 +48,23 @@ def read_image_file(
         ExtremalValueError: the file is missing, empty, truncated, not an image, or has too many pixels.
     """
     name, max_pixels = quote(path if name is None else name), max_pixels or MAX_PIXELS
+    with _open_image_file(path, name, max_pixels) as image:
+        return to_upright_rgb(image)
+
+
+def check_image_file(path: str | os.PathLike[str]) -> None:
+    """Check that a file is an image, by its header; its pixels are not decoded.
+
+    Raises:
+        ExtremalValueError: as `read_image_file`, as far as the header shows.
+    """
+    with _open_image_file(path, quote(path), MAX_PIXELS):
+        pass
+
+
+@contextmanager
+def _open_image_file(path: str | os.PathLike[str], name: str, max_pixels: int) -> Iterator[Image.Image]:
+    """Yield an image whose pixels are not decoded yet; errors of Pillow, also later ones, become one sentence."""
     size = check_file(path, "an image", name=name, max_bytes=MAX_FILE_BYTES, folder_remedy="name the images in it")
     if size == 0:
         raise ExtremalValueError(f"an image must not be empty, got {name} with 0 bytes; copy it again")
@@ -54,7 +73,7 @@ def read_image_file(
             warnings.simplefilter("ignore")  # Pillow's, about files that are odd; broken ones raise
             with Image.open(path, formats=_find_formats()) as image:
                 check_pixels(image, name, max_pixels)
-                return to_upright_rgb(image)
+                yield image
     except ExtremalValueError:
         raise
     except UnidentifiedImageError:

@@ -17,7 +17,7 @@ ASK_SYNTAX = "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:IMAGE"
 
 @dataclass(frozen=True)
 class AskedQuery:
-    """What `--ask` and `--target` ask for, as far as it can be said without a network."""
+    """The question of `--ask` and `--target`, as far as it is known without a network."""
 
     kind: str  # class, box, segment, unit or like
     target: str = ""  # class index or name, the name of a group, or classes joined by `|`; may be empty
