@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from extremal import files
 from extremal.cli.argument_checks import expand_images, find_image_errors
+from extremal.cli.common_options import OUTPUT
 from extremal.errors import ExtremalError
 from extremal.report.result_files import RESULT_FILES
 
@@ -53,7 +55,8 @@ def report_warnings() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.simplefilter("default", UserWarning)
+        if not OUTPUT.quiet:
+            warnings.simplefilter("default", UserWarning)
         warnings.showwarning = print_warning  # type: ignore[assignment]
         yield
 
@@ -182,7 +185,7 @@ class ImageBatch:
 
 @contextmanager
 def progress(name: str) -> Iterator[OnStage]:
-    """Show a transient progress bar on stderr; show nothing if stderr is not a terminal."""
+    """Show a transient progress bar on stderr if it is a terminal; with --verbose, a line for each stage instead."""
     from rich import progress
 
     with progress.Progress(
@@ -192,12 +195,15 @@ def progress(name: str) -> Iterator[OnStage]:
         progress.TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
-        disable=not sys.stderr.isatty(),
+        disable=OUTPUT.quiet or OUTPUT.verbose or not sys.stderr.isatty(),
         speed_estimate_period=3600,  # a single step may take minutes
     ) as bar:
-        task = bar.add_task(name, total=None)
+        task, stages = bar.add_task(name, total=None), list[str]()
 
         def report(stage: str, done: int, total: int) -> None:
+            if OUTPUT.verbose and stage not in stages[-1:]:
+                stages.append(stage)
+                print_line(f"{time.perf_counter() - OUTPUT.start:.1f} s", f"{name}: {stage}")
             bar.update(task, description=f"{name}: {stage}", completed=done, total=total)
 
         yield report

@@ -8,6 +8,7 @@ import typer
 from extremal.cli import options
 from extremal.cli.argument_checks import check_areas, check_data, check_images, check_names
 from extremal.cli.batch import print_line, progress, report_errors
+from extremal.cli.common_options import with_common_options
 from extremal.cli.parse import parse_areas
 from extremal.file_checks import check_output_file
 from extremal.networks.names import check_network_name
@@ -103,6 +104,7 @@ def bench(
 
 
 @figures.command("methods")
+@with_common_options
 def figure_methods(
     images: options.Images,
     *,
@@ -133,6 +135,7 @@ def figure_methods(
 
 
 @figures.command("areas")
+@with_common_options
 def figure_areas(
     images: options.Images,
     *,

@@ -15,6 +15,7 @@ from extremal.cli.app import app as serve_app
 from extremal.cli.argument_checks import check_names, find_class_folder
 from extremal.cli.batch import ImageBatch, ProcessImage, other_output_on_stderr, report_errors
 from extremal.cli.bench import bench, figures
+from extremal.cli.common_options import let_waiting_threads_sleep, with_common_options
 from extremal.cli.doctor import doctor
 from extremal.cli.explain import explain
 from extremal.cli.parse import parse_counts
@@ -24,7 +25,7 @@ from extremal.file_checks import quote
 from extremal.networks.names import check_network_name
 
 app = typer.Typer(
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # they print the values of local variables
     help="Find the smallest part of an image that a network's answer needs (extremal perturbations).",
@@ -33,6 +34,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command `extremal`."""
+    let_waiting_threads_sleep()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as for Ctrl-C: nothing is half-written
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -55,10 +57,11 @@ def _global_options(
     pass
 
 
-app.command()(explain)
+app.command()(with_common_options(explain))
 
 
 @app.command()
+@with_common_options
 def channels(
     images: options.Images,
     *,
@@ -117,6 +120,7 @@ def channels(
 
 
 @app.command("class-channels")
+@with_common_options
 def class_channels(
     folder: Annotated[Path, typer.Argument(help="Folder with images of the class.", show_default=False)],
     *,
@@ -160,6 +164,7 @@ def class_channels(
 
 
 @app.command()
+@with_common_options
 def layers(
     network: options.Network = "embedded",
     weights: options.Weights = "",
@@ -183,17 +188,18 @@ def layers(
             tables.print_layers(listed)
 
 
-app.command()(doctor)
-app.command("app")(serve_app)
-app.command()(run)
-app.command()(status)
-app.command()(summary)
-app.command()(compare)
-app.command()(bench)
+app.command()(with_common_options(doctor))
+app.command("app")(with_common_options(serve_app))
+app.command()(with_common_options(run))
+app.command()(with_common_options(status))
+app.command()(with_common_options(summary))
+app.command()(with_common_options(compare))
+app.command()(with_common_options(bench))
 app.add_typer(figures, name="figures")
 
 
 @app.command()
+@with_common_options
 def networks(
     pattern: Annotated[str, typer.Argument(help="Only names that contain this text.", show_default=False)] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,

@@ -22,6 +22,7 @@ from extremal.cli.batch import (
     print_line,
     report_errors,
 )
+from extremal.cli.common_options import OUTPUT
 from extremal.cli.parse import parse_areas, parse_perturbation
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
@@ -192,7 +193,7 @@ def _progress_bar() -> Iterator["OnStatus"]:
         progress.TextColumn("{task.fields[details]}", markup=False),
         console=Console(stderr=True),
         transient=True,
-        disable=not sys.stderr.isatty(),
+        disable=OUTPUT.quiet or not sys.stderr.isatty(),
     ) as bar:
         task = bar.add_task("images", total=None, details="")
 
