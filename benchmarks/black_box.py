@@ -3,9 +3,9 @@
 Use: python benchmarks/black_box.py --cutouts STAMPS [--targets 40] [--methods search-500,rise-500,...] [--table]
 
 Masks and maps are cut to the same exact areas and judged alike (`extremal.judge`); maps point as in `extremal bench`.
-One JSON line a target and method goes to benchmarks/results/black_box.jsonl as soon as it is measured; what stands there
-is not measured again. RISE asks about both objects of a scene at once, and counts its evaluations for each. The table
-goes to docs/black_box.md. STAMPS: see solvers.py. Needs onnx and onnxruntime.
+One JSON line a target and method goes to benchmarks/results/black_box.jsonl as soon as it is measured; what stands
+there is not measured again. RISE asks about both objects of a scene at once, and counts its evaluations for each. The
+table goes to docs/black_box.md. STAMPS: see solvers.py. Needs onnx and onnxruntime.
 """
 
 import argparse
