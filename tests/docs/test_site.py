@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("nav:\n")[1]
-    listed = re.findall(r": ([a-z]+\.md)$", navigation, re.MULTILINE)
+    listed = re.findall(r": ([a-z_]+\.md)$", navigation, re.MULTILINE)
     assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 
 

@@ -22,7 +22,7 @@ DATA_KINDS = ("voc", "coco", "folder", "scenes")
 ENGINE_NAMES = ("local", "ray")
 GAME_NAMES = ("preserve", "delete", "dual")
 PERTURBATION_NAMES = ("mixed", "blur", "fade", "constant", "noise")
-SOLVER_NAMES = ("consensus", "path", "penalty")
+SOLVER_NAMES = ("consensus", "path", "penalty", "search")
 SCORE_NAMES = ("margin", "logit", "probability", "log-probability", "contrastive", "negative", "sigmoid")
 
 Images = Annotated[list[str], Argument(metavar="IMAGE...", help="Image files, or folders of them.", show_default=False)]

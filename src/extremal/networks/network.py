@@ -62,7 +62,7 @@ class Network:
     memory: float | None = None  # GiB for the tensors that a gradient needs; None: depends on the device
     groups: Mapping[str, Sequence[int]] = field(default_factory=dict)  # names of groups of classes: their indices
     inputs: MakeInputs | None = None  # x (B, C, *S) -> a tuple of the model's arguments, or a dict by name; None: x
-    gradient: bool = True  # False: a black box, of which no gradient is asked (`solver="search"`)
+    gradient: bool = True  # False: a black box, never asked for a gradient (`solver="search"`)
 
     def __post_init__(self) -> None:
         self.model = as_module(self.model)

@@ -27,7 +27,7 @@ def as_network(network: Network | nn.Module | str, *, takes_pictures: bool = Fal
 
 
 def require_gradient(network: Network, purpose: str, remedy: str) -> None:
-    """Raise if a network is a black box, of which no gradient may be asked.
+    """Raise if a network is a black box, which must not be asked for a gradient.
 
     Raises:
         ExtremalValueError: it is one.

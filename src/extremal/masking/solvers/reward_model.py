@@ -91,7 +91,7 @@ def _smooth_basis(shape: tuple[int, ...], domain: Domain) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """The weights of cells for N inputs, as far as the evaluations tell."""
+    """The distribution of the weights of cells for N inputs, given the evaluations."""
 
     basis: Tensor  # (cells, R) square root of the prior's covariance
     directions: Tensor  # (N, D, R), orthonormal rows: directions that the evaluations are about
@@ -117,7 +117,7 @@ class Posterior:
 
 
 class RewardModel:
-    """Rewards of masks of N inputs, and what they tell about the weights of cells.
+    """Rewards of masks of N inputs, as evidence for the weights of cells.
 
     Args:
         cells: of the masks.
