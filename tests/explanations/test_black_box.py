@@ -119,7 +119,8 @@ class TestWhatNeedsAGradient:
     def test_other_solvers(self) -> None:
         for solver in ("consensus", "path", "penalty"):
             assert message_of(lambda solver=solver: extremal.explain(BlackBox(redness), picture(), solver=solver)) == (
-                f"the solver {solver} needs a gradient, redness is a black box without one; pass solver='search'"
+                f"the solver {solver} needs a gradient, redness is a black box without one; pass solver='search', or "
+                "--solver search"
             )
 
     def test_the_smallest_area_and_channels(self) -> None:
@@ -128,7 +129,7 @@ class TestWhatNeedsAGradient:
         name = "WithoutGradient is a black box without one"
         assert message_of(lambda: extremal.smallest_area(net, result)) == (
             f"the bisection for the smallest area needs a gradient, {name}; explain more areas, or reduce the region "
-            "with minimal"
+            "with minimal (--minimal)"
         )
         assert message_of(lambda: extremal.explain_channels(net, x, "inner")) == (
             f"an explanation by channels needs a gradient, {name}; pass the module itself, or explain places"

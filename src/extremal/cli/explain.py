@@ -55,6 +55,7 @@ def explain(
 
     def prepare() -> ProcessImage:
         from extremal.explanations.settings import Settings
+        from extremal.explanations.smallest_area import check_bisection
         from extremal.networks.memory import keep_freed_memory
         from extremal.networks.resolve import load_network
         from extremal.scores.parse import parse_query
@@ -70,6 +71,8 @@ def explain(
             seed=seed,
         )
         net = load_network(network, weights)
+        if refine:
+            check_bisection(net)
         query = parse_query(net, target, ask)
         extras = Extras(refine, budget if minimal else 0, stability)
         return (plan_images if dry_run else explain_images)(net, query, settings, extras)

@@ -57,7 +57,7 @@ class PreparedRun:
         """
         uses_gradient = for_solver and uses_gradients(settings.solver)
         if uses_gradient:
-            require_gradient(self.net, f"the solver {settings.solver.name}", "pass solver='search'")
+            require_gradient(self.net, f"the solver {settings.solver.name}", "pass solver='search', or --solver search")
         x = self.x.clone()  # a clone made here may be saved for backward in any mode of the caller
         with run.counted() as accelerating:
             layers = find_layers(run, x, settings) if for_solver else ()

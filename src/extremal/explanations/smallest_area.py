@@ -46,6 +46,12 @@ class Certificate:
     share: float  # required share of the whole effect
 
 
+def check_bisection(network: Network) -> None:
+    """Raise if a network has no gradient, by which the areas between are optimised."""
+    remedy = "explain more areas, or reduce the region with minimal (--minimal)"
+    require_gradient(network, "the bisection for the smallest area", remedy)
+
+
 @in_standard_modes
 def smallest_area(
     network: Network | nn.Module | str,
@@ -99,9 +105,7 @@ def smallest_area(
             f"share and tolerance must be above 0, got {share:g} and {tolerance:g}; e.g. 0.9 and 0.02"
         )
     net, provenance = as_network(network), explanation.settings
-    require_gradient(
-        net, "the bisection for the smallest area", "explain more areas, or reduce the region with minimal"
-    )
+    check_bisection(net)
     check_same_weights(net, provenance)
     settings = Settings.from_dict(
         {**provenance, "solver": Path().settings()},  # the solver is without effect: the bisection descends by itself

@@ -58,6 +58,7 @@ class PictureModule(nn.Module):
         super().__init__()
         self._predict, self._name, self._outputs, self._max_rows = predict, name, outputs, max_rows
         self._n_scores = 0  # C, once it has answered
+        self.eval()
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:

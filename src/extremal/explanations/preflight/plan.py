@@ -7,6 +7,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
+from extremal.explanations import smallest_area
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.objective import Objective
 from extremal.explanations.preflight.cost import Cost, Timing, Work
@@ -115,6 +116,8 @@ def plan(
     """
     settings = merge_settings(settings, options)
     prepared = prepare_run(network, image, target, settings)
+    if refine:
+        smallest_area.check_bisection(prepared.net)
     inputs, costs = list[PlannedInput](), list[Cost]()
     with prepared.net.frozen(settings.seed) as run:
         for batch, objective, setup in prepared.build_objectives(run, settings):
