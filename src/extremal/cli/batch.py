@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from extremal.errors import ExtremalError
+from extremal.errors import ExtremalError, Notice
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 MAX_LINE = 1500  # characters of a message
@@ -43,10 +43,10 @@ def print_line(kind: str, message: str) -> None:
 
 @contextmanager
 def report_warnings() -> Iterator[None]:
-    """Print each `UserWarning` as one line, and suppress the other warnings, which users cannot act on."""
+    """Print each `UserWarning` or `Notice` as one line, and suppress the other warnings, which users cannot act on."""
 
     def print_warning(message: Warning | str, *_: object) -> None:
-        print_line("warning", str(message))
+        print_line("note" if isinstance(message, Notice) else "warning", str(message))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

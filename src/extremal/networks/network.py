@@ -61,6 +61,7 @@ class Network:
     memory: float | None = None  # GiB for the tensors that a gradient needs; None: depends on the device
     groups: Mapping[str, Sequence[int]] = field(default_factory=dict)  # names of groups of classes: their indices
     inputs: MakeInputs | None = None  # x (B, C, *S) -> a tuple of the model's arguments, or a dict by name; None: x
+    source: str = ""  # where the weights are from, with revision and licence, if they were found by a name
 
     def __post_init__(self) -> None:
         self.model = as_module(self.model)
