@@ -12,21 +12,30 @@ from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
 from extremal.networks.network import Network
 from extremal.networks.zoo import huggingface, paper, timm, timm_hub, torchvision, user_module
+from extremal.networks.zoo.onnx import module as onnx_file
 from extremal.networks.zoo.pt2 import module as exported
 from extremal.networks.zoo.timm import EMBEDDED_NAME
 from extremal.networks.zoo.weights import Weights, suggest
 
-FAMILIES = ("torchvision", "timm", *paper.DATA_SETS, "hf", "file")  # before a colon, these are not Python modules
+FAMILIES = (
+    "torchvision",
+    "timm",
+    *paper.DATA_SETS,
+    "hf",
+    "onnx",
+    "file",
+)  # before a colon, these are not Python modules
 NAME_RULE = (
     "a network must be 'embedded', 'torchvision:NAME', 'timm:NAME', 'voc:NAME', 'coco:NAME', 'hf:FOLDER', "
-    "'hf:OWNER/NAME', 'file:PATH.pt2' or 'MODULE:CALLABLE'"
+    "'hf:OWNER/NAME', 'onnx:FILE.onnx', 'file:PATH.pt2' or 'MODULE:CALLABLE'"
 )
 
 
 def names(pattern: str = "") -> list[str]:
     """List the names of networks that contain the pattern.
 
-    `load` also takes folders and repositories of the hub (`hf:`), files (`file:`) and the user's own modules, which are not listed.
+    `load` also takes folders and repositories of the hub (`hf:`), files (`onnx:`, `file:`) and the user's own modules,
+    which are not listed.
     """
     families = [EMBEDDED_NAME, *(f"torchvision:{name}" for name in torchvision.names())]
     families += [*(f"timm:{name}" for name in timm.names()), *paper.names()]
@@ -41,8 +50,8 @@ def load(name: str, weights: Weights = None) -> Network:
             `torchvision:NAME`, a classifier, segmenter or detector; `timm:NAME`; `voc:NAME` or `coco:NAME`, a network
             of the paper with weights from a file; `hf:FOLDER`, a local folder in the format of Hugging Face;
             `hf:OWNER/NAME[@REVISION]`, a repository of the Hugging Face hub, or `timm:hf-hub:OWNER/NAME[@REVISION]`,
-            one of timm; `file:PATH.pt2`, an archive of `torch.export.save`; or `MODULE:CALLABLE`, which is imported and
-            called.
+            one of timm; `onnx:FILE.onnx`; `file:PATH.pt2`, an archive of `torch.export.save`; or `MODULE:CALLABLE`,
+            which is imported and called.
         weights: a local file (.safetensors, or a torch state dict; neither is unpickled); `random` for random weights;
             None for the network's own weights, which are downloaded once.
 
@@ -80,17 +89,15 @@ def names_code(name: str) -> bool:
 
 
 def _load_from_family(family: str, rest: str, weights: Weights) -> Network:
-    match family:
-        case "torchvision":
-            return torchvision.load(rest, weights)
-        case "timm" if rest.startswith(timm_hub.HUB_PREFIX):
-            return timm_hub.load(rest, weights)
-        case "timm":
-            return timm.load(rest, weights)
-        case "hf":
-            return huggingface.load(rest, weights)
-        case "file":
-            return exported.load(rest, weights)
+    loaders = {
+        "torchvision": torchvision.load,
+        "timm": timm_hub.load if rest.startswith(timm_hub.HUB_PREFIX) else timm.load,
+        "hf": huggingface.load,
+        "onnx": onnx_file.load,
+        "file": exported.load,
+    }
+    if family in loaders:
+        return loaders[family](rest, weights)
     return paper.load(family, rest, weights)
 
 
