@@ -1,5 +1,6 @@
 """Small ONNX files for tests."""
 
+import random
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from support.mutations import mutate_bytes
 
 
 class SmallClassifier(nn.Module):
@@ -59,3 +62,67 @@ def write_graph(
     opsets = [helper.make_opsetid("", 18), *([helper.make_opsetid(domain, 1)] if domain else [])]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
     return path
+
+
+_NUMBERS = (-(2**63), -(2**31), -7, -1, 0, 1, 2, 3, 7, 64, 1000, 10**5, 2**31, 2**40, 2**63 - 1)
+_OPERATORS = (
+    *("Add", "Mul", "Div", "MatMul", "Conv", "ConvTranspose", "MaxPool", "AveragePool", "BatchNormalization", "Pad"),
+    *("Reshape", "Expand", "Tile", "ConstantOfShape", "Range", "Resize", "Upsample", "OneHot", "EyeLike", "Slice"),
+    *("Gather", "GatherND", "ScatterND", "Concat", "Split", "TopK", "CumSum", "Loop", "If", "DepthToSpace", "Einsum"),
+    *("Cast", "QuantizeLinear", "StringNormalizer", "RandomNormal", "NonMaxSuppression", "Load", "Compile", "Hub"),
+    *(
+        "Softmax",
+        "LayerNormalization",
+        "InstanceNormalization",
+        "GRU",
+        "GridSample",
+        "Col2Im",
+        "DeformConv",
+        "Unsqueeze",
+    ),
+)
+
+
+def mutate_onnx(rng: random.Random, content: bytes) -> bytes:
+    """Change bytes of an ONNX file, or fields of its message: operators, attributes, sizes, names, where weights lie."""
+    import onnx
+
+    if rng.random() < 0.2:
+        return mutate_bytes(rng, content)
+    model = onnx.ModelProto()
+    model.ParseFromString(content)
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        _mutate_field(rng, model.graph)
+    return bytes(model.SerializeToString())
+
+
+def _mutate_field(rng: random.Random, graph: Any) -> None:
+    node, tensor = rng.choice(graph.node), rng.choice(graph.initializer)
+    names = [*(one.name for one in graph.initializer), *(name for one in graph.node for name in one.output), "x", ""]
+    match rng.randrange(9):
+        case 0:
+            node.op_type = rng.choice(_OPERATORS)
+        case 1:
+            node.input[rng.randrange(len(node.input))] = rng.choice(names)
+        case 2:
+            node.output[0] = rng.choice([*names, "__class__", "forward", "a.b", "../x", "é" * 300])
+        case 3:
+            attribute = node.attribute.add(
+                type=7, name=rng.choice(("pads", "strides", "kernel_shape", "axis", "group"))
+            )
+            attribute.ints.extend(rng.choices(_NUMBERS, k=rng.randrange(5)))
+        case 4 if tensor.dims:
+            tensor.dims[rng.randrange(len(tensor.dims))] = rng.choice(_NUMBERS)
+        case 5:
+            tensor.raw_data = rng.randbytes(len(tensor.raw_data))
+        case 6:
+            axis = rng.choice(graph.input[0].type.tensor_type.shape.dim)
+            axis.dim_value = rng.choice(_NUMBERS)
+        case 7:
+            tensor.data_location = 1
+            place = rng.choice(("/dev/zero", "/etc/passwd", "a.onnx", "..", "", "\0", "a" * 300))
+            for key, value in (("location", place), ("offset", rng.choice(_NUMBERS)), ("length", rng.choice(_NUMBERS))):
+                tensor.external_data.add(key=key, value=str(value))
+        case 8:
+            shape = next((one for one in graph.initializer if one.name == "shape"), tensor)
+            shape.raw_data = b"".join(rng.choice(_NUMBERS).to_bytes(8, "little", signed=True) for _ in range(2))

@@ -54,9 +54,10 @@ def load(path: str, weights: Weights) -> Network:
             f"{noun} must be an existing file, got {quote(path)}; check the path{suggest(file.name, siblings)}"
         )
     check_installed("onnx", "onnx2pytorch", "onnxruntime", purpose=noun, extra="onnx")
+    warnings.filterwarnings("ignore", module=r"onnx2pytorch\.")  # also later on; its output is compared
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the converter; its output is compared
+            warnings.simplefilter("ignore")
             module, form, reference = _convert(file, name, quote(path))
     except Exception as error:  # a damaged file can fail in any way
         raise describe_failure(path, error) from None
