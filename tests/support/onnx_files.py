@@ -97,32 +97,44 @@ def mutate_onnx(rng: random.Random, content: bytes) -> bytes:
 
 
 def _mutate_field(rng: random.Random, graph: Any) -> None:
-    node, tensor = rng.choice(graph.node), rng.choice(graph.initializer)
+    rng.choice((_mutate_node, _mutate_names, _mutate_tensor, _mutate_place))(rng, graph)
+
+
+def _mutate_node(rng: random.Random, graph: Any) -> None:
+    node = rng.choice(graph.node)
+    if rng.random() < 0.5:
+        node.op_type = rng.choice(_OPERATORS)
+        return
+    attribute = node.attribute.add(type=7, name=rng.choice(("pads", "strides", "kernel_shape", "axis", "group")))
+    attribute.ints.extend(rng.choices(_NUMBERS, k=rng.randrange(5)))
+
+
+def _mutate_names(rng: random.Random, graph: Any) -> None:
+    node = rng.choice(graph.node)
     names = [*(one.name for one in graph.initializer), *(name for one in graph.node for name in one.output), "x", ""]
-    match rng.randrange(9):
-        case 0:
-            node.op_type = rng.choice(_OPERATORS)
-        case 1:
-            node.input[rng.randrange(len(node.input))] = rng.choice(names)
-        case 2:
-            node.output[0] = rng.choice([*names, "__class__", "forward", "a.b", "../x", "é" * 300])
-        case 3:
-            attribute = node.attribute.add(
-                type=7, name=rng.choice(("pads", "strides", "kernel_shape", "axis", "group"))
-            )
-            attribute.ints.extend(rng.choices(_NUMBERS, k=rng.randrange(5)))
-        case 4 if tensor.dims:
-            tensor.dims[rng.randrange(len(tensor.dims))] = rng.choice(_NUMBERS)
-        case 5:
-            tensor.raw_data = rng.randbytes(len(tensor.raw_data))
-        case 6:
-            axis = rng.choice(graph.input[0].type.tensor_type.shape.dim)
-            axis.dim_value = rng.choice(_NUMBERS)
-        case 7:
-            tensor.data_location = 1
-            place = rng.choice(("/dev/zero", "/etc/passwd", "a.onnx", "..", "", "\0", "a" * 300))
-            for key, value in (("location", place), ("offset", rng.choice(_NUMBERS)), ("length", rng.choice(_NUMBERS))):
-                tensor.external_data.add(key=key, value=str(value))
-        case 8:
-            shape = next((one for one in graph.initializer if one.name == "shape"), tensor)
-            shape.raw_data = b"".join(rng.choice(_NUMBERS).to_bytes(8, "little", signed=True) for _ in range(2))
+    if rng.random() < 0.5:
+        node.input[rng.randrange(len(node.input))] = rng.choice(names)
+    else:
+        node.output[0] = rng.choice([*names, "__class__", "forward", "a.b", "../x", "é" * 300])
+
+
+def _mutate_tensor(rng: random.Random, graph: Any) -> None:
+    tensor = rng.choice(graph.initializer)
+    case = rng.randrange(4)
+    if case == 0 and tensor.dims:
+        tensor.dims[rng.randrange(len(tensor.dims))] = rng.choice(_NUMBERS)
+    elif case == 1:
+        tensor.raw_data = rng.randbytes(len(tensor.raw_data))
+    elif case == 2:
+        rng.choice(graph.input[0].type.tensor_type.shape.dim).dim_value = rng.choice(_NUMBERS)
+    else:
+        shape = next((one for one in graph.initializer if one.name == "shape"), tensor)
+        shape.raw_data = b"".join(rng.choice(_NUMBERS).to_bytes(8, "little", signed=True) for _ in range(2))
+
+
+def _mutate_place(rng: random.Random, graph: Any) -> None:
+    tensor = rng.choice(graph.initializer)
+    tensor.data_location = 1
+    place = rng.choice(("/dev/zero", "/etc/passwd", "a.onnx", "..", "", "\0", "a" * 300))
+    for key, value in (("location", place), ("offset", rng.choice(_NUMBERS)), ("length", rng.choice(_NUMBERS))):
+        tensor.external_data.add(key=key, value=str(value))
