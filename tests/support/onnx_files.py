@@ -84,7 +84,7 @@ _OPERATORS = (
 
 
 def mutate_onnx(rng: random.Random, content: bytes) -> bytes:
-    """Change bytes of an ONNX file, or fields of its message: operators, attributes, sizes, names, where weights lie."""
+    """Change bytes of an ONNX file, or fields of its message: operators, sizes, names, where weights lie."""
     import onnx
 
     if rng.random() < 0.2:

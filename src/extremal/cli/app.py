@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from extremal.cli.batch import report_errors
+from extremal.networks.names import check_network_name
 
 
 def app(
@@ -27,6 +28,9 @@ def app(
 ) -> None:
     """Serve a page that explains images, by default on this machine only; press Ctrl-C to stop."""
     with report_errors():
+        for name in network:
+            check_network_name(*name.partition("=")[::2])
+
         from extremal.app.server import serve
 
         try:

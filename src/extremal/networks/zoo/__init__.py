@@ -1,7 +1,6 @@
 """Load networks by name, each family with its own weights, preprocessing and class names."""
 
 import random
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,25 +9,12 @@ import torch
 
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
+from extremal.networks.names import EMBEDDED_NAME, FAMILIES, NAME_RULE, is_module_path, names_code
 from extremal.networks.network import Network
 from extremal.networks.zoo import huggingface, paper, timm, timm_hub, torchvision, user_module
 from extremal.networks.zoo.onnx import module as onnx_file
 from extremal.networks.zoo.pt2 import module as exported
-from extremal.networks.zoo.timm import EMBEDDED_NAME
 from extremal.networks.zoo.weights import Weights, suggest
-
-FAMILIES = (
-    "torchvision",
-    "timm",
-    *paper.DATA_SETS,
-    "hf",
-    "onnx",
-    "file",
-)  # before a colon, these are not Python modules
-NAME_RULE = (
-    "a network must be 'embedded', 'torchvision:NAME', 'timm:NAME', 'voc:NAME', 'coco:NAME', 'hf:FOLDER', "
-    "'hf:OWNER/NAME', 'onnx:FILE.onnx', 'file:PATH.pt2' or 'MODULE:CALLABLE'"
-)
 
 
 def names(pattern: str = "") -> list[str]:
@@ -65,7 +51,7 @@ def load(name: str, weights: Weights = None) -> Network:
             return timm.load_embedded(weights)
         if rest and family in FAMILIES:
             return _load_from_family(family, rest, weights)
-        if not rest or not re.fullmatch(r"\w+(\.\w+)*", family) or not re.fullmatch(r"\w+(\.\w+)*", rest):
+        if not rest or not is_module_path(name):
             raise ExtremalValueError(
                 f"{NAME_RULE}, got {quote(name)}; `extremal networks` lists the names{_suggest(name)}"
             )
@@ -76,16 +62,6 @@ def load(name: str, weights: Weights = None) -> Network:
                 f"{NAME_RULE}, got {quote(name)} and there is no module {quote(missing)}; `extremal networks` lists "
                 f"the names, modules are searched on PYTHONPATH{_suggest(name)}"
             ) from None
-
-
-def names_code(name: str) -> bool:
-    """Return whether a name is MODULE:CALLABLE, whose code `load` imports and calls.
-
-    >>> names_code("models:build"), names_code("timm:resnet18"), names_code("embedded")
-    (True, False, False)
-    """
-    family, _, rest = name.partition(":")
-    return bool(rest) and family not in FAMILIES
 
 
 def _load_from_family(family: str, rest: str, weights: Weights) -> Network:
