@@ -39,7 +39,7 @@ def _add_value(digest: "hashlib._Hash", name: str, value: object) -> None:
 def _add_tensor(digest: "hashlib._Hash", name: str, tensor: Tensor) -> None:
     digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
     values = to_plain(tensor).cpu().flatten()
-    if values.stride() != (1,):  # torch calls one value contiguous whatever its stride, and views need 1
+    if values.stride() != (1,):  # of any stride, torch calls one value contiguous; views need 1
         values = values.clone(memory_format=torch.contiguous_format)
     digest.update(values.view(torch.uint8).numpy().tobytes())
 

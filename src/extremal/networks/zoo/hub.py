@@ -60,7 +60,7 @@ class Snapshot:
 
     @property
     def source(self) -> str:
-        """Where the network is from, in words.
+        """The origin of the network, in words.
 
         >>> Snapshot(Path("34c2154c194f829b11125337b98c8f5f9965ff19"), "apache-2.0", True).source
         'the hub, revision 34c2154c194f829b11125337b98c8f5f9965ff19, licence apache-2.0'

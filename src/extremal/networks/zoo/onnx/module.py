@@ -25,8 +25,8 @@ DEFAULT_CHANNELS = 3
 def load(path: str, weights: Weights) -> Network:
     """Load a network from an ONNX file, whose output is compared with that of onnxruntime.
 
-    The file may have one input (N, C, *S) in float32 and any number of outputs, of which the only one (N, classes) is
-    used; a single output may have any shape. A file that takes one row at a time is evaluated row by row, which is
+    The file may have one input (N, C, *S) in float32 and any number of outputs. The only one (N, classes) is used; a
+    single output may have any shape. A file that takes one row at a time is evaluated row by row, which is
     slower. The output is compared at once on noise, and on the first input of each run: it may differ by a thousandth
     of its largest value.
 
