@@ -219,6 +219,15 @@ class TestOffline:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         assert zoo.load(f"hf:{NAME}").source.endswith("licence not stated")
 
+    def test_the_cache_is_read_while_the_hub_fails(self, hub: Hub, source: Path, cache: Path) -> None:
+        save_model(source)
+        hub.status = 503
+        assert f"got 'hf:{NAME}', whose download failed: " in load_error(f"hf:{NAME}")
+        write_cache(cache, NAME, source)
+        assert zoo.load(f"hf:{NAME}").source.startswith("the cache of the hub, ")
+        hub.status = 401
+        assert "does not exist there or is private" in load_error(f"hf:{NAME}")
+
     def test_without_a_cache_one_line_within_five_seconds(self, silent_hub: str) -> None:
         host = silent_hub.removeprefix("http://")
         start = time.monotonic()

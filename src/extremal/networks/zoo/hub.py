@@ -16,6 +16,7 @@ REQUEST_SECONDS = 10  # for an answer of the hub, once it has answered
 SETTINGS_PATTERNS = ("*.json", "README.md")  # files to download, in the folder itself
 WEIGHT_PATTERNS = ("*.safetensors",)
 MAX_CARD = 20_000  # characters of a model card that are searched for its licence
+TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500  # statuses of answers
 _NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95})(?:@([\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -70,7 +71,7 @@ class Snapshot:
 
 
 def fetch(name: str, hub_name: HubName, check_settings: CheckSettings, *, with_weights: bool = True) -> Snapshot:
-    """Return the newest snapshot of a repository: from the hub, or from its cache if the hub cannot be reached.
+    """Return the newest snapshot of a repository: from the hub, or from its cache if the hub is not available.
 
     A commit whose files are in the cache is read from there. Settings are downloaded and checked before weights are.
     Code and pickles are never downloaded. A notice names revision and licence.
@@ -104,7 +105,14 @@ def fetch(name: str, hub_name: HubName, check_settings: CheckSettings, *, with_w
             )
         folder, is_new = cached, False
     else:
-        folder, is_new = _download(name, hub_name, check_settings, with_weights), True
+        try:
+            folder, is_new = _download(name, hub_name, check_settings, with_weights), True
+        except ExtremalValueError:
+            raise
+        except Exception as error:
+            if cached is None or not has_all or not _is_unavailable(error):
+                _raise_download_error(name, hub_name, error)
+            folder, is_new = cached, False
     snapshot = Snapshot(folder, _read_licence(folder), is_new)
     warnings.warn(f"{quote(name)[1:-1]} is read from {snapshot.source}", Notice, stacklevel=5)
     return snapshot
@@ -126,23 +134,24 @@ def _download(name: str, hub_name: HubName, check_settings: CheckSettings, with_
     from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
     revision = hub_name.revision or None
-    try:
-        with hub_state(offline=False, progress=False):
-            info = HfApi().model_info(hub_name.repository, revision=revision, timeout=REQUEST_SECONDS)
-            files = [str(file.rfilename) for file in info.siblings or ()]
-            _check_files(name, files, with_weights)
-            config = hf_hub_download(hub_name.repository, "config.json", revision=revision)
-            check_settings(Path(config).parent)
-        with hub_state(offline=False):
-            patterns = [*SETTINGS_PATTERNS, *(WEIGHT_PATTERNS if with_weights else ())]
-            folder = snapshot_download(
-                hub_name.repository, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"]
-            )
-    except ExtremalValueError:
-        raise
-    except Exception as error:
-        _raise_download_error(name, hub_name, error)
+    with hub_state(offline=False, progress=False):
+        info = HfApi().model_info(hub_name.repository, revision=revision, timeout=REQUEST_SECONDS)
+        files = [str(file.rfilename) for file in info.siblings or ()]
+        _check_files(name, files, with_weights)
+        config = hf_hub_download(hub_name.repository, "config.json", revision=revision)
+        check_settings(Path(config).parent)
+    with hub_state(offline=False):
+        patterns = [*SETTINGS_PATTERNS, *(WEIGHT_PATTERNS if with_weights else ())]
+        folder = snapshot_download(
+            hub_name.repository, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"]
+        )
     return Path(folder)
+
+
+def _is_unavailable(error: Exception) -> bool:
+    """Return whether an error means that the hub has no answer at present, rather than that it refuses."""
+    status = _get_status(error)
+    return status is None or status == TOO_MANY_REQUESTS or status >= SERVER_ERROR
 
 
 def _check_files(name: str, files: list[str], with_weights: bool) -> None:
