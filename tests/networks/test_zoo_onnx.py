@@ -22,6 +22,7 @@ pytest.importorskip("onnx2pytorch")
 pytest.importorskip("onnxruntime")
 
 ANY_BATCH = {"input_names": ["x"], "dynamic_axes": {"x": {0: "B"}}}
+WITH_NORMS = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
 FLATTEN = ("Flatten", ["x"], ["y"])
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore::extremal.errors.Notice")]
@@ -39,7 +40,7 @@ def refuse(path: Path) -> str:
 
 
 class TestOnnx:
-    @pytest.mark.parametrize("options", [{}, ANY_BATCH])
+    @pytest.mark.parametrize("options", [{}, ANY_BATCH, WITH_NORMS])
     def test_it_returns_the_output_of_the_exported_network(self, options: dict[str, Any], file: Path) -> None:
         model = SmallClassifier()
         net = zoo.load(f"onnx:{export_onnx(model, file, **options)}")

@@ -42,6 +42,15 @@ def lift_constants(graph: Any) -> None:
     graph.node.extend(kept)
 
 
+def drop_inference_modes(graph: Any) -> None:
+    """Remove the attribute of batch norms that they are not trained, which is the default; the converter rejects it."""
+    for node in graph.node:
+        kept = [one for one in node.attribute if one.name != "training_mode" or one.i]
+        if node.op_type == "BatchNormalization" and len(kept) < len(node.attribute):
+            del node.attribute[:]
+            node.attribute.extend(kept)
+
+
 def free_batch(graph: Any) -> None:
     """Let reshapes to one row keep as many rows as they get; the result may compute something else for several rows."""
     import numpy as np

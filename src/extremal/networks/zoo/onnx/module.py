@@ -11,7 +11,13 @@ from extremal.errors import ExtremalValueError, Notice, check_installed
 from extremal.file_checks import expand_user, list_names, quote
 from extremal.networks.network import Network
 from extremal.networks.zoo.onnx.file import InputForm, UnsupportedFile, describe_failure, read_input, read_model
-from extremal.networks.zoo.onnx.graph import free_batch, keep_output, lift_constants, rename_values
+from extremal.networks.zoo.onnx.graph import (
+    drop_inference_modes,
+    free_batch,
+    keep_output,
+    lift_constants,
+    rename_values,
+)
 from extremal.networks.zoo.onnx.runtime import TOLERANCE, RuntimeReference
 from extremal.networks.zoo.preprocessing import CenterCropResize
 from extremal.networks.zoo.pt2.trial import SizeLimits
@@ -109,6 +115,7 @@ def _convert(file: Path, name: str, quoted: str) -> tuple[OnnxModule, InputForm,
     form = read_input(model)
     outputs = [output.name for output in model.graph.output]
     lift_constants(model.graph)
+    drop_inference_modes(model.graph)
     rows = torch.rand(2, *_example_sizes(form), generator=torch.Generator().manual_seed(0))
     output = outputs[0] if len(outputs) == 1 else _choose_output(model, outputs, rows[:1])
     keep_output(model.graph, output)
