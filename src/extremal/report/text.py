@@ -149,14 +149,21 @@ class ExplanationSummary:
     score_blank: float
 
     @property
+    def headline_row(self) -> int:
+        """Index of the row of the headline: the smallest sufficient area, or the one with the largest effect."""
+        if self.smallest is not None:
+            return self.smallest
+        effects = [row.binary if math.isfinite(row.binary) else -math.inf for row in self.rows]
+        return effects.index(max(effects))
+
+    @property
     def headline(self) -> str:
         """The result in one sentence."""
         if self.smallest is not None:
             return self.sentence(self.rows[self.smallest])
-        finite = [row for row in self.rows if math.isfinite(row.binary)]
-        if not finite:
+        best = self.rows[self.headline_row]
+        if not math.isfinite(best.binary):
             return "None of the computed areas is enough: no score is finite."
-        best = max(finite, key=lambda row: row.binary)
         sentence = self.sentence(best)
         return f"None of the computed areas is enough. The best of them: {sentence[0].lower()}{sentence[1:]}"
 
