@@ -161,37 +161,45 @@ def find_maps(
 
 
 def write_table() -> None:
-    """Write medians over the targets that all methods have, and how often `search` is above each rival."""
+    """Write one table for the methods that have all targets, and one for all methods on the targets that all have."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for row in records.read(RESULTS):
         if row["span"] >= MIN_SPAN:
             found.setdefault(row["method"], {})[row["target"]] = row
-    methods = [method for method in METHODS if method in found]
+    most = max(map(len, found.values()))
+    complete = [method for method in METHODS if len(found.get(method, ())) == most]
+    measured = [method for method in METHODS if method in found]
+    lines = format_tables(found, complete)
+    if measured != complete:
+        lines += ["", *format_tables(found, measured)]
+    text = PAGE.read_text(encoding="utf-8")
+    head, rest = text.split("<!-- search -->\n", 1)
+    tail = rest.split("<!-- /search -->", 1)[1]
+    PAGE.write_text(f"{head}<!-- search -->\n" + "\n".join(lines) + f"\n<!-- /search -->{tail}", encoding="utf-8")
+    print("\n".join(lines))
+
+
+def format_tables(found: dict[str, dict[str, dict[str, Any]]], methods: list[str]) -> list[str]:
+    """Format medians over the targets that these methods have, and how often `search` is above each of them."""
     names = sorted(set.intersection(*(set(found[method]) for method in methods)))
-    lines = [f"{len(names)} targets.", ""]
+    searches = [name for name in SEARCHES if name in methods]
+    lines = []
     for kind, title in (("binary", "ways of the run (mixed)"), ("unseen", "unseen perturbations")):
-        lines += [
-            f"| effect at the exact area, {title} | evaluations | " + " | ".join(f"{a:.0%}" for a in AREAS) + " |"
-        ]
-        lines += ["|---|---:|" + "---:|" * len(AREAS)]
+        header = f"| {len(names)} targets: effect at the exact area, {title} | evaluations | "
+        lines += [header + " | ".join(f"{a:.0%}" for a in AREAS) + " |", "|---|---:|" + "---:|" * len(AREAS)]
         for method in methods:
             values = np.array([found[method][name][kind] for name in names])
             cost = np.median([found[method][name]["evaluations"] for name in names])
             cells = [format_interval(values[:, k]) for k in range(len(AREAS))]
             lines.append(f"| {method} | {cost:.0f} | {' | '.join(cells)} |")
         lines.append("")
-    lines += ["| method | points at its object | " + " | ".join(f"below {name}" for name in SEARCHES) + " |"]
-    lines += ["|---|---:|" + "---:|" * len(SEARCHES)]
+    lines.append("| method | points at its object | " + " | ".join(f"below {name}" for name in searches) + " |")
+    lines.append("|---|---:|" + "---:|" * len(searches))
     for method in methods:
         hits = format_interval(np.array([found[method][name]["hit"] for name in names]), np.mean)
-        cells = [_count_wins(found, names, search, method) for search in SEARCHES]
+        cells = [_count_wins(found, names, search, method) for search in searches]
         lines.append(f"| {method} | {hits} | {' | '.join(cells)} |")
-    text = PAGE.read_text(encoding="utf-8")
-    head, rest = text.split("<!-- search -->\n", 1)
-    PAGE.write_text(
-        f"{head}<!-- search -->\n" + "\n".join(lines) + f"\n<!-- /search -->{rest.split('<!-- /search -->', 1)[1]}"
-    )
-    print("\n".join(lines))
+    return lines
 
 
 def _count_wins(found: dict[str, dict[str, dict[str, Any]]], names: list[str], search: str, method: str) -> str:
