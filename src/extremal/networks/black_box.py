@@ -137,7 +137,7 @@ class BlackBox(Network):
     """A callable on pictures as a network without a gradient, for `explain(..., solver="search")`.
 
     >>> def predict(pictures):  # (B, H, W, 3) uint8; it could as well ask an endpoint, or an ONNX session
-    ...     return pictures.mean((1, 2)) / 255
+    ...     return pictures.mean((1, 2))
     >>> box = BlackBox(predict, size=(32, 32), labels=("red", "green", "blue"))
     >>> with box.frozen() as run:
     ...     run(box.prepare(Image.new("RGB", (64, 48), "red"))).argmax(1)
