@@ -7,7 +7,9 @@ import typer
 
 from extremal.cli import options
 from extremal.cli.batch import print_line, progress, report_errors
+from extremal.cli.networks import load
 from extremal.file_checks import check_output_file
+from extremal.networks.devices import check_device_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,6 +44,7 @@ def bench(
     methods: Annotated[str, typer.Option(help=f"Separated by commas, of: {METHOD_NAMES}.", show_default="all")] = "",
     network: options.Network = "embedded",
     weights: options.Weights = "",
+    device: options.Device = "auto",
     layer: Annotated[str, typer.Option(help="Layer of Grad-CAM and excitation backprop.", show_default="by rule")] = "",
     areas: Annotated[
         str, typer.Option(help="Areas of the extremal maps, and of stability.", show_default="the paper's")
@@ -62,9 +65,9 @@ def bench(
 ) -> None:
     """Judge attribution methods on a data set: writes rows, a table with intervals, and a figure; resumable."""
     with report_errors():
+        check_device_name(device)
         from extremal.benchmark.bench import BenchOptions, run_bench
         from extremal.networks.memory import keep_freed_memory
-        from extremal.networks.resolve import load_network
 
         bench_options = BenchOptions(
             task=task,
@@ -87,7 +90,7 @@ def bench(
         )
         keep_freed_memory()  # the process belongs to this command
         with progress(task) as on_progress:
-            result = run_bench(lambda: load_network(network, weights), bench_options, on_progress)
+            result = run_bench(lambda: load(network, weights, device), bench_options, on_progress)
         if as_json:
             typer.echo(result.table.json(), nl=False)
         else:
@@ -105,17 +108,18 @@ def figure_methods(
     target: options.Target = "",
     network: options.Network = "embedded",
     weights: options.Weights = "",
+    device: options.Device = "auto",
     out: Annotated[Path, typer.Option(help="The PNG file.")] = Path("methods.png"),
 ) -> None:
     """Draw the maps of several methods side by side (the paper's comparison figure)."""
     with report_errors():
+        check_device_name(device)
         from extremal.benchmark.bench import write_method_figure
         from extremal.networks.memory import keep_freed_memory
-        from extremal.networks.resolve import load_network
         from extremal.scores.parse import parse_class
 
         check_output_file(out)
-        net = load_network(network, weights)
+        net = load(network, weights, device)
         class_index = parse_class(net, target)
         keep_freed_memory()
         with progress("methods") as on_progress:
@@ -132,18 +136,19 @@ def figure_areas(
     target: options.Target = "",
     network: options.Network = "embedded",
     weights: options.Weights = "",
+    device: options.Device = "auto",
     out: Annotated[Path, typer.Option(help="The PNG file.")] = Path("areas.png"),
 ) -> None:
     """Draw masks and effect over ten areas, and count the curves that rise (the paper's figure of areas)."""
     with report_errors():
+        check_device_name(device)
         from extremal.benchmark import paper_figures
         from extremal.benchmark.bench import write_area_figure
         from extremal.networks.memory import keep_freed_memory
-        from extremal.networks.resolve import load_network
         from extremal.scores.parse import parse_class
 
         check_output_file(out)
-        net = load_network(network, weights)
+        net = load(network, weights, device)
         class_index = parse_class(net, target)
         keep_freed_memory()
         with progress("areas") as on_progress:

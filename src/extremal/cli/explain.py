@@ -8,9 +8,11 @@ import typer
 
 from extremal.cli import options, tables
 from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
+from extremal.cli.networks import load
 from extremal.cli.parse import parse_areas, parse_perturbation
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import to_printable
+from extremal.networks.devices import check_device_name
 
 if TYPE_CHECKING:
     from extremal.explanations.settings import Settings
@@ -30,6 +32,7 @@ def explain(
     score: options.Score = "margin",
     network: options.Network = "embedded",
     weights: options.Weights = "",
+    device: options.Device = "auto",
     seed: options.Seed = 0,
     alternatives: options.Alternatives = 1,
     out: options.ImageFolders = options.DEFAULT_FOLDER,
@@ -44,9 +47,9 @@ def explain(
     batch = ImageBatch(out, images, as_json)
 
     def prepare() -> ProcessImage:
+        check_device_name(device)
         from extremal.explanations.settings import Settings
         from extremal.networks.memory import keep_freed_memory
-        from extremal.networks.resolve import load_network
         from extremal.scores.parse import parse_query
 
         keep_freed_memory()  # the process belongs to this command
@@ -63,7 +66,7 @@ def explain(
             batch.check_replaceable()
         else:
             batch.check_folders()
-        net = load_network(network, weights)
+        net = load(network, weights, device)
         query = parse_query(net, target, ask)
         extras = Extras(refine, budget if minimal else 0, stability)
         return (plan_images if dry_run else explain_images)(net, query, settings, extras)

@@ -14,9 +14,11 @@ from rich.console import Console
 
 from extremal.cli import options
 from extremal.cli.batch import EXIT_BAD_INPUT, EXIT_INTERRUPTED, other_output_on_stderr, print_line, report_errors
+from extremal.cli.networks import report_choice
 from extremal.cli.parse import parse_areas, parse_perturbation
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
+from extremal.networks.devices import check_device_name
 from extremal.number_checks import parse_whole
 
 MAX_PRINTED = 8  # failed images
@@ -40,6 +42,7 @@ def run(
     score: options.Score = "margin",
     network: options.Network = "embedded",
     weights: options.Weights = "",
+    device: options.Device = "auto",
     seed: options.Seed = 0,
     alternatives: options.Alternatives = 1,
     refine: options.Refine = False,
@@ -69,16 +72,19 @@ def run(
 ) -> None:
     """Explain a data set into a table; run the same command again to resume after an interruption."""
     with report_errors():
+        check_device_name(device)
         from extremal.jobs.runner import run as run_data_set
         from extremal.networks.memory import keep_freed_memory
 
         keep_freed_memory()  # the process belongs to this command
+        report_choice(device)
         with other_output_on_stderr(), _progress_bar() as on_status:
             status = run_data_set(
                 images,
                 out,
                 network=network,
                 weights=weights,
+                device=device,
                 target=target,
                 ask=ask,
                 areas=parse_areas(areas),

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from extremal.networks.devices import free_memory
+
 CPU_BUDGET = 2**29  # bytes; more rows at once are not faster on a CPU, because its caches are small
 GPU_MEMORY_FRACTION = 0.5  # of the device's free memory; kernels need memory of their own
 
@@ -42,9 +44,8 @@ def activation_bytes(evaluate: Callable[[], object], parameters: Iterable[Tensor
 
 def default_budget(device: torch.device) -> float:
     """Return the bytes that a network may save for its gradient if the user sets no limit."""
-    if device.type == "cuda":
-        return GPU_MEMORY_FRACTION * torch.cuda.mem_get_info(device)[0]
-    return CPU_BUDGET
+    free = free_memory(device)
+    return CPU_BUDGET if free is None else GPU_MEMORY_FRACTION * free
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from extremal.networks.devices import AUTO, DeviceLike
 from extremal.networks.network import Network
 
 
@@ -18,8 +19,8 @@ def as_network(network: Network | nn.Module | str) -> Network:
     return net
 
 
-def load_network(name: str, weights: str = "") -> Network:
-    """Load a network by its name; `weights` is a file, `random`, or empty for the network's own."""
+def load_network(name: str, weights: str = "", device: DeviceLike = AUTO, number: int = 0) -> Network:
+    """Load a network by its name, as `zoo.load` does; `weights` may be empty for the network's own."""
     from extremal.networks import zoo
 
-    return zoo.load(name, weights or None)
+    return zoo.load(name, weights or None, device, number)

@@ -10,6 +10,7 @@ import torch
 
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
+from extremal.networks.devices import AUTO, DeviceLike, check_device_name, find_device
 from extremal.networks.network import Network
 from extremal.networks.zoo import huggingface, paper, timm, torchvision, user_module
 from extremal.networks.zoo.pt2 import module as exported
@@ -33,8 +34,8 @@ def names(pattern: str = "") -> list[str]:
     return [name for name in families if pattern.lower() in name.lower()]
 
 
-def load(name: str, weights: Weights = None) -> Network:
-    """Load a network by name.
+def load(name: str, weights: Weights = None, device: DeviceLike = AUTO, number: int = 0) -> Network:
+    """Load a network by name, onto a device.
 
     Args:
         name: `embedded` (EfficientNet-Lite0, its ImageNet weights come with this package's dependencies);
@@ -43,11 +44,21 @@ def load(name: str, weights: Weights = None) -> Network:
             `file:PATH.pt2`, an archive of `torch.export.save`; or `MODULE:CALLABLE`, which is imported and called.
         weights: a local file (.safetensors, or a torch state dict; neither is unpickled); `random` for random weights;
             None for the network's own weights, which torchvision and timm download once.
+        device: auto, cpu, cuda, cuda:N, mps or xpu; auto is the fastest that this machine has, and leaves a network
+            that the user's own code put on another device than the CPU where it is.
+        number: of a worker; those of `auto` are spread over all devices of the fastest kind.
 
     Raises:
-        ExtremalValueError: the name is unknown, or weights are missing or do not fit.
+        ExtremalValueError: the name is unknown, weights are missing or do not fit, or there is no such device.
         ExtremalTypeError: the user's module has something else under that name.
     """
+    found = find_device(device, number)  # before anything is loaded
+    network = _load(name, weights)
+    is_placed = network.devices() not in ([], ["cpu"])  # by the code of the user's module
+    return network if is_placed and check_device_name(device) == AUTO else network.to(found)
+
+
+def _load(name: str, weights: Weights) -> Network:
     family, _, rest = name.partition(":")
     with _fixed_seed():
         if name == EMBEDDED_NAME:
