@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from extremal.masking.device_tensors import copy_to, fill_columns
 from extremal.masking.domain import Domain, ExactAreaFamily
 from extremal.masking.games import Evaluate, Game
 from extremal.masking.perturbations import (
@@ -92,7 +93,8 @@ def random_masks(domain: Domain, areas: tuple[float, ...], seed: int, like: Tens
     """Return random smooth masks cut to each area: (1, A, R, *S), the same for every input."""
     family = domain.exact_area_family(like)
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(N_CONTROLS, 1, *family.parameter_shape, generator=generator, dtype=torch.float64).to(like)
+    noise = torch.randn(N_CONTROLS, 1, *family.parameter_shape, generator=generator, dtype=torch.float64)
+    noise = copy_to(noise, like)
     masks = [family(noise, noise.new_full((N_CONTROLS,), area), 0.3) for area in areas]
     return family.cut(torch.stack(masks, 1), areas)[:, :, 0].transpose(0, 1)[None]
 
@@ -176,7 +178,7 @@ def agreement(
         spacing: distance of neighbouring places along each dimension.
     """
     shape = tuple(like.shape[3:])
-    constants = torch.tensor(MASK_LEVELS, dtype=like.dtype, device=like.device).view(1, -1, 1, *[1] * len(shape))
+    constants = fill_columns(MASK_LEVELS, like).view(1, -1, 1, *[1] * len(shape))
     slopes = []
     for orientations in evaluate_unseen:
         slope = torch.zeros(len(like), 1, *shape, dtype=like.dtype, device=like.device)

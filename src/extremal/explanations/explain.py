@@ -25,6 +25,7 @@ from extremal.explanations.settings import (
 )
 from extremal.explanations.validation import PlaceMap
 from extremal.explanations.verdict import Status
+from extremal.masking.device_tensors import copy_to
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike
 from extremal.masking.solvers import OnStep, Solver
@@ -143,7 +144,7 @@ def _search(
         explanations.append(
             build_explanation(run, objective, solution, settings, prepared.provenance, batch.max_rows, cost, report)
         )
-        reward = ExcludeRegion(reward, region_of(explanations[-1]).to(x))
+        reward = ExcludeRegion(reward, copy_to(region_of(explanations[-1]), x))
     return replace(explanations[0], alternatives=tuple(explanations[1:]))
 
 

@@ -15,6 +15,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import Objective
 from extremal.explanations.preparation import prepare_run
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
+from extremal.masking.device_tensors import copy_to
 from extremal.masking.perturbations import Perturb, prepare_perturbation
 from extremal.masking.solvers import Solution, Trace
 from extremal.networks.inputs import ImagesLike
@@ -61,7 +62,7 @@ def judge(
     results = []
     with prepared.net.frozen(settings.seed) as run:
         for batch, objective, cost in prepared.build_objectives(run, settings, for_solver=False):
-            solution = _as_solution(masks[batch.inputs].detach().to(objective.x))
+            solution = _as_solution(copy_to(masks[batch.inputs].detach(), objective.x))
             report = batch.report_evidence(on_evidence)
             results.append(
                 build_explanation(run, objective, solution, settings, provenance, batch.max_rows, cost, report)

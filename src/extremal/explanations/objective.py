@@ -9,6 +9,7 @@ from torch import Tensor
 from extremal.errors import ExtremalValueError
 from extremal.explanations.layer_maps import compute_layer_map, recorded_outputs
 from extremal.explanations.ways import Ways
+from extremal.masking.device_tensors import select_columns
 from extremal.masking.domain import Domain
 from extremal.masking.games import Evaluate, Game
 from extremal.masking.perturbations import (
@@ -104,12 +105,11 @@ class Objective:
         parts = []
         for (way, is_mirrored), members in groups.items():
             columns = [evaluations[index][0] for index in members]
-            inputs = self.ways.perturb(mask if columns == list(range(mask.shape[1])) else mask[:, columns], way)
+            inputs = self.ways.perturb(select_columns(mask, columns), way)
             parts.append(inputs.flip(-1) if is_mirrored else inputs)
         scores = self._ask(parts[0] if len(parts) == 1 else torch.cat(parts, 1))
         order = [index for members in groups.values() for index in members]
-        if order != sorted(order):
-            scores = scores[:, torch.tensor(order).argsort()]
+        scores = select_columns(scores, sorted(range(len(order)), key=order.__getitem__))
         return self.ways.rescale(scores, [way for _, way, _ in evaluations])
 
     def _ask(self, inputs: Tensor) -> Tensor:

@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+MIN_SECTIONS, MAX_SECTIONS = 8, 256  # into which a bracket is cut at once
+MAX_SECTION_VALUES = 2**24  # of the field at all cuts
+
 
 def count_kept(area: float, total: int) -> int:
     """Return how many of `total` places an area keeps: round(a·|Ω|), at least 1.
@@ -22,7 +25,13 @@ def count_kept(area: float, total: int) -> int:
     return min(total, max(1, round(area * total)))
 
 
-def ranking_loss(mask: Tensor, area: Tensor) -> Tensor:
+def ranking_template(area: Tensor, total: int) -> Tensor:
+    """Return r_a of areas (B,) for a number of places: (B, total) bool, false for the first ⌊(1 − a)·total⌋ places."""
+    zeros = [math.floor(round((1 - a) * total, 6)) for a in area.tolist()]
+    return torch.arange(total, device=area.device) >= torch.tensor(zeros, device=area.device)[:, None]
+
+
+def ranking_loss(mask: Tensor, area: Tensor, template: Tensor | None = None) -> Tensor:
     """R_a(m) = mean over places of (vecsort(m) − r_a)² (paper, section 3.2).
 
     vecsort sorts the values in ascending order; r_a is 0 for the first ⌊(1 − a)|Ω|⌋ places and 1 for the rest.
@@ -30,15 +39,14 @@ def ranking_loss(mask: Tensor, area: Tensor) -> Tensor:
     Args:
         mask: (B, 1, *S) in [0, 1].
         area: (B,) in (0, 1), fraction of places.
+        template: r_a (`ranking_template`), for which a GPU would have to wait; None: it is computed.
 
     Returns:
         (B,).
     """
     values = mask.flatten(1).sort(1).values
-    total = values.shape[1]
-    zeros = [math.floor(round((1 - a) * total, 6)) for a in area.double().tolist()]
-    rank = torch.arange(total, device=mask.device)
-    template = rank >= torch.tensor(zeros, device=mask.device)[:, None]
+    if template is None:
+        template = ranking_template(area, values.shape[1])
     return (values - template.to(mask.dtype)).square().mean(1)
 
 
@@ -65,21 +73,40 @@ def level(field: Tensor, area: Tensor, temperature: float, weights: Tensor | Non
 
 def _quantiles(values: Tensor, fractions: Tensor) -> Tensor:
     """Return for each row (B, P) the value below which this fraction of the row lies: (B,)."""
-    ranks = (fractions * values.shape[1]).long().clamp(0, values.shape[1] - 1).tolist()
-    return torch.stack([row.kthvalue(1 + rank).values for row, rank in zip(values, ranks, strict=True)])
+    ranks = (fractions * values.shape[1]).long().clamp(0, values.shape[1] - 1)
+    if values.device.type != "cpu":
+        return values.sort(1).values.gather(1, ranks[:, None])[:, 0]
+    return torch.stack([row.kthvalue(1 + rank).values for row, rank in zip(values, ranks.tolist(), strict=True)])
 
 
 def _find_level(field: Tensor, area: Tensor, weights: Tensor) -> Tensor:
-    """Solve Σ w·sigmoid(f − τ) = a for τ, by bracketed Newton steps: (B, P), (B,), (1, P) -> (B,).
-
-    |g''| ≤ |g'| for this sum g of τ, so a step from a small error e leaves at most e²/2.
-    """
+    """Solve Σ w·sigmoid(f − τ) = a for τ: (B, P), (B,), (1, P) -> (B,)."""
     is_double = field.dtype == torch.float64
     span = 40.0 if is_double else 20.0  # sigmoid(±span) is 0 or 1 up to rounding
-    rounding = torch.finfo(field.dtype).eps
     low, high = field.amin(1) - span, field.amax(1) + span
     root = _quantiles(field, 1 - area)
-    for _ in range(70 if is_double else 40):
+    if field.device.type == "cpu":
+        return find_level_by_steps(field, area, weights, (low, high), root)
+    return find_level_by_sections(field, area, weights, (low, high), root)
+
+
+def find_level_by_steps(
+    field: Tensor, area: Tensor, weights: Tensor, bracket: tuple[Tensor, Tensor], root: Tensor
+) -> Tensor:
+    """Solve Σ w·sigmoid(f − τ) = a by bracketed Newton steps until all rows are done.
+
+    |g''| ≤ |g'| for this sum g of τ, so a step from a small error e leaves at most e²/2.
+
+    Args:
+        field: (B, P).
+        area: (B,).
+        weights: (1, P).
+        bracket: (B,) twice, between which τ lies.
+        root: (B,) to start from.
+    """
+    low, high = bracket
+    rounding = torch.finfo(field.dtype).eps
+    for _ in range(70 if field.dtype == torch.float64 else 40):
         mask = torch.sigmoid(field - root[:, None])
         weighted = mask * weights
         gap = weighted.sum(1) - area
@@ -91,6 +118,40 @@ def _find_level(field: Tensor, area: Tensor, weights: Tensor) -> Tensor:
         following = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
         root = torch.where(done, root, following)
     return root
+
+
+def find_level_by_sections(
+    field: Tensor, area: Tensor, weights: Tensor, bracket: tuple[Tensor, Tensor], root: Tensor
+) -> Tensor:
+    """Solve Σ w·sigmoid(f − τ) = a with a fixed number of operations, so that nothing waits for a GPU.
+
+    The bracket is cut into sections at once, the one with the root again, until it is 2²⁴ times narrower; Newton steps
+    do the rest. A start that is exact already is returned, as by `find_level_by_steps`, whose arguments these are.
+    """
+    low, high = bracket
+    rounding = torch.finfo(field.dtype).eps
+    start, start_gap = root, _level_gap(field, area, weights, root)[0]
+    count = max(MIN_SECTIONS, min(MAX_SECTIONS, MAX_SECTION_VALUES // field.numel()))  # of sections, in one pass
+    shares = torch.arange(1, count, dtype=field.dtype, device=field.device) / count
+    for _ in range(math.ceil(24 * math.log(2) / math.log(count))):
+        width = (high - low) / count
+        inner = low[:, None] + (high - low)[:, None] * shares  # (B, count − 1), rising; the sum falls
+        sums = (torch.sigmoid(field[:, None] - inner[:, :, None]) * weights).sum(2)
+        passed = (sums > area[:, None]).sum(1)  # sections below the one with the root
+        low, high = low + width * passed, low + width * (passed + 1)
+    root = (low + high) / 2
+    for _ in range(4 if field.dtype == torch.float64 else 3):
+        gap, slope = _level_gap(field, area, weights, root)
+        newton = root + gap / slope.clamp_min(torch.finfo(field.dtype).tiny)
+        root = torch.minimum(torch.maximum(newton, low - width), high + width)
+    return torch.where(start_gap.abs() <= rounding * (area + 0.1), start, root)
+
+
+def _level_gap(field: Tensor, area: Tensor, weights: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
+    """Return Σ w·sigmoid(f − τ) − a, and how fast it falls with τ: (B,) each."""
+    mask = torch.sigmoid(field - root[:, None])
+    weighted = mask * weights
+    return weighted.sum(1) - area, (weighted - weighted * mask).sum(1)
 
 
 class _Level(torch.autograd.Function):

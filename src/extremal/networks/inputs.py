@@ -13,6 +13,7 @@ from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import check_file, describe_error, quote
+from extremal.masking.device_tensors import copy_to
 from extremal.networks.network import Network
 
 IMAGE_SUFFIXES = (  # of image files in a folder
@@ -153,7 +154,7 @@ def prepare(network: Network, image: ImagesLike) -> Tensor:
         return concatenate_inputs([prepare(network, item) for item in image])
     opened = open_image(image)  # type: ignore[arg-type]  # a sequence of another type is refused there
     x = opened if isinstance(opened, Tensor) else network.prepare(opened)
-    return x.detach().to(network.anchor)
+    return copy_to(x.detach(), network.anchor)
 
 
 def open_image(image: ImageLike) -> Image.Image | Tensor:
