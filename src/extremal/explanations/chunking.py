@@ -6,10 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extremal.errors import ExtremalValueError
 from extremal.explanations.objective import Objective
 from extremal.masking.solvers.problem import Attribution, Orientation, WayIndex
-from extremal.networks.memory import is_out_of_memory
+from extremal.networks.memory import is_out_of_memory, row_error
 
 _EvaluateChunk = Callable[[Objective, Tensor, Orientation, WayIndex], tuple[Tensor, ...]]  # each (n, k, ...)
 
@@ -77,11 +76,7 @@ class ChunkedReward:
                 if not is_out_of_memory(error):
                     raise
                 if self.max_rows == 1:
-                    shape = tuple(self.objective.x.shape[1:])
-                    raise ExtremalValueError(
-                        f"one evaluation of the network must fit in memory, an input of shape {shape} does not; "
-                        "use a smaller input or a device with more memory"
-                    ) from None
+                    raise row_error(tuple(self.objective.x.shape[1:])) from None
             self.max_rows //= 2  # only here: the exception, gone by now, held the chunk's tensors
 
     def _fill_chunks(

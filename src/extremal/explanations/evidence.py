@@ -4,9 +4,9 @@ Optimised masks can cheat: grey values and fine edges can carry adversarial sign
 cut to black and white, under perturbations that the optimiser did not use, and against random masks of its area.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from extremal.masking.perturbations import (
 )
 from extremal.masking.solvers.problem import gradient
 from extremal.masking.support import combine_gradients
+from extremal.networks.memory import is_out_of_memory, row_error
 
 N_CONTROLS = 8  # random masks per area
 N_UNSEEN = 4  # perturbations that the optimiser did not use
@@ -179,13 +180,32 @@ def agreement(
     """
     shape = tuple(like.shape[3:])
     constants = fill_columns(MASK_LEVELS, like).view(1, -1, 1, *[1] * len(shape))
+
+    def slope_at(evaluate: Evaluate, part: Tensor) -> Tensor:
+        mask = part.expand(len(like), -1, 1, *shape).contiguous().requires_grad_()
+        scores = evaluate(mask)
+        return (gradient(scores, mask) if scores.requires_grad else torch.zeros_like(mask)).sum(1)
+
     slopes = []
     for orientations in evaluate_unseen:
         slope = torch.zeros(len(like), 1, *shape, dtype=like.dtype, device=like.device)
-        for evaluate, part in itertools.product(orientations, torch.split(constants, max(1, rows // len(like)), 1)):
-            mask = part.expand(len(like), -1, 1, *shape).contiguous().requires_grad_()
-            scores = evaluate(mask)
-            if scores.requires_grad:
-                slope += gradient(scores, mask).sum(1)
+        for evaluate in orientations:
+            slope = add_in_parts(slope, partial(slope_at, evaluate), constants, max(1, rows // len(like)))
         slopes.append(slope)
     return combine_gradients(slopes, spacing)
+
+
+def add_in_parts(start: Tensor, function: Callable[[Tensor], Tensor], columns: Tensor, size: int) -> Tensor:
+    """Add the values of a function for parts of columns (1, K, ...); parts are halved if memory runs out."""
+    while True:
+        total = start
+        try:
+            for part in torch.split(columns, size, 1):
+                total = total + function(part)
+            return total
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if size == 1:
+                raise row_error() from None
+        size //= 2  # only here: the exception, gone by now, held tensors

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from extremal.errors import ExtremalValueError
 from extremal.networks.devices import free_memory
+from extremal.networks.outputs import concatenate_outputs
 
 CPU_BUDGET = 2**29  # bytes; more rows at once are not faster on a CPU, because its caches are small
 GPU_MEMORY_FRACTION = 0.5  # of the device's free memory; kernels need memory of their own
@@ -52,6 +54,45 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an exception means that memory ran out; CPU allocators raise a plain RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+class RowLimit:
+    """The number of rows that a network is evaluated on at once without gradient; halved whenever memory runs out."""
+
+    def __init__(self) -> None:
+        self.rows: int | None = None  # None: memory has not run out yet
+
+    def evaluate(self, evaluate: Callable[[slice], object], count: int) -> object:
+        """Return the output for all rows, evaluated as many at once as fit.
+
+        Args:
+            evaluate: returns the output of a part of the rows.
+            count: of the rows.
+
+        Raises:
+            ExtremalValueError: a single row does not fit.
+        """
+        while True:
+            size = count if self.rows is None else min(count, self.rows)
+            try:
+                if size == count:
+                    return evaluate(slice(None))
+                return concatenate_outputs([evaluate(slice(first, first + size)) for first in range(0, count, size)])
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise row_error() from None
+            self.rows = max(1, size // 2)  # only here: the exception, gone by now, held tensors
+
+
+def row_error(shape: tuple[int, ...] = ()) -> ExtremalValueError:
+    """Return the error for a single row that does not fit into memory, of an input of a shape if it is known."""
+    subject = f"an input of shape {shape}" if shape else "a single input"
+    return ExtremalValueError(
+        f"one evaluation of the network must fit in memory, {subject} does not; use a smaller input or a device with "
+        "more memory"
     )
 
 
