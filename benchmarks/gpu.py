@@ -4,7 +4,8 @@
     python benchmarks/gpu.py --device cpu --quick   # the same code with tiny networks, in a minute on a processor
 
 It needs torch, torchvision (with Pillow), timm, safetensors and NumPy, and runs from a checkout without installation.
-Weights are random: times do not depend on them. It prints a table and, as its last line, one JSON object:
+Weights are random: times do not depend on them. It prints a table and, as its last line, one JSON object, which
+`--out benchmarks/results/gpu.jsonl` keeps for docs/performance.md:
 
 - equality: masks and scores of the device compared with those of the processor, and of bfloat16 with float32;
 - speed: seconds per image of `explain` at four areas; the share of that time that is not spent in the network's own
@@ -330,7 +331,7 @@ def measure_data_set(bench: Bench, name: str) -> dict[str, Any]:
     for _ in range(count):
         small = Image.fromarray(draw.integers(0, 256, (7, 7, 3), dtype=np.uint8))
         file = io.BytesIO()
-        small.resize((self_side := bench.side + 32, self_side), Image.Resampling.BICUBIC).save(file, "PNG")
+        small.resize((bench.side + 32, bench.side + 32), Image.Resampling.BICUBIC).save(file, "PNG")
         files.append(file.getvalue())
 
     def run() -> None:
@@ -423,14 +424,15 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu")
     parser.add_argument("--quick", action="store_true", help="tiny networks, to check the script")
     parser.add_argument("--seconds", type=float, default=215, help="no measurement is begun after this time")
-    parser.add_argument("--out", type=Path, help="file for the JSON object")
+    parser.add_argument("--out", type=Path, help="file to which the JSON object is added as a line")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", module="extremal|torch")
     result = measure_all(Bench(options.device, options.quick, options.seconds))
     print_table(result)
     text = json.dumps(result)
     if options.out is not None:
-        options.out.write_text(text + "\n", encoding="utf-8")
+        with options.out.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
     print(text)
 
 

@@ -101,9 +101,13 @@ def test_the_preparation_of_the_evidence_waits_once_for_each_perturbation() -> N
 
 def test_waits_are_found() -> None:
     class Waiting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = nn.Parameter(torch.ones(3))
+
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             scores = x.mean((2, 3))
-            return scores * (2 if float(scores.sum()) > 0 else 1)
+            return self.gain * scores * (2 if float(scores.detach().sum()) > 0 else 1)
 
     with fake_device() as fake:
         waits, network = Waits(fake), Network(Waiting()).to("cuda:0")

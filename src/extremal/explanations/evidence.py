@@ -27,7 +27,7 @@ from extremal.masking.perturbations import (
 )
 from extremal.masking.solvers.problem import gradient
 from extremal.masking.support import combine_gradients
-from extremal.networks.memory import is_out_of_memory, row_error
+from extremal.networks.memory import is_out_of_memory
 
 N_CONTROLS = 8  # random masks per area
 N_UNSEEN = 4  # perturbations that the optimiser did not use
@@ -204,8 +204,6 @@ def add_in_parts(start: Tensor, function: Callable[[Tensor], Tensor], columns: T
                 total = total + function(part)
             return total
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if size == 1 or not is_out_of_memory(error):
                 raise
-            if size == 1:
-                raise row_error() from None
         size //= 2  # only here: the exception, gone by now, held tensors

@@ -8,7 +8,7 @@ from torch import nn
 
 from extremal.explanations.batches import Batch
 from extremal.explanations.build_objective import build_problem
-from extremal.explanations.chunking import ChunkedReward
+from extremal.explanations.chunking import ChunkedReward, halve_if_needed
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.evidence import OnEvidence
 from extremal.explanations.exclusion import ExcludeRegion, region_of
@@ -104,7 +104,11 @@ def explain(
     results = []
     with progress_bar(progress, on_step, on_evidence) as callbacks, prepared.net.frozen(settings.seed) as run:
         for batch, objective, cost in prepared.build_objectives(run, settings):
-            results.append(_search(run, objective, settings, prepared, batch, cost, *callbacks))
+            results += halve_if_needed(
+                lambda part, cost, batch=batch: _search(run, part, settings, prepared, batch, cost, *callbacks),
+                objective,
+                cost,
+            )
     result = Explanation.concatenate(results)
     for n, statuses in enumerate(result.status):
         if Status.NOT_FINITE in statuses:

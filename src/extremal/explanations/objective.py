@@ -1,7 +1,7 @@
 """The objective: Φ over masks for a batch of inputs."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from extremal.masking.perturbations import (
 from extremal.masking.solvers.problem import Attribution, Orientation, WayIndex
 from extremal.networks.attribution_layers import AttributionLayer
 from extremal.networks.layers import has_quantised_layers
+from extremal.networks.memory import RowLimit
 from extremal.networks.network import Network
 from extremal.scores.class_group import ResolvedClass
 from extremal.scores.query import BoundQuery
@@ -53,6 +54,7 @@ class Objective:
     names: tuple[str, ...]  # (N,)
     score_input: Tensor  # (N,)
     layers: tuple[AttributionLayer, ...] = ()  # whose maps `attribute` returns
+    limit: RowLimit = field(default_factory=RowLimit)  # of rows without gradient
 
     @property
     def score_destroyed(self) -> Tensor:
@@ -114,8 +116,11 @@ class Objective:
 
     def _ask(self, inputs: Tensor) -> Tensor:
         """Return Φ of perturbed inputs: (N, K, C, *S) -> (N, K)."""
-        index = self.input_index.repeat_interleave(inputs.shape[1])
-        return self.ask(inputs.flatten(0, 1), index).view(inputs.shape[:2])
+        index, rows = self.input_index.repeat_interleave(inputs.shape[1]), inputs.flatten(0, 1)
+        if inputs.requires_grad:  # whoever needs a gradient divides the rows
+            return self.ask(rows, index).view(inputs.shape[:2])
+        scores = self.limit.evaluate(lambda part: self.ask(rows[part], index[part]), len(rows))
+        return scores.view(inputs.shape[:2])
 
     def reward(self, mask: Tensor, mirrored: Orientation, way: WayIndex = None) -> Tensor:
         """Return the game's rewards of masks: (N, K, 1, *S) -> (N, K), with ways as `evaluate_way` takes them."""

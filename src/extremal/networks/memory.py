@@ -9,7 +9,6 @@ from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 from extremal.networks.devices import free_memory
-from extremal.networks.outputs import concatenate_outputs
 
 CPU_BUDGET = 2**29  # bytes; more rows at once are not faster on a CPU, because its caches are small
 GPU_MEMORY_FRACTION = 0.5  # of the device's free memory; kernels need memory of their own
@@ -63,27 +62,22 @@ class RowLimit:
     def __init__(self) -> None:
         self.rows: int | None = None  # None: memory has not run out yet
 
-    def evaluate(self, evaluate: Callable[[slice], object], count: int) -> object:
-        """Return the output for all rows, evaluated as many at once as fit.
+    def evaluate(self, evaluate: Callable[[slice], Tensor], count: int) -> Tensor:
+        """Return values (count,) of all rows, evaluated as many at once as fit.
 
         Args:
-            evaluate: returns the output of a part of the rows.
+            evaluate: returns the values of a part of the rows.
             count: of the rows.
-
-        Raises:
-            ExtremalValueError: a single row does not fit.
         """
         while True:
             size = count if self.rows is None else min(count, self.rows)
             try:
                 if size == count:
                     return evaluate(slice(None))
-                return concatenate_outputs([evaluate(slice(first, first + size)) for first in range(0, count, size)])
+                return torch.cat([evaluate(slice(first, first + size)) for first in range(0, count, size)])
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
+                if size == 1 or not is_out_of_memory(error):
                     raise
-                if size == 1:
-                    raise row_error() from None
             self.rows = max(1, size // 2)  # only here: the exception, gone by now, held tensors
 
 

@@ -22,7 +22,7 @@ from extremal.networks.compiled import uncompiled
 from extremal.networks.counting import EvaluationCount, EvaluationCounter
 from extremal.networks.devices import DeviceLike, check_single_device, find_device, move_module
 from extremal.networks.image_bounds import check_aspect
-from extremal.networks.memory import RowLimit, activation_bytes, default_budget
+from extremal.networks.memory import activation_bytes, default_budget
 from extremal.networks.module_state import check_weights, evaluation_state
 from extremal.networks.outputs import HALF_PRECISIONS, has_bfloat16, read_logits, to_channels_last
 from extremal.networks.randomness import seeded
@@ -261,7 +261,6 @@ class Run(EvaluationCounter):
     undo: ExitStack  # callbacks that run when the network is no longer frozen
     _autocast: bool = field(default=False, init=False)
     _call: ModelCall = field(init=False)
-    _limit: RowLimit = field(default_factory=RowLimit, init=False)
 
     def __post_init__(self) -> None:
         network = self.network
@@ -314,9 +313,7 @@ class Run(EvaluationCounter):
     def evaluate(self, x: Tensor, input_index: Tensor | None = None) -> object:
         """Return the network's own output, counted; `input_index` makes no difference here."""
         self.count_evaluations(len(x), with_gradient=x.requires_grad)
-        if x.requires_grad:  # whoever needs a gradient divides the rows
-            return self._forward(x)
-        return self._limit.evaluate(lambda rows: self._forward(x[rows]), len(x))
+        return self._forward(x)
 
     def _forward(self, x: Tensor, *, by_row: bool = True) -> object:
         """Return the network's own output, uncounted; `by_row`: whether rows may be evaluated one at a time."""

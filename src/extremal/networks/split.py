@@ -7,7 +7,7 @@ return their cached outputs, and the layer returns the given activations.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from extremal.networks.calls import StopEvaluation
 from extremal.networks.counting import EvaluationCounter
 from extremal.networks.forwards import Forwards, patched_forwards
 from extremal.networks.layers import Layer, depends_on, get_module, hooked, split_problem
-from extremal.networks.memory import RowLimit
+from extremal.networks.memory import is_out_of_memory
 from extremal.networks.network import Evaluator, Network, Run
 from extremal.networks.outputs import HALF_PRECISIONS, find_tensors, read_logits, to_channels_last
 
@@ -83,7 +83,6 @@ class Split(EvaluationCounter):
     cached_calls: list[Call]  # calls that finished before the layer was called
     needs_batch: bool = False  # the output needs more than the layer's output, in a batch of the same size
     layer_dtype: torch.dtype = torch.float32  # that the code after the layer takes
-    _limit: RowLimit = field(default_factory=RowLimit, init=False)
 
     @property
     def network(self) -> Network:
@@ -103,9 +102,7 @@ class Split(EvaluationCounter):
     def evaluate(self, activations: Tensor, input_index: Tensor) -> object:
         """Return the network's own output, counted."""
         self.count_evaluations(len(activations), with_gradient=activations.requires_grad)
-        if activations.requires_grad:
-            return self._forward(activations, input_index)
-        return self._limit.evaluate(lambda rows: self._forward(activations[rows], input_index[rows]), len(activations))
+        return self._forward(activations, input_index)
 
     def max_batch_size(self) -> int:
         """Return how many rows fit into the network's memory at once; costs one evaluation."""
@@ -232,7 +229,9 @@ def _gives_output(part: Split, expected: Sequence[Tensor]) -> bool:
     twice = torch.arange(2 * len(part.x), device=part.x.device) % len(part.x)
     try:
         outputs = find_tensors(part._forward(part.activations[twice], twice))
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
         return False  # shapes do not match: code after the layer uses values from before it
     return (
         [tensor._version for tensor in cached] == versions

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.masking.area import cut
-from extremal.networks.memory import is_out_of_memory, row_error
+from extremal.networks.memory import is_out_of_memory
 from extremal.networks.network import Network, Run
 from extremal.scores.class_query import ClassQuery
 from extremal.scores.classes import margin
@@ -138,10 +138,8 @@ def attribute_in_batches(
                     maps += attribute(ScoreModule(run), x[batch], classes[batch]).detach().split(1)
                     continue
                 except (RuntimeError, MemoryError) as error:
-                    if not is_out_of_memory(error):
+                    if batch_size == 1 or not is_out_of_memory(error):
                         raise
-                    if batch_size == 1:
-                        raise row_error(tuple(x.shape[1:])) from None
                 batch_size //= 2  # only here: the exception, gone by now, held tensors
         return Maps(torch.cat(maps), cost.forwards + cost.gradients)
 
