@@ -18,14 +18,13 @@ Weights are random: times do not depend on them. It prints a table and, as its l
 import argparse
 import ast
 import importlib
-import importlib.util
 import io
 import json
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -36,7 +35,8 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 
 def provide_lazy_loader() -> None:
     """Provide what the library uses of the package lazy_loader, if it is not installed."""
-    if importlib.util.find_spec("lazy_loader") is not None:
+    with suppress(ModuleNotFoundError):
+        importlib.import_module("lazy_loader")
         return
 
     def attach(package: str, submodules: Sequence[str] = (), attributes: Any = None) -> tuple[Any, Any, list[str]]:

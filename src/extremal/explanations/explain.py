@@ -104,11 +104,11 @@ def explain(
     results = []
     with progress_bar(progress, on_step, on_evidence) as callbacks, prepared.net.frozen(settings.seed) as run:
         for batch, objective, cost in prepared.build_objectives(run, settings):
-            results += halve_if_needed(
-                lambda part, cost, batch=batch: _search(run, part, settings, prepared, batch, cost, *callbacks),
-                objective,
-                cost,
-            )
+
+            def search(part: Objective, cost: Evaluations, batch: Batch = batch) -> Explanation:
+                return _search(run, part, settings, prepared, batch, cost, *callbacks)
+
+            results += halve_if_needed(search, objective, cost)
     result = Explanation.concatenate(results)
     for n, statuses in enumerate(result.status):
         if Status.NOT_FINITE in statuses:

@@ -17,7 +17,7 @@ def select_columns(x: Tensor, columns: Sequence[int]) -> Tensor:
     """
     if list(columns) == list(range(x.shape[1])):
         return x
-    parts = x.split(1, 1)
+    parts = torch.split(x, 1, 1)
     return parts[columns[0]] if len(columns) == 1 else torch.cat([parts[column] for column in columns], 1)
 
 

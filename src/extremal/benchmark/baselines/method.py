@@ -135,7 +135,7 @@ def attribute_in_batches(
             while len(maps) < len(x):
                 batch = slice(len(maps), len(maps) + batch_size)
                 try:
-                    maps += attribute(ScoreModule(run), x[batch], classes[batch]).detach().split(1)
+                    maps += torch.split(attribute(ScoreModule(run), x[batch], classes[batch]).detach(), 1)
                     continue
                 except (RuntimeError, MemoryError) as error:
                     if batch_size == 1 or not is_out_of_memory(error):

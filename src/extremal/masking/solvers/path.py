@@ -204,8 +204,8 @@ class _BestParameters:
             tuple(self.areas[column] for column, _ in pairs),
         )
         rewards = candidates.new_full((len(candidates), count, count), -torch.inf)  # by area and source
-        for index, (column, source_column) in enumerate(pairs):
-            rewards[:, column, source_column] = pair_rewards[:, index]
+        for pair, (column, source_column) in enumerate(pairs):
+            rewards[:, column, source_column] = pair_rewards[:, pair]
         rewards, source = rewards.max(2)  # (N, A)
         index = source.view(*source.shape, *[1] * (candidates.ndim - 2)).expand_as(candidates)
         candidates = candidates.gather(1, index)
