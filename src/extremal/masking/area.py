@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 MIN_SECTIONS, MAX_SECTIONS = 8, 256  # into which a bracket is cut at once
-MAX_SECTION_VALUES = 2**24  # of the field at all cuts
+MAX_SECTION_VALUES = 2**22  # of the field at all levels that are tried at once
+MIN_DENSE = 1024  # values of a field between which there are no wide gaps
 
 
 def count_kept(area: float, total: int) -> int:
@@ -81,18 +82,12 @@ def _quantiles(values: Tensor, fractions: Tensor) -> Tensor:
 
 def _find_level(field: Tensor, area: Tensor, weights: Tensor) -> Tensor:
     """Solve Σ w·sigmoid(f − τ) = a for τ: (B, P), (B,), (1, P) -> (B,)."""
-    is_double = field.dtype == torch.float64
-    span = 40.0 if is_double else 20.0  # sigmoid(±span) is 0 or 1 up to rounding
-    low, high = field.amin(1) - span, field.amax(1) + span
-    root = _quantiles(field, 1 - area)
-    if field.device.type == "cpu":
-        return find_level_by_steps(field, area, weights, (low, high), root)
-    return find_level_by_sections(field, area, weights, (low, high), root)
+    solve = find_level_by_steps if field.device.type == "cpu" else find_level_by_sections
+    span = 40.0 if field.dtype == torch.float64 else 20.0  # sigmoid(±span) is 0 or 1 up to rounding
+    return solve(field, area, weights, (field.amin(1) - span, field.amax(1) + span))
 
 
-def find_level_by_steps(
-    field: Tensor, area: Tensor, weights: Tensor, bracket: tuple[Tensor, Tensor], root: Tensor
-) -> Tensor:
+def find_level_by_steps(field: Tensor, area: Tensor, weights: Tensor, bracket: tuple[Tensor, Tensor]) -> Tensor:
     """Solve Σ w·sigmoid(f − τ) = a by bracketed Newton steps until all rows are done.
 
     |g''| ≤ |g'| for this sum g of τ, so a step from a small error e leaves at most e²/2.
@@ -102,9 +97,8 @@ def find_level_by_steps(
         area: (B,).
         weights: (1, P).
         bracket: (B,) twice, between which τ lies.
-        root: (B,) to start from.
     """
-    low, high = bracket
+    (low, high), root = bracket, _quantiles(field, 1 - area)
     rounding = torch.finfo(field.dtype).eps
     for _ in range(70 if field.dtype == torch.float64 else 40):
         mask = torch.sigmoid(field - root[:, None])
@@ -120,38 +114,34 @@ def find_level_by_steps(
     return root
 
 
-def find_level_by_sections(
-    field: Tensor, area: Tensor, weights: Tensor, bracket: tuple[Tensor, Tensor], root: Tensor
-) -> Tensor:
+def find_level_by_sections(field: Tensor, area: Tensor, weights: Tensor, bracket: tuple[Tensor, Tensor]) -> Tensor:
     """Solve Σ w·sigmoid(f − τ) = a with a fixed number of operations, so that nothing waits for a GPU.
 
-    The bracket is cut into sections at once, the one with the root again, until it is 2²⁴ times narrower; Newton steps
-    do the rest. A start that is exact already is returned, as by `find_level_by_steps`, whose arguments these are.
+    The bracket is cut into many sections at once, the one with the root again, until it is 2²⁴ times narrower; Newton
+    steps do the rest. Of few values, the quantile is returned if it is a root: the sum may be constant around it, and
+    `find_level_by_steps`, whose arguments these are, returns it as well.
     """
-    low, high = bracket
-    rounding = torch.finfo(field.dtype).eps
-    start, start_gap = root, _level_gap(field, area, weights, root)[0]
-    count = max(MIN_SECTIONS, min(MAX_SECTIONS, MAX_SECTION_VALUES // field.numel()))  # of sections, in one pass
-    shares = torch.arange(1, count, dtype=field.dtype, device=field.device) / count
+    low, width, wanted = bracket[0][:, None], (bracket[1] - bracket[0])[:, None], area[:, None]
+    count, scale = max(MIN_SECTIONS, min(MAX_SECTIONS, MAX_SECTION_VALUES // field.numel())), 1.0
+    numbers = torch.arange(1, count, dtype=field.dtype, device=field.device)
     for _ in range(math.ceil(24 * math.log(2) / math.log(count))):
-        width = (high - low) / count
-        inner = low[:, None] + (high - low)[:, None] * shares  # (B, count − 1), rising; the sum falls
-        sums = (torch.sigmoid(field[:, None] - inner[:, :, None]) * weights).sum(2)
-        passed = (sums > area[:, None]).sum(1)  # sections below the one with the root
-        low, high = low + width * passed, low + width * (passed + 1)
-    root = (low + high) / 2
-    for _ in range(4 if field.dtype == torch.float64 else 3):
-        gap, slope = _level_gap(field, area, weights, root)
-        newton = root + gap / slope.clamp_min(torch.finfo(field.dtype).tiny)
-        root = torch.minimum(torch.maximum(newton, low - width), high + width)
-    return torch.where(start_gap.abs() <= rounding * (area + 0.1), start, root)
-
-
-def _level_gap(field: Tensor, area: Tensor, weights: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Σ w·sigmoid(f − τ) − a, and how fast it falls with τ: (B,) each."""
-    mask = torch.sigmoid(field - root[:, None])
-    weighted = mask * weights
-    return weighted.sum(1) - area, (weighted - weighted * mask).sum(1)
+        scale /= count  # of a section, to the bracket
+        levels = torch.addcmul(low, width, numbers, value=scale)  # (B, count − 1), rising: the sums fall
+        sums = torch.sigmoid(field[:, None] - levels[:, :, None]) @ weights[0]
+        low = torch.addcmul(low, width, (sums > wanted).sum(1, keepdim=True, dtype=field.dtype), value=scale)
+    root = torch.add(low, width, alpha=scale / 2)
+    limits = torch.add(low, width, alpha=-scale), torch.add(low, width, alpha=2 * scale)
+    for _ in range(3 if field.dtype == torch.float64 else 2):
+        mask = torch.sigmoid(field - root)
+        weighted = mask * weights
+        slope = torch.addcmul(weighted, weighted, mask, value=-1).sum(1, keepdim=True)
+        gap = weighted.sum(1, keepdim=True) - wanted
+        root = torch.addcdiv(root, gap, slope.clamp_min(torch.finfo(field.dtype).tiny)).clamp(*limits)
+    if field.shape[1] < MIN_DENSE:
+        quantile = _quantiles(field, 1 - area)[:, None]
+        gap = (torch.sigmoid(field - quantile) * weights).sum(1, keepdim=True) - wanted
+        root = torch.where(gap.abs() <= torch.finfo(field.dtype).eps * (wanted + 0.1), quantile, root)
+    return root[:, 0]
 
 
 class _Level(torch.autograd.Function):
