@@ -10,7 +10,7 @@ PHOTO := demo/tripod.png
 demo: $(READY)  ## explain a real photograph: figure and report in demo/
 	mkdir -p demo
 	$(BIN)/python examples/photograph.py camera $(PHOTO)
-	$(BIN)/extremal explain $(PHOTO) --out demo
+	$(BIN)/extremal explain $(PHOTO) --out demo --force
 
 FAST := not slow and not browser and not cluster
 WORKERS := -n 2 --dist loadfile

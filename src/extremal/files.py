@@ -1,38 +1,20 @@
-"""Atomic file and folder writes, and safetensors with JSON metadata."""
+"""Atomic writes of files and folders, and the names of result files; nothing here imports torch."""
 
 import hashlib
-import json
+import itertools
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from extremal.errors import ExtremalValueError
-from extremal.file_checks import (
-    check_file,
-    check_output,
-    check_output_file,
-    describe_error,
-    parse_json,
-    quote,
-    to_printable,
-)
-
-MAX_RESULT_BYTES = 4_000_000_000  # of a file of tensors, which is read into memory
+from extremal.file_checks import check_output, check_output_file, is_folder, quote, to_printable
 
 MAX_FOLDER_BYTES = 200  # of the name of an image's folder; file systems take 255
-
-
-class FormatError(ValueError):
-    """Raised for a file that has other content than its format; the message says what."""
+MAX_KIND_BYTES = 100  # of what is asked about the image, at its end
 
 
 EXPLANATION_FILE, CHANNELS_FILE, CLASS_FILE = (
@@ -71,86 +53,65 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write one safetensors file with plain values as JSON metadata."""
-    from safetensors.torch import save_file
-
-    # shared memory is not allowed
-    copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    with atomic_file(path) as temporary:
-        save_file(copies, temporary, metadata={"extremal": json.dumps(metadata)})
-
-
-def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read tensors and metadata from a file of `write_tensors`; no code of the file is run.
-
-    Args:
-        path: of the file.
-        kind: noun for messages, with its article: "an explanation".
-
-    Raises:
-        ExtremalValueError: the file is missing, or was not written by `write_tensors`.
-    """
-    from safetensors import safe_open
-
-    check_file(path, kind, max_bytes=MAX_RESULT_BYTES)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = parse_json((file.metadata() or {})["extremal"])
-            if not isinstance(metadata, dict):
-                raise TypeError("its metadata is no object")
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except Exception as error:  # a damaged file can fail in any way
-        raise unreadable_file_error(path, kind, error) from None
-
-
-def unreadable_file_error(path: Path, kind: str, error: Exception) -> ExtremalValueError:
-    """Build the error for a file whose content is not of the expected kind."""
-    reason = describe_error(error) if isinstance(error, FormatError) else type(error).__name__
-    return ExtremalValueError(
-        f"{kind} must be a file written by its save, in the format of this version, "
-        f"got {quote(path)} ({reason}); save it again"
-    )
-
-
 def content_hash(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fields_equal(a: object, b: object) -> bool:
-    """Return whether two values of one dataclass are equal; tensors bit by bit, with NaN equal to NaN."""
-
-    def values_equal(a: Any, b: Any) -> bool:
-        if not isinstance(a, Tensor) or not isinstance(b, Tensor):
-            return type(a) is type(b) and bool(a == b)
-        same_form = a.dtype == b.dtype and a.shape == b.shape
-        return same_form and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
-
-    return all(values_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))  # type: ignore[arg-type]
-
-
-def name_folders(out: Path, images: Sequence[str]) -> list[Path]:
+def name_folders(out: Path, images: Sequence[str], kind: str = "", *, replace: bool = True) -> list[Path]:
     """Name one folder per image after its file; images of the same name are numbered.
 
     >>> [folder.name for folder in name_folders(Path("out"), ["a/cat.jpg", "b/Cat.png", "dog.png"])]
     ['cat', 'Cat-2', 'dog']
+    >>> [folder.name for folder in name_folders(Path("out"), ["cat.jpg"], "channels blocks.5")]
+    ['cat-channels-blocks.5']
+
+    Args:
+        out: the folder of these.
+        images: paths.
+        kind: text that follows the names, of what is asked about the images.
+        replace: whether a folder may exist; otherwise the next free number is taken.
     """
-    used: set[str] = set()
+    used = set[str]() if replace else _list_used_names(out)
+    suffix = f"-{name}" if (name := simplify_name(kind)) else ""
     folders = []
     for image in images:
-        stem = _shorten(to_printable(Path(image).stem)).strip(". ") or "photo"  # never `..`
-        candidates = (stem if n == 1 else f"{stem}-{n}" for n in range(1, len(images) + 1))
-        name = next(name for name in candidates if name.casefold() not in used)
-        used.add(name.casefold())  # some file systems do not distinguish cat and Cat
+        stem = _shorten(to_printable(Path(image).stem), suffix).strip(". ") or "photo"  # never `..`
+        name = _number(f"{stem}{suffix}", used)
+        used.add(name.casefold())
         folders.append(out / name)
     return folders
 
 
-def _shorten(name: str) -> str:
-    """Return the start of a name, so that a number and suffixes fit into the longest name of a file."""
-    return name.encode()[:MAX_FOLDER_BYTES].decode(errors="ignore")
+def choose_folder(out: Path, name: str, *, replace: bool) -> Path:
+    """Return the folder of this name in `out`, or, unless it may be replaced, the next one of a number that is free."""
+    return out / (name if replace else _number(name, _list_used_names(out)))
+
+
+def _number(name: str, used: Set[str]) -> str:
+    """Return a name, or the first one with a number that is not used."""
+    candidates = (name if n == 1 else f"{name}-{n}" for n in itertools.count(1))
+    return next(candidate for candidate in candidates if candidate.casefold() not in used)
+
+
+def _list_used_names(folder: Path) -> set[str]:
+    """Return the names in a folder without their case, which some file systems do not distinguish."""
+    return {name.casefold() for name in os.listdir(folder)} if is_folder(folder) else set()
+
+
+def simplify_name(text: str) -> str:
+    """Return a text as part of a file name: letters, digits, dots and hyphens.
+
+    >>> simplify_name("tabby|tiger cat"), simplify_name("unit:blocks.3:5")
+    ('tabby-tiger-cat', 'unit-blocks.3-5')
+    """
+    return re.sub(r"[^\w.]+", "-", to_printable(text)).encode()[:MAX_KIND_BYTES].decode(errors="ignore").strip("-._")
+
+
+def _shorten(name: str, suffix: str) -> str:
+    """Return the start of a name, so that suffix and number fit into the longest name of a file."""
+    return name.encode()[: MAX_FOLDER_BYTES - len(suffix.encode())].decode(errors="ignore")
 
 
 def check_writable(out: Path) -> None:

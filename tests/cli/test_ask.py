@@ -30,7 +30,7 @@ def call_with(
 ) -> tuple[int, str, str]:
     """Return exit code, stdout and stderr."""
     monkeypatch.setattr(zoo, "load", lambda name, weights=None: net)
-    positional = [command, "cat.png"] if command == "explain" else [command, "seer", "cat.png"]
+    positional = [command, "cat.png"] if command == "explain" else [command, "embedded", "cat.png"]
     return call(*positional, *arguments, columns=140)
 
 

@@ -35,7 +35,7 @@ class TestChannels:
         save_random_image(tmp_path / "cat.png")
         code, out, err = call("channels", "cat.png", "--layer", "features", "--target", "tabby", "--counts", "1,3")
         assert (code, err) == (0, "")
-        folder = tmp_path / "extremal-out" / "cat"
+        folder = tmp_path / "extremal-out" / "cat-channels-features-tabby"
         assert sorted(p.name for p in folder.iterdir()) == ["channels.safetensors", "figure.png", "report.html"]
         saved = ChannelExplanation.load(folder / "channels.safetensors")
         assert saved.counts == (1, 3)
@@ -62,7 +62,7 @@ class TestChannels:
         _, out, _ = call(*arguments, "--minimal")
         assert "Minimal set: 3 of 64 channels" in out
         assert "1-minimal: none of its 3 pieces can go" in out
-        page = (tmp_path / "extremal-out" / "cat" / "report.html").read_text()
+        page = (tmp_path / "extremal-out" / "cat-channels-features-0" / "report.html").read_text()
         assert "A set that cannot lose a piece" in page
         _, out, _ = call(*arguments, "--minimal", "--json")
         (record,) = json.loads(out)
@@ -77,17 +77,17 @@ class TestChannels:
         (tmp_path / "broken.png").write_bytes(b"nothing")
         arguments = ("--layer", "features", "--target", "0", "--counts", "3", "--visualise")
         code, out, err = call("channels", "cat.png", "broken.png", *arguments)
-        assert code == 2
+        assert code == 1
         assert err.startswith("error: an image must be in a format that Pillow reads, got 'broken.png'")
-        names = {p.name for p in (tmp_path / "extremal-out" / "cat").iterdir()}
+        names = {p.name for p in (tmp_path / "extremal-out" / "cat-channels-features-0").iterdir()}
         wanted = {"inversion-all.png", "inversion-kept.png", "inversion-removed.png"}
         assert wanted | {f"channel-{channel}.png" for channel in TOY.sets[0]} <= names
         assert "channel-" in out
-        page = (tmp_path / "extremal-out" / "cat" / "report.html").read_text()
+        page = (tmp_path / "extremal-out" / "cat-channels-features-0" / "report.html").read_text()
         assert "What the channels encode" in page
         assert "What activates individual channels" in page
-        assert call("channels", "cat.png", *arguments[:-1])[0] == 0  # a previous result is replaced
-        assert len(list((tmp_path / "extremal-out" / "cat").iterdir())) == 3
+        assert call("channels", "cat.png", "--force", *arguments[:-1])[0] == 0  # a previous result is replaced
+        assert len(list((tmp_path / "extremal-out" / "cat-channels-features-0").iterdir())) == 3
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -115,7 +115,7 @@ class TestClassChannels:
         (tmp_path / "cats" / "notes.txt").write_text("not a picture")
         code, out, err = call("class-channels", "cats", "--layer", "features", "--target", "tabby")
         assert (code, err) == (0, "")
-        folder = tmp_path / "extremal-out" / "cats"
+        folder = tmp_path / "extremal-out" / "cats-class-channels-features-tabby"
         assert sorted(p.name for p in folder.iterdir()) == ["class-channels.parquet", "figure.png", "report.html"]
         table = pyarrow.parquet.read_table(folder / "class-channels.parquet")
         assert set(table.column("channel").to_pylist()[:3]) == set(TOY.sets[0])

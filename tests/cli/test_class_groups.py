@@ -40,7 +40,7 @@ def test_a_table_has_the_name_without_an_index() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [("explain", "cat.png", "--dry-run", "--areas", "0.2"), ("doctor", "toy", "cat.png")]
+    "options", [("explain", "cat.png", "--dry-run", "--areas", "0.2"), ("doctor", "embedded", "cat.png")]
 )
 def test_dry_run_and_doctor(options: tuple[str, ...]) -> None:
     _, out, err = call(*options, "--target", "cat", columns=140)

@@ -22,7 +22,7 @@ def call(*arguments: str) -> tuple[int, str, str]:
 
 
 def test_no_issues() -> None:
-    code, out, err = call("fake", "cat.png")
+    code, out, err = call("embedded", "cat.png")
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "cat.png: fake, target tabby, tabby cat"
@@ -36,7 +36,7 @@ def test_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     faulty = fake_network()
     faulty.model = Faulty(after=lambda out, x: 0 * out)
     monkeypatch.setattr(zoo, "load", lambda name, weights=None: faulty)
-    code, out, err = call("fake", "cat.png")
+    code, out, err = call("embedded", "cat.png")
     skipped = ", ".join(CHECK_NAMES[1 + CHECK_NAMES.index("depends on the input") :])
     assert (code, err) == (1, "")
     assert out.splitlines()[-4:] == [
@@ -48,7 +48,7 @@ def test_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_json() -> None:
-    code, out, err = call("fake", "cat.png", "--json", "--target", "tiger cat", "--score", "probability")
+    code, out, err = call("embedded", "cat.png", "--json", "--target", "tiger cat", "--score", "probability")
     document = json.loads(out)
     assert (code, err) == (1, "")
     assert list(document) == ["path", "network", "target", "findings", "skipped", "reading", "ok"]
@@ -66,11 +66,11 @@ def test_json() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fake", "no.png"], "an image must be an existing file, got 'no.png'; check the path"),
-        (["fake", "cat.png", "--target", "9"], "target must lie in 0..1 for fake, got 9"),
+        (["embedded", "no.png"], "an image must be an existing file, got 'no.png'; check the path"),
+        (["embedded", "cat.png", "--target", "9"], "target must lie in 0..1 for fake, got 9"),
         (
-            ["fake", "cat.png", "--perturbation", "x"],
-            "perturbation must be one of mixed, blur, fade, constant, noise, a callable, or several of these, got 'x'",
+            ["embedded", "cat.png", "--perturbation", "x"],
+            "perturbation must be one of mixed, blur, fade, constant, noise, got 'x'",
         ),
     ],
 )

@@ -67,7 +67,7 @@ def test_json(tmp_path: Path) -> None:
     records = json.loads(out)
     assert (code, err) == (0, "")
     assert [record["path"] for record in records] == ["cat.png", "b/cat.png"]
-    assert [Path(record["folder"]).name for record in records] == ["cat", "cat-2"]
+    assert [Path(record["folder"]).name for record in records] == ["cat-tiger-cat-dual", "cat-tiger-cat-dual-2"]
     record = records[0]
     assert list(record) == [
         *(
@@ -111,7 +111,7 @@ def test_a_destroyed_input_that_scores_as_high_is_reported() -> None:
 
 def test_a_bad_image_does_not_stop_the_others() -> None:
     code, out, err = call("no.png", "cat.png")
-    assert code == 2
+    assert code == 1
     assert err == "error: an image must be an existing file, got 'no.png'; check the path\n"
     assert out.startswith("cat.png: 3 × 24 × 24")
 
@@ -119,7 +119,10 @@ def test_a_bad_image_does_not_stop_the_others() -> None:
 def test_a_folder_that_explain_would_not_replace(tmp_path: Path) -> None:
     (tmp_path / "extremal-out" / "cat").mkdir(parents=True)
     (tmp_path / "extremal-out" / "cat" / "mine.txt").write_text("mine")
-    code, _, err = call("cat.png")
+    code, out, err = call("cat.png")
+    assert (code, err) == (0, "")
+    assert out.endswith("the results would be in extremal-out/cat-2\n")
+    code, _, err = call("cat.png", "--force")
     assert code == 2
     assert err == (
         "error: a result must be a new folder or replace a previous result, got 'extremal-out/cat' with 'mine.txt' "
@@ -131,7 +134,7 @@ def test_a_folder_that_explain_would_not_replace(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--areas", "5"], "areas must lie in (0, 1), got 5; an area is the share of places kept, e.g. 0.05"),
-        (["--solver", "x"], "solver must be one of consensus, path, penalty or a solver, got 'x'"),
+        (["--solver", "x"], "solver must be one of consensus, path, penalty, got 'x'"),
         (["--target", "tigr cat"], "target must be a class of fake, got 'tigr cat'; nearest: tiger cat, tabby cat"),
     ],
 )

@@ -30,6 +30,7 @@ class TestFolders:
             "extremal.networks.resolve.load_network", lambda *_: pytest.fail("the folder is checked first")
         )
         (tmp_path / "out").touch()
+        save_image(tmp_path / "cat.png")
         expected = (
             "error: an output must lie in a folder that can be written, got 'out': File exists; choose another folder\n"
         )
@@ -37,7 +38,9 @@ class TestFolders:
         message = call("cat.png", "--out", "out/deeper")[2]
         assert message == expected.replace("'out'", "'out/deeper'").replace("File exists", "Not a directory")
 
-    def test_a_folder_that_cannot_be_written(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_folder_that_cannot_be_written(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        save_image(tmp_path / "cat.png")
+
         def refused(*_: object, **__: object) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
@@ -51,7 +54,7 @@ class TestFolders:
         save_image(tmp_path / "cat.png")
         (tmp_path / "cat").mkdir()
         (tmp_path / "cat" / "thesis.tex").write_text("years of work")
-        assert call("cat.png", "--out", ".") == (
+        assert call("cat.png", "--out", ".", "--force") == (
             *(2, ""),
             "error: a result must be a new folder or replace a previous result, got 'cat' with 'thesis.tex' in it; "
             "choose another folder for the results\n",
@@ -63,7 +66,7 @@ class TestFolders:
         save_image(tmp_path / "cat.png")
         (tmp_path / "elsewhere").mkdir()
         (tmp_path / "cat").touch() if kind == "file" else (tmp_path / "cat").symlink_to(tmp_path / "elsewhere")
-        assert call("cat.png", "--out", ".")[2] == (
+        assert call("cat.png", "--out", ".", "--force")[2] == (
             "error: a result must be a new folder or replace a previous result, got 'cat', which is not a folder; "
             "choose another folder for the results\n"
         )
@@ -92,13 +95,13 @@ class TestFolders:
             with pytest.raises(RuntimeError):
                 call("cat.png")
         elif isinstance(error, OSError):
-            assert call("cat.png", "--seed", "1") == (
+            assert call("cat.png", "--seed", "1", "--force") == (
                 *(2, ""),
                 "error: a result must be written completely, could not write 'extremal-out/cat': No space left on "
                 "device; make room or choose another folder\n",
             )
         else:
-            assert call("cat.png")[0] == 130
+            assert call("cat.png", "--force")[0] == 130
         assert list_names(folder) == ["cat"]
         assert {name: (folder / "cat" / name).read_bytes() for name in RESULT_FILES} == before
 
@@ -117,7 +120,7 @@ class TestFolders:
             return rename(path, target)
 
         monkeypatch.setattr(Path, "rename", interrupted)
-        assert call("cat.png")[0] == 130
+        assert call("cat.png", "--force")[0] == 130
         assert list_names(tmp_path / "extremal-out") == ["cat"]
         assert list_names(tmp_path / "extremal-out" / "cat") == RESULT_FILES
 

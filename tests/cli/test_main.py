@@ -71,7 +71,7 @@ class TestResults:
     def test_json(self, tmp_path: Path) -> None:
         save_image(tmp_path / "cat.png")
         (record,) = document("cat.png", "--target", "tabby", "--seed", "3")
-        saved = Explanation.load(tmp_path / "extremal-out" / "cat" / "explanation.safetensors")
+        saved = Explanation.load(tmp_path / "extremal-out" / "cat-tabby" / "explanation.safetensors")
         assert list(record) == [
             *("path", "target", "target_name", "score_full", "score_blank", "areas", "scores", "binary_scores"),
             *(
@@ -114,12 +114,37 @@ class TestResults:
         assert list_names(tmp_path / "deep" / "out") == ["[red] cat.tar", "cat", "cat-2"]
         assert [record["path"] for record in records] == ["a/cat.png", "b/cat.png", "[red] cat.tar.png"]
 
-    def test_a_second_run_replaces_the_first_result(self, tmp_path: Path) -> None:
+    def test_a_second_run_does_not_replace_the_first_result_unless_asked_to(self, tmp_path: Path) -> None:
         save_image(tmp_path / "cat.png")
         call("cat.png", areas="0.3,0.4")
+        first = list_names(tmp_path / "extremal-out" / "cat")
         call("cat.png")
-        assert list_names(tmp_path / "extremal-out") == ["cat"]
+        assert list_names(tmp_path / "extremal-out") == ["cat", "cat-2"]
+        assert list_names(tmp_path / "extremal-out" / "cat") == first
+        assert list_names(tmp_path / "extremal-out" / "cat-2") == RESULT_FILES
+        call("cat.png", "--force")
+        assert list_names(tmp_path / "extremal-out") == ["cat", "cat-2"]
         assert list_names(tmp_path / "extremal-out" / "cat") == RESULT_FILES
+
+    def test_each_question_has_a_folder_of_its_own(self, tmp_path: Path) -> None:
+        save_image(tmp_path / "cat.png")
+        for question in ([], ["--target", "tabby"], ["--target", "tiger cat"], ["--game", "delete"]):
+            assert call("cat.png", *question)[0] == 0
+        names = list_names(tmp_path / "extremal-out")
+        assert names == ["cat", "cat-delete", "cat-tabby", "cat-tiger-cat"]
+
+    def test_percentages_and_folders(self, tmp_path: Path) -> None:
+        (tmp_path / "pets" / "old").mkdir(parents=True)
+        for name in ("b.png", "old/a.png"):
+            save_image(tmp_path / "pets" / name)
+        records = document("pets", areas="10%, 20 %")
+        assert [record["path"] for record in records] == ["pets/b.png", "pets/old/a.png"]
+        assert records[0]["areas"] == [0.1, 0.2]
+
+    def test_a_folder_without_images(self, tmp_path: Path) -> None:
+        (tmp_path / "pets").mkdir()
+        expected = "error: a folder must hold images, got 'pets' without any; check the path\n"
+        assert call("pets") == (2, "", expected)
 
     @pytest.mark.parametrize("target", ["1", "tiger cat", "TIGER CAT"])
     def test_target_by_index_or_name(self, tmp_path: Path, target: str) -> None:
@@ -153,8 +178,8 @@ class TestBadInput:
             ("0", "areas must lie in (0, 1), got 0; an area is the share of places kept, e.g. 0.05"),
             ("nan", "areas must lie in (0, 1), got nan; an area is the share of places kept, e.g. 0.05"),
             ("0.1,0.2,0.1", "areas must be distinct, got 0.1 twice; leave one out"),
-            ("0.1,big", "--areas must be numbers separated by commas, got '0.1,big'; e.g. 0.05,0.1"),
-            ("", "--areas must be numbers separated by commas, got ''; e.g. 0.05,0.1"),
+            ("0.1,big", "--areas must be numbers separated by commas, got '0.1,big'; e.g. 0.05,0.1 or 5%,10%"),
+            ("", "--areas must be numbers separated by commas, got ''; e.g. 0.05,0.1 or 5%,10%"),
         ],
     )
     def test_areas(self, tmp_path: Path, areas: str, message: str) -> None:
@@ -164,17 +189,10 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("option", "message"),
         [
-            ("game", "game must be one of preserve, delete, dual, a Game or a callable, got 'x'"),
-            (
-                "perturbation",
-                "perturbation must be one of mixed, blur, fade, constant, noise, a callable, or several of these, "
-                "got 'x'",
-            ),
-            ("solver", "solver must be one of consensus, path, penalty or a solver, got 'x'"),
-            (
-                "score",
-                f"score must be one of {', '.join(SCORES)} or a callable, got 'x'",
-            ),
+            ("game", "game must be one of preserve, delete, dual, got 'x'"),
+            ("perturbation", "perturbation must be one of mixed, blur, fade, constant, noise, got 'x'"),
+            ("solver", "solver must be one of consensus, path, penalty, got 'x'"),
+            ("score", f"score must be one of {', '.join(SCORES)}, got 'x'"),
         ],
     )
     def test_short_names(self, option: str, message: str) -> None:
@@ -189,7 +207,8 @@ class TestBadInput:
         assert err.count("\n") == 1
         assert list_names(tmp_path) == []
 
-    def test_unknown_target_with_the_nearest(self) -> None:
+    def test_unknown_target_with_the_nearest(self, tmp_path: Path) -> None:
+        save_image(tmp_path / "cat.png")
         expected = "error: target must be a class of fake, got 'tigr cat'; nearest: tiger cat, tabby cat\n"
         assert call("cat.png", "--target", "tigr cat") == (2, "", expected)
 
@@ -209,7 +228,7 @@ class TestBadInput:
         save_image(tmp_path / "cat.png")
         (tmp_path / "text.png").write_text("no picture")
         code, out, err = call("no.png", "cat.png", "text.png", "--json")
-        assert code == 2
+        assert code == 1
         assert [record["path"] for record in json.loads(out)] == ["cat.png"]
         assert err.splitlines() == [
             "error: an image must be an existing file, got 'no.png'; check the path",
@@ -270,7 +289,7 @@ class TestRefine:
         save_image(tmp_path / "cat.png")
         (plain,) = document("cat.png", areas="0.02,0.6")
         assert plain["certificate"] is None
-        (refined,) = document("cat.png", "--refine", areas="0.02,0.6")
+        (refined,) = document("cat.png", "--refine", "--force", areas="0.02,0.6")
         found = refined["certificate"]
         assert set(found) == {"area", "effect", "below_area", "below_effect", "share"}
         assert found["below_area"] < found["area"] <= 0.6
@@ -293,7 +312,7 @@ class TestStability:
         save_image(tmp_path / "cat.png")
         (plain,) = document("cat.png", areas="0.3,0.6")
         assert plain["stability"] is None
-        (record,) = document("cat.png", "--stability", areas="0.3,0.6")
+        (record,) = document("cat.png", "--stability", "--force", areas="0.3,0.6")
         measured = record["stability"]
         saved = Explanation.load(tmp_path / "extremal-out" / "cat" / "explanation.safetensors").stability
         assert saved is not None
@@ -325,7 +344,7 @@ class TestMinimal:
         save_image(tmp_path / "cat.png")
         (plain,) = document("cat.png", areas="0.6,0.9")
         assert plain["minimal"] is None
-        (record,) = document("cat.png", "--minimal", areas="0.6,0.9")
+        (record,) = document("cat.png", "--minimal", "--force", areas="0.6,0.9")
         found = record["minimal"]
         assert found["is_minimal"]
         assert found["area"] <= found["start_area"] <= 0.9
@@ -334,7 +353,7 @@ class TestMinimal:
         assert record["files"]["masks"] == [*plain["files"]["masks"], str(Path("extremal-out", "cat", "minimal.png"))]
         with Image.open(tmp_path / "extremal-out" / "cat" / "minimal.png") as mask:
             assert float((np.asarray(mask) > 0).mean()) == pytest.approx(found["area"])
-        (again,) = document("cat.png", areas="0.6,0.9")  # a previous result is replaced
+        (again,) = document("cat.png", "--force", areas="0.6,0.9")  # a previous result is replaced
         assert again == plain
 
     def test_it_is_printed(self, tmp_path: Path) -> None:

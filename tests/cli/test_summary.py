@@ -69,7 +69,7 @@ class TestSummary:
         run_folder, folder = runs.write_run(tmp_path / "run", rows[:3]), tmp_path / "out" / "run-summary"
         folder.mkdir(parents=True)
         (folder / "thesis.tex").touch()
-        code, _, output = call("summary", str(run_folder), "--out", str(tmp_path / "out"), columns=160)
+        code, _, output = call("summary", str(run_folder), "--out", str(tmp_path / "out"), "--force", columns=160)
         assert code == 2
         assert output == (
             f"error: a result must be a new folder or replace a previous result, got {str(folder)!r} with 'thesis.tex' "

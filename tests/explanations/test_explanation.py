@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.explanation import EvidenceCurve, Explanation
-from extremal.files import read_tensors, write_tensors
 from extremal.masking.grid import gaussian_blur
+from extremal.tensor_files import read_tensors, write_tensors
 from support.made_explanations import AREAS, MASKS, explanation
 
 NAN = float("nan")

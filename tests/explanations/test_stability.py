@@ -9,7 +9,7 @@ import torch
 import extremal
 from extremal import Explanation, ExtremalValueError, Network, Stability
 from extremal.explanations.verdict import MIN_CORE_SHARE, MIN_STABLE_IOU, reach_verdict
-from extremal.files import read_tensors, write_tensors
+from extremal.tensor_files import read_tensors, write_tensors
 from support.toys import AnyBox, Linear, Switchable, hills, texture
 
 SIDE = 32

@@ -17,7 +17,7 @@ from extremal.explanations import explanation_file
 from extremal.explanations.channels import explanation as channels
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.stability import Stability
-from extremal.files import read_tensors, write_tensors
+from extremal.tensor_files import read_tensors, write_tensors
 from support.errors import message_of
 from support.made_explanations import AREAS, explanation
 from support.toys import Carriers

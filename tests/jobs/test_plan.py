@@ -10,7 +10,7 @@ from extremal.jobs.items import RunItem, find_items
 from extremal.jobs.plan import plan_units
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.store import open_store
-from extremal.networks.inputs import IMAGE_SUFFIXES
+from extremal.networks.image_files import IMAGE_SUFFIXES
 from support.datasets import write_images
 from support.errors import message_of
 

@@ -218,7 +218,7 @@ class TestInThisProcess:
         folder = write_images(tmp_path / "one", 1)
         run(folder, tmp_path / "out", network=NETWORK, workers=0, **QUICK)
         assert calls == []
-        call("explain", folder / "nothing.png", "--network", NETWORK)
+        call("explain", folder / "picture-000.png", "--network", NETWORK, "--dry-run")
         assert calls == [True]
 
 
@@ -227,7 +227,8 @@ class TestFaults:
     def test_kills_at_random_moments_change_nothing(self, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "pictures", 20, broken=(5,))
         once, often = (command(folder, tmp_path / out, "--workers", "2", network=SLOW) for out in ("once", "often"))
-        subprocess.run(once, check=True, env=environment(), capture_output=True)
+        done = subprocess.run(once, check=False, env=environment(), capture_output=True)
+        assert done.returncode == 1, done.stderr  # an image failed
         draw, kills = random.Random(0), Counter[str]()
         while count_parts(tmp_path / "often") < 10:
             child = subprocess.Popen(often, env=environment(), stderr=subprocess.DEVNULL)
@@ -244,7 +245,8 @@ class TestFaults:
                 kills["driver"] += 1
                 child.kill()
             child.wait()
-        subprocess.run(often, check=True, env=environment(), capture_output=True)
+        done = subprocess.run(often, check=False, env=environment(), capture_output=True)
+        assert done.returncode == 1, done.stderr
         assert kills["driver"] >= 3
         assert kills["worker"] >= 1
         assert comparable_rows(jobs.table(tmp_path / "often")) == comparable_rows(jobs.table(tmp_path / "once"))
@@ -299,7 +301,7 @@ class TestCommands:
     def test_the_final_status_is_printed(self, tmp_path: Path) -> None:
         folder = write_images(tmp_path / "three", 3, broken=(0,))
         code, out, messages = call(*self.options(folder, tmp_path / "out"), columns=200)
-        assert code == 0
+        assert code == 1
         assert out == f"{tmp_path / 'out'}: done; 3 of 3 images, 1 of them failed\n"
         assert messages == (
             f"failed: picture-000.png: an image must be readable to its end, got {str(folder / 'picture-000.png')!r}: "
@@ -327,7 +329,10 @@ class TestCommands:
         ("more", "message"),
         [
             (("--batch", "two"), "--batch must be auto or a whole number, got 'two'; e.g. 8"),
-            (("--areas", "0.1;0.2"), "--areas must be numbers separated by commas, got '0.1;0.2'; e.g. 0.05,0.1"),
+            (
+                ("--areas", "0.1;0.2"),
+                "--areas must be numbers separated by commas, got '0.1;0.2'; e.g. 0.05,0.1 or 5%,10%",
+            ),
         ],
     )
     def test_bad_options_are_reported(self, tmp_path: Path, more: tuple[str, ...], message: str) -> None:

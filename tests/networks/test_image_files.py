@@ -15,7 +15,8 @@ from torch import nn
 from extremal.errors import ExtremalValueError
 from extremal.networks import zoo
 from extremal.networks.image_bounds import check_scaled_pixels
-from extremal.networks.inputs import open_image, prepare, read_image_file, to_upright_rgb
+from extremal.networks.image_files import read_image_file, to_upright_rgb
+from extremal.networks.inputs import open_image, prepare
 from extremal.networks.network import Network
 from extremal.networks.zoo.preprocessing import CenterCropResize, ShrinkShortSide
 

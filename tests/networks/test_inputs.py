@@ -12,8 +12,9 @@ from PIL import Image
 from torch import nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.networks import inputs
-from extremal.networks.inputs import prepare, read_image_file, to_upright_rgb
+from extremal.networks import image_files
+from extremal.networks.image_files import read_image_file, to_upright_rgb
+from extremal.networks.inputs import prepare
 from extremal.networks.network import Network
 
 PLAIN = Network(nn.Conv2d(3, 2, 1))
@@ -70,7 +71,7 @@ class TestFilesThatCannotBeRead:
         assert repr(str(path)) in message
 
     def test_bomb_above_the_limit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(inputs, "MAX_PIXELS", 2_000_000)
+        monkeypatch.setattr(image_files, "MAX_PIXELS", 2_000_000)
         path = save_image(tmp_path / "big.png", Image.new("1", (2000, 1001)))
         assert fails(path) == (
             f"an image must have at most 2 megapixels, got 2000×1001 in {str(path)!r}; shrink it first"

@@ -22,7 +22,7 @@ from extremal.benchmark import bench
 from extremal.benchmark.data import Coco, Scenes, Voc
 from extremal.cli.parse import parse_areas, parse_counts, parse_perturbation
 from extremal.explanations.settings import Settings
-from extremal.networks.inputs import read_image_file
+from extremal.networks.image_files import read_image_file
 from extremal.networks.network import Network
 from extremal.networks.zoo.weights import load_state, read_state
 from extremal.scores.parse import parse_query

@@ -20,7 +20,8 @@ from extremal.explanations.settings import AREAS, Settings
 from extremal.explanations.smallest_area import smallest_area
 from extremal.explanations.verdict import NOT_FINITE, Status
 from extremal.masking.solvers import Step
-from extremal.networks.inputs import prepare, read_image_file
+from extremal.networks.image_files import read_image_file
+from extremal.networks.inputs import prepare
 from extremal.report import channel_files, result_files
 from extremal.report.channel_page import ChannelSummary, summarise_channels
 from extremal.report.text import ExplanationSummary, summarise

@@ -8,6 +8,7 @@ from extremal.cli import options
 from extremal.cli.batch import report_errors
 from extremal.cli.networks import report_choice
 from extremal.networks.devices import check_device_name
+from extremal.networks.names import check_network_name
 
 
 def app(
@@ -32,6 +33,9 @@ def app(
     """Serve a page that explains images, by default on this machine only; press Ctrl-C to stop."""
     with report_errors():
         check_device_name(device)
+        for name in network:
+            check_network_name(*name.partition("=")[::2])
+
         from extremal.app.server import serve
 
         def report_start(address: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -14,9 +15,13 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from extremal import files
+from extremal.cli.argument_checks import expand_images, find_image_errors
+from extremal.cli.common_options import OUTPUT
 from extremal.errors import ExtremalError
+from extremal.report.result_files import RESULT_FILES
 
-EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
+EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 MAX_LINE = 1500  # characters of a message
 
 OnStage = Callable[[str, int, int], None]  # stage, number done, total
@@ -50,7 +55,8 @@ def report_warnings() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.simplefilter("default", UserWarning)
+        if not OUTPUT.quiet:
+            warnings.simplefilter("default", UserWarning)
         warnings.showwarning = print_warning  # type: ignore[assignment]
         yield
 
@@ -75,14 +81,26 @@ def report_errors() -> Iterator[None]:
 
 @dataclass
 class ImageBatch:
-    """The images of a command with their output folders and outcomes."""
+    """The images of a command with their output folders and outcomes.
+
+    Attributes:
+        out: folder of the results.
+        images: paths of files, and of folders, which are replaced by the images in them.
+        as_json: whether to print records instead of tables.
+        kind: part of the names of the result folders: what is asked about the images, e.g. `tiger-cat`.
+        force: whether earlier results are replaced; otherwise new ones get a number.
+        writes: whether results are written.
+    """
 
     out: Path
     images: list[str]
     as_json: bool
+    kind: str = ""
+    force: bool = False
+    writes: bool = True
     written: list[int] = field(default_factory=list)  # indices into `images`, which may contain duplicates
     records: list[dict[str, Any]] = field(default_factory=list)
-    failed: bool = False
+    failed: int = 0
 
     def __post_init__(self) -> None:
         self._created_folder = not os.path.exists(self.out)
@@ -90,18 +108,19 @@ class ImageBatch:
     @cached_property
     def folders(self) -> list[Path]:
         """The output folder of each image."""
-        from extremal import files
+        return files.name_folders(self.out, self.images, self.kind, replace=self.force)
 
-        return files.name_folders(self.out, self.images)
-
-    def process(self, prepare: Callable[[], ProcessImage]) -> None:
-        """Prepare, process each image, print JSON if requested, and exit with the command's code.
+    def process(self, check: Callable[[], None], prepare: Callable[[], ProcessImage]) -> None:
+        """Check arguments and files, prepare, process each image, print JSON if requested, and exit with the code.
 
         Args:
-            prepare: validates options and loads the network, before the first image is read.
+            check: validates what can be validated before torch is imported.
+            prepare: validates the other options and loads the network, before the first image is read.
         """
         with report_errors():
             try:
+                check()
+                self._check_files()
                 with other_output_on_stderr():
                     process = prepare()
                 self._process_all(process)
@@ -113,20 +132,19 @@ class ImageBatch:
                 self._remove_empty_folder()
         self._print_json()
         if self.failed:
-            raise typer.Exit(EXIT_BAD_INPUT)
+            raise typer.Exit(EXIT_SOME_FAILED if self.written else EXIT_BAD_INPUT)
 
-    def check_folders(self) -> None:
-        """Raise if results cannot be written; called before anything is computed."""
-        from extremal import files
-
-        files.check_writable(self.out)
-        self.check_replaceable()
-
-    def check_replaceable(self) -> None:
-        """Raise if a folder exists and is not a previous result."""
-        from extremal import files
-        from extremal.report.result_files import RESULT_FILES
-
+    def _check_files(self) -> None:
+        """Replace folders by their images; raise if none of these can be read, or results cannot be written."""
+        self.images = expand_images(self.images)
+        errors = find_image_errors(self.images)
+        if len(errors) == len(self.images):
+            *others, last = errors
+            for error in others:
+                print_line("error", str(error))
+            raise last
+        if self.writes:
+            files.check_writable(self.out)
         for folder in self.folders:
             files.check_replaceable(folder, RESULT_FILES)
 
@@ -139,7 +157,7 @@ class ImageBatch:
             except ExtremalError as error:
                 names_image = len(self.images) == 1 or repr(image) in str(error)
                 print_line("error", str(error) if names_image else f"{image}: {error}")
-                self.failed = True
+                self.failed += 1
                 continue
             self.written.append(index)
             if self.as_json:
@@ -167,7 +185,7 @@ class ImageBatch:
 
 @contextmanager
 def progress(name: str) -> Iterator[OnStage]:
-    """Show a transient progress bar on stderr; show nothing if stderr is not a terminal."""
+    """Show a transient progress bar on stderr if it is a terminal; with --verbose, a line for each stage instead."""
     from rich import progress
 
     with progress.Progress(
@@ -177,12 +195,15 @@ def progress(name: str) -> Iterator[OnStage]:
         progress.TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
-        disable=not sys.stderr.isatty(),
+        disable=OUTPUT.quiet or OUTPUT.verbose or not sys.stderr.isatty(),
         speed_estimate_period=3600,  # a single step may take minutes
     ) as bar:
-        task = bar.add_task(name, total=None)
+        task, stages = bar.add_task(name, total=None), list[str]()
 
         def report(stage: str, done: int, total: int) -> None:
+            if OUTPUT.verbose and stage not in stages[-1:]:
+                stages.append(stage)
+                print_line(f"{time.perf_counter() - OUTPUT.start:.1f} s", f"{name}: {stage}")
             bar.update(task, description=f"{name}: {stage}", completed=done, total=total)
 
         yield report

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from extremal.cli import options
+from extremal.cli.argument_checks import check_areas, check_data, check_images, check_names
 from extremal.cli.batch import print_line, progress, report_errors
+from extremal.cli.common_options import with_common_options
 from extremal.cli.networks import load
+from extremal.cli.parse import parse_areas
 from extremal.file_checks import check_output_file
 from extremal.networks.devices import check_device_name
+from extremal.networks.names import check_network_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,11 +21,7 @@ if TYPE_CHECKING:
     from extremal.benchmark.table import Table
 
 NAME_WIDTH, INTERVAL_WIDTH = 34, 22  # terminal columns: for methods and items, and for a value with its interval
-# the same as in extremal.baselines, which imports torch; a test keeps them equal
-METHOD_NAMES = (
-    "centre, random, gradient, deconvnet, guided-backprop, integrated-gradients, grad-cam, occlusion, excitation, "
-    "contrastive-excitation, rise, mask-gradient, penalty, path, consensus"
-)
+METHOD_LIST = ", ".join(options.METHOD_NAMES)
 TEN_AREAS = "0.025,0.05,0.1,0.15,0.2,0.3,0.4,0.5,0.7,0.9"
 FIGURE_METHODS = "gradient,guided-backprop,grad-cam,occlusion,contrastive-excitation,mask-gradient,consensus"
 figures = typer.Typer(no_args_is_help=True, help="Draw figures of the paper for your own images.")
@@ -41,7 +41,7 @@ def bench(
     cutouts: Annotated[
         Path | None, typer.Option(help="Folder of RGBA cut-outs, whose scenes are added to the data.")
     ] = None,
-    methods: Annotated[str, typer.Option(help=f"Separated by commas, of: {METHOD_NAMES}.", show_default="all")] = "",
+    methods: Annotated[str, typer.Option(help=f"Separated by commas, of: {METHOD_LIST}.", show_default="all")] = "",
     network: options.Network = "embedded",
     weights: options.Weights = "",
     device: options.Device = "auto",
@@ -66,6 +66,12 @@ def bench(
     """Judge attribution methods on a data set: writes rows, a table with intervals, and a figure; resumable."""
     with report_errors():
         check_device_name(device)
+        check_names(task=task)
+        if methods:
+            check_names(methods=methods)
+        check_data(data or ("photographs" if task == "stability" else ""), out)
+        check_network_name(network, weights)
+
         from extremal.benchmark.bench import BenchOptions, run_bench
         from extremal.networks.memory import keep_freed_memory
 
@@ -76,7 +82,7 @@ def bench(
             methods=_split(methods),
             out=out,
             layer=layer,
-            areas=_split(areas),
+            areas=parse_areas(areas) if areas else (),
             limit=limit,
             count=count,
             side=side,
@@ -101,6 +107,7 @@ def bench(
 
 
 @figures.command("methods")
+@with_common_options
 def figure_methods(
     images: options.Images,
     *,
@@ -114,11 +121,15 @@ def figure_methods(
     """Draw the maps of several methods side by side (the paper's comparison figure)."""
     with report_errors():
         check_device_name(device)
+        check_names(methods=methods)
+        check_network_name(network, weights)
+        check_output_file(out)
+        check_images(images)
+
         from extremal.benchmark.bench import write_method_figure
         from extremal.networks.memory import keep_freed_memory
         from extremal.scores.parse import parse_class
 
-        check_output_file(out)
         net = load(network, weights, device)
         class_index = parse_class(net, target)
         keep_freed_memory()
@@ -128,6 +139,7 @@ def figure_methods(
 
 
 @figures.command("areas")
+@with_common_options
 def figure_areas(
     images: options.Images,
     *,
@@ -142,17 +154,22 @@ def figure_areas(
     """Draw masks and effect over ten areas, and count the curves that rise (the paper's figure of areas)."""
     with report_errors():
         check_device_name(device)
+        check_areas(areas)
+        check_names(solver=solver)
+        check_network_name(network, weights)
+        check_output_file(out)
+        check_images(images)
+
         from extremal.benchmark import paper_figures
         from extremal.benchmark.bench import write_area_figure
         from extremal.networks.memory import keep_freed_memory
         from extremal.scores.parse import parse_class
 
-        check_output_file(out)
         net = load(network, weights, device)
         class_index = parse_class(net, target)
         keep_freed_memory()
         with progress("areas") as on_progress:
-            explanations = write_area_figure(net, images, _split(areas), solver, class_index, out, on_progress)
+            explanations = write_area_figure(net, images, parse_areas(areas), solver, class_index, out, on_progress)
         typer.echo(paper_figures.rising_sentence(explanations))
         for image, explanation in zip(images, explanations, strict=True):
             if not paper_figures.rises(explanation):

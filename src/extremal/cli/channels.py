@@ -1,7 +1,6 @@
 """The commands `extremal channels` and `extremal class-channels`, without their options."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING
 import typer
 from PIL import Image
 
-from extremal import files as extremal_files
 from extremal.cli import tables
 from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage, other_output_on_stderr, progress
 from extremal.cli.networks import load
@@ -23,15 +21,14 @@ from extremal.explanations.channels.inversion import Inversion, invert
 from extremal.explanations.channels.visualisation import Visualisation, visualise
 from extremal.explanations.reduce_region import minimal
 from extremal.explanations.verdict import NOT_FINITE, Status
-from extremal.file_checks import find_kind, is_address, list_names, quote, to_printable
+from extremal.file_checks import list_names, to_printable
 from extremal.masking.games import get_game
 from extremal.masking.solvers import get_solver
-from extremal.networks.inputs import IMAGE_SUFFIXES, read_image_file
+from extremal.networks.image_files import IMAGE_SUFFIXES, read_image_file
 from extremal.networks.layers import get_module
 from extremal.networks.memory import keep_freed_memory
 from extremal.report.channel_files import channel_record, write_channel_result, write_class_result
 from extremal.report.channel_page import minimal_set_sentence
-from extremal.report.result_files import RESULT_FILES
 from extremal.scores import ClassGroup, get_score
 from extremal.scores.parse import parse_class
 
@@ -68,7 +65,6 @@ def prepare_channels_run(
     """
     requested_counts = parse_counts(counts)
     resolved_game, resolved_solver, resolved_score = get_game(game), get_solver(solver), get_score(score)
-    batch.check_folders()
     keep_freed_memory()  # the process belongs to this command
     net = load(network, weights, device)
     get_module(net, layer)
@@ -153,21 +149,6 @@ def _visualise(
     return inversion, visualisation
 
 
-def find_class_folder(folder: Path, out: Path) -> Path:
-    """Return the output folder for a folder of images, after checking both.
-
-    Raises:
-        ExtremalValueError: there is no such folder of images, or the result cannot be written.
-    """
-    if find_kind(folder, "a class") != "folder":
-        remedy = "download it first" if is_address(folder) else "check the path"
-        raise ExtremalValueError(f"a class must be a folder of images, got {quote(folder)}; {remedy}")
-    extremal_files.check_writable(out)
-    output_folder = extremal_files.name_folders(out, [Path(os.path.realpath(folder)).name])[0]
-    extremal_files.check_replaceable(output_folder, RESULT_FILES)
-    return output_folder
-
-
 def class_channels_command(
     net: "Network",
     folder: Path,
@@ -178,7 +159,7 @@ def class_channels_command(
     seed: int,
     with_images: bool,
     top: int,
-    out: Path,
+    output_folder: Path,
     as_json: bool,
 ) -> None:
     """Rank channels over a folder of images; write table, figure and report; print the top channels."""
@@ -186,7 +167,6 @@ def class_channels_command(
         raise ExtremalValueError("a class must be named, got an empty target; e.g. --target 'tiger cat'")
     paths = [folder / name for name in list_names(folder) if Path(name).suffix.lower() in IMAGE_SUFFIXES]
     get_module(net, layer)
-    output_folder = find_class_folder(folder, out)
     keep_freed_memory()  # the process belongs to this command
     images = [read_image_file(path) for path in paths]
     visualisation = None

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from extremal.cli import options, tables
+from extremal.cli.argument_checks import check_areas, check_names, check_question
 from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
 from extremal.cli.networks import load
 from extremal.cli.parse import parse_areas, parse_perturbation
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import to_printable
 from extremal.networks.devices import check_device_name
+from extremal.networks.names import check_network_name
 
 if TYPE_CHECKING:
     from extremal.explanations.settings import Settings
@@ -40,14 +42,22 @@ def explain(
     minimal: options.Minimal = False,
     budget: options.Budget = options.DEFAULT_BUDGET,
     stability: options.Stability = False,
+    force: options.Force = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would run, and what it costs.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Find the smallest regions of images that a network's answer needs, with the evidence."""
-    batch = ImageBatch(out, images, as_json)
+    kind = " ".join(part for part in (target, ask, "" if game == "preserve" else game) if part)
+    batch = ImageBatch(out, images, as_json, kind, force, writes=not dry_run)
+
+    def check() -> None:
+        check_device_name(device)
+        check_areas(areas)
+        check_names(game=game, perturbation=perturbation, solver=solver, score=score)
+        check_network_name(network, weights)
+        check_question(target, ask)
 
     def prepare() -> ProcessImage:
-        check_device_name(device)
         from extremal.explanations.settings import Settings
         from extremal.networks.memory import keep_freed_memory
         from extremal.scores.parse import parse_query
@@ -62,16 +72,12 @@ def explain(
             alternatives=alternatives,
             seed=seed,
         )
-        if dry_run:
-            batch.check_replaceable()
-        else:
-            batch.check_folders()
         net = load(network, weights, device)
         query = parse_query(net, target, ask)
         extras = Extras(refine, budget if minimal else 0, stability)
         return (plan_images if dry_run else explain_images)(net, query, settings, extras)
 
-    batch.process(prepare)
+    batch.process(check, prepare)
 
 
 @dataclass(frozen=True)

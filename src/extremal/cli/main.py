@@ -12,18 +12,22 @@ import typer
 from extremal._version import __version__
 from extremal.cli import options, tables
 from extremal.cli.app import app as serve_app
+from extremal.cli.argument_checks import check_names, find_class_folder
 from extremal.cli.batch import ImageBatch, ProcessImage, other_output_on_stderr, report_errors
 from extremal.cli.bench import bench, figures
+from extremal.cli.common_options import let_waiting_threads_sleep, with_common_options
 from extremal.cli.doctor import doctor
 from extremal.cli.explain import explain
 from extremal.cli.networks import load
+from extremal.cli.parse import parse_counts
 from extremal.cli.run import run, status
 from extremal.cli.summary import compare, summary
 from extremal.file_checks import quote
 from extremal.networks.devices import check_device_name
+from extremal.networks.names import check_network_name
 
 app = typer.Typer(
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # they print the values of local variables
     help="Find the smallest part of an image that a network's answer needs (extremal perturbations).",
@@ -32,6 +36,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command `extremal`."""
+    let_waiting_threads_sleep()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as for Ctrl-C: nothing is half-written
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -54,10 +59,11 @@ def _global_options(
     pass
 
 
-app.command()(explain)
+app.command()(with_common_options(explain))
 
 
 @app.command()
+@with_common_options
 def channels(
     images: options.Images,
     *,
@@ -82,13 +88,20 @@ def channels(
         bool, typer.Option("--visualise", help="Also make images of what the channels carry (minutes).")
     ] = False,
     out: options.ImageFolders = options.DEFAULT_FOLDER,
+    force: options.Force = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Find the smallest sets of channels of a layer that a network's answer needs, with the evidence."""
-    batch = ImageBatch(out, images, as_json)
+    kind = " ".join(part for part in ("channels", layer, target, "" if game == "preserve" else game) if part)
+    batch = ImageBatch(out, images, as_json, kind, force)
+
+    def check() -> None:
+        check_device_name(device)
+        parse_counts(counts)
+        check_names(game=game, solver=solver, score=score)
+        check_network_name(network, weights)
 
     def prepare() -> ProcessImage:
-        check_device_name(device)
         from extremal.cli.channels import prepare_channels_run
 
         return prepare_channels_run(
@@ -108,10 +121,11 @@ def channels(
             with_images=visualise,
         )
 
-    batch.process(prepare)
+    batch.process(check, prepare)
 
 
 @app.command("class-channels")
+@with_common_options
 def class_channels(
     folder: Annotated[Path, typer.Argument(help="Folder with images of the class.", show_default=False)],
     *,
@@ -127,15 +141,18 @@ def class_channels(
     ] = False,
     top: Annotated[int, typer.Option(min=1, help="Number of channels to print.")] = 12,
     out: Annotated[Path, typer.Option(help="Output folder.")] = options.DEFAULT_FOLDER,
+    force: options.Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document instead of a table.")] = False,
 ) -> None:
     """Rank the channels of a layer by how often a class needs them, over a folder of its images."""
     with report_errors():
         check_device_name(device)
-        from extremal.cli.channels import class_channels_command, find_class_folder
+        check_network_name(network, weights)
+        output_folder = find_class_folder(folder, out, f"class-channels {layer} {target}", replace=force)
+
+        from extremal.cli.channels import class_channels_command
         from extremal.scores.parse import parse_class
 
-        find_class_folder(folder, out)
         net = load(network, weights, device)
         class_channels_command(
             net,
@@ -146,12 +163,13 @@ def class_channels(
             seed=seed,
             with_images=visualise,
             top=top,
-            out=out,
+            output_folder=output_folder,
             as_json=as_json,
         )
 
 
 @app.command()
+@with_common_options
 def layers(
     network: options.Network = "embedded",
     weights: options.Weights = "",
@@ -164,6 +182,8 @@ def layers(
     """List a network's layers, their output shapes, and whether the whole answer passes through them."""
     with report_errors():
         check_device_name(device)
+        check_network_name(network, weights)
+
         from extremal.networks.layers import layers as list_layers
 
         net = load(network, weights, device)
@@ -175,17 +195,18 @@ def layers(
             tables.print_layers(listed)
 
 
-app.command()(doctor)
-app.command("app")(serve_app)
-app.command()(run)
-app.command()(status)
-app.command()(summary)
-app.command()(compare)
-app.command()(bench)
+app.command()(with_common_options(doctor))
+app.command("app")(with_common_options(serve_app))
+app.command()(with_common_options(run))
+app.command()(with_common_options(status))
+app.command()(with_common_options(summary))
+app.command()(with_common_options(compare))
+app.command()(with_common_options(bench))
 app.add_typer(figures, name="figures")
 
 
 @app.command()
+@with_common_options
 def networks(
     pattern: Annotated[str, typer.Argument(help="Only names that contain this text.", show_default=False)] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,

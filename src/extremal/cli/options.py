@@ -13,15 +13,26 @@ ASK_SYNTAX = "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:IMAGE"
 DEFAULT_AREAS = "0.025,0.05,0.1,0.2,0.4"
 DEFAULT_BUDGET = 1000
 DEFAULT_FOLDER = Path("extremal-out")
+METHOD_NAMES = (
+    *("centre", "random", "gradient", "deconvnet", "guided-backprop", "integrated-gradients", "grad-cam", "occlusion"),
+    *("excitation", "contrastive-excitation", "rise", "mask-gradient", "penalty", "path", "consensus"),
+)
+TASK_NAMES = ("pointing", "grid", "faithfulness", "sanity", "stability")
+DATA_KINDS = ("voc", "coco", "folder", "scenes")
+ENGINE_NAMES = ("local", "ray")
+GAME_NAMES = ("preserve", "delete", "dual")
+PERTURBATION_NAMES = ("mixed", "blur", "fade", "constant", "noise")
+SOLVER_NAMES = ("consensus", "path", "penalty")
+SCORE_NAMES = ("margin", "logit", "probability", "log-probability", "contrastive", "negative", "sigmoid")
 
-Images = Annotated[list[str], Argument(metavar="IMAGE...", help="Image files.", show_default=False)]
+Images = Annotated[list[str], Argument(metavar="IMAGE...", help="Image files, or folders of them.", show_default=False)]
 Network = Annotated[str, Option(help="Network name; `extremal networks` lists them.")]
 Weights = Annotated[str, Option(help="Weights: a local file, or random.", show_default="the network's own")]
 Device = Annotated[str, Option(help="Device that computes: auto (the fastest), cpu, cuda, cuda:N, mps or xpu.")]
 CLASS_SYNTAX = "Class name or index; of a group, its name or its classes joined by |, e.g. 'tabby|tiger cat'."
 Target = Annotated[str, Option(help=CLASS_SYNTAX, show_default="the top class")]
 Ask = Annotated[str, Option(help=f"Score to explain instead of the class's: {ASK_SYNTAX}.", show_default="the class")]
-Areas = Annotated[str, Option(help="Areas as fractions of the image in (0, 1), separated by commas.")]
+Areas = Annotated[str, Option(help="Areas as fractions or percentages of the image: 0.05,0.1 or 5%,10%.")]
 Game = Annotated[str, Option(help="preserve, delete or dual.")]
 Perturbation = Annotated[str, Option(help="mixed (blur,fade,noise), blur, fade, constant, noise, or several.")]
 Solver = Annotated[str, Option(help="consensus (masks that hold still), path or penalty (the paper's).")]
@@ -38,5 +49,6 @@ Layer = Annotated[str, Option(help="Module name; `extremal layers` lists them.")
 Axis = Annotated[
     int | None, Option(help="Axis of the channels in the layer's output; for (B, T, K), 1 selects tokens.")
 ]
-ImageFolders = Annotated[Path, Option(help="Output folder; each image gets a subfolder.")]
+ImageFolders = Annotated[Path, Option(help="Output folder; each result gets a subfolder of its own.")]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON document instead of tables.")]
+Force = Annotated[bool, Option("--force", help="Replace earlier results instead of writing new ones next to them.")]

@@ -1,24 +1,38 @@
 """Parse option text into values."""
 
+from decimal import Decimal
+
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
 
 
 def parse_areas(text: str) -> tuple[float, ...]:
-    """Parse numbers separated by commas.
+    """Parse numbers separated by commas, each a fraction or a percentage.
 
-    >>> parse_areas("0.05, 0.1")
-    (0.05, 0.1)
+    >>> parse_areas("0.05, 0.1"), parse_areas("5%, 10 %")
+    ((0.05, 0.1), (0.05, 0.1))
 
     Raises:
         ExtremalValueError: the text is not a list of numbers.
     """
     try:
-        return tuple(float(part) for part in text.split(","))
+        return tuple(_parse_share(part.strip()) for part in text.split(","))
     except ValueError:
         raise ExtremalValueError(
-            f"--areas must be numbers separated by commas, got {quote(text)}; e.g. 0.05,0.1"
+            f"--areas must be numbers separated by commas, got {quote(text)}; e.g. 0.05,0.1 or 5%,10%"
         ) from None
+
+
+def _parse_share(text: str) -> float:
+    """Return a number, or a percentage as a fraction: that of its decimal digits, so that 5% is 0.05."""
+    if not text.endswith("%"):
+        return float(text)
+    percents = text.removesuffix("%").strip()
+    float(percents)  # of the same form as other numbers
+    try:
+        return float(Decimal(percents) / 100)
+    except ArithmeticError:
+        raise ValueError(text) from None
 
 
 def parse_perturbation(text: str) -> str | tuple[str, ...]:

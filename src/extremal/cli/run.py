@@ -13,12 +13,22 @@ import typer
 from rich.console import Console
 
 from extremal.cli import options
-from extremal.cli.batch import EXIT_BAD_INPUT, EXIT_INTERRUPTED, other_output_on_stderr, print_line, report_errors
+from extremal.cli.argument_checks import check_areas, check_names, check_question, check_run, check_sources
+from extremal.cli.batch import (
+    EXIT_BAD_INPUT,
+    EXIT_INTERRUPTED,
+    EXIT_SOME_FAILED,
+    other_output_on_stderr,
+    print_line,
+    report_errors,
+)
+from extremal.cli.common_options import OUTPUT
 from extremal.cli.networks import report_choice
 from extremal.cli.parse import parse_areas, parse_perturbation
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
 from extremal.networks.devices import check_device_name
+from extremal.networks.names import check_network_name
 from extremal.number_checks import parse_whole
 
 MAX_PRINTED = 8  # failed images
@@ -73,6 +83,13 @@ def run(
     """Explain a data set into a table; run the same command again to resume after an interruption."""
     with report_errors():
         check_device_name(device)
+        check_areas(areas)
+        check_names(game=game, perturbation=perturbation, solver=solver, score=score, engine=engine)
+        images_per_unit = None if batch == "auto" else _parse_whole("--batch", batch)
+        check_network_name(network, weights)
+        check_question(target, ask)
+        check_sources(images, out)
+
         from extremal.jobs.runner import run as run_data_set
         from extremal.networks.memory import keep_freed_memory
 
@@ -99,7 +116,7 @@ def run(
                 engine=engine,
                 address=address or None,
                 gpus_per_worker=gpus_per_worker,
-                batch=None if batch == "auto" else _parse_whole("--batch", batch),
+                batch=images_per_unit,
                 workers=workers,
                 threads=threads,
                 unit_timeout=unit_timeout,
@@ -114,7 +131,7 @@ def run(
         raise typer.Exit(EXIT_INTERRUPTED)
     if status.failed:
         print_line("failed", _failed_sentence(status.failed))
-        raise typer.Exit(EXIT_BAD_INPUT if status.failed == status.items else 0)
+        raise typer.Exit(EXIT_BAD_INPUT if status.failed == status.items else EXIT_SOME_FAILED)
 
 
 def _failed_sentence(count: int) -> str:
@@ -144,6 +161,8 @@ def status(
 ) -> None:
     """Print the status of a run, from another terminal or after it ended."""
     with report_errors():
+        check_run(folder)
+
         from extremal.jobs.run_status import status as read_status
 
         while True:
@@ -180,7 +199,7 @@ def _progress_bar() -> Iterator["OnStatus"]:
         progress.TextColumn("{task.fields[details]}", markup=False),
         console=Console(stderr=True),
         transient=True,
-        disable=not sys.stderr.isatty(),
+        disable=OUTPUT.quiet or not sys.stderr.isatty(),
     ) as bar:
         task = bar.add_task("images", total=None, details="")
 

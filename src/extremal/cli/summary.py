@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from extremal.cli import options
+from extremal.cli.argument_checks import check_run
 from extremal.cli.batch import progress, report_errors
 from extremal.file_checks import find_kind
 
@@ -21,13 +23,17 @@ Out = Annotated[Path, typer.Option(help="Output folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
-def summary(folder: Run, *, out: Out = Path("extremal-out"), as_json: AsJson = False) -> None:
+def summary(
+    folder: Run, *, out: Out = options.DEFAULT_FOLDER, force: options.Force = False, as_json: AsJson = False
+) -> None:
     """Summarise a run: verdicts, smallest areas by class, suspect images; with a figure and a page of all images."""
     with report_errors():
+        check_run(folder)
+
         from extremal.cli.run_tables import print_summary
         from extremal.report.run_folder import run_name, write_summary
 
-        with _result_folder(out, f"{run_name(folder)}-summary") as output_folder:
+        with _result_folder(out, f"{run_name(folder)}-summary", force) as output_folder:
             result, files = write_summary(folder, output_folder)
         if as_json:
             _print_json(result, files)
@@ -35,14 +41,19 @@ def summary(folder: Run, *, out: Out = Path("extremal-out"), as_json: AsJson = F
             print_summary(result, files)
 
 
-def compare(first: Run, second: Run, *, out: Out = Path("extremal-out"), as_json: AsJson = False) -> None:
+def compare(
+    first: Run, second: Run, *, out: Out = options.DEFAULT_FOLDER, force: options.Force = False, as_json: AsJson = False
+) -> None:
     """Compare the explanations of two runs over the same images; the network is not needed."""
     with report_errors():
+        for run in (first, second):
+            check_run(run)
+
         from extremal.cli.run_tables import print_comparison
         from extremal.report.run_folder import run_name, write_comparison
 
         name = f"{run_name(first)}-{run_name(second)}-compare"
-        with _result_folder(out, name) as output_folder, progress("comparing") as report:
+        with _result_folder(out, name, force) as output_folder, progress("comparing") as report:
             comparison, files = write_comparison(
                 first, second, output_folder, on_image=lambda done, total: report("images", done, total)
             )
@@ -53,7 +64,7 @@ def compare(first: Run, second: Run, *, out: Out = Path("extremal-out"), as_json
 
 
 @contextmanager
-def _result_folder(out: Path, name: str) -> Iterator[Path]:
+def _result_folder(out: Path, name: str, force: bool) -> Iterator[Path]:
     """Yield the folder of a result after checking that it can be written; `out` is removed if it stays empty."""
     from extremal import files
     from extremal.report.result_files import RESULT_FILES
@@ -61,7 +72,7 @@ def _result_folder(out: Path, name: str) -> Iterator[Path]:
     is_new = not find_kind(out, "an output folder")
     files.check_writable(out)
     try:
-        folder = out / name
+        folder = files.choose_folder(out, name, replace=force)
         files.check_replaceable(folder, RESULT_FILES)
         yield folder
     finally:

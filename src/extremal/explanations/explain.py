@@ -15,6 +15,7 @@ from extremal.explanations.exclusion import ExcludeRegion, region_of
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.judge import build_explanation
 from extremal.explanations.objective import Objective
+from extremal.explanations.place_maps import PlaceMap
 from extremal.explanations.preparation import PreparedRun, prepare_run
 from extremal.explanations.progress_bar import progress_bar
 from extremal.explanations.settings import (
@@ -23,7 +24,6 @@ from extremal.explanations.settings import (
     merge_settings,
     passed_options,
 )
-from extremal.explanations.validation import PlaceMap
 from extremal.explanations.verdict import Status
 from extremal.masking.device_tensors import copy_to
 from extremal.masking.games import Game, Reward

@@ -34,12 +34,12 @@ from extremal.explanations.verdict import (
     is_meaningful,
     reach_verdict,
 )
-from extremal.files import fields_equal, read_tensors, unreadable_file_error, write_tensors
 from extremal.masking.area import count_kept
 from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.units import cut_to_units
 from extremal.networks.torch_state import in_standard_modes
 from extremal.scores.class_group import ResolvedClass
+from extremal.tensor_files import fields_equal, read_tensors, unreadable_file_error, write_tensors
 
 FORMAT = 5  # of the saved file
 READABLE_FORMATS = (4, FORMAT)  # files of format 4 have no stability

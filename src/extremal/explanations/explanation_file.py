@@ -21,7 +21,7 @@ from extremal.explanations.field_checks import (
 from extremal.explanations.stability import Stability
 from extremal.explanations.verdict import Status
 from extremal.file_checks import quote
-from extremal.files import FormatError
+from extremal.tensor_files import FormatError
 
 if TYPE_CHECKING:
     from extremal.explanations.explanation import Explanation

@@ -12,7 +12,7 @@ from torch import Tensor
 from extremal.explanations.validation import MIN_AREA
 from extremal.explanations.verdict import Status
 from extremal.file_checks import quote
-from extremal.files import FormatError
+from extremal.tensor_files import FormatError
 
 MAX_DIMENSIONS = 3  # of an input
 MAX_INDEX = 2**31  # of classes, axes and counts

@@ -12,14 +12,8 @@ from torch import Tensor
 
 from extremal._version import __version__
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.explanations.validation import (
-    PlaceMap,
-    validate_alternatives,
-    validate_areas,
-    validate_seed,
-    validate_units,
-    validate_within,
-)
+from extremal.explanations.place_maps import PlaceMap, validate_units, validate_within
+from extremal.explanations.validation import validate_alternatives, validate_areas, validate_seed
 from extremal.masking.domain import Domain
 from extremal.masking.games import GAMES, Game, Reward, get_game
 from extremal.masking.grid import short_side

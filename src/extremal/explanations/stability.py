@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from extremal.explanations.concatenation import COUNT_FIELD, SHARED_FIELD
-from extremal.files import fields_equal
+from extremal.tensor_files import fields_equal
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,13 +1,8 @@
-"""Rules of single options: each function returns the validated value or raises."""
+"""Rules of numbers among the options: each function returns the validated value or raises; nothing imports torch."""
 
 import warnings
 from collections.abc import Sequence
 from itertools import islice, pairwise
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.number_checks import format_value
@@ -16,42 +11,6 @@ MIN_AREA = 1e-7  # share of places
 MAX_AREAS = 100  # of one run
 MIN_AREA_STEP = 1e-8  # results are found by their area
 MAX_ALTERNATIVES = 16  # explanations of one input, each of which costs a run of its own
-
-PlaceMap = Tensor | np.ndarray[Any, Any]  # one value for each place of an input as the network takes it: (*S)
-
-
-def validate_within(within: PlaceMap | None) -> Tensor | None:
-    """Return a region as a bool tensor (*S)."""
-    if within is None:
-        return None
-    region = torch.as_tensor(within).detach().cpu()
-    if region.dtype != torch.bool:
-        raise ExtremalTypeError(
-            f"within must be bool (*S), true where masks may keep places, got {region.dtype}; e.g. mask > 0.5"
-        )
-    if not region.any():
-        raise ExtremalValueError("within must be true somewhere, got a region without places; check how it was made")
-    return region.clone()
-
-
-def validate_units(units: PlaceMap | None) -> Tensor | None:
-    """Return labels of units as an int64 tensor (*S), numbered 0 .. U−1 without gaps, −1 for no unit."""
-    if units is None:
-        return None
-    labelled = torch.as_tensor(units).detach().cpu()
-    if labelled.is_floating_point() or labelled.is_complex() or labelled.dtype == torch.bool:
-        raise ExtremalTypeError(
-            f"units must be whole numbers (*S), the label of each place, got {labelled.dtype}; e.g. superpixels"
-        )
-    labels, numbers = labelled.long().unique(return_inverse=True)  # type: ignore[no-untyped-call]
-    n_outside = int((labels < 0).sum())
-    if len(labels) - n_outside < 2:
-        raise ExtremalValueError(
-            f"units must name at least two units to choose from, got {len(labels) - n_outside}; label places 0, 1, 2, "
-            "..., and −1 where nothing may be kept"
-        )
-    renumbered: Tensor = (numbers - n_outside).clamp_min(-1)
-    return renumbered
 
 
 def validate_areas(areas: Sequence[float], *, stacklevel: int = 3) -> tuple[float, ...]:

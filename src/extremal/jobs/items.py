@@ -10,8 +10,8 @@ from typing import Any
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import check_file, describe_error, find_kind, is_address, quote
-from extremal.jobs.folders import find_images
-from extremal.networks.inputs import IMAGE_SUFFIXES
+from extremal.networks.image_files import IMAGE_SUFFIXES
+from extremal.networks.image_folders import find_images
 
 COLUMNS = ("path", "target", "key")  # of a manifest
 LIST_SUFFIXES = (".tsv", ".txt", ".json", ".jsonl", ".parquet", ".xls", ".xlsx")  # of lists that are not manifests

@@ -21,7 +21,8 @@ from extremal.files import content_hash
 from extremal.jobs.items import RunItem
 from extremal.jobs.rows import Row, build_failed_row, build_row
 from extremal.networks.devices import AUTO
-from extremal.networks.inputs import MAX_FILE_BYTES, prepare, read_image_file
+from extremal.networks.image_files import MAX_FILE_BYTES, read_image_file
+from extremal.networks.inputs import prepare
 from extremal.networks.network import Network
 from extremal.networks.resolve import load_network
 from extremal.scores.parse import parse_query

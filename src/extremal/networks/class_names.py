@@ -1,10 +1,13 @@
 """Names of classes: find the class that a name means."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
+
+MAX_SUGGESTIONS = 5  # names in a message
 
 
 def find_class(name: str, labels: Sequence[str], network_name: str) -> int:
@@ -38,9 +41,26 @@ def find_class(name: str, labels: Sequence[str], network_name: str) -> int:
             "an index"
         )
     if not indices:
-        names = full_names | synonyms
-        suggestions = get_close_matches(lower_name, names, n=3, cutoff=0.5)
-        suggestions = suggestions or [known for known in names if lower_name in known][:3]
-        hint = f"; nearest: {', '.join(suggestions)}" if suggestions else ""
+        nearest = find_similar_names(name, [part.strip() for label in labels for part in label.split(",")])
+        hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
         raise ExtremalValueError(f"target must be a class of {network_name}, got {quote(name)}{hint}")
     return indices[0]
+
+
+def find_similar_names(text: str, names: Iterable[str], limit: int = MAX_SUGGESTIONS) -> list[str]:
+    """Return the names that resemble a text: those with all its words first, then with it as a part, then similar ones.
+
+    >>> find_similar_names("cat", ("bullfrog", "tiger cat", "crate", "catamaran"))
+    ['tiger cat', 'catamaran', 'crate']
+
+    Args:
+        text: that a user wrote.
+        names: to choose from; repeated ones count once.
+        limit: largest number of names to return.
+    """
+    known = {name.lower(): name for name in names if name}
+    lower, words = text.strip().lower(), set(re.findall(r"\w+", text.lower()))
+    with_words = [name for name in known if words and words <= set(re.findall(r"\w+", name))]
+    with_part = [name for name in known if lower and lower in name]
+    similar = get_close_matches(lower, known, n=limit, cutoff=0.5)
+    return [known[name] for name in dict.fromkeys([*with_words, *with_part, *similar])][:limit]

@@ -1,5 +1,6 @@
-"""Parse the text of the options `--target` and `--ask` into a target."""
+"""Parse the text of the options `--target` and `--ask` into a target; torch is imported only with a network."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from extremal.errors import ExtremalValueError
@@ -14,11 +15,25 @@ if TYPE_CHECKING:
 ASK_SYNTAX = "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:IMAGE"
 
 
-def parse_query(net: "Network", target: str, ask: str) -> "Target":
-    """Parse `--target` and `--ask` into a target of a network.
+@dataclass(frozen=True)
+class AskedQuery:
+    """The question of `--ask` and `--target`, as far as it is known without a network."""
+
+    kind: str  # class, box, segment, unit or like
+    target: str = ""  # class index or name, the name of a group, or classes joined by `|`; may be empty
+    corners: tuple[float, float, float, float] | None = None  # of a box; None: the one that the network finds
+    layer: str = ""  # of a unit
+    channel: int = 0  # of a unit
+    image: str = ""  # to be like
+
+
+def parse_ask(target: str, ask: str) -> AskedQuery:
+    """Parse the text of `--target` and `--ask`.
+
+    >>> parse_ask("", "unit:blocks.3:5")
+    AskedQuery(kind='unit', target='', corners=None, layer='blocks.3', channel=5, image='')
 
     Args:
-        net: the network to explain.
         target: class index or name, the name of a group, or classes joined by `|`; empty: the top class, or the
             default of the query.
         ask: a query in the syntax `ASK_SYNTAX`; empty: the score of the class.
@@ -26,20 +41,15 @@ def parse_query(net: "Network", target: str, ask: str) -> "Target":
     Raises:
         ExtremalValueError: the text does not follow the syntax, or a part is missing.
     """
-    from extremal.scores import Box, Segment, Unit
-
     kind, _, rest = ask.partition(":")
     if not ask:
-        return parse_class(net, target)
-    if kind == "box" and ":" in ask:
-        return Box(_parse_corners(rest), _parse_single_class(net, target, kind))
-    if ask == "box":
-        return Box(None, _parse_single_class(net, target, kind))
+        return AskedQuery("class", target)
+    if kind == "box":
+        return AskedQuery("box", target, corners=None if ask == "box" else _parse_corners(rest))
     if ask == "segment":
-        label = _parse_single_class(net, target, kind)
-        if label is None:
+        if not target:
             raise ExtremalValueError("--ask segment must be about a class, got none; name it with --target")
-        return Segment(label)
+        return AskedQuery("segment", target)
     if kind in ("unit", "like") and target:
         raise ExtremalValueError(
             f"--ask {kind} must be used without a class, got --target {quote(target)[1:-1]}; leave one of them out"
@@ -52,10 +62,38 @@ def parse_query(net: "Network", target: str, ask: str) -> "Target":
                 f"--ask unit must name a layer and a channel number, got {quote(ask)}; e.g. unit:blocks.3:5, "
                 "`extremal layers` lists the layers"
             )
-        return Unit(layer, number)
+        return AskedQuery("unit", layer=layer, channel=number)
     if kind == "like" and rest:
-        return _parse_similarity(net, rest)
+        return AskedQuery("like", image=rest)
     raise ExtremalValueError(f"--ask must be {ASK_SYNTAX}, got {quote(ask)}")
+
+
+def parse_query(net: "Network", target: str, ask: str) -> "Target":
+    """Parse `--target` and `--ask` into a target of a network.
+
+    Args:
+        net: the network to explain.
+        target: as in `parse_ask`.
+        ask: as in `parse_ask`.
+
+    Raises:
+        ExtremalValueError: the text does not follow the syntax, or the network has no such class.
+    """
+    from extremal.scores import Box, Segment, Unit
+
+    asked = parse_ask(target, ask)
+    match asked.kind:
+        case "box":
+            return Box(asked.corners, _parse_single_class(net, target, asked.kind))
+        case "segment":
+            label = _parse_single_class(net, target, asked.kind)
+            assert label is not None  # its text is not empty
+            return Segment(label)
+        case "unit":
+            return Unit(asked.layer, asked.channel)
+        case "like":
+            return _parse_similarity(net, asked.image)
+    return parse_class(net, target)
 
 
 def parse_class(net: "Network", target: str) -> "int | ClassGroup | None":

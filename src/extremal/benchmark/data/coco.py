@@ -19,7 +19,7 @@ from extremal.benchmark.data.samples import (
 )
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import name_error, quote
-from extremal.networks.inputs import read_image_file
+from extremal.networks.image_files import read_image_file
 from extremal.number_checks import format_value
 
 NAME = "COCO"

@@ -5,7 +5,7 @@ from typing import Any
 
 from extremal.benchmark.data.samples import Region, Sample, describe_keys, limit_keys, require_folder
 from extremal.errors import ExtremalValueError
-from extremal.networks.inputs import IMAGE_SUFFIXES, read_image_file
+from extremal.networks.image_files import IMAGE_SUFFIXES, read_image_file
 
 
 class Folder:

@@ -22,7 +22,7 @@ from extremal.benchmark.data.samples import (
 )
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import MAX_JSON_BYTES, check_file, describe_error, find_kind, parse_json, quote
-from extremal.networks.inputs import MAX_FILE_BYTES, MAX_PIXELS
+from extremal.networks.image_files import MAX_FILE_BYTES, MAX_PIXELS
 from extremal.number_checks import format_value
 
 CUTOUTS_FILE = "cutouts.json"

@@ -18,7 +18,7 @@ from extremal.benchmark.data.samples import (
 )
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import check_file, describe_error, is_folder, quote
-from extremal.networks.inputs import read_image_file
+from extremal.networks.image_files import read_image_file
 from extremal.networks.zoo.paper import class_names as classes_of
 
 NAME = "VOC"

@@ -26,11 +26,11 @@ from extremal.explanations.field_checks import (
     is_whole,
 )
 from extremal.explanations.verdict import Status, Verdict, compute_effects, find_largest_effects, reach_verdict
-from extremal.files import fields_equal, read_tensors, unreadable_file_error, write_tensors
 from extremal.masking.area import cut
 from extremal.masking.grid import resize
 from extremal.networks.torch_state import in_standard_modes
 from extremal.scores.class_group import ResolvedClass
+from extremal.tensor_files import fields_equal, read_tensors, unreadable_file_error, write_tensors
 
 FORMAT = 1  # of the saved file
 TIE_MARGIN = 1e-3  # of the effect; a ranking's set within this margin counts as a tie

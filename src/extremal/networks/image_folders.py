@@ -9,7 +9,7 @@ from pathlib import Path
 
 from extremal.file_checks import describe_error, quote
 from extremal.files import RESULT_MARKERS
-from extremal.networks.inputs import IMAGE_SUFFIXES
+from extremal.networks.image_files import IMAGE_SUFFIXES
 
 UNREAD_SUFFIXES = (  # of images that Pillow does not read by itself
     *(".heic", ".heif", ".jxl", ".svg", ".eps", ".exr", ".hdr"),

@@ -1,0 +1,107 @@
+"""Names of networks: their syntax, and whether they exist, as far as this can be known without importing torch."""
+
+import re
+from difflib import get_close_matches
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from extremal.errors import ExtremalValueError
+from extremal.file_checks import check_file, quote
+
+EMBEDDED_NAME, RANDOM_WEIGHTS = "embedded", "random"
+PAPER_FAMILIES = ("voc", "coco")
+FAMILIES = ("torchvision", "timm", *PAPER_FAMILIES, "hf", "file")  # before a colon, these are not Python modules
+NAME_RULE = (
+    "a network must be 'embedded', 'torchvision:NAME', 'timm:NAME', 'voc:NAME', 'coco:NAME', 'hf:FOLDER', "
+    "'file:PATH.pt2' or 'MODULE:CALLABLE'"
+)
+_NOUNS = {"timm": "a classifier of timm", "torchvision": "a classifier, segmenter or detector of torchvision"}
+_MODULE_PATH = re.compile(r"\w+(\.\w+)*")
+_REGISTERED = re.compile(
+    r"^@register_model\b[^\n]*\n(?:@[^\n]*\n|\s[^\n]*\n|\)[^\n]*\n)*?def (\w+)\(",  # decorators, of several lines
+    re.MULTILINE,
+)
+
+
+def names_code(name: str) -> bool:
+    """Return whether a name is MODULE:CALLABLE, whose code `zoo.load` imports and calls.
+
+    >>> names_code("models:build"), names_code("timm:resnet18"), names_code("embedded")
+    (True, False, False)
+    """
+    family, _, rest = name.partition(":")
+    return bool(rest) and family not in FAMILIES
+
+
+def is_module_path(name: str) -> bool:
+    """Return whether a name has the form MODULE:CALLABLE, each with or without dots."""
+    family, _, rest = name.partition(":")
+    return all(_MODULE_PATH.fullmatch(part) for part in (family, rest))
+
+
+@cache
+def registered_names(package: str) -> frozenset[str]:
+    """Return the names of the models that timm or torchvision define, read from its source; empty without it.
+
+    Models that are registered at run time, by other packages, are not among them.
+    """
+    spec = find_spec(package)
+    folders = [] if spec is None else list(spec.submodule_search_locations or ())
+    sources = (path for folder in folders for path in sorted((Path(folder) / "models").rglob("*.py")))
+    return frozenset(name for path in sources for name in _REGISTERED.findall(path.read_text(encoding="utf-8")))
+
+
+def check_network_name(name: str, weights: str = "") -> None:
+    """Check the name of a network and the file of its weights; what only loading can find is left to `zoo.load`.
+
+    Raises:
+        ExtremalValueError: the name has none of the forms, there is no such network, file, folder or module, or the
+            weights are no file.
+    """
+    family, _, rest = name.partition(":")
+    if weights and weights != RANDOM_WEIGHTS:
+        check_file(weights, "weights")
+    if name == EMBEDDED_NAME:
+        return
+    if not rest or (family not in FAMILIES and not is_module_path(name)):
+        raise ExtremalValueError(f"{NAME_RULE}, got {quote(name)}; `extremal networks` lists the names{_suggest(name)}")
+    if family in _NOUNS:
+        _check_registered(family, rest)
+    elif family == "file":
+        check_file(rest, "a file: network")
+    elif family not in FAMILIES and not _module_exists(family.partition(".")[0]):
+        raise ExtremalValueError(
+            f"{NAME_RULE}, got {quote(name)} and there is no module {quote(family.partition('.')[0])}; "
+            f"`extremal networks` lists the names, modules are searched on PYTHONPATH{_suggest(name)}"
+        )
+
+
+def _check_registered(family: str, rest: str) -> None:
+    known = registered_names(family)
+    stem = rest.partition(".")[0] if family == "timm" else rest
+    if not known or stem in known or ":" in rest:  # without its source, or of a hub, loading decides
+        return
+    nearest = get_close_matches(stem.lower(), sorted(known), n=3, cutoff=0.5)
+    hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
+    raise ExtremalValueError(f"a network must be {_NOUNS[family]}, got {quote(stem)}{hint}")
+
+
+def _module_exists(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _suggest(name: str) -> str:
+    """Return the end of a message that offers similar names, or the same name with its family."""
+    stem = name.lower().strip(":")
+    known = {
+        EMBEDDED_NAME: EMBEDDED_NAME,
+        **{n: f"{f}:{n}" for f in ("timm", "torchvision") for n in registered_names(f)},
+    }
+    if stem in known:
+        return f"; nearest: {known[stem]}"
+    nearest = get_close_matches(stem, known.values(), n=3, cutoff=0.5)
+    return f"; nearest: {', '.join(nearest)}" if nearest else ""
