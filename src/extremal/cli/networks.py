@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from extremal.cli.batch import other_output_on_stderr, print_line
+from extremal.cli.common_options import OUTPUT
 from extremal.networks.devices import AUTO, describe_device, list_devices
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def report_choice(device: str, chosen: str = "") -> None:
         device: as passed to the command.
         chosen: the device; empty: the fastest.
     """
-    present = list_devices() if device == AUTO else []
+    present = list_devices() if device == AUTO and not OUTPUT.quiet else []
     if len(present) > 1:
         chosen = chosen or present[0]
         others = ", ".join(other for other in present if other != chosen)

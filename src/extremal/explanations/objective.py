@@ -117,7 +117,7 @@ class Objective:
     def _ask(self, inputs: Tensor) -> Tensor:
         """Return Φ of perturbed inputs: (N, K, C, *S) -> (N, K)."""
         index, rows = self.input_index.repeat_interleave(inputs.shape[1]), inputs.flatten(0, 1)
-        if inputs.requires_grad:  # whoever needs a gradient divides the rows
+        if inputs.requires_grad:  # callers that need a gradient divide the rows
             return self.ask(rows, index).view(inputs.shape[:2])
         scores = self.limit.evaluate(lambda part: self.ask(rows[part], index[part]), len(rows))
         return scores.view(inputs.shape[:2])
