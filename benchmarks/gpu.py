@@ -129,6 +129,7 @@ class Bench:
         self.side = 32 if quick else 224
         self.batches = (1, 2) if quick else (1, 8, 32)
         self.solver = Consensus(steps=1, least=2) if quick else Consensus()
+        self._networks: dict[tuple[str, str], Network] = {}
 
     def left(self) -> float:
         return self.end - time.perf_counter()
@@ -137,13 +138,17 @@ class Bench:
         return list(tiny_networks() if self.quick else NETWORKS)
 
     def load(self, name: str, precision: str = "float32", device: object = None) -> Network:
-        device = self.device if device is None else device
-        if self.quick:
-            torch.manual_seed(0)
-            network = Network(tiny_networks()[name]().eval(), name=name, mirror=True).to(device)
-        else:
-            network = load(NETWORKS[name], "random", device)
-        return replace(network, precision=precision)
+        key = name, str(self.device if device is None else device)
+        if key not in self._networks:
+            self._networks.clear()  # one at a time
+            self._networks[key] = self._load(*key)
+        return replace(self._networks[key], precision=precision)
+
+    def _load(self, name: str, device: str) -> Network:
+        if not self.quick:
+            return load(NETWORKS[name], "random", device)
+        torch.manual_seed(0)
+        return Network(tiny_networks()[name]().eval(), name=name, mirror=True).to(device)
 
     def inputs(self, count: int) -> Tensor:
         """Return images (N, 3, side, side): smooth colours with some noise, normalised."""
@@ -423,7 +428,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or xpu")
     parser.add_argument("--quick", action="store_true", help="tiny networks, to check the script")
-    parser.add_argument("--seconds", type=float, default=215, help="no measurement is begun after this time")
+    parser.add_argument("--seconds", type=float, default=185, help="no measurement is begun after this time")
     parser.add_argument("--out", type=Path, help="file to which the JSON object is added as a line")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", module="extremal|torch")

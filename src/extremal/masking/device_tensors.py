@@ -36,9 +36,10 @@ def fill_columns(values: Sequence[float], like: Tensor) -> Tensor:
 
 def copy_to(x: Tensor, like: Tensor) -> Tensor:
     """Return a tensor in the dtype and on the device of another; a GPU copies it from pinned memory in its own time."""
-    if x.device.type != "cpu" or like.device.type not in ("cuda", "xpu"):
+    if x.device.type != "cpu" or like.device.type == "cpu":
         return x.to(like)
-    x = x.to(like.dtype)
-    with suppress(RuntimeError):  # pinned memory is limited
-        x = x.pin_memory()
+    x = x.to(like.dtype)  # before it is copied: not every device has every dtype
+    if like.device.type in ("cuda", "xpu"):
+        with suppress(RuntimeError):  # pinned memory is limited
+            x = x.pin_memory()
     return x.to(like.device, non_blocking=True)
