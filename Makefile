@@ -3,14 +3,12 @@ PYTHON := $(shell command -v $(PYTHON) || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 REFERENCE := .venv-reference
-PHOTO := demo/tripod.png
+DEMO_READY := .venv/.demo-ready
 
 .PHONY: demo test test-slow test-all lint types docs format bench reference parity release clean
 
-demo: $(READY)  ## explain a real photograph: figure and report in demo/
-	mkdir -p demo
-	$(BIN)/python examples/photograph.py camera $(PHOTO)
-	$(BIN)/extremal explain $(PHOTO) --out demo --force
+demo: $(DEMO_READY)  ## explain a real photograph: figure and report in demo/
+	@$(BIN)/python examples/demo.py demo
 
 FAST := not slow and not browser and not cluster
 WORKERS := -n 2 --dist loadfile
@@ -61,10 +59,16 @@ parity: $(READY) reference
 
 reference: $(REFERENCE)/.ready  ## the paper's package in an environment of its own, only to measure against
 
+$(DEMO_READY): constraints.txt pyproject.toml
+	@echo "Installing PyTorch and the other packages that the demo needs into .venv: about 6 GB, some minutes the first time"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --progress-bar on --disable-pip-version-check -c constraints.txt -e '.[demo]'
+	@touch $@
+
 $(READY): constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	touch $@
+	touch $(DEMO_READY) $@
 
 $(REFERENCE)/.ready: constraints.txt
 	$(PYTHON) -m venv $(REFERENCE)

@@ -15,6 +15,10 @@ class ExtremalTypeError(ExtremalError, TypeError):
     """An object of a kind that the rule does not allow."""
 
 
+class Notice(UserWarning):
+    """Something to know about a network or a run, which needs no action."""
+
+
 class NetworkError(ExtremalError, RuntimeError):
     """A network that failed in the middle of a run, after it had been evaluated without an error."""
 

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_a_report_outlives_the_app(opened: Callable[..., Page], tmp_path: Path) 
         assert list((tmp_path / "app").iterdir()) == [], "the app removes its files"
         saved = opened((tmp_path / "saved.html").as_uri())
         check_slider(saved)
-        expect(saved.get_by_role("heading", level=1)).to_have_text("cat.jpg")
+        expect(saved.locator(".kind")).to_contain_text("cat.jpg")
         save_screenshot(saved, "saved")
 
 
@@ -87,3 +88,32 @@ def test_the_slider_without_a_network(opened: Callable[..., Page], tmp_path: Pat
     write_explanation(tmp_path / "report.html")
     page = opened((tmp_path / "report.html").as_uri(), offline=True)
     check_slider(page)
+
+
+def test_the_views_of_an_image(opened: Callable[..., Page], tmp_path: Path) -> None:
+    write_explanation(tmp_path / "report.html")
+    page = opened((tmp_path / "report.html").as_uri())
+    page.locator("#controls").wait_for()
+    stage, canvas = page.locator("#stage"), page.locator("#canvas")
+    pictures = {}
+    with no_requests(page):
+        for name in ("Rest dimmed", "Cut out", "Heat map", "Photograph"):
+            page.get_by_role("radio", name=name).check()
+            expect(page.locator("#heat-note")).to_be_visible(visible=name == "Heat map")
+            expect(canvas).to_be_visible(visible=name != "Photograph")
+            pictures[name] = stage.screenshot()
+    assert len(set(pictures.values())) == 4
+    page.get_by_role("radio", name="Heat map").check()
+    expect(canvas).to_have_attribute("aria-label", "The image, coloured by the order of importance of its places")
+    page.locator("#area").press("Home")
+    assert stage.screenshot() == pictures["Heat map"], "it shows all areas at once"
+
+
+def test_it_opens_at_the_area_of_its_headline(opened: Callable[..., Page], tmp_path: Path) -> None:
+    result = synthetic.explanation((0.05, 0.1, 0.2, 0.4), (96, 96))
+    weak = replace(result, binary_scores=result.binary_scores * torch.tensor([[0.3, 0.6, 0.5, 0.4]]))
+    report.write(weak, tmp_path / "report.html")
+    page = opened((tmp_path / "report.html").as_uri())
+    headline = page.locator(".headline").inner_text()
+    label = page.locator(".tick[aria-pressed=true]").inner_text()
+    assert headline.startswith(f"None of the computed areas is enough. The best of them: {label} of the image")

@@ -19,4 +19,4 @@ def fake_commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(SOLVERS, "path", PathSolver(steps=12, polish=4, draws=2))
     monkeypatch.setitem(SOLVERS, "consensus", Consensus(steps=2, draws=2, least=2))
     monkeypatch.setattr(plots, "write_figure", lambda _, path, image=0: Path(path).write_bytes(b"figure"))
-    monkeypatch.setattr(explanation_page, "write", lambda _, path, **options: Path(path).write_text(options["title"]))
+    monkeypatch.setattr(explanation_page, "write", lambda _, path, **options: Path(path).write_text(options["source"]))

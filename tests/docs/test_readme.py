@@ -65,6 +65,7 @@ def test_the_examples_of_channels(text: str, capsys: pytest.CaptureFixture[str])
         *zip(
             NETWORKS,
             [
+                r"True thing 3",
                 r"tabby \+ .* · blocks.3 channel 5 · blocks.3 channel 5 at 7, 7 · .* · .* · .*",
                 r"\('tiger cat', 'tabby, tabby cat'\) \(.*\)",
                 r"\(.*, .*\) \(.*, .*\)",

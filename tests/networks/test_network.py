@@ -270,6 +270,15 @@ def test_the_weight_hash_depends_on_every_value_and_buffer() -> None:
     assert len({first, changed, Network(model).weight_hash()}) == 3
 
 
+def test_the_weight_hash_of_one_value_does_not_depend_on_its_stride() -> None:
+    model = Switchable()
+    hashes = set()
+    for stride in (0, 1, 5):
+        model.register_buffer("scale", torch.as_strided(torch.ones(1), (1,), (stride,)))
+        hashes.add(Network(model).weight_hash())
+    assert len(hashes) == 1
+
+
 def test_a_prepared_input_is_converted_back_to_its_image() -> None:
     pixels = torch.randint(0, 256, (1, 3, 5, 6), generator=torch.Generator().manual_seed(0))
     mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.3, 0.25])

@@ -52,7 +52,8 @@ class TestNames:
     def test_unknown_family(self, name: str, hint: str) -> None:
         assert load_error(name) == (
             "a network must be 'embedded', 'torchvision:NAME', 'timm:NAME', 'voc:NAME', 'coco:NAME', 'hf:FOLDER', "
-            f"'file:PATH.pt2' or 'MODULE:CALLABLE', got {name!r}; `extremal networks` lists the names{hint}"
+            f"'hf:OWNER/NAME', 'onnx:FILE.onnx', 'file:PATH.pt2' or 'MODULE:CALLABLE', got {name!r}; "
+            f"`extremal networks` lists the names{hint}"
         )
 
     def test_unknown_name_with_the_nearest(self) -> None:

@@ -32,6 +32,13 @@ class TestRefusals:
         assert load_error("file:net.onnx") == (
             f"an exported network must be a .pt2 file of torch.export.save, got 'net.onnx'; {SAVE}"
         )
+        script = tmp_path / "net.pt"
+        torch.jit.trace(small_network().eval(), torch.rand(1, 3, 16, 16)).save(script)
+        assert load_error(f"file:{script}") == (
+            f"an exported network must be a .pt2 file of torch.export.save, got {str(script)!r}, a TorchScript "
+            "archive, which is code and is not run; if you trust it, name a function of yours that returns "
+            "torch.jit.load(PATH), as MODULE:CALLABLE"
+        )
         file = tmp_path / "net.pt2"
         file.write_bytes(b"GIF89a" * 20)
         assert load_error(f"file:{file}") == (

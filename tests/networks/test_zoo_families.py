@@ -149,7 +149,7 @@ class TestFactories:
     def test_no_such_module(self) -> None:
         rule = (
             "a network must be 'embedded', 'torchvision:NAME', 'timm:NAME', 'voc:NAME', 'coco:NAME', 'hf:FOLDER', "
-            "'file:PATH.pt2' or 'MODULE:CALLABLE'"
+            "'hf:OWNER/NAME', 'onnx:FILE.onnx', 'file:PATH.pt2' or 'MODULE:CALLABLE'"
         )
         lists = "`extremal networks` lists the names, modules are searched on PYTHONPATH"
         for name, missing in (("no_nets:make", "no_nets"), ("mynets.other:make", "mynets.other")):

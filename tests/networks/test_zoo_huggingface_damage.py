@@ -168,8 +168,8 @@ class TestFiles:
 
     def test_addresses_and_users(self) -> None:
         assert load_error("hf:https://huggingface.co/google/vit") == (
-            "an hf: network must be a local folder, got 'https://huggingface.co/google/vit'; nothing is downloaded, "
-            "fetch it first"
+            "an hf: network must be a local folder, or OWNER/NAME[@REVISION] on the hub, got "
+            "'https://huggingface.co/google/vit'; check the path"
         )
         assert "whose user does not exist; give the full path" in load_error("hf:~nobody-here/net")
         assert "File name too long" in load_error(f"hf:{'a' * 300}")

@@ -128,8 +128,8 @@ def test_scores_that_are_not_finite_are_reported() -> None:
 def test_headline_and_caution() -> None:
     result = synthetic.explanation()
     assert (
-        "40\xa0% of the image keeps 105\xa0% of the score; random regions of that size keep"
-        in render_page(result).words
+        "40\xa0% of the image keeps 105\xa0% of the score (the network is surer than with the whole image); random "
+        "regions of that size keep" in render_page(result).words
     )
     weak = render_page(replace(result, binary_scores=result.binary_scores * 0.5))
     assert "None of the computed areas is enough" in weak.words

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -29,6 +30,7 @@ from extremal.scores.parse import parse_query
 from support import made_explanations, run_readers
 from support.archives import export, small_network
 from support.mutations import Mutation, mutate_bytes, mutate_json, mutate_safetensors, mutate_text, mutate_zip
+from support.onnx_files import mutate_onnx, write_graph
 from support.toys import Carriers
 
 
@@ -100,6 +102,26 @@ def _write_archive(folder: Path) -> list[Path]:
 def _run_archive(path: Path) -> object:
     with zoo.load(f"file:{path}").frozen() as run:
         return run(torch.zeros(1, 3, 16, 16))
+
+
+def _write_onnx(folder: Path) -> list[Path]:
+    rng = np.random.default_rng(0)
+    kernel, weight = rng.normal(size=(4, 3, 3, 3)).astype(np.float32), rng.normal(size=(4, 3)).astype(np.float32)
+    nodes = [
+        ("Conv", ["x", "kernel"], ["a"], {"pads": [1, 1, 1, 1]}),
+        ("Relu", ["a"], ["b"]),
+        ("GlobalAveragePool", ["b"], ["c"]),
+        ("Reshape", ["c", "shape"], ["d"]),
+        ("Gemm", ["d", "weight"], ["y"]),
+    ]
+    weights = {"kernel": kernel, "weight": weight, "shape": np.array([-1, 4], np.int64)}
+    return [write_graph(folder / "a.onnx", nodes, weights=weights)]
+
+
+def _run_onnx(path: Path) -> object:
+    net = zoo.load(f"onnx:{path}")
+    with net.frozen() as run:
+        return run(net.example_input())
 
 
 def _write_folder(name: str) -> Callable[[Path], list[Path]]:
@@ -294,6 +316,7 @@ def _parse_text(path: Path) -> object:
 READERS: dict[str, Reader] = {
     "images": Reader(_write_images, mutate_bytes, read_image_file),
     "exported networks": Reader(_write_archive, mutate_zip, _run_archive),
+    "ONNX": Reader(_write_onnx, mutate_onnx, _run_onnx),
     "config.json": Reader(_write_folder("config.json"), mutate_json, _run_folder),
     "preprocessor_config.json": Reader(_write_folder("preprocessor_config.json"), mutate_json, _run_folder),
     "model.safetensors": Reader(_write_folder("model.safetensors"), mutate_safetensors, _run_folder),

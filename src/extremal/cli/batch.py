@@ -18,7 +18,7 @@ from rich.console import Console
 from extremal import files
 from extremal.cli.argument_checks import expand_images, find_image_errors
 from extremal.cli.common_options import OUTPUT
-from extremal.errors import ExtremalError
+from extremal.errors import ExtremalError, Notice
 from extremal.report.result_files import RESULT_FILES
 
 EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
@@ -48,10 +48,10 @@ def print_line(kind: str, message: str) -> None:
 
 @contextmanager
 def report_warnings() -> Iterator[None]:
-    """Print each `UserWarning` as one line, and suppress the other warnings, which users cannot act on."""
+    """Print each `UserWarning` or `Notice` as one line, and suppress the other warnings, which users cannot act on."""
 
     def print_warning(message: Warning | str, *_: object) -> None:
-        print_line("warning", str(message))
+        print_line("note" if isinstance(message, Notice) else "warning", str(message))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

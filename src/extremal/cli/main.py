@@ -211,7 +211,11 @@ def networks(
     pattern: Annotated[str, typer.Argument(help="Only names that contain this text.", show_default=False)] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
-    """List the networks by name."""
+    """List the networks by name.
+
+    Not listed are hf:FOLDER, hf:OWNER/NAME and timm:hf-hub:OWNER/NAME (Hugging Face), onnx:FILE.onnx, file:FILE.pt2 and
+    MODULE:FUNCTION.
+    """
     from extremal.networks import zoo
 
     names = zoo.names(pattern)

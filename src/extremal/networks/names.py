@@ -11,10 +11,11 @@ from extremal.file_checks import check_file, quote
 
 EMBEDDED_NAME, RANDOM_WEIGHTS = "embedded", "random"
 PAPER_FAMILIES = ("voc", "coco")
-FAMILIES = ("torchvision", "timm", *PAPER_FAMILIES, "hf", "file")  # before a colon, these are not Python modules
+# before a colon, these are not Python modules
+FAMILIES = ("torchvision", "timm", *PAPER_FAMILIES, "hf", "onnx", "file")
 NAME_RULE = (
     "a network must be 'embedded', 'torchvision:NAME', 'timm:NAME', 'voc:NAME', 'coco:NAME', 'hf:FOLDER', "
-    "'file:PATH.pt2' or 'MODULE:CALLABLE'"
+    "'hf:OWNER/NAME', 'onnx:FILE.onnx', 'file:PATH.pt2' or 'MODULE:CALLABLE'"
 )
 _NOUNS = {"timm": "a classifier of timm", "torchvision": "a classifier, segmenter or detector of torchvision"}
 _MODULE_PATH = re.compile(r"\w+(\.\w+)*")
@@ -70,6 +71,8 @@ def check_network_name(name: str, weights: str = "") -> None:
         _check_registered(family, rest)
     elif family == "file":
         check_file(rest, "a file: network")
+    elif family == "onnx":
+        check_file(rest, "an ONNX network")
     elif family not in FAMILIES and not _module_exists(family.partition(".")[0]):
         raise ExtremalValueError(
             f"{NAME_RULE}, got {quote(name)} and there is no module {quote(family.partition('.')[0])}; "

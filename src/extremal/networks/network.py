@@ -62,6 +62,8 @@ class Network:
     memory: float | None = None  # GiB for the tensors that a gradient needs; None: depends on the device
     groups: Mapping[str, Sequence[int]] = field(default_factory=dict)  # names of groups of classes: their indices
     inputs: MakeInputs | None = None  # x (B, C, *S) -> a tuple of the model's arguments, or a dict by name; None: x
+    check_output: Callable[[Tensor, object], None] | None = None  # takes x (B, C, *S) and its output; raises if wrong
+    source: str = ""  # where the weights are from, with revision and licence, if they were found by a name
 
     def __post_init__(self) -> None:
         self.model = as_module(self.model)
@@ -271,7 +273,8 @@ class Run(EvaluationCounter):
         """Accelerate the network for inputs like x (N, C, *S) until it is no longer frozen, and set its precision.
 
         Costs up to three evaluations of the first input, for checks; with `accelerate="onednn"` up to eight, four of
-        them for the gradient of two rows with and without oneDNN. All count as evaluations without gradient.
+        them for the gradient of two rows with and without oneDNN, and one more with `check_output`. All count as
+        evaluations without gradient.
 
         Args:
             x: inputs; the first serves as the example.
@@ -283,6 +286,8 @@ class Run(EvaluationCounter):
         self.undo.enter_context(
             accelerated(network.model, self._evaluate_for_setup, example, keep, level=network.accelerate)
         )
+        if network.check_output is not None:
+            network.check_output(example, self._evaluate_for_setup(example))
 
     @property
     def row_error(self) -> BaseException | None:

@@ -38,7 +38,10 @@ def _add_value(digest: "hashlib._Hash", name: str, value: object) -> None:
 
 def _add_tensor(digest: "hashlib._Hash", name: str, tensor: Tensor) -> None:
     digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-    digest.update(to_plain(tensor).cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    values = to_plain(tensor).cpu().flatten()
+    if values.stride() != (1,):  # of any stride, torch calls one value contiguous; views need 1
+        values = values.clone(memory_format=torch.contiguous_format)
+    digest.update(values.view(torch.uint8).numpy().tobytes())
 
 
 def to_plain(tensor: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ def render(
     image: int = 0,
     *,
     title: str | None = None,
+    source: str = "",
     certificate: Certificate | None = None,
     minimal: MinimalRegion | None = None,
 ) -> str:
@@ -42,7 +43,8 @@ def render(
     Args:
         explanation: of N inputs.
         image: index of the input, 0..N − 1.
-        title: heading of the page; the class and the network by default.
+        title: heading of the page; the class by default.
+        source: name of the input's file, to stand above the heading.
         certificate: of the smallest sufficient area of this input, if it was searched for.
         minimal: the minimal region of this input, if it was searched for.
 
@@ -63,7 +65,8 @@ def render(
     return render_template(
         "explanation.html.j2",
         script,
-        title=title or f"{summary.name} – {summary.network}",
+        title=title or summary.name,
+        source=source,
         summary=summary,
         chart=evidence,
         pictures=pictures,
@@ -95,6 +98,7 @@ def write(
     image: int = 0,
     *,
     title: str | None = None,
+    source: str = "",
     certificate: Certificate | None = None,
     minimal: MinimalRegion | None = None,
 ) -> None:
@@ -104,14 +108,15 @@ def write(
         explanation: of N inputs.
         path: of the HTML file; an existing file is replaced.
         image: index of the input, 0..N − 1.
-        title: heading of the page; the class and the network by default.
+        title: heading of the page; the class by default.
+        source: name of the input's file, to stand above the heading.
         certificate: of the smallest sufficient area of this input, if it was searched for.
         minimal: the minimal region of this input, if it was searched for.
 
     Raises:
         ExtremalValueError: if there is no such input, or the folder cannot be written.
     """
-    page = render(explanation, image, title=title, certificate=certificate, minimal=minimal)
+    page = render(explanation, image, title=title, source=source, certificate=certificate, minimal=minimal)
     write_page(page, Path(path))
 
 
@@ -136,6 +141,7 @@ def _script_data(explanation: Explanation, image: int, summary: ExplanationSumma
         "lower": reveal.start_area(explanation),
         "steps": reveal.N_LEVELS,
         "smallest": summary.smallest,
+        "first": summary.headline_row,
         "score_full": finite_or_none(summary.score_full),
         "score_blank": finite_or_none(summary.score_blank),
         "x": {"offset": axes.offset, "slope": axes.slope},

@@ -54,7 +54,7 @@ def atomic_result_folder(folder: Path) -> Iterator[Path]:
 def write_result(
     explanation: "Explanation",
     folder: Path,
-    title: str,
+    source: str,
     certificate: "Certificate | None" = None,
     minimal: "MinimalRegion | None" = None,
 ) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def write_result(
     Args:
         explanation: of N inputs; the first is shown.
         folder: a new folder, or a previous result, which is replaced when the new one is complete.
-        title: heading of the report.
+        source: name of the image's file, for the report.
         certificate: of the smallest sufficient area of the input; its mask is written too.
         minimal: the minimal region of the input; its mask is written too.
 
@@ -88,7 +88,7 @@ def write_result(
         explanation.save(temporary / EXPLANATION_FILE)
         write_figure(explanation, temporary / FIGURE_FILE, image=0)
         report = temporary / REPORT_FILE
-        explanation_page.write(explanation, report, image=0, title=title, certificate=certificate, minimal=minimal)
+        explanation_page.write(explanation, report, image=0, source=source, certificate=certificate, minimal=minimal)
         for name, mask in masks.items():
             write_png(mask, temporary / name)
     return {

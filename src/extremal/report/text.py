@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from extremal.jobs.run_summary import Quantiles
 
 MISSING = "–"  # text of a number that does not exist
+MIN_EXCESS = 0.005  # of an effect above 1 or below 0 that is explained; less is rounding
 
 
 def percent(value: float, digits: int = 0) -> str:
@@ -148,14 +149,21 @@ class ExplanationSummary:
     score_blank: float
 
     @property
+    def headline_row(self) -> int:
+        """Index of the row of the headline: the smallest sufficient area, or the one with the largest effect."""
+        if self.smallest is not None:
+            return self.smallest
+        effects = [row.binary if math.isfinite(row.binary) else -math.inf for row in self.rows]
+        return effects.index(max(effects))
+
+    @property
     def headline(self) -> str:
         """The result in one sentence."""
         if self.smallest is not None:
             return self.sentence(self.rows[self.smallest])
-        finite = [row for row in self.rows if math.isfinite(row.binary)]
-        if not finite:
+        best = self.rows[self.headline_row]
+        if not math.isfinite(best.binary):
             return "None of the computed areas is enough: no score is finite."
-        best = max(finite, key=lambda row: row.binary)
         sentence = self.sentence(best)
         return f"None of the computed areas is enough. The best of them: {sentence[0].lower()}{sentence[1:]}"
 
@@ -170,13 +178,19 @@ class ExplanationSummary:
     def sentence(self, row: AreaRow) -> str:
         """Describe the effect at one area, compared with random regions."""
         effect, chance, whole = percent(row.binary), percent(row.control), self.whole
+        if self.keeps and row.binary > 1 + MIN_EXCESS:
+            effect = f"{effect} of the score (the network is surer than with the whole {whole})"
+        elif row.binary < -MIN_EXCESS:
+            effect = f"{effect} of the score ({'worse than keeping nothing' if self.keeps else 'the score rises'})"
+        else:
+            effect = f"{effect} of the score"
         if abs(row.binary) > 1 / MIN_SPAN:
             times = f"{abs(row.binary):.0f} times as much as destroying the whole {whole} does"
             return f"{row.label} of the {whole} {'kept' if self.keeps else 'removed'} changes the score {times}."
         if self.keeps:
-            return f"{row.label} of the {whole} keeps {effect} of the score; random regions of that size keep {chance}."
+            return f"{row.label} of the {whole} keeps {effect}; random regions of that size keep {chance}."
         return (
-            f"Removing {row.label} of the {whole} takes away {effect} of the score; "
+            f"Removing {row.label} of the {whole} takes away {effect}; "
             f"removing random regions of that size takes away {chance}."
         )
 

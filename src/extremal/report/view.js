@@ -29,6 +29,51 @@
     return { row, part, measured, area: measured ? areas[row] : previous * Math.pow(areas[row] / previous, part) };
   }
 
+  // The heat map: each place coloured by the smallest area at which it is shown, from yellow to violet.
+  const COLOURS = [[253, 231, 37], [94, 201, 98], [33, 145, 140], [59, 82, 139], [68, 1, 84]];
+  let heat = null; // the image data, made on first use
+
+  function makeHeat() {
+    const pixels = context.createImageData(canvas.width, canvas.height);
+    for (let k = 0; k < maps[0].length; k += 1) {
+      const row = maps.findIndex((map) => map[k] <= data.steps);
+      if (row < 0) continue;
+      const place = ((row + maps[row][k] / data.steps) / maps.length) * (COLOURS.length - 1);
+      const first = Math.min(COLOURS.length - 2, Math.floor(place));
+      for (let c = 0; c < 3; c += 1) {
+        pixels.data[4 * k + c] = COLOURS[first][c] + (place - first) * (COLOURS[first + 1][c] - COLOURS[first][c]);
+      }
+      pixels.data[4 * k + 3] = 190;
+    }
+    return pixels;
+  }
+
+  function chosenView() {
+    return document.querySelector('input[name="view"]:checked').value;
+  }
+
+  function draw(position) {
+    const view = chosenView();
+    find("stage").dataset.view = view;
+    photograph.hidden = view !== "heat" && view !== "photograph";
+    canvas.hidden = view === "photograph";
+    find("heat-note").hidden = view !== "heat";
+    if (view === "heat") {
+      heat = heat ?? makeHeat();
+      context.putImageData(heat, 0, 0);
+    } else if (view !== "photograph") {
+      reveal(position);
+    }
+  }
+
+  function canvasLabel(label) {
+    if (chosenView() === "heat") return "The image, coloured by the order of importance of its places";
+    const rest = chosenView() === "cut" ? "cut off" : "destroyed and dimmed";
+    return data.keeps
+      ? `The most important ${label} of the image; the rest is ${rest}`
+      : `The image without its most important ${label}, which are ${rest}`;
+  }
+
   function reveal({ row, area, measured }) {
     const previous = row === 0 ? data.lower : areas[row - 1];
     const fraction = (area - previous) / (areas[row] - previous);
@@ -59,12 +104,10 @@
     const view = locate(Number(slider.value));
     const text = sentence(view);
     const label = view.measured ? data.areas[view.row].label : formatArea(view.area);
-    reveal(view);
+    draw(view);
     find("readout").textContent = text;
     slider.setAttribute("aria-valuetext", label + (view.measured ? ", measured" : ", not measured"));
-    canvas.setAttribute("aria-label", data.keeps
-      ? `The most important ${label} of the image; the rest is destroyed and dimmed`
-      : `The image without its most important ${label}, which are destroyed and dimmed`);
+    canvas.setAttribute("aria-label", canvasLabel(label));
     const x = data.x.offset + data.x.slope * Math.log(view.area);
     find("marker").setAttribute("x1", x);
     find("marker").setAttribute("x2", x);
@@ -103,13 +146,12 @@
     });
     find("smallest")?.addEventListener("click", () => moveTo((data.smallest + 1) * STEPS_PER_AREA));
     for (const event of ["input", "follow"]) slider.addEventListener(event, update);
+    for (const choice of document.querySelectorAll('input[name="view"]')) choice.addEventListener("change", update);
     slider.addEventListener("keydown", jumpToMeasured);
     find("controls").hidden = false;
-    canvas.hidden = false;
-    photograph.hidden = true;
     arrangeTicks();
     addEventListener("resize", arrangeTicks);
-    slider.value = String(((data.smallest ?? areas.length - 1) + 1) * STEPS_PER_AREA);
+    slider.value = String((data.first + 1) * STEPS_PER_AREA);
     update();
   }
 

@@ -1,7 +1,6 @@
 """Load networks by name, each family with its own weights, preprocessing and class names."""
 
 import random
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,23 +10,19 @@ import torch
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
 from extremal.networks.devices import AUTO, DeviceLike, check_device_name, find_device
+from extremal.networks.names import EMBEDDED_NAME, FAMILIES, NAME_RULE, is_module_path, names_code
 from extremal.networks.network import Network
-from extremal.networks.zoo import huggingface, paper, timm, torchvision, user_module
+from extremal.networks.zoo import huggingface, paper, timm, timm_hub, torchvision, user_module
+from extremal.networks.zoo.onnx import module as onnx_file
 from extremal.networks.zoo.pt2 import module as exported
-from extremal.networks.zoo.timm import EMBEDDED_NAME
 from extremal.networks.zoo.weights import Weights, suggest
-
-FAMILIES = ("torchvision", "timm", *paper.DATA_SETS, "hf", "file")  # before a colon, these are not Python modules
-NAME_RULE = (
-    "a network must be 'embedded', 'torchvision:NAME', 'timm:NAME', 'voc:NAME', 'coco:NAME', 'hf:FOLDER', "
-    "'file:PATH.pt2' or 'MODULE:CALLABLE'"
-)
 
 
 def names(pattern: str = "") -> list[str]:
     """List the names of networks that contain the pattern.
 
-    `load` also takes folders (`hf:`), files (`file:`) and the user's own modules, which are not listed.
+    `load` also takes folders and repositories of the hub (`hf:`), files (`onnx:`, `file:`) and the user's own modules,
+    which are not listed.
     """
     families = [EMBEDDED_NAME, *(f"torchvision:{name}" for name in torchvision.names())]
     families += [*(f"timm:{name}" for name in timm.names()), *paper.names()]
@@ -41,9 +36,11 @@ def load(name: str, weights: Weights = None, device: DeviceLike = AUTO, number: 
         name: `embedded` (EfficientNet-Lite0, its ImageNet weights come with this package's dependencies);
             `torchvision:NAME`, a classifier, segmenter or detector; `timm:NAME`; `voc:NAME` or `coco:NAME`, a network
             of the paper with weights from a file; `hf:FOLDER`, a local folder in the format of Hugging Face;
-            `file:PATH.pt2`, an archive of `torch.export.save`; or `MODULE:CALLABLE`, which is imported and called.
+            `hf:OWNER/NAME[@REVISION]`, a repository of the Hugging Face hub, or `timm:hf-hub:OWNER/NAME[@REVISION]`,
+            one of timm; `onnx:FILE.onnx`; `file:PATH.pt2`, an archive of `torch.export.save`; or `MODULE:CALLABLE`,
+            which is imported and called.
         weights: a local file (.safetensors, or a torch state dict; neither is unpickled); `random` for random weights;
-            None for the network's own weights, which torchvision and timm download once.
+            None for the network's own weights, which are downloaded once.
         device: auto, cpu, cuda, cuda:N, mps or xpu; auto is the fastest that this machine has, and leaves a network
             that the user's own code put on another device than the CPU where it is.
         number: of a worker; those of `auto` are spread over all devices of the fastest kind.
@@ -65,7 +62,7 @@ def _load(name: str, weights: Weights) -> Network:
             return timm.load_embedded(weights)
         if rest and family in FAMILIES:
             return _load_from_family(family, rest, weights)
-        if not rest or not re.fullmatch(r"\w+(\.\w+)*", family) or not re.fullmatch(r"\w+(\.\w+)*", rest):
+        if not rest or not is_module_path(name):
             raise ExtremalValueError(
                 f"{NAME_RULE}, got {quote(name)}; `extremal networks` lists the names{_suggest(name)}"
             )
@@ -78,26 +75,16 @@ def _load(name: str, weights: Weights) -> Network:
             ) from None
 
 
-def names_code(name: str) -> bool:
-    """Return whether a name is MODULE:CALLABLE, whose code `load` imports and calls.
-
-    >>> names_code("models:build"), names_code("timm:resnet18"), names_code("embedded")
-    (True, False, False)
-    """
-    family, _, rest = name.partition(":")
-    return bool(rest) and family not in FAMILIES
-
-
 def _load_from_family(family: str, rest: str, weights: Weights) -> Network:
-    match family:
-        case "torchvision":
-            return torchvision.load(rest, weights)
-        case "timm":
-            return timm.load(rest, weights)
-        case "hf":
-            return huggingface.load(rest, weights)
-        case "file":
-            return exported.load(rest, weights)
+    loaders = {
+        "torchvision": torchvision.load,
+        "timm": timm_hub.load if rest.startswith(timm_hub.HUB_PREFIX) else timm.load,
+        "hf": huggingface.load,
+        "onnx": onnx_file.load,
+        "file": exported.load,
+    }
+    if family in loaders:
+        return loaders[family](rest, weights)
     return paper.load(family, rest, weights)
 
 

@@ -1,17 +1,20 @@
-"""Networks from local folders in the format of Hugging Face: nothing is downloaded, unpickled or run from them."""
+"""Networks in the format of Hugging Face, from local folders or the hub: nothing is unpickled or run from them."""
 
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from extremal.errors import ExtremalValueError
-from extremal.file_checks import describe_error, expand_user, quote
+from extremal.errors import ExtremalValueError, Notice
+from extremal.file_checks import describe_error, expand_user, find_kind, quote
 from extremal.networks.network import Network
+from extremal.networks.zoo.hub import HubName, fetch
 from extremal.networks.zoo.huggingface_files import find_weights, offline_and_quiet, read_config, read_json_object
 from extremal.networks.zoo.huggingface_preprocessing import find_preprocessing
 from extremal.networks.zoo.huggingface_sizes import (
@@ -26,9 +29,10 @@ ForwardFn = Callable[[Any, Tensor], Tensor]  # model, pixels (B, C, H, W) -> a t
 
 
 def load(path: str, weights: Weights) -> Network:
-    """Load a network from a local folder with config.json, preprocessor_config.json and weights in safetensors.
+    """Load a network from a folder with config.json, preprocessor_config.json and weights in safetensors.
 
-    Its output depends on the name in `architectures` of config.json:
+    The folder is a local one, or else a repository of the hub, which is downloaded to the hub's cache. The network's
+    output depends on the name in `architectures` of config.json:
 
     - an image classifier: the scores (B, classes), named by `id2label`;
     - a semantic segmenter: the scores of each place (B, classes, H, W), also named by `id2label`;
@@ -41,32 +45,28 @@ def load(path: str, weights: Weights) -> Network:
     specifies none) and scaled to −1 .. 1, with a warning.
 
     Args:
-        path: the folder.
+        path: the folder, or OWNER/NAME[@REVISION].
         weights: None for the folder's; `random`; or a file to use instead.
 
     Raises:
-        ExtremalValueError: there is no such folder, no weights in safetensors or another architecture, or transformers
-            is missing.
+        ExtremalValueError: there is no such folder or repository, no weights in safetensors or another architecture, or
+            transformers is missing.
     """
-    name, folder = f"hf:{path}", expand_user(path, "an hf: network")
+    folder, hub_name = expand_user(path, "an hf: network"), HubName.parse(path)
+    if hub_name is None:
+        return _load_folder(folder, path, weights)
+    if find_kind(folder, "an hf: network"):
+        warnings.warn(f"hf:{path} is read from the local folder {quote(folder.absolute())}", Notice, stacklevel=4)
+        return _load_folder(folder, path, weights)
+    snapshot = fetch(f"hf:{path}", hub_name, lambda folder: _find_kind(folder, path), with_weights=weights is None)
+    return replace(_load_folder(snapshot.folder, path, weights), source=snapshot.source)
+
+
+def _load_folder(folder: Path, path: str, weights: Weights) -> Network:
+    """Load a network from a local folder; `path` is its name in messages."""
     config = read_config(folder, path)
-    check_numbers(config, path)
     shapes = read_shapes(find_weights(folder, path), path) if weights is None else {}
-    try:
-        import transformers
-    except ImportError:
-        raise ExtremalValueError(
-            f"an hf: network needs transformers, which is not installed, got {quote(path)}; "
-            "install it: pip install 'extremal[hf]'"
-        ) from None
-    architectures = config.get("architectures")
-    architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else "no architecture"
-    forward = _find_forward(transformers, architecture)
-    if forward is None:
-        raise ExtremalValueError(
-            "an hf: network must be an image classifier, a semantic segmenter or an encoder of images in transformers, "
-            f"got {quote(path)} with {quote(architecture)[1:-1]}; load others with MODULE:CALLABLE"
-        )
+    transformers, architecture, forward = _find_kind(folder, path, config)
     model, missing, processor = _load_model(transformers, architecture, folder, path, weights, shapes)
     pooler = {key for key in missing if "pooler" in key.split(".")}
     if forward is _pooler_output and pooler:  # the pooler would be random
@@ -79,9 +79,49 @@ def load(path: str, weights: Weights) -> Network:
     preprocess, mean, std = find_preprocessing(processor, model.config, path)
     labels = [str(label) for _, label in sorted(model.config.id2label.items())] if forward is _logits else []
     mirror = "ForImageClassification" in architecture
-    return Network(
-        TransformersAdapter(model, forward).eval(), preprocess, tuple(labels), name, mean, std, mirror=mirror
-    )
+    adapter = TransformersAdapter(model, forward).eval()
+    return Network(adapter, preprocess, tuple(labels), f"hf:{path}", mean, std, mirror=mirror)
+
+
+def _find_kind(folder: Path, path: str, config: dict[str, Any] | None = None) -> tuple[Any, str, ForwardFn]:
+    """Return transformers, the architecture of a folder, and how a model of it is evaluated.
+
+    Args:
+        folder: with config.json.
+        path: the folder as the user gave it.
+        config: its config.json; None: it is read.
+
+    Raises:
+        ExtremalValueError: the settings are broken, the architecture is another, or transformers is missing.
+    """
+    config = read_config(folder, path) if config is None else config
+    check_numbers(config, path)
+    try:
+        import transformers
+    except ImportError:
+        raise ExtremalValueError(
+            f"an hf: network needs transformers, which is not installed, got {quote(path)}; "
+            "install it: pip install 'extremal[hf]'"
+        ) from None
+    architectures = config.get("architectures")
+    architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else "no architecture"
+    forward = _find_forward(transformers, architecture)
+    if forward is None and "auto_map" in config:
+        raise ExtremalValueError(
+            f"an hf: network must be of transformers itself, got {quote(path)} with {quote(architecture)[1:-1]}, which "
+            "needs code of its own (auto_map in config.json), and that is not run; load it with MODULE:CALLABLE"
+        )
+    if forward is None and isinstance(config.get("architecture"), str):
+        raise ExtremalValueError(
+            f"an hf: network must be of transformers, got {quote(path)}, a network of timm; if it is on the hub, pass "
+            f"timm:hf-hub:{quote(path)[1:-1]}"
+        )
+    if forward is None:
+        raise ExtremalValueError(
+            "an hf: network must be an image classifier, a semantic segmenter or an encoder of images in transformers, "
+            f"got {quote(path)} with {quote(architecture)[1:-1]}; load others with MODULE:CALLABLE"
+        )
+    return transformers, architecture, forward
 
 
 class TransformersAdapter(nn.Module):

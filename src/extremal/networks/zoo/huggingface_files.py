@@ -36,8 +36,8 @@ def read_config(folder: Path, path: str) -> dict[str, Any]:
         siblings = [name for name in list_names(folder.parent) if (folder.parent / name).is_dir()]
         suggestion = "" if is_address(path) else suggest(folder.name, siblings)
         raise ExtremalValueError(
-            f"an hf: network must be a local folder, got {quote(path)}; nothing is downloaded, fetch it first"
-            f"{suggestion}"
+            f"an hf: network must be a local folder, or OWNER/NAME[@REVISION] on the hub, got {quote(path)}; check the "
+            f"path{suggestion}"
         )
     file = folder / "config.json"
     if not find_kind(file, "an hf: network"):

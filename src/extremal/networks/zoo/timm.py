@@ -1,6 +1,7 @@
 """Networks of timm by name, and the embedded network, which timm builds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 from extremal.errors import ExtremalValueError
 from extremal.networks.network import Network
+from extremal.networks.zoo.connections import connection_error, hub_state, is_downloaded, is_reachable
 from extremal.networks.zoo.weights import Weights, build_with_weights, check_name, download_error
 
 EMBEDDED_NAME = "embedded"
@@ -23,6 +25,10 @@ def names() -> list[str]:
 def load(name: str, weights: Weights) -> Network:
     """Load a network of timm with its own transforms.
 
+    Args:
+        name: of timm.
+        weights: as in `zoo.load`.
+
     Raises:
         ExtremalValueError: the name is unknown, or weights are missing or do not fit.
     """
@@ -31,7 +37,8 @@ def load(name: str, weights: Weights) -> Network:
     check_name(name.partition(".")[0], names(), "a classifier of timm")
     pretrained = weights is None
     try:
-        model = timm.create_model(name, pretrained=pretrained)
+        with _short_waits(name) if pretrained else nullcontext():
+            model = timm.create_model(name, pretrained=pretrained)
     except Exception as error:
         raise download_error(f"timm:{name}", error) if pretrained else error from None
     original: nn.Module = model
@@ -45,6 +52,31 @@ def load(name: str, weights: Weights) -> Network:
 
     model, _ = build_with_weights(build, classes, weights)
     return _network(model, f"timm:{name}")
+
+
+@contextmanager
+def _short_waits(name: str) -> Iterator[None]:
+    """Let timm use its caches only, if the host of a network's weights cannot be reached.
+
+    Raises:
+        ConnectionError: it cannot, and the cache does not have them.
+    """
+    from huggingface_hub import constants
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg(name)
+    on_hub, url = bool(config and config.hf_hub_id), str(config.url or "") if config else ""
+    address = constants.ENDPOINT if on_hub else url
+    offline = bool(address) and not (on_hub and constants.HF_HUB_OFFLINE) and not is_reachable(address)
+    if offline and not on_hub and not is_downloaded(url):
+        raise connection_error(address)
+    try:
+        with hub_state(offline=offline):
+            yield
+    except Exception as error:
+        if on_hub and (offline or constants.HF_HUB_OFFLINE):
+            raise connection_error(address) from error
+        raise
 
 
 def load_embedded(weights: Weights) -> Network:
@@ -82,10 +114,13 @@ def _network(model: nn.Module, name: str) -> Network:
     config: dict[str, Any] = resolve_data_config({}, model=model)
     transform: Any = create_transform(**config, is_training=False)
     classes = int(getattr(model, "num_classes", 0))
-    return Network(model.eval(), transform, _imagenet_labels(classes), name, config["mean"], config["std"], mirror=True)
+    return Network(
+        model.eval(), transform, find_imagenet_labels(classes), name, config["mean"], config["std"], mirror=True
+    )
 
 
-def _imagenet_labels(classes: int) -> Sequence[str]:
+def find_imagenet_labels(classes: int) -> tuple[str, ...]:
+    """Return the class names of ImageNet-1k if there are as many classes; else none."""
     if classes != 1000:
         return ()
     from timm.data import ImageNetInfo

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from extremal.networks.network import Network
+from extremal.networks.zoo.connections import connection_error, is_downloaded, is_reachable
 from extremal.networks.zoo.preprocessing import ShrinkShortSide
 from extremal.networks.zoo.weights import Weights, build_with_weights, check_name, download_error
 
@@ -35,6 +36,8 @@ def load(name: str, weights: Weights) -> Network:
     # even with weights=None these would download weights of their backbone
     no_backbone = {"weights_backbone": None} if is_dense and weights is not None else {}
     try:
+        if weights is None and not is_downloaded(best.url) and not is_reachable(best.url):
+            raise connection_error(best.url)
         model = tv.get_model(name, weights=best if weights is None else None, **no_backbone)
     except Exception as error:
         raise download_error(f"torchvision:{name}", error) if weights is None else error from None

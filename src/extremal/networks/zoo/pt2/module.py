@@ -1,7 +1,9 @@
 """Networks from archives of `torch.export.save`, read without unpickling and run without executing code from them."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from torch import Tensor, fx, nn
@@ -41,6 +43,12 @@ def load(path: str, weights: Weights) -> Network:
     name, noun = f"file:{path}", "an exported network"
     file = expand_user(path, noun)
     reject_weights(name, weights)
+    if file.suffix != SUFFIX and is_torchscript(file):
+        raise ExtremalValueError(
+            f"{noun} must be a {SUFFIX} file of torch.export.save, got {quote(path)}, a TorchScript archive, which is "
+            "code and is not run; if you trust it, name a function of yours that returns torch.jit.load(PATH), as "
+            "MODULE:CALLABLE"
+        )
     if file.suffix != SUFFIX:
         raise ExtremalValueError(
             f"{noun} must be a {SUFFIX} file of torch.export.save, got {quote(path)}; "
@@ -62,6 +70,17 @@ def load(path: str, weights: Weights) -> Network:
         ) from None
     shape = model.exported.sizes[1:]
     return Network(model.eval(), CenterCropResize(*shape) if len(shape) == 3 else None, (), name, (0.0,), (1.0,))
+
+
+def is_torchscript(file: Path) -> bool:
+    """Return whether a file is an archive of TorchScript, which has code; False if it cannot be read."""
+    try:
+        if not file.is_file() or not is_zipfile(file):
+            return False
+        with ZipFile(file) as archive:
+            return any(name.split("/")[1:2] == ["code"] for name in archive.namelist())
+    except Exception:  # damaged
+        return False
 
 
 class ExportedModule(nn.Module):

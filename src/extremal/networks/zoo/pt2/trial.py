@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map
 
 MAX_RESULT_VALUES = 2**27  # of one call
@@ -12,6 +13,56 @@ MAX_TOTAL_VALUES = 2**33  # of all calls of a run
 MAX_UNKNOWN_SIZE = 2**20  # largest number that an operator may take whose result cannot be predicted
 
 _NOT_ON_CPU = "not implemented for"  # in errors of operators that have no implementation for half precision
+
+
+class ResultSizes:
+    """Sizes of the results of a run, each known before it is computed.
+
+    Args:
+        with_views: whether views count, which take memory in other libraries.
+    """
+
+    def __init__(self, *, with_views: bool = False) -> None:
+        self._with_views, self._total = with_views, 0
+
+    def check(self, target: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Check the size of the result of a call.
+
+        Raises:
+            ValueError: it would be too large.
+        """
+        arguments, options = tree_map(_to_meta, (args, dict(kwargs)))
+        if any(argument.name == "device" for argument in target._schema.arguments):
+            options["device"] = torch.device("meta")
+        try:
+            results = [value for value in tree_iter(target(*arguments, **options)) if isinstance(value, Tensor)]
+            size = sum(value.numel() for value in results if self._with_views or not _is_view(target))
+        except (NotImplementedError, RuntimeError):  # its size depends on values, or the call itself fails
+            numbers = [value for value in tree_iter((args, dict(kwargs))) if type(value) is int]
+            size = max((abs(number) for number in numbers), default=0)
+            if size > MAX_UNKNOWN_SIZE:
+                raise ValueError(f"{target} must not take numbers as large as {size}") from None
+            size = 0
+        self._total += size
+        if size > MAX_RESULT_VALUES or self._total > MAX_TOTAL_VALUES:
+            raise ValueError(f"{target} would return {size:,} values, which takes too much memory")
+
+
+class SizeLimits(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Checks the size of each result inside the `with`, also of views."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._sizes = ResultSizes(with_views=True)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call an operator of torch.
+
+        Raises:
+            ValueError: its result would be too large.
+        """
+        self._sizes.check(func, args, kwargs or {})
+        return func(*args, **(kwargs or {}))
 
 
 class TrialRun(fx.Interpreter):
@@ -25,7 +76,7 @@ class TrialRun(fx.Interpreter):
     def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
         super().__init__(module, garbage_collect_values=True, graph=graph)
         self.extra_traceback = False
-        self._total = 0
+        self._sizes = ResultSizes()
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a function of the graph.
@@ -34,25 +85,8 @@ class TrialRun(fx.Interpreter):
             ValueError: its result would be too large.
         """
         if isinstance(target, torch._ops.OpOverload):
-            self._check_size(target, args, kwargs)
+            self._sizes.check(target, args, kwargs)
         return super().call_function(target, args, kwargs)
-
-    def _check_size(self, target: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        arguments, options = tree_map(_to_meta, (args, dict(kwargs)))
-        if any(argument.name == "device" for argument in target._schema.arguments):
-            options["device"] = torch.device("meta")
-        try:
-            results = [value for value in tree_iter(target(*arguments, **options)) if isinstance(value, Tensor)]
-            size = sum(value.numel() for value in results if not _is_view(target))
-        except (NotImplementedError, RuntimeError):  # its size depends on values, or the call itself fails
-            numbers = [value for value in tree_iter((args, dict(kwargs))) if type(value) is int]
-            size = max((abs(number) for number in numbers), default=0)
-            if size > MAX_UNKNOWN_SIZE:
-                raise ValueError(f"{target} must not take numbers as large as {size}") from None
-            size = 0
-        self._total += size
-        if size > MAX_RESULT_VALUES or self._total > MAX_TOTAL_VALUES:
-            raise ValueError(f"{target} would return {size:,} values, which takes too much memory")
 
 
 def try_forward(module: nn.Module, graph: fx.Graph, example: tuple[int, ...], dtype: torch.dtype) -> list[Any] | None:
