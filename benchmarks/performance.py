@@ -4,6 +4,7 @@ Use: python benchmarks/performance.py
 Every method is compared with `path` on the targets that both have; medians with 95 % bootstrap intervals over targets.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,28 @@ def draw(found: dict[str, dict[str, dict[str, Any]]], path: Path) -> None:
     plt.close(figure)
 
 
+def gpus() -> list[str]:
+    """Format the results of gpu.py, or say that there are none."""
+    lines = ["## GPUs", ""]
+    path = Path(__file__).parent / "results" / "gpu.jsonl"
+    results = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    if not results:
+        return [*lines, "Not measured yet. `python benchmarks/gpu.py` measures one in under four minutes.", ""]
+    for result in results:
+        machine = result["machine"]
+        lines += [f"### {machine['device']}, torch {machine['torch']}", ""]
+        lines += ["| network | batch | precision | seconds per image | outside of the network | peak memory, MiB |"]
+        lines += ["|---|---|---|---|---|---|"]
+        for row in result["speed"]:
+            peak = "" if row["peak_memory_bytes"] is None else f"{row['peak_memory_bytes'] / 2**20:.0f}"
+            lines.append(
+                f"| {row['network']} | {row['batch']} | {row['precision']} | {row['seconds_per_image']:.3f} "
+                f"| {row['outside_network']:.0%} | {peak} |"
+            )
+        lines.append("")
+    return lines
+
+
 def main() -> None:
     """Write docs/performance.md, and its plot."""
     found = current_rows()
@@ -159,6 +182,7 @@ def main() -> None:
         *shape(found),
         *seeds.lines(),
         *timing.lines(),
+        *gpus(),
     ]
     (DOCS / "performance.md").write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")
     print("docs/performance.md, docs/performance.png")

@@ -92,7 +92,7 @@ class TestLoadNetworks:
     def toys(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
         calls = list[tuple[str, object]]()
 
-        def load(name: str, weights: object = None) -> Network:
+        def load(name: str, weights: object = None, *_: object) -> Network:
             calls.append((name, weights))
             return colour_network()
 
@@ -118,7 +118,7 @@ class TestLoadNetworks:
 class TestUnusable:
     @staticmethod
     def message(monkeypatch: pytest.MonkeyPatch, build: Callable[[], Network]) -> str:
-        monkeypatch.setattr(zoo, "load", lambda name, weights=None: build())
+        monkeypatch.setattr(zoo, "load", lambda name, weights=None, *_: build())
         return message_of(load_networks, ["toy"])
 
     def test_a_broken_network(self, monkeypatch: pytest.MonkeyPatch) -> None:

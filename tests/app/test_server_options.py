@@ -99,7 +99,7 @@ class TestRejected:
 
     def test_a_network_that_cannot_be_loaded(self) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(zoo, "load", lambda name, weights=None: Network(nn.Flatten(0)))
+            patch.setattr(zoo, "load", lambda name, weights=None, *_: Network(nn.Flatten(0)))
             assert self.message(networks=["toy"]) == (
                 "a network must return (B, classes), toy returned shape (196608,); wrap it, e.g. to [:, None]"
             )

@@ -191,7 +191,7 @@ class TestSanity:
 
 @pytest.fixture
 def command(monkeypatch):
-    monkeypatch.setattr(zoo, "load", lambda name, weights=None: colours())
+    monkeypatch.setattr(zoo, "load", lambda name, weights=None, *_: colours())
     monkeypatch.setitem(METHODS, "path", QUICK)
 
     return call

@@ -230,7 +230,7 @@ def test_a_photograph_that_cannot_be_read(monkeypatch):
 class TestCommand:
     @pytest.fixture
     def command(self, monkeypatch):
-        monkeypatch.setattr(zoo, "load", lambda name, weights=None: colours())
+        monkeypatch.setattr(zoo, "load", lambda name, weights=None, *_: colours())
         return call
 
     def bench(self, command, pictures, out, *more):

@@ -15,7 +15,7 @@ from support.fake_network import fake_network
 def fake_commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Work in an empty folder, with a tiny network, a cheap solver, and figures and reports that cost nothing."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(zoo, "load", lambda name, weights=None: fake_network())
+    monkeypatch.setattr(zoo, "load", lambda name, weights=None, *_: fake_network())
     monkeypatch.setitem(SOLVERS, "path", PathSolver(steps=12, polish=4, draws=2))
     monkeypatch.setitem(SOLVERS, "consensus", Consensus(steps=2, draws=2, least=2))
     monkeypatch.setattr(plots, "write_figure", lambda _, path, image=0: Path(path).write_bytes(b"figure"))

@@ -29,7 +29,7 @@ def call_with(
     net: Network, monkeypatch: pytest.MonkeyPatch, *arguments: str, command: str = "explain"
 ) -> tuple[int, str, str]:
     """Return exit code, stdout and stderr."""
-    monkeypatch.setattr(zoo, "load", lambda name, weights=None: net)
+    monkeypatch.setattr(zoo, "load", lambda name, weights=None, *_: net)
     positional = [command, "cat.png"] if command == "explain" else [command, "embedded", "cat.png"]
     return call(*positional, *arguments, columns=140)
 

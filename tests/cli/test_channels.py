@@ -21,7 +21,7 @@ LABELS = ("tabby, tabby cat", "tiger <b>cat")
 def _toy_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Work in an empty folder with a toy network."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(zoo, "load", lambda name, weights=None: Network(Carriers([3], seed=1), None, LABELS, "toy"))
+    monkeypatch.setattr(zoo, "load", lambda name, weights=None, *_: Network(Carriers([3], seed=1), None, LABELS, "toy"))
 
 
 def save_random_image(path: Path, seed: int = 0) -> Path:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(autouse=True)
 def _image(fake_commands: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     net = Network(Switchable(), fake_network().preprocess, LABELS, "toy", groups={"cat": (0, 1)})
-    monkeypatch.setattr(zoo, "load", lambda name, weights=None: net)
+    monkeypatch.setattr(zoo, "load", lambda name, weights=None, *_: net)
     monkeypatch.setitem(SOLVERS, "consensus", TINY)
     save_image(tmp_path / "cat.png")
 

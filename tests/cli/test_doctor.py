@@ -35,7 +35,7 @@ def test_no_issues() -> None:
 def test_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     faulty = fake_network()
     faulty.model = Faulty(after=lambda out, x: 0 * out)
-    monkeypatch.setattr(zoo, "load", lambda name, weights=None: faulty)
+    monkeypatch.setattr(zoo, "load", lambda name, weights=None, *_: faulty)
     code, out, err = call("embedded", "cat.png")
     skipped = ", ".join(CHECK_NAMES[1 + CHECK_NAMES.index("depends on the input") :])
     assert (code, err) == (1, "")

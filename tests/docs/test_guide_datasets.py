@@ -28,7 +28,7 @@ def blocks(language: str) -> list[str]:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Run the page's commands with a tiny network and images; return the run's folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(zoo, "load", lambda name, weights=None: fake_network())
+    monkeypatch.setattr(zoo, "load", lambda name, weights=None, *_: fake_network())
     write_images(tmp_path / "photos", 5, broken=(3,))
     for line in "".join(blocks("console")).splitlines():
         program, *words = shlex.split(line, comments=True)

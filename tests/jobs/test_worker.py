@@ -14,7 +14,7 @@ from extremal.files import content_hash
 from extremal.jobs.items import RunItem
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.runner import auto_batch_size
-from extremal.jobs.worker import ItemResult, Worker, WorkerConfig, device_of
+from extremal.jobs.worker import ItemResult, Worker, WorkerConfig
 from extremal.networks.network import Network
 from support.datasets import sound, write_images
 
@@ -155,14 +155,6 @@ class TestRows:
 )
 def test_batches_leave_units_for_all_workers(pictures: int, workers: int, size: int) -> None:
     assert auto_batch_size(make_worker(), pictures, workers) == size
-
-
-def test_workers_are_spread_over_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert str(device_of(3)) == "cpu"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [str(device_of(number)) for number in range(4)] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
 
 
 def test_the_result_of_a_failed_item_has_no_explanation() -> None:

@@ -6,7 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extremal.masking.area import count_kept, cut_one, level, ranking_loss
+from extremal.masking.area import (
+    count_kept,
+    cut_one,
+    find_level_by_sections,
+    find_level_by_steps,
+    level,
+    ranking_loss,
+)
 from support import oracles
 from support.tensors import draw_normal
 
@@ -136,3 +143,46 @@ def test_each_row_is_cut_separately() -> None:
 @pytest.mark.parametrize(("area", "total", "expected"), [(0.05, 50176, 2509), (1e-6, 50176, 1), (0.9999, 10, 10)])
 def test_count_kept(area: float, total: int, expected: int) -> None:
     assert count_kept(area, total) == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("places", [1, 2, 8, 64, 1500])
+@pytest.mark.parametrize("temperature", [1.0, 0.3, 0.05, 0.005])
+def test_levels_by_a_fixed_number_of_operations_are_the_levels(
+    places: int, temperature: float, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    field = torch.randn(5, places, generator=generator, dtype=dtype)
+    field = (field - field.mean(1, keepdim=True)) / temperature
+    weights = torch.rand(1, places, generator=generator, dtype=dtype) + 0.1
+    weights = weights / weights.sum()
+    bracket = field.amin(1) - 40, field.amax(1) + 40
+    atol = 3e-6 if dtype == torch.float32 else 1e-13
+    for area in (0.002, 0.05, 0.5, 0.95):
+        areas = torch.full((5,), area, dtype=dtype)
+        for solve in (find_level_by_steps, find_level_by_sections):
+            mask = torch.sigmoid(field - solve(field, areas, weights, bracket)[:, None])
+            torch.testing.assert_close((mask * weights).sum(1), areas, atol=atol, rtol=0)
+
+
+def test_on_a_plateau_the_exact_set_is_found() -> None:
+    field = torch.tensor([[-100.0, -90.0, 80.0, 100.0]])
+    weights, bracket = torch.full((1, 4), 0.25), (torch.tensor([-120.0]), torch.tensor([120.0]))
+    levels = [
+        float(solve(field, torch.tensor([0.5]), weights, bracket))
+        for solve in (find_level_by_steps, find_level_by_sections)
+    ]
+    mask = torch.sigmoid(field - levels[1])
+    assert mask.round().tolist() == [[0.0, 0.0, 1.0, 1.0]]
+    assert abs(float(mask.mean()) - 0.5) < 1e-6
+
+
+@pytest.mark.parametrize("sections", [8, 64, 256])
+def test_the_number_of_sections_makes_no_difference(sections: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extremal.masking.area.MIN_SECTIONS", sections)
+    monkeypatch.setattr("extremal.masking.area.MAX_SECTIONS", sections)
+    field = 20 * torch.randn(3, 2000, generator=torch.Generator().manual_seed(1))
+    areas, weights = torch.tensor([0.01, 0.3, 0.9]), torch.full((1, 2000), 1 / 2000)
+    bracket = field.amin(1) - 20, field.amax(1) + 20
+    expected = find_level_by_steps(field, areas, weights, bracket)
+    torch.testing.assert_close(find_level_by_sections(field, areas, weights, bracket), expected, atol=1e-3, rtol=1e-5)

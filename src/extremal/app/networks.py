@@ -12,6 +12,7 @@ from PIL import Image
 
 from extremal.errors import ExtremalValueError
 from extremal.networks import zoo
+from extremal.networks.devices import AUTO, DeviceLike
 from extremal.networks.inputs import prepare
 from extremal.networks.layers import layers
 from extremal.networks.network import Network
@@ -106,11 +107,12 @@ def _synonyms(label: str) -> set[str]:
     return {name.strip().lower() for name in label.split(",")}
 
 
-def load_networks(names: Sequence[str]) -> dict[str, ServedNetwork]:
+def load_networks(names: Sequence[str], device: DeviceLike = AUTO) -> dict[str, ServedNetwork]:
     """Load networks by name, each with its own weights or with those of a file.
 
     Args:
         names: as `zoo.load` takes them, or NAME=FILE, or NAME=random; if empty, the embedded network is loaded.
+        device: of the networks.
 
     Raises:
         ExtremalValueError: a name is repeated, or a network cannot be loaded or has no classes.
@@ -120,7 +122,7 @@ def load_networks(names: Sequence[str]) -> dict[str, ServedNetwork]:
         if name in networks:
             raise ExtremalValueError(f"networks must be distinct, got {name!r} twice; leave one of them out")
         family, _, weights = name.partition("=")
-        network = ServedNetwork(name, load_network(family, weights))
+        network = ServedNetwork(name, load_network(family, weights, device))
         network.top_classes(Image.new("RGB", (256, 256), "grey"))  # fail at the start, not at the first visit
         networks[name] = network
     return networks

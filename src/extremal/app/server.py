@@ -18,6 +18,7 @@ from extremal.app.clients import Clients
 from extremal.app.private_folder import private_folder
 from extremal.app.uploads import MAX_FILE_MB, UploadStore
 from extremal.errors import ExtremalValueError, check_installed
+from extremal.networks.devices import AUTO, DeviceLike
 from extremal.number_checks import format_value
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ log = logging.getLogger("extremal.app")
 def serve(
     networks: Sequence[str] = (),
     *,
+    device: DeviceLike = AUTO,
     host: str = "127.0.0.1",
     port: int = 7860,
     token: str = "",
@@ -53,6 +55,7 @@ def serve(
 
     Args:
         networks: networks to offer, as `zoo.load` takes them, or NAME=FILE with weights; if empty, the embedded one.
+        device: of the networks, as `zoo.load` takes it; auto is the fastest that there is.
         host: address to listen on; addresses that other machines can reach require a token.
         port: port to listen on; 0 chooses a free one.
         token: secret that visitors must know; at least 16 letters, digits, `-` or `_`.
@@ -77,7 +80,7 @@ def serve(
         from extremal.app.connections import Connections, build_protocol
 
         access = _Access(hosts, token, clients)
-        with bounded_log(*LOGGERS), _running_app(networks, folder, timeout, queue, access) as app:
+        with bounded_log(*LOGGERS), _running_app(networks, device, folder, timeout, queue, access) as app:
             config = uvicorn.Config(
                 app,
                 http=build_protocol(Connections(clients.proxy)),
@@ -104,6 +107,7 @@ class _Access:
 @contextmanager
 def _running_app(
     networks: Sequence[str],
+    device: DeviceLike,
     folder: Path,
     timeout: float,
     queue: int,
@@ -119,7 +123,8 @@ def _running_app(
     from extremal.networks.memory import keep_freed_memory
 
     keep_freed_memory()  # the process runs nothing but the app
-    served_networks, cache, uploads = load_networks(networks), ResultCache(folder), UploadStore(folder / UPLOAD_FOLDER)
+    served_networks = load_networks(networks, device)
+    cache, uploads = ResultCache(folder), UploadStore(folder / UPLOAD_FOLDER)
 
     def report(error: BaseException) -> None:
         log.error("a job failed", exc_info=error)

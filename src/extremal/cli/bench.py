@@ -9,8 +9,10 @@ from extremal.cli import options
 from extremal.cli.argument_checks import check_areas, check_data, check_images, check_names
 from extremal.cli.batch import print_line, progress, report_errors
 from extremal.cli.common_options import with_common_options
+from extremal.cli.networks import load
 from extremal.cli.parse import parse_areas
 from extremal.file_checks import check_output_file
+from extremal.networks.devices import check_device_name
 from extremal.networks.names import check_network_name
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ def bench(
     methods: Annotated[str, typer.Option(help=f"Separated by commas, of: {METHOD_LIST}.", show_default="all")] = "",
     network: options.Network = "embedded",
     weights: options.Weights = "",
+    device: options.Device = "auto",
     layer: Annotated[str, typer.Option(help="Layer of Grad-CAM and excitation backprop.", show_default="by rule")] = "",
     areas: Annotated[
         str, typer.Option(help="Areas of the extremal maps, and of stability.", show_default="the paper's")
@@ -62,6 +65,7 @@ def bench(
 ) -> None:
     """Judge attribution methods on a data set: writes rows, a table with intervals, and a figure; resumable."""
     with report_errors():
+        check_device_name(device)
         check_names(task=task)
         if methods:
             check_names(methods=methods)
@@ -70,7 +74,6 @@ def bench(
 
         from extremal.benchmark.bench import BenchOptions, run_bench
         from extremal.networks.memory import keep_freed_memory
-        from extremal.networks.resolve import load_network
 
         bench_options = BenchOptions(
             task=task,
@@ -93,7 +96,7 @@ def bench(
         )
         keep_freed_memory()  # the process belongs to this command
         with progress(task) as on_progress:
-            result = run_bench(lambda: load_network(network, weights), bench_options, on_progress)
+            result = run_bench(lambda: load(network, weights, device), bench_options, on_progress)
         if as_json:
             typer.echo(result.table.json(), nl=False)
         else:
@@ -112,10 +115,12 @@ def figure_methods(
     target: options.Target = "",
     network: options.Network = "embedded",
     weights: options.Weights = "",
+    device: options.Device = "auto",
     out: Annotated[Path, typer.Option(help="The PNG file.")] = Path("methods.png"),
 ) -> None:
     """Draw the maps of several methods side by side (the paper's comparison figure)."""
     with report_errors():
+        check_device_name(device)
         check_names(methods=methods)
         check_network_name(network, weights)
         check_output_file(out)
@@ -123,10 +128,9 @@ def figure_methods(
 
         from extremal.benchmark.bench import write_method_figure
         from extremal.networks.memory import keep_freed_memory
-        from extremal.networks.resolve import load_network
         from extremal.scores.parse import parse_class
 
-        net = load_network(network, weights)
+        net = load(network, weights, device)
         class_index = parse_class(net, target)
         keep_freed_memory()
         with progress("methods") as on_progress:
@@ -144,10 +148,12 @@ def figure_areas(
     target: options.Target = "",
     network: options.Network = "embedded",
     weights: options.Weights = "",
+    device: options.Device = "auto",
     out: Annotated[Path, typer.Option(help="The PNG file.")] = Path("areas.png"),
 ) -> None:
     """Draw masks and effect over ten areas, and count the curves that rise (the paper's figure of areas)."""
     with report_errors():
+        check_device_name(device)
         check_areas(areas)
         check_names(solver=solver)
         check_network_name(network, weights)
@@ -157,10 +163,9 @@ def figure_areas(
         from extremal.benchmark import paper_figures
         from extremal.benchmark.bench import write_area_figure
         from extremal.networks.memory import keep_freed_memory
-        from extremal.networks.resolve import load_network
         from extremal.scores.parse import parse_class
 
-        net = load_network(network, weights)
+        net = load(network, weights, device)
         class_index = parse_class(net, target)
         keep_freed_memory()
         with progress("areas") as on_progress:

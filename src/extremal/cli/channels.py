@@ -11,6 +11,7 @@ from PIL import Image
 
 from extremal.cli import tables
 from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage, other_output_on_stderr, progress
+from extremal.cli.networks import load
 from extremal.cli.parse import parse_counts
 from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.class_ranking import class_channels
@@ -26,7 +27,6 @@ from extremal.masking.solvers import get_solver
 from extremal.networks.image_files import IMAGE_SUFFIXES, read_image_file
 from extremal.networks.layers import get_module
 from extremal.networks.memory import keep_freed_memory
-from extremal.networks.resolve import load_network
 from extremal.report.channel_files import channel_record, write_channel_result, write_class_result
 from extremal.report.channel_page import minimal_set_sentence
 from extremal.scores import ClassGroup, get_score
@@ -43,6 +43,7 @@ def prepare_channels_run(
     *,
     network: str,
     weights: str,
+    device: str,
     layer: str,
     target: str,
     counts: str,
@@ -58,14 +59,14 @@ def prepare_channels_run(
 
     Args:
         batch: the images.
-        network, weights, layer, target, counts, axis, game, solver, score, seed: as passed to the command.
+        network, weights, device, layer, target, counts, axis, game, solver, score, seed: as passed to the command.
         minimal_budget: evaluations to reduce the smallest sufficient set; 0: it is not reduced.
         with_images: whether to invert the set and to visualise its channels.
     """
     requested_counts = parse_counts(counts)
     resolved_game, resolved_solver, resolved_score = get_game(game), get_solver(solver), get_score(score)
     keep_freed_memory()  # the process belongs to this command
-    net = load_network(network, weights)
+    net = load(network, weights, device)
     get_module(net, layer)
     class_index = parse_class(net, target)
 

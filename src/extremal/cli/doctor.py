@@ -8,7 +8,9 @@ import typer
 from extremal.cli import options, tables
 from extremal.cli.argument_checks import check_names, check_question
 from extremal.cli.batch import other_output_on_stderr, report_errors
+from extremal.cli.networks import load
 from extremal.cli.parse import parse_perturbation
+from extremal.networks.devices import check_device_name
 from extremal.networks.image_files import check_image_file
 from extremal.networks.names import check_network_name
 
@@ -24,20 +26,21 @@ def doctor(
     perturbation: options.Perturbation = "mixed",
     score: options.Score = "margin",
     weights: options.Weights = "",
+    device: options.Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
 ) -> None:
     """Check a network and an image for problems that make explanations meaningless; exit code 1 if any."""
     with report_errors(), other_output_on_stderr():
+        check_device_name(device)
         check_names(perturbation=perturbation, score=score)
         check_network_name(network, weights)
         check_question(target, ask)
         check_image_file(image)
 
         from extremal.explanations.preflight.doctor import examine
-        from extremal.networks.resolve import load_network
         from extremal.scores.parse import parse_query
 
-        net = load_network(network, weights)
+        net = load(network, weights, device)
         findings = examine(
             net, image, parse_query(net, target, ask), perturbation=parse_perturbation(perturbation), score=score
         )

@@ -9,9 +9,11 @@ import typer
 from extremal.cli import options, tables
 from extremal.cli.argument_checks import check_areas, check_names, check_question
 from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
+from extremal.cli.networks import load
 from extremal.cli.parse import parse_areas, parse_perturbation
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import to_printable
+from extremal.networks.devices import check_device_name
 from extremal.networks.names import check_network_name
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ def explain(
     score: options.Score = "margin",
     network: options.Network = "embedded",
     weights: options.Weights = "",
+    device: options.Device = "auto",
     seed: options.Seed = 0,
     alternatives: options.Alternatives = 1,
     out: options.ImageFolders = options.DEFAULT_FOLDER,
@@ -48,6 +51,7 @@ def explain(
     batch = ImageBatch(out, images, as_json, kind, force, writes=not dry_run)
 
     def check() -> None:
+        check_device_name(device)
         check_areas(areas)
         check_names(game=game, perturbation=perturbation, solver=solver, score=score)
         check_network_name(network, weights)
@@ -57,7 +61,6 @@ def explain(
         from extremal.explanations.settings import Settings
         from extremal.explanations.smallest_area import check_bisection
         from extremal.networks.memory import keep_freed_memory
-        from extremal.networks.resolve import load_network
         from extremal.scores.parse import parse_query
 
         keep_freed_memory()  # the process belongs to this command
@@ -70,7 +73,7 @@ def explain(
             alternatives=alternatives,
             seed=seed,
         )
-        net = load_network(network, weights)
+        net = load(network, weights, device)
         if refine:
             check_bisection(net)
         query = parse_query(net, target, ask)

@@ -18,10 +18,12 @@ from extremal.cli.bench import bench, figures
 from extremal.cli.common_options import let_waiting_threads_sleep, with_common_options
 from extremal.cli.doctor import doctor
 from extremal.cli.explain import explain
+from extremal.cli.networks import load
 from extremal.cli.parse import parse_counts
 from extremal.cli.run import run, status
 from extremal.cli.summary import compare, summary
 from extremal.file_checks import quote
+from extremal.networks.devices import check_device_name
 from extremal.networks.names import check_network_name
 
 app = typer.Typer(
@@ -76,6 +78,7 @@ def channels(
     score: options.Score = "margin",
     network: options.Network = "embedded",
     weights: options.Weights = "",
+    device: options.Device = "auto",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed of controls and images.")] = 0,
     minimal: Annotated[
         bool, typer.Option("--minimal", help="Take channels out of the smallest sufficient set until none can go.")
@@ -93,6 +96,7 @@ def channels(
     batch = ImageBatch(out, images, as_json, kind, force)
 
     def check() -> None:
+        check_device_name(device)
         parse_counts(counts)
         check_names(game=game, solver=solver, score=score)
         check_network_name(network, weights)
@@ -104,6 +108,7 @@ def channels(
             batch,
             network=network,
             weights=weights,
+            device=device,
             layer=layer,
             target=target,
             counts=counts,
@@ -129,6 +134,7 @@ def class_channels(
     axis: options.Axis = None,
     network: options.Network = "embedded",
     weights: options.Weights = "",
+    device: options.Device = "auto",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed of controls and the bootstrap.")] = 0,
     visualise: Annotated[
         bool, typer.Option("--visualise", help="Also make images of the first channels (minutes).")
@@ -140,15 +146,14 @@ def class_channels(
 ) -> None:
     """Rank the channels of a layer by how often a class needs them, over a folder of its images."""
     with report_errors():
+        check_device_name(device)
         check_network_name(network, weights)
         output_folder = find_class_folder(folder, out, f"class-channels {layer} {target}", replace=force)
 
         from extremal.cli.channels import class_channels_command
-        from extremal.networks.resolve import load_network
         from extremal.scores.parse import parse_class
 
-        with other_output_on_stderr():
-            net = load_network(network, weights)
+        net = load(network, weights, device)
         class_channels_command(
             net,
             folder,
@@ -168,6 +173,7 @@ def class_channels(
 def layers(
     network: options.Network = "embedded",
     weights: options.Weights = "",
+    device: options.Device = "auto",
     show_all: Annotated[
         bool, typer.Option("--all", help="Include layers at which the network cannot be split.")
     ] = False,
@@ -175,13 +181,14 @@ def layers(
 ) -> None:
     """List a network's layers, their output shapes, and whether the whole answer passes through them."""
     with report_errors():
+        check_device_name(device)
         check_network_name(network, weights)
 
         from extremal.networks.layers import layers as list_layers
-        from extremal.networks.resolve import load_network
 
+        net = load(network, weights, device)
         with other_output_on_stderr():
-            listed = [layer for layer in list_layers(load_network(network, weights)) if show_all or not layer.problem]
+            listed = [layer for layer in list_layers(net) if show_all or not layer.problem]
         if as_json:
             typer.echo(json.dumps([{**asdict(layer), "clean": layer.can_split_cleanly} for layer in listed], indent=2))
         else:

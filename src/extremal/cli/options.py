@@ -28,6 +28,7 @@ SCORE_NAMES = ("margin", "logit", "probability", "log-probability", "contrastive
 Images = Annotated[list[str], Argument(metavar="IMAGE...", help="Image files, or folders of them.", show_default=False)]
 Network = Annotated[str, Option(help="Network name; `extremal networks` lists them.")]
 Weights = Annotated[str, Option(help="Weights: a local file, or random.", show_default="the network's own")]
+Device = Annotated[str, Option(help="Device that computes: auto (the fastest), cpu, cuda, cuda:N, mps or xpu.")]
 CLASS_SYNTAX = "Class name or index; of a group, its name or its classes joined by |, e.g. 'tabby|tiger cat'."
 Target = Annotated[str, Option(help=CLASS_SYNTAX, show_default="the top class")]
 Ask = Annotated[str, Option(help=f"Score to explain instead of the class's: {ASK_SYNTAX}.", show_default="the class")]

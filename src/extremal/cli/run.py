@@ -23,9 +23,11 @@ from extremal.cli.batch import (
     report_errors,
 )
 from extremal.cli.common_options import OUTPUT
+from extremal.cli.networks import report_choice
 from extremal.cli.parse import parse_areas, parse_perturbation
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
+from extremal.networks.devices import check_device_name
 from extremal.networks.names import check_network_name
 from extremal.number_checks import parse_whole
 
@@ -50,6 +52,7 @@ def run(
     score: options.Score = "margin",
     network: options.Network = "embedded",
     weights: options.Weights = "",
+    device: options.Device = "auto",
     seed: options.Seed = 0,
     alternatives: options.Alternatives = 1,
     refine: options.Refine = False,
@@ -79,6 +82,7 @@ def run(
 ) -> None:
     """Explain a data set into a table; run the same command again to resume after an interruption."""
     with report_errors():
+        check_device_name(device)
         check_areas(areas)
         check_names(game=game, perturbation=perturbation, solver=solver, score=score, engine=engine)
         images_per_unit = None if batch == "auto" else _parse_whole("--batch", batch)
@@ -90,12 +94,14 @@ def run(
         from extremal.networks.memory import keep_freed_memory
 
         keep_freed_memory()  # the process belongs to this command
+        report_choice(device)
         with other_output_on_stderr(), _progress_bar() as on_status:
             status = run_data_set(
                 images,
                 out,
                 network=network,
                 weights=weights,
+                device=device,
                 target=target,
                 ask=ask,
                 areas=parse_areas(areas),

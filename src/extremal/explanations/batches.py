@@ -23,6 +23,17 @@ class Batch:
         """Return one of `count` equal parts of this batch's work."""
         return replace(self, index=self.index * count + index, count=self.count * count)
 
+    @property
+    def size(self) -> int:
+        """Number of inputs."""
+        return int(self.inputs.stop - self.inputs.start)
+
+    def halve(self) -> list["Batch"]:
+        """Return two batches of half the inputs each."""
+        middle = self.inputs.start + -(-self.size // 2)
+        parts = slice(self.inputs.start, middle), slice(middle, self.inputs.stop)
+        return [replace(self.subdivide(index, 2), inputs=part) for index, part in enumerate(parts)]
+
     def report_steps(self, on_step: OnStep | None) -> OnStep | None:
         """Return a callback that reports steps as steps of the whole work."""
         if on_step is None:

@@ -1,16 +1,17 @@
 """Evaluate many masks a few rows at a time, within a memory budget."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from extremal.errors import ExtremalValueError
+from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.objective import Objective
 from extremal.masking.solvers.problem import Attribution, Orientation, WayIndex
-from extremal.networks.memory import is_out_of_memory
+from extremal.networks.memory import is_out_of_memory, row_error
 
+T = TypeVar("T")
 _EvaluateChunk = Callable[[Objective, Tensor, Orientation, WayIndex], tuple[Tensor, ...]]  # each (n, k, ...)
 
 
@@ -77,11 +78,7 @@ class ChunkedReward:
                 if not is_out_of_memory(error):
                     raise
                 if self.max_rows == 1:
-                    shape = tuple(self.objective.x.shape[1:])
-                    raise ExtremalValueError(
-                        f"one evaluation of the network must fit in memory, an input of shape {shape} does not; "
-                        "use a smaller input or a device with more memory"
-                    ) from None
+                    raise row_error(tuple(self.objective.x.shape[1:])) from None
             self.max_rows //= 2  # only here: the exception, gone by now, held the chunk's tensors
 
     def _fill_chunks(
@@ -125,3 +122,22 @@ class _ChunkedRewardFunction(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (gradients,) = ctx.saved_tensors
         return gradients * grads[0].view(*grads[0].shape, *[1] * (gradients.ndim - 2)), None, None, None
+
+
+def halve_if_needed(build: Callable[[Objective, Evaluations], T], objective: Objective, cost: Evaluations) -> list[T]:
+    """Return what is built of an objective; if memory runs out, of its halves.
+
+    Args:
+        build: of an objective, and the evaluations so far.
+        objective: of N inputs.
+        cost: evaluations so far; they belong to the first part.
+    """
+    count = len(objective.x)
+    try:
+        return [build(objective, cost)]
+    except (RuntimeError, MemoryError) as error:
+        if count == 1 or not is_out_of_memory(error):
+            raise
+    half = -(-count // 2)  # outside of the handler, which keeps the tensors of the failed attempt
+    parts = (objective.subset(0, half), cost), (objective.subset(half, count), Evaluations())
+    return [result for part, spent in parts for result in halve_if_needed(build, part, spent)]

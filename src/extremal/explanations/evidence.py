@@ -4,13 +4,14 @@ Optimised masks can cheat: grey values and fine edges can carry adversarial sign
 cut to black and white, under perturbations that the optimiser did not use, and against random masks of its area.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from extremal.masking.device_tensors import copy_to, fill_columns
 from extremal.masking.domain import Domain, ExactAreaFamily
 from extremal.masking.games import Evaluate, Game
 from extremal.masking.perturbations import (
@@ -26,6 +27,7 @@ from extremal.masking.perturbations import (
 )
 from extremal.masking.solvers.problem import gradient
 from extremal.masking.support import combine_gradients
+from extremal.networks.memory import is_out_of_memory
 
 N_CONTROLS = 8  # random masks per area
 N_UNSEEN = 4  # perturbations that the optimiser did not use
@@ -92,7 +94,8 @@ def random_masks(domain: Domain, areas: tuple[float, ...], seed: int, like: Tens
     """Return random smooth masks cut to each area: (1, A, R, *S), the same for every input."""
     family = domain.exact_area_family(like)
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(N_CONTROLS, 1, *family.parameter_shape, generator=generator, dtype=torch.float64).to(like)
+    noise = torch.randn(N_CONTROLS, 1, *family.parameter_shape, generator=generator, dtype=torch.float64)
+    noise = copy_to(noise, like)
     masks = [family(noise, noise.new_full((N_CONTROLS,), area), 0.3) for area in areas]
     return family.cut(torch.stack(masks, 1), areas)[:, :, 0].transpose(0, 1)[None]
 
@@ -176,14 +179,31 @@ def agreement(
         spacing: distance of neighbouring places along each dimension.
     """
     shape = tuple(like.shape[3:])
-    constants = torch.tensor(MASK_LEVELS, dtype=like.dtype, device=like.device).view(1, -1, 1, *[1] * len(shape))
+    constants = fill_columns(MASK_LEVELS, like).view(1, -1, 1, *[1] * len(shape))
+
+    def slope_at(evaluate: Evaluate, part: Tensor) -> Tensor:
+        mask = part.expand(len(like), -1, 1, *shape).contiguous().requires_grad_()
+        scores = evaluate(mask)
+        return (gradient(scores, mask) if scores.requires_grad else torch.zeros_like(mask)).sum(1)
+
     slopes = []
     for orientations in evaluate_unseen:
         slope = torch.zeros(len(like), 1, *shape, dtype=like.dtype, device=like.device)
-        for evaluate, part in itertools.product(orientations, torch.split(constants, max(1, rows // len(like)), 1)):
-            mask = part.expand(len(like), -1, 1, *shape).contiguous().requires_grad_()
-            scores = evaluate(mask)
-            if scores.requires_grad:
-                slope += gradient(scores, mask).sum(1)
+        for evaluate in orientations:
+            slope = add_in_parts(slope, partial(slope_at, evaluate), constants, max(1, rows // len(like)))
         slopes.append(slope)
     return combine_gradients(slopes, spacing)
+
+
+def add_in_parts(start: Tensor, function: Callable[[Tensor], Tensor], columns: Tensor, size: int) -> Tensor:
+    """Add the values of a function for parts of columns (1, K, ...); parts are halved if memory runs out."""
+    while True:
+        total = start
+        try:
+            for part in torch.split(columns, size, 1):
+                total = total + function(part)
+            return total
+        except (RuntimeError, MemoryError) as error:
+            if size == 1 or not is_out_of_memory(error):
+                raise
+        size //= 2  # only here: the exception, gone by now, held tensors

@@ -8,7 +8,7 @@ from torch import nn
 
 from extremal.explanations.batches import Batch
 from extremal.explanations.build_objective import build_problem
-from extremal.explanations.chunking import ChunkedReward
+from extremal.explanations.chunking import ChunkedReward, halve_if_needed
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.evidence import OnEvidence
 from extremal.explanations.exclusion import ExcludeRegion, region_of
@@ -25,6 +25,7 @@ from extremal.explanations.settings import (
     passed_options,
 )
 from extremal.explanations.verdict import Status
+from extremal.masking.device_tensors import copy_to
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike
 from extremal.masking.solvers import OnStep, Solver
@@ -103,7 +104,11 @@ def explain(
     results = []
     with progress_bar(progress, on_step, on_evidence) as callbacks, prepared.net.frozen(settings.seed) as run:
         for batch, objective, cost in prepared.build_objectives(run, settings):
-            results.append(_search(run, objective, settings, prepared, batch, cost, *callbacks))
+
+            def search(part: Objective, cost: Evaluations, batch: Batch = batch) -> Explanation:
+                return _search(run, part, settings, prepared, batch, cost, *callbacks)
+
+            results += halve_if_needed(search, objective, cost)
     result = Explanation.concatenate(results)
     for n, statuses in enumerate(result.status):
         if Status.NOT_FINITE in statuses:
@@ -143,7 +148,7 @@ def _search(
         explanations.append(
             build_explanation(run, objective, solution, settings, prepared.provenance, batch.max_rows, cost, report)
         )
-        reward = ExcludeRegion(reward, region_of(explanations[-1]).to(x))
+        reward = ExcludeRegion(reward, copy_to(region_of(explanations[-1]), x))
     return replace(explanations[0], alternatives=tuple(explanations[1:]))
 
 

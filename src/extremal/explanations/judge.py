@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations import evidence, verdict
+from extremal.explanations.chunking import halve_if_needed
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import Objective
 from extremal.explanations.preparation import prepare_run
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
+from extremal.masking.device_tensors import copy_to
 from extremal.masking.perturbations import Perturb, prepare_perturbation
 from extremal.masking.solvers import Solution, Trace
 from extremal.networks.inputs import ImagesLike
@@ -61,11 +63,19 @@ def judge(
     results = []
     with prepared.net.frozen(settings.seed) as run:
         for batch, objective, cost in prepared.build_objectives(run, settings, for_solver=False):
-            solution = _as_solution(masks[batch.inputs].detach().to(objective.x))
-            report = batch.report_evidence(on_evidence)
-            results.append(
-                build_explanation(run, objective, solution, settings, provenance, batch.max_rows, cost, report)
-            )
+            given, report = copy_to(masks[batch.inputs].detach(), objective.x), batch.report_evidence(on_evidence)
+
+            def build(
+                part: Objective,
+                cost: Evaluations,
+                given: Tensor = given,
+                max_rows: int = batch.max_rows,
+                report: evidence.OnEvidence | None = report,
+            ) -> Explanation:
+                solution = _as_solution(given[part.input_index])  # of a part of the batch, if memory ran out
+                return build_explanation(run, part, solution, settings, provenance, max_rows, cost, report)
+
+            results += halve_if_needed(build, objective, cost)
     return Explanation.concatenate(results)
 
 

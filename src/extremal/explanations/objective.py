@@ -1,7 +1,7 @@
 """The objective: Φ over masks for a batch of inputs."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch import Tensor
 from extremal.errors import ExtremalValueError
 from extremal.explanations.layer_maps import compute_layer_map, recorded_outputs
 from extremal.explanations.ways import Ways
+from extremal.masking.device_tensors import select_columns
 from extremal.masking.domain import Domain
 from extremal.masking.games import Evaluate, Game
 from extremal.masking.perturbations import (
@@ -22,6 +23,7 @@ from extremal.masking.perturbations import (
 from extremal.masking.solvers.problem import Attribution, Orientation, WayIndex
 from extremal.networks.attribution_layers import AttributionLayer
 from extremal.networks.layers import has_quantised_layers
+from extremal.networks.memory import RowLimit
 from extremal.networks.network import Network
 from extremal.scores.class_group import ResolvedClass
 from extremal.scores.query import BoundQuery
@@ -52,6 +54,7 @@ class Objective:
     names: tuple[str, ...]  # (N,)
     score_input: Tensor  # (N,)
     layers: tuple[AttributionLayer, ...] = ()  # whose maps `attribute` returns
+    limit: RowLimit = field(default_factory=RowLimit)  # of rows without gradient
 
     @property
     def score_destroyed(self) -> Tensor:
@@ -104,18 +107,20 @@ class Objective:
         parts = []
         for (way, is_mirrored), members in groups.items():
             columns = [evaluations[index][0] for index in members]
-            inputs = self.ways.perturb(mask if columns == list(range(mask.shape[1])) else mask[:, columns], way)
+            inputs = self.ways.perturb(select_columns(mask, columns), way)
             parts.append(inputs.flip(-1) if is_mirrored else inputs)
         scores = self._ask(parts[0] if len(parts) == 1 else torch.cat(parts, 1))
         order = [index for members in groups.values() for index in members]
-        if order != sorted(order):
-            scores = scores[:, torch.tensor(order).argsort()]
+        scores = select_columns(scores, sorted(range(len(order)), key=order.__getitem__))
         return self.ways.rescale(scores, [way for _, way, _ in evaluations])
 
     def _ask(self, inputs: Tensor) -> Tensor:
         """Return Φ of perturbed inputs: (N, K, C, *S) -> (N, K)."""
-        index = self.input_index.repeat_interleave(inputs.shape[1])
-        return self.ask(inputs.flatten(0, 1), index).view(inputs.shape[:2])
+        index, rows = self.input_index.repeat_interleave(inputs.shape[1]), inputs.flatten(0, 1)
+        if inputs.requires_grad:  # callers that need a gradient divide the rows
+            return self.ask(rows, index).view(inputs.shape[:2])
+        scores = self.limit.evaluate(lambda part: self.ask(rows[part], index[part]), len(rows))
+        return scores.view(inputs.shape[:2])
 
     def reward(self, mask: Tensor, mirrored: Orientation, way: WayIndex = None) -> Tensor:
         """Return the game's rewards of masks: (N, K, 1, *S) -> (N, K), with ways as `evaluate_way` takes them."""

@@ -1,5 +1,6 @@
 """Prepare what a user passes: network, inputs and query, checked against the settings."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from extremal.explanations.settings import Settings, validate_domain
 from extremal.masking.solvers import uses_gradients
 from extremal.networks.attribution_layers import AttributionLayer, find_map_layers
 from extremal.networks.inputs import ImagesLike, prepare
+from extremal.networks.memory import is_out_of_memory
 from extremal.networks.network import Network, Run
 from extremal.networks.resolve import as_network, require_gradient
 from extremal.networks.turns import exclusive
@@ -63,13 +65,22 @@ class PreparedRun:
             layers = find_layers(run, x, settings) if for_solver else ()
             required = find_required_layers(self.net, self.query)
             batches = plan_batches(run, x, [*required, *(layer.name for layer in layers)])
-        for batch in batches:
-            with run.counted() as setup:
-                query = select_inputs(self.query, batch.inputs)
-                objective = build_objective(run, x[batch.inputs], query, settings, layers)
-                if uses_gradient:
-                    objective.check_gradient(self.net)
-            yield batch, objective, Evaluations.of_setup([setup, accelerating] if batch.index == 0 else [setup])
+        pending, costs = deque(batches), [accelerating]  # which belong to the first batch
+        while pending:
+            batch = pending.popleft()
+            try:
+                with run.counted() as setup:
+                    query = select_inputs(self.query, batch.inputs)
+                    objective = build_objective(run, x[batch.inputs], query, settings, layers)
+                    if uses_gradient:
+                        objective.check_gradient(self.net)
+            except (RuntimeError, MemoryError) as error:
+                if batch.size == 1 or not is_out_of_memory(error):
+                    raise
+                pending.extendleft(reversed(batch.halve()))
+                continue
+            yield batch, objective, Evaluations.of_setup([setup, *costs])
+            costs = []
 
 
 def find_layers(run: Run, x: Tensor, settings: Settings) -> tuple[AttributionLayer, ...]:

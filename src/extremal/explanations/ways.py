@@ -6,6 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from extremal.masking.device_tensors import select_columns
 from extremal.masking.perturbations import Perturb
 
 MIN_WAY_SPAN = 0.2  # of the largest effect of any way on an input, below which a way is left out for it
@@ -57,6 +58,11 @@ class Ways:
         columns = self._substitutes.unbind(1)
         return tuple(tuple((way, column == way) for way in sorted(set(column.tolist()))) for column in columns)
 
+    @cached_property
+    def _own_blanks(self) -> Tensor:
+        """The score (N, W) of the inputs destroyed by each way, or by the one that has its turn."""
+        return self.destroyed.gather(1, self._substitutes)
+
     def perturb(self, mask: Tensor, way: int) -> Tensor:
         """Return inputs (N, K, C, *S) under masks (N, K, 1, *S) by a way, or by those that have its turn."""
         (first, _), *others = self._choices[way]
@@ -68,14 +74,14 @@ class Ways:
 
     def own_blank(self, way: int) -> Tensor:
         """Return the score (N,) of the inputs destroyed by a way, or by those that have its turn."""
-        return self.destroyed.gather(1, self._substitutes[:, way : way + 1])[:, 0]
+        return self._own_blanks[:, way]
 
     def rescale(self, scores: Tensor, ways: list[int]) -> Tensor:
         """Return scores (N, K), each by one of the ways, on the scale of all."""
         if len(self) == 1:
             return scores
         blank, full = self.blank.unsqueeze(1), self.full.unsqueeze(1)
-        own_blank = self.destroyed.gather(1, self._substitutes[:, ways])
+        own_blank = select_columns(self._own_blanks, ways)
         return blank + (full - blank) * (scores - own_blank) / (full - own_blank)
 
     def average(self, scores: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from extremal.jobs.run_table import settings as read_settings
 from extremal.jobs.stop import StopRequest, stop_on_signals
 from extremal.jobs.store import MANIFEST, open_store
 from extremal.jobs.worker import Worker, WorkerConfig
+from extremal.networks.devices import AUTO, DeviceLike, check_device_name, count_devices
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.number_checks import validate_whole
@@ -105,6 +106,7 @@ def run(
     *,
     network: str | Network | nn.Module = "embedded",
     weights: str = "",
+    device: DeviceLike = AUTO,
     target: str = "",
     ask: str = "",
     settings: Settings | None = None,
@@ -132,6 +134,8 @@ def run(
         out: folder of the run (`store`): new, or of a run with the same settings.
         network: a name that `zoo.load` takes; or a `Network` or module, which is evaluated in this process.
         weights: of a named network: a file, or random; empty: its own.
+        device: of a named network: auto, cpu, cuda, cuda:N, mps or xpu; auto spreads workers over all devices of the
+            fastest kind that there is.
         target: class index or name, name of a group, or classes joined by `|`, for images without one in a manifest;
             empty: the top class.
         ask: another query than a class, as for `--ask`.
@@ -182,7 +186,7 @@ def run(
         processes.check_can_start_workers()
     _check_texts(out=os.fspath(out), weights=weights, target=target, ask=ask)
     items = find_items(to_sources(images))
-    config = WorkerConfig(name, weights, target, ask, settings.as_dict(), refine, stability)
+    config = WorkerConfig(name, weights, target, ask, settings.as_dict(), refine, stability, check_device_name(device))
     worker = Worker(config, network_object)
     n_threads = int(threads or 0) or (torch.get_num_threads() if in_this_process else 1)
     n_workers = 1 if in_this_process else int(workers or 0) or _worker_slots(worker)
@@ -278,8 +282,9 @@ def auto_batch_size(worker: Worker, images: int, workers: int) -> int:
 
 def _worker_slots(worker: Worker) -> int:
     """Return the number of workers for which this machine has room."""
-    if worker.network.anchor.device.type == "cuda":
-        return torch.cuda.device_count()
+    kind = worker.network.anchor.device.type
+    if kind != "cpu":
+        return max(1, count_devices(kind)) if worker.config.device == AUTO else 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

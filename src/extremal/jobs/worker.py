@@ -20,6 +20,7 @@ from extremal.file_checks import check_file, quote
 from extremal.files import content_hash
 from extremal.jobs.items import RunItem
 from extremal.jobs.rows import Row, build_failed_row, build_row
+from extremal.networks.devices import AUTO
 from extremal.networks.image_files import MAX_FILE_BYTES, read_image_file
 from extremal.networks.inputs import prepare
 from extremal.networks.network import Network
@@ -43,6 +44,7 @@ class WorkerConfig:
     settings: dict[str, Any] = field(default_factory=dict)  # `Settings.as_dict`
     refine: bool = False  # bisect for the smallest sufficient area
     stability: bool = False  # explain copies with one grey level of noise
+    device: str = AUTO  # of a named network; auto: workers are spread over all that there are of the fastest kind
 
 
 @dataclass(frozen=True)
@@ -71,16 +73,15 @@ class Worker:
 
     Args:
         config: what to load and explain.
-        network: that is explained; None: it is loaded by its name, onto a GPU if there is one.
+        network: that is explained; None: it is loaded by its name, onto the device of the config.
         number: of this worker among those of its machine, which share its devices.
     """
 
     def __init__(self, config: WorkerConfig, network: Network | None = None, number: int = 0) -> None:
         self.config, self.settings = config, Settings.from_dict(config.settings)
         if network is None:
-            network = load_network(config.network, config.weights)
+            network = load_network(config.network, config.weights, config.device, number)
             parse_query(network, config.target, config.ask)  # an invalid target fails here, not in every row
-            network.model.to(device_of(number))
             if network.accelerate == "portable" and network.anchor.device.type == "cpu":
                 network.accelerate = "onednn"
         self.network = network
@@ -153,12 +154,6 @@ class Worker:
         if not self.config.refine:
             return explanation, [None] * len(group)
         return explanation, smallest_area(self.network, explanation, query)
-
-
-def device_of(number: int) -> torch.device:
-    """Return the device of the worker of this number; workers are spread over all devices."""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return torch.device("cuda", number % count) if count else torch.device("cpu")
 
 
 def _group_by_shape(decoded: Sequence[DecodedItem], targets: dict[str, Target]) -> list[list[DecodedItem]]:

@@ -12,6 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+MIN_SECTIONS, MAX_SECTIONS = 8, 256  # into which a bracket is cut at once
+MAX_SECTION_VALUES = 2**22  # of the field at all levels that are tried at once
+MIN_DENSE = 1024  # values of a field between which there are no wide gaps
+
 
 def count_kept(area: float, total: int) -> int:
     """Return how many of `total` places an area keeps: round(a·|Ω|), at least 1.
@@ -22,7 +26,13 @@ def count_kept(area: float, total: int) -> int:
     return min(total, max(1, round(area * total)))
 
 
-def ranking_loss(mask: Tensor, area: Tensor) -> Tensor:
+def ranking_template(area: Tensor, total: int) -> Tensor:
+    """Return r_a of areas (B,) for a number of places: (B, total) bool, false for the first ⌊(1 − a)·total⌋ places."""
+    zeros = [math.floor(round((1 - a) * total, 6)) for a in area.tolist()]
+    return torch.arange(total, device=area.device) >= torch.tensor(zeros, device=area.device)[:, None]
+
+
+def ranking_loss(mask: Tensor, area: Tensor, template: Tensor | None = None) -> Tensor:
     """R_a(m) = mean over places of (vecsort(m) − r_a)² (paper, section 3.2).
 
     vecsort sorts the values in ascending order; r_a is 0 for the first ⌊(1 − a)|Ω|⌋ places and 1 for the rest.
@@ -30,15 +40,14 @@ def ranking_loss(mask: Tensor, area: Tensor) -> Tensor:
     Args:
         mask: (B, 1, *S) in [0, 1].
         area: (B,) in (0, 1), fraction of places.
+        template: r_a (`ranking_template`), for which a GPU would have to wait; None: it is computed.
 
     Returns:
         (B,).
     """
     values = mask.flatten(1).sort(1).values
-    total = values.shape[1]
-    zeros = [math.floor(round((1 - a) * total, 6)) for a in area.double().tolist()]
-    rank = torch.arange(total, device=mask.device)
-    template = rank >= torch.tensor(zeros, device=mask.device)[:, None]
+    if template is None:
+        template = ranking_template(area, values.shape[1])
     return (values - template.to(mask.dtype)).square().mean(1)
 
 
@@ -65,21 +74,33 @@ def level(field: Tensor, area: Tensor, temperature: float, weights: Tensor | Non
 
 def _quantiles(values: Tensor, fractions: Tensor) -> Tensor:
     """Return for each row (B, P) the value below which this fraction of the row lies: (B,)."""
-    ranks = (fractions * values.shape[1]).long().clamp(0, values.shape[1] - 1).tolist()
-    return torch.stack([row.kthvalue(1 + rank).values for row, rank in zip(values, ranks, strict=True)])
+    ranks = (fractions * values.shape[1]).long().clamp(0, values.shape[1] - 1)
+    if values.device.type != "cpu":
+        return values.sort(1).values.gather(1, ranks[:, None])[:, 0]
+    return torch.stack([row.kthvalue(1 + rank).values for row, rank in zip(values, ranks.tolist(), strict=True)])
 
 
 def _find_level(field: Tensor, area: Tensor, weights: Tensor) -> Tensor:
-    """Solve Σ w·sigmoid(f − τ) = a for τ, by bracketed Newton steps: (B, P), (B,), (1, P) -> (B,).
+    """Solve Σ w·sigmoid(f − τ) = a for τ: (B, P), (B,), (1, P) -> (B,)."""
+    solve = find_level_by_steps if field.device.type == "cpu" else find_level_by_sections
+    span = 40.0 if field.dtype == torch.float64 else 20.0  # sigmoid(±span) is 0 or 1 up to rounding
+    return solve(field, area, weights, (field.amin(1) - span, field.amax(1) + span))
+
+
+def find_level_by_steps(field: Tensor, area: Tensor, weights: Tensor, bracket: tuple[Tensor, Tensor]) -> Tensor:
+    """Solve Σ w·sigmoid(f − τ) = a by bracketed Newton steps until all rows are done.
 
     |g''| ≤ |g'| for this sum g of τ, so a step from a small error e leaves at most e²/2.
+
+    Args:
+        field: (B, P).
+        area: (B,).
+        weights: (1, P).
+        bracket: (B,) twice, between which τ lies.
     """
-    is_double = field.dtype == torch.float64
-    span = 40.0 if is_double else 20.0  # sigmoid(±span) is 0 or 1 up to rounding
+    (low, high), root = bracket, _quantiles(field, 1 - area)
     rounding = torch.finfo(field.dtype).eps
-    low, high = field.amin(1) - span, field.amax(1) + span
-    root = _quantiles(field, 1 - area)
-    for _ in range(70 if is_double else 40):
+    for _ in range(70 if field.dtype == torch.float64 else 40):
         mask = torch.sigmoid(field - root[:, None])
         weighted = mask * weights
         gap = weighted.sum(1) - area
@@ -91,6 +112,36 @@ def _find_level(field: Tensor, area: Tensor, weights: Tensor) -> Tensor:
         following = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
         root = torch.where(done, root, following)
     return root
+
+
+def find_level_by_sections(field: Tensor, area: Tensor, weights: Tensor, bracket: tuple[Tensor, Tensor]) -> Tensor:
+    """Solve Σ w·sigmoid(f − τ) = a with a fixed number of operations, so that nothing waits for a GPU.
+
+    The bracket is cut into many sections at once, the one with the root again, until it is 2²⁴ times narrower; Newton
+    steps do the rest. Of few values, the quantile is returned if it is a root: the sum may be constant around it, and
+    `find_level_by_steps`, whose arguments these are, returns it as well.
+    """
+    low, width, wanted = bracket[0][:, None], (bracket[1] - bracket[0])[:, None], area[:, None]
+    count, scale = max(MIN_SECTIONS, min(MAX_SECTIONS, MAX_SECTION_VALUES // field.numel())), 1.0
+    numbers = torch.arange(1, count, dtype=field.dtype, device=field.device)
+    for _ in range(math.ceil(24 * math.log(2) / math.log(count))):
+        scale /= count  # of a section, to the bracket
+        levels = torch.addcmul(low, width, numbers, value=scale)  # (B, count − 1), rising: the sums fall
+        sums = torch.sigmoid(field[:, None] - levels[:, :, None]) @ weights[0]
+        low = torch.addcmul(low, width, (sums > wanted).sum(1, keepdim=True, dtype=field.dtype), value=scale)
+    root = torch.add(low, width, alpha=scale / 2)
+    limits = torch.add(low, width, alpha=-scale), torch.add(low, width, alpha=2 * scale)
+    for _ in range(3 if field.dtype == torch.float64 else 2):
+        mask = torch.sigmoid(field - root)
+        weighted = mask * weights
+        slope = torch.addcmul(weighted, weighted, mask, value=-1).sum(1, keepdim=True)
+        gap = weighted.sum(1, keepdim=True) - wanted
+        root = torch.addcdiv(root, gap, slope.clamp_min(torch.finfo(field.dtype).tiny)).clamp(*limits)
+    if field.shape[1] < MIN_DENSE:
+        quantile = _quantiles(field, 1 - area)[:, None]
+        gap = (torch.sigmoid(field - quantile) * weights).sum(1, keepdim=True) - wanted
+        root = torch.where(gap.abs() <= torch.finfo(field.dtype).eps * (wanted + 0.1), quantile, root)
+    return root[:, 0]
 
 
 class _Level(torch.autograd.Function):

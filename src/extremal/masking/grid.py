@@ -85,15 +85,26 @@ def gaussian_blur(x: Tensor, sigma: float | Sequence[float], *, truncate: float 
 def _blur_last_axis(x: Tensor, sigma: float, truncate: float) -> Tensor:
     """Blur along the last axis: (..., size) -> (..., size)."""
     radius, size = math.ceil(truncate * sigma), x.shape[-1]
-    offsets = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
-    kernel = torch.exp(-offsets.square() / (2 * sigma**2))
-    kernel = kernel / kernel.sum()
     if size <= MAX_DENSE_SIZE:
-        index = (torch.arange(size, device=x.device).unsqueeze(1) + offsets.long()).clamp(0, size - 1)
-        matrix = x.new_zeros(size, size).scatter_add_(1, index, kernel.expand(size, -1))
-        return x @ matrix.T
+        return x @ blur_matrix(size, sigma, like=x, truncate=truncate).T
     flat = F.pad(x.reshape(-1, 1, size), (radius, radius), mode="replicate")
-    return F.conv1d(flat, kernel.view(1, 1, -1)).view(x.shape)
+    return F.conv1d(flat, _gaussian(radius, sigma, x).view(1, 1, -1)).view(x.shape)
+
+
+def _gaussian(radius: int, sigma: float, like: Tensor) -> Tensor:
+    """Return the kernel of a Gaussian: (2·radius + 1,), summing to 1."""
+    offsets = torch.arange(-radius, radius + 1, dtype=like.dtype, device=like.device)
+    kernel = torch.exp(-offsets.square() / (2 * sigma**2))
+    return kernel / kernel.sum()
+
+
+def blur_matrix(size: int, sigma: float, *, like: Tensor, truncate: float = 4.0) -> Tensor:
+    """Return the blur along one dimension with replicated borders as a matrix (size, size)."""
+    radius = math.ceil(truncate * sigma)
+    offsets = torch.arange(-radius, radius + 1, device=like.device)
+    index = (torch.arange(size, device=like.device).unsqueeze(1) + offsets).clamp(0, size - 1)
+    kernel = _gaussian(radius, sigma, like)
+    return like.new_zeros(size, size).scatter_add_(1, index, kernel.expand(size, -1))
 
 
 def resize(x: Tensor, shape: tuple[int, ...]) -> Tensor:

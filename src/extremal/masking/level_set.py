@@ -7,7 +7,9 @@ from torch import Tensor
 
 from extremal.masking.area import cut, level
 from extremal.masking.grid import (
+    MAX_DENSE_SIZE,
     apply_along_axes,
+    blur_matrix,
     gaussian_blur,
     lattice_shape,
     resampling_matrix,
@@ -62,11 +64,18 @@ class LevelSet:
         self._weights = resize_weights(self.grid, shape, like, self._within)
         sizes = list(zip(self.parameter_shape, self.grid, shape, strict=True))
         self._to_grid = [resampling_matrix(points, cells, width, like=like) for points, cells, _ in sizes]
+        self._blurs: dict[tuple[float, torch.dtype, torch.device], list[Tensor]] = {}
         self._to_input = [resampling_matrix(cells, places, like=like) for _, cells, places in sizes]
 
     def smooth_parameters(self, parameters: Tensor, width: float) -> Tensor:
         """Filter parameters (B, 1, *lattice) by a Gaussian of this many lattice steps."""
-        return gaussian_blur(parameters, width)
+        if max(self.parameter_shape) > MAX_DENSE_SIZE or width <= 0:
+            return gaussian_blur(parameters, width)
+        key = width, parameters.dtype, parameters.device
+        if key not in self._blurs:  # made once: a solver smooths in every step
+            like = parameters.detach().new_empty(0)
+            self._blurs[key] = [blur_matrix(size, width, like=like) for size in self.parameter_shape]
+        return apply_along_axes(parameters, self._blurs[key])
 
     def fit(self, mask: Tensor) -> Tensor:
         """Return parameters whose level sets resemble a mask: (B, 1, *S) -> (B, 1, *lattice)."""

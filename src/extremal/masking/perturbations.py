@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
@@ -197,8 +198,8 @@ def prepare_perturbation(perturbation: Perturbation, x: Tensor) -> Perturb:
             f"a perturbation maps masks (N, K, 1, *S) to inputs (N, K, C, *S): expected {expected_shape} for a mask "
             f"{tuple(ones.shape)}, got {tuple(unperturbed.shape)}"
         )
-    difference = float((unperturbed[:, 0] - x).abs().max())
-    if not difference <= 1e-4 * max(1.0, float(x.abs().max())):
+    difference, largest = torch.stack([(unperturbed[:, 0] - x).abs().max(), x.abs().max()]).tolist()
+    if not difference <= 1e-4 * max(1.0, largest):
         raise ExtremalValueError(
             f"a perturbation must return the input unchanged where the mask is 1, got a difference of {difference:.3g};"
             " check that mask 1 keeps and mask 0 destroys"

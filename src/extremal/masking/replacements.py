@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
+from extremal.masking.device_tensors import copy_to
 from extremal.masking.grid import scale_lengths
 
 Perturb = Callable[[Tensor], Tensor]  # masks (N, K, 1, *S) -> inputs (N, K, C, *S)
@@ -42,7 +43,8 @@ class Noise:
     def __call__(self, x: Tensor) -> Perturb:
         """Return the map from masks to perturbed inputs of x (N, C, *S)."""
         generator = torch.Generator().manual_seed(self.seed)
-        noise = torch.randn(1, *x.shape[1:], generator=generator, dtype=torch.float64).to(x)  # same for every input
+        noise = torch.randn(1, *x.shape[1:], generator=generator, dtype=torch.float64)  # same for every input
+        noise = copy_to(noise, x)
         dims = tuple(range(2, x.ndim))
         mean = x.mean(dims, keepdim=True)
         deviation = (x - mean).square().mean(dims, keepdim=True).sqrt()

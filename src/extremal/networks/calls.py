@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalError, ExtremalValueError, NetworkError
 from extremal.file_checks import describe_error
-from extremal.networks.memory import is_out_of_memory
+from extremal.networks.memory import is_out_of_memory, row_error
 from extremal.networks.outputs import concatenate_outputs, find_tensors, has_single_row, to_float32
 from extremal.networks.torch_state import has_default_device
 
@@ -56,12 +56,14 @@ class ModelCall:
             ExtremalValueError: the model raises an error for the first inputs, also for one row.
             NetworkError: it raises an error later on. Errors of the operating system pass unchanged.
         """
-        by_row = by_row and len(x) > 1
+        is_single, by_row = by_row and len(x) == 1, by_row and len(x) > 1
         if by_row and self.row_error is not None:
             return self._call_each(x)
         try:
             output = self._call(x)
         except (Exception, SystemExit) as error:
+            if is_single and is_out_of_memory(error):
+                raise row_error(tuple(x.shape[1:])) from error
             if isinstance(error, ExtremalError | StopEvaluation | OSError) or is_out_of_memory(error):
                 raise
             outputs = self._try_each(x, error) if by_row else None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import describe_error
+from extremal.masking.device_tensors import copy_to
 from extremal.networks.image_files import MAX_PIXELS, check_pixels, read_image_file, to_upright_rgb
 from extremal.networks.network import Network
 
@@ -28,7 +29,7 @@ def prepare(network: Network, image: ImagesLike) -> Tensor:
         return concatenate_inputs([prepare(network, item) for item in image])
     opened = open_image(image)  # type: ignore[arg-type]  # a sequence of another type is refused there
     x = opened if isinstance(opened, Tensor) else network.prepare(opened)
-    return x.detach().to(network.anchor)
+    return copy_to(x.detach(), network.anchor)
 
 
 def open_image(image: ImageLike) -> Image.Image | Tensor:

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from extremal.errors import ExtremalValueError
+from extremal.networks.devices import free_memory
+
 CPU_BUDGET = 2**29  # bytes; more rows at once are not faster on a CPU, because its caches are small
 GPU_MEMORY_FRACTION = 0.5  # of the device's free memory; kernels need memory of their own
 
@@ -42,15 +45,48 @@ def activation_bytes(evaluate: Callable[[], object], parameters: Iterable[Tensor
 
 def default_budget(device: torch.device) -> float:
     """Return the bytes that a network may save for its gradient if the user sets no limit."""
-    if device.type == "cuda":
-        return GPU_MEMORY_FRACTION * torch.cuda.mem_get_info(device)[0]
-    return CPU_BUDGET
+    free = free_memory(device)
+    return CPU_BUDGET if free is None else GPU_MEMORY_FRACTION * free
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an exception means that memory ran out; CPU allocators raise a plain RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+class RowLimit:
+    """The number of rows that a network is evaluated on at once without gradient; halved whenever memory runs out."""
+
+    def __init__(self) -> None:
+        self.rows: int | None = None  # None: memory has not run out yet
+
+    def evaluate(self, evaluate: Callable[[slice], Tensor], count: int) -> Tensor:
+        """Return values (count,) of all rows, evaluated as many at once as fit.
+
+        Args:
+            evaluate: returns the values of a part of the rows.
+            count: of the rows.
+        """
+        while True:
+            size = count if self.rows is None else min(count, self.rows)
+            try:
+                if size == count:
+                    return evaluate(slice(None))
+                return torch.cat([evaluate(slice(first, first + size)) for first in range(0, count, size)])
+            except (RuntimeError, MemoryError) as error:
+                if size == 1 or not is_out_of_memory(error):
+                    raise
+            self.rows = max(1, size // 2)  # only here: the exception, gone by now, held tensors
+
+
+def row_error(shape: tuple[int, ...] = ()) -> ExtremalValueError:
+    """Return the error for a single row that does not fit into memory, of an input of a shape if it is known."""
+    subject = f"an input of shape {shape}" if shape else "a single input"
+    return ExtremalValueError(
+        f"one evaluation of the network must fit in memory, {subject} does not; use a smaller input or a device with "
+        "more memory"
     )
 
 

@@ -20,6 +20,7 @@ from extremal.networks.class_groups import describe_group, find_named_groups
 from extremal.networks.class_names import find_class
 from extremal.networks.compiled import uncompiled
 from extremal.networks.counting import EvaluationCount, EvaluationCounter
+from extremal.networks.devices import DeviceLike, check_single_device, find_device, move_module
 from extremal.networks.image_bounds import check_aspect
 from extremal.networks.memory import activation_bytes, default_budget
 from extremal.networks.module_state import check_weights, evaluation_state
@@ -98,6 +99,19 @@ class Network:
         first = self._first_weight
         return torch.empty(0, dtype=torch.promote_types(first.dtype, torch.float32), device=first.device)
 
+    def to(self, device: DeviceLike) -> "Network":
+        """Move the module to a device (`auto`: the fastest), as `nn.Module.to` does, and return this network.
+
+        >>> Network(torch.nn.Linear(2, 2)).to("cpu").devices()
+        ['cpu']
+
+        Raises:
+            ExtremalValueError: this machine has no such device, or the network does not fit on it; it then stays
+                where it was.
+        """
+        move_module(self.model, self.name, find_device(device))
+        return self
+
     def devices(self) -> list[str]:
         """Return the devices of the weights; `meta` for weights without values."""
         return sorted({str(tensor.device) for tensor in (*self.model.parameters(), *self.model.buffers())})
@@ -120,11 +134,7 @@ class Network:
         with exclusive(self.model, self.name):
             check_weights(self.model, self.name)
             devices = self.devices()
-        if len(devices) > 1 or "meta" in devices:
-            raise ExtremalValueError(
-                f"a network must be on one device with its values, {self.name} is on {', '.join(devices)}; "
-                "move it with .to(device), or load its weights"
-            )
+        check_single_device(devices, self.name)
 
     def is_mirror_invariant(self, x: Tensor) -> bool:
         """Return whether inputs (N, C, *S) mean the same when mirrored."""

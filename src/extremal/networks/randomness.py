@@ -10,19 +10,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from extremal.networks.devices import count_devices
 
-def _read_states() -> tuple[Any, Any, Tensor, list[Tensor]]:
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    return random.getstate(), np.random.get_state(), torch.get_rng_state(), [*map(torch.cuda.get_rng_state, devices)]
+_DeviceStates = list[tuple[str, int, Tensor]]  # kind of device, its index, the state of its generator
 
 
-def _write_states(states: tuple[Any, Any, Tensor, list[Tensor]]) -> None:
+def _read_device_states() -> _DeviceStates:
+    states = [
+        (kind, index, getattr(torch, kind).get_rng_state(index))
+        for kind in ("cuda", "xpu")
+        for index in range(count_devices(kind))
+    ]
+    return [*states, *(("mps", 0, torch.mps.get_rng_state()) for _ in range(count_devices("mps")))]
+
+
+def _read_states() -> tuple[Any, Any, Tensor, _DeviceStates]:
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), _read_device_states()
+
+
+def _write_states(states: tuple[Any, Any, Tensor, _DeviceStates]) -> None:
     of_python, of_numpy, of_cpu, of_devices = states
     random.setstate(of_python)
     np.random.set_state(of_numpy)
     torch.set_rng_state(of_cpu)
-    for device, state in enumerate(of_devices):
-        torch.cuda.set_rng_state(state, device)
+    for kind, index, state in of_devices:
+        getattr(torch, kind).set_rng_state(state, *[] if kind == "mps" else [index])
 
 
 class _SharedStates:

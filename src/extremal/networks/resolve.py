@@ -4,6 +4,7 @@ from torch import nn
 
 from extremal.errors import ExtremalValueError
 from extremal.networks.black_box import BlackBox, is_plain_function
+from extremal.networks.devices import AUTO, DeviceLike
 from extremal.networks.network import Network
 
 
@@ -36,8 +37,8 @@ def require_gradient(network: Network, purpose: str, remedy: str) -> None:
         raise ExtremalValueError(f"{purpose} needs a gradient, {network.name} is a black box without one; {remedy}")
 
 
-def load_network(name: str, weights: str = "") -> Network:
-    """Load a network by its name; `weights` is a file, `random`, or empty for the network's own."""
+def load_network(name: str, weights: str = "", device: DeviceLike = AUTO, number: int = 0) -> Network:
+    """Load a network by its name, as `zoo.load` does; `weights` may be empty for the network's own."""
     from extremal.networks import zoo
 
-    return zoo.load(name, weights or None)
+    return zoo.load(name, weights or None, device, number)

@@ -20,6 +20,7 @@ from extremal.networks.calls import StopEvaluation
 from extremal.networks.counting import EvaluationCounter
 from extremal.networks.forwards import Forwards, patched_forwards
 from extremal.networks.layers import Layer, depends_on, get_module, hooked, split_problem
+from extremal.networks.memory import is_out_of_memory
 from extremal.networks.network import Evaluator, Network, Run
 from extremal.networks.outputs import HALF_PRECISIONS, find_tensors, read_logits, to_channels_last
 
@@ -228,7 +229,9 @@ def _gives_output(part: Split, expected: Sequence[Tensor]) -> bool:
     twice = torch.arange(2 * len(part.x), device=part.x.device) % len(part.x)
     try:
         outputs = find_tensors(part._forward(part.activations[twice], twice))
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
         return False  # shapes do not match: code after the layer uses values from before it
     return (
         [tensor._version for tensor in cached] == versions

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.masking.area import cut
+from extremal.networks.memory import is_out_of_memory
 from extremal.networks.network import Network, Run
 from extremal.scores.class_query import ClassQuery
 from extremal.scores.classes import margin
@@ -129,11 +130,17 @@ def attribute_in_batches(
         run.accelerate(x, [keep_layer] if keep_layer else [])
         batch_size = run.max_batch_size(x)
         classes = resolve_classes(run, x, target)
-        maps = []
+        maps = list[Tensor]()
         with run.counted() as cost:
-            for first in range(0, len(x), batch_size):
-                batch = slice(first, first + batch_size)
-                maps.append(attribute(ScoreModule(run), x[batch], classes[batch]).detach())
+            while len(maps) < len(x):
+                batch = slice(len(maps), len(maps) + batch_size)
+                try:
+                    maps += torch.split(attribute(ScoreModule(run), x[batch], classes[batch]).detach(), 1)
+                    continue
+                except (RuntimeError, MemoryError) as error:
+                    if batch_size == 1 or not is_out_of_memory(error):
+                        raise
+                batch_size //= 2  # only here: the exception, gone by now, held tensors
         return Maps(torch.cat(maps), cost.forwards + cost.gradients)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.objective import Objective
 from extremal.masking.area import count_kept, cut_one
+from extremal.masking.device_tensors import copy_to
 from extremal.masking.games import GAMES
 from extremal.masking.perturbations import ScaleChannels
 
@@ -20,7 +21,7 @@ def random_sets(total: int, areas: tuple[float, ...], seed: int, like: Tensor) -
     generator = torch.Generator().manual_seed(seed)
     orders = torch.stack([torch.randperm(total, generator=generator) for _ in range(len(areas) * N_RANDOM_SETS)])
     counts = torch.tensor([count_kept(area, total) for area in areas]).repeat_interleave(N_RANDOM_SETS).unsqueeze(1)
-    return (orders < counts).to(like).view(1, len(areas), N_RANDOM_SETS, total)
+    return copy_to(orders < counts, like).view(1, len(areas), N_RANDOM_SETS, total)
 
 
 def rankings(objective: Objective, max_rows: int) -> Tensor:

@@ -107,7 +107,7 @@ class Consensus:
         momentum, hold, step, fields = torch.zeros_like(change), torch.zeros_like(start), 0, list[Tensor]()
         for area, steps in zip(reversed(areas), self.schedule(len(areas)), strict=True):
             for _ in range(steps):
-                if not recorder.finite.any():
+                if not recorder.any_finite:
                     break
                 parameters = (start + change).requires_grad_()
                 masks = self._masks(family, _standardise_each(parameters) + hold, (area,) * self.chains)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from extremal.masking.device_tensors import copy_to, fill_columns, select_columns
 from extremal.masking.domain import Domain, ExactAreaFamily
 from extremal.masking.level_set import standardise
 from extremal.masking.solvers.problem import MAX_COUNT, OnStep, Problem, Recorder, Solution, gradient
@@ -147,7 +148,7 @@ class Path:
             first, last = (self.polish * i // self.rounds for i in (round_, round_ + 1))
             descent = Descent(problem, family, best.parameters, self.polish_rate, self.betas, first)
             for temperature in temperatures[first:last]:
-                if recorder.finite.any():
+                if recorder.any_finite:
                     recorder.record("polish", *descent.step(areas, temperature))
             parameters = descent.parameters.detach()
         if self.polish:
@@ -166,11 +167,13 @@ class Path:
         change and area.
         """
         generator = torch.Generator().manual_seed(problem.seed)
+        changes = list[Tensor]()
+        for _ in range(0, self.search, 2):
+            noise = torch.randn(best.parameters.shape[1:], generator=generator, dtype=torch.float64)
+            changes.append(self.change * standardise(best.family.smooth_parameters(noise, 1.5)))
+        on_device = copy_to(torch.stack(changes), best.parameters) if changes else ()  # all at once
         for index in range(self.search):
-            if index % 2 == 0:
-                noise = torch.randn(best.parameters.shape[1:], generator=generator, dtype=torch.float64)
-                smooth_noise = best.family.smooth_parameters(noise, 1.5)
-                change = self.change * standardise(smooth_noise).to(best.parameters)
+            change = on_device[index // 2]
             parameters = standardise(best.parameters.flatten(0, 1)).view_as(best.parameters)
             best.update(parameters + (change if index % 2 == 0 else -change))
 
@@ -196,12 +199,13 @@ class _BestParameters:
         """
         count = len(self.areas)
         pairs = [(k, source) for k in range(count) for source in range(count) if abs(k - source) <= 1]
-        columns, sources = (torch.tensor(side, device=candidates.device) for side in zip(*pairs, strict=True))
         pair_rewards = self._rewards_when_cut(
-            candidates.index_select(1, sources), tuple(self.areas[column] for column, _ in pairs)
+            select_columns(candidates, [source for _, source in pairs]),
+            tuple(self.areas[column] for column, _ in pairs),
         )
         rewards = candidates.new_full((len(candidates), count, count), -torch.inf)  # by area and source
-        rewards[:, columns, sources] = pair_rewards
+        for pair, (column, source_column) in enumerate(pairs):
+            rewards[:, column, source_column] = pair_rewards[:, pair]
         rewards, source = rewards.max(2)  # (N, A)
         index = source.view(*source.shape, *[1] * (candidates.ndim - 2)).expand_as(candidates)
         candidates = candidates.gather(1, index)
@@ -281,7 +285,7 @@ class Descent:
 def masks_at_areas(family: ExactAreaFamily, parameters: Tensor, areas: Areas, temperature: float) -> Tensor:
     """Evaluate masks of parameters (N, K, 1, *lattice) at K areas: (N, K, 1, *S) with these means."""
     count, columns = parameters.shape[:2]
-    means = torch.as_tensor(areas, dtype=parameters.dtype, device=parameters.device).expand(count, columns)
+    means = (areas if isinstance(areas, Tensor) else fill_columns(areas, parameters)).expand(count, columns)
     flat = family(parameters.flatten(0, 1), means.flatten(), temperature)
     return flat.view(count, columns, 1, *flat.shape[2:])
 

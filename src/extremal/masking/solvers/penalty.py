@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extremal.masking.area import ranking_loss
+from extremal.masking.area import ranking_loss, ranking_template
 from extremal.masking.domain import Domain, SmoothFamily
 from extremal.masking.solvers.problem import MAX_COUNT, OnStep, Problem, Recorder, Solution, gradient
 from extremal.number_checks import validate_whole
@@ -55,6 +55,7 @@ class Penalty:
             [parameters], lr=self.rate, momentum=self.momentum, dampening=self.dampening, maximize=True
         )
         recorder = Recorder(problem, self.steps, on_step)
+        template: Tensor | None = None
 
         def crop(padded: Tensor) -> Tensor:
             return family.crop(padded).reshape(*batch, 1, *problem.shape)
@@ -63,7 +64,9 @@ class Penalty:
             padded = family.evaluate_with_margin(parameters.flatten(0, 1))  # (N·A, 1, *S + margins)
             mirrored, way = problem.turn(index + 1)
             rewards = problem.reward(crop(padded), mirrored, way)
-            loss = ranking_loss(padded, flat_areas).view(batch)
+            if template is None:
+                template = ranking_template(flat_areas, padded[0].numel())
+            loss = ranking_loss(padded, flat_areas, template).view(batch)
             objective = rewards - self.weight * self.growth**index * loss
             parameters.grad = gradient(objective, parameters)
             descent.step()

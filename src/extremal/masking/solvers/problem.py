@@ -144,19 +144,24 @@ class Solver(Protocol):
         ...
 
 
+CHECK_INTERVAL = 8  # steps after which a GPU must say whether scores are finite, for which the program waits
+
+
 class Recorder:
     """Collects the trace, watches for scores that are not finite, and reports progress."""
 
     def __init__(self, problem: Problem, total: int, on_step: OnStep | None) -> None:
         self.total = total
         self.finite = torch.ones(problem.count, dtype=torch.bool, device=problem.device)
+        self.any_finite = True  # whether any input was still finite at the last check
+        self._interval = 1 if problem.device.type == "cpu" else CHECK_INTERVAL
         self._on_step = on_step
         self._index = 0
         self._rows: list[tuple[Tensor, Tensor, Tensor]] = []
         self._steps: list[int] = []
 
     def record(self, stage: str, masks: Tensor, rewards: Tensor) -> bool:
-        """Record a step: masks (N, K, 1, *S), rewards (N, K). Return whether any input is still finite."""
+        """Record a step: masks (N, K, 1, *S), rewards (N, K). Return `any_finite`."""
         masks, rewards = masks.detach(), rewards.detach()
         flat = masks.flatten(2)
         self._rows.append((flat.mean(2), rewards, 4 * (flat * (1 - flat)).mean(2)))
@@ -165,7 +170,9 @@ class Recorder:
         if self._on_step is not None:
             self._on_step(Step(self._index, self.total, stage, masks, rewards))
         self._index += 1
-        return bool(self.finite.any())
+        if self._index % self._interval == 0:
+            self.any_finite = bool(self.finite.any())
+        return self.any_finite
 
     def build_solution(self, masks: Tensor, parameters: Tensor, support: Tensor | None = None) -> Solution:
         """Build the solution of masks (N, A, 1, *S) and their parameters; both are zeroed where not finite."""

@@ -9,6 +9,7 @@ import torch
 
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
+from extremal.networks.devices import AUTO, DeviceLike, check_device_name, find_device
 from extremal.networks.names import EMBEDDED_NAME, FAMILIES, NAME_RULE, is_module_path, names_code
 from extremal.networks.network import Network
 from extremal.networks.zoo import huggingface, paper, timm, timm_hub, torchvision, user_module
@@ -28,8 +29,8 @@ def names(pattern: str = "") -> list[str]:
     return [name for name in families if pattern.lower() in name.lower()]
 
 
-def load(name: str, weights: Weights = None) -> Network:
-    """Load a network by name.
+def load(name: str, weights: Weights = None, device: DeviceLike = AUTO, number: int = 0) -> Network:
+    """Load a network by name, onto a device.
 
     Args:
         name: `embedded` (EfficientNet-Lite0, its ImageNet weights come with this package's dependencies);
@@ -40,11 +41,21 @@ def load(name: str, weights: Weights = None) -> Network:
             which is imported and called.
         weights: a local file (.safetensors, or a torch state dict; neither is unpickled); `random` for random weights;
             None for the network's own weights, which are downloaded once.
+        device: auto, cpu, cuda, cuda:N, mps or xpu; auto is the fastest that this machine has, and leaves a network
+            that the user's own code put on another device than the CPU where it is.
+        number: of a worker; those of `auto` are spread over all devices of the fastest kind.
 
     Raises:
-        ExtremalValueError: the name is unknown, or weights are missing or do not fit.
+        ExtremalValueError: the name is unknown, weights are missing or do not fit, or there is no such device.
         ExtremalTypeError: the user's module has something else under that name.
     """
+    found = find_device(device, number)  # before anything is loaded
+    network = _load(name, weights)
+    is_placed = network.devices() not in ([], ["cpu"])  # by the code of the user's module
+    return network if is_placed and check_device_name(device) == AUTO else network.to(found)
+
+
+def _load(name: str, weights: Weights) -> Network:
     family, _, rest = name.partition(":")
     with _fixed_seed():
         if name == EMBEDDED_NAME:

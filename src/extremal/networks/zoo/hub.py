@@ -114,7 +114,7 @@ def fetch(name: str, hub_name: HubName, check_settings: CheckSettings, *, with_w
                 _raise_download_error(name, hub_name, error)
             folder, is_new = cached, False
     snapshot = Snapshot(folder, _read_licence(folder), is_new)
-    warnings.warn(f"{quote(name)[1:-1]} is read from {snapshot.source}", Notice, stacklevel=5)
+    warnings.warn(f"{quote(name)[1:-1]} is read from {snapshot.source}", Notice, stacklevel=6)
     return snapshot
 
 

@@ -56,7 +56,7 @@ def load(path: str, weights: Weights) -> Network:
     if hub_name is None:
         return _load_folder(folder, path, weights)
     if find_kind(folder, "an hf: network"):
-        warnings.warn(f"hf:{path} is read from the local folder {quote(folder.absolute())}", Notice, stacklevel=4)
+        warnings.warn(f"hf:{path} is read from the local folder {quote(folder.absolute())}", Notice, stacklevel=5)
         return _load_folder(folder, path, weights)
     snapshot = fetch(f"hf:{path}", hub_name, lambda folder: _find_kind(folder, path), with_weights=weights is None)
     return replace(_load_folder(snapshot.folder, path, weights), source=snapshot.source)

@@ -42,7 +42,7 @@ def find_preprocessing(processor: Any | None, config: Any, path: str) -> Preproc
         f"{quote(path)} has no preprocessor_config.json: images are cropped and resized to {height}×{width} px and "
         "scaled to −1 .. 1, which may differ from the preprocessing in training",
         UserWarning,
-        stacklevel=6,  # the caller of `zoo.load`
+        stacklevel=7,  # the caller of `zoo.load`
     )
     return CenterCropResize(3, height, width, mean=0.5, std=0.5), (0.5,), (0.5,)
 
