@@ -31,7 +31,7 @@ from extremal.masking.grid import gaussian_blur, resize
 from extremal.masking.level_set import LevelSet, standardise
 from extremal.masking.perturbations import Blur, Constant, Fade, Noise, Perturb
 from extremal.masking.solvers.path import masks_at_areas
-from extremal.networks.network import Run
+from extremal.networks.run import Run
 from extremal.scores.classes import margin
 from solvers import list_targets
 

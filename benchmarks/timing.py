@@ -33,7 +33,8 @@ from extremal.masking.level_set import LevelSet
 from extremal.masking.solvers import Path as Solver
 from extremal.masking.solvers import Problem
 from extremal.masking.solvers.path import Descent, count_passes, masks_at_areas
-from extremal.networks.network import Network, Run
+from extremal.networks.network import Network
+from extremal.networks.run import Run
 from extremal.scores.class_query import ClassQuery
 from extremal.scores.classes import margin
 from parity import ask_reference

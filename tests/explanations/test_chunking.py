@@ -17,7 +17,8 @@ from extremal.masking.area import cut
 from extremal.masking.perturbations import Fade
 from extremal.masking.solvers import Path, Step
 from extremal.networks.memory import CPU_BUDGET, activation_bytes, default_budget, keep_freed_memory
-from extremal.networks.network import Network, Run
+from extremal.networks.network import Network
+from extremal.networks.run import Run
 from extremal.scores.target import Target, parse_target
 from support.toys import BRITTLE_INPUTS, Brittle, dim
 

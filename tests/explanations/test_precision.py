@@ -45,7 +45,7 @@ def test_masks_that_are_found() -> None:
 
 @pytest.mark.parametrize("supported", [True, False])
 def test_auto_is_bfloat16_where_the_hardware_has_it(supported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extremal.networks.network.has_bfloat16", lambda device: supported)
+    monkeypatch.setattr("extremal.networks.run.has_bfloat16", lambda device: supported)
     net = make_network()
     with torch.no_grad():
         results = []

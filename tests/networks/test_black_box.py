@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError, NetworkError
 from extremal.networks.black_box import MIN_PROBABILITY, BlackBox, is_plain_function
-from extremal.networks.network import MAX_FORWARD_ROWS, Network
+from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
+from extremal.networks.run import MAX_FORWARD_ROWS
 
 
 def colours(pictures: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

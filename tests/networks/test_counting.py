@@ -8,7 +8,7 @@ from torch import nn
 
 from extremal import Network
 from extremal.networks.counting import EvaluationCount
-from extremal.networks.network import Run
+from extremal.networks.run import Run
 from extremal.networks.split import split
 
 X = torch.rand(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from extremal.explanations.evidence import OnEvidence
 from extremal.masking.solvers import OnStep, Step
-from extremal.networks.network import Run
+from extremal.networks.run import Run
 
 
 @dataclass(frozen=True)

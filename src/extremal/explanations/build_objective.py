@@ -13,7 +13,8 @@ from extremal.explanations.ways import Ways, choose_ways
 from extremal.masking.perturbations import split_ways, with_spacing
 from extremal.masking.solvers.problem import Problem, RewardMasks
 from extremal.networks.attribution_layers import AttributionLayer
-from extremal.networks.network import Network, Run
+from extremal.networks.network import Network
+from extremal.networks.run import Run
 from extremal.networks.split import Split
 from extremal.scores.class_group import encode_classes
 from extremal.scores.class_query import ClassQuery

@@ -31,7 +31,8 @@ from extremal.masking.perturbations import PerturbationLike
 from extremal.masking.solvers import OnStep, Solver
 from extremal.masking.solvers.problem import RewardMasks
 from extremal.networks.inputs import ImagesLike
-from extremal.networks.network import Network, Run
+from extremal.networks.network import Network
+from extremal.networks.run import Run
 from extremal.networks.torch_state import in_standard_modes
 from extremal.scores.classes import Score
 from extremal.scores.target import Target

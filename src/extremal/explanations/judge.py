@@ -20,7 +20,8 @@ from extremal.masking.device_tensors import copy_to
 from extremal.masking.perturbations import Perturb, prepare_perturbation
 from extremal.masking.solvers import Solution, Trace
 from extremal.networks.inputs import ImagesLike
-from extremal.networks.network import Network, Run
+from extremal.networks.network import Network
+from extremal.networks.run import Run
 from extremal.networks.torch_state import in_standard_modes
 from extremal.scores.target import Target
 

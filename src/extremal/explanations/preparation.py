@@ -17,8 +17,9 @@ from extremal.masking.solvers import uses_gradients
 from extremal.networks.attribution_layers import AttributionLayer, find_map_layers
 from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.memory import is_out_of_memory
-from extremal.networks.network import Network, Run
+from extremal.networks.network import Network
 from extremal.networks.resolve import as_network, require_gradient
+from extremal.networks.run import Run
 from extremal.networks.turns import exclusive
 from extremal.scores.classes import Score
 from extremal.scores.query import Query

@@ -25,8 +25,9 @@ from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike, ScaleChannels, prepare_perturbation
 from extremal.masking.pieces import connected_parts, divide, group_places, halve
 from extremal.masking.solvers.path import Path
-from extremal.networks.network import Network, Run
+from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
+from extremal.networks.run import Run
 from extremal.networks.split import split
 from extremal.networks.torch_state import in_standard_modes
 from extremal.number_checks import format_value

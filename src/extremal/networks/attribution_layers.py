@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
 from extremal.networks.layers import LayerTrace, get_module, hooked, square_lattice, trace_layers
-from extremal.networks.network import Network, Run
+from extremal.networks.network import Network
+from extremal.networks.run import Run
 
 COARSE_STRIDE = 16  # input places per place of the layer that excitation backprop reads (Zhang et al., 2016, section 4)
 

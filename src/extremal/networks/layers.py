@@ -14,9 +14,10 @@ from extremal.errors import ExtremalValueError
 from extremal.networks.acceleration.observe import accepts_hooks
 from extremal.networks.compiled import strip_compiled
 from extremal.networks.inputs import ImagesLike, prepare
-from extremal.networks.network import Network, Run
+from extremal.networks.network import Network
 from extremal.networks.outputs import find_tensors
 from extremal.networks.resolve import as_network
+from extremal.networks.run import Run
 from extremal.networks.torch_state import in_standard_modes
 from extremal.networks.turns import exclusive
 

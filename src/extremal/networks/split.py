@@ -21,8 +21,9 @@ from extremal.networks.counting import EvaluationCounter
 from extremal.networks.forwards import Forwards, patched_forwards
 from extremal.networks.layers import Layer, depends_on, get_module, hooked, split_problem
 from extremal.networks.memory import is_out_of_memory
-from extremal.networks.network import Evaluator, Network, Run
+from extremal.networks.network import Network
 from extremal.networks.outputs import HALF_PRECISIONS, find_tensors, read_logits, to_channels_last
+from extremal.networks.run import Evaluator, Run
 
 SPLIT_TOLERANCE = 1e-4  # of the largest output: allowed difference between the split and the whole network
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from extremal.errors import ExtremalValueError
-from extremal.networks.network import Evaluator, Network
+from extremal.networks.network import Network
+from extremal.networks.run import Evaluator
 from extremal.scores.detections import Detections, read_detections
 from extremal.scores.query import BoundQuery, class_index, class_label
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError
-from extremal.networks.network import Evaluator, Network
+from extremal.networks.network import Network
 from extremal.networks.outputs import read_logits
+from extremal.networks.run import Evaluator
 from extremal.scores.class_group import ClassGroup, ResolvedClass, encode_classes, resolve_class
 from extremal.scores.classes import Score, takes_groups
 from extremal.scores.query import BoundQuery, class_label, per_row

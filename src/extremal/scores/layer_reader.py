@@ -9,7 +9,7 @@ from torch import Tensor
 from extremal.errors import ExtremalValueError
 from extremal.masking.perturbations import ScaleChannels
 from extremal.networks.layers import get_module, split_problem
-from extremal.networks.network import Evaluator
+from extremal.networks.run import Evaluator
 from extremal.networks.split import compute_activations
 from extremal.scores.query import as_split
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.networks.network import Evaluator, Network
+from extremal.networks.network import Network
 from extremal.networks.outputs import read_logits
+from extremal.networks.run import Evaluator
 from extremal.number_checks import format_value
 from extremal.scores.query import BoundQuery, class_index, class_label
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.counting import EvaluationCount
-from extremal.networks.network import Evaluator
+from extremal.networks.run import Evaluator
 from extremal.number_checks import format_value
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.class_scores import check_labels, find_scores
-from extremal.networks.network import Evaluator, Network
+from extremal.networks.network import Network
+from extremal.networks.run import Evaluator
 from extremal.scores.classes import Score, get_score
 from extremal.scores.query import BoundQuery, class_index, class_label, input_shape, per_row
 

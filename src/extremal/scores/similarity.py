@@ -8,7 +8,7 @@ from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.class_scores import get_part
-from extremal.networks.network import Evaluator
+from extremal.networks.run import Evaluator
 from extremal.scores.layer_reader import read_layer
 from extremal.scores.query import BoundQuery, as_split, input_shape
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.networks.network import Evaluator
+from extremal.networks.run import Evaluator
 from extremal.number_checks import format_value
 from extremal.scores.layer_reader import read_layer
 from extremal.scores.query import BoundQuery

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.masking.area import cut
 from extremal.networks.memory import is_out_of_memory
-from extremal.networks.network import Network, Run
+from extremal.networks.network import Network
+from extremal.networks.run import Run
 from extremal.scores.class_query import ClassQuery
 from extremal.scores.classes import margin
 from extremal.scores.target import Target, check_target_count, parse_target

@@ -23,8 +23,9 @@ from extremal.explanations.validation import validate_seed
 from extremal.masking.perturbations import ScaleChannels
 from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.layers import get_module
-from extremal.networks.network import Network, Run
+from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
+from extremal.networks.run import Run
 from extremal.networks.split import compute_activations
 from extremal.networks.torch_state import in_standard_modes
 

@@ -22,7 +22,7 @@ from extremal.masking.solvers.path import count_passes, masks_at_areas
 from extremal.masking.solvers.problem import gradient
 from extremal.masking.solvers.swap import SWAPS_PER_ROUND
 from extremal.networks.memory import activation_bytes
-from extremal.networks.network import Run
+from extremal.networks.run import Run
 
 MAX_REPEATS, MAX_MEASURE_SECONDS = 5, 0.5  # of each measurement; no repeats once the seconds are exceeded
 AREA_TOLERANCE = 0.02  # default of `smallest_area`

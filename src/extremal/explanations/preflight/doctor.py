@@ -12,9 +12,10 @@ from extremal.explanations.settings import Settings
 from extremal.masking.perturbations import PERTURBATIONS, Perturbation, PerturbationLike, split_ways, with_spacing
 from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.module_state import check_weights
-from extremal.networks.network import Network, Run
+from extremal.networks.network import Network
 from extremal.networks.reading import Reading
 from extremal.networks.resolve import as_network
+from extremal.networks.run import Run
 from extremal.networks.torch_state import in_standard_modes
 from extremal.networks.turns import exclusive
 from extremal.scores import Score

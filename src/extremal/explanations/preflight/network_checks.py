@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from extremal.explanations.preflight.findings import Finding, Level, one_line
-from extremal.networks.network import Network, Run
+from extremal.networks.network import Network
+from extremal.networks.run import Run
 
 ROUNDING = 1e-3  # of the largest output, by which rounding may change it in a larger batch or a second time
 MAX_NORMALISED_VALUE = 10.0  # magnitude beyond which values are unlikely to be normalised

@@ -11,8 +11,8 @@ from torch import Tensor
 from extremal.explanations.preflight.findings import Finding, Level, one_line
 from extremal.explanations.preflight.network_checks import ROUNDING, max_difference, max_magnitude
 from extremal.masking.perturbations import Noise, Perturbation, mask_shape, prepare_perturbation
-from extremal.networks.network import Run
 from extremal.networks.reading import Head, Reading, describe_reading, guess_head, is_multi_label
+from extremal.networks.run import Run
 from extremal.scores import Score, log_probability, logit, margin, negative, probability, sigmoid
 from extremal.scores.class_group import ResolvedClass, encode_classes
 

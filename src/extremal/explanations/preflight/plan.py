@@ -14,8 +14,9 @@ from extremal.explanations.preflight.cost import Cost, Timing, Work
 from extremal.explanations.preparation import prepare_run
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
 from extremal.networks.inputs import ImagesLike
-from extremal.networks.network import Network, Run
+from extremal.networks.network import Network
 from extremal.networks.reading import Reading, describe_reading
+from extremal.networks.run import Run
 from extremal.networks.torch_state import in_standard_modes
 from extremal.scores.class_group import ResolvedClass
 from extremal.scores.target import Target

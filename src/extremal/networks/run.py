@@ -1,0 +1,126 @@
+"""A frozen network that counts its evaluations, accelerated and within its memory."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from extremal.networks.acceleration import accelerated
+from extremal.networks.calls import ModelCall
+from extremal.networks.counting import EvaluationCount, EvaluationCounter
+from extremal.networks.memory import activation_bytes, default_budget
+from extremal.networks.outputs import HALF_PRECISIONS, has_bfloat16, read_logits, to_channels_last
+
+if TYPE_CHECKING:
+    from extremal.networks.network import Network
+
+MAX_FORWARD_ROWS = 32  # at once, of networks without a gradient
+
+
+class Evaluator(Protocol):
+    """A frozen network, complete or from a layer on."""
+
+    @property
+    def network(self) -> "Network":
+        """The network."""
+        ...
+
+    @property
+    def undo(self) -> ExitStack:
+        """Callbacks that run when the network is no longer frozen."""
+        ...
+
+    def evaluate(self, inputs: Tensor, input_index: Tensor, /) -> object:
+        """Return the network's output, counted; `input_index` (B,) is the index of the input of each row."""
+        ...
+
+    def counted(self) -> AbstractContextManager[EvaluationCount]:
+        """Count the evaluations made inside the `with`."""
+        ...
+
+
+@dataclass(eq=False)
+class Run(EvaluationCounter):
+    """A frozen network that counts its evaluations: x (B, C, *S) -> scores (B, classes)."""
+
+    network: Network
+    undo: ExitStack  # callbacks that run when the network is no longer frozen
+    _autocast: bool = field(default=False, init=False)
+    _call: ModelCall = field(init=False)
+
+    def __post_init__(self) -> None:
+        network = self.network
+        dtype = network.dtype if network.dtype in HALF_PRECISIONS else None
+        self._call = ModelCall(network.model, network.name, dtype, network.inputs)
+
+    def accelerate(self, x: Tensor, keep: Sequence[str] = ()) -> None:
+        """Accelerate the network for inputs like x (N, C, *S) until it is no longer frozen, and set its precision.
+
+        Costs up to three evaluations of the first input, for checks; with `accelerate="onednn"` up to eight, four of
+        them for the gradient of two rows with and without oneDNN, and one more with `check_output`. All count as
+        evaluations without gradient.
+
+        Args:
+            x: inputs; the first serves as the example.
+            keep: names of modules that must give the output and the gradient they give without acceleration.
+        """
+        network, example = self.network, x[:1]
+        self._autocast = network.precision == "bfloat16" or (network.precision == "auto" and has_bfloat16(x.device))
+        self._call.check_batched(example)
+        if not network.gradient:
+            self.count_evaluations(2 * len(example), with_gradient=False)
+            self._call.check_repeatable(example)
+            return
+        self.undo.enter_context(
+            accelerated(network.model, self._evaluate_for_setup, example, keep, level=network.accelerate)
+        )
+        if network.check_output is not None:
+            network.check_output(example, self._evaluate_for_setup(example))
+
+    @property
+    def row_error(self) -> BaseException | None:
+        """The error for several rows, if the network takes one row only and rows are evaluated one at a time."""
+        return self._call.row_error
+
+    def max_batch_size(self, x: Tensor) -> int:
+        """Return how many rows like those of x (N, C, *S) fit into memory at once; costs one evaluation.
+
+        Without a gradient, evaluations save nothing, and the number is fixed.
+        """
+        if not self.network.gradient:
+            return MAX_FORWARD_ROWS
+        example = x[:1]
+        self.count_evaluations(1, with_gradient=False)
+        return self.fit_batch_size(lambda: self._forward(example.detach().requires_grad_()), x.device)
+
+    def _evaluate_for_setup(self, x: Tensor) -> object:
+        self.count_evaluations(len(x), with_gradient=False)
+        return self._call(x)
+
+    def fit_batch_size(self, evaluate: Callable[[], object], device: torch.device) -> int:
+        """Return how many rows fit into memory, at least 1; `evaluate` runs one row with gradient."""
+        network = self.network
+        budget = default_budget(device) if network.memory is None else network.memory * 2**30
+        row_bytes = activation_bytes(evaluate, (*network.model.parameters(), *network.model.buffers()))
+        return max(1, int(budget // max(1, row_bytes)))
+
+    def __call__(self, x: Tensor, input_index: Tensor | None = None) -> Tensor:
+        """Return the scores (B, classes); `input_index` makes no difference here."""
+        return read_logits(self.evaluate(x, input_index), self.network.name, self.network.labels, len(x))
+
+    def evaluate(self, x: Tensor, input_index: Tensor | None = None) -> object:
+        """Return the network's own output, counted; `input_index` makes no difference here."""
+        self.count_evaluations(len(x), with_gradient=x.requires_grad)
+        return self._forward(x)
+
+    def _forward(self, x: Tensor, *, by_row: bool = True) -> object:
+        """Return the network's own output, uncounted; `by_row`: whether rows may be evaluated one at a time."""
+        if x.ndim == 4:  # a faster layout for convolutions
+            x = to_channels_last(x)
+        if not self._autocast:
+            return self._call(x, by_row=by_row)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return self._call(x, by_row=by_row)
