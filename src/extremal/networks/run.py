@@ -46,7 +46,7 @@ class Evaluator(Protocol):
 class Run(EvaluationCounter):
     """A frozen network that counts its evaluations: x (B, C, *S) -> scores (B, classes)."""
 
-    network: Network
+    network: "Network"
     undo: ExitStack  # callbacks that run when the network is no longer frozen
     _autocast: bool = field(default=False, init=False)
     _call: ModelCall = field(init=False)
