@@ -276,3 +276,32 @@ def test_keyboard_only(page: Page) -> None:
     page.keyboard.press("ArrowLeft")
     expect_slider_at(view, before - 1)
     save_screenshot(page, "keyboard-slider")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1024, 768), (390, 844)])
+def test_explain_is_in_sight_and_cancel_when_there_is_something_to_cancel(
+    opened: Callable[..., Page], served: Served, width: int, height: int
+) -> None:
+    page = opened(served.address, viewport={"width": width, "height": height})
+    start, stop = page.locator("#explain"), page.locator("#cancel")
+    for step in (lambda: None, lambda: take_example(page, "coffee")):
+        step()
+        expect(start).to_be_in_viewport(ratio=1)
+        expect(stop).to_be_hidden()
+        box = start.bounding_box()
+        assert box is not None
+        middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        on_top = "([x, y]) => document.elementFromPoint(x, y).closest('#explain') !== null"
+        assert page.evaluate(on_top, list(middle)), "nothing covers it"
+    save_screenshot(page, f"in-sight-{width}")
+    start.click()
+    expect(stop).to_be_visible()
+    stop.click()
+    expect(stop).to_be_hidden()
+
+
+def test_downloads_are_named_by_image_and_class(page: Page) -> None:
+    explain_cat(page)
+    names = [link.get_attribute("download") for link in page.locator(".extremal-files a").all()]
+    stem = "cat-Egyptian-cat-preserve-game-embedded"
+    assert names == [f"{stem}-report.html", f"{stem}-figure.png", f"{stem}-explanation.safetensors"]

@@ -42,11 +42,11 @@ def build_page(
     blocks: gr.Blocks
     events = Events(networks, queue, previews, cache, lambda session: GradioSessions(blocks).count_unread(session))
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as blocks:
-        gr.Markdown(f"# {TITLE}\n{INTRODUCTION}", elem_classes="extremal-head")
+        gr.Markdown(f"# {TITLE}\n{INTRODUCTION} {_name_network(networks)}", elem_classes="extremal-head")
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=300):
                 photo, network, target, other_class, game = _build_main_options(networks)
-                with gr.Row():
+                with gr.Row(elem_classes="extremal-actions"):
                     start = gr.Button("Explain", variant="primary", elem_id="explain", min_width=100)
                     stop = gr.Button("Cancel", elem_id="cancel", min_width=100)
                 layer, second_network, *advanced = _build_advanced_options(networks)
@@ -74,6 +74,12 @@ def find_input_kinds(page: gr.Blocks) -> PageEvents:
         return "file" if isinstance(field, gr.Image) else "value"
 
     return {number: tuple(map(find_kind, event.inputs)) for number, event in page.fns.items()}
+
+
+def _name_network(networks: dict[str, ServedNetwork]) -> str:
+    """Return a sentence that names the network, if there is only one; otherwise a field does."""
+    (name, *others) = networks
+    return "" if others else f"The network is `{name}`."
 
 
 def _build_main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:

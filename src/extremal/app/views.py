@@ -1,6 +1,7 @@
 """HTML fragments of the page: messages, progress and results; all text is escaped."""
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -9,6 +10,7 @@ from extremal.app.job_queue import JobProgress
 from extremal.app.request import Preview, ResultView
 from extremal.app.result_cache import DOWNLOADS, CachedResult
 from extremal.explanations.overlay import encode_jpeg, fade
+from extremal.files import simplify_name
 from extremal.report.table_widget import jpeg_uri
 from extremal.report.text import area_percent
 
@@ -49,11 +51,16 @@ def render_summary(result: CachedResult) -> str:
 def render_results(result: CachedResult) -> str:
     """Render the views side by side: each report in a frame, with its files."""
     views = [
-        (view.heading, f"/results/{result.name}/{number}", _downloads(view))
+        (view.heading, f"/results/{result.name}/{number}", _download_stem(result, view), _downloads(view))
         for number, view in enumerate(result.response.views)
     ]
     overlaps = [(area_percent(overlap.area), f"{overlap.iou:.2f}") for overlap in result.response.overlaps]
     return _render("results.html.j2", views=views, overlaps=overlaps)
+
+
+def _download_stem(result: CachedResult, view: ResultView) -> str:
+    """Return the start of the names of a view's files: those of its image and of what the view is about."""
+    return f"{simplify_name(Path(result.request.title).stem) or 'image'}-{simplify_name(view.heading)}"
 
 
 def _downloads(view: ResultView) -> list[tuple[str, str]]:
