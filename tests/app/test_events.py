@@ -205,7 +205,9 @@ class TestExplain:
             ("figure.png", "Figure (PNG)"),
             ("explanation.safetensors", "Explanation (safetensors)"),
         ):
-            assert f'<a href="/results/{name}/0/{file}" download>{label}</a>' in results
+            assert (
+                f'<a href="/results/{name}/0/{file}" download="cat-red-preserve-game-toy-{file}">{label}</a>' in results
+            )
             assert page.cache.file_path(name, 0, file) is not None
 
     @pytest.mark.parametrize("game", GAME_CHOICES)

@@ -22,11 +22,11 @@ def test_a_position(position: int, sentence: str) -> None:
 
 
 def test_progress() -> None:
-    html = views.render_progress(JobProgress("sweep", 2, 5))
-    assert ">sweep, 2 of 5</label>" in html
+    html = views.render_progress(JobProgress("sweep", 2, 5, seconds_left=7.4))
+    assert ">Searching, about 7\u00a0s left</label>" in html
     assert 'max="5" value="2"' in html
     unknown = views.render_progress(JobProgress("writing"))
-    assert ">writing</label>" in unknown
+    assert ">Writing the report</label>" in unknown
     assert "value=" not in unknown
 
 

@@ -65,7 +65,7 @@ def test_from_an_image_to_its_results(page: Page) -> None:
     page.wait_for_timeout(1500)
     save_screenshot(page, "running")
     view = find_report(page)
-    chains = [preview for preview in page.evaluate("window.shown") if preview[0].startswith("chains")]
+    chains = [preview for preview in page.evaluate("window.shown") if preview[0].startswith("Searching")]
     assert len({image for _, image, _ in chains}) >= 3
     areas = [area for _, _, area in chains]
     assert areas == sorted(areas, reverse=True), "the region shrinks"

@@ -15,6 +15,7 @@ from extremal.app.job_queue import Job, JobProgress, JobQueue, JobState, OnProgr
 from extremal.app.networks import ServedNetwork
 from extremal.app.request import Request, read_image, run_request
 from extremal.app.result_cache import ResultCache
+from extremal.app.stage_pace import StagePace
 from extremal.app.upload_field import upload_path
 from extremal.errors import ExtremalError, ExtremalValueError
 from extremal.explanations.settings import Settings
@@ -191,7 +192,7 @@ class Events:
     async def _watch(self, job: Job[None], session: str) -> AsyncIterator[int | JobProgress]:
         """Yield position or progress when it has changed; cancel a job whose messages are not fetched."""
         shown: int | JobProgress | None = None
-        last_read = time.monotonic()
+        last_read, pace = time.monotonic(), StagePace()
         while not job.finished:
             is_read = self.count_unread(session) < MAX_UNREAD
             last_read = time.monotonic() if is_read else last_read
@@ -200,7 +201,7 @@ class Events:
             current = job.progress if job.state is JobState.RUNNING else self.queue.position(job)
             if current != shown and is_read:
                 shown = current
-                yield current
+                yield current if isinstance(current, int) else pace.estimate(current, time.monotonic())
             await asyncio.sleep(POLL_INTERVAL)
 
     def on_cancel(self, http_request: gr.Request) -> None:

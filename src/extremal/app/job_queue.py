@@ -46,6 +46,7 @@ class JobProgress:
     done: int = 0
     total: int = 0  # 0: unknown
     preview: Any = None  # intermediate result to display
+    seconds_left: float | None = None  # of this stage; None: unknown
 
 
 OnProgress = Callable[[JobProgress], None]  # a job calls it often; it raises when the job has to end

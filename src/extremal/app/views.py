@@ -12,9 +12,22 @@ from extremal.app.result_cache import DOWNLOADS, CachedResult
 from extremal.explanations.overlay import encode_jpeg, fade
 from extremal.files import simplify_name
 from extremal.report.table_widget import jpeg_uri
-from extremal.report.text import area_percent
+from extremal.report.text import area_percent, duration
 
 PREVIEW_SIZE = 320  # px, longer side at most
+STAGE_WORDS = {
+    "start": "looking for a start",
+    "chains": "searching",
+    "sweep": "searching",
+    "polish": "refining",
+    "screening": "searching",
+    "descent": "searching",
+    "refinement": "refining",
+    "choice": "choosing the best",
+    "evidence": "testing what was found",
+    "smallest area": "searching for the smallest area",
+    "writing": "writing the report",
+}
 MAX_PREVIEWS = 5  # masks of a step that are shown
 
 
@@ -35,7 +48,22 @@ def render_running(current: JobProgress) -> str:
     if isinstance(preview, Preview):
         images = [_overlay(preview, k) for k in range(min(MAX_PREVIEWS, len(preview.masks)))]
         areas = [area_percent(float(mask.mean())) for mask in preview.masks]
-    return _render("running.html.j2", progress=current, images=images, areas=areas)
+    left = "" if current.seconds_left is None else f"about {duration(max(1, current.seconds_left))}"
+    return _render(
+        "running.html.j2", progress=current, stage=describe_stage(current.stage), left=left, images=images, areas=areas
+    )
+
+
+def describe_stage(stage: str) -> str:
+    """Describe a stage of a job to a visitor.
+
+    >>> describe_stage("chains"), describe_stage("view 1 of 2: evidence"), describe_stage("copies, chains")
+    ('Searching', 'View 1 of 2: testing what was found', 'Copies with noise: searching')
+    """
+    stage = stage.replace("copies, ", "copies with noise: ")
+    before, colon, last = stage.rpartition(": ")
+    text = f"{before}{colon}{STAGE_WORDS.get(last, last)}"
+    return text[:1].upper() + text[1:]
 
 
 def render_message(text: str, alert: bool = False) -> str:
