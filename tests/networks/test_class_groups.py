@@ -6,14 +6,14 @@ from torchvision.models import ResNet50_Weights
 
 from extremal import Network, zoo
 from extremal.networks.class_groups import IMAGENET_GROUPS, describe_group, find_named_groups
-from extremal.networks.zoo.timm import _imagenet_labels
+from extremal.networks.zoo.timm import find_imagenet_labels
 
 TORCHVISION_LABELS = tuple(ResNet50_Weights.DEFAULT.meta["categories"])
 SIZES = {"dog": 118, "bird": 59, "cat": 5, "snake": 17, "fish": 16, "insect": 27, "lizard": 11, "monkey": 13}
 
 
 @pytest.mark.parametrize(
-    "labels", [TORCHVISION_LABELS, tuple(_imagenet_labels(1000))], ids=["torchvision", "with synonyms"]
+    "labels", [TORCHVISION_LABELS, find_imagenet_labels(1000)], ids=["torchvision", "with synonyms"]
 )
 def test_all_groups_are_found_in_labels_of_imagenet(labels: tuple[str, ...]) -> None:
     groups = find_named_groups(labels)
@@ -53,7 +53,7 @@ def test_labels_in_another_order_or_number_have_no_groups() -> None:
 
 
 def test_no_name_of_a_group_is_that_of_a_class() -> None:
-    names = {part.strip().lower() for label in _imagenet_labels(1000) for part in label.split(",")}
+    names = {part.strip().lower() for label in find_imagenet_labels(1000) for part in label.split(",")}
     assert not names & set(IMAGENET_GROUPS)
 
 

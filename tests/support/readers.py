@@ -22,6 +22,7 @@ from extremal import ChannelExplanation, Explanation, explain_channels, zoo
 from extremal.benchmark import bench
 from extremal.benchmark.data import Coco, Scenes, Voc
 from extremal.cli.parse import parse_areas, parse_counts, parse_perturbation
+from extremal.errors import Notice
 from extremal.explanations.settings import Settings
 from extremal.networks.image_files import read_image_file
 from extremal.networks.network import Network
@@ -119,7 +120,9 @@ def _write_onnx(folder: Path) -> list[Path]:
 
 
 def _run_onnx(path: Path) -> object:
-    net = zoo.load(f"onnx:{path}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)  # about its preprocessing
+        net = zoo.load(f"onnx:{path}")
     with net.frozen() as run:
         return run(net.example_input())
 

@@ -75,7 +75,7 @@ def load(path: str, weights: Weights) -> Network:
             f"{quote(name)[1:-1]} does not describe its preprocessing: images are {resized}scaled to 0 .. 1, which may "
             "differ from that in training",
             Notice,
-            stacklevel=4,  # the caller of `zoo.load`
+            stacklevel=5,  # the caller of `zoo.load`
         )
     return Network(module.eval(), preprocess, (), name, (0.0,), (1.0,), check_output=reference)
 
