@@ -140,7 +140,7 @@ def test_a_run_is_cancelled(page: Page) -> None:
 
 def test_closing_the_page_cancels_the_request(opened: Callable[..., Page], served: Served) -> None:
     first, second = opened(served.address), opened(served.address)
-    take_example(first, "astronaut")
+    take_example(first, "tripod")
     open_options(first, "0.02, 0.05, 0.1, 0.2, 0.4, 0.6")
     first.locator("#answers input[type=number]").fill("3")  # takes at least half a minute
     first.get_by_role("button", name="Explain").click()

@@ -24,7 +24,7 @@ INTRODUCTION = (
     "Drop an image. You see the smallest part of it that the network's answer needs, "
     "how much of the score that part keeps, and how much random parts of the same size keep."
 )
-EXAMPLES = ("cat", "coffee", "rocket", "astronaut")
+EXAMPLES = ("tripod", "coffee", "cat", "rocket")
 
 
 def build_page(
