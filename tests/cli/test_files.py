@@ -158,7 +158,7 @@ class TestInterrupt:
             "from support.fake_network import fake_network\n"
             "from extremal import solvers, zoo\n"
             "from extremal.cli import batch, main\n"
-            "zoo.load = lambda name, weights=None: fake_network()\n"
+            "zoo.load = lambda name, weights=None, *_, **__: fake_network()\n"
             "solvers.SOLVERS['consensus'] = replace(solvers.SOLVERS['consensus'], steps=10**6)\n"
             "before = batch.progress\n"
             "from contextlib import contextmanager\n"

@@ -6,12 +6,11 @@ from typing import Annotated
 import typer
 
 from extremal.cli import options, tables
-from extremal.cli.argument_checks import check_names, check_question
+from extremal.cli.argument_checks import check_images, check_names, check_question
 from extremal.cli.batch import other_output_on_stderr, report_errors
 from extremal.cli.networks import load
 from extremal.cli.parse import parse_perturbation
 from extremal.networks.devices import check_device_name
-from extremal.networks.image_files import check_image_file
 from extremal.networks.names import check_network_name
 
 EXIT_PROBLEM = 1  # explanations would be meaningless
@@ -35,7 +34,7 @@ def doctor(
         check_names(perturbation=perturbation, score=score)
         check_network_name(network, weights)
         check_question(target, ask)
-        check_image_file(image)
+        check_images([image])
 
         from extremal.explanations.preflight.doctor import examine
         from extremal.scores.parse import parse_query
