@@ -120,11 +120,8 @@ def figure_methods(
 ) -> None:
     """Draw the maps of several methods side by side (the paper's comparison figure)."""
     with report_errors():
-        check_device_name(device)
         check_names(methods=methods)
-        check_network_name(network, weights)
-        check_output_file(out)
-        check_images(images)
+        _check_figure(images, network, weights, device, out)
 
         from extremal.benchmark.bench import write_method_figure
         from extremal.networks.memory import keep_freed_memory
@@ -153,12 +150,9 @@ def figure_areas(
 ) -> None:
     """Draw masks and effect over ten areas, and count the curves that rise (the paper's figure of areas)."""
     with report_errors():
-        check_device_name(device)
         check_areas(areas)
         check_names(solver=solver)
-        check_network_name(network, weights)
-        check_output_file(out)
-        check_images(images)
+        _check_figure(images, network, weights, device, out)
 
         from extremal.benchmark import paper_figures
         from extremal.benchmark.bench import write_area_figure
@@ -175,6 +169,14 @@ def figure_areas(
             if not paper_figures.rises(explanation):
                 typer.echo(f"  falls: {image}")
         typer.echo(f"written: {out}")
+
+
+def _check_figure(images: list[str], network: str, weights: str, device: str, out: Path) -> None:
+    """Check what both figures are made of and where they are written."""
+    check_device_name(device)
+    check_network_name(network, weights)
+    check_output_file(out)
+    check_images(images)
 
 
 def _split(text: str) -> list[str]:

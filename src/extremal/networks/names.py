@@ -1,6 +1,7 @@
 """Names of networks: their syntax, and whether they exist, as far as this can be known without importing torch."""
 
 import re
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
@@ -85,9 +86,7 @@ def _check_registered(family: str, rest: str) -> None:
     stem = rest.partition(".")[0] if family == "timm" else rest
     if not known or stem in known or ":" in rest:  # without its source, or of a hub, loading decides
         return
-    nearest = get_close_matches(stem.lower(), sorted(known), n=3, cutoff=0.5)
-    hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
-    raise ExtremalValueError(f"a network must be {_NOUNS[family]}, got {quote(stem)}{hint}")
+    raise ExtremalValueError(f"a network must be {_NOUNS[family]}, got {quote(stem)}{suggest(stem, sorted(known))}")
 
 
 def _module_exists(module: str) -> bool:
@@ -97,14 +96,28 @@ def _module_exists(module: str) -> bool:
         return False
 
 
+def suggest(name: str, names: Iterable[str]) -> str:
+    """Return the end of a message that suggests similar names; empty if there are none.
+
+    >>> suggest("resnt50", ["resnet50", "vgg16"])
+    '; nearest: resnet50'
+    """
+    matches = get_close_matches(name, names, n=3)
+    return f"; nearest: {', '.join(matches)}" if matches else ""
+
+
+def suggest_network(name: str, known: Sequence[str]) -> str:
+    """Return the end of a message that suggests names of networks: the same with its family, or similar ones.
+
+    >>> suggest_network("resnet50", ["timm:resnet50", "timm:resnet101"])
+    '; nearest: timm:resnet50'
+    """
+    name = name.lower().strip(":")
+    same = [full for full in known if (full.partition(":")[2] or full) == name]
+    return f"; nearest: {', '.join(same[:3])}" if same else suggest(name, known)
+
+
 def _suggest(name: str) -> str:
-    """Return the end of a message that offers similar names, or the same name with its family."""
-    stem = name.lower().strip(":")
-    known = {
-        EMBEDDED_NAME: EMBEDDED_NAME,
-        **{n: f"{f}:{n}" for f in ("timm", "torchvision") for n in registered_names(f)},
-    }
-    if stem in known:
-        return f"; nearest: {known[stem]}"
-    nearest = get_close_matches(stem, known.values(), n=3, cutoff=0.5)
-    return f"; nearest: {', '.join(nearest)}" if nearest else ""
+    families = ("torchvision", "timm")
+    known = [f"{family}:{model}" for family in families for model in sorted(registered_names(family))]
+    return suggest_network(name, [EMBEDDED_NAME, *known])

@@ -10,12 +10,12 @@ import torch
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
 from extremal.networks.devices import AUTO, DeviceLike, check_device_name, find_device
-from extremal.networks.names import EMBEDDED_NAME, FAMILIES, NAME_RULE, is_module_path, names_code
+from extremal.networks.names import EMBEDDED_NAME, FAMILIES, NAME_RULE, is_module_path, names_code, suggest_network
 from extremal.networks.network import Network
 from extremal.networks.zoo import huggingface, paper, timm, timm_hub, torchvision, user_module
 from extremal.networks.zoo.onnx import module as onnx_file
 from extremal.networks.zoo.pt2 import module as exported
-from extremal.networks.zoo.weights import Weights, suggest
+from extremal.networks.zoo.weights import Weights
 
 
 def names(pattern: str = "") -> list[str]:
@@ -64,14 +64,14 @@ def _load(name: str, weights: Weights) -> Network:
             return _load_from_family(family, rest, weights)
         if not rest or not is_module_path(name):
             raise ExtremalValueError(
-                f"{NAME_RULE}, got {quote(name)}; `extremal networks` lists the names{_suggest(name)}"
+                f"{NAME_RULE}, got {quote(name)}; `extremal networks` lists the names{suggest_network(name, names())}"
             )
         try:
             return user_module.load(family, rest, weights)
         except user_module.ModuleNotFound as missing:
             raise ExtremalValueError(
                 f"{NAME_RULE}, got {quote(name)} and there is no module {quote(missing)}; `extremal networks` lists "
-                f"the names, modules are searched on PYTHONPATH{_suggest(name)}"
+                f"the names, modules are searched on PYTHONPATH{suggest_network(name, names())}"
             ) from None
 
 
@@ -86,13 +86,6 @@ def _load_from_family(family: str, rest: str, weights: Weights) -> Network:
     if family in loaders:
         return loaders[family](rest, weights)
     return paper.load(family, rest, weights)
-
-
-def _suggest(name: str) -> str:
-    """Return the end of a message that offers similar names, or the same name with its family."""
-    name, known = name.lower().strip(":"), names()
-    same = [full for full in known if (full.partition(":")[2] or full) == name]
-    return f"; nearest: {', '.join(same[:3])}" if same else suggest(name, known)
 
 
 @contextmanager

@@ -45,8 +45,8 @@ def _has_answer(url: str) -> bool:
 def find_host(url: str) -> str:
     """Return the host of an address, for messages.
 
-    >>> find_host("https://download.pytorch.org/models/resnet18.pth")
-    'download.pytorch.org'
+    >>> find_host("https://models.example.org/resnet18.pth")
+    'models.example.org'
     """
     return urlparse(url).netloc
 

@@ -16,7 +16,7 @@ from extremal.file_checks import (
     parse_json,
     quote,
 )
-from extremal.networks.zoo.weights import suggest
+from extremal.networks.names import suggest
 
 SAFETENSORS_FILE = "model.safetensors"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")  # of files that are not read

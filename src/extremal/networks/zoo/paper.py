@@ -13,19 +13,20 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
 from extremal.networks.image_bounds import check_scaled_pixels
+from extremal.networks.names import PAPER_FAMILIES
 from extremal.networks.network import Network
 from extremal.networks.zoo.weights import Weights, is_random, load_state, read_state
 
 SHORT_SIDE = 224  # px
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE_MEAN = (123.68, 116.779, 103.939)  # RGB, of 0..255, for weights that were trained in Caffe
-DATA_SETS = ("voc", "coco")
+
 ARCHITECTURES = ("vgg16", "resnet50", "vgg16-caffe", "resnet50-caffe")
 
 
 def names() -> list[str]:
     """List the names of the networks, with the data set."""
-    return [f"{data}:{architecture}" for data in DATA_SETS for architecture in ARCHITECTURES]
+    return [f"{data}:{architecture}" for data in PAPER_FAMILIES for architecture in ARCHITECTURES]
 
 
 def load(data: str, architecture: str, weights: Weights) -> Network:

@@ -8,11 +8,10 @@ import torch
 from torch import nn
 
 from extremal.errors import ExtremalValueError
+from extremal.networks.names import EMBEDDED_NAME
 from extremal.networks.network import Network
 from extremal.networks.zoo.connections import connection_error, hub_state, is_downloaded, is_reachable
 from extremal.networks.zoo.weights import Weights, build_with_weights, check_name, download_error
-
-EMBEDDED_NAME = "embedded"
 
 
 def names() -> list[str]:

@@ -6,8 +6,9 @@ from typing import Any
 from torch import nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.networks.names import suggest
 from extremal.networks.network import Network
-from extremal.networks.zoo.weights import Weights, first_line, reject_weights, suggest
+from extremal.networks.zoo.weights import Weights, first_line, reject_weights
 
 
 class ModuleNotFound(Exception):

@@ -4,7 +4,6 @@ import os
 import pickletools
 import zipfile
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,9 +12,9 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import check_entries, check_file, describe_error, expand_user, quote
+from extremal.networks.names import RANDOM_WEIGHTS, suggest
 
 Weights = str | os.PathLike[str] | None  # a local file; "random"; None: the network's own
-RANDOM_WEIGHTS = "random"
 NOUN = "weights"
 MAX_TOKEN = 4096  # characters of a text in a pickle
 PICKLES_PER_FILE = 5  # of the form without zip: number, version, system, tensors, their keys
@@ -205,16 +204,6 @@ def check_name(name: str, names: Iterable[str], description: str) -> None:
     names = list(names)
     if name not in names:
         raise ExtremalValueError(f"a network must be {description}, got {quote(name)}{suggest(name, names)}")
-
-
-def suggest(name: str, names: Iterable[str]) -> str:
-    """Return the end of a message that suggests similar names; empty if there are none.
-
-    >>> suggest("resnt50", ["resnet50", "vgg16"])
-    '; nearest: resnet50'
-    """
-    matches = get_close_matches(name, names, n=3)
-    return f"; nearest: {', '.join(matches)}" if matches else ""
 
 
 def first_line(error: BaseException) -> str:

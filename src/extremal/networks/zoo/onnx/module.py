@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError, Notice, check_installed
 from extremal.file_checks import expand_user, list_names, quote
+from extremal.networks.names import suggest
 from extremal.networks.network import Network
 from extremal.networks.zoo.onnx.file import InputForm, UnsupportedFile, describe_failure, read_input, read_model
 from extremal.networks.zoo.onnx.graph import (
@@ -21,7 +22,7 @@ from extremal.networks.zoo.onnx.graph import (
 from extremal.networks.zoo.onnx.runtime import TOLERANCE, RuntimeReference
 from extremal.networks.zoo.preprocessing import CenterCropResize
 from extremal.networks.zoo.pt2.trial import SizeLimits
-from extremal.networks.zoo.weights import Weights, reject_weights, suggest
+from extremal.networks.zoo.weights import Weights, reject_weights
 
 SUFFIX = ".onnx"
 DEFAULT_SIDE = 224  # places of a variable side of the example

@@ -10,12 +10,13 @@ from torch import Tensor, fx, nn
 
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import check_file, expand_user, list_names, quote
+from extremal.networks.names import suggest
 from extremal.networks.network import Network
 from extremal.networks.zoo.preprocessing import CenterCropResize
 from extremal.networks.zoo.pt2.archive import Archive, StoredTensor, UnsupportedArchive, read_archive
 from extremal.networks.zoo.pt2.graph import Structure, build_graph
 from extremal.networks.zoo.pt2.trial import try_forward
-from extremal.networks.zoo.weights import Weights, first_line, reject_weights, suggest
+from extremal.networks.zoo.weights import Weights, first_line, reject_weights
 
 SUFFIX = ".pt2"
 
