@@ -29,7 +29,9 @@ from extremal.scores.target import (
     find_required_layers,
     is_mirror_invariant,
     parse_target,
+    provide_inputs,
     select_inputs,
+    settle_query,
 )
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class PreparedRun:
         uses_gradient = for_solver and uses_gradients(settings.solver)
         if uses_gradient:
             require_gradient(self.net, f"the solver {settings.solver.name}", "pass solver='search', or --solver search")
+        run.undo.enter_context(provide_inputs(self.query, self.net))
         x = self.x.clone()  # a clone made here may be saved for backward in any mode of the caller
         with run.counted() as accelerating:
             layers = find_layers(run, x, settings) if for_solver else ()
@@ -132,5 +135,6 @@ def prepare_run(
     with exclusive(net.model, net.name):
         x = expand_inputs(prepare(net, images), query)
         validate_domain(settings, net, tuple(x.shape[2:]))
+        query = settle_query(query, net, x)
         mirror = is_mirror_invariant(net, x, query)
         return PreparedRun(net, x, query, mirror, {**settings.provenance(net), "mirror": mirror})

@@ -9,6 +9,7 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 
 SCORE_KEYS = ("logits", "out")  # under which outputs with several parts hold the scores of classes
 BOX_KEYS = ("pred_boxes", "boxes")
+TOKEN_LOGITS = "token_logits"  # of models of images and text
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,11 @@ def read_class_scores(output: object, name: str, labels: Sequence[str] = (), row
             f"a detector must be asked about a box, {name} returns boxes "
             f"{'with scores of classes for each' if has_scores else 'and no classes'}; "
             "pass scores.Box() as target, or --ask box"
+        )
+    if get_part(output, TOKEN_LOGITS) is not None:
+        raise ExtremalTypeError(
+            f"a model of images and text must be asked for an answer, {name} returns logits of tokens and no classes; "
+            "pass scores.Answer(prompt=...) as target, or --ask answer with --prompt"
         )
     key, scores = find_scores(output)
     if not isinstance(scores, Tensor):

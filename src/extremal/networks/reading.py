@@ -9,6 +9,7 @@ from torch import Tensor
 
 from extremal.networks.class_scores import ClassScores, read_class_scores
 from extremal.networks.network import Network
+from extremal.networks.vision_language import PromptedInputs
 
 ROUNDING = 1e-3  # by which probabilities may miss a sum of 1
 MAX_ABSENT = 0.1  # mean probability of independent labels for inputs that show nothing
@@ -76,6 +77,8 @@ def describe_reading(
     if is_class:
         read = read_class_scores(output, network.name, network.labels, len(x))
         text, head = describe_class_scores(read), guess_head(read.scores, empty, is_multi_label(network))
+    elif isinstance(network.inputs, PromptedInputs):
+        text = f"{describe_output(output)}, {network.inputs.describe(x)}"
     else:
         text = describe_output(output)
     low, high = torch.aminmax(x)

@@ -1,3 +1,4 @@
+from .answer import Answer as Answer
 from .box import Box as Box
 from .class_group import ClassGroup as ClassGroup
 from .classes import SCORES as SCORES

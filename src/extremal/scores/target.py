@@ -1,6 +1,7 @@
 """Targets: parse what a user passes as `target` into a query."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.layers import get_module
 from extremal.networks.network import Network
+from extremal.scores.answer import Answer
 from extremal.scores.class_group import ClassGroup
 from extremal.scores.class_query import ClassQuery
 from extremal.scores.classes import Score
@@ -46,6 +48,25 @@ def parse_target(target: Target, score: Score) -> Query:
     if isinstance(target, range):
         target = tuple(target)
     return ClassQuery(target, score)  # type: ignore[arg-type]  # entries of another type are refused by `resolve`
+
+
+def settle_query(query: Query, net: Network, x: Tensor) -> Query:
+    """Return the query about inputs x (N, C, *S) with what it leaves to the network decided: a model's own answer.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: the network is no model of images and text, or answers nothing.
+    """
+    if isinstance(query, PerInput) and len(query) == len(x):
+        parts = [settle_query(part, net, x[n : n + 1]) for n, part in enumerate(query.queries)]
+        return PerInput(parts)
+    return query.settle(net, x) if isinstance(query, Answer) else query
+
+
+def provide_inputs(query: Query, net: Network) -> AbstractContextManager[None]:
+    """Return a context in which the network gets what a query adds to its inputs, such as a prompt."""
+    queries = query.queries if isinstance(query, PerInput) else (query,)
+    answers = [part for part in queries if isinstance(part, Answer)]
+    return max(answers, key=lambda answer: len(answer.ids)).asking(net) if answers else nullcontext()
 
 
 def count_targets(query: Query) -> int | None:

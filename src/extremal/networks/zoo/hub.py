@@ -13,7 +13,8 @@ from extremal.networks.zoo.connections import find_host, hub_state, is_reachable
 from extremal.networks.zoo.huggingface_files import PICKLE_SUFFIXES, SAFETENSORS_FILE
 
 REQUEST_SECONDS = 10  # for an answer of the hub, once it has answered
-SETTINGS_PATTERNS = ("*.json", "README.md")  # files to download, in the folder itself
+TOKENIZER_PATTERNS = ("*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")  # of models of images and text
+SETTINGS_PATTERNS = ("*.json", "README.md", *TOKENIZER_PATTERNS)  # files to download, in the folder itself
 WEIGHT_PATTERNS = ("*.safetensors",)
 MAX_CARD = 20_000  # characters of a model card that are searched for its licence
 TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500  # statuses of answers

@@ -17,12 +17,14 @@ from extremal.networks.network import Network
 from extremal.networks.zoo.hub import HubName, fetch
 from extremal.networks.zoo.huggingface_files import find_weights, offline_and_quiet, read_config, read_json_object
 from extremal.networks.zoo.huggingface_preprocessing import find_preprocessing
+from extremal.networks.vision_language import wrap_vision_language
 from extremal.networks.zoo.huggingface_sizes import (
     check_model,
     check_numbers,
     check_processor,
     read_shapes,
 )
+from extremal.networks.zoo.huggingface_vlm import choose_dtype, is_vision_language, load_processor
 from extremal.networks.zoo.weights import Weights, build_with_weights, check_weights_file, is_random
 
 ForwardFn = Callable[[Any, Tensor], Tensor]  # model, pixels (B, C, H, W) -> a tensor (B, ...)
@@ -38,6 +40,8 @@ def load(path: str, weights: Weights) -> Network:
     - a semantic segmenter: the scores of each place (B, classes, H, W), also named by `id2label`;
     - a pair of encoders of images and text, such as CLIP and SigLIP, or an image encoder with a projection: the
       embedding of the image (B, D);
+    - a model of images and text that writes text (LLaVA, Qwen-VL, SmolVLM, PaliGemma, InternVL, Gemma 3 and others of
+      transformers' list): the logits of tokens, to be asked with `scores.Answer`;
     - a plain image encoder: its pooled features (B, D): those of its pooler if the weights include one, else the first
       token, or the mean over places if there are no tokens.
 
@@ -76,6 +80,8 @@ def _load_folder(folder: Path, path: str, weights: Weights) -> Network:
             f"weights must be complete, got {quote(path)} without {len(missing)} tensors of "
             f"{architecture}, e.g. {min(missing)!r}; check the folder"
         )
+    if is_vision_language(transformers, architecture):
+        return wrap_vision_language(model, processor, f"hf:{path}")
     preprocess, mean, std = find_preprocessing(processor, model.config, path)
     labels = [str(label) for _, label in sorted(model.config.id2label.items())] if forward is _logits else []
     mirror = "ForImageClassification" in architecture
@@ -118,8 +124,8 @@ def _find_kind(folder: Path, path: str, config: dict[str, Any] | None = None) ->
         )
     if forward is None:
         raise ExtremalValueError(
-            "an hf: network must be an image classifier, a semantic segmenter or an encoder of images in transformers, "
-            f"got {quote(path)} with {quote(architecture)[1:-1]}; load others with MODULE:CALLABLE"
+            "an hf: network must be an image classifier, a semantic segmenter, an encoder of images or a model of images "
+            f"and text in transformers, got {quote(path)} with {quote(architecture)[1:-1]}; load others with MODULE:CALLABLE"
         )
     return transformers, architecture, forward
 
@@ -174,6 +180,8 @@ def _find_forward(transformers: Any, architecture: str) -> ForwardFn | None:
         kind = getattr(transformers, architecture, None)
     if not isinstance(kind, type) or not issubclass(kind, transformers.PreTrainedModel):
         return None
+    if is_vision_language(transformers, architecture):
+        return _logits
     if hasattr(kind, "get_image_features") and hasattr(kind, "get_text_features"):
         return _image_features
     if getattr(kind, "main_input_name", "") != "pixel_values":
@@ -204,7 +212,9 @@ def _load_model(
         try:
             configuration = kind.config_class.from_pretrained(folder, local_files_only=True)
             with torch.device("meta"):
-                check_model(kind(configuration), shapes, path, file_size)
+                empty = kind(configuration)
+            check_model(empty, shapes, path, file_size)
+            dtype = choose_dtype(empty, path) if is_vision_language(transformers, architecture) else torch.float32
             if weights is None:
                 model, info = kind.from_pretrained(
                     folder,
@@ -212,6 +222,7 @@ def _load_model(
                     use_safetensors=True,
                     trust_remote_code=False,
                     output_loading_info=True,
+                    dtype=dtype,
                 )
                 missing = set(info["missing_keys"])
                 _check_unused(model, info["unexpected_keys"], path)
@@ -219,7 +230,10 @@ def _load_model(
                 model = kind(kind.config_class.from_pretrained(folder, local_files_only=True))
             files = [folder / f"{prefix}processor_config.json" for prefix in ("pre", "")]
             present = [read_json_object(file, path) for file in files if file.is_file()]
-            if present:
+            if is_vision_language(transformers, architecture):
+                processor = load_processor(transformers, folder, path)
+                check_processor(getattr(processor, "image_processor", None), path)
+            elif present:
                 processor = transformers.AutoImageProcessor.from_pretrained(
                     folder, local_files_only=True, trust_remote_code=False
                 )
@@ -240,7 +254,7 @@ def _load_model(
             return kind(kind.config_class.from_pretrained(folder, local_files_only=True, num_labels=count))
 
         model, _ = build_with_weights(build, original.config.num_labels, weights)
-    return model.float(), missing, processor  # half precision is too coarse for the gradient of a mask
+    return model.to(dtype), missing, processor  # half precision is too coarse for the gradient of a mask
 
 
 def _check_unused(model: nn.Module, names: Iterable[str], path: str) -> None:

@@ -137,5 +137,8 @@ def check_processor(processor: Any, path: str) -> None:
         size = getattr(processor, name, None)
         sides = size if isinstance(size, dict) else {side: getattr(size, side, None) for side in _SIDE_NAMES}
         for side in _SIDE_NAMES:
-            if sides.get(side) is not None:
-                check_side(sides[side], path)
+            value = sides.get(side)
+            if value is None:
+                continue
+            is_count = side.endswith("_edge") and hasattr(processor, "merge_size") and type(value) is int and value > 0
+            check_side(math.isqrt(value) if is_count else value, path)  # Qwen's edges are numbers of pixels
