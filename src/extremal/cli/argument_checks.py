@@ -55,11 +55,11 @@ def check_areas(text: str) -> None:
     validate_areas(sorted(parse_areas(text)))
 
 
-def check_question(target: str, ask: str) -> None:
-    """Check the text of `--target` and `--ask`, and the image that `--ask like:IMAGE` names."""
+def check_question(target: str, ask: str, prompt: str = "") -> None:
+    """Check the text of `--target`, `--ask` and `--prompt`, and the image that `--ask like:IMAGE` names."""
     from extremal.networks.image_files import check_image_file
 
-    asked = parse_ask(target, ask)
+    asked = parse_ask(target, ask, prompt)
     if asked.image:
         check_image_file(asked.image)
 

@@ -22,6 +22,7 @@ def doctor(
     *,
     target: options.Target = "",
     ask: options.Ask = "",
+    prompt: options.Prompt = "",
     perturbation: options.Perturbation = "mixed",
     score: options.Score = "margin",
     weights: options.Weights = "",
@@ -33,16 +34,15 @@ def doctor(
         check_device_name(device)
         check_names(perturbation=perturbation, score=score)
         check_network_name(network, weights)
-        check_question(target, ask)
+        check_question(target, ask, prompt)
         check_images([image])
 
         from extremal.explanations.preflight.doctor import examine
         from extremal.scores.parse import parse_query
 
         net = load(network, weights, device)
-        findings = examine(
-            net, image, parse_query(net, target, ask), perturbation=parse_perturbation(perturbation), score=score
-        )
+        query = parse_query(net, target, ask, prompt)
+        findings = examine(net, image, query, perturbation=parse_perturbation(perturbation), score=score)
     if as_json:
         typer.echo(json.dumps({"path": image, **findings.as_dict()}, indent=2))
     else:

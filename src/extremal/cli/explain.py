@@ -27,6 +27,7 @@ def explain(
     *,
     target: options.Target = "",
     ask: options.Ask = "",
+    prompt: options.Prompt = "",
     areas: options.Areas = options.DEFAULT_AREAS,
     game: options.Game = "preserve",
     perturbation: options.Perturbation = "mixed",
@@ -47,7 +48,7 @@ def explain(
     as_json: options.AsJson = False,
 ) -> None:
     """Find the smallest regions of images that a network's answer needs, with the evidence."""
-    kind = " ".join(part for part in (target, ask, "" if game == "preserve" else game) if part)
+    kind = " ".join(part for part in (target, ask, prompt, "" if game == "preserve" else game) if part)
     batch = ImageBatch(out, images, as_json, kind, force, writes=not dry_run)
 
     def check() -> None:
@@ -55,7 +56,7 @@ def explain(
         check_areas(areas)
         check_names(game=game, perturbation=perturbation, solver=solver, score=score)
         check_network_name(network, weights)
-        check_question(target, ask)
+        check_question(target, ask, prompt)
 
     def prepare() -> ProcessImage:
         from extremal.explanations.settings import Settings
@@ -76,7 +77,7 @@ def explain(
         net = load(network, weights, device)
         if refine:
             check_bisection(net)
-        query = parse_query(net, target, ask)
+        query = parse_query(net, target, ask, prompt)
         extras = Extras(refine, budget if minimal else 0, stability)
         return (plan_images if dry_run else explain_images)(net, query, settings, extras)
 

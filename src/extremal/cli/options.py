@@ -9,7 +9,9 @@ from typing import Annotated
 from typer import Argument, Option
 
 # the same as in modules that import torch; tests keep them equal
-ASK_SYNTAX = "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:IMAGE"
+ASK_SYNTAX = (
+    "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL, like:IMAGE, answer, answer:TEXT, token:N or token:N:TEXT"
+)
 DEFAULT_AREAS = "0.025,0.05,0.1,0.2,0.4"
 DEFAULT_BUDGET = 1000
 DEFAULT_FOLDER = Path("extremal-out")
@@ -32,6 +34,7 @@ Device = Annotated[str, Option(help="Device that computes: auto (the fastest), c
 CLASS_SYNTAX = "Class name or index; of a group, its name or its classes joined by |, e.g. 'tabby|tiger cat'."
 Target = Annotated[str, Option(help=CLASS_SYNTAX, show_default="the top class")]
 Ask = Annotated[str, Option(help=f"Score to explain instead of the class's: {ASK_SYNTAX}.", show_default="the class")]
+Prompt = Annotated[str, Option(help="Question to a model of images and text, for --ask answer or token.")]
 Areas = Annotated[str, Option(help="Areas as fractions or percentages of the image: 0.05,0.1 or 5%,10%.")]
 Game = Annotated[str, Option(help="preserve, delete or dual.")]
 Perturbation = Annotated[str, Option(help="mixed (blur,fade,noise), blur, fade, constant, noise, or several.")]

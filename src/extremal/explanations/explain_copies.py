@@ -21,8 +21,8 @@ from extremal.networks.noise import prepare_noisy
 from extremal.networks.resolve import as_network
 from extremal.networks.torch_state import in_standard_modes
 from extremal.number_checks import validate_whole
-from extremal.scores import Score
-from extremal.scores.target import Target, per_input
+from extremal.scores import Answer, PerInput, Score
+from extremal.scores.target import Target, parse_target, per_input, settle_query
 
 COPIES = 4  # of each input
 MAX_COPIES = 256
@@ -82,6 +82,9 @@ def stability(
         result.settings, {"game": game, "perturbation": perturbation, "solver": solver, "score": score}
     ).replace(areas=result.areas, within=result.within, units=result.units, alternatives=1)
     _check_same_inputs(net, image, result)
+    query = None if target is None else parse_target(target, settings.score)
+    if isinstance(query, Answer | PerInput):  # the answer is that to the image itself, not one of each copy
+        target = settle_query(query, net, result.inputs.to(net.anchor))
     noisy = [
         _expand(prepare_noisy(net, image, (settings.seed, copy)), len(result.masks)) for copy in range(1, copies + 1)
     ]

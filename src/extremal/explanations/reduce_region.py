@@ -33,7 +33,7 @@ from extremal.networks.torch_state import in_standard_modes
 from extremal.number_checks import format_value
 from extremal.scores import Score
 from extremal.scores.query import Query
-from extremal.scores.target import Target, expand_inputs, find_required_layers, select_inputs
+from extremal.scores.target import Target, expand_inputs, find_required_layers, provide_inputs, select_inputs
 
 BUDGET = 1000  # evaluations for each input
 SMALLEST_PIECE = 1 / 256  # of all places: 14 × 14 px at 224 px, about a step of the lattice of masks
@@ -102,6 +102,7 @@ def minimal(
     regions: list[MinimalRegion | None] = []
     with net.frozen(settings.seed) as run:
         x = expand_inputs(explanation.inputs.to(net.anchor.device).clone(), query)
+        run.undo.enter_context(provide_inputs(query, net))
         layer = explanation.layer if isinstance(explanation, ChannelExplanation) else None
         for objective, max_rows in _single_objectives(run, x, query, settings, layer):
             n = len(regions)

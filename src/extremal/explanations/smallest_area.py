@@ -24,7 +24,7 @@ from extremal.networks.network import Network
 from extremal.networks.resolve import as_network, require_gradient
 from extremal.networks.torch_state import in_standard_modes
 from extremal.scores import Score
-from extremal.scores.target import Target, expand_inputs, find_required_layers
+from extremal.scores.target import Target, expand_inputs, find_required_layers, provide_inputs
 
 STEPS_PER_AREA = 6  # at most, for each area that is tried
 TEMPERATURE = 0.1  # of the level, in deviations of the field
@@ -114,6 +114,7 @@ def smallest_area(
     query = restore_query(explanation, target, settings.score)
     with net.frozen(settings.seed) as run:
         x = expand_inputs(explanation.inputs.to(net.anchor.device).clone(), query)
+        run.undo.enter_context(provide_inputs(query, net))
         (max_rows,) = {batch.max_rows for batch in plan_batches(run, x, find_required_layers(net, query))}
         objective = build_objective(run, x, query, settings)
         reward, mirror = ChunkedReward(objective, max_rows), provenance["mirror"]

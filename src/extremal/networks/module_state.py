@@ -14,6 +14,8 @@ from extremal.errors import ExtremalValueError
 from extremal.file_checks import describe_error
 from extremal.networks.weight_hash import to_plain
 
+HOOKED_MARK = "_output_capturing_hooks_installed"  # of models of transformers, some of which hook parts at a first call
+
 
 @contextmanager
 def evaluation_state(model: nn.Module, name: str) -> Iterator[None]:
@@ -34,6 +36,8 @@ def evaluation_state(model: nn.Module, name: str) -> Iterator[None]:
     modeless = [module for module in modules if not hasattr(module, "training")]  # of `torch.jit.freeze`
     parameters = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    hooked = [(module, set(module._forward_hooks)) for module in modules if hasattr(module, "_forward_hooks")]
+    marked = {id(module) for module in modules if HOOKED_MARK in vars(module)}
     registered = [(entries, dict(entries)) for module in modules for entries in _find_entries(module)]
     try:
         _start_evaluation(model, name)
@@ -43,6 +47,7 @@ def evaluation_state(model: nn.Module, name: str) -> Iterator[None]:
     finally:
         for entries, before in registered:
             _restore_entries(entries, before)
+        _remove_captures(hooked, marked)
         for module, was_training in training:
             module.training = was_training
         for module in modeless:
@@ -99,6 +104,21 @@ def _restore_entries(entries: dict[str, Any], before: dict[str, Any]) -> None:
     if entries.keys() != before.keys() or any(entries[name] is not value for name, value in before.items()):
         entries.clear()
         entries.update(before)
+
+
+def _remove_captures(hooked: list[tuple[nn.Module, set[int]]], marked: set[int]) -> None:
+    """Remove hooks that transformers has installed in models meanwhile, with its mark of having done so.
+
+    Args:
+        hooked: modules with the identities of their hooks before.
+        marked: identities of the modules that had the mark before.
+    """
+    new = [module for module, _ in hooked if HOOKED_MARK in vars(module) and id(module) not in marked]
+    for module in new:
+        delattr(module, HOOKED_MARK)
+    for module, before in hooked if new else ():
+        for key in set(module._forward_hooks) - before:
+            del module._forward_hooks[key]
 
 
 def _is_same(a: Tensor, b: Tensor) -> bool:

@@ -94,7 +94,7 @@ class PromptedInputs:
                 f"{name} is a {type(processor).__name__}; save one into its folder with save_pretrained"
             )
         self._processor, self._config, self._name = processor, config, name
-        self._asked = AskedText()
+        self.current = AskedText()
         self._encoded: dict[tuple[str, int, int], EncodedPrompt] = {}
         self.steps = PictureSteps(processor.image_processor, self._find_image_options(), name)
 
@@ -115,22 +115,22 @@ class PromptedInputs:
     @contextmanager
     def asked(self, text: AskedText) -> Iterator[None]:
         """Ask about this prompt and answer inside the `with`."""
-        before, self._asked = self._asked, text
+        before, self.current = self.current, text
         try:
             yield
         finally:
-            self._asked = before
+            self.current = before
 
     def __call__(self, x: Tensor) -> dict[str, Any]:
         """Return the arguments of the model: pictures with a gradient, and everything else repeated for each row."""
         self.steps.check_shape(x)
-        encoded = self.encode(self._asked.prompt, (x.shape[2], x.shape[3]))
+        encoded = self.encode(self.current.prompt, (x.shape[2], x.shape[3]))
         kind = getattr(self._config, "model_type", "")
         fixed = {
             name: value.repeat(len(x), *[1] * (value.ndim - 1)).to(x.device)
-            for name, value in encoded.extend(self._asked.answer, kind).items()
+            for name, value in encoded.extend(self.current.answer, kind).items()
         }
-        return {**fixed, **self.steps(x), "kept": len(self._asked.answer) + 1}
+        return {**fixed, **self.steps(x), "kept": len(self.current.answer) + 1}
 
     def encode(self, prompt: str, size: tuple[int, int] = (PROBE_SIDE, PROBE_SIDE)) -> EncodedPrompt:
         """Return the inputs for a prompt about a picture of height and width; they depend on its size only.
@@ -181,11 +181,11 @@ class PromptedInputs:
     def describe(self, x: Tensor) -> str:
         """Return what the network is asked about pictures x (N, 3, H, W), in words."""
         size = (x.shape[2], x.shape[3])
-        tokens = self.list_tokens(self._asked.answer)
+        tokens = self.list_tokens(self.current.answer)
         answer = f"{len(tokens)} tokens of the answer ({' | '.join(tokens)})" if tokens else "no answer"
         return (
-            f"log-probabilities: {answer} after {self.encode(self._asked.prompt, size).ids.shape[1]} of the prompt "
-            f"{quote(self._asked.prompt)} and the picture of {size[0]} × {size[1]} px"
+            f"log-probabilities: {answer} after {self.encode(self.current.prompt, size).ids.shape[1]} of the prompt "
+            f"{quote(self.current.prompt)} and the picture of {size[0]} × {size[1]} px"
         )
 
     def _tokenise(self, text: str) -> list[int]:

@@ -13,7 +13,7 @@ from extremal.networks.network import Network
 from extremal.networks.run import Evaluator
 from extremal.networks.vision_language import AskedText, PromptedInputs
 from extremal.number_checks import format_value
-from extremal.scores.query import BoundQuery, PerInput, Query
+from extremal.scores.query import BoundQuery, PerInput, Query, as_split
 
 MAX_ANSWER_TOKENS = 32  # of a model's own answer
 MAX_NAME_TEXT = 80  # characters of prompt and answer in a name
@@ -81,12 +81,19 @@ class Answer:
 
     def bind(self, run: Evaluator, x: Tensor) -> BoundQuery:
         """Bind the answer to a network and pictures, whose pixels are compared with those of the processor."""
-        inputs = self._find_inputs(run.network)
-        inputs.steps.check(x)
+        inputs, split = self._find_inputs(run.network), as_split(run)
         if self.text is None:
-            return self._generate_each(run, x).bind(run, x)
+            answer = self._generate_each(run, x) if split is None else self._generate_each(split.run, split.x)
+            return answer.bind(run, x)
         ids = self._find_ids(inputs)
         asked, columns = AskedText(self.prompt, ids), torch.tensor(ids, device=x.device)
+        if split is None:
+            inputs.steps.check(x)
+        elif inputs.current != asked:
+            raise ExtremalValueError(
+                "the channels of a model of images and text must be explained for one answer at a time, got several; "
+                "pass one target, with the text of its answer"
+            )
 
         def score_inputs(rows: Tensor, input_index: Tensor) -> Tensor:
             with inputs.asked(asked):

@@ -12,36 +12,45 @@ if TYPE_CHECKING:
     from extremal.scores.class_group import ClassGroup
     from extremal.scores.target import Target
 
-ASK_SYNTAX = "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:IMAGE"
+ASK_SYNTAX = (
+    "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL, like:IMAGE, answer, answer:TEXT, token:N or token:N:TEXT"
+)
+ANSWER_KINDS = ("answer", "token")
 
 
 @dataclass(frozen=True)
 class AskedQuery:
     """The question of `--ask` and `--target`, as far as it is known without a network."""
 
-    kind: str  # class, box, segment, unit or like
+    kind: str  # class, box, segment, unit, like or answer
     target: str = ""  # class index or name, the name of a group, or classes joined by `|`; may be empty
     corners: tuple[float, float, float, float] | None = None  # of a box; None: the one that the network finds
     layer: str = ""  # of a unit
     channel: int = 0  # of a unit
     image: str = ""  # to be like
+    text: str = ""  # of an answer; empty: the model's own
+    prompt: str = ""  # of an answer
+    token: int | None = None  # of an answer; None: all
 
 
-def parse_ask(target: str, ask: str) -> AskedQuery:
-    """Parse the text of `--target` and `--ask`.
+def parse_ask(target: str, ask: str, prompt: str = "") -> AskedQuery:
+    """Parse the text of `--target`, `--ask` and `--prompt`.
 
-    >>> parse_ask("", "unit:blocks.3:5")
-    AskedQuery(kind='unit', target='', corners=None, layer='blocks.3', channel=5, image='')
+    >>> asked = parse_ask("", "unit:blocks.3:5")
+    >>> asked.kind, asked.layer, asked.channel
+    ('unit', 'blocks.3', 5)
 
     Args:
         target: class index or name, the name of a group, or classes joined by `|`; empty: the top class, or the
             default of the query.
         ask: a query in the syntax `ASK_SYNTAX`; empty: the score of the class.
+        prompt: of an answer.
 
     Raises:
         ExtremalValueError: the text does not follow the syntax, or a part is missing.
     """
-    kind, _, rest = ask.partition(":")
+    kind, colon, rest = ask.partition(":")
+    _check_company(kind, target, prompt)
     if not ask:
         return AskedQuery("class", target)
     if kind == "box":
@@ -50,10 +59,6 @@ def parse_ask(target: str, ask: str) -> AskedQuery:
         if not target:
             raise ExtremalValueError("--ask segment must be about a class, got none; name it with --target")
         return AskedQuery("segment", target)
-    if kind in ("unit", "like") and target:
-        raise ExtremalValueError(
-            f"--ask {kind} must be used without a class, got --target {quote(target)[1:-1]}; leave one of them out"
-        )
     if kind == "unit":
         layer, _, channel = rest.rpartition(":")
         number = parse_whole(channel)
@@ -65,23 +70,26 @@ def parse_ask(target: str, ask: str) -> AskedQuery:
         return AskedQuery("unit", layer=layer, channel=number)
     if kind == "like" and rest:
         return AskedQuery("like", image=rest)
+    if kind in ANSWER_KINDS:
+        return _parse_answer(ask, kind, rest if colon else None, prompt)
     raise ExtremalValueError(f"--ask must be {ASK_SYNTAX}, got {quote(ask)}")
 
 
-def parse_query(net: "Network", target: str, ask: str) -> "Target":
-    """Parse `--target` and `--ask` into a target of a network.
+def parse_query(net: "Network", target: str, ask: str, prompt: str = "") -> "Target":
+    """Parse `--target`, `--ask` and `--prompt` into a target of a network.
 
     Args:
         net: the network to explain.
         target: as in `parse_ask`.
         ask: as in `parse_ask`.
+        prompt: as in `parse_ask`.
 
     Raises:
         ExtremalValueError: the text does not follow the syntax, or the network has no such class.
     """
-    from extremal.scores import Box, Segment, Unit
+    from extremal.scores import Answer, Box, Segment, Unit
 
-    asked = parse_ask(target, ask)
+    asked = parse_ask(target, ask, prompt)
     match asked.kind:
         case "box":
             return Box(asked.corners, _parse_single_class(net, target, asked.kind))
@@ -93,6 +101,8 @@ def parse_query(net: "Network", target: str, ask: str) -> "Target":
             return Unit(asked.layer, asked.channel)
         case "like":
             return _parse_similarity(net, asked.image)
+        case "answer":
+            return Answer(asked.text or None, asked.prompt, asked.token)
     return parse_class(net, target)
 
 
@@ -127,6 +137,36 @@ def _parse_similarity(net: "Network", image: str) -> "Target":
     from extremal.scores import Similarity
 
     return Similarity(prepare(net, image))
+
+
+def _check_company(kind: str, target: str, prompt: str) -> None:
+    """Check that a class and a prompt are given only with queries that take them."""
+    if prompt and kind not in ANSWER_KINDS:
+        raise ExtremalValueError(
+            f"--prompt must be used with --ask answer or token, got {quote(prompt)} without; e.g. --ask answer"
+        )
+    if kind in ("unit", "like", *ANSWER_KINDS) and target:
+        raise ExtremalValueError(
+            f"--ask {kind} must be used without a class, got --target {quote(target)[1:-1]}; leave one of them out"
+        )
+
+
+def _parse_answer(ask: str, kind: str, rest: str | None, prompt: str) -> AskedQuery:
+    """Parse `answer`, `answer:TEXT`, `token:N` or `token:N:TEXT`."""
+    text, token = rest, None
+    if kind == "token":
+        number, colon, text_after = (rest or "").partition(":")
+        token, text = parse_whole(number), text_after if colon else None
+        if token is None or token < 0:
+            raise ExtremalValueError(
+                f"--ask token must name a token by its index, 0 or above, got {quote(ask)}; e.g. token:2:a red bus"
+            )
+    if text is not None and not text.strip():
+        raise ExtremalValueError(
+            f"an answer must have tokens, got {quote(ask)} with an empty text; leave out the last colon for the "
+            "model's own answer"
+        )
+    return AskedQuery("answer", text=text or "", prompt=prompt, token=token)
 
 
 def _parse_corners(text: str) -> tuple[float, float, float, float]:

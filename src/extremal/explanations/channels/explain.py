@@ -37,7 +37,15 @@ from extremal.networks.split import Split, split
 from extremal.networks.torch_state import in_standard_modes
 from extremal.number_checks import format_value
 from extremal.scores import Score
-from extremal.scores.target import Target, expand_inputs, find_required_layers, parse_target, select_inputs
+from extremal.scores.target import (
+    Target,
+    expand_inputs,
+    find_required_layers,
+    parse_target,
+    provide_inputs,
+    select_inputs,
+    settle_query,
+)
 
 DEFAULT_FRACTIONS = (0.05, 0.1, 0.2, 0.4)  # of the channels, if neither counts nor areas are given
 
@@ -98,10 +106,12 @@ def explain_channels(
     get_module(net, layer)
     query = parse_target(target, settings.score)
     x = expand_inputs(prepare(net, image), query)
+    query = settle_query(query, net, x)
     provenance = {**settings.provenance(net), "layer": layer}
     results = []
     with progress_bar(progress, on_step, on_evidence) as (report_step, report_evidence), net.frozen(seed) as run:
         x = x.clone()  # a clone made here may be saved for backward in any mode of the caller
+        run.undo.enter_context(provide_inputs(query, net))
         with run.counted() as accelerating:
             batches = plan_batches(run, x, (*find_required_layers(net, query), layer))
         for batch in batches:

@@ -21,7 +21,8 @@ from extremal.networks.turns import exclusive
 from extremal.scores import Score
 from extremal.scores.class_group import ResolvedClass, encode_classes
 from extremal.scores.class_query import ClassQuery
-from extremal.scores.target import Target, parse_target
+from extremal.scores.query import Query
+from extremal.scores.target import Target, parse_target, provide_inputs, settle_query
 
 OBJECTIVE_CHECKS = (  # each with whether a problem makes the later checks pointless
     (objective_checks.finite_outputs, True),
@@ -105,8 +106,9 @@ def _run_checks(
             return "", None, findings
         findings.append(checks.input_unchanged(run, x))
     findings.append(checks.evaluation_mode(net, x, settings.seed))
-    with net.frozen(settings.seed) as run, torch.no_grad():
-        objective = _bind_without_checks(run, x.clone(), target, settings)
+    query = settle_query(parse_target(target, settings.score), net, x)
+    with net.frozen(settings.seed) as run, provide_inputs(query, net), torch.no_grad():
+        objective = _bind_without_checks(run, x.clone(), query, settings, target_named=target is not None)
         reading = objective.describe_reading()
         for check, is_required in OBJECTIVE_CHECKS:
             findings.append(check(objective))
@@ -115,9 +117,11 @@ def _run_checks(
     return objective.name, reading, findings
 
 
-def _bind_without_checks(run: Run, x: Tensor, target: Target, settings: Settings) -> CheckedObjective:
-    """Bind the target to one input (1, C, *S) as `build_objective` does, but without its checks."""
-    net, query = run.network, parse_target(target, settings.score)
+def _bind_without_checks(
+    run: Run, x: Tensor, query: Query, settings: Settings, *, target_named: bool
+) -> CheckedObjective:
+    """Bind the query to one input (1, C, *S) as `build_objective` does, but without its checks."""
+    net = run.network
     index = torch.zeros(1, dtype=torch.int64, device=x.device)
     class_index: ResolvedClass | None = None
     if isinstance(query, ClassQuery):
@@ -136,9 +140,7 @@ def _bind_without_checks(run: Run, x: Tensor, target: Target, settings: Settings
         key if key in PERTURBATIONS or len(ways) > 1 else "the given perturbation": way for key, way in ways.items()
     }
     perturbations = {key: with_spacing(value, net.spacing) for key, value in (requested | standard).items()}
-    return CheckedObjective(
-        run, x, ask, class_index, name, settings.score, perturbations, len(requested), target is not None
-    )
+    return CheckedObjective(run, x, ask, class_index, name, settings.score, perturbations, len(requested), target_named)
 
 
 __all__ = ["Finding", "Findings", "Level", "examine"]

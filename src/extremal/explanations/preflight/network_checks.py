@@ -93,8 +93,9 @@ def evaluation(run: Run, x: Tensor) -> Finding:
 def input_unchanged(run: Run, x: Tensor) -> Finding:
     """Check that the network does not modify its input; `explain` copies many inputs, but not all."""
     changed = []
+    own = run.network.model if run.network.inputs is None else run.evaluate  # the model takes other arguments than x
     with torch.no_grad():
-        for evaluate in (run.network.model, run.evaluate):
+        for evaluate in (own, run.evaluate):
             copy = x.clone()
             evaluate(copy)
             changed.append(int((copy != x).sum()))

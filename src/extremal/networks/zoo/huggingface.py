@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from extremal.errors import ExtremalValueError, Notice
 from extremal.file_checks import describe_error, expand_user, find_kind, quote
 from extremal.networks.network import Network
+from extremal.networks.vision_language import wrap_vision_language
 from extremal.networks.zoo.hub import HubName, fetch
 from extremal.networks.zoo.huggingface_files import find_weights, offline_and_quiet, read_config, read_json_object
 from extremal.networks.zoo.huggingface_preprocessing import find_preprocessing
-from extremal.networks.vision_language import wrap_vision_language
 from extremal.networks.zoo.huggingface_sizes import (
     check_model,
     check_numbers,
@@ -124,8 +124,9 @@ def _find_kind(folder: Path, path: str, config: dict[str, Any] | None = None) ->
         )
     if forward is None:
         raise ExtremalValueError(
-            "an hf: network must be an image classifier, a semantic segmenter, an encoder of images or a model of images "
-            f"and text in transformers, got {quote(path)} with {quote(architecture)[1:-1]}; load others with MODULE:CALLABLE"
+            "an hf: network must be an image classifier, a semantic segmenter, an encoder of images or a model of "
+            f"images and text in transformers, got {quote(path)} with {quote(architecture)[1:-1]}; load others with "
+            "MODULE:CALLABLE"
         )
     return transformers, architecture, forward
 
@@ -180,14 +181,14 @@ def _find_forward(transformers: Any, architecture: str) -> ForwardFn | None:
         kind = getattr(transformers, architecture, None)
     if not isinstance(kind, type) or not issubclass(kind, transformers.PreTrainedModel):
         return None
-    if is_vision_language(transformers, architecture):
-        return _logits
     if hasattr(kind, "get_image_features") and hasattr(kind, "get_text_features"):
         return _image_features
-    if getattr(kind, "main_input_name", "") != "pixel_values":
-        return None
-    if "ForImageClassification" in architecture or architecture.endswith("ForSemanticSegmentation"):
+    has_logits = "ForImageClassification" in architecture or architecture.endswith("ForSemanticSegmentation")
+    takes_pixels = getattr(kind, "main_input_name", "") == "pixel_values"
+    if (takes_pixels and has_logits) or is_vision_language(transformers, architecture):
         return _logits
+    if not takes_pixels:
+        return None
     if architecture.endswith("VisionModelWithProjection"):
         return _image_embeds
     # a model without a head is an encoder if transformers has the same one with a classifier; others detect objects

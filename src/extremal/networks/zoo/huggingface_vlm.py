@@ -45,8 +45,8 @@ def choose_dtype(model: nn.Module, path: str) -> torch.dtype:
         )
         return torch.bfloat16
     raise ExtremalValueError(
-        f"a model must fit into memory, got {quote(path)} of {2 * n_values / GIB:.1f} GiB in bfloat16, and this machine "
-        f"has {memory / GIB:.1f} GiB; choose a smaller model, or a machine with more memory"
+        f"a model must fit into memory, got {quote(path)} of {2 * n_values / GIB:.1f} GiB in bfloat16, and this "
+        f"machine has {memory / GIB:.1f} GiB; choose a smaller model, or a machine with more memory"
     )
 
 
