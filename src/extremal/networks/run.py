@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from extremal.errors import ExtremalValueError
 from extremal.networks.acceleration import accelerated
 from extremal.networks.calls import ModelCall
+from extremal.networks.checkpointing import checkpointed, find_checkpoint_layers
 from extremal.networks.counting import EvaluationCount, EvaluationCounter
-from extremal.networks.memory import activation_bytes, default_budget
+from extremal.networks.memory import activation_bytes, default_budget, is_out_of_memory
 from extremal.networks.outputs import HALF_PRECISIONS, has_bfloat16, read_logits, to_channels_last
 
 if TYPE_CHECKING:
@@ -88,13 +90,23 @@ class Run(EvaluationCounter):
     def max_batch_size(self, x: Tensor) -> int:
         """Return how many rows like those of x (N, C, *S) fit into memory at once; costs one evaluation.
 
-        Without a gradient, evaluations save nothing, and the number is fixed.
+        Without a gradient, evaluations save nothing, and the number is fixed. If not even one row fits, the layers of a
+        model of transformers are evaluated again for their gradient (`checkpointed`) until it is no longer frozen.
         """
         if not self.network.gradient:
             return MAX_FORWARD_ROWS
         example = x[:1]
         self.count_evaluations(1, with_gradient=False)
-        return self.fit_batch_size(lambda: self._forward(example.detach().requires_grad_()), x.device)
+        try:
+            rows = self._count_rows(lambda: self._forward(example.detach().requires_grad_()), x.device)
+        except (RuntimeError, MemoryError, ExtremalValueError) as error:
+            cause = error.__cause__ if isinstance(error, ExtremalValueError) else error
+            if cause is None or not is_out_of_memory(cause) or not find_checkpoint_layers(self.network.model):
+                raise
+            rows = 0
+        if rows == 0 and find_checkpoint_layers(self.network.model):
+            self.undo.enter_context(checkpointed(self.network.model))
+        return max(1, rows)
 
     def _evaluate_for_setup(self, x: Tensor) -> object:
         self.count_evaluations(len(x), with_gradient=False)
@@ -102,10 +114,14 @@ class Run(EvaluationCounter):
 
     def fit_batch_size(self, evaluate: Callable[[], object], device: torch.device) -> int:
         """Return how many rows fit into memory, at least 1; `evaluate` runs one row with gradient."""
+        return max(1, self._count_rows(evaluate, device))
+
+    def _count_rows(self, evaluate: Callable[[], object], device: torch.device) -> int:
+        """Return how many rows fit into memory; 0 if not even one does."""
         network = self.network
         budget = default_budget(device) if network.memory is None else network.memory * 2**30
         row_bytes = activation_bytes(evaluate, (*network.model.parameters(), *network.model.buffers()))
-        return max(1, int(budget // max(1, row_bytes)))
+        return int(budget // max(1, row_bytes))
 
     def __call__(self, x: Tensor, input_index: Tensor | None = None) -> Tensor:
         """Return the scores (B, classes); `input_index` makes no difference here."""
