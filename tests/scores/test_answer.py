@@ -136,7 +136,7 @@ class TestOtherFunctions:
         found = explain_channels(net, planted_picture(), layer, query, axis=2, counts=(8,), solver="path")
         assert found.masks.shape[2:] == (32,)
         x = prepare(net, planted_picture())
-        assert float(found.score_input[0]) == pytest.approx(float(score(query, x, net)), abs=1e-4)
+        assert float(found.score_full[0]) == pytest.approx(float(score(query, x, net)), abs=1e-4)
 
     def test_plan_and_doctor_tell_prompt_answer_tokens_and_picture(self) -> None:
         planned = plan(planted_network(), planted_picture(), Answer(prompt=PROMPT), areas=(AREA,))

@@ -19,4 +19,5 @@ from .query import PerInput as PerInput
 from .query import Query as Query
 from .segment import Segment as Segment
 from .similarity import Similarity as Similarity
+from .text import Text as Text
 from .unit import Unit as Unit

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from extremal.scores.target import Target
 
 ASK_SYNTAX = (
-    "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL, like:IMAGE, answer, answer:TEXT, token:N or token:N:TEXT"
+    "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL, like:IMAGE, text:TEXT|OTHER|…, answer, answer:TEXT, token:N or "
+    "token:N:TEXT"
 )
 ANSWER_KINDS = ("answer", "token")
 
@@ -22,13 +23,14 @@ ANSWER_KINDS = ("answer", "token")
 class AskedQuery:
     """The question of `--ask` and `--target`, as far as it is known without a network."""
 
-    kind: str  # class, box, segment, unit, like or answer
+    kind: str  # class, box, segment, unit, like, text or answer
     target: str = ""  # class index or name, the name of a group, or classes joined by `|`; may be empty
     corners: tuple[float, float, float, float] | None = None  # of a box; None: the one that the network finds
     layer: str = ""  # of a unit
     channel: int = 0  # of a unit
     image: str = ""  # to be like
-    text: str = ""  # of an answer; empty: the model's own
+    text: str = ""  # of an answer; empty: the model's own; or that is compared with others
+    others: tuple[str, ...] = ()  # texts
     prompt: str = ""  # of an answer
     token: int | None = None  # of an answer; None: all
 
@@ -70,8 +72,8 @@ def parse_ask(target: str, ask: str, prompt: str = "") -> AskedQuery:
         return AskedQuery("unit", layer=layer, channel=number)
     if kind == "like" and rest:
         return AskedQuery("like", image=rest)
-    if kind in ANSWER_KINDS:
-        return _parse_answer(ask, kind, rest if colon else None, prompt)
+    if kind in ANSWER_KINDS or (kind == "text" and rest.strip()):
+        return _parse_text(ask, kind, rest if colon else None, prompt)
     raise ExtremalValueError(f"--ask must be {ASK_SYNTAX}, got {quote(ask)}")
 
 
@@ -87,7 +89,7 @@ def parse_query(net: "Network", target: str, ask: str, prompt: str = "") -> "Tar
     Raises:
         ExtremalValueError: the text does not follow the syntax, or the network has no such class.
     """
-    from extremal.scores import Answer, Box, Segment, Unit
+    from extremal.scores import Answer, Box, Segment, Text, Unit
 
     asked = parse_ask(target, ask, prompt)
     match asked.kind:
@@ -101,8 +103,11 @@ def parse_query(net: "Network", target: str, ask: str, prompt: str = "") -> "Tar
             return Unit(asked.layer, asked.channel)
         case "like":
             return _parse_similarity(net, asked.image)
-        case "answer":
-            return Answer(asked.text or None, asked.prompt, asked.token)
+        case "text" | "answer":
+            is_answer = asked.kind == "answer"
+            return (
+                Answer(asked.text or None, asked.prompt, asked.token) if is_answer else Text(asked.text, asked.others)
+            )
     return parse_class(net, target)
 
 
@@ -145,14 +150,17 @@ def _check_company(kind: str, target: str, prompt: str) -> None:
         raise ExtremalValueError(
             f"--prompt must be used with --ask answer or token, got {quote(prompt)} without; e.g. --ask answer"
         )
-    if kind in ("unit", "like", *ANSWER_KINDS) and target:
+    if kind in ("unit", "like", "text", *ANSWER_KINDS) and target:
         raise ExtremalValueError(
             f"--ask {kind} must be used without a class, got --target {quote(target)[1:-1]}; leave one of them out"
         )
 
 
-def _parse_answer(ask: str, kind: str, rest: str | None, prompt: str) -> AskedQuery:
-    """Parse `answer`, `answer:TEXT`, `token:N` or `token:N:TEXT`."""
+def _parse_text(ask: str, kind: str, rest: str | None, prompt: str) -> AskedQuery:
+    """Parse `text:TEXT|OTHER|…`, `answer`, `answer:TEXT`, `token:N` or `token:N:TEXT`."""
+    if kind == "text":
+        first, *others = (part.strip() for part in (rest or "").split("|"))
+        return AskedQuery("text", text=first, others=tuple(others))
     text, token = rest, None
     if kind == "token":
         number, colon, text_after = (rest or "").partition(":")

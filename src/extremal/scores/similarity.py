@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.networks.class_scores import get_part
 from extremal.networks.run import Evaluator
+from extremal.scores.embedding import POOLS, Pool, read_embedding, read_part, whole_output
 from extremal.scores.layer_reader import read_layer
 from extremal.scores.query import BoundQuery, as_split, input_shape
 
@@ -19,6 +19,7 @@ class Similarity:
 
     cos(e, r) = e·r / (|e|·|r|); e is the network's output, flattened, or the mean over places of a layer's output. Of
     encoders of transformers it is `image_embeds`, else `pooler_output`, else the first token of `last_hidden_state`.
+    With others o, the score is the margin cos(e, r) − max cos(e, o): why the reference is the nearest of them.
 
     >>> from extremal import Network
     >>> x = torch.tensor([[[3.0, 4.0]]])
@@ -31,52 +32,70 @@ class Similarity:
             explained ones, which the network embeds. For a different reference per input pass a list of queries.
         layer: its output is the embedding; empty: the network's output.
         axis: of the layer's output, along which the channels lie: None is 1, but 2 for (B, tokens, channels).
+        key: of the part of the network's output that is the embedding, e.g. `last_hidden_state`, flattened; empty: as
+            above.
+        pool: of the tokens of that part, by default `last_hidden_state`: "cls" the first, "mean" over the patches, or
+            row and column of one patch; None: all of it.
+        others: embeddings or prepared inputs, as `reference`, of which the largest similarity is subtracted.
     """
 
     reference: Tensor
     layer: str = ""
     axis: int | None = None
-
-    depends_on_position = False
+    key: str = ""
+    pool: Pool | None = None
+    others: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.reference, Tensor) or not self.reference.is_floating_point():
-            kind = self.reference.dtype if isinstance(self.reference, Tensor) else type(self.reference).__name__
-            raise ExtremalTypeError(
-                f"a reference must be a floating tensor, an embedding (D,) or prepared inputs (M, C, *S), got {kind}"
-            )
-        if self.reference.ndim == 0 or 0 in self.reference.shape:
+        _check_pool(self.pool)
+        if self.layer and (self.key or self.pool is not None):
             raise ExtremalValueError(
-                "a reference must be an embedding (D,) or (M, D), or prepared inputs (M, C, *S), got shape "
-                f"{tuple(self.reference.shape)}"
+                f"an embedding must be read from a layer or from the output, got the layer {self.layer!r} and "
+                f"{'the key ' + repr(self.key) if self.key else 'pool'}; leave one of them out"
             )
-        _check_finite("a reference", self.reference)
-        object.__setattr__(self, "reference", self.reference.detach().clone())  # the caller may change theirs
+        for field in ("reference", "others"):
+            value = getattr(self, field)
+            if value is not None or field == "reference":
+                # a clone, because the caller may change theirs
+                object.__setattr__(self, field, _check_reference(value).detach().clone())
+
+    @property
+    def depends_on_position(self) -> bool:
+        """Whether a single patch is asked about."""
+        return isinstance(self.pool, tuple)
 
     @property
     def name(self) -> str:
-        """Reference and layer."""
-        return "similarity to the reference" + (f" at {self.layer}" if self.layer else "")
+        """Reference, layer or part, and others."""
+        place = self.layer or self.key
+        pooled = "" if self.pool is None else f" of {_describe_pool(self.pool)}"
+        against = "" if self.others is None else " against others"
+        return "similarity to the reference" + (f" at {place}" if place else "") + pooled + against
 
     def bind(self, run: Evaluator, x: Tensor) -> BoundQuery:
         """Bind the similarity to a network and inputs; references that are inputs are embedded once."""
         embed = self._build_embedding(run, x)
-        references = F.normalize(self._embed_references(run, x), dim=1, eps=0)  # (M, D)
-        direction = references.mean(0)
+        references = F.normalize(self._embed_references(self.reference, run, x), dim=1, eps=0)  # (M, D)
+        direction, others = references.mean(0), None
+        if self.others is not None:
+            others = F.normalize(self._embed_references(self.others, run, x), dim=1, eps=0)  # (M, D)
 
         def score_inputs(inputs: Tensor, input_index: Tensor) -> Tensor:
             embedding = embed(inputs, input_index)
-            if embedding.shape[1] != len(direction):
-                raise ExtremalValueError(
-                    f"a reference must have the size of the embedding, {embedding.shape[1]}, got {len(direction)}"
-                )
-            return F.normalize(embedding, dim=1) @ direction.to(embedding)
+            for size in {len(direction), len(direction) if others is None else others.shape[1]}:
+                if embedding.shape[1] != size:
+                    raise ExtremalValueError(
+                        f"a reference must have the size of the embedding, {embedding.shape[1]}, got {size}"
+                    )
+            unit = F.normalize(embedding, dim=1)
+            score = unit @ direction.to(embedding)
+            return score if others is None else score - (unit @ others.T.to(embedding)).amax(1)
 
         return score_inputs
 
-    def _embed_references(self, run: Evaluator, x: Tensor) -> Tensor:
-        """Return the embeddings of the references (M, D)."""
-        reference = self.reference.to(device=x.device, dtype=x.dtype)
+    def _embed_references(self, reference: Tensor, run: Evaluator, x: Tensor) -> Tensor:
+        """Return the embeddings of references (M, D)."""
+        reference = reference.to(device=x.device, dtype=x.dtype)
         if reference.ndim <= 2:
             embeddings = reference.view(-1, reference.shape[-1])
         else:
@@ -103,33 +122,45 @@ class Similarity:
             reader = read_layer(run, self.layer, self.axis, x)
             return lambda inputs, input_index: _mean_over_places(reader.read(inputs, input_index))
 
-        def embed(inputs: Tensor, input_index: Tensor) -> Tensor:
-            output = _find_embedding(run.evaluate(inputs, input_index))
-            if not isinstance(output, Tensor) or not output.is_floating_point() or output.ndim < 2:
-                kind = f"{output.dtype} {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-                raise ExtremalTypeError(
-                    f"an embedding must be one floating tensor (B, ...), {run.network.name} returned {kind}; "
-                    "name a layer, or wrap the network"
-                )
-            return output.flatten(1)
+        network, shape = run.network, input_shape(run, x)
+        if not self.key and self.pool is None:
+            return lambda inputs, input_index: read_embedding(run.evaluate(inputs, input_index), network)
 
-        return embed
+        def embed_part(inputs: Tensor, input_index: Tensor) -> Tensor:
+            with whole_output(network):
+                output = run.evaluate(inputs, input_index)
+            return read_part(output, self.key, self.pool, network, shape)
+
+        return embed_part
 
 
-def _find_embedding(output: object) -> object:
-    """Return the embedding in the output of an encoder of transformers; any other output itself.
+def _check_pool(pool: object) -> None:
+    is_patch = isinstance(pool, tuple) and len(pool) == 2 and all(hasattr(part, "__index__") for part in pool)
+    if pool is not None and pool not in POOLS and not is_patch:
+        raise ExtremalValueError(f"pool must be cls, mean, or row and column of a patch, got {pool!r}; e.g. (3, 5)")
 
-    The first there is of `image_embeds`, `pooler_output`, and the first token or the mean over places of
-    `last_hidden_state`.
-    """
-    for key in ("image_embeds", "pooler_output"):
-        part = get_part(output, key)
-        if isinstance(part, Tensor):
-            return part
-    states = get_part(output, "last_hidden_state")
-    if not isinstance(states, Tensor) or states.ndim < 3:
-        return output
-    return states[:, 0] if states.ndim == 3 else states.flatten(2).mean(2)
+
+def _describe_pool(pool: Pool) -> str:
+    """Return what is pooled, in words."""
+    if isinstance(pool, str):
+        return "the CLS token" if pool == "cls" else "the mean patch"
+    return f"the patch at row {pool[0]}, column {pool[1]}"
+
+
+def _check_reference(reference: object) -> Tensor:
+    """Return a reference after checking that it is an embedding, several, or prepared inputs."""
+    if not isinstance(reference, Tensor) or not reference.is_floating_point():
+        kind = reference.dtype if isinstance(reference, Tensor) else type(reference).__name__
+        raise ExtremalTypeError(
+            f"a reference must be a floating tensor, an embedding (D,) or prepared inputs (M, C, *S), got {kind}"
+        )
+    if reference.ndim == 0 or 0 in reference.shape:
+        raise ExtremalValueError(
+            "a reference must be an embedding (D,) or (M, D), or prepared inputs (M, C, *S), got shape "
+            f"{tuple(reference.shape)}"
+        )
+    _check_finite("a reference", reference)
+    return reference
 
 
 def _mean_over_places(output: Tensor) -> Tensor:

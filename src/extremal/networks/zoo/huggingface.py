@@ -2,8 +2,8 @@
 
 import re
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from extremal.errors import ExtremalValueError, Notice
 from extremal.file_checks import describe_error, expand_user, find_kind, quote
 from extremal.networks.network import Network
+from extremal.networks.text_encoder import TextEncoder
 from extremal.networks.vision_language import wrap_vision_language
 from extremal.networks.zoo.hub import HubName, fetch
 from extremal.networks.zoo.huggingface_files import find_weights, offline_and_quiet, read_config, read_json_object
@@ -24,7 +25,13 @@ from extremal.networks.zoo.huggingface_sizes import (
     check_processor,
     read_shapes,
 )
-from extremal.networks.zoo.huggingface_vlm import choose_dtype, is_vision_language, load_processor
+from extremal.networks.zoo.huggingface_vlm import (
+    TOKENIZER_FILES,
+    choose_dtype,
+    is_vision_language,
+    load_processor,
+    load_tokenizer,
+)
 from extremal.networks.zoo.weights import Weights, build_with_weights, check_weights_file, is_random
 
 ForwardFn = Callable[[Any, Tensor], Tensor]  # model, pixels (B, C, H, W) -> a tensor (B, ...)
@@ -85,7 +92,10 @@ def _load_folder(folder: Path, path: str, weights: Weights) -> Network:
     preprocess, mean, std = find_preprocessing(processor, model.config, path)
     labels = [str(label) for _, label in sorted(model.config.id2label.items())] if forward is _logits else []
     mirror = "ForImageClassification" in architecture
-    adapter = TransformersAdapter(model, forward).eval()
+    texts = None
+    if forward is _image_features and any((folder / name).is_file() for name in TOKENIZER_FILES):
+        texts = TextEncoder(model, load_tokenizer(transformers, folder, path), f"hf:{path}")
+    adapter = TransformersAdapter(model, forward, texts).eval()
     return Network(adapter, preprocess, tuple(labels), f"hf:{path}", mean, std, mirror=mirror)
 
 
@@ -137,15 +147,35 @@ class TransformersAdapter(nn.Module):
     Args:
         model: the model.
         forward: evaluates it on pixels.
+        texts: its text part, if it compares images with texts.
     """
 
-    def __init__(self, model: nn.Module, forward: ForwardFn) -> None:
+    def __init__(self, model: nn.Module, forward: ForwardFn, texts: TextEncoder | None = None) -> None:
         super().__init__()
-        self.model, self._forward = model, forward
+        self.model, self._forward, self.texts = model, forward, texts
+        self._returns_all = False
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, K) or (B, K, H, W)."""
-        return self._forward(self.model, pixel_values)
+    def forward(self, pixel_values: Tensor) -> Tensor | dict[str, Tensor]:
+        """(B, C, H, W) -> (B, K) or (B, K, H, W); all parts of the output by name inside `whole_output`."""
+        return (_all_parts if self._returns_all else self._forward)(self.model, pixel_values)
+
+    @contextmanager
+    def whole_output(self) -> Iterator[None]:
+        """Return all parts of the model's output inside the `with`."""
+        before, self._returns_all = self._returns_all, True
+        try:
+            yield
+        finally:
+            self._returns_all = before
+
+
+def _all_parts(model: Any, pixels: Tensor) -> dict[str, Tensor]:
+    if hasattr(model, "get_image_features"):
+        output = model.get_image_features(pixel_values=pixels)
+        output = {"image_embeds": output} if isinstance(output, Tensor) else output  # a tensor before transformers 5
+    else:
+        output = model(pixel_values=pixels, return_dict=True)
+    return {key: part for key, part in output.items() if isinstance(part, Tensor)}
 
 
 def _logits(model: Any, pixels: Tensor) -> Tensor:
