@@ -143,6 +143,15 @@ class TestPicture:
         with pytest.raises(ExtremalValueError, match="behind the image processor's steps, those of detached pass no"):
             explain(net, PHOTOGRAPH, Answer(ANSWER, PROMPT), areas=(0.2,))
 
+    @pytest.mark.parametrize("family", ["SmolVLM", "LLaVA-NeXT"])
+    def test_a_picture_of_zeros_keeps_its_tiles(self, family: str) -> None:
+        net = zoo.wrap_vision_language(*build_family(family))
+        x = torch.cat([prepare(net, PHOTOGRAPH), torch.zeros_like(prepare(net, PHOTOGRAPH))])
+        with net.frozen() as run, torch.no_grad():
+            ask = Answer(ANSWER, PROMPT).bind(run, x)
+            dark = ask(x + 1e-5, torch.arange(2))
+            torch.testing.assert_close(ask(x, torch.arange(2)), dark, atol=1e-3, rtol=0)
+
     def test_tensors_of_another_shape_are_refused(self) -> None:
         net = zoo.wrap_vision_language(Planted(), build_family("LLaVA")[1], "planted")
         with pytest.raises(ExtremalValueError) as error:

@@ -6,7 +6,8 @@ import pytest
 
 from extremal import Network
 from extremal.cli import options
-from extremal.scores import Box, Segment, Similarity, Unit
+from extremal.errors import ExtremalValueError
+from extremal.scores import Answer, Box, Segment, Similarity, Text, Unit
 from extremal.scores.parse import ASK_SYNTAX, parse_query
 from support.errors import message_of
 from support.fake_network import BOX, SIDE, TEXTURE, fake_network, save_image
@@ -57,11 +58,64 @@ def test_segments_units_and_similarity() -> None:
     assert similarity.reference.shape == (1, 3, SIDE, SIDE)
 
 
+def test_answers_and_texts() -> None:
+    answer = parse_query(fake_network(), "", "answer:a red bus: 3", "What?")
+    own, token = (
+        parse_query(fake_network(), "", "answer", "What?"),
+        parse_query(fake_network(), "", "token:2:a bus", "?"),
+    )
+    assert isinstance(answer, Answer)
+    assert isinstance(own, Answer)
+    assert isinstance(token, Answer)
+    assert (answer.text, answer.prompt, answer.token) == ("a red bus: 3", "What?", None)
+    assert (own.text, own.prompt, own.token) == (None, "What?", None)
+    assert (token.text, token.token) == ("a bus", 2)
+    text = parse_query(fake_network(), "", "text:a cat| a dog|a car")
+    assert isinstance(text, Text)
+    assert (text.text, text.others) == ("a cat", ("a dog", "a car"))
+
+
+@pytest.mark.parametrize(
+    ("target", "ask", "prompt", "message"),
+    [
+        (
+            "",
+            "box",
+            "What?",
+            "--prompt must be used with --ask answer or token, got 'What?' without; e.g. --ask answer",
+        ),
+        (
+            "cat",
+            "answer",
+            "What?",
+            "--ask answer must be used without a class, got --target cat; leave one of them out",
+        ),
+        (
+            "",
+            "token:x:a bus",
+            "What?",
+            "--ask token must name a token by its index, 0 or above, got 'token:x:a bus'; e.g. token:2:a red bus",
+        ),
+        (
+            "",
+            "answer: ",
+            "What?",
+            "an answer must have tokens, got 'answer: ' with an empty text; leave out the last colon for the "
+            "model's own answer",
+        ),
+    ],
+)
+def test_wrong_prompts_and_answers(target: str, ask: str, prompt: str, message: str) -> None:
+    with pytest.raises(ExtremalValueError) as error:
+        parse_query(fake_network(), target, ask, prompt)
+    assert str(error.value) == message
+
+
 @pytest.mark.parametrize(
     ("target", "ask", "message"),
     [
-        ("", "boxes", "--ask must be box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:IMAGE, got 'boxes'"),
-        ("", "like:", "--ask must be box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:IMAGE, got 'like:'"),
+        ("", "boxes", f"--ask must be {ASK_SYNTAX}, got 'boxes'"),
+        ("", "like:", f"--ask must be {ASK_SYNTAX}, got 'like:'"),
         (
             "",
             "box:1,2,3",

@@ -16,6 +16,7 @@ MAX_MEAN_DIFFERENCE = 2 / 255  # of pixel values in 0..1, by which the steps may
 MAX_DIFFERENCE = 0.25  # the same for one value: the processor rounds to whole grey levels, and clips
 STEP_NAMES = ("center_crop", "resize")  # methods of image processors that return a picture of another size
 PIXELS = "pixel_values"
+NEARLY_ZERO = 1e-6
 
 
 class PictureSteps:
@@ -44,7 +45,7 @@ class PictureSteps:
         pixels = (x.float() * std + mean) * 255
         rows = [self._process(row) for row in pixels]
         return {
-            key: torch.cat([row[key] for row in rows]).to(x.dtype)
+            key: _without_zeros(torch.cat([row[key] for row in rows])).to(x.dtype)
             for key, value in rows[0].items()
             if isinstance(value, Tensor) and value.is_floating_point()
         }
@@ -161,6 +162,11 @@ class PictureSteps:
             for name in names:
                 del own[name]
         pictures += [*reversed(made["center_crop"]), *made["resize"][:1]]
+
+
+def _without_zeros(pixels: Tensor) -> Tensor:
+    """Return pixels with those of exactly 0 a little above: models drop tiles of zeros as padding (Idefics 3)."""
+    return pixels + NEARLY_ZERO * (pixels == 0)
 
 
 def _is_close(mean: float, largest: float) -> bool:
