@@ -61,7 +61,7 @@ def write_docs(rows: list[dict[str, Any]]) -> None:
     """Write the table between its marks in the page."""
     latest = {row["family"]: row for row in rows}
     lines = [
-        "| family | class | picture | tokens of prompt and picture | forward-backward | forward | MB a row | unchanged |",
+        "| family | class | picture | tokens of the prompt | forward-backward | forward | MB a row | unchanged |",
         "|---|---|---|---:|---:|---:|---:|---|",
     ]
     for row in (latest[family] for family in FAMILIES if family in latest):
