@@ -34,7 +34,8 @@ class PictureSteps:
     def __init__(self, image_processor: Any, options: Mapping[str, Any], name: str) -> None:
         self._image_processor, self._name = image_processor, name
         self._options = {key: value for key, value in options.items() if key != "return_tensors"}
-        self.mean, self.std = (0.0,), (1.0,)
+        self.mean: tuple[float, ...] = (0.0,)
+        self.std: tuple[float, ...] = (1.0,)
         if options.get("do_normalize", getattr(image_processor, "do_normalize", False)):
             self.mean = tuple(map(float, options.get("image_mean") or image_processor.image_mean))
             self.std = tuple(map(float, options.get("image_std") or image_processor.image_std))

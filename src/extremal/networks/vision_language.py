@@ -87,7 +87,7 @@ class PromptedInputs:
     """
 
     def __init__(self, processor: Any, config: Any, name: str) -> None:
-        self.tokenizer = getattr(processor, "tokenizer", None)
+        self.tokenizer: Any = getattr(processor, "tokenizer", None)
         if self.tokenizer is None or getattr(processor, "image_processor", None) is None:
             raise ExtremalValueError(
                 f"a model of images and text must have a processor with a tokenizer and an image processor, that of "

@@ -70,6 +70,7 @@ def _pool_places(tokens: Tensor, pool: Pool, grid: tuple[int, int], first: int, 
         raise ExtremalValueError(f"a CLS token must be there to be pooled, {network.name} has maps; use pool='mean'")
     if pool == "mean":
         return tokens[:, first:].mean(1)
+    assert not isinstance(pool, str)
     row, column = pool
     if not (0 <= int(row) < grid[0] and 0 <= int(column) < grid[1]):
         raise ExtremalValueError(
