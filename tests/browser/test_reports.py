@@ -51,7 +51,7 @@ def test_a_report_is_accessible(
 ) -> None:
     write(tmp_path / "report.html")
     page = opened((tmp_path / "report.html").as_uri(), color_scheme=scheme)
-    page.get_by_text("Settings of the run").click()
+    page.get_by_text("All settings, as stored").click()
     save_screenshot(page, f"{write.__name__.replace('write_', 'report-')}-{scheme}")
     assert accessibility_problems(page) == []
 

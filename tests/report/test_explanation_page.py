@@ -20,7 +20,8 @@ from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.verdict import Status
 from extremal.report import reveal
 from extremal.report.html import json_for_script
-from extremal.report.text import stability_sentence, summarise
+from extremal.report.sentences import stability_sentence
+from extremal.report.text import summarise
 from support import synthetic
 from support.pages import NASTY, Page, check_nothing_from_elsewhere
 

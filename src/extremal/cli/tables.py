@@ -40,8 +40,10 @@ def print_explanation(
         certificate: of the smallest sufficient area.
         minimal: sentence on the minimal region; empty if there is none.
     """
+    from extremal.explanations.display import has_random_weights
     from extremal.explanations.verdict import Status
-    from extremal.report.text import alternatives_sentence, certificate_sentence, stability_sentence
+    from extremal.report.sentences import alternatives_sentence, certificate_sentence, stability_sentence
+    from extremal.report.text import RANDOM_WEIGHTS
 
     stability = explanation.stability
     measured = [] if stability is None else ["stable IoU", "core"]
@@ -68,6 +70,7 @@ def print_explanation(
     lines = [
         f"{image}: {_target_text(explanation.target_names[0], explanation.target[0])}, "
         f"score {float(explanation.score_full[0]):.2f} whole, {float(explanation.score_blank[0]):.2f} destroyed",
+        *([RANDOM_WEIGHTS] if has_random_weights(explanation.settings) else []),
         table,
         _smallest_area_sentence(explanation),
         *([certificate_sentence(certificate)] if certificate else []),
@@ -107,12 +110,15 @@ def print_channels(image: str, explanation: "ChannelExplanation", files: dict[st
         f"score {summary.score_full:.2f} whole, {summary.score_blank:.2f} with the layer at zero"
     )
     paths = [files[name] for name in ("report", "figure", "explanation")]
-    sentences = [summary.smallest, *([minimal] if minimal else [])]
+    sentences = [summary.smallest, *([summary.caution] if summary.caution else []), *([minimal] if minimal else [])]
     _print([heading, table, *sentences, *_path_lines(*paths, *files["pictures"])])
 
 
 def print_class_channels(ranking: "ClassChannels", top: int, files: dict[str, Any]) -> None:
     """Print the channels that a class needs most often, and the paths of the files."""
+    from extremal.explanations.display import has_random_weights
+    from extremal.report.text import RANDOM_WEIGHTS
+
     table = Table("rank", "channel", "share of images", "95 % interval")
     for rank, channel in enumerate(ranking.ranking()[:top], start=1):
         low, high = float(ranking.low[channel]), float(ranking.high[channel])
@@ -123,7 +129,8 @@ def print_class_channels(ranking: "ClassChannels", top: int, files: dict[str, An
         f"smallest sufficient sets of {int(counts.min())} to {int(counts.max())} of {ranking.sets.shape[1]} channels"
     )
     paths = [files[name] for name in ("report", "figure", "table")]
-    _print([heading, table, *_path_lines(*paths, *files["pictures"])])
+    doubts = [RANDOM_WEIGHTS] if has_random_weights(ranking.settings) else []
+    _print([heading, *doubts, table, *_path_lines(*paths, *files["pictures"])])
 
 
 def print_layers(layers: "list[Layer]") -> None:
@@ -155,6 +162,8 @@ def print_plan(image: str, plan: "Plan", folder: Path, copies: int = 0, minimal_
         copies: explained for the stability.
         minimal_budget: evaluations to reduce the sufficient region; 0: it is not reduced.
     """
+    from extremal.explanations.display import network_text
+
     settings, first = plan.settings, plan.inputs[0]
     classes = Table("class", "score", "probability")
     for top in first.top:
@@ -169,7 +178,7 @@ def print_plan(image: str, plan: "Plan", folder: Path, copies: int = 0, minimal_
         settings["score"],
     )
     lines = [
-        f"{image}: {' × '.join(map(str, plan.shape))} as input of {settings['network']}",
+        f"{image}: {' × '.join(map(str, plan.shape))} as input of {network_text(settings)}",
         *plan.reading.sentences,
         classes,
         f"target: {_target_text(first.name, first.target)}",

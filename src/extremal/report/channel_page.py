@@ -13,6 +13,7 @@ from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.channels.inversion import Inversion
 from extremal.explanations.channels.values import ChannelCurve
 from extremal.explanations.channels.visualisation import Visualisation
+from extremal.explanations.display import has_random_weights, network_text
 from extremal.explanations.minimal_region import MinimalRegion
 from extremal.explanations.overlay import light_up, png_data_uri
 from extremal.explanations.validation import validate_image
@@ -20,7 +21,8 @@ from extremal.explanations.verdict import Verdict
 from extremal.report import chart
 from extremal.report.html import render_template, write_page
 from extremal.report.minimal_panel import build_channel_panel
-from extremal.report.text import nbsp, percent
+from extremal.report.settings_text import describe_settings
+from extremal.report.text import RANDOM_WEIGHTS, nbsp, percent
 
 MAX_LISTED_CHANNELS = 24  # of one set
 MAX_CHANNEL_EFFECT = 10.0  # drawn: without channels that speak against a class, a layer scores far above the whole
@@ -92,7 +94,7 @@ def summarise_channels(explanation: ChannelExplanation, image: int = 0) -> Chann
     enough = next((row for row in rows if row.binary >= explanation.share), None)
     return ChannelSummary(
         name=explanation.target_names[image],
-        network=str(explanation.settings.get("network", "unnamed network")),
+        network=network_text(explanation.settings),
         game=str(explanation.settings.get("game", "preserve" if explanation.keeps else "delete")),
         layer=explanation.layer,
         total=explanation.total,
@@ -119,7 +121,7 @@ def _headline(explanation: ChannelExplanation, rows: Sequence[ChannelRow], enoug
 
 
 def _caution(explanation: ChannelExplanation, enough: ChannelRow | None) -> str:
-    sentences = []
+    sentences = [RANDOM_WEIGHTS] if has_random_weights(explanation.settings) else []
     if enough and enough.verdict.label != "sufficient":
         sentences.append(f"This set is {enough.verdict.label}: {enough.reason}.")
     if explanation.bypassed:
@@ -184,6 +186,7 @@ def render(
     return render_template(
         "channels.html.j2",
         settings=explanation.settings,
+        described=describe_settings(explanation.settings),
         title=title or f"{summary.name} – {summary.layer} of {summary.network}",
         summary=summary,
         threshold=explanation.share,

@@ -16,15 +16,15 @@ from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import MIN_CORE_SHARE, MIN_STABLE_IOU, MIN_UNSEEN_EFFECT, SUFFICIENT_EFFECT
 from extremal.report import chart, reveal
+from extremal.report.evidence_text import answer_questions
 from extremal.report.html import finite_or_none, json_for_script, read_asset, render_template, write_page
 from extremal.report.minimal_panel import build_panel
+from extremal.report.sentences import alternatives_sentence, certificate_sentence, stability_sentence
+from extremal.report.settings_text import describe_settings
 from extremal.report.text import (
     ExplanationSummary,
-    alternatives_sentence,
     area_percent,
-    certificate_sentence,
     percent,
-    stability_sentence,
     summarise,
 )
 
@@ -76,6 +76,11 @@ def render(
         height=explanation.pictures.shape[1],
         areas=len(summary.rows),
         settings=explanation.settings,
+        described=describe_settings(explanation.settings, explanation.areas),
+        answers=answer_questions(
+            summary.rows[summary.headline_row],
+            *(summary.keeps, explanation.control_scores.shape[2], explanation.unseen_names),
+        ),
         unseen=explanation.unseen_names,
         left_out=explanation.left_out[image] if explanation.left_out else (),
         controls=explanation.control_scores.shape[2],

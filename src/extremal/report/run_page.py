@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from extremal.explanations.display import has_random_weights, network_text
 from extremal.jobs.rows import VERDICTS
 from extremal.jobs.run_summary import ImageSummary, Summary
 from extremal.report.html import render_template
+from extremal.report.settings_text import describe_settings
 from extremal.report.table_widget import (
     Column,
     EmbeddedTable,
@@ -20,6 +22,7 @@ from extremal.report.table_widget import (
     table_json,
 )
 from extremal.report.text import (
+    RANDOM_WEIGHTS,
     above_largest_area,
     area_percent,
     area_text,
@@ -60,6 +63,7 @@ def render(
         script(),
         style(),
         settings=summary.settings,
+        described=describe_settings(summary.settings["explain"], summary.settings["areas"]),
         title=title or f"A run of {network}",
         summary={"headline": headline(summary), "caution": caution(summary)},
         run=summary,
@@ -82,7 +86,7 @@ def render(
 
 def network_name(settings: Mapping[str, Any]) -> str:
     """Return the name of a run's network."""
-    return str(settings["explain"].get("network", "unnamed network"))
+    return network_text(settings["explain"])
 
 
 def headline(summary: Summary) -> str:
@@ -100,7 +104,7 @@ def headline(summary: Summary) -> str:
 def caution(summary: Summary) -> str:
     """Count the images that are missing or failed; empty if there are none."""
     missing, failed = summary.planned - summary.images, summary.verdicts["failed"]
-    lines = []
+    lines = [RANDOM_WEIGHTS] if has_random_weights(summary.settings["explain"]) else []
     if missing:
         lines.append(f"The run is not finished: {missing:,} of {summary.planned:,} images have no row yet.")
     if failed:

@@ -15,6 +15,7 @@ from extremal.explanations.display import (
     FloatMap,
     choose_column,
     join_listed,
+    network_text,
     percent_text,
     shorten_name,
     to_unit_range,
@@ -106,7 +107,7 @@ class ChannelViews(Displayed):
         return self.counts[choose_column(self.curve(image).binary, self.share)] if count is None else count
 
     def _describe(self) -> Sequence[str]:
-        total, network = self.masks.shape[2], self.settings.get("network", "unnamed network")
+        total, network = self.masks.shape[2], network_text(self.settings)
         origin = f"{total} channels of {self.layer} of {network}"
         counts = f"  counts    {join_listed([str(count) for count in self.counts])}"
         sets = [self.smallest(image) for image in range(len(self.masks))]
