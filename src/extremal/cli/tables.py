@@ -110,7 +110,7 @@ def print_channels(image: str, explanation: "ChannelExplanation", files: dict[st
         f"score {summary.score_full:.2f} whole, {summary.score_blank:.2f} with the layer at zero"
     )
     paths = [files[name] for name in ("report", "figure", "explanation")]
-    sentences = [summary.smallest, *([summary.caution] if summary.caution else []), *([minimal] if minimal else [])]
+    sentences = [sentence for sentence in (summary.headline, summary.smallest, summary.caution, minimal) if sentence]
     _print([heading, table, *sentences, *_path_lines(*paths, *files["pictures"])])
 
 
