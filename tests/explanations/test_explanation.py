@@ -207,7 +207,7 @@ class TestVerdict:
 
     def test_chance(self) -> None:
         lucky = explanation(control_scores=torch.tensor([[[2.0, 2.0], [9.8, 2.0]]]))
-        assert lucky.verdict[0][1].reason == "a random region of this size reaches 98 %"
+        assert lucky.verdict[0][1].reason == "a random region of this size reaches 98 % of the effect, this one 95 %"
 
     def test_unseen(self) -> None:
         narrow = explanation(unseen_scores=torch.tensor([[[2.0, 0.0, 4.0], [2.8, 1.0, 10.0]]]))

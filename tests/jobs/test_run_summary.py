@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from extremal import jobs
+from extremal.jobs.row_checks import update_verdicts
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.run_summary import COLUMNS, VERDICTS, image_summaries, quantiles, summarise
 from extremal.report import run_page as report
@@ -162,3 +163,19 @@ class TestFolder:
         assert message_of(jobs.summary, bench) == (
             f"a run must be one of `extremal run`, {str(bench)!r} is not; name the folder of such a run"
         )
+
+
+def test_the_former_word_for_chance_is_read() -> None:
+    schema = pa.schema([SCHEMA.field(name) for name in ("verdict", "verdicts")])
+    former = pa.Table.from_pylist(
+        [
+            {"verdict": "unspecific", "verdicts": ["insufficient", "unspecific"]},
+            {"verdict": "suspect", "verdicts": None},
+        ],
+        schema,
+    )
+    read = update_verdicts(former)
+    assert read["verdict"].to_pylist() == ["chance is enough", "suspect"]
+    assert read["verdicts"].to_pylist() == [["insufficient", "chance is enough"], None]
+    assert read.schema == schema
+    assert update_verdicts(read) is read

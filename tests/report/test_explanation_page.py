@@ -137,7 +137,7 @@ def test_headline_and_caution() -> None:
     assert weak.data["smallest"] is None
     assert "Smallest sufficient area" not in weak.words
     lucky = render_page(replace(result, control_scores=result.control_scores + 1))
-    assert "This mask is suspect: a random region of this size reaches" in lucky.words
+    assert "Chance is enough: a random region of this size reaches" in lucky.words
     assert "Smallest sufficient area" not in lucky.words
     assert "Removing 40\xa0% of the image takes away" in render_page(synthetic.explanation(keeps=False)).words
 

@@ -22,7 +22,7 @@ VERDICT_COLOURS = {
     "sufficient": "green",
     "insufficient": "yellow",
     "suspect": "red",
-    "unspecific": "red",
+    "chance is enough": "red",
     "unstable": "red",
 }
 LEVEL_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}

@@ -21,7 +21,7 @@ from extremal.report import chart
 from extremal.report.html import render_template, write_page
 from extremal.report.minimal_panel import build_channel_panel
 from extremal.report.settings_text import describe_settings
-from extremal.report.text import RANDOM_WEIGHTS, nbsp, percent, plural
+from extremal.report.text import RANDOM_WEIGHTS, doubt_sentence, nbsp, percent, plural
 
 MAX_LISTED_CHANNELS = 24  # of one set
 MAX_CHANNEL_EFFECT = 10.0  # drawn: without channels that speak against a class, a layer scores far above the whole
@@ -127,7 +127,7 @@ def _headline(explanation: ChannelExplanation, row: ChannelRow, image: int) -> s
 def _caution(explanation: ChannelExplanation, row: ChannelRow) -> str:
     sentences = [RANDOM_WEIGHTS] if has_random_weights(explanation.settings) else []
     if row.binary >= explanation.share and row.verdict.label != "sufficient":
-        sentences.append(f"The set of {row.count} channels is {row.verdict.label}: {row.reason}.")
+        sentences.append(doubt_sentence(f"The set of {plural(row.count, 'channel')}", row.verdict))
     if explanation.bypassed:
         sentences.append("Part of the answer bypasses this layer; the masks affect only the output of the layer.")
     return " ".join(sentences)

@@ -135,7 +135,12 @@ def _class_table(summary: Summary) -> EmbeddedTable:
     areas = zip(("Lower quartile", "Median area", "Upper quartile"), ("q25", "median", "q75"), strict=True)
     columns = [
         Column("Class", [entry.name for entry in classes], "minmax(160px, 2fr)"),
-        *(count_column(name.capitalize(), [getattr(entry, name) for entry in classes]) for name in counts),
+        *(
+            count_column(
+                name.capitalize(), [entry.images if name == "images" else entry.count(name) for entry in classes]
+            )
+            for name in counts
+        ),
         *(
             Column(
                 *(label, [2.0 if (area := getattr(entry.areas, name)) is None else area for entry in classes], "96px"),

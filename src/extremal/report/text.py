@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from extremal.explanations.display import has_random_weights, network_text
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import has_image
-from extremal.explanations.verdict import MIN_SPAN, Verdict
+from extremal.explanations.verdict import CHANCE, MIN_SPAN, Verdict
 
 if TYPE_CHECKING:
     from extremal.jobs.run_summary import Quantiles
@@ -111,6 +111,16 @@ def nbsp(text: str) -> str:
     return text.replace(" %", "\xa0%")
 
 
+def doubt_sentence(subject: str, verdict: Verdict) -> str:
+    r"""Describe a verdict that is not `sufficient`, with its reason.
+
+    >>> doubt_sentence("This mask", Verdict("suspect", "a score is not finite"))
+    'This mask is suspect: a score is not finite.'
+    """
+    start = "Chance is enough" if verdict.label == CHANCE else f"{subject} is {verdict.label}"
+    return f"{start}: {nbsp(verdict.reason)}."
+
+
 @dataclass(frozen=True)
 class AreaRow:
     """Measurements at one area; effects are fractions of the whole effect, from 0 to 1."""
@@ -196,7 +206,7 @@ class ExplanationSummary:
         sentences = [RANDOM_WEIGHTS] if self.has_random_weights else []
         row = None if self.smallest is None else self.rows[self.smallest]
         if row is not None and row.verdict.label != "sufficient":
-            sentences.append(f"This mask is {row.verdict.label}: {row.reason}.")
+            sentences.append(doubt_sentence("This mask", row.verdict))
         return " ".join(sentences)
 
     def sentence(self, row: AreaRow) -> str:

@@ -120,10 +120,10 @@ class ChannelExplanation(ChannelViews):
 
     @property
     def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
-        """Verdicts (N, A): sufficient, insufficient, suspect or unspecific.
+        """Verdicts (N, A): sufficient, insufficient, chance is enough, or suspect.
 
-        A set is suspect if a random set equals it, or if the top channels of a ranking outperform it. A ranking that
-        merely equals it confirms both. It is unspecific if a random set is sufficient as well.
+        Chance is enough if a random set is sufficient, too. A set is suspect if the top channels of a ranking outperform
+        it; a ranking that merely equals it confirms both.
         """
         soft, cuts = self.effects(self.scores).tolist(), self.effects(self.binary_scores).tolist()
         random, ranked = self.effects(self.random_scores).tolist(), self.effects(self.ranked_scores).tolist()
@@ -133,9 +133,9 @@ class ChannelExplanation(ChannelViews):
 
         def judge(n: int, k: int) -> Verdict:
             better = [value for value in ranked[n][k] if not value <= cuts[n][k] + TIE_MARGIN]
-            controls = [*random[n][k], *better]
             effects = soft[n][k], cuts[n][k]
-            return reach_verdict(*effects, [], controls, self.share, "a control set of this size", largest=largest[n])
+            controls = [], random[n][k], self.share
+            return reach_verdict(*effects, *controls, "set", better, largest=largest[n])
 
         return tuple(tuple(judge(n, k) for k in range(len(self.counts))) for n in range(len(self.masks)))
 
