@@ -247,11 +247,11 @@ def test_alternatives_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_certificate_is_described() -> None:
     certificate = Certificate(0.345, torch.ones(1, 48, 64), 0.912, 0.338, 0.88, 0.9)
     words = render_page(synthetic.explanation(), certificate=certificate).words.replace("\xa0", " ")
-    assert "Between the measured areas: 34.5 % has 91 % of the effect; the best mask found at 33.8 % has 88 %." in words
+    assert "Smallest area by bisection: 34.5 % has 91 % of the effect; the best mask found at 33.8 % has 88 %." in words
     open_end = replace(certificate, below_area=0.0, below_effect=float("nan"))
     words = render_page(synthetic.explanation(), certificate=open_end).words.replace("\xa0", " ")
     assert "34.5 % has 91 % of the effect; every smaller area that was tried is also enough." in words
-    assert "Between the measured areas" not in render_page(synthetic.explanation()).words
+    assert "Smallest area by bisection" not in render_page(synthetic.explanation()).words
 
 
 def test_stability_is_a_part_of_the_table() -> None:

@@ -41,7 +41,13 @@ Solver = Annotated[
 Score = Annotated[str, Option(help="margin, logit, probability, log-probability, contrastive, negative or sigmoid.")]
 Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Random seed of noise and controls.")]
 Alternatives = Annotated[int, Option(help="Number of explanations with little overlap to search for.")]
-Refine = Annotated[bool, Option("--refine", help="Bisect for the smallest sufficient area, to 2 %.")]
+Refine = Annotated[
+    bool,
+    Option(
+        "--refine",
+        help="Bisect for the smallest sufficient area, to 2 %; above the largest of --areas if none is enough.",
+    ),
+]
 Stability = Annotated[
     bool, Option("--stability", help="Explain 4 copies with one grey level of noise, and report what stays.")
 ]

@@ -151,7 +151,7 @@ class Explanation(ExplanationViews):
 
     @property
     def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
-        """Verdicts (N, A): sufficient, insufficient, chance is enough, suspect or, if `stability` is there, unstable."""
+        """Verdicts (N, A): sufficient, insufficient, chance is enough, suspect; unstable if `stability` is there."""
         return tuple(self._verdicts(image) for image in range(len(self.masks)))
 
     def _verdicts(self, image: int, share: float = SUFFICIENT_EFFECT) -> tuple[Verdict, ...]:

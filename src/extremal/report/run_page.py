@@ -131,16 +131,12 @@ def _quantile_rows(summary: Summary) -> list[tuple[str, int, list[str]]]:
 def _class_table(summary: Summary) -> EmbeddedTable:
     classes, above_all = summary.classes, above_largest_area(summary.settings["areas"])
     quartiles = [quantile_texts(entry.areas, area_percent, above_all)[1:4] for entry in classes]
-    counts = ("images", *summary.counted_verdicts)
+    counted = {"images": [entry.images for entry in classes]}
+    counted |= {word: [entry.count(word) for entry in classes] for word in summary.counted_verdicts}
     areas = zip(("Lower quartile", "Median area", "Upper quartile"), ("q25", "median", "q75"), strict=True)
     columns = [
         Column("Class", [entry.name for entry in classes], "minmax(160px, 2fr)"),
-        *(
-            count_column(
-                name.capitalize(), [entry.images if name == "images" else entry.count(name) for entry in classes]
-            )
-            for name in counts
-        ),
+        *(count_column(name.capitalize(), counts) for name, counts in counted.items()),
         *(
             Column(
                 *(label, [2.0 if (area := getattr(entry.areas, name)) is None else area for entry in classes], "96px"),

@@ -13,13 +13,13 @@ def certificate_sentence(certificate: Certificate) -> str:
 
     >>> import torch
     >>> certificate_sentence(Certificate(0.0734, torch.ones(1, 2, 2), 0.902, 0.0721, 0.884, 0.9)).replace("\xa0", " ")
-    'Between the measured areas: 7.34 % has 90 % of the effect; the best mask found at 7.21 % has 88 %.'
+    'Smallest area by bisection: 7.34 % has 90 % of the effect; the best mask found at 7.21 % has 88 %.'
     """
     result = f"{area_percent(certificate.area)} has {percent(certificate.effect)} of the effect"
     if not certificate.below_area:
-        return f"Between the measured areas: {result}; every smaller area that was tried is also enough."
+        return f"Smallest area by bisection: {result}; every smaller area that was tried is also enough."
     area, effect = area_percent(certificate.below_area), percent(certificate.below_effect)
-    return f"Between the measured areas: {result}; the best mask found at {area} has {effect}."
+    return f"Smallest area by bisection: {result}; the best mask found at {area} has {effect}."
 
 
 def stability_sentence(stability: Stability, image: int = 0) -> str:
