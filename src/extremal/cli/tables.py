@@ -133,14 +133,30 @@ def print_class_channels(ranking: "ClassChannels", top: int, files: dict[str, An
     _print([heading, *doubts, table, *_path_lines(*paths, *files["pictures"])])
 
 
-def print_layers(layers: "list[Layer]") -> None:
-    """Print one row per layer."""
-    table = Table(Column("layer", overflow="fold"), "kind", "output", "split")
+def print_layers(layers: "list[Layer]", pattern: str, total: int) -> None:
+    """Print one row per layer; a column on splitting if it says something.
+
+    Args:
+        layers: to print.
+        pattern: that their names contain; empty: they are the stages, or all.
+        total: number of layers of the network.
+    """
+    if not layers:
+        _print([f"no layer contains {pattern!r}; `extremal layers --all` lists all {total}"])
+        return
+    is_mixed = not all(layer.can_split_cleanly for layer in layers)
+    table = Table(Column("layer", overflow="fold"), "kind", "output", *(["whole answer passes"] if is_mixed else []))
     for layer in layers:
         shape = " × ".join(map(str, layer.shape))
-        split = layer.problem or ("bypassed: part of the answer goes round it" if layer.bypassed else "clean")
-        table.add_row(layer.name, layer.kind, shape, split)
-    _print([table, "use one with: extremal channels IMAGE --layer NAME"])
+        split = f"cannot be used: {layer.problem}" if layer.problem else "no" if layer.bypassed else "yes"
+        table.add_row(layer.name, layer.kind, shape, *([split] if is_mixed else []))
+    lines: list[Any] = [table]
+    if any(layer.bypassed for layer in layers):
+        lines.append("no: part of the answer goes round the layer, e.g. by a shortcut; masks do not affect that part")
+    lines.append("use one with: extremal channels IMAGE --layer NAME")
+    if len(layers) < total:
+        lines.append(f"{len(layers)} of {total} layers; more with: extremal layers PATTERN, extremal layers --all")
+    _print(lines)
 
 
 def _perturbation_text(plain: str | list[str]) -> str:

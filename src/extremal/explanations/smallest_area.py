@@ -68,9 +68,9 @@ def smallest_area(
     """Bisect between the masks of an explanation for the smallest area that keeps a share of the effect.
 
     a* = min { a : effect of the cut mask ≥ share } (paper, section 3), between the smallest computed area that is
-    sufficient and the largest below it that is not; if none is, above them, up to all places. Each area tried starts from the masks on both sides and takes a
-    few steps. The optimisation is not convex: the certificate states what was found on both sides, and does not prove
-    that nothing smaller exists.
+    sufficient and the largest below it that is not; if none is, between the largest and all places. Each area tried
+    starts from the masks on both sides and takes a few steps. The optimisation is not convex: the certificate states
+    what was found on both sides, and does not prove that nothing smaller exists.
 
     >>> _ = torch.manual_seed(0)
     >>> from extremal import explain

@@ -39,7 +39,12 @@ KEPT_LABEL = "Kept part of"  # followed by the key of an image
 
 
 def render(
-    summary: Summary, images: Sequence[ImageSummary], thumbnails: Mapping[str, Thumbnail], *, title: str | None = None
+    summary: Summary,
+    images: Sequence[ImageSummary],
+    thumbnails: Mapping[str, Thumbnail],
+    *,
+    title: str | None = None,
+    links: Mapping[str, str | None] | None = None,
 ) -> str:
     """Render the page as the text of an HTML file.
 
@@ -48,6 +53,7 @@ def render(
         images: all images of the run.
         thumbnails: JPEGs by key; None if there is none.
         title: heading of the page; the network's name by default.
+        links: addresses of the images' own pages by key; None: there are none.
     """
     network = network_name(summary.settings)
 
@@ -77,7 +83,7 @@ def render(
         n_more_suspects=len(summary.suspects) - MAX_SUSPECTS,
         n_more_failures=max(0, len(summary.failures) - MAX_FAILURES),
         classes=_class_table(summary),
-        images=_image_table(images, thumbnails),
+        images=_image_table(images, thumbnails, links or {}),
         failures=[f"{plural(count, 'image')}: {reason}" for reason, count in summary.failures[:MAX_FAILURES]],
         untested=plural(summary.untested, "image") if summary.untested else "",
         time=duration(summary.seconds),
@@ -148,10 +154,15 @@ def _class_table(summary: Summary) -> EmbeddedTable:
     return EmbeddedTable(table_json("classes", columns))
 
 
-def _image_table(images: Sequence[ImageSummary], thumbnails: Mapping[str, Thumbnail]) -> EmbeddedTable:
+def _image_table(
+    images: Sequence[ImageSummary], thumbnails: Mapping[str, Thumbnail], links: Mapping[str, str | None]
+) -> EmbeddedTable:
     verdicts = [image.verdict for image in images]
     columns = [
-        Column("Image", [image.key for image in images], "minmax(130px, 1.3fr)"),
+        Column(
+            *("Image", [image.key for image in images], "minmax(130px, 1.3fr)"),
+            links=[links.get(image.key) for image in images] if links else None,
+        ),
         Column("Class", [image.name for image in images], "minmax(110px, 1fr)", choice=True),
         Column(
             *("Verdict", [float(VERDICTS.index(word)) for word in verdicts], "minmax(200px, 1.8fr)"),

@@ -122,7 +122,8 @@ class ChannelExplanation(ChannelViews):
     def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
         """Verdicts (N, A): sufficient, insufficient, chance is enough, or suspect.
 
-        Chance is enough if a random set is sufficient, too. A set is suspect if the top channels of a ranking do better; a ranking that merely equals it confirms both.
+        Chance is enough if a random set is sufficient, too. A set is suspect if a ranking has a better one of its size;
+        a ranking that merely equals it confirms both.
         """
         soft, cuts = self.effects(self.scores).tolist(), self.effects(self.binary_scores).tolist()
         random, ranked = self.effects(self.random_scores).tolist(), self.effects(self.ranked_scores).tolist()

@@ -149,9 +149,8 @@ class Cost:
         rounds = 1 + max(
             0, math.ceil(math.log2(log_ratio / math.log1p(AREA_TOLERANCE)))
         )  # one more because areas are whole numbers of places
-        n_scores = (
-            (1 + rounds * (smallest_area.STEPS_PER_AREA + 1)) * self.evaluations_per_mask * len(self.objective.ways)
-        )
+        n_masks = 1 + rounds * (smallest_area.STEPS_PER_AREA + 1)
+        n_scores = n_masks * self.evaluations_per_mask * len(self.objective.ways)
         return Evaluations(rounds * smallest_area.STEPS_PER_AREA * self.rewards_per_mask, self.setup + n_scores)
 
     @property
