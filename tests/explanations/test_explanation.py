@@ -195,7 +195,9 @@ class TestVerdict:
 
     def test_delete(self) -> None:
         words = [str(verdict) for verdict in explanation(keeps=False).verdict[0]]
-        assert words == ["insufficient", "insufficient"]
+        assert words == ["chance is enough"] * 2  # removing a random region takes all of the effect away
+        rare = explanation(keeps=False, control_scores=torch.full((1, 2, 3), 9.0))
+        assert [str(verdict) for verdict in rare.verdict[0]] == ["insufficient", "insufficient"]
 
     def test_grey(self) -> None:
         grey = explanation(scores=torch.tensor([[11.0, 12.0]]), binary_scores=torch.tensor([[3.0, 9.6]]))

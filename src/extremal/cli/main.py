@@ -81,7 +81,8 @@ def channels(
     device: options.Device = "auto",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed of controls and images.")] = 0,
     minimal: Annotated[
-        bool, typer.Option("--minimal", help="Take channels out of the smallest sufficient set until none can go.")
+        bool,
+        typer.Option("--minimal", help="Take channels out of the smallest sufficient set until none can be spared."),
     ] = False,
     budget: options.Budget = options.DEFAULT_BUDGET,
     visualise: Annotated[
@@ -142,7 +143,7 @@ def class_channels(
     top: Annotated[int, typer.Option(min=1, help="Number of channels to print.")] = 12,
     out: Annotated[Path, typer.Option(help="Output folder.")] = options.DEFAULT_FOLDER,
     force: options.Force = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
 ) -> None:
     """Rank the channels of a layer by how often a class needs them, over a folder of its images."""
     with report_errors():

@@ -229,9 +229,19 @@ def status(
 
 def _progress_sentence(status: "RunStatus", folder: Path) -> str:
     failed = f", {status.failed} of them failed" if status.failed else ""
-    rate = f", {status.rate:.2g} per second" if status.rate and status.state == "running" else ""
+    rate = f", {_rate_text(status.rate)}" if status.rate and status.state == "running" else ""
     remaining = "" if status.seconds_left is None or not rate else f", {_format_time(status.seconds_left)} left"
-    return f"{folder}: {status.state}; {status.done} of {status.items} images{failed}{rate}{remaining}"
+    images = "image" if status.items == 1 else "images"
+    return f"{folder}: {status.state}; {status.done} of {status.items} {images}{failed}{rate}{remaining}"
+
+
+def _rate_text(rate: float) -> str:
+    """Return a rate, as seconds per image if it is low.
+
+    >>> _rate_text(4.02), _rate_text(0.05)
+    ('4 per second', '20 s per image')
+    """
+    return f"{rate:.2g} per second" if rate >= 1 else f"{_format_time(1 / rate)} per image"
 
 
 def _format_time(seconds: float) -> str:
@@ -260,7 +270,7 @@ def _progress_bar() -> Iterator["OnStatus"]:
         def update(status: "RunStatus") -> None:
             remaining = "" if status.seconds_left is None else f", {_format_time(status.seconds_left)} left"
             failed = f", {status.failed} failed" if status.failed else ""
-            details = f"{status.rate:.2g}/s{remaining}{failed}" if status.rate else failed
+            details = f"{_rate_text(status.rate)}{remaining}{failed}" if status.rate else failed
             bar.update(task, completed=status.done, total=status.items, details=details)
 
         yield update

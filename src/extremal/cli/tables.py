@@ -62,14 +62,15 @@ def print_explanation(
         label = f"{verdict} (stuck)" if status is Status.STUCK else str(verdict)
         table.add_row(
             _area_text(area),
-            f"{score:.2f}",
+            _score_text(score),
             *map(_percent, effects),
             *stable,
             Text(label, style=VERDICT_COLOURS.get(verdict.label, "")),
         )
     lines = [
         f"{image}: {_target_text(explanation.target_names[0], explanation.target[0])}, "
-        f"score {float(explanation.score_full[0]):.2f} whole, {float(explanation.score_blank[0]):.2f} destroyed",
+        f"score {_score_text(float(explanation.score_full[0]))} whole, "
+        f"{_score_text(float(explanation.score_blank[0]))} destroyed",
         *([RANDOM_WEIGHTS] if has_random_weights(explanation.settings) else []),
         table,
         _smallest_area_sentence(explanation),
@@ -100,14 +101,14 @@ def print_channels(image: str, explanation: "ChannelExplanation", files: dict[st
     for row in summary.rows:
         table.add_row(
             str(row.count),
-            f"{row.score:.2f}",
+            _score_text(row.score),
             *map(_percent, (row.soft, row.binary, row.random_best, max(row.ranked))),
             Text(str(row.verdict), style=VERDICT_COLOURS.get(row.verdict.label, "")),
         )
     target = _target_text(summary.name, explanation.target[0])
     heading = (
         f"{image}: {target}, layer {summary.layer} of {summary.total} channels, "
-        f"score {summary.score_full:.2f} whole, {summary.score_blank:.2f} with the layer at zero"
+        f"score {_score_text(summary.score_full)} whole, {_score_text(summary.score_blank)} with the layer at zero"
     )
     paths = [files[name] for name in ("report", "figure", "explanation")]
     sentences = [sentence for sentence in (summary.headline, summary.smallest, summary.caution, minimal) if sentence]
@@ -184,7 +185,7 @@ def print_plan(image: str, plan: "Plan", folder: Path, copies: int = 0, minimal_
     classes = Table("class", "score", "probability")
     for top in first.top:
         probability = "" if top.probability is None else f"{100 * top.probability:.1f} %"
-        classes.add_row(f"{top.name} (class {top.index})", f"{top.score:.2f}", probability)
+        classes.add_row(f"{top.name} (class {top.index})", _score_text(top.score), probability)
     remaining = "" if first.remaining is None else f", leaves {100 * first.remaining:.2g} % of its probability"
     areas = ", ".join(map(_area_text, plan.areas))
     names = (
@@ -198,7 +199,8 @@ def print_plan(image: str, plan: "Plan", folder: Path, copies: int = 0, minimal_
         *plan.reading.sentences,
         classes,
         f"target: {_target_text(first.name, first.target)}",
-        f"score: {first.full:.2f} whole, {first.blank:.2f} destroyed; destroying it takes {first.span:.2f} away"
+        f"score: {_score_text(first.full)} whole, {_score_text(first.blank)} destroyed; destroying it takes "
+        f"{_score_text(first.span)} away"
         f"{remaining}",
         f"run: {', '.join(names)}; areas {areas}; seed {settings['seed']}",
         f"on: {settings['device']}, {settings['dtype']}, {settings['threads']} threads",
@@ -266,7 +268,13 @@ def _evaluations_text(evaluations: "Evaluations | None") -> str:
 
 
 def _percent(fraction: float) -> str:
-    return f"{fraction:.0%}".replace("%", " %")
+    from extremal.report.text import percent
+
+    return percent(fraction).replace("\xa0", " ")
+
+
+def _score_text(score: float) -> str:
+    return f"{score:.2f}".replace("-", "−")
 
 
 def _area_text(area: float) -> str:

@@ -142,7 +142,7 @@ def network_text(settings: Mapping[str, Any]) -> str:
 def percent_text(share: float) -> str:
     """Return a share in percent for a line of text.
 
-    >>> percent_text(0.025), percent_text(1.118), percent_text(math.nan)
-    ('2.5 %', '112 %', 'not finite')
+    >>> percent_text(0.025), percent_text(-1.118), percent_text(math.nan)
+    ('2.5 %', '−112 %', 'not finite')
     """
-    return f"{100 * share:.3g} %" if math.isfinite(share) else "not finite"
+    return f"{100 * share:.3g} %".replace("-", "−") if math.isfinite(share) else "not finite"

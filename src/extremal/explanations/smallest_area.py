@@ -119,7 +119,8 @@ def smallest_area(
         reward, mirror = ChunkedReward(objective, max_rows), provenance["mirror"]
         problem = build_problem(reward, objective, mirror, settings.seed)
         masks, effects = explanation.masks.to(x), explanation.effects(explanation.binary_scores)
-        is_meaningless = explanation.largest_effects() > 1 / MIN_SPAN
+        is_broken = ~effects.isfinite().all(1)
+        is_meaningless = (explanation.largest_effects() > 1 / MIN_SPAN) | is_broken
         effects = effects.masked_fill(is_meaningless.unsqueeze(1), -math.inf)
         areas = explanation.areas
         if not bool((effects >= share).any(1).all()):  # go on above the computed areas, up to all places

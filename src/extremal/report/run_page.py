@@ -22,6 +22,7 @@ from extremal.report.table_widget import (
     table_json,
 )
 from extremal.report.text import (
+    MIN_QUANTILES,
     RANDOM_WEIGHTS,
     above_largest_area,
     area_percent,
@@ -101,10 +102,17 @@ def headline(summary: Summary) -> str:
         return "No image was explained."
     count, median = summary.verdicts["sufficient"], summary.areas.median
     fraction = percent(count / summary.explained)
-    sentence = f"{count:,} of {plural(summary.explained, 'explained image')} ({fraction}) have a sufficient region"
+    sentence = f"{count:,} of {plural(summary.explained, 'explained image')} ({fraction}) {'has' if summary.explained == 1 else 'have'} a sufficient region"
+    if summary.explained < MIN_QUANTILES:
+        smallest = [area_text(image.area) for image in sorted((*summary.smallest, *summary.largest), key=_area)]
+        return f"{sentence}; the smallest areas that are enough: {', '.join(smallest)}." if smallest else f"{sentence}."
     if median is None:
         return f"{sentence}; for half of the images none of the computed areas is enough."
     return f"{sentence}; half of the images need {area_percent(median)} or less of their area."
+
+
+def _area(image: ImageSummary) -> float:
+    return image.area or 0.0
 
 
 def caution(summary: Summary) -> str:

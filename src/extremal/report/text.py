@@ -13,6 +13,7 @@ from extremal.explanations.verdict import CHANCE, MIN_SPAN, Verdict
 if TYPE_CHECKING:
     from extremal.jobs.run_summary import Quantiles
 
+MIN_QUANTILES = 4  # values from which on quartiles and medians are stated
 MISSING = "–"  # text of a number that does not exist
 RANDOM_WEIGHTS = "The weights of this network are random: it was never trained, and its answer means nothing."
 MIN_EXCESS = 0.005  # of an effect above 1 or below 0 that is explained; less is rounding
@@ -75,7 +76,7 @@ def above_largest_area(areas: Sequence[float]) -> str:
 
 
 def quantile_texts(quantiles: "Quantiles", to_text: Callable[[float], str], above_all: str = MISSING) -> list[str]:
-    """Format the five numbers of a distribution.
+    """Format the five numbers of a distribution; of fewer than `MIN_QUANTILES` values only the ends.
 
     Args:
         quantiles: of the values.
@@ -84,7 +85,8 @@ def quantile_texts(quantiles: "Quantiles", to_text: Callable[[float], str], abov
     """
     values = (quantiles.min, quantiles.q25, quantiles.median, quantiles.q75, quantiles.max)
     unknown = above_all if quantiles.count else MISSING
-    return [unknown if value is None else to_text(value) for value in values]
+    texts = [unknown if value is None else to_text(value) for value in values]
+    return texts if quantiles.count >= MIN_QUANTILES else [texts[0], *[MISSING] * 3, texts[-1]]
 
 
 def plural(count: int, noun: str, nouns: str = "") -> str:
