@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -29,8 +30,7 @@ class Middle(nn.Module):
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
-    pixels = torch.tensor(list(image.resize((32, 32)).getdata()), dtype=torch.float32)
-    return pixels.view(32, 32, 3).movedim(-1, 0) / 255
+    return torch.from_numpy(np.array(image.resize((32, 32)), dtype=np.float32)).movedim(-1, 0) / 255
 
 
 def network() -> Network:
@@ -94,6 +94,7 @@ def test_an_image_that_is_gone_or_changed_is_named(run: Path) -> None:
 def test_links_of_the_summary_lead_to_the_pages(run: Path, tmp_path: Path) -> None:
     run_pages.write_missing(run, network())
     run_pages.page_path(run, "2 <b>.png").unlink()
+    (tmp_path / "a folder").mkdir()
     _, files = write_summary(run, tmp_path / "a folder" / "summary")
     page = Path(files["page"])
     (text,) = re.findall(r'id="images-data">(.*?)</script>', page.read_text(encoding="utf-8"))

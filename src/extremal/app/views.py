@@ -11,23 +11,11 @@ from extremal.app.request import Preview, ResultView
 from extremal.app.result_cache import DOWNLOADS, CachedResult
 from extremal.explanations.overlay import encode_jpeg, fade
 from extremal.files import simplify_name
+from extremal.report.stage_text import STAGE_WORDS
 from extremal.report.table_widget import jpeg_uri
 from extremal.report.text import area_percent, duration
 
 PREVIEW_SIZE = 320  # px, longer side at most
-STAGE_WORDS = {
-    "start": "looking for a start",
-    "chains": "searching",
-    "sweep": "searching",
-    "polish": "refining",
-    "screening": "searching",
-    "descent": "searching",
-    "refinement": "refining",
-    "choice": "choosing the best",
-    "evidence": "testing what was found",
-    "smallest area": "searching for the smallest area",
-    "writing": "writing the report",
-}
 MAX_PREVIEWS = 5  # masks of a step that are shown
 
 

@@ -20,9 +20,9 @@ from extremal.cli.argument_checks import expand_images, find_image_errors
 from extremal.cli.common_options import OUTPUT
 from extremal.errors import ExtremalError, Notice
 from extremal.report.result_files import RESULT_FILES
+from extremal.report.stage_text import STAGE_WORDS
 
 EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
-STAGE_TEXTS = {"sweep": "searching", "polish": "refining"}  # as in the app
 MAX_LINE = 1500  # characters of a message
 
 OnStage = Callable[[str, int, int], None]  # stage, number done, total
@@ -202,7 +202,7 @@ def progress(name: str) -> Iterator[OnStage]:
         task, stages = bar.add_task(name, total=None), list[str]()
 
         def report(stage: str, done: int, total: int) -> None:
-            stage = STAGE_TEXTS.get(stage, stage)
+            stage = STAGE_WORDS.get(stage, stage)
             if OUTPUT.verbose and stage not in stages[-1:]:
                 stages.append(stage)
                 print_line(f"{time.perf_counter() - OUTPUT.start:.1f} s", f"{name}: {stage}")

@@ -52,11 +52,9 @@ Refine = Annotated[
 ]
 Stability = Annotated[
     bool,
-    Option("--stability", help="Explain 4 copies with one grey level of noise, and report how much their masks share."),
+    Option("--stability", help="Explain 4 copies with one grey level of noise, and compare their masks."),
 ]
-Minimal = Annotated[
-    bool, Option("--minimal", help="Take pieces out of the sufficient region until none can be spared.")
-]
+Minimal = Annotated[bool, Option("--minimal", help="Take pieces out of the region until none can be spared.")]
 Budget = Annotated[int, Option(min=1, help="Largest number of evaluations of --minimal.")]
 Layer = Annotated[str, Option(help="Layer name; `extremal layers` lists the stages.")]
 Axis = Annotated[

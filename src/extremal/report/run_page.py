@@ -101,8 +101,8 @@ def headline(summary: Summary) -> str:
     if not summary.explained:
         return "No image was explained."
     count, median = summary.verdicts["sufficient"], summary.areas.median
-    fraction = percent(count / summary.explained)
-    sentence = f"{count:,} of {plural(summary.explained, 'explained image')} ({fraction}) {'has' if summary.explained == 1 else 'have'} a sufficient region"
+    fraction, verb = percent(count / summary.explained), "has" if summary.explained == 1 else "have"
+    sentence = f"{count:,} of {plural(summary.explained, 'explained image')} ({fraction}) {verb} a sufficient region"
     if summary.explained < MIN_QUANTILES:
         smallest = [area_text(image.area) for image in sorted((*summary.smallest, *summary.largest), key=_area)]
         return f"{sentence}; the smallest areas that are enough: {', '.join(smallest)}." if smallest else f"{sentence}."
