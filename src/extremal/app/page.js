@@ -22,8 +22,10 @@ function scrollToElement(id, block) {
   element.scrollIntoView({ block });
 }
 
-let waiting = false;
+let waiting = false; // for the first previews
+let expecting = false; // results that the visitor has asked for, unlike those of an opened page
 document.addEventListener("click", (event) => {
+  if (event.target.closest?.("#explain, [data-show], #compare")) expecting = true;
   if (event.target.closest?.("#explain")) {
     waiting = true;
     scrollToElement("status", "center");
@@ -35,8 +37,10 @@ document.addEventListener("click", (event) => {
 new MutationObserver((changes) => {
   const changed = changes.flatMap((change) => (change.type === "attributes" ? [change.target] : [...change.addedNodes]));
   const contains = (selector) => changed.some((node) => node.matches?.(selector) || node.querySelector?.(selector));
-  if (contains("iframe.extremal-view") || (waiting && contains(".extremal-tiles"))) {
+  const hasResults = expecting && contains("iframe.extremal-view");
+  if (hasResults || (waiting && contains(".extremal-tiles"))) {
     waiting = false;
+    if (hasResults) expecting = false;
     scrollToElement("status", "start");
   }
   fixKeyboardUse();
