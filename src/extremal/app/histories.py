@@ -49,10 +49,10 @@ class Histories:
         return next((result for result in self.results(client) if result.name == name), None)
 
     def related(self, client: Client, result: CachedResult) -> list[CachedResult]:
-        """Return a result, and the others of a visitor about the same class of the same image."""
+        """Return the results of a visitor about the same class of the same image, the first one first."""
         about = _subject(result)
-        others = [other for other in self.results(client) if other.name != result.name and _subject(other) == about]
-        return [result, *others]
+        found = [other for other in reversed(self.results(client)) if _subject(other) == about]
+        return sorted(found, key=lambda other: other.number) or [result]
 
 
 def _subject(result: CachedResult) -> tuple[str, str]:

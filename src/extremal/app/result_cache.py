@@ -29,6 +29,7 @@ class CachedResult:
     request: Request
     response: Response
     n_bytes: int = 0  # of its files
+    number: int = 0  # rises from result to result
 
 
 class ResultCache:
@@ -44,6 +45,7 @@ class ResultCache:
         self.folder, self.max_results, self.max_bytes = folder, max_results, max_bytes
         self._results: OrderedDict[Request, CachedResult] = OrderedDict()
         self._examples: dict[str, CachedResult] = {}  # by name; kept as long as the cache
+        self._count = 0
         self._lock = threading.Lock()
 
     @contextmanager
@@ -60,8 +62,9 @@ class ResultCache:
     def put(self, request: Request, folder: Path, response: Response) -> CachedResult:
         """Add a response."""
         n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        result = CachedResult(folder.name, request, response, n_bytes)
         with self._lock:
+            self._count += 1
+            result = CachedResult(folder.name, request, response, n_bytes, self._count)
             previous = self._results.pop(request, None)
             self._results[request] = result
             removed = [previous] if previous else []
