@@ -9,10 +9,10 @@ from extremal.app.request import (
     Request,
     Response,
     ResultView,
-    describe_tab,
     encode_thumbnail,
 )
 from extremal.app.result_cache import CachedResult, ResultCache
+from extremal.app.tab_words import describe_tab
 from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.explanation import Explanation

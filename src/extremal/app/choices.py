@@ -1,6 +1,7 @@
 """Classes and layers that a visitor can choose by name: search as the visitor types, and the choice of a name."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -79,14 +80,15 @@ def _layer_choice(served: ServedNetwork, name: str, prefix: str = "") -> Choice:
 
 
 def find_stages(layers: Iterable[str]) -> list[str]:
-    """Return the layers that are not inside another one.
+    """Return the layers that are not inside another one; in place of a sequence of numbered layers, these.
 
-    >>> find_stages(["stem.conv", "stem", "blocks.0.conv", "blocks.0", "blocks.1", "head"])
+    >>> find_stages(["stem.conv", "stem", "blocks.0.conv", "blocks.0", "blocks.1", "blocks", "head"])
     ['stem', 'blocks.0', 'blocks.1', 'head']
     """
     names = list(layers)
-    known = set(names)
-    return [name for name in names if not any(parent in known for parent in _parents(name))]
+    numbered = Counter(name.rpartition(".")[0] for name in names if name.rpartition(".")[2].isdecimal())
+    outermost = set(names) - {name for name in numbered if "." not in name and numbered[name] > 1}
+    return [name for name in names if name in outermost and not any(parent in outermost for parent in _parents(name))]
 
 
 def _parents(name: str) -> list[str]:

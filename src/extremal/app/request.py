@@ -12,6 +12,7 @@ from torch import Tensor
 
 from extremal.app.job_queue import JobProgress, OnProgress
 from extremal.app.networks import ServedNetwork
+from extremal.app.tab_words import describe_details, describe_tab
 from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.explain import explain_channels
 from extremal.explanations.explain import explain
@@ -33,7 +34,6 @@ from extremal.scores.class_group import ClassGroup, resolve_class
 MAX_PIXELS = 40_000_000  # of an image
 MAX_TIME_FACTOR = 16.0
 THUMBNAIL_SIZE = 128  # px, longer side at most
-GAME_WORDS = {"preserve": "What is enough", "delete": "What has to go", "dual": "Both at once"}
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,10 @@ class _ViewRun:
 
     @property
     def tab(self) -> str:
+        details = describe_details(self.settings, self.request.refine, self.request.stability)
+        network = [self.network.name] if len(self.request.networks) > 1 else []
         return describe_tab(
-            self.settings.game.name, self.request.layer, self.network.name if len(self.request.networks) > 1 else ""
+            self.settings.game.name, self.request.layer, [*network, *([] if self.request.layer else details)]
         )
 
     @property
@@ -256,17 +258,6 @@ def find_overlaps(a: Explanation, b: Explanation) -> tuple[RegionOverlap, ...]:
         return ()
     common = [area for area in a.areas if area in b.areas]
     return tuple(RegionOverlap(area, iou(a.binary(area)[0], b.binary(area)[0])) for area in common)
-
-
-def describe_tab(game: str, layer: str, network: str = "") -> str:
-    """Describe an answer among others about the same class of the same image.
-
-    >>> describe_tab("delete", ""), describe_tab("preserve", "blocks.5", "embedded")
-    ('What has to go', 'Channels of blocks.5: what is enough, embedded')
-    """
-    question = GAME_WORDS.get(game, game)
-    text = f"Channels of {layer}: {question.lower()}" if layer else question
-    return f"{text}, {network}" if network else text
 
 
 def encode_thumbnail(image: np.ndarray[Any, Any]) -> bytes:
