@@ -73,7 +73,7 @@ def test_answers_are_listed_compared_and_found_again(opened: Callable[..., Page]
     expect(page).to_have_url(first)
 
     stranger = opened(first)
-    expect(stranger.locator("#status").get_by_role("alert")).to_contain_text("this answer is not one of this visit")
+    expect(stranger.locator("#status").get_by_role("alert")).to_contain_text("This answer is not one of this visit")
     expect(stranger.locator("#history li")).to_have_count(0)
     save_screenshot(stranger, "stranger")
 

@@ -15,10 +15,11 @@ window.addEventListener("message", (event) => {
 });
 
 // On a small screen the results are below the options: scroll to them unless they are in view.
+const isWide = () => window.innerWidth >= 1024;
 function scrollToElement(id, block) {
   const element = document.getElementById(id);
   const top = element?.getBoundingClientRect().top;
-  if (element === null || (top >= 0 && top < window.innerHeight / 3)) return;
+  if (element === null || (top >= 0 && top < window.innerHeight * (isWide() ? 0.6 : 1 / 3))) return;
   element.scrollIntoView({ block });
 }
 

@@ -60,9 +60,9 @@ def build_page(
                 layer, second_network, *advanced = _build_advanced_options(networks)
                 saved = gr.UploadButton("Open a saved answer", file_types=[".safetensors"], elem_id="saved")
             with gr.Column(scale=3, min_width=300, elem_id="answer"):
-                history = gr.HTML("", elem_id="history")
-                status = gr.HTML(answer_views.render_example_summary(example), elem_id="status")
-                results = gr.HTML(answer_views.render_results(example), elem_id="results")
+                history = _html("", "history")
+                status = _html(answer_views.render_example_summary(example), "status")
+                results = _html(answer_views.render_results(example), "results")
         chosen, show = gr.Textbox(visible="hidden"), gr.Button(visible="hidden", elem_id="show")
         for changed in (photo.change, network.change):
             _bind(changed, events.on_photo, [photo, network], [target, other_class, status, results])
@@ -79,6 +79,11 @@ def build_page(
         blocks.unload(events.on_unload)
     blocks.api_open = False  # events that have a queue are called by it only
     return blocks
+
+
+def _html(value: str, elem_id: str) -> gr.HTML:
+    """Build a part of the page that has styles of its own only."""
+    return gr.HTML(value, apply_default_css=False, elem_id=elem_id)
 
 
 def find_input_kinds(page: gr.Blocks) -> PageEvents:
@@ -102,7 +107,7 @@ def _build_main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
     """Build the fields for image, network, class, any other class, and game."""
     names = list(networks)
     photo = image_field("Image", height=200, elem_id="photo")
-    gr.HTML('<div id="notice" role="alert"></div>', elem_id="notices")
+    _html('<div id="notice" role="alert"></div>', "notices")
     examples = [[str(example_photograph(name))] for name in EXAMPLES]
     gr.Examples(examples, photo, label="Or choose an example", example_labels=list(EXAMPLES), elem_id="examples")
     network = gr.Dropdown(names, value=names[0], label="Network", visible=len(names) > 1, elem_id="network")

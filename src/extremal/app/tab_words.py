@@ -19,7 +19,7 @@ def describe_tab(game: str, layer: str = "", details: Sequence[str] = ()) -> str
 
 
 def describe_details(settings: Settings, refine: bool, stability: bool) -> list[str]:
-    """Describe the options of an answer that are not the default ones.
+    r"""Describe the options of an answer that are not the default ones.
 
     >>> describe_details(Settings(areas=[0.1], alternatives=2), True, False)
     ['at 10\xa0%', '2 alternatives', 'smallest area']

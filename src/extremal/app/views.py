@@ -64,7 +64,8 @@ def describe_stage(stage: str) -> str:
 
 
 def render_message(text: str, alert: bool = False) -> str:
-    """Render one sentence; screen readers announce an alert at once."""
+    """Render one sentence, with a capital and a full stop; screen readers announce an alert at once."""
+    text = f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '…')) else '.'}"
     return render_fragment("message.html.j2", text=text, alert=alert)
 
 
