@@ -107,7 +107,9 @@
     begin(target, false);
   });
   document.addEventListener("click", ({ target }) => {
-    if (kindOf(target) && target.tagName === "INPUT" && !state.list) begin(target, false);
+    if (!kindOf(target) || target.tagName !== "INPUT" || state.list) return;
+    target.select();
+    begin(target, false);
   });
   document.addEventListener("focusout", ({ target }) => { if (kindOf(target)) close(); });
   document.addEventListener("input", (event) => {
