@@ -16,8 +16,16 @@ from browser.steps import (
     save_screenshot,
     slider_position,
 )
+from support import made_explanations
 
 pytestmark = pytest.mark.browser
+
+
+def open_saved(page: Page, path: Path) -> None:
+    """Open a saved answer."""
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Open a saved answer").click()
+    chooser.value.set_files(path)
 
 
 def test_an_example_is_answered_when_the_page_opens(page: Page) -> None:
@@ -31,23 +39,20 @@ def test_an_example_is_answered_when_the_page_opens(page: Page) -> None:
     assert page.evaluate("scrollY") == 0
 
 
-def test_answers_are_listed_compared_and_found_again(opened: Callable[..., Page], served: Served) -> None:
+def test_answers_are_listed_and_those_of_one_class_are_tabs(opened: Callable[..., Page], served: Served) -> None:
     page = opened(served.address)
     page.locator("#photo").wait_for()
     explain_coffee(page)
-    entries = page.locator("#history li")
+    entries, tabs = page.locator("#history li"), page.get_by_role("tab")
     expect(entries).to_have_count(1)
     expect(entries.locator("strong")).to_have_text("espresso")
     expect(entries.locator("img")).to_be_visible()
-    expect(page.get_by_role("tab")).to_have_count(0)
-    expect(page.locator("#compare")).to_be_disabled()
+    expect(tabs).to_have_count(0)
     first = page.url
     assert "#answer=" in first
-
     page.get_by_label("What has to go (delete)").check()
     explain(page)
     expect(entries).to_have_count(2)
-    tabs = page.get_by_role("tab")
     expect(tabs).to_have_text(["What is enough, at 10\u00a0%", "What has to go, at 10\u00a0%"])
     expect(page.get_by_role("tab", selected=True)).to_have_text("What has to go, at 10\u00a0%")
     save_screenshot(page, "tabs")
@@ -55,24 +60,42 @@ def test_answers_are_listed_compared_and_found_again(opened: Callable[..., Page]
     expect(page.locator("#status strong")).to_have_text("espresso – preserve game, embedded.")
     expect(page).to_have_url(first)
 
+
+def test_two_answers_are_compared_and_found_again(opened: Callable[..., Page], served: Served, tmp_path: Path) -> None:
+    page = opened(served.address)
+    find_report(page)
+    for number, name in enumerate(("first", "second"), start=1):
+        explanation = made_explanations.explanation(target_names=(name,))
+        explanation.save(tmp_path / f"{name}.safetensors")
+        open_saved(page, tmp_path / f"{name}.safetensors")
+        expect(page.locator("#history li")).to_have_count(number)
+    expect(page.locator("#history strong")).to_have_text(["second", "first"])
+    expect(page.locator("#compare")).to_be_disabled()
     for box in page.locator("#history input").all():
         box.check()
     page.locator("#compare").click()
     expect(page.locator("iframe")).to_have_count(2)
     expect(page.locator("#results .extremal-note").first).to_contain_text("Overlap of the regions")
-    assert len(page.url.partition("#answer=")[2].split("+")) == 2
     find_report(page, 1)
+    left, right = (frame.bounding_box() for frame in page.locator("iframe").all())
+    assert left is not None
+    assert right is not None
+    assert abs(left["y"] - right["y"]) < 2, "side by side at 1280 px"
     save_screenshot(page, "compared")
     assert accessibility_problems(page) == []
 
+    pair = page.url
+    assert len(pair.partition("#answer=")[2].split("+")) == 2
     page.reload()
-    expect(entries).to_have_count(2)
+    expect(page.locator("#history li")).to_have_count(2)
     expect(page.locator("iframe")).to_have_count(2)
     page.locator("#history [data-show]").last.click()
     expect(page.locator("iframe")).to_have_count(1)
-    expect(page).to_have_url(first)
+    expect(page.locator("#status strong")).to_have_text("first – preserve game, unnamed network.")
+    expect(page.locator("#history [aria-current=true] strong")).to_have_text("first")
+    assert page.url != pair
 
-    stranger = opened(first)
+    stranger = opened(pair)
     expect(stranger.locator("#status").get_by_role("alert")).to_contain_text("This answer is not one of this visit")
     expect(stranger.locator("#history li")).to_have_count(0)
     save_screenshot(stranger, "stranger")
@@ -89,15 +112,11 @@ def test_a_saved_answer_is_opened_again(opened: Callable[..., Page], served: Ser
 
     stranger = opened(served.address)
     find_report(stranger)
-    with stranger.expect_file_chooser() as chooser:
-        stranger.get_by_role("button", name="Open a saved answer").click()
-    chooser.value.set_files(tmp_path / "my tripod.safetensors")
+    open_saved(stranger, tmp_path / "my tripod.safetensors")
     expect(stranger.locator("#history li")).to_have_count(1)
     expect(stranger.locator("#status strong")).to_have_text("tripod – preserve game, embedded.")
     expect(find_report(stranger).locator(".kind")).to_contain_text("my tripod.safetensors")
-    with stranger.expect_file_chooser() as chooser:
-        stranger.get_by_role("button", name="Open a saved answer").click()
-    chooser.value.set_files(tmp_path / "broken.safetensors")
+    open_saved(stranger, tmp_path / "broken.safetensors")
     expect(stranger.locator("#status").get_by_role("alert")).to_contain_text("must be an explanation file")
     expect(stranger.locator("#history li")).to_have_count(1)
 

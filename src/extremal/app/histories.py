@@ -1,4 +1,4 @@
-"""Histories: the results that each visitor has seen, while they are stored; nobody else's."""
+"""Histories: the results that each visitor has seen, while they are stored, and no other visitor's."""
 
 import threading
 from collections import OrderedDict
@@ -13,8 +13,8 @@ MAX_VISITORS = 1000  # that are remembered
 class Histories:
     """Results of each visitor, the last one first.
 
-    A visitor is known by the cookie that the server signs. Those without a cookie have no history: they cannot be told
-    apart from others at their address.
+    A visitor is known by the cookie that the server signs. Those without a cookie have no history: they cannot be
+    distinguished from others at their address.
 
     Args:
         cache: holds the results.
