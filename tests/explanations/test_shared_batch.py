@@ -9,13 +9,17 @@ from torch import Tensor, nn
 
 import extremal
 from extremal import Network, solvers
+from extremal.explanations.preparation import prepare_run
+from extremal.explanations.settings import Settings
+from extremal.explanations.shared_batch import share_batch
 from extremal.networks import zoo
 from support.errors import message_of
 from support.fake_device import FakeDevice, fake_device
 
 DEVICES = ["cuda:0", "cuda:1"]
 X = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-OPTIONS: dict[str, Any] = {"areas": (0.1, 0.3), "solver": solvers.Consensus(steps=2, draws=2, least=2)}
+SOLVER = solvers.Path(steps=2, polish=1, rounds=1, search=1)  # `consensus` ranks places, and rounding decides ties
+OPTIONS: dict[str, Any] = {"areas": (0.1, 0.3), "solver": SOLVER}
 FIELDS = ("masks", "fields", "scores", "binary_scores", "unseen_scores", "control_scores", "agreement")
 
 
@@ -67,17 +71,23 @@ def test_names_are_shared_networks_and_other_targets_are_not(
     two_devices: FakeDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zoo, "load", lambda *_: make_network().to("cuda:0"))
-    options: dict[str, Any] = {"areas": (0.2,), "solver": solvers.Penalty(steps=1)}
 
-    def used(network: Network | str, x: Tensor = X[:2], target: Any = None, **more: Any) -> str:
-        return str(extremal.explain(network, x, target, **more, **options).settings["device"])
+    def used(network: Network | str, x: Tensor = X[:2], target: Any = None, devices: Any = None) -> str:
+        parts = share_batch(prepare_run(network, x, target, Settings()), network, devices)
+        assert [part.net.devices() for part in parts] == [[str(part.x.device)] for part in parts]
+        assert torch.equal(torch.cat([part.x.cpu() for part in parts]), x)
+        return str(parts[0].provenance["device"])
+
+    def score(output: Tensor) -> Tensor:
+        return output[:, 0]
 
     assert used("named") == "cuda:0, cuda:1"
     assert used("named", X[:1]) == "cuda:0"
-    assert used("named", target=lambda output: output[:, 0]) == "cuda:0"
-    assert used("named", target=lambda output: output[:, 0], devices="auto") == "cuda:0, cuda:1"
+    assert used("named", target=score) == "cuda:0"
+    assert used("named", target=score, devices="auto") == "cuda:0, cuda:1"
     assert used(make_network().to("cuda:0")) == "cuda:0"
     assert used(make_network(), devices=["cuda:1", "cpu"]) == "cuda:1, cpu"
+    assert used(make_network(), devices="cuda:1") == "cuda:1"
 
 
 class FailingOnSecond(nn.Module):
