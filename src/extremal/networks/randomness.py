@@ -41,7 +41,7 @@ class _SharedStates:
     """The random states belong to the process: of threads that run at once, the last one restores them."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()  # held by whoever draws from the generators of the process
+        self.lock = threading.RLock()  # held while the generators of the process are read, seeded or restored
         self._depths: dict[int, int] = {}  # thread: its runs inside each other
         self._outside: Any = None  # the states before the first thread began
 
