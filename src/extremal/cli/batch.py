@@ -184,7 +184,7 @@ class ImageBatch:
             for count, (index, outcome) in enumerate(share_work(processes, indices, process_image), start=1):
                 finished[index] = outcome
                 on_stage("explaining", count, len(indices))
-                with redirect_stdout(_OfThread(stdout, sys.stderr)):  # type: ignore[type-var]
+                with redirect_stdout(_OfThread(stdout, sys.stderr)):
                     while n_printed in finished:
                         self._finish(n_printed, finished.pop(n_printed))
                         n_printed += 1
