@@ -102,10 +102,10 @@ def channels(
         check_names(game=game, solver=solver, score=score)
         check_network_name(network, weights)
 
-    def prepare() -> ProcessImage:
+    def prepare() -> list[ProcessImage]:
         from extremal.cli.channels import prepare_channels_run
 
-        return prepare_channels_run(
+        process = prepare_channels_run(
             batch,
             network=network,
             weights=weights,
@@ -121,6 +121,7 @@ def channels(
             minimal_budget=budget if minimal else 0,
             with_images=visualise,
         )
+        return [process]
 
     batch.process(check, prepare)
 
