@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from extremal import Network, explain, zoo
 from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
 from extremal.networks.inputs import prepare
+from extremal.networks.replicas import find_shared_devices, replicate
 from extremal.networks.vision_language import PromptedInputs
 from extremal.networks.zoo import huggingface_vlm
 from extremal.scores import Answer
@@ -169,6 +170,12 @@ def wrap_error(model: Any, processor: Any, kind: type[ExtremalError] = ExtremalV
 
 
 class TestRefused:
+    def test_copies_for_several_devices(self) -> None:
+        net = zoo.wrap_vision_language(Planted(), build_family("LLaVA")[1], "planted")
+        assert find_shared_devices(net, "auto") == ["cpu"]
+        with pytest.raises(ExtremalValueError, match="planted is a model of images and text; leave them out"):
+            replicate(net, ["meta"])
+
     def test_a_class_as_target(self) -> None:
         net = zoo.wrap_vision_language(*build_family("LLaVA"), "toy")
         with pytest.raises(ExtremalTypeError) as error:
