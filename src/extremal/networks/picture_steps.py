@@ -23,7 +23,7 @@ class PictureSteps:
     """Turns a normalised picture into the pixel tensors of a model, as its image processor does, with a gradient.
 
     The processor's own steps (resizing, tiling, rescaling, normalising, patching) run on floating-point pixels; those
-    of transformers are functions of tensors. What a model takes is thus the processor's affair, whatever its family.
+    of transformers are functions of tensors. Nothing here depends on the family of a model.
 
     Args:
         image_processor: of transformers; it must be this object's own.

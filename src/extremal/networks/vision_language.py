@@ -1,4 +1,4 @@
-"""Models of images and text: a prompt and an answer as further inputs beside the picture that masks act on."""
+"""Models of images and text: a prompt and an answer as further inputs besides the picture that masks act on."""
 
 import inspect
 from collections.abc import Iterator, Mapping

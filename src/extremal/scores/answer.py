@@ -34,7 +34,7 @@ class Answer:
         text: of the answer; None: the model's own, its most probable token at each step, until it ends or has 32
             tokens. Each costs one evaluation.
         prompt: the user's question, put into the model's template of a conversation if it has one; a prompt with the
-            model's image token is used as it stands. Only models without a template may do without.
+            model's image token is used verbatim. Only models without a template may do without.
         token: index of one of the answer's tokens, whose log-probability is the score; None: the mean over all.
         ids: the answer's tokens, if they are known already; () means those of the text.
     """

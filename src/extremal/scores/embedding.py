@@ -60,7 +60,7 @@ def read_part(output: object, key: str, pool: Pool | None, network: Network, sha
 
 
 def _pool_places(tokens: Tensor, pool: Pool, grid: tuple[int, int], first: int, network: Network) -> Tensor:
-    """Pool tokens (B, T, D), of which those from `first` on are the patches of a grid."""
+    """Pool tokens (B, T, D); those from `first` on are the patches of a grid."""
     if first < 0:
         raise ExtremalValueError(
             f"a token for each patch must be there to be pooled, {network.name} has {tokens.shape[1]} tokens for "

@@ -36,7 +36,7 @@ class Similarity:
             above.
         pool: of the tokens of that part, by default `last_hidden_state`: "cls" the first, "mean" over the patches, or
             row and column of one patch; None: all of it.
-        others: embeddings or prepared inputs, as `reference`, of which the largest similarity is subtracted.
+        others: embeddings or prepared inputs, as `reference`, whose largest similarity is subtracted.
     """
 
     reference: Tensor
