@@ -20,7 +20,7 @@ MAX_NAME_TEXT = 60  # characters of a text in a name
 
 @dataclass(frozen=True, eq=False)
 class Text:
-    """How well a text fits the picture, against other texts: the log-odds of the probability that the model gives it.
+    """The fit of a text to the picture, against other texts: the log-odds of the probability that the model gives it.
 
     For CLIP, SigLIP and their kin from `hf:` folders with a tokenizer. With logits z of the texts, the probability is
     that of a softmax over them (CLIP), or that of the sigmoids that the text fits and no other does (SigLIP). Without
