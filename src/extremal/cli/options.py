@@ -9,7 +9,10 @@ from typing import Annotated
 from typer import Argument, Option
 
 # the same as in modules that import torch; tests keep them equal
-ASK_SYNTAX = "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:IMAGE"
+ASK_SYNTAX = (
+    "box, box:X1,Y1,X2,Y2, either with :not:CLASS, no-box:X1,Y1,X2,Y2, instance, segment, unit:LAYER:CHANNEL or "
+    "like:IMAGE"
+)
 DEFAULT_AREAS = "0.025,0.05,0.1,0.2,0.4"
 DEFAULT_BUDGET = 1000
 DEFAULT_FOLDER = Path("extremal-out")

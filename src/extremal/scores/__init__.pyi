@@ -11,6 +11,7 @@ from .classes import margin as margin
 from .classes import negative as negative
 from .classes import probability as probability
 from .classes import sigmoid as sigmoid
+from .instance import Instance as Instance
 from .outputs import Classes as Classes
 from .outputs import Output as Output
 from .query import BoundQuery as BoundQuery

@@ -12,16 +12,20 @@ if TYPE_CHECKING:
     from extremal.scores.class_group import ClassGroup
     from extremal.scores.target import Target
 
-ASK_SYNTAX = "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL or like:IMAGE"
+ASK_SYNTAX = (
+    "box, box:X1,Y1,X2,Y2, either with :not:CLASS, no-box:X1,Y1,X2,Y2, instance, segment, unit:LAYER:CHANNEL or "
+    "like:IMAGE"
+)
 
 
 @dataclass(frozen=True)
 class AskedQuery:
     """The question of `--ask` and `--target`, as far as it is known without a network."""
 
-    kind: str  # class, box, segment, unit or like
+    kind: str  # class, box, no-box, instance, segment, unit or like
     target: str = ""  # class index or name, the name of a group, or classes joined by `|`; may be empty
     corners: tuple[float, float, float, float] | None = None  # of a box; None: the one that the network finds
+    against: str = ""  # class index or name that a box could have instead; may be empty
     layer: str = ""  # of a unit
     channel: int = 0  # of a unit
     image: str = ""  # to be like
@@ -44,8 +48,8 @@ def parse_ask(target: str, ask: str) -> AskedQuery:
     kind, _, rest = ask.partition(":")
     if not ask:
         return AskedQuery("class", target)
-    if kind == "box":
-        return AskedQuery("box", target, corners=None if ask == "box" else _parse_corners(rest))
+    if kind in ("box", "no-box") or ask == "instance":
+        return _parse_object(target, ask)
     if ask == "segment":
         if not target:
             raise ExtremalValueError("--ask segment must be about a class, got none; name it with --target")
@@ -79,12 +83,12 @@ def parse_query(net: "Network", target: str, ask: str) -> "Target":
     Raises:
         ExtremalValueError: the text does not follow the syntax, or the network has no such class.
     """
-    from extremal.scores import Box, Segment, Unit
+    from extremal.scores import Segment, Unit
 
     asked = parse_ask(target, ask)
     match asked.kind:
-        case "box":
-            return Box(asked.corners, _parse_single_class(net, target, asked.kind))
+        case "box" | "no-box" | "instance":
+            return _build_object_query(net, asked)
         case "segment":
             label = _parse_single_class(net, target, asked.kind)
             assert label is not None  # its text is not empty
@@ -129,12 +133,36 @@ def _parse_similarity(net: "Network", image: str) -> "Target":
     return Similarity(prepare(net, image))
 
 
-def _parse_corners(text: str) -> tuple[float, float, float, float]:
+def _parse_object(target: str, ask: str) -> AskedQuery:
+    """Parse box[:X1,Y1,X2,Y2][:not:CLASS], no-box:X1,Y1,X2,Y2 or instance."""
+    text, separator, against = ask.partition(":not:")
+    kind, colon, corners = text.partition(":")
+    if kind == "no-box":
+        if not target:
+            raise ExtremalValueError("--ask no-box must be about a class, got none; name it with --target")
+        return AskedQuery(kind, target, corners=_parse_corners(ask.partition(":")[2], kind))
+    if separator and not against:
+        raise ExtremalValueError(f"--ask box must name a class after :not:, got {quote(ask)}; e.g. box:not:dog")
+    return AskedQuery(kind, target, corners=_parse_corners(corners, kind) if colon else None, against=against)
+
+
+def _build_object_query(net: "Network", asked: AskedQuery) -> "Target":
+    """Return the query about a box or an instance."""
+    from extremal.scores import Box, Instance
+
+    label = _parse_single_class(net, asked.target, asked.kind)
+    if asked.kind == "instance":
+        return Instance(label=label)
+    against = _parse_single_class(net, asked.against, asked.kind)
+    return Box(asked.corners, label, against, absent=asked.kind == "no-box")
+
+
+def _parse_corners(text: str, kind: str) -> tuple[float, float, float, float]:
     try:
         x1, y1, x2, y2 = (float(part) for part in text.split(","))
     except ValueError:
         raise ExtremalValueError(
-            f"--ask box must have four numbers X1,Y1,X2,Y2 in pixels of the network's input, got {quote(text)}; "
-            "e.g. box:40,30,200,180"
+            f"--ask {kind} must have four numbers X1,Y1,X2,Y2 in pixels of the network's input, got {quote(text)}; "
+            f"e.g. {kind}:40,30,200,180"
         ) from None
     return x1, y1, x2, y2

@@ -13,6 +13,7 @@ from extremal.networks.devices import AUTO, DeviceLike, check_device_name, find_
 from extremal.networks.names import EMBEDDED_NAME, FAMILIES, NAME_RULE, is_module_path, names_code, suggest_network
 from extremal.networks.network import Network
 from extremal.networks.zoo import huggingface, paper, timm, timm_hub, torchvision, user_module
+from extremal.networks.zoo.huggingface_detectors import with_phrases
 from extremal.networks.zoo.onnx import module as onnx_file
 from extremal.networks.zoo.pt2 import module as exported
 from extremal.networks.zoo.weights import Weights
@@ -101,4 +102,4 @@ def _fixed_seed() -> Iterator[None]:
             np.random.set_state(states[1])
 
 
-__all__ = ["EMBEDDED_NAME", "FAMILIES", "load", "names", "names_code"]
+__all__ = ["EMBEDDED_NAME", "FAMILIES", "load", "names", "names_code", "with_phrases"]

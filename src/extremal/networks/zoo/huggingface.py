@@ -15,6 +15,7 @@ from extremal.errors import ExtremalValueError, Notice
 from extremal.file_checks import describe_error, expand_user, find_kind, quote
 from extremal.networks.network import Network
 from extremal.networks.zoo.hub import HubName, fetch
+from extremal.networks.zoo.huggingface_detectors import find_objects, is_object_finder, load_tokenizer
 from extremal.networks.zoo.huggingface_files import find_weights, offline_and_quiet, read_config, read_json_object
 from extremal.networks.zoo.huggingface_preprocessing import find_preprocessing
 from extremal.networks.zoo.huggingface_sizes import (
@@ -25,7 +26,7 @@ from extremal.networks.zoo.huggingface_sizes import (
 )
 from extremal.networks.zoo.weights import Weights, build_with_weights, check_weights_file, is_random
 
-ForwardFn = Callable[[Any, Tensor], Tensor]  # model, pixels (B, C, H, W) -> a tensor (B, ...)
+ForwardFn = Callable[..., Any]  # model, pixels (B, C, H, W), further inputs by name -> output
 
 
 def load(path: str, weights: Weights) -> Network:
@@ -39,7 +40,9 @@ def load(path: str, weights: Weights) -> Network:
     - a pair of encoders of images and text, such as CLIP and SigLIP, or an image encoder with a projection: the
       embedding of the image (B, D);
     - a plain image encoder: its pooled features (B, D): those of its pooler if the weights include one, else the first
-      token, or the mean over places if there are no tokens.
+      token, or the mean over places if there are no tokens;
+    - a detector, a segmenter of instances, or SAM: the parts of its output that `scores.Box` and `scores.Instance`
+      read, by name; `with_phrases` gives a Grounding DINO its text, `Network.inputs` other prompts.
 
     Without preprocessor_config.json, images are cropped and resized to the image size in config.json (224 px if it
     specifies none) and scaled to −1 .. 1, with a warning.
@@ -77,9 +80,12 @@ def _load_folder(folder: Path, path: str, weights: Weights) -> Network:
             f"{architecture}, e.g. {min(missing)!r}; check the folder"
         )
     preprocess, mean, std = find_preprocessing(processor, model.config, path)
-    labels = [str(label) for _, label in sorted(model.config.id2label.items())] if forward is _logits else []
+    labels = (
+        [str(label) for _, label in sorted(model.config.id2label.items())] if forward in (_logits, find_objects) else []
+    )
     mirror = "ForImageClassification" in architecture
-    adapter = TransformersAdapter(model, forward).eval()
+    tokenizer = load_tokenizer(transformers, model, folder, path)
+    adapter = TransformersAdapter(model, forward, tokenizer).eval()
     return Network(adapter, preprocess, tuple(labels), f"hf:{path}", mean, std, mirror=mirror)
 
 
@@ -118,27 +124,28 @@ def _find_kind(folder: Path, path: str, config: dict[str, Any] | None = None) ->
         )
     if forward is None:
         raise ExtremalValueError(
-            "an hf: network must be an image classifier, a semantic segmenter or an encoder of images in transformers, "
-            f"got {quote(path)} with {quote(architecture)[1:-1]}; load others with MODULE:CALLABLE"
+            "an hf: network must be an image classifier, a segmenter, a detector or an encoder of images in "
+            f"transformers, got {quote(path)} with {quote(architecture)[1:-1]}; load others with MODULE:CALLABLE"
         )
     return transformers, architecture, forward
 
 
 class TransformersAdapter(nn.Module):
-    """A model of transformers that takes pixels and returns one tensor.
+    """A model of transformers that takes pixels and returns one tensor, or the parts of its output that are read.
 
     Args:
         model: the model.
         forward: evaluates it on pixels.
+        tokenizer: of its texts; None if it takes none.
     """
 
-    def __init__(self, model: nn.Module, forward: ForwardFn) -> None:
+    def __init__(self, model: nn.Module, forward: ForwardFn, tokenizer: Any | None = None) -> None:
         super().__init__()
-        self.model, self._forward = model, forward
+        self.model, self._forward, self.tokenizer = model, forward, tokenizer
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, K) or (B, K, H, W)."""
-        return self._forward(self.model, pixel_values)
+    def forward(self, pixel_values: Tensor, **prompt: Tensor) -> Any:
+        """(B, C, H, W), and further inputs by name -> (B, K) or (B, K, H, W), or parts of the output by name."""
+        return self._forward(self.model, pixel_values, **prompt)
 
 
 def _logits(model: Any, pixels: Tensor) -> Tensor:
@@ -167,7 +174,7 @@ def _pool_tokens(model: Any, pixels: Tensor) -> Tensor:
     return states[:, 0] if states.ndim == 3 else states.flatten(2).mean(2)
 
 
-def _find_forward(transformers: Any, architecture: str) -> ForwardFn | None:
+def _find_forward(transformers: Any, architecture: str) -> ForwardFn | None:  # noqa: PLR0911
     """Return how a model of this class is evaluated; None if its kind is not supported."""
     kind = None
     with suppress(Exception):  # it may need a library that is not installed
@@ -178,6 +185,8 @@ def _find_forward(transformers: Any, architecture: str) -> ForwardFn | None:
         return _image_features
     if getattr(kind, "main_input_name", "") != "pixel_values":
         return None
+    if is_object_finder(architecture):
+        return find_objects
     if "ForImageClassification" in architecture or architecture.endswith("ForSemanticSegmentation"):
         return _logits
     if architecture.endswith("VisionModelWithProjection"):
