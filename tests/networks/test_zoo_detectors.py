@@ -42,8 +42,9 @@ def swin(*stages: int) -> Any:
 
 
 def detr(kind: str, **options: Any) -> Callable[[], Any]:
-    config, shared = getattr(transformers, f"{kind}Config"), {"use_timm_backbone": False, "d_model": 32, **LAYERS}
-    return lambda: config(backbone_config=resnet(), **shared, num_queries=5, **CLASSES, **options)
+    config = getattr(transformers, f"{kind}Config")
+    shared = {"use_timm_backbone": False, "d_model": 32, **LAYERS, "num_queries": 5, **CLASSES, **options}
+    return lambda: config(backbone_config=resnet(), **shared)
 
 
 def rt_detr() -> Any:
@@ -94,7 +95,7 @@ def sam() -> Any:
 CONFIGS: dict[str, Callable[[], Any]] = {
     "DetrForObjectDetection": detr("Detr"),
     "ConditionalDetrForObjectDetection": detr("ConditionalDetr"),
-    "DeformableDetrForObjectDetection": detr("DeformableDetr", num_feature_levels=1),
+    "DeformableDetrForObjectDetection": detr("DeformableDetr", num_feature_levels=1, decoder_layers=2),
     "RTDetrForObjectDetection": rt_detr,
     "YolosForObjectDetection": yolos,
     "MaskFormerForInstanceSegmentation": mask_former,
@@ -109,6 +110,10 @@ def save_model(kind: str, folder: Path) -> nn.Module:
     for name, parameter in model.named_parameters():
         if "class" in name:  # the heads, so that classes are not equally likely
             parameter.data.normal_()
+        elif kind == "SamModel" and parameter.ndim > 1:
+            parameter.data.normal_(std=0.2)
+        elif "iou_prediction_head" in name:
+            parameter.data.fill_(0.3)
     model.save_pretrained(folder)
     transformers.ViTImageProcessor(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     checked: nn.Module = model
@@ -255,6 +260,7 @@ def tiny_of_torchvision(kind: str) -> nn.Module:
     else:
         model = getattr(detection, kind)(Backbone(), 4, **sizes, anchor_generator=anchors)
         model.head.classification_head.cls_logits.weight.data *= 40
+        model.head.classification_head.cls_logits.bias.data.zero_()
     checked: nn.Module = model.eval()
     return checked
 

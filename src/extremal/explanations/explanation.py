@@ -152,9 +152,10 @@ class Explanation(ExplanationViews):
     @property
     def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
         """Verdicts (N, A): sufficient, insufficient, suspect, unspecific or, if `stability` is there, unstable."""
-        return tuple(self._verdicts(image) for image in range(len(self.masks)))
+        return tuple(self.verdicts(image) for image in range(len(self.masks)))
 
-    def _verdicts(self, image: int, share: float = SUFFICIENT_EFFECT) -> tuple[Verdict, ...]:
+    def verdicts(self, image: int = 0, share: float = SUFFICIENT_EFFECT) -> tuple[Verdict, ...]:
+        """Return the verdicts on one input's masks, (A,), if this share of the whole effect is required."""
         curve, unseen = self.curve(image), self.unseen_effects()[image]
         control = self.effects(self.control_scores)[image]
         stable = self.stability

@@ -1,5 +1,6 @@
 from .box import Box as Box
 from .class_group import ClassGroup as ClassGroup
+from .class_without import ClassWithout as ClassWithout
 from .classes import SCORES as SCORES
 from .classes import Score as Score
 from .classes import accept_groups as accept_groups
