@@ -252,15 +252,25 @@ class Backbone(nn.Module):
 
 def tiny_of_torchvision(kind: str) -> nn.Module:
     torch.manual_seed(1)
-    anchors = detection.anchor_utils.AnchorGenerator(((16, 32),), ((0.5, 1.0, 2.0),))
     sizes = {"min_size": SIDE, "max_size": SIDE}
-    if kind in ("FasterRCNN", "MaskRCNN"):
-        model = getattr(detection, kind)(Backbone(), 4, **sizes, rpn_anchor_generator=anchors)
-        model.roi_heads.box_predictor.cls_score.weight.data *= 200
-    else:
-        model = getattr(detection, kind)(Backbone(), 4, **sizes, anchor_generator=anchors)
+    anchors = detection.anchor_utils.AnchorGenerator(((16, 32),), ((0.5, 1.0, 2.0),))
+    if kind == "RetinaNet":
+        model: Any = detection.RetinaNet(Backbone(), 4, **sizes, anchor_generator=anchors)
         model.head.classification_head.cls_logits.weight.data *= 40
         model.head.classification_head.cls_logits.bias.data.zero_()
+    else:
+        few = {"rpn_post_nms_top_n_test": 20, "box_detections_per_img": 5, "rpn_anchor_generator": anchors}
+        heads = {
+            "box_head": detection.faster_rcnn.TwoMLPHead(16 * 7 * 7, 16),
+            "box_predictor": detection.faster_rcnn.FastRCNNPredictor(16, 4),
+        }
+        if kind == "MaskRCNN":
+            heads |= {
+                "mask_head": detection.mask_rcnn.MaskRCNNHeads(16, (8,), 1),
+                "mask_predictor": detection.mask_rcnn.MaskRCNNPredictor(8, 8, 4),
+            }
+        model = getattr(detection, kind)(Backbone(), **sizes, **few, **heads)
+        model.roi_heads.box_predictor.cls_score.weight.data *= 20
     checked: nn.Module = model.eval()
     return checked
 
