@@ -1,6 +1,7 @@
 """The report of several regions: every number of its parts, safe against any label, nothing from elsewhere."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_the_page_is_self_contained(make: type, pictures: bool) -> None:
     images = [attributes for tag, attributes in page.elements if tag == "img"]
     assert len(images) == (1 + len(found) if pictures else 0)
     assert all(attributes["alt"] for attributes in images)
-    assert len([tag for tag, _ in page.elements if tag == "table"]) == (3 if make is region_sets else 4)
+    assert len([tag for tag, _ in page.elements if tag == "table"]) == 4
 
 
 def test_all_parts_are_told() -> None:
@@ -43,8 +44,18 @@ def test_all_parts_are_told() -> None:
     for part in list_parts(sets):
         assert part.heading in words
         assert part.sentence in words
-        for row in part.rows:
+        for row in (row for table in part.tables for row in table.rows):
             assert f"{row.verdict.label}: {row.reason}" in words
+
+
+def test_the_verdicts_of_a_contrast_are_on_the_share_that_turns_it() -> None:
+    result = class_contrast()
+    lower = replace(result, loss=replace(result.loss, score_blank=result.loss.score_full - 2 * result.loss.score_full))
+    assert lower.share == pytest.approx(0.5)
+    (table,) = list_parts(lower)[0].tables
+    assert [row.verdict for row in table.rows] == list(lower.loss.verdicts(0, lower.share))
+    assert [part.tables[0].keeps for part in list_parts(lower)] == [False, True, True]
+    assert [table.keeps for table in list_parts(region_sets())[2].tables] == [True, False]
 
 
 def test_the_answers_without_a_region_decide() -> None:

@@ -1,6 +1,7 @@
 """The report of several regions of one input: sets of regions, or a contrast of two classes."""
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,20 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import apply_mask, draw_outline, has_image, png_data_uri
 from extremal.explanations.sets.class_contrast import Contrast
 from extremal.explanations.sets.region_sets import JudgedRegion, RegionSets
+from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.files import CONTRAST_FILE, SETS_FILE
 from extremal.report.export import write_png
 from extremal.report.html import render_template, write_page
 from extremal.report.result_files import REPORT_FILE, atomic_result_folder, to_json_values
 from extremal.report.text import AreaRow, area_percent, iou_text, nbsp, percent, summarise
+
+
+@dataclass(frozen=True)
+class EvidenceTable:
+    """The evidence for the masks of one explanation."""
+
+    keeps: bool  # judged by what the masks keep, or by what is lost without them
+    rows: tuple[AreaRow, ...]
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,7 @@ class Part:
     sentence: str  # the region in words, or that there is none
     caution: str  # the verdict, if it is not sufficient
     found: JudgedRegion | None
-    rows: tuple[AreaRow, ...]
+    tables: tuple[EvidenceTable, ...]
     keeps: bool
     picture: str = ""  # the image with the region kept or lost; empty without an image
 
@@ -49,10 +59,15 @@ def list_parts(result: RegionSets | Contrast) -> list[Part]:
 
 def _build_part(kind: str, heading: str, explanation: Explanation, result: RegionSets | Contrast) -> Part:
     found = _find(kind, result)
-    rows, whole = summarise(explanation).rows, "image" if has_image(explanation) else "input"
+    whole = "image" if has_image(explanation) else "input"
+    share = result.share if isinstance(result, Contrast) and kind == "loss" else SUFFICIENT_EFFECT
+    judged = (
+        [explanation, result.complete_loss] if isinstance(result, RegionSets) and kind == "complete" else [explanation]
+    )
+    evidence = tuple(_build_table(one, share) for one in judged)
     if found is None:
         sentence = f"None of the computed areas up to {area_percent(explanation.areas[-1])} of the {whole} is."
-        return Part(kind, heading, sentence, "", None, rows, explanation.keeps)
+        return Part(kind, heading, sentence, "", None, evidence, explanation.keeps)
     region, verdict = found.region, found.verdict
     sentence = f"{area_percent(region.area)} of the {whole}, with {percent(region.effect)} of the effect."
     if isinstance(result, Contrast) and kind == "loss":
@@ -60,7 +75,14 @@ def _build_part(kind: str, heading: str, explanation: Explanation, result: Regio
         sentence += f" Without it, {result.names[1]} is the answer under {turned} of {total} perturbations."
     caution = "" if verdict.label == "sufficient" else f"This region is {verdict.label}: {nbsp(verdict.reason)}."
     picture = _draw(explanation, region.mask) if has_image(explanation) else ""
-    return Part(kind, heading, sentence, caution, found, rows, explanation.keeps, picture)
+    return Part(kind, heading, sentence, caution, found, evidence, explanation.keeps, picture)
+
+
+def _build_table(explanation: Explanation, share: float) -> EvidenceTable:
+    """Return the evidence with the verdicts of the required share of the effect."""
+    verdicts = explanation.verdicts(0, share) if 0 < share < math.inf else explanation.verdict[0]
+    rows = zip(summarise(explanation).rows, verdicts, strict=True)
+    return EvidenceTable(explanation.keeps, tuple(replace(row, verdict=verdict) for row, verdict in rows))
 
 
 def _find(kind: str, result: RegionSets | Contrast) -> JudgedRegion | None:
