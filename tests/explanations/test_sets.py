@@ -101,6 +101,9 @@ class TestRegionSets:
     def test_a_share_that_nothing_has(self, either: RegionSets) -> None:
         assert [either.smallest(kind, 3.0) for kind in ("sufficient", "necessary", "complete")] == [None] * 3
         assert either.overlap(3.0) is None
+        assert message_of(either.smallest, "enough") == (
+            "kind must be one of sufficient, necessary, complete, got 'enough'"
+        )
 
 
 class TestContrast:
@@ -116,6 +119,7 @@ class TestContrast:
         turned, total = rivals.count_turned(ONE)
         assert total == len(rivals.ways) == rivals.n_used + len(rivals.loss.unseen_names)
         assert turned >= 1
+        assert message_of(rivals.count_turned, 0.3).startswith("area must be one of the computed areas 0.0625, 0.125, ")
 
     def test_the_pair_of_regions(self, rivals: Contrast) -> None:
         first, second = rivals.pair()

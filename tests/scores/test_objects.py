@@ -1,6 +1,7 @@
 """Questions about boxes and instances of detectors whose evidence is known: found at its own area, and refused else."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -137,6 +138,13 @@ class TestValues:
         assert float(result.score_full) == pytest.approx(float(torch.tensor([4.0, -8.0, 0.0]).softmax(0)[0]), rel=1e-5)
 
 
+def without_labels() -> Network:
+    """A model of transformers without names of classes, whose kind says that the last one is that of no object."""
+    model = PlantedQueries()
+    model.config = SimpleNamespace(model_type="detr")  # type: ignore[assignment]
+    return Network(model)
+
+
 class Silent(nn.Module):
     """Finds nothing."""
 
@@ -164,6 +172,11 @@ class Silent(nn.Module):
             labelled(PlantedQueries()),
             lambda: Box(CAT_CORNERS, against="cat"),
             "against must be another class than the box has, got cat for a box of it on input 0; name another class",
+        ),
+        (
+            without_labels(),
+            lambda: Box(CAT_CORNERS, against=5),
+            "a class must lie in 0..1 for PlantedQueries, got 5",
         ),
         (
             labelled(PlantedQueries()),

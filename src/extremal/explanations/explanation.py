@@ -199,7 +199,8 @@ class Explanation(ExplanationViews):
     def _smooth(self, values: Tensor, smooth: float) -> Tensor:
         return gaussian_blur(values, smooth * min(values.shape[2:]))
 
-    def _column(self, area: float) -> int:
+    def column(self, area: float) -> int:
+        """Return the index of a computed area."""
         for k, known in enumerate(self.areas):
             if abs(known - area) < 1e-9:
                 return k
@@ -211,7 +212,7 @@ class Explanation(ExplanationViews):
     @in_standard_modes
     def binary(self, area: float) -> Tensor:
         """Return the masks of a computed area, cut to exactly round(a·|Ω|) ones, or to whole units: (N, 1, *S)."""
-        column = self._column(area)
+        column = self.column(area)
         return self._cut(self.masks[:, column : column + 1], (self.areas[column],))[:, 0]
 
     def _cut(self, masks: Tensor, areas: tuple[float, ...]) -> Tensor:

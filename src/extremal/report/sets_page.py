@@ -10,7 +10,7 @@ from torch import Tensor
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import apply_mask, draw_outline, has_image, png_data_uri
 from extremal.explanations.sets.class_contrast import Contrast
-from extremal.explanations.sets.region_sets import JudgedRegion, RegionSets
+from extremal.explanations.sets.region_sets import KINDS, JudgedRegion, RegionSets
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.files import CONTRAST_FILE, SETS_FILE
 from extremal.report.export import write_png
@@ -100,7 +100,7 @@ def headline(result: RegionSets | Contrast) -> str:
     if isinstance(result, RegionSets):
         areas = [
             f"{kind} {'none of the computed areas' if found is None else area_percent(found.region.area)}"
-            for kind, found in ((kind, result.smallest(kind)) for kind in ("sufficient", "necessary", "complete"))
+            for kind, found in ((kind, result.smallest(kind)) for kind in KINDS)
         ]
         overlap = result.overlap()
         return f"Smallest regions: {', '.join(areas)}." + (

@@ -12,7 +12,7 @@ from torchvision.ops import box_iou
 from extremal.errors import ExtremalValueError
 from extremal.networks.network import Network
 from extremal.networks.run import Evaluator
-from extremal.scores.detections import Detections, list_classes, read_detections
+from extremal.scores.detections import Detections, Queries, list_classes, read_detections
 from extremal.scores.query import BoundQuery, class_index, class_label, input_shape
 
 MIN_MATCH_IOU = 0.5  # of the given box with one found on the unperturbed input
@@ -102,6 +102,9 @@ class Box:
         )
         with torch.no_grad():
             per_input = read_detections(run.evaluate(x, torch.arange(len(x), device=x.device)), x, net, places)
+        for wanted in (label, against):
+            if wanted is not None and isinstance(per_input[0], Queries):
+                class_index(net, wanted, per_input[0].probabilities.shape[1])
         choose = self._choose_absent if self.absent else self._choose
         targets = [choose(detections, label, n, net) for n, detections in enumerate(per_input)]
         if against is not None:

@@ -54,18 +54,18 @@ class Bundle:
             for name in cls.parts:
                 own = {key.removeprefix(f"{name}."): tensors[key] for key in tensors if key.startswith(f"{name}.")}
                 explanations[name] = from_tensors(Explanation, own, head["parts"][name])
-            result = cls(**explanations, **cls.read_values(head["values"]))
-            result.check()
+            result = cls(**explanations, **cls._read_values(head["values"]))
+            result._check()
         except Exception as error:  # a damaged file can fail in any way
             raise unreadable_file_error(path, cls.noun, error) from None
         return result
 
     @classmethod
-    def read_values(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def _read_values(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Return the plain values of a file as those of the fields."""
         return values
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise unless the parts are of the same single input and areas.
 
         Raises:

@@ -74,7 +74,7 @@ class Contrast(Bundle):
         Args:
             area: one of the computed areas.
         """
-        answers = self.answers[self.loss.areas.index(area)]
+        answers = self.answers[self.loss.column(area)]
         return sum(answer == self.names[1] for answer in answers), len(answers)
 
     def pair(self, share: float = SUFFICIENT_EFFECT) -> tuple[JudgedRegion | None, JudgedRegion | None]:
@@ -93,15 +93,15 @@ class Contrast(Bundle):
         return iou(first.region.mask, second.region.mask) if first and second else None
 
     @classmethod
-    def read_values(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def _read_values(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Return the plain values of a file as those of the fields."""
         answers = tuple(tuple(map(str, row)) for row in values["answers"])
         names, ways = tuple(map(str, values["names"])), tuple(map(str, values["ways"]))
         return {"names": names, "ways": ways, "n_used": int(values["n_used"]), "answers": answers}
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise unless the parts are of one input, and there is an answer for each area and perturbation."""
-        super().check()
+        super()._check()
         shape = {len(row) for row in self.answers}
         if len(self.names) != 2 or len(self.answers) != len(self.loss.areas) or shape != {len(self.ways)}:
             raise FormatError("it must have two classes, and an answer for each area and perturbation")

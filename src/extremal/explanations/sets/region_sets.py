@@ -5,6 +5,7 @@ from typing import ClassVar, Unpack
 
 from torch import nn
 
+from extremal.errors import ExtremalValueError
 from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.judge import judge
@@ -17,6 +18,8 @@ from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.networks.torch_state import in_standard_modes
 from extremal.scores.target import Target
+
+KINDS = ("sufficient", "necessary", "complete")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +56,12 @@ class RegionSets(Bundle):
         Args:
             kind: sufficient, necessary or complete.
             share: of the whole effect.
+
+        Raises:
+            ExtremalValueError: there is no such kind, or the share is not above 0.
         """
+        if kind not in KINDS:
+            raise ExtremalValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
         explanation: Explanation = getattr(self, kind)
         if kind != "complete":
             found = explanation.smallest(share)
