@@ -126,18 +126,21 @@ def render(result: RegionSets | Contrast, *, source: str = "") -> str:
     """
     explanation: Explanation = getattr(result, result.parts[0])
     pictures = has_image(explanation)
-    is_contrast = isinstance(result, Contrast)
+    answers: list[tuple[str, tuple[str, ...]]] = []
+    ways: tuple[str, ...] = ()
+    if isinstance(result, Contrast):
+        answers, ways = list(zip(map(area_percent, result.loss.areas), result.answers, strict=True)), result.ways
     return render_template(
         "sets.html.j2",
         title=explanation.target_names[0],
         source=source,
         network=str(explanation.settings.get("network", "unnamed network")),
-        what="contrast" if is_contrast else "sets of regions",
+        what="contrast" if isinstance(result, Contrast) else "sets of regions",
         summary={"headline": headline(result), "caution": ""},
         photograph=png_data_uri(explanation.pictures[0]) if pictures else "",
         parts=list_parts(result),
-        answers=list(zip(map(area_percent, result.loss.areas), result.answers, strict=True)) if is_contrast else [],
-        ways=result.ways if is_contrast else (),
+        answers=answers,
+        ways=ways,
         settings=explanation.settings,
     )
 

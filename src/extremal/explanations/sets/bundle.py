@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from torch import Tensor
+
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.explanation_file import from_tensors, to_tensors
@@ -30,7 +32,8 @@ class Bundle:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file with JSON metadata, atomically."""
-        tensors, head = {}, {}
+        tensors: dict[str, Tensor] = {}
+        head: dict[str, Any] = {}
         for name in self.parts:
             more, head[name] = to_tensors(getattr(self, name))
             tensors |= {f"{name}.{key}": tensor for key, tensor in more.items()}
@@ -84,7 +87,7 @@ class Bundle:
     __hash__ = None  # type: ignore[assignment]
 
 
-def prepare_single(network: Network, image: ImagesLike, what: str) -> Any:
+def prepare_single(network: Network, image: ImagesLike, what: str) -> Tensor:
     """Return the prepared input (1, C, *S).
 
     Raises:

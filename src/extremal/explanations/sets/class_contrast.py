@@ -13,7 +13,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import prepare_ways
 from extremal.explanations.regions import SufficientRegion, iou
 from extremal.explanations.sets.bundle import Bundle, OnPart, merge_game_free, prepare_single, report_part
-from extremal.explanations.sets.region_sets import JudgedRegion
+from extremal.explanations.sets.region_sets import JudgedRegion, judge_smallest
 from extremal.explanations.settings import Settings, SettingsOptions
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.masking.perturbations import prepare_perturbation, split_ways, with_spacing
@@ -25,7 +25,7 @@ from extremal.networks.torch_state import in_standard_modes
 from extremal.scores.class_without import ClassWithout
 from extremal.scores.classes import margin
 from extremal.scores.outputs import Classes
-from extremal.scores.query import class_index
+from extremal.scores.query import Query, class_index
 from extremal.tensor_files import FormatError
 
 
@@ -79,13 +79,7 @@ class Contrast(Bundle):
 
     def pair(self, share: float = SUFFICIENT_EFFECT) -> tuple[JudgedRegion | None, JudgedRegion | None]:
         """Return the smallest sufficient regions of the first and of the second class; None for one that has none."""
-        regions = []
-        for explanation in (self.first, self.second):
-            found = explanation.smallest(share)
-            regions.append(
-                found and JudgedRegion(found, explanation.verdicts(0, share)[explanation.areas.index(found.area)])
-            )
-        return regions[0], regions[1]
+        return judge_smallest(self.first, share), judge_smallest(self.second, share)
 
     def overlap(self, share: float = SUFFICIENT_EFFECT) -> float | None:
         """Return the IoU of the two regions of `pair`; None if one is missing."""
@@ -151,7 +145,7 @@ def contrast(
     with net.frozen(settings.seed) as run, torch.no_grad():
         first, second = _choose_classes(run, run(x), target, other)
     names = (net.label(first), net.label(second))
-    queries = {
+    queries: dict[str, tuple[Query, str, str]] = {
         "loss": (Classes({first: 1.0, second: -1.0}), "delete", f"{names[0]} rather than {names[1]}"),
         "first": (ClassWithout(first, second), "preserve", names[0]),
         "second": (ClassWithout(second, first), "preserve", names[1]),

@@ -64,9 +64,7 @@ class RegionSets(Bundle):
             raise ExtremalValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
         explanation: Explanation = getattr(self, kind)
         if kind != "complete":
-            found = explanation.smallest(share)
-            verdicts = explanation.verdicts(0, share)
-            return found and JudgedRegion(found, verdicts[explanation.areas.index(found.area)])
+            return judge_smallest(explanation, share)
         kept, lost = self.complete.curve().binary, self.complete_loss.curve().binary
         if self.complete.smallest(share) is None or self.complete_loss.smallest(share) is None:
             return None
@@ -83,6 +81,14 @@ class RegionSets(Bundle):
         """Return the IoU of the smallest sufficient and the smallest necessary region; None if one is missing."""
         first, second = self.smallest("sufficient", share), self.smallest("necessary", share)
         return iou(first.region.mask, second.region.mask) if first and second else None
+
+
+def judge_smallest(explanation: Explanation, share: float) -> JudgedRegion | None:
+    """Return the smallest sufficient region of the only input of an explanation; None if there is none."""
+    found = explanation.smallest(share)
+    if found is None:
+        return None
+    return JudgedRegion(found, explanation.verdicts(0, share)[explanation.areas.index(found.area)])
 
 
 def join_verdicts(kept: Verdict, lost: Verdict) -> Verdict:
