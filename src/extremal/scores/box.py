@@ -17,7 +17,6 @@ from extremal.scores.query import BoundQuery, class_index, class_label, input_sh
 
 MIN_MATCH_IOU = 0.5  # of the given box with one found on the unperturbed input
 MIN_FOUND_SCORE = 0.5  # of a box that counts as found where its absence is asked about
-MIN_PROBABILITY = 1e-6  # whose log-odds are taken, and 1 minus which
 SCORE_THRESHOLD = 0.001  # set for detectors during a run, so that a fading box is followed down to small scores
 MAX_DETECTIONS = 1000  # set for detectors during a run, for the same reason
 Corners = tuple[float, float, float, float]
@@ -118,10 +117,12 @@ class Box:
             scores = []
             for detections, n, zero in zip(per_row, input_index.tolist(), zeros, strict=True):
                 box, own = targets[n]
+                if self.absent:
+                    scores.append(zero - detections.log_odds(box, own))
+                    continue
                 score = zero + detections.match(box, own)
                 scores.append(score if against is None else score - detections.match(box, against))
-            stacked = torch.stack(scores)
-            return -stacked.clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY).logit() if self.absent else stacked
+            return torch.stack(scores)
 
         return score_inputs
 

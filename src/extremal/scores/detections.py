@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from extremal.networks.network import Network
 SOFTMAX_MODELS = ("detr", "yolos", "table-transformer")  # of transformers: the last class is that of no object
 NO_OBJECT_NAMES = ("no object", "no-object", "no_object", "none", "background", "∅")
 MIN_SCORE = 0.05  # of a query that counts as a box on the unperturbed input, as in torchvision
+MAX_DOUBT = 1e-6  # 1 minus the largest probability whose log-odds are taken
 MAX_ANCHOR_IOU = 0.7  # of two anchors of a class that count as two boxes on the unperturbed input
 
 
@@ -25,6 +27,8 @@ class Detections:
     boxes: Tensor  # (M, 4) x1, y1, x2, y2 in pixels
     labels: Tensor  # (M,)
     scores: Tensor  # (M,)
+
+    min_probability: ClassVar[float] = 1e-6  # whose log-odds are taken: a box that is not reported may have less
 
     def without_empty(self) -> "Detections":
         """Return the boxes without those of zero area, which overlap nothing."""
@@ -39,6 +43,10 @@ class Detections:
         overlaps: Tensor = box_iou(box[None].to(self.boxes), self.boxes[has_label])[0]
         return (overlaps * self.scores[has_label]).amax()
 
+    def log_odds(self, box: Tensor, label: int) -> Tensor:
+        """Return log(s / (1 − s)) of the match s."""
+        return self.match(box, label).clamp(self.min_probability, 1 - MAX_DOUBT).logit()
+
 
 @dataclass(frozen=True, eq=False)
 class Queries(Detections):
@@ -46,6 +54,7 @@ class Queries(Detections):
 
     probabilities: Tensor  # (Q, classes) of the classes of objects, for all queries
     query_boxes: Tensor  # (Q, 4)
+    min_probability: ClassVar[float] = 1e-12  # all boxes are reported
 
     def match(self, box: Tensor, label: int) -> Tensor:
         """Return the maximum of IoU·probability over all queries, in [0, 1], also where another class is likelier."""
