@@ -175,7 +175,7 @@ ENTRIES = (
         FAILS,
         "Suspect: random regions score as high",
         ImageRun("rocket", alternatives="3"),
-        "suspect: a random region",
+        "chance is enough: a random region",
         "A smaller area of the same explanation passes. The one shown does not: in this photograph many places carry "
         "similar evidence, and after excluding the best of them the search did no better than chance.",
         "A rocket stands on its lit pad at dusk",

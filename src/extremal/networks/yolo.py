@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from extremal.networks.network import Network
 
 SIDE = 640  # px, of the padded image
-PADDING = 114  # grey level beside the image
+PADDING = 114  # grey level around the image
 
 
 def find_yolo(model: object) -> Network | None:
@@ -29,7 +29,7 @@ def find_yolo(model: object) -> Network | None:
 
 
 def letterbox(image: Image.Image) -> Tensor:
-    """Fit an RGB image into a square with its aspect, with grey beside it: (3, 640, 640) in [0, 1].
+    """Fit an RGB image into a square with its aspect, with grey around it: (3, 640, 640) in [0, 1].
 
     >>> x = letterbox(Image.new("RGB", (320, 160), "white"))
     >>> tuple(x.shape), float(x[0, 320, 0]), round(float(x[0, 0, 0]), 3)

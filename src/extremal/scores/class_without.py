@@ -14,7 +14,7 @@ from extremal.scores.query import BoundQuery, class_index, class_label
 class ClassWithout:
     """The log-odds of a class against all classes but one: y_c − log Σ exp y_k over k other than c and that one.
 
-    It asks what supports a class whatever supports its rival. Without a third class it is the logit y_c.
+    It asks what supports a class, regardless of its rival. Without a third class it is the logit y_c.
 
     >>> from extremal import Network
     >>> x = torch.tensor([[[2.0, 0.5, 1.0]]])

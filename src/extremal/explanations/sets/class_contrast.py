@@ -31,7 +31,7 @@ from extremal.tensor_files import FormatError
 
 @dataclass(frozen=True, eq=False)
 class Contrast(Bundle):
-    """Why an input is of one class rather than of another.
+    """Regions that make an input one class rather than another.
 
     `loss` deletes what makes the first class likelier than the second: Φ = y_first − y_second. `first` and `second`
     keep what supports each class among all others but its rival (`scores.ClassWithout`).

@@ -35,8 +35,8 @@ class RegionSets(Bundle):
     """The sufficient, the necessary and the complete regions of one input, each with its evidence.
 
     A region is *sufficient* if keeping it alone keeps the answer, *necessary* if losing it loses the answer, and
-    *complete* if both hold. If an answer has two supports, either of which is enough, one is sufficient, and both
-    together are necessary and complete; if it needs both, both are sufficient and complete, and either is necessary.
+    *complete* if both hold. If either of two supports is enough for an answer, one is sufficient, and both together
+    are necessary and complete; if it needs both, both are sufficient and complete, and either is necessary.
     """
 
     noun: ClassVar[str] = "a set of regions"
