@@ -19,6 +19,7 @@ from extremal.networks.names import check_network_name
 if TYPE_CHECKING:
     from extremal.explanations.sets.class_contrast import Contrast
     from extremal.explanations.sets.region_sets import RegionSets
+    from extremal.networks.network import Network
 
 FindRegions = Callable[[str, OnStage], "RegionSets | Contrast"]  # image, progress -> its regions
 Other = Annotated[str, typer.Option(help="The other class, by name or index.", show_default="the runner-up")]
@@ -48,8 +49,9 @@ def sets(
         _check_options(areas, device, network, weights, perturbation=perturbation, solver=solver, score=score)
         check_question(target, ask)
 
-    def prepare() -> ProcessImage:
+    def prepare() -> list[ProcessImage]:
         import extremal
+        from extremal.networks.replicas import find_shared_devices, replicate
         from extremal.scores.parse import parse_query
 
         settings = extremal.Settings(
@@ -60,10 +62,15 @@ def sets(
             seed=seed,
         )
         net = load(network, weights, device)
-        query = parse_query(net, target, ask)
-        return _process_with(
-            lambda image, report: extremal.explain_sets(net, image, query, settings=settings, on_part=report)
-        )
+
+        def build(copy: "Network") -> ProcessImage:
+            query = parse_query(copy, target, ask)
+            return _process_with(
+                lambda image, report: extremal.explain_sets(copy, image, query, settings=settings, on_part=report)
+            )
+
+        devices = find_shared_devices(net, device)[: len(batch.images)]
+        return [build(copy) for copy in replicate(net, devices)]
 
     batch.process(check, prepare)
 
@@ -90,8 +97,9 @@ def contrast(
     def check() -> None:
         _check_options(areas, device, network, weights, perturbation=perturbation, solver=solver)
 
-    def prepare() -> ProcessImage:
+    def prepare() -> list[ProcessImage]:
         import extremal
+        from extremal.networks.replicas import find_shared_devices, replicate
         from extremal.scores.parse import parse_class
 
         settings = extremal.Settings(
@@ -103,9 +111,14 @@ def contrast(
             if not (parsed is None or isinstance(parsed, int)):
                 raise ExtremalValueError(f"{option} must be a single class for a contrast, got a group; name a class")
         first, second = (parsed if isinstance(parsed, int) else None for parsed in classes)
-        return _process_with(
-            lambda image, report: extremal.contrast(net, image, first, second, settings=settings, on_part=report)
-        )
+
+        def build(copy: "Network") -> ProcessImage:
+            return _process_with(
+                lambda image, report: extremal.contrast(copy, image, first, second, settings=settings, on_part=report)
+            )
+
+        devices = find_shared_devices(net, device)[: len(batch.images)]
+        return [build(copy) for copy in replicate(net, devices)]
 
     batch.process(check, prepare)
 
