@@ -270,11 +270,8 @@ def _progress_bar() -> Iterator["OnStatus"]:
         def update(status: "RunStatus") -> None:
             remaining = "" if status.seconds_left is None else f", {_format_time(status.seconds_left)} left"
             failed = f", {status.failed} failed" if status.failed else ""
-            details = (
-                f"{_rate_text(status.rate)}{remaining}{failed}"
-                if status.rate
-                else f"time left after the first batch{failed}"
-            )
+            rate = f"{_rate_text(status.rate)}{remaining}" if status.rate else "time left after the first batch"
+            details = f"{rate}{failed}"
             bar.update(task, completed=status.done, total=status.items, details=details)
 
         yield update

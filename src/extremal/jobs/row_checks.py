@@ -78,9 +78,11 @@ def check_settings(settings: Mapping[str, Any], folder: Path) -> None:
 def update_verdicts(rows: pa.Table) -> pa.Table:
     """Replace the word for a verdict that earlier versions wrote, in the columns that are there."""
     for name in ("verdict", "verdicts"):
-        column = rows[name] if name in rows.column_names else None
-        words = pc.list_flatten(column) if name == "verdicts" and column is not None else column
-        if words is not None and pc.any(pc.equal(words, FORMER_CHANCE)).as_py():
+        if name not in rows.column_names:
+            continue
+        column = rows[name]
+        words = pc.list_flatten(column) if name == "verdicts" else column
+        if pc.any(pc.equal(words, FORMER_CHANCE)).as_py():
             index = rows.column_names.index(name)
             rows = rows.set_column(index, rows.field(name), pa.array(_rename(column.to_pylist()), column.type))
     return rows

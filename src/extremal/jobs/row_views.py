@@ -64,17 +64,16 @@ def _restore(row: Row, network: Network, settings: Mapping[str, Any]) -> Explana
         ways = split_ways(with_spacing(validated.perturbation, spacing))
         way = next((way for name, way in ways.items() if name not in row["left_out"]), next(iter(ways.values())))
         destroyed = prepare_perturbation(way, x)(x.new_zeros(1, 1, 1, *shape)).flatten(0, 1)
-    scores = decode_scores(row, torch.float32)
+    stored: dict[str, Any] = {**decode_scores(row, torch.float32), **decode_trace(row, torch.float32)}
     target = tuple(row["group"]) if row["group"] is not None else row["target"]
     result = Explanation(
         areas=areas,
         masks=masks.float(),
-        **scores,
+        **stored,
         agreement=torch.zeros_like(masks[:, 0]),
         inputs=x,
         pictures=network.to_images_or_empty(x),
         destroyed=network.to_images_or_empty(destroyed),
-        **decode_trace(row, torch.float32),
         target=(target,),
         target_names=(row["target_name"],),
         unseen_names=tuple(row["unseen_names"]),

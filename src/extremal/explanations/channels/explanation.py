@@ -133,9 +133,8 @@ class ChannelExplanation(ChannelViews):
 
         def judge(n: int, k: int) -> Verdict:
             better = [value for value in ranked[n][k] if not value <= cuts[n][k] + TIE_MARGIN]
-            effects = soft[n][k], cuts[n][k]
-            controls = [], random[n][k], self.share
-            return reach_verdict(*effects, *controls, "set", better, largest=largest[n])
+            found = soft[n][k], cuts[n][k]
+            return reach_verdict(*found, [], random[n][k], self.share, "set", better, largest=largest[n])
 
         return tuple(tuple(judge(n, k) for k in range(len(self.counts))) for n in range(len(self.masks)))
 
