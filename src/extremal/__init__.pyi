@@ -23,6 +23,10 @@ from .explanations.preflight.findings import Findings as Findings
 from .explanations.preflight.plan import Plan as Plan
 from .explanations.preflight.plan import plan as plan
 from .explanations.reduce_region import minimal as minimal
+from .explanations.sets.class_contrast import Contrast as Contrast
+from .explanations.sets.class_contrast import contrast as contrast
+from .explanations.sets.region_sets import RegionSets as RegionSets
+from .explanations.sets.region_sets import explain_sets as explain_sets
 from .explanations.settings import Settings as Settings
 from .explanations.smallest_area import smallest_area as smallest_area
 from .explanations.stability import Stability as Stability

@@ -13,6 +13,8 @@ from extremal.networks import devices
 
 COMMANDS = {
     "explain": ["explain", "IMAGE", "--out", "OUT"],
+    "sets": ["sets", "IMAGE", "--areas", "0.2", "--out", "OUT"],
+    "contrast": ["contrast", "IMAGE", "--areas", "0.2", "--out", "OUT"],
     "channels": ["channels", "IMAGE", "--layer", "2", "--counts", "1,2", "--out", "OUT"],
     "class-channels": ["class-channels", "FOLDER", "--layer", "2", "--target", "0", "--out", "OUT"],
     "layers": ["layers"],
@@ -22,7 +24,7 @@ COMMANDS = {
     "figures methods": ["figures", "methods", "IMAGE", "--methods", "gradient", "--out", "OUT.png"],
     "figures areas": ["figures", "areas", "IMAGE", "--areas", "0.1,0.3", "--out", "OUT.png"],
 }
-SLOW = ("explain", "channels", "class-channels", "run", "bench", "figures areas")
+SLOW = ("explain", "sets", "contrast", "channels", "class-channels", "run", "bench", "figures areas")
 NETWORK = "users_device_network:build"
 CODE = """
 import torch

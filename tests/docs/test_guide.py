@@ -82,6 +82,15 @@ def test_choosing_finds_the_stated_results(capsys: pytest.CaptureFixture[str]) -
     small, large = names["gone"].curve().binary
     assert 0.54 < small < 0.66  # at best 0.64: 82 of the 128 places of both squares
     assert large > 0.99
+    sets = [names["sets"].smallest(kind) for kind in ("sufficient", "necessary", "complete")]
+    assert [(found.region.area, found.verdict.label) for found in sets] == [
+        (0.07, "sufficient"),
+        (0.14, "sufficient"),
+        (0.14, "sufficient"),
+    ]
+    assert names["difference"].names == ("cat", "dog")
+    assert names["turning"].region.area == 0.07
+    assert names["difference"].overlap() < 0.1
     full, blank = float(names["weaker"].score_full[0]), float(names["weaker"].score_blank[0])
     assert full - blank == pytest.approx(3)
     assert names["between"].area == pytest.approx(0.7 * 0.0625, rel=0.15)

@@ -40,6 +40,7 @@ OUTPUTS = {
     "A Vision Transformer, patches as units": (r"\[(?:\d+, ){9}\d+\] 30 of 100", []),
     "A volume with thick slices": (rf"torch.Size\(\[10, 32, 32\]\) {NUMBER}", [(0.6, 1.0)]),
     "A detector's box": (rf"box of class 2 at 40, 36, 56, 52 {NUMBER}", [(0.7, 1.0)]),
+    "A box that a detector does not find": (rf"no box of cat at 8, 8, 24, 24 {NUMBER} sufficient", [(0.7, 1.0)]),
     "A segmenter's class over a region": (rf"texture over the region {NUMBER}", [(0.7, 1.0)]),
     "Similarity of two images": (
         rf"similarity to the reference at global_pool {NUMBER} \['{NUMBER}', '{NUMBER}'\]",

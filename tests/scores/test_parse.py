@@ -7,7 +7,7 @@ import pytest
 from extremal import Network
 from extremal.cli import options
 from extremal.errors import ExtremalValueError
-from extremal.scores import Answer, Box, Segment, Similarity, Text, Unit
+from extremal.scores import Answer, Box, Instance, Segment, Similarity, Text, Unit
 from extremal.scores.parse import ASK_SYNTAX, parse_query
 from support.errors import message_of
 from support.fake_network import BOX, SIDE, TEXTURE, fake_network, save_image
@@ -45,6 +45,21 @@ def test_boxes() -> None:
     assert isinstance(placed, Box)
     assert (best.box, best.label) == (None, None)
     assert (placed.box, placed.label) == (CORNERS, 1)
+
+
+def test_boxes_of_another_class_or_of_none() -> None:
+    rather = parse_query(detector(), "cat", "box:not:dog")
+    placed = parse_query(detector(), "", "box:6,4,16,14:not:2")
+    absent = parse_query(detector(), "dog", "no-box:6,4,16,14")
+    instance = parse_query(detector(), "dog", "instance")
+    assert isinstance(rather, Box)
+    assert isinstance(placed, Box)
+    assert isinstance(absent, Box)
+    assert isinstance(instance, Instance)
+    assert (rather.box, rather.label, rather.against, rather.absent) == (None, 1, 2, False)
+    assert (placed.box, placed.label, placed.against, placed.absent) == (CORNERS, None, 2, False)
+    assert (absent.box, absent.label, absent.against, absent.absent) == (CORNERS, 2, None, True)
+    assert (instance.region, instance.label) == (None, 2)
 
 
 def test_segments_units_and_similarity() -> None:
@@ -116,6 +131,15 @@ def test_wrong_prompts_and_answers(target: str, ask: str, prompt: str, message: 
     [
         ("", "boxes", f"--ask must be {ASK_SYNTAX}, got 'boxes'"),
         ("", "like:", f"--ask must be {ASK_SYNTAX}, got 'like:'"),
+        ("", "instance:1", f"--ask must be {ASK_SYNTAX}, got 'instance:1'"),
+        ("", "box:not:", "--ask box must name a class after :not:, got 'box:not:'; e.g. box:not:dog"),
+        ("", "no-box:1,2,3,4", "--ask no-box must be about a class, got none; name it with --target"),
+        (
+            "1",
+            "no-box",
+            "--ask no-box must have four numbers X1,Y1,X2,Y2 in pixels of the network's input, got ''; "
+            "e.g. no-box:40,30,200,180",
+        ),
         (
             "",
             "box:1,2,3",

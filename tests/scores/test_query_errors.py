@@ -316,15 +316,17 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         three(),
         Box,
         ExtremalTypeError,
-        "a detector must return for each input a mapping with boxes (M, 4), labels (M,) and scores (M,), Answering "
-        "returned a Tensor; wrap the network",
+        "a detector must return for each input a mapping with boxes (M, 4), labels (M,) and scores (M,), or logits and "
+        "pred_boxes of queries, or predictions (B, 4 + labels, anchors); Answering has 3 labels and returned a tensor "
+        "(1, 3); wrap the network",
     ),
     (
         three(lambda seen: [{"boxes": seen, "scores": seen}]),
         Box,
         ExtremalTypeError,
-        "a detector must return for each input a mapping with boxes (M, 4), labels (M,) and scores (M,), Answering "
-        "returned a list of 1 dict with the keys boxes, scores; wrap the network",
+        "a detector must return for each input a mapping with boxes (M, 4), labels (M,) and scores (M,), or logits and "
+        "pred_boxes of queries, or predictions (B, 4 + labels, anchors); Answering has 3 labels and returned a list of "
+        "1 dict with the keys boxes, scores; wrap the network",
     ),
 ]
 

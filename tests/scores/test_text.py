@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from extremal import Network, explain, zoo
 from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
 from extremal.networks.text_encoder import TextEncoder
-from extremal.networks.zoo.huggingface import TransformersAdapter
+from extremal.networks.zoo.huggingface_adapter import TransformersAdapter
 from extremal.scores import Query, Similarity, Text
 from extremal.scores.text import log_odds
 from support.families import assert_explains_and_restores

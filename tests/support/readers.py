@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from extremal import ChannelExplanation, Explanation, explain_channels, zoo
+from extremal import ChannelExplanation, Contrast, Explanation, RegionSets, explain_channels, zoo
 from extremal.benchmark import bench
 from extremal.benchmark.data import Coco, Scenes, Voc
 from extremal.cli.parse import parse_areas, parse_counts, parse_perturbation
@@ -190,6 +190,23 @@ def _use_explanation(path: Path) -> None:
     explanation_page.write(explanation, path.with_name("report.html"), title="a")
 
 
+def _write_sets(folder: Path) -> list[Path]:
+    kept, lost = made_explanations.explanation(), made_explanations.explanation(keeps=False)
+    RegionSets(kept, lost, kept, lost).save(folder / "sets.safetensors")
+    answers = (("cat", "cat"), ("dog", "cat"))
+    Contrast(lost, kept, kept, ("cat", "dog"), ("fade", "noise"), 1, answers).save(folder / "contrast.safetensors")
+    return sorted(folder.iterdir())
+
+
+def _use_sets(path: Path) -> None:
+    from extremal.report.sets_page import render, sets_record
+
+    kind = Contrast if path.name.startswith("contrast") else RegionSets
+    result = kind.load(path)  # type: ignore[attr-defined]
+    json.dumps(sets_record("a.png", result, {}), allow_nan=False)
+    render(result)
+
+
 def _write_channels(folder: Path) -> list[Path]:
     torch.manual_seed(0)
     explain_channels(Carriers([3], seed=1), torch.rand(1, 3, 8, 8), "features", 0, counts=(3, 5)).save(folder / "a")
@@ -325,6 +342,7 @@ READERS: dict[str, Reader] = {
     "model.safetensors": Reader(_write_folder("model.safetensors"), mutate_safetensors, _run_folder),
     "weights": Reader(_write_state, _mutate_state, _read_weights),
     "explanations": Reader(_write_explanation, mutate_safetensors, _use_explanation),
+    "sets of regions": Reader(_write_sets, mutate_safetensors, _use_sets),
     "channel explanations": Reader(_write_channels, mutate_safetensors, _use_channels),
     "classes": Reader(_write_classes, mutate_json, bench._read_classes),
     "cut-outs": Reader(_write_scenes, _mutate_by_kind, _read_scene),

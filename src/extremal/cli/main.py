@@ -21,6 +21,7 @@ from extremal.cli.explain import explain
 from extremal.cli.networks import load
 from extremal.cli.parse import parse_counts
 from extremal.cli.run import run, status
+from extremal.cli.sets import contrast, sets
 from extremal.cli.summary import compare, summary
 from extremal.file_checks import quote
 from extremal.networks.devices import check_device_name
@@ -60,6 +61,8 @@ def _global_options(
 
 
 app.command()(with_common_options(explain))
+app.command()(with_common_options(sets))
+app.command()(with_common_options(contrast))
 
 
 @app.command()

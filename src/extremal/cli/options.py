@@ -10,8 +10,8 @@ from typer import Argument, Option
 
 # the same as in modules that import torch; tests keep them equal
 ASK_SYNTAX = (
-    "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL, like:IMAGE, text:TEXT|OTHER|…, answer, answer:TEXT, token:N or "
-    "token:N:TEXT"
+    "box, box:X1,Y1,X2,Y2, either with :not:CLASS, no-box:X1,Y1,X2,Y2, instance, segment, unit:LAYER:CHANNEL, "
+    "like:IMAGE, text:TEXT|OTHER|…, answer, answer:TEXT, token:N or token:N:TEXT"
 )
 DEFAULT_AREAS = "0.025,0.05,0.1,0.2,0.4"
 DEFAULT_BUDGET = 1000

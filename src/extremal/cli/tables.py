@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from extremal.explanations.explanation import Explanation
     from extremal.explanations.preflight.findings import Findings
     from extremal.explanations.preflight.plan import Plan
+    from extremal.explanations.sets.class_contrast import Contrast
+    from extremal.explanations.sets.region_sets import RegionSets
     from extremal.explanations.smallest_area import Certificate
     from extremal.networks.layers import Layer
     from extremal.scores.class_group import ResolvedClass
@@ -81,6 +83,29 @@ def print_explanation(
         *_path_lines(files["report"], files["figure"], files["explanation"], *files["masks"]),
     ]
     _print(lines)
+
+
+def print_sets(image: str, result: "RegionSets | Contrast", files: dict[str, Any]) -> None:
+    """Print the smallest region of each kind, the headline, and the paths of the files.
+
+    Args:
+        image: path of the image.
+        result: its regions.
+        files: paths of the result, as returned by `write_sets`.
+    """
+    from extremal.report.sets_page import headline, list_parts
+
+    table = Table("region", "area", "effect", Column("verdict", no_wrap=True))
+    for part in list_parts(result):
+        if part.found is None:
+            table.add_row(part.heading, "none", "", "")
+            continue
+        region, verdict = part.found.region, part.found.verdict
+        colour = VERDICT_COLOURS.get(verdict.label, "")
+        table.add_row(part.heading, _area_text(region.area), _percent(region.effect), Text(str(verdict), style=colour))
+    name = getattr(result, result.parts[0]).target_names[0]
+    paths = _path_lines(files["report"], files["explanation"], *files["masks"].values())
+    _print([f"{image}: {name}", table, headline(result), *paths])
 
 
 def print_channels(image: str, explanation: "ChannelExplanation", files: dict[str, Any], minimal: str) -> None:

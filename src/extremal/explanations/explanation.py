@@ -152,9 +152,10 @@ class Explanation(ExplanationViews):
     @property
     def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
         """Verdicts (N, A): sufficient, insufficient, chance is enough, suspect; unstable if `stability` is there."""
-        return tuple(self._verdicts(image) for image in range(len(self.masks)))
+        return tuple(self.verdicts(image) for image in range(len(self.masks)))
 
-    def _verdicts(self, image: int, share: float = SUFFICIENT_EFFECT) -> tuple[Verdict, ...]:
+    def verdicts(self, image: int = 0, share: float = SUFFICIENT_EFFECT) -> tuple[Verdict, ...]:
+        """Return the verdicts on one input's masks, (A,), if this share of the whole effect is required."""
         curve, unseen = self.curve(image), self.unseen_effects()[image]
         control = self.effects(self.control_scores)[image]
         stable = self.stability
@@ -198,7 +199,8 @@ class Explanation(ExplanationViews):
     def _smooth(self, values: Tensor, smooth: float) -> Tensor:
         return gaussian_blur(values, smooth * min(values.shape[2:]))
 
-    def _column(self, area: float) -> int:
+    def column(self, area: float) -> int:
+        """Return the index of a computed area."""
         for k, known in enumerate(self.areas):
             if abs(known - area) < 1e-9:
                 return k
@@ -210,7 +212,7 @@ class Explanation(ExplanationViews):
     @in_standard_modes
     def binary(self, area: float) -> Tensor:
         """Return the masks of a computed area, cut to exactly round(a·|Ω|) ones, or to whole units: (N, 1, *S)."""
-        column = self._column(area)
+        column = self.column(area)
         return self._cut(self.masks[:, column : column + 1], (self.areas[column],))[:, 0]
 
     def _cut(self, masks: Tensor, areas: tuple[float, ...]) -> Tensor:

@@ -48,8 +48,9 @@ def read_class_scores(output: object, name: str, labels: Sequence[str] = (), row
         ExtremalValueError: the tensor has another shape or another number of rows, its classes lie on another axis than
             the second, or their number is not that of the labels.
     """
-    if is_detection(output):
-        has_scores = not isinstance(output, list | tuple)
+    is_of_anchors = find_anchor_predictions(output, len(labels)) is not None
+    if is_of_anchors or is_detection(output):
+        has_scores = is_of_anchors or not isinstance(output, list | tuple)
         raise ExtremalTypeError(
             f"a detector must be asked about a box, {name} returns boxes "
             f"{'with scores of classes for each' if has_scores else 'and no classes'}; "
@@ -102,6 +103,23 @@ def is_detection(output: object) -> bool:
     if isinstance(output, list | tuple):
         return bool(output) and isinstance(output[0], Mapping) and "boxes" in output[0]
     return any(isinstance(get_part(output, key), Tensor) for key in BOX_KEYS) and find_scores(output)[0] != ""
+
+
+def find_anchor_predictions(output: object, n_labels: int) -> Tensor | None:
+    """Return predictions (B, 4 + classes, anchors) of boxes in an output, as YOLO's; None if it has none.
+
+    >>> import torch
+    >>> find_anchor_predictions((torch.zeros(1, 6, 20), []), n_labels=2).shape
+    torch.Size([1, 6, 20])
+
+    Args:
+        output: the predictions, or a tuple or list that begins with them.
+        n_labels: names of classes.
+    """
+    first = output[0] if isinstance(output, list | tuple) and output else output
+    if not isinstance(first, Tensor) or not first.is_floating_point() or first.ndim != 3 or not n_labels:
+        return None
+    return first if first.shape[1] == 4 + n_labels else None
 
 
 def check_labels(n_classes: int, name: str, n_labels: int) -> None:

@@ -6,10 +6,11 @@ from extremal.errors import ExtremalValueError
 from extremal.networks.black_box import BlackBox, is_plain_function
 from extremal.networks.devices import AUTO, DeviceLike
 from extremal.networks.network import Network
+from extremal.networks.yolo import find_yolo
 
 
 def as_network(network: Network | nn.Module | str, *, takes_pictures: bool = False) -> Network:
-    """Return a `Network`: itself, a module or function wrapped as one, or one loaded by its name.
+    """Return a `Network`: itself, a module or function wrapped as one, ultralytics' YOLO, or one loaded by its name.
 
     Args:
         network: as users pass it.
@@ -22,7 +23,7 @@ def as_network(network: Network | nn.Module | str, *, takes_pictures: bool = Fal
         return load_network(network)
     if takes_pictures and is_plain_function(network):
         return BlackBox(network)  # type: ignore[arg-type]  # a plain function
-    net = network if isinstance(network, Network) else Network(network)
+    net = network if isinstance(network, Network) else find_yolo(network) or Network(network)
     net.check_device()
     return net
 

@@ -12,7 +12,9 @@ from extremal.files import (
     CHANNELS_FILE,
     CLASS_FILE,
     COMPARISON_FILES,
+    CONTRAST_FILE,
     EXPLANATION_FILE,
+    SETS_FILE,
     SUMMARY_FILES,
     atomic_folder,
 )
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 FIGURE_FILE, REPORT_FILE, MINIMAL_FILE = "figure.png", "report.html", "minimal.png"
 _FIXED_NAMES = (
     EXPLANATION_FILE,
+    SETS_FILE,
+    CONTRAST_FILE,
     CHANNELS_FILE,
     CLASS_FILE,
     FIGURE_FILE,
@@ -36,7 +40,8 @@ _FIXED_NAMES = (
 )
 RESULT_FILES = re.compile(  # names of all files that a result folder can contain
     "|".join(map(re.escape, _FIXED_NAMES))
-    + r"|mask-[0-9.e-]+\.png|region-[0-9]+\.png|inversion-(all|kept|removed)\.png|channel-[0-9]+\.png"
+    + r"|mask-[0-9.e-]+\.png|region-([0-9]+|sufficient|necessary|complete|loss|first|second)\.png"
+    + r"|inversion-(all|kept|removed)\.png|channel-[0-9]+\.png"
 )
 
 

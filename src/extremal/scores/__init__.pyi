@@ -1,6 +1,7 @@
 from .answer import Answer as Answer
 from .box import Box as Box
 from .class_group import ClassGroup as ClassGroup
+from .class_without import ClassWithout as ClassWithout
 from .classes import SCORES as SCORES
 from .classes import Score as Score
 from .classes import accept_groups as accept_groups
@@ -12,6 +13,7 @@ from .classes import margin as margin
 from .classes import negative as negative
 from .classes import probability as probability
 from .classes import sigmoid as sigmoid
+from .instance import Instance as Instance
 from .outputs import Classes as Classes
 from .outputs import Output as Output
 from .query import BoundQuery as BoundQuery

@@ -1,19 +1,23 @@
 """The boxes that a detector finds, read from its output."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert, box_iou
+from torchvision.ops import batched_nms, box_convert, box_iou
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.networks.class_scores import get_part
+from extremal.networks.class_scores import find_anchor_predictions, get_part
 from extremal.networks.network import Network
 
 SOFTMAX_MODELS = ("detr", "yolos", "table-transformer")  # of transformers: the last class is that of no object
 NO_OBJECT_NAMES = ("no object", "no-object", "no_object", "none", "background", "∅")
 MIN_SCORE = 0.05  # of a query that counts as a box on the unperturbed input, as in torchvision
+MAX_DOUBT = 1e-6  # 1 minus the largest probability whose log-odds are taken
+MAX_ANCHOR_IOU = 0.7  # of two anchors of a class that count as two boxes on the unperturbed input
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,18 +28,24 @@ class Detections:
     labels: Tensor  # (M,)
     scores: Tensor  # (M,)
 
+    min_probability: ClassVar[float] = 1e-6  # whose log-odds are taken: a box that is not reported may have less
+
     def without_empty(self) -> "Detections":
         """Return the boxes without those of zero area, which overlap nothing."""
         nonempty = (self.boxes[:, 2:] > self.boxes[:, :2]).all(1)
         return Detections(self.boxes[nonempty], self.labels[nonempty], self.scores[nonempty])
 
-    def match(self, box: Tensor, label: int) -> Tensor | None:
-        """Return the maximum of IoU·score over the boxes of the label, in [0, 1]; None if there are none."""
+    def match(self, box: Tensor, label: int) -> Tensor:
+        """Return the maximum of IoU·score over the boxes of the label, in [0, 1]; 0 if there are none."""
         has_label = self.labels == label
         if not has_label.any():
-            return None
+            return self.scores.new_zeros(())
         overlaps: Tensor = box_iou(box[None].to(self.boxes), self.boxes[has_label])[0]
         return (overlaps * self.scores[has_label]).amax()
+
+    def log_odds(self, box: Tensor, label: int) -> Tensor:
+        """Return log(s / (1 − s)) of the match s."""
+        return self.match(box, label).clamp(self.min_probability, 1 - MAX_DOUBT).logit()
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +54,7 @@ class Queries(Detections):
 
     probabilities: Tensor  # (Q, classes) of the classes of objects, for all queries
     query_boxes: Tensor  # (Q, 4)
+    min_probability: ClassVar[float] = 1e-12  # all boxes are reported
 
     def match(self, box: Tensor, label: int) -> Tensor:
         """Return the maximum of IoU·probability over all queries, in [0, 1], also where another class is likelier."""
@@ -51,13 +62,16 @@ class Queries(Detections):
         return (overlaps * self.probabilities[:, label]).amax()
 
 
-def read_detections(output: object, inputs: Tensor, net: Network) -> list[Detections]:
+def read_detections(
+    output: object, inputs: Tensor, net: Network, places: tuple[int, ...] | None = None
+) -> list[Detections]:
     """Return a detector's boxes for each input.
 
     Args:
-        output: of the network, in the form of torchvision's detectors or of those of transformers.
+        output: of the network, in the form of torchvision's detectors, of those of transformers, or YOLO's.
         inputs: (B, C, H, W).
         net: the network.
+        places: H, W of the network's own input; None: those of these inputs.
 
     Raises:
         ExtremalTypeError: the output has another form.
@@ -69,26 +83,39 @@ def read_detections(output: object, inputs: Tensor, net: Network) -> list[Detect
             return [detections.without_empty() for detections in per_input]
     logits, boxes = get_part(output, "logits"), get_part(output, "pred_boxes")
     if isinstance(logits, Tensor) and isinstance(boxes, Tensor) and _are_queries(logits, boxes, len(inputs)):
-        return _read_queries(logits, boxes, inputs, net)
+        return _read_queries(logits, boxes, places or tuple(inputs.shape[2:]), net)
+    predictions = find_anchor_predictions(output, len(net.labels))
+    if predictions is not None and len(predictions) == len(inputs):
+        return [_read_anchors(row) for row in predictions]
     raise ExtremalTypeError(
-        "a detector must return for each input a mapping with boxes (M, 4), labels (M,) and scores (M,), "
-        f"{net.name} returned {_describe_type(output)}; wrap the network"
+        "a detector must return for each input a mapping with boxes (M, 4), labels (M,) and scores (M,), or logits "
+        f"and pred_boxes of queries, or predictions (B, 4 + labels, anchors); {net.name} has {len(net.labels)} labels "
+        f"and returned {describe_output(output)}; wrap the network"
     )
+
+
+def _read_anchors(predictions: Tensor) -> Queries:
+    """Return the boxes of predictions (4 + classes, anchors): centre and size in pixels, probabilities of classes."""
+    boxes, chances = box_convert(predictions[:4].T, "cxcywh", "xyxy"), predictions[4:].T
+    scores, labels = chances.max(1)
+    kept = ((scores >= MIN_SCORE) & (boxes[:, 2:] > boxes[:, :2]).all(1)).nonzero()[:, 0]
+    kept = kept[batched_nms(boxes[kept].detach(), scores[kept].detach(), labels[kept], MAX_ANCHOR_IOU)]
+    return Queries(boxes[kept], labels[kept], scores[kept], chances, boxes)
 
 
 def _are_queries(logits: Tensor, boxes: Tensor, count: int) -> bool:
     return logits.ndim == 3 and logits.shape[0] == count and tuple(boxes.shape) == (*logits.shape[:2], 4)
 
 
-def _read_queries(logits: Tensor, boxes: Tensor, inputs: Tensor, net: Network) -> list[Detections]:
+def _read_queries(logits: Tensor, boxes: Tensor, places: tuple[int, ...], net: Network) -> list[Detections]:
     """Return the boxes of queries: centre and size as fractions of the input, with logits of classes."""
-    if _has_no_object(net, logits.shape[2]):
+    if has_no_object(net, logits.shape[2]):
         probabilities = logits.softmax(2)[..., :-1]
         is_object = logits.argmax(2) < logits.shape[2] - 1
     else:
         probabilities = logits.sigmoid()
         is_object = torch.ones_like(logits[..., 0], dtype=torch.bool)
-    height, width = inputs.shape[2:]
+    height, width = places
     corners = box_convert(boxes, "cxcywh", "xyxy") * boxes.new_tensor([width, height, width, height])
     found = []
     for chances, box, is_likely in zip(probabilities, corners, is_object, strict=True):
@@ -98,7 +125,7 @@ def _read_queries(logits: Tensor, boxes: Tensor, inputs: Tensor, net: Network) -
     return list(found)
 
 
-def _has_no_object(net: Network, n_classes: int) -> bool:
+def has_no_object(net: Network, n_classes: int) -> bool:
     """Return whether the last of a detector's classes is that of no object, so that all are compared by a softmax."""
     configs = (getattr(module, "config", None) for module in net.model.modules())
     kinds = [kind for config in configs if isinstance(kind := getattr(config, "model_type", None), str)]
@@ -115,6 +142,12 @@ def _has_no_object(net: Network, n_classes: int) -> bool:
     )
 
 
+def list_classes(labels: Tensor, net: Network) -> str:
+    """Return how many of each class there are among labels (M,), in words; empty if there are none."""
+    counts = Counter(net.label(index) for index in labels.tolist())
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common())
+
+
 def _has_valid_shapes(detections: Detections) -> bool:
     parts = (detections.boxes, detections.labels, detections.scores)
     if not all(isinstance(part, Tensor) and part.ndim for part in parts):
@@ -123,9 +156,13 @@ def _has_valid_shapes(detections: Detections) -> bool:
     return [tuple(part.shape) for part in parts] == [(count, 4), (count,), (count,)]
 
 
-def _describe_type(output: object) -> str:
+def describe_output(output: object) -> str:
+    """Return the form of an output, for messages about another one."""
+    if isinstance(output, Tensor):
+        return f"a tensor {tuple(output.shape)}"
     if isinstance(output, list | tuple) and output:
         item = output[0]
         keys = f" with the keys {', '.join(map(str, item))}" if isinstance(item, Mapping) else ""
         return f"a {type(output).__name__} of {len(output)} {type(item).__name__}{keys}"
-    return f"a {type(output).__name__}"
+    keys = f" with the keys {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
+    return f"a {type(output).__name__}{keys}"

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from extremal.scores.target import Target
 
 ASK_SYNTAX = (
-    "box, box:X1,Y1,X2,Y2, segment, unit:LAYER:CHANNEL, like:IMAGE, text:TEXT|OTHER|…, answer, answer:TEXT, token:N or "
-    "token:N:TEXT"
+    "box, box:X1,Y1,X2,Y2, either with :not:CLASS, no-box:X1,Y1,X2,Y2, instance, segment, unit:LAYER:CHANNEL, "
+    "like:IMAGE, text:TEXT|OTHER|…, answer, answer:TEXT, token:N or token:N:TEXT"
 )
 ANSWER_KINDS = ("answer", "token")
 
@@ -23,9 +23,10 @@ ANSWER_KINDS = ("answer", "token")
 class AskedQuery:
     """The question of `--ask` and `--target`, as far as it is known without a network."""
 
-    kind: str  # class, box, segment, unit, like, text or answer
+    kind: str  # class, box, no-box, instance, segment, unit, like, text or answer
     target: str = ""  # class index or name, the name of a group, or classes joined by `|`; may be empty
     corners: tuple[float, float, float, float] | None = None  # of a box; None: the one that the network finds
+    against: str = ""  # class index or name that a box could have instead; may be empty
     layer: str = ""  # of a unit
     channel: int = 0  # of a unit
     image: str = ""  # to be like
@@ -55,8 +56,8 @@ def parse_ask(target: str, ask: str, prompt: str = "") -> AskedQuery:
     _check_company(kind, target, prompt)
     if not ask:
         return AskedQuery("class", target)
-    if kind == "box":
-        return AskedQuery("box", target, corners=None if ask == "box" else _parse_corners(rest))
+    if kind in ("box", "no-box") or ask == "instance":
+        return _parse_object(target, ask)
     if ask == "segment":
         if not target:
             raise ExtremalValueError("--ask segment must be about a class, got none; name it with --target")
@@ -89,12 +90,12 @@ def parse_query(net: "Network", target: str, ask: str, prompt: str = "") -> "Tar
     Raises:
         ExtremalValueError: the text does not follow the syntax, or the network has no such class.
     """
-    from extremal.scores import Answer, Box, Segment, Text, Unit
+    from extremal.scores import Answer, Segment, Text, Unit
 
     asked = parse_ask(target, ask, prompt)
     match asked.kind:
-        case "box":
-            return Box(asked.corners, _parse_single_class(net, target, asked.kind))
+        case "box" | "no-box" | "instance":
+            return _build_object_query(net, asked)
         case "segment":
             label = _parse_single_class(net, target, asked.kind)
             assert label is not None  # its text is not empty
@@ -177,12 +178,36 @@ def _parse_text(ask: str, kind: str, rest: str | None, prompt: str) -> AskedQuer
     return AskedQuery("answer", text=text or "", prompt=prompt, token=token)
 
 
-def _parse_corners(text: str) -> tuple[float, float, float, float]:
+def _parse_object(target: str, ask: str) -> AskedQuery:
+    """Parse box[:X1,Y1,X2,Y2][:not:CLASS], no-box:X1,Y1,X2,Y2 or instance."""
+    text, separator, against = ask.partition(":not:")
+    kind, colon, corners = text.partition(":")
+    if kind == "no-box":
+        if not target:
+            raise ExtremalValueError("--ask no-box must be about a class, got none; name it with --target")
+        return AskedQuery(kind, target, corners=_parse_corners(ask.partition(":")[2], kind))
+    if separator and not against:
+        raise ExtremalValueError(f"--ask box must name a class after :not:, got {quote(ask)}; e.g. box:not:dog")
+    return AskedQuery(kind, target, corners=_parse_corners(corners, kind) if colon else None, against=against)
+
+
+def _build_object_query(net: "Network", asked: AskedQuery) -> "Target":
+    """Return the query about a box or an instance."""
+    from extremal.scores import Box, Instance
+
+    label = _parse_single_class(net, asked.target, asked.kind)
+    if asked.kind == "instance":
+        return Instance(label=label)
+    against = _parse_single_class(net, asked.against, asked.kind)
+    return Box(asked.corners, label, against, absent=asked.kind == "no-box")
+
+
+def _parse_corners(text: str, kind: str) -> tuple[float, float, float, float]:
     try:
         x1, y1, x2, y2 = (float(part) for part in text.split(","))
     except ValueError:
         raise ExtremalValueError(
-            f"--ask box must have four numbers X1,Y1,X2,Y2 in pixels of the network's input, got {quote(text)}; "
-            "e.g. box:40,30,200,180"
+            f"--ask {kind} must have four numbers X1,Y1,X2,Y2 in pixels of the network's input, got {quote(text)}; "
+            f"e.g. {kind}:40,30,200,180"
         ) from None
     return x1, y1, x2, y2

@@ -45,15 +45,8 @@ class Segment:
 
     def __post_init__(self) -> None:
         get_score(self.score)
-        region = self.region
-        if region is None:
-            return
-        if not isinstance(region, Tensor) or region.dtype != torch.bool:
-            kind = region.dtype if isinstance(region, Tensor) else type(region).__name__
-            raise ExtremalTypeError(f"a region must be a bool tensor (*S), got {kind}; e.g. mask > 0.5")
-        if not region.any():
-            raise ExtremalValueError("a region must contain a place, got none; omit it to use the predicted region")
-        object.__setattr__(self, "region", region.detach().clone())  # the caller may change theirs
+        if self.region is not None:
+            object.__setattr__(self, "region", check_region(self.region))
 
     @property
     def name(self) -> str:
@@ -96,13 +89,33 @@ class Segment:
     def _coverage(self, maps: Tensor, run: Evaluator, x: Tensor) -> Tensor:
         """Return the fraction of each place of the output that the region covers: (N, P)."""
         assert self.region is not None
-        expected_shape = input_shape(run, x)[1:]
-        if tuple(self.region.shape) != expected_shape:
-            raise ExtremalValueError(
-                f"a region must have the shape {expected_shape} of the input, got {tuple(self.region.shape)}"
-            )
+        check_region_shape(self.region, input_shape(run, x)[1:])
         region = self.region.to(device=maps.device, dtype=maps.dtype)[None, None]
         return F.interpolate(region, maps.shape[2:], mode="area").flatten(1).expand(len(maps), -1)
+
+
+def check_region(region: Tensor) -> Tensor:
+    """Return a copy of a region (*S), after checking that it is bool and not empty.
+
+    Raises:
+        ExtremalTypeError, ExtremalValueError: it is not.
+    """
+    if not isinstance(region, Tensor) or region.dtype != torch.bool:
+        kind = region.dtype if isinstance(region, Tensor) else type(region).__name__
+        raise ExtremalTypeError(f"a region must be a bool tensor (*S), got {kind}; e.g. mask > 0.5")
+    if not region.any():
+        raise ExtremalValueError("a region must contain a place, got none; omit it to use the predicted region")
+    return region.detach().clone()  # the caller may change theirs
+
+
+def check_region_shape(region: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise unless a region has the shape (*S) of the input.
+
+    Raises:
+        ExtremalValueError: it has another shape.
+    """
+    if tuple(region.shape) != shape:
+        raise ExtremalValueError(f"a region must have the shape {shape} of the input, got {tuple(region.shape)}")
 
 
 def _check_places(maps: Tensor, n_dimensions: int, net: Network) -> None:

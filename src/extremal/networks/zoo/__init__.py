@@ -14,6 +14,7 @@ from extremal.networks.names import EMBEDDED_NAME, FAMILIES, NAME_RULE, is_modul
 from extremal.networks.network import Network
 from extremal.networks.vision_language import wrap_vision_language
 from extremal.networks.zoo import huggingface, paper, timm, timm_hub, torchvision, user_module
+from extremal.networks.zoo.huggingface_detectors import with_phrases
 from extremal.networks.zoo.onnx import module as onnx_file
 from extremal.networks.zoo.pt2 import module as exported
 from extremal.networks.zoo.weights import Weights, is_random
@@ -104,4 +105,4 @@ def _fixed_seed() -> Iterator[None]:
             np.random.set_state(states[1])
 
 
-__all__ = ["EMBEDDED_NAME", "FAMILIES", "load", "names", "names_code", "wrap_vision_language"]
+__all__ = ["EMBEDDED_NAME", "FAMILIES", "load", "names", "names_code", "with_phrases", "wrap_vision_language"]

@@ -2,8 +2,8 @@
 
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from extremal.networks.network import Network
 from extremal.networks.text_encoder import TextEncoder
 from extremal.networks.vision_language import wrap_vision_language
 from extremal.networks.zoo.hub import HubName, fetch
+from extremal.networks.zoo.huggingface_adapter import ForwardFn, TransformersAdapter
+from extremal.networks.zoo.huggingface_detectors import find_objects, is_object_finder, load_phrase_tokenizer
 from extremal.networks.zoo.huggingface_files import find_weights, offline_and_quiet, read_config, read_json_object
 from extremal.networks.zoo.huggingface_preprocessing import find_preprocessing
 from extremal.networks.zoo.huggingface_sizes import (
@@ -34,8 +36,6 @@ from extremal.networks.zoo.huggingface_vlm import (
 )
 from extremal.networks.zoo.weights import Weights, build_with_weights, check_weights_file, is_random
 
-ForwardFn = Callable[[Any, Tensor], Tensor]  # model, pixels (B, C, H, W) -> a tensor (B, ...)
-
 
 def load(path: str, weights: Weights) -> Network:
     """Load a network from a folder with config.json, preprocessor_config.json and weights in safetensors.
@@ -50,7 +50,9 @@ def load(path: str, weights: Weights) -> Network:
     - a model of images and text that writes text (LLaVA, Qwen-VL, SmolVLM, PaliGemma, InternVL, Gemma 3 and others of
       transformers' list): the logits of tokens, to be asked with `scores.Answer`;
     - a plain image encoder: its pooled features (B, D): those of its pooler if the weights include one, else the first
-      token, or the mean over places if there are no tokens.
+      token, or the mean over places if there are no tokens;
+    - a detector, a segmenter of instances, or SAM: the parts of its output that `scores.Box` and `scores.Instance`
+      read, by name; `with_phrases` gives a Grounding DINO its text, `Network.inputs` other prompts.
 
     Without preprocessor_config.json, images are cropped and resized to the image size in config.json (224 px if it
     specifies none) and scaled to −1 .. 1, with a warning.
@@ -90,12 +92,15 @@ def _load_folder(folder: Path, path: str, weights: Weights) -> Network:
     if is_vision_language(transformers, architecture):
         return wrap_vision_language(model, processor, f"hf:{path}")
     preprocess, mean, std = find_preprocessing(processor, model.config, path)
-    labels = [str(label) for _, label in sorted(model.config.id2label.items())] if forward is _logits else []
+    labels = (
+        [str(label) for _, label in sorted(model.config.id2label.items())] if forward in (_logits, find_objects) else []
+    )
     mirror = "ForImageClassification" in architecture
     texts = None
     if forward is _image_features and any((folder / name).is_file() for name in TOKENIZER_FILES):
         texts = TextEncoder(model, load_tokenizer(transformers, folder, path), f"hf:{path}")
-    adapter = TransformersAdapter(model, forward, texts).eval()
+    tokenizer = load_phrase_tokenizer(transformers, model, folder, path)
+    adapter = TransformersAdapter(model, forward, texts, tokenizer).eval()
     return Network(adapter, preprocess, tuple(labels), f"hf:{path}", mean, std, mirror=mirror)
 
 
@@ -134,48 +139,10 @@ def _find_kind(folder: Path, path: str, config: dict[str, Any] | None = None) ->
         )
     if forward is None:
         raise ExtremalValueError(
-            "an hf: network must be an image classifier, a semantic segmenter, an encoder of images or a model of "
-            f"images and text in transformers, got {quote(path)} with {quote(architecture)[1:-1]}; load others with "
-            "MODULE:CALLABLE"
+            "an hf: network must be an image classifier, a segmenter, a detector, an encoder of images or a model of images "
+            f"and text in transformers, got {quote(path)} with {quote(architecture)[1:-1]}; load others with MODULE:CALLABLE"
         )
     return transformers, architecture, forward
-
-
-class TransformersAdapter(nn.Module):
-    """A model of transformers that takes pixels and returns one tensor.
-
-    Args:
-        model: the model.
-        forward: evaluates it on pixels.
-        texts: its text part, if it compares images with texts.
-    """
-
-    def __init__(self, model: nn.Module, forward: ForwardFn, texts: TextEncoder | None = None) -> None:
-        super().__init__()
-        self.model, self._forward, self.texts = model, forward, texts
-        self._returns_all = False
-
-    def forward(self, pixel_values: Tensor) -> Tensor | dict[str, Tensor]:
-        """(B, C, H, W) -> (B, K) or (B, K, H, W); all parts of the output by name inside `whole_output`."""
-        return (_all_parts if self._returns_all else self._forward)(self.model, pixel_values)
-
-    @contextmanager
-    def whole_output(self) -> Iterator[None]:
-        """Return all parts of the model's output inside the `with`."""
-        before, self._returns_all = self._returns_all, True
-        try:
-            yield
-        finally:
-            self._returns_all = before
-
-
-def _all_parts(model: Any, pixels: Tensor) -> dict[str, Tensor]:
-    if hasattr(model, "get_image_features"):
-        output = model.get_image_features(pixel_values=pixels)
-        output = {"image_embeds": output} if isinstance(output, Tensor) else output  # a tensor before transformers 5
-    else:
-        output = model(pixel_values=pixels, return_dict=True)
-    return {key: part for key, part in output.items() if isinstance(part, Tensor)}
 
 
 def _logits(model: Any, pixels: Tensor) -> Tensor:
@@ -204,7 +171,7 @@ def _pool_tokens(model: Any, pixels: Tensor) -> Tensor:
     return states[:, 0] if states.ndim == 3 else states.flatten(2).mean(2)
 
 
-def _find_forward(transformers: Any, architecture: str) -> ForwardFn | None:
+def _find_forward(transformers: Any, architecture: str) -> ForwardFn | None:  # noqa: PLR0911
     """Return how a model of this class is evaluated; None if its kind is not supported."""
     kind = None
     with suppress(Exception):  # it may need a library that is not installed
@@ -215,6 +182,8 @@ def _find_forward(transformers: Any, architecture: str) -> ForwardFn | None:
         return _image_features
     has_logits = "ForImageClassification" in architecture or architecture.endswith("ForSemanticSegmentation")
     takes_pixels = getattr(kind, "main_input_name", "") == "pixel_values"
+    if takes_pixels and is_object_finder(architecture):
+        return find_objects
     if (takes_pixels and has_logits) or is_vision_language(transformers, architecture):
         return _logits
     if not takes_pixels:

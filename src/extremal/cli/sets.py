@@ -1,0 +1,150 @@
+"""The commands `extremal sets` and `extremal contrast`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from extremal.cli import options, tables
+from extremal.cli.argument_checks import check_areas, check_names, check_question
+from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
+from extremal.cli.networks import load
+from extremal.cli.parse import parse_areas, parse_perturbation
+from extremal.errors import ExtremalValueError
+from extremal.file_checks import to_printable
+from extremal.networks.devices import check_device_name
+from extremal.networks.names import check_network_name
+
+if TYPE_CHECKING:
+    from extremal.explanations.sets.class_contrast import Contrast
+    from extremal.explanations.sets.region_sets import RegionSets
+    from extremal.networks.network import Network
+
+FindRegions = Callable[[str, OnStage], "RegionSets | Contrast"]  # image, progress -> its regions
+Other = Annotated[str, typer.Option(help="The other class, by name or index.", show_default="the runner-up")]
+
+
+def sets(
+    images: options.Images,
+    *,
+    target: options.Target = "",
+    ask: options.Ask = "",
+    areas: options.Areas = options.DEFAULT_AREAS,
+    perturbation: options.Perturbation = "mixed",
+    solver: options.Solver = "consensus",
+    score: options.Score = "margin",
+    network: options.Network = "embedded",
+    weights: options.Weights = "",
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    out: options.ImageFolders = options.DEFAULT_FOLDER,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Find the regions that are sufficient, that are necessary, and that are both, each with its evidence."""
+    batch = ImageBatch(out, images, as_json, " ".join(part for part in ("sets", target, ask) if part), force)
+
+    def check() -> None:
+        _check_options(areas, device, network, weights, perturbation=perturbation, solver=solver, score=score)
+        check_question(target, ask)
+
+    def prepare() -> list[ProcessImage]:
+        import extremal
+        from extremal.networks.replicas import find_shared_devices, replicate
+        from extremal.scores.parse import parse_query
+
+        settings = extremal.Settings(
+            areas=parse_areas(areas),
+            perturbation=parse_perturbation(perturbation),
+            solver=solver,
+            score=score,
+            seed=seed,
+        )
+        net = load(network, weights, device)
+
+        def build(copy: "Network") -> ProcessImage:
+            query = parse_query(copy, target, ask)
+            return _process_with(
+                lambda image, report: extremal.explain_sets(copy, image, query, settings=settings, on_part=report)
+            )
+
+        devices = find_shared_devices(net, device)[: len(batch.images)]
+        return [build(copy) for copy in replicate(net, devices)]
+
+    batch.process(check, prepare)
+
+
+def contrast(
+    images: options.Images,
+    *,
+    target: options.Target = "",
+    other: Other = "",
+    areas: options.Areas = options.DEFAULT_AREAS,
+    perturbation: options.Perturbation = "mixed",
+    solver: options.Solver = "consensus",
+    network: options.Network = "embedded",
+    weights: options.Weights = "",
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    out: options.ImageFolders = options.DEFAULT_FOLDER,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Find why an image is of one class rather than of another, and the loss that turns one into the other."""
+    batch = ImageBatch(out, images, as_json, " ".join(part for part in ("contrast", target, other) if part), force)
+
+    def check() -> None:
+        _check_options(areas, device, network, weights, perturbation=perturbation, solver=solver)
+
+    def prepare() -> list[ProcessImage]:
+        import extremal
+        from extremal.networks.replicas import find_shared_devices, replicate
+        from extremal.scores.parse import parse_class
+
+        settings = extremal.Settings(
+            areas=parse_areas(areas), perturbation=parse_perturbation(perturbation), solver=solver, seed=seed
+        )
+        net = load(network, weights, device)
+        classes = [parse_class(net, text) for text in (target, other)]
+        for option, parsed in zip(("--target", "--other"), classes, strict=True):
+            if not (parsed is None or isinstance(parsed, int)):
+                raise ExtremalValueError(f"{option} must be a single class for a contrast, got a group; name a class")
+        first, second = (parsed if isinstance(parsed, int) else None for parsed in classes)
+
+        def build(copy: "Network") -> ProcessImage:
+            return _process_with(
+                lambda image, report: extremal.contrast(copy, image, first, second, settings=settings, on_part=report)
+            )
+
+        devices = find_shared_devices(net, device)[: len(batch.images)]
+        return [build(copy) for copy in replicate(net, devices)]
+
+    batch.process(check, prepare)
+
+
+def _check_options(areas: str, device: str, network: str, weights: str, **names: str) -> None:
+    check_device_name(device)
+    check_areas(areas)
+    check_names(**names)
+    check_network_name(network, weights)
+
+
+def _process_with(find: FindRegions) -> ProcessImage:
+    """Return the function that finds the regions of one image and writes them."""
+    from extremal.explanations.verdict import NOT_FINITE, Status
+    from extremal.networks.memory import keep_freed_memory
+    from extremal.report.sets_page import sets_record, write_sets
+
+    keep_freed_memory()  # the process belongs to this command
+
+    def process(image: str, folder: Path, on_stage: OnStage) -> ImageOutcome:
+        result = find(image, on_stage)
+        if any(Status.NOT_FINITE in getattr(result, part).status[0] for part in result.parts):
+            raise ExtremalValueError(NOT_FINITE)
+        on_stage("writing", 0, 1)
+        name = to_printable(image)
+        files = write_sets(result, folder, Path(name).name)
+        return ImageOutcome(sets_record(image, result, files), lambda: tables.print_sets(name, result, files))
+
+    return process

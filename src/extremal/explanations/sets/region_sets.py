@@ -1,0 +1,153 @@
+"""`explain_sets`: what is sufficient, what is necessary, and what is both, for one input."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Unpack
+
+from torch import nn
+
+from extremal.errors import ExtremalValueError
+from extremal.explanations.explain import explain
+from extremal.explanations.explanation import Explanation
+from extremal.explanations.judge import judge
+from extremal.explanations.regions import SufficientRegion, iou
+from extremal.explanations.sets.bundle import Bundle, OnPart, merge_game_free, prepare_single, report_part
+from extremal.explanations.settings import Settings, SettingsOptions
+from extremal.explanations.verdict import SUFFICIENT_EFFECT, Verdict
+from extremal.networks.inputs import ImagesLike
+from extremal.networks.network import Network
+from extremal.networks.resolve import as_network
+from extremal.networks.torch_state import in_standard_modes
+from extremal.scores.target import Target
+
+KINDS = ("sufficient", "necessary", "complete")
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedRegion:
+    """A region of one input with the verdict on it."""
+
+    region: SufficientRegion
+    verdict: Verdict
+
+
+@dataclass(frozen=True, eq=False)
+class RegionSets(Bundle):
+    """The sufficient, the necessary and the complete regions of one input, each with its evidence.
+
+    A region is *sufficient* if keeping it alone keeps the answer, *necessary* if losing it loses the answer, and
+    *complete* if both hold. If either of two supports is enough for an answer, one is sufficient, and both together
+    are necessary and complete; if it needs both, both are sufficient and complete, and either is necessary.
+    """
+
+    noun: ClassVar[str] = "a set of regions"
+    parts: ClassVar[tuple[str, ...]] = ("sufficient", "necessary", "complete", "complete_loss")
+
+    sufficient: Explanation  # by the preserve game
+    necessary: Explanation  # by the delete game
+    complete: Explanation  # by the dual game, judged by what its masks keep
+    complete_loss: Explanation  # the same masks, judged by what is lost without them
+
+    def smallest(self, kind: str, share: float = SUFFICIENT_EFFECT) -> JudgedRegion | None:
+        """Return the smallest computed area whose cut mask has this share of the whole effect; None if none has.
+
+        For `complete`, keeping it and losing it must both have it; the effect is the lower one, and the verdict is
+        `sufficient` only if both are.
+
+        Args:
+            kind: sufficient, necessary or complete.
+            share: of the whole effect.
+
+        Raises:
+            ExtremalValueError: there is no such kind, or the share is not above 0.
+        """
+        if kind not in KINDS:
+            raise ExtremalValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+        explanation: Explanation = getattr(self, kind)
+        if kind != "complete":
+            return judge_smallest(explanation, share)
+        kept, lost = self.complete.curve().binary, self.complete_loss.curve().binary
+        if self.complete.smallest(share) is None or self.complete_loss.smallest(share) is None:
+            return None
+        for k, area in enumerate(self.complete.areas):
+            effect = min(kept[k], lost[k])
+            if effect >= share:
+                region = SufficientRegion(area, self.complete.binary(area)[0], effect)
+                return JudgedRegion(
+                    region, join_verdicts(self.complete.verdicts(0, share)[k], self.complete_loss.verdicts(0, share)[k])
+                )
+        return None
+
+    def overlap(self, share: float = SUFFICIENT_EFFECT) -> float | None:
+        """Return the IoU of the smallest sufficient and the smallest necessary region; None if one is missing."""
+        first, second = self.smallest("sufficient", share), self.smallest("necessary", share)
+        return iou(first.region.mask, second.region.mask) if first and second else None
+
+
+def judge_smallest(explanation: Explanation, share: float) -> JudgedRegion | None:
+    """Return the smallest sufficient region of the only input of an explanation; None if there is none."""
+    found = explanation.smallest(share)
+    if found is None:
+        return None
+    return JudgedRegion(found, explanation.verdicts(0, share)[explanation.areas.index(found.area)])
+
+
+def join_verdicts(kept: Verdict, lost: Verdict) -> Verdict:
+    """Return the verdict on a mask that is judged both by what it keeps and by what is lost without it.
+
+    >>> join_verdicts(Verdict("sufficient", "95 %"), Verdict("suspect", "chance")).label
+    'suspect'
+    """
+    worse = lost if kept.label == "sufficient" else kept
+    return Verdict(worse.label, f"kept alone: {kept.reason}; lost: {lost.reason}")
+
+
+@in_standard_modes
+def explain_sets(
+    network: Network | nn.Module | str,
+    image: ImagesLike,
+    target: Target = None,
+    *,
+    settings: Settings | None = None,
+    on_part: OnPart | None = None,
+    **options: Unpack[SettingsOptions],
+) -> RegionSets:
+    """Find what is sufficient, what is necessary, and what is both, for one image and target.
+
+    Three runs of `explain`, by the games preserve, delete and dual; the masks of the last are also judged by what is
+    lost without them.
+
+    >>> import torch
+    >>> class Either(nn.Module):  # light in either of two squares
+    ...     def forward(self, x):
+    ...         left, right = x[..., 2:6, 2:6].mean((1, 2, 3)), x[..., 10:14, 10:14].mean((1, 2, 3))
+    ...         return 6 * torch.maximum(left, right)[:, None]
+    >>> sets = explain_sets(Either(), torch.ones(1, 3, 16, 16), 0, areas=(0.07, 0.15), perturbation="fade")
+    >>> [sets.smallest(kind).region.area for kind in ("sufficient", "necessary", "complete")]
+    [0.07, 0.15, 0.15]
+
+    Args:
+        network, image, target, settings: as for `explain`, of one image.
+        on_part: called with the part and stage, the number done, and the total.
+        options: as for `explain`, without `game` and `alternatives`.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
+    """
+    settings = merge_game_free(settings, options, "sets of regions")
+    net = as_network(network)
+    x = prepare_single(net, image, "sets of regions")
+    found = {
+        name: explain(
+            net, x, target, settings=settings.replace(game=game), progress=False, **report_part(on_part, name)
+        )
+        for name, game in (("sufficient", "preserve"), ("necessary", "delete"), ("complete", "dual"))
+    }
+    loss = judge(
+        net,
+        x,
+        found["complete"].masks,
+        target,
+        settings=settings.replace(game="delete"),
+        on_evidence=report_part(on_part, "complete, lost").get("on_evidence"),
+    )
+    return RegionSets(**found, complete_loss=loss)

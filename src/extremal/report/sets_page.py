@@ -1,0 +1,210 @@
+"""The report of several regions of one input: sets of regions, or a contrast of two classes."""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from extremal.explanations.explanation import Explanation
+from extremal.explanations.overlay import apply_mask, draw_outline, has_image, png_data_uri
+from extremal.explanations.sets.class_contrast import Contrast
+from extremal.explanations.sets.region_sets import KINDS, JudgedRegion, RegionSets
+from extremal.explanations.verdict import SUFFICIENT_EFFECT
+from extremal.files import CONTRAST_FILE, SETS_FILE
+from extremal.report.export import write_png
+from extremal.report.html import render_template, write_page
+from extremal.report.result_files import REPORT_FILE, atomic_result_folder, to_json_values
+from extremal.report.text import AreaRow, area_percent, iou_text, nbsp, percent, summarise
+
+
+@dataclass(frozen=True)
+class EvidenceTable:
+    """The evidence for the masks of one explanation."""
+
+    keeps: bool  # judged by what the masks keep, or by what is lost without them
+    rows: tuple[AreaRow, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the regions of a result, in words and as a picture."""
+
+    kind: str  # short name of the file and record
+    heading: str
+    sentence: str  # the region in words, or that there is none
+    caution: str  # the verdict, if it is not sufficient
+    found: JudgedRegion | None
+    tables: tuple[EvidenceTable, ...]
+    keeps: bool
+    picture: str = ""  # the image with the region kept or lost; empty without an image
+
+
+def list_parts(result: RegionSets | Contrast) -> list[Part]:
+    """Return the regions of a result in words."""
+    if isinstance(result, RegionSets):
+        return [
+            _build_part("sufficient", "Sufficient: kept alone, it keeps the answer", result.sufficient, result),
+            _build_part("necessary", "Necessary: without it, the answer is lost", result.necessary, result),
+            _build_part("complete", "Complete: sufficient and necessary at once", result.complete, result),
+        ]
+    first, second = result.names
+    return [
+        _build_part("loss", f"Without it, the answer is {second}", result.loss, result),
+        _build_part("first", f"Sufficient for {first}, {second} left out", result.first, result),
+        _build_part("second", f"Sufficient for {second}, {first} left out", result.second, result),
+    ]
+
+
+def _build_part(kind: str, heading: str, explanation: Explanation, result: RegionSets | Contrast) -> Part:
+    found = _find(kind, result)
+    whole = "image" if has_image(explanation) else "input"
+    share = result.share if isinstance(result, Contrast) and kind == "loss" else SUFFICIENT_EFFECT
+    judged = (
+        [explanation, result.complete_loss] if isinstance(result, RegionSets) and kind == "complete" else [explanation]
+    )
+    evidence = tuple(_build_table(one, share) for one in judged)
+    if found is None:
+        sentence = f"None of the computed areas up to {area_percent(explanation.areas[-1])} of the {whole} is."
+        return Part(kind, heading, sentence, "", None, evidence, explanation.keeps)
+    region, verdict = found.region, found.verdict
+    sentence = f"{area_percent(region.area)} of the {whole}, with {percent(region.effect)} of the effect."
+    if isinstance(result, Contrast) and kind == "loss":
+        turned, total = result.count_turned(region.area)
+        sentence += f" Without it, {result.names[1]} is the answer under {turned} of {total} perturbations."
+    caution = "" if verdict.label == "sufficient" else f"This region is {verdict.label}: {nbsp(verdict.reason)}."
+    picture = _draw(explanation, region.mask) if has_image(explanation) else ""
+    return Part(kind, heading, sentence, caution, found, evidence, explanation.keeps, picture)
+
+
+def _build_table(explanation: Explanation, share: float) -> EvidenceTable:
+    """Return the evidence with the verdicts of the required share of the effect."""
+    verdicts = explanation.verdicts(0, share) if 0 < share < math.inf else explanation.verdict[0]
+    rows = zip(summarise(explanation).rows, verdicts, strict=True)
+    return EvidenceTable(explanation.keeps, tuple(replace(row, verdict=verdict) for row, verdict in rows))
+
+
+def _find(kind: str, result: RegionSets | Contrast) -> JudgedRegion | None:
+    if isinstance(result, RegionSets):
+        return result.smallest(kind)
+    return result.turning() if kind == "loss" else result.pair()[kind == "second"]
+
+
+def _draw(explanation: Explanation, mask: Tensor) -> str:
+    return png_data_uri(draw_outline(apply_mask(explanation, mask), mask, explanation.keeps))
+
+
+def headline(result: RegionSets | Contrast) -> str:
+    """Return the result in one sentence."""
+    if isinstance(result, RegionSets):
+        areas = [
+            f"{kind} {'none of the computed areas' if found is None else area_percent(found.region.area)}"
+            for kind, found in ((kind, result.smallest(kind)) for kind in KINDS)
+        ]
+        overlap = result.overlap()
+        return f"Smallest regions: {', '.join(areas)}." + (
+            "" if overlap is None else f" The first two have an IoU of {iou_text(overlap)}."
+        )
+    first, second = result.names
+    turning, overlap = result.turning(), result.overlap()
+    turned = (
+        f"No computed region turns {first} into {second} by its loss"
+        if turning is None
+        else f"Without {area_percent(turning.region.area)} of the image, {first} becomes {second}"
+    )
+    apart = "" if overlap is None else f"; the regions of the two classes have an IoU of {iou_text(overlap)}"
+    return f"{turned}{apart}."
+
+
+def render(result: RegionSets | Contrast, *, source: str = "") -> str:
+    """Render the report as the text of an HTML file.
+
+    Args:
+        result: the regions.
+        source: name of the input's file, to stand above the heading.
+    """
+    explanation: Explanation = getattr(result, result.parts[0])
+    pictures = has_image(explanation)
+    answers: list[tuple[str, tuple[str, ...]]] = []
+    ways: tuple[str, ...] = ()
+    if isinstance(result, Contrast):
+        answers, ways = list(zip(map(area_percent, result.loss.areas), result.answers, strict=True)), result.ways
+    return render_template(
+        "sets.html.j2",
+        title=explanation.target_names[0],
+        source=source,
+        network=str(explanation.settings.get("network", "unnamed network")),
+        what="contrast" if isinstance(result, Contrast) else "sets of regions",
+        summary={"headline": headline(result), "caution": ""},
+        photograph=png_data_uri(explanation.pictures[0]) if pictures else "",
+        parts=list_parts(result),
+        answers=answers,
+        ways=ways,
+        settings=explanation.settings,
+    )
+
+
+def write_sets(result: RegionSets | Contrast, folder: Path, source: str) -> dict[str, Any]:
+    """Write the regions of one input: the values, the report and the cut masks.
+
+    Args:
+        result: the regions.
+        folder: a new folder, or a previous result, which is replaced when the new one is complete.
+        source: name of the image's file, for the report.
+
+    Returns:
+        The paths by kind: `explanation`, `report`, and a mapping `masks` of those that were found.
+
+    Raises:
+        ExtremalValueError: if the files cannot be written, or `folder` is not a previous result.
+    """
+    name = CONTRAST_FILE if isinstance(result, Contrast) else SETS_FILE
+    masks = {part.kind: part.found.region.mask for part in list_parts(result) if part.found}
+    with atomic_result_folder(folder) as temporary:
+        result.save(temporary / name)
+        write_page(render(result, source=source), temporary / REPORT_FILE)
+        for kind, mask in masks.items():
+            write_png(mask, temporary / f"region-{kind}.png")
+    return {
+        "explanation": str(folder / name),
+        "report": str(folder / REPORT_FILE),
+        "masks": {kind: str(folder / f"region-{kind}.png") for kind in masks},
+    }
+
+
+def sets_record(image: str, result: RegionSets | Contrast, files: dict[str, Any]) -> dict[str, Any]:
+    """Convert the regions of one input to JSON values.
+
+    Args:
+        image: path of the image.
+        result: the regions.
+        files: paths of the result, as returned by `write_sets`.
+    """
+    explanation: Explanation = getattr(result, result.parts[0])
+    record: dict[str, Any] = {
+        "path": image,
+        "target_name": explanation.target_names[0],
+        "headline": headline(result),
+        "overlap": result.overlap(),
+        "regions": {part.kind: _region_record(part.found) for part in list_parts(result)},
+        "areas": list(explanation.areas),
+        "effects": {name: _curve_record(getattr(result, name)) for name in result.parts},
+        "verdicts": {name: [asdict(verdict) for verdict in getattr(result, name).verdict[0]] for name in result.parts},
+        "files": files,
+        "settings": explanation.settings,
+    }
+    if isinstance(result, Contrast):
+        record |= {"names": result.names, "share": result.share, "ways": result.ways, "answers": result.answers}
+    json_record: dict[str, Any] = to_json_values(record)
+    return json_record
+
+
+def _region_record(found: JudgedRegion | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"area": found.region.area, "effect": found.region.effect, "verdict": asdict(found.verdict)}
+
+
+def _curve_record(explanation: Explanation) -> dict[str, Any]:
+    return {name: list(values) for name, values in asdict(explanation.curve()).items() if name != "areas"}
