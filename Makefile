@@ -11,7 +11,7 @@ demo: $(DEMO_READY)  ## explain a real photograph: figure and report in demo/
 	@$(BIN)/python examples/demo.py demo
 
 FAST := not slow and not browser and not cluster
-WORKERS := -n 2 --dist loadfile
+WORKERS := -n 2 --dist loadfile --max-worker-restart 0
 
 test: $(READY)  ## the fast tests: minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) -m "$(FAST)"

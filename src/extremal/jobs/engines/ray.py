@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
@@ -122,23 +122,24 @@ def _run_stage(
         num_cpus=allocation.cpus,
         num_gpus=allocation.gpus,
     )  # Ray Data replaces actors and repeats their tasks without limit; the tracker sets one
-    blocks = iter(messages.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
-    while (block := _wait_for_next(blocks, stop)) is not None:
-        for message in block.to_pylist():
-            if message["kind"] == MessageKind.LOAD_FAILED:
-                raise ExtremalValueError(message["error"])
-            if message["kind"] == MessageKind.ROWS:
-                yield units_by_name[message["name"]], pa.ipc.open_stream(message["rows"]).read_all().to_pylist()
+    batches = iter(messages.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+    with closing(batches):  # left to the garbage collector, it would start another cluster once this one is shut down
+        while (batch := _wait_for_next(batches, stop)) is not None:
+            for message in batch.to_pylist():
+                if message["kind"] == MessageKind.LOAD_FAILED:
+                    raise ExtremalValueError(message["error"])
+                if message["kind"] == MessageKind.ROWS:
+                    yield units_by_name[message["name"]], pa.ipc.open_stream(message["rows"]).read_all().to_pylist()
 
 
-def _wait_for_next(blocks: Iterator[Any], stop: StopRequest) -> Any:
-    """Return the next block, None after the last.
+def _wait_for_next(batches: Iterator[Any], stop: StopRequest) -> Any:
+    """Return the next batch of messages, None after the last.
 
     Raises:
         StopNow: the run is to end at once.
     """
     with stop.interruptible():
-        return next(blocks, None)
+        return next(batches, None)
 
 
 class _Watchdog:
