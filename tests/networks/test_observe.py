@@ -73,6 +73,14 @@ def test_no_kept_output_lies_between(kept: str, remains: bool) -> None:
     assert (("0.0", "1.0") in names(model, kept)) == remains
 
 
+def test_a_kept_output_that_is_freed_is_not_taken_for_a_later_one() -> None:
+    """A freed tensor's id is that of the next tensor: which pairs were found depended on the state of memory."""
+    model = nn.Sequential(
+        nn.ReLU(), nn.Tanh(), *(layer for _ in range(4) for layer in (nn.Conv2d(2, 2, 1), nn.ReLU6()))
+    )
+    assert names(model, "0") == [(f"{n}", f"{n + 1}") for n in range(2, 10, 2)]
+
+
 class Shifted(Net):
     """Adds to the rectifier's output."""
 

@@ -46,7 +46,7 @@ def observe(
     """
     produced: dict[_TensorState, tuple[nn.Module, Tensor]] = {}  # holds the tensors, so that their ids stay unique
     returned: list[tuple[nn.Module, Tensor, _TensorState]] = []
-    kept_states: set[_TensorState] = set()
+    kept: list[tuple[object, _TensorState]] = []
     candidates: list[tuple[nn.Module, nn.Module, _TensorState]] = []
     calls: Counter[nn.Module] = Counter()
 
@@ -63,7 +63,7 @@ def observe(
         returned.append((module, output, _state(output)))
 
     def record_kept_output(_: nn.Module, __: Any, output: object) -> None:
-        kept_states.add(_state(output))
+        kept.append((output, _state(output)))  # held: the id of a tensor that is freed belongs to a later one
 
     with ExitStack() as hooks:
         for module in filter(is_unmodified, model.modules()):
@@ -75,6 +75,7 @@ def observe(
         for layer in keep:
             hooks.callback(model.get_submodule(layer).register_forward_hook(record_kept_output).remove)
         output = evaluate()
+    kept_states = {state for _, state in kept}
     enclosing = {module for layer in keep for module in _ancestors(model, layer)}
     pairs = [
         (producer, consumer)
