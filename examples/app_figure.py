@@ -19,12 +19,13 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 def take_screenshot(page: Page, address: str) -> bytes:
-    """Return the page with a result for the example `cat`, as PNG."""
+    """Return the page with a result for the example `tripod`, as PNG."""
     page.goto(address)
-    page.get_by_role("button", name="cat", exact=True).click()
+    page.get_by_role("button", name="tripod", exact=True).click()
     page.locator("#target label").first.wait_for()
     page.locator("#explain").click()
-    page.locator("iframe.extremal-view").wait_for(timeout=180_000)
+    page.locator("#history li").wait_for(timeout=600_000)
+    page.evaluate("scrollTo(0, 0)")
     page.mouse.move(0, 0)
     page.wait_for_timeout(3000)  # until the frame has reported its height
     return page.screenshot()

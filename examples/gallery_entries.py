@@ -88,9 +88,10 @@ ENTRIES = (
         "A tripod, from a tenth of the image",
         ImageRun("camera"),
         "sufficient",
-        "TEXT",
+        "The network recognises the tripod by its legs, and by a part of the camera on it. The effect of the same "
+        "area is large on other backgrounds, too.",
         "A man looks through a camera on a tripod, in grey",
-        "REGION",
+        "the legs of the tripod, a part of the camera, and a spot in the grass",
     ),
     Entry(
         "missile",
@@ -98,9 +99,10 @@ ENTRIES = (
         "A rocket, from its body",
         ImageRun("rocket"),
         "sufficient",
-        "TEXT",
+        "A part of the body is enough. At larger areas the effect falls before it rises again: the network is not "
+        "sure of this class, and a larger region has to include places that count against it.",
         "A rocket stands on its lit pad at dusk",
-        "REGION",
+        "the lower half of the rocket",
     ),
     Entry(
         "espresso",
@@ -108,9 +110,10 @@ ENTRIES = (
         "Espresso, from most of the cup",
         ImageRun("coffee"),
         "sufficient",
-        "TEXT",
+        "Nothing smaller was enough: the evidence for this class is spread over the cup, and the saucer and the "
+        "spoon are not needed.",
         "A cup of espresso with its saucer and spoon on a wooden table",
-        "REGION",
+        "the cup with the coffee and its handle, without saucer and spoon",
     ),
     Entry(
         "helmet",
@@ -118,9 +121,10 @@ ENTRIES = (
         "A wrong answer: football helmet",
         ImageRun("astronaut"),
         "sufficient",
-        "TEXT",
+        "The class is wrong, and the region shows what was taken for it: the helmet that lies beside her, not the "
+        "suit. Without the rest of the photograph the network is more certain of its mistake.",
         "An astronaut in an orange suit smiles in front of a flag, with her helmet and a model of the shuttle",
-        "REGION",
+        "the helmet in the lower right corner, with a part of the flag and the sleeve",
     ),
     Entry(
         "cats",
@@ -128,9 +132,10 @@ ENTRIES = (
         "Any of three cats",
         ImageRun("chelsea", target="tabby|tiger cat|Egyptian cat"),
         "sufficient",
-        "TEXT",
+        "The network is unsure which of these cats it sees, but not that it is one of them. Asked for any of them, "
+        "it needs the eye, the forehead and the nose.",
         "A tabby cat's face from near",
-        "REGION",
+        "one eye with the forehead, the nose and the cheek",
     ),
     Entry(
         "second-class",
@@ -138,9 +143,11 @@ ENTRIES = (
         "The second class: Egyptian cat",
         ImageRun("chelsea", target="Egyptian cat"),
         "sufficient",
-        "TEXT",
+        "More than the whole effect: without the rest of the image, which supports other cats, the network is more "
+        "certain of this one. The next smaller area keeps as much where it was optimised and little elsewhere, so "
+        "its verdict is `suspect`.",
         "A tabby cat's face from near",
-        "REGION",
+        "one eye with the fur around it, the nose, and a part of the mouth",
         area=0.4,
     ),
     Entry(
@@ -149,9 +156,10 @@ ENTRIES = (
         "The indispensable part of the tripod",
         ImageRun("camera", game="delete"),
         "sufficient",
-        "TEXT",
+        "Compare the first entry: a smaller part of the tripod is enough to name it, but more has to be removed "
+        "before the answer breaks, because the rest of it supports the class as well.",
         "A man looks through a camera on a tripod, in grey",
-        "REGION",
+        "without the camera and without the legs of the tripod",
     ),
     Entry(
         "alternatives",
@@ -159,9 +167,10 @@ ENTRIES = (
         "Two explanations of one rocket",
         ImageRun("rocket", alternatives="3"),
         "sufficient",
-        "TEXT",
+        "Each explanation lies outside those found before: the lower half of the rocket, or its upper half with a "
+        "strip of the ground. The third is not sufficient at any area. The curve is that of the first.",
         "A rocket stands on its lit pad at dusk",
-        "REGION",
+        "two regions: the lower half of the rocket; its upper half with a part of the sky and the ground",
     ),
     Entry(
         "channels",
@@ -180,19 +189,22 @@ ENTRIES = (
         "Insufficient: no region this small breaks the answer",
         ImageRun("chelsea", game="delete"),
         "insufficient",
-        "TEXT",
+        "The cat fills the image. Enough remains to recognise it after any region of this size is removed; a "
+        "larger area is needed.",
         "A tabby cat's face from near",
-        "REGION",
+        "without one eye with the cheek, and without the nose with the mouth",
     ),
     Entry(
         "chance",
         FAILS,
         "Chance is enough: an unclear question",
         ImageRun("chelsea"),
-        "",
-        "TEXT",
+        "chance is enough",
+        "The photograph shows a cat, but which of them is unclear: the class has less than half of the "
+        "probability. At this area a random region is as good as the one found, which therefore says nothing about "
+        "where the evidence lies. Asked for any of the cats, the same photograph has a clear answer.",
         "A tabby cat's face from near",
-        "REGION",
+        "one eye with the forehead and the cheek, and the nose",
         area=0.4,
     ),
     Entry(
@@ -201,9 +213,10 @@ ENTRIES = (
         "Suspect: the effect depends on grey values",
         ImageRun("camera", perturbation="constant"),
         "suspect: grey values carry it",
-        "TEXT",
+        "The mask as found seems to be enough. After cutting it to black and white, less than half of the effect "
+        "remains: half-destroyed places produced the score, and such a mask does not define a region.",
         "A man looks through a camera on a tripod, in grey",
-        "REGION",
+        "a part of the tripod with the grass beside it",
         area=0.2,
     ),
     Entry(
@@ -212,9 +225,11 @@ ENTRIES = (
         "Suspect: specific to one perturbation",
         ImageRun("chelsea", perturbation="fade"),
         "suspect: only",
-        "TEXT",
+        "On flat grey, for which it was optimised, the region keeps more than the whole effect; on other "
+        "backgrounds it keeps hardly more than a random one. The default mix of perturbations avoids most such "
+        "regions.",
         "A tabby cat's face from near",
-        "REGION",
+        "a part of the forehead with one eye, and patches of fur at the border",
         area=0.1,
     ),
     Entry(
@@ -223,9 +238,11 @@ ENTRIES = (
         "A class that is not in the image",
         ImageRun("coffee", target="tiger cat"),
         "insufficient",
-        "TEXT",
+        "The photograph counts against an absent class, and a region of it hardly less, so there is nothing to "
+        "keep: effects are fractions of a difference of the wrong sign, and random regions do better than the one "
+        "found. `extremal doctor` detects this before a run.",
         "A cup of espresso with its saucer and spoon on a wooden table",
-        "REGION",
+        "scattered pieces of coffee, cup, saucer, spoon and table",
     ),
     Entry(
         "random",
@@ -233,8 +250,10 @@ ENTRIES = (
         "A network that is untrained",
         ImageRun("coffee", network="timm:tf_efficientnet_lite0", weights="random"),
         "",
-        "TEXT",
+        "The same architecture with random weights; it calls the other photographs a barrow as well. The verdict "
+        "is right about fractions, but random regions are nearly as good at every area, and the two margins show "
+        "how little the image matters. A region does not show that a network is good.",
         "A cup of espresso with its saucer and spoon on a wooden table",
-        "REGION",
+        "the front of the cup with the coffee",
     ),
 )

@@ -174,8 +174,7 @@ KINDS = {  # column -> prefix of the verdict and its reason
     "sufficient": "sufficient",
     "insufficient": "insufficient",
     "suspect: grey values": "suspect: grey values",
-    "suspect: chance": "suspect: a random region",
     "suspect: one perturbation": "suspect: only",
     "suspect: small effect": "suspect: the effect is too small",
-    "unspecific": "unspecific",
+    "chance is enough": "chance is enough",
 }

@@ -24,6 +24,7 @@ SCRIPTS = {  # name -> arguments of Python; PHOTOGRAPHS stands for their files
     "areas": (*EXTREMAL, "areas", "PHOTOGRAPHS", "--out", str(DOCS / "areas.jpg")),
     "gallery": (str(EXAMPLES / "gallery.py"),),
     "channels": (str(ROOT / "benchmarks" / "seeing.py"), "--pictures"),
+    "app-example": (str(EXAMPLES / "app_example.py"),),
     "app": (str(EXAMPLES / "app_figure.py"), str(DOCS / "figures" / "app.png")),
 }
 

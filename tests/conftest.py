@@ -6,7 +6,13 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from support.isolation import ISOLATED_VARIABLE, run_isolated
+from support.isolation import ISOLATED_VARIABLE, end_with_parent, run_isolated
+
+
+def pytest_configure() -> None:
+    """Let no process of an isolated test outlive the tests."""
+    if ISOLATED_VARIABLE in os.environ:
+        end_with_parent()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from extremal import Explanation
-from extremal.app.events import class_choices
+from extremal.app.choices import Choice, choose_class, search_choices
 from extremal.app.networks import ServedNetwork
 from extremal.app.request import Request, run_request
 from extremal.explanations.settings import Settings
@@ -24,7 +24,8 @@ def serve(labels: tuple[str, ...] = LABELS, **groups: tuple[int, ...]) -> Served
 
 def test_groups_are_offered_before_the_classes() -> None:
     served = serve(warm=(0, 3))
-    assert class_choices(served)[:2] == [("warm (2 classes)", "warm"), ("red", 0)]
+    assert search_choices("classes", served, "")[:2] == [Choice("warm", "group of 2 classes"), Choice("red")]
+    assert (choose_class(served, "warm"), choose_class(served, "red")) == ("warm", 0)
     assert (served.label("warm"), served.label(2)) == ("warm (2 classes)", "blue, sky")
 
 

@@ -14,8 +14,9 @@ import pytest
 pytest.importorskip("gradio")
 
 from extremal.app import events, views
+from extremal.app.choices import REGIONS
 from extremal.app.clients import SCOPE_KEY, Client
-from extremal.app.events import GAME_CHOICES, POLL_INTERVAL, REGIONS, Events
+from extremal.app.events import GAME_CHOICES, POLL_INTERVAL, Events
 from extremal.app.job_queue import JobQueue, OnProgress
 from extremal.app.networks import ServedNetwork
 from extremal.app.page import build_page
@@ -117,8 +118,8 @@ class TestImage:
         assert [name for name, _ in target["choices"][1:]] == [
             f"{LABELS[index]} – under 1 %" for _, index in target["choices"][1:]
         ]
-        assert (other_class["value"], status, results) == (
-            None,
+        assert (other_class, status, results) == (
+            "",
             views.render_message("Choose a class, and press Explain."),
             "",
         )
@@ -126,7 +127,7 @@ class TestImage:
     @pytest.mark.parametrize("missing", [None, ""])
     def test_no_image(self, page: Events, missing: str | None) -> None:
         target, other_class, status, results = classify(page, missing)
-        assert (target["choices"], target["value"], other_class["value"], results) == ([], None, None, "")
+        assert (target["choices"], target["value"], other_class, results) == ([], None, "", "")
         assert status == views.render_message("Drop an image, or choose an example.")
 
     def test_other_files_are_reported_by_name(self, page: Events, tmp_path: Path) -> None:
@@ -136,9 +137,8 @@ class TestImage:
         assert (target["choices"], target["value"]) == ([], None)
         assert str(tmp_path) not in status
         assert "<b>" not in status
-        assert status == alert(
-            "an image must be in a format that Pillow reads, got '<b>cat.png'; convert it to PNG or JPEG"
-        )
+        message = "is not an image that can be read here. Choose a photograph in JPEG or PNG format."
+        assert status == alert(f"“<b>cat.png” {message}")
 
     def test_while_a_job_is_running(self, page: Events, cat: str) -> None:
         started, released = threading.Event(), threading.Event()
@@ -156,16 +156,17 @@ class TestImage:
 class TestChoices:
     def test_of_another_network(self, page: Events) -> None:
         other_class, layer, second_network = page.on_network(SECOND)
-        assert other_class["choices"] == [("hen", 0), ("red", 1), ("cow", 2), ("dog", 3)]
-        assert other_class["value"] is None
-        assert layer["choices"] == [REGIONS, "features", "act", "head"]
-        assert layer["value"] == REGIONS
+        assert (other_class, layer) == ("", REGIONS)
         assert (second_network["choices"], second_network["value"]) == ([FIRST], None)
 
     def test_a_class_by_name(self, page: Events) -> None:
-        update = page.on_class(2, FIRST)
+        update = page.on_class("sky", FIRST)
         assert (update["choices"], update["value"]) == ([("blue, sky", 2)], 2)
-        assert is_skipped(page.on_class(None, FIRST))
+        assert is_skipped(page.on_class("", FIRST))
+
+    def test_an_unknown_name_is_reported(self, page: Events) -> None:
+        with pytest.raises(events.gr.Error, match="target must be a class of colours, got 'gren'; nearest: green"):
+            page.on_class("gren", FIRST)
 
 
 class TestExplain:
@@ -231,6 +232,10 @@ class TestExplain:
         status, results = updates(page, cat, layer="features")[-1]
         assert "red – channels of features, preserve game, toy." in status
         assert "/0/channels.safetensors" in results
+
+    def test_an_unknown_layer(self, page: Events, cat: str) -> None:
+        ((status, _),) = updates(page, cat, layer="feature")
+        assert status == alert("the layer must be one of those offered, got 'feature'; nearest: features")
 
     @pytest.mark.parametrize("missing", [{"cat": None}, {"cat": ""}, {"target": None}])
     def test_no_image_or_no_class(self, page: Events, cat: str, missing: dict[str, Any]) -> None:

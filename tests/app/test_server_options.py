@@ -160,7 +160,7 @@ def test_gradio_rejects_files_that_were_not_uploaded(tmp_path: Path) -> None:
         with gr.Blocks() as blocks:
             field = gr.File()
             field.change(received.append, field, None, api_name="look")
-        client = TestClient(server.create_app(blocks, ResultCache(folder), UploadStore(folder / "uploads")))
+        client = TestClient(server.create_app(blocks, ResultCache(folder), UploadStore(folder / "uploads"), {}))
         file = {"path": str(save_colour_image(tmp_path / "cat.png")), "meta": {"_type": "gradio.FileData"}}
         response = client.post("/gradio_api/run/look", json={"data": [file]})
     assert response.status_code == 500

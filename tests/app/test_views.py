@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from extremal.app import views
+from extremal.app import answer_views, views
 from extremal.app.job_queue import JobProgress
 from extremal.app.request import Preview, RegionOverlap, Request, Response, ResultView
 from extremal.app.result_cache import CachedResult
@@ -47,7 +47,7 @@ def test_results_are_escaped(tmp_path: Path) -> None:
     (tmp_path / "report.html").touch()
     response = Response((ResultView(markup, tmp_path, markup),), (RegionOverlap(0.1, 0.5),))
     result = CachedResult("name", Request("digest", "cat.png", 0, ("toy",)), response)
-    html = views.render_summary(result) + views.render_results(result)
+    html = answer_views.render_summary(result) + answer_views.render_results(result)
     assert "<script>" not in html
     assert html.count("&lt;script&gt;") == 4
     assert "Overlap of the regions of the first two views (intersection over union): 0.50 at 10\u00a0%." in html

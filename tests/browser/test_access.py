@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page
 
 from browser.conftest import Served
-from browser.steps import accessibility_problems, explain_cat, save_screenshot
+from browser.steps import accessibility_problems, explain_coffee, save_screenshot
 
 pytestmark = pytest.mark.browser
 
@@ -19,7 +19,7 @@ def test_the_page_is_accessible(opened: Callable[..., Page], served: Served, sch
     page.locator("#photo").wait_for()
     save_screenshot(page, f"start-{scheme}")
     assert accessibility_problems(page) == []
-    view = explain_cat(page, "0.1, 0.3")
+    view = explain_coffee(page, "0.1, 0.3")
     assert accessibility_problems(page) == []
     assert accessibility_problems(page.frames[1]) == []
     view.locator("#area").press("ArrowLeft")

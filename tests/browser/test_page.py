@@ -13,7 +13,7 @@ from browser.steps import (
     choose_option,
     expect_slider_at,
     explain,
-    explain_cat,
+    explain_coffee,
     find_report,
     no_requests,
     open_options,
@@ -53,7 +53,7 @@ def test_from_an_image_to_its_results(page: Page) -> None:
     page.locator("#other input").press_sequentially("espresso")
     suggestions = page.get_by_role("option")
     expect(suggestions).to_have_count(2)
-    assert [option.get_attribute("aria-label") for option in suggestions.all()] == ["espresso maker", "espresso"]
+    assert [option.get_attribute("aria-label") for option in suggestions.all()] == ["espresso", "espresso maker"]
     save_screenshot(page, "other-class")
     page.get_by_role("option", name="espresso", exact=True).click()
     expect(options).to_have_text(["espresso"])
@@ -85,7 +85,7 @@ def test_from_an_image_to_its_results(page: Page) -> None:
 
 
 def test_the_slider_needs_no_request(page: Page) -> None:
-    view = explain_cat(page, "0.1, 0.3")
+    view = explain_coffee(page, "0.1, 0.3")
     canvas, marker, slider = view.locator("#canvas"), view.locator("#marker"), view.locator("#area")
     with no_requests(page):
         slider.focus()
@@ -113,7 +113,7 @@ def test_the_slider_needs_no_request(page: Page) -> None:
 
 
 def test_a_repeated_request_is_answered_at_once(page: Page) -> None:
-    first = explain_cat(page)
+    first = explain_coffee(page)
     address = page.frames[1].url
     first.locator("#area").press("Home")
     page.reload()
@@ -126,7 +126,7 @@ def test_a_repeated_request_is_answered_at_once(page: Page) -> None:
 
 
 def test_a_run_is_cancelled(page: Page) -> None:
-    take_example(page, "rocket")
+    take_example(page, "tripod")
     page.get_by_role("button", name="Explain").click()
     wait_for_preview(page)
     page.get_by_role("button", name="Cancel").click()
@@ -163,8 +163,8 @@ def test_two_views_move_together(opened: Callable[..., Page], served: Served) ->
     explain(page)
     left, right = find_report(page, 0), find_report(page, 1)
     assert page.locator("#status strong").all_inner_texts() == [
-        "Egyptian cat – preserve game, embedded.",
-        "Egyptian cat – delete game, embedded.",
+        "espresso – preserve game, embedded.",
+        "espresso – delete game, embedded.",
     ]
     expect(page.locator(".extremal-note")).to_contain_text(
         "Overlap of the regions of the first two views (intersection over union): "
@@ -184,9 +184,7 @@ def test_channels_of_a_layer(page: Page) -> None:
     choose_option(page, "#layer", "blocks.5", "blocks.5")
     page.get_by_role("button", name="Explain").click()
     page.locator("#status strong").wait_for()
-    assert (
-        page.locator("#status strong").inner_text() == "Egyptian cat – channels of blocks.5, preserve game, embedded."
-    )
+    assert page.locator("#status strong").inner_text() == "espresso – channels of blocks.5, preserve game, embedded."
     view = page.frame_locator("iframe")
     expect(view.get_by_role("heading", name="Where the kept channels are active")).to_be_visible()
     expect(page.get_by_role("link")).to_have_text(["Report (HTML)", "Figure (PNG)", "Explanation (safetensors)"])
@@ -194,18 +192,18 @@ def test_channels_of_a_layer(page: Page) -> None:
 
 
 def test_downloads(page: Page, tmp_path: Path) -> None:
-    explain_cat(page)
+    explain_coffee(page)
     downloads = {}
     for link in page.locator(".extremal-files").get_by_role("link").all():
         with page.expect_download() as download:
             link.click()
-        kind = download.value.suggested_filename.removeprefix("cat-Egyptian-cat-preserve-game-embedded-")
+        kind = download.value.suggested_filename.removeprefix("coffee-espresso-preserve-game-embedded-")
         downloads[kind] = tmp_path / kind
         download.value.save_as(downloads[kind])
     assert set(downloads) == {"report.html", "figure.png", "explanation.safetensors"}
     assert downloads["figure.png"].read_bytes().startswith(b"\x89PNG")
     explanation = Explanation.load(downloads["explanation.safetensors"])
-    assert (explanation.areas, explanation.target_names) == ((0.1,), ("Egyptian cat",))
+    assert (explanation.areas, explanation.target_names) == ((0.1,), ("espresso",))
 
 
 def test_a_phone(opened: Callable[..., Page], served: Served) -> None:
@@ -253,7 +251,7 @@ def test_keyboard_only(page: Page) -> None:
     save_screenshot(page, "keyboard-upload")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
-    chooser.value.set_files(EXAMPLES / "cat.jpg")
+    chooser.value.set_files(EXAMPLES / "coffee.jpg")
     expect(page.locator("#target input")).to_have_count(5)
     go_to("#target input")
     page.keyboard.press("ArrowDown")
@@ -270,7 +268,7 @@ def test_keyboard_only(page: Page) -> None:
     expect(page.locator(".options")).to_have_count(0)  # no list stays open
     page.keyboard.press("Space")
     view = find_report(page)
-    assert "tiger cat" in page.locator("#status strong").inner_text()
+    assert "cup" in page.locator("#status strong").inner_text()
     go_to("iframe")
     before = slider_position(view)
     go_to("#area", page.frames[1])

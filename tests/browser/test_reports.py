@@ -10,7 +10,7 @@ import torch
 from playwright.sync_api import Page, expect
 
 from browser.conftest import PHONE, serving
-from browser.steps import accessibility_problems, explain_cat, no_requests, save_screenshot
+from browser.steps import accessibility_problems, explain_coffee, no_requests, save_screenshot
 from extremal import class_channels, explain_channels, report
 from extremal.report import channel_page, class_page
 from support import synthetic
@@ -51,7 +51,7 @@ def test_a_report_is_accessible(
 ) -> None:
     write(tmp_path / "report.html")
     page = opened((tmp_path / "report.html").as_uri(), color_scheme=scheme)
-    page.get_by_text("Settings of the run").click()
+    page.get_by_text("All settings, as stored").click()
     save_screenshot(page, f"{write.__name__.replace('write_', 'report-')}-{scheme}")
     assert accessibility_problems(page) == []
 
@@ -70,7 +70,7 @@ def test_a_report_outlives_the_app(opened: Callable[..., Page], tmp_path: Path) 
     (tmp_path / "app").mkdir()
     with serving(tmp_path / "app") as served:
         page = opened(served.address)
-        explain_cat(page)
+        explain_coffee(page)
         with page.expect_download() as download:
             page.get_by_role("link", name="Report (HTML)").click()
         download.value.save_as(tmp_path / "saved.html")
@@ -80,7 +80,7 @@ def test_a_report_outlives_the_app(opened: Callable[..., Page], tmp_path: Path) 
         assert list((tmp_path / "app").iterdir()) == [], "the app removes its files"
         saved = opened((tmp_path / "saved.html").as_uri())
         check_slider(saved)
-        expect(saved.locator(".kind")).to_contain_text("cat.jpg")
+        expect(saved.locator(".kind")).to_contain_text("coffee.jpg")
         save_screenshot(saved, "saved")
 
 

@@ -302,9 +302,9 @@ class TestRefine:
     def test_it_is_printed(self, tmp_path: Path) -> None:
         save_image(tmp_path / "cat.png")
         _, out, _ = call("cat.png", "--refine", areas="0.02,0.6")
-        assert re.search(r"Between the measured areas: [0-9.]+\s% has \d+\s% of the effect", out)
+        assert re.search(r"Smallest area by bisection: [0-9.]+\s% has \d+\s% of the effect", out)
         _, out, _ = call("cat.png", areas="0.02,0.6")
-        assert "Between the measured" not in out
+        assert "Smallest area by bisection" not in out
 
 
 class TestStability:

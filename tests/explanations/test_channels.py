@@ -75,6 +75,9 @@ def test_masks_have_exactly_the_counts_and_scores_are_of_these_sets() -> None:
             torch.testing.assert_close(explanation.binary_scores[:, column], outputs[:, 0])
             expected = (activations * sets[:, :, None, None]).sum(1)
             torch.testing.assert_close(explanation.maps[:, column], expected, rtol=1e-4, atol=1e-5)
+            assert explanation.activity is not None
+            strength = (activations * sets[:, :, None, None]).square().sum(1).sqrt()
+            torch.testing.assert_close(explanation.activity[:, column], strength, rtol=1e-4, atol=1e-5)
             assert explanation.map(count, 1).shape == (16, 16)
 
 

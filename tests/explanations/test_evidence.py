@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from extremal.explanations.evidence import N_CONTROLS, agreement, collect_evidence, random_masks, unseen_perturbations
-from extremal.explanations.verdict import Status, assign_status, reach_verdict
+from extremal.explanations.verdict import CHANCE, Status, assign_status, reach_verdict
 from extremal.masking.area import count_kept, cut_one
 from extremal.masking.domain import Domain
 from extremal.masking.games import GAMES, Evaluate
@@ -35,11 +35,11 @@ TIMES = "a mask changes the score 24 times as much as destroying the whole input
         (1.0, 0.95, [0.9, 0.8, 0.9], [0.1, 0.2], "sufficient", "95 % of the effect, at best 20 % by chance"),
         (0.2, 0.9, [0.9], [0.0], "sufficient", "90 % of the effect, at best 0 % by chance"),  # 0.9 is enough
         (1.0, 0.95, [], [], "sufficient", "95 % of the effect, at best 0 % by chance"),
-        (1.0, 1.3, [0.46], [-0.3], "sufficient", "130 % of the effect, at best -30 % by chance"),
+        (1.0, 1.3, [0.46], [-0.3], "sufficient", "130 % of the effect, at best −30 % by chance"),
         (0.8, 0.5, [0.9], [0.1], "insufficient", "50 % of the effect, wanted 90 %"),
-        (1.0, 0.89, [0.9], [0.95], "insufficient", "89 % of the effect, wanted 90 %"),
+        (1.0, 0.89, [0.9], [0.95], CHANCE, "a random region of this size reaches 95 % of the effect, this one 89 %"),
         (1.0, 0.5, [0.9], [0.1], "insufficient", "50 % of the effect, wanted 90 %"),  # grey carries half: not more
-        (0.5, -0.2, [0.0], [0.1], "insufficient", "-20 % of the effect, wanted 90 %"),
+        (0.5, -0.2, [0.0], [0.1], "insufficient", "−20 % of the effect, wanted 90 %"),
         (
             1.1,
             0.2,
@@ -48,8 +48,15 @@ TIMES = "a mask changes the score 24 times as much as destroying the whole input
             "suspect",
             "grey values carry it: 110 % of the effect as found, 20 % cut to black and white",
         ),
-        (1.0, 0.95, [0.9], [0.1, 0.97], "suspect", "a random region of this size reaches 97 %"),
-        (1.0, 0.95, [0.9], [0.95], "suspect", "a random region of this size reaches 95 %"),
+        (
+            1.0,
+            0.95,
+            [0.9],
+            [0.1, 0.97],
+            CHANCE,
+            "a random region of this size reaches 97 % of the effect, this one 95 %",
+        ),
+        (1.0, 0.95, [0.9], [0.95], CHANCE, "a random region of this size reaches 95 % of the effect, this one 95 %"),
         (
             1.0,
             0.95,
@@ -64,10 +71,11 @@ TIMES = "a mask changes the score 24 times as much as destroying the whole input
             2.56,
             [0.9],
             [0.1, 1.44],
-            "unspecific",
-            "chance is enough: 256 % of the effect, but a random region of this size reaches 144 %",
+            "chance is enough",
+            "a random region of this size reaches 144 % of the effect, this one 256 %",
         ),
-        (1.0, 2.56, [0.44], [1.44], "suspect", "only 44 % of the effect under perturbations it was not made for"),
+        (1.0, 2.56, [0.44], [1.44], CHANCE, "a random region of this size reaches 144 % of the effect, this one 256 %"),
+        (0.9, 0.4, [0.4], [0.9], CHANCE, "a random region of this size reaches 90 % of the effect, this one 40 %"),
         (1.0, 0.95, [0.9], [0.89], "sufficient", "95 % of the effect, at best 89 % by chance"),
         (4.9, 5.0, [0.9], [0.1], "sufficient", "500 % of the effect, at best 10 % by chance"),
         *(

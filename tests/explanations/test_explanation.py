@@ -195,7 +195,9 @@ class TestVerdict:
 
     def test_delete(self) -> None:
         words = [str(verdict) for verdict in explanation(keeps=False).verdict[0]]
-        assert words == ["insufficient", "insufficient"]
+        assert words == ["chance is enough"] * 2  # removing a random region takes all of the effect away
+        rare = explanation(keeps=False, control_scores=torch.full((1, 2, 3), 9.0))
+        assert [str(verdict) for verdict in rare.verdict[0]] == ["insufficient", "insufficient"]
 
     def test_grey(self) -> None:
         grey = explanation(scores=torch.tensor([[11.0, 12.0]]), binary_scores=torch.tensor([[3.0, 9.6]]))
@@ -207,7 +209,7 @@ class TestVerdict:
 
     def test_chance(self) -> None:
         lucky = explanation(control_scores=torch.tensor([[[2.0, 2.0], [9.8, 2.0]]]))
-        assert lucky.verdict[0][1].reason == "a random region of this size reaches 98 %"
+        assert lucky.verdict[0][1].reason == "a random region of this size reaches 98 % of the effect, this one 95 %"
 
     def test_unseen(self) -> None:
         narrow = explanation(unseen_scores=torch.tensor([[[2.0, 0.0, 4.0], [2.8, 1.0, 10.0]]]))

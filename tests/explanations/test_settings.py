@@ -26,7 +26,7 @@ def test_options_stand_twice_and_are_the_same() -> None:
     names = {field.name for field in fields(Settings)}
     assert names == set(SettingsOptions.__annotations__)
     keywords = {name for name, kind in inspect.signature(explain).parameters.items() if kind.kind is kind.KEYWORD_ONLY}
-    assert keywords == names | {"settings", "on_step", "on_evidence", "progress"}
+    assert keywords == names | {"settings", "on_step", "on_evidence", "progress", "devices"}
 
 
 def test_short_names_are_resolved() -> None:

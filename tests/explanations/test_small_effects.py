@@ -111,4 +111,4 @@ def test_chance_is_enough() -> None:
     found = explain(Anywhere(), X, 0, perturbation="fade", areas=(0.02, 0.5), score="logit", solver=FAST)
     few, many = found.verdict[0]
     assert str(few) == "insufficient"
-    assert str(many) == "unspecific"
+    assert str(many) == "chance is enough"

@@ -78,11 +78,19 @@ def test_each_input_of_a_batch_has_its_own_area() -> None:
     assert holds(large, 0.9).area == pytest.approx(4 * holds(small, 0.9).area, rel=0.2)
 
 
-def test_no_computed_area_is_enough() -> None:
+def test_above_the_computed_areas_the_search_goes_on() -> None:
     model = Block(6, 30)
     small, large = smallest_area(model, found(model, 2, areas=(0.05, 0.1)))
     holds(small, 0.9)
-    assert large is None
+    assert holds(large, 0.9).area == pytest.approx(0.9 * 900 / SIZE**2, rel=0.1)
+
+
+def test_all_places_are_the_largest_area() -> None:
+    (certificate,) = smallest_area(Block(SIZE - 8), found(Block(SIZE - 8), areas=(0.05,)), share=1.0)
+    assert holds(certificate, 1.0).area <= 1
+    corner = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    corner[:20, :20] = True  # a part of the block: not even all of it has the share
+    assert smallest_area(Block(30), found(Block(30), areas=(0.05,), within=corner)) == (None,)
 
 
 def test_an_area_below_the_computed_ones_is_found() -> None:

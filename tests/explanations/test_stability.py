@@ -200,4 +200,4 @@ def test_order_of_the_verdicts():
     )
     assert reach_verdict(**{**good, "cut": 0.5}, **unstable).label == "insufficient"
     assert reach_verdict(**{**good, "unseen": [0.1]}, **unstable).label == "suspect"
-    assert reach_verdict(**{**good, "control": [1.0]}, **unstable).label == "suspect"
+    assert reach_verdict(**{**good, "control": [1.0]}, **unstable).label == "chance is enough"

@@ -9,7 +9,7 @@ from PIL import Image
 
 from extremal import ChannelExplanation, ExtremalValueError, Network, explain_channels
 from extremal.explanations.display import MAX_LISTED
-from extremal.explanations.overlay import FADE_CONTRAST, FADE_GREY, draw_outline
+from extremal.explanations.overlay import FADE_CONTRAST, FADE_GREY, HEAT_COLOURS, HEAT_OPACITY, draw_outline
 from support.made_explanations import MASKS, explanation
 from support.toys import Carriers
 
@@ -97,7 +97,10 @@ class TestHeatmaps:
         assert not explanation(masks=torch.zeros_like(MASKS[None])).heatmap().any()
 
     def test_of_channels(self, channels: ChannelExplanation) -> None:
-        heat, values = channels.heatmap(12), channels.map(12)
+        assert channels.smallest_activity is not None
+        assert np.array_equal(channels.heatmap(), channels.heatmap(channels.smallest().count))
+        assert channels.mask().sum() == channels.smallest().count
+        heat, values = channels.heatmap(12), channels.activity_map(12)
         assert np.allclose(heat, (values - values.min()) / (values.max() - values.min()), atol=1e-6)
 
     def test_are_taken_by_captum(self) -> None:
@@ -135,10 +138,13 @@ class TestOverlays:
         with pytest.raises(ExtremalValueError, match=r"an overlay must be of an image.*use \.mask\(\) or \.heatmap"):
             made.overlay()
 
-    def test_of_channels_are_bright_where_they_are_active(self, channels: ChannelExplanation) -> None:
-        picture, heat = channels.pictures[0].numpy(), channels.heatmap(12)
-        assert np.asarray(channels.overlay(12)).shape == (16, 20, 3)
-        assert np.abs(np.asarray(channels.overlay(12)) - picture * (0.15 + 0.85 * heat[..., None])).max() <= 1
+    def test_of_channels_are_coloured_where_they_are_active(self, channels: ChannelExplanation) -> None:
+        pixels, heat = np.asarray(channels.overlay(12)).astype(int), channels.heatmap(12)
+        assert pixels.shape == (16, 20, 3)
+        colourful = pixels.max(2) - pixels.min(2)
+        assert colourful[heat == 0].max() <= 1
+        yellow = np.array(HEAT_COLOURS[-1]) * HEAT_OPACITY
+        assert (pixels[heat == 1] >= yellow.astype(int)).all()
 
 
 def test_results_do_not_import_the_report() -> None:

@@ -83,10 +83,10 @@ class TestColumns:
         assert row["unseen_effect"] == pytest.approx(0.875)  # the median of 7/8, 1 and 0
         assert row["reasons"][1] == "95 % of the effect, at best 20 % by chance"
 
-    def test_a_suspect_one(self) -> None:
+    def test_one_that_chance_reaches(self) -> None:
         row = self.make_row(control_scores=torch.tensor([[[2.0], [9.9]]]))
-        assert (row["verdict"], row["smallest_area"]) == ("suspect", 0.5)
-        assert row["reasons"][1] == "a random region of this size reaches 99 %"
+        assert (row["verdict"], row["smallest_area"]) == ("chance is enough", 0.5)
+        assert row["reasons"][1] == "a random region of this size reaches 99 % of the effect, this one 95 %"
 
     def test_none(self) -> None:
         row = self.make_row(binary_scores=torch.tensor([[4.0, 5.0]]))

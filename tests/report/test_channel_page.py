@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ def test_the_measurements_are_shown_and_nothing_is_loaded(explanation: ChannelEx
             assert (attributes.get(name) or "data:").startswith("data:"), (tag, attributes)
     words = re.sub(r"\s+", " ", page.words)
     assert "3 of 64 channels of features keep 100 % of the score" in words
+    assert f"has {explanation.smallest().count} of 64 channels" in words  # the same number in headline and text
     assert f"{curve.random_best[0]:.0%}".replace("%", " %") in words
     assert sum(tag == "img" for tag, _ in page.elements) == 4  # the image, and one map per count
 
@@ -50,11 +52,28 @@ def test_names_are_escaped(explanation: ChannelExplanation) -> None:
 def test_cautions_for_bypassed_layers_and_suspect_sets(explanation: ChannelExplanation) -> None:
     bypassed = channel_page.summarise_channels(replace(explanation, bypassed=True))
     assert "Part of the answer bypasses this layer" in bypassed.caution
-    full, blank = explanation.score_full, explanation.score_blank
+    full = explanation.score_full
     lucky = replace(explanation, random_scores=explanation.random_scores * 0 + full.view(-1, 1, 1))
-    assert "This set is suspect" in channel_page.summarise_channels(lucky).caution
-    weak = replace(explanation, binary_scores=explanation.binary_scores * 0 + blank)
-    assert channel_page.summarise_channels(weak).headline.startswith("None of the computed counts is enough.")
+    assert "Chance is enough: a random set" in channel_page.summarise_channels(lucky).caution
+    ranked = replace(explanation, ranked_scores=explanation.ranked_scores * 0 + 2 * full.view(-1, 1, 1))
+    assert "The set of 3 channels is suspect: a ranking's set" in channel_page.summarise_channels(ranked).caution
+    weak = replace(explanation, smallest_mask=torch.ones_like(explanation.smallest_mask))
+    assert channel_page.summarise_channels(weak).headline.startswith("No set smaller than all 64 channels")
+
+
+def test_the_smallest_set_has_a_map_of_its_own(explanation: ChannelExplanation, tmp_path: Path) -> None:
+    five = torch.zeros_like(explanation.smallest_mask)
+    five[:, :5] = 1
+    changed = replace(explanation, smallest_mask=five)
+    assert list(channel_page.render_maps(changed, 0)) == [2, 3, 5, 12]
+    words = re.sub(r"\s+", " ", Page(channel_page.render(changed)).words)
+    assert "5 of 64 channels of features keep" in words
+    assert re.search(r"5 channels ?the smallest set that is enough", words)
+    older = replace(changed, activity=None, smallest_activity=None)
+    older.save(tmp_path / "older.safetensors")
+    assert ChannelExplanation.load(tmp_path / "older.safetensors") == older
+    assert list(channel_page.render_maps(older, 0)) == [2, 3, 12]
+    assert older.heatmap().shape == (16, 20)
 
 
 def test_sentence_on_the_smallest_set(explanation: ChannelExplanation) -> None:

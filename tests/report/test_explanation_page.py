@@ -20,7 +20,8 @@ from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.verdict import Status
 from extremal.report import reveal
 from extremal.report.html import json_for_script
-from extremal.report.text import stability_sentence, summarise
+from extremal.report.sentences import stability_sentence
+from extremal.report.text import summarise
 from support import synthetic
 from support.pages import NASTY, Page, check_nothing_from_elsewhere
 
@@ -136,7 +137,7 @@ def test_headline_and_caution() -> None:
     assert weak.data["smallest"] is None
     assert "Smallest sufficient area" not in weak.words
     lucky = render_page(replace(result, control_scores=result.control_scores + 1))
-    assert "This mask is suspect: a random region of this size reaches" in lucky.words
+    assert "Chance is enough: a random region of this size reaches" in lucky.words
     assert "Smallest sufficient area" not in lucky.words
     assert "Removing 40\xa0% of the image takes away" in render_page(synthetic.explanation(keeps=False)).words
 
@@ -246,11 +247,11 @@ def test_alternatives_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_certificate_is_described() -> None:
     certificate = Certificate(0.345, torch.ones(1, 48, 64), 0.912, 0.338, 0.88, 0.9)
     words = render_page(synthetic.explanation(), certificate=certificate).words.replace("\xa0", " ")
-    assert "Between the measured areas: 34.5 % has 91 % of the effect; the best mask found at 33.8 % has 88 %." in words
+    assert "Smallest area by bisection: 34.5 % has 91 % of the effect; the best mask found at 33.8 % has 88 %." in words
     open_end = replace(certificate, below_area=0.0, below_effect=float("nan"))
     words = render_page(synthetic.explanation(), certificate=open_end).words.replace("\xa0", " ")
     assert "34.5 % has 91 % of the effect; every smaller area that was tried is also enough." in words
-    assert "Between the measured areas" not in render_page(synthetic.explanation()).words
+    assert "Smallest area by bisection" not in render_page(synthetic.explanation()).words
 
 
 def test_stability_is_a_part_of_the_table() -> None:

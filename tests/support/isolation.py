@@ -1,5 +1,6 @@
 """Tests in processes of their own: what ends or hangs the process of such a test fails this test alone."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 TIME_LIMIT = 480.0  # s; less than pytest's own, which would end the session of tests instead of the process
+PR_SET_PDEATHSIG = 1  # of prctl
 ISOLATED_VARIABLE = "EXTREMAL_TESTS_ISOLATED"  # set in the process of an isolated test
 
 
@@ -55,3 +57,9 @@ def kill_session(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):  # all have ended
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def end_with_parent() -> None:
+    """Let the system kill this process when its parent ends, however that ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -36,6 +36,7 @@ def make_explanation(
     shape: tuple[int, ...] = SHAPE,
     effect_factor: float = 1.0,
     control_factor: float = 1.0,
+    unseen_factor: float = 1.0,
     target: int = 0,
     similar_to: Explanation | None = None,
     **changes: Any,
@@ -45,6 +46,7 @@ def make_explanation(
     Args:
         effect_factor: factor of the effects; larger areas are needed if it is small.
         control_factor: factor of the effects of random masks.
+        unseen_factor: factor of the effects under unseen perturbations.
         target: index in `CLASSES`.
         similar_to: an explanation with similar masks.
     """
@@ -64,7 +66,7 @@ def make_explanation(
         mask_areas=masks.flatten(2).mean(2),
         scores=base.scores * effect_factor,
         binary_scores=base.binary_scores * effect_factor,
-        unseen_scores=base.unseen_scores * effect_factor,
+        unseen_scores=base.unseen_scores * effect_factor * unseen_factor,
         control_scores=base.control_scores * control_factor,
         target=(target,),
         target_names=(CLASSES[target],),
@@ -88,13 +90,14 @@ def make_rows(count: int, seed: int = 0) -> list[Row]:
         if index % 7 == 6:
             rows.append(build_failed_row(key, f"/{key}", None, f"an image must be readable, error {index % 2}", 0.1))
             continue
-        effect_factor, control_factor = draw.uniform(0.7, 2.5), {4: 4.0, 2: 6.0}.get(index % 5, 1.0)
+        effect_factor, control_factor = draw.uniform(0.7, 2.5), 4.0 if index % 5 == 4 else 1.0
         noisy = synthetic.stability(shape=SHAPE, iou=0.4 if index % 12 == 3 else 0.8)
         explanation = make_explanation(
             seed + index,
             stability=noisy,
             effect_factor=effect_factor,
             control_factor=control_factor,
+            unseen_factor=0.2 if index % 5 == 2 else 1.0,
             target=int(draw.integers(len(CLASSES))),
         )
         rows.append(make_row(explanation, key, thumbnail=make_jpeg(index)))

@@ -9,11 +9,14 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from extremal.app import views
+from extremal.app import answer_views, views
+from extremal.app.choices import REGIONS, choose_class, choose_layer
 from extremal.app.clients import SCOPE_KEY, Client
+from extremal.app.histories import Histories
+from extremal.app.image_messages import read_photograph
 from extremal.app.job_queue import Job, JobProgress, JobQueue, JobState, OnProgress
 from extremal.app.networks import ServedNetwork
-from extremal.app.request import Request, read_image, run_request
+from extremal.app.request import Request, run_request
 from extremal.app.result_cache import ResultCache
 from extremal.app.stage_pace import StagePace
 from extremal.app.upload_field import upload_path
@@ -25,7 +28,6 @@ from extremal.masking.perturbations import PERTURBATIONS
 
 T = TypeVar("T")
 
-REGIONS = "Regions of the image"
 GAME_CHOICES = {
     "What is enough (preserve)": ("preserve",),
     "What has to go (delete)": ("delete",),
@@ -57,6 +59,7 @@ class Events:
         count_unread: Callable[[str], int] = lambda session: 0,
     ) -> None:
         self.networks, self.queue, self.previews, self.cache = networks, queue, previews, cache
+        self.histories = Histories(cache)
         self.count_unread = count_unread
         self._jobs: dict[str, Job[None]] = {}  # by session
 
@@ -64,13 +67,13 @@ class Events:
         """Classify a new image, and clear the results of the previous one."""
         if not upload_path(photo):
             return *_no_classes(), views.render_message("Drop an image, or choose an example."), ""
-        path, client = Path(upload_path(photo)), _client_of(http_request)
+        path, client = Path(upload_path(photo)), client_of(http_request)
         owner = f"{client.name} {http_request.session_hash}"
         self.previews.cancel(owner)  # of the image before
         try:
             served = self._find_network(network)
             job = self.previews.submit(
-                owner, lambda _: served.top_classes(read_image(path, path.name)), group=client.address
+                owner, lambda _: served.top_classes(read_photograph(path, path.name)), group=client.address
             )
         except ExtremalError as error:
             return *_no_classes(), views.render_message(str(error), alert=True), ""
@@ -86,27 +89,24 @@ class Events:
             return *_no_classes(), views.render_message(job.error, alert=True), ""
         choices = [(_class_choice(item.label, item.probability), item.index) for item in classes]
         target = gr.update(choices=choices, value=classes[0].index)
-        return target, gr.update(value=None), views.render_message("Choose a class, and press Explain."), ""
+        return target, "", views.render_message("Choose a class, and press Explain."), ""
 
     def _find_network(self, name: object) -> ServedNetwork:
         return self.networks[_check_choice("network", name, self.networks)]
 
     def on_network(self, network: Any) -> tuple[Any, Any, Any]:
-        """Update the classes, layers and networks to compare with."""
-        served = _show_error(self._find_network, network)
+        """Clear the fields of class and layer, and update the networks to compare with."""
+        _show_error(self._find_network, network)
         others = [name for name in self.networks if name != network]
-        return (
-            gr.update(choices=class_choices(served), value=None),
-            gr.update(choices=[REGIONS, *served.layers], value=REGIONS),
-            gr.update(choices=others, value=None),
-        )
+        return "", REGIONS, gr.update(choices=others, value=None)
 
-    def on_class(self, target: Any, network: Any) -> Any:
+    def on_class(self, name: Any, network: Any) -> Any:
         """Replace the most probable classes by a class, or a group of classes, chosen by name."""
-        if target is None:
+        if not name:
             return gr.skip()
-        label = _show_error(lambda: self._find_network(network).label(_check_target(target)))
-        return gr.update(choices=[(label, target)], value=target)
+        served = self._find_network(network)
+        target = _show_error(choose_class, served, name)
+        return gr.update(choices=[(served.label(target), target)], value=target)
 
     async def on_explain(
         self,
@@ -136,7 +136,7 @@ class Events:
                 _check_target(target),
                 (network, *([second] if second else [])),
                 GAME_CHOICES[_check_choice("the question", game, GAME_CHOICES)],
-                "" if layer == REGIONS else _check_choice("the layer", layer, served.layers),
+                choose_layer(served, layer),
                 bool(refine),
                 bool(stability),
                 Settings(
@@ -157,7 +157,10 @@ class Events:
                 yield html, gr.skip()
             result = self.cache.get(request)
         if result is not None:
-            yield views.render_summary(result), views.render_results(result)
+            client = client_of(http_request)
+            self.histories.add(client, result)
+            related = self.histories.related(client, result)
+            yield answer_views.render_summary(result), answer_views.render_results(result, related)
 
     async def _run_and_report(self, request: Request, path: Path, http_request: gr.Request) -> AsyncIterator[str]:
         """Run a request in the queue and yield its progress; its response, if there is one, goes to the cache."""
@@ -169,7 +172,7 @@ class Events:
                 response = run_request(request, path, self.networks, folder, on_progress)
                 self.cache.put(request, folder, response)
 
-        client, session = _client_of(http_request), str(http_request.session_hash)
+        client, session = client_of(http_request), str(http_request.session_hash)
         try:
             timeout = self.queue.timeout * request.time_factor
             job = self.queue.submit(client.name, work, group=client.address, timeout=timeout)
@@ -215,17 +218,10 @@ class Events:
 
 def _no_classes() -> tuple[Any, Any]:
     """Return updates that clear both fields of the class."""
-    return gr.update(choices=[], value=None), gr.update(value=None)
+    return gr.update(choices=[], value=None), ""
 
 
-def class_choices(served: ServedNetwork) -> list[tuple[str, int | str]]:
-    """Return groups of classes of a network, each with its label and name, then the classes with label and index."""
-    network = served.network
-    groups = [(network.label(tuple(members)), name) for name, members in network.named_groups.items()]
-    return [*groups, *((label, index) for index, label in enumerate(network.labels))]
-
-
-def _client_of(http_request: gr.Request) -> Client:
+def client_of(http_request: gr.Request) -> Client:
     """Return the client that the middleware has identified."""
     client: Client = http_request.request.scope[SCOPE_KEY]  # type: ignore[union-attr]
     return client

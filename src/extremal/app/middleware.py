@@ -32,11 +32,11 @@ MAX_UPLOAD_SECONDS, MAX_REQUEST_SECONDS, MAX_DRAIN_SECONDS = 300.0, 30.0, 5.0  #
 
 # The only paths that are served: those that the page needs, no other endpoint of gradio.
 ALLOWED_PATHS = re.compile(
-    r"/|/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)/?|/(assets|static|svelte|results)/.*"
+    r"/|/(config|search|theme\.css|favicon\.ico|robots\.txt|manifest\.json)/?|/(assets|static|svelte|results)/.*"
     r"|/gradio_api/(run/predict|queue/(join|data)|upload|upload_progress|cancel|reset|startup-events|info|app_id|theme\.css"
     r"|heartbeat/\w+|file=(?!\w+:).*)/?"
 )
-UPLOAD_PATH, DATA_PATH = "/gradio_api/upload", "/gradio_api/queue/data"
+UPLOAD_PATH, DATA_PATH, SEARCH_PATH = "/gradio_api/upload", "/gradio_api/queue/data", "/search"
 FILE_PREFIX, HEARTBEAT_PREFIX = "/gradio_api/file=", "/gradio_api/heartbeat/"
 METHODS = ("GET", "HEAD", "POST")
 # Host and scheme injection, spoofed addresses: only headers that the app needs are passed on, none that a proxy sets.
@@ -150,7 +150,8 @@ class AccessMiddleware:
 
     async def _check_client(self, scope: Scope, client: Client) -> Rejection | None:
         """Check how often a client calls, and that a session is its own."""
-        if scope["method"] == "POST" and not self.rate.allow(client.address):
+        is_counted = scope["method"] == "POST" or scope["path"] == SEARCH_PATH
+        if is_counted and not self.rate.allow(client.address):
             return 429, "this address sends too many requests; try again in a minute"
         if self.sessions is None:
             return None

@@ -3,6 +3,7 @@
 import copy
 import math
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -41,12 +42,16 @@ class ServedNetwork:
         network: network of the job that is running.
         preview_network: copy with the same weights, for classifying images while a job is running.
         layers: names of the layers whose channels can be explained.
+        layer_notes: the kind of each of these layers, and the shape of its output, in words.
+        label_counts: number of classes with each label.
     """
 
     name: str
     network: Network
     preview_network: Network = field(init=False)
     layers: tuple[str, ...] = ()
+    layer_notes: dict[str, str] = field(default_factory=dict)
+    label_counts: Counter[str] = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -54,7 +59,10 @@ class ServedNetwork:
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         self.preview_network = copy.copy(self.network)
         self.preview_network.model = copy.deepcopy(model, shared)
-        self.layers = tuple(layer.name for layer in layers(self.preview_network) if layer.can_split_cleanly)
+        offered = [layer for layer in layers(self.preview_network) if layer.can_split_cleanly]
+        self.layers = tuple(layer.name for layer in offered)
+        self.layer_notes = {layer.name: f"{layer.kind}, {'×'.join(map(str, layer.shape))}" for layer in offered}
+        self.label_counts = Counter(self.network.labels)
 
     def top_classes(self, image: Image.Image) -> tuple[ClassProbability, ...]:
         """Return the most probable classes of an image.

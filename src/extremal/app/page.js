@@ -15,15 +15,18 @@ window.addEventListener("message", (event) => {
 });
 
 // On a small screen the results are below the options: scroll to them unless they are in view.
+const isWide = () => window.innerWidth >= 1024;
 function scrollToElement(id, block) {
   const element = document.getElementById(id);
   const top = element?.getBoundingClientRect().top;
-  if (element === null || (top >= 0 && top < window.innerHeight / 3)) return;
+  if (element === null || (top >= 0 && top < window.innerHeight * (isWide() ? 0.6 : 1 / 3))) return;
   element.scrollIntoView({ block });
 }
 
-let waiting = false;
+let waiting = false; // for the first previews
+let expecting = false; // results that the visitor has asked for, unlike those of an opened page
 document.addEventListener("click", (event) => {
+  if (event.target.closest?.("#explain, [data-show], #compare")) expecting = true;
   if (event.target.closest?.("#explain")) {
     waiting = true;
     scrollToElement("status", "center");
@@ -35,8 +38,10 @@ document.addEventListener("click", (event) => {
 new MutationObserver((changes) => {
   const changed = changes.flatMap((change) => (change.type === "attributes" ? [change.target] : [...change.addedNodes]));
   const contains = (selector) => changed.some((node) => node.matches?.(selector) || node.querySelector?.(selector));
-  if (contains("iframe.extremal-view") || (waiting && contains(".extremal-tiles"))) {
+  const hasResults = expecting && contains("iframe.extremal-view");
+  if (hasResults || (waiting && contains(".extremal-tiles"))) {
     waiting = false;
+    if (hasResults) expecting = false;
     scrollToElement("status", "start");
   }
   fixKeyboardUse();

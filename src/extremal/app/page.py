@@ -1,4 +1,4 @@
-"""The page: inputs, options, and the area of the results."""
+"""The page: photograph and options on the left, answers on the right."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -7,24 +7,32 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from extremal.app import views
+from extremal.app import answer_views
+from extremal.app.answer_events import AnswerEvents
+from extremal.app.answers import add_example
 from extremal.app.call_check import Events as PageEvents
 from extremal.app.call_check import InputKind
-from extremal.app.events import GAME_CHOICES, MAX_ALTERNATIVES, REGIONS, Events, class_choices
+from extremal.app.choices import REGIONS
+from extremal.app.events import GAME_CHOICES, MAX_ALTERNATIVES, Events
 from extremal.app.job_queue import JobQueue
 from extremal.app.networks import ServedNetwork
+from extremal.app.page_head import TITLE
 from extremal.app.result_cache import ResultCache
 from extremal.app.sessions import GradioSessions
 from extremal.app.upload_field import image_field
 from extremal.explanations.settings import AREAS
 from extremal.masking.perturbations import PERTURBATIONS
 
-TITLE = "What did the network need?"
+HEADING = "What did the network need?"
 INTRODUCTION = (
-    "Drop an image. You see the smallest part of it that the network's answer needs, "
+    "Drop a photograph. You see the smallest part of it that the network's answer needs, "
     "how much of the score that part keeps, and how much random parts of the same size keep."
 )
-EXAMPLES = ("tripod", "coffee", "cat", "rocket")
+EXAMPLES = ("tripod", "coffee", "palace")  # each has a sufficient region at the default settings
+# Values that only scripts know, read when an event is sent: part of the address, or what was chosen in a list.
+READ_ADDRESS = "() => [window.location.hash]"
+READ_CHOSEN = "() => [window.extremalChosen ?? '']"
+READ_CLASS = "(name, network) => [document.querySelector('#other input')?.value ?? name, network]"
 
 
 def build_page(
@@ -38,31 +46,44 @@ def build_page(
         previews: classifies images.
         cache: holds the responses.
     """
-    title = f"extremal – {TITLE}"
     blocks: gr.Blocks
     events = Events(networks, queue, previews, cache, lambda session: GradioSessions(blocks).count_unread(session))
-    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as blocks:
-        gr.Markdown(f"# {TITLE}\n{INTRODUCTION} {_name_network(networks)}", elem_classes="extremal-head")
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=1, min_width=300):
+    answers, example = AnswerEvents(events), add_example(cache)
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as blocks:
+        gr.Markdown(f"# {HEADING}\n{INTRODUCTION} {_name_network(networks)}", elem_classes="extremal-head")
+        with gr.Row(equal_height=False, elem_id="columns"):
+            with gr.Column(scale=1, min_width=300, elem_id="form"):
                 photo, network, target, other_class, game = _build_main_options(networks)
                 with gr.Row(elem_classes="extremal-actions"):
                     start = gr.Button("Explain", variant="primary", elem_id="explain", min_width=100)
                     stop = gr.Button("Cancel", elem_id="cancel", min_width=100)
                 layer, second_network, *advanced = _build_advanced_options(networks)
-            with gr.Column(scale=3, min_width=300):
-                status = gr.HTML(views.render_message("No image has been chosen yet."), elem_id="status")
-                results = gr.HTML("", elem_id="results")
+                saved = gr.UploadButton("Open a saved answer", file_types=[".safetensors"], elem_id="saved")
+            with gr.Column(scale=3, min_width=300, elem_id="answer"):
+                history = _html("", "history")
+                status = _html(answer_views.render_example_summary(example), "status")
+                results = _html(answer_views.render_results(example), "results")
+        chosen, show = gr.Textbox(visible="hidden"), gr.Button(visible="hidden", elem_id="show")
         for changed in (photo.change, network.change):
             _bind(changed, events.on_photo, [photo, network], [target, other_class, status, results])
         _bind(network.change, events.on_network, [network], [other_class, layer, second_network])
-        _bind(other_class.input, events.on_class, [other_class, network], [target])
+        _bind(other_class.submit, events.on_class, [other_class, network], [target], js=READ_CLASS)
         options = [photo, network, target, game, layer, second_network, *advanced]
-        _bind(start.click, events.on_explain, options, [status, results])
+        explained = _bind(start.click, events.on_explain, options, [status, results])
+        opened = _bind(saved.upload, answers.on_open, [saved], [status, results])
+        for done in (explained, opened):
+            _bind(done.then, answers.on_history, [], [history])
+        _bind(show.click, answers.on_show, [chosen], [status, results], js=READ_CHOSEN)
+        _bind(blocks.load, answers.on_load, [chosen], [status, results, history], js=READ_ADDRESS)
         _bind(stop.click, events.on_cancel, [], [])
         blocks.unload(events.on_unload)
     blocks.api_open = False  # events that have a queue are called by it only
     return blocks
+
+
+def _html(value: str, elem_id: str) -> gr.HTML:
+    """Build a part of the page that has styles of its own only."""
+    return gr.HTML(value, apply_default_css=False, elem_id=elem_id)
 
 
 def find_input_kinds(page: gr.Blocks) -> PageEvents:
@@ -71,7 +92,7 @@ def find_input_kinds(page: gr.Blocks) -> PageEvents:
     def find_kind(field: Any) -> InputKind:
         if isinstance(field, gr.Dataset):
             return len(EXAMPLES)
-        return "file" if isinstance(field, gr.Image) else "value"
+        return "file" if isinstance(field, gr.Image | gr.UploadButton) else "value"
 
     return {number: tuple(map(find_kind, event.inputs)) for number, event in page.fns.items()}
 
@@ -85,16 +106,17 @@ def _name_network(networks: dict[str, ServedNetwork]) -> str:
 def _build_main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
     """Build the fields for image, network, class, any other class, and game."""
     names = list(networks)
-    photo = image_field("Image", height=240, elem_id="photo")
-    examples = [[str(_example_path(name))] for name in EXAMPLES]
-    gr.Examples(examples, photo, label="Or choose an example", example_labels=list(EXAMPLES))
+    photo = image_field("Image", height=200, elem_id="photo")
+    _html('<div id="notice" role="alert"></div>', "notices")
+    examples = [[str(example_photograph(name))] for name in EXAMPLES]
+    gr.Examples(examples, photo, label="Or choose an example", example_labels=list(EXAMPLES), elem_id="examples")
     network = gr.Dropdown(names, value=names[0], label="Network", visible=len(names) > 1, elem_id="network")
     target = gr.Radio([], label="Class", info="The five most probable classes of the image.", elem_id="target")
-    other_class = gr.Dropdown(
-        class_choices(networks[names[0]]),
-        value=None,
+    other_class = gr.Textbox(
         label="Any other class",
         info="Type a part of its name.",
+        placeholder="Search classes",
+        max_lines=1,
         elem_id="other",
     )
     game = gr.Radio(list(GAME_CHOICES), value=next(iter(GAME_CHOICES)), label="Question", elem_id="game")
@@ -103,12 +125,11 @@ def _build_main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
 
 def _build_advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
     """Build the fields for layer, second network, areas, perturbation, alternatives, refinement, and stability."""
-    first, *others = networks
-    layers = [REGIONS, *networks[first].layers]
+    _, *others = networks
     areas = ", ".join(f"{area:g}" for area in AREAS)
     with gr.Accordion("More", open=False, elem_id="more"):
         return (
-            gr.Dropdown(layers, value=REGIONS, label="Regions, or channels of a layer", elem_id="layer"),
+            gr.Textbox(REGIONS, label="Regions, or channels of a layer", max_lines=1, elem_id="layer"),
             gr.Dropdown(others, value=None, label="Compare with", visible=bool(others), elem_id="rival"),
             gr.Textbox(areas, label="Areas", info="Shares of the image, in (0, 1).", elem_id="areas"),
             gr.Dropdown(list(PERTURBATIONS), value="mixed", label="Replace the rest by", elem_id="instead"),
@@ -122,8 +143,10 @@ def _build_advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ..
         )
 
 
-def _bind(event: Any, handler: Any, inputs: list[Any], outputs: list[Any]) -> Dependency:
+def _bind(event: Any, handler: Any, inputs: list[Any], outputs: list[Any], js: str | None = None) -> Dependency:
     """Bind an event to a handler that gradio calls at once: requests wait in the app's own queue.
+
+    A script, if there is one, reads the inputs from the page.
 
     Values are passed on unchanged, and checked by the handler: gradio logs a traceback for each that is not offered.
     """
@@ -135,9 +158,11 @@ def _bind(event: Any, handler: Any, inputs: list[Any], outputs: list[Any]) -> De
         show_progress="hidden",
         api_visibility="private",
         preprocess=False,
+        js=js,
     )
     return dependency
 
 
-def _example_path(name: str) -> Path:
+def example_photograph(name: str) -> Path:
+    """Return the path of the photograph of an example."""
     return Path(str(files("extremal.app") / "photographs" / f"{name}.jpg"))

@@ -4,17 +4,21 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from extremal.app.job_queue import JobProgress, OnProgress
 from extremal.app.networks import ServedNetwork
+from extremal.app.tab_words import describe_details, describe_tab
 from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.explain import explain_channels
 from extremal.explanations.explain import explain
 from extremal.explanations.explain_copies import COPIES, stability
 from extremal.explanations.explanation import Explanation
+from extremal.explanations.overlay import encode_jpeg
 from extremal.explanations.regions import iou
 from extremal.explanations.settings import AREAS, Settings
 from extremal.explanations.smallest_area import smallest_area
@@ -29,6 +33,7 @@ from extremal.scores.class_group import ClassGroup, resolve_class
 
 MAX_PIXELS = 40_000_000  # of an image
 MAX_TIME_FACTOR = 16.0
+THUMBNAIL_SIZE = 128  # px, longer side at most
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,8 @@ class ResultView:
     heading: str
     folder: Path  # holds the report, the figure and the explanation
     sentence: str  # headline of the report
+    tab: str = ""  # heading among the answers about one class of one image; empty: `heading`
+    label: str = ""  # of the class
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,7 @@ class Response:
 
     views: tuple[ResultView, ...]
     overlaps: tuple[RegionOverlap, ...] = ()  # of the first two views, if their regions have equal shapes
+    thumbnail: bytes = b""  # JPEG of the image
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity, since it holds tensors
@@ -135,8 +143,9 @@ def run_request(
             explanation = run.explain_by_regions()
             sentence = _sentence(summarise(explanation))
             explanations.append(explanation)
-        views.append(ResultView(run.heading, run.folder, sentence))
-    return Response(tuple(views), _overlaps(*explanations[:2]) if len(explanations) > 1 else ())
+        views.append(ResultView(run.heading, run.folder, sentence, run.tab, run.label))
+    overlaps = find_overlaps(*explanations[:2]) if len(explanations) > 1 else ()
+    return Response(tuple(views), overlaps, encode_thumbnail(np.asarray(image)))
 
 
 @dataclass(frozen=True)
@@ -154,9 +163,20 @@ class _ViewRun:
     @property
     def heading(self) -> str:
         part = f"channels of {self.request.layer}, " if self.request.layer else ""
+        return f"{self.label} – {part}{self.settings.game.name} game, {self.network.name}"
+
+    @property
+    def tab(self) -> str:
+        details = describe_details(self.settings, self.request.refine, self.request.stability)
+        network = [self.network.name] if len(self.request.networks) > 1 else []
+        return describe_tab(
+            self.settings.game.name, self.request.layer, [*network, *([] if self.request.layer else details)]
+        )
+
+    @property
+    def label(self) -> str:
         target = self.target if isinstance(self.target, int) else resolve_class(self.network.network, self.target)
-        label = self.network.network.label(target)
-        return f"{label} – {part}{self.settings.game.name} game, {self.network.name}"
+        return self.network.network.label(target)
 
     def explain_by_regions(self) -> Explanation:
         """Explain by regions of the image, and write the result."""
@@ -232,8 +252,14 @@ def _view_progress(on_progress: OnProgress, number: int, count: int) -> OnProgre
     return lambda progress: on_progress(replace(progress, stage=prefix + progress.stage))
 
 
-def _overlaps(a: Explanation, b: Explanation) -> tuple[RegionOverlap, ...]:
-    """Return the intersection over union of the cut masks at each area; nothing if their shapes differ."""
-    if a.masks.shape != b.masks.shape:
+def find_overlaps(a: Explanation, b: Explanation) -> tuple[RegionOverlap, ...]:
+    """Return the intersection over union of the cut masks at each common area; nothing if their shapes differ."""
+    if a.masks.shape[-2:] != b.masks.shape[-2:]:
         return ()
-    return tuple(RegionOverlap(area, iou(a.binary(area)[0], b.binary(area)[0])) for area in a.areas)
+    common = [area for area in a.areas if area in b.areas]
+    return tuple(RegionOverlap(area, iou(a.binary(area)[0], b.binary(area)[0])) for area in common)
+
+
+def encode_thumbnail(image: np.ndarray[Any, Any]) -> bytes:
+    """Encode a small copy of an image as JPEG: (H, W, 3) uint8."""
+    return encode_jpeg(image, THUMBNAIL_SIZE, quality=80)

@@ -29,6 +29,7 @@ class CachedResult:
     request: Request
     response: Response
     n_bytes: int = 0  # of its files
+    number: int = 0  # rises from result to result
 
 
 class ResultCache:
@@ -43,6 +44,8 @@ class ResultCache:
     def __init__(self, folder: Path, max_results: int = 64, max_bytes: int = 10**9) -> None:
         self.folder, self.max_results, self.max_bytes = folder, max_results, max_bytes
         self._results: OrderedDict[Request, CachedResult] = OrderedDict()
+        self._examples: dict[str, CachedResult] = {}  # by name; kept as long as the cache
+        self._count = 0
         self._lock = threading.Lock()
 
     @contextmanager
@@ -59,8 +62,9 @@ class ResultCache:
     def put(self, request: Request, folder: Path, response: Response) -> CachedResult:
         """Add a response."""
         n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        result = CachedResult(folder.name, request, response, n_bytes)
         with self._lock:
+            self._count += 1
+            result = CachedResult(folder.name, request, response, n_bytes, self._count)
             previous = self._results.pop(request, None)
             self._results[request] = result
             removed = [previous] if previous else []
@@ -68,6 +72,13 @@ class ResultCache:
                 removed.append(self._results.popitem(last=False)[1])
         for old in removed:
             shutil.rmtree(self.folder / old.name, ignore_errors=True)
+        return result
+
+    def put_example(self, request: Request, folder: Path, response: Response) -> CachedResult:
+        """Add a response that is shown to every visitor and never removed; equal requests do not get it."""
+        result = CachedResult(folder.name, request, response)
+        with self._lock:
+            self._examples[result.name] = result
         return result
 
     def _has_too_many(self) -> bool:
@@ -82,16 +93,25 @@ class ResultCache:
                 self._results.move_to_end(request)
         return result
 
+    def find(self, name: str) -> CachedResult | None:
+        """Return the result with this name, or None."""
+        # Timing attack: names are secrets, and are compared in constant time.
+        requested = name.encode()
+        with self._lock:
+            results = [*self._results.values(), *self._examples.values()]
+        return next((item for item in results if secrets.compare_digest(item.name.encode(), requested)), None)
+
+    def is_example(self, name: str) -> bool:
+        """Return whether the result with this name is shown to every visitor."""
+        with self._lock:
+            return name in self._examples
+
     def file_path(self, name: str, view: int, file: str) -> Path | None:
         """Return the path of a file of a view, or None.
 
         Path traversal: neither `name` nor `file` becomes part of a path; both are compared with known names.
         """
-        # Timing attack: names are secrets, and are compared in constant time.
-        requested = name.encode()
-        with self._lock:
-            results = self._results.values()
-            result = next((item for item in results if secrets.compare_digest(item.name.encode(), requested)), None)
+        result = self.find(name)
         if result is None or not 0 <= view < len(result.response.views):
             return None
         known = next((item for item in DOWNLOADS if item == file), None)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gradio import Blocks
 
     from extremal.app.middleware import App
+    from extremal.app.networks import ServedNetwork
     from extremal.app.result_cache import ResultCache
 
 CLEANING_INTERVAL = 60.0  # s between removals of old uploads
@@ -118,6 +119,7 @@ def _running_app(
     from extremal.app.middleware import AccessMiddleware
     from extremal.app.networks import load_networks
     from extremal.app.page import build_page, find_input_kinds
+    from extremal.app.page_head import with_own_tags
     from extremal.app.result_cache import ResultCache
     from extremal.app.sessions import GradioSessions, Sessions
     from extremal.networks.memory import keep_freed_memory
@@ -136,7 +138,7 @@ def _running_app(
     ):
         page = build_page(served_networks, jobs, previews, cache)
         yield AccessMiddleware(
-            create_app(page, cache, uploads),
+            with_own_tags(create_app(page, cache, uploads, served_networks)),
             hosts=access.hosts,
             token=access.token,
             max_upload_mb=MAX_FILE_MB,
@@ -163,19 +165,24 @@ def _cleaning(uploads: UploadStore) -> Iterator[None]:
         stopped.set()
 
 
-def create_app(page: "Blocks", cache: "ResultCache", uploads: UploadStore) -> "FastAPI":
-    """Create the ASGI application that serves the page, takes uploads, and serves the files of the results."""
+def create_app(
+    page: "Blocks", cache: "ResultCache", uploads: UploadStore, networks: "dict[str, ServedNetwork]"
+) -> "FastAPI":
+    """Create the ASGI application that serves the page, searches names, takes uploads, and serves files of results."""
     import gradio
     from fastapi import FastAPI, HTTPException
     from fastapi.responses import FileResponse
 
+    from extremal.app.page import EXAMPLES, example_photograph
     from extremal.app.path_alias import PathAlias
+    from extremal.app.search_route import add_search_route
     from extremal.app.sessions import MAX_SESSIONS
-    from extremal.app.theme import HEAD, build_theme
+    from extremal.app.theme import build_head, build_theme
     from extremal.app.upload_route import add_upload_route
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     add_upload_route(app, uploads, PathAlias(uploads.folder))
+    add_search_route(app, networks)
 
     @app.get("/results/{name}/{view}/{file}")
     def result(name: str, view: int, file: str) -> FileResponse:
@@ -198,7 +205,7 @@ def create_app(page: "Blocks", cache: "ResultCache", uploads: UploadStore) -> "F
         pwa=False,
         mcp_server=False,
         theme=build_theme(),
-        head=HEAD,
+        head=build_head({name: example_photograph(name) for name in EXAMPLES}),
     )
     page.has_launched = True  # otherwise gradio accepts any local file as an upload
     return mounted

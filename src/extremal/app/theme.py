@@ -1,19 +1,47 @@
-"""Theme of the page: colours and fonts of the reports, and the script that sizes their frames."""
+"""Theme of the page: colours and fonts of the reports, its own styles and scripts."""
 
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
+from PIL import Image
 
+from extremal.explanations.overlay import encode_jpeg
 from extremal.report.html import read_asset
+from extremal.report.table_widget import jpeg_uri
+
+STYLES, SCRIPTS = ("page.css", "answers.css"), ("page.js", "search.js", "answers.js", "uploads.js")
+THUMBNAIL_SIZE = 160  # px, longer side at most
 
 
 def _app_asset(name: str) -> str:
     return (files("extremal.app") / name).read_text(encoding="utf-8")
 
 
-# Not passed as gradio's `css`, which drops the rules for light and dark colour schemes.
-HEAD = f"<style>{read_asset('palette.css')}{_app_asset('page.css')}</style>\n<script>{_app_asset('page.js')}</script>"
+def build_head(examples: Mapping[str, Path]) -> str:
+    """Build the styles and scripts of the page.
+
+    They are not passed as gradio's `css`, which drops the rules for light and dark colour schemes.
+
+    Args:
+        examples: photographs by name, in the order in which the page offers them.
+    """
+    styles = read_asset("palette.css") + "".join(map(_app_asset, STYLES)) + _style_thumbnails(examples.values())
+    scripts = "".join(f"\n<script>{_app_asset(name)}</script>" for name in SCRIPTS)
+    return f"<style>{styles}</style>{scripts}"
+
+
+def _style_thumbnails(photographs: Iterable[Path]) -> str:
+    """Return rules that draw the photographs of the examples on their buttons."""
+    rules = list[str]()
+    for number, path in enumerate(photographs, start=1):
+        with Image.open(path) as image:
+            uri = jpeg_uri(encode_jpeg(np.asarray(image.convert("RGB")), THUMBNAIL_SIZE, quality=80))
+        rules.append(f'#examples button:nth-of-type({number})::before {{ background-image: url("{uri}"); }}\n')
+    return "".join(rules)
 
 
 def build_theme() -> Any:

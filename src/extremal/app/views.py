@@ -1,33 +1,18 @@
-"""HTML fragments of the page: messages, progress and results; all text is escaped."""
+"""HTML fragments of the page: messages and progress; all text is escaped."""
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from extremal.app.job_queue import JobProgress
-from extremal.app.request import Preview, ResultView
-from extremal.app.result_cache import DOWNLOADS, CachedResult
+from extremal.app.request import Preview
 from extremal.explanations.overlay import encode_jpeg, fade
-from extremal.files import simplify_name
+from extremal.report.stage_text import STAGE_WORDS
 from extremal.report.table_widget import jpeg_uri
 from extremal.report.text import area_percent, duration
 
 PREVIEW_SIZE = 320  # px, longer side at most
-STAGE_WORDS = {
-    "start": "looking for a start",
-    "chains": "searching",
-    "sweep": "searching",
-    "polish": "refining",
-    "screening": "searching",
-    "descent": "searching",
-    "refinement": "refining",
-    "choice": "choosing the best",
-    "evidence": "testing what was found",
-    "smallest area": "searching for the smallest area",
-    "writing": "writing the report",
-}
 MAX_PREVIEWS = 5  # masks of a step that are shown
 
 
@@ -39,7 +24,7 @@ def render_progress(current: int | JobProgress) -> str:
 def render_position(position: int) -> str:
     """Render the number of jobs ahead of a waiting job."""
     jobs = {0: "No job is", 1: "1 job is"}.get(position, f"{position} jobs are")
-    return _render("position.html.j2", jobs=jobs)
+    return render_fragment("position.html.j2", jobs=jobs)
 
 
 def render_running(current: JobProgress) -> str:
@@ -49,7 +34,7 @@ def render_running(current: JobProgress) -> str:
         images = [_overlay(preview, k) for k in range(min(MAX_PREVIEWS, len(preview.masks)))]
         areas = [area_percent(float(mask.mean())) for mask in preview.masks]
     left = "" if current.seconds_left is None else f"about {duration(max(1, current.seconds_left))}"
-    return _render(
+    return render_fragment(
         "running.html.j2", progress=current, stage=describe_stage(current.stage), left=left, images=images, areas=areas
     )
 
@@ -67,33 +52,9 @@ def describe_stage(stage: str) -> str:
 
 
 def render_message(text: str, alert: bool = False) -> str:
-    """Render one sentence; screen readers announce an alert at once."""
-    return _render("message.html.j2", text=text, alert=alert)
-
-
-def render_summary(result: CachedResult) -> str:
-    """Render the findings, one sentence for each view."""
-    return _render("summary.html.j2", views=[(view.heading, view.sentence) for view in result.response.views])
-
-
-def render_results(result: CachedResult) -> str:
-    """Render the views side by side: each report in a frame, with its files."""
-    views = [
-        (view.heading, f"/results/{result.name}/{number}", _download_stem(result, view), _downloads(view))
-        for number, view in enumerate(result.response.views)
-    ]
-    overlaps = [(area_percent(overlap.area), f"{overlap.iou:.2f}") for overlap in result.response.overlaps]
-    return _render("results.html.j2", views=views, overlaps=overlaps)
-
-
-def _download_stem(result: CachedResult, view: ResultView) -> str:
-    """Return the start of the names of a view's files: those of its image and of what the view is about."""
-    return f"{simplify_name(Path(result.request.title).stem) or 'image'}-{simplify_name(view.heading)}"
-
-
-def _downloads(view: ResultView) -> list[tuple[str, str]]:
-    """Return the files of a view with their labels."""
-    return [(file, label) for file, label in DOWNLOADS.items() if (view.folder / file).is_file()]
+    """Render one sentence, with a capital and a full stop; screen readers announce an alert at once."""
+    text = f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '…')) else '.'}"
+    return render_fragment("message.html.j2", text=text, alert=alert)
 
 
 def _overlay(preview: Preview, k: int) -> str:
@@ -110,5 +71,6 @@ def _templates() -> Environment:
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
 
 
-def _render(template: str, **values: object) -> str:
+def render_fragment(template: str, **values: object) -> str:
+    """Render a template of this package; all values are escaped."""
     return _templates().get_template(template).render(**values)

@@ -23,7 +23,9 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.validation import validate_areas
 from extremal.file_checks import check_output, check_output_file, quote, read_json, to_printable
 from extremal.jobs.store import Store
+from extremal.networks.devices import DeviceLike
 from extremal.networks.network import Network
+from extremal.networks.replicas import find_shared_devices, replicate
 from extremal.scores import ClassGroup
 
 if TYPE_CHECKING:
@@ -72,7 +74,11 @@ class BenchResult:
 
 
 def run_bench(
-    load_network: Callable[[], Network], options: BenchOptions, on_progress: OnProgress | None = None
+    load_network: Callable[[], Network],
+    options: BenchOptions,
+    on_progress: OnProgress | None = None,
+    *,
+    device: DeviceLike = "",
 ) -> BenchResult:
     """Run a task to its end and write table and figure.
 
@@ -80,6 +86,7 @@ def run_bench(
         load_network: called once all other options are checked.
         options: of the run.
         on_progress: called before each unit of work.
+        device: for which the network is loaded by its name; `auto`: all devices of the fastest kind share the images.
 
     Raises:
         ExtremalValueError: an option breaks a rule, a package is missing, or the folder cannot be written.
@@ -92,9 +99,9 @@ def run_bench(
     name = options.data or ("photographs" if options.task == "stability" else "")
     data = get_data_set(name, limit=options.limit or None, count=options.count or None, cutouts=options.cutouts)
     net = load_network()
-    task = build_task(options, net, data)
+    task, *copies = (build_task(options, copy, data) for copy in replicate(net, find_shared_devices(net, device)))
     store = Store(options.out, row_schema(task))
-    table = run(task, methods, options.out, batch=options.batch, on_progress=on_progress)
+    table = run(task, methods, options.out, batch=options.batch, on_progress=on_progress, copies=copies)
     if on_progress is not None:
         on_progress("figure", 1, 1)
     figure.write_png(_draw_figure(task, table, store, net), options.out / FIGURE_FILE)

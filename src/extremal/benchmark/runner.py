@@ -1,6 +1,8 @@
 """Run a task with every method in units of work; a run can be interrupted at any time and resumed."""
 
-from collections.abc import Callable, Sequence
+import itertools
+import threading
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +10,8 @@ from extremal.benchmark.baselines.method import Method
 from extremal.benchmark.table import Table, build_table
 from extremal.benchmark.tasks.task import Item, RowValues, Task, call_each, row_schema
 from extremal.errors import ExtremalValueError
-from extremal.jobs.store import open_store
+from extremal.jobs.store import Store, open_store
+from extremal.networks.replicas import CheckStop, share_work
 from extremal.number_checks import validate_whole
 
 MAX_BATCH = 4096  # images per unit of work
@@ -34,6 +37,7 @@ def run(
     *,
     batch: int = IMAGES_PER_UNIT,
     on_progress: OnProgress | None = None,
+    copies: Sequence[Task] = (),
 ) -> Table:
     """Judge methods on a task.
 
@@ -42,7 +46,8 @@ def run(
         methods: with distinct names, in the order of the table.
         out: folder of the run, new or of an earlier run with the same settings.
         batch: images per unit of work; part of the settings, so that a resumed run has the same units.
-        on_progress: called before each unit.
+        on_progress: called before each unit; with copies after each.
+        copies: of the task, with copies of its network on other devices, which share the images.
 
     Raises:
         ExtremalValueError: the folder is in use, belongs to another run, or cannot be written.
@@ -60,21 +65,59 @@ def run(
             raise ExtremalValueError(
                 "a run must have at least one image to judge, the data set has none; check its folder"
             )
+        for other in copies:
+            other.plan(store)
         done = store.find_finished()
-        items: dict[tuple[str, ...], list[Item]] = {}
-        for index, unit in enumerate(units):
-            if on_progress is not None:
-                on_progress(unit.method.name, index, len(units))
-            if unit.name in done:
-                continue
-            if unit.keys not in items:
-                items = {
-                    unit.keys: [item for key in unit.keys for item in task.items(key)]
-                }  # earlier ones are released
-            store.write(unit.name, judge_items(task, unit.method, items[unit.keys]))
-        if on_progress is not None:
-            on_progress("table", len(units), len(units))
+        report = on_progress or _report_nothing
+        if copies:
+            _judge_shared([task, *copies], units, done, store, report)
+        else:
+            _judge_in_order(task, units, done, store, report)
+        report("table", len(units), len(units))
         return build_table(task.table_columns, [method.name for method in methods], store.read_all())
+
+
+def _report_nothing(stage: str, done: int, total: int) -> None:
+    """Report no progress."""
+
+
+def _judge_in_order(
+    task: Task, units: Sequence[MethodUnit], done: Collection[str], store: Store, report: OnProgress
+) -> None:
+    """Judge and write the units that are not done."""
+    items: dict[tuple[str, ...], list[Item]] = {}
+    for index, unit in enumerate(units):
+        report(unit.method.name, index, len(units))
+        if unit.name in done:
+            continue
+        if unit.keys not in items:
+            items = {unit.keys: _read_items(task, unit.keys)}  # earlier ones are released
+        store.write(unit.name, judge_items(task, unit.method, items[unit.keys]))
+
+
+def _judge_shared(
+    tasks: Sequence[Task], units: Sequence[MethodUnit], done: Collection[str], store: Store, report: OnProgress
+) -> None:
+    """Judge and write the units that are not done; those of the same images by one task, which reads them once."""
+    pending = [unit for unit in units if unit.name not in done]
+    groups = [[unit for unit in pending if unit.keys == keys] for keys in dict.fromkeys(unit.keys for unit in pending)]
+    lock, n_written = threading.Lock(), itertools.count(len(units) - len(pending) + 1)
+
+    def judge_group(task: Task, group: list[MethodUnit], check_stop: CheckStop) -> None:
+        items = _read_items(task, group[0].keys)
+        for unit in group:
+            check_stop()
+            rows = judge_items(task, unit.method, items)
+            with lock:
+                store.write(unit.name, rows)
+                report(unit.method.name, next(n_written), len(units))
+
+    for _ in share_work(tasks, groups, judge_group):
+        pass
+
+
+def _read_items(task: Task, keys: Sequence[str]) -> list[Item]:
+    return [item for key in keys for item in task.items(key)]
 
 
 def plan_units(keys: Sequence[str], methods: Sequence[Method], batch: int) -> list[MethodUnit]:

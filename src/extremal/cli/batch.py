@@ -3,14 +3,15 @@
 import json
 import os
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 from rich.console import Console
@@ -20,6 +21,7 @@ from extremal.cli.argument_checks import expand_images, find_image_errors
 from extremal.cli.common_options import OUTPUT
 from extremal.errors import ExtremalError, Notice
 from extremal.report.result_files import RESULT_FILES
+from extremal.report.stage_text import STAGE_WORDS
 
 EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 MAX_LINE = 1500  # characters of a message
@@ -68,6 +70,16 @@ def other_output_on_stderr() -> Iterator[None]:
         yield
 
 
+class _OfThread:
+    """A stream that passes what this thread writes to one stream, and what others write to another."""
+
+    def __init__(self, own: TextIO, others: TextIO) -> None:
+        self._thread, self._own, self._others = threading.get_ident(), own, others
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own if threading.get_ident() == self._thread else self._others, name)
+
+
 @contextmanager
 def report_errors() -> Iterator[None]:
     """Print bad input as one line and exit with code 2; print each warning as one line."""
@@ -110,20 +122,24 @@ class ImageBatch:
         """The output folder of each image."""
         return files.name_folders(self.out, self.images, self.kind, replace=self.force)
 
-    def process(self, check: Callable[[], None], prepare: Callable[[], ProcessImage]) -> None:
+    def process(self, check: Callable[[], None], prepare: Callable[[], Sequence[ProcessImage]]) -> None:
         """Check arguments and files, prepare, process each image, print JSON if requested, and exit with the code.
 
         Args:
             check: validates what can be validated before torch is imported.
-            prepare: validates the other options and loads the network, before the first image is read.
+            prepare: validates the other options and loads the network, before the first image is read; returns one
+                function, or one for each device, among which the images are shared.
         """
         with report_errors():
             try:
                 check()
                 self._check_files()
                 with other_output_on_stderr():
-                    process = prepare()
-                self._process_all(process)
+                    processes = prepare()
+                if len(processes) == 1:
+                    self._process_all(processes[0])
+                else:
+                    self._process_shared(processes)
             except KeyboardInterrupt:
                 print_line("interrupted", self._progress_sentence())
                 self._print_json()
@@ -151,19 +167,49 @@ class ImageBatch:
     def _process_all(self, process: ProcessImage) -> None:
         """Process one image after another; an error in one does not stop the others."""
         for index, image in enumerate(self.images):
-            try:
-                with other_output_on_stderr(), progress(Path(image).name) as on_stage:
-                    outcome = process(image, self.folders[index], on_stage)
-            except ExtremalError as error:
-                names_image = len(self.images) == 1 or repr(image) in str(error)
-                print_line("error", str(error) if names_image else f"{image}: {error}")
-                self.failed += 1
-                continue
-            self.written.append(index)
-            if self.as_json:
-                self.records.append(outcome.record)
-            else:
-                outcome.print()
+            with other_output_on_stderr(), progress(Path(image).name) as on_stage:
+                outcome = self._process_one(process, index, on_stage)
+            self._finish(index, outcome)
+
+    def _process_shared(self, processes: Sequence[ProcessImage]) -> None:
+        """Process several images at once, one on each device; results are printed in the order of the images."""
+        from extremal.networks.replicas import CheckStop, share_work
+
+        def process_image(process: ProcessImage, index: int, check_stop: CheckStop) -> ImageOutcome | ExtremalError:
+            return self._process_one(process, index, lambda *_: check_stop())
+
+        indices, finished = range(len(self.images)), dict[int, ImageOutcome | ExtremalError]()
+        stage, n_printed, stdout = f"images on {len(processes)} devices", 0, sys.stdout
+        with other_output_on_stderr(), progress(stage) as on_stage:
+            on_stage("explaining", 0, len(indices))
+            for count, (index, outcome) in enumerate(share_work(processes, indices, process_image), start=1):
+                finished[index] = outcome
+                on_stage("explaining", count, len(indices))
+                with redirect_stdout(_OfThread(stdout, sys.stderr)):
+                    while n_printed in finished:
+                        self._finish(n_printed, finished.pop(n_printed))
+                        n_printed += 1
+
+    def _process_one(self, process: ProcessImage, index: int, on_stage: OnStage) -> ImageOutcome | ExtremalError:
+        """Process an image, and return its outcome or the error that prevented one."""
+        try:
+            return process(self.images[index], self.folders[index], on_stage)
+        except ExtremalError as error:
+            return error
+
+    def _finish(self, index: int, outcome: ImageOutcome | ExtremalError) -> None:
+        """Print an outcome, or keep its record for JSON."""
+        if isinstance(outcome, ExtremalError):
+            image = self.images[index]
+            names_image = len(self.images) == 1 or repr(image) in str(outcome)
+            print_line("error", str(outcome) if names_image else f"{image}: {outcome}")
+            self.failed += 1
+            return
+        self.written.append(index)
+        if self.as_json:
+            self.records.append(outcome.record)
+        else:
+            outcome.print()
 
     def _remove_empty_folder(self) -> None:
         """Remove the output folder if this command created it and left it empty."""
@@ -201,6 +247,7 @@ def progress(name: str) -> Iterator[OnStage]:
         task, stages = bar.add_task(name, total=None), list[str]()
 
         def report(stage: str, done: int, total: int) -> None:
+            stage = STAGE_WORDS.get(stage, stage)
             if OUTPUT.verbose and stage not in stages[-1:]:
                 stages.append(stage)
                 print_line(f"{time.perf_counter() - OUTPUT.start:.1f} s", f"{name}: {stage}")

@@ -96,7 +96,7 @@ def bench(
         )
         keep_freed_memory()  # the process belongs to this command
         with progress(task) as on_progress:
-            result = run_bench(lambda: load(network, weights, device), bench_options, on_progress)
+            result = run_bench(lambda: load(network, weights, device), bench_options, on_progress, device=device)
         if as_json:
             typer.echo(result.table.json(), nl=False)
         else:

@@ -1,5 +1,6 @@
 """The command `extremal explain`."""
 
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from extremal.explanations.settings import Settings
     from extremal.networks.network import Network
     from extremal.scores.target import Target
+
+_WRITING = threading.Lock()  # figures are drawn by one thread at a time
 
 
 def explain(
@@ -57,10 +60,11 @@ def explain(
         check_network_name(network, weights)
         check_question(target, ask)
 
-    def prepare() -> ProcessImage:
+    def prepare() -> list[ProcessImage]:
         from extremal.explanations.settings import Settings
         from extremal.explanations.smallest_area import check_bisection
         from extremal.networks.memory import keep_freed_memory
+        from extremal.networks.replicas import find_shared_devices, replicate
         from extremal.scores.parse import parse_query
 
         keep_freed_memory()  # the process belongs to this command
@@ -76,9 +80,13 @@ def explain(
         net = load(network, weights, device)
         if refine:
             check_bisection(net)
-        query = parse_query(net, target, ask)
         extras = Extras(refine, budget if minimal else 0, stability)
-        return (plan_images if dry_run else explain_images)(net, query, settings, extras)
+        if dry_run:
+            return [plan_images(net, parse_query(net, target, ask), settings, extras)]
+        devices = find_shared_devices(net, device)[: len(batch.images)]
+        return [
+            explain_images(copy, parse_query(copy, target, ask), settings, extras) for copy in replicate(net, devices)
+        ]
 
     batch.process(check, prepare)
 
@@ -138,7 +146,8 @@ def explain_images(net: "Network", query: "Target", settings: "Settings", extras
             explanation = replace(explanation, stability=measured)
         on_stage("writing", 0, 1)
         name = to_printable(image)
-        files = result_files.write_result(explanation, folder, Path(name).name, certificate, region)
+        with _WRITING:
+            files = result_files.write_result(explanation, folder, Path(name).name, certificate, region)
         record = result_files.result_record(image, explanation, files, certificate, region)
         return ImageOutcome(record, lambda: tables.print_explanation(name, explanation, files, certificate, sentence))
 

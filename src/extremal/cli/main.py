@@ -81,7 +81,8 @@ def channels(
     device: options.Device = "auto",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed of controls and images.")] = 0,
     minimal: Annotated[
-        bool, typer.Option("--minimal", help="Take channels out of the smallest sufficient set until none can go.")
+        bool,
+        typer.Option("--minimal", help="Take channels out of the smallest sufficient set until none can be spared."),
     ] = False,
     budget: options.Budget = options.DEFAULT_BUDGET,
     visualise: Annotated[
@@ -101,10 +102,10 @@ def channels(
         check_names(game=game, solver=solver, score=score)
         check_network_name(network, weights)
 
-    def prepare() -> ProcessImage:
+    def prepare() -> list[ProcessImage]:
         from extremal.cli.channels import prepare_channels_run
 
-        return prepare_channels_run(
+        process = prepare_channels_run(
             batch,
             network=network,
             weights=weights,
@@ -120,6 +121,7 @@ def channels(
             minimal_budget=budget if minimal else 0,
             with_images=visualise,
         )
+        return [process]
 
     batch.process(check, prepare)
 
@@ -142,7 +144,7 @@ def class_channels(
     top: Annotated[int, typer.Option(min=1, help="Number of channels to print.")] = 12,
     out: Annotated[Path, typer.Option(help="Output folder.")] = options.DEFAULT_FOLDER,
     force: options.Force = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
 ) -> None:
     """Rank the channels of a layer by how often a class needs them, over a folder of its images."""
     with report_errors():
@@ -171,28 +173,39 @@ def class_channels(
 @app.command()
 @with_common_options
 def layers(
+    pattern: Annotated[
+        str, typer.Argument(help="All layers whose name or kind contains this text.", show_default="the stages")
+    ] = "",
+    *,
     network: options.Network = "embedded",
     weights: options.Weights = "",
     device: options.Device = "auto",
     show_all: Annotated[
-        bool, typer.Option("--all", help="Include layers at which the network cannot be split.")
+        bool, typer.Option("--all", help="All layers, also those at which the network cannot be split.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
-    """List a network's layers, their output shapes, and whether the whole answer passes through them."""
+    """List the stages of a network, their output shapes, and whether the whole answer passes through them."""
     with report_errors():
         check_device_name(device)
         check_network_name(network, weights)
 
         from extremal.networks.layers import layers as list_layers
+        from extremal.networks.stages import find_stages, is_identity
 
         net = load(network, weights, device)
         with other_output_on_stderr():
-            listed = [layer for layer in list_layers(net) if show_all or not layer.problem]
+            known = [layer for layer in list_layers(net) if not is_identity(layer)]
+        listed = known if show_all else [layer for layer in known if not layer.problem]
+        text = pattern.lower()
+        if text:
+            listed = [layer for layer in listed if text in layer.name.lower() or text in layer.kind.lower()]
+        elif not show_all:
+            listed = find_stages(listed)
         if as_json:
             typer.echo(json.dumps([{**asdict(layer), "clean": layer.can_split_cleanly} for layer in listed], indent=2))
         else:
-            tables.print_layers(listed)
+            tables.print_layers(listed, pattern, len(known))
 
 
 app.command()(with_common_options(doctor))

@@ -33,21 +33,30 @@ CLASS_SYNTAX = "Class name or index; of a group, its name or its classes joined 
 Target = Annotated[str, Option(help=CLASS_SYNTAX, show_default="the top class")]
 Ask = Annotated[str, Option(help=f"Score to explain instead of the class's: {ASK_SYNTAX}.", show_default="the class")]
 Areas = Annotated[str, Option(help="Areas as fractions or percentages of the image: 0.05,0.1 or 5%,10%.")]
-Game = Annotated[str, Option(help="preserve, delete or dual.")]
+Game = Annotated[
+    str, Option(help="preserve (what is enough), delete (what the answer depends on) or dual (both at once).")
+]
 Perturbation = Annotated[str, Option(help="mixed (blur,fade,noise), blur, fade, constant, noise, or several.")]
 Solver = Annotated[
-    str, Option(help="consensus (masks that hold still), path, penalty (the paper's) or search (without gradients).")
+    str, Option(help="consensus (stable masks), path, penalty (the paper's) or search (without gradients).")
 ]
 Score = Annotated[str, Option(help="margin, logit, probability, log-probability, contrastive, negative or sigmoid.")]
 Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Random seed of noise and controls.")]
 Alternatives = Annotated[int, Option(help="Number of explanations with little overlap to search for.")]
-Refine = Annotated[bool, Option("--refine", help="Bisect for the smallest sufficient area, to 2 %.")]
-Stability = Annotated[
-    bool, Option("--stability", help="Explain 4 copies with one grey level of noise, and report what stays.")
+Refine = Annotated[
+    bool,
+    Option(
+        "--refine",
+        help="Bisect for the smallest sufficient area, to 2 %; above the largest of --areas if none is enough.",
+    ),
 ]
-Minimal = Annotated[bool, Option("--minimal", help="Take pieces out of the sufficient region until none can go.")]
+Stability = Annotated[
+    bool,
+    Option("--stability", help="Explain 4 copies with one grey level of noise, and compare their masks."),
+]
+Minimal = Annotated[bool, Option("--minimal", help="Take pieces out of the region until none can be spared.")]
 Budget = Annotated[int, Option(min=1, help="Largest number of evaluations of --minimal.")]
-Layer = Annotated[str, Option(help="Module name; `extremal layers` lists them.")]
+Layer = Annotated[str, Option(help="Layer name; `extremal layers` lists the stages.")]
 Axis = Annotated[
     int | None, Option(help="Axis of the channels in the layer's output; for (B, T, K), 1 selects tokens.")
 ]

@@ -3,9 +3,10 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from extremal.cli.batch import (
     EXIT_SOME_FAILED,
     other_output_on_stderr,
     print_line,
+    progress,
     report_errors,
 )
 from extremal.cli.common_options import OUTPUT
@@ -34,7 +36,9 @@ from extremal.number_checks import parse_whole
 MAX_PRINTED = 8  # failed images
 
 if TYPE_CHECKING:
+    from extremal.jobs.rows import Row
     from extremal.jobs.run_status import OnStatus, RunStatus
+    from extremal.networks.network import Network
 
 
 def run(
@@ -75,6 +79,10 @@ def run(
         float | None,
         typer.Option(help="Seconds that a batch may take before its worker is replaced.", show_default="no limit"),
     ] = None,
+    pages: Annotated[
+        bool,
+        typer.Option("--pages", help="Write a page for each image, also of a finished run."),
+    ] = False,
     retry: Annotated[
         bool, typer.Option("--retry", help="Explain failed and changed images again, with their batches.")
     ] = False,
@@ -95,6 +103,7 @@ def run(
 
         keep_freed_memory()  # the process belongs to this command
         report_choice(device)
+        writer = PageWriter(out, network, weights, is_on=pages)
         with other_output_on_stderr(), _progress_bar() as on_status:
             status = run_data_set(
                 images,
@@ -122,7 +131,10 @@ def run(
                 unit_timeout=unit_timeout,
                 retry=retry,
                 on_progress=on_status,
+                on_rows=writer.add_rows,
             )
+        if status.state != "stopped":
+            writer.write_missing()
     typer.echo(json.dumps(asdict(status), indent=2) if as_json else _progress_sentence(status, out))
     if status.failed:
         _print_failures(out)
@@ -132,6 +144,48 @@ def run(
     if status.failed:
         print_line("failed", _failed_sentence(status.failed))
         raise typer.Exit(EXIT_BAD_INPUT if status.failed == status.items else EXIT_SOME_FAILED)
+
+
+class PageWriter:
+    """Writes the pages of a run's images: of new rows at once, and those that are missing at the end.
+
+    Args:
+        run: folder of the run.
+        network, weights: as passed to the command; the network prepares the images, and is loaded when it is needed.
+        is_on: whether pages are written; otherwise only those are removed whose rows are written anew.
+    """
+
+    def __init__(self, run: Path, network: str, weights: str, *, is_on: bool) -> None:
+        self._run, self._network, self._weights, self._is_on = run, network, weights, is_on
+
+    @cached_property
+    def _loaded(self) -> "Network":
+        from extremal.networks.resolve import load_network
+
+        return load_network(self._network, self._weights, "cpu")
+
+    def add_rows(self, rows: Sequence["Row"]) -> None:
+        """Write the pages of rows that were just written, in place of earlier ones."""
+        from extremal.report import run_pages
+
+        run_pages.remove_pages(self._run, rows)
+        if self._is_on:
+            self._report(run_pages.write_rows(self._run, rows, self._loaded))
+
+    def write_missing(self) -> None:
+        """Write the pages of all rows without one."""
+        from extremal.report import run_pages
+
+        if self._is_on and run_pages.count_missing(self._run):
+            with other_output_on_stderr(), progress("pages") as on_stage:
+                _, problems = run_pages.write_missing(
+                    self._run, self._loaded, lambda done, total: on_stage("pages", done, total)
+                )
+            self._report(problems)
+
+    def _report(self, problems: Sequence[str]) -> None:
+        for problem in problems[:MAX_PRINTED]:
+            print_line("warning", f"no page of {problem}")
 
 
 def _failed_sentence(count: int) -> str:
@@ -175,9 +229,19 @@ def status(
 
 def _progress_sentence(status: "RunStatus", folder: Path) -> str:
     failed = f", {status.failed} of them failed" if status.failed else ""
-    rate = f", {status.rate:.2g} per second" if status.rate and status.state == "running" else ""
+    rate = f", {_rate_text(status.rate)}" if status.rate and status.state == "running" else ""
     remaining = "" if status.seconds_left is None or not rate else f", {_format_time(status.seconds_left)} left"
-    return f"{folder}: {status.state}; {status.done} of {status.items} images{failed}{rate}{remaining}"
+    images = "image" if status.items == 1 else "images"
+    return f"{folder}: {status.state}; {status.done} of {status.items} {images}{failed}{rate}{remaining}"
+
+
+def _rate_text(rate: float) -> str:
+    """Return a rate, as seconds per image if it is low.
+
+    >>> _rate_text(4.02), _rate_text(0.05)
+    ('4 per second', '20 s per image')
+    """
+    return f"{rate:.2g} per second" if rate >= 1 else f"{_format_time(1 / rate)} per image"
 
 
 def _format_time(seconds: float) -> str:
@@ -206,7 +270,8 @@ def _progress_bar() -> Iterator["OnStatus"]:
         def update(status: "RunStatus") -> None:
             remaining = "" if status.seconds_left is None else f", {_format_time(status.seconds_left)} left"
             failed = f", {status.failed} failed" if status.failed else ""
-            details = f"{status.rate:.2g}/s{remaining}{failed}" if status.rate else failed
+            rate = f"{_rate_text(status.rate)}{remaining}" if status.rate else "time left after the first batch"
+            details = f"{rate}{failed}"
             bar.update(task, completed=status.done, total=status.items, details=details)
 
         yield update

@@ -42,8 +42,8 @@ def print_summary(summary: Summary, files: Mapping[str, str]) -> None:
     heads = (*words, "median area")
     classes = Table(Column("class"), *(_right_column(head) for head in heads))
     for group in summary.classes[:MAX_CLASSES]:
-        median = above if group.areas.median is None else area_percent(group.areas.median)
-        counts = (getattr(group, word) for word in words)
+        median = quantile_texts(group.areas, area_percent, above)[2]
+        counts = (group.images, *(group.count(word) for word in words[1:]))
         classes.add_row(Text(group.name), *(f"{count:,}" for count in counts), median)
     _print(
         run_page.headline(summary),

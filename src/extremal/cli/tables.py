@@ -22,7 +22,7 @@ VERDICT_COLOURS = {
     "sufficient": "green",
     "insufficient": "yellow",
     "suspect": "red",
-    "unspecific": "red",
+    "chance is enough": "red",
     "unstable": "red",
 }
 LEVEL_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
@@ -40,8 +40,10 @@ def print_explanation(
         certificate: of the smallest sufficient area.
         minimal: sentence on the minimal region; empty if there is none.
     """
+    from extremal.explanations.display import has_random_weights
     from extremal.explanations.verdict import Status
-    from extremal.report.text import alternatives_sentence, certificate_sentence, stability_sentence
+    from extremal.report.sentences import alternatives_sentence, certificate_sentence, stability_sentence
+    from extremal.report.text import RANDOM_WEIGHTS
 
     stability = explanation.stability
     measured = [] if stability is None else ["stable IoU", "core"]
@@ -60,14 +62,16 @@ def print_explanation(
         label = f"{verdict} (stuck)" if status is Status.STUCK else str(verdict)
         table.add_row(
             _area_text(area),
-            f"{score:.2f}",
+            _score_text(score),
             *map(_percent, effects),
             *stable,
             Text(label, style=VERDICT_COLOURS.get(verdict.label, "")),
         )
     lines = [
         f"{image}: {_target_text(explanation.target_names[0], explanation.target[0])}, "
-        f"score {float(explanation.score_full[0]):.2f} whole, {float(explanation.score_blank[0]):.2f} destroyed",
+        f"score {_score_text(float(explanation.score_full[0]))} whole, "
+        f"{_score_text(float(explanation.score_blank[0]))} destroyed",
+        *([RANDOM_WEIGHTS] if has_random_weights(explanation.settings) else []),
         table,
         _smallest_area_sentence(explanation),
         *([certificate_sentence(certificate)] if certificate else []),
@@ -97,22 +101,25 @@ def print_channels(image: str, explanation: "ChannelExplanation", files: dict[st
     for row in summary.rows:
         table.add_row(
             str(row.count),
-            f"{row.score:.2f}",
+            _score_text(row.score),
             *map(_percent, (row.soft, row.binary, row.random_best, max(row.ranked))),
             Text(str(row.verdict), style=VERDICT_COLOURS.get(row.verdict.label, "")),
         )
     target = _target_text(summary.name, explanation.target[0])
     heading = (
         f"{image}: {target}, layer {summary.layer} of {summary.total} channels, "
-        f"score {summary.score_full:.2f} whole, {summary.score_blank:.2f} with the layer at zero"
+        f"score {_score_text(summary.score_full)} whole, {_score_text(summary.score_blank)} with the layer at zero"
     )
     paths = [files[name] for name in ("report", "figure", "explanation")]
-    sentences = [summary.smallest, *([minimal] if minimal else [])]
+    sentences = [sentence for sentence in (summary.headline, summary.smallest, summary.caution, minimal) if sentence]
     _print([heading, table, *sentences, *_path_lines(*paths, *files["pictures"])])
 
 
 def print_class_channels(ranking: "ClassChannels", top: int, files: dict[str, Any]) -> None:
     """Print the channels that a class needs most often, and the paths of the files."""
+    from extremal.explanations.display import has_random_weights
+    from extremal.report.text import RANDOM_WEIGHTS
+
     table = Table("rank", "channel", "share of images", "95 % interval")
     for rank, channel in enumerate(ranking.ranking()[:top], start=1):
         low, high = float(ranking.low[channel]), float(ranking.high[channel])
@@ -123,17 +130,34 @@ def print_class_channels(ranking: "ClassChannels", top: int, files: dict[str, An
         f"smallest sufficient sets of {int(counts.min())} to {int(counts.max())} of {ranking.sets.shape[1]} channels"
     )
     paths = [files[name] for name in ("report", "figure", "table")]
-    _print([heading, table, *_path_lines(*paths, *files["pictures"])])
+    doubts = [RANDOM_WEIGHTS] if has_random_weights(ranking.settings) else []
+    _print([heading, *doubts, table, *_path_lines(*paths, *files["pictures"])])
 
 
-def print_layers(layers: "list[Layer]") -> None:
-    """Print one row per layer."""
-    table = Table(Column("layer", overflow="fold"), "kind", "output", "split")
+def print_layers(layers: "list[Layer]", pattern: str, total: int) -> None:
+    """Print one row per layer; a column on splitting if it says something.
+
+    Args:
+        layers: to print.
+        pattern: that their names contain; empty: they are the stages, or all.
+        total: number of layers of the network.
+    """
+    if not layers:
+        _print([f"no layer contains {pattern!r}; `extremal layers --all` lists all {total}"])
+        return
+    is_mixed = not all(layer.can_split_cleanly for layer in layers)
+    table = Table(Column("layer", overflow="fold"), "kind", "output", *(["whole answer passes"] if is_mixed else []))
     for layer in layers:
         shape = " × ".join(map(str, layer.shape))
-        split = layer.problem or ("bypassed: part of the answer goes round it" if layer.bypassed else "clean")
-        table.add_row(layer.name, layer.kind, shape, split)
-    _print([table, "use one with: extremal channels IMAGE --layer NAME"])
+        split = f"cannot be used: {layer.problem}" if layer.problem else "no" if layer.bypassed else "yes"
+        table.add_row(layer.name, layer.kind, shape, *([split] if is_mixed else []))
+    lines: list[Any] = [table]
+    if any(layer.bypassed for layer in layers):
+        lines.append("no: part of the answer goes round the layer, e.g. by a shortcut; masks do not affect that part")
+    lines.append("use one with: extremal channels IMAGE --layer NAME")
+    if len(layers) < total:
+        lines.append(f"{len(layers)} of {total} layers; more with: extremal layers PATTERN, extremal layers --all")
+    _print(lines)
 
 
 def _perturbation_text(plain: str | list[str]) -> str:
@@ -155,11 +179,13 @@ def print_plan(image: str, plan: "Plan", folder: Path, copies: int = 0, minimal_
         copies: explained for the stability.
         minimal_budget: evaluations to reduce the sufficient region; 0: it is not reduced.
     """
+    from extremal.explanations.display import network_text
+
     settings, first = plan.settings, plan.inputs[0]
     classes = Table("class", "score", "probability")
     for top in first.top:
         probability = "" if top.probability is None else f"{100 * top.probability:.1f} %"
-        classes.add_row(f"{top.name} (class {top.index})", f"{top.score:.2f}", probability)
+        classes.add_row(f"{top.name} (class {top.index})", _score_text(top.score), probability)
     remaining = "" if first.remaining is None else f", leaves {100 * first.remaining:.2g} % of its probability"
     areas = ", ".join(map(_area_text, plan.areas))
     names = (
@@ -169,11 +195,12 @@ def print_plan(image: str, plan: "Plan", folder: Path, copies: int = 0, minimal_
         settings["score"],
     )
     lines = [
-        f"{image}: {' × '.join(map(str, plan.shape))} as input of {settings['network']}",
+        f"{image}: {' × '.join(map(str, plan.shape))} as input of {network_text(settings)}",
         *plan.reading.sentences,
         classes,
         f"target: {_target_text(first.name, first.target)}",
-        f"score: {first.full:.2f} whole, {first.blank:.2f} destroyed; destroying it takes {first.span:.2f} away"
+        f"score: {_score_text(first.full)} whole, {_score_text(first.blank)} destroyed; destroying it takes "
+        f"{_score_text(first.span)} away"
         f"{remaining}",
         f"run: {', '.join(names)}; areas {areas}; seed {settings['seed']}",
         f"on: {settings['device']}, {settings['dtype']}, {settings['threads']} threads",
@@ -241,7 +268,13 @@ def _evaluations_text(evaluations: "Evaluations | None") -> str:
 
 
 def _percent(fraction: float) -> str:
-    return f"{fraction:.0%}".replace("%", " %")
+    from extremal.report.text import percent
+
+    return percent(fraction).replace("\xa0", " ")
+
+
+def _score_text(score: float) -> str:
+    return f"{score:.2f}".replace("-", "−")
 
 
 def _area_text(area: float) -> str:

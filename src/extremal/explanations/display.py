@@ -7,7 +7,7 @@ import importlib
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,10 +124,25 @@ def shorten_name(name: str) -> str:
     return line if len(line) <= MAX_NAME_LENGTH else f"{line[: MAX_NAME_LENGTH - 1]}…"
 
 
+def has_random_weights(settings: Mapping[str, Any]) -> bool:
+    """Return whether the settings of a result say that its network was untrained; older results do not say it."""
+    return settings.get("random_weights") is True
+
+
+def network_text(settings: Mapping[str, Any]) -> str:
+    """Return the name of a result's network, and whether its weights are random.
+
+    >>> network_text({"network": "embedded", "random_weights": True}), network_text({})
+    ('embedded (random weights)', 'unnamed network')
+    """
+    name = str(settings.get("network", "unnamed network"))
+    return f"{name} (random weights)" if has_random_weights(settings) else name
+
+
 def percent_text(share: float) -> str:
     """Return a share in percent for a line of text.
 
-    >>> percent_text(0.025), percent_text(1.118), percent_text(math.nan)
-    ('2.5 %', '112 %', 'not finite')
+    >>> percent_text(0.025), percent_text(-1.118), percent_text(math.nan)
+    ('2.5 %', '−112 %', 'not finite')
     """
-    return f"{100 * share:.3g} %" if math.isfinite(share) else "not finite"
+    return f"{100 * share:.3g} %".replace("-", "−") if math.isfinite(share) else "not finite"

@@ -24,6 +24,7 @@ from extremal.explanations.settings import (
     merge_settings,
     passed_options,
 )
+from extremal.explanations.shared_batch import explain_parts, share_batch
 from extremal.explanations.verdict import Status
 from extremal.masking.device_tensors import copy_to
 from extremal.masking.games import Game, Reward
@@ -32,6 +33,7 @@ from extremal.masking.solvers import OnStep, Solver
 from extremal.masking.solvers.problem import RewardMasks
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network
+from extremal.networks.replicas import Devices
 from extremal.networks.run import Run
 from extremal.networks.torch_state import in_standard_modes
 from extremal.scores.classes import Score
@@ -57,6 +59,7 @@ def explain(
     on_step: OnStep | None = None,
     on_evidence: OnEvidence | None = None,
     progress: bool | None = None,
+    devices: Devices | None = None,
 ) -> Explanation:
     """Find the smallest smooth regions of an input that maximally affect a network's output (paper, section 3).
 
@@ -93,6 +96,9 @@ def explain(
         on_step: called after each step of the solver with a `Step`.
         on_evidence: called while the evidence is collected, with the number of masks done and of all masks.
         progress: whether to show a progress bar; None: in a notebook only.
+        devices: names of devices that share the inputs, or `auto` for all of the fastest kind; each has a copy of the
+            network, and the callbacks are called from its thread, one at a time. None: `auto` for a network passed by
+            its name and asked about classes, else the network's own.
 
     Returns:
         An `Explanation` of N inputs at A areas, on the CPU.
@@ -102,15 +108,14 @@ def explain(
     """
     settings = merge_settings(settings, passed_options(locals(), explain.__kwdefaults__ or {}))
     prepared = prepare_run(network, image, target, settings)
-    results = []
-    with progress_bar(progress, on_step, on_evidence) as callbacks, prepared.net.frozen(settings.seed) as run:
-        for batch, objective, cost in prepared.build_objectives(run, settings):
+    parts = share_batch(prepared, network, devices)
 
-            def search(part: Objective, cost: Evaluations, batch: Batch = batch) -> Explanation:
-                return _search(run, part, settings, prepared, batch, cost, *callbacks)
+    def explain_part(part: PreparedRun, on_step: OnStep | None, on_evidence: OnEvidence | None) -> list[Explanation]:
+        return _explain_part(part, settings, on_step, on_evidence)
 
-            results += halve_if_needed(search, objective, cost)
-    result = Explanation.concatenate(results)
+    with progress_bar(progress, on_step, on_evidence) as callbacks:
+        results = explain_parts(parts, explain_part, *callbacks)
+    result = Explanation.concatenate([explanation for found in results for explanation in found])
     for n, statuses in enumerate(result.status):
         if Status.NOT_FINITE in statuses:
             warnings.warn(
@@ -120,6 +125,21 @@ def explain(
                 stacklevel=3,
             )
     return result
+
+
+def _explain_part(
+    prepared: PreparedRun, settings: Settings, on_step: OnStep | None, on_evidence: OnEvidence | None
+) -> list[Explanation]:
+    """Explain the inputs of one device, batch by batch."""
+    results = []
+    with prepared.net.frozen(settings.seed) as run:
+        for batch, objective, cost in prepared.build_objectives(run, settings):
+
+            def search(part: Objective, cost: Evaluations, batch: Batch = batch) -> Explanation:
+                return _search(run, part, settings, prepared, batch, cost, on_step, on_evidence)
+
+            results += halve_if_needed(search, objective, cost)
+    return results
 
 
 def _search(

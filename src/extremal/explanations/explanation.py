@@ -151,7 +151,7 @@ class Explanation(ExplanationViews):
 
     @property
     def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
-        """Verdicts (N, A): sufficient, insufficient, suspect, unspecific or, if `stability` is there, unstable."""
+        """Verdicts (N, A): sufficient, insufficient, chance is enough, suspect; unstable if `stability` is there."""
         return tuple(self._verdicts(image) for image in range(len(self.masks)))
 
     def _verdicts(self, image: int, share: float = SUFFICIENT_EFFECT) -> tuple[Verdict, ...]:
@@ -220,7 +220,7 @@ class Explanation(ExplanationViews):
         """Return the smallest computed area whose cut mask has this share of the whole effect; None if none has.
 
         None, too, if the whole effect is too small to divide by: the verdicts say so.
-        The verdict on it may still be `suspect`, `unspecific` or `unstable`: see `verdict`.
+        The verdict on it may still be `chance is enough`, `suspect` or `unstable`: see `verdict`.
         """
         if share <= 0:
             raise ExtremalValueError(f"share must be above 0, got {share:g}; it is the part of the effect, e.g. 0.9")

@@ -13,6 +13,7 @@ from extremal.explanations.display import (
     FloatMap,
     choose_column,
     join_listed,
+    network_text,
     percent_text,
     shorten_name,
     to_unit_range,
@@ -106,7 +107,7 @@ class ExplanationViews(Displayed):
         return self.binary(area)[image]
 
     def _describe(self) -> Sequence[str]:
-        origin = f"{self.settings.get('network', 'unnamed network')}, {self.settings.get('game', 'preserve')} game"
+        origin = f"{network_text(self.settings)}, {self.settings.get('game', 'preserve')} game"
         areas = f"  areas     {join_listed([percent_text(area) for area in self.areas])}"
         if len(self.masks) > 1:
             best = [self._describe_best(image) for image in range(len(self.masks))]

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 OUTLINE_COLOURS = {True: "#00c2ff", False: "#ff3b30"}  # by whether masks keep or remove their region
 OUTLINE_FRACTION = 224  # the longer side divided by this is the width of an outline
 FADE_CONTRAST, FADE_GREY = 0.4, 190.0  # of faded places: remaining contrast, and the grey level that they approach
-DARKEST = 0.15  # brightness of places without light
+HEAT_COLOURS = ((68.0, 1.0, 84.0), (59.0, 82.0, 139.0), (33.0, 145.0, 140.0), (94.0, 201.0, 98.0), (253.0, 231.0, 37.0))
+HEAT_OPACITY, HEAT_BRIGHTNESS = 0.8, 0.8  # of the colour at the largest heat, and of the grey image below
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -102,9 +103,20 @@ def image_data_uri(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def light_up(picture: Tensor, light: Tensor) -> Tensor:
-    """Darken an image (H, W, 3) uint8 where the light (H, W) in [0, 1] is low: (H, W, 3) uint8."""
-    return (picture * (DARKEST + (1 - DARKEST) * light.unsqueeze(-1))).round().byte()
+def draw_heat(picture: Tensor, heat: Tensor) -> Tensor:
+    """Colour a grey copy of an image where the heat is high, from violet to yellow: (H, W, 3) uint8.
+
+    Args:
+        picture: (H, W, 3) uint8, not changed.
+        heat: (H, W) in [0, 1]; places of 0 stay grey.
+    """
+    position = heat.clamp(0, 1) * (len(HEAT_COLOURS) - 1)
+    first = position.floor().long().clamp(max=len(HEAT_COLOURS) - 2)
+    colours, part = torch.tensor(HEAT_COLOURS), (position - first).unsqueeze(-1)
+    colour = (1 - part) * colours[first] + part * colours[first + 1]
+    grey = HEAT_BRIGHTNESS * torch.from_numpy(luminance(picture.numpy())).unsqueeze(-1)
+    opacity = HEAT_OPACITY * heat.clamp(0, 1).unsqueeze(-1)
+    return ((1 - opacity) * grey + opacity * colour).round().byte()
 
 
 def to_pillow(picture: Tensor) -> "Image.Image":

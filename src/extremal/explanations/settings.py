@@ -140,6 +140,7 @@ class Settings:
             "versions": {"extremal": __version__, "torch": torch.__version__, "python": platform.python_version()},
             "network": net.name,
             "weights": net.weight_hash(),
+            **({} if net.random_weights is None else {"random_weights": net.random_weights}),
             **({"source": net.source} if net.source else {}),
             "spacing": list(net.spacing),
             "accelerate": net.accelerate,

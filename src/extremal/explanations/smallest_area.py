@@ -68,9 +68,9 @@ def smallest_area(
     """Bisect between the masks of an explanation for the smallest area that keeps a share of the effect.
 
     a* = min { a : effect of the cut mask ≥ share } (paper, section 3), between the smallest computed area that is
-    sufficient and the largest below it that is not; each area tried starts from the masks on both sides and takes a
-    few steps. The optimisation is not convex: the certificate states what was found on both sides, and does not prove
-    that nothing smaller exists.
+    sufficient and the largest below it that is not; if none is, between the largest and all places. Each area tried
+    starts from the masks on both sides and takes a few steps. The optimisation is not convex: the certificate states
+    what was found on both sides, and does not prove that nothing smaller exists.
 
     >>> _ = torch.manual_seed(0)
     >>> from extremal import explain
@@ -94,8 +94,8 @@ def smallest_area(
             search.
 
     Returns:
-        One certificate per input; None if none of its computed areas is sufficient, or its whole effect is too small to
-        divide by.
+        One certificate per input, of an area above the computed ones if none of these is sufficient; None if not even
+        all places are, or the whole effect is too small to divide by.
 
     Raises:
         ExtremalValueError: the network or the settings are not those of the explanation.
@@ -119,10 +119,36 @@ def smallest_area(
         reward, mirror = ChunkedReward(objective, max_rows), provenance["mirror"]
         problem = build_problem(reward, objective, mirror, settings.seed)
         masks, effects = explanation.masks.to(x), explanation.effects(explanation.binary_scores)
-        is_meaningless = explanation.largest_effects() > 1 / MIN_SPAN
+        is_broken = ~effects.isfinite().all(1)
+        is_meaningless = (explanation.largest_effects() > 1 / MIN_SPAN) | is_broken
         effects = effects.masked_fill(is_meaningless.unsqueeze(1), -math.inf)
-        bisection = Bisection(problem, objective, masks, explanation.areas, effects, share, on_progress)
+        areas = explanation.areas
+        if not bool((effects >= share).any(1).all()):  # go on above the computed areas, up to all places
+            largest = find_largest_mask(objective).expand_as(masks[:, :1])
+            effect = evaluate_effects(objective, largest).masked_fill(is_meaningless.unsqueeze(1), -math.inf)
+            areas = (*areas, float(largest[0].mean()))
+            masks, effects = torch.cat([masks, largest], 1), torch.cat([effects, effect.to(effects)], 1)
+        bisection = Bisection(problem, objective, masks, areas, effects, share, on_progress)
         return bisection.run(tolerance)
+
+
+def find_largest_mask(objective: Objective) -> Tensor:
+    """Return the mask of all places where masks are allowed: (1, 1, 1, *S)."""
+    domain, x = objective.domain, objective.x
+    mask = x.new_ones(domain.shape)
+    if domain.within is not None:
+        mask = domain.within.to(x)
+    elif domain.units is not None:
+        mask = (domain.units >= 0).to(x)
+    return mask.view(1, 1, 1, *domain.shape)
+
+
+@torch.no_grad()
+def evaluate_effects(objective: Objective, cuts: Tensor) -> Tensor:
+    """Return the effects (N, K) of cut masks (N, K, 1, *S), on the CPU; those that are not finite are −inf."""
+    scores = objective.evaluate(objective.game.kept_part(cuts))
+    low, high = objective.score_destroyed.view(-1, 1), objective.score_input.view(-1, 1)
+    return compute_effects(scores, low, high, objective.game.keeps).nan_to_num(-math.inf).cpu()
 
 
 class Bisection:
@@ -230,13 +256,9 @@ class Bisection:
             self._on_progress(min(self._passes, self._max_passes), self._max_passes)
         self._passes += 1
 
-    @torch.no_grad()
     def _effects(self, cuts: Tensor) -> list[float]:
         """Return the effects (N,) of cut masks (N, 1, *S)."""
-        objective = self.objective
-        scores = objective.evaluate(objective.game.kept_part(cuts.unsqueeze(1)))[:, 0]
-        share = compute_effects(scores, objective.score_destroyed, objective.score_input, objective.game.keeps)
-        effects: list[float] = share.nan_to_num(-math.inf).tolist()
+        effects: list[float] = evaluate_effects(self.objective, cuts.unsqueeze(1))[:, 0].tolist()
         return effects
 
     def certificates(self) -> tuple[Certificate | None, ...]:

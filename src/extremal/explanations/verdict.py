@@ -1,6 +1,7 @@
 """The verdict on a mask: effects, thresholds and rules."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 SUFFICIENT_EFFECT = 0.9  # share of the whole effect from which on a mask is sufficient
+CHANCE = "chance is enough"  # the verdict where random regions of the same size have the required effect, too
 MIN_SPAN = 0.2  # of the largest change by a mask, below which the whole effect is too small to divide by
 MIN_UNSEEN_SPAN = 0.05  # effect of an unseen perturbation, relative to the one used, below which it is uninformative
 MIN_UNSEEN_EFFECT = 0.5  # of the required effect, that must remain in the median under unseen perturbations
@@ -56,7 +58,7 @@ def assign_status(effects: Tensor, finite: Tensor, slack: float = 0.05) -> tuple
 class Verdict:
     """The judgement of a mask, with its reason."""
 
-    label: str  # sufficient, insufficient, suspect, unspecific, unstable
+    label: str  # sufficient, insufficient, chance is enough, suspect, unstable
     reason: str  # one sentence with the numbers
 
     def __str__(self) -> str:
@@ -100,7 +102,8 @@ def reach_verdict(
     unseen: list[float],
     control: list[float],
     share: float = SUFFICIENT_EFFECT,
-    chance: str = "a random region of this size",
+    noun: str = "region",
+    rivals: Sequence[float] = (),
     stable_iou: float | None = None,
     core_share: float | None = None,
     largest: float | None = None,
@@ -108,6 +111,8 @@ def reach_verdict(
     """Return the verdict on one mask from its effects; 0 is no effect, 1 that of the whole input.
 
     Unseen effects that are NaN are excluded: those perturbations barely change the answer and are uninformative.
+    Where one of the random controls has the required effect, places have no meaning, whatever the mask's own effect is.
+    `noun` is what masks select, and `rivals` are effects of other methods' masks that should not be better.
     `stable_iou` is the median IoU with the masks of copies of the input, and `core_share` the share of places that all
     of them contain (`Stability`); None: not measured. `largest` is the largest effect of any mask of the input;
     None: of these effects.
@@ -118,29 +123,30 @@ def reach_verdict(
     'grey values carry it: 110 % of the effect as found, 20 % cut to black and white'
     """
     unseen = [value for value in unseen if not math.isnan(value)]
-    if not all(math.isfinite(value) for value in (soft, cut, *unseen, *control)):
+    if not all(math.isfinite(value) for value in (soft, cut, *unseen, *control, *rivals)):
         return Verdict("suspect", "a score is not finite")
     best_control = max(control, default=0.0)
     typical = float(torch.tensor(unseen, dtype=torch.float32).median()) if unseen else cut
-    largest = max(soft, cut, best_control) if largest is None else largest
+    largest = max(soft, cut, best_control, *rivals) if largest is None else largest
     is_grey = cut < share <= soft and soft - cut > MAX_GREY_EFFECT * soft
     is_moving = stable_iou is not None and stable_iou < MIN_STABLE_IOU
     has_no_core = core_share is not None and core_share < MIN_CORE_SHARE
     found, kept, by_chance = map(format_percent, (soft, cut, best_control))
+    best_rival = max(rivals, default=-math.inf)
     shared, core = format_percent(stable_iou or 0.0), format_percent(core_share or 0.0)
     times = f"a mask changes the score {largest:.0f} times as much as destroying the whole input does"
     unlike = f"only {format_percent(typical)} of the effect under perturbations it was not made for"
     rules = (
         (not is_meaningful(largest), "suspect", f"the effect is too small to divide by: {times}"),
-        (is_grey, "suspect", f"grey values carry it: {found} of the effect as found, {kept} cut to black and white"),
-        (cut < share, "insufficient", f"{kept} of the effect, wanted {format_percent(share)}"),
-        (best_control >= cut, "suspect", f"{chance} reaches {by_chance}"),
-        (typical < MIN_UNSEEN_EFFECT * share, "suspect", unlike),
         (
             best_control >= share,
-            "unspecific",
-            f"chance is enough: {kept} of the effect, but {chance} reaches {by_chance}",
+            CHANCE,
+            f"a random {noun} of this size reaches {by_chance} of the effect, this one {kept}",
         ),
+        (is_grey, "suspect", f"grey values carry it: {found} of the effect as found, {kept} cut to black and white"),
+        (cut < share, "insufficient", f"{kept} of the effect, wanted {format_percent(share)}"),
+        (best_rival >= cut, "suspect", f"a ranking's {noun} of this size reaches {format_percent(best_rival)}"),
+        (typical < MIN_UNSEEN_EFFECT * share, "suspect", unlike),
         (is_moving, "unstable", f"copies with one grey level of noise share only {shared} of their places"),
         (has_no_core, "unstable", f"all copies with one grey level of noise keep only {core} of its places"),
         (True, "sufficient", f"{kept} of the effect, at best {by_chance} by chance"),
@@ -149,9 +155,10 @@ def reach_verdict(
 
 
 def format_percent(share: float) -> str:
-    """Format a share as a whole percentage.
+    """Format a share as a whole percentage, with a minus sign.
 
-    >>> format_percent(0.947)
-    '95 %'
+    >>> format_percent(0.947), format_percent(-0.35), format_percent(-0.001)
+    ('95 %', '−35 %', '0 %')
     """
-    return f"{100 * share:.0f} %"
+    text = f"{100 * share:.0f}"
+    return f"{'0' if text == '-0' else text} %".replace("-", "−")

@@ -85,10 +85,10 @@ def rebuild(
     key, net = row["key"], as_network(network)
     if settings["accelerate"] == "onednn" and net.accelerate == "portable":
         net = replace(net, accelerate="onednn")  # as the workers of the run did
-    _check_row(row)
-    x = _prepare_input(row, net, image)
+    check_row(row)
+    x = prepare_input(row, net, image)
     shape = tuple(x.shape[2:])
-    within, units = _region_and_units(row, shape)
+    within, units = find_regions(row, shape)
     given = {"game": game, "perturbation": perturbation, "score": score}
     validated = Settings.from_dict(settings, given).replace(within=within, units=units)
     _check_network(validated.provenance(net), settings, net.name)
@@ -105,7 +105,7 @@ def rebuild(
         (batch,) = plan_batches(run, x, keep)
         objective = build_objective(run, x, query, validated, layers)
         _check_score(row, float(objective.score_input[0]), net)
-        parameters = _decode_parameters(row, x.dtype).to(x.device)
+        parameters = decode_parameters(row, x.dtype).to(x.device)
         with torch.no_grad():
             masks = rebuild_masks(settings["solver"], parameters, tuple(row["areas"]), objective.domain)
         if not any(row["mask_areas"]):  # the solver met values that were not finite
@@ -117,8 +117,8 @@ def rebuild(
                 "masks": masks,
                 "fields": parameters,
                 "agreement": agreement,
-                **_decode_scores(row, objective.score_input.dtype),
-                **_decode_trace(row, x.dtype),
+                **decode_scores(row, objective.score_input.dtype),
+                **decode_trace(row, x.dtype),
             }
         )
     return Explanation(
@@ -162,7 +162,7 @@ def cut_masks(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
         ExtremalValueError: the row failed, is incomplete, or has no parameters or shape; or its solver is of another
             version.
     """
-    _check_row(row)
+    check_row(row)
     if row["input_shape"] is None:
         raise ExtremalValueError(
             f"a row must have an input_shape, row {row['key']!r} has none; explain its image again with this version"
@@ -170,10 +170,10 @@ def cut_masks(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
     shape, areas = tuple(row["input_shape"]), tuple(row["areas"])
     if not any(row["mask_areas"]):
         return torch.zeros(len(areas), *shape, dtype=torch.bool)
-    within, units = _region_and_units(row, shape)
+    within, units = find_regions(row, shape)
     try:
         domain = Domain(shape, tuple(settings["spacing"]), within, units)
-        parameters = _decode_parameters(row, getattr(torch, settings["dtype"].removeprefix("torch.")))
+        parameters = decode_parameters(row, getattr(torch, settings["dtype"].removeprefix("torch.")))
         with torch.no_grad():
             masks = rebuild_masks(settings["solver"], parameters, areas, domain)
         return cut_to_units(masks, areas, units)[0, :, 0] > 0
@@ -194,14 +194,15 @@ def _read_target(row: Mapping[str, Any], query: Target) -> Target:
     return ClassGroup([int(index) for index in group]) if hasattr(group, "__len__") else query
 
 
-def _region_and_units(row: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:
+def find_regions(row: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:
     """Return where masks were allowed, and the unit of each place: each (*S) or None."""
     within = None if row["within"] is None else _decode(row, "within", torch.bool, shape)
     units = None if row["units"] is None else _decode(row, "units", torch.int64, shape)
     return within, units
 
 
-def _check_row(row: Mapping[str, Any]) -> None:
+def check_row(row: Mapping[str, Any]) -> None:
+    """Raise unless a row holds an explanation with the parameters of its masks."""
     if row["status"] != DONE:
         raise ExtremalValueError(
             f"a row must hold an explanation to be restored, row {row['key']!r} failed: {row['error']}; explain its "
@@ -214,7 +215,7 @@ def _check_row(row: Mapping[str, Any]) -> None:
         )
 
 
-def _prepare_input(row: Mapping[str, Any], net: Network, image: ImageLike | None) -> Tensor:
+def prepare_input(row: Mapping[str, Any], net: Network, image: ImageLike | None) -> Tensor:
     """Return the row's input, prepared: (1, C, *S)."""
     source = row["path"] if image is None else image
     if image is None and not isinstance(source, str):  # pandas has NaN for null
@@ -253,7 +254,7 @@ def _check_score(row: Mapping[str, Any], score: float, net: Network) -> None:
         )
 
 
-def _decode_scores(row: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
+def decode_scores(row: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
     """Return the scores (1, ...) of a row."""
     return {name: torch.tensor(_to_lists(row[name]), dtype=dtype)[None] for name in SCORE_COLUMNS}
 
@@ -263,12 +264,12 @@ def _to_lists(values: Any) -> Any:
     return [_to_lists(value) for value in values] if hasattr(values, "__len__") else values
 
 
-def _decode_parameters(row: Mapping[str, Any], dtype: torch.dtype) -> Tensor:
+def decode_parameters(row: Mapping[str, Any], dtype: torch.dtype) -> Tensor:
     """Return the parameters of a row's masks: (1, A, 1, *lattice)."""
     return _decode(row, "parameters", dtype, (1, *row["parameters_shape"]))
 
 
-def _decode_trace(row: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
+def decode_trace(row: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
     """Return the trace of a row."""
     values = {name: _decode(row, name, dtype, (1, -1)) for name in ("trace_area", "trace_reward", "trace_grey")}
     return {"trace_step": _decode(row, "trace_step", torch.int64, (-1,)), **values}

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from extremal.errors import ExtremalValueError
-from extremal.explanations.verdict import Status
+from extremal.explanations.verdict import CHANCE, Status
 from extremal.file_checks import quote
 from extremal.jobs.rows import DONE, FAILED, VERDICTS
 
 DTYPES = ("torch.float16", "torch.bfloat16", "torch.float32", "torch.float64")
+FORMER_CHANCE = "unspecific"  # the verdict that chance is enough, in older rows
 MAX_PLACES = 2**30  # of an input
 _REQUIRED = (  # in rows of explanations
     *("alternative", "target_name", "verdict", "areas", "mask_areas", "scores", "binary_scores", "unseen_names"),
@@ -72,6 +73,23 @@ def check_settings(settings: Mapping[str, Any], folder: Path) -> None:
                 f"the settings of a run must be as `extremal run` writes them, {name} in {quote(folder)} is not; run "
                 "again into another folder"
             )
+
+
+def update_verdicts(rows: pa.Table) -> pa.Table:
+    """Replace the word for a verdict that earlier versions wrote, in the columns that are there."""
+    for name in ("verdict", "verdicts"):
+        if name not in rows.column_names:
+            continue
+        column = rows[name]
+        words = pc.list_flatten(column) if name == "verdicts" else column
+        if pc.any(pc.equal(words, FORMER_CHANCE)).as_py():
+            index = rows.column_names.index(name)
+            rows = rows.set_column(index, rows.field(name), pa.array(_rename(column.to_pylist()), column.type))
+    return rows
+
+
+def _rename(words: Any) -> Any:
+    return [_rename(word) for word in words] if isinstance(words, list) else CHANCE if words == FORMER_CHANCE else words
 
 
 def check_rows(rows: pa.Table, areas: Sequence[float], source: Path) -> None:

@@ -16,12 +16,12 @@ from extremal.errors import ExtremalValueError
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.stability import Stability
-from extremal.explanations.verdict import is_meaningful
+from extremal.explanations.verdict import CHANCE, is_meaningful
 
 Row = dict[str, Any]  # by the names of SCHEMA
 
 DONE, FAILED = "done", "failed"
-VERDICTS = ("sufficient", "unstable", "unspecific", "suspect", "insufficient", FAILED)  # of an image
+VERDICTS = ("sufficient", "unstable", CHANCE, "suspect", "insufficient", FAILED)  # of an image
 PER_ROW_SETTINGS = ("evaluations", "mirror")  # settings that differ between the rows of a run
 EVALUATION_KINDS = ("gradients", "forwards", "evidence_gradients", "evidence_forwards")
 
@@ -62,7 +62,7 @@ SCHEMA = pa.schema(
         ("unseen_scores", pa.list_(_NUMBERS)),  # (A, P) of the cut masks under these
         ("unseen_blank", _NUMBERS),  # (P,) of the input destroyed by these
         ("control_scores", pa.list_(_NUMBERS)),  # (A, R) of random masks
-        ("verdicts", _WORDS),  # (A,) sufficient, insufficient, suspect, unspecific, unstable
+        ("verdicts", _WORDS),  # (A,) sufficient, insufficient, chance is enough, suspect, unstable
         ("reasons", _WORDS),  # (A,) one sentence each
         ("statuses", _WORDS),  # (A,) converged, stuck, not finite
         ("evaluations", pa.int64()),  # of the network, all kinds, copies too; this row's part of its batch

@@ -15,7 +15,7 @@ from torch import Tensor
 from extremal.errors import ExtremalValueError
 from extremal.explanations.settings import flatten_settings
 from extremal.jobs.restore import cut_masks
-from extremal.jobs.row_checks import check_rows
+from extremal.jobs.row_checks import check_rows, update_verdicts
 from extremal.jobs.rows import FAILED, SCHEMA
 from extremal.jobs.run_summary import COLUMNS, ImageSummary, Quantiles, group_by_class, image_summaries, quantiles
 from extremal.jobs.run_table import settings, table
@@ -159,7 +159,7 @@ class _Run:
         self._read_rows_cached = lru_cache(_CACHED_PARTS)(self._read_rows)
 
     def _read_rows(self, part: str) -> dict[str, dict[str, Any]]:
-        part_rows = self._mask_store.read_part(part)
+        part_rows = update_verdicts(self._mask_store.read_part(part))
         check_rows(part_rows, self.settings["areas"], Path(self.folder))
         rows = part_rows.to_pylist()
         return {row["key"]: row for row in rows if not row["alternative"]}

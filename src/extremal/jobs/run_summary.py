@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from extremal.explanations.verdict import CHANCE
 from extremal.file_checks import find_kind
 from extremal.jobs.parquet_files import count_rows
 from extremal.jobs.plan import PLAN_FILE
@@ -20,7 +21,8 @@ from extremal.scores.class_group import ResolvedClass
 
 T = TypeVar("T")
 
-OPTIONAL_VERDICTS = ("unstable", "unspecific")  # counted by class only if there are any
+OPTIONAL_VERDICTS = ("unstable", CHANCE)  # counted by class only if there are any
+_COUNTED = ("sufficient", "unstable", "chance", "suspect", "insufficient")  # fields of `ClassSummary`
 N_EXTREMES = 8  # images listed at either end
 COLUMNS = (  # that are read; parameters, traces and thumbnails are not
     *("key", "status", "error", "alternative", "target", "group", "target_name"),
@@ -67,10 +69,14 @@ class ClassSummary:
     images: int
     sufficient: int
     unstable: int
-    unspecific: int
+    chance: int  # of the verdict that chance is enough
     suspect: int
     insufficient: int
     areas: Quantiles  # as in `Summary`
+
+    def count(self, verdict: str) -> int:
+        """Return the number of images with a verdict."""
+        return int(getattr(self, "chance" if verdict == CHANCE else verdict))
 
 
 @dataclass(frozen=True)
@@ -236,7 +242,7 @@ def _class_summaries(images: Sequence[ImageSummary]) -> tuple[ClassSummary, ...]
                 target,
                 name,
                 len(group),
-                **{word: verdicts[word] for word in VERDICTS if word != FAILED},
+                **{name: verdicts[CHANCE if name == "chance" else name] for name in _COUNTED},
                 areas=_area_quantiles(group),
             )
         )

@@ -13,7 +13,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.file_checks import quote
 from extremal.jobs.plan import PLAN_FILE, load_plan
 from extremal.jobs.restore import rebuild
-from extremal.jobs.row_checks import check_rows, check_settings
+from extremal.jobs.row_checks import check_rows, check_settings, update_verdicts
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.store import Store, read_manifest
 from extremal.networks import zoo
@@ -49,7 +49,7 @@ def table(folder: str | os.PathLike[str], columns: Sequence[str] | None = None) 
     areas = settings(folder)["areas"]
     names = list(SCHEMA.names if columns is None else columns)
     store = Store(Path(folder), pa.schema([SCHEMA.field(name) for name in names]))
-    rows = store.read_all()
+    rows = update_verdicts(store.read_all())
     check_rows(rows, areas, Path(folder))
     return rows
 
@@ -98,5 +98,6 @@ def _read_rows(store: Store, key: str, areas: Sequence[float]) -> list[dict[str,
     units = [unit.name for unit in load_plan(store.folder) if any(item.key == key for item in unit.items)]
     parts = [store.read_part(unit) for unit in units if unit in finished]
     rows = pa.concat_tables([store.schema.empty_table(), *(part.filter(pc.equal(part["key"], key)) for part in parts)])
+    rows = update_verdicts(rows)
     check_rows(rows, areas, store.folder)
     return rows.to_pylist()  # type: ignore[no-any-return]

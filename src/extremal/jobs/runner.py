@@ -20,7 +20,7 @@ from extremal.jobs.engines import in_process, processes
 from extremal.jobs.finished import find_finished_units
 from extremal.jobs.items import find_items, to_sources
 from extremal.jobs.plan import WorkUnit, plan_units
-from extremal.jobs.rows import SCHEMA
+from extremal.jobs.rows import SCHEMA, Row
 from extremal.jobs.run_status import OnStatus, RunStatus, StatusWriter
 from extremal.jobs.run_table import settings as read_settings
 from extremal.jobs.stop import StopRequest, stop_on_signals
@@ -38,6 +38,7 @@ ENGINES = ("local", "ray")
 MAX_GPUS = 64  # of a worker
 _RANGES = {"workers": (0, 1024), "threads": (1, 512), "batch": (1, 4096)}  # more threads end the process
 
+OnRows = Callable[[Sequence[Row]], None]
 Engine = Callable[[Sequence[WorkUnit], StopRequest], in_process.Results]  # units, whether to stop
 
 
@@ -121,6 +122,7 @@ def run(
     unit_timeout: float | None = None,
     retry: bool = False,
     on_progress: OnStatus | None = None,
+    on_rows: OnRows | None = None,
     **options: Unpack[SettingsOptions],
 ) -> RunStatus:
     """Explain a data set into a folder, or resume an earlier run there.
@@ -154,6 +156,7 @@ def run(
             time. Needs workers.
         retry: run units again in which an image failed, or whose file has changed since.
         on_progress: called with the status after every unit.
+        on_rows: called with the rows of every unit once they are written, in this process.
         **options: as in `explain`: areas, game, perturbation, solver, score, alternatives, seed.
 
     Returns:
@@ -217,6 +220,8 @@ def run(
             try:
                 for unit, rows in run_units([unit for unit in units if status_writer.is_due(unit, retry)], stop):
                     store.write(unit.name, rows)
+                    if on_rows is not None:
+                        on_rows(rows)
                     status_writer.add(unit, rows)
             finally:
                 status = status_writer.end()

@@ -48,7 +48,7 @@ def find_class(name: str, labels: Sequence[str], network_name: str) -> int:
 
 
 def find_similar_names(text: str, names: Iterable[str], limit: int = MAX_SUGGESTIONS) -> list[str]:
-    """Return the names that resemble a text: those with all its words first, then with it as a part, then similar ones.
+    """Return the names that resemble a text: those that contain it, in the order of `rank_names`, then similar ones.
 
     >>> find_similar_names("cat", ("bullfrog", "tiger cat", "crate", "catamaran"))
     ['tiger cat', 'catamaran', 'crate']
@@ -59,8 +59,31 @@ def find_similar_names(text: str, names: Iterable[str], limit: int = MAX_SUGGEST
         limit: largest number of names to return.
     """
     known = {name.lower(): name for name in names if name}
+    similar = [known[name] for name in get_close_matches(text.strip().lower(), known, n=limit, cutoff=0.5)]
+    return list(dict.fromkeys([*rank_names(text, known.values()), *similar]))[:limit]
+
+
+def rank_names(text: str, names: Iterable[str]) -> list[str]:
+    """Return the names that contain a text: the name itself, those with all its words, then those with it as a part.
+
+    Among these, names that begin with the text come first.
+
+    >>> rank_names("cat", ("bobcat", "catamaran", "tiger cat", "cat", "dog"))
+    ['cat', 'tiger cat', 'catamaran', 'bobcat']
+    >>> rank_names("blocks.5", ("blocks.5.0.conv", "blocks.4.5", "blocks.50", "blocks.5"))
+    ['blocks.5', 'blocks.5.0.conv', 'blocks.4.5', 'blocks.50']
+
+    Args:
+        text: that a user wrote; case and outer spaces are ignored.
+        names: to choose from; repeated ones count once.
+    """
     lower, words = text.strip().lower(), set(re.findall(r"\w+", text.lower()))
-    with_words = [name for name in known if words and words <= set(re.findall(r"\w+", name))]
-    with_part = [name for name in known if lower and lower in name]
-    similar = get_close_matches(lower, known, n=limit, cutoff=0.5)
-    return [known[name] for name in dict.fromkeys([*with_words, *with_part, *similar])][:limit]
+    if not lower:
+        return []
+
+    def rank(name: str) -> tuple[int, bool]:
+        has_words = bool(words) and words <= set(re.findall(r"\w+", name))
+        return 0 if name == lower else 1 if has_words else 2 if lower in name else 3, not name.startswith(lower)
+
+    ranks = {name: rank(name.lower()) for name in dict.fromkeys(names)}
+    return sorted((name for name in ranks if ranks[name][0] < 3), key=ranks.__getitem__)

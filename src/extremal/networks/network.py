@@ -61,6 +61,7 @@ class Network:
     inputs: MakeInputs | None = None  # x (B, C, *S) -> a tuple of the model's arguments, or a dict by name; None: x
     gradient: bool = True  # False: a black box, never asked for a gradient (`solver="search"`)
     check_output: Callable[[Tensor, object], None] | None = None  # takes x (B, C, *S) and its output; raises if wrong
+    random_weights: bool | None = None  # True: untrained, as they were initialised; False: from a file; None: unknown
     source: str = ""  # where the weights are from, with revision and licence, if they were found by a name
 
     def __post_init__(self) -> None:

@@ -41,14 +41,15 @@ class _SharedStates:
     """The random states belong to the process: of threads that run at once, the last one restores them."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()  # held while the generators of the process are read, seeded or restored
         self._depths: dict[int, int] = {}  # thread: its runs inside each other
         self._outside: Any = None  # the states before the first thread began
 
-    def enter(self, thread: int) -> Any:
-        """Return the states to restore when this run ends."""
-        with self._lock:
+    def enter(self, thread: int, seed: int) -> Any:
+        """Seed torch, and return the states to restore when this run ends."""
+        with self.lock:
             states = _read_states()
+            torch.manual_seed(seed)
             if not self._depths:
                 self._outside = states
             self._depths[thread] = self._depths.get(thread, 0) + 1
@@ -56,7 +57,7 @@ class _SharedStates:
 
     def leave(self, thread: int, states: Any) -> None:
         """Restore the states at the end of a run."""
-        with self._lock:
+        with self.lock:
             self._depths[thread] -= 1
             if self._depths[thread]:
                 _write_states(states)
@@ -82,9 +83,22 @@ def seeded(seed: int) -> Iterator[None]:
     True
     """
     thread, shared = threading.get_ident(), _SHARED_STATES
-    states = shared.enter(thread)
+    states = shared.enter(thread, seed)
     try:
-        torch.manual_seed(seed)
         yield
     finally:
         shared.leave(thread, states)
+
+
+@contextmanager
+def own_generator() -> Iterator[None]:
+    """Let no other thread seed torch's generator of the CPU, and restore it on exit.
+
+    >>> before = torch.get_rng_state()
+    >>> with own_generator():
+    ...     _ = torch.rand(3)
+    >>> torch.equal(torch.get_rng_state(), before)
+    True
+    """
+    with _SHARED_STATES.lock, torch.random.fork_rng([]):
+        yield

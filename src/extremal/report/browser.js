@@ -63,7 +63,7 @@
       columns.forEach((column, k) => {
         const role = k === 0 ? "rowheader" : "cell";
         const cell = createElement("div", { role, class: cellClass(column), "data-label": column.label });
-        cell.append(createElement("span"), ...(column.notes ? [createElement("small")] : []));
+        cell.append(createElement(column.links ? "a" : "span"), ...(column.notes ? [createElement("small")] : []));
         row.append(cell);
       });
       return row;
@@ -84,6 +84,10 @@
         const [value, note] = cells[k].children;
         value.textContent = text(column, row);
         value.className = column.verdicts ? `word ${column.verdicts[row]}` : "";
+        if (column.links) {
+          if (column.links[row]) value.href = column.links[row];
+          else value.removeAttribute("href");
+        }
         if (note) note.textContent = column.notes[row];
         cells[k].title = cellClass(column) === "words" ? [text(column, row), column.notes?.[row]].filter(Boolean).join(": ") : "";
       });

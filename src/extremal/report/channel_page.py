@@ -1,7 +1,6 @@
 """The report of channels: which channels of a layer a score needs, and what activates them, in one HTML file."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,16 @@ from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.channels.inversion import Inversion
 from extremal.explanations.channels.values import ChannelCurve
 from extremal.explanations.channels.visualisation import Visualisation
+from extremal.explanations.display import has_random_weights, network_text
 from extremal.explanations.minimal_region import MinimalRegion
-from extremal.explanations.overlay import light_up, png_data_uri
+from extremal.explanations.overlay import draw_heat, png_data_uri
 from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import Verdict
 from extremal.report import chart
 from extremal.report.html import render_template, write_page
 from extremal.report.minimal_panel import build_channel_panel
-from extremal.report.text import nbsp, percent
+from extremal.report.settings_text import describe_settings
+from extremal.report.text import RANDOM_WEIGHTS, doubt_sentence, nbsp, percent, plural
 
 MAX_LISTED_CHANNELS = 24  # of one set
 MAX_CHANNEL_EFFECT = 10.0  # drawn: without channels that speak against a class, a layer scores far above the whole
@@ -89,10 +90,10 @@ def summarise_channels(explanation: ChannelExplanation, image: int = 0) -> Chann
         )
         for k, count in enumerate(curve.counts)
     )
-    enough = next((row for row in rows if row.binary >= explanation.share), None)
+    row = next((row for row in rows if row.count >= explanation.smallest(image).count), rows[-1])
     return ChannelSummary(
         name=explanation.target_names[image],
-        network=str(explanation.settings.get("network", "unnamed network")),
+        network=network_text(explanation.settings),
         game=str(explanation.settings.get("game", "preserve" if explanation.keeps else "delete")),
         layer=explanation.layer,
         total=explanation.total,
@@ -100,28 +101,33 @@ def summarise_channels(explanation: ChannelExplanation, image: int = 0) -> Chann
         rows=rows,
         rankings=explanation.ranking_names,
         smallest=smallest_sentence(explanation, image),
-        headline=_headline(explanation, rows, enough),
-        caution=_caution(explanation, enough),
+        headline=_headline(explanation, row, image),
+        caution=_caution(explanation, row),
         score_full=float(explanation.score_full[image]),
         score_blank=float(explanation.score_blank[image]),
     )
 
 
-def _headline(explanation: ChannelExplanation, rows: Sequence[ChannelRow], enough: ChannelRow | None) -> str:
-    best = enough or max(rows, key=lambda row: row.binary)
-    opening = "" if enough else "None of the computed counts is enough. The best of them: "
-    ranking_effect, ranking = max(zip(best.ranked, explanation.ranking_names, strict=True))
+def _headline(explanation: ChannelExplanation, row: ChannelRow, image: int) -> str:
+    """Describe the smallest set that is enough, and chance at the nearest larger count that was measured."""
+    smallest = explanation.smallest(image)
+    if smallest.count == explanation.total:
+        return f"No set smaller than all {explanation.total} channels of {explanation.layer} was found to be enough."
+    ranking_effect, ranking = max(zip(row.ranked, explanation.ranking_names, strict=True))
+    verb = "keep" if explanation.keeps else "take away"
+    start = "" if explanation.keeps else "Removing "
     return (
-        f"{opening}{best.count} of {explanation.total} channels of {explanation.layer} "
-        f"{'keep' if explanation.keeps else 'take away, when removed,'} {percent(best.binary)} of the score; "
-        f"random sets of that size {percent(best.random)}, the best ranking ({ranking}) {percent(ranking_effect)}."
+        f"{start}{smallest.count} of {explanation.total} channels of {explanation.layer} "
+        f"{verb if explanation.keeps else 'takes away'} {percent(smallest.effect)} of the score. "
+        f"For comparison, {row.count} random channels {verb} {percent(row.random)}, and the first {row.count} by "
+        f"{ranking} {percent(ranking_effect)}."
     )
 
 
-def _caution(explanation: ChannelExplanation, enough: ChannelRow | None) -> str:
-    sentences = []
-    if enough and enough.verdict.label != "sufficient":
-        sentences.append(f"This set is {enough.verdict.label}: {enough.reason}.")
+def _caution(explanation: ChannelExplanation, row: ChannelRow) -> str:
+    sentences = [RANDOM_WEIGHTS] if has_random_weights(explanation.settings) else []
+    if row.binary >= explanation.share and row.verdict.label != "sufficient":
+        sentences.append(doubt_sentence(f"The set of {plural(row.count, 'channel')}", row.verdict))
     if explanation.bypassed:
         sentences.append("Part of the answer bypasses this layer; the masks affect only the output of the layer.")
     return " ".join(sentences)
@@ -180,19 +186,18 @@ def render(
         ExtremalValueError: if there is no such input.
     """
     validate_image(image, len(explanation.masks))
-    summary = summarise_channels(explanation, image)
+    summary, maps = summarise_channels(explanation, image), render_maps(explanation, image)
     return render_template(
         "channels.html.j2",
         settings=explanation.settings,
+        described=describe_settings(explanation.settings),
         title=title or f"{summary.name} – {summary.layer} of {summary.network}",
         summary=summary,
         threshold=explanation.share,
         **_chart_values(explanation.curve(image), explanation.areas),
         photograph=png_data_uri(explanation.pictures[image]) if explanation.pictures.numel() else "",
-        maps=[
-            (row.count, png_data_uri(picture))
-            for row, picture in zip(summary.rows, render_maps(explanation, image), strict=False)
-        ],
+        maps=[(count, plural(count, "channel"), png_data_uri(map_)) for count, map_ in maps.items()],
+        smallest_count=explanation.smallest(image).count,
         inversion=[] if inversion is None else _inversion_tiles(inversion, image),
         minimal=None if minimal is None else build_channel_panel(minimal, minimal_set_sentence(minimal)),
         channels=[] if visualisation is None else visualisation_tiles(visualisation),
@@ -233,12 +238,19 @@ def write(
     write_page(page, Path(path))
 
 
-def render_maps(explanation: ChannelExplanation, image: int) -> list[Tensor]:
-    """Render the image for each count, bright where the kept channels are active: each (H, W, 3) uint8."""
+def render_maps(explanation: ChannelExplanation, image: int) -> dict[int, Tensor]:
+    """Render where the kept channels are active: of each count and of the smallest set, (H, W, 3) uint8, by count.
+
+    There are none if the layer has no places, or the input is not an image.
+    """
     if not explanation.maps.numel() or not explanation.pictures.numel():
-        return []
-    lights = [torch.from_numpy(explanation.heatmap(count, image)) for count in explanation.counts]
-    return [light_up(explanation.pictures[image], light) for light in lights]
+        return {}
+    heats = {count: explanation.heatmap(count, image) for count in explanation.counts}
+    smallest = explanation.smallest(image).count
+    if explanation.smallest_activity is not None and smallest < explanation.total:
+        heats.setdefault(smallest, explanation.heatmap(None, image))
+    picture = explanation.pictures[image]
+    return {count: draw_heat(picture, torch.from_numpy(heats[count])) for count in sorted(heats)}
 
 
 def _inversion_tiles(inversion: Inversion, image: int) -> list[tuple[str, str, str]]:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 from extremal.explanations.channels.class_ranking import ClassChannels
 from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.channels.values import ChannelCurve
-from extremal.explanations.overlay import luminance
 from extremal.explanations.validation import validate_image
-from extremal.report.channel_page import MAX_CHANNEL_EFFECT, summarise_channels
+from extremal.report.channel_page import MAX_CHANNEL_EFFECT, render_maps, summarise_channels
 from extremal.report.class_page import channel_bars, headline
 from extremal.report.figure_style import (
     ACCENT_COLOUR,
@@ -28,7 +27,7 @@ from extremal.report.figure_style import (
 )
 from extremal.report.fonts import fit_fonts, show_name
 from extremal.report.plots import TILE_SIZE
-from extremal.report.text import percent
+from extremal.report.text import percent, plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,8 +53,8 @@ def channel_figure(
 
     validate_image(image, len(explanation.masks))
     summary, curve = summarise_channels(explanation, image), explanation.curve(image)
-    columns = max(4, len(curve.counts))
-    has_maps = bool(explanation.maps.numel() and explanation.pictures.numel())
+    maps = render_maps(explanation, image)
+    columns, has_maps = max(4, len(curve.counts), len(maps)), bool(maps)
     width, height = columns * (TILE_SIZE + 0.3) + 0.4, 1.5 + TILE_SIZE + 0.9 + (TILE_SIZE + 0.6 if has_maps else 0)
     drawing = (create or Figure)(figsize=(width, height), dpi=DPI)
 
@@ -75,12 +74,15 @@ def channel_figure(
     input_axes.set_title("input", size=10, loc="left")
     hide_axes(input_axes)
     _draw_curve(add_axes(1.25, 0, (columns - 2.2) * (TILE_SIZE + 0.3)), curve, explanation.share, explanation.keeps)
-    for k, row in enumerate(summary.rows if has_maps else ()):
-        tile = add_axes(k, 1)
-        tile.imshow(luminance(explanation.pictures[image].numpy()), cmap="gray", vmin=0, vmax=255)
-        tile.imshow(explanation.map(row.count, image).numpy(), cmap="inferno", alpha=0.6)
-        tile.set_title(f"{row.count} channels – {row.verdict.label}", size=10, loc="left")
-        tile.set_xlabel(f"effect {percent(row.binary)}", size=9, loc="left")
+    smallest, rows = explanation.smallest(image), {row.count: row for row in summary.rows}
+    for k, (count, shown) in enumerate(maps.items()):
+        tile, row = add_axes(k, 1), rows.get(count)
+        tile.imshow(shown.numpy())
+        label = "the smallest set" if row is None else row.verdict.label
+        effect = smallest.effect if row is None else row.binary
+        weight = "bold" if count == smallest.count else "normal"
+        tile.set_title(f"{plural(count, 'channel')} – {label}", size=10, loc="left", weight=weight)
+        tile.set_xlabel(f"effect {percent(effect)}", size=9, loc="left")
         hide_axes(tile)
     fit_fonts(drawing)
     return drawing

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from extremal.explanations.channels.class_ranking import CONFIDENCE, ClassChannels
 from extremal.explanations.channels.visualisation import Visualisation
+from extremal.explanations.display import has_random_weights, network_text
 from extremal.explanations.overlay import png_data_uri
 from extremal.report.channel_page import visualisation_tiles
 from extremal.report.html import render_template, write_page
-from extremal.report.text import percent
+from extremal.report.settings_text import describe_settings
+from extremal.report.text import RANDOM_WEIGHTS, percent
 
 N_TOP_CHANNELS = 24  # on the page; the Parquet file lists all channels
 MAX_THUMBNAILS = 40  # images on the page
@@ -56,9 +58,12 @@ def render(ranking: ClassChannels, *, visualisation: Visualisation | None = None
     return render_template(
         "classes.html.j2",
         settings=ranking.settings,
-        title=title
-        or f"{ranking.target_name} – {ranking.layer} of {ranking.settings.get('network', 'unnamed network')}",
-        summary={"headline": headline(ranking), "caution": ""},
+        described=describe_settings(ranking.settings),
+        title=title or f"{ranking.target_name} – {ranking.layer} of {network_text(ranking.settings)}",
+        summary={
+            "headline": headline(ranking),
+            "caution": RANDOM_WEIGHTS if has_random_weights(ranking.settings) else "",
+        },
         name=ranking.target_name,
         layer=ranking.layer,
         level=CONFIDENCE,

@@ -16,15 +16,15 @@ from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import MIN_CORE_SHARE, MIN_STABLE_IOU, MIN_UNSEEN_EFFECT, SUFFICIENT_EFFECT
 from extremal.report import chart, reveal
+from extremal.report.evidence_text import answer_questions
 from extremal.report.html import finite_or_none, json_for_script, read_asset, render_template, write_page
 from extremal.report.minimal_panel import build_panel
+from extremal.report.sentences import alternatives_sentence, certificate_sentence, stability_sentence
+from extremal.report.settings_text import describe_settings
 from extremal.report.text import (
     ExplanationSummary,
-    alternatives_sentence,
     area_percent,
-    certificate_sentence,
     percent,
-    stability_sentence,
     summarise,
 )
 
@@ -37,6 +37,7 @@ def render(
     source: str = "",
     certificate: Certificate | None = None,
     minimal: MinimalRegion | None = None,
+    stable: str | None = None,
 ) -> str:
     """Render the report of one input as the text of an HTML file.
 
@@ -47,6 +48,7 @@ def render(
         source: name of the input's file, to stand above the heading.
         certificate: of the smallest sufficient area of this input, if it was searched for.
         minimal: the minimal region of this input, if it was searched for.
+        stable: sentence on the stability; None: that of the explanation's.
 
     Returns:
         The page, with its script, style and images, and a policy that forbids it to load anything else.
@@ -62,6 +64,8 @@ def render(
     pictures = has_image(explanation)
     lower = reveal.start_area(explanation)
     evidence = chart.build_chart(summary, lower)
+    if stable is None:
+        stable = "" if explanation.stability is None else stability_sentence(explanation.stability, image)
     return render_template(
         "explanation.html.j2",
         script,
@@ -76,6 +80,11 @@ def render(
         height=explanation.pictures.shape[1],
         areas=len(summary.rows),
         settings=explanation.settings,
+        described=describe_settings(explanation.settings, explanation.areas),
+        answers=answer_questions(
+            summary.rows[summary.headline_row],
+            *(summary.keeps, explanation.control_scores.shape[2], explanation.unseen_names),
+        ),
         unseen=explanation.unseen_names,
         left_out=explanation.left_out[image] if explanation.left_out else (),
         controls=explanation.control_scores.shape[2],
@@ -83,7 +92,7 @@ def render(
         unseen_threshold=MIN_UNSEEN_EFFECT,
         stable_threshold=MIN_STABLE_IOU,
         core_threshold=percent(MIN_CORE_SHARE),
-        stable="" if explanation.stability is None else stability_sentence(explanation.stability, image),
+        stable=stable,
         certificate=certificate_sentence(certificate) if certificate else "",
         alternatives=alternatives_sentence(explanation, image),
         minimal=None if minimal is None else build_panel(minimal, explanation, image),
@@ -101,6 +110,7 @@ def write(
     source: str = "",
     certificate: Certificate | None = None,
     minimal: MinimalRegion | None = None,
+    stable: str | None = None,
 ) -> None:
     """Write the report of one input atomically.
 
@@ -112,11 +122,13 @@ def write(
         source: name of the input's file, to stand above the heading.
         certificate: of the smallest sufficient area of this input, if it was searched for.
         minimal: the minimal region of this input, if it was searched for.
+        stable: sentence on the stability; None: that of the explanation's.
 
     Raises:
         ExtremalValueError: if there is no such input, or the folder cannot be written.
     """
-    page = render(explanation, image, title=title, source=source, certificate=certificate, minimal=minimal)
+    further: dict[str, Any] = {"certificate": certificate, "minimal": minimal, "stable": stable}
+    page = render(explanation, image, title=title, source=source, **further)
     write_page(page, Path(path))
 
 

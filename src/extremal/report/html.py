@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,13 @@ from extremal.report.text import decimal, percent
 
 
 def render_template(
-    template: str, script: str = "", style: str = "", *, settings: Mapping[str, Any], **values: Any
+    template: str,
+    script: str = "",
+    style: str = "",
+    *,
+    settings: Mapping[str, Any],
+    described: Sequence[tuple[str, str]] = (),
+    **values: Any,
 ) -> str:
     """Render a template of this package as the text of an HTML file.
 
@@ -24,6 +30,7 @@ def render_template(
         script: of this page, run before the script of every page; the policy allows no other.
         style: of this page, after the style of every page.
         settings: of the run, nested.
+        described: the settings in words.
         values: variables of the template.
     """
     from markupsafe import Markup
@@ -34,6 +41,7 @@ def render_template(
         template,
         **values,
         settings=list(flatten_settings(settings)),
+        described=described,
         script=Markup(script),
         style=Markup(style),
         style_hash=csp_hash(style),

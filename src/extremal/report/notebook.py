@@ -84,11 +84,13 @@ def _channel_panel(explanation: ChannelExplanation, image: int) -> Panel:
     if not maps:
         picture = _encode_figure(channel_figure(explanation, image))
         return Panel(title, summary.headline, summary.caution, tiles, picture)
-    enough = next((k for k, row in enumerate(summary.rows) if row.binary >= explanation.share), None)
     tiles.append(Tile(_encode(explanation.pictures[image]), "input"))
-    for k, (row, shown) in enumerate(zip(summary.rows, maps, strict=True)):
-        caption = f"{percent(row.binary)} of the effect"
-        tiles.append(Tile(_encode(shown), f"{row.count} channels – {row.verdict.label}", caption, k == enough))
+    smallest, rows = explanation.smallest(image), {row.count: row for row in summary.rows}
+    for count, shown in maps.items():
+        row, is_smallest = rows.get(count), count == smallest.count
+        label = "the smallest set" if row is None else row.verdict.label
+        caption = f"{percent(smallest.effect if row is None else row.binary)} of the effect"
+        tiles.append(Tile(_encode(shown), f"{plural(count, 'channel')} – {label}", caption, is_smallest))
     return Panel(title, summary.headline, summary.caution, tiles)
 
 

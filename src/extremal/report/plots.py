@@ -135,7 +135,7 @@ def count_columns(areas: int) -> int:
 
 def _draw_heading(drawing: "Figure", summary: ExplanationSummary, page: _PageLayout, name: str) -> None:
     name = textwrap.shorten(name, 44, placeholder="…")
-    network = textwrap.shorten(summary.network, 24, placeholder="…")
+    network = textwrap.shorten(summary.network, 40, placeholder="…")
     sentences = " ".join([summary.headline, summary.caution]).strip()
     lines = textwrap.fill(sentences, int(page.width * 11.5), max_lines=3, placeholder=" …")
     left, right, line = MARGIN / page.width, 1 - MARGIN / page.width, 1 / page.height

@@ -13,6 +13,7 @@ from extremal.report import comparison_page, run_page
 from extremal.report.figure_style import save_png
 from extremal.report.html import write_page
 from extremal.report.result_files import atomic_result_folder
+from extremal.report.run_pages import find_link
 from extremal.report.run_plots import comparison_figure, summary_figure
 from extremal.report.table_widget import Thumbnail
 
@@ -35,7 +36,8 @@ def write_summary(run: Folder, out: Path) -> tuple[Summary, Paths]:
     images = image_summaries(rows.select(COLUMNS).to_pylist())
     page, figure = SUMMARY_FILES
     with atomic_result_folder(out) as temporary:
-        html = run_page.render(summary, images, _first_thumbnails(rows), title=run_name(run))
+        links = {image.key: link for image in images if (link := find_link(run, image.key, out))}
+        html = run_page.render(summary, images, _first_thumbnails(rows), title=run_name(run), links=links)
         write_page(html, temporary / page)
         save_png(summary_figure(summary, images), temporary / figure)
     return summary, {"page": str(out / page), "figure": str(out / figure)}

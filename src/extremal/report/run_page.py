@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from extremal.explanations.display import has_random_weights, network_text
 from extremal.jobs.rows import VERDICTS
 from extremal.jobs.run_summary import ImageSummary, Summary
 from extremal.report.html import render_template
+from extremal.report.settings_text import describe_settings
 from extremal.report.table_widget import (
     Column,
     EmbeddedTable,
@@ -20,6 +22,8 @@ from extremal.report.table_widget import (
     table_json,
 )
 from extremal.report.text import (
+    MIN_QUANTILES,
+    RANDOM_WEIGHTS,
     above_largest_area,
     area_percent,
     area_text,
@@ -36,7 +40,12 @@ KEPT_LABEL = "Kept part of"  # followed by the key of an image
 
 
 def render(
-    summary: Summary, images: Sequence[ImageSummary], thumbnails: Mapping[str, Thumbnail], *, title: str | None = None
+    summary: Summary,
+    images: Sequence[ImageSummary],
+    thumbnails: Mapping[str, Thumbnail],
+    *,
+    title: str | None = None,
+    links: Mapping[str, str | None] | None = None,
 ) -> str:
     """Render the page as the text of an HTML file.
 
@@ -45,6 +54,7 @@ def render(
         images: all images of the run.
         thumbnails: JPEGs by key; None if there is none.
         title: heading of the page; the network's name by default.
+        links: addresses of the images' own pages by key; None: there are none.
     """
     network = network_name(summary.settings)
 
@@ -60,6 +70,7 @@ def render(
         script(),
         style(),
         settings=summary.settings,
+        described=describe_settings(summary.settings["explain"], summary.settings["areas"]),
         title=title or f"A run of {network}",
         summary={"headline": headline(summary), "caution": caution(summary)},
         run=summary,
@@ -73,7 +84,7 @@ def render(
         n_more_suspects=len(summary.suspects) - MAX_SUSPECTS,
         n_more_failures=max(0, len(summary.failures) - MAX_FAILURES),
         classes=_class_table(summary),
-        images=_image_table(images, thumbnails),
+        images=_image_table(images, thumbnails, links or {}),
         failures=[f"{plural(count, 'image')}: {reason}" for reason, count in summary.failures[:MAX_FAILURES]],
         untested=plural(summary.untested, "image") if summary.untested else "",
         time=duration(summary.seconds),
@@ -82,7 +93,7 @@ def render(
 
 def network_name(settings: Mapping[str, Any]) -> str:
     """Return the name of a run's network."""
-    return str(settings["explain"].get("network", "unnamed network"))
+    return network_text(settings["explain"])
 
 
 def headline(summary: Summary) -> str:
@@ -90,17 +101,24 @@ def headline(summary: Summary) -> str:
     if not summary.explained:
         return "No image was explained."
     count, median = summary.verdicts["sufficient"], summary.areas.median
-    fraction = percent(count / summary.explained)
-    sentence = f"{count:,} of {plural(summary.explained, 'explained image')} ({fraction}) have a sufficient region"
+    fraction, verb = percent(count / summary.explained), "has" if summary.explained == 1 else "have"
+    sentence = f"{count:,} of {plural(summary.explained, 'explained image')} ({fraction}) {verb} a sufficient region"
+    if summary.explained < MIN_QUANTILES:
+        smallest = [area_text(image.area) for image in sorted((*summary.smallest, *summary.largest), key=_area)]
+        return f"{sentence}; the smallest areas that are enough: {', '.join(smallest)}." if smallest else f"{sentence}."
     if median is None:
         return f"{sentence}; for half of the images none of the computed areas is enough."
     return f"{sentence}; half of the images need {area_percent(median)} or less of their area."
 
 
+def _area(image: ImageSummary) -> float:
+    return image.area or 0.0
+
+
 def caution(summary: Summary) -> str:
     """Count the images that are missing or failed; empty if there are none."""
     missing, failed = summary.planned - summary.images, summary.verdicts["failed"]
-    lines = []
+    lines = [RANDOM_WEIGHTS] if has_random_weights(summary.settings["explain"]) else []
     if missing:
         lines.append(f"The run is not finished: {missing:,} of {summary.planned:,} images have no row yet.")
     if failed:
@@ -127,11 +145,12 @@ def _quantile_rows(summary: Summary) -> list[tuple[str, int, list[str]]]:
 def _class_table(summary: Summary) -> EmbeddedTable:
     classes, above_all = summary.classes, above_largest_area(summary.settings["areas"])
     quartiles = [quantile_texts(entry.areas, area_percent, above_all)[1:4] for entry in classes]
-    counts = ("images", *summary.counted_verdicts)
+    counted = {"images": [entry.images for entry in classes]}
+    counted |= {word: [entry.count(word) for entry in classes] for word in summary.counted_verdicts}
     areas = zip(("Lower quartile", "Median area", "Upper quartile"), ("q25", "median", "q75"), strict=True)
     columns = [
         Column("Class", [entry.name for entry in classes], "minmax(160px, 2fr)"),
-        *(count_column(name.capitalize(), [getattr(entry, name) for entry in classes]) for name in counts),
+        *(count_column(name.capitalize(), counts) for name, counts in counted.items()),
         *(
             Column(
                 *(label, [2.0 if (area := getattr(entry.areas, name)) is None else area for entry in classes], "96px"),
@@ -143,10 +162,15 @@ def _class_table(summary: Summary) -> EmbeddedTable:
     return EmbeddedTable(table_json("classes", columns))
 
 
-def _image_table(images: Sequence[ImageSummary], thumbnails: Mapping[str, Thumbnail]) -> EmbeddedTable:
+def _image_table(
+    images: Sequence[ImageSummary], thumbnails: Mapping[str, Thumbnail], links: Mapping[str, str | None]
+) -> EmbeddedTable:
     verdicts = [image.verdict for image in images]
     columns = [
-        Column("Image", [image.key for image in images], "minmax(130px, 1.3fr)"),
+        Column(
+            *("Image", [image.key for image in images], "minmax(130px, 1.3fr)"),
+            links=[links.get(image.key) for image in images] if links else None,
+        ),
         Column("Class", [image.name for image in images], "minmax(110px, 1fr)", choice=True),
         Column(
             *("Verdict", [float(VERDICTS.index(word)) for word in verdicts], "minmax(200px, 1.8fr)"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from extremal.explanations.verdict import SUFFICIENT_EFFECT
+from extremal.explanations.verdict import CHANCE, SUFFICIENT_EFFECT
 from extremal.jobs.run_comparison import MOVED_IOU, Comparison
 from extremal.jobs.run_summary import OPTIONAL_VERDICTS, ImageSummary, Summary
 from extremal.report import comparison_page, run_page
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 UNSTABLE_COLOUR = "#8e6bbf"
-UNSPECIFIC_COLOUR = "#5f8a8b"
+CHANCE_COLOUR = "#5f8a8b"
 VERDICT_COLOURS = {
     "sufficient": THRESHOLD_COLOUR,
     "unstable": UNSTABLE_COLOUR,
-    "unspecific": UNSPECIFIC_COLOUR,
+    CHANCE: CHANCE_COLOUR,
     "suspect": UNSEEN_COLOUR,
     "insufficient": CONTROL_COLOUR,
     "failed": "#b3261e",

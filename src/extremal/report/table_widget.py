@@ -24,12 +24,13 @@ class Column:
     shown: Sequence[str] | None = None  # texts; None: the values, which are strings
     notes: Sequence[str] | None = None  # small print below the texts
     verdicts: Sequence[str] | None = None  # verdicts that determine the colour
+    links: Sequence[str | None] | None = None  # addresses of the rows' pages
     choice: bool = False  # rows can be filtered by this column
 
     def to_json(self) -> dict[str, Any]:
         """Return the column as the script reads it."""
         column = {"label": self.label, "values": list(self.values), "width": self.width, "words": self.shown is None}
-        optional = {"shown": self.shown, "notes": self.notes, "verdicts": self.verdicts}
+        optional = {"shown": self.shown, "notes": self.notes, "verdicts": self.verdicts, "links": self.links}
         lists = {name: list(texts) for name, texts in optional.items() if texts is not None}
         return {**column, "choice": self.choice, **lists}
 

@@ -5,16 +5,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from extremal.explanations.display import has_random_weights, network_text
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import has_image
-from extremal.explanations.smallest_area import Certificate
-from extremal.explanations.stability import Stability
-from extremal.explanations.verdict import MIN_SPAN, Verdict
+from extremal.explanations.verdict import CHANCE, MIN_SPAN, Verdict
 
 if TYPE_CHECKING:
     from extremal.jobs.run_summary import Quantiles
 
+MIN_QUANTILES = 4  # values from which on quartiles and medians are stated
 MISSING = "–"  # text of a number that does not exist
+RANDOM_WEIGHTS = "The weights of this network are random: it was never trained, and its answer means nothing."
 MIN_EXCESS = 0.005  # of an effect above 1 or below 0 that is explained; less is rounding
 
 
@@ -75,7 +76,7 @@ def above_largest_area(areas: Sequence[float]) -> str:
 
 
 def quantile_texts(quantiles: "Quantiles", to_text: Callable[[float], str], above_all: str = MISSING) -> list[str]:
-    """Format the five numbers of a distribution.
+    """Format the five numbers of a distribution; of fewer than `MIN_QUANTILES` values only the ends.
 
     Args:
         quantiles: of the values.
@@ -84,21 +85,42 @@ def quantile_texts(quantiles: "Quantiles", to_text: Callable[[float], str], abov
     """
     values = (quantiles.min, quantiles.q25, quantiles.median, quantiles.q75, quantiles.max)
     unknown = above_all if quantiles.count else MISSING
-    return [unknown if value is None else to_text(value) for value in values]
+    texts = [unknown if value is None else to_text(value) for value in values]
+    return texts if quantiles.count >= MIN_QUANTILES else [texts[0], *[MISSING] * 3, texts[-1]]
 
 
-def plural(count: int, noun: str) -> str:
+def plural(count: int, noun: str, nouns: str = "") -> str:
     """Format a count with its noun.
 
-    >>> plural(1, "image"), plural(1200, "image")
-    ('1 image', '1,200 images')
+    >>> plural(1, "image"), plural(1200, "image"), plural(2, "class", "classes")
+    ('1 image', '1,200 images', '2 classes')
     """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun if count == 1 else nouns or f'{noun}s'}"
+
+
+def join_words(words: Sequence[str]) -> str:
+    """Join words as in a sentence.
+
+    >>> join_words(["blur"]), join_words(["blur", "fade", "noise"])
+    ('blur', 'blur, fade and noise')
+    """
+    *first, last = words or [""]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def nbsp(text: str) -> str:
     """Replace the spaces before percent signs with no-break spaces."""
     return text.replace(" %", "\xa0%")
+
+
+def doubt_sentence(subject: str, verdict: Verdict) -> str:
+    r"""Describe a verdict that is not `sufficient`, with its reason.
+
+    >>> doubt_sentence("This mask", Verdict("suspect", "a score is not finite"))
+    'This mask is suspect: a score is not finite.'
+    """
+    start = "Chance is enough" if verdict.label == CHANCE else f"{subject} is {verdict.label}"
+    return f"{start}: {nbsp(verdict.reason)}."
 
 
 @dataclass(frozen=True)
@@ -129,6 +151,11 @@ class AreaRow:
         return nbsp(self.verdict.reason)
 
     @property
+    def note(self) -> str:
+        """What to know about the search for this mask; empty if there is nothing."""
+        return "the search missed a better mask: a smaller area has a larger effect" if self.status == "stuck" else ""
+
+    @property
     def effects(self) -> tuple[float, ...]:
         """All effects of the row."""
         return (self.soft, self.binary, self.unseen, self.control, self.control_best)
@@ -147,6 +174,7 @@ class ExplanationSummary:
     smallest: int | None  # row of the smallest sufficient area
     score_full: float
     score_blank: float
+    has_random_weights: bool = False  # the network was never trained
 
     @property
     def headline_row(self) -> int:
@@ -155,6 +183,13 @@ class ExplanationSummary:
             return self.smallest
         effects = [row.binary if math.isfinite(row.binary) else -math.inf for row in self.rows]
         return effects.index(max(effects))
+
+    @property
+    def picture_heading(self) -> str:
+        """The heading of the picture that shows the region."""
+        if self.smallest is None:
+            return "The best region found"
+        return "What is enough" if self.keeps else "What the answer depends on"
 
     @property
     def headline(self) -> str:
@@ -169,11 +204,12 @@ class ExplanationSummary:
 
     @property
     def caution(self) -> str:
-        """A reason to doubt the headline; empty if there is none."""
-        if self.smallest is None:
-            return ""
-        row = self.rows[self.smallest]
-        return "" if row.verdict.label == "sufficient" else f"This mask is {row.verdict.label}: {row.reason}."
+        """Reasons to doubt the headline; empty if there are none."""
+        sentences = [RANDOM_WEIGHTS] if self.has_random_weights else []
+        row = None if self.smallest is None else self.rows[self.smallest]
+        if row is not None and row.verdict.label != "sufficient":
+            sentences.append(doubt_sentence("This mask", row.verdict))
+        return " ".join(sentences)
 
     def sentence(self, row: AreaRow) -> str:
         """Describe the effect at one area, compared with random regions."""
@@ -224,7 +260,7 @@ def summarise(explanation: Explanation, image: int = 0) -> ExplanationSummary:
     enough = explanation.smallest(image=image)
     return ExplanationSummary(
         name=explanation.target_names[image],
-        network=str(explanation.settings.get("network", "unnamed network")),
+        network=network_text(explanation.settings),
         game=str(explanation.settings.get("game", "preserve" if explanation.keeps else "delete")),
         keeps=explanation.keeps,
         whole="image" if has_image(explanation) else "input",
@@ -232,51 +268,5 @@ def summarise(explanation: Explanation, image: int = 0) -> ExplanationSummary:
         smallest=None if enough is None else explanation.areas.index(enough.area),
         score_full=float(explanation.score_full[image]),
         score_blank=float(explanation.score_blank[image]),
+        has_random_weights=has_random_weights(explanation.settings),
     )
-
-
-def certificate_sentence(certificate: Certificate) -> str:
-    r"""Describe the search between the computed areas: the smallest area that is enough, and the largest that is not.
-
-    >>> import torch
-    >>> certificate_sentence(Certificate(0.0734, torch.ones(1, 2, 2), 0.902, 0.0721, 0.884, 0.9)).replace("\xa0", " ")
-    'Between the measured areas: 7.34 % has 90 % of the effect; the best mask found at 7.21 % has 88 %.'
-    """
-    result = f"{area_percent(certificate.area)} has {percent(certificate.effect)} of the effect"
-    if not certificate.below_area:
-        return f"Between the measured areas: {result}; every smaller area that was tried is also enough."
-    area, effect = area_percent(certificate.below_area), percent(certificate.below_effect)
-    return f"Between the measured areas: {result}; the best mask found at {area} has {effect}."
-
-
-def stability_sentence(stability: Stability, image: int = 0) -> str:
-    """Describe how much the smallest sufficient area differs between copies with one grey level of noise."""
-    factor = stability.smallest_area_factors[image]
-    copies = f"{stability.copies} copies" if stability.copies > 1 else "one copy"
-    start = f"Over {copies} with one grey level of noise, "
-    if factor is None:
-        return f"{start}none of the computed areas is sufficient."
-    if math.isinf(factor):
-        count = int(stability.smallest_areas[image].isfinite().sum())
-        return f"{start}a computed area is sufficient for {count} only."
-    smallest = area_percent(float(stability.smallest_areas[image].min()))
-    if factor == 1:
-        return f"{start}the smallest sufficient area is {smallest} each time."
-    largest = area_percent(float(stability.smallest_areas[image].max()))
-    return f"{start}the smallest sufficient area lies between {smallest} and {largest}."
-
-
-def alternatives_sentence(explanation: Explanation, image: int = 0) -> str:
-    """Describe how many of the requested regions are sufficient and distinct; empty if only one was requested.
-
-    Args:
-        explanation: of N inputs.
-        image: index of the input, 0..N − 1.
-    """
-    requested, regions = 1 + len(explanation.alternatives), explanation.regions(image=image)
-    if requested == 1:
-        return ""
-    if len(regions) < 2:
-        return f"{'Only one' if regions else 'No'} sufficient region was found; {requested} were requested."
-    areas = ", ".join(area_percent(region.area) for region in regions)
-    return f"{len(regions)} sufficient regions with little overlap were found; {requested} were requested: {areas}."

@@ -7,6 +7,7 @@ from torch import nn
 
 from extremal.errors import ExtremalValueError
 from extremal.networks.network import Network
+from extremal.networks.randomness import own_generator
 
 
 def stages(model: nn.Module) -> list[tuple[str, list[nn.Module]]]:
@@ -62,7 +63,7 @@ def reinitialise(network: Network, count: int, seed: int = 0) -> Network:
     parts = stages(model)
     if not 0 <= count <= len(parts):
         raise ExtremalValueError(f"count must lie in 0..{len(parts)}, the stages of {network.name}, got {count}")
-    with torch.random.fork_rng([]), torch.no_grad():
+    with own_generator(), torch.no_grad():
         for index, (_, modules) in enumerate(parts[:count]):
             torch.manual_seed(seed + index)
             for module in modules:

@@ -14,6 +14,7 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations import evidence, verdict
 from extremal.explanations.batches import plan_batches
 from extremal.explanations.build_objective import build_objective
+from extremal.explanations.channels.activity import build_place_fields
 from extremal.explanations.channels.controls import N_RANDOM_SETS, RANKINGS, random_sets, rankings, top_sets
 from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.chunking import ChunkedReward
@@ -30,7 +31,7 @@ from extremal.masking.level_set import standardise
 from extremal.masking.perturbations import ScaleChannels
 from extremal.masking.solvers import OnStep, Problem, Solution, Solver
 from extremal.networks.inputs import ImagesLike, prepare
-from extremal.networks.layers import get_module, square_lattice
+from extremal.networks.layers import get_module
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network, require_gradient
 from extremal.networks.split import Split, split
@@ -217,7 +218,7 @@ def _build_explanation(
         on_pass = report.repeat if report else None
         certificates = Bisection(problem, objective, ends, (*areas, 1.0), cut_effects, share, on_pass).run(0.0)
     cuts = cut(solution.masks, areas)
-    perturbation = objective.perturbation
+    smallest, perturbation = _smallest_fields(certificates, total), objective.perturbation
     assert isinstance(perturbation, ScaleChannels)
     tensors: dict[str, Tensor | None] = {
         "masks": solution.masks[:, :, 0],
@@ -226,8 +227,8 @@ def _build_explanation(
         "random_scores": collected.control_scores[:, :, :N_RANDOM_SETS],
         "ranked_scores": collected.control_scores[:, :, N_RANDOM_SETS:],
         "rankings": ranked,
-        **_smallest_fields(certificates, total),
-        "maps": _sum_channels(x, cuts[:, :, 0], perturbation.axis_of(x)),
+        **smallest,
+        **build_place_fields(x, cuts[:, :, 0], smallest["smallest_mask"], perturbation.axis_of(x)),
         "score_full": objective.score_input,
         "score_blank": objective.score_destroyed,
         "inputs": split_network.x,
@@ -263,21 +264,6 @@ def _smallest_fields(certificates: Sequence[Certificate | None], total: int) -> 
         "below_count": torch.tensor([round(certificate.below_area * total) for certificate in complete]),
         "below_effect": torch.tensor([certificate.below_effect for certificate in complete], dtype=torch.float32),
     }
-
-
-def _sum_channels(x: Tensor, sets: Tensor, axis: int) -> Tensor:
-    """Return Σ_k m_k·x_k for sets (N, A, K) of activations x: (N, A, h, w); (N, A, 0, 0) without places."""
-    units = x.movedim(axis, 1)  # (N, K, *places)
-    shape = tuple(units.shape[2:])
-    maps: Tensor
-    if x.ndim == 3 and axis == 1:  # the units are tokens: map the norms of those that are kept
-        maps = sets * units.norm(dim=2).unsqueeze(1)
-    else:
-        maps = torch.einsum("nak,nkp->nap", sets, units.reshape(*units.shape[:2], -1))
-    lattice = square_lattice(maps.shape[2]) if x.ndim == 3 else shape if len(shape) == 2 else None
-    if lattice is None:
-        return maps.new_zeros(*maps.shape[:2], 0, 0)
-    return maps[:, :, -lattice[0] * lattice[1] :].reshape(*maps.shape[:2], *lattice)
 
 
 def validate_counts(

@@ -75,6 +75,8 @@ class ChannelExplanation(ChannelViews):
     share: float = field(metadata=SHARED_FIELD)  # fraction of the whole effect that the smallest sets have
     # versions, seed, network, weight hash, solver, counts: everything needed to repeat the run
     settings: dict[str, Any] = field(metadata=SETTINGS_FIELD)
+    activity: Tensor | None = None  # (N, A, h, w) √Σ_k m_k·x_k² of the cut masks; None: in older files
+    smallest_activity: Tensor | None = None  # (N, h, w) that of the smallest sets
 
     @classmethod
     def concatenate(cls, parts: Sequence["ChannelExplanation"]) -> "ChannelExplanation":
@@ -118,10 +120,10 @@ class ChannelExplanation(ChannelViews):
 
     @property
     def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
-        """Verdicts (N, A): sufficient, insufficient, suspect or unspecific.
+        """Verdicts (N, A): sufficient, insufficient, chance is enough, or suspect.
 
-        A set is suspect if a random set equals it, or if the top channels of a ranking outperform it. A ranking that
-        merely equals it confirms both. It is unspecific if a random set is sufficient as well.
+        Chance is enough if a random set is sufficient, too. A set is suspect if a ranking has a better one of its size;
+        a ranking that merely equals it confirms both.
         """
         soft, cuts = self.effects(self.scores).tolist(), self.effects(self.binary_scores).tolist()
         random, ranked = self.effects(self.random_scores).tolist(), self.effects(self.ranked_scores).tolist()
@@ -131,9 +133,8 @@ class ChannelExplanation(ChannelViews):
 
         def judge(n: int, k: int) -> Verdict:
             better = [value for value in ranked[n][k] if not value <= cuts[n][k] + TIE_MARGIN]
-            controls = [*random[n][k], *better]
-            effects = soft[n][k], cuts[n][k]
-            return reach_verdict(*effects, [], controls, self.share, "a control set of this size", largest=largest[n])
+            found = soft[n][k], cuts[n][k]
+            return reach_verdict(*found, [], random[n][k], self.share, "set", better, largest=largest[n])
 
         return tuple(tuple(judge(n, k) for k in range(len(self.counts))) for n in range(len(self.masks)))
 
@@ -170,7 +171,28 @@ class ChannelExplanation(ChannelViews):
             ExtremalValueError: the layer has no places, or the count was not computed.
         """
         self.binary(count)  # checks the count
-        layer_map = self.maps[image, self.counts.index(count)]
+        return self._to_input_size(self.maps[image, self.counts.index(count)])
+
+    @in_standard_modes
+    def activity_map(self, count: int | None = None, image: int = 0) -> Tensor:
+        """Return √Σ_k m_k·x_k², how active the set of this count is, resized to the input: (H, W) ≥ 0.
+
+        Args:
+            count: one of the computed counts; None: the smallest sufficient set that was found.
+            image: index of the input, 0..N − 1.
+
+        Raises:
+            ExtremalValueError: the layer has no places, or the count was not computed.
+        """
+        if count is None:
+            count = self._choose_count(image)
+            found = None if self.smallest_activity is None else self.smallest_activity[image]
+        else:
+            self.binary(count)  # checks the count
+            found = None if self.activity is None else self.activity[image, self.counts.index(count)]
+        return self.map(count, image) if found is None else self._to_input_size(found)
+
+    def _to_input_size(self, layer_map: Tensor) -> Tensor:
         if layer_map.numel() == 0:
             raise ExtremalValueError(
                 f"a map must be of a layer whose channels have places, {self.layer!r} has none; choose an earlier layer"
@@ -180,6 +202,7 @@ class ChannelExplanation(ChannelViews):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file with JSON metadata, atomically."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {name: value for name, value in values.items() if value is not None}
         tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
         metadata = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
         write_tensors(Path(path), tensors, {"channels": FORMAT, **metadata})
@@ -224,6 +247,8 @@ _TENSOR_RULES = {
     "below_count": TensorRule("int64", "N", 0),
     "below_effect": TensorRule("float", "N"),
     "maps": TensorRule("float", "N A h w"),
+    "activity": TensorRule("float", "N A h w", 0.0, is_optional=True),
+    "smallest_activity": TensorRule("float", "N h w", 0.0, is_optional=True),
     "score_full": TensorRule("float", "N"),
     "score_blank": TensorRule("float", "N"),
     "inputs": TensorRule("float", "N C *S"),

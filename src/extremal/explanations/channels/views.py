@@ -15,11 +15,12 @@ from extremal.explanations.display import (
     FloatMap,
     choose_column,
     join_listed,
+    network_text,
     percent_text,
     shorten_name,
     to_unit_range,
 )
-from extremal.explanations.overlay import light_up, to_pillow
+from extremal.explanations.overlay import draw_heat, to_pillow
 from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import Verdict
 
@@ -34,7 +35,7 @@ class ChannelViews(Displayed):
         layer: str
         counts: tuple[int, ...]
         masks: Tensor
-        maps: Tensor
+        smallest_mask: Tensor
         pictures: Tensor
         share: float
         target_names: tuple[str, ...]
@@ -53,6 +54,10 @@ class ChannelViews(Displayed):
         """Return where the set of this count is active, resized to the input: (H, W)."""
 
     @abstractmethod
+    def activity_map(self, count: int | None = None, image: int = 0) -> Tensor:
+        """Return how active the set of this count is, resized to the input: (H, W); None: the smallest set."""
+
+    @abstractmethod
     def smallest(self, image: int = 0) -> SmallestSet:
         """Return the smallest sufficient set of one input."""
 
@@ -62,51 +67,54 @@ class ChannelViews(Displayed):
         """Verdicts (N, A)."""
 
     def overlay(self, count: int | None = None, image: int = 0) -> "Image.Image":
-        """Return the image, bright where the set of channels is active.
+        """Return a grey copy of the image, coloured where the set of channels is active, violet to yellow.
 
         Args:
-            count: one of the computed counts; None: the smallest sufficient one, else that of the largest effect.
+            count: one of the computed counts; None: the smallest sufficient set that was found.
             image: index of the input, 0..N − 1.
 
         Raises:
             ExtremalValueError: there is no such input or count, the input is not an image, or the layer has no places.
         """
-        light = self.heatmap(count, image)
+        heat = self.heatmap(count, image)
         if not self.pictures.numel():
             raise ExtremalValueError("an overlay must be of an image, but this input has no picture; use .heatmap()")
-        return to_pillow(light_up(self.pictures[image], torch.from_numpy(light)))
+        return to_pillow(draw_heat(self.pictures[image], torch.from_numpy(heat)))
 
     def heatmap(self, count: int | None = None, image: int = 0) -> FloatMap:
-        """Return where the set of channels is active: Σ_k m_k·x_k, scaled from its range to [0, 1]: (H, W) float32.
+        """Return how active the set of channels is: √Σ_k m_k·x_k², scaled from its range to [0, 1]: (H, W) float32.
 
         Args:
-            count: one of the computed counts; None: the smallest sufficient one, else that of the largest effect.
+            count: one of the computed counts; None: the smallest sufficient set that was found.
             image: index of the input, 0..N − 1.
 
         Raises:
             ExtremalValueError: there is no such input or count, or the layer has no places.
         """
-        return to_unit_range(self.map(self._choose_count(count, image), image), keep_zero=False)
+        validate_image(image, len(self.masks))
+        return to_unit_range(self.activity_map(count, image), keep_zero=False)
 
     def mask(self, count: int | None = None, image: int = 0) -> BoolMap:
         """Return the set of channels of one input, true for its channels: (K,) bool.
 
         Args:
-            count: one of the computed counts; None: the smallest sufficient one, else that of the largest effect.
+            count: one of the computed counts; None: the smallest sufficient set that was found.
             image: index of the input, 0..N − 1.
 
         Raises:
             ExtremalValueError: there is no such input or count.
         """
-        channels: BoolMap = (self.binary(self._choose_count(count, image))[image] > 0).numpy()
+        validate_image(image, len(self.masks))
+        found = self.smallest_mask if count is None else self.binary(count)
+        channels: BoolMap = (found[image] > 0).numpy()
         return channels
 
-    def _choose_count(self, count: int | None, image: int) -> int:
-        validate_image(image, len(self.masks))
-        return self.counts[choose_column(self.curve(image).binary, self.share)] if count is None else count
+    def _choose_count(self, image: int) -> int:
+        """Return the smallest sufficient computed count, else that of the largest effect."""
+        return self.counts[choose_column(self.curve(image).binary, self.share)]
 
     def _describe(self) -> Sequence[str]:
-        total, network = self.masks.shape[2], self.settings.get("network", "unnamed network")
+        total, network = self.masks.shape[2], network_text(self.settings)
         origin = f"{total} channels of {self.layer} of {network}"
         counts = f"  counts    {join_listed([str(count) for count in self.counts])}"
         sets = [self.smallest(image) for image in range(len(self.masks))]

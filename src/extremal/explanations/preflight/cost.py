@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 import torch
@@ -143,12 +144,13 @@ class Cost:
 
     def refinement(self) -> Evaluations:
         """Return an upper bound of the cost of bisecting for the smallest sufficient area."""
-        below = (self.areas[0] / smallest_area.SEARCH_FACTOR, *self.areas)
-        log_ratio = max(math.log(high / low) for low, high in zip(below, self.areas, strict=False))
+        tried = (self.areas[0] / smallest_area.SEARCH_FACTOR, *self.areas, 1.0)
+        log_ratio = max(math.log(high / low) for low, high in pairwise(tried))
         rounds = 1 + max(
             0, math.ceil(math.log2(log_ratio / math.log1p(AREA_TOLERANCE)))
         )  # one more because areas are whole numbers of places
-        n_scores = rounds * (smallest_area.STEPS_PER_AREA + 1) * self.evaluations_per_mask * len(self.objective.ways)
+        n_masks = 1 + rounds * (smallest_area.STEPS_PER_AREA + 1)
+        n_scores = n_masks * self.evaluations_per_mask * len(self.objective.ways)
         return Evaluations(rounds * smallest_area.STEPS_PER_AREA * self.rewards_per_mask, self.setup + n_scores)
 
     @property

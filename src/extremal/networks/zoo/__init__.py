@@ -15,7 +15,7 @@ from extremal.networks.network import Network
 from extremal.networks.zoo import huggingface, paper, timm, timm_hub, torchvision, user_module
 from extremal.networks.zoo.onnx import module as onnx_file
 from extremal.networks.zoo.pt2 import module as exported
-from extremal.networks.zoo.weights import Weights
+from extremal.networks.zoo.weights import Weights, is_random
 
 
 def names(pattern: str = "") -> list[str]:
@@ -51,6 +51,8 @@ def load(name: str, weights: Weights = None, device: DeviceLike = AUTO, number: 
     """
     found = find_device(device, number)  # before anything is loaded
     network = _load(name, weights)
+    if not names_code(name):  # of the user's own code only the user knows
+        network.random_weights = is_random(weights)
     is_placed = network.devices() not in ([], ["cpu"])  # by the code of the user's module
     return network if is_placed and check_device_name(device) == AUTO else network.to(found)
 

@@ -1,0 +1,35 @@
+"""Words for an answer among others about the same class of the same image."""
+
+from collections.abc import Sequence
+
+from extremal.explanations.settings import Settings
+from extremal.report.text import area_percent
+
+GAME_WORDS = {"preserve": "What is enough", "delete": "What has to go", "dual": "Both at once"}
+
+
+def describe_tab(game: str, layer: str = "", details: Sequence[str] = ()) -> str:
+    """Describe an answer by its question, and by what is not as usual.
+
+    >>> describe_tab("delete"), describe_tab("preserve", "blocks.5", ["at 10 %"])
+    ('What has to go', 'Channels of blocks.5: what is enough, at 10 %')
+    """
+    question = GAME_WORDS.get(game, game)
+    return ", ".join([f"Channels of {layer}: {question.lower()}" if layer else question, *details])
+
+
+def describe_details(settings: Settings, refine: bool, stability: bool) -> list[str]:
+    r"""Describe the options of an answer that are not the default ones.
+
+    >>> describe_details(Settings(areas=[0.1], alternatives=2), True, False)
+    ['at 10\xa0%', '2 alternatives', 'smallest area']
+    """
+    usual, own = Settings().as_dict(), settings.as_dict()
+    details = []
+    if own["areas"] != usual["areas"]:
+        details.append(f"at {', '.join(map(area_percent, settings.areas))}")
+    if own["perturbation"] != usual["perturbation"]:
+        details.append(f"replaced by {type(settings.perturbation).__name__.lower()}")
+    if settings.alternatives != 1:
+        details.append(f"{settings.alternatives} alternatives")
+    return [*details, *(["smallest area"] if refine else []), *(["copies with noise"] if stability else [])]

@@ -1,0 +1,119 @@
+"""Explanations of rows to look at: masks, scores and pictures, without an evaluation of the network."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from extremal.explanations.explanation import Explanation
+from extremal.explanations.settings import Settings
+from extremal.explanations.smallest_area import Certificate
+from extremal.explanations.stability import Stability
+from extremal.explanations.verdict import Status
+from extremal.jobs.restore import check_row, decode_parameters, decode_scores, decode_trace, find_regions, prepare_input
+from extremal.masking.domain import Domain
+from extremal.masking.perturbations import prepare_perturbation, split_ways, with_spacing
+from extremal.masking.solvers import rebuild_masks
+from extremal.networks.network import Network
+from extremal.networks.torch_state import in_standard_modes
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RowView:
+    """One image of a run, to look at."""
+
+    explanation: Explanation  # without agreement, which a row does not store: its `saliency` is that of its masks
+    certificate: Certificate | None  # without its mask
+    stable_factor: float | None  # largest smallest area of the copies over the smallest; None: unknown
+
+
+@in_standard_modes
+def view_rows(rows: Sequence[Row], network: Network, settings: Mapping[str, Any]) -> RowView:
+    """Restore what a row stores of an image, and of its alternatives.
+
+    The network prepares the image; it is not evaluated.
+
+    Args:
+        rows: of one image, of `rows.SCHEMA`.
+        network: with the preprocessing of the run.
+        settings: that all rows of the run share.
+
+    Raises:
+        ExtremalValueError: the image failed, is gone or has changed, or its rows are incomplete.
+    """
+    first, *others = sorted(rows, key=lambda row: row["alternative"] or 0)
+    explanation = _restore(first, network, settings)
+    alternatives = tuple(_restore(row, network, settings) for row in others)
+    return RowView(replace(explanation, alternatives=alternatives), _read_certificate(first), first["stable_factor"])
+
+
+def _restore(row: Row, network: Network, settings: Mapping[str, Any]) -> Explanation:
+    check_row(row)
+    x = prepare_input(row, network, None).cpu()
+    shape, areas = tuple(row["input_shape"] or x.shape[2:]), tuple(row["areas"])
+    within, units = find_regions(row, shape)
+    validated, spacing = Settings.from_dict(settings), tuple(settings["spacing"])
+    parameters = decode_parameters(row, getattr(torch, settings["dtype"].removeprefix("torch.")))
+    with torch.no_grad():
+        masks = rebuild_masks(settings["solver"], parameters, areas, Domain(shape, spacing, within, units))
+        masks = masks if any(row["mask_areas"]) else torch.zeros_like(masks)
+        ways = split_ways(with_spacing(validated.perturbation, spacing))
+        way = next((way for name, way in ways.items() if name not in row["left_out"]), next(iter(ways.values())))
+        destroyed = prepare_perturbation(way, x)(x.new_zeros(1, 1, 1, *shape)).flatten(0, 1)
+    stored: dict[str, Any] = {**decode_scores(row, torch.float32), **decode_trace(row, torch.float32)}
+    target = tuple(row["group"]) if row["group"] is not None else row["target"]
+    result = Explanation(
+        areas=areas,
+        masks=masks.float(),
+        **stored,
+        agreement=torch.zeros_like(masks[:, 0]),
+        inputs=x,
+        pictures=network.to_images_or_empty(x),
+        destroyed=network.to_images_or_empty(destroyed),
+        target=(target,),
+        target_names=(row["target_name"],),
+        unseen_names=tuple(row["unseen_names"]),
+        left_out=(tuple(row["left_out"]),),
+        status=(tuple(Status(status) for status in row["statuses"]),),
+        keeps=validated.game.keeps,
+        settings={**settings, "mirror": bool(row["mirror"]), "evaluations": dict(row["counts"])},
+        within=within,
+        units=units,
+    )
+    return replace(result, stability=_read_stability(row, result))
+
+
+def _read_certificate(row: Row) -> Certificate | None:
+    if row["certified_area"] is None:
+        return None
+    below = row["below_effect"]
+    return Certificate(
+        area=row["certified_area"],
+        mask=torch.zeros(1, 0),
+        effect=row["certified_effect"],
+        below_area=row["below_area"] or 0.0,
+        below_effect=math.nan if below is None else below,
+        share=0.9,
+    )
+
+
+def _read_stability(row: Row, explanation: Explanation) -> Stability | None:
+    """Return what a row stores of the stability, as that of one copy; the verdicts need no more."""
+    if row["stable_ious"] is None or row["core_shares"] is None:
+        return None
+    ious = torch.tensor(row["stable_ious"])[None, :, None]
+    return Stability(
+        areas=explanation.areas,
+        ious=ious,
+        core=torch.zeros_like(explanation.masks, dtype=torch.bool),
+        core_shares=torch.tensor(row["core_shares"])[None],
+        effects=torch.full_like(ious, math.nan),
+        unseen_effects=torch.full_like(ious, math.nan),
+        smallest_areas=torch.full((1, 1), math.nan),
+        seed=0,
+        evaluations=0,
+    )
