@@ -5,7 +5,7 @@ READY := .venv/.ready
 REFERENCE := .venv-reference
 DEMO_READY := .venv/.demo-ready
 
-.PHONY: demo test test-slow test-all lint types docs format bench reference parity release clean
+.PHONY: demo test test-slow test-all lint types docs pictures format bench reference parity release clean
 
 demo: $(DEMO_READY)  ## explain a real photograph: figure and report in demo/
 	@$(BIN)/python examples/demo.py demo
@@ -31,6 +31,9 @@ types: $(READY)
 
 docs: $(READY)  ## the guide as a static site in site/; a warning is an error
 	$(BIN)/zensical build --strict --clean
+
+pictures: $(READY)  ## all pictures of README, guide, gallery and app again, from runs with the current solver
+	$(BIN)/python examples/pictures.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -1,9 +1,9 @@
 """Measure channel explanations: inversion, activation maximisation, and the channels that a class needs.
 
-Use: python benchmarks/seeing.py [--cutouts STAMPS]
+Use: python benchmarks/seeing.py [--cutouts STAMPS] [--pictures]
 
 One JSON line a kind goes to benchmarks/results/seeing.jsonl; a kind that stands there is not measured again. The
-pictures go to docs/. STAMPS: see solvers.py; without them the classes are left out.
+pictures go to docs/; --pictures only makes them again. STAMPS: see solvers.py; without them the classes are left out.
 """
 
 import argparse
@@ -187,12 +187,17 @@ def main() -> None:
     """Measure what is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cutouts", type=Path)
+    parser.add_argument("--pictures", action="store_true")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     network, settings = zoo.load("embedded"), hash_settings()
+    if options.pictures:
+        measure_maximisations(network)
+        measure_inversions(network)
+        return
     kinds = {
         "splitting": lambda: measure_splits(network),
         "maximisation": lambda: measure_maximisations(network),

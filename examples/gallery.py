@@ -28,6 +28,7 @@ from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.report.figure_style import ACCENT_COLOUR, CONTROL_COLOUR, THRESHOLD_COLOUR, UNSEEN_COLOUR, hide_axes
 from extremal.report.plots import draw_mask
 from extremal.report.text import area_percent, percent
+from extremal.scores.parse import parse_class
 
 AREAS = (0.025, 0.05, 0.1, 0.2, 0.4)
 LOW, HIGH = -1.0, 2.0  # limits of the effects drawn
@@ -48,11 +49,10 @@ def network(name: str, weights: str) -> extremal.Network:
 @cache
 def explain(run: ImageRun) -> extremal.Explanation:
     """Run `extremal.explain` as the command does."""
-    options = {name: run.options[name] for name in ("game", "perturbation", "solver") if name in run.options}
+    options = {name: run.options[name] for name in ("game", "perturbation") if name in run.options}
     settings = extremal.Settings(areas=AREAS, alternatives=int(run.alternatives or 1), **options)
-    return extremal.explain(
-        network(run.network, run.weights), photograph(run.photo), run.target or None, settings=settings
-    )
+    net = network(run.network, run.weights)
+    return extremal.explain(net, photograph(run.photo), parse_class(net, run.target), settings=settings)
 
 
 def to_record(net: extremal.Network, result: extremal.Explanation) -> Record:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, fields
 
 PHOTOS = ("chelsea", "coffee", "rocket", "astronaut", "camera")  # in scikit-image's wheel, public domain or CC0
 SURVEY = {
-    "`preserve`, blur": {},
+    "`preserve`, mixed": {},
     "`delete`": {"game": "delete"},
+    "`blur`": {"perturbation": "blur"},
     "`fade`": {"perturbation": "fade"},
     "`constant`": {"perturbation": "constant"},
     "`noise`": {"perturbation": "noise"},
@@ -20,8 +21,7 @@ class ImageRun:
     photo: str
     target: str = ""
     game: str = ""
-    perturbation: str = "blur"
-    solver: str = "path"
+    perturbation: str = ""
     alternatives: str = ""
     network: str = ""
     weights: str = ""
@@ -75,9 +75,9 @@ def to_arguments(options: dict[str, str]) -> list[str]:
 
 WORKS, OTHER, FAILS = "Successes", "Other questions", "Failures"
 SECTIONS = {
-    WORKS: "The top class. Verdicts are `sufficient`: the region keeps the answer, beats "
+    WORKS: "The top class with the default options. Verdicts are `sufficient`: the region keeps the answer, beats "
     "chance, and holds under perturbations that it was not optimised for.",
-    OTHER: "The same photographs with other options.",
+    OTHER: "The same photographs with other questions and options.",
     FAILS: "Each was found in a run like those above; none was staged. A failed mask looks as convincing as one that "
     "holds; only the verdict, or the scores, distinguish them.",
 }
@@ -85,13 +85,24 @@ ENTRIES = (
     Entry(
         "tripod",
         WORKS,
-        "A tripod, from very little",
+        "A tripod, from a tenth of the image",
         ImageRun("camera"),
         "sufficient",
-        "The network recognises the tripod from its head and a foot, and adding more only raises its confidence. The "
-        "weakest number is the unseen one: so small a region keeps less on other backgrounds.",
+        "The network recognises the tripod by its legs, and by a part of the camera on it. The effect of the same "
+        "area is large on other backgrounds, too.",
         "A man looks through a camera on a tripod, in grey",
-        "the head of the tripod, the end of one leg and a spot on the camera",
+        "the legs of the tripod, a part of the camera, and a spot in the grass",
+    ),
+    Entry(
+        "missile",
+        WORKS,
+        "A rocket, from its body",
+        ImageRun("rocket"),
+        "sufficient",
+        "A part of the body is enough. At larger areas the effect falls before it rises again: the network is not "
+        "sure of this class, and a larger region has to include places that count against it.",
+        "A rocket stands on its lit pad at dusk",
+        "the lower half of the rocket",
     ),
     Entry(
         "espresso",
@@ -99,10 +110,32 @@ ENTRIES = (
         "Espresso, from most of the cup",
         ImageRun("coffee"),
         "sufficient",
-        "Nothing smaller was enough: the evidence for this class is spread over the cup. The scraps along the border "
-        "fill up the requested area and may have no meaning.",
+        "Nothing smaller was enough: the evidence for this class is spread over the cup, and the saucer and the "
+        "spoon are not needed.",
         "A cup of espresso with its saucer and spoon on a wooden table",
-        "the coffee with the rim and the front of the cup, part of the spoon, and scraps along the border",
+        "the cup with the coffee and its handle, without saucer and spoon",
+    ),
+    Entry(
+        "helmet",
+        OTHER,
+        "A wrong answer: football helmet",
+        ImageRun("astronaut"),
+        "sufficient",
+        "The class is wrong, and the region shows what was taken for it: the helmet that lies beside her, not the "
+        "suit. Without the rest of the photograph the network is more certain of its mistake.",
+        "An astronaut in an orange suit smiles in front of a flag, with her helmet and a model of the shuttle",
+        "the helmet in the lower right corner, with a part of the flag and the sleeve",
+    ),
+    Entry(
+        "cats",
+        OTHER,
+        "Any of three cats",
+        ImageRun("chelsea", target="tabby|tiger cat|Egyptian cat"),
+        "sufficient",
+        "The network is unsure which of these cats it sees, but not that it is one of them. Asked for any of them, "
+        "it needs the eye, the forehead and the nose.",
+        "A tabby cat's face from near",
+        "one eye with the forehead, the nose and the cheek",
     ),
     Entry(
         "second-class",
@@ -111,9 +144,11 @@ ENTRIES = (
         ImageRun("chelsea", target="Egyptian cat"),
         "sufficient",
         "More than the whole effect: without the rest of the image, which supports other cats, the network is more "
-        "certain of this one.",
+        "certain of this one. The next smaller area keeps as much where it was optimised and little elsewhere, so "
+        "its verdict is `suspect`.",
         "A tabby cat's face from near",
-        "one eye with the fur above and below it, and a patch in a corner",
+        "one eye with the fur around it, the nose, and a part of the mouth",
+        area=0.4,
     ),
     Entry(
         "delete",
@@ -121,21 +156,21 @@ ENTRIES = (
         "The indispensable part of the tripod",
         ImageRun("camera", game="delete"),
         "sufficient",
-        "Compare the first entry: a small part of the tripod is enough, but a larger part has to be removed before the "
-        "answer breaks, because the rest of it supports the class as well.",
+        "Compare the first entry: a smaller part of the tripod is enough to name it, but more has to be removed "
+        "before the answer breaks, because the rest of it supports the class as well.",
         "A man looks through a camera on a tripod, in grey",
-        "without the head of the tripod, most of its legs and the lower part of the camera",
+        "without the camera and without the legs of the tripod",
     ),
     Entry(
         "alternatives",
         OTHER,
-        "Three explanations of one cup",
-        ImageRun("coffee", target="cup", alternatives="3"),
+        "Two explanations of one rocket",
+        ImageRun("rocket", alternatives="3"),
         "sufficient",
-        "Each explanation lies outside those found before. The first is not the smallest of them: a run returns the "
-        "best mask that it found, not the optimum. The curve is that of the first.",
-        "A cup of espresso with its saucer and spoon on a wooden table",
-        "three regions, two of them of spots on the rim with a little coffee, one on the dark front of the cup",
+        "Each explanation lies outside those found before: the lower half of the rocket, or its upper half with a "
+        "strip of the ground. The third is not sufficient at any area. The curve is that of the first.",
+        "A rocket stands on its lit pad at dusk",
+        "two regions: the lower half of the rocket; its upper half with a part of the sky and the ground",
     ),
     Entry(
         "channels",
@@ -154,33 +189,34 @@ ENTRIES = (
         "Insufficient: no region this small breaks the answer",
         ImageRun("chelsea", game="delete"),
         "insufficient",
-        "The cat fills the image. Enough remains to recognise it after any region of this size is removed; a larger "
-        "area is needed.",
+        "The cat fills the image. Enough remains to recognise it after any region of this size is removed; a "
+        "larger area is needed.",
         "A tabby cat's face from near",
-        "without the forehead, the nose, the mouth and patches of fur",
+        "without one eye with the cheek, and without the nose with the mouth",
+    ),
+    Entry(
+        "chance",
+        FAILS,
+        "Chance is enough: an unclear question",
+        ImageRun("chelsea"),
+        "chance is enough",
+        "The photograph shows a cat, but which of them is unclear: the class has less than half of the "
+        "probability. At this area a random region is as good as the one found, which therefore says nothing about "
+        "where the evidence lies. Asked for any of the cats, the same photograph has a clear answer.",
+        "A tabby cat's face from near",
+        "one eye with the forehead and the cheek, and the nose",
+        area=0.4,
     ),
     Entry(
         "grey",
         FAILS,
         "Suspect: the effect depends on grey values",
-        ImageRun("chelsea", perturbation="constant"),
+        ImageRun("camera", perturbation="constant"),
         "suspect: grey values carry it",
-        "The mask as found seems to be enough. After cutting it to black and white, hardly any effect remains: "
-        "half-destroyed places produced the score, and such a mask does not define a region.",
-        "A tabby cat's face from near",
-        "half of one eye, the other eye, the bridge of the nose and patches of fur",
-    ),
-    Entry(
-        "chance",
-        FAILS,
-        "Suspect: random regions score as high",
-        ImageRun("rocket", alternatives="3"),
-        "chance is enough: a random region",
-        "A smaller area of the same explanation passes. The one shown does not: in this photograph many places carry "
-        "similar evidence, and after excluding the best of them the search did no better than chance.",
-        "A rocket stands on its lit pad at dusk",
-        "the top of the rocket, a piece of a tower, and a strip of sky and lights above the ground",
-        answer=2,
+        "The mask as found seems to be enough. After cutting it to black and white, less than half of the effect "
+        "remains: half-destroyed places produced the score, and such a mask does not define a region.",
+        "A man looks through a camera on a tripod, in grey",
+        "a part of the tripod with the grass beside it",
         area=0.2,
     ),
     Entry(
@@ -189,10 +225,12 @@ ENTRIES = (
         "Suspect: specific to one perturbation",
         ImageRun("chelsea", perturbation="fade"),
         "suspect: only",
-        "On flat grey, for which it was optimised, the region keeps more than the whole effect; on other backgrounds "
-        "it keeps hardly any. With the default blur the same cat needs a larger region.",
+        "On flat grey, for which it was optimised, the region keeps more than the whole effect; on other "
+        "backgrounds it keeps hardly more than a random one. The default mix of perturbations avoids most such "
+        "regions.",
         "A tabby cat's face from near",
-        "a patch of the forehead, the fur beside the mouth, and specks",
+        "a part of the forehead with one eye, and patches of fur at the border",
+        area=0.1,
     ),
     Entry(
         "absent",
@@ -200,22 +238,22 @@ ENTRIES = (
         "A class that is not in the image",
         ImageRun("coffee", target="tiger cat"),
         "insufficient",
-        "The photograph counts against an absent class more than its blurred version does, so there is nothing to "
-        "keep: effects are fractions of a difference of the wrong sign, and a mask that makes the class more likely "
-        "counts as negative. `extremal doctor` detects this before a run.",
+        "The photograph counts against an absent class, and a region of it hardly less, so there is nothing to "
+        "keep: effects are fractions of a difference of the wrong sign, and random regions do better than the one "
+        "found. `extremal doctor` detects this before a run.",
         "A cup of espresso with its saucer and spoon on a wooden table",
-        "scattered pieces of coffee, cup, saucer and table",
+        "scattered pieces of coffee, cup, saucer, spoon and table",
     ),
     Entry(
         "random",
         FAILS,
-        "Sufficient, but the network is untrained",
+        "A network that is untrained",
         ImageRun("coffee", network="timm:tf_efficientnet_lite0", weights="random"),
-        "sufficient",
-        "The same architecture with random weights; it calls the other photographs a barrow as well. The verdict is "
-        "right about fractions, but they are fractions of a negligible effect, as the two margins show. A region does "
-        "not show that a network is good.",
+        "",
+        "The same architecture with random weights; it calls the other photographs a barrow as well. The verdict "
+        "is right about fractions, but random regions are nearly as good at every area, and the two margins show "
+        "how little the image matters. A region does not show that a network is good.",
         "A cup of espresso with its saucer and spoon on a wooden table",
-        "two spots on the rim and one on the handle",
+        "the front of the cup with the coffee",
     ),
 )

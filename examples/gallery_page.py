@@ -14,8 +14,8 @@ HEAD = f"""# Gallery
 
 Runs of the embedded network (EfficientNet-Lite0, ImageNet) on photographs that scikit-image ships, including failures.
 `examples/gallery.py` runs all of them and writes this page: every number comes from `gallery/numbers.json`, where the
-script recorded it. Masks were computed at five areas, 2.5 to 40 %, under one perturbation, by [`path`](theory.md#path),
-the solver that reaches the highest scores and shows best how masks can mislead.
+script recorded it. Masks were computed at the default five areas, 2.5 to 40 %, with the default solver and, unless
+stated otherwise, the default mix of perturbations.
 
 Each picture shows the photograph as the network sees it, the smallest region that keeps 90 % of the effect (or the
 largest if none does) with the rest faded, and the evidence curve with the shown area ringed. Blue outlines are kept,
