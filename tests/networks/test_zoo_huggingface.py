@@ -244,8 +244,8 @@ class TestHuggingFaceRefusals:
     def test_other_architectures(self, kind: str, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(json.dumps({"architectures": [kind], "model_type": "bert"}))
         assert load_error(f"hf:{tmp_path}", "random") == (
-            "an hf: network must be an image classifier, a segmenter, a detector, an encoder of images or a model of images "
-            f"and text in transformers, got {str(tmp_path)!r} with {kind}; load others with MODULE:CALLABLE"
+            "an hf: network must be an image classifier, a segmenter, a detector, an encoder of images or a model of "
+            f"images and text in transformers, got {str(tmp_path)!r} with {kind}; load others with MODULE:CALLABLE"
         )
 
     @pytest.mark.parametrize("config", [{}, {"architectures": None}, {"architectures": []}])

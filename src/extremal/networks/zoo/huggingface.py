@@ -139,8 +139,9 @@ def _find_kind(folder: Path, path: str, config: dict[str, Any] | None = None) ->
         )
     if forward is None:
         raise ExtremalValueError(
-            "an hf: network must be an image classifier, a segmenter, a detector, an encoder of images or a model of images "
-            f"and text in transformers, got {quote(path)} with {quote(architecture)[1:-1]}; load others with MODULE:CALLABLE"
+            "an hf: network must be an image classifier, a segmenter, a detector, an encoder of images or a model of "
+            f"images and text in transformers, got {quote(path)} with {quote(architecture)[1:-1]}; load others with "
+            "MODULE:CALLABLE"
         )
     return transformers, architecture, forward
 
