@@ -52,7 +52,7 @@ class TestExplain:
         lines = err.splitlines()
         assert all(re.fullmatch(r"\d+\.\d s: cat\.png: [\w ]+", line) for line in lines)
         stages = [line.rpartition(": ")[2] for line in lines]
-        assert stages[-2:] == ["evidence", "writing"]
+        assert stages[-2:] == ["testing what was found", "writing the report"]
         assert len(stages) > 2
         assert call("cat.png")[2] == ""
 

@@ -42,9 +42,10 @@ def test_the_plan_is_printed_and_nothing_is_written(tmp_path: Path) -> None:
     assert [cell.strip() for cell in lines[4].strip("│").split("│")] == [
         *("tabby, tabby cat (class 0)", f"{first.full:.2f}", f"{100 * (first.probability or 0):.1f} %"),
     ]
+    blank = f"{first.blank:.2f}".replace("-", "−")
     assert lines[7:12] == [
         "target: tabby, tabby cat (class 0)",
-        f"score: {first.full:.2f} whole, {first.blank:.2f} destroyed; destroying it takes {first.span:.2f} away, "
+        f"score: {first.full:.2f} whole, {blank} destroyed; destroying it takes {first.span:.2f} away, "
         f"leaves {100 * first.remaining:.2g} % of its probability",
         "run: preserve, mixed, consensus, margin; areas 10 %, 20 %; seed 0",
         "on: cpu, torch.float32, 1 threads",

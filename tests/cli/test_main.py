@@ -60,7 +60,8 @@ class TestResults:
         saved = Explanation.load(tmp_path / "extremal-out" / "cat" / "explanation.safetensors")
         full, blank = float(saved.score_full[0]), float(saved.score_blank[0])
         lines = out.splitlines()
-        assert lines[0] == f"cat.png: {DONE}, score {full:.2f} whole, {blank:.2f} destroyed"
+        low = f"{blank:.2f}".replace("-", "−")
+        assert lines[0] == f"cat.png: {DONE}, score {full:.2f} whole, {low} destroyed"
         cells = [cell.strip() for cell in next(line for line in lines if " 20 % " in line).strip("│").split("│")]
         curve = saved.curve()
         assert cells[:2] == ["20 %", f"{float(saved.scores[0, 1]):.2f}"]

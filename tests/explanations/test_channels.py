@@ -107,13 +107,15 @@ def test_rankings_match_a_naive_computation() -> None:
     torch.testing.assert_close(ranked[:, 0], (leaf * gradient).sum((2, 3)).detach())
 
 
-def test_a_set_that_a_random_one_equals_or_a_ranking_surpasses_is_suspect() -> None:
+def test_chance_is_enough_if_a_random_set_is_and_a_ranking_that_surpasses_a_set_makes_it_suspect() -> None:
     explanation = explain_toy(Carriers([3], seed=1), counts=[3])
     assert [str(verdict) for verdict in explanation.verdict[0]] == ["sufficient"]  # the rankings find it too: a tie
     equal = explanation.binary_scores.unsqueeze(2)
-    for lucky in (replace(explanation, random_scores=equal), replace(explanation, ranked_scores=equal + 0.1)):
-        assert [str(verdict) for verdict in lucky.verdict[0]] == ["suspect"]
-        assert lucky.verdict[0][0].reason.startswith("a control set of this size reaches 10")
+    (chance,) = replace(explanation, random_scores=equal).verdict[0]
+    (surpassed,) = replace(explanation, ranked_scores=equal + 0.1).verdict[0]
+    assert (chance.label, surpassed.label) == ("chance is enough", "suspect")
+    assert chance.reason.startswith("a random set of this size reaches 10")
+    assert surpassed.reason.startswith("a ranking's set of this size reaches 1")
 
 
 def test_the_certificate_is_exact_on_both_sides() -> None:

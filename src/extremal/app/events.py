@@ -104,7 +104,7 @@ class Events:
         """Replace the most probable classes by a class, or a group of classes, chosen by name."""
         if not name:
             return gr.skip()
-        served = self._find_network(network)
+        served = _show_error(self._find_network, network)
         target = _show_error(choose_class, served, name)
         return gr.update(choices=[(served.label(target), target)], value=target)
 

@@ -124,7 +124,7 @@ def smallest_area(
         is_meaningless = (explanation.largest_effects() > 1 / MIN_SPAN) | is_broken
         effects = effects.masked_fill(is_meaningless.unsqueeze(1), -math.inf)
         areas = explanation.areas
-        if not bool((effects >= share).any(1).all()):  # go on above the computed areas, up to all places
+        if not bool((effects >= share).any(1).all()):  # continue above the computed areas, up to all places
             largest = find_largest_mask(objective).expand_as(masks[:, :1])
             effect = evaluate_effects(objective, largest).masked_fill(is_meaningless.unsqueeze(1), -math.inf)
             areas = (*areas, float(largest[0].mean()))

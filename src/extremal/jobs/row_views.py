@@ -102,7 +102,7 @@ def _read_certificate(row: Row) -> Certificate | None:
 
 
 def _read_stability(row: Row, explanation: Explanation) -> Stability | None:
-    """Return what a row stores of the stability, as that of one copy; the verdicts need no more."""
+    """Return what a row stores of the stability, as that of one copy, which is enough for the verdicts."""
     if row["stable_ious"] is None or row["core_shares"] is None:
         return None
     ious = torch.tensor(row["stable_ious"])[None, :, None]

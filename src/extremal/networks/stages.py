@@ -20,7 +20,7 @@ def find_stages(layers: Sequence[Layer]) -> list[Layer]:
 
     >>> names = ("stem", "blocks.0.conv", "blocks.0", "blocks.1", "blocks", "head")
     >>> [layer.name for layer in find_stages([Layer(name, "Module", (8, 4, 4)) for name in names])]
-    ['stem', 'blocks.0.conv', 'blocks.1', 'head']
+    ['stem', 'blocks.0', 'blocks.1', 'head']
     """
     clean = [layer for layer in layers if layer.can_split_cleanly and not is_identity(layer)]
     stages = _children("", clean)

@@ -15,7 +15,7 @@ from extremal.report.text import AreaRow, percent, plural
 
 
 @dataclass(frozen=True)
-class Answer:
+class EvidenceLine:
     """A question about a mask with its answer."""
 
     question: str
@@ -28,7 +28,7 @@ class Answer:
         return {True: "Yes", False: "No", None: "Unknown"}[self.passed]
 
 
-def answer_questions(row: AreaRow, keeps: bool, controls: int, unseen: Sequence[str]) -> list[Answer]:
+def answer_questions(row: AreaRow, keeps: bool, controls: int, unseen: Sequence[str]) -> list[EvidenceLine]:
     """Answer whether a mask is enough, by more than chance, and not only as it was found.
 
     Args:
@@ -40,13 +40,13 @@ def answer_questions(row: AreaRow, keeps: bool, controls: int, unseen: Sequence[
     return list(_answers(row, keeps, controls, unseen))
 
 
-def _answers(row: AreaRow, keeps: bool, controls: int, unseen: Sequence[str]) -> Iterator[Answer]:
+def _answers(row: AreaRow, keeps: bool, controls: int, unseen: Sequence[str]) -> Iterator[EvidenceLine]:
     verb, third = ("keep", "keeps") if keeps else ("take away", "takes away")
     enough, effect = SUFFICIENT_EFFECT, percent(row.binary)
     alone = f"by itself it keeps {effect}" if keeps else f"removing it takes away {effect}"
-    yield Answer("Is it enough?", row.binary >= enough, f"{alone} of the score; {percent(enough)} are enough.")
+    yield EvidenceLine("Is it enough?", row.binary >= enough, f"{alone} of the score; {percent(enough)} are enough.")
 
-    yield Answer(
+    yield EvidenceLine(
         "Is it more than chance?",
         row.control_best < enough and row.control_best < row.binary,
         f"the best of {plural(controls, 'random region')} of this size {third} {percent(row.control_best)}, "
@@ -54,25 +54,25 @@ def _answers(row: AreaRow, keeps: bool, controls: int, unseen: Sequence[str]) ->
     )
     wanted, others = MIN_UNSEEN_EFFECT * enough, ", ".join(unseen)
     if math.isnan(row.unseen):
-        yield Answer(
+        yield EvidenceLine(
             "Does it hold if the rest is destroyed in other ways?",
             None,
             f"none of the other ways ({others}) changes the score enough to tell.",
         )
     else:
-        yield Answer(
+        yield EvidenceLine(
             "Does it hold if the rest is destroyed in other ways?",
             row.unseen >= wanted,
             f"then it {third} {percent(row.unseen)}, the median over {others}; {percent(wanted)} are asked for.",
         )
     is_grey = row.binary < enough <= row.soft and row.soft - row.binary > MAX_GREY_EFFECT * row.soft
-    yield Answer(
+    yield EvidenceLine(
         "Does it hold without grey values?",
         not is_grey,
         f"as found, with grey values, it {third} {percent(row.soft)}; cut to black and white {effect}.",
     )
     if row.stable_iou is not None and row.core_share is not None:
-        yield Answer(
+        yield EvidenceLine(
             "Does it hold still?",
             row.stable_iou >= MIN_STABLE_IOU and row.core_share >= MIN_CORE_SHARE,
             f"with one grey level of noise, masks overlap with it by {row.stable_iou:.2f} (IoU, median), and all of "

@@ -33,7 +33,7 @@ def page_path(run: str | os.PathLike[str], key: str) -> Path:
     """Return the path of an image's page, whose name is safe for any key.
 
     >>> page_path("run", "../cats/a <b>.jpg").name
-    'cats-a-b-.jpg-d9ed10c1b4c2ab45.html'
+    'cats-a-b-.jpg-9d2ae85ed0fec456.html'
     """
     digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:HASH_LENGTH]
     start = re.sub(r"[^A-Za-z0-9._-]+", "-", simplify_name(key))[:MAX_NAME].strip("-._")

@@ -118,7 +118,7 @@ def _name(texts: Mapping[str, str], name: Any) -> str:
 
 
 def _perturbation_name(stored: str) -> str:
-    """Return the name of a perturbation without its parameters, as the option has it.
+    """Return the name of a perturbation without its parameters, that of the option.
 
     >>> _perturbation_name("Blur(levels=8, sigma=20.0, spacing=())"), _perturbation_name("<function mine at 0x7f>")
     ('blur', 'mine')

@@ -152,7 +152,7 @@ class AreaRow:
 
     @property
     def note(self) -> str:
-        """What to know about the search for this mask; empty if there is nothing."""
+        """A remark on the search for this mask; empty if there is nothing to say."""
         return "the search missed a better mask: a smaller area has a larger effect" if self.status == "stuck" else ""
 
     @property

@@ -1,4 +1,4 @@
-"""Where sets of channels are active in an image."""
+"""Maps of the places where sets of channels are active in an image."""
 
 import torch
 from torch import Tensor
