@@ -111,21 +111,17 @@ def test_the_evidence(capsys: pytest.CaptureFixture[str]) -> None:
 def test_verdicts_are_worded_as_in_the_code() -> None:
     """One mask for each row of the table, in its order."""
     section = GUIDE["evidence"].split("## Verdicts\n")[1]
-    rows = re.findall(r"^\| (\w+) \| [^|]+ \| ([^|]+) \|$", section, re.MULTILINE)[1:]
-    masks = [
-        (float("nan"), 0.95, [0.9], [0.1]),
-        (1.1, 0.2, [0.1], [0.0]),
-        (24.3, 23.91, [0.1], [0.0]),
-        (0.7, 0.37, [0.1], [0.0]),
-        (1.0, 0.93, [0.9], [0.95]),
-        (1.3, 1.17, [0.01], [0.28]),
-        (1.3, 1.59, [0.8], [0.96]),
-        (1.0, 0.94, [0.65], [0.36]),
-        (1.0, 0.94, [0.65], [0.36]),
-    ]
+    rows = re.findall(r"^\| ([\w ]+) \| [^|]+ \| ([^|]+) \|$", section, re.MULTILINE)[1:]
     verdicts = [
-        reach_verdict(*mask, stable_iou=0.23 if row[0] == "unstable" else None)
-        for row, mask in zip(rows, masks, strict=True)
+        reach_verdict(float("nan"), 0.95, [0.9], [0.1]),
+        reach_verdict(24.3, 23.91, [0.1], [0.0]),
+        reach_verdict(1.3, 1.59, [0.8], [0.96]),
+        reach_verdict(1.1, 0.2, [0.1], [0.0]),
+        reach_verdict(0.7, 0.37, [0.1], [0.0]),
+        reach_verdict(1.0, 0.93, [], [0.5], noun="set", rivals=[0.95]),
+        reach_verdict(1.3, 1.17, [0.01], [0.28]),
+        reach_verdict(1.0, 0.94, [0.65], [0.36], stable_iou=0.23),
+        reach_verdict(1.0, 0.94, [0.65], [0.36]),
     ]
     assert rows == [(verdict.label, verdict.reason) for verdict in verdicts]
 
