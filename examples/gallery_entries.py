@@ -121,7 +121,7 @@ ENTRIES = (
         "A wrong answer: football helmet",
         ImageRun("astronaut"),
         "sufficient",
-        "The class is wrong, and the region shows what was taken for it: the helmet that lies beside her, not the "
+        "The class is wrong, and the region shows what was taken for it: the helmet in the corner, not the "
         "suit. Without the rest of the photograph the network is more certain of its mistake.",
         "An astronaut in an orange suit smiles in front of a flag, with her helmet and a model of the shuttle",
         "the helmet in the lower right corner, with a part of the flag and the sleeve",
