@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Frame, FrameLocator, Page, expect
+from playwright.sync_api import Frame, FrameLocator, Locator, Page, expect
 
 SCREENSHOTS = Path(__file__).parents[2] / "artefacts" / "browser"
 FRAME = "iframe.extremal-view"
@@ -34,9 +34,18 @@ def open_options(page: Page, areas: str = "0.1") -> None:
 
 def explain(page: Page) -> FrameLocator:
     """Start an explanation, and wait for its report."""
+    answers = page.locator(".extremal-answer").evaluate_all("all => all.map(one => one.dataset.answer)")
     page.get_by_role("button", name="Explain").click()
+    page.locator("".join([".extremal-answer", *(f":not([data-answer='{name}'])" for name in answers)])).wait_for()
     page.locator("#status [role=status]:not(.extremal-example) strong").first.wait_for()
     return find_report(page)
+
+
+def click_settled(page: Page, place: Locator) -> None:
+    """Click what is below a report: a frame reports its height when it comes into view, and moves what follows."""
+    place.scroll_into_view_if_needed()
+    page.wait_for_timeout(800)
+    place.click()
 
 
 def explain_coffee(page: Page, areas: str = "0.1") -> FrameLocator:

@@ -10,6 +10,7 @@ from browser.conftest import Served
 from browser.steps import (
     accessibility_problems,
     choose_option,
+    click_settled,
     explain,
     explain_coffee,
     find_report,
@@ -71,8 +72,10 @@ def test_two_answers_are_compared_and_found_again(opened: Callable[..., Page], s
         expect(page.locator("#history li")).to_have_count(number)
     expect(page.locator("#history strong")).to_have_text(["second", "first"])
     expect(page.locator("#compare")).to_be_disabled()
-    for box in page.locator("#history input").all():
-        box.check()
+    boxes = page.locator("#history input")
+    for number in range(2):
+        click_settled(page, boxes.nth(number))
+        expect(boxes.nth(number)).to_be_checked()
     page.locator("#compare").click()
     expect(page.locator("iframe")).to_have_count(2)
     expect(page.locator("#results .extremal-note").first).to_contain_text("Overlap of the regions")
@@ -105,7 +108,7 @@ def test_a_saved_answer_is_opened_again(opened: Callable[..., Page], served: Ser
     page = opened(served.address)
     find_report(page)
     with page.expect_download() as download:
-        page.get_by_role("link", name="Explanation (safetensors)").click()
+        click_settled(page, page.get_by_role("link", name="Explanation (safetensors)"))
     assert download.value.suggested_filename == "tripod-tripod-preserve-game-embedded-explanation.safetensors"
     download.value.save_as(tmp_path / "my tripod.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"not an explanation")

@@ -11,6 +11,7 @@ from playwright.sync_api import Frame, Page, expect
 from browser.conftest import PHONE, Served
 from browser.steps import (
     choose_option,
+    click_settled,
     expect_slider_at,
     explain,
     explain_coffee,
@@ -166,7 +167,7 @@ def test_two_views_move_together(opened: Callable[..., Page], served: Served) ->
         "espresso – preserve game, embedded.",
         "espresso – delete game, embedded.",
     ]
-    expect(page.locator(".extremal-note")).to_contain_text(
+    expect(page.locator(".extremal-note").first).to_contain_text(
         "Overlap of the regions of the first two views (intersection over union): "
     )
     left.locator("#area").press("Home")
@@ -196,7 +197,7 @@ def test_downloads(page: Page, tmp_path: Path) -> None:
     downloads = {}
     for link in page.locator(".extremal-files").get_by_role("link").all():
         with page.expect_download() as download:
-            link.click()
+            click_settled(page, link)
         kind = download.value.suggested_filename.removeprefix("coffee-espresso-preserve-game-embedded-")
         downloads[kind] = tmp_path / kind
         download.value.save_as(downloads[kind])

@@ -10,7 +10,7 @@ import torch
 from playwright.sync_api import Page, expect
 
 from browser.conftest import PHONE, serving
-from browser.steps import accessibility_problems, explain_coffee, no_requests, save_screenshot
+from browser.steps import accessibility_problems, click_settled, explain_coffee, no_requests, save_screenshot
 from extremal import class_channels, explain_channels, report
 from extremal.report import channel_page, class_page
 from support import synthetic
@@ -72,7 +72,7 @@ def test_a_report_outlives_the_app(opened: Callable[..., Page], tmp_path: Path) 
         page = opened(served.address)
         explain_coffee(page)
         with page.expect_download() as download:
-            page.get_by_role("link", name="Report (HTML)").click()
+            click_settled(page, page.get_by_role("link", name="Report (HTML)"))
         download.value.save_as(tmp_path / "saved.html")
         page.close()
         served.process.send_signal(signal.SIGTERM)
