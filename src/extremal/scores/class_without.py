@@ -16,6 +16,7 @@ class ClassWithout:
 
     It asks what supports a class, regardless of its rival. Without a third class it is the logit y_c.
 
+    >>> import torch
     >>> from extremal import Network
     >>> x = torch.tensor([[[2.0, 0.5, 1.0]]])
     >>> with Network(torch.nn.Flatten(), labels=("cat", "dog", "car")).frozen() as run:
