@@ -10,7 +10,7 @@ from extremal.app import answer_views, views
 from extremal.app.answer_views import PAIR_SEPARATOR
 from extremal.app.answers import open_answer
 from extremal.app.clients import Client
-from extremal.app.events import POLL_INTERVAL, Events, client_of
+from extremal.app.events import Events, client_of, wait_for_job
 from extremal.app.job_queue import JobState
 from extremal.app.request import RegionOverlap, find_overlaps
 from extremal.app.result_cache import CachedResult
@@ -68,11 +68,7 @@ class AnswerEvents:
             job = self.previews.submit(owner, lambda _: open_answer(path, path.name, self.cache), group=client.address)
         except ExtremalError as error:
             return views.render_message(str(error), alert=True), gr.skip()
-        try:
-            while not job.finished:
-                await asyncio.sleep(POLL_INTERVAL / 10)
-        finally:
-            job.cancel()  # also when the visitor has left
+        await wait_for_job(job)
         if job.state is JobState.CANCELLED or job.result is None:
             return views.render_message(job.error or "Cancelled; nothing was opened.", alert=True), gr.skip()
         self.histories.add(client, job.result)

@@ -77,11 +77,7 @@ class Events:
             )
         except ExtremalError as error:
             return *_no_classes(), views.render_message(str(error), alert=True), ""
-        try:
-            while not job.finished:
-                await asyncio.sleep(POLL_INTERVAL / 10)
-        finally:
-            job.cancel()  # also when the visitor has left
+        await wait_for_job(job)
         if job.state is JobState.CANCELLED:
             return gr.skip(), gr.skip(), gr.skip(), gr.skip()
         classes = job.result
@@ -225,6 +221,15 @@ def client_of(http_request: gr.Request) -> Client:
     """Return the client that the middleware has identified."""
     client: Client = http_request.request.scope[SCOPE_KEY]  # type: ignore[union-attr]
     return client
+
+
+async def wait_for_job(job: Job[Any]) -> None:
+    """Wait until a short job has finished; cancel it if the visitor leaves."""
+    try:
+        while not job.finished:
+            await asyncio.sleep(POLL_INTERVAL / 10)
+    finally:
+        job.cancel()
 
 
 def _show_error(find: Callable[..., T], *arguments: object) -> T:
