@@ -10,7 +10,7 @@ import typer
 from extremal.cli import options, tables
 from extremal.cli.argument_checks import check_areas, check_names, check_question
 from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
-from extremal.cli.networks import load
+from extremal.cli.networks import copy_to_devices, load
 from extremal.cli.parse import parse_areas, parse_perturbation
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import to_printable
@@ -65,7 +65,6 @@ def explain(
         from extremal.explanations.settings import Settings
         from extremal.explanations.smallest_area import check_bisection
         from extremal.networks.memory import keep_freed_memory
-        from extremal.networks.replicas import find_shared_devices, replicate
         from extremal.scores.parse import parse_query
 
         keep_freed_memory()  # the process belongs to this command
@@ -84,10 +83,9 @@ def explain(
         extras = Extras(refine, budget if minimal else 0, stability)
         if dry_run:
             return [plan_images(net, parse_query(net, target, ask, prompt), settings, extras)]
-        devices = find_shared_devices(net, device)[: len(batch.images)]
         return [
             explain_images(copy, parse_query(copy, target, ask, prompt), settings, extras)
-            for copy in replicate(net, devices)
+            for copy in copy_to_devices(net, device, len(batch.images))
         ]
 
     batch.process(check, prepare)

@@ -20,6 +20,19 @@ def load(name: str, weights: str, device: str) -> "Network":
     return network
 
 
+def copy_to_devices(network: "Network", device: str, limit: int) -> "list[Network]":
+    """Return a copy of a loaded network for each device that shares the images of a command, the network itself first.
+
+    Args:
+        network: from `load`.
+        device: as passed to the command.
+        limit: of the number of devices: the number of images.
+    """
+    from extremal.networks.replicas import find_shared_devices, replicate
+
+    return replicate(network, find_shared_devices(network, device)[:limit])
+
+
 def report_choice(device: str, chosen: str = "") -> None:
     """Print the device that was chosen, if the user left it to the program and there are several.
 

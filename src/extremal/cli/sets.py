@@ -9,7 +9,7 @@ import typer
 from extremal.cli import options, tables
 from extremal.cli.argument_checks import check_areas, check_names, check_question
 from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
-from extremal.cli.networks import load
+from extremal.cli.networks import copy_to_devices, load
 from extremal.cli.parse import parse_areas, parse_perturbation
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import to_printable
@@ -51,7 +51,6 @@ def sets(
 
     def prepare() -> list[ProcessImage]:
         import extremal
-        from extremal.networks.replicas import find_shared_devices, replicate
         from extremal.scores.parse import parse_query
 
         settings = extremal.Settings(
@@ -69,8 +68,7 @@ def sets(
                 lambda image, report: extremal.explain_sets(copy, image, query, settings=settings, on_part=report)
             )
 
-        devices = find_shared_devices(net, device)[: len(batch.images)]
-        return [build(copy) for copy in replicate(net, devices)]
+        return [build(copy) for copy in copy_to_devices(net, device, len(batch.images))]
 
     batch.process(check, prepare)
 
@@ -99,7 +97,6 @@ def contrast(
 
     def prepare() -> list[ProcessImage]:
         import extremal
-        from extremal.networks.replicas import find_shared_devices, replicate
         from extremal.scores.parse import parse_class
 
         settings = extremal.Settings(
@@ -117,8 +114,7 @@ def contrast(
                 lambda image, report: extremal.contrast(copy, image, first, second, settings=settings, on_part=report)
             )
 
-        devices = find_shared_devices(net, device)[: len(batch.images)]
-        return [build(copy) for copy in replicate(net, devices)]
+        return [build(copy) for copy in copy_to_devices(net, device, len(batch.images))]
 
     batch.process(check, prepare)
 
