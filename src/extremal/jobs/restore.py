@@ -125,12 +125,7 @@ def rebuild(
         areas=tuple(row["areas"]),
         **tensors,
         target=objective.class_indices,
-        target_names=(row["target_name"],),
-        unseen_names=tuple(row["unseen_names"]),
-        left_out=(tuple(row["left_out"]),),
-        status=(tuple(Status(status) for status in row["statuses"]),),
-        keeps=validated.game.keeps,
-        settings={**settings, "mirror": bool(row["mirror"]), "evaluations": dict(row["counts"])},
+        **read_stored_facts(row, settings, validated.game),
     )
 
 
@@ -252,6 +247,18 @@ def _check_score(row: Mapping[str, Any], score: float, net: Network) -> None:
             f"an input must have the score of its row, {row['key']!r} had {row['score_full']:.6g} and now has "
             f"{score:.6g}; check the image, and the preprocessing of {net.name}"
         )
+
+
+def read_stored_facts(row: Mapping[str, Any], settings: Mapping[str, Any], game: Game) -> dict[str, Any]:
+    """Return the fields of an explanation that are neither tensors nor its target."""
+    return {
+        "target_names": (row["target_name"],),
+        "unseen_names": tuple(row["unseen_names"]),
+        "left_out": (tuple(row["left_out"]),),
+        "status": (tuple(Status(status) for status in row["statuses"]),),
+        "keeps": game.keeps,
+        "settings": {**settings, "mirror": bool(row["mirror"]), "evaluations": dict(row["counts"])},
+    }
 
 
 def decode_scores(row: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:

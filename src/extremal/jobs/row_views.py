@@ -11,8 +11,15 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.settings import Settings
 from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.stability import Stability
-from extremal.explanations.verdict import Status
-from extremal.jobs.restore import check_row, decode_parameters, decode_scores, decode_trace, find_regions, prepare_input
+from extremal.jobs.restore import (
+    check_row,
+    decode_parameters,
+    decode_scores,
+    decode_trace,
+    find_regions,
+    prepare_input,
+    read_stored_facts,
+)
 from extremal.masking.domain import Domain
 from extremal.masking.perturbations import prepare_perturbation, split_ways, with_spacing
 from extremal.masking.solvers import rebuild_masks
@@ -75,12 +82,7 @@ def _restore(row: Row, network: Network, settings: Mapping[str, Any]) -> Explana
         pictures=network.to_images_or_empty(x),
         destroyed=network.to_images_or_empty(destroyed),
         target=(target,),
-        target_names=(row["target_name"],),
-        unseen_names=tuple(row["unseen_names"]),
-        left_out=(tuple(row["left_out"]),),
-        status=(tuple(Status(status) for status in row["statuses"]),),
-        keeps=validated.game.keeps,
-        settings={**settings, "mirror": bool(row["mirror"]), "evaluations": dict(row["counts"])},
+        **read_stored_facts(row, settings, validated.game),
         within=within,
         units=units,
     )
