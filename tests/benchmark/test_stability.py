@@ -22,11 +22,13 @@ from extremal.benchmark.tasks.stability import (
     StabilityTask,
     fall_share,
     kept_effects,
+    seen_inputs,
     unseen_inputs,
 )
 from extremal.benchmark.tasks.task import mask_items
 from extremal.errors import ExtremalValueError
 from extremal.explanations.explain import explain
+from extremal.masking.perturbations import PERTURBATIONS
 from extremal.masking.solvers import Path as PathSolver
 from extremal.masking.solvers import Penalty as PenaltySolver
 from extremal.networks.network import Network
@@ -89,19 +91,20 @@ def test_methods_that_hold_still_and_one_that_does_not(pictures, tmp_path):
     methods = [Centre(), LowestBit(name="lowest-bit"), Coloured(name="coloured")]
     table = run(task, methods, tmp_path / "out")
     found = values(table)
-    noise, shift, unseen, blur = (f"{heading}, median: 10 %" for heading in MEASURES.values())
+    noise, shift, unseen, blur, ways = (f"{heading}, median: 10 %" for heading in MEASURES.values())
     assert found["centre"][noise] == 1
     assert found["centre"][shift] < 1  # it stays in the frame, and not on the object
     assert found["coloured"][noise] > 0.8
     assert found["coloured"][shift] > 0.8
     assert found["coloured"][unseen] > 0.9
     assert found["coloured"][blur] > 0.9
+    assert found["coloured"][ways] > 0.9
     assert found["lowest-bit"][noise] < 0.5
     for heading in FALLS.values():
         assert found["coloured"][f"{heading}: targets"] == 0
-    assert len(table.split()) == 10
+    assert len(table.split()) == 14
     text = table.markdown()
-    assert text.count("| method |") == 10
+    assert text.count("| method |") == 14
     assert "**IoU with a copy with one grey level of noise, worst tenth**\n\n| method | 10 % | 30 % | items |" in text
 
 
@@ -190,6 +193,15 @@ def test_effects_are_shares_of_the_margin():
     assert math.isnan(fall_share(torch.tensor([math.nan, 1.0])))
 
 
+def test_seen_inputs_are_those_of_the_default_perturbations():
+    x = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    found = seen_inputs(x)
+    assert list(found) == ["blur", "fade", "noise"]
+    for name, destroyed in found.items():
+        perturb = PERTURBATIONS[name](x)
+        assert torch.equal(destroyed, perturb(torch.zeros(1, 1, 1, SIDE, SIDE))[:, 0])
+
+
 def test_unseen_inputs():
     x = torch.rand(1, 3, 64, 64)
     black, white, mosaic, blur = unseen_inputs(colours(), x)
@@ -247,7 +259,7 @@ class TestCommand:
         assert {row["status"] for row in rows} == {"ok"}
         assert {row["noise_10"] for row in rows if row["method"] == "centre"} == {1.0}
         document = json.loads((out / "table.json").read_text())
-        assert len(document["methods"][0]["values"]) == 4 * 2 * 2 + 2
+        assert len(document["methods"][0]["values"]) == 5 * 2 * 2 + 4
         assert Image.open(out / "figure.png").height < 3000
         before = (out / "table.json").read_bytes()
         monkeypatch.setattr(StabilityTask, "items", lambda *_: pytest.fail("all is done"))

@@ -21,7 +21,7 @@ from extremal.errors import ExtremalError
 from extremal.explanations.verdict import compute_effects
 from extremal.jobs.store import Store
 from extremal.masking.grid import gaussian_blur, scale_length, scale_lengths
-from extremal.masking.perturbations import Blur
+from extremal.masking.perturbations import PERTURBATIONS, split_ways
 from extremal.networks.network import Network
 from extremal.networks.noise import add_grey_noise
 from extremal.scores import SCORES
@@ -40,10 +40,12 @@ MEASURES = {  # prefix of the row's columns -> heading of the table
     "shift": "IoU with a crop shifted by 4 px, brought back",
     "unseen": "Effect kept under black, white, a mosaic and a wide blur",  # no method has seen these
     "blur": "Effect kept under the blur",
+    "ways": "Effect kept under the blur, a fade and noise, mean",  # the ways of `perturbation="mixed"`
 }
 FALLS = {  # columns, and headings of the table
-    "falls": "Effect under the blur that falls by more than 5 % at a larger area",
-    "falls_short": "Effect under the blur that falls by more than 5 % at a larger area, below the whole effect",
+    f"{name}{column}": f"Effect under {ways} that falls by more than 5 % at a larger area{condition}"
+    for name, ways in (("falls", "the blur"), ("falls_ways", "the blur, a fade and noise"))
+    for column, condition in (("", ""), ("_short", ", below the whole effect"))
 }
 
 
@@ -76,7 +78,7 @@ class StabilityTask:
 
     @property
     def row_columns(self) -> dict[str, pa.DataType]:
-        """Each measure at each area, and whether the curve under the blur falls, at all or below the whole effect."""
+        """Each measure at each area, and whether a curve falls, at all or below the whole effect."""
         names = [_column(measure, area) for measure in MEASURES for area in self.areas]
         return {name: pa.float64() for name in (*names, *FALLS)}
 
@@ -148,19 +150,26 @@ class StabilityTask:
                     return SCORES["margin"](run(inputs), classes).double().cpu()
 
                 unseen = [kept_effects(margin, item.x, z, own) for z in unseen_inputs(self.network, item.x)]
-                blur = kept_effects(margin, item.x, _blur(item.x, Blur().sigma), own)
+                seen = {name: kept_effects(margin, item.x, z, own) for name, z in seen_inputs(item.x).items()}
+                ways = torch.stack(list(seen.values())).nanmean(0)
             values = {
                 "noise": shifted_iou(own, noisy, 0, 0),
                 "shift": shifted_iou(own, shifted, down, right),
                 "unseen": torch.stack(unseen).nanquantile(0.5, dim=0),
-                "blur": blur,
+                "blur": seen["blur"],
+                "ways": ways,
             }
             columns = {
                 _column(measure, area): float(value)
                 for measure, row in values.items()
                 for area, value in zip(self.areas, row, strict=True)
             }
-            falls = {"falls": fall_share(blur), "falls_short": fall_share(blur.clamp(max=1.0))}
+            falls = {
+                "falls": fall_share(seen["blur"]),
+                "falls_short": fall_share(seen["blur"].clamp(max=1.0)),
+                "falls_ways": fall_share(ways),
+                "falls_ways_short": fall_share(ways.clamp(max=1.0)),
+            }
             rows.append([{**found.cost(), **columns, **falls}])
         return rows
 
@@ -177,6 +186,12 @@ class StabilityTask:
         with self.network.frozen(self.seed) as run, torch.no_grad():
             top = int(run(x)[0].argmax())
         return {self.network.label(top): top}
+
+
+def seen_inputs(x: Tensor) -> dict[str, Tensor]:
+    """Return an input (1, C, H, W) destroyed in each of the ways of `perturbation="mixed"`, by name."""
+    zeros = x.new_zeros(1, 1, 1, *x.shape[2:])
+    return {name: way(x)(zeros)[:, 0] for name, way in split_ways(PERTURBATIONS["mixed"]).items()}
 
 
 def unseen_inputs(network: Network, x: Tensor) -> list[Tensor]:
