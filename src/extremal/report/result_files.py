@@ -40,7 +40,8 @@ _FIXED_NAMES = (
 )
 RESULT_FILES = re.compile(  # names of all files that a result folder can contain
     "|".join(map(re.escape, _FIXED_NAMES))
-    + r"|mask-[0-9.e-]+\.png|region-([0-9]+|sufficient|necessary|complete|loss|first|second)\.png"
+    + r"|minimal\.npy|mask-[0-9.e-]+\.(png|npy)|region-[0-9]+\.npy"
+    + r"|region-([0-9]+|sufficient|necessary|complete|loss|first|second)\.png"
     + r"|inversion-(all|kept|removed)\.png|channel-[0-9]+\.png"
 )
 
@@ -79,23 +80,24 @@ def write_result(
         ExtremalValueError: if the files cannot be written, or `folder` is not a previous result.
     """
     from extremal.report import explanation_page
-    from extremal.report.export import write_png
+    from extremal.report.export import write_mask
     from extremal.report.plots import write_figure
 
-    masks = {f"mask-{area}.png": explanation.binary(area)[0] for area in explanation.areas}
+    suffix = "png" if explanation.masks.ndim == 5 else "npy"  # of pictures, and of inputs of other dimensions
+    masks = {f"mask-{area}.{suffix}": explanation.binary(area)[0] for area in explanation.areas}
     for number, region in enumerate(explanation.regions() if explanation.alternatives else (), start=1):
-        masks[f"region-{number}.png"] = region.mask
+        masks[f"region-{number}.{suffix}"] = region.mask
     if certificate is not None:
-        masks[f"mask-{certificate.area:.5f}.png"] = certificate.mask
+        masks[f"mask-{certificate.area:.5f}.{suffix}"] = certificate.mask
     if minimal is not None:
-        masks[MINIMAL_FILE] = minimal.mask
+        masks[f"minimal.{suffix}"] = minimal.mask
     with atomic_result_folder(folder) as temporary:
         explanation.save(temporary / EXPLANATION_FILE)
         write_figure(explanation, temporary / FIGURE_FILE, image=0)
         report = temporary / REPORT_FILE
         explanation_page.write(explanation, report, image=0, source=source, certificate=certificate, minimal=minimal)
         for name, mask in masks.items():
-            write_png(mask, temporary / name)
+            write_mask(mask, temporary / name)
     return {
         "explanation": str(folder / EXPLANATION_FILE),
         "figure": str(folder / FIGURE_FILE),

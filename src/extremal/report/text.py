@@ -169,7 +169,7 @@ class ExplanationSummary:
     network: str
     game: str
     keeps: bool  # masks are judged by what they keep
-    whole: str  # what areas are fractions of: "image" or "input"
+    whole: str  # what areas are fractions of: "image", "clip", "volume" or "input"
     rows: tuple[AreaRow, ...]  # in ascending order of area
     smallest: int | None  # row of the smallest sufficient area
     score_full: float
@@ -263,7 +263,7 @@ def summarise(explanation: Explanation, image: int = 0) -> ExplanationSummary:
         network=network_text(explanation.settings),
         game=str(explanation.settings.get("game", "preserve" if explanation.keeps else "delete")),
         keeps=explanation.keeps,
-        whole="image" if has_image(explanation) else "input",
+        whole="image" if has_image(explanation) else str(explanation.settings.get("stack", {}).get("kind", "input")),
         rows=rows,
         smallest=None if enough is None else explanation.areas.index(enough.area),
         score_full=float(explanation.score_full[image]),
