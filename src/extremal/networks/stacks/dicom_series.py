@@ -199,8 +199,8 @@ def _check_distances(slices: Sequence[_Slice], heights: Sequence[float], name: s
         if abs(steps[index] - usual) > MAX_DEVIATION * usual:
             raise ExtremalValueError(
                 f"the slices of a series must have no gaps, got {steps[index]:.4g} mm instead of {usual:.4g} mm "
-                f"between {quote(slices[index].path.name)} and {quote(slices[index + 1].path.name)} in {name}; add the missing "
-                "slices, or resample the series to NIfTI"
+                f"between {quote(slices[index].path.name)} and {quote(slices[index + 1].path.name)} in {name}; add the "
+                "missing slices, or resample the series to NIfTI"
             )
     return float(steps.mean())
 

@@ -1,9 +1,12 @@
 """Read NIfTI files by nibabel as volumes, with their spacing and orientation; torch is imported to read values only."""
 
 import gzip
+import logging
 import os
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -36,13 +39,12 @@ def read_nifti_file(path: str | os.PathLike[str]) -> "Volume":
     check_installed("nibabel", purpose="reading NIfTI files", extra="medical")
     import nibabel
     import torch
-    from nibabel.imageglobals import LoggingOutputSuppressor
 
     from extremal.networks.stacks.volume import Volume
 
     image_axes: Any = nibabel.aff2axcodes
     try:
-        with warnings.catch_warnings(), LoggingOutputSuppressor():
+        with warnings.catch_warnings(), _silence(nibabel.imageglobals.logger):
             warnings.simplefilter("ignore")
             is_large = _LARGE_HEADER_BYTES in (int.from_bytes(content[:4], order) for order in ("little", "big"))
             kind = nibabel.Nifti2Image if is_large else nibabel.Nifti1Image
@@ -68,6 +70,16 @@ def read_nifti_file(path: str | os.PathLike[str]) -> "Volume":
     check_finite(values, name)
     reversed_axes = np.ascontiguousarray(values.transpose(2, 1, 0))
     return Volume(torch.from_numpy(reversed_axes)[None], tuple(map(float, spacing[::-1])), orientation[::-1])
+
+
+@contextmanager
+def _silence(logger: logging.Logger) -> Iterator[None]:
+    """Disable a logger, which would print about odd headers; broken ones raise."""
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def check_nifti_file(path: str | os.PathLike[str]) -> None:

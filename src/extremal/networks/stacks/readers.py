@@ -143,7 +143,7 @@ def check_kind(reader: StackReader | None, kind: StackKind, path: str | os.PathL
         takes = "pictures" if reader is None else f"{reader.kind}s"
         example = "ClipReader(frames=16)" if kind is StackKind.CLIP else "VolumeReader()"
         raise ExtremalValueError(
-            f"a network must be one of {kind}s to take {quote(path)}, {network} takes {takes}; for one of your own "
+            f"a network must take {kind}s to read {quote(path)}, {network} takes {takes}; for one of your own "
             f"pass Network(..., reader=extremal.{example})"
         )
     return reader
