@@ -28,7 +28,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_clip_and_its_result_folder(folder: Path) -> None:
-    code, stdout, stderr = terminal.call("explain", "clip.mp4", "--network", CLIPS, "--target", "texture", "--areas", "0.03,0.066")
+    code, stdout, stderr = terminal.call(
+        "explain", "clip.mp4", "--network", CLIPS, "--target", "texture", "--areas", "0.03,0.066"
+    )
     assert code == 0, stderr
     assert "sufficient" in stdout
     out = folder / "extremal-out" / "clip-texture"
@@ -37,7 +39,9 @@ def test_a_clip_and_its_result_folder(folder: Path) -> None:
     result = Explanation.load(out / "explanation.safetensors")
     assert np.load(out / "mask-0.03.npy", allow_pickle=False).shape == result.masks.shape[3:] == CLIP_SHAPE
     assert "frame 1 of 16" in (out / "report.html").read_text(encoding="utf-8")
-    code, _, stderr = terminal.call("explain", "clip.mp4", "--network", CLIPS, "--target", "texture", "--areas", "0.05", "--force")
+    code, _, stderr = terminal.call(
+        "explain", "clip.mp4", "--network", CLIPS, "--target", "texture", "--areas", "0.05", "--force"
+    )
     assert code == 0, stderr
     assert not (out / "mask-0.03.npy").exists(), "it is replaced"
 

@@ -112,7 +112,9 @@ def test_a_missing_extra_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_reader_prepares_for_the_network(folder: Path) -> None:
-    net = Network(torch.nn.Flatten(), reader=ClipReader(4, preprocess=lambda frames: frames.movedim(1, 0).double() / 51))
+    net = Network(
+        torch.nn.Flatten(), reader=ClipReader(4, preprocess=lambda frames: frames.movedim(1, 0).double() / 51)
+    )
     x = prepare(net, folder / "a.mp4")
     assert x.shape == (1, 3, 4, 32, 48)
     assert x.dtype == torch.float32
