@@ -2,8 +2,8 @@
 
     python examples/viewer_figure.py docs/figures/viewer.png
 
-The network reads the contrast inside one cuboid of the clip, so that the right answer is known. Needs chromium on the PATH,
-scikit-image and PyAV.
+The network reads the contrast inside one cuboid of the clip, so that the right answer is known. Needs chromium on the
+PATH, scikit-image and PyAV.
 """
 
 import io

@@ -141,7 +141,7 @@ def test_wrong_readers_are_refused(folder: Path) -> None:
     for options in ({"frames": 0}, {"rate": 0.0}):
         with pytest.raises(ExtremalValueError, match=f"{next(iter(options))} must be"):
             ClipReader(**options)  # type: ignore[arg-type]
-    with pytest.raises(ExtremalValueError, match="must take clips to read .*, toy takes pictures"):
+    with pytest.raises(ExtremalValueError, match=r"must take clips to read .*, toy takes pictures"):
         prepare(Network(torch.nn.Flatten(), name="toy"), folder / "a.mp4")
 
 

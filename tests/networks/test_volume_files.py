@@ -166,7 +166,7 @@ def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = write_nifti(tmp_path / "bomb.nii.gz", np.zeros((64, 64, 64), np.float32))
     assert bomb.stat().st_size < 10_000
     monkeypatch.setattr(nifti_files, "MAX_VOLUME_BYTES", 100_000)
-    with pytest.raises(ExtremalValueError, match="at most 0.0001 GB, got more"):
+    with pytest.raises(ExtremalValueError, match=r"at most 0\.0001 GB, got more"):
         read_volume(bomb)
     monkeypatch.undo()
     for module in (nifti_files, dicom_series):

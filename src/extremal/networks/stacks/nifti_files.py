@@ -103,7 +103,7 @@ def check_finite(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], name
 
 
 def _read_content(path: str | os.PathLike[str], name: str, n_bytes: int | None = None) -> bytes:
-    """Return the first bytes of a file, or all, decompressed: no more than `MAX_VOLUME_BYTES`."""
+    """Return the first bytes of a file, or all, decompressed, up to `MAX_VOLUME_BYTES`."""
     check_file(path, "a volume", name=name, max_bytes=MAX_VOLUME_BYTES, folder_remedy="name a file in it")
     limit = MAX_VOLUME_BYTES + 1 if n_bytes is None else n_bytes
     opener: Any = gzip.open if os.fspath(path).lower().endswith(".gz") else open

@@ -1,4 +1,4 @@
-"""Tell clips and volumes from pictures by their paths, before anything is decoded; nothing here imports torch."""
+"""Recognise clips and volumes by their paths, before anything is decoded; nothing here imports torch."""
 
 import os
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""How a network takes clips and volumes: readers of files, which prepare inputs of three dimensions."""
+"""Readers of clips and volumes, which prepare inputs of three dimensions for a network."""
 
 import os
 from collections.abc import Callable
