@@ -80,21 +80,21 @@ class RegionSets(Bundle):
         return iou(first.region.mask, second.region.mask) if first and second else None
 
 
-def judge_smallest(explanation: Explanation, share: float) -> JudgedRegion | None:
-    """Return the smallest region of the only input of an explanation with the verdict `sufficient`.
+def judge_smallest(explanation: Explanation, share: float = SUFFICIENT_EFFECT, image: int = 0) -> JudgedRegion | None:
+    """Return the smallest region of one input of an explanation with the verdict `sufficient`.
 
     Without any, the smallest whose cut mask has this share of the whole effect; None if none has.
     """
-    return _pick_smallest(judge_regions(explanation, share).values())
+    return _pick_smallest(judge_regions(explanation, share, image).values())
 
 
-def judge_regions(explanation: Explanation, share: float) -> dict[float, JudgedRegion]:
+def judge_regions(explanation: Explanation, share: float, image: int = 0) -> dict[float, JudgedRegion]:
     """Return the cut masks that have this share of the whole effect, with their verdicts, by area."""
-    if explanation.smallest(share) is None:  # or the whole effect is too small to divide by
+    if explanation.smallest(share, image) is None:  # or the whole effect is too small to divide by
         return {}
-    columns = zip(explanation.areas, explanation.curve().binary, explanation.verdicts(0, share), strict=True)
+    columns = zip(explanation.areas, explanation.curve(image).binary, explanation.verdicts(image, share), strict=True)
     return {
-        area: JudgedRegion(SufficientRegion(area, explanation.binary(area)[0], effect), verdict)
+        area: JudgedRegion(SufficientRegion(area, explanation.binary(area)[image], effect), verdict)
         for area, effect, verdict in columns
         if effect >= share
     }
