@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from PIL import ImageOps
 
 from support.terminal import call
 from support.vlm_toys import ANSWER, PROMPT, planted_network, planted_picture, save_family
@@ -86,3 +88,21 @@ def test_an_answer_token_by_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (record,) = json.loads(out)
     assert [token["depends"] for token in record["tokens"]] == [False, False, True]
     assert len(list((tmp_path / "extremal-out").iterdir())) == 2
+
+
+def test_a_data_set_is_asked_for_the_models_own_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos").mkdir()
+    planted_picture().save(tmp_path / "photos" / "a.png")
+    ImageOps.invert(planted_picture()).save(tmp_path / "photos" / "b.png")
+    monkeypatch.chdir(tmp_path)
+    network = ("--network", "support.vlm_toys:planted_network", "--areas", "0.06,0.13", "--workers", "0")
+    code, *_ = call("run", "photos", "--out", "run", *network, "--ask", "answer", "--prompt", PROMPT)
+    assert code == 0
+    rows = sorted(pq.read_table("run/parts").to_pylist(), key=lambda row: row["key"])
+    assert rows[0]["target_name"] == f'answer "{ANSWER}" to "{PROMPT}"'
+    assert rows[1]["target_name"] != rows[0]["target_name"]
+    code, _, err = call(
+        "run", "photos", "--out", "run", *network, "--ask", "answer", "--prompt", "what is in the picture"
+    )
+    assert code == 2
+    assert "prompt" in err
