@@ -94,6 +94,7 @@ def test_a_short_clip_is_refused(folder: Path) -> None:
     ("name", "limit", "rule"),
     [
         ("MAX_FRAMES", 20, "at most 20 frames"),
+        ("DECODING_FACTOR", 0, "at most 0 frames"),
         ("MAX_FRAME_PIXELS", 1000, "million pixels, got 48×32"),
         ("MAX_CLIP_BYTES", 9000, "must have at most"),
         ("MAX_FILE_BYTES", 100, "at most 0 MB"),

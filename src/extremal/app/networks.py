@@ -19,6 +19,8 @@ from extremal.networks.layers import layers
 from extremal.networks.network import Network
 from extremal.networks.outputs import read_logits
 from extremal.networks.resolve import load_network
+from extremal.networks.stacks.paths import StackKind
+from extremal.networks.stacks.readers import PreparedStack
 from extremal.scores.class_group import ClassGroup, find_classes
 
 N_TOP_CLASSES = 5  # listed for each image
@@ -59,13 +61,19 @@ class ServedNetwork:
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         self.preview_network = copy.copy(self.network)
         self.preview_network.model = copy.deepcopy(model, shared)
-        offered = [layer for layer in layers(self.preview_network) if layer.can_split_cleanly]
+        found = layers(self.preview_network) if self.kind is None else []  # of networks on pictures only
+        offered = [layer for layer in found if layer.can_split_cleanly]
         self.layers = tuple(layer.name for layer in offered)
         self.layer_notes = {layer.name: f"{layer.kind}, {'×'.join(map(str, layer.shape))}" for layer in offered}
         self.label_counts = Counter(self.network.labels)
 
-    def top_classes(self, image: Image.Image) -> tuple[ClassProbability, ...]:
-        """Return the most probable classes of an image.
+    @property
+    def kind(self) -> StackKind | None:
+        """What the network takes: clips, volumes, or pictures (None)."""
+        return self.network.reader.kind if self.network.reader else None
+
+    def top_classes(self, image: Image.Image | PreparedStack) -> tuple[ClassProbability, ...]:
+        """Return the most probable classes of an image, a clip or a volume.
 
         Raises:
             ExtremalValueError: the network's scores are not finite.
@@ -131,6 +139,13 @@ def load_networks(names: Sequence[str], device: DeviceLike = AUTO) -> dict[str, 
             raise ExtremalValueError(f"networks must be distinct, got {name!r} twice; leave one of them out")
         family, _, weights = name.partition("=")
         network = ServedNetwork(name, load_network(family, weights, device))
-        network.top_classes(Image.new("RGB", (256, 256), "grey"))  # fail at the start, not at the first visit
+        if network.kind is None:
+            network.top_classes(Image.new("RGB", (256, 256), "grey"))  # fail at the start, not at the first visit
         networks[name] = network
+    kinds = {network.kind for network in networks.values()}
+    if len(kinds) > 1:
+        names_of_kinds = ", ".join(f"{name} {network.kind or 'picture'}s" for name, network in networks.items())
+        raise ExtremalValueError(
+            f"the networks of an app must take the same kind of files, got {names_of_kinds}; start an app for each"
+        )
     return networks

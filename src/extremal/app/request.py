@@ -13,7 +13,7 @@ from torch import Tensor
 from extremal.app.job_queue import JobProgress, OnProgress
 from extremal.app.networks import ServedNetwork
 from extremal.app.tab_words import describe_details, describe_tab
-from extremal.errors import ExtremalValueError
+from extremal.errors import ExtremalError, ExtremalValueError
 from extremal.explanations.channels.explain import explain_channels
 from extremal.explanations.explain import explain
 from extremal.explanations.explain_copies import COPIES, stability
@@ -23,15 +23,19 @@ from extremal.explanations.regions import iou
 from extremal.explanations.settings import AREAS, Settings
 from extremal.explanations.smallest_area import smallest_area
 from extremal.explanations.verdict import NOT_FINITE, Status
+from extremal.file_checks import quote
 from extremal.masking.solvers import Step
 from extremal.networks.image_files import read_image_file
 from extremal.networks.inputs import prepare
+from extremal.networks.stacks.paths import find_stack_kind
+from extremal.networks.stacks.readers import PreparedStack
 from extremal.report import channel_files, result_files
 from extremal.report.channel_page import ChannelSummary, summarise_channels
 from extremal.report.text import ExplanationSummary, summarise
 from extremal.scores.class_group import ClassGroup, resolve_class
 
 MAX_PIXELS = 40_000_000  # of an image
+MAX_STACK_BYTES = 500_000_000  # of the frames of a clip that are kept, and of a volume
 MAX_TIME_FACTOR = 16.0
 THUMBNAIL_SIZE = 128  # px, longer side at most
 
@@ -109,6 +113,24 @@ def read_image(path: Path, name: str) -> Image.Image:
     return read_image_file(path, name=name, max_pixels=MAX_PIXELS)
 
 
+def read_upload(path: Path, name: str, network: ServedNetwork) -> Image.Image | PreparedStack:
+    """Read and check an uploaded image, clip or volume.
+
+    Raises:
+        ExtremalValueError: it cannot be read; of a clip or a volume, the message has its name instead of its path.
+    """
+    if network.network.reader is None:
+        return read_image(path, name)
+    try:
+        if not path.is_file():  # a folder of DICOM files cannot be sent
+            raise ExtremalValueError("the file is no longer stored here; drop it again")
+        if find_stack_kind(path) is not network.kind:
+            raise ExtremalValueError(f"{network.name} takes {network.kind}s, got {quote(path)}; choose another file")
+        return network.network.reader.read(path, MAX_STACK_BYTES)
+    except ExtremalError as error:
+        raise ExtremalValueError(str(error).replace(str(path.parent) + "/", "")) from None
+
+
 def run_request(
     request: Request, path: Path, networks: dict[str, ServedNetwork], folder: Path, on_progress: OnProgress
 ) -> Response:
@@ -124,7 +146,7 @@ def run_request(
     Raises:
         ExtremalValueError: the image, the class or the layer is invalid.
     """
-    image = read_image(path, request.title)
+    image = read_upload(path, request.title, networks[request.networks[0]])
     views, explanations = list[ResultView](), list[Explanation]()
     pairs = [(networks[name], game) for name in request.networks for game in request.games]
     for number, (network, game) in enumerate(pairs):
@@ -145,7 +167,7 @@ def run_request(
             explanations.append(explanation)
         views.append(ResultView(run.heading, run.folder, sentence, run.tab, run.label))
     overlaps = find_overlaps(*explanations[:2]) if len(explanations) > 1 else ()
-    return Response(tuple(views), overlaps, encode_thumbnail(np.asarray(image)))
+    return Response(tuple(views), overlaps, encode_thumbnail(_show(image)))
 
 
 @dataclass(frozen=True)
@@ -156,7 +178,7 @@ class _ViewRun:
     network: ServedNetwork
     target: int | ClassGroup  # of this network
     settings: Settings
-    image: Image.Image
+    image: Image.Image | PreparedStack
     folder: Path
     on_progress: OnProgress
 
@@ -234,6 +256,16 @@ class _ViewRun:
 
     def _on_evidence(self, done: int, total: int) -> None:
         self.on_progress(JobProgress("evidence", done, total))
+
+
+def _show(image: Image.Image | PreparedStack) -> np.ndarray[Any, Any]:
+    """Return an image, or the middle frame of a clip or volume from black at its least value to white: (H, W, 3)."""
+    if not isinstance(image, PreparedStack):
+        return np.asarray(image)
+    middle = image.x[0, :, image.x.shape[2] // 2].float()
+    middle = (middle if len(middle) == 3 else middle[:1].expand(3, -1, -1)).movedim(0, -1)
+    low, high = middle.min(), middle.max()
+    return (255 * (middle - low) / (high - low).clamp_min(1e-12)).byte().numpy()
 
 
 def _check_finite(status: tuple[tuple[Status, ...], ...]) -> None:

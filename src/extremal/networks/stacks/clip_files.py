@@ -19,6 +19,7 @@ MAX_FILE_BYTES = 4_000_000_000  # of a video file
 MAX_FRAMES = 20_000  # of a clip, decoded one after another: 11 minutes at 30 frames per second
 MAX_FRAME_PIXELS = 40_000_000  # 8K has 33 megapixels
 MAX_CLIP_BYTES = 2_000_000_000  # of the frames that are kept, 3 bytes per pixel
+DECODING_FACTOR = 20  # by which all frames that are decoded may exceed the bytes that may be kept
 # demuxers of single files; playlists name other files and addresses, and are not opened
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,ogg,asf,flv"
 _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
@@ -37,7 +38,13 @@ class Clip:
     times: tuple[float, ...]
 
 
-def read_clip_file(path: str | os.PathLike[str], frames: int | None = None, rate: float | None = None) -> Clip:
+def read_clip_file(
+    path: str | os.PathLike[str],
+    frames: int | None = None,
+    rate: float | None = None,
+    *,
+    max_bytes: int | None = None,
+) -> Clip:
     """Read frames of a video file.
 
     Args:
@@ -45,12 +52,13 @@ def read_clip_file(path: str | os.PathLike[str], frames: int | None = None, rate
         frames: number of frames T; None: all.
         rate: frames per second: T frames at this rate from the middle of the clip; None, and if the clip is shorter
             than that: evenly over the whole clip.
+        max_bytes: of the frames that are kept; None: 2 GB. All frames together may have 20 times as many.
 
     Raises:
         ExtremalValueError: the file is missing, empty, damaged, not a video, too large, or has fewer frames than T.
     """
-    name = quote(path)
-    count = _count_frames(path, name)
+    name, max_bytes = quote(path), max_bytes or MAX_CLIP_BYTES
+    count = _count_frames(path, name, max_bytes)
     for _ in range(2):  # damaged files, and some codecs, give another number of frames than the container states
         if frames is not None and count < frames:
             raise ExtremalValueError(
@@ -58,7 +66,7 @@ def read_clip_file(path: str | os.PathLike[str], frames: int | None = None, rate
                 "clip, or a reader of fewer frames"
             )
         with _open_clip(path, name) as (container, stream):
-            decoded, times, total = _decode(container, stream, count, frames, rate, name)
+            decoded, times, total = _decode(container, stream, count, frames, rate, name, max_bytes)
         if total == count:
             break
         count = total
@@ -118,19 +126,26 @@ def _open_clip(path: str | os.PathLike[str], name: str) -> "Iterator[tuple[Input
         ) from None
 
 
-def _count_frames(path: str | os.PathLike[str], name: str) -> int:
+def _count_frames(path: str | os.PathLike[str], name: str, max_bytes: int) -> int:
     """Return the number of the packets of the video: one per frame, which are not decoded."""
     count = 0
     with _open_clip(path, name) as (container, stream):
+        n_pixels = stream.codec_context.width * stream.codec_context.height
         for packet in container.demux(stream):
             count += packet.size > 0
-            _check_limit(count, name)
+            _check_limit(count, n_pixels, name, max_bytes)
     _check_count(count, name)
     return count
 
 
 def _decode(
-    container: "InputContainer", stream: "VideoStream", count: int, frames: int | None, rate: float | None, name: str
+    container: "InputContainer",
+    stream: "VideoStream",
+    count: int,
+    frames: int | None,
+    rate: float | None,
+    name: str,
+    max_bytes: int,
 ) -> tuple[list[np.ndarray[Any, np.dtype[np.uint8]]], tuple[float, ...], int]:
     """Decode a clip of `count` frames; return the chosen frames, their times, and the number that was decoded."""
     interval = 1 / float(stream.average_rate or stream.guessed_rate or 25)
@@ -139,7 +154,7 @@ def _decode(
     found, kept, total, n_bytes = dict[int, tuple[np.ndarray[Any, np.dtype[np.uint8]], float]](), None, 0, 0
     start: float | None = None
     for frame in container.decode(stream):
-        _check_limit(total + 1, name)
+        _check_limit(total + 1, frame.width * frame.height, name, max_bytes)
         _check_size(frame.width, frame.height, name)
         if start is None and frame.time is not None:
             start = float(frame.time)
@@ -151,9 +166,9 @@ def _decode(
                     f"{pixels.shape[0]} in {name}; convert it to one size"
                 )
             kept, n_bytes = pixels.shape, n_bytes + pixels.size
-            if n_bytes > MAX_CLIP_BYTES:
+            if n_bytes > max_bytes:
                 raise ExtremalValueError(
-                    f"the frames of a clip must have at most {MAX_CLIP_BYTES / 1e9:g} GB, got more in {name}; choose "
+                    f"the frames of a clip must have at most {max_bytes / 1e9:g} GB, got more in {name}; choose "
                     "fewer frames, or shrink it first"
                 )
             time = total * interval if frame.time is None or start is None else float(frame.time) - start
@@ -171,10 +186,12 @@ def _check_size(width: int, height: int, name: str) -> None:
         )
 
 
-def _check_limit(count: int, name: str) -> None:
-    if count > MAX_FRAMES:
+def _check_limit(count: int, n_pixels: int, name: str, max_bytes: int) -> None:
+    if count > MAX_FRAMES or 3 * n_pixels * count > DECODING_FACTOR * max_bytes:
+        limit = min(MAX_FRAMES, DECODING_FACTOR * max_bytes // max(1, 3 * n_pixels))
         raise ExtremalValueError(
-            f"a clip must have at most {MAX_FRAMES:,} frames, got more in {name}; cut out the part to explain"
+            f"a clip of this size must have at most {limit:,} frames, got more in {name}; cut out the part to "
+            "explain, or shrink it first"
         )
 
 

@@ -24,18 +24,22 @@ _HEADER_BYTES, _LARGE_HEADER_BYTES = 348, 540  # of NIfTI-1 and -2, as stated in
 _REMEDY = "copy or convert it again"
 
 
-def read_nifti_file(path: str | os.PathLike[str]) -> "Volume":
+def read_nifti_file(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> "Volume":
     """Read a NIfTI file as (1, D, H, W), the last of its axes first, so that slices of most scanners are along D.
 
     Scaling by slope and intercept is applied. Spacing and orientation are those of the affine. A fourth axis of one
     volume is left out.
 
+    Args:
+        path: of the file.
+        max_bytes: of the file without its compression, and of its values; None: 2 GB.
+
     Raises:
         ExtremalValueError: the file is missing, damaged, too large, no NIfTI, or has several volumes, colours, or no
             usable affine.
     """
-    name = quote(path)
-    content = _read_content(path, name)
+    name, max_bytes = quote(path), max_bytes or MAX_VOLUME_BYTES
+    content = _read_content(path, name, max_bytes)
     check_installed("nibabel", purpose="reading NIfTI files", extra="medical")
     import nibabel
     import torch
@@ -50,7 +54,7 @@ def read_nifti_file(path: str | os.PathLike[str]) -> "Volume":
             kind = nibabel.Nifti2Image if is_large else nibabel.Nifti1Image
             image: Any = kind.from_stream(BytesIO(content))
             shape, affine = tuple(map(int, image.shape)), np.asarray(image.affine, np.float64)
-            _check_shape(shape, image.get_data_dtype(), name)
+            _check_shape(shape, image.get_data_dtype(), name, max_bytes)
             values = np.asarray(image.dataobj, dtype=np.float32).reshape(shape[:3])
             is_placed = bool(image.header["sform_code"] or image.header["qform_code"])
             orientation = "".join(map(str, image_axes(affine))) if is_placed else ""
@@ -89,7 +93,7 @@ def check_nifti_file(path: str | os.PathLike[str]) -> None:
         ExtremalValueError: it does not.
     """
     name = quote(path)
-    _check_start(_read_content(path, name, _LARGE_HEADER_BYTES), name)
+    _check_start(_read_content(path, name, MAX_VOLUME_BYTES, _LARGE_HEADER_BYTES), name)
     check_installed("nibabel", purpose="reading NIfTI files", extra="medical")
 
 
@@ -102,10 +106,10 @@ def check_finite(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], name
         )
 
 
-def _read_content(path: str | os.PathLike[str], name: str, n_bytes: int | None = None) -> bytes:
-    """Return the first bytes of a file, or all, decompressed, up to `MAX_VOLUME_BYTES`."""
+def _read_content(path: str | os.PathLike[str], name: str, max_bytes: int, n_bytes: int | None = None) -> bytes:
+    """Return the first bytes of a file, or all, decompressed, up to `max_bytes`."""
     check_file(path, "a volume", name=name, max_bytes=MAX_VOLUME_BYTES, folder_remedy="name a file in it")
-    limit = MAX_VOLUME_BYTES + 1 if n_bytes is None else n_bytes
+    limit = max_bytes + 1 if n_bytes is None else n_bytes
     opener: Any = gzip.open if os.fspath(path).lower().endswith(".gz") else open
     try:
         with opener(path, "rb") as file:
@@ -114,9 +118,9 @@ def _read_content(path: str | os.PathLike[str], name: str, n_bytes: int | None =
         raise ExtremalValueError(
             f"a volume must be readable to its end, got {name}: {describe_error(error)}; {_REMEDY}"
         ) from None
-    if len(content) > MAX_VOLUME_BYTES:
+    if len(content) > max_bytes:
         raise ExtremalValueError(
-            f"a volume must have at most {MAX_VOLUME_BYTES / 1e9:g} GB, got more in {name}; crop or resample it first"
+            f"a volume must have at most {max_bytes / 1e9:g} GB, got more in {name}; crop or resample it first"
         )
     _check_start(content, name)
     return bytes(content)
@@ -130,7 +134,7 @@ def _check_start(content: bytes, name: str) -> None:
         )
 
 
-def _check_shape(shape: tuple[int, ...], dtype: np.dtype[np.generic], name: str) -> None:
+def _check_shape(shape: tuple[int, ...], dtype: np.dtype[np.generic], name: str, max_bytes: int) -> None:
     text = " × ".join(map(str, shape))
     if len(shape) < 3 or any(size != 1 for size in shape[3:]) or 0 in shape[:3]:
         raise ExtremalValueError(
@@ -138,7 +142,8 @@ def _check_shape(shape: tuple[int, ...], dtype: np.dtype[np.generic], name: str)
         )
     if dtype.fields or dtype.kind not in "iuf":
         raise ExtremalValueError(f"a volume must hold real numbers, got {dtype} in {name}; convert it to one channel")
-    if int(np.prod(shape, dtype=np.float64)) > MAX_PLACES:
+    limit = min(MAX_PLACES, max_bytes // 4)  # of float32
+    if int(np.prod(shape, dtype=np.float64)) > limit:
         raise ExtremalValueError(
-            f"a volume must have at most {MAX_PLACES:,} places, got {text} in {name}; crop or resample it first"
+            f"a volume must have at most {limit:,} places, got {text} in {name}; crop or resample it first"
         )

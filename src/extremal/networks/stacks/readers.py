@@ -61,13 +61,17 @@ class ClipReader:
         if self.rate is not None and not 0 < self.rate < float("inf"):
             raise ExtremalValueError(f"rate must be above 0 frames per second, got {self.rate:g}; e.g. 15")
 
-    def read(self, path: str | os.PathLike[str]) -> PreparedStack:
+    def read(self, path: str | os.PathLike[str], max_bytes: int | None = None) -> PreparedStack:
         """Read and prepare a clip.
+
+        Args:
+            path: of the file.
+            max_bytes: as for `read_clip_file`.
 
         Raises:
             ExtremalValueError, ExtremalTypeError: the file cannot be read, is too short, or `preprocess` fails.
         """
-        clip = read_clip_file(path, self.frames, self.rate)
+        clip = read_clip_file(path, self.frames, self.rate, max_bytes=max_bytes)
         pixels = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).contiguous()  # (T, 3, H, W)
         rule = "preprocess must turn frames (T, 3, H, W) into a floating tensor (C, T, H, W)"
         x = _call(self.preprocess or _scale_pixels, pixels, rule)
@@ -101,13 +105,18 @@ class VolumeReader:
         if self.orientation:
             Volume(torch.zeros(1, 1, 1, 1), (1.0, 1.0, 1.0), "SPL").orient(self.orientation)  # raises
 
-    def read(self, path: str | os.PathLike[str]) -> PreparedStack:
+    def read(self, path: str | os.PathLike[str], max_bytes: int | None = None) -> PreparedStack:
         """Read and prepare a volume.
+
+        Args:
+            path: of the file, or of the folder of a series.
+            max_bytes: of a NIfTI file, as for `read_nifti_file`.
 
         Raises:
             ExtremalValueError, ExtremalTypeError: the file or series cannot be read, or `preprocess` fails.
         """
-        volume = read_volume(path)
+        is_nifti = os.fspath(path).lower().endswith(NIFTI_SUFFIXES)
+        volume = read_nifti_file(path, max_bytes=max_bytes) if is_nifti else read_series(path)
         volume = volume.orient(self.orientation) if self.orientation else volume
         if self.preprocess is not None:
             rule = "preprocess must turn an extremal.Volume into an extremal.Volume"
