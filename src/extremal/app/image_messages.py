@@ -6,7 +6,8 @@ from pathlib import Path
 from PIL import Image
 
 from extremal.app.networks import ServedNetwork
-from extremal.app.request import MAX_PIXELS, read_image, read_upload
+from extremal.app.request import MAX_PIXELS, read_image
+from extremal.app.stack_uploads import read_stack
 from extremal.errors import ExtremalValueError
 from extremal.networks.stacks.readers import PreparedStack
 
@@ -41,7 +42,7 @@ def read_visitors_file(path: Path, name: str, network: ServedNetwork) -> Image.I
     Raises:
         ExtremalValueError: it cannot be explained; the message is in the words of a visitor.
     """
-    return read_photograph(path, name) if network.kind is None else read_upload(path, name, network)
+    return read_stack(path, network) if network.kind else read_photograph(path, name)
 
 
 def describe_rejected_image(path: Path, name: str, error: str) -> str:

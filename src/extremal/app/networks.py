@@ -21,6 +21,8 @@ from extremal.networks.outputs import read_logits
 from extremal.networks.resolve import load_network
 from extremal.networks.stacks.paths import StackKind
 from extremal.networks.stacks.readers import PreparedStack
+from extremal.networks.vision_language import PromptedInputs
+from extremal.scores.answer import Answer
 from extremal.scores.class_group import ClassGroup, find_classes
 
 N_TOP_CLASSES = 5  # listed for each image
@@ -72,6 +74,11 @@ class ServedNetwork:
         """What the network takes: clips, volumes, or pictures (None)."""
         return self.network.reader.kind if self.network.reader else None
 
+    @property
+    def takes_prompt(self) -> bool:
+        """Whether it is a model of images and text, which is asked for an answer in place of a class."""
+        return isinstance(self.network.inputs, PromptedInputs)
+
     def top_classes(self, image: Image.Image | PreparedStack) -> tuple[ClassProbability, ...]:
         """Return the most probable classes of an image, a clip or a volume.
 
@@ -86,6 +93,14 @@ class ServedNetwork:
         probabilities = scores.softmax(0).tolist() if len(scores) > 1 else [None]
         top = scores.topk(min(N_TOP_CLASSES, int(scores.isfinite().sum()))).indices.tolist()
         return tuple(ClassProbability(index, self.network.label(index), probabilities[index]) for index in top)
+
+    def settle_answer(self, image: Image.Image | PreparedStack, prompt: str, text: str) -> Answer:
+        """Return the query about an answer to a prompt: a given text, or what the model says about an image.
+
+        Raises:
+            ExtremalValueError: the model does not know the words, or has nothing to say.
+        """
+        return Answer(text or None, prompt).settle_one(self.network, prepare(self.network, image))
 
     def label(self, target: int | str) -> str:
         """Return the name of a class given by its index, or of a group of classes given by its name."""
@@ -139,13 +154,18 @@ def load_networks(names: Sequence[str], device: DeviceLike = AUTO) -> dict[str, 
             raise ExtremalValueError(f"networks must be distinct, got {name!r} twice; leave one of them out")
         family, _, weights = name.partition("=")
         network = ServedNetwork(name, load_network(family, weights, device))
-        if network.kind is None:
+        if not network.takes_prompt and network.kind is None:
             network.top_classes(Image.new("RGB", (256, 256), "grey"))  # fail at the start, not at the first visit
         networks[name] = network
-    kinds = {network.kind for network in networks.values()}
-    if len(kinds) > 1:
-        names_of_kinds = ", ".join(f"{name} {network.kind or 'picture'}s" for name, network in networks.items())
+    prompted = [name for name, network in networks.items() if network.takes_prompt]
+    if prompted and len(networks) > 1:
         raise ExtremalValueError(
-            f"the networks of an app must take the same kind of files, got {names_of_kinds}; start an app for each"
+            f"a model of images and text must be served alone, got {prompted[0]!r} and {len(networks) - 1} more; start "
+            "one app for each"
+        )
+    if len({network.kind for network in networks.values()}) > 1:
+        kinds = ", ".join(f"{name} {network.kind or 'picture'}s" for name, network in networks.items())
+        raise ExtremalValueError(
+            f"the networks of an app must take the same kind of files, got {kinds}; start an app for each"
         )
     return networks

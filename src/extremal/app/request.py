@@ -12,8 +12,9 @@ from torch import Tensor
 
 from extremal.app.job_queue import JobProgress, OnProgress
 from extremal.app.networks import ServedNetwork
+from extremal.app.stack_uploads import read_stack, show_middle_frame
 from extremal.app.tab_words import describe_details, describe_tab
-from extremal.errors import ExtremalError, ExtremalValueError
+from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.explain import explain_channels
 from extremal.explanations.explain import explain
 from extremal.explanations.explain_copies import COPIES, stability
@@ -23,19 +24,17 @@ from extremal.explanations.regions import iou
 from extremal.explanations.settings import AREAS, Settings
 from extremal.explanations.smallest_area import smallest_area
 from extremal.explanations.verdict import NOT_FINITE, Status
-from extremal.file_checks import quote
 from extremal.masking.solvers import Step
 from extremal.networks.image_files import read_image_file
 from extremal.networks.inputs import prepare
-from extremal.networks.stacks.paths import find_stack_kind
 from extremal.networks.stacks.readers import PreparedStack
 from extremal.report import channel_files, result_files
 from extremal.report.channel_page import ChannelSummary, summarise_channels
 from extremal.report.text import ExplanationSummary, summarise
+from extremal.scores.answer import Answer
 from extremal.scores.class_group import ClassGroup, resolve_class
 
 MAX_PIXELS = 40_000_000  # of an image
-MAX_STACK_BYTES = 500_000_000  # of the frames of a clip that are kept, and of a volume
 MAX_TIME_FACTOR = 16.0
 THUMBNAIL_SIZE = 128  # px, longer side at most
 
@@ -46,12 +45,13 @@ class Request:
 
     digest: str  # of the bytes of the image
     title: str  # name of the image file
-    target: int | str  # index of a class of the first network, or name of a group of its classes
+    target: int | str  # index of a class of the first network, name of a group of its classes, or text of an answer
     networks: tuple[str, ...]
     games: tuple[str, ...] = ("preserve",)  # one view each, in place of the game of the settings
     layer: str = ""  # layer whose channels are explained; empty: regions of the image
     refine: bool = False  # whether to search for the smallest sufficient area
     stability: bool = False  # whether to explain copies with one grey level of noise
+    prompt: str = ""  # to a model of images and text; the target is then the answer, empty for the model's own
     settings: Settings = field(default_factory=Settings, compare=False)
     settings_key: str = field(init=False, repr=False)  # settings as text: what requests are compared by
 
@@ -113,24 +113,6 @@ def read_image(path: Path, name: str) -> Image.Image:
     return read_image_file(path, name=name, max_pixels=MAX_PIXELS)
 
 
-def read_upload(path: Path, name: str, network: ServedNetwork) -> Image.Image | PreparedStack:
-    """Read and check an uploaded image, clip or volume.
-
-    Raises:
-        ExtremalValueError: it cannot be read; of a clip or a volume, the message has its name instead of its path.
-    """
-    if network.network.reader is None:
-        return read_image(path, name)
-    try:
-        if not path.is_file():  # a folder of DICOM files cannot be sent
-            raise ExtremalValueError("the file is no longer stored here; drop it again")
-        if find_stack_kind(path) is not network.kind:
-            raise ExtremalValueError(f"{network.name} takes {network.kind}s, got {quote(path)}; choose another file")
-        return network.network.reader.read(path, MAX_STACK_BYTES)
-    except ExtremalError as error:
-        raise ExtremalValueError(str(error).replace(str(path.parent) + "/", "")) from None
-
-
 def run_request(
     request: Request, path: Path, networks: dict[str, ServedNetwork], folder: Path, on_progress: OnProgress
 ) -> Response:
@@ -146,14 +128,15 @@ def run_request(
     Raises:
         ExtremalValueError: the image, the class or the layer is invalid.
     """
-    image = read_upload(path, request.title, networks[request.networks[0]])
+    first = networks[request.networks[0]]
+    image = read_stack(path, first) if first.kind else read_image(path, request.title)
     views, explanations = list[ResultView](), list[Explanation]()
     pairs = [(networks[name], game) for name in request.networks for game in request.games]
     for number, (network, game) in enumerate(pairs):
         run = _ViewRun(
             request,
             network,
-            network.matching_class(networks[request.networks[0]], request.target),
+            _find_target(request, network, networks[request.networks[0]], image),
             request.settings.replace(game=game),
             image,
             folder / f"view-{number}",
@@ -167,7 +150,11 @@ def run_request(
             explanations.append(explanation)
         views.append(ResultView(run.heading, run.folder, sentence, run.tab, run.label))
     overlaps = find_overlaps(*explanations[:2]) if len(explanations) > 1 else ()
-    return Response(tuple(views), overlaps, encode_thumbnail(_show(image)))
+    return Response(
+        tuple(views),
+        overlaps,
+        encode_thumbnail(show_middle_frame(image) if isinstance(image, PreparedStack) else np.asarray(image)),
+    )
 
 
 @dataclass(frozen=True)
@@ -176,7 +163,7 @@ class _ViewRun:
 
     request: Request
     network: ServedNetwork
-    target: int | ClassGroup  # of this network
+    target: int | ClassGroup | Answer  # of this network
     settings: Settings
     image: Image.Image | PreparedStack
     folder: Path
@@ -197,6 +184,8 @@ class _ViewRun:
 
     @property
     def label(self) -> str:
+        if isinstance(self.target, Answer):
+            return self.target.text or ""
         target = self.target if isinstance(self.target, int) else resolve_class(self.network.network, self.target)
         return self.network.network.label(target)
 
@@ -213,12 +202,13 @@ class _ViewRun:
         if self.request.refine:
             self.on_progress(JobProgress("smallest area"))
             (certificate,) = smallest_area(
-                *(self.network.network, explanation),
+                *(self.network.network, explanation, None if explanation.is_class else self.target),
                 on_progress=lambda done, total: self.on_progress(JobProgress("smallest area", done, total)),
             )
         if self.request.stability:
             measured = stability(
                 *(self.network.network, self.image, explanation),
+                target=None if explanation.is_class else self.target,
                 on_progress=lambda stage, done, total: self.on_progress(JobProgress(f"copies, {stage}", done, total)),
             )
             explanation = replace(explanation, stability=measured)
@@ -258,14 +248,13 @@ class _ViewRun:
         self.on_progress(JobProgress("evidence", done, total))
 
 
-def _show(image: Image.Image | PreparedStack) -> np.ndarray[Any, Any]:
-    """Return an image, or the middle frame of a clip or volume from black at its least value to white: (H, W, 3)."""
-    if not isinstance(image, PreparedStack):
-        return np.asarray(image)
-    middle = image.x[0, :, image.x.shape[2] // 2].float()
-    middle = (middle if len(middle) == 3 else middle[:1].expand(3, -1, -1)).movedim(0, -1)
-    low, high = middle.min(), middle.max()
-    return (255 * (middle - low) / (high - low).clamp_min(1e-12)).byte().numpy()
+def _find_target(
+    request: Request, network: ServedNetwork, first: ServedNetwork, image: Image.Image | PreparedStack
+) -> int | ClassGroup | Answer:
+    """Return the target of a network: a class or group of the name that it has in the first one, or an answer."""
+    if network.takes_prompt:
+        return network.settle_answer(image, request.prompt, str(request.target))
+    return network.matching_class(first, request.target)
 
 
 def _check_finite(status: tuple[tuple[Status, ...], ...]) -> None:
