@@ -71,7 +71,7 @@ class ServedNetwork:
 
     @property
     def kind(self) -> StackKind | None:
-        """What the network takes: clips, volumes, or pictures (None)."""
+        """Kind of files that the network takes: clips, volumes, or pictures (None)."""
         return self.network.reader.kind if self.network.reader else None
 
     @property
