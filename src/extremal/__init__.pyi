@@ -39,5 +39,6 @@ from .networks.layers import Layer as Layer
 from .networks.layers import layers as layers
 from .networks.memory import keep_freed_memory as keep_freed_memory
 from .networks.network import Network as Network
+from .networks.sounds.reader import SoundReader as SoundReader
 from .report import export as export
 from .report import plots as plots

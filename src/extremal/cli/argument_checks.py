@@ -86,13 +86,14 @@ def _expand(path: str) -> Iterator[str]:
 
 
 def find_image_errors(paths: Sequence[str]) -> list[ExtremalValueError]:
-    """Return the errors of the image files that cannot be read, by their headers."""
+    """Return the errors of the files of images and sounds that cannot be read, by their headers."""
     from extremal.networks.image_files import check_image_file
+    from extremal.networks.sounds.sound_files import check_sound_file, is_sound
 
     errors = []
     for path in paths:
         try:
-            check_image_file(path)
+            (check_sound_file if is_sound(path) else check_image_file)(path)
         except ExtremalValueError as error:
             errors.append(error)
     return errors

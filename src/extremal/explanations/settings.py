@@ -142,6 +142,7 @@ class Settings:
             "weights": net.weight_hash(),
             **({} if net.random_weights is None else {"random_weights": net.random_weights}),
             **({"source": net.source} if net.source else {}),
+            **({} if net.reader is None else {"sample_rate": net.reader.rate}),
             "spacing": list(net.spacing),
             "accelerate": net.accelerate,
             "precision": net.precision,

@@ -23,6 +23,7 @@ from extremal.networks.image_bounds import check_aspect
 from extremal.networks.module_state import check_weights, evaluation_state
 from extremal.networks.randomness import seeded
 from extremal.networks.run import Run
+from extremal.networks.sounds.reader import SoundReader
 from extremal.networks.torch_state import standard_modes
 from extremal.networks.turns import exclusive
 from extremal.networks.weight_hash import hash_weights, to_plain
@@ -62,6 +63,7 @@ class Network:
     gradient: bool = True  # False: a black box, never asked for a gradient (`solver="search"`)
     check_output: Callable[[Tensor, object], None] | None = None  # takes x (B, C, *S) and its output; raises if wrong
     random_weights: bool | None = None  # True: untrained, as they were initialised; False: from a file; None: unknown
+    reader: SoundReader | None = None  # of networks on sounds: how their files are read; None: of pictures
     source: str = ""  # where the weights are from, with revision and licence, if they were found by a name
 
     def __post_init__(self) -> None:
@@ -70,6 +72,10 @@ class Network:
             raise ExtremalTypeError(
                 f"inputs must be a function from x (B, C, *S) to the model's arguments, got "
                 f"{type(self.inputs).__name__}; e.g. lambda x: {{'image': x}}"
+            )
+        if self.reader is not None and not isinstance(self.reader, SoundReader):
+            raise ExtremalTypeError(
+                f"reader must be a SoundReader, got {type(self.reader).__name__}; e.g. extremal.SoundReader(rate=16000)"
             )
         if self.accelerate not in ACCELERATIONS:
             raise ExtremalValueError(f"accelerate must be one of {', '.join(ACCELERATIONS)}, got {self.accelerate!r}")
@@ -141,9 +147,14 @@ class Network:
         """Prepare one RGB image for the network: (1, C, H, W).
 
         Raises:
-            ExtremalValueError, ExtremalTypeError: the image is so thin that scaling it could take gigabytes, or
-                `preprocess` fails or returns something else than a tensor.
+            ExtremalValueError, ExtremalTypeError: the image is so thin that scaling it could take gigabytes, the
+                network takes sounds, or `preprocess` fails or returns something else than a tensor.
         """
+        if self.reader is not None and self.preprocess is None:
+            raise ExtremalValueError(
+                f"{self.name} takes {self.reader.kind}s, got a picture; pass the path of a {self.reader.kind}, or a "
+                "prepared tensor (1, C, T)"
+            )
         if self.preprocess is None:
             pixels = torch.from_numpy(np.array(image)).movedim(-1, 0)
             return (pixels.to(torch.float32) / 255)[None]

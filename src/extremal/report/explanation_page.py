@@ -6,8 +6,11 @@
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.minimal_region import MinimalRegion
@@ -21,6 +24,7 @@ from extremal.report.html import finite_or_none, json_for_script, read_asset, re
 from extremal.report.minimal_panel import build_panel
 from extremal.report.sentences import alternatives_sentence, certificate_sentence, stability_sentence
 from extremal.report.settings_text import describe_settings
+from extremal.report.signal_view import SignalView, build_signal_view, has_signal
 from extremal.report.text import (
     ExplanationSummary,
     area_percent,
@@ -61,7 +65,13 @@ def render(
     validate_image(image, len(explanation.masks))
     summary = summarise(explanation, image)
     script = read_asset("view.js")
-    pictures = has_image(explanation)
+    pictures, signal = has_image(explanation), None
+    if has_signal(explanation):
+        signal = build_signal_view(explanation, image)
+        script += read_asset("player.js") if signal.player else ""
+    shown, destroyed = explanation.pictures[image], explanation.destroyed[image]
+    if signal is not None:
+        shown = destroyed = signal.picture
     lower = reveal.start_area(explanation)
     evidence = chart.build_chart(summary, lower)
     if stable is None:
@@ -74,10 +84,11 @@ def render(
         summary=summary,
         chart=evidence,
         pictures=pictures,
-        photograph=png_data_uri(explanation.pictures[image]) if pictures else "",
-        destroyed=png_data_uri(explanation.destroyed[image]) if pictures else "",
-        width=explanation.pictures.shape[2],
-        height=explanation.pictures.shape[1],
+        signal=signal,
+        photograph=png_data_uri(shown) if shown.numel() else "",
+        destroyed=png_data_uri(destroyed) if shown.numel() else "",
+        width=shown.shape[1],
+        height=shown.shape[0],
         areas=len(summary.rows),
         settings=explanation.settings,
         described=describe_settings(explanation.settings, explanation.areas),
@@ -97,7 +108,7 @@ def render(
         alternatives=alternatives_sentence(explanation, image),
         minimal=None if minimal is None else build_panel(minimal, explanation, image),
         regions=_region_tiles(explanation, image) if pictures and explanation.alternatives else [],
-        data=Markup(json_for_script(_script_data(explanation, image, summary, evidence.axes))),
+        data=Markup(json_for_script(_script_data(explanation, image, summary, evidence.axes, signal))),
     )
 
 
@@ -144,12 +155,17 @@ def _region_tiles(explanation: Explanation, image: int) -> list[tuple[str, str, 
     ]
 
 
-def _script_data(explanation: Explanation, image: int, summary: ExplanationSummary, axes: chart.Axes) -> dict[str, Any]:
+def _script_data(
+    explanation: Explanation, image: int, summary: ExplanationSummary, axes: chart.Axes, signal: SignalView | None
+) -> dict[str, Any]:
     """Collect the data that the script reads: measurements, complete sentences, and the level of each place."""
-    levels = reveal.reveal_levels(explanation, image) if has_image(explanation) else ()
+    levels: Iterable[Tensor] = reveal.reveal_levels(explanation, image) if has_image(explanation) else ()
+    if signal is not None:
+        levels = signal.levels
     return {
         "keeps": summary.keeps,
         "whole": summary.whole,
+        "columns": signal is not None,
         "lower": reveal.start_area(explanation),
         "steps": reveal.N_LEVELS,
         "smallest": summary.smallest,

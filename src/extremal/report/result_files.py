@@ -40,7 +40,8 @@ _FIXED_NAMES = (
 )
 RESULT_FILES = re.compile(  # names of all files that a result folder can contain
     "|".join(map(re.escape, _FIXED_NAMES))
-    + r"|mask-[0-9.e-]+\.png|region-([0-9]+|sufficient|necessary|complete|loss|first|second)\.png"
+    + r"|mask-[0-9.e-]+\.(png|wav)|minimal\.wav|region-[0-9]+\.wav"
+    + r"|region-([0-9]+|sufficient|necessary|complete|loss|first|second)\.png"
     + r"|inversion-(all|kept|removed)\.png|channel-[0-9]+\.png"
 )
 
@@ -63,7 +64,7 @@ def write_result(
     certificate: "Certificate | None" = None,
     minimal: "MinimalRegion | None" = None,
 ) -> dict[str, Any]:
-    """Write the explanation of one input, its figure, its report and its cut masks.
+    """Write the explanation of one input, its figure, its report and its cut masks; of a sound its audible regions.
 
     Args:
         explanation: of N inputs; the first is shown.
@@ -81,21 +82,27 @@ def write_result(
     from extremal.report import explanation_page
     from extremal.report.export import write_png
     from extremal.report.plots import write_figure
+    from extremal.report.signal_view import has_signal, write_region
 
-    masks = {f"mask-{area}.png": explanation.binary(area)[0] for area in explanation.areas}
+    is_signal = has_signal(explanation)
+    suffix = "wav" if is_signal else "png"
+    masks = {f"mask-{area}.{suffix}": explanation.binary(area)[0] for area in explanation.areas}
     for number, region in enumerate(explanation.regions() if explanation.alternatives else (), start=1):
-        masks[f"region-{number}.png"] = region.mask
+        masks[f"region-{number}.{suffix}"] = region.mask
     if certificate is not None:
-        masks[f"mask-{certificate.area:.5f}.png"] = certificate.mask
+        masks[f"mask-{certificate.area:.5f}.{suffix}"] = certificate.mask
     if minimal is not None:
-        masks[MINIMAL_FILE] = minimal.mask
+        masks[f"{Path(MINIMAL_FILE).stem}.{suffix}"] = minimal.mask
     with atomic_result_folder(folder) as temporary:
         explanation.save(temporary / EXPLANATION_FILE)
         write_figure(explanation, temporary / FIGURE_FILE, image=0)
         report = temporary / REPORT_FILE
         explanation_page.write(explanation, report, image=0, source=source, certificate=certificate, minimal=minimal)
         for name, mask in masks.items():
-            write_png(mask, temporary / name)
+            if is_signal:
+                write_region(explanation, mask, temporary / name)
+            else:
+                write_png(mask, temporary / name)
     return {
         "explanation": str(folder / EXPLANATION_FILE),
         "figure": str(folder / FIGURE_FILE),
