@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from evaluation import replace_table
+from extremal.explanations.display import choose_column
 from performance import DOCS
 
 PAGE = DOCS / "trained.md"
@@ -55,6 +56,12 @@ def smallest(row: Row) -> str:
     areas = (area for area, verdict in zip(row["areas"], row["verdicts"], strict=True) if verdict == "sufficient")
     found = next(areas, None)
     return "none" if found is None else f"{100 * found:.3g} %"
+
+
+def label_shown(row: Row) -> str:
+    """Return the area that the picture of a row shows, and its verdict."""
+    column = choose_column(row["effects"], MIN_EFFECT)
+    return f"{100 * row['areas'][column]:.3g} %, {row['verdicts'][column]}"
 
 
 def in_percent(values: list[float]) -> str:
@@ -146,7 +153,7 @@ def draw_lite(rows: list[Row], packages: Path, path: Path) -> None:
     tiles = [
         [
             (
-                f"{SHORT[row['network']]}: {smallest(row).replace('none', 'none enough')}",
+                f"{SHORT[row['network']]}: {label_shown(row)}",
                 f"{photo}-{row['network']}.png",
             )
             for row in rows

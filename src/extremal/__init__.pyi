@@ -23,6 +23,8 @@ from .explanations.preflight.findings import Findings as Findings
 from .explanations.preflight.plan import Plan as Plan
 from .explanations.preflight.plan import plan as plan
 from .explanations.reduce_region import minimal as minimal
+from .explanations.sets.answer_tokens import AnswerTokens as AnswerTokens
+from .explanations.sets.answer_tokens import explain_tokens as explain_tokens
 from .explanations.sets.class_contrast import Contrast as Contrast
 from .explanations.sets.class_contrast import contrast as contrast
 from .explanations.sets.region_sets import RegionSets as RegionSets

@@ -15,6 +15,10 @@ class ExtremalTypeError(ExtremalError, TypeError):
     """An object of a kind that the rule does not allow."""
 
 
+class NoEffectError(ExtremalValueError):
+    """A score that is the same whether the input is whole or destroyed, so that no region of it can matter."""
+
+
 class Notice(UserWarning):
     """Something to know about a network or a run, which needs no action."""
 

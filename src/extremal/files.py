@@ -22,10 +22,13 @@ EXPLANATION_FILE, CHANNELS_FILE, CLASS_FILE = (
     "channels.safetensors",
     "class-channels.parquet",
 )
-SETS_FILE, CONTRAST_FILE = "sets.safetensors", "contrast.safetensors"
+SETS_FILE, CONTRAST_FILE, TOKENS_FILE = "sets.safetensors", "contrast.safetensors", "tokens.safetensors"
 SUMMARY_FILES, COMPARISON_FILES = ("summary.html", "summary.png"), ("compare.html", "compare.png")  # page and figure
 RESULT_MARKERS = frozenset(  # each result folder has one of them
-    (*(EXPLANATION_FILE, SETS_FILE, CONTRAST_FILE, CHANNELS_FILE, CLASS_FILE), SUMMARY_FILES[0], COMPARISON_FILES[0])
+    (
+        *(EXPLANATION_FILE, SETS_FILE, CONTRAST_FILE, TOKENS_FILE, CHANNELS_FILE, CLASS_FILE),
+        *(SUMMARY_FILES[0], COMPARISON_FILES[0]),
+    )
 )
 
 

@@ -246,12 +246,12 @@ class TestExplain:
     @pytest.mark.parametrize(
         ("areas", "message"),
         [
-            ("5", "areas must lie in (0, 1), got 5; an area is the share of places kept, e.g. 0.05"),
-            ("0.1, 0", "areas must lie in (0, 1), got 0; an area is the share of places kept, e.g. 0.05"),
+            ("5", "areas must lie in (0, 1), got 5; an area is the share of places kept, e.g. 0.05 or 5%"),
+            ("0.1, 0", "areas must lie in (0, 1), got 0; an area is the share of places kept, e.g. 0.05 or 5%"),
             ("0.1,, 0.2", "areas must be numbers separated by commas, got ''; e.g. 0.05, 0.1"),
             ("a lot", "areas must be numbers separated by commas, got 'a lot'; e.g. 0.05, 0.1"),
             ("0.1, 0.1", "areas must be distinct, got 0.1 twice; leave one out"),
-            ("nan", "areas must lie in (0, 1), got nan; an area is the share of places kept, e.g. 0.05"),
+            ("nan", "areas must lie in (0, 1), got nan; an area is the share of places kept, e.g. 0.05 or 5%"),
         ],
     )
     def test_bad_areas(self, page: Events, cat: str, areas: str, message: str) -> None:

@@ -51,11 +51,11 @@ def test_answers_are_listed_and_those_of_one_class_are_tabs(opened: Callable[...
     expect(tabs).to_have_count(0)
     first = page.url
     assert "#answer=" in first
-    page.get_by_label("What has to go (delete)").check()
+    page.get_by_label("What the answer depends on (delete)").check()
     explain(page)
     expect(entries).to_have_count(2)
-    expect(tabs).to_have_text(["What is enough, at 10\u00a0%", "What has to go, at 10\u00a0%"])
-    expect(page.get_by_role("tab", selected=True)).to_have_text("What has to go, at 10\u00a0%")
+    expect(tabs).to_have_text(["What is enough, at 10\u00a0%", "What the answer depends on, at 10\u00a0%"])
+    expect(page.get_by_role("tab", selected=True)).to_have_text("What the answer depends on, at 10\u00a0%")
     save_screenshot(page, "tabs")
     tabs.first.click()
     expect(page.locator("#status strong")).to_have_text("espresso – preserve game, embedded.")

@@ -12,8 +12,9 @@ from playwright.sync_api import Page, expect
 from browser.conftest import PHONE, serving
 from browser.steps import accessibility_problems, click_settled, explain_coffee, no_requests, save_screenshot
 from extremal import class_channels, explain_channels, report
-from extremal.report import channel_page, class_page
+from extremal.report import channel_page, class_page, tokens_page
 from support import synthetic
+from support.made_tokens import answer_tokens
 from support.toys import Carriers
 
 pytestmark = pytest.mark.browser
@@ -44,8 +45,15 @@ def write_classes(path: Path) -> None:
     class_page.write(class_channels(Carriers([3], seed=1), X, "features", 0, score="logit"), path)
 
 
+def write_answer_tokens(path: Path) -> None:
+    path.write_text(tokens_page.render(answer_tokens(shape=(96, 96)), source="bus.png"))
+
+
+WRITERS = [write_explanation, write_channels, write_classes, write_answer_tokens]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("write", [write_explanation, write_channels, write_classes])
+@pytest.mark.parametrize("write", WRITERS)
 def test_a_report_is_accessible(
     opened: Callable[..., Page], tmp_path: Path, write: Callable[[Path], None], scheme: str
 ) -> None:
@@ -56,7 +64,7 @@ def test_a_report_is_accessible(
     assert accessibility_problems(page) == []
 
 
-@pytest.mark.parametrize("write", [write_explanation, write_channels, write_classes])
+@pytest.mark.parametrize("write", WRITERS)
 def test_a_report_on_a_phone(opened: Callable[..., Page], tmp_path: Path, write: Callable[[Path], None]) -> None:
     write(tmp_path / "report.html")
     page = opened((tmp_path / "report.html").as_uri(), **PHONE)
@@ -117,3 +125,17 @@ def test_it_opens_at_the_area_of_its_headline(opened: Callable[..., Page], tmp_p
     headline = page.locator(".headline").inner_text()
     label = page.locator(".tick[aria-pressed=true]").inner_text()
     assert headline.startswith(f"None of the computed areas is enough. The best of them: {label} of the image")
+
+
+def test_the_region_of_a_token_is_shown_under_the_pointer(opened: Callable[..., Page], tmp_path: Path) -> None:
+    write_answer_tokens(tmp_path / "report.html")
+    page = opened((tmp_path / "report.html").as_uri())
+    caption = page.locator(".token-view:visible figcaption")
+    expect(caption).to_contain_text("The whole answer")
+    page.locator("label", has_text="bus").hover()
+    expect(caption).to_contain_text("bus:")
+    page.mouse.move(0, 0)
+    expect(caption).to_contain_text("The whole answer")
+    page.get_by_role("radio", name="whole answer").press("ArrowRight")
+    expect(caption).to_have_text("a: Its probability is the same without the picture.")
+    expect(page.locator("#live")).to_have_text("a: Its probability is the same without the picture.")

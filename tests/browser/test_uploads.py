@@ -97,5 +97,5 @@ def test_invalid_areas(page: Page) -> None:
     open_options(page, "0.05, 3")
     page.get_by_role("button", name="Explain").click()
     expect(page.locator("#status").get_by_role("alert")).to_have_text(
-        "Areas must lie in (0, 1), got 3; an area is the share of places kept, e.g. 0.05."
+        "Areas must lie in (0, 1), got 3; an area is the share of places kept, e.g. 0.05 or 5%."
     )

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from PIL import ImageOps
 
 from support.terminal import call
 from support.vlm_toys import ANSWER, PROMPT, planted_network, planted_picture, save_family
@@ -65,3 +67,42 @@ def test_wrong_questions_are_refused_in_one_line(arguments: list[str], question:
     assert code == 2
     assert message in err
     assert "Traceback" not in err
+
+
+def test_an_answer_token_by_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from extremal import AnswerTokens, zoo
+
+    planted_picture().save(tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(zoo, "load", lambda name, weights=None, *_: planted_network())
+    options = ["--network", "hf:planted", "--prompt", PROMPT, "--areas", "0.06,0.13"]
+    monkeypatch.setattr("extremal.cli.sets.check_network_name", lambda *_: None)
+    code, out, err = call("tokens", "photo.png", *options, columns=140)
+    assert (code, err) == (0, "")
+    assert "1 of 3 tokens depends on the picture" in out
+    assert "Its probability is the same without the picture." in out
+    folder = next((tmp_path / "extremal-out").iterdir())
+    assert AnswerTokens.load(folder / "tokens.safetensors").answer == ANSWER
+    code, out, _ = call("tokens", "photo.png", *options, "--answer", "a blue cat", "--json")
+    assert code == 0
+    (record,) = json.loads(out)
+    assert [token["depends"] for token in record["tokens"]] == [False, False, True]
+    assert len(list((tmp_path / "extremal-out").iterdir())) == 2
+
+
+def test_a_data_set_is_asked_for_the_models_own_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos").mkdir()
+    planted_picture().save(tmp_path / "photos" / "a.png")
+    ImageOps.invert(planted_picture()).save(tmp_path / "photos" / "b.png")
+    monkeypatch.chdir(tmp_path)
+    network = ("--network", "support.vlm_toys:planted_network", "--areas", "0.06,0.13", "--workers", "0")
+    code, *_ = call("run", "photos", "--out", "run", *network, "--ask", "answer", "--prompt", PROMPT)
+    assert code == 0
+    rows = sorted(pq.read_table("run/parts").to_pylist(), key=lambda row: row["key"])
+    assert rows[0]["target_name"] == f'answer "{ANSWER}" to "{PROMPT}"'
+    assert rows[1]["target_name"] != rows[0]["target_name"]
+    code, _, err = call(
+        "run", "photos", "--out", "run", *network, "--ask", "answer", "--prompt", "what is in the picture"
+    )
+    assert code == 2
+    assert "prompt" in err

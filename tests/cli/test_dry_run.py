@@ -134,7 +134,7 @@ def test_a_folder_that_explain_would_not_replace(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--areas", "5"], "areas must lie in (0, 1), got 5; an area is the share of places kept, e.g. 0.05"),
+        (["--areas", "5"], "areas must lie in (0, 1), got 5; an area is the share of places kept, e.g. 0.05 or 5%"),
         (["--solver", "x"], "solver must be one of consensus, path, penalty, search, got 'x'"),
         (["--target", "tigr cat"], "target must be a class of fake, got 'tigr cat'; nearest: tiger cat, tabby cat"),
     ],

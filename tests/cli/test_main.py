@@ -175,9 +175,9 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("areas", "message"),
         [
-            ("0.1,5", "areas must lie in (0, 1), got 5; an area is the share of places kept, e.g. 0.05"),
-            ("0", "areas must lie in (0, 1), got 0; an area is the share of places kept, e.g. 0.05"),
-            ("nan", "areas must lie in (0, 1), got nan; an area is the share of places kept, e.g. 0.05"),
+            ("0.1,5", "areas must lie in (0, 1), got 5; an area is the share of places kept, e.g. 0.05 or 5%"),
+            ("0", "areas must lie in (0, 1), got 0; an area is the share of places kept, e.g. 0.05 or 5%"),
+            ("nan", "areas must lie in (0, 1), got nan; an area is the share of places kept, e.g. 0.05 or 5%"),
             ("0.1,0.2,0.1", "areas must be distinct, got 0.1 twice; leave one out"),
             ("0.1,big", "--areas must be numbers separated by commas, got '0.1,big'; e.g. 0.05,0.1 or 5%,10%"),
             ("", "--areas must be numbers separated by commas, got ''; e.g. 0.05,0.1 or 5%,10%"),

@@ -228,7 +228,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         ({"counts": ()}, "counts must name at least one count, got none; e.g. (1, 4, 16)"),
         ({"counts": (0.5,)}, "counts must be whole numbers of channels, got 0.5; e.g. (1, 4, 16)"),
         ({"counts": (1,), "areas": (0.1,)}, "counts and areas must not both be given, got both; leave one out"),
-        ({"areas": (1.5,)}, "areas must lie in (0, 1), got 1.5; an area is the share of places kept, e.g. 0.05"),
+        ({"areas": (1.5,)}, "areas must lie in (0, 1), got 1.5; an area is the share of places kept, e.g. 0.05 or 5%"),
         ({"share": 0}, "share must be above 0, got 0; it is a fraction of the effect, e.g. 0.9"),
         ({"axis": 4}, "axis must be one of 1..3 for an output of shape (1, 64, 16, 16) (axis 0 is the batch), got 4"),
         ({"axis": 0}, "axis must be one of 1..3 for an output of shape (1, 64, 16, 16) (axis 0 is the batch), got 0"),

@@ -264,7 +264,7 @@ class TestOptions:
         with pytest.raises(ExtremalValueError) as caught:
             explain(Toy(), X, 0, areas=(0.1, area))
         assert str(caught.value) == (
-            f"areas must lie in (0, 1), got {got}; an area is the share of places kept, e.g. 0.05"
+            f"areas must lie in (0, 1), got {got}; an area is the share of places kept, e.g. 0.05 or 5%"
         )
 
     def test_areas_twice_and_none(self) -> None:

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from extremal import Contrast, Network, RegionSets, Settings, contrast, explain_sets
+from extremal.explanations.sets.region_sets import join_verdicts, judge_smallest
 from extremal.explanations.verdict import Verdict
 from extremal.masking.solvers import Path as Solver
 from extremal.tensor_files import read_tensors, write_tensors
 from support.errors import message_of
+from support.made_explanations import explanation
 from support.toys import box_mask, overlap
 
 A, B = (slice(4, 12), slice(4, 12)), (slice(20, 28), slice(16, 24))
@@ -220,8 +222,20 @@ def test_bad_input(call: Callable[[], object], message: str) -> None:
 
 
 def test_verdicts_name_both_sides() -> None:
-    from extremal.explanations.sets.region_sets import join_verdicts
-
     joined = join_verdicts(Verdict("sufficient", "kept"), Verdict("insufficient", "little"))
     assert (joined.label, joined.reason) == ("insufficient", "kept alone: kept; lost: little")
     assert join_verdicts(Verdict("suspect", "a"), Verdict("sufficient", "b")).label == "suspect"
+
+
+def test_a_sufficient_region_comes_before_a_smaller_suspect_one() -> None:
+    unseen = torch.tensor([[[2.0, 0.0, 4.0], [9.0, 10.0, 8.0]]])  # nothing of the smaller one holds
+    found = explanation(binary_scores=torch.tensor([[9.9, 10.0]]), unseen_scores=unseen)
+    assert [verdict.label for verdict in found.verdicts(0, 0.9)] == ["suspect", "sufficient"]
+    judged = judge_smallest(found, 0.9)
+    assert judged is not None
+    assert (judged.region.area, judged.verdict.label, judged.region.effect) == (0.5, "sufficient", 1.0)
+    assert torch.equal(judged.region.mask, found.binary(0.5)[0])
+    suspect = judge_smallest(explanation(binary_scores=torch.tensor([[9.9, 10.0]]), unseen_scores=0 * unseen), 0.9)
+    assert suspect is not None
+    assert (suspect.region.area, suspect.verdict.label) == (0.25, "suspect")
+    assert judge_smallest(explanation(binary_scores=torch.tensor([[3.0, 4.0]])), 0.9) is None

@@ -133,7 +133,7 @@ def test_a_row_that_is_there_twice_is_refused(tmp_path: Path, folder: Path) -> N
         (("areas",), [0.2, 0.1], "areas"),
         (("batch",), None, "batch"),
         (("alternatives",), "1", "alternatives"),
-        (("explain", "network"), 5, "target, ask, network and weights"),
+        (("explain", "network"), 5, "target, ask, prompt, network and weights"),
         (("explain", "spacing"), [0], "spacing"),
         (("explain", "dtype"), "torch.load", "dtype"),
         (("explain", "solver"), "path", "solver"),

@@ -148,7 +148,10 @@ class TestInThisProcess:
                 {"network": NETWORK, "engine": "ray", "workers": 0},
                 "a run with ray must have workers, got 0; leave it out, or use the local engine",
             ),
-            ({"areas": (0.1, 2.0)}, "areas must lie in (0, 1), got 2; an area is the share of places kept, e.g. 0.05"),
+            (
+                {"areas": (0.1, 2.0)},
+                "areas must lie in (0, 1), got 2; an area is the share of places kept, e.g. 0.05 or 5%",
+            ),
             (
                 {"perturbation": Blur(levels=3)},
                 "perturbation of a data-set run must have a short name, got 'Blur(levels=3, sigma=20.0, spacing=())'; "

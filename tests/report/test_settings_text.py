@@ -53,3 +53,9 @@ def test_functions_are_named_without_their_address() -> None:
     assert describe_perturbation("<function mine at 0x7f00>") == "mine"
     assert describe_perturbation("<lambda>") == "<lambda>"
     assert describe_evaluations(None) == ""
+
+
+def test_the_score_of_classes_is_left_out_for_other_questions() -> None:
+    settings = {"network": "embedded", "score": "margin"}
+    assert [name for name, _ in describe_settings(settings)] == ["Network", "Score"]
+    assert [name for name, _ in describe_settings(settings, is_class=False)] == ["Network"]

@@ -19,7 +19,16 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from extremal import ChannelExplanation, Contrast, Explanation, RegionSets, SoundReader, explain_channels, zoo
+from extremal import (
+    AnswerTokens,
+    ChannelExplanation,
+    Contrast,
+    Explanation,
+    RegionSets,
+    SoundReader,
+    explain_channels,
+    zoo,
+)
 from extremal.benchmark import bench
 from extremal.benchmark.data import Coco, Scenes, Voc
 from extremal.cli.parse import parse_areas, parse_counts, parse_perturbation
@@ -212,16 +221,22 @@ def _write_sets(folder: Path) -> list[Path]:
     RegionSets(kept, lost, kept, lost).save(folder / "sets.safetensors")
     answers = (("cat", "cat"), ("dog", "cat"))
     Contrast(lost, kept, kept, ("cat", "dog"), ("fade", "noise"), 1, answers).save(folder / "contrast.safetensors")
+    AnswerTokens(kept, kept, "a bus", "what?", ("a", "bus"), (1,)).save(folder / "tokens.safetensors")
     return sorted(folder.iterdir())
 
 
 def _use_sets(path: Path) -> None:
-    from extremal.report.sets_page import render, sets_record
+    from extremal.report import sets_page, tokens_page
 
+    if path.name.startswith("tokens"):
+        tokens = AnswerTokens.load(path)
+        json.dumps(tokens_page.tokens_record("a.png", tokens, {}), allow_nan=False)
+        tokens_page.render(tokens)
+        return
     kind = Contrast if path.name.startswith("contrast") else RegionSets
     result = kind.load(path)  # type: ignore[attr-defined]
-    json.dumps(sets_record("a.png", result, {}), allow_nan=False)
-    render(result)
+    json.dumps(sets_page.sets_record("a.png", result, {}), allow_nan=False)
+    sets_page.render(result)
 
 
 def _write_channels(folder: Path) -> list[Path]:

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 GAME_CHOICES = {
     "What is enough (preserve)": ("preserve",),
-    "What has to go (delete)": ("delete",),
+    "What the answer depends on (delete)": ("delete",),
     "Both, side by side": ("preserve", "delete"),
     "Both at once (dual)": ("dual",),
 }

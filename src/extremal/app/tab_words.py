@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from extremal.explanations.settings import Settings
 from extremal.report.text import area_percent
 
-GAME_WORDS = {"preserve": "What is enough", "delete": "What has to go", "dual": "Both at once"}
+GAME_WORDS = {"preserve": "What is enough", "delete": "What the answer depends on", "dual": "Both at once"}
 
 
 def describe_tab(game: str, layer: str = "", details: Sequence[str] = ()) -> str:
     """Describe an answer by its question, and by what is not as usual.
 
     >>> describe_tab("delete"), describe_tab("preserve", "blocks.5", ["at 10 %"])
-    ('What has to go', 'Channels of blocks.5: what is enough, at 10 %')
+    ('What the answer depends on', 'Channels of blocks.5: what is enough, at 10 %')
     """
     question = GAME_WORDS.get(game, game)
     return ", ".join([f"Channels of {layer}: {question.lower()}" if layer else question, *details])

@@ -21,7 +21,7 @@ from extremal.cli.explain import explain
 from extremal.cli.networks import load
 from extremal.cli.parse import parse_counts
 from extremal.cli.run import run, status
-from extremal.cli.sets import contrast, sets
+from extremal.cli.sets import contrast, sets, tokens
 from extremal.cli.summary import compare, summary
 from extremal.file_checks import quote
 from extremal.networks.devices import check_device_name
@@ -63,6 +63,7 @@ def _global_options(
 app.command()(with_common_options(explain))
 app.command()(with_common_options(sets))
 app.command()(with_common_options(contrast))
+app.command()(with_common_options(tokens))
 
 
 @app.command()

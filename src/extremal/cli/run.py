@@ -49,6 +49,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder of the run; an existing run is resumed.")],
     target: options.Target = "",
     ask: options.Ask = "",
+    prompt: options.Prompt = "",
     areas: options.Areas = options.DEFAULT_AREAS,
     game: options.Game = "preserve",
     perturbation: options.Perturbation = "mixed",
@@ -95,7 +96,7 @@ def run(
         check_names(game=game, perturbation=perturbation, solver=solver, score=score, engine=engine)
         images_per_unit = None if batch == "auto" else _parse_whole("--batch", batch)
         check_network_name(network, weights)
-        check_question(target, ask)
+        check_question(target, ask, prompt)
         check_sources(images, out)
 
         from extremal.jobs.runner import run as run_data_set
@@ -113,6 +114,7 @@ def run(
                 device=device,
                 target=target,
                 ask=ask,
+                prompt=prompt,
                 areas=parse_areas(areas),
                 game=game,
                 perturbation=parse_perturbation(perturbation),

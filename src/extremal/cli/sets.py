@@ -1,4 +1,4 @@
-"""The commands `extremal sets` and `extremal contrast`."""
+"""The commands `extremal sets`, `extremal contrast` and `extremal tokens`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from extremal.cli import options, tables
+from extremal.cli import options
 from extremal.cli.argument_checks import check_areas, check_names, check_question
 from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
 from extremal.cli.networks import copy_to_devices, load
@@ -17,11 +17,12 @@ from extremal.networks.devices import check_device_name
 from extremal.networks.names import check_network_name
 
 if TYPE_CHECKING:
+    from extremal.explanations.sets.answer_tokens import AnswerTokens
     from extremal.explanations.sets.class_contrast import Contrast
     from extremal.explanations.sets.region_sets import RegionSets
     from extremal.networks.network import Network
 
-FindRegions = Callable[[str, OnStage], "RegionSets | Contrast"]  # image, progress -> its regions
+FindRegions = Callable[[str, OnStage], "RegionSets | Contrast | AnswerTokens"]  # image, progress -> its regions
 Other = Annotated[str, typer.Option(help="The other class, by name or index.", show_default="the runner-up")]
 
 
@@ -119,6 +120,53 @@ def contrast(
     batch.process(check, prepare)
 
 
+def tokens(
+    images: options.Images,
+    *,
+    prompt: options.Prompt = "",
+    answer: Annotated[str, typer.Option(help="Text of the answer.", show_default="the model's own")] = "",
+    areas: options.Areas = options.DEFAULT_AREAS,
+    game: options.Game = "preserve",
+    perturbation: options.Perturbation = "mixed",
+    solver: options.Solver = "consensus",
+    network: Annotated[str, typer.Option(help="Model of images and text: hf:FOLDER or hf:OWNER/NAME.")],
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    out: options.ImageFolders = options.DEFAULT_FOLDER,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Find the region that each token of an answer needs, with a model of images and text."""
+    kind = " ".join(part for part in ("tokens", answer, prompt, "" if game == "preserve" else game) if part)
+    batch = ImageBatch(out, images, as_json, kind, force)
+
+    def check() -> None:
+        _check_options(areas, device, network, "", game=game, perturbation=perturbation, solver=solver)
+
+    def prepare() -> list[ProcessImage]:
+        import extremal
+        from extremal.scores import Answer
+
+        settings = extremal.Settings(
+            areas=parse_areas(areas),
+            game=game,
+            perturbation=parse_perturbation(perturbation),
+            solver=solver,
+            seed=seed,
+        )
+        query = Answer(answer or None, prompt)
+        net = load(network, "", device)
+
+        def build(copy: "Network") -> ProcessImage:
+            return _process_with(
+                lambda image, report: extremal.explain_tokens(copy, image, query, settings=settings, on_part=report)
+            )
+
+        return [build(copy) for copy in copy_to_devices(net, device, len(batch.images))]
+
+    batch.process(check, prepare)
+
+
 def _check_options(areas: str, device: str, network: str, weights: str, **names: str) -> None:
     check_device_name(device)
     check_areas(areas)
@@ -128,19 +176,28 @@ def _check_options(areas: str, device: str, network: str, weights: str, **names:
 
 def _process_with(find: FindRegions) -> ProcessImage:
     """Return the function that finds the regions of one image and writes them."""
+    from extremal.cli import set_tables
+    from extremal.explanations.sets.answer_tokens import AnswerTokens
     from extremal.explanations.verdict import NOT_FINITE, Status
     from extremal.networks.memory import keep_freed_memory
     from extremal.report.sets_page import sets_record, write_sets
+    from extremal.report.tokens_page import tokens_record, write_tokens
 
     keep_freed_memory()  # the process belongs to this command
 
     def process(image: str, folder: Path, on_stage: OnStage) -> ImageOutcome:
         result = find(image, on_stage)
-        if any(Status.NOT_FINITE in getattr(result, part).status[0] for part in result.parts):
+        if any(Status.NOT_FINITE in row for part in result.parts for row in getattr(result, part).status):
             raise ExtremalValueError(NOT_FINITE)
         on_stage("writing", 0, 1)
         name = to_printable(image)
-        files = write_sets(result, folder, Path(name).name)
-        return ImageOutcome(sets_record(image, result, files), lambda: tables.print_sets(name, result, files))
+        source = Path(name).name
+        if isinstance(result, AnswerTokens):
+            files = write_tokens(result, folder, source)
+            return ImageOutcome(
+                tokens_record(image, result, files), lambda: set_tables.print_tokens(name, result, files)
+            )
+        files = write_sets(result, folder, source)
+        return ImageOutcome(sets_record(image, result, files), lambda: set_tables.print_sets(name, result, files))
 
     return process

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from extremal.explanations.explanation import Explanation
     from extremal.explanations.preflight.findings import Findings
     from extremal.explanations.preflight.plan import Plan
-    from extremal.explanations.sets.class_contrast import Contrast
-    from extremal.explanations.sets.region_sets import RegionSets
     from extremal.explanations.smallest_area import Certificate
     from extremal.networks.layers import Layer
     from extremal.scores.class_group import ResolvedClass
@@ -80,32 +78,9 @@ def print_explanation(
         *([stability_sentence(stability)] if stability else []),
         *([minimal] if minimal else []),
         *([alternatives_sentence(explanation)] if explanation.alternatives else []),
-        *_path_lines(files["report"], files["figure"], files["explanation"], *files["masks"]),
+        *path_lines(files["report"], files["figure"], files["explanation"], *files["masks"]),
     ]
-    _print(lines)
-
-
-def print_sets(image: str, result: "RegionSets | Contrast", files: dict[str, Any]) -> None:
-    """Print the smallest region of each kind, the headline, and the paths of the files.
-
-    Args:
-        image: path of the image.
-        result: its regions.
-        files: paths of the result, as returned by `write_sets`.
-    """
-    from extremal.report.sets_page import headline, list_parts
-
-    table = Table("region", "area", "effect", Column("verdict", no_wrap=True))
-    for part in list_parts(result):
-        if part.found is None:
-            table.add_row(part.heading, "none", "", "")
-            continue
-        region, verdict = part.found.region, part.found.verdict
-        colour = VERDICT_COLOURS.get(verdict.label, "")
-        table.add_row(part.heading, _area_text(region.area), _percent(region.effect), Text(str(verdict), style=colour))
-    name = getattr(result, result.parts[0]).target_names[0]
-    paths = _path_lines(files["report"], files["explanation"], *files["masks"].values())
-    _print([f"{image}: {name}", table, headline(result), *paths])
+    print_lines(lines)
 
 
 def print_channels(image: str, explanation: "ChannelExplanation", files: dict[str, Any], minimal: str) -> None:
@@ -137,7 +112,7 @@ def print_channels(image: str, explanation: "ChannelExplanation", files: dict[st
     )
     paths = [files[name] for name in ("report", "figure", "explanation")]
     sentences = [sentence for sentence in (summary.headline, summary.smallest, summary.caution, minimal) if sentence]
-    _print([heading, table, *sentences, *_path_lines(*paths, *files["pictures"])])
+    print_lines([heading, table, *sentences, *path_lines(*paths, *files["pictures"])])
 
 
 def print_class_channels(ranking: "ClassChannels", top: int, files: dict[str, Any]) -> None:
@@ -156,7 +131,7 @@ def print_class_channels(ranking: "ClassChannels", top: int, files: dict[str, An
     )
     paths = [files[name] for name in ("report", "figure", "table")]
     doubts = [RANDOM_WEIGHTS] if has_random_weights(ranking.settings) else []
-    _print([heading, *doubts, table, *_path_lines(*paths, *files["pictures"])])
+    print_lines([heading, *doubts, table, *path_lines(*paths, *files["pictures"])])
 
 
 def print_layers(layers: "list[Layer]", pattern: str, total: int) -> None:
@@ -168,7 +143,7 @@ def print_layers(layers: "list[Layer]", pattern: str, total: int) -> None:
         total: number of layers of the network.
     """
     if not layers:
-        _print([f"no layer contains {pattern!r}; `extremal layers --all` lists all {total}"])
+        print_lines([f"no layer contains {pattern!r}; `extremal layers --all` lists all {total}"])
         return
     is_mixed = not all(layer.can_split_cleanly for layer in layers)
     table = Table(Column("layer", overflow="fold"), "kind", "output", *(["whole answer passes"] if is_mixed else []))
@@ -182,7 +157,7 @@ def print_layers(layers: "list[Layer]", pattern: str, total: int) -> None:
     lines.append("use one with: extremal channels IMAGE --layer NAME")
     if len(layers) < total:
         lines.append(f"{len(layers)} of {total} layers; more with: extremal layers PATTERN, extremal layers --all")
-    _print(lines)
+    print_lines(lines)
 
 
 def _perturbation_text(plain: str | list[str]) -> str:
@@ -245,7 +220,7 @@ def print_plan(image: str, plan: "Plan", folder: Path, copies: int = 0, minimal_
         lines.append(
             "the destroyed input scores as high as the whole: run `extremal doctor` to find out what to change"
         )
-    _print([*lines, f"nothing was written; the results would be in {folder}"])
+    print_lines([*lines, f"nothing was written; the results would be in {folder}"])
 
 
 def print_findings(image: str, findings: "Findings") -> None:
@@ -262,16 +237,18 @@ def print_findings(image: str, findings: "Findings") -> None:
     if findings.skipped:
         lines.append(f"skipped because of a problem: {', '.join(findings.skipped)}")
     n_problems = sum(finding.level == "problem" for finding in findings.findings)
-    _print([*lines, f"problems: {n_problems}, warnings: {len(findings.issues) - n_problems}"])
+    print_lines([*lines, f"problems: {n_problems}, warnings: {len(findings.issues) - n_problems}"])
 
 
-def _print(lines: list[Any]) -> None:
+def print_lines(lines: list[Any]) -> None:
+    """Print texts and tables one below another."""
     out = Console()
     for line in lines:
         out.print(line, markup=False, highlight=False, soft_wrap=isinstance(line, str | Text))
 
 
-def _path_lines(*paths: str) -> list[str]:
+def path_lines(*paths: str) -> list[str]:
+    """Return the lines that list the written files."""
     return ["written:", *(f"  {path}" for path in paths)]
 
 

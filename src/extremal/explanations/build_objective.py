@@ -6,7 +6,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from extremal.errors import ExtremalValueError
+from extremal.errors import ExtremalValueError, NoEffectError
 from extremal.explanations.objective import BoundTarget, Objective, prepare_ways
 from extremal.explanations.settings import Settings
 from extremal.explanations.ways import Ways, choose_ways
@@ -133,7 +133,7 @@ def _check_spans(score_input: Tensor, destroyed: Tensor) -> None:
     lows = destroyed.gather(1, largest)[:, 0].tolist()
     for n, (high, low) in enumerate(zip(score_input.tolist(), lows, strict=True)):
         if abs(high - low) <= 1e-6 * max(1.0, abs(high)):
-            raise ExtremalValueError(
+            raise NoEffectError(
                 f"a score must change when the input is destroyed, input {n} scores {high:.6g} whole and {low:.6g} "
                 "destroyed; the network does not depend on the input, or the perturbation does not change it: "
                 "try another perturbation, score or target"

@@ -30,7 +30,7 @@ def validate_areas(areas: Sequence[float], *, stacklevel: int = 3) -> tuple[floa
     for area in values:
         if not 0 < area < 1:
             raise ExtremalValueError(
-                f"areas must lie in (0, 1), got {area:g}; an area is the share of places kept, e.g. 0.05"
+                f"areas must lie in (0, 1), got {area:g}; an area is the share of places kept, e.g. 0.05 or 5%"
             )
     if min(values) < MIN_AREA:
         raise ExtremalValueError(

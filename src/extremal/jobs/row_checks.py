@@ -55,12 +55,18 @@ def check_settings(settings: Mapping[str, Any], folder: Path) -> None:
             f"a run must be one of `extremal run`, {quote(folder)} is not; name the folder of such a run"
         )
     areas, batch = settings.get("areas"), settings.get("batch")
-    texts = [settings.get("target"), settings.get("ask"), explain.get("network"), explain.get("weights")]
+    texts = [
+        settings.get("target"),
+        settings.get("ask"),
+        settings.get("prompt", ""),
+        explain.get("network"),
+        explain.get("weights"),
+    ]
     spacing = explain.get("spacing")
     problems = {
         "areas": not (isinstance(areas, list) and areas and _is_rising(areas)),
         "batch": not (type(batch) is int and batch >= 1),
-        "target, ask, network and weights": not all(isinstance(text, str) for text in texts),
+        "target, ask, prompt, network and weights": not all(isinstance(text, str) for text in texts),
         "alternatives": type(settings.get("alternatives")) is not int,
         "refine": type(settings.get("refine")) is not bool,
         "spacing": not (isinstance(spacing, list) and all(_is_number(value) and value > 0 for value in spacing)),

@@ -110,6 +110,7 @@ def run(
     device: DeviceLike = AUTO,
     target: str = "",
     ask: str = "",
+    prompt: str = "",
     settings: Settings | None = None,
     refine: bool = False,
     stability: bool = False,
@@ -141,6 +142,7 @@ def run(
         target: class index or name, name of a group, or classes joined by `|`, for images without one in a manifest;
             empty: the top class.
         ask: another query than a class, as for `--ask`.
+        prompt: to a model of images and text, for the queries `answer` and `token`.
         settings: of the explanations; None: made of `options`.
         refine: also bisect for the smallest sufficient area (`smallest_area`).
         stability: also explain four copies of each image with one grey level of noise (`stability`).
@@ -187,9 +189,10 @@ def run(
     in_this_process = network_object is not None or workers == 0
     if engine == "local" and not in_this_process:
         processes.check_can_start_workers()
-    _check_texts(out=os.fspath(out), weights=weights, target=target, ask=ask)
+    _check_texts(out=os.fspath(out), weights=weights, target=target, ask=ask, prompt=prompt)
     items = find_items(to_sources(images))
-    config = WorkerConfig(name, weights, target, ask, settings.as_dict(), refine, stability, check_device_name(device))
+    device_name = check_device_name(device)
+    config = WorkerConfig(name, weights, target, ask, settings.as_dict(), refine, stability, device_name, prompt)
     worker = Worker(config, network_object)
     n_threads = int(threads or 0) or (torch.get_num_threads() if in_this_process else 1)
     n_workers = 1 if in_this_process else int(workers or 0) or _worker_slots(worker)
@@ -199,6 +202,7 @@ def run(
         "areas": list(settings.areas),
         "target": target,
         "ask": ask,
+        **({"prompt": prompt} if prompt else {}),
         "alternatives": settings.alternatives,
         "refine": refine,
         **({"stability": True} if stability else {}),

@@ -45,6 +45,7 @@ class WorkerConfig:
     refine: bool = False  # bisect for the smallest sufficient area
     stability: bool = False  # explain copies with one grey level of noise
     device: str = AUTO  # of a named network; auto: workers are spread over all that there are of the fastest kind
+    prompt: str = ""  # to a model of images and text
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,9 @@ class Worker:
         self.config, self.settings = config, Settings.from_dict(config.settings)
         if network is None:
             network = load_network(config.network, config.weights, config.device, number)
-            parse_query(network, config.target, config.ask)  # an invalid target fails here, not in every row
+            parse_query(
+                network, config.target, config.ask, config.prompt
+            )  # an invalid target fails here, not in every row
             if network.accelerate == "portable" and network.anchor.device.type == "cpu":
                 network.accelerate = "onednn"
         self.network = network
@@ -112,7 +115,7 @@ class Worker:
             if entry.x is not None:
                 target = entry.item.target or self.config.target
                 try:
-                    targets[entry.item.key] = parse_query(self.network, target, self.config.ask)
+                    targets[entry.item.key] = parse_query(self.network, target, self.config.ask, self.config.prompt)
                 except (Exception, SystemExit) as error:
                     results[entry.item.key] = ItemResult(error=_describe_bad_target(error, target, self.network.name))
         for group in _group_by_shape([entry for entry in decoded if entry.item.key in targets], targets):

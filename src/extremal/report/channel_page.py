@@ -190,7 +190,7 @@ def render(
     return render_template(
         "channels.html.j2",
         settings=explanation.settings,
-        described=describe_settings(explanation.settings),
+        described=describe_settings(explanation.settings, is_class=explanation.is_class),
         title=title or f"{summary.name} – {summary.layer} of {summary.network}",
         summary=summary,
         threshold=explanation.share,

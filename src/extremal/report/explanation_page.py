@@ -91,7 +91,7 @@ def render(
         height=shown.shape[0],
         areas=len(summary.rows),
         settings=explanation.settings,
-        described=describe_settings(explanation.settings, explanation.areas),
+        described=describe_settings(explanation.settings, explanation.areas, is_class=explanation.is_class),
         answers=answer_questions(
             summary.rows[summary.headline_row],
             *(summary.keeps, explanation.control_scores.shape[2], explanation.unseen_names),

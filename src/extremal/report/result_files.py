@@ -16,6 +16,7 @@ from extremal.files import (
     EXPLANATION_FILE,
     SETS_FILE,
     SUMMARY_FILES,
+    TOKENS_FILE,
     atomic_folder,
 )
 
@@ -30,6 +31,7 @@ _FIXED_NAMES = (
     EXPLANATION_FILE,
     SETS_FILE,
     CONTRAST_FILE,
+    TOKENS_FILE,
     CHANNELS_FILE,
     CLASS_FILE,
     FIGURE_FILE,
@@ -41,7 +43,7 @@ _FIXED_NAMES = (
 RESULT_FILES = re.compile(  # names of all files that a result folder can contain
     "|".join(map(re.escape, _FIXED_NAMES))
     + r"|mask-[0-9.e-]+\.(png|wav)|minimal\.wav|region-[0-9]+\.wav"
-    + r"|region-([0-9]+|sufficient|necessary|complete|loss|first|second)\.png"
+    + r"|region-([0-9]+|answer|token-[0-9]+|sufficient|necessary|complete|loss|first|second)\.png"
     + r"|inversion-(all|kept|removed)\.png|channel-[0-9]+\.png"
 )
 

@@ -25,7 +25,7 @@ SCORE_TEXTS = {
 }
 
 
-def describe_settings(settings: Mapping[str, Any], areas: Sequence[float] = ()) -> Lines:
+def describe_settings(settings: Mapping[str, Any], areas: Sequence[float] = (), *, is_class: bool = True) -> Lines:
     """Describe the settings of a result in words.
 
     >>> describe_settings({"network": "embedded", "perturbation": ["Blur(levels=8, sigma=20.0, spacing=())", "Fade()"]})
@@ -34,11 +34,12 @@ def describe_settings(settings: Mapping[str, Any], areas: Sequence[float] = ()) 
     Args:
         settings: as results store them; those that are missing or unknown are left out.
         areas: of the masks; may be empty.
+        is_class: whether the score of a class was explained; other questions have no choice of the score.
     """
     descriptions: dict[str, Callable[[Mapping[str, Any], Sequence[float]], str]] = {
         "Network": lambda settings, _: network_text(settings) if "network" in settings else "",
         "Weights from": lambda settings, _: str(settings.get("source", "")),
-        "Score": lambda settings, _: _name(SCORE_TEXTS, settings.get("score")),
+        "Score": lambda settings, _: _name(SCORE_TEXTS, settings.get("score")) if is_class else "",
         "Game": lambda settings, _: _name(GAME_TEXTS, settings.get("game")),
         "The rest is destroyed by": lambda settings, _: describe_perturbation(settings.get("perturbation")),
         "Areas": lambda _, areas: ", ".join(map(area_percent, areas)),

@@ -79,6 +79,17 @@ class Answer:
         with network.frozen() as run:
             return self._generate_each(run, x)
 
+    def settle_one(self, network: Network, x: Tensor) -> "Answer":
+        """Return the query about a single input x (1, 3, H, W) with the text of the answer."""
+        settled = self.settle(network, x)
+        assert isinstance(settled, Answer)  # one input has one answer
+        return settled
+
+    def list_tokens(self, network: Network) -> list[str]:
+        """Return the text of each token of the answer, which must be known."""
+        inputs = self._find_inputs(network)
+        return inputs.list_tokens(self._find_ids(inputs))
+
     def bind(self, run: Evaluator, x: Tensor) -> BoundQuery:
         """Bind the answer to a network and pictures, whose pixels are compared with those of the processor."""
         inputs, split = self._find_inputs(run.network), as_split(run)

@@ -1,6 +1,7 @@
 """`explain_sets`: what is sufficient, what is necessary, and what is both, for one input."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import ClassVar, Unpack
 
 from torch import nn
@@ -48,10 +49,10 @@ class RegionSets(Bundle):
     complete_loss: Explanation  # the same masks, judged by what is lost without them
 
     def smallest(self, kind: str, share: float = SUFFICIENT_EFFECT) -> JudgedRegion | None:
-        """Return the smallest computed area whose cut mask has this share of the whole effect; None if none has.
+        """Return the smallest computed region with the verdict `sufficient`, or else with this share of the effect.
 
-        For `complete`, keeping it and losing it must both have it; the effect is the lower one, and the verdict is
-        `sufficient` only if both are.
+        None if no cut mask has this share of the whole effect. For `complete`, keeping it and losing it must both have
+        it; the effect is the lower one, and the verdict is `sufficient` only if both are.
 
         Args:
             kind: sufficient, necessary or complete.
@@ -62,20 +63,16 @@ class RegionSets(Bundle):
         """
         if kind not in KINDS:
             raise ExtremalValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-        explanation: Explanation = getattr(self, kind)
         if kind != "complete":
-            return judge_smallest(explanation, share)
-        kept, lost = self.complete.curve().binary, self.complete_loss.curve().binary
-        if self.complete.smallest(share) is None or self.complete_loss.smallest(share) is None:
-            return None
-        for k, area in enumerate(self.complete.areas):
-            effect = min(kept[k], lost[k])
-            if effect >= share:
-                region = SufficientRegion(area, self.complete.binary(area)[0], effect)
-                return JudgedRegion(
-                    region, join_verdicts(self.complete.verdicts(0, share)[k], self.complete_loss.verdicts(0, share)[k])
-                )
-        return None
+            return judge_smallest(getattr(self, kind), share)
+        kept, lost = judge_regions(self.complete, share), judge_regions(self.complete_loss, share)
+        return _pick_smallest(
+            JudgedRegion(
+                replace(kept[area].region, effect=min(kept[area].region.effect, lost[area].region.effect)),
+                join_verdicts(kept[area].verdict, lost[area].verdict),
+            )
+            for area in kept.keys() & lost.keys()
+        )
 
     def overlap(self, share: float = SUFFICIENT_EFFECT) -> float | None:
         """Return the IoU of the smallest sufficient and the smallest necessary region; None if one is missing."""
@@ -83,12 +80,28 @@ class RegionSets(Bundle):
         return iou(first.region.mask, second.region.mask) if first and second else None
 
 
-def judge_smallest(explanation: Explanation, share: float) -> JudgedRegion | None:
-    """Return the smallest sufficient region of the only input of an explanation; None if there is none."""
-    found = explanation.smallest(share)
-    if found is None:
-        return None
-    return JudgedRegion(found, explanation.verdicts(0, share)[explanation.areas.index(found.area)])
+def judge_smallest(explanation: Explanation, share: float = SUFFICIENT_EFFECT, image: int = 0) -> JudgedRegion | None:
+    """Return the smallest region of one input of an explanation with the verdict `sufficient`.
+
+    Without any, the smallest whose cut mask has this share of the whole effect; None if none has.
+    """
+    return _pick_smallest(judge_regions(explanation, share, image).values())
+
+
+def judge_regions(explanation: Explanation, share: float, image: int = 0) -> dict[float, JudgedRegion]:
+    """Return the cut masks that have this share of the whole effect, with their verdicts, by area."""
+    if explanation.smallest(share, image) is None:  # or the whole effect is too small to divide by
+        return {}
+    columns = zip(explanation.areas, explanation.curve(image).binary, explanation.verdicts(image, share), strict=True)
+    return {
+        area: JudgedRegion(SufficientRegion(area, explanation.binary(area)[image], effect), verdict)
+        for area, effect, verdict in columns
+        if effect >= share
+    }
+
+
+def _pick_smallest(regions: Iterable[JudgedRegion]) -> JudgedRegion | None:
+    return min(regions, key=lambda found: (found.verdict.label != "sufficient", found.region.area), default=None)
 
 
 def join_verdicts(kept: Verdict, lost: Verdict) -> Verdict:

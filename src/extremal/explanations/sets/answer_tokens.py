@@ -1,0 +1,125 @@
+"""`explain_tokens`: the regions that an answer of a model of images and text needs, as a whole and token by token."""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Unpack
+
+from torch import nn
+
+from extremal.errors import ExtremalTypeError, ExtremalValueError, NoEffectError
+from extremal.explanations.explain import explain
+from extremal.explanations.explanation import Explanation
+from extremal.explanations.sets.bundle import Bundle, OnPart, prepare_single, report_part
+from extremal.explanations.sets.region_sets import JudgedRegion, judge_smallest
+from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
+from extremal.explanations.verdict import SUFFICIENT_EFFECT
+from extremal.networks.inputs import ImagesLike
+from extremal.networks.network import Network
+from extremal.networks.resolve import as_network
+from extremal.networks.torch_state import in_standard_modes
+from extremal.scores.answer import Answer
+from extremal.tensor_files import FormatError
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerTokens(Bundle):
+    """The region that an answer about one picture needs, and those of its tokens that depend on the picture."""
+
+    noun: ClassVar[str] = "the tokens of an answer"
+    parts: ClassVar[tuple[str, ...]] = ("whole", "each")
+
+    whole: Explanation  # of the mean over all tokens
+    each: Explanation  # one row per token that depends on the picture
+    answer: str
+    prompt: str
+    texts: tuple[str, ...]  # (T,) of the tokens
+    dependent: tuple[int, ...]  # indices of the tokens in `each`, rising
+
+    def smallest(self, token: int | None = None, share: float = SUFFICIENT_EFFECT) -> JudgedRegion | None:
+        """Return the smallest computed region with the verdict `sufficient`, or else with this share of the effect.
+
+        None if no cut mask has this share, or if the token does not depend on the picture.
+
+        Args:
+            token: index of a token; None: of the whole answer.
+            share: of the whole effect.
+
+        Raises:
+            ExtremalValueError: there is no such token.
+        """
+        if token is None:
+            return judge_smallest(self.whole, share)
+        if not 0 <= token < len(self.texts):
+            raise ExtremalValueError(f"token must lie in 0..{len(self.texts) - 1}, got {token}")
+        if token not in self.dependent:
+            return None
+        return judge_smallest(self.each, share, self.dependent.index(token))
+
+    @classmethod
+    def _read_values(cls, values: dict[str, Any]) -> dict[str, Any]:
+        texts, dependent = (tuple(values[name]) for name in ("texts", "dependent"))
+        return {**values, "texts": texts, "dependent": dependent}
+
+    def _check(self) -> None:
+        rows = len(self.each.inputs)
+        is_rising = list(self.dependent) == sorted(set(self.dependent))
+        if not all(isinstance(text, str) for text in (self.answer, self.prompt, *self.texts)):
+            raise FormatError("answer, prompt and tokens must be texts")
+        if len(self.dependent) != rows or not is_rising or not set(self.dependent) <= set(range(len(self.texts))):
+            raise FormatError("its explanations must be of its tokens")
+        if self.whole.areas != self.each.areas or self.whole.inputs.shape[1:] != self.each.inputs.shape[1:]:
+            raise FormatError("its parts must be of one input and the same areas")
+        if len(self.whole.inputs) != 1:
+            raise FormatError("its answer must be about one input")
+
+
+@in_standard_modes
+def explain_tokens(
+    network: Network | nn.Module | str,
+    image: ImagesLike,
+    answer: Answer,
+    *,
+    settings: Settings | None = None,
+    on_part: OnPart | None = None,
+    **options: Unpack[SettingsOptions],
+) -> AnswerTokens:
+    """Explain an answer of a model of images and text, and each of its tokens that depends on the picture.
+
+    One run of `explain` for the answer and one for each token, so that an answer of T tokens costs up to T + 1 times as
+    much as the answer alone. Tokens whose probability is the same without the picture (articles, the second half of a
+    word) have no region; they are not in `dependent`.
+
+    Args:
+        network, image, settings: as for `explain`, of one image.
+        answer: `scores.Answer` without a token; without a text, the model's own answer.
+        on_part: called with the part and stage, the number done, and the total.
+        options: as for `explain`, without `alternatives`.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
+    """
+    settings = merge_settings(settings, options)
+    if settings.alternatives != 1:
+        raise ExtremalTypeError(
+            f"tokens have one region each, got alternatives={settings.alternatives}; leave it out, or use explain"
+        )
+    if not isinstance(answer, Answer) or answer.token is not None:
+        raise ExtremalTypeError(f"answer must be a scores.Answer without a token, got {answer!r}; leave the token out")
+    net = as_network(network)
+    x = prepare_single(net, image, "the tokens of an answer")
+    settled = answer.settle_one(net, x)
+    texts = settled.list_tokens(net)
+    whole = explain(net, x, settled, settings=settings, progress=False, **report_part(on_part, "answer"))
+    found: dict[int, Explanation] = {}
+    for index, text in enumerate(texts):
+        query = replace(settled, token=index)
+        report = report_part(on_part, f"{text} ({index + 1} of {len(texts)})")
+        try:
+            found[index] = explain(net, x, query, settings=settings, progress=False, **report)
+        except NoEffectError:
+            continue  # its probability is the same without the picture
+    if not found:
+        raise NoEffectError(
+            f"a token must depend on the picture, none of {' | '.join(texts)} does; ask for another answer or prompt"
+        )
+    each = Explanation.concatenate(list(found.values()))
+    return AnswerTokens(whole, each, settled.text or "", settled.prompt, tuple(texts), tuple(found))
