@@ -1,4 +1,4 @@
-"""How a network on sounds takes them from files."""
+"""The reader of sounds that a network on waveforms has."""
 
 import os
 from dataclasses import dataclass
