@@ -2,7 +2,7 @@
 
 Usage: python examples/pictures.py [NAME ...]      (`make pictures`: all of them, some 40 minutes on one core)
 
-Charts of measurements (`evaluation.png`, `performance.png`, `channels.png`, `sanity.png`) belong to the benchmarks that
+Charts of measurements (`evaluation.png`, `performance.png`, `channels.png`, `sanity.png`) and pictures of `trained.py` (`trained_*`) belong to the benchmarks that
 measured them: `make bench`.
 """
 
