@@ -28,6 +28,8 @@ FIRST, SECOND = "toy", "other"
 OPTIONS = {
     "network": FIRST,
     "target": 0,
+    "prompt": "",
+    "answer": "",
     "game": "What is enough (preserve)",
     "layer": REGIONS,
     "second_network": None,
@@ -173,7 +175,7 @@ class TestExplain:
     def test_the_fields_of_the_page_are_in_the_order_of_the_parameters(self, page: Events) -> None:
         blocks = build_page(page.networks, page.queue, page.previews, page.cache)
         (fields,) = [event.inputs for event in blocks.fns.values() if event.name == "on_explain"]
-        names = {"rival": "second_network", "instead": "perturbation", "answers": "alternatives"}
+        names = {"rival": "second_network", "instead": "perturbation", "answers": "alternatives", "said": "answer"}
         parameters = [*inspect.signature(page.on_explain).parameters]
         assert [names.get(field.elem_id, field.elem_id) for field in fields] == parameters[:-1]  # last: the request
 

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ import gradio as gr
 from extremal.app import answer_views, views
 from extremal.app.choices import REGIONS, choose_class, choose_layer
 from extremal.app.clients import SCOPE_KEY, Client
+from extremal.app.form_values import check_alternatives, check_choice, check_target, check_text, parse_areas
 from extremal.app.histories import Histories
 from extremal.app.image_messages import read_photograph
 from extremal.app.job_queue import Job, JobProgress, JobQueue, JobState, OnProgress
@@ -22,7 +22,6 @@ from extremal.app.stage_pace import StagePace
 from extremal.app.upload_field import upload_path
 from extremal.errors import ExtremalError, ExtremalValueError
 from extremal.explanations.settings import Settings
-from extremal.file_checks import quote
 from extremal.files import content_hash
 from extremal.masking.perturbations import PERTURBATIONS
 
@@ -35,7 +34,6 @@ GAME_CHOICES = {
     "Both at once (dual)": ("dual",),
 }
 POLL_INTERVAL = 0.2  # s between updates of the progress
-MAX_AREAS, MAX_ALTERNATIVES = 20, 3  # of one request
 MAX_UNREAD, MAX_UNREAD_SECONDS = 20, 15.0  # messages that a page has not fetched, and for how long
 
 
@@ -72,6 +70,8 @@ class Events:
         self.previews.cancel(owner)  # of the image before
         try:
             served = self._find_network(network)
+            if served.takes_prompt:
+                return *_no_classes(), views.render_message("Type a prompt, and press Explain."), ""
             job = self.previews.submit(
                 owner, lambda _: served.top_classes(read_photograph(path, path.name)), group=client.address
             )
@@ -88,7 +88,7 @@ class Events:
         return target, "", views.render_message("Choose a class, and press Explain."), ""
 
     def _find_network(self, name: object) -> ServedNetwork:
-        return self.networks[_check_choice("network", name, self.networks)]
+        return self.networks[check_choice("network", name, self.networks)]
 
     def on_network(self, network: Any) -> tuple[Any, Any, Any]:
         """Clear the fields of class and layer, and update the networks to compare with."""
@@ -109,6 +109,8 @@ class Events:
         photo: Any,
         network: Any,
         target: Any,
+        prompt: Any,
+        answer: Any,
         game: Any,
         layer: Any,
         second_network: Any,
@@ -121,24 +123,25 @@ class Events:
     ) -> AsyncIterator[tuple[Any, Any]]:
         """Queue a request, show its progress, and show its response."""
         try:
-            if not upload_path(photo) or target is None:
+            served = self._find_network(network)
+            if not upload_path(photo) or (target is None and not served.takes_prompt):
                 raise ExtremalValueError("an image and a class must be chosen first; drop one, or choose an example")
             path = Path(upload_path(photo))
-            served = self._find_network(network)
-            second = _check_choice("the second network", second_network, self.networks) if second_network else ""
+            second = check_choice("the second network", second_network, self.networks) if second_network else ""
             request = Request(
                 await asyncio.to_thread(content_hash, path),
                 path.name,
-                _check_target(target),
+                check_text("an answer", answer) if served.takes_prompt else check_target(target),
                 (network, *([second] if second else [])),
-                GAME_CHOICES[_check_choice("the question", game, GAME_CHOICES)],
+                GAME_CHOICES[check_choice("the question", game, GAME_CHOICES)],
                 choose_layer(served, layer),
                 bool(refine),
                 bool(stability),
+                check_text("a prompt", prompt) if served.takes_prompt else "",
                 Settings(
-                    areas=_parse_areas(areas),
-                    perturbation=_check_choice("the perturbation", perturbation, PERTURBATIONS),
-                    alternatives=_check_alternatives(alternatives),
+                    areas=parse_areas(areas),
+                    perturbation=check_choice("the perturbation", perturbation, PERTURBATIONS),
+                    alternatives=check_alternatives(alternatives),
                 ),
             )
         except ExtremalError as error:
@@ -238,68 +241,6 @@ def _show_error(find: Callable[..., T], *arguments: object) -> T:
         return find(*arguments)
     except ExtremalError as error:
         raise gr.Error(str(error), print_exception=False) from None
-
-
-def _check_choice(noun: str, value: object, choices: Collection[str]) -> str:
-    """Return one of several names.
-
-    Raises:
-        ExtremalValueError: the value is none of them.
-    """
-    if not isinstance(value, str) or value not in choices:
-        shown = ", ".join(list(choices)[:20])
-        raise ExtremalValueError(f"{noun} must be one of those offered, got {quote(value)}; choose from {shown}")
-    return value
-
-
-def _check_target(target: object) -> int | str:
-    """Return the index of a class, or the name of a group.
-
-    Raises:
-        ExtremalValueError: the value is neither.
-    """
-    is_index = isinstance(target, int) or (isinstance(target, float) and target.is_integer())
-    if isinstance(target, bool) or not (is_index or isinstance(target, str)):
-        raise ExtremalValueError(f"a class must be one of those offered, got {quote(target)}; choose one of the list")
-    return target if isinstance(target, str) else int(target)  # type: ignore[call-overload]
-
-
-def _check_alternatives(alternatives: object) -> int:
-    """Return a number of explanations.
-
-    Raises:
-        ExtremalValueError: the page does not offer this number.
-    """
-    with suppress(TypeError, ValueError, OverflowError):
-        number = int(alternatives)  # type: ignore[call-overload]
-        if number == alternatives and 1 <= number <= MAX_ALTERNATIVES:
-            return int(number)
-    raise ExtremalValueError(
-        f"alternatives must be a whole number in 1..{MAX_ALTERNATIVES}, got {quote(alternatives)}; "
-        "use the library for more"
-    )
-
-
-def _parse_areas(text: object) -> list[float]:
-    """Return the areas in a text of numbers separated by commas, sorted.
-
-    Raises:
-        ExtremalValueError: a part of the text is not a number, or there are too many.
-    """
-    parts = str(text or "").split(",")
-    if len(parts) > MAX_AREAS:
-        raise ExtremalValueError(
-            f"areas must be at most {MAX_AREAS} numbers, got {len(parts)}; leave some out, or use the library"
-        )
-    areas = list[float]()
-    for part in parts:
-        try:
-            areas.append(float(part))
-        except ValueError:
-            raise ExtremalValueError(
-                f"areas must be numbers separated by commas, got {quote(part.strip())}; e.g. 0.05, 0.1"
-            ) from None
-    return sorted(areas)
 
 
 def _class_choice(label: str, probability: float | None) -> str:

@@ -19,6 +19,8 @@ from extremal.networks.layers import layers
 from extremal.networks.network import Network
 from extremal.networks.outputs import read_logits
 from extremal.networks.resolve import load_network
+from extremal.networks.vision_language import PromptedInputs
+from extremal.scores.answer import Answer
 from extremal.scores.class_group import ClassGroup, find_classes
 
 N_TOP_CLASSES = 5  # listed for each image
@@ -64,6 +66,11 @@ class ServedNetwork:
         self.layer_notes = {layer.name: f"{layer.kind}, {'×'.join(map(str, layer.shape))}" for layer in offered}
         self.label_counts = Counter(self.network.labels)
 
+    @property
+    def takes_prompt(self) -> bool:
+        """Whether it is a model of images and text, which is asked for an answer in place of a class."""
+        return isinstance(self.network.inputs, PromptedInputs)
+
     def top_classes(self, image: Image.Image) -> tuple[ClassProbability, ...]:
         """Return the most probable classes of an image.
 
@@ -78,6 +85,14 @@ class ServedNetwork:
         probabilities = scores.softmax(0).tolist() if len(scores) > 1 else [None]
         top = scores.topk(min(N_TOP_CLASSES, int(scores.isfinite().sum()))).indices.tolist()
         return tuple(ClassProbability(index, self.network.label(index), probabilities[index]) for index in top)
+
+    def settle_answer(self, image: Image.Image, prompt: str, text: str) -> Answer:
+        """Return the query about an answer to a prompt: a given text, or what the model says about an image.
+
+        Raises:
+            ExtremalValueError: the model does not know the words, or has nothing to say.
+        """
+        return Answer(text or None, prompt).settle_one(self.network, prepare(self.network, image))
 
     def label(self, target: int | str) -> str:
         """Return the name of a class given by its index, or of a group of classes given by its name."""
@@ -131,6 +146,13 @@ def load_networks(names: Sequence[str], device: DeviceLike = AUTO) -> dict[str, 
             raise ExtremalValueError(f"networks must be distinct, got {name!r} twice; leave one of them out")
         family, _, weights = name.partition("=")
         network = ServedNetwork(name, load_network(family, weights, device))
-        network.top_classes(Image.new("RGB", (256, 256), "grey"))  # fail at the start, not at the first visit
+        if not network.takes_prompt:
+            network.top_classes(Image.new("RGB", (256, 256), "grey"))  # fail at the start, not at the first visit
         networks[name] = network
+    prompted = [name for name, network in networks.items() if network.takes_prompt]
+    if prompted and len(networks) > 1:
+        raise ExtremalValueError(
+            f"a model of images and text must be served alone, got {prompted[0]!r} and {len(networks) - 1} more; start "
+            "one app for each"
+        )
     return networks

@@ -13,7 +13,8 @@ from extremal.app.answers import add_example
 from extremal.app.call_check import Events as PageEvents
 from extremal.app.call_check import InputKind
 from extremal.app.choices import REGIONS
-from extremal.app.events import GAME_CHOICES, MAX_ALTERNATIVES, Events
+from extremal.app.events import GAME_CHOICES, Events
+from extremal.app.form_values import MAX_ALTERNATIVES
 from extremal.app.job_queue import JobQueue
 from extremal.app.networks import ServedNetwork
 from extremal.app.page_head import TITLE
@@ -53,7 +54,7 @@ def build_page(
         gr.Markdown(f"# {HEADING}\n{INTRODUCTION} {_name_network(networks)}", elem_classes="extremal-head")
         with gr.Row(equal_height=False, elem_id="columns"):
             with gr.Column(scale=1, min_width=300, elem_id="form"):
-                photo, network, target, other_class, game = _build_main_options(networks)
+                photo, network, target, other_class, prompt, answer, game = _build_main_options(networks)
                 with gr.Row(elem_classes="extremal-actions"):
                     start = gr.Button("Explain", variant="primary", elem_id="explain", min_width=100)
                     stop = gr.Button("Cancel", elem_id="cancel", min_width=100)
@@ -68,7 +69,7 @@ def build_page(
             _bind(changed, events.on_photo, [photo, network], [target, other_class, status, results])
         _bind(network.change, events.on_network, [network], [other_class, layer, second_network])
         _bind(other_class.submit, events.on_class, [other_class, network], [target], js=READ_CLASS)
-        options = [photo, network, target, game, layer, second_network, *advanced]
+        options = [photo, network, target, prompt, answer, game, layer, second_network, *advanced]
         explained = _bind(start.click, events.on_explain, options, [status, results])
         opened = _bind(saved.upload, answers.on_open, [saved], [status, results])
         for done in (explained, opened):
@@ -104,23 +105,37 @@ def _name_network(networks: dict[str, ServedNetwork]) -> str:
 
 
 def _build_main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
-    """Build the fields for image, network, class, any other class, and game."""
+    """Build the fields for image, network, class, any other class, prompt, answer, and game."""
     names = list(networks)
     photo = image_field("Image", height=200, elem_id="photo")
     _html('<div id="notice" role="alert"></div>', "notices")
     examples = [[str(example_photograph(name))] for name in EXAMPLES]
     gr.Examples(examples, photo, label="Or choose an example", example_labels=list(EXAMPLES), elem_id="examples")
     network = gr.Dropdown(names, value=names[0], label="Network", visible=len(names) > 1, elem_id="network")
-    target = gr.Radio([], label="Class", info="The five most probable classes of the image.", elem_id="target")
+    asks_classes = not networks[names[0]].takes_prompt  # a model of images and text is served alone
+    target = gr.Radio(
+        [], label="Class", info="The five most probable classes of the image.", visible=asks_classes, elem_id="target"
+    )
     other_class = gr.Textbox(
         label="Any other class",
         info="Type a part of its name.",
         placeholder="Search classes",
         max_lines=1,
+        visible=asks_classes,
         elem_id="other",
     )
+    prompt = gr.Textbox(
+        label="Prompt", placeholder="What is in the picture?", max_lines=3, visible=not asks_classes, elem_id="prompt"
+    )
+    answer = gr.Textbox(
+        label="Answer",
+        info="Leave it empty for the model's own.",
+        max_lines=3,
+        visible=not asks_classes,
+        elem_id="said",
+    )
     game = gr.Radio(list(GAME_CHOICES), value=next(iter(GAME_CHOICES)), label="Question", elem_id="game")
-    return photo, network, target, other_class, game
+    return photo, network, target, other_class, prompt, answer, game
 
 
 def _build_advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:

@@ -29,6 +29,7 @@ from extremal.networks.inputs import prepare
 from extremal.report import channel_files, result_files
 from extremal.report.channel_page import ChannelSummary, summarise_channels
 from extremal.report.text import ExplanationSummary, summarise
+from extremal.scores.answer import Answer
 from extremal.scores.class_group import ClassGroup, resolve_class
 
 MAX_PIXELS = 40_000_000  # of an image
@@ -42,12 +43,13 @@ class Request:
 
     digest: str  # of the bytes of the image
     title: str  # name of the image file
-    target: int | str  # index of a class of the first network, or name of a group of its classes
+    target: int | str  # index of a class of the first network, name of a group of its classes, or text of an answer
     networks: tuple[str, ...]
     games: tuple[str, ...] = ("preserve",)  # one view each, in place of the game of the settings
     layer: str = ""  # layer whose channels are explained; empty: regions of the image
     refine: bool = False  # whether to search for the smallest sufficient area
     stability: bool = False  # whether to explain copies with one grey level of noise
+    prompt: str = ""  # to a model of images and text; the target is then the answer, empty for the model's own
     settings: Settings = field(default_factory=Settings, compare=False)
     settings_key: str = field(init=False, repr=False)  # settings as text: what requests are compared by
 
@@ -131,7 +133,7 @@ def run_request(
         run = _ViewRun(
             request,
             network,
-            network.matching_class(networks[request.networks[0]], request.target),
+            _find_target(request, network, networks[request.networks[0]], image),
             request.settings.replace(game=game),
             image,
             folder / f"view-{number}",
@@ -154,7 +156,7 @@ class _ViewRun:
 
     request: Request
     network: ServedNetwork
-    target: int | ClassGroup  # of this network
+    target: int | ClassGroup | Answer  # of this network
     settings: Settings
     image: Image.Image
     folder: Path
@@ -175,6 +177,8 @@ class _ViewRun:
 
     @property
     def label(self) -> str:
+        if isinstance(self.target, Answer):
+            return self.target.text or ""
         target = self.target if isinstance(self.target, int) else resolve_class(self.network.network, self.target)
         return self.network.network.label(target)
 
@@ -191,12 +195,13 @@ class _ViewRun:
         if self.request.refine:
             self.on_progress(JobProgress("smallest area"))
             (certificate,) = smallest_area(
-                *(self.network.network, explanation),
+                *(self.network.network, explanation, None if explanation.is_class else self.target),
                 on_progress=lambda done, total: self.on_progress(JobProgress("smallest area", done, total)),
             )
         if self.request.stability:
             measured = stability(
                 *(self.network.network, self.image, explanation),
+                target=None if explanation.is_class else self.target,
                 on_progress=lambda stage, done, total: self.on_progress(JobProgress(f"copies, {stage}", done, total)),
             )
             explanation = replace(explanation, stability=measured)
@@ -234,6 +239,15 @@ class _ViewRun:
 
     def _on_evidence(self, done: int, total: int) -> None:
         self.on_progress(JobProgress("evidence", done, total))
+
+
+def _find_target(
+    request: Request, network: ServedNetwork, first: ServedNetwork, image: Image.Image
+) -> int | ClassGroup | Answer:
+    """Return the target of a network: a class or group of the name that it has in the first one, or an answer."""
+    if network.takes_prompt:
+        return network.settle_answer(image, request.prompt, str(request.target))
+    return network.matching_class(first, request.target)
 
 
 def _check_finite(status: tuple[tuple[Status, ...], ...]) -> None:
