@@ -105,6 +105,7 @@ def run(
         "network": network.name,
         "asked": asked,
         "input": list(found.inputs.shape[1:]),
+        "score": round(float(found.score_full[0]), 4),
         "areas": list(found.areas),
         "effects": rounded(curve.binary),
         "unseen": rounded(curve.unseen),

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from evaluation import replace_table
+from evaluation import has_run, join_tables, replace_table, store_run
 from extremal.explanations.display import choose_column
 from performance import DOCS
 
 PAGE = DOCS / "trained.md"
 SIDE, LABEL_HEIGHT, GAP = 200, 22, 8  # px of a picture
 SHORT = {"embedded": "Lite0", "efficientnet-lite1": "Lite1", "efficientnet-lite2": "Lite2"}
+SCENE_RUNS = {"embedded": "scenes-lite0", "efficientnet-lite2": "scenes-lite2"}  # folders of `extremal bench`
 MIN_EFFECT = 0.9  # that a sufficient region keeps
 
 Row = dict[str, Any]
@@ -35,6 +36,9 @@ def write_page(rows: list[Row], packages: Path) -> None:
         "text": format_cases(select(rows, "text")),
         "loading": format_loading(select(rows, "loading")),
     }
+    for run in SCENE_RUNS.values():
+        store_run(run, packages / run)
+    tables["scenes"] = format_scenes()
     for mark, lines in tables.items():
         text = replace_table(text, mark, "\n".join(lines) + "\n")
     PAGE.write_text(text, encoding="utf-8")
@@ -122,21 +126,24 @@ def format_transfer(rows: list[Row]) -> list[str]:
 def format_cases(rows: list[Row]) -> list[str]:
     """Return the table of other networks."""
     lines = [
-        "| network | asked | areas, % | effect, % | unseen, % | best random, % | verdicts | right place | seconds |",
-        "|---|---|---|---|---|---|---|---|---:|",
+        "| network | asked | score | areas, % | effect, % | unseen, % | best random, % | verdicts | stable IoU | "
+        "right place | seconds |",
+        "|---|---|---:|---|---|---|---|---|---|---|---:|",
     ]
     for row in rows:
         areas = " · ".join(f"{100 * area:.3g}" for area in row["areas"])
         verdicts = ", ".join(dict.fromkeys(row["verdicts"]))
+        score = f"{row['score']:.3g}".replace("-", "−") if "score" in row else "–"
+        stable = " · ".join(f"{value:.2f}" for value in row.get("stable_iou", ()))
         place = "".join(
             f"{name} {' · '.join(f'{value:.2f}' for value in row[key])}"
             for key, name in (("iou", "IoU"), ("inside", "inside"))
             if key in row
         )
         lines.append(
-            f"| {row['network']} | {row['case']}: {row['asked']} | {areas} | {in_percent(row['effects'])} | "
+            f"| {row['network']} | {row['case']}: {row['asked']} | {score} | {areas} | {in_percent(row['effects'])} | "
             f"{in_percent(row['unseen'])} | {in_percent(row['best_random'])} | {verdicts}; smallest sufficient: "
-            f"{smallest(row)} | {place or '–'} | {row['seconds']:.0f} |"
+            f"{smallest(row)} | {stable or '–'} | {place or '–'} | {row['seconds']:.0f} |"
         )
     return lines
 
@@ -145,6 +152,17 @@ def format_loading(rows: list[Row]) -> list[str]:
     """Return the table of files that were only loaded."""
     lines = ["| file | outcome |", "|---|---|"]
     return lines + [f"| `{row['file']}` | {row['message'] or 'loads'} |" for row in rows]
+
+
+def format_scenes() -> list[str]:
+    """Return the table of the pointing task on planted scenes; runs that are not stored are left out."""
+    lines: list[str] = []
+    for network, run in SCENE_RUNS.items():
+        if has_run(run):
+            head, rule, *rows = join_tables([run])[0].markdown().strip().splitlines()
+            lines = lines or [f"| network {head}", f"|---{rule}"]
+            lines += [f"| {SHORT[network]} {row}" for row in rows if row.startswith("|")]
+    return lines
 
 
 def draw_lite(rows: list[Row], packages: Path, path: Path) -> None:
