@@ -14,7 +14,11 @@ from performance import DOCS
 PAGE = DOCS / "trained.md"
 SIDE, LABEL_HEIGHT, GAP = 200, 22, 8  # px of a picture
 SHORT = {"embedded": "Lite0", "efficientnet-lite1": "Lite1", "efficientnet-lite2": "Lite2"}
-SCENE_RUNS = {"embedded": "scenes-lite0", "efficientnet-lite2": "scenes-lite2"}  # folders of `extremal bench`
+SCENE_RUNS = {  # network and number of scenes -> folder of `extremal bench`
+    "Lite0, 20": "scenes-lite0",
+    "Lite2, 20": "scenes-lite2",
+    "Lite2, 6": "scenes-lite2-consensus",
+}
 MIN_EFFECT = 0.9  # that a sufficient region keeps
 
 Row = dict[str, Any]
@@ -160,8 +164,8 @@ def format_scenes() -> list[str]:
     for network, run in SCENE_RUNS.items():
         if has_run(run):
             head, rule, *rows = join_tables([run])[0].markdown().strip().splitlines()
-            lines = lines or [f"| network {head}", f"|---{rule}"]
-            lines += [f"| {SHORT[network]} {row}" for row in rows if row.startswith("|")]
+            lines = lines or [f"| network, scenes {head}", f"|---{rule}"]
+            lines += [f"| {network} {row}" for row in rows if row.startswith("|")]
     return lines
 
 
