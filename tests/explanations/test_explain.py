@@ -12,7 +12,7 @@ from extremal import Explanation, Network, explain
 from extremal.masking.area import cut_one
 from extremal.masking.games import Evaluate
 from extremal.masking.perturbations import Blur
-from extremal.masking.solvers import Path, Step
+from extremal.masking.solvers import Consensus, Path, Step
 from support.batches import assert_batch_is_its_singles
 from support.toys import BRITTLE_INPUTS, Boxes, Brittle, Linear, box_mask, dim, hills, overlap, texture
 
@@ -252,6 +252,20 @@ def test_a_batch_is_its_single_runs(dtype: torch.dtype) -> None:
     x = texture(1, 3, 24, 28, dtype=dtype)
     scale = torch.tensor([1.0, 0.7, 1.3], dtype=dtype).view(3, 1, 1, 1)
     assert_batch_is_its_singles(Boxes(x, [(slice(3, 11), slice(6, 15))]), x * scale, (0.05, 0.1, 0.3), SHORT)
+
+
+def test_the_default_solver_gives_a_batch_and_its_singles_the_same_masks_in_double_precision() -> None:
+    """In single precision they differ by rounding, which 24 steps amplify (docs/solver.md)."""
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 8, 5, 2), nn.ReLU(), nn.Conv2d(8, 16, 3, 2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
+    net = nn.Sequential(*layers)
+    net(torch.zeros(1, 3, 32, 32))
+    inputs = texture(3, 3, 32, 32, dtype=torch.float64)
+    areas = (0.05, 0.1, 0.2, 0.4)
+    together = explain(net.double(), inputs, [0] * 3, areas=areas, solver=Consensus())
+    for n in range(3):
+        alone = explain(net, inputs[n : n + 1], [0], areas=areas, solver=Consensus())
+        torch.testing.assert_close(together.masks[n], alone.masks[0], atol=0.01, rtol=0)
 
 
 def test_a_score_that_is_not_finite_ends_its_input_only() -> None:

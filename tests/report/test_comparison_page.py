@@ -64,6 +64,17 @@ def test_sentences(comparison: jobs.Comparison, folders: list[Path]) -> None:
     assert "1" * 64 in words
 
 
+def test_settings_that_differ_are_described(comparison: jobs.Comparison, folders: list[Path]) -> None:
+    first, second = comparison.settings
+    explain = {**first["explain"], "network": "embedded", "score": "margin", "seed": 0}
+    runs_settings = ({**first, "explain": explain}, {**second, "explain": {**explain, "network": "resnet", "seed": 7}})
+    _, page = render(dataclasses.replace(comparison, settings=runs_settings), folders)
+    words = page.words
+    assert "Networkembeddedresnet" in words
+    assert "Random seed07" in words
+    assert words.count("how far the class is ahead") == 1, "equal ones are listed once"
+
+
 def test_labels_may_contain_anything(comparison: jobs.Comparison, folders: list[Path]) -> None:
     _, clean = render(comparison, folders)
     image = dataclasses.replace(comparison.pairs[0].first, key=NASTY, name=NASTY)

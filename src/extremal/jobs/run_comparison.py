@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -69,6 +69,7 @@ class Comparison:
     second: str
     differences: tuple[tuple[str, str, str], ...]  # settings that differ: name, in the first, in the second
     common: tuple[tuple[str, str], ...]  # settings that are equal: name, value
+    settings: tuple[Mapping[str, Any], Mapping[str, Any]]  # of the first run and of the second, as stored
     areas: tuple[float, ...]  # computed in both runs, rising
     pairs: tuple[ImagePair, ...]  # images explained in both, in the order of the first
     failed: tuple[str, ...]  # keys in both runs that failed in at least one
@@ -119,6 +120,7 @@ def compare(
         second=b.folder,
         differences=differences,
         common=common,
+        settings=(a.settings, b.settings),
         areas=areas,
         pairs=tuple(pairs),
         failed=tuple(key for key in shared_keys if key in failed),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from extremal.jobs.run_comparison import MOVED_IOU, Comparison, ImagePair
 from extremal.jobs.run_summary import ImageSummary
 from extremal.report.html import render_template
+from extremal.report.settings_text import describe_settings
 from extremal.report.table_widget import (
     Column,
     EmbeddedTable,
@@ -37,12 +38,15 @@ def render(comparison: Comparison, first: Thumbnails, second: Thumbnails, *, tit
     """
     total = max(1, len(comparison.pairs))
     compared = (pair for pair in comparison.pairs if pair.mean is not None)
+    described = _describe_settings(comparison)
     by_overlap = sorted(compared, key=lambda pair: pair.mean or 0.0)
     return render_template(
         "compared.html.j2",
         script(),
         style(),
         settings=dict(comparison.common),
+        described=[(name, first) for name, first, second in described if first == second],
+        differences=[row for row in described if row[1] != row[2]],
         title=title or f"{comparison.first} and {comparison.second}",
         summary={"headline": headline(comparison), "caution": caution(comparison)},
         comparison=comparison,
@@ -57,6 +61,12 @@ def render(comparison: Comparison, first: Thumbnails, second: Thumbnails, *, tit
         classes=_class_table(comparison),
         images=_image_table(comparison, first, second),
     )
+
+
+def _describe_settings(comparison: Comparison) -> list[tuple[str, str, str]]:
+    """Return the settings in words: what they are about, in the first run, in the second."""
+    first, second = (dict(describe_settings(run["explain"], run["areas"])) for run in comparison.settings)
+    return [(name, first.get(name, "–"), second.get(name, "–")) for name in {**first, **second}]
 
 
 def headline(comparison: Comparison) -> str:
