@@ -25,6 +25,7 @@ SCRIPTS = {  # name -> arguments of Python; PHOTOGRAPHS stands for their files
     "gallery": (str(EXAMPLES / "gallery.py"),),
     "channels": (str(ROOT / "benchmarks" / "seeing.py"), "--pictures"),
     "app-example": (str(EXAMPLES / "app_example.py"),),
+    "viewer": (str(EXAMPLES / "viewer_figure.py"), str(DOCS / "figures" / "viewer.png")),
     "app": (str(EXAMPLES / "app_figure.py"), str(DOCS / "figures" / "app.png")),
 }
 

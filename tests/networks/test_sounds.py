@@ -113,7 +113,7 @@ def test_reader_options() -> None:
         SoundReader(0)
     with pytest.raises(ExtremalValueError, match="channels must be 1 or 2, got 6"):
         SoundReader(RATE, channels=6)
-    with pytest.raises(ExtremalTypeError, match="reader must be a SoundReader, got int"):
+    with pytest.raises(ExtremalTypeError, match="must be a SoundReader, a ClipReader or a VolumeReader, got int"):
         Network(torch.nn.Identity(), reader=8000)  # type: ignore[arg-type]
 
 

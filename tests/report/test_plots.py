@@ -103,7 +103,7 @@ def test_delete_game_removes_the_region_where_preserve_keeps_it() -> None:
 @pytest.mark.parametrize("keeps", [True, False])
 def test_masks_are_drawn_if_there_are_no_images(shape: tuple[int, ...], keeps: bool) -> None:
     figure = draw(plots.figure(synthetic.explanation((0.1, 0.3), shape, pictures=False, keeps=keeps)))
-    assert len(figure.axes) == 5
+    assert len(figure.axes) == 5 + 8 * (len(shape) == 3), "and a strip of frames"
     assert f"of the {'signal' if len(shape) == 1 else 'input'}" in words(figure)
 
 
@@ -160,7 +160,7 @@ def test_core_and_iou_are_drawn_where_stability_was_measured(shape: tuple[int, .
     measured = replace(plain, stability=synthetic.stability(shape=shape))
     for result, drawn in ((plain, False), (measured, True)):
         figure = draw(plots.figure(result))
-        captions = [axes.get_xaxis().get_label().get_text() for axes in figure.axes[3:]]
+        captions = [axes.get_xaxis().get_label().get_text() for axes in figure.axes[3:8]]
         assert all(("\nstable IoU 0.80, core 72\xa0% (dashed)" in caption) == drawn for caption in captions)
     extents = boxes(figure)
     assert max(top for *_, top in extents) <= figure.bbox.height

@@ -38,7 +38,7 @@ from extremal.networks.image_files import read_image_file
 from extremal.networks.network import Network
 from extremal.networks.zoo.weights import load_state, read_state
 from extremal.scores.parse import parse_query
-from support import made_explanations, run_readers
+from support import made_explanations, run_readers, stack_readers
 from support.archives import export, small_network
 from support.mutations import Mutation, mutate_bytes, mutate_json, mutate_safetensors, mutate_text, mutate_zip
 from support.onnx_files import mutate_onnx, write_graph
@@ -378,6 +378,9 @@ READERS: dict[str, Reader] = {
     "sets of regions": Reader(_write_sets, mutate_safetensors, _use_sets),
     "channel explanations": Reader(_write_channels, mutate_safetensors, _use_channels),
     "classes": Reader(_write_classes, mutate_json, bench._read_classes),
+    "clips": Reader(stack_readers.write_clips, mutate_bytes, stack_readers.read_clip),
+    "NIfTI": Reader(stack_readers.write_niftis, stack_readers.mutate_nifti, stack_readers.read_nifti),
+    "DICOM": Reader(stack_readers.write_slices, mutate_bytes, stack_readers.read_slices),
     "cut-outs": Reader(_write_scenes, _mutate_by_kind, _read_scene),
     "VOC": Reader(_write_voc, mutate_text, _read_voc),
     "COCO": Reader(_write_coco, mutate_json, _read_coco),

@@ -13,12 +13,13 @@ from extremal.app.choices import REGIONS, choose_class, choose_layer
 from extremal.app.clients import SCOPE_KEY, Client
 from extremal.app.form_values import check_alternatives, check_choice, check_target, check_text, parse_areas
 from extremal.app.histories import Histories
-from extremal.app.image_messages import read_photograph
+from extremal.app.image_messages import read_visitors_file
 from extremal.app.job_queue import Job, JobProgress, JobQueue, JobState, OnProgress
 from extremal.app.networks import ServedNetwork
 from extremal.app.request import Request, run_request
 from extremal.app.result_cache import ResultCache
 from extremal.app.stage_pace import StagePace
+from extremal.app.tab_words import ask_for_file, describe_missing_choice
 from extremal.app.upload_field import upload_path
 from extremal.errors import ExtremalError, ExtremalValueError
 from extremal.explanations.settings import Settings
@@ -57,14 +58,14 @@ class Events:
         count_unread: Callable[[str], int] = lambda session: 0,
     ) -> None:
         self.networks, self.queue, self.previews, self.cache = networks, queue, previews, cache
-        self.histories = Histories(cache)
+        self.histories, self.kind = Histories(cache), next((net.kind for net in networks.values()), None)
         self.count_unread = count_unread
         self._jobs: dict[str, Job[None]] = {}  # by session
 
     async def on_photo(self, photo: Any, network: Any, http_request: gr.Request) -> tuple[Any, Any, str, str]:
         """Classify a new image, and clear the results of the previous one."""
         if not upload_path(photo):
-            return *_no_classes(), views.render_message("Drop an image, or choose an example."), ""
+            return *_no_classes(), views.render_message(ask_for_file(self.kind)), ""
         path, client = Path(upload_path(photo)), client_of(http_request)
         owner = f"{client.name} {http_request.session_hash}"
         self.previews.cancel(owner)  # of the image before
@@ -73,7 +74,7 @@ class Events:
             if served.takes_prompt:
                 return *_no_classes(), views.render_message("Type a prompt, and press Explain."), ""
             job = self.previews.submit(
-                owner, lambda _: served.top_classes(read_photograph(path, path.name)), group=client.address
+                owner, lambda _: served.top_classes(read_visitors_file(path, path.name, served)), group=client.address
             )
         except ExtremalError as error:
             return *_no_classes(), views.render_message(str(error), alert=True), ""
@@ -125,7 +126,7 @@ class Events:
         try:
             served = self._find_network(network)
             if not upload_path(photo) or (target is None and not served.takes_prompt):
-                raise ExtremalValueError("an image and a class must be chosen first; drop one, or choose an example")
+                raise ExtremalValueError(describe_missing_choice(self.kind))
             path = Path(upload_path(photo))
             second = check_choice("the second network", second_network, self.networks) if second_network else ""
             request = Request(

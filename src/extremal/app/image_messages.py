@@ -5,8 +5,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from extremal.app.networks import ServedNetwork
 from extremal.app.request import MAX_PIXELS, read_image
+from extremal.app.stack_uploads import read_stack
 from extremal.errors import ExtremalValueError
+from extremal.networks.stacks.readers import PreparedStack
 
 HEAD_BYTES = 512  # that show what a file is
 MAX_NAME_LETTERS = 60
@@ -31,6 +34,15 @@ def read_photograph(path: Path, name: str) -> Image.Image:
         return read_image(path, name)
     except ExtremalValueError as error:
         raise ExtremalValueError(describe_rejected_image(path, name, str(error))) from None
+
+
+def read_visitors_file(path: Path, name: str, network: ServedNetwork) -> Image.Image | PreparedStack:
+    """Read and check an uploaded image, clip or volume, as the network takes it.
+
+    Raises:
+        ExtremalValueError: it cannot be explained; the message is in the words of a visitor.
+    """
+    return read_stack(path, network) if network.kind else read_photograph(path, name)
 
 
 def describe_rejected_image(path: Path, name: str, error: str) -> str:

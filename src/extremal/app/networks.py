@@ -19,6 +19,9 @@ from extremal.networks.layers import layers
 from extremal.networks.network import Network
 from extremal.networks.outputs import read_logits
 from extremal.networks.resolve import load_network
+from extremal.networks.sounds.reader import SoundReader
+from extremal.networks.stacks.paths import StackKind
+from extremal.networks.stacks.readers import PreparedStack
 from extremal.networks.vision_language import PromptedInputs
 from extremal.scores.answer import Answer
 from extremal.scores.class_group import ClassGroup, find_classes
@@ -61,18 +64,25 @@ class ServedNetwork:
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         self.preview_network = copy.copy(self.network)
         self.preview_network.model = copy.deepcopy(model, shared)
-        offered = [layer for layer in layers(self.preview_network) if layer.can_split_cleanly]
+        found = layers(self.preview_network) if self.kind is None else []  # of networks on pictures only
+        offered = [layer for layer in found if layer.can_split_cleanly]
         self.layers = tuple(layer.name for layer in offered)
         self.layer_notes = {layer.name: f"{layer.kind}, {'×'.join(map(str, layer.shape))}" for layer in offered}
         self.label_counts = Counter(self.network.labels)
+
+    @property
+    def kind(self) -> StackKind | None:
+        """Kind of files that the network takes: clips, volumes, or pictures (None)."""
+        reader = self.network.reader
+        return None if reader is None or isinstance(reader, SoundReader) else reader.kind
 
     @property
     def takes_prompt(self) -> bool:
         """Whether it is a model of images and text, which is asked for an answer in place of a class."""
         return isinstance(self.network.inputs, PromptedInputs)
 
-    def top_classes(self, image: Image.Image) -> tuple[ClassProbability, ...]:
-        """Return the most probable classes of an image.
+    def top_classes(self, image: Image.Image | PreparedStack) -> tuple[ClassProbability, ...]:
+        """Return the most probable classes of an image, a clip or a volume.
 
         Raises:
             ExtremalValueError: the network's scores are not finite.
@@ -86,7 +96,7 @@ class ServedNetwork:
         top = scores.topk(min(N_TOP_CLASSES, int(scores.isfinite().sum()))).indices.tolist()
         return tuple(ClassProbability(index, self.network.label(index), probabilities[index]) for index in top)
 
-    def settle_answer(self, image: Image.Image, prompt: str, text: str) -> Answer:
+    def settle_answer(self, image: Image.Image | PreparedStack, prompt: str, text: str) -> Answer:
         """Return the query about an answer to a prompt: a given text, or what the model says about an image.
 
         Raises:
@@ -145,8 +155,14 @@ def load_networks(names: Sequence[str], device: DeviceLike = AUTO) -> dict[str, 
         if name in networks:
             raise ExtremalValueError(f"networks must be distinct, got {name!r} twice; leave one of them out")
         family, _, weights = name.partition("=")
-        network = ServedNetwork(name, load_network(family, weights, device))
-        if not network.takes_prompt:
+        loaded = load_network(family, weights, device)
+        if isinstance(loaded.reader, SoundReader):
+            raise ExtremalValueError(
+                f"the app takes networks on pictures, clips or volumes, {name} takes sounds; use extremal explain SOUND "
+                f"--network {name}"
+            )
+        network = ServedNetwork(name, loaded)
+        if not network.takes_prompt and network.kind is None:
             network.top_classes(Image.new("RGB", (256, 256), "grey"))  # fail at the start, not at the first visit
         networks[name] = network
     prompted = [name for name, network in networks.items() if network.takes_prompt]
@@ -154,5 +170,10 @@ def load_networks(names: Sequence[str], device: DeviceLike = AUTO) -> dict[str, 
         raise ExtremalValueError(
             f"a model of images and text must be served alone, got {prompted[0]!r} and {len(networks) - 1} more; start "
             "one app for each"
+        )
+    if len({network.kind for network in networks.values()}) > 1:
+        kinds = ", ".join(f"{name} {network.kind or 'picture'}s" for name, network in networks.items())
+        raise ExtremalValueError(
+            f"the networks of an app must take the same kind of files, got {kinds}; start an app for each"
         )
     return networks

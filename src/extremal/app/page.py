@@ -20,13 +20,13 @@ from extremal.app.networks import ServedNetwork
 from extremal.app.page_head import TITLE
 from extremal.app.result_cache import ResultCache
 from extremal.app.sessions import GradioSessions
-from extremal.app.upload_field import image_field
+from extremal.app.upload_field import input_field
 from extremal.explanations.settings import AREAS
 from extremal.masking.perturbations import PERTURBATIONS
 
 HEADING = "What did the network need?"
 INTRODUCTION = (
-    "Drop a photograph. You see the smallest part of it that the network's answer needs, "
+    "Drop a {noun}. You see the smallest part of it that the network's answer needs, "
     "how much of the score that part keeps, and how much random parts of the same size keep."
 )
 EXAMPLES = ("tripod", "coffee", "palace")  # each has a sufficient region at the default settings
@@ -49,9 +49,12 @@ def build_page(
     """
     blocks: gr.Blocks
     events = Events(networks, queue, previews, cache, lambda session: GradioSessions(blocks).count_unread(session))
-    answers, example = AnswerEvents(events), add_example(cache)
+    kind = next(iter(networks.values())).kind
+    answers, noun = AnswerEvents(events), kind or "photograph"
+    example = None if kind else add_example(cache)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as blocks:
-        gr.Markdown(f"# {HEADING}\n{INTRODUCTION} {_name_network(networks)}", elem_classes="extremal-head")
+        introduction = f"{INTRODUCTION.format(noun=noun)} {_name_network(networks)}"
+        gr.Markdown(f"# {HEADING}\n{introduction}", elem_classes="extremal-head")
         with gr.Row(equal_height=False, elem_id="columns"):
             with gr.Column(scale=1, min_width=300, elem_id="form"):
                 photo, network, target, other_class, prompt, answer, game = _build_main_options(networks)
@@ -62,8 +65,8 @@ def build_page(
                 saved = gr.UploadButton("Open a saved answer", file_types=[".safetensors"], elem_id="saved")
             with gr.Column(scale=3, min_width=300, elem_id="answer"):
                 history = _html("", "history")
-                status = _html(answer_views.render_example_summary(example), "status")
-                results = _html(answer_views.render_results(example), "results")
+                status = _html(answer_views.render_example_summary(example) if example else "", "status")
+                results = _html(answer_views.render_results(example) if example else "", "results")
         chosen, show = gr.Textbox(visible="hidden"), gr.Button(visible="hidden", elem_id="show")
         for changed in (photo.change, network.change):
             _bind(changed, events.on_photo, [photo, network], [target, other_class, status, results])
@@ -93,7 +96,7 @@ def find_input_kinds(page: gr.Blocks) -> PageEvents:
     def find_kind(field: Any) -> InputKind:
         if isinstance(field, gr.Dataset):
             return len(EXAMPLES)
-        return "file" if isinstance(field, gr.Image | gr.UploadButton) else "value"
+        return "file" if isinstance(field, gr.Image | gr.File | gr.UploadButton) else "value"
 
     return {number: tuple(map(find_kind, event.inputs)) for number, event in page.fns.items()}
 
@@ -107,15 +110,17 @@ def _name_network(networks: dict[str, ServedNetwork]) -> str:
 def _build_main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
     """Build the fields for image, network, class, any other class, prompt, answer, and game."""
     names = list(networks)
-    photo = image_field("Image", height=200, elem_id="photo")
+    kind = networks[names[0]].kind
+    noun = kind or "image"
+    photo = input_field(kind, height=200, elem_id="photo")
     _html('<div id="notice" role="alert"></div>', "notices")
-    examples = [[str(example_photograph(name))] for name in EXAMPLES]
-    gr.Examples(examples, photo, label="Or choose an example", example_labels=list(EXAMPLES), elem_id="examples")
+    if not kind:
+        examples = [[str(example_photograph(name))] for name in EXAMPLES]
+        gr.Examples(examples, photo, label="Or choose an example", example_labels=list(EXAMPLES), elem_id="examples")
     network = gr.Dropdown(names, value=names[0], label="Network", visible=len(names) > 1, elem_id="network")
     asks_classes = not networks[names[0]].takes_prompt  # a model of images and text is served alone
-    target = gr.Radio(
-        [], label="Class", info="The five most probable classes of the image.", visible=asks_classes, elem_id="target"
-    )
+    info = f"The five most probable classes of the {noun}."
+    target = gr.Radio([], label="Class", info=info, visible=asks_classes, elem_id="target")
     other_class = gr.Textbox(
         label="Any other class",
         info="Type a part of its name.",
@@ -141,12 +146,13 @@ def _build_main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
 def _build_advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
     """Build the fields for layer, second network, areas, perturbation, alternatives, refinement, and stability."""
     _, *others = networks
+    noun = next(iter(networks.values())).kind or "image"
     areas = ", ".join(f"{area:g}" for area in AREAS)
     with gr.Accordion("More", open=False, elem_id="more"):
         return (
             gr.Textbox(REGIONS, label="Regions, or channels of a layer", max_lines=1, elem_id="layer"),
             gr.Dropdown(others, value=None, label="Compare with", visible=bool(others), elem_id="rival"),
-            gr.Textbox(areas, label="Areas", info="Shares of the image, in (0, 1).", elem_id="areas"),
+            gr.Textbox(areas, label="Areas", info=f"Shares of the {noun}, in (0, 1).", elem_id="areas"),
             gr.Dropdown(list(PERTURBATIONS), value="mixed", label="Replace the rest by", elem_id="instead"),
             gr.Slider(1, MAX_ALTERNATIVES, 1, step=1, label="Alternatives", elem_id="answers"),
             gr.Checkbox(False, label="Search for the smallest area between these, to 2\u00a0%", elem_id="refine"),

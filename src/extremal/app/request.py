@@ -12,6 +12,7 @@ from torch import Tensor
 
 from extremal.app.job_queue import JobProgress, OnProgress
 from extremal.app.networks import ServedNetwork
+from extremal.app.stack_uploads import read_stack, show_middle_frame
 from extremal.app.tab_words import describe_details, describe_tab
 from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.explain import explain_channels
@@ -26,6 +27,7 @@ from extremal.explanations.verdict import NOT_FINITE, Status
 from extremal.masking.solvers import Step
 from extremal.networks.image_files import read_image_file
 from extremal.networks.inputs import prepare
+from extremal.networks.stacks.readers import PreparedStack
 from extremal.report import channel_files, result_files
 from extremal.report.channel_page import ChannelSummary, summarise_channels
 from extremal.report.text import ExplanationSummary, summarise
@@ -126,7 +128,8 @@ def run_request(
     Raises:
         ExtremalValueError: the image, the class or the layer is invalid.
     """
-    image = read_image(path, request.title)
+    first = networks[request.networks[0]]
+    image = read_stack(path, first) if first.kind else read_image(path, request.title)
     views, explanations = list[ResultView](), list[Explanation]()
     pairs = [(networks[name], game) for name in request.networks for game in request.games]
     for number, (network, game) in enumerate(pairs):
@@ -147,7 +150,11 @@ def run_request(
             explanations.append(explanation)
         views.append(ResultView(run.heading, run.folder, sentence, run.tab, run.label))
     overlaps = find_overlaps(*explanations[:2]) if len(explanations) > 1 else ()
-    return Response(tuple(views), overlaps, encode_thumbnail(np.asarray(image)))
+    return Response(
+        tuple(views),
+        overlaps,
+        encode_thumbnail(show_middle_frame(image) if isinstance(image, PreparedStack) else np.asarray(image)),
+    )
 
 
 @dataclass(frozen=True)
@@ -158,7 +165,7 @@ class _ViewRun:
     network: ServedNetwork
     target: int | ClassGroup | Answer  # of this network
     settings: Settings
-    image: Image.Image
+    image: Image.Image | PreparedStack
     folder: Path
     on_progress: OnProgress
 
@@ -242,7 +249,7 @@ class _ViewRun:
 
 
 def _find_target(
-    request: Request, network: ServedNetwork, first: ServedNetwork, image: Image.Image
+    request: Request, network: ServedNetwork, first: ServedNetwork, image: Image.Image | PreparedStack
 ) -> int | ClassGroup | Answer:
     """Return the target of a network: a class or group of the name that it has in the first one, or an answer."""
     if network.takes_prompt:

@@ -1,4 +1,4 @@
-"""Words for an answer among others about the same class of the same image."""
+"""Words for files, and for an answer among others about the same class of the same image."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,25 @@ from extremal.explanations.settings import Settings
 from extremal.report.text import area_percent
 
 GAME_WORDS = {"preserve": "What is enough", "delete": "What the answer depends on", "dual": "Both at once"}
+
+
+def ask_for_file(kind: str | None) -> str:
+    """Ask for an image, or for a clip or a volume.
+
+    >>> ask_for_file(None), ask_for_file("clip")
+    ('Drop an image, or choose an example.', 'Drop a clip.')
+    """
+    return f"Drop a {kind}." if kind else "Drop an image, or choose an example."
+
+
+def describe_missing_choice(kind: str | None) -> str:
+    """Return the message about a request without a file or a class.
+
+    >>> describe_missing_choice("clip")
+    'a clip and a class must be chosen first; drop one'
+    """
+    noun, remedy = (f"a {kind}", "") if kind else ("an image", ", or choose an example")
+    return f"{noun} and a class must be chosen first; drop one{remedy}"
 
 
 def describe_tab(game: str, layer: str = "", details: Sequence[str] = ()) -> str:

@@ -13,6 +13,7 @@ from extremal.cli import options
 from extremal.cli.parse import parse_areas
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import check_output, expand_user, find_kind, is_address, is_folder, quote
+from extremal.networks.stacks.paths import find_stack_kind, is_series
 from extremal.report.result_files import RESULT_FILES
 from extremal.scores.parse import parse_ask
 
@@ -74,7 +75,7 @@ def expand_images(paths: Sequence[str]) -> list[str]:
 
 
 def _expand(path: str) -> Iterator[str]:
-    if not is_folder(path) or Path(path).name in ("", ".."):
+    if not is_folder(path) or Path(path).name in ("", "..") or is_series(path):
         yield path
         return
     from extremal.networks.image_folders import find_images
@@ -86,17 +87,28 @@ def _expand(path: str) -> Iterator[str]:
 
 
 def find_image_errors(paths: Sequence[str]) -> list[ExtremalValueError]:
-    """Return the errors of the files of images and sounds that cannot be read, by their headers."""
-    from extremal.networks.image_files import check_image_file
-    from extremal.networks.sounds.sound_files import check_sound_file, is_sound
-
+    """Return the errors of the images, sounds, clips and volumes that cannot be read, by their headers."""
     errors = []
     for path in paths:
         try:
-            (check_sound_file if is_sound(path) else check_image_file)(path)
+            _check_input_file(path)
         except ExtremalValueError as error:
             errors.append(error)
     return errors
+
+
+def _check_input_file(path: str) -> None:
+    from extremal.networks.image_files import check_image_file
+    from extremal.networks.sounds.sound_files import check_sound_file, is_sound
+    from extremal.networks.stacks.checks import check_stack_file
+
+    kind = find_stack_kind(path)
+    if is_sound(path):
+        check_sound_file(path)
+    elif kind is None:
+        check_image_file(path)
+    else:
+        check_stack_file(path, kind)
 
 
 def find_class_folder(folder: Path, out: Path, kind: str, *, replace: bool) -> Path:

@@ -111,13 +111,16 @@ def explain_images(net: "Network", query: "Target", settings: "Settings", extras
     import extremal
     from extremal.explanations.smallest_area import smallest_area
     from extremal.explanations.verdict import NOT_FINITE, Status
+    from extremal.networks.inputs import read_stacks
     from extremal.report import result_files
     from extremal.report.minimal_panel import minimal_sentence
 
     def process(image: str, folder: Path, on_stage: OnStage) -> ImageOutcome:
+        on_stage("reading", 0, 1)
+        opened = read_stacks(net, image)
         explanation = extremal.explain(
             net,
-            image,
+            opened,
             query,
             settings=settings,
             on_step=lambda step: on_stage(step.stage, step.index + 1, step.total),
@@ -139,7 +142,7 @@ def explain_images(net: "Network", query: "Target", settings: "Settings", extras
             sentence = minimal_sentence(region)
         if extras.stability:
             measured = extremal.stability(
-                *(net, image, explanation),
+                *(net, opened, explanation),
                 target=None if explanation.is_class else query,
                 on_progress=lambda stage, done, total: on_stage(f"copies, {stage}", done, total),
             )

@@ -28,7 +28,14 @@ PERTURBATION_NAMES = ("mixed", "blur", "fade", "constant", "noise")
 SOLVER_NAMES = ("consensus", "path", "penalty", "search")
 SCORE_NAMES = ("margin", "logit", "probability", "log-probability", "contrastive", "negative", "sigmoid")
 
-Images = Annotated[list[str], Argument(metavar="IMAGE...", help="Image files, or folders of them.", show_default=False)]
+Images = Annotated[
+    list[str],
+    Argument(
+        metavar="IMAGE...",
+        help="Image files, or folders of them; clips and volumes, if the network takes them.",
+        show_default=False,
+    ),
+]
 Network = Annotated[str, Option(help="Network name; `extremal networks` lists them.")]
 Weights = Annotated[str, Option(help="Weights: a local file, or random.", show_default="the network's own")]
 Device = Annotated[str, Option(help="Device that computes: auto (the fastest), cpu, cuda, cuda:N, mps or xpu.")]

@@ -9,16 +9,15 @@ from torch import Tensor, nn
 from extremal.errors import ExtremalValueError
 from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.preparation import check_same_weights
+from extremal.explanations.preparation import restore_network
 from extremal.explanations.settings import Settings
 from extremal.explanations.stability import Stability
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike
 from extremal.masking.solvers import Solver
-from extremal.networks.inputs import ImagesLike, prepare
+from extremal.networks.inputs import ImagesLike, prepare, read_stacks
 from extremal.networks.network import Network
 from extremal.networks.noise import prepare_noisy
-from extremal.networks.resolve import as_network
 from extremal.networks.torch_state import in_standard_modes
 from extremal.number_checks import validate_whole
 from extremal.scores import Answer, PerInput, Score
@@ -76,8 +75,8 @@ def stability(
         ExtremalValueError, ExtremalTypeError: the network, the image or the settings are not those of the result.
     """
     validate_whole(copies, "copies", 1, MAX_COPIES, f"e.g. {COPIES}")
-    net = as_network(network)
-    check_same_weights(net, result.settings)
+    net = restore_network(network, result.settings)
+    image = read_stacks(net, image)
     settings = Settings.from_dict(
         result.settings, {"game": game, "perturbation": perturbation, "solver": solver, "score": score}
     ).replace(areas=result.areas, within=result.within, units=result.units, alternatives=1)

@@ -17,6 +17,7 @@ from extremal.tensor_files import FormatError
 MAX_DIMENSIONS = 3  # of an input
 MAX_INDEX = 2**31  # of classes, axes and counts
 MAX_SEED = 2**32
+MAX_STACK_TEXT = 16  # characters
 
 Sizes = dict[str, int | tuple[int, ...]]  # by their letters; those of `*S` and other groups are tuples
 
@@ -212,6 +213,17 @@ def check_inputs(fields: Mapping[str, Any], sizes: Sizes) -> None:
             check_field(fields["settings"], name, rule, check)
 
 
+def _is_stack(value: Any) -> bool:
+    """Return whether a value describes the third dimension of clips or volumes."""
+    if not isinstance(value, dict) or set(value) - {"kind", "times", "orientation", "mean", "std"}:
+        return False
+    texts = (value.get("kind", ""), value.get("orientation", ""))
+    numbers = (value.get("times", []), value.get("mean", []), value.get("std", []))
+    return all(is_text(text) and len(text) <= MAX_STACK_TEXT for text in texts) and all(
+        is_list(row, lambda one: is_number(one, -1e9, 1e9)) for row in numbers
+    )
+
+
 _SETTINGS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("network", "weights", "game", "score", "device", "dtype"), ("text", is_text)),
     "perturbation": ("text, or several", lambda value: is_text(value) or is_list(value, is_text)),
@@ -222,6 +234,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "up to 3 positive numbers",
         lambda value: is_list(value, lambda one: is_number(one, 1e-9, 1e9)) and len(value) <= MAX_DIMENSIONS,
     ),
+    "stack": ("an object of kind, times, orientation, mean and std", _is_stack),
     "evaluations": (
         "counts by name",
         lambda value: isinstance(value, dict) and all(is_whole(count, 0, 2**63) for count in value.values()),

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from extremal.explanations.objective import Objective
 from extremal.explanations.settings import Settings, validate_domain
 from extremal.masking.solvers import uses_gradients
 from extremal.networks.attribution_layers import AttributionLayer, find_map_layers
-from extremal.networks.inputs import ImagesLike, prepare
+from extremal.networks.inputs import ImagesLike, describe_stack, prepare, read_stacks, take_spacing
 from extremal.networks.memory import is_out_of_memory
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network, require_gradient
@@ -96,6 +96,18 @@ def find_layers(run: Run, x: Tensor, settings: Settings) -> tuple[AttributionLay
     return find_map_layers(run, x) if has_neighbours and getattr(settings.solver, "uses_layer_maps", False) else ()
 
 
+def restore_network(network: Network | nn.Module | str, settings: Mapping[str, Any]) -> Network:
+    """Return the network of a result, with the spacing that its input had.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: it is none, or has other weights than those of the result.
+    """
+    net = as_network(network)
+    check_same_weights(net, settings)
+    spacing = tuple(settings.get("spacing", ()))
+    return replace(net, spacing=spacing) if spacing and not net.spacing else net
+
+
 def check_same_weights(net: Network, settings: Mapping[str, Any]) -> None:
     """Check that a network has the weights that the settings of a result name.
 
@@ -133,8 +145,11 @@ def prepare_run(
     net = as_network(network, takes_pictures=not uses_gradients(settings.solver))
     query = parse_target(target, settings.score)
     with exclusive(net.model, net.name):
+        images = read_stacks(net, images)
+        net = take_spacing(net, images)
         x = expand_inputs(prepare(net, images), query)
         validate_domain(settings, net, tuple(x.shape[2:]))
         query = settle_query(query, net, x)
         mirror = is_mirror_invariant(net, x, query)
-        return PreparedRun(net, x, query, mirror, {**settings.provenance(net), "mirror": mirror})
+        provenance = {**settings.provenance(net), "mirror": mirror, **describe_stack(net, x, images)}
+        return PreparedRun(net, x, query, mirror, provenance)

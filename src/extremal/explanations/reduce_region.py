@@ -16,7 +16,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.minimal_region import MinimalRegion
 from extremal.explanations.objective import Objective
 from extremal.explanations.piece_removal import Judgement, OnEvaluations, PieceRemoval, Reduced, SufficiencyTest, Way
-from extremal.explanations.preparation import check_same_weights, restore_query
+from extremal.explanations.preparation import restore_network, restore_query
 from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.file_checks import quote
@@ -26,7 +26,6 @@ from extremal.masking.perturbations import PerturbationLike, ScaleChannels, prep
 from extremal.masking.pieces import connected_parts, divide, group_places, halve
 from extremal.masking.solvers.path import Path
 from extremal.networks.network import Network
-from extremal.networks.resolve import as_network
 from extremal.networks.run import Run
 from extremal.networks.split import split
 from extremal.networks.torch_state import in_standard_modes
@@ -95,8 +94,7 @@ def minimal(
     if share is None:
         share = explanation.share if isinstance(explanation, ChannelExplanation) else SUFFICIENT_EFFECT
     _check_options(share, budget, smallest_piece)
-    net = as_network(network)
-    check_same_weights(net, explanation.settings)
+    net = restore_network(network, explanation.settings)
     settings = _restore_settings(explanation, game, perturbation, score)
     query = restore_query(explanation, target, settings.score)
     regions: list[MinimalRegion | None] = []

@@ -13,7 +13,7 @@ from extremal.explanations.build_objective import build_objective, build_problem
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import Objective
-from extremal.explanations.preparation import check_same_weights, restore_query
+from extremal.explanations.preparation import restore_network, restore_query
 from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import MIN_SPAN, SUFFICIENT_EFFECT, compute_effects
 from extremal.masking.games import Game, Reward
@@ -104,9 +104,10 @@ def smallest_area(
         raise ExtremalValueError(
             f"share and tolerance must be above 0, got {share:g} and {tolerance:g}; e.g. 0.9 and 0.02"
         )
-    net, provenance = as_network(network), explanation.settings
+    provenance = explanation.settings
+    net = as_network(network)
     check_bisection(net)
-    check_same_weights(net, provenance)
+    net = restore_network(net, provenance)
     settings = Settings.from_dict(
         {**provenance, "solver": Path().settings()},  # the solver is without effect: the bisection descends by itself
         {"game": game, "perturbation": perturbation, "score": score},

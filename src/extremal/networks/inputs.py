@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -16,8 +17,10 @@ from extremal.networks.image_files import MAX_PIXELS, check_pixels, read_image_f
 from extremal.networks.network import Network
 from extremal.networks.sounds.reader import read_sound
 from extremal.networks.sounds.sound_files import is_sound
+from extremal.networks.stacks.paths import find_stack_kind
+from extremal.networks.stacks.readers import PreparedStack, check_kind
 
-ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
+ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor | PreparedStack
 ImagesLike = ImageLike | Sequence[ImageLike]  # a sequence is a batch
 
 
@@ -25,21 +28,74 @@ def prepare(network: Network, image: ImagesLike) -> Tensor:
     """Prepare a path, a Pillow image, a uint8 array (H, W, C) or (H, W), or a tensor as inputs (N, C, *S).
 
     Tensors must be prepared already; they are only moved to the network's device and dtype, without changing the
-    caller's tensor. A list of any of these becomes one batch. Paths of sounds are read by the network's `reader`.
+    caller's tensor. A list of any of these becomes one batch. Paths of sounds, clips and volumes are read by the
+    network's `reader`.
     """
     if isinstance(image, list | tuple):
         return concatenate_inputs([prepare(network, item) for item in image])
     if is_sound(image):
         return copy_to(read_sound(network.reader, image, network.name), network.anchor)  # type: ignore[arg-type]  # a path
+    image = read_stacks(network, image)
     opened = open_image(image)  # type: ignore[arg-type]  # a sequence of another type is refused there
     x = opened if isinstance(opened, Tensor) else network.prepare(opened)
     return copy_to(x.detach(), network.anchor)
 
 
+def read_stacks(network: Network, image: ImagesLike) -> ImagesLike:
+    """Return images with the paths of clips and volumes replaced by what the network's reader prepares from them.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: the network does not take them, or they cannot be read.
+    """
+    if isinstance(image, list | tuple):
+        return [read_stacks(network, item) for item in image]  # type: ignore[misc]  # lists of lists are refused later
+    kind = find_stack_kind(image) if isinstance(image, str | os.PathLike) else None
+    if kind is None:
+        return image
+    path: str | os.PathLike[str] = image  # type: ignore[assignment]  # only paths have a kind
+    return check_kind(network.reader, kind, path, network.name).read(path)
+
+
+def take_spacing(network: Network, image: ImagesLike) -> Network:
+    """Return a network with the spacing of these volumes, unless it has one of its own; its module is shared.
+
+    Raises:
+        ExtremalValueError: the spacings of several volumes differ.
+    """
+    stacks = [item for item in (image if isinstance(image, list | tuple) else [image]) if _has_spacing(item)]
+    if not stacks or network.spacing:
+        return network
+    spacings = sorted({stack.spacing for stack in stacks})
+    if not all(np.allclose(spacings[0], spacing, rtol=1e-3) for spacing in spacings):
+        raise ExtremalValueError(
+            f"the volumes of a batch must have one spacing, got {spacings[0]} and {spacings[-1]} mm; explain them "
+            "one by one, or resample them in the reader's preprocess"
+        )
+    return replace(network, spacing=spacings[0])
+
+
+def describe_stack(network: Network, x: Tensor, image: ImagesLike) -> dict[str, Any]:
+    """Return what a result stores about the third dimension of inputs (N, C, D, H, W); of others nothing.
+
+    That is the kind, times or orientation of one clip or volume from a file, and the normalisation of its channels.
+    """
+    if x.ndim != 5:
+        return {}
+    (item,) = image if isinstance(image, list | tuple) and len(image) == 1 else [image]
+    axis = dict(item.axis) if isinstance(item, PreparedStack) else {}
+    if len(network.mean) == len(network.std) == x.shape[1]:
+        axis |= {"mean": list(network.mean), "std": list(network.std)}
+    return {"stack": axis} if axis else {}
+
+
+def _has_spacing(item: object) -> TypeGuard[PreparedStack]:
+    return isinstance(item, PreparedStack) and bool(item.spacing)
+
+
 def open_image(image: ImageLike) -> Image.Image | Tensor:
     """Return one image as upright RGB, or the prepared tensor itself once it is validated."""
-    if isinstance(image, Tensor):
-        return validate_input(image)
+    if isinstance(image, Tensor | PreparedStack):
+        return validate_input(image.x if isinstance(image, PreparedStack) else image)
     if isinstance(image, np.ndarray):
         return to_upright_rgb(Image.fromarray(_validate_array(image)))
     if isinstance(image, Image.Image):

@@ -18,13 +18,15 @@ from extremal.explanations.overlay import apply_mask, has_image, png_data_uri
 from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import MIN_CORE_SHARE, MIN_STABLE_IOU, MIN_UNSEEN_EFFECT, SUFFICIENT_EFFECT
-from extremal.report import chart, reveal
+from extremal.report import chart, reveal, stack_view
 from extremal.report.evidence_text import answer_questions
 from extremal.report.html import finite_or_none, json_for_script, read_asset, render_template, write_page
 from extremal.report.minimal_panel import build_panel
 from extremal.report.sentences import alternatives_sentence, certificate_sentence, stability_sentence
 from extremal.report.settings_text import describe_settings
 from extremal.report.signal_view import SignalView, build_signal_view, has_signal
+from extremal.report.stack_frames import is_stack
+from extremal.report.stack_view import StackView
 from extremal.report.text import (
     ExplanationSummary,
     area_percent,
@@ -64,7 +66,8 @@ def render(
 
     validate_image(image, len(explanation.masks))
     summary = summarise(explanation, image)
-    script = read_asset("view.js")
+    stack = stack_view.build_view(explanation, summary.headline_row, image) if is_stack(explanation) else None
+    script = read_asset("stack_view.js" if stack else "view.js")
     pictures, signal = has_image(explanation), None
     if has_signal(explanation):
         signal = build_signal_view(explanation, image)
@@ -85,6 +88,7 @@ def render(
         chart=evidence,
         pictures=pictures,
         signal=signal,
+        stack=stack,
         photograph=png_data_uri(shown) if shown.numel() else "",
         destroyed=png_data_uri(destroyed) if shown.numel() else "",
         width=shown.shape[1],
@@ -108,7 +112,7 @@ def render(
         alternatives=alternatives_sentence(explanation, image),
         minimal=None if minimal is None else build_panel(minimal, explanation, image),
         regions=_region_tiles(explanation, image) if pictures and explanation.alternatives else [],
-        data=Markup(json_for_script(_script_data(explanation, image, summary, evidence.axes, signal))),
+        data=Markup(json_for_script(_script_data(explanation, image, summary, evidence.axes, signal, stack))),
     )
 
 
@@ -156,7 +160,12 @@ def _region_tiles(explanation: Explanation, image: int) -> list[tuple[str, str, 
 
 
 def _script_data(
-    explanation: Explanation, image: int, summary: ExplanationSummary, axes: chart.Axes, signal: SignalView | None
+    explanation: Explanation,
+    image: int,
+    summary: ExplanationSummary,
+    axes: chart.Axes,
+    signal: SignalView | None,
+    stack: StackView | None,
 ) -> dict[str, Any]:
     """Collect the data that the script reads: measurements, complete sentences, and the level of each place."""
     levels: Iterable[Tensor] = reveal.reveal_levels(explanation, image) if has_image(explanation) else ()
@@ -190,4 +199,5 @@ def _script_data(
             for row in summary.rows
         ],
         "maps": [reveal.encode_levels(level) for level in levels],
+        **({"stack": stack.data} if stack else {}),
     }

@@ -43,6 +43,29 @@ def write_png(mask: Tensor, path: str | os.PathLike[str]) -> None:
         pixels.save(temporary, format="PNG")
 
 
+def write_mask(mask: Tensor, path: str | os.PathLike[str]) -> None:
+    """Write a mask atomically: that of an image as PNG, another, of a path .npy, as an array (*S) of 0 and 1.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_mask(torch.ones(1, 4, 6, 8), Path(folder) / "mask.npy")
+    ...     np.load(Path(folder) / "mask.npy", allow_pickle=False).shape
+    (4, 6, 8)
+
+    Args:
+        mask: (1, *S) of zeros and ones.
+        path: the file to write, with the suffix .png or .npy.
+
+    Raises:
+        ExtremalTypeError, ExtremalValueError: if the mask is invalid, or the folder cannot be written.
+    """
+    if Path(path).suffix != ".npy":
+        write_png(mask, path)
+        return
+    with atomic_file(Path(path)) as temporary, temporary.open("wb") as file:
+        np.save(file, mask[0].detach().cpu().to(torch.uint8).numpy(), allow_pickle=False)
+
+
 def coco_rle(mask: Tensor) -> dict[str, Any]:
     """Encode a mask as COCO's compressed run-length encoding, exactly and including holes.
 

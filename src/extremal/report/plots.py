@@ -28,6 +28,8 @@ from extremal.report.figure_style import (
     save_png,
 )
 from extremal.report.fonts import fit_fonts, show_name
+from extremal.report.stack_frames import build_frames, find_peak, is_stack
+from extremal.report.stack_plots import choose_strip, draw_strip, show_frame
 from extremal.report.text import AreaRow, ExplanationSummary, percent, summarise
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TILE_SIZE, GAP, MARGIN, HEADING_HEIGHT, CAPTION_HEIGHT, LEGEND_WIDTH = 2.4, 0.3, 0.25, 1.4, 0.75, 1.9  # inches
+STRIP_HEIGHT = 1.8  # inches, of the strip of frames
 CORE_COLOUR = "#ffd60a"  # of the places that all copies with noise keep
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -62,7 +65,8 @@ def figure(explanation: Explanation, image: int = 0, create: "Callable[..., Figu
     validate_image(image, len(explanation.masks))
     summary = summarise(explanation, image)
     columns = count_columns(len(summary.rows))
-    page = _PageLayout(columns, 1 + math.ceil(len(summary.rows) / columns))
+    n_rows = 1 + math.ceil(len(summary.rows) / columns)
+    page = _PageLayout(columns, n_rows, STRIP_HEIGHT if is_stack(explanation) else 0.0)
     drawing = (create or Figure)(figsize=(page.width, page.height), dpi=DPI)
     target = explanation.target[image]
     _draw_heading(drawing, summary, page, show_name(summary.name, target if isinstance(target, int) else None))
@@ -73,6 +77,10 @@ def figure(explanation: Explanation, image: int = 0, create: "Callable[..., Figu
         axes = drawing.add_axes(page.tile(1 + k // columns, k % columns))
         draw_mask(axes, explanation, image, k)
         _draw_caption(axes, row, summary, enough=k == summary.smallest)
+    if is_stack(explanation):
+        indices = choose_strip(explanation, summary.headline_row, image)
+        strip = [drawing.add_axes(page.frame(k, len(indices))) for k in range(len(indices))]
+        draw_strip(strip, explanation, summary.headline_row, indices, image)
     fit_fonts(drawing)
     return drawing
 
@@ -83,6 +91,7 @@ class _PageLayout:
 
     columns: int
     rows: int
+    strip: float  # height of a strip of frames below all tiles
 
     @property
     def width(self) -> float:
@@ -90,7 +99,7 @@ class _PageLayout:
 
     @property
     def height(self) -> float:
-        return HEADING_HEIGHT + self.rows * (TILE_SIZE + CAPTION_HEIGHT) - MARGIN
+        return HEADING_HEIGHT + self.rows * (TILE_SIZE + CAPTION_HEIGHT) + self.strip - MARGIN
 
     def tile(self, row: int, column: int) -> Box:
         """Return the box of a tile for matplotlib: left, bottom, width, height as fractions of the page."""
@@ -105,6 +114,12 @@ class _PageLayout:
         """Return the box of the evidence curve: the rest of the first row, less its axis labels and its legend."""
         left = MARGIN + 2 * (TILE_SIZE + GAP) + 0.45
         return self._box(left, HEADING_HEIGHT, self.width - MARGIN - LEGEND_WIDTH - left, TILE_SIZE)
+
+    def frame(self, index: int, count: int) -> Box:
+        """Return the box of one of the frames of the strip."""
+        size = (self.width - 2 * MARGIN + GAP / 2) / count
+        top = self.height - self.strip
+        return self._box(MARGIN + index * size, top, size - GAP / 2, self.strip - 2 * GAP)
 
     def _box(self, left: float, top: float, width: float, height: float) -> Box:
         bottom = self.height - top - height
@@ -157,28 +172,38 @@ def _draw_caption(axes: "Axes", row: AreaRow, summary: ExplanationSummary, enoug
 
 
 def _draw_input(axes: "Axes", explanation: Explanation, image: int) -> None:
-    values = explanation.inputs[image]
+    values, label = explanation.inputs[image], ""
     if has_image(explanation):
         axes.imshow(explanation.pictures[image].numpy())
     elif values.ndim == 2:
         axes.plot(values.T.numpy(), linewidth=0.8)
+    elif is_stack(explanation):
+        frames, index = build_frames(explanation, image), _find_frame(explanation, image)
+        axes.imshow(frames.pictures[index].numpy(), aspect=1 / frames.ratio)
+        label = f", {frames.noun} {index + 1}"
     else:
-        axes.imshow(_middle_slice(values.mean(0).numpy()), cmap="gray")
-    axes.set_title("input", size=10, loc="left")
+        axes.imshow(values.mean(0).numpy(), cmap="gray")
+    axes.set_title("input" + label, size=10, loc="left")
     hide_axes(axes)
 
 
 def _draw_saliency(axes: "Axes", explanation: Explanation, image: int) -> None:
-    values = explanation.saliency()[image, 0].numpy()
+    values, label = explanation.saliency()[image, 0].numpy(), ""
     if values.ndim == 1:
         axes.fill_between(np.arange(len(values)), values, color=ACCENT_COLOUR, alpha=0.5, linewidth=0)
         axes.set_ylim(0, 1.05)
     elif has_image(explanation):
         axes.imshow(luminance(explanation.pictures[image].numpy()), cmap="gray", vmin=0, vmax=255)
         axes.imshow(values, cmap="inferno", alpha=0.65, vmin=0, vmax=max(1e-9, float(values.max())))
+    elif is_stack(explanation):
+        frames, index = build_frames(explanation, image), _find_frame(explanation, image)
+        axes.imshow(luminance(frames.pictures[index].numpy()), cmap="gray", vmin=0, vmax=255, aspect=1 / frames.ratio)
+        shown, top = values[index], max(1e-9, float(values.max()))
+        axes.imshow(shown, cmap="inferno", alpha=0.65, vmin=0, vmax=top, aspect=1 / frames.ratio)
+        label = f", {frames.noun} {index + 1}"
     else:
-        axes.imshow(_middle_slice(values), cmap="inferno", vmin=0, vmax=1)
-    axes.set_title("saliency" + _slice_label(values), size=10, loc="left")
+        axes.imshow(values, cmap="inferno", vmin=0, vmax=1)
+    axes.set_title("saliency" + label, size=10, loc="left")
     hide_axes(axes)
 
 
@@ -200,11 +225,15 @@ def draw_mask(axes: "Axes", explanation: Explanation, image: int, column: int) -
         shown = cut if explanation.keeps else 1 - cut
         axes.imshow(np.where(shown[..., None] > 0, picture, fade(picture)))
         _draw_outline(axes, cut, colour)
+    elif is_stack(explanation):
+        frames, index = build_frames(explanation, image), find_peak(explanation, column, image)
+        show_frame(axes, frames, index, cut, explanation.keeps)
+        core = None if core is None else core[index]
     else:
-        axes.imshow(_middle_slice(mask), cmap="gray", vmin=0, vmax=1)
-        _draw_outline(axes, _middle_slice(cut), colour)
+        axes.imshow(mask, cmap="gray", vmin=0, vmax=1)
+        _draw_outline(axes, cut, colour)
     if core is not None and core.ndim > 1:
-        _draw_outline(axes, _middle_slice(core), CORE_COLOUR, "dashed", 1.0)
+        _draw_outline(axes, core, CORE_COLOUR, "dashed", 1.0)
     hide_axes(axes)
 
 
@@ -213,13 +242,9 @@ def _draw_outline(axes: "Axes", cut: Array, colour: str, style: str = "solid", w
         axes.contour(cut, levels=[0.5], colors=[colour], linewidths=width, linestyles=style)
 
 
-def _middle_slice(values: Array) -> Array:
-    """Return the middle slice of a volume, and an image unchanged."""
-    return values[values.shape[0] // 2] if values.ndim == 3 else values
-
-
-def _slice_label(values: Array) -> str:
-    return f", slice {values.shape[0] // 2}" if values.ndim == 3 else ""
+def _find_frame(explanation: Explanation, image: int) -> int:
+    """Return the frame of a clip or volume at which input and saliency are shown: that with most of the support."""
+    return int(explanation.saliency()[image, 0].flatten(1).sum(1).argmax())
 
 
 def _draw_curve(axes: "Axes", summary: ExplanationSummary) -> None:

@@ -42,7 +42,7 @@ _FIXED_NAMES = (
 )
 RESULT_FILES = re.compile(  # names of all files that a result folder can contain
     "|".join(map(re.escape, _FIXED_NAMES))
-    + r"|mask-[0-9.e-]+\.(png|wav)|minimal\.wav|region-[0-9]+\.wav"
+    + r"|minimal\.(npy|wav)|mask-[0-9.e-]+\.(png|npy|wav)|region-[0-9]+\.(npy|wav)"
     + r"|region-([0-9]+|answer|token-[0-9]+|sufficient|necessary|complete|loss|first|second)\.png"
     + r"|inversion-(all|kept|removed)\.png|channel-[0-9]+\.png"
 )
@@ -82,19 +82,20 @@ def write_result(
         ExtremalValueError: if the files cannot be written, or `folder` is not a previous result.
     """
     from extremal.report import explanation_page
-    from extremal.report.export import write_png
+    from extremal.report.export import write_mask
     from extremal.report.plots import write_figure
     from extremal.report.signal_view import has_signal, write_region
 
     is_signal = has_signal(explanation)
-    suffix = "wav" if is_signal else "png"
+    suffix = "png" if explanation.masks.ndim == 5 else "npy"  # of pictures, and of inputs of other dimensions
+    suffix = "wav" if is_signal else suffix
     masks = {f"mask-{area}.{suffix}": explanation.binary(area)[0] for area in explanation.areas}
     for number, region in enumerate(explanation.regions() if explanation.alternatives else (), start=1):
         masks[f"region-{number}.{suffix}"] = region.mask
     if certificate is not None:
         masks[f"mask-{certificate.area:.5f}.{suffix}"] = certificate.mask
     if minimal is not None:
-        masks[f"{Path(MINIMAL_FILE).stem}.{suffix}"] = minimal.mask
+        masks[f"minimal.{suffix}"] = minimal.mask
     with atomic_result_folder(folder) as temporary:
         explanation.save(temporary / EXPLANATION_FILE)
         write_figure(explanation, temporary / FIGURE_FILE, image=0)
@@ -104,7 +105,7 @@ def write_result(
             if is_signal:
                 write_region(explanation, mask, temporary / name)
             else:
-                write_png(mask, temporary / name)
+                write_mask(mask, temporary / name)
     return {
         "explanation": str(folder / EXPLANATION_FILE),
         "figure": str(folder / FIGURE_FILE),

@@ -170,7 +170,7 @@ class ExplanationSummary:
     network: str
     game: str
     keeps: bool  # masks are judged by what they keep
-    whole: str  # what areas are fractions of: "image", "signal" or "input"
+    whole: str  # what areas are fractions of: "image", "signal", "clip", "volume" or "input"
     rows: tuple[AreaRow, ...]  # in ascending order of area
     smallest: int | None  # row of the smallest sufficient area
     score_full: float
@@ -264,10 +264,17 @@ def summarise(explanation: Explanation, image: int = 0) -> ExplanationSummary:
         network=network_text(explanation.settings),
         game=str(explanation.settings.get("game", "preserve" if explanation.keeps else "delete")),
         keeps=explanation.keeps,
-        whole="image" if has_image(explanation) else "signal" if has_signal(explanation) else "input",
+        whole=_name_whole(explanation),
         rows=rows,
         smallest=None if enough is None else explanation.areas.index(enough.area),
         score_full=float(explanation.score_full[image]),
         score_blank=float(explanation.score_blank[image]),
         has_random_weights=has_random_weights(explanation.settings),
     )
+
+
+def _name_whole(explanation: Explanation) -> str:
+    """Return what areas are fractions of."""
+    if has_image(explanation):
+        return "image"
+    return "signal" if has_signal(explanation) else str(explanation.settings.get("stack", {}).get("kind", "input"))

@@ -10,7 +10,7 @@ from extremal.explanations.preflight.findings import Finding, Findings, Level
 from extremal.explanations.preflight.objective_checks import CheckedObjective
 from extremal.explanations.settings import Settings
 from extremal.masking.perturbations import PERTURBATIONS, Perturbation, PerturbationLike, split_ways, with_spacing
-from extremal.networks.inputs import ImagesLike, prepare
+from extremal.networks.inputs import ImagesLike, prepare, read_stacks, take_spacing
 from extremal.networks.module_state import check_weights
 from extremal.networks.network import Network
 from extremal.networks.reading import Reading
@@ -80,6 +80,8 @@ def examine(
 def _examine(net: Network, image: ImagesLike, target: Target, settings: Settings) -> Findings:
     """Check a network that no other thread uses meanwhile."""
     check_weights(net.model, net.name)
+    image = read_stacks(net, image)
+    net = take_spacing(net, image)
     x = prepare(net, image)
     if len(x) != 1:
         raise ExtremalValueError(f"examine must get one input, got {len(x)}; pass them one at a time")

@@ -105,7 +105,7 @@ def explain_tokens(
     if not isinstance(answer, Answer) or answer.token is not None:
         raise ExtremalTypeError(f"answer must be a scores.Answer without a token, got {answer!r}; leave the token out")
     net = as_network(network)
-    x = prepare_single(net, image, "the tokens of an answer")
+    net, x = prepare_single(net, image, "the tokens of an answer")
     settled = answer.settle_one(net, x)
     texts = settled.list_tokens(net)
     whole = explain(net, x, settled, settings=settings, progress=False, **report_part(on_part, "answer"))

@@ -12,7 +12,7 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.explanation_file import from_tensors, to_tensors
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
-from extremal.networks.inputs import ImagesLike, prepare
+from extremal.networks.inputs import ImagesLike, prepare, read_stacks, take_spacing
 from extremal.networks.network import Network
 from extremal.networks.torch_state import in_standard_modes
 from extremal.networks.turns import exclusive
@@ -87,17 +87,19 @@ class Bundle:
     __hash__ = None  # type: ignore[assignment]
 
 
-def prepare_single(network: Network, image: ImagesLike, what: str) -> Tensor:
-    """Return the prepared input (1, C, *S).
+def prepare_single(network: Network, image: ImagesLike, what: str) -> tuple[Network, Tensor]:
+    """Return the network, with the spacing of a volume, and the prepared input (1, C, *S).
 
     Raises:
         ExtremalValueError: there are several.
     """
     with exclusive(network.model, network.name):
+        image = read_stacks(network, image)
+        network = take_spacing(network, image)
         x = prepare(network, image)
     if len(x) != 1:
         raise ExtremalValueError(f"{what} must be of one image, got {len(x)}; call it for each")
-    return x
+    return network, x
 
 
 def merge_game_free(settings: Settings | None, options: SettingsOptions, what: str) -> Settings:

@@ -141,7 +141,7 @@ def contrast(
     if settings.score is not margin:
         raise ExtremalTypeError("contrasts choose their scores themselves, got another score; leave it out")
     net = as_network(network)
-    x = prepare_single(net, image, "a contrast")
+    net, x = prepare_single(net, image, "a contrast")
     with net.frozen(settings.seed) as run, torch.no_grad():
         first, second = _choose_classes(run, run(x), target, other)
     names = (net.label(first), net.label(second))

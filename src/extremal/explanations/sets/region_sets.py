@@ -148,7 +148,7 @@ def explain_sets(
     """
     settings = merge_game_free(settings, options, "sets of regions")
     net = as_network(network)
-    x = prepare_single(net, image, "sets of regions")
+    net, x = prepare_single(net, image, "sets of regions")
     found = {
         name: explain(
             net, x, target, settings=settings.replace(game=game), progress=False, **report_part(on_part, name)

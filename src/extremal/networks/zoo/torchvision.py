@@ -1,4 +1,4 @@
-"""Networks of torchvision by name: classifiers, segmenters and detectors."""
+"""Networks of torchvision by name: classifiers of pictures and of clips, segmenters and detectors."""
 
 from types import ModuleType
 from typing import Any
@@ -6,16 +6,25 @@ from typing import Any
 from torch import Tensor, nn
 
 from extremal.networks.network import Network
+from extremal.networks.stacks.readers import ClipReader
 from extremal.networks.zoo.connections import connection_error, is_downloaded, is_reachable
 from extremal.networks.zoo.preprocessing import ShrinkShortSide
 from extremal.networks.zoo.weights import Weights, build_with_weights, check_name, download_error
+
+# number of frames, and frames per second, with which torchvision measured the weights; its own text states them
+CLIP_FRAMES = {
+    **dict.fromkeys(("r3d_18", "mc3_18", "r2plus1d_18"), (16, 15.0)),
+    **dict.fromkeys(("mvit_v1_b", "mvit_v2_s"), (16, 7.5)),
+    **dict.fromkeys(("swin3d_t", "swin3d_s", "swin3d_b"), (32, 15.0)),
+    "s3d": (128, 15.0),
+}
 
 
 def names() -> list[str]:
     """List the names that `load` takes."""
     import torchvision.models as tv
 
-    return [name for module in (tv, tv.segmentation, tv.detection) for name in _list_models(module)]
+    return [name for module in (tv, tv.segmentation, tv.detection, tv.video) for name in _list_models(module)]
 
 
 def load(name: str, weights: Weights) -> Network:
@@ -23,7 +32,8 @@ def load(name: str, weights: Weights) -> Network:
 
     A classifier returns (B, classes). A segmenter returns the scores of each place, (B, classes, H, W), without its
     auxiliary head. A detector returns a dict of boxes, labels and scores for each input, with masks or keypoints if it
-    has these, as in torchvision; it takes values in [0, 1], and resizes and normalises them itself.
+    has these, as in torchvision; it takes values in [0, 1], and resizes and normalises them itself. A classifier of
+    clips has a `ClipReader` of the frames that its weights were measured with.
 
     Raises:
         ExtremalValueError: the name is unknown, or weights are missing or do not fit.
@@ -60,6 +70,10 @@ def load(name: str, weights: Weights) -> Network:
         )  # it would shrink larger ones to this
         return Network(model.eval(), preprocess, labels, f"torchvision:{name}", (0.0,) * 3, (1.0,) * 3)
     transform = best.transforms()
+    if name in CLIP_FRAMES:
+        frames, rate = CLIP_FRAMES[name]
+        reader, mean, std = ClipReader(frames, rate, transform), tuple(transform.mean), tuple(transform.std)
+        return Network(model.eval(), None, labels, f"torchvision:{name}", mean, std, reader=reader)
     is_classifier = name not in _list_models(tv.segmentation)  # mirroring moves the places of a segmentation
     model = model if is_classifier else DenseSegmenter(model)
     mean, std = tuple(transform.mean), tuple(transform.std)

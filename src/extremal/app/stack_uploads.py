@@ -1,0 +1,46 @@
+"""Uploaded clips and volumes, read within tighter limits than on the command line."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from extremal.app.networks import ServedNetwork
+from extremal.errors import ExtremalError, ExtremalValueError
+from extremal.file_checks import quote
+from extremal.networks.sounds.reader import SoundReader
+from extremal.networks.stacks.paths import find_stack_kind
+from extremal.networks.stacks.readers import PreparedStack
+
+MAX_STACK_BYTES = 500_000_000  # of the frames of a clip that are kept, and of a volume
+
+
+def read_stack(path: Path, network: ServedNetwork) -> PreparedStack:
+    """Read and check an uploaded clip or volume.
+
+    Args:
+        path: of the file.
+        network: takes clips or volumes.
+
+    Raises:
+        ExtremalValueError: it cannot be read; the message has the name of the file instead of its path.
+    """
+    reader = network.network.reader
+    try:
+        if not path.is_file():  # a folder of DICOM files cannot be sent
+            raise ExtremalValueError("the file is no longer stored here; drop it again")
+        if reader is None or isinstance(reader, SoundReader) or find_stack_kind(path) is not network.kind:
+            takes = f"{network.kind or 'picture'}s"
+            raise ExtremalValueError(f"{network.name} takes {takes}, got {quote(path)}; choose another file")
+        return reader.read(path, MAX_STACK_BYTES)
+    except ExtremalError as error:
+        raise ExtremalValueError(str(error).replace(f"{path.parent}/", "")) from None
+
+
+def show_middle_frame(stack: PreparedStack) -> np.ndarray[Any, Any]:
+    """Return the middle frame from black, at its least value, to white: (H, W, 3) uint8."""
+    middle = stack.x[0, :, stack.x.shape[2] // 2].float()
+    middle = (middle if len(middle) == 3 else middle[:1].expand(3, -1, -1)).movedim(0, -1)
+    low, high = middle.min(), middle.max()
+    picture: np.ndarray[Any, Any] = (255 * (middle - low) / (high - low).clamp_min(1e-12)).byte().numpy()
+    return picture

@@ -1,0 +1,1 @@
+"""Clips and volumes: files of frames or slices, read as inputs of three dimensions."""

@@ -1,0 +1,174 @@
+"""Readers of clips and volumes, which prepare inputs of three dimensions for a network."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
+from extremal.file_checks import name_error, quote
+from extremal.networks.sounds.reader import SoundReader
+from extremal.networks.stacks.clip_files import MAX_FRAMES, read_clip_file
+from extremal.networks.stacks.dicom_series import read_series
+from extremal.networks.stacks.nifti_files import read_nifti_file
+from extremal.networks.stacks.paths import NIFTI_SUFFIXES, StackKind
+from extremal.networks.stacks.volume import Volume
+
+PrepareClip = Callable[[Tensor], Tensor]  # (T, 3, H, W) uint8 -> (C, T, H, W)
+PrepareVolume = Callable[[Volume], Volume]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedStack:
+    """A clip or a volume as a network takes it.
+
+    Attributes:
+        x: (1, C, D, H, W), frames or slices along D.
+        spacing: mm between the places of a volume; empty: of a clip.
+        axis: of a clip its `times` in s, of a volume its `orientation`, and the `kind`.
+    """
+
+    x: Tensor
+    spacing: tuple[float, ...]
+    axis: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """Reads clips for a network: a number of frames, prepared together.
+
+    >>> ClipReader(16, rate=15)
+    ClipReader(frames=16, rate=15, preprocess=None)
+
+    Attributes:
+        frames: T, that the network takes.
+        rate: frames per second, at which they are taken from the middle of the clip; None: evenly over the whole clip.
+        preprocess: (T, 3, H, W) uint8, RGB -> (C, T, H, W), e.g. a transform of torchvision's video models; None:
+            values / 255 of the whole frames.
+    """
+
+    frames: int = 16
+    rate: float | None = None
+    preprocess: PrepareClip | None = None
+
+    kind: ClassVar[StackKind] = StackKind.CLIP
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.frames, int) or not 1 <= self.frames <= MAX_FRAMES:
+            raise ExtremalValueError(f"frames must be 1 to {MAX_FRAMES:,}, got {self.frames!r}; e.g. 16")
+        if self.rate is not None and not 0 < self.rate < float("inf"):
+            raise ExtremalValueError(f"rate must be above 0 frames per second, got {self.rate:g}; e.g. 15")
+
+    def read(self, path: str | os.PathLike[str], max_bytes: int | None = None) -> PreparedStack:
+        """Read and prepare a clip.
+
+        Args:
+            path: of the file.
+            max_bytes: as for `read_clip_file`.
+
+        Raises:
+            ExtremalValueError, ExtremalTypeError: the file cannot be read, is too short, or `preprocess` fails.
+        """
+        clip = read_clip_file(path, self.frames, self.rate, max_bytes=max_bytes)
+        pixels = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).contiguous()  # (T, 3, H, W)
+        rule = "preprocess must turn frames (T, 3, H, W) into a floating tensor (C, T, H, W)"
+        x = _call(self.preprocess or _scale_pixels, pixels, rule)
+        if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != 4 or 0 in x.shape:
+            got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise ExtremalTypeError(f"{rule}, it returned {got}; permute and scale them")
+        times = clip.times if len(clip.times) == x.shape[1] else ()
+        return PreparedStack(x[None], (), {"kind": str(self.kind), "times": list(times)})
+
+
+@dataclass(frozen=True)
+class VolumeReader:
+    """Reads volumes for a network: NIfTI files, and folders of DICOM files.
+
+    >>> VolumeReader("RAS")
+    VolumeReader(orientation='RAS', preprocess=None)
+
+    Attributes:
+        orientation: the directions in which D, H and W rise, e.g. SPL (slices upwards, rows to the back, columns to the
+            left) or RAS; empty: as in the file.
+        preprocess: the `Volume` as it was read -> the one that the network takes, with its own spacing, e.g.
+            `lambda volume: volume.resize((64, 64, 64)).normalise()`; None: unchanged.
+    """
+
+    orientation: str = ""
+    preprocess: PrepareVolume | None = None
+
+    kind: ClassVar[StackKind] = StackKind.VOLUME
+
+    def __post_init__(self) -> None:
+        if self.orientation:
+            Volume(torch.zeros(1, 1, 1, 1), (1.0, 1.0, 1.0), "SPL").orient(self.orientation)  # raises
+
+    def read(self, path: str | os.PathLike[str], max_bytes: int | None = None) -> PreparedStack:
+        """Read and prepare a volume.
+
+        Args:
+            path: of the file, or of the folder of a series.
+            max_bytes: of a NIfTI file, as for `read_nifti_file`.
+
+        Raises:
+            ExtremalValueError, ExtremalTypeError: the file or series cannot be read, or `preprocess` fails.
+        """
+        is_nifti = os.fspath(path).lower().endswith(NIFTI_SUFFIXES)
+        volume = read_nifti_file(path, max_bytes=max_bytes) if is_nifti else read_series(path)
+        volume = volume.orient(self.orientation) if self.orientation else volume
+        if self.preprocess is not None:
+            rule = "preprocess must turn an extremal.Volume into an extremal.Volume"
+            prepared = _call(self.preprocess, volume, rule)
+            if not isinstance(prepared, Volume):
+                raise ExtremalTypeError(
+                    f"{rule}, it returned a {type(prepared).__name__}; e.g. Volume(values, spacing)"
+                )
+            volume = prepared
+        axis = {"kind": str(self.kind), "orientation": volume.orientation}
+        return PreparedStack(volume.values[None], volume.spacing, axis)
+
+
+StackReader = ClipReader | VolumeReader
+
+
+def read_volume(path: str | os.PathLike[str]) -> Volume:
+    """Read a NIfTI file or a folder of DICOM files as a volume (1, D, H, W), with spacing and orientation.
+
+    Raises:
+        ExtremalValueError: it cannot be read; the message names rule, value and remedy.
+    """
+    return read_nifti_file(path) if os.fspath(path).lower().endswith(NIFTI_SUFFIXES) else read_series(path)
+
+
+def check_kind(
+    reader: StackReader | SoundReader | None, kind: StackKind, path: str | os.PathLike[str], network: str
+) -> StackReader:
+    """Return the reader of a network if it reads files of this kind.
+
+    Raises:
+        ExtremalValueError: it reads others, or the network takes pictures.
+    """
+    if reader is None or isinstance(reader, SoundReader) or reader.kind is not kind:
+        takes = "pictures" if reader is None else f"{reader.kind}s"
+        example = "ClipReader(frames=16)" if kind is StackKind.CLIP else "VolumeReader()"
+        raise ExtremalValueError(
+            f"a network must take {kind}s to read {quote(path)}, {network} takes {takes}; for one of your own "
+            f"pass Network(..., reader=extremal.{example})"
+        )
+    return reader
+
+
+def _scale_pixels(pixels: Tensor) -> Tensor:
+    return pixels.permute(1, 0, 2, 3).float() / 255
+
+
+def _call(preprocess: Callable[[Any], Any], value: Tensor | Volume, rule: str) -> Any:
+    try:
+        return preprocess(value)
+    except ExtremalError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ExtremalValueError(f"{rule}, it raised {name_error(error)}; correct it") from error
