@@ -158,8 +158,8 @@ def load_networks(names: Sequence[str], device: DeviceLike = AUTO) -> dict[str, 
         loaded = load_network(family, weights, device)
         if isinstance(loaded.reader, SoundReader):
             raise ExtremalValueError(
-                f"the app takes networks on pictures, clips or volumes, {name} takes sounds; use extremal explain SOUND "
-                f"--network {name}"
+                f"the app takes networks on pictures, clips or volumes, {name} takes sounds; use extremal explain "
+                f"SOUND --network {name}"
             )
         network = ServedNetwork(name, loaded)
         if not network.takes_prompt and network.kind is None:
