@@ -54,6 +54,7 @@ bench: $(READY) reference  ## slower checks: parity with the paper's package, co
 	$(BIN)/python benchmarks/attack.py
 	$(BIN)/python benchmarks/channels.py $(if $(CUTOUTS),--cutouts $(CUTOUTS))
 	$(BIN)/python benchmarks/seeing.py $(if $(CUTOUTS),--cutouts $(CUTOUTS))
+	$(if $(PACKAGES),$(BIN)/python benchmarks/trained.py --packages $(PACKAGES))
 	$(if $(CUTOUTS),$(BIN)/python benchmarks/evaluation.py --cutouts $(CUTOUTS))
 	$(if $(CUTOUTS),$(BIN)/python benchmarks/killed.py --cutouts $(CUTOUTS))
 

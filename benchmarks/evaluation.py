@@ -230,7 +230,7 @@ def replace_table(text: str, mark: str, table: str) -> str:
         rf"(<!-- {mark} -->).*?(<!-- /{mark} -->)", lambda m: f"{m[1]}\n{table}{m[2]}", text, flags=re.DOTALL
     )
     if count != 1:
-        raise SystemExit(f"{PAGE} must have one place for {mark!r}, it has {count}")
+        raise SystemExit(f"the page must have one place for {mark!r}, it has {count}")
     return found
 
 

@@ -2,8 +2,8 @@
 
 Usage: python examples/pictures.py [NAME ...]      (`make pictures`: all of them, some 40 minutes on one core)
 
-Charts of measurements (`evaluation.png`, `performance.png`, `channels.png`, `sanity.png`) belong to the benchmarks that
-measured them: `make bench`.
+Charts of measurements (`evaluation.png`, `performance.png`, `channels.png`, `sanity.png`) and `trained_*` belong to the
+benchmarks that measured them: `make bench`.
 """
 
 import subprocess

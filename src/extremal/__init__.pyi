@@ -41,6 +41,7 @@ from .networks.layers import Layer as Layer
 from .networks.layers import layers as layers
 from .networks.memory import keep_freed_memory as keep_freed_memory
 from .networks.network import Network as Network
+from .networks.sounds.reader import SoundReader as SoundReader
 from .networks.stacks.readers import ClipReader as ClipReader
 from .networks.stacks.readers import VolumeReader as VolumeReader
 from .networks.stacks.readers import read_volume as read_volume

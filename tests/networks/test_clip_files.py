@@ -137,7 +137,7 @@ def test_a_broken_preprocess(folder: Path, preprocess: Any, error: type[Exceptio
 
 
 def test_wrong_readers_are_refused(folder: Path) -> None:
-    with pytest.raises(ExtremalTypeError, match="reader must be a ClipReader or a VolumeReader, got str"):
+    with pytest.raises(ExtremalTypeError, match="must be a SoundReader, a ClipReader or a VolumeReader, got str"):
         Network(torch.nn.Flatten(), reader="clips")  # type: ignore[arg-type]
     for options in ({"frames": 0}, {"rate": 0.0}):
         with pytest.raises(ExtremalValueError, match=f"{next(iter(options))} must be"):

@@ -104,7 +104,7 @@ def test_delete_game_removes_the_region_where_preserve_keeps_it() -> None:
 def test_masks_are_drawn_if_there_are_no_images(shape: tuple[int, ...], keeps: bool) -> None:
     figure = draw(plots.figure(synthetic.explanation((0.1, 0.3), shape, pictures=False, keeps=keeps)))
     assert len(figure.axes) == 5 + 8 * (len(shape) == 3), "and a strip of frames"
-    assert "of the input" in words(figure)
+    assert f"of the {'signal' if len(shape) == 1 else 'input'}" in words(figure)
 
 
 def test_scores_that_are_not_finite() -> None:

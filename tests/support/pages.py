@@ -46,7 +46,7 @@ def check_nothing_from_elsewhere(source: str, result: Page, own: str = "") -> No
     assert "@import" not in source
     assert "url(" not in (source.replace(own, "") if own else source)
     for tag, attributes in result.elements:
-        assert tag not in ("iframe", "object", "embed", "base", "form", "audio", "video")
+        assert tag not in ("iframe", "object", "embed", "base", "form", "video")
         for name, value in attributes.items():
             assert not name.startswith("on")
             assert name != "style"

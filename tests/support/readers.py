@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 import warnings
+import wave
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,16 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from extremal import AnswerTokens, ChannelExplanation, Contrast, Explanation, RegionSets, explain_channels, zoo
+from extremal import (
+    AnswerTokens,
+    ChannelExplanation,
+    Contrast,
+    Explanation,
+    RegionSets,
+    SoundReader,
+    explain_channels,
+    zoo,
+)
 from extremal.benchmark import bench
 from extremal.benchmark.data import Coco, Scenes, Voc
 from extremal.cli.parse import parse_areas, parse_counts, parse_perturbation
@@ -32,6 +42,7 @@ from support import made_explanations, run_readers, stack_readers
 from support.archives import export, small_network
 from support.mutations import Mutation, mutate_bytes, mutate_json, mutate_safetensors, mutate_text, mutate_zip
 from support.onnx_files import mutate_onnx, write_graph
+from support.sounds import RATE, planted_tone, write_planted_tone
 from support.toys import Carriers
 
 
@@ -93,6 +104,21 @@ def _write_images(folder: Path) -> list[Path]:
     for file in files:
         picture.save(file)
     return files
+
+
+def _write_sounds(folder: Path) -> list[Path]:
+    samples = np.asarray(planted_tone(seconds=0.2))
+    files = [write_planted_tone(folder / "a.wav")]
+    for bits in (1, 3, 4):  # bytes
+        with wave.open(str(folder / f"{bits}.wav"), "wb") as file:
+            file.setparams((2, bits, RATE, 0, "NONE", ""))
+            file.writeframes(bytes(2 * bits * samples.size))
+        files.append(folder / f"{bits}.wav")
+    return files
+
+
+def _read_sound(path: Path) -> object:
+    return SoundReader(RATE).read(path)
 
 
 def _write_archive(folder: Path) -> list[Path]:
@@ -341,6 +367,7 @@ def _parse_text(path: Path) -> object:
 
 READERS: dict[str, Reader] = {
     "images": Reader(_write_images, mutate_bytes, read_image_file),
+    "sounds": Reader(_write_sounds, mutate_bytes, _read_sound),
     "exported networks": Reader(_write_archive, mutate_zip, _run_archive),
     "ONNX": Reader(_write_onnx, mutate_onnx, _run_onnx),
     "config.json": Reader(_write_folder("config.json"), mutate_json, _run_folder),

@@ -19,6 +19,7 @@ from extremal.networks.layers import layers
 from extremal.networks.network import Network
 from extremal.networks.outputs import read_logits
 from extremal.networks.resolve import load_network
+from extremal.networks.sounds.reader import SoundReader
 from extremal.networks.stacks.paths import StackKind
 from extremal.networks.stacks.readers import PreparedStack
 from extremal.networks.vision_language import PromptedInputs
@@ -72,7 +73,8 @@ class ServedNetwork:
     @property
     def kind(self) -> StackKind | None:
         """Kind of files that the network takes: clips, volumes, or pictures (None)."""
-        return self.network.reader.kind if self.network.reader else None
+        reader = self.network.reader
+        return None if reader is None or isinstance(reader, SoundReader) else reader.kind
 
     @property
     def takes_prompt(self) -> bool:
@@ -153,7 +155,13 @@ def load_networks(names: Sequence[str], device: DeviceLike = AUTO) -> dict[str, 
         if name in networks:
             raise ExtremalValueError(f"networks must be distinct, got {name!r} twice; leave one of them out")
         family, _, weights = name.partition("=")
-        network = ServedNetwork(name, load_network(family, weights, device))
+        loaded = load_network(family, weights, device)
+        if isinstance(loaded.reader, SoundReader):
+            raise ExtremalValueError(
+                f"the app takes networks on pictures, clips or volumes, {name} takes sounds; use extremal explain "
+                f"SOUND --network {name}"
+            )
+        network = ServedNetwork(name, loaded)
         if not network.takes_prompt and network.kind is None:
             network.top_classes(Image.new("RGB", (256, 256), "grey"))  # fail at the start, not at the first visit
         networks[name] = network

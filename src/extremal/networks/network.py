@@ -23,6 +23,7 @@ from extremal.networks.image_bounds import check_aspect
 from extremal.networks.module_state import check_weights, evaluation_state
 from extremal.networks.randomness import seeded
 from extremal.networks.run import Run
+from extremal.networks.sounds.reader import SoundReader
 from extremal.networks.stacks.readers import ClipReader, StackReader, VolumeReader
 from extremal.networks.torch_state import standard_modes
 from extremal.networks.turns import exclusive
@@ -63,7 +64,7 @@ class Network:
     gradient: bool = True  # False: a black box, never asked for a gradient (`solver="search"`)
     check_output: Callable[[Tensor, object], None] | None = None  # takes x (B, C, *S) and its output; raises if wrong
     random_weights: bool | None = None  # True: untrained, as they were initialised; False: from a file; None: unknown
-    reader: StackReader | None = None  # of networks on clips or volumes: how their files are read; None: of pictures
+    reader: SoundReader | StackReader | None = None  # how files of sounds, clips or volumes are read; None: of pictures
     source: str = ""  # where the weights are from, with revision and licence, if they were found by a name
 
     def __post_init__(self) -> None:
@@ -73,9 +74,9 @@ class Network:
                 f"inputs must be a function from x (B, C, *S) to the model's arguments, got "
                 f"{type(self.inputs).__name__}; e.g. lambda x: {{'image': x}}"
             )
-        if self.reader is not None and not isinstance(self.reader, ClipReader | VolumeReader):
+        if self.reader is not None and not isinstance(self.reader, SoundReader | ClipReader | VolumeReader):
             raise ExtremalTypeError(
-                f"reader must be a ClipReader or a VolumeReader, got {type(self.reader).__name__}; e.g. "
+                f"reader must be a SoundReader, a ClipReader or a VolumeReader, got {type(self.reader).__name__}; e.g. "
                 "extremal.ClipReader(frames=16)"
             )
         if self.accelerate not in ACCELERATIONS:
@@ -149,12 +150,12 @@ class Network:
 
         Raises:
             ExtremalValueError, ExtremalTypeError: the image is so thin that scaling it could take gigabytes, the
-                network takes clips or volumes, or `preprocess` fails or returns something else than a tensor.
+                network takes sounds, clips or volumes, or `preprocess` fails or returns something else than a tensor.
         """
         if self.reader is not None and self.preprocess is None:
             raise ExtremalValueError(
                 f"{self.name} takes {self.reader.kind}s, got a picture; pass the path of a {self.reader.kind}, or a "
-                "prepared tensor (1, C, D, H, W)"
+                f"prepared tensor {'(1, C, T)' if isinstance(self.reader, SoundReader) else '(1, C, D, H, W)'}"
             )
         if self.preprocess is None:
             pixels = torch.from_numpy(np.array(image)).movedim(-1, 0)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from extremal.networks.inputs import ImagesLike, concatenate_inputs, open_image, prepare
 from extremal.networks.network import Network
+from extremal.networks.sounds.sound_files import is_sound
 
 GREY_LEVELS = 255  # steps from black to white
 
@@ -33,7 +34,7 @@ def prepare_noisy(network: Network, image: ImagesLike, seed: int | Sequence[int]
     """
     if isinstance(image, list | tuple):
         return concatenate_inputs([prepare_noisy(network, item, seed) for item in image])
-    opened = open_image(image)  # type: ignore[arg-type]  # a sequence of another type is refused there
+    opened = prepare(network, image) if is_sound(image) else open_image(image)  # type: ignore[arg-type]  # a sequence of another type is refused there
     if isinstance(opened, Image.Image):
         return prepare(network, add_grey_noise(opened, seed))
     x = prepare(network, opened)

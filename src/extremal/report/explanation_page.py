@@ -6,8 +6,11 @@
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.minimal_region import MinimalRegion
@@ -21,6 +24,7 @@ from extremal.report.html import finite_or_none, json_for_script, read_asset, re
 from extremal.report.minimal_panel import build_panel
 from extremal.report.sentences import alternatives_sentence, certificate_sentence, stability_sentence
 from extremal.report.settings_text import describe_settings
+from extremal.report.signal_view import SignalView, build_signal_view, has_signal
 from extremal.report.stack_frames import is_stack
 from extremal.report.stack_view import StackView
 from extremal.report.text import (
@@ -64,7 +68,13 @@ def render(
     summary = summarise(explanation, image)
     stack = stack_view.build_view(explanation, summary.headline_row, image) if is_stack(explanation) else None
     script = read_asset("stack_view.js" if stack else "view.js")
-    pictures = has_image(explanation)
+    pictures, signal = has_image(explanation), None
+    if has_signal(explanation):
+        signal = build_signal_view(explanation, image)
+        script += read_asset("player.js") if signal.player else ""
+    shown, destroyed = explanation.pictures[image], explanation.destroyed[image]
+    if signal is not None:
+        shown = destroyed = signal.picture
     lower = reveal.start_area(explanation)
     evidence = chart.build_chart(summary, lower)
     if stable is None:
@@ -77,11 +87,12 @@ def render(
         summary=summary,
         chart=evidence,
         pictures=pictures,
+        signal=signal,
         stack=stack,
-        photograph=png_data_uri(explanation.pictures[image]) if pictures else "",
-        destroyed=png_data_uri(explanation.destroyed[image]) if pictures else "",
-        width=explanation.pictures.shape[2],
-        height=explanation.pictures.shape[1],
+        photograph=png_data_uri(shown) if shown.numel() else "",
+        destroyed=png_data_uri(destroyed) if shown.numel() else "",
+        width=shown.shape[1],
+        height=shown.shape[0],
         areas=len(summary.rows),
         settings=explanation.settings,
         described=describe_settings(explanation.settings, explanation.areas, is_class=explanation.is_class),
@@ -101,7 +112,7 @@ def render(
         alternatives=alternatives_sentence(explanation, image),
         minimal=None if minimal is None else build_panel(minimal, explanation, image),
         regions=_region_tiles(explanation, image) if pictures and explanation.alternatives else [],
-        data=Markup(json_for_script(_script_data(explanation, image, summary, evidence.axes, stack))),
+        data=Markup(json_for_script(_script_data(explanation, image, summary, evidence.axes, signal, stack))),
     )
 
 
@@ -149,13 +160,21 @@ def _region_tiles(explanation: Explanation, image: int) -> list[tuple[str, str, 
 
 
 def _script_data(
-    explanation: Explanation, image: int, summary: ExplanationSummary, axes: chart.Axes, stack: StackView | None
+    explanation: Explanation,
+    image: int,
+    summary: ExplanationSummary,
+    axes: chart.Axes,
+    signal: SignalView | None,
+    stack: StackView | None,
 ) -> dict[str, Any]:
     """Collect the data that the script reads: measurements, complete sentences, and the level of each place."""
-    levels = reveal.reveal_levels(explanation, image) if has_image(explanation) else ()
+    levels: Iterable[Tensor] = reveal.reveal_levels(explanation, image) if has_image(explanation) else ()
+    if signal is not None:
+        levels = signal.levels
     return {
         "keeps": summary.keeps,
         "whole": summary.whole,
+        "columns": signal is not None,
         "lower": reveal.start_area(explanation),
         "steps": reveal.N_LEVELS,
         "smallest": summary.smallest,

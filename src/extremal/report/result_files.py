@@ -42,7 +42,7 @@ _FIXED_NAMES = (
 )
 RESULT_FILES = re.compile(  # names of all files that a result folder can contain
     "|".join(map(re.escape, _FIXED_NAMES))
-    + r"|minimal\.npy|mask-[0-9.e-]+\.(png|npy)|region-[0-9]+\.npy"
+    + r"|minimal\.(npy|wav)|mask-[0-9.e-]+\.(png|npy|wav)|region-[0-9]+\.(npy|wav)"
     + r"|region-([0-9]+|answer|token-[0-9]+|sufficient|necessary|complete|loss|first|second)\.png"
     + r"|inversion-(all|kept|removed)\.png|channel-[0-9]+\.png"
 )
@@ -66,7 +66,7 @@ def write_result(
     certificate: "Certificate | None" = None,
     minimal: "MinimalRegion | None" = None,
 ) -> dict[str, Any]:
-    """Write the explanation of one input, its figure, its report and its cut masks.
+    """Write the explanation of one input, its figure, its report and its cut masks; of a sound its audible regions.
 
     Args:
         explanation: of N inputs; the first is shown.
@@ -84,8 +84,11 @@ def write_result(
     from extremal.report import explanation_page
     from extremal.report.export import write_mask
     from extremal.report.plots import write_figure
+    from extremal.report.signal_view import has_signal, write_region
 
+    is_signal = has_signal(explanation)
     suffix = "png" if explanation.masks.ndim == 5 else "npy"  # of pictures, and of inputs of other dimensions
+    suffix = "wav" if is_signal else suffix
     masks = {f"mask-{area}.{suffix}": explanation.binary(area)[0] for area in explanation.areas}
     for number, region in enumerate(explanation.regions() if explanation.alternatives else (), start=1):
         masks[f"region-{number}.{suffix}"] = region.mask
@@ -99,7 +102,10 @@ def write_result(
         report = temporary / REPORT_FILE
         explanation_page.write(explanation, report, image=0, source=source, certificate=certificate, minimal=minimal)
         for name, mask in masks.items():
-            write_mask(mask, temporary / name)
+            if is_signal:
+                write_region(explanation, mask, temporary / name)
+            else:
+                write_mask(mask, temporary / name)
     return {
         "explanation": str(folder / EXPLANATION_FILE),
         "figure": str(folder / FIGURE_FILE),

@@ -9,6 +9,7 @@ from extremal.explanations.display import has_random_weights, network_text
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import has_image
 from extremal.explanations.verdict import CHANCE, MIN_SPAN, Verdict
+from extremal.report.signal_view import has_signal
 
 if TYPE_CHECKING:
     from extremal.jobs.run_summary import Quantiles
@@ -169,7 +170,7 @@ class ExplanationSummary:
     network: str
     game: str
     keeps: bool  # masks are judged by what they keep
-    whole: str  # what areas are fractions of: "image", "clip", "volume" or "input"
+    whole: str  # what areas are fractions of: "image", "signal", "clip", "volume" or "input"
     rows: tuple[AreaRow, ...]  # in ascending order of area
     smallest: int | None  # row of the smallest sufficient area
     score_full: float
@@ -263,10 +264,17 @@ def summarise(explanation: Explanation, image: int = 0) -> ExplanationSummary:
         network=network_text(explanation.settings),
         game=str(explanation.settings.get("game", "preserve" if explanation.keeps else "delete")),
         keeps=explanation.keeps,
-        whole="image" if has_image(explanation) else str(explanation.settings.get("stack", {}).get("kind", "input")),
+        whole=_name_whole(explanation),
         rows=rows,
         smallest=None if enough is None else explanation.areas.index(enough.area),
         score_full=float(explanation.score_full[image]),
         score_blank=float(explanation.score_blank[image]),
         has_random_weights=has_random_weights(explanation.settings),
     )
+
+
+def _name_whole(explanation: Explanation) -> str:
+    """Return what areas are fractions of."""
+    if has_image(explanation):
+        return "image"
+    return "signal" if has_signal(explanation) else str(explanation.settings.get("stack", {}).get("kind", "input"))

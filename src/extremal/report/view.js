@@ -20,6 +20,11 @@
   const tableRows = [...document.querySelectorAll("tr[data-row]")];
   let announcement = 0; // timer
 
+  // The place of a map that a pixel shows: its own, or its column's in the picture of a signal.
+  function placeOf(pixel) {
+    return data.columns ? pixel % canvas.width : pixel;
+  }
+
   // The row whose map is revealed, the part of the way from the previous row in (0, 1], and the area there.
   function locate(position) {
     const row = Math.min(areas.length - 1, Math.max(0, Math.ceil(position / STEPS_PER_AREA) - 1));
@@ -35,13 +40,14 @@
 
   function makeHeat() {
     const pixels = context.createImageData(canvas.width, canvas.height);
-    for (let k = 0; k < maps[0].length; k += 1) {
-      const row = maps.findIndex((map) => map[k] <= data.steps);
+    for (let k = 0; k < pixels.data.length / 4; k += 1) {
+      const place = placeOf(k);
+      const row = maps.findIndex((map) => map[place] <= data.steps);
       if (row < 0) continue;
-      const place = ((row + maps[row][k] / data.steps) / maps.length) * (COLOURS.length - 1);
-      const first = Math.min(COLOURS.length - 2, Math.floor(place));
+      const shade = ((row + maps[row][place] / data.steps) / maps.length) * (COLOURS.length - 1);
+      const first = Math.min(COLOURS.length - 2, Math.floor(shade));
       for (let c = 0; c < 3; c += 1) {
-        pixels.data[4 * k + c] = COLOURS[first][c] + (place - first) * (COLOURS[first + 1][c] - COLOURS[first][c]);
+        pixels.data[4 * k + c] = COLOURS[first][c] + (shade - first) * (COLOURS[first + 1][c] - COLOURS[first][c]);
       }
       pixels.data[4 * k + 3] = 190;
     }
@@ -67,20 +73,25 @@
   }
 
   function canvasLabel(label) {
-    if (chosenView() === "heat") return "The image, coloured by the order of importance of its places";
+    const noun = data.columns ? "signal" : "image";
+    if (chosenView() === "heat") return `The ${noun}, coloured by the order of importance of its places`;
     const rest = chosenView() === "cut" ? "cut off" : "destroyed and dimmed";
     return data.keeps
-      ? `The most important ${label} of the image; the rest is ${rest}`
-      : `The image without its most important ${label}, which are ${rest}`;
+      ? `The most important ${label} of the ${noun}; the rest is ${rest}`
+      : `The ${noun} without its most important ${label}, which are ${rest}`;
   }
 
-  function reveal({ row, area, measured }) {
+  // The highest level that is revealed.
+  function limitAt({ row, area, measured }) {
     const previous = row === 0 ? data.lower : areas[row - 1];
-    const fraction = (area - previous) / (areas[row] - previous);
-    const limit = measured ? data.steps : Math.floor(fraction * data.steps);
-    const map = maps[row];
-    for (let k = 0; k < map.length; k += 1) {
-      alpha.data[4 * k + 3] = map[k] <= limit === data.keeps ? 255 : 0;
+    return measured ? data.steps : Math.floor(((area - previous) / (areas[row] - previous)) * data.steps);
+  }
+
+  function reveal(position) {
+    const map = maps[position.row];
+    const limit = limitAt(position);
+    for (let k = 0; k < alpha.data.length / 4; k += 1) {
+      alpha.data[4 * k + 3] = map[placeOf(k)] <= limit === data.keeps ? 255 : 0;
     }
     context.globalCompositeOperation = "source-over";
     context.putImageData(alpha, 0, 0);
@@ -103,6 +114,9 @@
   function update() {
     const view = locate(Number(slider.value));
     const text = sentence(view);
+    const limit = limitAt(view);
+    const shown = maps[view.row].map((level) => level <= limit === data.keeps); // of the map's places, 1 or 0
+    canvas.dispatchEvent(new CustomEvent("region", { detail: shown }));
     const label = view.measured ? data.areas[view.row].label : formatArea(view.area);
     draw(view);
     find("readout").textContent = text;

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import name_error, quote
+from extremal.networks.sounds.reader import SoundReader
 from extremal.networks.stacks.clip_files import MAX_FRAMES, read_clip_file
 from extremal.networks.stacks.dicom_series import read_series
 from extremal.networks.stacks.nifti_files import read_nifti_file
@@ -142,13 +143,15 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     return read_nifti_file(path) if os.fspath(path).lower().endswith(NIFTI_SUFFIXES) else read_series(path)
 
 
-def check_kind(reader: StackReader | None, kind: StackKind, path: str | os.PathLike[str], network: str) -> StackReader:
+def check_kind(
+    reader: StackReader | SoundReader | None, kind: StackKind, path: str | os.PathLike[str], network: str
+) -> StackReader:
     """Return the reader of a network if it reads files of this kind.
 
     Raises:
         ExtremalValueError: it reads others, or the network takes pictures.
     """
-    if reader is None or reader.kind is not kind:
+    if reader is None or isinstance(reader, SoundReader) or reader.kind is not kind:
         takes = "pictures" if reader is None else f"{reader.kind}s"
         example = "ClipReader(frames=16)" if kind is StackKind.CLIP else "VolumeReader()"
         raise ExtremalValueError(

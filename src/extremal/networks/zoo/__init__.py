@@ -10,7 +10,15 @@ import torch
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
 from extremal.networks.devices import AUTO, DeviceLike, check_device_name, find_device
-from extremal.networks.names import EMBEDDED_NAME, FAMILIES, NAME_RULE, is_module_path, names_code, suggest_network
+from extremal.networks.names import (
+    EMBEDDED_NAME,
+    FAMILIES,
+    NAME_RULE,
+    PACKAGED_NAMES,
+    is_module_path,
+    names_code,
+    suggest_network,
+)
 from extremal.networks.network import Network
 from extremal.networks.vision_language import wrap_vision_language
 from extremal.networks.zoo import huggingface, paper, timm, timm_hub, torchvision, user_module
@@ -26,7 +34,7 @@ def names(pattern: str = "") -> list[str]:
     `load` also takes folders and repositories of the hub (`hf:`), files (`onnx:`, `file:`) and the user's own modules,
     which are not listed.
     """
-    families = [EMBEDDED_NAME, *(f"torchvision:{name}" for name in torchvision.names())]
+    families = [*PACKAGED_NAMES, *(f"torchvision:{name}" for name in torchvision.names())]
     families += [*(f"timm:{name}" for name in timm.names()), *paper.names()]
     return [name for name in families if pattern.lower() in name.lower()]
 
@@ -36,11 +44,12 @@ def load(name: str, weights: Weights = None, device: DeviceLike = AUTO, number: 
 
     Args:
         name: `embedded` (EfficientNet-Lite0, its ImageNet weights come with this package's dependencies);
-            `torchvision:NAME`, a classifier, segmenter or detector; `timm:NAME`; `voc:NAME` or `coco:NAME`, a network
-            of the paper with weights from a file; `hf:FOLDER`, a local folder in the format of Hugging Face;
-            `hf:OWNER/NAME[@REVISION]`, a repository of the Hugging Face hub, or `timm:hf-hub:OWNER/NAME[@REVISION]`,
-            one of timm; `onnx:FILE.onnx`; `file:PATH.pt2`, an archive of `torch.export.save`; or `MODULE:CALLABLE`,
-            which is imported and called.
+            `efficientnet-lite1` or `efficientnet-lite2`, whose weights are in packages of these names that end in
+            `-pytorch-model`; `torchvision:NAME`, a classifier, segmenter or detector; `timm:NAME`; `voc:NAME` or
+            `coco:NAME`, a network of the paper with weights from a file; `hf:FOLDER`, a local folder in the format of
+            Hugging Face; `hf:OWNER/NAME[@REVISION]`, a repository of the Hugging Face hub, or
+            `timm:hf-hub:OWNER/NAME[@REVISION]`, one of timm; `onnx:FILE.onnx`; `file:PATH.pt2`, an archive of
+            `torch.export.save`; or `MODULE:CALLABLE`, which is imported and called.
         weights: a local file (.safetensors, or a torch state dict; neither is unpickled); `random` for random weights;
             None for the network's own weights, which are downloaded once.
         device: auto, cpu, cuda, cuda:N, mps or xpu; auto is the fastest that this machine has, and leaves a network
@@ -62,8 +71,8 @@ def load(name: str, weights: Weights = None, device: DeviceLike = AUTO, number: 
 def _load(name: str, weights: Weights) -> Network:
     family, _, rest = name.partition(":")
     with _fixed_seed():
-        if name == EMBEDDED_NAME:
-            return timm.load_embedded(weights)
+        if name in PACKAGED_NAMES:
+            return timm.load_packaged(name, weights)
         if rest and family in FAMILIES:
             return _load_from_family(family, rest, weights)
         if not rest or not is_module_path(name):

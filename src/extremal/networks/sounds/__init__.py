@@ -1,0 +1,1 @@
+"""Sounds: files of samples, read at the sample rate of a network."""
