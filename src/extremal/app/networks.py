@@ -19,6 +19,7 @@ from extremal.networks.layers import layers
 from extremal.networks.network import Network
 from extremal.networks.outputs import read_logits
 from extremal.networks.resolve import load_network
+from extremal.networks.sounds.reader import SoundReader
 from extremal.networks.vision_language import PromptedInputs
 from extremal.scores.answer import Answer
 from extremal.scores.class_group import ClassGroup, find_classes
@@ -145,7 +146,12 @@ def load_networks(names: Sequence[str], device: DeviceLike = AUTO) -> dict[str, 
         if name in networks:
             raise ExtremalValueError(f"networks must be distinct, got {name!r} twice; leave one of them out")
         family, _, weights = name.partition("=")
-        network = ServedNetwork(name, load_network(family, weights, device))
+        loaded = load_network(family, weights, device)
+        if isinstance(loaded.reader, SoundReader):
+            raise ExtremalValueError(
+                f"the app takes networks on pictures, {name} takes sounds; use extremal explain SOUND --network {name}"
+            )
+        network = ServedNetwork(name, loaded)
         if not network.takes_prompt:
             network.top_classes(Image.new("RGB", (256, 256), "grey"))  # fail at the start, not at the first visit
         networks[name] = network
