@@ -48,6 +48,7 @@ def print_tokens(image: str, result: AnswerTokens, files: dict[str, Any]) -> Non
     for number, view in enumerate(tokens_page.list_views(result)):
         text = Text(view.text if number else "whole answer")
         chances = (view.chance or "–", view.chance_without or "–")
-        table.add_row(text, *chances, view.area or "none", Text(view.verdict or view.sentence))
+        verdict = Text(view.label, style=VERDICT_COLOURS.get(view.label, ""))
+        table.add_row(text, *chances, view.area or "none", verdict)
     paths = path_lines(files["report"], files["explanation"], *files["masks"].values())
     print_lines([f"{image}: {result.answer}", table, tokens_page.headline(result), *paths])

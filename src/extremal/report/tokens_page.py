@@ -25,7 +25,8 @@ class TokenView:
     kind: str  # short name of the file and record
     text: str
     sentence: str
-    verdict: str
+    label: str  # of the verdict
+    verdict: str  # with its reason
     chance: str  # probability of the token with the whole picture; of the answer, the geometric mean over its tokens
     chance_without: str  # the same with the picture destroyed
     found: JudgedRegion | None
@@ -44,24 +45,30 @@ def list_views(result: AnswerTokens) -> list[TokenView]:
             views.append(_build_view(kind, text, result.each, row, result.smallest(index)))
         else:
             sentence = "Its probability is the same without the picture."
-            views.append(TokenView(kind, text, sentence, "", "", "", None, "", False, _draw(result.whole, 0, None)))
+            views.append(
+                TokenView(
+                    kind, text, sentence, "no picture needed", "", "", "", None, "", False, _draw(result.whole, 0, None)
+                )
+            )
     return views
 
 
 def _build_view(kind: str, text: str, explanation: Explanation, row: int, found: JudgedRegion | None) -> TokenView:
     if found is None:
         up_to = area_percent(explanation.areas[-1])
-        sentence, verdict = f"None of the computed areas up to {up_to} of the picture is enough.", "insufficient"
+        sentence, label = f"None of the computed areas up to {up_to} of the picture is enough.", "insufficient"
+        verdict = label
     else:
         part = "keeps" if explanation.keeps else "takes"
         sentence = (
             f"{area_percent(found.region.area)} of the picture {part} {percent(found.region.effect)} of the effect."
         )
-        verdict = f"{found.verdict.label}: {nbsp(found.verdict.reason)}"
+        label = found.verdict.label
+        verdict = f"{label}: {nbsp(found.verdict.reason)}"
     whole, without = (float(scores[row].exp()) for scores in (explanation.score_full, explanation.score_blank))
     area = area_percent(found.region.area) if found else ""
     picture = _draw(explanation, row, found)
-    return TokenView(kind, text, sentence, verdict, percent(whole), percent(without), found, area, True, picture)
+    return TokenView(kind, text, sentence, label, verdict, percent(whole), percent(without), found, area, True, picture)
 
 
 def _draw(explanation: Explanation, row: int, found: JudgedRegion | None) -> str:
