@@ -49,6 +49,7 @@ bench: $(READY) reference  ## slower checks: parity with the paper's package, co
 	$(BIN)/python benchmarks/performance.py
 	$(BIN)/python benchmarks/networks.py
 	$(BIN)/python benchmarks/commands.py
+	$(BIN)/python benchmarks/errors.py
 	$(BIN)/python benchmarks/crowd.py
 	$(BIN)/python benchmarks/fuzz.py
 	$(BIN)/python benchmarks/attack.py

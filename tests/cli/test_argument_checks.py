@@ -75,12 +75,17 @@ print(json.dumps(results))
 """
 
 
+def prepare_folder(folder: Path) -> None:
+    """Write the files that the mistakes name."""
+    save_image(folder / "cat.png")
+    (folder / "text.png").write_text("no picture")
+    (folder / "empty").mkdir()
+    (folder / "extremal-out" / "cat").mkdir(parents=True)
+    (folder / "extremal-out" / "cat" / "thesis.tex").write_text("mine")
+
+
 def test_mistakes_are_reported_without_torch(tmp_path: Path) -> None:
-    save_image(tmp_path / "cat.png")
-    (tmp_path / "text.png").write_text("no picture")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "extremal-out" / "cat").mkdir(parents=True)
-    (tmp_path / "extremal-out" / "cat" / "thesis.tex").write_text("mine")
+    prepare_folder(tmp_path)
     commands = json.dumps([arguments for arguments, _ in MISTAKES])
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], input=commands, capture_output=True, text=True, cwd=tmp_path, check=False
