@@ -23,7 +23,8 @@ class TestTorchvision:
         assert {f"torchvision:{name}" for name in ("fcn_resnet50", "deeplabv3_resnet101", "maskrcnn_resnet50_fpn")} <= {
             *result
         }
-        assert not any(name.removeprefix("torchvision:").startswith(("raft", "r3d", "quantized")) for name in result)
+        assert {"torchvision:r3d_18", "torchvision:mvit_v2_s"} <= {*result}, "networks on clips"
+        assert not any(name.removeprefix("torchvision:").startswith(("raft", "quantized")) for name in result)
         assert len(result) == len(set(result))
 
     def test_a_segmenter_returns_the_scores_of_each_place(self) -> None:
