@@ -158,7 +158,7 @@ def test_the_script_makes_the_figures(tmp_path: Path) -> None:
         script[name](net, x, tmp_path / f"{name}.png")
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert np.asarray(picture).std() > 10
-    of_the_app = {"app.png"}  # examples/app_figure.py, which needs a browser
-    assert set(re.findall(r'"(\w+\.(?:jpg|png))"', SCRIPT.read_text(encoding="utf-8"))) | of_the_app == {
+    of_pages = {"app.png", "viewer.png"}  # examples/app_figure.py and viewer_figure.py, which need a browser
+    assert set(re.findall(r'"(\w+\.(?:jpg|png))"', SCRIPT.read_text(encoding="utf-8"))) | of_pages == {
         picture.name for picture in (ROOT / "docs" / "figures").iterdir()
     }
