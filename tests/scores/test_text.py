@@ -153,11 +153,16 @@ class TestPairs:
 
 
 class TestTokens:
-    @pytest.fixture
-    def net(self, tmp_path: Path) -> Network:
+    @pytest.fixture(params=["DINOv2", "DINOv3"])
+    def net(self, request: pytest.FixtureRequest, tmp_path: Path) -> Network:
         torch.manual_seed(1)
-        config = t.Dinov2WithRegistersConfig(**VISION, mlp_ratio=2, num_register_tokens=2)
-        t.Dinov2WithRegistersModel(config).eval().save_pretrained(tmp_path)
+        if request.param == "DINOv2":
+            model = t.Dinov2WithRegistersModel(
+                t.Dinov2WithRegistersConfig(**VISION, mlp_ratio=2, num_register_tokens=2)
+            )
+        else:
+            model = t.DINOv3ViTModel(t.DINOv3ViTConfig(**VISION, num_register_tokens=2))
+        model.eval().save_pretrained(tmp_path)
         t.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
         return zoo.load(f"hf:{tmp_path}")
 
