@@ -5,17 +5,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.overlay import apply_mask, draw_outline, has_image, png_data_uri
+from extremal.explanations.overlay import has_image, png_data_uri
 from extremal.explanations.sets.class_contrast import Contrast
 from extremal.explanations.sets.region_sets import KINDS, JudgedRegion, RegionSets
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.files import CONTRAST_FILE, SETS_FILE
-from extremal.report.export import write_png
-from extremal.report.html import render_template, write_page
-from extremal.report.result_files import REPORT_FILE, atomic_result_folder, to_json_values
+from extremal.report.html import render_template
+from extremal.report.region_files import draw_region, region_record, write_regions
+from extremal.report.result_files import to_json_values
 from extremal.report.text import AreaRow, area_percent, iou_text, nbsp, percent, summarise
 
 
@@ -74,7 +72,7 @@ def _build_part(kind: str, heading: str, explanation: Explanation, result: Regio
         turned, total = result.count_turned(region.area)
         sentence += f" Without it, {result.names[1]} is the answer under {turned} of {total} perturbations."
     caution = "" if verdict.label == "sufficient" else f"Verdict: {verdict.label}, {nbsp(verdict.reason)}."
-    picture = _draw(explanation, region.mask) if has_image(explanation) else ""
+    picture = draw_region(explanation, region.mask) if has_image(explanation) else ""
     return Part(kind, heading, sentence, caution, found, evidence, explanation.keeps, picture)
 
 
@@ -89,10 +87,6 @@ def _find(kind: str, result: RegionSets | Contrast) -> JudgedRegion | None:
     if isinstance(result, RegionSets):
         return result.smallest(kind)
     return result.turning() if kind == "loss" else result.pair()[kind == "second"]
-
-
-def _draw(explanation: Explanation, mask: Tensor) -> str:
-    return png_data_uri(draw_outline(apply_mask(explanation, mask), mask, explanation.keeps))
 
 
 def headline(result: RegionSets | Contrast) -> str:
@@ -160,17 +154,8 @@ def write_sets(result: RegionSets | Contrast, folder: Path, source: str) -> dict
         ExtremalValueError: if the files cannot be written, or `folder` is not a previous result.
     """
     name = CONTRAST_FILE if isinstance(result, Contrast) else SETS_FILE
-    masks = {part.kind: part.found.region.mask for part in list_parts(result) if part.found}
-    with atomic_result_folder(folder) as temporary:
-        result.save(temporary / name)
-        write_page(render(result, source=source), temporary / REPORT_FILE)
-        for kind, mask in masks.items():
-            write_png(mask, temporary / f"region-{kind}.png")
-    return {
-        "explanation": str(folder / name),
-        "report": str(folder / REPORT_FILE),
-        "masks": {kind: str(folder / f"region-{kind}.png") for kind in masks},
-    }
+    regions = {part.kind: part.found for part in list_parts(result)}
+    return write_regions(result, name, render(result, source=source), regions, folder)
 
 
 def sets_record(image: str, result: RegionSets | Contrast, files: dict[str, Any]) -> dict[str, Any]:
@@ -187,7 +172,7 @@ def sets_record(image: str, result: RegionSets | Contrast, files: dict[str, Any]
         "target_name": explanation.target_names[0],
         "headline": headline(result),
         "overlap": result.overlap(),
-        "regions": {part.kind: _region_record(part.found) for part in list_parts(result)},
+        "regions": {part.kind: region_record(part.found) for part in list_parts(result)},
         "areas": list(explanation.areas),
         "effects": {name: _curve_record(getattr(result, name)) for name in result.parts},
         "verdicts": {name: [asdict(verdict) for verdict in getattr(result, name).verdict[0]] for name in result.parts},
@@ -198,12 +183,6 @@ def sets_record(image: str, result: RegionSets | Contrast, files: dict[str, Any]
         record |= {"names": result.names, "share": result.share, "ways": result.ways, "answers": result.answers}
     json_record: dict[str, Any] = to_json_values(record)
     return json_record
-
-
-def _region_record(found: JudgedRegion | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    return {"area": found.region.area, "effect": found.region.effect, "verdict": asdict(found.verdict)}
 
 
 def _curve_record(explanation: Explanation) -> dict[str, Any]:

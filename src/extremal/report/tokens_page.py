@@ -1,17 +1,17 @@
 """The report of an answer of a model of images and text: its region, and that of each token on hover."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.overlay import apply_mask, draw_outline, has_image, png_data_uri
+from extremal.explanations.overlay import has_image, png_data_uri
 from extremal.explanations.sets.answer_tokens import AnswerTokens
 from extremal.explanations.sets.region_sets import JudgedRegion
 from extremal.files import TOKENS_FILE
-from extremal.report.export import write_png
-from extremal.report.html import read_asset, render_template, write_page
-from extremal.report.result_files import REPORT_FILE, atomic_result_folder, to_json_values
+from extremal.report.html import read_asset, render_template
+from extremal.report.region_files import draw_region, region_record, write_regions
+from extremal.report.result_files import to_json_values
 from extremal.report.settings_text import describe_settings
 from extremal.report.text import area_percent, nbsp, percent
 
@@ -20,7 +20,7 @@ ANSWER_KIND = "answer"  # of the region of the whole answer; those of tokens are
 
 @dataclass(frozen=True)
 class TokenView:
-    """The whole answer or one of its tokens, in words and as a picture."""
+    """The whole answer or one of its tokens, in words."""
 
     kind: str  # short name of the file and record
     text: str
@@ -32,7 +32,6 @@ class TokenView:
     found: JudgedRegion | None
     area: str  # of the region
     depends: bool  # whether its probability changes when the picture is destroyed
-    picture: str  # with the region; the whole one without any; empty without an image
 
 
 def list_views(result: AnswerTokens) -> list[TokenView]:
@@ -45,11 +44,7 @@ def list_views(result: AnswerTokens) -> list[TokenView]:
             views.append(_build_view(kind, text, result.each, row, result.smallest(index)))
         else:
             sentence = "Its probability is the same without the picture."
-            views.append(
-                TokenView(
-                    kind, text, sentence, "no picture needed", "", "", "", None, "", False, _draw(result.whole, 0, None)
-                )
-            )
+            views.append(TokenView(kind, text, sentence, "no picture needed", "", "", "", None, "", False))
     return views
 
 
@@ -67,17 +62,14 @@ def _build_view(kind: str, text: str, explanation: Explanation, row: int, found:
         verdict = f"{label}: {nbsp(found.verdict.reason)}"
     whole, without = (float(scores[row].exp()) for scores in (explanation.score_full, explanation.score_blank))
     area = area_percent(found.region.area) if found else ""
-    picture = _draw(explanation, row, found)
-    return TokenView(kind, text, sentence, label, verdict, percent(whole), percent(without), found, area, True, picture)
+    return TokenView(kind, text, sentence, label, verdict, percent(whole), percent(without), found, area, True)
 
 
-def _draw(explanation: Explanation, row: int, found: JudgedRegion | None) -> str:
+def _draw(explanation: Explanation, found: JudgedRegion | None) -> str:
+    """Draw the picture with a region, or as it is; empty without an image."""
     if not has_image(explanation):
         return ""
-    if found is None:
-        return png_data_uri(explanation.pictures[row])
-    mask = found.region.mask
-    return png_data_uri(draw_outline(apply_mask(explanation, mask, row), mask, explanation.keeps))
+    return png_data_uri(explanation.pictures[0]) if found is None else draw_region(explanation, found.region.mask)
 
 
 def headline(result: AnswerTokens) -> str:
@@ -97,6 +89,7 @@ def render(result: AnswerTokens, *, source: str = "") -> str:
         result: the answer and its tokens.
         source: name of the picture's file, to stand above the heading.
     """
+    views = list_views(result)
     return render_template(
         "tokens.html.j2",
         read_asset("tokens.js"),
@@ -106,7 +99,8 @@ def render(result: AnswerTokens, *, source: str = "") -> str:
         network=str(result.whole.settings.get("network", "unnamed network")),
         prompt=result.prompt,
         summary={"headline": headline(result), "caution": ""},
-        views=list_views(result),
+        views=views,
+        pictures=[_draw(result.whole, view.found) for view in views],
         settings=result.whole.settings,
         described=describe_settings(result.whole.settings, result.whole.areas, is_class=False),
     )
@@ -126,17 +120,8 @@ def write_tokens(result: AnswerTokens, folder: Path, source: str) -> dict[str, A
     Raises:
         ExtremalValueError: if the files cannot be written, or `folder` is not a previous result.
     """
-    masks = {view.kind: view.found.region.mask for view in list_views(result) if view.found}
-    with atomic_result_folder(folder) as temporary:
-        result.save(temporary / TOKENS_FILE)
-        write_page(render(result, source=source), temporary / REPORT_FILE)
-        for kind, mask in masks.items():
-            write_png(mask, temporary / f"region-{kind}.png")
-    return {
-        "explanation": str(folder / TOKENS_FILE),
-        "report": str(folder / REPORT_FILE),
-        "masks": {kind: str(folder / f"region-{kind}.png") for kind in masks},
-    }
+    regions = {view.kind: view.found for view in list_views(result)}
+    return write_regions(result, TOKENS_FILE, render(result, source=source), regions, folder)
 
 
 def tokens_record(image: str, result: AnswerTokens, files: dict[str, Any]) -> dict[str, Any]:
@@ -157,12 +142,7 @@ def tokens_record(image: str, result: AnswerTokens, files: dict[str, Any]) -> di
                 {
                     "text": view.text,
                     "depends": view.depends,
-                    "region": view.found
-                    and {
-                        "area": view.found.region.area,
-                        "effect": view.found.region.effect,
-                        "verdict": asdict(view.found.verdict),
-                    },
+                    "region": region_record(view.found),
                 }
                 for view in list_views(result)[1:]
             ],
