@@ -131,12 +131,13 @@ def run_request(
     first = networks[request.networks[0]]
     image = read_stack(path, first) if first.kind else read_image(path, request.title)
     views, explanations = list[ResultView](), list[Explanation]()
+    targets = {name: _find_target(request, networks[name], first, image) for name in request.networks}
     pairs = [(networks[name], game) for name in request.networks for game in request.games]
     for number, (network, game) in enumerate(pairs):
         run = _ViewRun(
             request,
             network,
-            _find_target(request, network, networks[request.networks[0]], image),
+            targets[network.name],
             request.settings.replace(game=game),
             image,
             folder / f"view-{number}",
