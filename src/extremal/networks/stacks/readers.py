@@ -116,8 +116,7 @@ class VolumeReader:
         Raises:
             ExtremalValueError, ExtremalTypeError: the file or series cannot be read, or `preprocess` fails.
         """
-        is_nifti = os.fspath(path).lower().endswith(NIFTI_SUFFIXES)
-        volume = read_nifti_file(path, max_bytes=max_bytes) if is_nifti else read_series(path)
+        volume = read_volume(path, max_bytes)
         volume = volume.orient(self.orientation) if self.orientation else volume
         if self.preprocess is not None:
             rule = "preprocess must turn an extremal.Volume into an extremal.Volume"
@@ -134,13 +133,18 @@ class VolumeReader:
 StackReader = ClipReader | VolumeReader
 
 
-def read_volume(path: str | os.PathLike[str]) -> Volume:
+def read_volume(path: str | os.PathLike[str], max_bytes: int | None = None) -> Volume:
     """Read a NIfTI file or a folder of DICOM files as a volume (1, D, H, W), with spacing and orientation.
+
+    Args:
+        path: of the file, or of the folder of a series.
+        max_bytes: of a NIfTI file, as for `read_nifti_file`.
 
     Raises:
         ExtremalValueError: it cannot be read; the message names rule, value and remedy.
     """
-    return read_nifti_file(path) if os.fspath(path).lower().endswith(NIFTI_SUFFIXES) else read_series(path)
+    is_nifti = os.fspath(path).lower().endswith(NIFTI_SUFFIXES)
+    return read_nifti_file(path, max_bytes=max_bytes) if is_nifti else read_series(path)
 
 
 def check_kind(
