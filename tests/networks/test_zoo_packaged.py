@@ -7,7 +7,7 @@ import torch
 
 from extremal import ExtremalValueError, zoo
 from extremal.networks.names import PACKAGED_NAMES, check_network_name
-from extremal.networks.zoo import timm as zoo_timm
+from extremal.networks.zoo import packaged
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, shapes_of: str) -> None:
@@ -40,14 +40,14 @@ def test_weights_are_read_in_their_order(tmp_path: Path, monkeypatch: pytest.Mon
 def test_weights_of_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, monkeypatch, "efficientnet-lite1", "tf_efficientnet_lite2")
     with pytest.raises(
-        ExtremalValueError, match="the weights of efficientnet-lite1 must have the shapes of timm's tf_eff"
+        ExtremalValueError, match="the weights of efficientnet-lite1 must have the shapes of EfficientNet-Lite1, they"
     ):
         zoo.load("efficientnet-lite1")
 
 
 def test_the_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     check_network_name("efficientnet-lite2")
-    monkeypatch.setattr(zoo_timm, "find_spec", lambda name: None)
+    monkeypatch.setattr(packaged, "find_spec", lambda name: None)
     with pytest.raises(ExtremalValueError) as raised:
         zoo.load("efficientnet-lite2")
     assert str(raised.value) == (

@@ -8,8 +8,8 @@ gradient of the whole network differs from the one without it, the network runs 
   masked in place.
 - On one thread, PyTorch sends 1x1 convolutions of fewer than 16 rows to a kernel that first copies tensors in
   channels-last layout; oneDNN does not.
-- timm's depthwise convolutions with TensorFlow's padding copy their input in order to pad one side by one more than
-  the other; a kernel with a leading row and column of zeros needs the same padding on both sides.
+- Depthwise convolutions with TensorFlow's padding (ours and timm's) copy their input in order to pad one side by one
+  more than the other; a kernel with a leading row and column of zeros needs the same padding on both sides.
 
 >>> module = nn.Conv2d(3, 4, 1).requires_grad_(False)
 >>> x = torch.rand(2, 3, 8, 8).to(memory_format=torch.channels_last)
@@ -29,6 +29,7 @@ from extremal.networks.acceleration.observe import Observation, Pair, has_hooks,
 from extremal.networks.acceleration.relu6 import is_functorch_tensor
 from extremal.networks.forwards import Forward, Forwards, patched_forwards
 from extremal.networks.outputs import find_tensors, to_channels_last
+from extremal.networks.same_padding import SamePaddedConv2d, same_padding
 
 Bounds = tuple[float, float]
 
@@ -42,7 +43,7 @@ class Convolution:
     """A convolution whose output is clamped to bounds, if it has any.
 
     Args:
-        module: `nn.Conv2d`, or timm's `Conv2dSame`.
+        module: `nn.Conv2d`, or one that `pads_like_tensorflow`.
         bounds: of the rectifier after it; None: there is none.
         observable: other code may see tensors inside the network, so no gradient is masked in place.
     """
@@ -86,7 +87,7 @@ class Convolution:
         """
         module, kernel = self.module, self.module.weight
         axes = zip(x.shape[2:], module.kernel_size, module.stride, module.dilation, strict=True)
-        (above, below), (before, after) = (_same_padding(*axis) for axis in axes)
+        (above, below), (before, after) = (same_padding(*axis) for axis in axes)
         if (above, before) == (below, after):
             return x, kernel, (above, before)
         if module.groups == module.in_channels and module.dilation == (1, 1):
@@ -244,11 +245,5 @@ def _gains(module: nn.Conv2d) -> bool:
 
 
 def pads_like_tensorflow(module: nn.Module) -> bool:
-    """Return whether a module is timm's convolution with TensorFlow's padding."""
-    return is_from_timm(module, "Conv2dSame")
-
-
-def _same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Return the padding before and after an axis for ceil(size / stride) outputs, by TensorFlow's rule "same"."""
-    total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
-    return total // 2, total - total // 2
+    """Return whether a module is a convolution with TensorFlow's padding, ours or timm's."""
+    return type(module) is SamePaddedConv2d or is_from_timm(module, "Conv2dSame")

@@ -21,7 +21,7 @@ from extremal.networks.names import (
 )
 from extremal.networks.network import Network
 from extremal.networks.vision_language import wrap_vision_language
-from extremal.networks.zoo import huggingface, paper, timm, timm_hub, torchvision, user_module
+from extremal.networks.zoo import huggingface, packaged, paper, timm, timm_hub, torchvision, user_module
 from extremal.networks.zoo.huggingface_detectors import with_phrases
 from extremal.networks.zoo.onnx import module as onnx_file
 from extremal.networks.zoo.pt2 import module as exported
@@ -72,7 +72,7 @@ def _load(name: str, weights: Weights) -> Network:
     family, _, rest = name.partition(":")
     with _fixed_seed():
         if name in PACKAGED_NAMES:
-            return timm.load_packaged(name, weights)
+            return packaged.load(name, weights)
         if rest and family in FAMILIES:
             return _load_from_family(family, rest, weights)
         if not rest or not is_module_path(name):

