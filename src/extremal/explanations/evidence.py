@@ -34,7 +34,7 @@ N_UNSEEN = 4  # perturbations that the optimiser did not use
 MIN_UNSEEN = 3  # of them, or another draw of the noise that it used joins them
 NEAR_COPY_RATIO = 1.5  # of the lengths of two blurs or two mosaics, up to which one is a near copy of the other
 NEAR_ZERO = 0.25  # a constant up to this value is a near copy of zero, which `Fade` fades to
-MASKS_PER_CALL = 4  # masks of one input evaluated at once
+MAX_MASKS_PER_CALL = 8  # masks of one input evaluated at once
 MASK_LEVELS = (0.3125, 0.4375, 0.5625, 0.6875)  # of the constant masks of `agreement`
 
 OnEvidence = Callable[[int, int], None]  # masks done, masks in all
@@ -135,8 +135,7 @@ def collect_evidence(
     def score(evaluator: Evaluate, rows: Tensor) -> Tensor:  # (N, K, 1, *S) -> (N, K), a few masks at a time
         nonlocal done
         columns = []
-        for first in range(0, rows.shape[1], MASKS_PER_CALL):
-            chunk = rows[:, first : first + MASKS_PER_CALL]
+        for chunk in rows.chunk(-(-rows.shape[1] // MAX_MASKS_PER_CALL), 1):
             columns.append(evaluator(game.kept_part(chunk)))
             done += chunk.shape[1]
             if on_progress is not None:
@@ -147,19 +146,18 @@ def collect_evidence(
         cuts = family.cut(masks, areas)
         control_scores = masks.new_empty(count, len(areas), controls.shape[2])
         nothing = torch.zeros_like(masks[:, :1]) if game.keeps else torch.ones_like(masks[:, :1])
-        unseen = [(score(evaluator, cuts), score(evaluator, nothing)) for evaluator in evaluate_unseen.values()]
-        scores, binary_scores = score(evaluate, masks), score(evaluate, cuts)
+        unseen = [score(evaluator, torch.cat([cuts, nothing], 1)) for evaluator in evaluate_unseen.values()]
+        scores, binary_scores = score(evaluate, torch.cat([masks, cuts], 1)).chunk(2, 1)
         for way, evaluate_way in enumerate(evaluate_ways):
             turn = slice(way, None, len(evaluate_ways))
             flat = controls[:, :, turn].flatten(1, 2).unsqueeze(2).expand(count, -1, *[-1] * (1 + len(shape)))
             control_scores[:, :, turn] = score(evaluate_way, flat).view(count, len(areas), -1)
+        by_perturbation = torch.stack(unseen, 2) if unseen else masks.new_zeros(count, len(areas) + 1, 0)
         return Evidence(
             scores=scores,
             binary_scores=binary_scores,
-            unseen_scores=torch.stack([scores for scores, _ in unseen], 2)
-            if unseen
-            else masks.new_zeros(*cuts.shape[:2], 0),
-            unseen_blank=torch.cat([blank for _, blank in unseen], 1) if unseen else masks.new_zeros(count, 0),
+            unseen_scores=by_perturbation[:, :-1],
+            unseen_blank=by_perturbation[:, -1],
             control_scores=control_scores,
         )
 
