@@ -51,7 +51,9 @@ def explained(folder: Path) -> dict[str, Explanation]:
     results = {}
     for name, (make, shape, cuboid) in PLANTED.items():
         area = float(cuboid_mask(shape, cuboid).float().mean())
-        results[name] = extremal.explain(make(), folder / name, "texture", areas=(area / 2, area, 2 * area))
+        results[name] = extremal.explain(
+            make(), folder / name, "texture", areas=(area / 2, area, 2 * area), effort="thorough"
+        )
     return results
 
 

@@ -35,6 +35,7 @@ def explain(
     game: options.Game = "preserve",
     perturbation: options.Perturbation = "mixed",
     solver: options.Solver = "consensus",
+    effort: options.Effort = "normal",
     score: options.Score = "margin",
     network: options.Network = "embedded",
     weights: options.Weights = "",
@@ -57,7 +58,7 @@ def explain(
     def check() -> None:
         check_device_name(device)
         check_areas(areas)
-        check_names(game=game, perturbation=perturbation, solver=solver, score=score)
+        check_names(game=game, perturbation=perturbation, solver=solver, score=score, effort=effort)
         check_network_name(network, weights)
         check_question(target, ask, prompt)
 
@@ -73,6 +74,7 @@ def explain(
             game=game,
             perturbation=parse_perturbation(perturbation),
             solver=solver,
+            effort=effort,
             score=score,
             alternatives=alternatives,
             seed=seed,

@@ -34,6 +34,7 @@ def sets(
     areas: options.Areas = options.DEFAULT_AREAS,
     perturbation: options.Perturbation = "mixed",
     solver: options.Solver = "consensus",
+    effort: options.Effort = "normal",
     score: options.Score = "margin",
     network: options.Network = "embedded",
     weights: options.Weights = "",
@@ -47,7 +48,9 @@ def sets(
     batch = ImageBatch(out, images, as_json, " ".join(part for part in ("sets", target, ask) if part), force)
 
     def check() -> None:
-        _check_options(areas, device, network, weights, perturbation=perturbation, solver=solver, score=score)
+        _check_options(
+            areas, device, network, weights, perturbation=perturbation, solver=solver, score=score, effort=effort
+        )
         check_question(target, ask)
 
     def prepare() -> list[ProcessImage]:
@@ -58,6 +61,7 @@ def sets(
             areas=parse_areas(areas),
             perturbation=parse_perturbation(perturbation),
             solver=solver,
+            effort=effort,
             score=score,
             seed=seed,
         )
@@ -82,6 +86,7 @@ def contrast(
     areas: options.Areas = options.DEFAULT_AREAS,
     perturbation: options.Perturbation = "mixed",
     solver: options.Solver = "consensus",
+    effort: options.Effort = "normal",
     network: options.Network = "embedded",
     weights: options.Weights = "",
     device: options.Device = "auto",
@@ -94,14 +99,18 @@ def contrast(
     batch = ImageBatch(out, images, as_json, " ".join(part for part in ("contrast", target, other) if part), force)
 
     def check() -> None:
-        _check_options(areas, device, network, weights, perturbation=perturbation, solver=solver)
+        _check_options(areas, device, network, weights, perturbation=perturbation, solver=solver, effort=effort)
 
     def prepare() -> list[ProcessImage]:
         import extremal
         from extremal.scores.parse import parse_class
 
         settings = extremal.Settings(
-            areas=parse_areas(areas), perturbation=parse_perturbation(perturbation), solver=solver, seed=seed
+            areas=parse_areas(areas),
+            perturbation=parse_perturbation(perturbation),
+            solver=solver,
+            effort=effort,
+            seed=seed,
         )
         net = load(network, weights, device)
         classes = [parse_class(net, text) for text in (target, other)]
@@ -129,6 +138,7 @@ def tokens(
     game: options.Game = "preserve",
     perturbation: options.Perturbation = "mixed",
     solver: options.Solver = "consensus",
+    effort: options.Effort = "normal",
     network: Annotated[str, typer.Option(help="Model of images and text: hf:FOLDER or hf:OWNER/NAME.")],
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -141,7 +151,7 @@ def tokens(
     batch = ImageBatch(out, images, as_json, kind, force)
 
     def check() -> None:
-        _check_options(areas, device, network, "", game=game, perturbation=perturbation, solver=solver)
+        _check_options(areas, device, network, "", game=game, perturbation=perturbation, solver=solver, effort=effort)
 
     def prepare() -> list[ProcessImage]:
         import extremal
@@ -152,6 +162,7 @@ def tokens(
             game=game,
             perturbation=parse_perturbation(perturbation),
             solver=solver,
+            effort=effort,
             seed=seed,
         )
         query = Answer(answer or None, prompt)

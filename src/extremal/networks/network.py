@@ -149,8 +149,8 @@ class Network:
         """Prepare one RGB image for the network: (1, C, H, W).
 
         Raises:
-            ExtremalValueError, ExtremalTypeError: it is no Pillow image, or so thin that scaling it could take gigabytes,
-                the network takes sounds, clips or volumes, or `preprocess` fails or returns something else than a tensor.
+            ExtremalValueError, ExtremalTypeError: it is no Pillow image, or so thin that scaling it could take
+                gigabytes, the network takes sounds, clips or volumes, or `preprocess` fails or returns no tensor.
         """
         if self.reader is not None and self.preprocess is None:
             raise ExtremalValueError(
