@@ -5,11 +5,12 @@ from typing import Any
 
 from gallery_entries import ENTRIES, PHOTOS, SECTIONS, Entry
 
-from extremal.explanations.evidence import N_CONTROLS
+from extremal.explanations.effort import EFFORTS, NORMAL
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.report.text import area_percent, percent
 
 Record = dict[str, Any]
+N_CONTROLS = EFFORTS[NORMAL].controls
 HEAD = f"""# Gallery
 
 Runs of the embedded network (EfficientNet-Lite0, ImageNet) on photographs that scikit-image ships, including failures.

@@ -13,7 +13,7 @@ NORMAL = "normal"
 
 @dataclass(frozen=True)
 class Effort:
-    """What an effort decides where nothing else does."""
+    """The settings of an effort."""
 
     solvers: Mapping[str, Solver]  # by name; those that are not here are the same at every effort
     controls: int  # random masks per area

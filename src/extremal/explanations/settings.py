@@ -33,6 +33,7 @@ from extremal.networks.sounds.reader import SoundReader
 from extremal.scores.classes import SCORES, Score, get_score, margin
 
 AREAS = (0.025, 0.05, 0.1, 0.2, 0.4)
+DEFAULT_SOLVER: Any = "consensus"
 MIN_SIDE = 4  # places along the short side; smaller smooth masks have no room to vary
 
 T = TypeVar("T")
@@ -69,7 +70,7 @@ class Settings:
     areas: tuple[float, ...] = AREAS  # shares of places in (0, 1), rising
     game: Game = GAMES["preserve"]
     perturbation: Perturbation | Mix = PERTURBATIONS["mixed"]
-    solver: Solver = "consensus"  # type: ignore[assignment]  # names are resolved
+    solver: Solver = DEFAULT_SOLVER  # a name takes the settings of the effort
     score: Score = margin
     within: Tensor | None = None  # (*S) bool: where masks may be above zero; None: everywhere
     units: Tensor | None = None  # (*S) int64: the unit of each place, −1 for none; None: smooth masks

@@ -80,6 +80,8 @@ def describe_solver(solver: Any, areas: int = 0) -> str:
 
 def _describe_consensus(solver: Mapping[str, Any], areas: int) -> str:
     steps, least, columns = (solver.get(name, 0) for name in ("steps", "least", "columns"))
+    if not columns:
+        return "consensus"  # of an earlier version
     if areas:
         steps = max(steps, -(-least // (areas * -(-columns // areas))))
     return f"{plural(steps, 'step')} {'on all areas at once ' if areas != 1 else ''}(consensus)"

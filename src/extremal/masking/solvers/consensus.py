@@ -45,7 +45,7 @@ class Consensus:
     smooth: float = 2.0  # of the gradient's Gaussian, in lattice steps
     candidates: int = 3  # of the final choice of an area: its own field, and others around the next smaller mask
     tolerance: float = (
-        0.1  # share of the whole effect by which candidates of the final choice may differ and still count
+        0.05  # share of the whole effect by which candidates of the final choice may differ and still count
     )
     inside: float = 6.0  # deviations by which the next smaller mask is raised in these
     temperature: float = 0.15  # of the level, in deviations of the field

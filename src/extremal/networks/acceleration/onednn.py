@@ -8,7 +8,7 @@ gradient of the whole network differs from the one without it, the network runs 
   masked in place.
 - On one thread, PyTorch sends 1x1 convolutions of fewer than 16 rows to a kernel that first copies tensors in
   channels-last layout; oneDNN does not.
-- Depthwise convolutions with TensorFlow's padding (ours and timm's) copy their input in order to pad one side by one
+- Depthwise convolutions with TensorFlow's padding, as timm has them, copy their input in order to pad one side by one
   more than the other; a kernel with a leading row and column of zeros needs the same padding on both sides.
 
 >>> module = nn.Conv2d(3, 4, 1).requires_grad_(False)
@@ -245,5 +245,5 @@ def _gains(module: nn.Conv2d) -> bool:
 
 
 def pads_like_tensorflow(module: nn.Module) -> bool:
-    """Return whether a module is a convolution with TensorFlow's padding, ours or timm's."""
+    """Return whether a module is a convolution with TensorFlow's padding: `SamePaddedConv2d`, or timm's."""
     return type(module) is SamePaddedConv2d or is_from_timm(module, "Conv2dSame")
