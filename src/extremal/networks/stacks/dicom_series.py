@@ -57,7 +57,7 @@ def read_series(folder: str | os.PathLike[str]) -> "Volume":
     from extremal.networks.stacks.volume import Volume
 
     name = quote(folder)
-    paths = _list_slices(folder, name)
+    paths = list_slices(folder)
     check_installed("pydicom", purpose="reading DICOM files", extra="medical")
     slices = [_read_header(path) for path in paths]
     _check_alike(slices, name)
@@ -78,12 +78,17 @@ def check_series(folder: str | os.PathLike[str]) -> None:
     Raises:
         ExtremalValueError: it has none, or too many, or too large ones.
     """
-    _list_slices(folder, quote(folder))
+    list_slices(folder)
     check_installed("pydicom", purpose="reading DICOM files", extra="medical")
 
 
-def _list_slices(folder: str | os.PathLike[str], name: str) -> list[Path]:
-    """Return the DICOM files of a folder: those with its suffix, and others that start as such files do."""
+def list_slices(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the DICOM files of a folder: those with its suffix, and others that start as such files do.
+
+    Raises:
+        ExtremalValueError: it has none, or too many, or too large ones.
+    """
+    name = quote(folder)
     if find_kind(folder, "a series") == "file":
         raise ExtremalValueError(f"a series must be a folder of DICOM files, got the file {name}; name its folder")
     names = [one for one in list_names(folder) if one.upper() != "DICOMDIR"]
