@@ -50,7 +50,7 @@ def open_input(row: Mapping[str, Any], net: Network, image: ImageLike | None) ->
 
 def find_spacing(row: Mapping[str, Any]) -> tuple[float, ...]:
     """Return the spacing of a row's volume in mm; empty if it has none of its own."""
-    spacing = row.get("spacing")
+    spacing: Any = row.get("spacing")
     return tuple(map(float, spacing)) if hasattr(spacing, "__len__") else ()  # pandas has NaN for null
 
 

@@ -45,7 +45,7 @@ SCHEMA = pa.schema(
         ("certified_area", pa.float64()),  # found by bisection between the computed areas; null: not requested, or none
         ("certified_effect", pa.float64()),  # effect of its mask
         ("below_area", pa.float64()),  # largest insufficient area tried below it; 0: all that were tried are sufficient
-        ("below_effect", pa.float64()),  # effect of the best mask found there
+        ("below_effect", pa.float64()),  # effect of the best mask found there; null if there is none
         ("stable_ious", _NUMBERS),  # (A,) median IoU with the masks of copies with noise; null: not requested
         ("core_shares", _NUMBERS),  # (A,) share of each mask's places that all copies keep
         (
@@ -196,14 +196,14 @@ def _verdict_columns(explanation: Explanation, image: int) -> dict[str, Any]:
     }
 
 
-def _certificate_columns(certificate: Certificate | None) -> dict[str, float]:
+def _certificate_columns(certificate: Certificate | None) -> dict[str, float | None]:
     if certificate is None:
         return {}
     return {
         "certified_area": certificate.area,
         "certified_effect": certificate.effect,
         "below_area": certificate.below_area,
-        "below_effect": certificate.below_effect,
+        "below_effect": None if math.isnan(certificate.below_effect) else certificate.below_effect,
     }
 
 
