@@ -12,7 +12,7 @@ from extremal.files import content_hash
 from extremal.networks import image_files
 from extremal.networks.sounds import sound_files
 from extremal.networks.stacks import clip_files, nifti_files
-from extremal.networks.stacks.dicom_series import list_slices
+from extremal.networks.stacks.dicom_files import list_slices
 from extremal.networks.stacks.paths import CLIP_SUFFIXES, DICOM_SUFFIXES, NIFTI_SUFFIXES, StackKind, find_stack_kind
 
 
