@@ -40,8 +40,9 @@ def print_explanation(
     from extremal.explanations.display import has_random_weights
     from extremal.explanations.verdict import Status
     from extremal.report.sentences import alternatives_sentence, certificate_sentence, stability_sentence
-    from extremal.report.text import RANDOM_WEIGHTS
+    from extremal.report.text import RANDOM_WEIGHTS, unlikely_sentence
 
+    unlikely = unlikely_sentence(explanation)
     stability = explanation.stability
     measured = [] if stability is None else ["stable IoU", "core"]
     table = Table("area", "score", "as found", "cut", "best random", *measured, Column("verdict", no_wrap=True))
@@ -69,6 +70,7 @@ def print_explanation(
         f"score {score_text(float(explanation.score_full[0]))} whole, "
         f"{score_text(float(explanation.score_blank[0]))} destroyed",
         *([RANDOM_WEIGHTS] if has_random_weights(explanation.settings) else []),
+        *([unlikely.replace("\N{NO-BREAK SPACE}", " ")] if unlikely else []),
         table,
         _smallest_area_sentence(explanation),
         *([certificate_sentence(certificate)] if certificate else []),
