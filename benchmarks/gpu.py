@@ -300,8 +300,8 @@ def measure_steps(bench: Bench, name: str) -> dict[str, Any]:
     """Count operations, launches and waits per step; what does not depend on the number of steps cancels out."""
     network, x = bench.load(name), bench.inputs(1).to(bench.device)
     steps = 8
-    few, many = (Consensus(steps=count, least=count * len(AREAS)) for count in (steps, 2 * steps))
-    n_more = len(AREAS) * steps
+    few, many = (Consensus(steps=count, least=1) for count in (steps, 2 * steps))
+    n_more = steps
 
     def count(solver: Consensus) -> dict[str, float]:
         with CountOperations() as counted:
@@ -316,7 +316,7 @@ def measure_steps(bench: Bench, name: str) -> dict[str, Any]:
     before, after = count(few), count(many)
     with CountOperations() as alone, network.frozen() as run:
         run.accelerate(x)
-        leaf = x.expand(few.chains, *x.shape[1:]).clone().requires_grad_()
+        leaf = x.expand(max(few.columns, len(AREAS)), *x.shape[1:]).clone().requires_grad_()
         start = alone.operations
         torch.autograd.grad(run(leaf).sum(), leaf)
         own = alone.operations - start

@@ -201,7 +201,7 @@ class TestProgress:
         assert stages[0] == "view 1 of 2: start"
         assert stages[-1] == "view 2 of 2: writing"
         for view in ("view 1 of 2: ", "view 2 of 2: "):
-            for stage in ("start", "chains", "evidence", "writing"):
+            for stage in ("start", "descent", "evidence", "writing"):
                 assert view + stage in stages
 
     @pytest.mark.parametrize("game", ["preserve", "delete"])
@@ -233,7 +233,7 @@ class TestProgress:
 
 class TestEndings:
     @pytest.mark.parametrize(
-        "stage", ["start", "chains", "evidence", "smallest area", "copies, chains", "copies, evidence", "writing"]
+        "stage", ["start", "descent", "evidence", "smallest area", "copies, descent", "copies, evidence", "writing"]
     )
     def test_a_cancelled_run_restores_the_network(self, folder: Path, stage: str) -> None:
         served = ServedNetwork("toy", colour_network())
@@ -260,18 +260,18 @@ class TestEndings:
         with JobQueue() as queue:
 
             def work(on_progress: OnProgress) -> Response:
-                def cancel_in_chains(progress: JobProgress) -> None:
+                def cancel_in_descent(progress: JobProgress) -> None:
                     reports.append(progress)
-                    if progress.stage == "chains":
+                    if progress.stage == "descent":
                         queue.cancel("anna")
                     on_progress(progress)
 
-                return run(build_request(), folder, on_progress=cancel_in_chains)
+                return run(build_request(), folder, on_progress=cancel_in_descent)
 
             job = queue.submit("anna", work)
             job.wait(20)
             assert job.state is JobState.CANCELLED
-        assert reports[-1].stage == "chains"
+        assert reports[-1].stage == "descent"
         assert list(folder.iterdir()) == []
 
     @pytest.mark.parametrize("target", [-1, 4, 10**9])

@@ -13,6 +13,7 @@ from extremal.benchmark.bench import TASK_NAMES
 from extremal.benchmark.data import DATA_SET_KINDS
 from extremal.cli import options
 from extremal.errors import ExtremalValueError
+from extremal.explanations.effort import EFFORTS
 from extremal.masking.games import GAMES
 from extremal.masking.perturbations import PERTURBATIONS
 from extremal.masking.solvers import SOLVERS
@@ -104,6 +105,7 @@ def test_the_names_are_those_of_the_library() -> None:
     assert list(PERTURBATIONS) == list(options.PERTURBATION_NAMES)
     assert list(SOLVERS) == list(options.SOLVER_NAMES)
     assert list(SCORES) == list(options.SCORE_NAMES)
+    assert list(EFFORTS) == list(options.EFFORT_NAMES)
     assert list(METHODS) == list(options.METHOD_NAMES)
     assert TASK_NAMES == options.TASK_NAMES
     assert DATA_SET_KINDS == options.DATA_KINDS

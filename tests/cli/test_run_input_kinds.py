@@ -26,7 +26,7 @@ PAGE_WORDS = {"clips": "frame 1 of 16, ", "volumes": "slice 1 of 10, ", "sounds"
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with inputs of each kind, beside which the runs are written."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(SOLVERS, "consensus", Consensus(steps=2, draws=2, least=2))
+    monkeypatch.setitem(SOLVERS, "consensus", Consensus(steps=2, draws=2))
     Path("data").mkdir()
     write_clip(Path("data/clip.mp4"), np.stack([draw_scene(CLIP_SHAPE)] * 3, -1))
     write_series(Path("data/series"), 4 * draw_scene(VOLUME_SHAPE).astype(int), range(0, 40, 4))

@@ -22,7 +22,7 @@ from support import made_explanations
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 X = torch.ones(1, 3, 16, 16)
-OPTIONS: dict[str, Any] = {"areas": (0.1, 0.2), "perturbation": "fade", "solver": Consensus(steps=2, draws=2, least=2)}
+OPTIONS: dict[str, Any] = {"areas": (0.1, 0.2), "perturbation": "fade", "solver": Consensus(steps=2, draws=2)}
 
 
 class Squares(nn.Module):

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 X = torch.ones(1, 3, 24, 24)
 AREAS = (0.05, 0.1)
 SOLVERS: dict[str, Solver] = {
-    "consensus": Consensus(steps=2, draws=2, least=2),
+    "consensus": Consensus(steps=2, draws=2),
     "path": Path(steps=3, polish=1, draws=1, search=0),
     "penalty": Penalty(steps=3),
     "search": Search(evaluations=100),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from extremal.explanations.evidence import N_CONTROLS, agreement, collect_evidence, random_masks, unseen_perturbations
+from extremal.explanations.evidence import agreement, collect_evidence, random_masks, unseen_perturbations
 from extremal.explanations.verdict import CHANCE, Status, assign_status, reach_verdict
 from extremal.masking.area import count_kept, cut_one
 from extremal.masking.domain import Domain
@@ -128,22 +128,22 @@ def test_a_fall_is_measured_from_the_best_smaller_area() -> None:
 def test_controls_have_exactly_their_area_and_are_seeded(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     areas = (0.05, 0.1, 0.33)
     like = torch.zeros(1, dtype=dtype)
-    controls = random_masks(Domain(shape), areas, 7, like)
+    controls = random_masks(Domain(shape), areas, N_CONTROLS, 7, like)
     assert controls.shape == (1, 3, N_CONTROLS, *shape)
     assert controls.dtype == dtype
     assert set(controls.unique().tolist()) == {0.0, 1.0}
     total = controls[0, 0, 0].numel()
     for column, area in enumerate(areas):
         assert controls[0, column].flatten(1).sum(1).tolist() == [count_kept(area, total)] * N_CONTROLS
-    assert torch.equal(controls, random_masks(Domain(shape), areas, 7, like))
-    assert not torch.equal(controls, random_masks(Domain(shape), areas, 8, like))
+    assert torch.equal(controls, random_masks(Domain(shape), areas, N_CONTROLS, 7, like))
+    assert not torch.equal(controls, random_masks(Domain(shape), areas, N_CONTROLS, 8, like))
     rows = controls[0, 2].flatten(1)
     assert len(rows.unique(dim=0)) == N_CONTROLS  # they differ from each other
 
 
 def test_controls_are_smooth() -> None:
     # of the neighbours of a place inside, most are inside: a salt-and-pepper mask of a fifth would have a fifth
-    controls = random_masks(Domain((64, 64)), (0.2,), 0, torch.zeros(1))[0, 0]
+    controls = random_masks(Domain((64, 64)), (0.2,), N_CONTROLS, 0, torch.zeros(1))[0, 0]
     both = (controls[:, 1:] * controls[:, :-1]).sum()
     assert float(both / controls.sum()) > 0.8
 
@@ -173,6 +173,7 @@ def test_unseen_perturbations_are_no_near_copies_of_those_used(used: Any, wanted
 
 WEIGHTS = torch.rand(2, 1, 1, 6, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 MASKS = torch.rand(2, 3, 1, 6, 7, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+N_CONTROLS = 8  # random masks per area
 AREAS = (0.1, 0.3, 0.6)
 
 
@@ -188,7 +189,7 @@ def cubes(mask: Tensor) -> Tensor:
 def test_gathered_scores_are_those_of_each_mask(game: str) -> None:
     shown = (lambda mask: 1 - mask) if game == "delete" else (lambda mask: mask)
     calls: list[tuple[int, int]] = []
-    controls = random_masks(Domain((6, 7)), AREAS, 5, MASKS)
+    controls = random_masks(Domain((6, 7)), AREAS, N_CONTROLS, 5, MASKS)
     found = collect_evidence(
         squares,
         {"a": squares, "b": cubes},

@@ -25,7 +25,7 @@ AREAS = (0.1, 0.2, 0.3)
 SHORT = PathSolver(steps=4, polish=2, rounds=1, draws=2, search=2)
 SETTINGS = {
     "consensus": Consensus(),
-    "consensus of one chain": Consensus(chains=1, steps=2, draws=1, least=2),
+    "short consensus": Consensus(steps=2, draws=1, least=2),
     "path": PathSolver(),
     "path, more rounds than steps": PathSolver(steps=5, polish=2, rounds=4, draws=3, search=3),
     "path without polish": PathSolver(steps=3, polish=0, draws=1, search=0),

@@ -51,7 +51,9 @@ def explained(folder: Path) -> dict[str, Explanation]:
     results = {}
     for name, (make, shape, cuboid) in PLANTED.items():
         area = float(cuboid_mask(shape, cuboid).float().mean())
-        results[name] = extremal.explain(make(), folder / name, "texture", areas=(area / 2, area, 2 * area))
+        results[name] = extremal.explain(
+            make(), folder / name, "texture", areas=(area / 2, area, 2 * area), effort="thorough"
+        )
     return results
 
 
@@ -112,7 +114,9 @@ def test_the_spacing_of_the_file_smooths_masks(explained: dict[str, Explanation]
     assert result.settings["spacing"] == pytest.approx([4, 1, 1])
     assert result.settings["stack"] == {"kind": "volume", "orientation": "SPL"}
     assert torch.equal(result.masks, explained["series"].masks), "the same volume as DICOM"
-    own = extremal.explain(replace(volume_network(), spacing=(4.0, 1.0, 1.0)), result.inputs, 0, areas=result.areas)
+    own = extremal.explain(
+        replace(volume_network(), spacing=(4.0, 1.0, 1.0)), result.inputs, 0, areas=result.areas, effort="thorough"
+    )
     assert torch.equal(result.masks, own.masks), "as if the spacing was passed"
     thin = extremal.explain(replace(volume_network(), spacing=(1, 1, 1)), folder / "series", 0, areas=result.areas)
     assert thin.settings["spacing"] == [1, 1, 1], "a network's own spacing is kept"

@@ -1,4 +1,4 @@
-"""The solver of chains: its start, its cost, and the choice at the end."""
+"""The solver of one field: its start, its cost, and the choice at the end."""
 
 import itertools
 import math
@@ -12,7 +12,7 @@ from extremal.errors import ExtremalValueError
 from extremal.masking.area import cut
 from extremal.masking.domain import Domain
 from extremal.masking.solvers import Consensus, Problem
-from extremal.masking.solvers.consensus import count_chain_passes, find_start
+from extremal.masking.solvers.consensus import count_consensus_passes, find_start
 from extremal.masking.solvers.problem import Attribution, Orientation, WayIndex
 
 SHAPE = (16, 20)
@@ -47,23 +47,31 @@ def problem(reward: Ways, **options: object) -> Problem:
     return Problem(reward, count, Domain(SHAPE), True, torch.float32, torch.device("cpu"), ways=ways, **options)
 
 
-@pytest.mark.parametrize("settings", [Consensus(), Consensus(chains=2, steps=3, least=3, draws=1)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Consensus(),
+        Consensus(steps=3, least=3, draws=1, candidates=4),
+        Consensus(steps=1, least=0, draws=1, candidates=1),
+    ],
+)
 @pytest.mark.parametrize("ways", [1, 3])
 def test_it_takes_the_passes_that_are_counted(settings: Consensus, ways: int) -> None:
     reward = Ways(seeded(2, ways, *SHAPE))
     settings.solve(problem(reward, differences=seeded(2, 1, *SHAPE).abs()), AREAS)
-    assert (reward.counts[True], reward.counts[False]) == count_chain_passes(settings, len(AREAS), True, ways)
+    assert (reward.counts[True], reward.counts[False]) == count_consensus_passes(settings, len(AREAS), True, ways)
 
 
-def test_each_chain_takes_its_own_order_of_ways_and_orientations() -> None:
+@pytest.mark.parametrize("areas", [(0.2,), AREAS, (0.02, 0.05, 0.1, 0.2, 0.4)])
+def test_each_area_takes_all_ways_and_orientations_in_turn(areas: tuple[float, ...]) -> None:
     reward = Ways(seeded(1, 3, *SHAPE))
-    Consensus().solve(problem(reward), (0.2,))
-    steps = [call for call in reward.calls if len(call[0]) == 3]
-    for column in range(3):
-        turns = [(ways[column], flips[column]) for ways, flips in steps]
+    steps, masks = Consensus().schedule(len(areas))
+    Consensus().solve(problem(reward), areas)
+    calls = [call for call in reward.calls if len(call[0]) == masks * len(areas)][:steps]
+    for column in range(masks * len(areas)):
+        turns = [(ways[column], flips[column]) for ways, flips in calls]
         assert set(turns) == set(itertools.product(range(3), (False, True)))
-    assert len(steps) == Consensus().least
-    assert all(sorted(ways) == [0, 1, 2] for ways, _ in steps)
+    assert len(calls) == steps
 
 
 def test_the_start_does_not_depend_on_the_scale_of_a_map() -> None:
@@ -85,7 +93,8 @@ def test_maps_of_layers_count_as_much_as_the_gradient() -> None:
         return Attribution(reward(masks, mirrored, way), torch.zeros_like(masks), (place.expand(1, 2, -1, -1, -1),))
 
     problem_ = problem(reward, attribute=attribute)
-    assert divmod(int(find_start(problem_, 2).ranks.argmax()), SHAPE[1]) in list(itertools.product((9, 10), (13, 14)))
+    highest = divmod(int(find_start(problem_, 2).ranks.argmax()), SHAPE[1])
+    assert highest in list(itertools.product((9, 10), (13, 14)))
     masks = Consensus().solve(problem_, (0.05,)).masks
     assert float(masks[0, 0, 0, 8:12, 12:16].mean()) > 0.7
 
@@ -104,7 +113,7 @@ def test_masks_reach_what_the_linear_reward_allows() -> None:
     assert bool((reached > 0.75 * most).all())
 
 
-def test_masks_change_less_than_those_of_one_chain_when_the_reward_changes() -> None:
+def test_masks_of_a_strong_start_change_less_when_the_reward_changes() -> None:
     w, noise = seeded(6, 3, *SHAPE), 0.5 * seeded(6, 3, *SHAPE, seed=1)
 
     def overlap(settings: Consensus) -> float:
@@ -160,7 +169,7 @@ def test_factors_are_positive(name: str) -> None:
     assert str(error.value) == f"{name} of consensus must be above 0, got 0"
 
 
-@pytest.mark.parametrize("name", ["chains", "steps", "draws"])
+@pytest.mark.parametrize("name", ["columns", "steps", "draws"])
 def test_numbers_have_a_minimum(name: str) -> None:
     with pytest.raises(ExtremalValueError) as error:
         replace(Consensus(), **{name: 0})

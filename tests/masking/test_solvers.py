@@ -33,7 +33,7 @@ from extremal.masking.solvers.problem import Orientation, WayIndex
 F64 = torch.float64
 SOLVER_IDS = ["consensus", "path", "penalty", "search"]
 QUICK: list[Solver] = [
-    Consensus(steps=3, chains=2, draws=2, least=3),
+    Consensus(steps=5, draws=2, least=5),
     Path(steps=6, polish=3, draws=2),
     Penalty(steps=7),
     Search(evaluations=50, batch=8),

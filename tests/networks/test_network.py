@@ -279,6 +279,13 @@ def test_the_weight_hash_of_one_value_does_not_depend_on_its_stride() -> None:
     assert len(hashes) == 1
 
 
+@pytest.mark.parametrize("image", [np.zeros((8, 8, 3), np.uint8), "cat.png", X[0], None])
+def test_only_pillow_images_are_prepared(image: object) -> None:
+    network = Network(nn.Identity(), lambda image: torch.zeros(3, 8, 8))
+    with pytest.raises(ExtremalTypeError, match=r"prepare takes one Pillow image, got \w+; convert an array with Im"):
+        network.prepare(image)  # type: ignore[arg-type]
+
+
 def test_a_prepared_input_is_converted_back_to_its_image() -> None:
     pixels = torch.randint(0, 256, (1, 3, 5, 6), generator=torch.Generator().manual_seed(0))
     mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.3, 0.25])

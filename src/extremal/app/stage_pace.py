@@ -9,7 +9,7 @@ class StagePace:
     """Estimates the time that a stage still takes, by its steps so far.
 
     >>> pace = StagePace()
-    >>> [pace.estimate(JobProgress("chains", done, 10), 2.0 * done).seconds_left for done in (2, 3, 7)]
+    >>> [pace.estimate(JobProgress("descent", done, 10), 2.0 * done).seconds_left for done in (2, 3, 7)]
     [None, 14.0, 6.0]
     """
 

@@ -42,7 +42,7 @@ def render_running(current: JobProgress) -> str:
 def describe_stage(stage: str) -> str:
     """Describe a stage of a job to a visitor.
 
-    >>> describe_stage("chains"), describe_stage("view 1 of 2: evidence"), describe_stage("copies, chains")
+    >>> describe_stage("descent"), describe_stage("view 1 of 2: evidence"), describe_stage("copies, descent")
     ('Searching', 'View 1 of 2: testing what was found', 'Copies with noise: searching')
     """
     stage = stage.replace("copies, ", "copies with noise: ")

@@ -22,6 +22,7 @@ NAMES_BY_OPTION = {
     "perturbation": options.PERTURBATION_NAMES,
     "solver": options.SOLVER_NAMES,
     "score": options.SCORE_NAMES,
+    "effort": options.EFFORT_NAMES,
     "engine": options.ENGINE_NAMES,
     "task": options.TASK_NAMES,
     "methods": options.METHOD_NAMES,

@@ -20,7 +20,7 @@ from extremal import files
 from extremal.cli.argument_checks import expand_images, find_image_errors
 from extremal.cli.common_options import OUTPUT
 from extremal.errors import ExtremalError, Notice
-from extremal.report.result_files import RESULT_FILES
+from extremal.report.result_files import RESULT_FILES, import_libraries_early
 from extremal.report.stage_text import STAGE_WORDS
 
 EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
@@ -136,6 +136,8 @@ class ImageBatch:
                 self._check_files()
                 with other_output_on_stderr():
                     processes = prepare()
+                if self.writes:
+                    import_libraries_early()
                 if len(processes) == 1:
                     self._process_all(processes[0])
                 else:

@@ -33,6 +33,7 @@ def explain(
     game: options.Game = "preserve",
     perturbation: options.Perturbation = "mixed",
     solver: options.Solver = "consensus",
+    effort: options.Effort = "normal",
     score: options.Score = "margin",
     network: options.Network = "embedded",
     weights: options.Weights = "",
@@ -55,7 +56,7 @@ def explain(
     def check() -> None:
         check_device_name(device)
         check_areas(areas)
-        check_names(game=game, perturbation=perturbation, solver=solver, score=score)
+        check_names(game=game, perturbation=perturbation, solver=solver, score=score, effort=effort)
         check_network_name(network, weights)
         check_question(target, ask, prompt)
 
@@ -71,6 +72,7 @@ def explain(
             game=game,
             perturbation=parse_perturbation(perturbation),
             solver=solver,
+            effort=effort,
             score=score,
             alternatives=alternatives,
             seed=seed,

@@ -26,6 +26,7 @@ ENGINE_NAMES = ("local", "ray")
 GAME_NAMES = ("preserve", "delete", "dual")
 PERTURBATION_NAMES = ("mixed", "blur", "fade", "constant", "noise")
 SOLVER_NAMES = ("consensus", "path", "penalty", "search")
+EFFORT_NAMES = ("fast", "normal", "thorough")
 SCORE_NAMES = ("margin", "logit", "probability", "log-probability", "contrastive", "negative", "sigmoid")
 
 Images = Annotated[
@@ -52,6 +53,7 @@ Solver = Annotated[
     str, Option(help="consensus (stable masks), path, penalty (the paper's) or search (without gradients).")
 ]
 Score = Annotated[str, Option(help="margin, logit, probability, log-probability, contrastive, negative or sigmoid.")]
+Effort = Annotated[str, Option(help="fast (a first look), normal or thorough (most steps and controls).")]
 Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Random seed of noise and controls.")]
 Alternatives = Annotated[int, Option(help="Number of explanations with little overlap to search for.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Only print what would run, and what it costs.")]

@@ -57,6 +57,7 @@ def run(
     game: options.Game = "preserve",
     perturbation: options.Perturbation = "mixed",
     solver: options.Solver = "consensus",
+    effort: options.Effort = "normal",
     score: options.Score = "margin",
     network: options.Network = "embedded",
     weights: options.Weights = "",
@@ -96,7 +97,7 @@ def run(
     with report_errors():
         check_device_name(device)
         check_areas(areas)
-        check_names(game=game, perturbation=perturbation, solver=solver, score=score, engine=engine)
+        check_names(game=game, perturbation=perturbation, solver=solver, score=score, effort=effort, engine=engine)
         images_per_unit = None if batch == "auto" else _parse_whole("--batch", batch)
         check_network_name(network, weights)
         check_question(target, ask, prompt)
@@ -122,6 +123,7 @@ def run(
                 game=game,
                 perturbation=parse_perturbation(perturbation),
                 solver=solver,
+                effort=effort,
                 score=score,
                 seed=seed,
                 alternatives=alternatives,

@@ -35,6 +35,7 @@ def sets(
     areas: options.Areas = options.DEFAULT_AREAS,
     perturbation: options.Perturbation = "mixed",
     solver: options.Solver = "consensus",
+    effort: options.Effort = "normal",
     score: options.Score = "margin",
     network: options.Network = "embedded",
     weights: options.Weights = "",
@@ -51,7 +52,9 @@ def sets(
     )
 
     def check() -> None:
-        _check_options(areas, device, network, weights, perturbation=perturbation, solver=solver, score=score)
+        _check_options(
+            areas, device, network, weights, perturbation=perturbation, solver=solver, score=score, effort=effort
+        )
         check_question(target, ask)
 
     def prepare() -> list[ProcessImage]:
@@ -63,6 +66,7 @@ def sets(
             areas=parse_areas(areas),
             perturbation=parse_perturbation(perturbation),
             solver=solver,
+            effort=effort,
             score=score,
             seed=seed,
         )
@@ -89,6 +93,7 @@ def contrast(
     areas: options.Areas = options.DEFAULT_AREAS,
     perturbation: options.Perturbation = "mixed",
     solver: options.Solver = "consensus",
+    effort: options.Effort = "normal",
     network: options.Network = "embedded",
     weights: options.Weights = "",
     device: options.Device = "auto",
@@ -104,7 +109,7 @@ def contrast(
     )
 
     def check() -> None:
-        _check_options(areas, device, network, weights, perturbation=perturbation, solver=solver)
+        _check_options(areas, device, network, weights, perturbation=perturbation, solver=solver, effort=effort)
 
     def prepare() -> list[ProcessImage]:
         import extremal
@@ -112,7 +117,11 @@ def contrast(
         from extremal.scores.parse import parse_class
 
         settings = extremal.Settings(
-            areas=parse_areas(areas), perturbation=parse_perturbation(perturbation), solver=solver, seed=seed
+            areas=parse_areas(areas),
+            perturbation=parse_perturbation(perturbation),
+            solver=solver,
+            effort=effort,
+            seed=seed,
         )
         net = load(network, weights, device)
         classes = [parse_class(net, text) for text in (target, other)]
@@ -142,6 +151,7 @@ def tokens(
     game: options.Game = "preserve",
     perturbation: options.Perturbation = "mixed",
     solver: options.Solver = "consensus",
+    effort: options.Effort = "normal",
     network: Annotated[str, typer.Option(help="Model of images and text: hf:FOLDER or hf:OWNER/NAME.")],
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -155,7 +165,7 @@ def tokens(
     batch = ImageBatch(out, images, as_json, kind, force, writes=not dry_run)
 
     def check() -> None:
-        _check_options(areas, device, network, "", game=game, perturbation=perturbation, solver=solver)
+        _check_options(areas, device, network, "", game=game, perturbation=perturbation, solver=solver, effort=effort)
 
     def prepare() -> list[ProcessImage]:
         import extremal
@@ -167,6 +177,7 @@ def tokens(
             game=game,
             perturbation=parse_perturbation(perturbation),
             solver=solver,
+            effort=effort,
             seed=seed,
         )
         query = Answer(answer or None, prompt)

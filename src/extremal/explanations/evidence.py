@@ -29,7 +29,6 @@ from extremal.masking.solvers.problem import gradient
 from extremal.masking.support import combine_gradients
 from extremal.networks.memory import is_out_of_memory
 
-N_CONTROLS = 8  # random masks per area
 N_UNSEEN = 4  # perturbations that the optimiser did not use
 MIN_UNSEEN = 3  # of them, or another draw of the noise that it used joins them
 NEAR_COPY_RATIO = 1.5  # of the lengths of two blurs or two mosaics, up to which one is a near copy of the other
@@ -90,13 +89,13 @@ def _is_near_copy(other: Perturbation, used: Perturbation) -> bool:
     return isinstance(other, Fade | Noise) and type(other) is type(used)
 
 
-def random_masks(domain: Domain, areas: tuple[float, ...], seed: int, like: Tensor) -> Tensor:
-    """Return random smooth masks cut to each area: (1, A, R, *S), the same for every input."""
+def random_masks(domain: Domain, areas: tuple[float, ...], count: int, seed: int, like: Tensor) -> Tensor:
+    """Return `count` random smooth masks cut to each area: (1, A, R, *S), the same for every input."""
     family = domain.exact_area_family(like)
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(N_CONTROLS, 1, *family.parameter_shape, generator=generator, dtype=torch.float64)
+    noise = torch.randn(count, 1, *family.parameter_shape, generator=generator, dtype=torch.float64)
     noise = copy_to(noise, like)
-    masks = [family(noise, noise.new_full((N_CONTROLS,), area), 0.3) for area in areas]
+    masks = [family(noise, noise.new_full((count,), area), 0.3) for area in areas]
     return family.cut(torch.stack(masks, 1), areas)[:, :, 0].transpose(0, 1)[None]
 
 
@@ -148,7 +147,7 @@ def collect_evidence(
         nothing = torch.zeros_like(masks[:, :1]) if game.keeps else torch.ones_like(masks[:, :1])
         unseen = [score(evaluator, torch.cat([cuts, nothing], 1)) for evaluator in evaluate_unseen.values()]
         scores, binary_scores = score(evaluate, torch.cat([masks, cuts], 1)).chunk(2, 1)
-        for way, evaluate_way in enumerate(evaluate_ways):
+        for way, evaluate_way in enumerate(evaluate_ways[: controls.shape[2]]):
             turn = slice(way, None, len(evaluate_ways))
             flat = controls[:, :, turn].flatten(1, 2).unsqueeze(2).expand(count, -1, *[-1] * (1 + len(shape)))
             control_scores[:, :, turn] = score(evaluate_way, flat).view(count, len(areas), -1)

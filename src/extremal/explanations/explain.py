@@ -9,6 +9,7 @@ from torch import nn
 from extremal.explanations.batches import Batch
 from extremal.explanations.build_objective import build_problem
 from extremal.explanations.chunking import ChunkedReward, halve_if_needed
+from extremal.explanations.effort import NORMAL
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.evidence import OnEvidence
 from extremal.explanations.exclusion import ExcludeRegion, region_of
@@ -55,6 +56,7 @@ def explain(
     units: PlaceMap | None = None,
     seed: int = 0,
     alternatives: int = 1,
+    effort: str = NORMAL,
     settings: Settings | None = None,
     on_step: OnStep | None = None,
     on_evidence: OnEvidence | None = None,
@@ -92,7 +94,9 @@ def explain(
         seed: of noise and controls.
         alternatives: number of explanations to search for, each outside of those before it; each costs a run of its
             own. `Explanation.regions` lists the sufficient ones, `Explanation.alternatives` holds all but the first.
-        settings: the options from `areas` to `alternatives` as ready `Settings`, instead of the options themselves.
+        effort: fast, normal or thorough: the steps of solvers passed by their name, and the number of controls; see
+            `docs/solver.md` for what each costs and gives.
+        settings: the options from `areas` to `effort` as ready `Settings`, instead of the options themselves.
         on_step: called after each step of the solver with a `Step`.
         on_evidence: called while the evidence is collected, with the number of masks done and of all masks.
         progress: whether to show a progress bar; None: in a notebook only.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations import evidence, verdict
 from extremal.explanations.chunking import halve_if_needed
+from extremal.explanations.effort import EFFORTS
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import Objective
@@ -130,7 +131,7 @@ def build_explanation(
     evaluators = {name: objective.evaluator(perturb) for name, perturb in perturbs.items()}
     evaluate_ways = [partial(objective.evaluate_way, way=way) for way in range(len(objective.ways))]
     family = objective.domain.exact_area_family(solution.masks)
-    controls = evidence.random_masks(objective.domain, areas, seed, solution.masks)
+    controls = evidence.random_masks(objective.domain, areas, EFFORTS[settings.effort].controls, seed, solution.masks)
     with run.counted() as count:
         collected = evidence.collect_evidence(
             objective.evaluate, evaluators, game, solution.masks, areas, family, controls, on_evidence, evaluate_ways

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, Unpack, cast
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from extremal._version import __version__
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.explanations.effort import EFFORTS, NORMAL, validate_effort
 from extremal.explanations.place_maps import PlaceMap, validate_units, validate_within
 from extremal.explanations.validation import validate_alternatives, validate_areas, validate_seed
 from extremal.masking.domain import Domain
@@ -49,6 +50,7 @@ class SettingsOptions(TypedDict, total=False):
     units: PlaceMap | None
     alternatives: int
     seed: int
+    effort: str
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,12 +69,13 @@ class Settings:
     areas: tuple[float, ...] = AREAS  # shares of places in (0, 1), rising
     game: Game = GAMES["preserve"]
     perturbation: Perturbation | Mix = PERTURBATIONS["mixed"]
-    solver: Solver = field(default_factory=lambda: SOLVERS["consensus"])
+    solver: Solver = "consensus"  # type: ignore[assignment]  # names are resolved
     score: Score = margin
     within: Tensor | None = None  # (*S) bool: where masks may be above zero; None: everywhere
     units: Tensor | None = None  # (*S) int64: the unit of each place, −1 for none; None: smooth masks
     alternatives: int = 1  # explanations to search for, each outside of those before it
     seed: int = 0  # of noise and controls
+    effort: str = NORMAL  # decides the steps of solvers passed by name, and the number of controls
 
     if TYPE_CHECKING:
 
@@ -83,15 +86,23 @@ class Settings:
             raise ExtremalValueError(
                 "within and units must not both be given, got both; give the label −1 to units outside of the region"
             )
+        given = self.solver
         for name, option in _OPTIONS.items():
             object.__setattr__(self, name, option.validate(getattr(self, name)))
+        if isinstance(given, str):
+            object.__setattr__(self, "solver", EFFORTS[self.effort].solver(given))
 
     def replace(self, **options: Unpack[SettingsOptions]) -> "Settings":
         """Return a copy with some options replaced.
 
+        Another effort also replaces the solver, if that is the one of the former effort.
+
         >>> Settings(seed=3).replace(game="dual").seed
         3
         """
+        name = getattr(self.solver, "name", "")
+        if "effort" in options and name in SOLVERS and self.solver == EFFORTS[self.effort].solver(name):
+            options.setdefault("solver", name)
         return replace(self, **options)  # type: ignore[arg-type]  # short names are resolved
 
     def domain(self, net: Network, x: Tensor) -> Domain:
@@ -147,7 +158,7 @@ class Settings:
             "spacing": list(net.spacing),
             "accelerate": net.accelerate,
             "precision": net.precision,
-            **{name: settings[name] for name in ("game", "perturbation", "score", "seed")},
+            **{name: settings[name] for name in ("game", "perturbation", "score", "seed", "effort")},
             "threads": torch.get_num_threads(),
             "dtype": str(net.dtype),
             "device": str(net.anchor.device),
@@ -233,6 +244,7 @@ _OPTIONS = {
     "units": _Option(validate_units),
     "alternatives": _Option(validate_alternatives, int, int),
     "seed": _Option(validate_seed, int, int),
+    "effort": _Option(validate_effort, str, str),
 }
 
 

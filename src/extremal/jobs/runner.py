@@ -159,7 +159,7 @@ def run(
         retry: run units again in which an image failed, or whose file has changed since.
         on_progress: called with the status after every unit.
         on_rows: called with the rows of every unit once they are written, in this process.
-        **options: as in `explain`: areas, game, perturbation, solver, score, alternatives, seed.
+        **options: as in `explain`: areas, game, perturbation, solver, score, effort, alternatives, seed.
 
     Returns:
         The final status: "stopped" after SIGINT, SIGTERM or SIGHUP. Units that finish within 2.5 s are then written;

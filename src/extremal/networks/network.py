@@ -149,13 +149,18 @@ class Network:
         """Prepare one RGB image for the network: (1, C, H, W).
 
         Raises:
-            ExtremalValueError, ExtremalTypeError: the image is so thin that scaling it could take gigabytes, the
-                network takes sounds, clips or volumes, or `preprocess` fails or returns something else than a tensor.
+            ExtremalValueError, ExtremalTypeError: it is no Pillow image, or so thin that scaling it could take
+                gigabytes, the network takes sounds, clips or volumes, or `preprocess` fails or returns no tensor.
         """
         if self.reader is not None and self.preprocess is None:
             raise ExtremalValueError(
                 f"{self.name} takes {self.reader.kind}s, got a picture; pass the path of a {self.reader.kind}, or a "
                 f"prepared tensor {'(1, C, T)' if isinstance(self.reader, SoundReader) else '(1, C, D, H, W)'}"
+            )
+        if not isinstance(image, Image.Image):
+            raise ExtremalTypeError(
+                f"network.prepare takes one Pillow image, got {type(image).__name__}; convert an array with "
+                "Image.fromarray, open a file with Image.open"
             )
         if self.preprocess is None:
             pixels = torch.from_numpy(np.array(image)).movedim(-1, 0)

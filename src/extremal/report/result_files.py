@@ -3,9 +3,11 @@
 import math
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from extremal.files import (
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from extremal.explanations.stability import Stability
 
 FIGURE_FILE, REPORT_FILE, MINIMAL_FILE = "figure.png", "report.html", "minimal.png"
+LIBRARIES = ("matplotlib.figure", "matplotlib.backends.backend_agg", "jinja2")  # take a second to import
 _FIXED_NAMES = (
     EXPLANATION_FILE,
     SETS_FILE,
@@ -46,6 +49,17 @@ RESULT_FILES = re.compile(  # names of all files that a result folder can contai
     + r"|region-([0-9]+|answer|token-[0-9]+|sufficient|necessary|complete|loss|first|second)\.png"
     + r"|inversion-(all|kept|removed)\.png|channel-[0-9]+\.png"
 )
+
+
+def import_libraries_early() -> None:
+    """Start to import in the background what draws figures and reports, so that it is ready when they are due."""
+
+    def import_all() -> None:
+        for name in LIBRARIES:
+            with suppress(ImportError):  # raised again where the library is needed
+                import_module(name)
+
+    Thread(target=import_all, daemon=True).start()
 
 
 @contextmanager

@@ -68,8 +68,8 @@ def describe_perturbation(plain: Any) -> str:
 def describe_solver(solver: Any, areas: int = 0) -> str:
     """Describe the stored solver of a result.
 
-    >>> describe_solver({"name": "consensus", "chains": 3, "steps": 6, "least": 24}, 2)
-    '3 searches side by side, 18 steps at the largest area and 6 at each smaller one (consensus)'
+    >>> describe_solver({"name": "consensus", "columns": 4, "steps": 7, "least": 32}, 5)
+    '7 steps on all areas at once (consensus)'
     """
     if not isinstance(solver, Mapping):
         return ""
@@ -79,11 +79,10 @@ def describe_solver(solver: Any, areas: int = 0) -> str:
 
 
 def _describe_consensus(solver: Mapping[str, Any], areas: int) -> str:
-    chains, steps = (solver.get(name, 0) for name in ("chains", "steps"))
-    first = max(steps, solver.get("least", 0) - steps * (areas - 1)) if areas else steps
-    smaller = f" at the largest area and {steps} at each smaller one" if first != steps and areas > 1 else ""
-    at = smaller or " at each area"
-    return f"{plural(chains, 'search', 'searches')} side by side, {plural(first, 'step')}{at} (consensus)"
+    steps, least, columns = (solver.get(name, 0) for name in ("steps", "least", "columns"))
+    if areas:
+        steps = max(steps, -(-least // (areas * -(-columns // areas))))
+    return f"{plural(steps, 'step')} {'on all areas at once ' if areas != 1 else ''}(consensus)"
 
 
 def _describe_path(solver: Mapping[str, Any], _: int) -> str:

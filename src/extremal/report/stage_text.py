@@ -2,7 +2,6 @@
 
 STAGE_WORDS = {
     "start": "looking for a start",
-    "chains": "searching",
     "sweep": "searching",
     "polish": "refining",
     "screening": "searching",

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from extremal.explanations import evidence, smallest_area
 from extremal.explanations.chunking import ChunkedReward
+from extremal.explanations.effort import EFFORTS
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.objective import Objective
 from extremal.explanations.settings import Settings
 from extremal.masking.domain import Domain
 from extremal.masking.games import Evaluate
 from extremal.masking.solvers import Consensus, Path, Penalty, Search, Solver
-from extremal.masking.solvers.consensus import count_chain_passes
+from extremal.masking.solvers.consensus import count_consensus_passes
 from extremal.masking.solvers.path import count_passes, masks_at_areas
 from extremal.masking.solvers.problem import gradient
 from extremal.masking.solvers.swap import SWAPS_PER_ROUND
@@ -67,7 +68,7 @@ def count_work(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH
     >>> count_work(Path(), areas=5, mirror=True)
     Work(single=40, batched=68, forwards=112, widest=5)
     >>> count_work(Consensus(), areas=5, mirror=True, ways=3)
-    Work(single=0, batched=114, forwards=48, widest=4)
+    Work(single=0, batched=59, forwards=36, widest=5)
     >>> count_work(Penalty(), areas=5, mirror=True)
     Work(single=0, batched=4000, forwards=0, widest=5)
 
@@ -79,8 +80,8 @@ def count_work(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH
         ways: of destroying the input.
     """
     if isinstance(solver, Consensus):
-        gradients, forwards = count_chain_passes(solver, areas, mirror, ways, domain.has_neighbours)
-        return Work(0, gradients, forwards, max(solver.draws, solver.chains))
+        gradients, forwards = count_consensus_passes(solver, areas, mirror, ways, domain.has_neighbours)
+        return Work(0, gradients, forwards, max(solver.draws, areas * solver.schedule(areas)[1]))
     if isinstance(solver, Penalty):
         return Work(0, solver.steps * areas + (0 if domain.is_smooth else areas * ways), 0, areas)
     if isinstance(solver, Search):
@@ -141,7 +142,8 @@ class Cost:
 
     def _count_scores(self) -> int:
         """Return the evaluations without gradient of the evidence."""
-        n_scores = len(self.areas) * (2 * len(self.objective.ways) + self._n_unseen + evidence.N_CONTROLS)
+        n_controls = EFFORTS[self.settings.effort].controls
+        n_scores = len(self.areas) * (2 * len(self.objective.ways) + self._n_unseen + n_controls)
         return (n_scores + self._n_unseen) * self.evaluations_per_mask
 
     def _count_agreement(self) -> int:

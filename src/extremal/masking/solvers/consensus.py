@@ -1,13 +1,13 @@
 """`consensus`: masks that change little when the input changes little.
 
 The field starts where the mask gradients and the maps of hidden layers agree under all ways of destroying the input.
-From the largest area to the smallest, a few chains follow the gradient in one batch, each with its own order of ways
-and orientations; their mean is the field of the area, and where the next one starts. The gradient is smoothed and
-divided by its own deviation, so that places whose gradient is noise do not move as far as the others, and the change
-from the start decays in each step. Smaller masks stay within larger ones. At the end each area weighs its own mask
-against masks that contain the next smaller one.
+One field serves all areas: in each step it is cut at every area, each cut with its own way and orientation, all in one
+batch. The gradient of each is smoothed and divided by its own deviation, so that places whose gradient is noise do not
+move as far as the others; their sum moves the field, and the change from the start decays in each step. At the end each
+area weighs its own mask against masks that contain the next smaller one.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,32 +27,34 @@ FLOOR = 1e-30  # of a deviation, so that a field without any stays zero
 GRADIENT_BLUR = 14.0  # px at a short side of 224 px, of the Gaussian over the mask gradients of the start
 DIFFERENCE_BLUR = 4.0  # px at a short side of 224 px, of the Gaussian over the differences
 SUPPORT_POWER = 4  # of the share of places with a lower rank, by which the support of each place is weighted
-CANDIDATES = 4  # of an area: its own field, and those that contain the next smaller mask; without neighbours one less
+MAX_CANDIDATES = 4  # of an area; without neighbours one less
 
 
 @dataclass(frozen=True)
 class Consensus:
-    """Settings of the solver of chains; `count_chain_passes` returns the cost of a run."""
+    """Settings of the solver of one field; `count_consensus_passes` returns the cost of a run."""
 
-    chains: int = 3  # fields that are optimised at once; their mean is the result
-    steps: int = 6  # of each chain at each area
-    least: int = 24  # steps of each chain in all; with fewer than four areas the largest takes what is missing
+    steps: int = 7  # of the field, each on the masks of all areas
+    least: int = 32  # masks in all steps together; with few areas there are more steps
+    columns: int = 4  # masks in a step, at least; with few areas each has several
     draws: int = 4  # mask values of the start's gradient, each in every orientation and by every way
     start: float = 1.5  # deviation of the start; larger values hold stiller and score lower
     rate: float = 0.35  # of a step, in deviations of the direction
     momentum: float = 0.8
     decay: float = 0.03  # of the change from the start, in each step
     smooth: float = 2.0  # of the gradient's Gaussian, in lattice steps
+    candidates: int = 3  # of the final choice of an area: its own field, and others around the next smaller mask
     tolerance: float = (
         0.1  # share of the whole effect by which candidates of the final choice may differ and still count
     )
-    within: float = 3.0  # deviations by which places outside of the next larger mask are lowered
+    inside: float = 6.0  # deviations by which the next smaller mask is raised in these
     temperature: float = 0.15  # of the level, in deviations of the field
     width: float = 1.0  # of the field's Gaussian, in lattice steps
 
     def __post_init__(self) -> None:
-        for name in ("chains", "steps", "draws"):
+        for name in ("steps", "columns", "draws"):
             validate_whole(getattr(self, name), f"{name} of consensus", 1, MAX_COUNT)
+        validate_whole(self.candidates, "candidates of consensus", 1, MAX_CANDIDATES)
         for name in ("start", "rate", "temperature", "tolerance"):
             if not getattr(self, name) > 0:
                 raise ExtremalValueError(f"{name} of consensus must be above 0, got {getattr(self, name):g}")
@@ -75,21 +77,21 @@ class Consensus:
         """Find masks of exactly the given areas (ascending) in one run."""
         family = problem.domain.exact_area_family(problem.like, self.width)
         n_starts = problem.ways * len(problem.orientations())
-        recorder = Recorder(problem, n_starts + sum(self.schedule(len(areas))), on_step)
+        recorder = Recorder(problem, n_starts + self.schedule(len(areas))[0], on_step)
         found = find_start(problem, self.draws, recorder)
         start = _standardise_each(family.fit(found.ranks).unsqueeze(1))
         fields = self._descend(problem, family, areas, self.start * start, recorder)
-        parameters = self._choose(problem, family, areas, fields, start)
+        parameters = self._choose(problem, family, areas, fields, start) if self.candidates > 1 else fields
         return recorder.build_solution(self._masks(family, parameters, areas), parameters, found.support)
 
-    def schedule(self, areas: int) -> list[int]:
-        """Return the number of steps at each of several areas, from the largest to the smallest.
+    def schedule(self, areas: int) -> tuple[int, int]:
+        """Return the number of steps, and how many masks each area has in a step.
 
-        >>> Consensus().schedule(2), Consensus().schedule(5)
-        ([18, 6], [6, 6, 6, 6, 6])
+        >>> Consensus().schedule(1), Consensus().schedule(5)
+        ((8, 4), (7, 1))
         """
-        first = max(self.steps, self.least - self.steps * (areas - 1))
-        return [first, *[self.steps] * (areas - 1)]
+        masks = -(-self.columns // areas)
+        return max(self.steps, -(-self.least // (areas * masks))), masks
 
     def rebuild_masks(self, parameters: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
         """Return the masks (N, A, 1, *S) of a solution's parameters (N, A, 1, *lattice) at these areas."""
@@ -101,29 +103,26 @@ class Consensus:
     def _descend(
         self, problem: Problem, family: ExactAreaFamily, areas: tuple[float, ...], start: Tensor, recorder: Recorder
     ) -> Tensor:
-        """Optimise the areas from the largest to the smallest; return their fields (N, A, 1, *lattice)."""
-        orientations = problem.orientations()
-        change = start.new_zeros(len(start), self.chains, *start.shape[2:])
-        momentum, hold, step, fields = torch.zeros_like(change), torch.zeros_like(start), 0, list[Tensor]()
-        for area, steps in zip(reversed(areas), self.schedule(len(areas)), strict=True):
-            for _ in range(steps):
-                if not recorder.any_finite:
-                    break
-                parameters = (start + change).requires_grad_()
-                masks = self._masks(family, _standardise_each(parameters) + hold, (area,) * self.chains)
-                ways = [(step + chain) % problem.ways for chain in range(self.chains)]
-                turns = [(step // problem.ways + chain) % len(orientations) for chain in range(self.chains)]
-                rewards = problem.reward(masks, [orientations[turn] for turn in turns], ways)
-                slope = gradient(rewards, parameters).flatten(0, 1)
-                direction = standardise(family.smooth_parameters(slope, self.smooth), floor=FLOOR).view_as(change)
-                momentum = self.momentum * momentum + (1 - self.momentum) * direction
-                change = (1 - self.decay) * change + self.rate * momentum
-                recorder.record("chains", masks, rewards)
-                step += 1
-            change, momentum = (value.mean(1, keepdim=True).expand_as(value) for value in (change, momentum))
-            fields.append(_standardise_each((start + change[:, :1]).detach()) + hold)
-            hold = self.within * (self._fit(family, fields[-1], area) - 1)
-        return torch.cat(fields[::-1], 1)
+        """Move one field by the gradients of its masks at all areas; return it for each: (N, A, 1, *lattice)."""
+        orientations, (steps, masks_per_area) = problem.orientations(), self.schedule(len(areas))
+        columns = areas * masks_per_area
+        field, change, momentum = start, torch.zeros_like(start), torch.zeros_like(start)
+        for step in range(steps):
+            if not recorder.any_finite:
+                break
+            parameters = field.expand(-1, len(columns), *field.shape[2:]).contiguous().requires_grad_()
+            masks = self._masks(family, _standardise_each(parameters), columns)
+            ways = [(step + column) % problem.ways for column in range(len(columns))]
+            turns = [(step // problem.ways + column) % len(orientations) for column in range(len(columns))]
+            rewards = problem.reward(masks, [orientations[turn] for turn in turns], ways)
+            slopes = gradient(rewards, parameters).flatten(0, 1)
+            directions = standardise(family.smooth_parameters(slopes, self.smooth), floor=FLOOR).view_as(parameters)
+            direction = directions.mean(1, keepdim=True) * math.sqrt(len(areas))  # each area moves other places
+            momentum = self.momentum * momentum + (1 - self.momentum) * direction
+            change = (1 - self.decay) * change + self.rate * momentum
+            field = start + change
+            recorder.record("descent", masks, rewards)
+        return _standardise_each(field).expand(-1, len(areas), *field.shape[2:])
 
     @torch.no_grad()
     def _fit(self, family: ExactAreaFamily, field: Tensor, area: float) -> Tensor:
@@ -136,18 +135,18 @@ class Consensus:
     ) -> Tensor:
         """Return for each area the mean of its candidates, weighted by their rewards: (N, A, 1, *lattice).
 
-        Candidates are its own field, and three in which the next smaller mask is raised: its own field, the start, and
-        the places that destroying changes least. The reward is that of the cut masks, the mean over all ways, one
-        orientation for each.
+        Candidates are its own field, and up to three in which the next smaller mask is raised: its own field, the
+        start, and the places that destroying changes least. The reward is that of the cut masks, the mean over all
+        ways, one orientation for each.
         """
         chosen, orientations = [fields[:, :1]], problem.orientations()
         fillers = [_standardise_each(start)]
         if problem.differences is not None:
             fillers.append(_find_flat_places(problem, family))
         for k in range(1, len(areas)):
-            inside = 2 * self.within * self._fit(family, chosen[-1], areas[k - 1])
+            inside = self.inside * self._fit(family, chosen[-1], areas[k - 1])
             own = fields[:, k : k + 1]
-            candidates = torch.cat([own, *(field + inside for field in (own, *fillers))], 1)
+            candidates = torch.cat([own, *(field + inside for field in (own, *fillers))][: self.candidates], 1)
             count = candidates.shape[1]
             masks = family.cut(self._masks(family, candidates, (areas[k],) * count), (areas[k],) * count)
             rewards = torch.zeros(masks.shape[:2], dtype=problem.dtype, device=problem.device)
@@ -248,14 +247,16 @@ def _standardise_each(fields: Tensor) -> Tensor:
     return standardise(fields.flatten(0, 1), floor=FLOOR).view_as(fields)
 
 
-def count_chain_passes(
+def count_consensus_passes(
     settings: Consensus, areas: int, mirror: bool, ways: int = 1, has_neighbours: bool = True
 ) -> tuple[int, int]:
     """Count the forward-backward and forward passes of a run for one input (preserve and delete; dual: twice).
 
-    >>> count_chain_passes(Consensus(), areas=4, mirror=True, ways=3)
-    (96, 36)
+    >>> count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3)
+    (59, 36)
     """
     start = settings.draws * (2 if mirror else 1) * ways
-    candidates = CANDIDATES - (0 if has_neighbours else 1)
-    return start + sum(settings.schedule(areas)) * settings.chains, candidates * (areas - 1) * ways
+    candidates = min(settings.candidates, MAX_CANDIDATES - (0 if has_neighbours else 1))
+    chosen = candidates * (areas - 1) * ways if candidates > 1 else 0
+    steps, masks = settings.schedule(areas)
+    return start + steps * masks * areas, chosen

@@ -98,7 +98,7 @@ class Step:
 
     index: int  # 0 .. total − 1
     total: int
-    stage: str  # of the solver: start, chains, sweep, polish, descent
+    stage: str  # of the solver: start, sweep, polish, descent
     masks: Tensor  # (N, K, 1, *S), detached
     rewards: Tensor  # (N, K), detached
 

@@ -1,0 +1,41 @@
+"""Effort: how many passes of the network an explanation takes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from extremal.errors import ExtremalValueError
+from extremal.file_checks import quote
+from extremal.masking.solvers import SOLVERS, Solver
+from extremal.masking.solvers.consensus import Consensus
+
+NORMAL = "normal"
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What an effort decides where nothing else does."""
+
+    solvers: Mapping[str, Solver]  # by name; those that are not here are the same at every effort
+    controls: int  # random masks per area
+
+    def solver(self, name: str) -> Solver:
+        """Return the solver of a name in `SOLVERS`."""
+        return self.solvers.get(name, SOLVERS[name])
+
+
+EFFORTS = {
+    "fast": Effort({"consensus": Consensus(steps=2, least=0, draws=1, candidates=1)}, controls=2),
+    NORMAL: Effort({}, controls=8),
+    "thorough": Effort({"consensus": Consensus(steps=10, least=80, columns=8, rate=0.4, candidates=4)}, controls=8),
+}
+
+
+def validate_effort(effort: str) -> str:
+    """Return the name of an effort.
+
+    Raises:
+        ExtremalValueError: there is no such effort.
+    """
+    if not isinstance(effort, str) or effort not in EFFORTS:
+        raise ExtremalValueError(f"effort must be one of {', '.join(EFFORTS)}, got {quote(effort)}")
+    return effort
