@@ -191,8 +191,8 @@ class TestErrors:
     def test_unknown_options(self) -> None:
         known = {"device": "cpu", "method": "extremal", **HERE}
         assert self.refused(ExtremalTypeError, model(), X.numpy(), 0, xai_lib="captum", area=0.1, **known) == (
-            "options must be among areas, game, perturbation, solver, score, within, units, alternatives, seed, effort, "
-            "got area, xai_lib; leave it out"
+            "options must be among areas, game, perturbation, solver, score, within, units, alternatives, seed, "
+            "effort, got area, xai_lib; leave it out"
         )
 
     @pytest.mark.parametrize("count", [0, 2, 3])

@@ -66,8 +66,9 @@ def test_uploads_of_other_kinds_are_refused_without_paths(clip: Path, scan: Path
     (tmp_path / "photo.png").write_bytes(b"\x89PNG")
     served = ServedNetwork("toy", clip_network())
     rules = {
-        scan: "toy takes clips, got 'scan.nii.gz'",
-        tmp_path / "photo.png": "toy takes clips, got 'photo.png'",
+        scan: "a network must take volumes to read 'scan.nii.gz', toy takes clips; choose another file",
+        tmp_path
+        / "photo.png": "a network must take pictures to read 'photo.png', toy takes clips; choose another file",
         tmp_path / "text.mp4": "a clip must be readable to its end, got 'text.mp4'",
         tmp_path / "missing.mp4": "the file is no longer stored here",
     }

@@ -77,6 +77,10 @@ def test_an_answer_token_by_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(zoo, "load", lambda name, weights=None, *_: planted_network())
     options = ["--network", "hf:planted", "--prompt", PROMPT, "--areas", "0.06,0.13"]
     monkeypatch.setattr("extremal.cli.sets.check_network_name", lambda *_: None)
+    code, out, err = call("tokens", "photo.png", *options, "--dry-run", columns=140)
+    assert (code, err) == (0, "")
+    assert "the same without the picture, and not explained: a (1 of 3), red (2 of 3)" in out
+    assert not (tmp_path / "extremal-out").exists()
     code, out, err = call("tokens", "photo.png", *options, columns=80)
     assert (code, err) == (0, "")
     assert "1 of 3 tokens depends on the picture" in out

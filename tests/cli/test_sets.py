@@ -99,3 +99,21 @@ def test_mistakes(arguments: tuple[str, ...], message: str) -> None:
     assert err.startswith(f"error: {message}")
     assert err.count("\n") == 1
     assert not Path("extremal-out").exists()
+
+
+@pytest.mark.parametrize(("command", "runs"), [("sets", "sufficient"), ("contrast", "cat rather than dog")])
+def test_a_plan_is_printed_and_nothing_is_written(command: str, runs: str, tmp_path: Path) -> None:
+    options = ("cat.png", "--areas", f"{AREA},0.4", "--perturbation", "fade", "--dry-run")
+    code, out, err = call(command, *options, columns=140)
+    assert (code, err) == (0, "")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["cat.png"]
+    assert runs in out
+    assert "besides these runs: " in out
+    assert out.endswith(f"nothing was written; the results would be in {Path(f'extremal-out/cat-{command}')}\n")
+    code, out, err = call(command, *options, "--json")
+    assert (code, err) == (0, "")
+    (record,) = json.loads(out)
+    counts = record["evaluations"]
+    line = f"evaluations: {counts['gradients']} forward and backward, {counts['forwards']} forward; "
+    assert line in call(command, *options, columns=140)[1]
+    assert next(iter(record["parts"])) == runs

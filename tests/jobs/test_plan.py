@@ -51,7 +51,8 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
             "keys in a manifest"
         ),
         (str(empty),): (
-            f"a folder must contain images ({', '.join(IMAGE_SUFFIXES)}), {str(empty)!r} has none; check the path"
+            f"a folder must contain images ({', '.join(IMAGE_SUFFIXES)}), or sounds, clips or volumes for a network "
+            f"that takes them, {str(empty)!r} has none; check the path"
         ),
     }
     for sources, message in cases.items():

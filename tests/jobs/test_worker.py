@@ -11,9 +11,9 @@ import extremal
 from extremal import explain
 from extremal.explanations.settings import Settings, SettingsOptions
 from extremal.files import content_hash
+from extremal.jobs.batch_size import auto_batch_size
 from extremal.jobs.items import RunItem
 from extremal.jobs.rows import SCHEMA
-from extremal.jobs.runner import auto_batch_size
 from extremal.jobs.worker import ItemResult, Worker, WorkerConfig
 from extremal.networks.network import Network
 from support.datasets import sound, write_images
@@ -154,7 +154,7 @@ class TestRows:
     ("pictures", "workers", "size"), [(100, 1, 8), (5, 1, 5), (64, 2, 8), (57, 2, 8), (56, 2, 7), (10, 2, 2), (3, 2, 1)]
 )
 def test_batches_leave_units_for_all_workers(pictures: int, workers: int, size: int) -> None:
-    assert auto_batch_size(make_worker(), pictures, workers) == size
+    assert auto_batch_size(make_worker(), [RunItem("a", "a.png")] * pictures, workers) == size
 
 
 def test_the_result_of_a_failed_item_has_no_explanation() -> None:

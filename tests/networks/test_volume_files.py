@@ -9,7 +9,7 @@ import torch
 
 from extremal import ExtremalTypeError, ExtremalValueError, Volume, VolumeReader, read_volume
 from extremal.errors import MissingDependencyError
-from extremal.networks.stacks import dicom_series, nifti_files
+from extremal.networks.stacks import dicom_files, dicom_slices, nifti_files
 from extremal.networks.stacks.checks import check_stack_file
 from extremal.networks.stacks.paths import StackKind, find_stack_kind
 from support.stack_files import write_nifti, write_series
@@ -169,12 +169,12 @@ def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ExtremalValueError, match=r"at most 0\.0001 GB, got more"):
         read_volume(bomb)
     monkeypatch.undo()
-    for module in (nifti_files, dicom_series):
+    for module in (nifti_files, dicom_slices):
         monkeypatch.setattr(module, "MAX_PLACES", 100)
     for path in (bomb, write_series(tmp_path / "series", VALUES, POSITIONS)):
         with pytest.raises(ExtremalValueError, match="at most 100 places"):
             read_volume(path)
-    monkeypatch.setattr(dicom_series, "MAX_SLICES", 5)
+    monkeypatch.setattr(dicom_files, "MAX_SLICES", 5)
     with pytest.raises(ExtremalValueError, match="at most 5 files, got 6"):
         read_volume(tmp_path / "series")
 

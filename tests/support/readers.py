@@ -381,6 +381,7 @@ READERS: dict[str, Reader] = {
     "clips": Reader(stack_readers.write_clips, mutate_bytes, stack_readers.read_clip),
     "NIfTI": Reader(stack_readers.write_niftis, stack_readers.mutate_nifti, stack_readers.read_nifti),
     "DICOM": Reader(stack_readers.write_slices, mutate_bytes, stack_readers.read_slices),
+    "DICOM frames": Reader(stack_readers.write_frame_files, mutate_bytes, stack_readers.read_frame_file),
     "cut-outs": Reader(_write_scenes, _mutate_by_kind, _read_scene),
     "VOC": Reader(_write_voc, mutate_text, _read_voc),
     "COCO": Reader(_write_coco, mutate_json, _read_coco),

@@ -84,3 +84,65 @@ def write_series(
                 setattr(data, name, value)
         data.save_as(folder / f"{(5 * index + 3) % 7:03d}-{index}.dcm", enforce_file_format=True)
     return folder
+
+
+def write_frames(
+    path: Path,
+    values: Array,
+    positions: Sequence[float],
+    gaps: Sequence[float] = (1.0, 1.0),
+    *,
+    each: tuple[str, ...] = ("PlanePositionSequence",),
+    leave_out: tuple[str, ...] = (),
+    **changes: Any,
+) -> Path:
+    """Write slices (D, H, W) at positions in mm as the frames of one Enhanced CT file, in the opposite order.
+
+    Args:
+        path: of the file.
+        values: whole numbers, rescaled by 2·v − 1024.
+        positions: (D,) of the slices.
+        gaps: of rows, and of columns.
+        each: functional groups that each frame has of its own; the others are shared.
+        leave_out: functional groups that are missing.
+        changes: attributes of the file by their names in DICOM; None removes.
+    """
+    from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+    from pydicom.uid import EnhancedCTImageStorage, ExplicitVRLittleEndian
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = EnhancedCTImageStorage, ExplicitVRLittleEndian
+    meta.MediaStorageSOPInstanceUID = "1.2.3.1"
+    data = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    data.SeriesInstanceUID, data.Modality, data.NumberOfFrames = "1.2.3", "CT", len(values)
+    data.Rows, data.Columns = values.shape[1:]
+    data.BitsAllocated = data.BitsStored = 16
+    data.HighBit, data.PixelRepresentation, data.SamplesPerPixel = 15, 1, 1
+    data.PhotometricInterpretation = "MONOCHROME2"
+
+    def build_groups(is_of_frame: bool, position: float) -> Dataset:
+        contents: dict[str, dict[str, Any]] = {
+            "PlanePositionSequence": {"ImagePositionPatient": [0, 0, float(position)]},
+            "PlaneOrientationSequence": {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]},
+            "PixelMeasuresSequence": {"PixelSpacing": list(gaps)},
+            "PixelValueTransformationSequence": {"RescaleSlope": "2", "RescaleIntercept": "-1024"},
+        }
+        groups = Dataset()
+        for name, content in contents.items():
+            if (name in each) is is_of_frame and name not in leave_out:
+                group = Dataset()
+                for attribute, value in content.items():
+                    setattr(group, attribute, value)
+                setattr(groups, name, [group])
+        return groups
+
+    data.SharedFunctionalGroupsSequence = [build_groups(False, 0)]
+    data.PerFrameFunctionalGroupsSequence = [build_groups(True, position) for position in reversed(positions)]
+    data.PixelData = values[::-1].astype("<i2").tobytes()
+    for name, value in changes.items():
+        if value is None:
+            delattr(data, name)
+        else:
+            setattr(data, name, value)
+    data.save_as(path, enforce_file_format=True)
+    return path

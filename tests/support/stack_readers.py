@@ -8,7 +8,7 @@ import numpy as np
 
 from extremal import ClipReader, VolumeReader
 from support.mutations import mutate_bytes
-from support.stack_files import write_clip, write_nifti, write_series
+from support.stack_files import write_clip, write_frames, write_nifti, write_series
 
 
 def write_clips(folder: Path) -> list[Path]:
@@ -54,5 +54,18 @@ def write_slices(folder: Path) -> list[Path]:
 def read_slices(path: Path) -> object:
     """Read and use the series of a slice."""
     stack = VolumeReader().read(path.parent)
+    assert len(stack.spacing) == 3
+    return stack
+
+
+def write_frame_files(folder: Path) -> list[Path]:
+    """Write a file of three frames."""
+    values = np.random.default_rng(0).integers(0, 1000, (3, 8, 10))
+    return [write_frames(folder / "a.dcm", values, (0.0, 2.0, 4.0))]
+
+
+def read_frame_file(path: Path) -> object:
+    """Read and use a file of frames."""
+    stack = VolumeReader().read(path)
     assert len(stack.spacing) == 3
     return stack

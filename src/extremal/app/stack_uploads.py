@@ -7,10 +7,8 @@ import numpy as np
 
 from extremal.app.networks import ServedNetwork
 from extremal.errors import ExtremalError, ExtremalValueError
-from extremal.file_checks import quote
-from extremal.networks.sounds.reader import SoundReader
 from extremal.networks.stacks.paths import find_stack_kind
-from extremal.networks.stacks.readers import PreparedStack
+from extremal.networks.stacks.readers import PreparedStack, check_kind
 
 MAX_STACK_BYTES = 500_000_000  # of the frames of a clip that are kept, and of a volume
 
@@ -25,14 +23,11 @@ def read_stack(path: Path, network: ServedNetwork) -> PreparedStack:
     Raises:
         ExtremalValueError: it cannot be read; the message has the name of the file instead of its path.
     """
-    reader = network.network.reader
     try:
         if not path.is_file():  # a folder of DICOM files cannot be sent
             raise ExtremalValueError("the file is no longer stored here; drop it again")
-        if reader is None or isinstance(reader, SoundReader) or find_stack_kind(path) is not network.kind:
-            takes = f"{network.kind or 'picture'}s"
-            raise ExtremalValueError(f"{network.name} takes {takes}, got {quote(path)}; choose another file")
-        return reader.read(path, MAX_STACK_BYTES)
+        reader, kind = network.network.reader, find_stack_kind(path)
+        return check_kind(reader, kind, path, network.name, "choose another file").read(path, MAX_STACK_BYTES)
     except ExtremalError as error:
         raise ExtremalValueError(str(error).replace(f"{path.parent}/", "")) from None
 

@@ -3,11 +3,9 @@
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from extremal.cli import options, tables
+from extremal.cli import options, plan_tables, tables
 from extremal.cli.argument_checks import check_areas, check_names, check_question
 from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
 from extremal.cli.networks import copy_to_devices, load
@@ -48,7 +46,7 @@ def explain(
     budget: options.Budget = options.DEFAULT_BUDGET,
     stability: options.Stability = False,
     force: options.Force = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would run, and what it costs.")] = False,
+    dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Find the smallest regions of images that a network's answer needs, with the evidence."""
@@ -174,7 +172,7 @@ def plan_images(net: "Network", query: "Target", settings: "Settings", extras: E
         record = {"path": image, "folder": str(folder), **planned.as_dict(), **counts}
         return ImageOutcome(
             result_files.to_json_values(record),
-            lambda: tables.print_plan(to_printable(image), planned, folder, **counts),
+            lambda: plan_tables.print_plan(to_printable(image), planned, folder, **counts),
         )
 
     return process

@@ -56,6 +56,7 @@ Score = Annotated[str, Option(help="margin, logit, probability, log-probability,
 Effort = Annotated[str, Option(help="fast (a first look), normal or thorough (most steps and controls).")]
 Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Random seed of noise and controls.")]
 Alternatives = Annotated[int, Option(help="Number of explanations with little overlap to search for.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Only print what would run, and what it costs.")]
 Refine = Annotated[
     bool,
     Option(

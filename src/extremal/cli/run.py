@@ -43,7 +43,10 @@ if TYPE_CHECKING:
 
 def run(
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="Images, folders, manifests .csv.", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="IMAGE...", help="Images (or what the network takes), folders, manifests .csv.", show_default=False
+        ),
     ],
     *,
     out: Annotated[Path, typer.Option(help="Folder of the run; an existing run is resumed.")],

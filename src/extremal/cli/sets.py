@@ -17,6 +17,7 @@ from extremal.networks.devices import check_device_name
 from extremal.networks.names import check_network_name
 
 if TYPE_CHECKING:
+    from extremal.explanations.preflight.bundle_plan import BundlePlan
     from extremal.explanations.sets.answer_tokens import AnswerTokens
     from extremal.explanations.sets.class_contrast import Contrast
     from extremal.explanations.sets.region_sets import RegionSets
@@ -42,10 +43,13 @@ def sets(
     seed: options.Seed = 0,
     out: options.ImageFolders = options.DEFAULT_FOLDER,
     force: options.Force = False,
+    dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Find the regions that are sufficient, that are necessary, and that are both, each with its evidence."""
-    batch = ImageBatch(out, images, as_json, " ".join(part for part in ("sets", target, ask) if part), force)
+    batch = ImageBatch(
+        out, images, as_json, " ".join(part for part in ("sets", target, ask) if part), force, writes=not dry_run
+    )
 
     def check() -> None:
         _check_options(
@@ -55,6 +59,7 @@ def sets(
 
     def prepare() -> list[ProcessImage]:
         import extremal
+        from extremal.explanations.preflight.bundle_plan import plan_sets
         from extremal.scores.parse import parse_query
 
         settings = extremal.Settings(
@@ -69,11 +74,13 @@ def sets(
 
         def build(copy: "Network") -> ProcessImage:
             query = parse_query(copy, target, ask)
+            if dry_run:
+                return _plan_with(lambda image: plan_sets(copy, image, query, settings=settings))
             return _process_with(
                 lambda image, report: extremal.explain_sets(copy, image, query, settings=settings, on_part=report)
             )
 
-        return [build(copy) for copy in copy_to_devices(net, device, len(batch.images))]
+        return [build(copy) for copy in copy_to_devices(net, device, 1 if dry_run else len(batch.images))]
 
     batch.process(check, prepare)
 
@@ -93,16 +100,20 @@ def contrast(
     seed: options.Seed = 0,
     out: options.ImageFolders = options.DEFAULT_FOLDER,
     force: options.Force = False,
+    dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Find why an image is of one class rather than of another, and the loss that turns one into the other."""
-    batch = ImageBatch(out, images, as_json, " ".join(part for part in ("contrast", target, other) if part), force)
+    batch = ImageBatch(
+        out, images, as_json, " ".join(part for part in ("contrast", target, other) if part), force, writes=not dry_run
+    )
 
     def check() -> None:
         _check_options(areas, device, network, weights, perturbation=perturbation, solver=solver, effort=effort)
 
     def prepare() -> list[ProcessImage]:
         import extremal
+        from extremal.explanations.preflight.bundle_plan import plan_contrast
         from extremal.scores.parse import parse_class
 
         settings = extremal.Settings(
@@ -120,11 +131,13 @@ def contrast(
         first, second = (parsed if isinstance(parsed, int) else None for parsed in classes)
 
         def build(copy: "Network") -> ProcessImage:
+            if dry_run:
+                return _plan_with(lambda image: plan_contrast(copy, image, first, second, settings=settings))
             return _process_with(
                 lambda image, report: extremal.contrast(copy, image, first, second, settings=settings, on_part=report)
             )
 
-        return [build(copy) for copy in copy_to_devices(net, device, len(batch.images))]
+        return [build(copy) for copy in copy_to_devices(net, device, 1 if dry_run else len(batch.images))]
 
     batch.process(check, prepare)
 
@@ -144,17 +157,19 @@ def tokens(
     seed: options.Seed = 0,
     out: options.ImageFolders = options.DEFAULT_FOLDER,
     force: options.Force = False,
+    dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Find the region that each token of an answer needs, with a model of images and text."""
     kind = " ".join(part for part in ("tokens", answer, prompt, "" if game == "preserve" else game) if part)
-    batch = ImageBatch(out, images, as_json, kind, force)
+    batch = ImageBatch(out, images, as_json, kind, force, writes=not dry_run)
 
     def check() -> None:
         _check_options(areas, device, network, "", game=game, perturbation=perturbation, solver=solver, effort=effort)
 
     def prepare() -> list[ProcessImage]:
         import extremal
+        from extremal.explanations.preflight.bundle_plan import plan_tokens
         from extremal.scores import Answer
 
         settings = extremal.Settings(
@@ -169,11 +184,13 @@ def tokens(
         net = load(network, "", device)
 
         def build(copy: "Network") -> ProcessImage:
+            if dry_run:
+                return _plan_with(lambda image: plan_tokens(copy, image, query, settings=settings))
             return _process_with(
                 lambda image, report: extremal.explain_tokens(copy, image, query, settings=settings, on_part=report)
             )
 
-        return [build(copy) for copy in copy_to_devices(net, device, len(batch.images))]
+        return [build(copy) for copy in copy_to_devices(net, device, 1 if dry_run else len(batch.images))]
 
     batch.process(check, prepare)
 
@@ -183,6 +200,22 @@ def _check_options(areas: str, device: str, network: str, weights: str, **names:
     check_areas(areas)
     check_names(**names)
     check_network_name(network, weights)
+
+
+def _plan_with(plan: "Callable[[str], BundlePlan]") -> ProcessImage:
+    """Return the function that plans the runs for one image and prints them; nothing is written."""
+    from extremal.cli import plan_tables
+    from extremal.report.result_files import to_json_values
+
+    def process(image: str, folder: Path, on_stage: OnStage) -> ImageOutcome:
+        on_stage("measuring", 0, 1)
+        planned = plan(image)
+        record = {"path": image, "folder": str(folder), **planned.as_dict()}
+        return ImageOutcome(
+            to_json_values(record), lambda: plan_tables.print_bundle_plan(to_printable(image), planned, folder)
+        )
+
+    return process
 
 
 def _process_with(find: FindRegions) -> ProcessImage:

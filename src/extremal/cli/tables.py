@@ -1,6 +1,5 @@
 """Print results as tables in a terminal."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -10,10 +9,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from extremal.explanations.channels.class_ranking import ClassChannels
     from extremal.explanations.channels.explanation import ChannelExplanation
-    from extremal.explanations.evaluations import Evaluations
     from extremal.explanations.explanation import Explanation
     from extremal.explanations.preflight.findings import Findings
-    from extremal.explanations.preflight.plan import Plan
     from extremal.explanations.smallest_area import Certificate
     from extremal.networks.layers import Layer
     from extremal.scores.class_group import ResolvedClass
@@ -43,8 +40,9 @@ def print_explanation(
     from extremal.explanations.display import has_random_weights
     from extremal.explanations.verdict import Status
     from extremal.report.sentences import alternatives_sentence, certificate_sentence, stability_sentence
-    from extremal.report.text import RANDOM_WEIGHTS
+    from extremal.report.text import RANDOM_WEIGHTS, unlikely_sentence
 
+    unlikely = unlikely_sentence(explanation)
     stability = explanation.stability
     measured = [] if stability is None else ["stable IoU", "core"]
     table = Table("area", "score", "as found", "cut", "best random", *measured, Column("verdict", no_wrap=True))
@@ -61,17 +59,18 @@ def print_explanation(
         )
         label = f"{verdict} (stuck)" if status is Status.STUCK else str(verdict)
         table.add_row(
-            _area_text(area),
-            _score_text(score),
+            area_text(area),
+            score_text(score),
             *map(_percent, effects),
             *stable,
             Text(label, style=VERDICT_COLOURS.get(verdict.label, "")),
         )
     lines = [
-        f"{image}: {_target_text(explanation.target_names[0], explanation.target[0])}, "
-        f"score {_score_text(float(explanation.score_full[0]))} whole, "
-        f"{_score_text(float(explanation.score_blank[0]))} destroyed",
+        f"{image}: {target_text(explanation.target_names[0], explanation.target[0])}, "
+        f"score {score_text(float(explanation.score_full[0]))} whole, "
+        f"{score_text(float(explanation.score_blank[0]))} destroyed",
         *([RANDOM_WEIGHTS] if has_random_weights(explanation.settings) else []),
+        *([unlikely.replace("\N{NO-BREAK SPACE}", " ")] if unlikely else []),
         table,
         _smallest_area_sentence(explanation),
         *([certificate_sentence(certificate)] if certificate else []),
@@ -101,14 +100,14 @@ def print_channels(image: str, explanation: "ChannelExplanation", files: dict[st
     for row in summary.rows:
         table.add_row(
             str(row.count),
-            _score_text(row.score),
+            score_text(row.score),
             *map(_percent, (row.soft, row.binary, row.random_best, max(row.ranked))),
             Text(str(row.verdict), style=VERDICT_COLOURS.get(row.verdict.label, "")),
         )
-    target = _target_text(summary.name, explanation.target[0])
+    target = target_text(summary.name, explanation.target[0])
     heading = (
         f"{image}: {target}, layer {summary.layer} of {summary.total} channels, "
-        f"score {_score_text(summary.score_full)} whole, {_score_text(summary.score_blank)} with the layer at zero"
+        f"score {score_text(summary.score_full)} whole, {score_text(summary.score_blank)} with the layer at zero"
     )
     paths = [files[name] for name in ("report", "figure", "explanation")]
     sentences = [sentence for sentence in (summary.headline, summary.smallest, summary.caution, minimal) if sentence]
@@ -126,7 +125,7 @@ def print_class_channels(ranking: "ClassChannels", top: int, files: dict[str, An
         table.add_row(str(rank), str(channel), f"{float(ranking.mean[channel]):.2f}", f"{low:.2f} – {high:.2f}")
     counts = ranking.sets.sum(1)
     heading = (
-        f"{_target_text(ranking.target_name, ranking.target)}, layer {ranking.layer}: {len(ranking.sets)} images, "
+        f"{target_text(ranking.target_name, ranking.target)}, layer {ranking.layer}: {len(ranking.sets)} images, "
         f"smallest sufficient sets of {int(counts.min())} to {int(counts.max())} of {ranking.sets.shape[1]} channels"
     )
     paths = [files[name] for name in ("report", "figure", "table")]
@@ -158,69 +157,6 @@ def print_layers(layers: "list[Layer]", pattern: str, total: int) -> None:
     if len(layers) < total:
         lines.append(f"{len(layers)} of {total} layers; more with: extremal layers PATTERN, extremal layers --all")
     print_lines(lines)
-
-
-def _perturbation_text(plain: str | list[str]) -> str:
-    """Return the perturbation of a run's settings: the text of one, the name mixed, or the texts of a mix."""
-    from extremal.masking.perturbations import PERTURBATIONS, split_ways
-
-    if isinstance(plain, str):
-        return plain
-    return "mixed" if plain == [repr(way) for way in split_ways(PERTURBATIONS["mixed"]).values()] else " + ".join(plain)
-
-
-def print_plan(image: str, plan: "Plan", folder: Path, copies: int = 0, minimal_budget: int = 0) -> None:
-    """Print what a run would explain, and what it would cost.
-
-    Args:
-        image: path of the image.
-        plan: of the run.
-        folder: of the results.
-        copies: explained for the stability.
-        minimal_budget: evaluations to reduce the sufficient region; 0: it is not reduced.
-    """
-    from extremal.explanations.display import network_text
-
-    settings, first = plan.settings, plan.inputs[0]
-    classes = Table("class", "score", "probability")
-    for top in first.top:
-        probability = "" if top.probability is None else f"{100 * top.probability:.1f} %"
-        classes.add_row(f"{top.name} (class {top.index})", _score_text(top.score), probability)
-    remaining = "" if first.remaining is None else f", leaves {100 * first.remaining:.2g} % of its probability"
-    areas = ", ".join(map(_area_text, plan.areas))
-    names = (
-        settings["game"],
-        _perturbation_text(settings["perturbation"]),
-        settings["solver"]["name"],
-        settings["score"],
-    )
-    lines = [
-        f"{image}: {' × '.join(map(str, plan.shape))} as input of {network_text(settings)}",
-        *plan.reading.sentences,
-        classes,
-        f"target: {_target_text(first.name, first.target)}",
-        f"score: {_score_text(first.full)} whole, {_score_text(first.blank)} destroyed; destroying it takes "
-        f"{_score_text(first.span)} away"
-        f"{remaining}",
-        f"run: {', '.join(names)}; areas {areas}; seed {settings['seed']}",
-        f"on: {settings['device']}, {settings['dtype']}, {settings['threads']} threads",
-        f"at once: {plan.rows_at_once} rows of the network, of {plan.rows} that fit ({_bytes(plan.row_bytes)} each)",
-        f"evaluations: {_evaluations_text(plan.evaluations)}",
-        f"expected: {_duration(plan.seconds)}, {_bytes(plan.memory)} of memory for weights and gradients",
-    ]
-    if plan.refining:
-        counts = _evaluations_text(plan.refining)
-        lines.append(f"smallest area: at most {counts}, {_duration(plan.seconds_refining)} more")
-    if copies:
-        seconds = None if plan.seconds is None else copies * plan.seconds
-        lines.append(f"stability: {copies} times these evaluations, {_duration(seconds)} more")
-    if minimal_budget:
-        lines.append(f"minimal region: at most {minimal_budget} forward")
-    if first.span <= 0:
-        lines.append(
-            "the destroyed input scores as high as the whole: run `extremal doctor` to find out what to change"
-        )
-    print_lines([*lines, f"nothing was written; the results would be in {folder}"])
 
 
 def print_findings(image: str, findings: "Findings") -> None:
@@ -255,18 +191,9 @@ def path_lines(*paths: str) -> list[str]:
 def _smallest_area_sentence(explanation: "Explanation") -> str:
     smallest, verdicts = explanation.smallest(), explanation.verdict[0]
     if smallest is None:
-        return f"smallest sufficient area: none of these ({_area_text(explanation.areas[-1])}: {verdicts[-1].reason})"
+        return f"smallest sufficient area: none of these ({area_text(explanation.areas[-1])}: {verdicts[-1].reason})"
     verdict = verdicts[explanation.areas.index(smallest.area)]
-    return f"smallest sufficient area: {_area_text(smallest.area)} ({verdict}: {verdict.reason})"
-
-
-def _evaluations_text(evaluations: "Evaluations | None") -> str:
-    if evaluations is None:
-        return "unknown for this solver"
-    counts = f"{evaluations.gradients} forward and backward, {evaluations.forwards} forward"
-    if not evaluations.evidence_forwards:
-        return counts
-    return f"{counts}; {evaluations.evidence_gradients} and {evaluations.evidence_forwards} for the evidence"
+    return f"smallest sufficient area: {area_text(smallest.area)} ({verdict}: {verdict.reason})"
 
 
 def _percent(fraction: float) -> str:
@@ -275,24 +202,16 @@ def _percent(fraction: float) -> str:
     return percent(fraction).replace("\xa0", " ")
 
 
-def _score_text(score: float) -> str:
+def score_text(score: float) -> str:
+    """Return a score with two decimal places."""
     return f"{score:.2f}".replace("-", "−")
 
 
-def _area_text(area: float) -> str:
+def area_text(area: float) -> str:
+    """Return an area in percent."""
     return f"{100 * area:g} %"
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "an unknown time"
-    return f"{seconds:.2g} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 2**20:.3g} MiB" if count < 2**30 else f"{count / 2**30:.3g} GiB"
-
-
-def _target_text(name: str, target: "ResolvedClass | None") -> str:
+def target_text(name: str, target: "ResolvedClass | None") -> str:
     """Return a class with its index; groups and other targets have none."""
     return f"{name} (class {target})" if isinstance(target, int) else name

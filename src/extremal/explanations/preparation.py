@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -104,8 +104,7 @@ def restore_network(network: Network | nn.Module | str, settings: Mapping[str, A
     """
     net = as_network(network)
     check_same_weights(net, settings)
-    spacing = tuple(settings.get("spacing", ()))
-    return replace(net, spacing=spacing) if spacing and not net.spacing else net
+    return net.with_spacing(tuple(settings.get("spacing", ())))
 
 
 def check_same_weights(net: Network, settings: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """Read which units of a run are finished, with failed images and with images that have changed since."""
 
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from extremal.jobs.plan import WorkUnit
 from extremal.jobs.rows import FAILED, SCHEMA
 from extremal.jobs.store import PARTS, Store
 from extremal.jobs.worker import hash_image
+from extremal.networks.input_kinds import find_change_time
 
 MAX_UNIT_TIME = 3600 * 10**9  # ns before its part is written in which the images of a unit were read
 MAX_NAMED = 3  # images in a warning
@@ -61,10 +61,10 @@ def find_finished_units(store: Store, units: Sequence[WorkUnit]) -> FinishedUnit
 def _has_changed(item: RunItem, stored: dict[str, dict[str, Any]], written: int) -> bool:
     row = stored[item.key]
     try:
-        info = os.stat(item.path)
+        changed_at = find_change_time(item.path)
     except (OSError, ValueError):
         return False  # it is gone, and its row stays
-    is_untouched = max(info.st_mtime_ns, info.st_ctime_ns) < written - MAX_UNIT_TIME
+    is_untouched = changed_at < written - MAX_UNIT_TIME
     if is_untouched and item.path == row["path"]:
         return False
     return hash_image(item.path) not in (None, row["content_hash"])

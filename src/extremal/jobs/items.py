@@ -1,17 +1,18 @@
-"""Items of a data-set run: images and targets, from files, folders and manifests."""
+"""Items of a data-set run: images, sounds, clips or volumes with targets, from files, folders and manifests."""
 
 import csv
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import check_file, describe_error, find_kind, is_address, quote
-from extremal.networks.image_files import IMAGE_SUFFIXES
-from extremal.networks.image_folders import find_images
+from extremal.networks.image_folders import find_inputs
+from extremal.networks.input_kinds import NAMED_SUFFIXES, SUFFIXES, InputKind, count_kinds, find_input_kind
 
 COLUMNS = ("path", "target", "key")  # of a manifest
 LIST_SUFFIXES = (".tsv", ".txt", ".json", ".jsonl", ".parquet", ".xls", ".xlsx")  # of lists that are not manifests
@@ -20,12 +21,13 @@ MAX_MANIFEST_BYTES = 2_000_000_000
 
 @dataclass(frozen=True)
 class RunItem:
-    """An image and its target."""
+    """An image, or a sound, clip or volume, and its target."""
 
     key: str  # unique in a run
     path: str
     target: str = ""  # class, group, or classes joined by `|`; empty: the target of the run
     problem: str = ""  # why it cannot be explained, if that is known already
+    kind: InputKind | None = field(default=None, compare=False)  # if it was found in a folder, and not named
 
 
 def to_sources(images: Any) -> list[str]:
@@ -46,10 +48,11 @@ def to_sources(images: Any) -> list[str]:
 
 
 def find_items(sources: Sequence[str]) -> list[RunItem]:
-    """Return the items in image files, in folders and their subfolders, and in manifests (`.csv`).
+    """Return the items in files, in folders and their subfolders, and in manifests (`.csv`).
 
-    A manifest has a column `path`, relative to itself, and optionally `target` and `key`. An item that cannot be
-    explained is returned too, since it only costs its own row.
+    In folders, files of all kinds are found, of which `select_items` keeps those that a network takes. A manifest has a
+    column `path`, relative to itself, and optionally `target` and `key`. An item that cannot be explained is returned
+    too, since it only costs its own row.
 
     Args:
         sources: any of these, in order.
@@ -83,7 +86,7 @@ def _find_items_in(source: str) -> list[RunItem] | None:
         ExtremalValueError: the source is missing and not named like an image, or has no images.
     """
     suffix = Path(source).suffix.lower()
-    is_image = suffix in IMAGE_SUFFIXES or not source
+    is_image = source.lower().endswith(NAMED_SUFFIXES) or not source
     try:
         kind = find_kind(source, "a source of a run")
     except ExtremalValueError:
@@ -117,12 +120,51 @@ def _single_item(source: str) -> RunItem:
 
 
 def _find_items_in_folder(folder: Path) -> list[RunItem]:
-    paths = find_images(folder)
+    paths = find_inputs(folder)
     if not paths:
+        pictures = ", ".join(SUFFIXES[InputKind.PICTURE])
         raise ExtremalValueError(
-            f"a folder must contain images ({', '.join(IMAGE_SUFFIXES)}), {quote(folder)} has none; check the path"
+            f"a folder must contain images ({pictures}), or sounds, clips or volumes for a network that takes them, "
+            f"{quote(folder)} has none; check the path"
         )
-    return [RunItem(path.relative_to(folder).as_posix(), str(path)) for path in paths]
+    return [_item_in_folder(path, folder) for path in paths]
+
+
+def _item_in_folder(path: Path, folder: Path) -> RunItem:
+    if path == folder:  # a series, which is one volume
+        return RunItem(folder.as_posix(), os.path.realpath(folder), kind=InputKind.VOLUME)
+    return RunItem(path.relative_to(folder).as_posix(), str(path), kind=find_input_kind(path))
+
+
+def select_items(items: Sequence[RunItem], kinds: Sequence[InputKind], network: str) -> list[RunItem]:
+    """Return items without those that were found in folders and that a network does not take, with a warning.
+
+    Items that were named keep their place in the run, in which they fail.
+
+    Args:
+        items: of `find_items`.
+        kinds: of inputs that the network takes.
+        network: its name.
+
+    Raises:
+        ExtremalValueError: none is left.
+    """
+    others = [item.kind for item in items if item.kind is not None and item.kind not in kinds]
+    if not others:
+        return list(items)
+    takes = " and ".join(f"{kind}s" for kind in kinds)
+    if len(others) == len(items):
+        suffixes = ", ".join(suffix for kind in kinds for suffix in SUFFIXES[kind])
+        raise ExtremalValueError(
+            f"a run of {network} must have {takes} ({suffixes}), got only {count_kinds(others)}; name others, or "
+            "another network"
+        )
+    warnings.warn(
+        f"{network} takes {takes}, {count_kinds(others)} in the folders of this run were left out",
+        UserWarning,
+        stacklevel=2,
+    )
+    return [item for item in items if item.kind is None or item.kind in kinds]
 
 
 def _check_text(item: RunItem) -> RunItem:

@@ -9,6 +9,7 @@ from extremal.errors import ExtremalValueError
 from extremal.file_checks import check_file, quote
 
 MAX_ROWS = 100_000_000  # of a file
+OPTIONAL = {b"extremal": b"optional"}  # metadata of a column that earlier versions did not write: it is null there
 MAX_VALUES = 1_000_000_000  # of all columns that are read; repeated ones take no space in a file
 
 
@@ -22,14 +23,15 @@ def read_parquet(path: Path, schema: pa.Schema, noun: str, remedy: str) -> pa.Ta
         remedy: for messages.
 
     Raises:
-        ExtremalValueError: there is no such file, it is damaged, or it lacks a column or has one of another type.
+        ExtremalValueError: there is no such file, it is damaged, or it lacks a column that is not `OPTIONAL`, or has
+            one of another type.
     """
     check_file(path, noun, remedy=remedy)
     try:
         with pq.ParquetFile(path) as file:
             problem = _find_problem(file, schema)
             if not problem:
-                table = file.read(columns=schema.names, use_threads=True).select(schema.names).cast(schema)
+                table = _fill(file.read(columns=schema.names, use_threads=True), schema).cast(schema)
                 table.validate(full=True)
                 return table
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, MemoryError) as error:
@@ -54,11 +56,21 @@ def count_rows(path: Path, noun: str, remedy: str) -> int:
         ) from None
 
 
+def _fill(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table with the columns of a schema in their order; those that it lacks are null."""
+    for column in schema:
+        if column.name not in table.column_names:
+            table = table.append_column(column, pa.nulls(table.num_rows, column.type))
+    return table.select(schema.names)
+
+
 def _find_problem(file: pq.ParquetFile, schema: pa.Schema) -> str:
     """Return how the columns of a file differ from a schema; empty: they do not."""
     found, metadata = file.schema_arrow, file.metadata
     for column in schema:
         count = found.names.count(column.name)
+        if count == 0 and column.metadata == OPTIONAL:
+            continue
         if count != 1:
             return f"has {count} columns {column.name!r}"
         kind = found.field(column.name).type

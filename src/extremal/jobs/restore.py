@@ -1,6 +1,5 @@
 """Restore explanations from table rows, equal up to rounding, or their masks alone without a network."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,7 +20,7 @@ from extremal.explanations.preparation import find_layers
 from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import Status
 from extremal.file_checks import quote
-from extremal.files import content_hash
+from extremal.jobs.row_inputs import complete_settings, open_input
 from extremal.jobs.rows import DONE
 from extremal.jobs.store import diff_settings
 from extremal.masking.domain import Domain
@@ -30,7 +29,7 @@ from extremal.masking.perturbations import PerturbationLike, prepare_perturbatio
 from extremal.masking.solvers import Consensus, Search, rebuild_masks
 from extremal.masking.solvers.consensus import find_start
 from extremal.masking.units import cut_to_units
-from extremal.networks.inputs import ImageLike, prepare
+from extremal.networks.inputs import ImageLike
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.scores import ClassGroup, Score
@@ -86,7 +85,8 @@ def rebuild(
     if settings["accelerate"] == "onednn" and net.accelerate == "portable":
         net = replace(net, accelerate="onednn")  # as the workers of the run did
     check_row(row)
-    x = prepare_input(row, net, image)
+    opened, settings = open_input(row, net, image), complete_settings(row, settings)
+    net, x = opened.net, opened.x
     shape = tuple(x.shape[2:])
     within, units = find_regions(row, shape)
     given = {"game": game, "perturbation": perturbation, "score": score}
@@ -125,7 +125,7 @@ def rebuild(
         areas=tuple(row["areas"]),
         **tensors,
         target=objective.class_indices,
-        **read_stored_facts(row, settings, validated.game),
+        **read_stored_facts(row, settings, validated.game, opened.stack),
     )
 
 
@@ -149,8 +149,8 @@ def cut_masks(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
     Masks of a run that was not finite are zero, and so are their cuts.
 
     Args:
-        row: of `SCHEMA`; needed are the areas, the parameters, the shapes, `within` and `units`, and the columns that
-            messages name.
+        row: of `SCHEMA`; needed are the areas, the parameters, the shapes, the spacing, `within` and `units`, and the
+            columns that messages name.
         settings: that all rows of the run share (`run_settings`).
 
     Raises:
@@ -167,7 +167,7 @@ def cut_masks(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
         return torch.zeros(len(areas), *shape, dtype=torch.bool)
     within, units = find_regions(row, shape)
     try:
-        domain = Domain(shape, tuple(settings["spacing"]), within, units)
+        domain = Domain(shape, tuple(complete_settings(row, settings)["spacing"]), within, units)
         parameters = decode_parameters(row, getattr(torch, settings["dtype"].removeprefix("torch.")))
         with torch.no_grad():
             masks = rebuild_masks(settings["solver"], parameters, areas, domain)
@@ -210,22 +210,6 @@ def check_row(row: Mapping[str, Any]) -> None:
         )
 
 
-def prepare_input(row: Mapping[str, Any], net: Network, image: ImageLike | None) -> Tensor:
-    """Return the row's input, prepared: (1, C, *S)."""
-    source = row["path"] if image is None else image
-    if image is None and not isinstance(source, str):  # pandas has NaN for null
-        raise ExtremalValueError(f"a row without a path needs its image, row {row['key']!r} has none; pass it as image")
-    x = prepare(net, source)
-    if isinstance(source, str | os.PathLike) and content_hash(source) != row["content_hash"]:
-        raise ExtremalValueError(
-            f"an image must be the one that was explained, the bytes of {str(source)!r} are not those of row "
-            f"{row['key']!r}; restore the file, or explain again"
-        )
-    if len(x) != 1:
-        raise ExtremalValueError(f"a row belongs to one input, got {len(x)}; pass the one of row {row['key']!r}")
-    return x
-
-
 def _check_network(current: Mapping[str, Any], settings: Mapping[str, Any], name: str) -> None:
     if current["weights"] != settings["weights"]:
         raise ExtremalValueError(
@@ -249,7 +233,9 @@ def _check_score(row: Mapping[str, Any], score: float, net: Network) -> None:
         )
 
 
-def read_stored_facts(row: Mapping[str, Any], settings: Mapping[str, Any], game: Game) -> dict[str, Any]:
+def read_stored_facts(
+    row: Mapping[str, Any], settings: Mapping[str, Any], game: Game, stack: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the fields of an explanation that are neither tensors nor its target."""
     return {
         "target_names": (row["target_name"],),
@@ -257,7 +243,7 @@ def read_stored_facts(row: Mapping[str, Any], settings: Mapping[str, Any], game:
         "left_out": (tuple(row["left_out"]),),
         "status": (tuple(Status(status) for status in row["statuses"]),),
         "keeps": game.keeps,
-        "settings": {**settings, "mirror": bool(row["mirror"]), "evaluations": dict(row["counts"])},
+        "settings": {**settings, "mirror": bool(row["mirror"]), "evaluations": dict(row["counts"]), **stack},
     }
 
 

@@ -219,6 +219,13 @@ class _RowCheck:
         for name in filter(self.has, ("within", "units")):
             wrong = (_lengths(self.rows[name]) != places) & ~self.nulls(name)
             self.reject(name, wrong, "not of the input's shape")
+        if self.has("spacing"):
+            spacings = self.rows["spacing"].to_pylist()
+            wrong = [
+                spacing is not None and not _fits(spacing, shape)
+                for spacing, shape in zip(spacings, shapes, strict=True)
+            ]
+            self.reject("spacing", np.array(wrong, bool), "not a distance above 0 for each side")
         if self.has("parameters", "parameters_shape", "mask_areas"):
             lattices, lengths = self.rows["parameters_shape"].to_pylist(), _lengths(self.rows["parameters"])
             wrong = [
@@ -240,6 +247,11 @@ class _RowCheck:
 
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
+
+
+def _fits(spacing: Sequence[Any], shape: Sequence[int] | None) -> bool:
+    """Return whether a spacing has a distance above 0 for each side of an input."""
+    return shape is not None and len(spacing) == len(shape) and all(_is_number(gap) and gap > 0 for gap in spacing)
 
 
 def _is_rising(areas: Sequence[Any]) -> bool:

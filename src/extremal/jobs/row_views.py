@@ -17,9 +17,9 @@ from extremal.jobs.restore import (
     decode_scores,
     decode_trace,
     find_regions,
-    prepare_input,
     read_stored_facts,
 )
+from extremal.jobs.row_inputs import complete_settings, open_input
 from extremal.masking.domain import Domain
 from extremal.masking.perturbations import prepare_perturbation, split_ways, with_spacing
 from extremal.masking.solvers import rebuild_masks
@@ -60,7 +60,8 @@ def view_rows(rows: Sequence[Row], network: Network, settings: Mapping[str, Any]
 
 def _restore(row: Row, network: Network, settings: Mapping[str, Any]) -> Explanation:
     check_row(row)
-    x = prepare_input(row, network, None).cpu()
+    opened, settings = open_input(row, network, None), complete_settings(row, settings)
+    network, x = opened.net, opened.x.cpu()
     shape, areas = tuple(row["input_shape"] or x.shape[2:]), tuple(row["areas"])
     within, units = find_regions(row, shape)
     validated, spacing = Settings.from_dict(settings), tuple(settings["spacing"])
@@ -82,7 +83,7 @@ def _restore(row: Row, network: Network, settings: Mapping[str, Any]) -> Explana
         pictures=network.to_images_or_empty(x),
         destroyed=network.to_images_or_empty(destroyed),
         target=(target,),
-        **read_stored_facts(row, settings, validated.game),
+        **read_stored_facts(row, settings, validated.game, opened.stack),
         within=within,
         units=units,
     )

@@ -17,12 +17,13 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.stability import Stability
 from extremal.explanations.verdict import CHANCE, is_meaningful
+from extremal.jobs.parquet_files import OPTIONAL
 
 Row = dict[str, Any]  # by the names of SCHEMA
 
 DONE, FAILED = "done", "failed"
 VERDICTS = ("sufficient", "unstable", CHANCE, "suspect", "insufficient", FAILED)  # of an image
-PER_ROW_SETTINGS = ("evaluations", "mirror")  # settings that differ between the rows of a run
+PER_ROW_SETTINGS = ("evaluations", "mirror", "stack")  # settings that differ between the rows of a run
 EVALUATION_KINDS = ("gradients", "forwards", "evidence_gradients", "evidence_forwards")
 
 _NUMBERS, _WORDS = pa.list_(pa.float64()), pa.list_(pa.string())
@@ -30,7 +31,7 @@ SCHEMA = pa.schema(
     [
         ("key", pa.string()),  # of the image in its data set
         ("path", pa.string()),  # of the image file
-        ("content_hash", pa.string()),  # SHA-256 of the image file
+        ("content_hash", pa.string()),  # SHA-256 of the image's file; of a series of DICOM files, of their hashes
         ("status", pa.string()),  # done, failed
         ("error", pa.string()),  # why it failed
         ("alternative", pa.int32()),  # 0: the first explanation; j: its j-th alternative
@@ -44,7 +45,7 @@ SCHEMA = pa.schema(
         ("certified_area", pa.float64()),  # found by bisection between the computed areas; null: not requested, or none
         ("certified_effect", pa.float64()),  # effect of its mask
         ("below_area", pa.float64()),  # largest insufficient area tried below it; 0: all that were tried are sufficient
-        ("below_effect", pa.float64()),  # effect of the best mask found there
+        ("below_effect", pa.float64()),  # effect of the best mask found there; null if there is none
         ("stable_ious", _NUMBERS),  # (A,) median IoU with the masks of copies with noise; null: not requested
         ("core_shares", _NUMBERS),  # (A,) share of each mask's places that all copies keep
         (
@@ -72,6 +73,7 @@ SCHEMA = pa.schema(
         ("parameters", _NUMBERS),  # (A, 1, *lattice) of the masks, flattened; null: the masks were given
         ("parameters_shape", pa.list_(pa.int32())),
         ("input_shape", pa.list_(pa.int32())),  # (*S) of the masks, so that they can be rebuilt without the input
+        pa.field("spacing", _NUMBERS, metadata=OPTIONAL),  # (*S) mm between places, of a volume; null: the run's
         ("trace_step", pa.list_(pa.int64())),  # (T,) step in which each mask of the trace was evaluated
         ("trace_area", _NUMBERS),  # (T,) its area
         ("trace_reward", _NUMBERS),  # (T,) its reward by the game
@@ -154,6 +156,7 @@ def build_row(
         "parameters": _flatten(parameters),
         "parameters_shape": None if parameters is None else list(parameters.shape),
         "input_shape": list(explanation.masks.shape[3:]),
+        "spacing": list(explanation.settings.get("spacing", ())) or None,
         "trace_step": _flatten(explanation.trace_step),
         "trace_area": _flatten(explanation.trace_area[image]),
         "trace_reward": _flatten(explanation.trace_reward[image]),
@@ -193,14 +196,14 @@ def _verdict_columns(explanation: Explanation, image: int) -> dict[str, Any]:
     }
 
 
-def _certificate_columns(certificate: Certificate | None) -> dict[str, float]:
+def _certificate_columns(certificate: Certificate | None) -> dict[str, float | None]:
     if certificate is None:
         return {}
     return {
         "certified_area": certificate.area,
         "certified_effect": certificate.effect,
         "below_area": certificate.below_area,
-        "below_effect": certificate.below_effect,
+        "below_effect": None if math.isnan(certificate.below_effect) else certificate.below_effect,
     }
 
 

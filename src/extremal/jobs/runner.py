@@ -16,9 +16,10 @@ from torch import nn
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
 from extremal.file_checks import find_kind, quote
+from extremal.jobs.batch_size import auto_batch_size, count_slots
 from extremal.jobs.engines import in_process, processes
 from extremal.jobs.finished import find_finished_units
-from extremal.jobs.items import find_items, to_sources
+from extremal.jobs.items import find_items, select_items, to_sources
 from extremal.jobs.plan import WorkUnit, plan_units
 from extremal.jobs.rows import SCHEMA, Row
 from extremal.jobs.run_status import OnStatus, RunStatus, StatusWriter
@@ -26,14 +27,12 @@ from extremal.jobs.run_table import settings as read_settings
 from extremal.jobs.stop import StopRequest, stop_on_signals
 from extremal.jobs.store import MANIFEST, open_store
 from extremal.jobs.worker import Worker, WorkerConfig
-from extremal.networks.devices import AUTO, DeviceLike, check_device_name, count_devices
+from extremal.networks.devices import AUTO, DeviceLike, check_device_name
+from extremal.networks.inputs import find_input_kinds
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.number_checks import validate_whole
 
-CPU_BATCH = 8  # images per unit on a CPU: more are hardly faster there, and are lost together in a crash
-MAX_BATCH = 64  # images per unit on a GPU with enough memory
-MIN_UNITS_PER_WORKER = 4  # if there are enough images: with fewer, workers wait long for the last one to finish
 ENGINES = ("local", "ray")
 MAX_GPUS = 64  # of a worker
 _RANGES = {"workers": (0, 1024), "threads": (1, 512), "batch": (1, 4096)}  # more threads end the process
@@ -133,7 +132,8 @@ def run(
     >>> pq.read_table("out/parts")  # doctest: +SKIP
 
     Args:
-        images: image files, folders, manifests (`items.find_items`); one or several.
+        images: image files, folders, manifests (`items.find_items`); one or several. Sounds, clips or volumes for a
+            network with a reader of these; of folders, the files that the network takes.
         out: folder of the run (`store`): new, or of a run with the same settings.
         network: a name that `zoo.load` takes; or a `Network` or module, which is evaluated in this process.
         weights: of a named network: a file, or random; empty: its own.
@@ -150,8 +150,8 @@ def run(
         address: of a Ray cluster; None: one is started on this machine.
         gpus_per_worker: of a Ray cluster, may be a fraction of one; None: one if there are any, else none.
         batch: images that are explained together, in one unit of work; None: that of the run that is resumed, else 8
-            on a CPU, and on a GPU what fits into memory, at most 64; fewer if any of several workers would get less
-            than 4 batches.
+            on a CPU, 1 of clips and volumes, and on a GPU what fits into memory, at most 64; fewer if any of several
+            workers would get less than 4 batches.
         workers: processes or actors; None: one for each core or device; 0: this process alone.
         threads: of torch in each worker; None: 1 in processes, else unchanged. Rows depend on it in rounding.
         unit_timeout: seconds that a unit may take, after which its worker is replaced as if it had crashed; None: any
@@ -194,9 +194,10 @@ def run(
     device_name = check_device_name(device)
     config = WorkerConfig(name, weights, target, ask, settings.as_dict(), refine, stability, device_name, prompt)
     worker = Worker(config, network_object)
+    items = select_items(items, find_input_kinds(worker.network), worker.network.name)
     n_threads = int(threads or 0) or (torch.get_num_threads() if in_this_process else 1)
-    n_workers = 1 if in_this_process else int(workers or 0) or _worker_slots(worker)
-    batch_size = int(batch or 0) or _read_batch_size(Path(out)) or auto_batch_size(worker, len(items), n_workers)
+    n_workers = 1 if in_this_process else int(workers or 0) or count_slots(worker)
+    batch_size = int(batch or 0) or _read_batch_size(Path(out)) or auto_batch_size(worker, items, n_workers)
     manifest = {
         "explain": {**worker.provenance(), "threads": n_threads},
         "areas": list(settings.areas),
@@ -274,27 +275,6 @@ def _build_ray_engine(config: WorkerConfig, options: RunOptions, threads: int) -
         unit_timeout=options.unit_timeout,
         gpus_per_worker=options.gpus_per_worker,
     )
-
-
-def auto_batch_size(worker: Worker, images: int, workers: int) -> int:
-    """Return a number of images to explain together that is fast and leaves units for all workers."""
-    network = worker.network
-    x = network.example_input()
-    images_per_unit = images if workers == 1 else -(-images // (MIN_UNITS_PER_WORKER * workers))
-    if x.device.type == "cpu":
-        return max(1, min(CPU_BATCH, images_per_unit))
-    with network.frozen() as run:
-        run.accelerate(x)
-        max_images = run.max_batch_size(x) // max(1, len(worker.settings.areas))
-        return max(1, min(MAX_BATCH, images_per_unit, max_images))
-
-
-def _worker_slots(worker: Worker) -> int:
-    """Return the number of workers for which this machine has room."""
-    kind = worker.network.anchor.device.type
-    if kind != "cpu":
-        return max(1, count_devices(kind)) if worker.config.device == AUTO else 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read_batch_size(out: Path) -> int | None:

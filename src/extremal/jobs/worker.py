@@ -16,13 +16,12 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import apply_mask, encode_jpeg, has_image
 from extremal.explanations.settings import Settings
 from extremal.explanations.smallest_area import Certificate, smallest_area
-from extremal.file_checks import check_file, quote
-from extremal.files import content_hash
+from extremal.file_checks import quote
 from extremal.jobs.items import RunItem
 from extremal.jobs.rows import Row, build_failed_row, build_row
 from extremal.networks.devices import AUTO
-from extremal.networks.image_files import MAX_FILE_BYTES, read_image_file
-from extremal.networks.inputs import prepare
+from extremal.networks.input_kinds import hash_input
+from extremal.networks.inputs import prepare, read_input
 from extremal.networks.network import Network
 from extremal.networks.resolve import load_network
 from extremal.scores.parse import parse_query
@@ -53,8 +52,9 @@ class DecodedItem:
     """An item whose image has been read and preprocessed."""
 
     item: RunItem
-    digest: str | None = None  # of the file's bytes
+    digest: str | None = None  # of the file's bytes, or of a series
     x: Tensor | None = None  # (1, C, *S), in main memory
+    spacing: tuple[float, ...] = ()  # of a volume, in mm
     error: str = ""  # why there is no x
 
 
@@ -102,10 +102,10 @@ class Worker:
             return DecodedItem(item, error=item.problem)
         digest = hash_image(item.path)
         try:
-            x = self.network.prepare(read_image_file(item.path)).detach()
+            x, spacing = read_input(self.network, item.path)
         except (Exception, SystemExit) as error:  # a user's preprocessing may raise anything
             return DecodedItem(item, digest, error=describe_failure(error, "the preprocessing"))
-        return DecodedItem(item, digest, x)
+        return DecodedItem(item, digest, x, spacing)
 
     def explain(self, decoded: Sequence[DecodedItem]) -> list[Row]:
         """Return a row for each item and alternative, in the order of the items; an error fails its own item only."""
@@ -148,23 +148,24 @@ class Worker:
     ) -> tuple[Explanation, Sequence[Certificate | None]]:
         target: Any = None if targets[0] is None else targets
         inputs = torch.cat([entry.x for entry in group if entry.x is not None])
-        explanation = explain(self.network, prepare(self.network, inputs), target, settings=self.settings)
+        network = self.network.with_spacing(group[0].spacing)
+        explanation = explain(network, prepare(network, inputs), target, settings=self.settings)
         query = None if explanation.is_class else target
         if self.config.stability:
             images = [entry.item.path for entry in group]  # noise is of the pixels in the files
-            measured = stability(self.network, images, explanation, target=query)
+            measured = stability(network, images, explanation, target=query)
             explanation = replace(explanation, stability=measured)
         if not self.config.refine:
             return explanation, [None] * len(group)
-        return explanation, smallest_area(self.network, explanation, query)
+        return explanation, smallest_area(network, explanation, query)
 
 
 def _group_by_shape(decoded: Sequence[DecodedItem], targets: dict[str, Target]) -> list[list[DecodedItem]]:
-    """Group items that can be explained together: inputs of one shape, all with a target or all without."""
+    """Group items that can be explained together: of one shape and spacing, all with a target or all without."""
     groups: dict[tuple[object, ...], list[DecodedItem]] = {}
     for entry in decoded:
         assert entry.x is not None
-        shape = (tuple(entry.x.shape), entry.x.dtype, targets[entry.item.key] is None)
+        shape = (tuple(entry.x.shape), entry.x.dtype, entry.spacing, targets[entry.item.key] is None)
         groups.setdefault(shape, []).append(entry)
     return list(groups.values())
 
@@ -216,9 +217,9 @@ def _describe_bad_target(error: BaseException, target: str, network: str) -> str
 
 
 def hash_image(path: str) -> str | None:
-    """Return the hash of an image file; None if it cannot be read; reading the image gives the reason."""
+    """Return the hash of an image's file or series; None if it cannot be read; reading the image gives the reason."""
     try:
-        return content_hash(path) if check_file(path, "an image", max_bytes=MAX_FILE_BYTES) else None
+        return hash_input(path)
     except (OSError, ExtremalValueError):
         return None
 

@@ -1,4 +1,4 @@
-"""Find the images in a folder, and warn about what is left out."""
+"""Find the images, sounds, clips and volumes in a folder, and warn about what is left out."""
 
 import os
 import warnings
@@ -10,6 +10,8 @@ from pathlib import Path
 from extremal.file_checks import describe_error, quote
 from extremal.files import RESULT_MARKERS
 from extremal.networks.image_files import IMAGE_SUFFIXES
+from extremal.networks.input_kinds import SUFFIXES
+from extremal.networks.stacks.paths import holds_series
 
 UNREAD_SUFFIXES = (  # of images that Pillow does not read by itself
     *(".heic", ".heif", ".jxl", ".svg", ".eps", ".exr", ".hdr"),
@@ -29,10 +31,19 @@ def find_images(folder: Path) -> list[Path]:
     Args:
         folder: to search.
     """
-    search = _Search(folder)
-    images = sorted(search.find())
-    search.warn()
-    return images
+    return _Search(folder, IMAGE_SUFFIXES).run()
+
+
+def find_inputs(folder: Path) -> list[Path]:
+    """Return the files of all kinds of inputs in a folder and its subfolders, like `find_images`.
+
+    Folders of DICOM files, each of which is one volume, are returned as folders; `folder` may be one of them.
+
+    Args:
+        folder: to search.
+    """
+    suffixes = tuple(suffix for of_kind in SUFFIXES.values() for suffix in of_kind)
+    return _Search(folder, suffixes, with_series=True).run()
 
 
 @dataclass
@@ -40,14 +51,22 @@ class _Search:
     """A search, and what it leaves out."""
 
     folder: Path
+    suffixes: tuple[str, ...]  # of files to find
+    with_series: bool = False  # whether folders of DICOM files are found, too
     visited: set[Identity] = field(default_factory=set)
     results: list[str] = field(default_factory=list)  # folders
     unreadable: list[str] = field(default_factory=list)  # folders, with the reason
     loops: list[str] = field(default_factory=list)  # links
     unread: Counter[str] = field(default_factory=Counter)  # images by suffix
 
+    def run(self) -> list[Path]:
+        """Return what is found, sorted, and warn about the rest."""
+        found = sorted(self.find())
+        self.warn()
+        return found
+
     def find(self) -> Iterator[Path]:
-        """Yield the images: first those in the folder's own tree, then those that are reached by links."""
+        """Yield what is found: first that in the folder's own tree, then that which is reached by links."""
         own, linked = deque([str(self.folder)]), deque[str]()
         above = {_identify(parent) for parent in Path(os.path.realpath(self.folder)).parents}
         while own or linked:
@@ -68,6 +87,8 @@ class _Search:
             if current != str(self.folder) and any(entry.name in RESULT_MARKERS for entry in entries):
                 self.results.append(current)
                 continue
+            if self.with_series and holds_series(Path(current), sorted(entry.name for entry in entries)):
+                yield Path(current)
             for entry in sorted(entries, key=lambda entry: entry.name):
                 if _is_folder(entry):
                     (linked if entry.is_symlink() else own).append(entry.path)
@@ -76,7 +97,7 @@ class _Search:
 
     def _select(self, path: Path) -> Iterator[Path]:
         suffix = path.suffix.lower()
-        if suffix in IMAGE_SUFFIXES:
+        if suffix and path.name.lower().endswith(self.suffixes):
             yield path  # if it is a pipe or a broken link, its row says so
         elif suffix in UNREAD_SUFFIXES:
             self.unread[suffix] += 1

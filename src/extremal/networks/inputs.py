@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -14,6 +13,7 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import describe_error
 from extremal.masking.device_tensors import copy_to
 from extremal.networks.image_files import MAX_PIXELS, check_pixels, read_image_file, to_upright_rgb
+from extremal.networks.input_kinds import InputKind
 from extremal.networks.network import Network
 from extremal.networks.sounds.reader import read_sound
 from extremal.networks.sounds.sound_files import is_sound
@@ -56,6 +56,39 @@ def read_stacks(network: Network, image: ImagesLike) -> ImagesLike:
     return check_kind(network.reader, kind, path, network.name).read(path)
 
 
+def read_input(network: Network, path: str) -> tuple[Tensor, tuple[float, ...]]:
+    """Read and prepare a file for a network, in main memory.
+
+    Args:
+        network: for its reader and its preprocessing.
+        path: of a picture, sound, clip or volume.
+
+    Returns:
+        The input (1, C, *S), and the spacing of a volume in mm; empty of others.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: the network does not take it, or it cannot be read or prepared.
+    """
+    if is_sound(path):
+        return read_sound(network.reader, path, network.name), ()
+    opened = read_stacks(network, path)
+    if isinstance(opened, PreparedStack):
+        return validate_input(opened.x).detach(), opened.spacing
+    return network.prepare(read_image_file(path)).detach(), ()
+
+
+def find_input_kinds(network: Network) -> tuple[InputKind, ...]:
+    """Return the kinds of files that a network takes.
+
+    >>> find_input_kinds(Network(torch.nn.Identity()))
+    (<InputKind.PICTURE: 'picture'>,)
+    """
+    if network.reader is None:
+        return (InputKind.PICTURE,)
+    kind = InputKind(network.reader.kind)
+    return (kind,) if network.preprocess is None else (InputKind.PICTURE, kind)
+
+
 def take_spacing(network: Network, image: ImagesLike) -> Network:
     """Return a network with the spacing of these volumes, unless it has one of its own; its module is shared.
 
@@ -71,7 +104,7 @@ def take_spacing(network: Network, image: ImagesLike) -> Network:
             f"the volumes of a batch must have one spacing, got {spacings[0]} and {spacings[-1]} mm; explain them "
             "one by one, or resample them in the reader's preprocess"
         )
-    return replace(network, spacing=spacings[0])
+    return network.with_spacing(spacings[0])
 
 
 def describe_stack(network: Network, x: Tensor, image: ImagesLike) -> dict[str, Any]:

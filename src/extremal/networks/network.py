@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
@@ -181,6 +181,14 @@ class Network:
                 f"{type(x).__name__}; end it with torchvision's ToTensor, or torch.from_numpy"
             )
         return x[None]
+
+    def with_spacing(self, spacing: tuple[float, ...]) -> "Network":
+        """Return this network for inputs with a spacing, unless it has one of its own; its module is shared.
+
+        >>> Network(torch.nn.Identity()).with_spacing((5.0, 1.0, 1.0)).spacing
+        (5.0, 1.0, 1.0)
+        """
+        return replace(self, spacing=spacing) if spacing and not self.spacing else self
 
     def to_images(self, x: Tensor) -> Tensor | None:
         """Convert inputs (N, C, H, W) to images (N, H, W, 3), uint8; return None if they are not images."""

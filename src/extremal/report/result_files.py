@@ -144,6 +144,8 @@ def result_record(
         certificate: of the smallest sufficient area of the input.
         minimal: the minimal region of the input.
     """
+    from extremal.explanations.answer_probability import find_probability, is_unlikely
+
     smallest = explanation.smallest()
     effects = {name: list(values) for name, values in asdict(explanation.curve()).items() if name != "areas"}
     record: dict[str, Any] = {
@@ -152,6 +154,8 @@ def result_record(
         "target_name": explanation.target_names[0],
         "score_full": float(explanation.score_full[0]),
         "score_blank": float(explanation.score_blank[0]),
+        "probability": find_probability(explanation),
+        "unlikely": is_unlikely(explanation),
         "areas": list(explanation.areas),
         "scores": explanation.scores[0].tolist(),
         "binary_scores": explanation.binary_scores[0].tolist(),

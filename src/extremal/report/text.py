@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from extremal.explanations.answer_probability import find_probability, is_unlikely
 from extremal.explanations.display import has_random_weights, network_text
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import has_image
@@ -176,6 +177,7 @@ class ExplanationSummary:
     score_full: float
     score_blank: float
     has_random_weights: bool = False  # the network was never trained
+    unlikely: str = ""  # that the network does not give this answer; empty: it does, or this is unknown
 
     @property
     def headline_row(self) -> int:
@@ -207,6 +209,7 @@ class ExplanationSummary:
     def caution(self) -> str:
         """Reasons to doubt the headline; empty if there are none."""
         sentences = [RANDOM_WEIGHTS] if self.has_random_weights else []
+        sentences += [self.unlikely] if self.unlikely else []
         row = None if self.smallest is None else self.rows[self.smallest]
         if row is not None and row.verdict.label != "sufficient":
             sentences.append(doubt_sentence("This mask", row.verdict))
@@ -270,7 +273,22 @@ def summarise(explanation: Explanation, image: int = 0) -> ExplanationSummary:
         score_full=float(explanation.score_full[image]),
         score_blank=float(explanation.score_blank[image]),
         has_random_weights=has_random_weights(explanation.settings),
+        unlikely=unlikely_sentence(explanation, image),
     )
+
+
+def unlikely_sentence(explanation: Explanation, image: int = 0) -> str:
+    """Say that the network does not give the explained answer for the whole input; empty if it does, or is unknown.
+
+    Args:
+        explanation: of N inputs.
+        image: index of the input.
+    """
+    probability = find_probability(explanation, image)
+    if probability is None or not is_unlikely(explanation, image):
+        return ""
+    number = f"{100 * probability:.2g}\N{NO-BREAK SPACE}%" if probability >= 1e-6 else "almost no probability"
+    return f"The network does not give this answer for the whole {_name_whole(explanation)}: it has {number}."
 
 
 def _name_whole(explanation: Explanation) -> str:

@@ -127,21 +127,33 @@ class Cost:
         """Return the cost of one answer, which for the first includes the set-up; None if unknown."""
         if self.work is None:
             return None
-        areas, orientations = len(self.areas), 2 if self.mirror else 1
-        n_unseen = len(evidence.unseen_perturbations(self.settings.perturbation, self.settings.seed))
-        n_scores = areas * (2 * len(self.objective.ways) + n_unseen + EFFORTS[self.settings.effort].controls) + n_unseen
+        solver_finds_agreement = isinstance(self.solver, Consensus | Search)
         return Evaluations(
             gradients=(self.work.single + self.work.batched) * self.rewards_per_mask,
             forwards=(self.setup if first else 0) + self.work.forwards * self.rewards_per_mask,
-            evidence_gradients=0
-            if isinstance(self.solver, Consensus | Search)
-            else self._agreement(n_unseen * orientations),
-            evidence_forwards=n_scores * self.evaluations_per_mask,
+            evidence_gradients=0 if solver_finds_agreement else self._count_agreement(),
+            evidence_forwards=self._count_scores(),
         )
 
-    def _agreement(self, n_unseen: int) -> int:
-        """Return the gradients of `evidence.agreement` under this number of perturbations and orientations."""
-        return n_unseen * len(evidence.MASK_LEVELS) * self.evaluations_per_mask
+    def judgement(self) -> Evaluations:
+        """Return the cost of judging given masks, one per area."""
+        gradients = self._count_agreement() if self.run.network.gradient else 0
+        return Evaluations(0, self.setup, gradients, self._count_scores())
+
+    def _count_scores(self) -> int:
+        """Return the evaluations without gradient of the evidence."""
+        n_controls = EFFORTS[self.settings.effort].controls
+        n_scores = len(self.areas) * (2 * len(self.objective.ways) + self._n_unseen + n_controls)
+        return (n_scores + self._n_unseen) * self.evaluations_per_mask
+
+    def _count_agreement(self) -> int:
+        """Return the gradients of `evidence.agreement` under all unseen perturbations, in each orientation."""
+        orientations = 2 if self.mirror else 1
+        return self._n_unseen * orientations * len(evidence.MASK_LEVELS) * self.evaluations_per_mask
+
+    @property
+    def _n_unseen(self) -> int:
+        return len(evidence.unseen_perturbations(self.settings.perturbation, self.settings.seed))
 
     def refinement(self) -> Evaluations:
         """Return an upper bound of the cost of bisecting for the smallest sufficient area."""

@@ -33,6 +33,7 @@ OBJECTIVE_CHECKS = (  # each with whether a problem makes the later checks point
     (objective_checks.gradient, False),
     (objective_checks.destruction_lowers_score, False),
     (objective_checks.saturation, False),
+    (objective_checks.answer_given, False),
     (objective_checks.clear_class, False),
 )
 CHECK_NAMES = (

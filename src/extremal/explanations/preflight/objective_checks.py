@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from extremal.explanations.answer_probability import MIN_PROBABILITY
 from extremal.explanations.preflight.findings import Finding, Level, one_line
 from extremal.explanations.preflight.network_checks import ROUNDING, max_difference, max_magnitude
 from extremal.masking.perturbations import Noise, Perturbation, mask_shape, prepare_perturbation
@@ -268,6 +269,32 @@ def clear_class(objective: CheckedObjective) -> Finding:
         return Finding(name, Level.OK, measured)
     remedy = "name the class that is meant, or a group of them such as 'tabby|tiger cat', or explain each of them"
     return Finding(name, Level.WARNING, measured, remedy)
+
+
+def answer_given(objective: CheckedObjective) -> Finding:
+    """Check that the network gives the answer that is asked about, unless the score is the evidence against it."""
+    name = "answer given"
+    if objective.class_index is None or objective.score is negative:
+        return Finding(name, Level.OK, "the target is no class that the network would name")
+    output = objective.output(objective.x)
+    if output.shape[1] == 1:
+        return Finding(name, Level.OK, "there is one output")
+    chances = _read_chances(guess_head(output, objective.empty, is_multi_label(objective.run.network)), output[0])
+    members = [objective.class_index] if isinstance(objective.class_index, int) else list(objective.class_index)
+    top, chance = int(chances.argmax()), chances[members].sum().clamp(max=1)
+    measured = f"{objective.name} has {_percent(chance)}"
+    if top in members or not float(chance) < MIN_PROBABILITY:
+        return Finding(name, Level.OK, measured)
+    measured = f"{measured}, {objective.run.network.label(top)} {_percent(chances[top])}"
+    remedy = "name a class that the network sees: the region of this one shows what speaks for it, not the answer"
+    return Finding(name, Level.WARNING, measured, remedy)
+
+
+def _read_chances(head: Head, output: Tensor) -> Tensor:
+    """Return the probabilities (classes,) that an output (classes,) of this kind states."""
+    if head in (Head.PROBABILITIES, Head.LABEL_PROBABILITIES):
+        return output
+    return output.sigmoid() if head is Head.LABELS else output.softmax(0)
 
 
 def _percent(fraction: Tensor) -> str:

@@ -1,5 +1,6 @@
 """`explain_tokens`: the regions that an answer of a model of images and text needs, as a whole and token by token."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Unpack
 
@@ -97,22 +98,14 @@ def explain_tokens(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
-    settings = merge_settings(settings, options)
-    if settings.alternatives != 1:
-        raise ExtremalTypeError(
-            f"tokens have one region each, got alternatives={settings.alternatives}; leave it out, or use explain"
-        )
-    if not isinstance(answer, Answer) or answer.token is not None:
-        raise ExtremalTypeError(f"answer must be a scores.Answer without a token, got {answer!r}; leave the token out")
-    net = as_network(network)
-    net, x = prepare_single(net, image, "the tokens of an answer")
+    settings = validate_token_settings(answer, settings, options)
+    net, x = prepare_single(as_network(network), image, "the tokens of an answer")
     settled = answer.settle_one(net, x)
     texts = settled.list_tokens(net)
     whole = explain(net, x, settled, settings=settings, progress=False, **report_part(on_part, "answer"))
     found: dict[int, Explanation] = {}
-    for index, text in enumerate(texts):
-        query = replace(settled, token=index)
-        report = report_part(on_part, f"{text} ({index + 1} of {len(texts)})")
+    for index, (name, query) in enumerate(list_token_queries(settled, texts).items()):
+        report = report_part(on_part, name)
         try:
             found[index] = explain(net, x, query, settings=settings, progress=False, **report)
         except NoEffectError:
@@ -123,3 +116,24 @@ def explain_tokens(
         )
     each = Explanation.concatenate(list(found.values()))
     return AnswerTokens(whole, each, settled.text or "", settled.prompt, tuple(texts), tuple(found))
+
+
+def validate_token_settings(answer: Answer, settings: Settings | None, options: SettingsOptions) -> Settings:
+    """Return the given settings, or those of the options, for one region of each token of an answer.
+
+    Raises:
+        ExtremalTypeError: several explanations are asked for, or the answer is none, or one of its tokens.
+    """
+    merged = merge_settings(settings, options)
+    if merged.alternatives != 1:
+        raise ExtremalTypeError(
+            f"tokens have one region each, got alternatives={merged.alternatives}; leave it out, or use explain"
+        )
+    if not isinstance(answer, Answer) or answer.token is not None:
+        raise ExtremalTypeError(f"answer must be a scores.Answer without a token, got {answer!r}; leave the token out")
+    return merged
+
+
+def list_token_queries(answer: Answer, texts: Sequence[str]) -> dict[str, Answer]:
+    """Return the query about each token of an answer, by its text and its number."""
+    return {f"{text} ({index + 1} of {len(texts)})": replace(answer, token=index) for index, text in enumerate(texts)}

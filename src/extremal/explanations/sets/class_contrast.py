@@ -137,28 +137,66 @@ def contrast(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
-    settings = merge_game_free(settings, options, "contrasts")
-    if settings.score is not margin:
+    settings = validate_contrast_settings(settings, options)
+    net, x = prepare_single(as_network(network), image, "a contrast")
+    asked = find_contrast(net, x, target, other, settings)
+    found = {}
+    for part, question in asked.questions.items():
+        of_game, report = settings.replace(game=question.game), report_part(on_part, question.name)
+        explanation = explain(net, x, question.query, settings=of_game, progress=False, **report)
+        found[part] = replace(explanation, target_names=(question.name,))
+    with net.frozen(settings.seed) as run, torch.no_grad():
+        ways, n_used, answers = _ask_without(run, x, found["loss"], settings)
+    return Contrast(**found, names=asked.names, ways=ways, n_used=n_used, answers=answers)
+
+
+@dataclass(frozen=True)
+class ContrastQuestion:
+    """The question of one run of a contrast."""
+
+    query: Query
+    game: str
+    name: str
+
+
+@dataclass(frozen=True)
+class AskedContrast:
+    """Two classes, and the questions about them, by the parts of a `Contrast`."""
+
+    names: tuple[str, str]
+    questions: dict[str, ContrastQuestion]
+
+
+def validate_contrast_settings(settings: Settings | None, options: SettingsOptions) -> Settings:
+    """Return the given settings, or those of the options, without a game and a score of their own.
+
+    Raises:
+        ExtremalTypeError: a game, a score or several explanations are asked for.
+    """
+    merged = merge_game_free(settings, options, "contrasts")
+    if merged.score is not margin:
         raise ExtremalTypeError("contrasts choose their scores themselves, got another score; leave it out")
-    net = as_network(network)
-    net, x = prepare_single(net, image, "a contrast")
+    return merged
+
+
+def find_contrast(
+    net: Network, x: Tensor, target: int | str | None, other: int | str | None, settings: Settings
+) -> AskedContrast:
+    """Choose the classes by one evaluation of an input (1, C, *S).
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: as `contrast`.
+    """
     with net.frozen(settings.seed) as run, torch.no_grad():
         first, second = _choose_classes(run, run(x), target, other)
     names = (net.label(first), net.label(second))
-    queries: dict[str, tuple[Query, str, str]] = {
-        "loss": (Classes({first: 1.0, second: -1.0}), "delete", f"{names[0]} rather than {names[1]}"),
-        "first": (ClassWithout(first, second), "preserve", names[0]),
-        "second": (ClassWithout(second, first), "preserve", names[1]),
+    rather = Classes({first: 1.0, second: -1.0})
+    questions = {
+        "loss": ContrastQuestion(rather, "delete", f"{names[0]} rather than {names[1]}"),
+        "first": ContrastQuestion(ClassWithout(first, second), "preserve", names[0]),
+        "second": ContrastQuestion(ClassWithout(second, first), "preserve", names[1]),
     }
-    found = {}
-    for part, (query, game, name) in queries.items():
-        explanation = explain(
-            net, x, query, settings=settings.replace(game=game), progress=False, **report_part(on_part, name)
-        )
-        found[part] = replace(explanation, target_names=(name,))
-    with net.frozen(settings.seed) as run, torch.no_grad():
-        ways, n_used, answers = _ask_without(run, x, found["loss"], settings)
-    return Contrast(**found, names=names, ways=ways, n_used=n_used, answers=answers)
+    return AskedContrast(names, questions)
 
 
 def _choose_classes(run: Run, output: Tensor, target: int | str | None, other: int | str | None) -> tuple[int, int]:

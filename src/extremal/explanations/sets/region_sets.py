@@ -21,6 +21,7 @@ from extremal.networks.torch_state import in_standard_modes
 from extremal.scores.target import Target
 
 KINDS = ("sufficient", "necessary", "complete")
+GAMES = {"sufficient": "preserve", "necessary": "delete", "complete": "dual"}  # of the runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +154,7 @@ def explain_sets(
         name: explain(
             net, x, target, settings=settings.replace(game=game), progress=False, **report_part(on_part, name)
         )
-        for name, game in (("sufficient", "preserve"), ("necessary", "delete"), ("complete", "dual"))
+        for name, game in GAMES.items()
     }
     loss = judge(
         net,

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from extremal.errors import ExtremalValueError, check_installed
-from extremal.file_checks import check_file, describe_error, quote
+from extremal.file_checks import quote
+from extremal.networks.file_opening import opening
 
 SOUND_SUFFIXES = (".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf")
 MAX_FILE_BYTES = 500_000_000  # of a sound file
@@ -77,33 +78,25 @@ def read_sound_file(path: str | os.PathLike[str]) -> Sound:
 def _open_sound(path: str | os.PathLike[str]) -> Iterator[Any]:
     """Yield an open sound of bounded length, whose samples are not read yet; errors of readers become one sentence."""
     name = quote(path)
-    if check_file(path, "a sound", max_bytes=MAX_FILE_BYTES, folder_remedy="name the sounds in it") == 0:
-        raise ExtremalValueError(f"a sound must not be empty, got {name} with 0 bytes; copy it again")
-    try:
-        with _open_by_library(path, name) as file:
-            is_wave = isinstance(file, wave.Wave_read)
-            rate, channels, length = (
-                (file.getframerate(), file.getnchannels(), file.getnframes())
-                if is_wave
-                else (file.samplerate, file.channels, file.frames)
+    with (
+        opening(path, "a sound", max_bytes=MAX_FILE_BYTES, folder_remedy="name the sounds in it"),
+        _open_by_library(path, name) as file,
+    ):
+        is_wave = isinstance(file, wave.Wave_read)
+        rate, channels, length = (
+            (file.getframerate(), file.getnchannels(), file.getnframes())
+            if is_wave
+            else (file.samplerate, file.channels, file.frames)
+        )
+        if not 0 < rate <= MAX_RATE:
+            raise ExtremalValueError(
+                f"a sound must have 1 to {MAX_RATE:,} samples per second, got {rate:,} in {name}; convert it"
             )
-            if not 0 < rate <= MAX_RATE:
-                raise ExtremalValueError(
-                    f"a sound must have 1 to {MAX_RATE:,} samples per second, got {rate:,} in {name}; convert it"
-                )
-            if channels * length > MAX_SAMPLES:
-                raise ExtremalValueError(
-                    f"a sound must have at most {MAX_SAMPLES:,} samples, got {channels} × {length:,} in {name}; cut it"
-                )
-            yield file
-    except ExtremalValueError:
-        raise
-    except ImportError:
-        raise
-    except Exception as error:  # readers raise almost anything on broken files
-        raise ExtremalValueError(
-            f"a sound must be readable to its end, got {name}: {describe_error(error)}; copy or convert it again"
-        ) from None
+        if channels * length > MAX_SAMPLES:
+            raise ExtremalValueError(
+                f"a sound must have at most {MAX_SAMPLES:,} samples, got {channels} × {length:,} in {name}; cut it"
+            )
+        yield file
 
 
 def _open_by_library(path: str | os.PathLike[str], name: str) -> Any:

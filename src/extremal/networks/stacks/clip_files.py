@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from extremal.errors import ExtremalValueError, check_installed
-from extremal.file_checks import check_file, describe_error, quote
+from extremal.file_checks import quote
+from extremal.networks.file_opening import opening
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -102,13 +103,10 @@ def choose_frames(times: Sequence[float], count: int, rate: float | None = None)
 @contextmanager
 def _open_clip(path: str | os.PathLike[str], name: str) -> "Iterator[tuple[InputContainer, VideoStream]]":
     """Yield an open clip and its first video; errors of PyAV, also later ones, become one sentence."""
-    size = check_file(path, "a clip", name=name, max_bytes=MAX_FILE_BYTES, folder_remedy="name a clip in it")
-    if size == 0:
-        raise ExtremalValueError(f"a clip must not be empty, got {name} with 0 bytes; copy it again")
-    check_installed("av", purpose="reading clips", extra="video")
-    import av
+    with opening(path, "a clip", max_bytes=MAX_FILE_BYTES, folder_remedy="name a clip in it", name=name):
+        check_installed("av", purpose="reading clips", extra="video")
+        import av
 
-    try:
         with av.open(f"file:{os.fspath(path)}", options=_OPTIONS) as container:
             if not container.streams.video:
                 raise ExtremalValueError(
@@ -118,12 +116,6 @@ def _open_clip(path: str | os.PathLike[str], name: str) -> "Iterator[tuple[Input
             stream = container.streams.video[0]
             _check_size(stream.codec_context.width, stream.codec_context.height, name)
             yield container, stream
-    except ExtremalValueError:
-        raise
-    except Exception as error:  # decoders raise almost anything on broken files
-        raise ExtremalValueError(
-            f"a clip must be readable to its end, got {name}: {describe_error(error)}; copy or convert it again"
-        ) from None
 
 
 def _count_frames(path: str | os.PathLike[str], name: str, max_bytes: int) -> int:

@@ -1,6 +1,7 @@
 """Recognise clips and volumes by their paths, before anything is decoded; nothing here imports torch."""
 
 import os
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -39,11 +40,15 @@ def is_series(path: str | os.PathLike[str]) -> bool:
     """Return whether a folder holds DICOM files: by their suffix, or without one by their first bytes."""
     if not is_folder(path) or Path(path).name in ("", ".."):
         return False
-    names = list_names(path)
+    return holds_series(Path(path), list_names(path))
+
+
+def holds_series(folder: Path, names: Sequence[str]) -> bool:
+    """Return whether some of the names in a folder are those of DICOM files, or of files that start as these do."""
     if any(name.lower().endswith(DICOM_SUFFIXES) for name in names):
         return True
     bare = [name for name in names if "." not in name or name.replace(".", "").isdigit()]  # also named by numbers
-    return any(has_dicom_mark(Path(path) / name) for name in bare[:MAX_SNIFFED])
+    return any(has_dicom_mark(folder / name) for name in bare[:MAX_SNIFFED])
 
 
 def has_dicom_mark(path: Path) -> bool:

@@ -148,9 +148,20 @@ def read_volume(path: str | os.PathLike[str], max_bytes: int | None = None) -> V
 
 
 def check_kind(
-    reader: StackReader | SoundReader | None, kind: StackKind, path: str | os.PathLike[str], network: str
+    reader: StackReader | SoundReader | None,
+    kind: StackKind | None,
+    path: str | os.PathLike[str],
+    network: str,
+    remedy: str = "",
 ) -> StackReader:
     """Return the reader of a network if it reads files of this kind.
+
+    Args:
+        reader: of the network; None: it takes pictures.
+        kind: of the file; None: neither a clip nor a volume.
+        path: of the file.
+        network: its name.
+        remedy: for messages; empty: how a network gets a reader.
 
     Raises:
         ExtremalValueError: it reads others, or the network takes pictures.
@@ -158,9 +169,9 @@ def check_kind(
     if reader is None or isinstance(reader, SoundReader) or reader.kind is not kind:
         takes = "pictures" if reader is None else f"{reader.kind}s"
         example = "ClipReader(frames=16)" if kind is StackKind.CLIP else "VolumeReader()"
+        remedy = remedy or f"for one of your own pass Network(..., reader=extremal.{example})"
         raise ExtremalValueError(
-            f"a network must take {kind}s to read {quote(path)}, {network} takes {takes}; for one of your own "
-            f"pass Network(..., reader=extremal.{example})"
+            f"a network must take {kind or 'picture'}s to read {quote(path)}, {network} takes {takes}; {remedy}"
         )
     return reader
 

@@ -19,7 +19,14 @@ from extremal.networks.vision_language import wrap_vision_language
 from extremal.networks.zoo.hub import HubName, fetch
 from extremal.networks.zoo.huggingface_adapter import ForwardFn, TransformersAdapter
 from extremal.networks.zoo.huggingface_detectors import find_objects, is_object_finder, load_phrase_tokenizer
-from extremal.networks.zoo.huggingface_files import find_weights, offline_and_quiet, read_config, read_json_object
+from extremal.networks.zoo.huggingface_files import (
+    TOKENIZER_FILES,
+    find_weights,
+    load_tokenizer,
+    offline_and_quiet,
+    read_config,
+    read_json_object,
+)
 from extremal.networks.zoo.huggingface_preprocessing import find_preprocessing
 from extremal.networks.zoo.huggingface_sizes import (
     check_model,
@@ -28,11 +35,9 @@ from extremal.networks.zoo.huggingface_sizes import (
     read_shapes,
 )
 from extremal.networks.zoo.huggingface_vlm import (
-    TOKENIZER_FILES,
     choose_dtype,
     is_vision_language,
     load_processor,
-    load_tokenizer,
 )
 from extremal.networks.zoo.weights import Weights, build_with_weights, check_weights_file, is_random
 
@@ -98,7 +103,9 @@ def _load_folder(folder: Path, path: str, weights: Weights) -> Network:
     mirror = "ForImageClassification" in architecture
     texts = None
     if forward is _image_features and any((folder / name).is_file() for name in TOKENIZER_FILES):
-        texts = TextEncoder(model, load_tokenizer(transformers, folder, path), f"hf:{path}")
+        remedy = "save it again with save_pretrained, or remove it for pictures alone"
+        found = load_tokenizer(transformers, folder, path, "an hf: network must have a tokenizer that loads", remedy)
+        texts = TextEncoder(model, found, f"hf:{path}")
     tokenizer = load_phrase_tokenizer(transformers, model, folder, path)
     adapter = TransformersAdapter(model, forward, texts, tokenizer).eval()
     return Network(adapter, preprocess, tuple(labels), f"hf:{path}", mean, std, mirror=mirror)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.file_checks import describe_error, quote
 from extremal.networks.network import Network
+from extremal.networks.zoo.huggingface_files import load_tokenizer
 
 _DETECTORS = (
     *("Detr", "ConditionalDetr", "DeformableDetr", "DabDetr", "TableTransformer", "Yolos", "RTDetr", "RTDetrV2"),
@@ -25,8 +25,6 @@ _OUTPUT_KEYS = {
     "DetrForSegmentation": ("logits", "pred_boxes", "pred_masks"),
     **dict.fromkeys(("SamModel", "Sam2Model"), ("iou_scores", "pred_masks")),
 }
-
-_VOCABULARY_FILES = ("tokenizer.json", "vocab.txt")
 
 
 def is_object_finder(architecture: str) -> bool:
@@ -54,15 +52,8 @@ def load_phrase_tokenizer(transformers: Any, model: nn.Module, folder: Any, path
     """
     if "GroundingDino" not in type(model).__name__:
         return None
-    try:
-        if not any((folder / name).is_file() for name in _VOCABULARY_FILES):  # it would be empty
-            raise FileNotFoundError(f"there is no {' or '.join(_VOCABULARY_FILES)}")
-        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        raise ExtremalValueError(
-            f"a Grounding DINO must have a tokenizer in its folder, got {quote(path)}: {describe_error(error)}; "
-            "write it with the tokenizer's save_pretrained"
-        ) from None
+    rule = "a Grounding DINO must have a tokenizer in its folder"
+    return load_tokenizer(transformers, folder, path, rule, "write it with the tokenizer's save_pretrained")
 
 
 def with_phrases(network: Network, phrases: Sequence[str]) -> Network:

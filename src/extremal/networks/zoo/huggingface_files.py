@@ -18,6 +18,8 @@ from extremal.file_checks import (
 )
 from extremal.networks.names import suggest
 
+VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")  # one is needed
+TOKENIZER_FILES = ("tokenizer_config.json", *VOCABULARY_FILES)
 SAFETENSORS_FILE = "model.safetensors"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")  # of files that are not read
 
@@ -143,3 +145,30 @@ def _find_remote_attention(config: Any) -> Iterator[str]:
             if "attn_implementation" in key and "/" in str(value):
                 yield str(value)
             yield from _find_remote_attention(value)
+
+
+def load_tokenizer(transformers: Any, folder: Path, path: str, rule: str, remedy: str) -> Any:
+    """Load the tokenizer of a folder.
+
+    Args:
+        transformers: the library.
+        folder: the folder.
+        path: the folder as the user gave it.
+        rule: for messages: who must have a tokenizer.
+        remedy: for messages.
+
+    Raises:
+        ExtremalValueError: there is none that loads.
+    """
+    with offline_and_quiet(transformers):
+        try:
+            if not has_vocabulary(folder):  # the tokenizer would be empty
+                raise FileNotFoundError(f"there is no {' or '.join(VOCABULARY_FILES)}")
+            return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except Exception as error:
+            raise ExtremalValueError(f"{rule}, got {quote(path)}: {describe_error(error)}; {remedy}") from None
+
+
+def has_vocabulary(folder: Path) -> bool:
+    """Return whether a folder has the words of a tokenizer."""
+    return any((folder / name).is_file() for name in VOCABULARY_FILES)

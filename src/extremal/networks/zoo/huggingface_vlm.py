@@ -10,12 +10,10 @@ from torch import nn
 
 from extremal.errors import ExtremalValueError, Notice
 from extremal.file_checks import describe_error, quote
-from extremal.networks.zoo.huggingface_files import offline_and_quiet
 
 SINGLE_SHARE = 0.5  # of the machine's memory, that weights in single precision may take
 HALF_SHARE = 0.8  # the same for weights in half precision, if single precision does not fit
 GIB = 2**30
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt")
 
 
 def is_vision_language(transformers: Any, architecture: str) -> bool:
@@ -76,19 +74,3 @@ def load_processor(transformers: Any, folder: Path, path: str) -> Any:
             f"{describe_error(error)}; save it there with save_pretrained"
         ) from None
     return processor
-
-
-def load_tokenizer(transformers: Any, folder: Path, path: str) -> Any:
-    """Load the tokenizer of a folder; arguments as for `load_processor`.
-
-    Raises:
-        ExtremalValueError: it does not load.
-    """
-    with offline_and_quiet(transformers):
-        try:
-            return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except Exception as error:
-            raise ExtremalValueError(
-                f"an hf: network must have a tokenizer that loads, got {quote(path)}: {describe_error(error)}; save it "
-                "again with save_pretrained, or remove it for pictures alone"
-            ) from None

@@ -1,0 +1,37 @@
+"""Whether a network gives the answer that is explained: the probability of the class, where the score states it."""
+
+import math
+
+from extremal.explanations.explanation import Explanation
+
+MIN_PROBABILITY = 0.05  # of a class, below which the network does not give this answer, unless it is the likeliest one
+
+
+def find_probability(explanation: Explanation, image: int = 0) -> float | None:
+    """Return the probability of the explained class for the whole input; None if the score does not state it.
+
+    The scores probability and log-probability state it, and sigmoid, the log-odds of a label.
+
+    Args:
+        explanation: of N inputs.
+        image: index of the input.
+    """
+    if explanation.target[image] is None:
+        return None
+    score = float(explanation.score_full[image])
+    match explanation.settings.get("score"):
+        case "probability":
+            found = score
+        case "log-probability" | "log_probability":
+            found = math.exp(min(score, 0.0))
+        case "sigmoid":
+            found = 1 / (1 + math.exp(-score)) if abs(score) < 700 else float(score > 0)
+        case _:
+            return None
+    return found if 0 <= found <= 1 else None
+
+
+def is_unlikely(explanation: Explanation, image: int = 0) -> bool:
+    """Return whether the explained class has so little probability that the network does not give this answer."""
+    probability = find_probability(explanation, image)
+    return probability is not None and probability < MIN_PROBABILITY
