@@ -1,4 +1,4 @@
-"""Whether a network gives the answer that is explained: the probability of the class, where the score states it."""
+"""The probability of an explained class, where the score states it: whether the network gives this answer at all."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""How many images of a run are explained together, and how many workers a machine has room for."""
+"""Number of images that are explained together, and of the workers that a machine has room for."""
 
 import os
 from collections.abc import Sequence

@@ -50,7 +50,7 @@ def to_sources(images: Any) -> list[str]:
 def find_items(sources: Sequence[str]) -> list[RunItem]:
     """Return the items in files, in folders and their subfolders, and in manifests (`.csv`).
 
-    In folders, files of all kinds are found, of which `select_items` keeps those that a network takes. A manifest has a
+    In folders, files of all kinds are found; `select_items` keeps those that a network takes. A manifest has a
     column `path`, relative to itself, and optionally `target` and `key`. An item that cannot be explained is returned
     too, since it only costs its own row.
 

@@ -63,7 +63,7 @@ def count_kinds(kinds: Sequence[InputKind]) -> str:
 
 
 def hash_input(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file's bytes; of a series that of its files' hashes, whatever their names and order.
+    """Return the SHA-256 of a file's bytes; of a series that of its files' hashes, in any order and by any name.
 
     Raises:
         ExtremalValueError: it is no regular file, empty, or too large.
