@@ -74,7 +74,8 @@ class TestResults:
         (record,) = document("cat.png", "--target", "tabby", "--seed", "3")
         saved = Explanation.load(tmp_path / "extremal-out" / "cat-tabby" / "explanation.safetensors")
         assert list(record) == [
-            *("path", "target", "target_name", "score_full", "score_blank", "areas", "scores", "binary_scores"),
+            *("path", "target", "target_name", "score_full", "score_blank"),
+            *("probability", "areas", "scores", "binary_scores"),
             *(
                 "effects",
                 "verdicts",

@@ -135,7 +135,7 @@ class ModelCall:
             output = self._call_each(x)
         except (ExtremalError, OSError):
             raise
-        except Exception as row_error:
+        except (Exception, SystemExit) as row_error:
             if is_out_of_memory(row_error):
                 raise
             return None
