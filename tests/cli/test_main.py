@@ -75,7 +75,7 @@ class TestResults:
         saved = Explanation.load(tmp_path / "extremal-out" / "cat-tabby" / "explanation.safetensors")
         assert list(record) == [
             *("path", "target", "target_name", "score_full", "score_blank"),
-            *("probability", "areas", "scores", "binary_scores"),
+            *("probability", "unlikely", "areas", "scores", "binary_scores"),
             *(
                 "effects",
                 "verdicts",

@@ -222,6 +222,23 @@ def test_a_network_that_fails_later(error: BaseException, text: str) -> None:
         run(Failing())
 
 
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), SystemExit(0)])
+def test_a_network_of_single_rows_that_fails_later(error: BaseException) -> None:
+    class Failing(Square):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            if len(x) > 1:
+                raise ValueError("one row only")
+            if self.calls > 40:
+                raise error
+            return super().forward(x)
+
+    with pytest.raises(NetworkError, match="a network must be evaluated without an error, Failing raised"):
+        run(Failing())
+
+
 def test_an_error_that_cannot_describe_itself() -> None:
     class Mute(Exception):
         def __str__(self) -> str:

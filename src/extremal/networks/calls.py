@@ -57,20 +57,19 @@ class ModelCall:
             NetworkError: it raises an error later on. Errors of the operating system pass unchanged.
         """
         is_single, by_row = by_row and len(x) == 1, by_row and len(x) > 1
-        if by_row and self.row_error is not None:
-            return self._call_each(x)
+        is_split = by_row and self.row_error is not None
         try:
-            output = self._call(x)
+            output = self._call_each(x) if is_split else self._call(x)
         except (Exception, SystemExit) as error:
             if is_single and is_out_of_memory(error):
                 raise row_error(tuple(x.shape[1:])) from error
             if isinstance(error, ExtremalError | StopEvaluation | OSError) or is_out_of_memory(error):
                 raise
-            outputs = self._try_each(x, error) if by_row else None
+            outputs = self._try_each(x, error) if by_row and not is_split else None
             if outputs is not None:
                 return outputs
             raise self._convert_error(x, error) from error
-        if by_row and has_single_row(output):
+        if by_row and not is_split and has_single_row(output):
             output = self._try_each(x, ValueError("it returns one row"))
         self._has_succeeded = True
         return output
