@@ -24,9 +24,9 @@ class Effort:
 
 
 EFFORTS = {
-    "fast": Effort({"consensus": Consensus(steps=2, least=0, draws=1, candidates=1)}, controls=2),
+    "fast": Effort({"consensus": Consensus(steps=2, least=0, columns=4, draws=1, rate=0.35, candidates=1)}, controls=2),
     NORMAL: Effort({}, controls=8),
-    "thorough": Effort({"consensus": Consensus(steps=10, least=80, columns=8, rate=0.4, candidates=4)}, controls=8),
+    "thorough": Effort({"consensus": Consensus(steps=10, least=80, candidates=4)}, controls=8),
 }
 
 

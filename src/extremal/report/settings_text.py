@@ -68,8 +68,8 @@ def describe_perturbation(plain: Any) -> str:
 def describe_solver(solver: Any, areas: int = 0) -> str:
     """Describe the stored solver of a result.
 
-    >>> describe_solver({"name": "consensus", "columns": 4, "steps": 7, "least": 32}, 5)
-    '7 steps on all areas at once (consensus)'
+    >>> describe_solver({"name": "consensus", "columns": 8, "steps": 8, "least": 64}, 5)
+    '8 steps on all areas at once (consensus)'
     """
     if not isinstance(solver, Mapping):
         return ""

@@ -68,7 +68,7 @@ def count_work(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH
     >>> count_work(Path(), areas=5, mirror=True)
     Work(single=40, batched=68, forwards=112, widest=5)
     >>> count_work(Consensus(), areas=5, mirror=True, ways=3)
-    Work(single=0, batched=59, forwards=36, widest=5)
+    Work(single=0, batched=104, forwards=36, widest=10)
     >>> count_work(Penalty(), areas=5, mirror=True)
     Work(single=0, batched=4000, forwards=0, widest=5)
 

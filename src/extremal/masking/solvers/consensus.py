@@ -34,12 +34,12 @@ MAX_CANDIDATES = 4  # of an area; without neighbours one less
 class Consensus:
     """Settings of the solver of one field; `count_consensus_passes` returns the cost of a run."""
 
-    steps: int = 7  # of the field, each on the masks of all areas
-    least: int = 32  # masks in all steps together; with few areas there are more steps
-    columns: int = 4  # masks in a step, at least; with few areas each has several
+    steps: int = 8  # of the field, each on the masks of all areas
+    least: int = 64  # masks in all steps together; with few areas there are more steps
+    columns: int = 8  # masks in a step, at least; with few areas each has several
     draws: int = 4  # mask values of the start's gradient, each in every orientation and by every way
     start: float = 1.5  # deviation of the start; larger values hold stiller and score lower
-    rate: float = 0.35  # of a step, in deviations of the direction
+    rate: float = 0.4  # of a step, in deviations of the direction
     momentum: float = 0.8
     decay: float = 0.03  # of the change from the start, in each step
     smooth: float = 2.0  # of the gradient's Gaussian, in lattice steps
@@ -88,7 +88,7 @@ class Consensus:
         """Return the number of steps, and how many masks each area has in a step.
 
         >>> Consensus().schedule(1), Consensus().schedule(5)
-        ((8, 4), (7, 1))
+        ((8, 8), (8, 2))
         """
         masks = -(-self.columns // areas)
         return max(self.steps, -(-self.least // (areas * masks))), masks
@@ -253,7 +253,7 @@ def count_consensus_passes(
     """Count the forward-backward and forward passes of a run for one input (preserve and delete; dual: twice).
 
     >>> count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3)
-    (59, 36)
+    (104, 36)
     """
     start = settings.draws * (2 if mirror else 1) * ways
     candidates = min(settings.candidates, MAX_CANDIDATES - (0 if has_neighbours else 1))
