@@ -53,7 +53,7 @@ Solver = Annotated[
     str, Option(help="consensus (stable masks), path, penalty (the paper's) or search (without gradients).")
 ]
 Score = Annotated[str, Option(help="margin, logit, probability, log-probability, contrastive, negative or sigmoid.")]
-Effort = Annotated[str, Option(help="fast (a first look), normal or thorough (most steps and controls).")]
+Effort = Annotated[str, Option(help="fast (a first look), normal or thorough (most steps).")]
 Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Random seed of noise and controls.")]
 Alternatives = Annotated[int, Option(help="Number of explanations with little overlap to search for.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Only print what would run, and what it costs.")]

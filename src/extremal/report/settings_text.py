@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from extremal.explanations.display import network_text
+from extremal.masking.solvers.consensus import share_masks
 from extremal.report.text import area_percent, join_words, plural
 
 Lines = list[tuple[str, str]]  # what it is about, and the words
@@ -83,7 +84,7 @@ def _describe_consensus(solver: Mapping[str, Any], areas: int) -> str:
     if not columns:
         return "consensus"  # of an earlier version
     if areas:
-        steps = max(steps, -(-least // (areas * -(-columns // areas))))
+        steps, _ = share_masks(steps, least, columns, areas)
     return f"{plural(steps, 'step')} {'on all areas at once ' if areas != 1 else ''}(consensus)"
 
 

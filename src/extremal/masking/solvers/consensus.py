@@ -90,8 +90,7 @@ class Consensus:
         >>> Consensus().schedule(1), Consensus().schedule(5)
         ((8, 8), (8, 2))
         """
-        masks = -(-self.columns // areas)
-        return max(self.steps, -(-self.least // (areas * masks))), masks
+        return share_masks(self.steps, self.least, self.columns, areas)
 
     def rebuild_masks(self, parameters: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
         """Return the masks (N, A, 1, *S) of a solution's parameters (N, A, 1, *lattice) at these areas."""
@@ -245,6 +244,12 @@ def _rank_shares(values: Tensor) -> Tensor:
 def _standardise_each(fields: Tensor) -> Tensor:
     """Scale each field (N, K, 1, *lattice) to mean 0 and deviation 1."""
     return standardise(fields.flatten(0, 1), floor=FLOOR).view_as(fields)
+
+
+def share_masks(steps: int, least: int, columns: int, areas: int) -> tuple[int, int]:
+    """Return the number of steps, and of masks of each area in a step: at least `columns` a step, `least` in all."""
+    masks = -(-columns // areas)
+    return max(steps, -(-least // (areas * masks))), masks
 
 
 def count_consensus_passes(
