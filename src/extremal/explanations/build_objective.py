@@ -8,6 +8,7 @@ from torch import Tensor
 
 from extremal.errors import ExtremalValueError, NoEffectError
 from extremal.explanations.objective import BoundTarget, Objective, prepare_ways
+from extremal.explanations.scales import find_scales
 from extremal.explanations.settings import Settings
 from extremal.explanations.ways import Ways, choose_ways
 from extremal.masking.perturbations import split_ways, with_spacing
@@ -81,6 +82,7 @@ def build_objective(
         first = torch.cat([x[:1], ways.perturb(zeros, 0).flatten(0, 1)[:1]])
         scores = torch.stack([score_input[0], ways.own_blank(0)[0]])
         _check_rows_independent(target.ask, first, scores, net.name)
+        scales = find_scales(x, target, run, query, getattr(settings.solver, "scales", ()) if layers else ())
     _check_spans(score_input, destroyed)
     return Objective(
         x=x,
@@ -94,6 +96,7 @@ def build_objective(
         names=target.names,
         score_input=score_input,
         layers=layers,
+        scales=scales,
     )
 
 
@@ -121,6 +124,7 @@ def build_problem(reward: RewardMasks, objective: Objective, mirror: bool, seed:
         seed=seed,
         ways=len(objective.ways),
         attribute=getattr(reward, "attribute", None),
+        at_scale=getattr(reward, "at_scale", None),
         differences=differences,
         spans=(objective.score_input - objective.score_destroyed).abs(),
     )

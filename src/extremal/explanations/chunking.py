@@ -67,6 +67,12 @@ class ChunkedReward:
         rewards, gradients, *maps = self._in_chunks(masks, mirrored, way, evaluate_chunk)
         return Attribution(rewards, gradients, tuple(maps))
 
+    def at_scale(self, scale: float) -> "ChunkedReward | None":
+        """Return the rewards of the same masks on inputs enlarged or reduced by a scale; None if there are none."""
+        rows = int(self.max_rows / max(1.0, scale**2))
+        objective = self.objective.at_scale(scale) if rows else None
+        return None if objective is None else ChunkedReward(objective, rows)
+
     def _in_chunks(
         self, masks: Tensor, mirrored: Orientation, way: WayIndex, evaluate_chunk: _EvaluateChunk
     ) -> list[Tensor]:

@@ -24,9 +24,16 @@ class Effort:
 
 
 EFFORTS = {
-    "fast": Effort({"consensus": Consensus(steps=2, least=0, columns=4, draws=1, rate=0.35, candidates=1)}, controls=2),
+    "fast": Effort(
+        {
+            "consensus": Consensus(
+                steps=3, least=0, columns=4, draws=1, enlarged_draws=0, reduced_share=1.0, rate=0.35, candidates=1
+            )
+        },
+        controls=2,
+    ),
     NORMAL: Effort({}, controls=8),
-    "thorough": Effort({"consensus": Consensus(steps=10, least=80, candidates=4)}, controls=8),
+    "thorough": Effort({"consensus": Consensus(steps=10, least=80, reduced_share=0.0, candidates=4)}, controls=8),
 }
 
 

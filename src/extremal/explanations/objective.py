@@ -8,10 +8,12 @@ from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.layer_maps import compute_layer_map, recorded_outputs
+from extremal.explanations.scales import find_resampling
 from extremal.explanations.ways import Ways
 from extremal.masking.device_tensors import select_columns
 from extremal.masking.domain import Domain
 from extremal.masking.games import Evaluate, Game
+from extremal.masking.grid import apply_along_axes
 from extremal.masking.perturbations import (
     Mix,
     Perturb,
@@ -55,6 +57,8 @@ class Objective:
     score_input: Tensor  # (N,)
     layers: tuple[AttributionLayer, ...] = ()  # whose maps `attribute` returns
     limit: RowLimit = field(default_factory=RowLimit)  # of rows without gradient
+    scales: tuple[float, ...] = ()  # by which the network takes the inputs enlarged or reduced
+    resampling: tuple[Tensor, ...] = ()  # matrices that resize each dimension of the perturbed inputs; empty: none
 
     @property
     def score_destroyed(self) -> Tensor:
@@ -117,6 +121,8 @@ class Objective:
     def _ask(self, inputs: Tensor) -> Tensor:
         """Return Φ of perturbed inputs: (N, K, C, *S) -> (N, K)."""
         index, rows = self.input_index.repeat_interleave(inputs.shape[1]), inputs.flatten(0, 1)
+        if self.resampling:
+            rows = apply_along_axes(rows, self.resampling)
         if inputs.requires_grad:  # callers that need a gradient divide the rows
             return self.ask(rows, index).view(inputs.shape[:2])
         scores = self.limit.evaluate(lambda part: self.ask(rows[part], index[part]), len(rows))
@@ -157,15 +163,26 @@ class Objective:
         ]
         maps = []
         for layer, recorded, complete in zip(self.layers, calls, is_complete, strict=True):
-            total = mask.new_zeros(count.numel(), 1, *layer.lattice)
+            parts = []
             for output, sign in zip(recorded, signs, strict=True) if complete else ():
                 slope = next(rest)
                 if slope is not None:
                     signed = slope * sign.reshape(-1, *[1] * (slope.ndim - 1))
-                    total += compute_layer_map(layer, output.detach(), signed, layer is self.layers[-1])
+                    parts.append(compute_layer_map(layer, output.detach(), signed, layer is self.layers[-1]))
+            total = torch.stack(parts).sum(0) if parts else mask.new_zeros(count.numel(), 1, *layer.lattice)
             maps.append((total.flip(-1) if mirrored else total).view(*count, *total.shape[1:]))
         gradient = torch.zeros_like(mask) if gradient is None else gradient.nan_to_num(0.0, 0.0, 0.0)
         return Attribution(rewards.detach(), gradient, tuple(maps))
+
+    def at_scale(self, scale: float) -> "Objective | None":
+        """Return the objective of the perturbed inputs enlarged or reduced, with the same masks; None if it has none.
+
+        Args:
+            scale: of the sides, which are whole multiples of 32 afterwards.
+        """
+        if scale not in self.scales:
+            return None
+        return replace(self, resampling=find_resampling(self.x, scale), limit=RowLimit())
 
     def check_gradient(self, net: Network) -> None:
         """Raise if the reward has no gradient with respect to a mask; costs one forward-backward pass.

@@ -27,7 +27,6 @@ from extremal.masking.domain import Domain
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike, prepare_perturbation
 from extremal.masking.solvers import Consensus, Search, rebuild_masks
-from extremal.masking.solvers.consensus import find_start
 from extremal.masking.units import cut_to_units
 from extremal.networks.inputs import ImageLike
 from extremal.networks.network import Network
@@ -63,9 +62,10 @@ def rebuild(
     """Restore the explanation of one input from its row, equal up to rounding.
 
     Scores, trace and verdicts are read from the row, masks are made of their parameters, and the input is made of its
-    image. The network is evaluated only for the agreement, which is too large for a row: four forward-backward passes
-    for each orientation and each way of destroying (`consensus`; 24 if there are three and the input may be mirrored)
-    or each unseen perturbation (other solvers; none for `search`), and about ten forward passes for checks. An input
+    image. The network is evaluated only for the agreement, which is too large for a row: two or four forward-backward
+    passes for each orientation and each way of destroying (`consensus`; 12 or 24 if there are three and the input may
+    be mirrored) or four for each unseen perturbation (other solvers; none for `search`), and about ten forward passes
+    for checks. An input
     that was explained in a batch may round differently alone, in the sixth decimal place in single precision.
 
     Args:
@@ -135,7 +135,7 @@ def _find_agreement(
     """Return the agreement as the run found it: at the start of its solver, or under unseen perturbations."""
     if isinstance(settings.solver, Consensus):
         problem = build_problem(ChunkedReward(objective, max_rows), objective, mirror, settings.seed)
-        return find_start(problem, settings.solver.draws).support
+        return settings.solver.find_support(problem)
     if isinstance(settings.solver, Search):
         return settings.solver.find_support(parameters, objective.domain)
     unseen = unseen_perturbations(objective.perturbation, settings.seed).values()

@@ -39,6 +39,7 @@ class Work:
     batched: int  # with gradient, several at a time
     forwards: int  # without gradient
     widest: int  # maximum number with gradient at once
+    size: float = 1.0  # mean number of places of the batched ones' inputs, in those of the input itself
 
 
 @dataclass(frozen=True)
@@ -55,22 +56,29 @@ class Timing:
         """Return the time of these evaluations, those of the solver in the proportions of its work."""
         single = work.single / max(1, work.single + work.batched)
         return (
-            counts.gradients * (single * self.alone + (1 - single) * self.together)
+            counts.gradients * (single * self.alone + (1 - single) * self.together * work.size)
             + counts.forwards * self.forward
             + counts.evidence_gradients * self.evidence
             + counts.evidence_forwards * self.evidence_forward
         )
 
 
-def count_work(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH_DOMAIN, ways: int = 1) -> Work | None:
+def count_work(
+    solver: Solver,
+    areas: int,
+    mirror: bool,
+    domain: Domain = SMOOTH_DOMAIN,
+    ways: int = 1,
+    scales: tuple[float, ...] = (),
+) -> Work | None:
     """Count the masks that a solver evaluates for one input, one for each way; None for solvers of other libraries.
 
     >>> count_work(Path(), areas=5, mirror=True)
-    Work(single=40, batched=68, forwards=112, widest=5)
+    Work(single=40, batched=68, forwards=112, widest=5, size=1.0)
     >>> count_work(Consensus(), areas=5, mirror=True, ways=3)
-    Work(single=0, batched=104, forwards=36, widest=10)
+    Work(single=0, batched=84, forwards=36, widest=10, size=1.0)
     >>> count_work(Penalty(), areas=5, mirror=True)
-    Work(single=0, batched=4000, forwards=0, widest=5)
+    Work(single=0, batched=4000, forwards=0, widest=5, size=1.0)
 
     Args:
         solver: with its settings.
@@ -78,10 +86,12 @@ def count_work(solver: Solver, areas: int, mirror: bool, domain: Domain = SMOOTH
         mirror: whether the mirrored input has the same objective.
         domain: of the masks; channels and units need more.
         ways: of destroying the input.
+        scales: at which the network takes the input.
     """
     if isinstance(solver, Consensus):
-        gradients, forwards = count_consensus_passes(solver, areas, mirror, ways, domain.has_neighbours)
-        return Work(0, gradients, forwards, max(solver.draws, areas * solver.schedule(areas)[1]))
+        gradients, forwards, size = count_consensus_passes(solver, areas, mirror, ways, domain.has_neighbours, scales)
+        widest = max(solver.draws, areas * solver.schedule(areas)[1])
+        return Work(0, gradients, forwards, widest, size / gradients)
     if isinstance(solver, Penalty):
         return Work(0, solver.steps * areas + (0 if domain.is_smooth else areas * ways), 0, areas)
     if isinstance(solver, Search):
@@ -117,7 +127,8 @@ class Cost:
         self.run, self.objective, self.settings = run, objective, settings
         self.solver, self.areas, self.mirror, self.rows = settings.solver, settings.areas, mirror, rows
         self.setup = setup.forwards
-        self.work = count_work(self.solver, len(self.areas), mirror, objective.domain, len(objective.ways))
+        ways = len(objective.ways)
+        self.work = count_work(self.solver, len(self.areas), mirror, objective.domain, ways, objective.scales)
         mask = objective.x.new_full((len(objective.x), 1, 1, *objective.mask_shape), 0.5)
         with torch.no_grad():
             self.evaluations_per_mask = self._count_evaluations(lambda: objective.evaluate_way(mask, 0))

@@ -16,17 +16,14 @@ from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 from extremal.masking.domain import Domain, ExactAreaFamily
-from extremal.masking.grid import gaussian_blur, resize, scale_lengths
+from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.level_set import standardise
 from extremal.masking.solvers.path import masks_at_areas
-from extremal.masking.solvers.problem import MAX_COUNT, Attribution, OnStep, Problem, Recorder, Solution, gradient
-from extremal.masking.support import combine_gradients
+from extremal.masking.solvers.problem import MAX_COUNT, OnStep, Problem, Recorder, Solution, gradient
+from extremal.masking.solvers.start import FLOOR, find_start, rank
 from extremal.number_checks import validate_whole
 
-FLOOR = 1e-30  # of a deviation, so that a field without any stays zero
-GRADIENT_BLUR = 14.0  # px at a short side of 224 px, of the Gaussian over the mask gradients of the start
 DIFFERENCE_BLUR = 4.0  # px at a short side of 224 px, of the Gaussian over the differences
-SUPPORT_POWER = 4  # of the share of places with a lower rank, by which the support of each place is weighted
 MAX_CANDIDATES = 4  # of an area; without neighbours one less
 
 
@@ -34,10 +31,14 @@ MAX_CANDIDATES = 4  # of an area; without neighbours one less
 class Consensus:
     """Settings of the solver of one field; `count_consensus_passes` returns the cost of a run."""
 
-    steps: int = 8  # of the field, each on the masks of all areas
-    least: int = 64  # masks in all steps together; with few areas there are more steps
+    steps: int = 6  # of the field, each on the masks of all areas
+    least: int = 48  # masks in all steps together; with few areas there are more steps
     columns: int = 8  # masks in a step, at least; with few areas each has several
     draws: int = 4  # mask values of the start's gradient, each in every orientation and by every way
+    enlarged_draws: int = 1  # values on enlarged inputs, each instead of two, where the network takes other sizes
+    enlarged: float = 1.25  # scale of these inputs
+    reduced: float = 0.7  # scale of the inputs of the first steps, where the network takes other sizes
+    reduced_share: float = 0.8  # of the steps, which are on reduced inputs
     start: float = 1.5  # deviation of the start; larger values hold stiller and score lower
     rate: float = 0.4  # of a step, in deviations of the direction
     momentum: float = 0.8
@@ -55,9 +56,12 @@ class Consensus:
         for name in ("steps", "columns", "draws"):
             validate_whole(getattr(self, name), f"{name} of consensus", 1, MAX_COUNT)
         validate_whole(self.candidates, "candidates of consensus", 1, MAX_CANDIDATES)
-        for name in ("start", "rate", "temperature", "tolerance"):
+        validate_whole(self.enlarged_draws, "enlarged_draws of consensus", 0, MAX_COUNT)
+        for name in ("start", "rate", "temperature", "tolerance", "enlarged", "reduced"):
             if not getattr(self, name) > 0:
                 raise ExtremalValueError(f"{name} of consensus must be above 0, got {getattr(self, name):g}")
+        if not 0 <= self.reduced_share <= 1:
+            raise ExtremalValueError(f"reduced_share of consensus must lie in [0, 1], got {self.reduced_share:g}")
 
     @property
     def name(self) -> str:
@@ -69,6 +73,12 @@ class Consensus:
         """Whether the solver starts from maps of hidden layers, if the problem has any."""
         return True
 
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """The scales of the inputs at which the solver asks for rewards, besides their own."""
+        wanted = ((self.enlarged, self.enlarged_draws > 0), (self.reduced, self.reduced_share > 0))
+        return tuple(dict.fromkeys(scale for scale, is_used in wanted if is_used and scale != 1))
+
     def settings(self) -> dict[str, Any]:
         """Return the settings as plain values."""
         return {"name": self.name, **asdict(self)}
@@ -76,21 +86,38 @@ class Consensus:
     def solve(self, problem: Problem, areas: tuple[float, ...], on_step: OnStep | None = None) -> Solution:
         """Find masks of exactly the given areas (ascending) in one run."""
         family = problem.domain.exact_area_family(problem.like, self.width)
-        n_starts = problem.ways * len(problem.orientations())
+        larger = problem.scaled(self.enlarged) if self.enlarged_draws else None
+        n_starts = problem.ways * len(problem.orientations()) * (2 if larger else 1)
         recorder = Recorder(problem, n_starts + self.schedule(len(areas))[0], on_step)
-        found = find_start(problem, self.draws, recorder)
-        start = _standardise_each(family.fit(found.ranks).unsqueeze(1))
+        own, enlarged = self.count_draws(is_enlarged=larger is not None)
+        found = find_start(problem, own, recorder)
+        ranks = found.ranks + find_start(larger, enlarged, recorder).ranks if larger else found.ranks
+        start = _standardise_each(family.fit(ranks).unsqueeze(1))
         fields = self._descend(problem, family, areas, self.start * start, recorder)
         parameters = self._choose(problem, family, areas, fields, start) if self.candidates > 1 else fields
         return recorder.build_solution(self._masks(family, parameters, areas), parameters, found.support)
+
+    def find_support(self, problem: Problem) -> Tensor:
+        """Return the support of each place as a run finds it, from the start on inputs of their own size: (N, 1, *S)."""
+        is_enlarged = self.enlarged_draws > 0 and problem.scaled(self.enlarged) is not None
+        return find_start(problem, self.count_draws(is_enlarged=is_enlarged)[0]).support
 
     def schedule(self, areas: int) -> tuple[int, int]:
         """Return the number of steps, and how many masks each area has in a step.
 
         >>> Consensus().schedule(1), Consensus().schedule(5)
-        ((8, 8), (8, 2))
+        ((6, 8), (6, 2))
         """
         return share_masks(self.steps, self.least, self.columns, areas)
+
+    def count_draws(self, *, is_enlarged: bool) -> tuple[int, int]:
+        """Return at how many mask values the start's gradient is computed, on the inputs and on enlarged ones.
+
+        >>> Consensus().count_draws(is_enlarged=True), Consensus().count_draws(is_enlarged=False)
+        ((2, 1), (4, 0))
+        """
+        enlarged = self.enlarged_draws if is_enlarged else 0
+        return max(1, self.draws - 2 * enlarged), enlarged
 
     def rebuild_masks(self, parameters: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
         """Return the masks (N, A, 1, *S) of a solution's parameters (N, A, 1, *lattice) at these areas."""
@@ -102,9 +129,12 @@ class Consensus:
     def _descend(
         self, problem: Problem, family: ExactAreaFamily, areas: tuple[float, ...], start: Tensor, recorder: Recorder
     ) -> Tensor:
-        """Move one field by the gradients of its masks at all areas; return it for each: (N, A, 1, *lattice)."""
+        """Move one field by the gradients of its masks at all areas; return it for each: (N, A, 1, *lattice).
+
+        The first steps may be on reduced inputs.
+        """
         orientations, (steps, masks_per_area) = problem.orientations(), self.schedule(len(areas))
-        columns = areas * masks_per_area
+        columns, smaller = areas * masks_per_area, problem.scaled(self.reduced)
         field, change, momentum = start, torch.zeros_like(start), torch.zeros_like(start)
         for step in range(steps):
             if not recorder.any_finite:
@@ -113,7 +143,8 @@ class Consensus:
             masks = self._masks(family, _standardise_each(parameters), columns)
             ways = [(step + column) % problem.ways for column in range(len(columns))]
             turns = [(step // problem.ways + column) % len(orientations) for column in range(len(columns))]
-            rewards = problem.reward(masks, [orientations[turn] for turn in turns], ways)
+            asked = smaller if smaller and step < self.reduced_share * steps else problem
+            rewards = asked.reward(masks, [orientations[turn] for turn in turns], ways)
             slopes = gradient(rewards, parameters).flatten(0, 1)
             directions = standardise(family.smooth_parameters(slopes, self.smooth), floor=FLOOR).view_as(parameters)
             direction = directions.mean(1, keepdim=True) * math.sqrt(len(areas))  # each area moves other places
@@ -167,55 +198,6 @@ class Consensus:
         return weighted.sum(1, keepdim=True)
 
 
-@dataclass(frozen=True)
-class Start:
-    """The places of N inputs that constant masks show to support the reward."""
-
-    ranks: Tensor  # (N, 1, *S) sum of the standardised ranks of all maps
-    support: Tensor  # (N, 1, *S) ≥ 0, of the mask gradients in full detail, where the ranks are high
-
-
-def find_start(problem: Problem, draws: int, recorder: Recorder | None = None) -> Start:
-    """Find out where the maps of a problem agree, from constant masks of values (k + ½)/draws.
-
-    The maps are the reward's gradient with respect to the masks, smoothed, and those of hidden layers from the same
-    passes. Maps of different ways are brought to one scale and added up before they are ranked. Costs one
-    forward-backward pass per value, orientation, way and input.
-    """
-    values = (torch.arange(draws, dtype=problem.dtype, device=problem.device) + 0.5) / draws
-    masks = values.view(1, -1, *[1] * (1 + len(problem.shape))).expand(problem.count, -1, 1, *problem.shape)
-    by_way: list[list[Tensor]] = []  # for each way its maps (N, 1, ...), the gradient first
-    for way in range(problem.ways):
-        by_orientation = []
-        for mirrored in problem.orientations():
-            found = _attribute(problem, masks, mirrored, way)
-            by_orientation.append([values.sum(1) for values in (found.gradients, *found.maps)])
-            if recorder is not None:
-                recorder.record("start", masks, found.rewards)
-        by_way.append([torch.stack(maps).sum(0) for maps in zip(*by_orientation, strict=True)])
-    slopes, *maps = (torch.stack([_scale(values) for values in ways]).sum(0) for ways in zip(*by_way, strict=True))
-    if problem.domain.is_smooth:
-        slopes = gaussian_blur(slopes, scale_lengths(GRADIENT_BLUR, problem.shape, problem.domain.spacing))
-    ranked = [_rank(slopes), *(_rank(resize(values, problem.shape).clamp_min(0.0)) for values in maps)]
-    ranks = torch.stack(ranked).sum(0)
-    support = combine_gradients([ways[0] for ways in by_way], problem.domain.spacing)
-    return Start(ranks, support * _rank_shares(ranks) ** SUPPORT_POWER)
-
-
-def _scale(values: Tensor) -> Tensor:
-    """Divide each row (N, ...) by the mean of its absolute values."""
-    return values / (values.abs().flatten(1).mean(1).view(-1, *[1] * (values.ndim - 1)) + FLOOR)
-
-
-def _attribute(problem: Problem, masks: Tensor, mirrored: bool, way: int) -> Attribution:
-    """Return the attribution of a problem, or one that consists of the reward's gradient."""
-    if problem.attribute is not None:
-        return problem.attribute(masks, mirrored, way)
-    masks = masks.detach().requires_grad_()
-    rewards = problem.reward(masks, mirrored, way)
-    return Attribution(rewards.detach(), gradient(rewards, masks))
-
-
 def _find_flat_places(problem: Problem, family: ExactAreaFamily) -> Tensor:
     """Return a field (N, 1, 1, *lattice) that is high where destroying changes the input least."""
     assert problem.differences is not None
@@ -224,21 +206,8 @@ def _find_flat_places(problem: Problem, family: ExactAreaFamily) -> Tensor:
         sigma = scale_lengths(DIFFERENCE_BLUR, problem.shape, problem.domain.spacing)
         differences = gaussian_blur(differences, sigma)
     return _standardise_each(
-        -_rank(family.fit(differences).flatten(1)).view(problem.count, 1, 1, *family.parameter_shape)
+        -rank(family.fit(differences).flatten(1)).view(problem.count, 1, 1, *family.parameter_shape)
     )
-
-
-def _rank(values: Tensor) -> Tensor:
-    """Return the standardised ranks of each row (N, ...); equal values have their mean rank."""
-    return standardise(_rank_shares(values), floor=FLOOR)
-
-
-def _rank_shares(values: Tensor) -> Tensor:
-    """Return the ranks of each row (N, ...) in [0, 1]; equal values have their mean rank."""
-    flat = values.flatten(1).contiguous()
-    ordered = flat.sort(1).values
-    ranks = torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True)
-    return ranks.to(values).view_as(values) / (2 * flat.shape[1])
 
 
 def _standardise_each(fields: Tensor) -> Tensor:
@@ -253,15 +222,36 @@ def share_masks(steps: int, least: int, columns: int, areas: int) -> tuple[int, 
 
 
 def count_consensus_passes(
-    settings: Consensus, areas: int, mirror: bool, ways: int = 1, has_neighbours: bool = True
-) -> tuple[int, int]:
-    """Count the forward-backward and forward passes of a run for one input (preserve and delete; dual: twice).
+    settings: Consensus,
+    areas: int,
+    mirror: bool,
+    ways: int = 1,
+    has_neighbours: bool = True,
+    scales: tuple[float, ...] = (),
+) -> tuple[int, int, float]:
+    """Count the passes of a run for one input (preserve and delete; dual: twice).
 
     >>> count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3)
-    (104, 36)
+    (84, 36, 84.0)
+    >>> count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3, scales=(1.25, 0.7))
+    (78, 36, 55.88)
+
+    Args:
+        settings: of the solver.
+        areas: number of areas.
+        mirror: whether the mirrored input is asked about, too.
+        ways: of destroying the input.
+        has_neighbours: whether places have neighbours.
+        scales: at which the network takes the inputs.
+
+    Returns:
+        Forward-backward passes, forward passes, and the places of the forward-backward passes, in inputs.
     """
-    start = settings.draws * (2 if mirror else 1) * ways
+    is_enlarged, is_reduced = settings.enlarged in scales, settings.reduced in scales
+    own, enlarged = (draws * (2 if mirror else 1) * ways for draws in settings.count_draws(is_enlarged=is_enlarged))
     candidates = min(settings.candidates, MAX_CANDIDATES - (0 if has_neighbours else 1))
     chosen = candidates * (areas - 1) * ways if candidates > 1 else 0
     steps, masks = settings.schedule(areas)
-    return start + steps * masks * areas, chosen
+    small = math.ceil(settings.reduced_share * steps) if is_reduced else 0
+    size = own + enlarged * settings.enlarged**2 + (steps - small + small * settings.reduced**2) * masks * areas
+    return own + enlarged + steps * masks * areas, chosen, round(size, 2)

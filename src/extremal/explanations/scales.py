@@ -1,0 +1,62 @@
+"""Scales: other sizes of the inputs at which a network answers the same question.
+
+At a larger size, gradients and maps of layers show finer and steadier places; at a smaller one, a pass costs less.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from extremal.masking.grid import resampling_matrix
+from extremal.networks.run import Run
+from extremal.networks.split import Split
+from extremal.scores.class_query import ClassQuery
+from extremal.scores.query import Query
+
+if TYPE_CHECKING:
+    from extremal.explanations.objective import BoundTarget
+
+STRIDE = 32  # places: sides are whole multiples of it, as networks halve them five times
+MIN_SIDE = 160  # places, of inputs that are resized: smaller ones are cheap, and lose what there is to see
+
+
+def scaled_shape(shape: Sequence[int], scale: float) -> tuple[int, ...]:
+    """Return the sides of an input enlarged or reduced by a scale, as whole multiples of 32.
+
+    >>> scaled_shape((224, 300), 1.25), scaled_shape((224, 300), 0.7)
+    ((288, 384), (160, 224))
+    """
+    return tuple(max(1, round(side * scale / STRIDE)) * STRIDE for side in shape)
+
+
+def find_resampling(x: Tensor, scale: float) -> tuple[Tensor, ...]:
+    """Return the matrices (new side, side) that resize inputs x (N, C, H, W); reduced ones are blurred before."""
+    shape = tuple(x.shape[2:])
+    return tuple(
+        resampling_matrix(side, new_side, max(0.0, (side / new_side - 1) / 2), like=x)
+        for side, new_side in zip(shape, scaled_shape(shape, scale), strict=True)
+    )
+
+
+def find_scales(
+    x: Tensor, target: "BoundTarget", run: Run | Split, query: Query, scales: Sequence[float]
+) -> tuple[float, ...]:
+    """Return at which of the scales a network takes inputs x (N, C, *S); costs one evaluation of the first for each.
+
+    Only questions about classes of colour images: boxes and pixels have coordinates, and the sides of a spectrogram
+    have units. A network that raises an error at another size, such as one with a fixed number of tokens, takes none.
+    """
+    is_image = x.ndim == 4 and x.shape[1] == 3 and min(x.shape[2:]) >= MIN_SIDE
+    if not is_image or not isinstance(query, ClassQuery) or not isinstance(run, Run):
+        return ()
+    return tuple(scale for scale in scales if _takes(x[:1], target, scale))
+
+
+def _takes(first: Tensor, target: "BoundTarget", scale: float) -> bool:
+    rows = torch.nn.functional.interpolate(first, size=scaled_shape(first.shape[2:], scale))
+    try:
+        return bool(target.ask(rows, torch.zeros(1, dtype=torch.int64, device=rows.device)).isfinite().all())
+    except Exception:  # whatever a network of another size raises
+        return False

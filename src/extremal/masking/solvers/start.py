@@ -1,0 +1,77 @@
+"""The start of `consensus`: the places on which gradients and maps of hidden layers agree under all ways."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from extremal.masking.grid import gaussian_blur, resize, scale_lengths
+from extremal.masking.level_set import standardise
+from extremal.masking.solvers.problem import Attribution, Problem, Recorder, gradient
+from extremal.masking.support import combine_gradients
+
+FLOOR = 1e-30  # of a deviation, so that a field without any stays zero
+GRADIENT_BLUR = 14.0  # px at a short side of 224 px, of the Gaussian over the mask gradients
+SUPPORT_POWER = 4  # of the share of places with a lower rank, by which the support of each place is weighted
+
+
+@dataclass(frozen=True)
+class Start:
+    """The places of N inputs that constant masks show to support the reward."""
+
+    ranks: Tensor  # (N, 1, *S) sum of the standardised ranks of all maps
+    support: Tensor  # (N, 1, *S) ≥ 0, of the mask gradients in full detail, where the ranks are high
+
+
+def find_start(problem: Problem, draws: int, recorder: Recorder | None = None) -> Start:
+    """Find out where the maps of a problem agree, from constant masks of values (k + ½)/draws.
+
+    The maps are the reward's gradient with respect to the masks, smoothed, and those of hidden layers from the same
+    passes. Maps of different ways are brought to one scale and added up before they are ranked. Costs one
+    forward-backward pass per value, orientation, way and input.
+    """
+    values = (torch.arange(draws, dtype=problem.dtype, device=problem.device) + 0.5) / draws
+    masks = values.view(1, -1, *[1] * (1 + len(problem.shape))).expand(problem.count, -1, 1, *problem.shape)
+    by_way: list[list[Tensor]] = []  # for each way its maps (N, 1, ...), the gradient first
+    for way in range(problem.ways):
+        by_orientation = []
+        for mirrored in problem.orientations():
+            found = _attribute(problem, masks, mirrored, way)
+            by_orientation.append([values.sum(1) for values in (found.gradients, *found.maps)])
+            if recorder is not None:
+                recorder.record("start", masks, found.rewards)
+        by_way.append([torch.stack(maps).sum(0) for maps in zip(*by_orientation, strict=True)])
+    slopes, *maps = (torch.stack([_scale(values) for values in ways]).sum(0) for ways in zip(*by_way, strict=True))
+    if problem.domain.is_smooth:
+        slopes = gaussian_blur(slopes, scale_lengths(GRADIENT_BLUR, problem.shape, problem.domain.spacing))
+    ranked = [rank(slopes), *(rank(resize(values, problem.shape).clamp_min(0.0)) for values in maps)]
+    ranks = torch.stack(ranked).sum(0)
+    support = combine_gradients([ways[0] for ways in by_way], problem.domain.spacing)
+    return Start(ranks, support * rank_shares(ranks) ** SUPPORT_POWER)
+
+
+def _scale(values: Tensor) -> Tensor:
+    """Divide each row (N, ...) by the mean of its absolute values."""
+    return values / (values.abs().flatten(1).mean(1).view(-1, *[1] * (values.ndim - 1)) + FLOOR)
+
+
+def _attribute(problem: Problem, masks: Tensor, mirrored: bool, way: int) -> Attribution:
+    """Return the attribution of a problem, or one that consists of the reward's gradient."""
+    if problem.attribute is not None:
+        return problem.attribute(masks, mirrored, way)
+    masks = masks.detach().requires_grad_()
+    rewards = problem.reward(masks, mirrored, way)
+    return Attribution(rewards.detach(), gradient(rewards, masks))
+
+
+def rank(values: Tensor) -> Tensor:
+    """Return the standardised ranks of each row (N, ...); equal values have their mean rank."""
+    return standardise(rank_shares(values), floor=FLOOR)
+
+
+def rank_shares(values: Tensor) -> Tensor:
+    """Return the ranks of each row (N, ...) in [0, 1]; equal values have their mean rank."""
+    flat = values.flatten(1).contiguous()
+    ordered = flat.sort(1).values
+    ranks = torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True)
+    return ranks.to(values).view_as(values) / (2 * flat.shape[1])
