@@ -17,13 +17,15 @@ from extremal.app.page import EXAMPLES, example_photograph
 from extremal.app.result_cache import CachedResult, ResultCache
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.regions import iou
+from extremal.explanations.verdict import MIN_STABLE_IOU
 from extremal.networks.image_files import read_image_file
 from extremal.report.text import summarise
 from support import made_explanations
 from support.errors import message_of
 from support.toys import Carriers
 
-MIN_IOU = 0.8  # of each cut mask: rounding differs between machines, and the solver follows it
+MAX_MOVED = 0.15  # of the IoU, by which masks of two machines may differ more than those of copies with noise
+MIN_STABLE_AREA = 0.1  # from which on the masks of the example share more than they do not
 
 
 @pytest.fixture
@@ -51,7 +53,8 @@ def test_the_example_is_small_and_sufficient(cache: ResultCache) -> None:
 
 
 @pytest.mark.slow
-def test_the_example_equals_what_the_solver_computes(cache: ResultCache) -> None:
+def test_the_example_is_what_the_solver_computes(cache: ResultCache) -> None:
+    """Rounding differs between machines, and moves masks as one grey level of noise does (docs/solver.md)."""
     stored = load(add_example(cache))
     photograph = read_image_file(example_photograph("tripod"))
     computed = extremal.explain("embedded", photograph, "tripod")
@@ -59,8 +62,11 @@ def test_the_example_equals_what_the_solver_computes(cache: ResultCache) -> None
     assert [row.label for row in first.rows] == [row.label for row in second.rows]
     assert first.smallest == second.smallest
     assert [row.verdict.label for row in first.rows] == [row.verdict.label for row in second.rows]
-    for area in stored.areas:
-        assert iou(stored.binary(area)[0], computed.binary(area)[0]) >= MIN_IOU
+    copies = extremal.stability("embedded", photograph, computed, copies=3)
+    for area, ious in zip(stored.areas, copies.ious[0], strict=True):
+        overlap = iou(stored.binary(area)[0], computed.binary(area)[0])
+        assert overlap >= float(ious.min()) - MAX_MOVED
+        assert overlap >= MIN_STABLE_IOU or area < MIN_STABLE_AREA
     for name in ("network", "weights", "game", "perturbation", "score", "seed", "solver"):
         assert stored.settings[name] == computed.settings[name]
 

@@ -191,18 +191,25 @@ class TestExplain:
 
         monkeypatch.setattr(events, "run_request", record)
         updates(page, cat, **dict.fromkeys(chosen, True))
-        (request,) = requests
+        first, request = requests
         assert [name for name in ("refine", "stability") if getattr(request, name)] == [*chosen]
+        assert (first.settings.effort, first.refine, first.stability) == ("fast", False, False)
 
     def test_from_the_queue_to_the_results(self, page: Events, cat: str) -> None:
         all_updates = updates(page, cat)
-        assert all(is_skipped(results) for _, results in all_updates[:-1])
+        shown = [index for index, (_, results) in enumerate(all_updates) if not is_skipped(results)]
+        first, last = shown
+        assert last == len(all_updates) - 1
+        assert all(
+            (events.FIRST_ANSWER in status) == (index >= first) for index, (status, _) in enumerate(all_updates[:-1])
+        )
         status, results = all_updates[-1]
         assert re.search(
             "<strong>red – preserve game, toy.</strong> 12\u00a0% of the image keeps (9\\d|100)\u00a0%", status
         )
-        (name,) = (entry.name for entry in page.cache.folder.iterdir())
+        (name,) = (result.name for result in page.histories.results(HttpRequest("anna").request.scope[SCOPE_KEY]))
         assert f'src="/results/{name}/0/report.html" sandbox="allow-scripts"' in results
+        assert name not in all_updates[first][1]
         for file, label in (
             ("report.html", "Report (HTML)"),
             ("figure.png", "Figure (PNG)"),
@@ -229,6 +236,22 @@ class TestExplain:
         assert status == alert("target must be a class of colours, got 'yellow'")
         assert is_skipped(results)
         assert list(page.cache.folder.iterdir()) == []
+
+    def test_the_first_answer_stays_if_the_careful_one_is_cancelled(self, page: Events, cat: str) -> None:
+        async def cancel_after_the_first() -> list[tuple[Any, Any]]:
+            seen = []
+            async for update in explain(page, cat):
+                seen.append(update)
+                if events.FIRST_ANSWER in update[0]:
+                    page.on_cancel(HttpRequest("anna"))  # type: ignore[arg-type]
+            return seen
+
+        seen = asyncio.run(cancel_after_the_first())
+        assert seen[-1][0] == views.render_message("Cancelled; the first answer stays.")
+        assert is_skipped(seen[-1][1])
+        (result,) = page.histories.results(HttpRequest("anna").request.scope[SCOPE_KEY])
+        assert result.request.settings.effort == "fast"
+        assert result.response.views[0].tab.endswith("first answer, at 12\u00a0%, 30\u00a0%, replaced by blur")
 
     def test_channels(self, page: Events, cat: str) -> None:
         status, results = updates(page, cat, layer="features")[-1]
@@ -289,7 +312,7 @@ class TestCache:
 
         first, second = asyncio.run(both())
         assert first == second
-        assert len(list(page.cache.folder.iterdir())) == 1
+        assert len(list(page.cache.folder.iterdir())) == 2  # the first answer, and the careful one
 
     def test_the_same_image_under_another_name_is_a_different_request(self, page: Events, cat: str) -> None:
         updates(page, cat)

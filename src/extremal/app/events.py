@@ -34,6 +34,7 @@ GAME_CHOICES = {
     "Both, side by side": ("preserve", "delete"),
     "Both at once (dual)": ("dual",),
 }
+FIRST_ANSWER = "This is a first answer from few evaluations; a more careful one replaces it."
 POLL_INTERVAL = 0.2  # s between updates of the progress
 MAX_UNREAD, MAX_UNREAD_SECONDS = 20, 15.0  # messages that a page has not fetched, and for how long
 
@@ -151,19 +152,42 @@ class Events:
         except OSError:
             yield views.render_message("the image is no longer available; drop it again", alert=True), gr.skip()
             return
-        result = self.cache.get(request)
+        async for update in self._answer(request, path, http_request):
+            yield update
+
+    async def _answer(self, request: Request, path: Path, http_request: gr.Request) -> AsyncIterator[tuple[Any, Any]]:
+        """Show a first answer, and replace it by the answer to a request; show a stored answer at once."""
+        client, result, first = client_of(http_request), self.cache.get(request), None
+        if result is None and request.first_answer:
+            async for html in self._run_and_report(request.first_answer, path, http_request):
+                yield html, gr.skip()
+            first = self.cache.get(request.first_answer)
+            if first is None:
+                return
+            self.histories.add(client, first)
+            yield views.render_message(FIRST_ANSWER), answer_views.render_results(first)
         if result is None:
-            async for html in self._run_and_report(request, path, http_request):
+            async for html in self._run_and_report(request, path, http_request, first=first is not None):
                 yield html, gr.skip()
             result = self.cache.get(request)
         if result is not None:
-            client = client_of(http_request)
+            if first is not None:
+                self.histories.remove(client, first)
             self.histories.add(client, result)
             related = self.histories.related(client, result)
             yield answer_views.render_summary(result), answer_views.render_results(result, related)
 
-    async def _run_and_report(self, request: Request, path: Path, http_request: gr.Request) -> AsyncIterator[str]:
-        """Run a request in the queue and yield its progress; its response, if there is one, goes to the cache."""
+    async def _run_and_report(
+        self, request: Request, path: Path, http_request: gr.Request, *, first: bool = False
+    ) -> AsyncIterator[str]:
+        """Run a request in the queue and yield its progress; its response, if there is one, goes to the cache.
+
+        Args:
+            request: to run.
+            path: of its image.
+            http_request: of the visitor.
+            first: whether a first answer is shown already.
+        """
 
         def work(on_progress: OnProgress) -> None:
             if self.cache.get(request):  # an equal request was ahead in the queue
@@ -182,13 +206,13 @@ class Events:
         self._jobs[session] = job
         try:
             async for current in self._watch(job, session):
-                yield await asyncio.to_thread(views.render_progress, current)
+                yield await asyncio.to_thread(views.render_progress, current, FIRST_ANSWER if first else "")
         finally:
             job.cancel()  # also when the visitor has left
             if self._jobs.get(session) is job:
                 del self._jobs[session]
         if job.state is JobState.CANCELLED:
-            yield views.render_message("Cancelled; nothing was saved.")
+            yield views.render_message(f"Cancelled; {'the first answer stays.' if first else 'nothing was saved.'}")
         elif job.state is JobState.FAILED:
             yield views.render_message(job.error, alert=True)
 

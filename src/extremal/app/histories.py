@@ -35,6 +35,13 @@ class Histories:
             while len(self._names) > MAX_VISITORS:
                 self._names.popitem(last=False)
 
+    def remove(self, client: Client, result: CachedResult) -> None:
+        """Forget a result of a visitor, in whose place there is another one."""
+        with self._lock:
+            names = self._names.get(client.visitor, [])
+            if result.name in names:
+                names.remove(result.name)
+
     def results(self, client: Client) -> list[CachedResult]:
         """Return the stored results of a visitor, the last one first."""
         with self._lock:

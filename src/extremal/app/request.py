@@ -16,6 +16,7 @@ from extremal.app.stack_uploads import read_stack, show_middle_frame
 from extremal.app.tab_words import describe_details, describe_tab
 from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.explain import explain_channels
+from extremal.explanations.effort import NORMAL
 from extremal.explanations.explain import explain
 from extremal.explanations.explain_copies import COPIES, stability
 from extremal.explanations.explanation import Explanation
@@ -57,6 +58,17 @@ class Request:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings_key", json.dumps(self.settings.as_dict(), sort_keys=True))
+
+    @property
+    def first_answer(self) -> "Request | None":
+        """The same request at a fraction of the passes, whose response is shown first; None if there is none.
+
+        Channels have no cheaper search, and a model of images and text would generate its answer twice.
+        """
+        if self.layer or self.prompt or self.settings.effort != NORMAL:
+            return None
+        settings = self.settings.replace(effort="fast", alternatives=1)
+        return replace(self, refine=False, stability=False, settings=settings)
 
     @property
     def time_factor(self) -> float:

@@ -44,7 +44,7 @@ def describe_details(settings: Settings, refine: bool, stability: bool) -> list[
     ['at 10\xa0%', '2 alternatives', 'smallest area']
     """
     usual, own = Settings().as_dict(), settings.as_dict()
-    details = []
+    details = ["first answer"] if settings.effort == "fast" else []
     if own["areas"] != usual["areas"]:
         details.append(f"at {', '.join(map(area_percent, settings.areas))}")
     if own["perturbation"] != usual["perturbation"]:

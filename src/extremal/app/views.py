@@ -16,18 +16,18 @@ PREVIEW_SIZE = 320  # px, longer side at most
 MAX_PREVIEWS = 5  # masks of a step that are shown
 
 
-def render_progress(current: int | JobProgress) -> str:
-    """Render the position of a waiting job, or the progress of a running one."""
-    return render_position(current) if isinstance(current, int) else render_running(current)
+def render_progress(current: int | JobProgress, note: str = "") -> str:
+    """Render the position of a waiting job, or the progress of a running one; a note stands above it."""
+    return render_position(current, note) if isinstance(current, int) else render_running(current, note)
 
 
-def render_position(position: int) -> str:
+def render_position(position: int, note: str = "") -> str:
     """Render the number of jobs ahead of a waiting job."""
     jobs = {0: "No job is", 1: "1 job is"}.get(position, f"{position} jobs are")
-    return render_fragment("position.html.j2", jobs=jobs)
+    return render_fragment("position.html.j2", jobs=jobs, note=note)
 
 
-def render_running(current: JobProgress) -> str:
+def render_running(current: JobProgress, note: str = "") -> str:
     """Render the progress of a running job, with the image under the masks of its last step."""
     preview, images, areas = current.preview, list[str](), list[str]()
     if isinstance(preview, Preview):
@@ -35,7 +35,13 @@ def render_running(current: JobProgress) -> str:
         areas = [area_percent(float(mask.mean())) for mask in preview.masks]
     left = "" if current.seconds_left is None else f"about {duration(max(1, current.seconds_left))}"
     return render_fragment(
-        "running.html.j2", progress=current, stage=describe_stage(current.stage), left=left, images=images, areas=areas
+        "running.html.j2",
+        progress=current,
+        stage=describe_stage(current.stage),
+        left=left,
+        images=images,
+        areas=areas,
+        note=note,
     )
 
 

@@ -98,7 +98,7 @@ class Consensus:
         return recorder.build_solution(self._masks(family, parameters, areas), parameters, found.support)
 
     def find_support(self, problem: Problem) -> Tensor:
-        """Return the support of each place as a run finds it, from the start on inputs of their own size: (N, 1, *S)."""
+        """Return the support (N, 1, *S) of each place, as a run finds it from the start on inputs of their own size."""
         is_enlarged = self.enlarged_draws > 0 and problem.scaled(self.enlarged) is not None
         return find_start(problem, self.count_draws(is_enlarged=is_enlarged)[0]).support
 
