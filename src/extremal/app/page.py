@@ -29,7 +29,7 @@ INTRODUCTION = (
     "Drop a {noun}. You see the smallest part of it that the network's answer needs, "
     "how much of the score that part keeps, and how much random parts of the same size keep."
 )
-EXAMPLES = ("tripod", "coffee", "palace")  # each has a sufficient region at the default settings
+EXAMPLES = ("tripod", "coffee")  # each has a sufficient region at the default settings
 # Values that only scripts know, read when an event is sent: part of the address, or what was chosen in a list.
 READ_ADDRESS = "() => [window.location.hash]"
 READ_CHOSEN = "() => [window.extremalChosen ?? '']"
