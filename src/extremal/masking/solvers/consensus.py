@@ -20,7 +20,7 @@ from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.level_set import standardise
 from extremal.masking.solvers.path import masks_at_areas
 from extremal.masking.solvers.problem import MAX_COUNT, OnStep, Problem, Recorder, Solution, gradient
-from extremal.masking.solvers.start import FLOOR, find_start, rank
+from extremal.masking.solvers.start import FLOOR, Start, find_start, rank
 from extremal.number_checks import validate_whole
 
 DIFFERENCE_BLUR = 4.0  # px at a short side of 224 px, of the Gaussian over the differences
@@ -86,21 +86,27 @@ class Consensus:
     def solve(self, problem: Problem, areas: tuple[float, ...], on_step: OnStep | None = None) -> Solution:
         """Find masks of exactly the given areas (ascending) in one run."""
         family = problem.domain.exact_area_family(problem.like, self.width)
-        larger = problem.scaled(self.enlarged) if self.enlarged_draws else None
+        larger = self._enlarge(problem)
         n_starts = problem.ways * len(problem.orientations()) * (2 if larger else 1)
         recorder = Recorder(problem, n_starts + self.schedule(len(areas))[0], on_step)
-        own, enlarged = self.count_draws(is_enlarged=larger is not None)
-        found = find_start(problem, own, recorder)
-        ranks = found.ranks + find_start(larger, enlarged, recorder).ranks if larger else found.ranks
-        start = _standardise_each(family.fit(ranks).unsqueeze(1))
+        found = self._find_start(problem, larger, recorder)
+        start = _standardise_each(family.fit(found.ranks).unsqueeze(1))
         fields = self._descend(problem, family, areas, self.start * start, recorder)
         parameters = self._choose(problem, family, areas, fields, start) if self.candidates > 1 else fields
         return recorder.build_solution(self._masks(family, parameters, areas), parameters, found.support)
 
     def find_support(self, problem: Problem) -> Tensor:
-        """Return the support (N, 1, *S) of each place, as a run finds it from the start on inputs of their own size."""
-        is_enlarged = self.enlarged_draws > 0 and problem.scaled(self.enlarged) is not None
-        return find_start(problem, self.count_draws(is_enlarged=is_enlarged)[0]).support
+        """Return the support (N, 1, *S) of each place as a run finds it, at the cost of the start."""
+        return self._find_start(problem, self._enlarge(problem)).support
+
+    def _enlarge(self, problem: Problem) -> Problem | None:
+        return problem.scaled(self.enlarged) if self.enlarged_draws else None
+
+    def _find_start(self, problem: Problem, larger: Problem | None, recorder: Recorder | None = None) -> Start:
+        """Find the start of the inputs, and of the enlarged ones if there are any."""
+        own, enlarged = self.count_draws(is_enlarged=larger is not None)
+        found = find_start(problem, own, recorder)
+        return found if larger is None else found + find_start(larger, enlarged, recorder)
 
     def schedule(self, areas: int) -> tuple[int, int]:
         """Return the number of steps, and how many masks each area has in a step.

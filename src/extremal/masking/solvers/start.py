@@ -20,7 +20,16 @@ class Start:
     """The places of N inputs that constant masks show to support the reward."""
 
     ranks: Tensor  # (N, 1, *S) sum of the standardised ranks of all maps
-    support: Tensor  # (N, 1, *S) ≥ 0, of the mask gradients in full detail, where the ranks are high
+    gradients: Tensor  # (N, 1, *S) ≥ 0, sum of the mask gradients of all ways in full detail (`combine_gradients`)
+
+    @property
+    def support(self) -> Tensor:
+        """The gradients where the ranks are high: (N, 1, *S) ≥ 0."""
+        return self.gradients * rank_shares(self.ranks) ** SUPPORT_POWER
+
+    def __add__(self, other: "Start") -> "Start":
+        """Return what both starts, of inputs of different sizes, agree on."""
+        return Start(self.ranks + other.ranks, self.gradients + other.gradients)
 
 
 def find_start(problem: Problem, draws: int, recorder: Recorder | None = None) -> Start:
@@ -45,9 +54,8 @@ def find_start(problem: Problem, draws: int, recorder: Recorder | None = None) -
     if problem.domain.is_smooth:
         slopes = gaussian_blur(slopes, scale_lengths(GRADIENT_BLUR, problem.shape, problem.domain.spacing))
     ranked = [rank(slopes), *(rank(resize(values, problem.shape).clamp_min(0.0)) for values in maps)]
-    ranks = torch.stack(ranked).sum(0)
-    support = combine_gradients([ways[0] for ways in by_way], problem.domain.spacing)
-    return Start(ranks, support * rank_shares(ranks) ** SUPPORT_POWER)
+    gradients = combine_gradients([ways[0] for ways in by_way], problem.domain.spacing)
+    return Start(torch.stack(ranked).sum(0), gradients)
 
 
 def _scale(values: Tensor) -> Tensor:
