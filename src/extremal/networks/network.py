@@ -21,6 +21,7 @@ from extremal.networks.compiled import uncompiled
 from extremal.networks.devices import DeviceLike, check_single_device, find_device, move_module
 from extremal.networks.image_bounds import check_aspect
 from extremal.networks.module_state import check_weights, evaluation_state
+from extremal.networks.pixels import to_pixels
 from extremal.networks.randomness import seeded
 from extremal.networks.run import Run
 from extremal.networks.sounds.reader import SoundReader
@@ -163,8 +164,7 @@ class Network:
                 "Image.fromarray, open a file with Image.open"
             )
         if self.preprocess is None:
-            pixels = torch.from_numpy(np.array(image)).movedim(-1, 0)
-            return (pixels.to(torch.float32) / 255)[None]
+            return to_pixels(image)[None]
         check_aspect(image)
         try:
             x = self.preprocess(image)

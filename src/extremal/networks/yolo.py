@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Mapping
 
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from extremal.networks.network import Network
+from extremal.networks.pixels import to_pixels
 
 SIDE = 640  # px, of the padded image
 PADDING = 114  # grey level around the image
@@ -39,5 +39,4 @@ def letterbox(image: Image.Image) -> Tensor:
     width, height = (max(1, round(side * scale)) for side in image.size)
     square = Image.new("RGB", (SIDE, SIDE), (PADDING,) * 3)
     square.paste(image.resize((width, height), Image.Resampling.BILINEAR), ((SIDE - width) // 2, (SIDE - height) // 2))
-    pixels = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8).view(SIDE, SIDE, 3)
-    return pixels.movedim(-1, 0).float() / 255
+    return to_pixels(square)

@@ -15,6 +15,7 @@ from extremal.errors import ExtremalValueError
 from extremal.networks.image_bounds import check_scaled_pixels
 from extremal.networks.names import PAPER_FAMILIES
 from extremal.networks.network import Network
+from extremal.networks.pixels import normalise_pixels, scale_short_side, to_pixels
 from extremal.networks.zoo.weights import Weights, is_random, load_state, read_state
 
 SHORT_SIDE = 224  # px
@@ -83,15 +84,12 @@ class _ResizeShortSide:
     """Resize the short side to 224 px and normalise: image -> (3, H, W)."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        self.mean, self.std = mean, std
+        self.mean, self.std = tuple(mean), tuple(std)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        from torchvision.transforms.functional import normalize, resize, to_tensor
-
         check_scaled_pixels(image, SHORT_SIDE, enlarge=True)
-        pixels: Tensor = to_tensor(resize(image, [SHORT_SIDE], antialias=True))
-        normalised: Tensor = normalize(pixels, self.mean, self.std)
-        return normalised
+        scaled = scale_short_side(image, SHORT_SIDE, Image.Resampling.BILINEAR)
+        return normalise_pixels(to_pixels(scaled), self.mean, self.std)
 
 
 def _vgg16(count: int) -> nn.Module:

@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from extremal.networks.image_bounds import check_scaled_pixels
+from extremal.networks.pixels import normalise_pixels, scale_short_side, to_pixels
 
 
 class ShortSideCrop:
     """Scale the short side of an image, and crop it at its centre: image -> (3, side, side), normalised.
 
-    Equal to torchvision's `Resize`, `CenterCrop`, `ToTensor` and `Normalize`, which take seconds to import.
+    Equal to torchvision's `Resize`, `CenterCrop`, `ToTensor` and `Normalize`.
 
     Args:
         resized_side: px, of the short side before the crop; at least `side`.
@@ -27,16 +26,10 @@ class ShortSideCrop:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Image -> (3, side, side)."""
-        width, height = image.size
-        short = min(width, height)
-        width, height = self.resized_side * width // short, self.resized_side * height // short
-        if image.size != (width, height):
-            image = image.resize((width, height), Image.Resampling.BICUBIC)
-        left, top = round((width - self.side) / 2), round((height - self.side) / 2)
-        image = image.crop((left, top, left + self.side, top + self.side))
-        pixels = torch.from_numpy(np.array(image)).movedim(-1, 0).contiguous().to(torch.float32).div(255)
-        mean, std = (pixels.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
-        return (pixels - mean) / std
+        image = scale_short_side(image, self.resized_side, Image.Resampling.BICUBIC)
+        left, top = (round((length - self.side) / 2) for length in image.size)
+        pixels = to_pixels(image.crop((left, top, left + self.side, top + self.side)))
+        return normalise_pixels(pixels, self.mean, self.std)
 
 
 class CenterCropResize:
@@ -57,11 +50,9 @@ class CenterCropResize:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Image -> (C, H, W)."""
-        from torchvision.transforms.functional import to_tensor
-
         size = self.width or image.width, self.height or image.height
         resized = ImageOps.fit(image, size, Image.Resampling.BICUBIC)
-        pixels: Tensor = to_tensor(resized.convert("L") if self.channels == 1 else resized)
+        pixels = to_pixels(resized.convert("L") if self.channels == 1 else resized)
         return (pixels - self.mean) / self.std
 
 
@@ -77,10 +68,7 @@ class ShrinkShortSide:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Image -> (C, H, W)."""
-        from torchvision.transforms.functional import resize, to_tensor
-
         check_scaled_pixels(image, self.side, enlarge=False)
         if min(image.size) > self.side:
-            image = resize(image, [self.side], antialias=True)
-        pixels: Tensor = to_tensor(image)
-        return pixels
+            image = scale_short_side(image, self.side, Image.Resampling.BILINEAR)
+        return to_pixels(image)
