@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from extremal.explanations.sets.answer_tokens import AnswerTokens
     from extremal.explanations.sets.class_contrast import Contrast
     from extremal.explanations.sets.region_sets import RegionSets
+    from extremal.explanations.settings import Settings
     from extremal.networks.network import Network
 
+PlanRegions = Callable[[str], "BundlePlan"]  # image -> the runs for it
 FindRegions = Callable[[str, OnStage], "RegionSets | Contrast | AnswerTokens"]  # image, progress -> its regions
 Other = Annotated[str, typer.Option(help="The other class, by name or index.", show_default="the runner-up")]
 
@@ -62,25 +64,17 @@ def sets(
         from extremal.explanations.preflight.bundle_plan import plan_sets
         from extremal.scores.parse import parse_query
 
-        settings = extremal.Settings(
-            areas=parse_areas(areas),
-            perturbation=parse_perturbation(perturbation),
-            solver=solver,
-            effort=effort,
-            score=score,
-            seed=seed,
-        )
+        settings = _parse_settings(areas, perturbation, solver=solver, effort=effort, score=score, seed=seed)
         net = load(network, weights, device)
 
-        def build(copy: "Network") -> ProcessImage:
+        def bind(copy: "Network") -> tuple[PlanRegions, FindRegions]:
             query = parse_query(copy, target, ask)
-            if dry_run:
-                return _plan_with(lambda image: plan_sets(copy, image, query, settings=settings))
-            return _process_with(
-                lambda image, report: extremal.explain_sets(copy, image, query, settings=settings, on_part=report)
+            return (
+                lambda image: plan_sets(copy, image, query, settings=settings),
+                lambda image, report: extremal.explain_sets(copy, image, query, settings=settings, on_part=report),
             )
 
-        return [build(copy) for copy in copy_to_devices(net, device, 1 if dry_run else len(batch.images))]
+        return _build_each(batch, net, device, dry_run, bind)
 
     batch.process(check, prepare)
 
@@ -116,13 +110,7 @@ def contrast(
         from extremal.explanations.preflight.bundle_plan import plan_contrast
         from extremal.scores.parse import parse_class
 
-        settings = extremal.Settings(
-            areas=parse_areas(areas),
-            perturbation=parse_perturbation(perturbation),
-            solver=solver,
-            effort=effort,
-            seed=seed,
-        )
+        settings = _parse_settings(areas, perturbation, solver=solver, effort=effort, seed=seed)
         net = load(network, weights, device)
         classes = [parse_class(net, text) for text in (target, other)]
         for option, parsed in zip(("--target", "--other"), classes, strict=True):
@@ -130,14 +118,13 @@ def contrast(
                 raise ExtremalValueError(f"{option} must be a single class for a contrast, got a group; name a class")
         first, second = (parsed if isinstance(parsed, int) else None for parsed in classes)
 
-        def build(copy: "Network") -> ProcessImage:
-            if dry_run:
-                return _plan_with(lambda image: plan_contrast(copy, image, first, second, settings=settings))
-            return _process_with(
-                lambda image, report: extremal.contrast(copy, image, first, second, settings=settings, on_part=report)
+        def bind(copy: "Network") -> tuple[PlanRegions, FindRegions]:
+            return (
+                lambda image: plan_contrast(copy, image, first, second, settings=settings),
+                lambda image, report: extremal.contrast(copy, image, first, second, settings=settings, on_part=report),
             )
 
-        return [build(copy) for copy in copy_to_devices(net, device, 1 if dry_run else len(batch.images))]
+        return _build_each(batch, net, device, dry_run, bind)
 
     batch.process(check, prepare)
 
@@ -172,25 +159,17 @@ def tokens(
         from extremal.explanations.preflight.bundle_plan import plan_tokens
         from extremal.scores import Answer
 
-        settings = extremal.Settings(
-            areas=parse_areas(areas),
-            game=game,
-            perturbation=parse_perturbation(perturbation),
-            solver=solver,
-            effort=effort,
-            seed=seed,
-        )
+        settings = _parse_settings(areas, perturbation, game=game, solver=solver, effort=effort, seed=seed)
         query = Answer(answer or None, prompt)
         net = load(network, "", device)
 
-        def build(copy: "Network") -> ProcessImage:
-            if dry_run:
-                return _plan_with(lambda image: plan_tokens(copy, image, query, settings=settings))
-            return _process_with(
-                lambda image, report: extremal.explain_tokens(copy, image, query, settings=settings, on_part=report)
+        def bind(copy: "Network") -> tuple[PlanRegions, FindRegions]:
+            return (
+                lambda image: plan_tokens(copy, image, query, settings=settings),
+                lambda image, report: extremal.explain_tokens(copy, image, query, settings=settings, on_part=report),
             )
 
-        return [build(copy) for copy in copy_to_devices(net, device, 1 if dry_run else len(batch.images))]
+        return _build_each(batch, net, device, dry_run, bind)
 
     batch.process(check, prepare)
 
@@ -202,7 +181,25 @@ def _check_options(areas: str, device: str, network: str, weights: str, **names:
     check_network_name(network, weights)
 
 
-def _plan_with(plan: "Callable[[str], BundlePlan]") -> ProcessImage:
+def _parse_settings(areas: str, perturbation: str, **others: Any) -> "Settings":
+    from extremal.explanations.settings import Settings
+
+    return Settings(areas=parse_areas(areas), perturbation=parse_perturbation(perturbation), **others)
+
+
+def _build_each(
+    batch: ImageBatch,
+    net: "Network",
+    device: str,
+    dry_run: bool,
+    bind: "Callable[[Network], tuple[PlanRegions, FindRegions]]",
+) -> list[ProcessImage]:
+    """Return for each device the function that finds the regions of an image, or plans their runs."""
+    copies = copy_to_devices(net, device, 1 if dry_run else len(batch.images))
+    return [_plan_with(plan) if dry_run else _process_with(find) for plan, find in map(bind, copies)]
+
+
+def _plan_with(plan: PlanRegions) -> ProcessImage:
     """Return the function that plans the runs for one image and prints them; nothing is written."""
     from extremal.cli import plan_tables
     from extremal.report.result_files import to_json_values
