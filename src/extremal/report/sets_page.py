@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,19 @@ class Part:
     caution: str  # the verdict, if it is not sufficient
     found: JudgedRegion | None
     tables: tuple[EvidenceTable, ...]
-    keeps: bool
-    picture: str = ""  # the image with the region kept or lost; empty without an image
+    explanation: Explanation  # that the region is of
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the region is kept alone, or lost."""
+        return self.explanation.keeps
+
+    @cached_property
+    def picture(self) -> str:
+        """The image with the region kept or lost, as a data URI; empty without an image or a region."""
+        if self.found is None or not has_image(self.explanation):
+            return ""
+        return draw_region(self.explanation, self.found.region.mask)
 
 
 def list_parts(result: RegionSets | Contrast) -> list[Part]:
@@ -65,15 +77,14 @@ def _build_part(kind: str, heading: str, explanation: Explanation, result: Regio
     evidence = tuple(_build_table(one, share) for one in judged)
     if found is None:
         sentence = f"None of the computed areas up to {area_percent(explanation.areas[-1])} of the {whole} is."
-        return Part(kind, heading, sentence, "", None, evidence, explanation.keeps)
+        return Part(kind, heading, sentence, "", None, evidence, explanation)
     region, verdict = found.region, found.verdict
     sentence = f"{area_percent(region.area)} of the {whole}, with {percent(region.effect)} of the effect."
     if isinstance(result, Contrast) and kind == "loss":
         turned, total = result.count_turned(region.area)
         sentence += f" Without it, {result.names[1]} is the answer under {turned} of {total} perturbations."
     caution = "" if verdict.label == "sufficient" else f"Verdict: {verdict.label}, {nbsp(verdict.reason)}."
-    picture = draw_region(explanation, region.mask) if has_image(explanation) else ""
-    return Part(kind, heading, sentence, caution, found, evidence, explanation.keeps, picture)
+    return Part(kind, heading, sentence, caution, found, evidence, explanation)
 
 
 def _build_table(explanation: Explanation, share: float) -> EvidenceTable:
