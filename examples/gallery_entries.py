@@ -102,7 +102,7 @@ ENTRIES = (
         "A part of the body is enough. At larger areas the effect falls before it rises again: the network is not "
         "sure of this class, and a larger region has to include places that count against it.",
         "A rocket stands on its lit pad at dusk",
-        "the lower half of the rocket",
+        "the rocket below its tip, with the sky beside it",
     ),
     Entry(
         "espresso",
@@ -133,9 +133,9 @@ ENTRIES = (
         ImageRun("chelsea", target="tabby|tiger cat|Egyptian cat"),
         "sufficient",
         "The network is unsure which of these cats it sees, but not that it is one of them. Asked for any of them, "
-        "it needs the eye, the forehead and the nose.",
+        "it needs an eye, the cheek and the nose.",
         "A tabby cat's face from near",
-        "one eye with the forehead, the nose and the cheek",
+        "one eye, the nose with the cheek, and a part of the other eye",
     ),
     Entry(
         "second-class",
@@ -144,10 +144,9 @@ ENTRIES = (
         ImageRun("chelsea", target="Egyptian cat"),
         "sufficient",
         "More than the whole effect: without the rest of the image, which supports other cats, the network is more "
-        "certain of this one. The next smaller area keeps as much where it was optimised and little elsewhere, so "
-        "its verdict is `suspect`.",
+        "certain of this one. The next smaller area is not enough, least of all on other backgrounds.",
         "A tabby cat's face from near",
-        "one eye with the fur around it, the nose, and a part of the mouth",
+        "half of the forehead with a part of one eye, the other eye, and the cheek with a part of the mouth",
         area=0.4,
     ),
     Entry(
@@ -164,13 +163,13 @@ ENTRIES = (
     Entry(
         "alternatives",
         OTHER,
-        "Two explanations of one rocket",
-        ImageRun("rocket", alternatives="3"),
+        "No second explanation of the tripod",
+        ImageRun("camera", alternatives="3"),
         "sufficient",
-        "Each explanation lies outside those found before: the lower half of the rocket, or its upper half with a "
-        "strip of the ground. The third is not sufficient at any area. The curve is that of the first.",
-        "A rocket stands on its lit pad at dusk",
-        "two regions: the lower half of the rocket; its upper half with a part of the sky and the ground",
+        "Asked for three explanations, each outside of those before it, the search finds one: without the legs and the "
+        "part of the camera, no other region of these sizes is enough. The curve is that of the first.",
+        "A man looks through a camera on a tripod, in grey",
+        "the legs of the tripod, a part of the camera, and a spot in the grass",
     ),
     Entry(
         "channels",
@@ -192,7 +191,7 @@ ENTRIES = (
         "The cat fills the image. Enough remains to recognise it after any region of this size is removed; a "
         "larger area is needed.",
         "A tabby cat's face from near",
-        "without one eye with the cheek, and without the nose with the mouth",
+        "without the fur between the eyes, the nose and the mouth",
     ),
     Entry(
         "chance",
@@ -204,20 +203,20 @@ ENTRIES = (
         "probability. At this area a random region is as good as the one found, which therefore says nothing about "
         "where the evidence lies. Asked for any of the cats, the same photograph has a clear answer.",
         "A tabby cat's face from near",
-        "one eye with the forehead and the cheek, and the nose",
+        "one eye with the cheek, the nose, and a spot on the forehead",
         area=0.4,
     ),
     Entry(
         "grey",
         FAILS,
         "Suspect: the effect depends on grey values",
-        ImageRun("camera", perturbation="constant"),
+        ImageRun("rocket", perturbation="constant"),
         "suspect: grey values carry it",
         "The mask as found seems to be enough. After cutting it to black and white, less than half of the effect "
         "remains: half-destroyed places produced the score, and such a mask does not define a region.",
-        "A man looks through a camera on a tripod, in grey",
-        "a part of the tripod with some of the grass",
-        area=0.2,
+        "A rocket stands on its lit pad at dusk",
+        "the rocket with the sky around it, and parts of a tower and of the ground",
+        area=0.4,
     ),
     Entry(
         "unseen",
@@ -229,7 +228,7 @@ ENTRIES = (
         "backgrounds it keeps hardly more than a random one. The default mix of perturbations avoids most such "
         "regions.",
         "A tabby cat's face from near",
-        "a part of the forehead with one eye, and patches of fur at the border",
+        "a part of the forehead above one eye, and small spots of fur",
         area=0.1,
     ),
     Entry(

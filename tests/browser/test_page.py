@@ -70,6 +70,7 @@ def test_from_an_image_to_its_results(page: Page) -> None:
     assert len({image for _, image, _ in searched}) >= 3, "the regions change"
     assert {area for _, _, area in searched} == {2.5}, "the first shown is that of the smallest area"
 
+    page.locator("#status strong").wait_for()  # the first answer is replaced
     verdict = page.locator("#status").get_by_role("status").inner_text()
     heading, _, sentence = verdict.partition("embedded. ")
     assert heading == "espresso – preserve game, "
@@ -218,7 +219,7 @@ def test_a_phone(opened: Callable[..., Page], served: Served) -> None:
     wait_for_preview(page)
     page.wait_for_timeout(800)
     save_screenshot(page, "phone-running")
-    assert page.locator("#status").evaluate("element => element.getBoundingClientRect().top") < 844 / 3
+    page.wait_for_function("document.querySelector('#status').getBoundingClientRect().top < 844 / 3")
     page.locator("#status strong").wait_for()
     page.wait_for_timeout(500)
     expect(page.locator("#status strong")).to_be_in_viewport()

@@ -7,7 +7,11 @@ window.addEventListener("message", (event) => {
   if (!message || !sender) return;
   const height = Number(message.height);
   const position = Number(message.position);
-  if (height > 0) sender.style.height = `${Math.min(Math.ceil(height), 20000)}px`;
+  if (height > 0) {
+    sender.style.height = `${Math.min(Math.ceil(height), 20000)}px`;
+    if (growing) scrollToElement("status", "start");
+    growing = false;
+  }
   if (!Number.isFinite(position)) return;
   for (const frame of frames) {
     if (frame !== sender) frame.contentWindow.postMessage({ extremal: { position } }, "*");
@@ -24,6 +28,7 @@ function scrollToElement(id, block) {
 }
 
 let waiting = false; // for the first previews
+let growing = false; // results that have appeared, and whose frames have no height yet: the page may be too short
 let expecting = false; // results that the visitor has asked for, unlike those of an opened page
 document.addEventListener("click", (event) => {
   if (event.target.closest?.("#explain, [data-show], #compare")) expecting = true;
@@ -41,7 +46,10 @@ new MutationObserver((changes) => {
   const hasResults = expecting && contains("iframe.extremal-view");
   if (hasResults || (waiting && contains(".extremal-tiles"))) {
     waiting = false;
-    if (hasResults) expecting = false;
+    if (hasResults) {
+      expecting = false;
+      growing = true;
+    }
     scrollToElement("status", "start");
   }
   fixKeyboardUse();

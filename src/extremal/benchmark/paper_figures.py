@@ -18,6 +18,7 @@ from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network
 from extremal.report.figure_style import ACCENT_COLOUR, CONTROL_COLOUR, DPI, hide_axes
 from extremal.report.plots import draw_mask
+from extremal.report.text import area_percent, percent
 from extremal.scores.class_group import ClassGroup
 from extremal.scores.class_query import ClassQuery
 from extremal.scores.classes import margin
@@ -156,7 +157,7 @@ def draw_areas(explanations: Sequence[Explanation], names: Sequence[str]) -> "Fi
         for column, area in enumerate(explanation.areas):
             panel = figure.add_subplot(grid[row, 1 + column])
             draw_mask(panel, explanation, 0, column)
-            panel.set_title(f"{100 * area:g} %: {100 * curve.binary[column]:.0f} %", size=8, loc="left")
+            panel.set_title(f"{area_percent(area)}: {percent(curve.binary[column])}", size=8, loc="left")
         panel = figure.add_subplot(grid[row, count + 1 :])
         panel.plot(explanation.areas, curve.binary, color=ACCENT_COLOUR, marker="o", markersize=3, linewidth=1.8)
         panel.plot(explanation.areas, curve.control, color=CONTROL_COLOUR, linewidth=1)

@@ -58,5 +58,5 @@ def _takes(first: Tensor, target: "BoundTarget", scale: float) -> bool:
     rows = torch.nn.functional.interpolate(first, size=scaled_shape(first.shape[2:], scale))
     try:
         return bool(target.ask(rows, torch.zeros(1, dtype=torch.int64, device=rows.device)).isfinite().all())
-    except Exception:  # whatever a network of another size raises
+    except Exception:  # of any kind: the network decides what it raises for another size
         return False

@@ -8,6 +8,7 @@ area weighs its own mask against masks that contain the next smaller one.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,14 +32,15 @@ MAX_CANDIDATES = 4  # of an area; without neighbours one less
 class Consensus:
     """Settings of the solver of one field; `count_consensus_passes` returns the cost of a run."""
 
-    steps: int = 6  # of the field, each on the masks of all areas
-    least: int = 48  # masks in all steps together; with few areas there are more steps
+    steps: int = 8  # of the field, each on the masks of all areas
+    least: int = 64  # masks in all steps together; with few areas there are more steps
     columns: int = 8  # masks in a step, at least; with few areas each has several
     draws: int = 4  # mask values of the start's gradient, each in every orientation and by every way
     enlarged_draws: int = 1  # values on enlarged inputs, each instead of two, where the network takes other sizes
     enlarged: float = 1.25  # scale of these inputs
     reduced: float = 0.7  # scale of the inputs of the first steps, where the network takes other sizes
-    reduced_share: float = 0.8  # of the steps, which are on reduced inputs
+    reduced_steps: int = 6  # at most, where the first ones are on reduced inputs
+    reduced_share: float = 0.8  # of these steps, which are on reduced inputs
     start: float = 1.5  # deviation of the start; larger values hold stiller and score lower
     rate: float = 0.4  # of a step, in deviations of the direction
     momentum: float = 0.8
@@ -53,7 +55,7 @@ class Consensus:
     width: float = 1.0  # of the field's Gaussian, in lattice steps
 
     def __post_init__(self) -> None:
-        for name in ("steps", "columns", "draws"):
+        for name in ("steps", "columns", "draws", "reduced_steps"):
             validate_whole(getattr(self, name), f"{name} of consensus", 1, MAX_COUNT)
         validate_whole(self.candidates, "candidates of consensus", 1, MAX_CANDIDATES)
         validate_whole(self.enlarged_draws, "enlarged_draws of consensus", 0, MAX_COUNT)
@@ -88,10 +90,13 @@ class Consensus:
         family = problem.domain.exact_area_family(problem.like, self.width)
         larger = self._enlarge(problem)
         n_starts = problem.ways * len(problem.orientations()) * (2 if larger else 1)
-        recorder = Recorder(problem, n_starts + self.schedule(len(areas))[0], on_step)
+        smaller = problem.scaled(self.reduced) if self.reduced_share else None
+        steps, masks_per_area = self.schedule(len(areas), is_reduced=smaller is not None)
+        recorder = Recorder(problem, n_starts + steps, on_step)
         found = self._find_start(problem, larger, recorder)
         start = _standardise_each(family.fit(found.ranks).unsqueeze(1))
-        fields = self._descend(problem, family, areas, self.start * start, recorder)
+        asked = [smaller if smaller and step < self.reduced_share * steps else problem for step in range(steps)]
+        fields = self._descend(asked, family, areas, masks_per_area, self.start * start, recorder)
         parameters = self._choose(problem, family, areas, fields, start) if self.candidates > 1 else fields
         return recorder.build_solution(self._masks(family, parameters, areas), parameters, found.support)
 
@@ -108,13 +113,18 @@ class Consensus:
         found = find_start(problem, own, recorder)
         return found if larger is None else found + find_start(larger, enlarged, recorder)
 
-    def schedule(self, areas: int) -> tuple[int, int]:
+    def schedule(self, areas: int, *, is_reduced: bool = False) -> tuple[int, int]:
         """Return the number of steps, and how many masks each area has in a step.
 
-        >>> Consensus().schedule(1), Consensus().schedule(5)
-        ((6, 8), (6, 2))
+        >>> Consensus().schedule(1), Consensus().schedule(5), Consensus().schedule(5, is_reduced=True)
+        ((8, 8), (8, 2), (6, 2))
+
+        Args:
+            areas: number of areas.
+            is_reduced: whether the first steps are on reduced inputs.
         """
-        return share_masks(self.steps, self.least, self.columns, areas)
+        steps, masks = share_masks(self.steps, self.least, self.columns, areas)
+        return min(steps, self.reduced_steps) if is_reduced else steps, masks
 
     def count_draws(self, *, is_enlarged: bool) -> tuple[int, int]:
         """Return at how many mask values the start's gradient is computed, on the inputs and on enlarged ones.
@@ -133,24 +143,34 @@ class Consensus:
         return masks_at_areas(family, parameters, areas, self.temperature)
 
     def _descend(
-        self, problem: Problem, family: ExactAreaFamily, areas: tuple[float, ...], start: Tensor, recorder: Recorder
+        self,
+        problems: Sequence[Problem],
+        family: ExactAreaFamily,
+        areas: tuple[float, ...],
+        masks_per_area: int,
+        start: Tensor,
+        recorder: Recorder,
     ) -> Tensor:
         """Move one field by the gradients of its masks at all areas; return it for each: (N, A, 1, *lattice).
 
-        The first steps may be on reduced inputs.
+        Args:
+            problems: of each step; they differ in the size of the inputs.
+            family: of the masks.
+            areas: of the masks.
+            masks_per_area: in each step.
+            start: (N, 1, 1, *lattice).
+            recorder: of the steps.
         """
-        orientations, (steps, masks_per_area) = problem.orientations(), self.schedule(len(areas))
-        columns, smaller = areas * masks_per_area, problem.scaled(self.reduced)
+        columns, orientations = areas * masks_per_area, problems[0].orientations()
         field, change, momentum = start, torch.zeros_like(start), torch.zeros_like(start)
-        for step in range(steps):
+        for step, problem in enumerate(problems):
             if not recorder.any_finite:
                 break
             parameters = field.expand(-1, len(columns), *field.shape[2:]).contiguous().requires_grad_()
             masks = self._masks(family, _standardise_each(parameters), columns)
             ways = [(step + column) % problem.ways for column in range(len(columns))]
             turns = [(step // problem.ways + column) % len(orientations) for column in range(len(columns))]
-            asked = smaller if smaller and step < self.reduced_share * steps else problem
-            rewards = asked.reward(masks, [orientations[turn] for turn in turns], ways)
+            rewards = problem.reward(masks, [orientations[turn] for turn in turns], ways)
             slopes = gradient(rewards, parameters).flatten(0, 1)
             directions = standardise(family.smooth_parameters(slopes, self.smooth), floor=FLOOR).view_as(parameters)
             direction = directions.mean(1, keepdim=True) * math.sqrt(len(areas))  # each area moves other places
@@ -238,7 +258,7 @@ def count_consensus_passes(
     """Count the passes of a run for one input (preserve and delete; dual: twice).
 
     >>> count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3)
-    (84, 36, 84.0)
+    (104, 36, 104.0)
     >>> count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3, scales=(1.25, 0.7))
     (78, 36, 55.88)
 
@@ -257,7 +277,7 @@ def count_consensus_passes(
     own, enlarged = (draws * (2 if mirror else 1) * ways for draws in settings.count_draws(is_enlarged=is_enlarged))
     candidates = min(settings.candidates, MAX_CANDIDATES - (0 if has_neighbours else 1))
     chosen = candidates * (areas - 1) * ways if candidates > 1 else 0
-    steps, masks = settings.schedule(areas)
+    steps, masks = settings.schedule(areas, is_reduced=is_reduced)
     small = math.ceil(settings.reduced_share * steps) if is_reduced else 0
     size = own + enlarged * settings.enlarged**2 + (steps - small + small * settings.reduced**2) * masks * areas
     return own + enlarged + steps * masks * areas, chosen, round(size, 2)
