@@ -46,6 +46,8 @@ bench: $(READY) reference  ## slower checks: parity with the paper's package, co
 	$(BIN)/python benchmarks/solvers.py --reference $(REFERENCE)/bin/python $(if $(CUTOUTS),--cutouts $(CUTOUTS))
 	$(BIN)/python benchmarks/seeds.py $(if $(CUTOUTS),--cutouts $(CUTOUTS))
 	$(BIN)/python benchmarks/timing.py --reference $(REFERENCE)/bin/python
+	$(BIN)/python benchmarks/whole_time.py --reference $(REFERENCE)/bin/python
+	$(BIN)/python benchmarks/command_time.py
 	$(BIN)/python benchmarks/performance.py
 	$(BIN)/python benchmarks/networks.py
 	$(BIN)/python benchmarks/commands.py

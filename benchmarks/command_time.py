@@ -1,9 +1,9 @@
 """Where the time of one `extremal explain` goes, from the start of the process to its end.
 
-Use: python benchmarks/command_time.py [--runs 5] [--image FILE] [--json FILE] [OPTION ...]
+Use: python benchmarks/command_time.py [--runs 5] [--image FILE] [OPTION ...]
 
 Each run is a fresh process; further options are passed to `extremal explain`. Prints the median seconds of each stage,
-and their share of the whole.
+and their share of the whole, and appends them to benchmarks/results/command_time.jsonl; the latest counts.
 """
 
 import argparse
@@ -18,6 +18,9 @@ from pathlib import Path
 import skimage.data
 from PIL import Image
 
+import records
+
+RESULTS = records.FOLDER / "command_time.jsonl"
 STAGES = {  # module and function whose time a stage is, without that of stages inside it
     "torch": ("torch import", "import torch"),
     "extremal.cli.networks.load": ("network", "load its weights"),
@@ -96,7 +99,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--image", type=Path)
-    parser.add_argument("--json", type=Path)
     options, passed = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -107,13 +109,28 @@ def main() -> None:
     labels = [*dict.fromkeys(label for label, _ in STAGES.values()), REST[0]]
     medians = {label: statistics.median(run.get(label, 0.0) for run in runs) for label in labels}
     whole = statistics.median(run["whole"] for run in runs)
-    words = dict([*STAGES.values(), REST])
-    print("| stage | seconds | share |\n|---|---|---|")
-    for label in labels:
-        print(f"| {label} ({words[label]}) | {medians[label]:.2f} | {medians[label] / whole:.0%} |")
-    print(f"| **whole command**, median of {len(runs)} | {whole:.2f} | |")
-    if options.json:
-        options.json.write_text(json.dumps({"runs": runs, "options": passed}, indent=1) + "\n", encoding="utf-8")
+    records.append(RESULTS, {"seconds": medians, "whole": whole, "runs": len(runs), "options": passed})
+    print("\n".join(lines()))
+
+
+def lines() -> list[str]:
+    """Return the table for docs/performance.md."""
+    text, rows = ["## One command", ""], records.read(RESULTS)
+    if not rows:
+        return [*text, "Not measured yet: `python benchmarks/command_time.py`.", ""]
+    row, words = rows[-1], dict([*STAGES.values(), REST])
+    command = " ".join(["extremal explain coffee.png", *row["options"]])
+    text += [
+        f"`{command}` in a fresh process, from key press to picture: medians of {row['runs']}. Figure and report have "
+        "libraries that",
+        "are imported while the network computes, in a thread of its own.",
+        "",
+        "| stage | seconds | share |",
+        "|---|---|---|",
+    ]
+    for label, seconds in row["seconds"].items():
+        text.append(f"| {label} ({words[label]}) | {seconds:.2f} | {seconds / row['whole']:.0%} |")
+    return [*text, f"| **whole command** | {row['whole']:.2f} | |", ""]
 
 
 def time_run(image: Path, folder: Path, options: list[str]) -> dict[str, float]:

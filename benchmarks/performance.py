@@ -11,10 +11,12 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
+import command_time
 import records
 import seeds
 import solvers
 import timing
+import whole_time
 
 mpl.use("agg")
 from matplotlib import pyplot as plt
@@ -182,6 +184,8 @@ def main() -> None:
         *shape(found),
         *seeds.lines(),
         *timing.lines(),
+        *whole_time.lines(),
+        *command_time.lines(),
         *gpus(),
     ]
     (DOCS / "performance.md").write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")

@@ -143,8 +143,8 @@ def measure_peak_memory(size: int) -> float:
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); import timing; from extremal import zoo\n"
         "timing.keep_freed_memory()\n"
-        f"net = zoo.load('embedded'); seconds = timing.sweep(net, timing.batch_of(net, 1, {size}))\n"
-        "print(seconds, timing.high_water())\n"
+        f"net = zoo.load('embedded'); seconds = timing.time_sweep(net, timing.make_batch(net, 1, {size}))\n"
+        "print(seconds, timing.max_resident_memory())\n"
     )
     command = [sys.executable, "-c", script, str(Path(__file__).parent)]
     seconds, memory = map(float, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())

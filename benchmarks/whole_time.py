@@ -1,0 +1,168 @@
+"""Time of whole explanations with their evidence, by effort, next to the paper's package and to an earlier version.
+
+Use: python benchmarks/whole_time.py [--reference PYTHON] [--before SRC] [--repeats 5] [--areas 0.025,0.05,0.1,0.2,0.4]
+
+Everything is measured in turns in one run; medians count. `network alone` is what the same passes take with nothing
+around them, at the sizes of inputs that the search uses. SRC is the `src` folder of an earlier checkout, whose default
+is timed in a process of its own. The package's time is that of 40 of its 800 steps, times twenty, without any evidence.
+Each run is appended to benchmarks/results/whole_time.jsonl; the latest of each network and number of areas counts.
+"""
+
+import argparse
+import math
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import extremal
+import records
+from extremal import keep_freed_memory, zoo
+from extremal.explanations.effort import EFFORTS
+from extremal.explanations.evidence import MAX_MASKS_PER_CALL, N_UNSEEN
+from extremal.explanations.scales import scaled_shape
+from extremal.masking.solvers.consensus import Consensus
+from extremal.networks.network import Network
+from timing import machine, make_batch, run_passes, time_reference
+
+RESULTS = records.FOLDER / "whole_time.jsonl"
+WAYS, ORIENTATIONS = 3, 2
+BEFORE = """
+import sys, time
+import numpy as np, torch
+import extremal
+x, areas = torch.from_numpy(np.load(sys.argv[1])), [float(area) for area in sys.argv[2].split(",")]
+extremal.keep_freed_memory()
+network = extremal.zoo.load("embedded")
+extremal.explain(network, x, areas=areas)
+begin = time.perf_counter()
+extremal.explain(network, x, areas=areas)
+print((time.perf_counter() - begin) / len(x))
+"""
+
+
+def time_explanation(network: Network, x: Tensor, areas: tuple[float, ...], effort: str) -> float:
+    """Return seconds per image of one call of `explain`."""
+    start = perf_counter()
+    extremal.explain(network, x, areas=areas, effort=effort)
+    return (perf_counter() - start) / len(x)
+
+
+def list_passes(solver: Consensus, areas: int, controls: int) -> Iterator[tuple[int, int, float, bool]]:
+    """Yield the passes of an explanation: rows per input, how many times, scale of the inputs, with gradient or not."""
+    own, enlarged = solver.count_draws(is_enlarged=solver.enlarged_draws > 0)
+    yield own, WAYS * ORIENTATIONS, 1.0, True
+    if enlarged:
+        yield enlarged, WAYS * ORIENTATIONS, solver.enlarged, True
+    steps, masks = solver.schedule(areas, is_reduced=solver.reduced_share > 0)
+    small = math.ceil(solver.reduced_share * steps)
+    yield areas * masks, small, solver.reduced, True
+    yield areas * masks, steps - small, 1.0, True
+    if solver.candidates > 1:
+        yield solver.candidates, WAYS * (areas - 1), 1.0, False
+    rows = areas * (2 * WAYS + N_UNSEEN + controls) + N_UNSEEN
+    yield MAX_MASKS_PER_CALL, math.ceil(rows / MAX_MASKS_PER_CALL), 1.0, False
+
+
+def time_network(network: Network, x: Tensor, areas: int, effort: str) -> float:
+    """Return seconds per image of the passes of an explanation, and nothing else."""
+    solver = EFFORTS[effort].solver("consensus")
+    assert isinstance(solver, Consensus)
+    start = perf_counter()
+    with network.frozen() as run:
+        run.accelerate(x)
+        most = run.max_batch_size(x)
+        for rows, times, scale, with_gradient in list_passes(solver, areas, EFFORTS[effort].controls):
+            size = x.shape[2:] if scale == 1 else scaled_shape(x.shape[2:], scale)
+            inputs = torch.nn.functional.interpolate(x, size=tuple(size))
+            with torch.set_grad_enabled(with_gradient):
+                run_passes(run, inputs, rows, times, most)
+    return (perf_counter() - start) / len(x)
+
+
+def time_before(source: Path, x: Tensor, areas: tuple[float, ...], folder: Path) -> float:
+    """Return seconds per image of the default of another version, in a process of its own."""
+    import numpy as np
+
+    inputs = folder / "inputs.npy"
+    np.save(inputs, x.numpy())
+    command = [sys.executable, "-c", BEFORE, str(inputs), ",".join(map(str, areas))]
+    environment = {**os.environ, "PYTHONPATH": str(source)}
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+
+
+def main() -> None:
+    """Measure all in turns."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--reference")
+    parser.add_argument("--before", type=Path)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batches", default="1,8")
+    parser.add_argument("--areas", default="0.025,0.05,0.1,0.2,0.4")
+    options = parser.parse_args()
+    keep_freed_memory()
+    areas, network = tuple(map(float, options.areas.split(","))), zoo.load("embedded")
+    one = make_batch(network, 1)
+    kinds: dict[str, Callable[[], float]] = {}
+    for count in map(int, options.batches.split(",")):
+        x = make_batch(network, count)
+        for effort in EFFORTS if count == 1 else ("normal",):
+            kinds[f"{effort} {count}"] = lambda x=x, effort=effort: time_explanation(network, x, areas, effort)
+            kinds[f"network alone, {effort} {count}"] = lambda x=x, effort=effort: time_network(
+                network, x, len(areas), effort
+            )
+        if options.before:
+            kinds[f"before {count}"] = lambda x=x: time_before(options.before.resolve(), x, areas, records.FOLDER)
+    if options.reference:
+        kinds["reference"] = lambda: time_reference(options.reference, "embedded", one, keep_freed=False)
+    seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
+    time_explanation(network, one, areas, "normal")  # warm
+    for _ in range(options.repeats):
+        for kind, measure in kinds.items():
+            seconds[kind].append(measure())
+            print(kind, f"{seconds[kind][-1]:.2f}", flush=True)
+    middle = {kind: statistics.median(values) for kind, values in seconds.items()}
+    records.append(
+        RESULTS, {"network": "embedded", "areas": len(areas), "seconds": middle, "all": seconds, "machine": machine()}
+    )
+
+
+def lines() -> list[str]:
+    """Return the table for docs/performance.md."""
+    latest = {(row["network"], row["areas"]): row for row in records.read(RESULTS)}
+    text = ["## Whole explanations", ""]
+    if not latest:
+        return [*text, "Not measured yet: `python benchmarks/whole_time.py`.", ""]
+    text += [
+        "`extremal.explain` with `consensus` and its evidence, seconds per image (medians, measured in turns); the "
+        "network",
+        "alone takes as many passes at the same sizes. The earlier version is the one before efforts; the paper's "
+        "package has no evidence.",
+        "",
+        "| areas | effort, batch | seconds | in the network | earlier version | package as published | ratio |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for (_, areas), row in sorted(latest.items()):
+        seconds: dict[str, Any] = row["seconds"]
+        for kind, own in seconds.items():
+            effort, _, count = kind.partition(" ")
+            if effort not in EFFORTS:
+                continue
+            before = seconds.get(f"before {count}") if effort == "normal" else None
+            reference = seconds.get("reference")
+            cells = [str(areas), f"`{effort}`, {count}", f"{own:.2f}"]
+            cells += [f"{seconds[f'network alone, {kind}'] / own:.0%}", f"{before:.2f}" if before else "–"]
+            cells += [f"{reference:.0f}", f"{reference / own:.0f}×"] if reference else ["–", "–"]
+            text.append(f"| {' | '.join(cells)} |")
+    return [*text, ""]
+
+
+if __name__ == "__main__":
+    main()
