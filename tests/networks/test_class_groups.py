@@ -6,7 +6,7 @@ from torchvision.models import ResNet50_Weights
 
 from extremal import Network, zoo
 from extremal.networks.class_groups import IMAGENET_GROUPS, describe_group, find_named_groups
-from extremal.networks.zoo.imagenet import find_imagenet_labels
+from extremal.networks.imagenet import find_imagenet_labels
 
 TORCHVISION_LABELS = tuple(ResNet50_Weights.DEFAULT.meta["categories"])
 SIZES = {"dog": 118, "bird": 59, "cat": 5, "snake": 17, "fish": 16, "insect": 27, "lizard": 11, "monkey": 13}

@@ -11,9 +11,9 @@ from PIL import Image
 from timm.data import ImageNetInfo, create_transform, resolve_data_config
 from torch import nn
 
+from extremal.networks.imagenet import find_imagenet_labels
 from extremal.networks.same_padding import SamePaddedConv2d, same_padding
 from extremal.networks.zoo.efficientnet_lite import VARIANTS, EfficientNetLite
-from extremal.networks.zoo.imagenet import find_imagenet_labels
 from extremal.networks.zoo.packaged import MEAN, STD
 from extremal.networks.zoo.preprocessing import ShortSideCrop
 

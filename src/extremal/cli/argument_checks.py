@@ -13,7 +13,12 @@ from extremal.cli import options
 from extremal.cli.parse import parse_areas
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import check_output, expand_user, find_kind, is_address, is_folder, quote
+from extremal.networks.class_groups import find_named_groups
+from extremal.networks.class_names import find_class, find_class_or_group
+from extremal.networks.imagenet import imagenet_labels
+from extremal.networks.names import PACKAGED_NAMES
 from extremal.networks.stacks.paths import find_stack_kind, is_series
+from extremal.number_checks import is_digits, parse_whole
 from extremal.report.result_files import RESULT_FILES
 from extremal.scores.parse import parse_ask
 
@@ -28,6 +33,8 @@ NAMES_BY_OPTION = {
     "methods": options.METHOD_NAMES,
 }
 NOUNS = {"task": "a task", "methods": "a method"}
+GROUP_SEPARATOR = "|"  # between the names of classes
+IMAGENET_NETWORKS = tuple(PACKAGED_NAMES)  # whose classes are those of ImageNet-1k
 SEVERAL = ("perturbation", "methods")  # take names separated by commas
 
 
@@ -57,13 +64,38 @@ def check_areas(text: str) -> None:
     validate_areas(sorted(parse_areas(text)))
 
 
-def check_question(target: str, ask: str, prompt: str = "") -> None:
+def check_question(target: str, ask: str, prompt: str = "", network: str = "") -> None:
     """Check the text of `--target`, `--ask` and `--prompt`, and the image that `--ask like:IMAGE` names."""
     from extremal.networks.image_files import check_image_file
 
     asked = parse_ask(target, ask, prompt)
     if asked.image:
         check_image_file(asked.image)
+    for name in (asked.target, asked.against):
+        check_class(name, network)
+
+
+def check_class(text: str, network: str) -> None:
+    """Check the classes in the text of `--target`, where their names are known without loading the network.
+
+    Raises:
+        ExtremalValueError: there is no such class or group; similar names are suggested.
+    """
+    if network not in IMAGENET_NETWORKS or not text:
+        return
+    labels = imagenet_labels()
+    if is_digits(text):
+        index = parse_whole(text)
+        if index is not None and index >= len(labels):
+            raise ExtremalValueError(f"target must lie in 0..{len(labels) - 1} for {network}, got {index}")
+        return
+    parts = [part.strip() for part in text.split(GROUP_SEPARATOR)]
+    if len(parts) == 1:
+        find_class_or_group(text, labels, find_named_groups(labels), network)
+        return
+    for part in parts:
+        if part and not is_digits(part):
+            find_class(part, labels, network)
 
 
 def expand_images(paths: Sequence[str]) -> list[str]:

@@ -34,7 +34,7 @@ def doctor(
         check_device_name(device)
         check_names(perturbation=perturbation, score=score)
         check_network_name(network, weights)
-        check_question(target, ask, prompt)
+        check_question(target, ask, prompt, network)
         check_images([image])
 
         from extremal.explanations.preflight.doctor import examine

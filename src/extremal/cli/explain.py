@@ -58,7 +58,7 @@ def explain(
         check_areas(areas)
         check_names(game=game, perturbation=perturbation, solver=solver, score=score, effort=effort)
         check_network_name(network, weights)
-        check_question(target, ask, prompt)
+        check_question(target, ask, prompt, network)
 
     def prepare() -> list[ProcessImage]:
         from extremal.explanations.settings import Settings

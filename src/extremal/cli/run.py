@@ -100,7 +100,7 @@ def run(
         check_names(game=game, perturbation=perturbation, solver=solver, score=score, effort=effort, engine=engine)
         images_per_unit = None if batch == "auto" else _parse_whole("--batch", batch)
         check_network_name(network, weights)
-        check_question(target, ask, prompt)
+        check_question(target, ask, prompt, network)
         check_sources(images, out)
 
         from extremal.jobs.runner import run as run_data_set

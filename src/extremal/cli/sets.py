@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from extremal.cli import options
-from extremal.cli.argument_checks import check_areas, check_names, check_question
+from extremal.cli.argument_checks import check_areas, check_class, check_names, check_question
 from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
 from extremal.cli.networks import copy_to_devices, load
 from extremal.cli.parse import parse_areas, parse_perturbation
@@ -57,7 +57,7 @@ def sets(
         _check_options(
             areas, device, network, weights, perturbation=perturbation, solver=solver, score=score, effort=effort
         )
-        check_question(target, ask)
+        check_question(target, ask, network=network)
 
     def prepare() -> list[ProcessImage]:
         import extremal
@@ -104,6 +104,8 @@ def contrast(
 
     def check() -> None:
         _check_options(areas, device, network, weights, perturbation=perturbation, solver=solver, effort=effort)
+        for name in (target, other):
+            check_class(name, network)
 
     def prepare() -> list[ProcessImage]:
         import extremal

@@ -1,7 +1,7 @@
 """Names of classes: find the class that a name means."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 from extremal.errors import ExtremalValueError
@@ -45,6 +45,35 @@ def find_class(name: str, labels: Sequence[str], network_name: str) -> int:
         hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
         raise ExtremalValueError(f"target must be a class of {network_name}, got {quote(name)}{hint}")
     return indices[0]
+
+
+def find_class_or_group(
+    text: str, labels: Sequence[str], groups: Mapping[str, Sequence[int]], network_name: str
+) -> int | tuple[int, ...]:
+    """Return the class with this name, else the classes of the group with it; case is ignored.
+
+    >>> find_class_or_group("cat", ("tabby", "tiger cat", "dog"), {"cat": (0, 1)}, "toy")
+    (0, 1)
+
+    Args:
+        text: name of a class or a group.
+        labels: as `find_class` takes them.
+        groups: indices of classes, by the name of the group.
+        network_name: for messages.
+
+    Raises:
+        ExtremalValueError: there is neither; similar names are suggested.
+    """
+    try:
+        return find_class(text, labels, network_name)
+    except ExtremalValueError as error:
+        known = {name.strip().lower(): tuple(members) for name, members in groups.items()}
+        name = text.strip().lower()
+        if name in known:
+            return known[name]
+        suggestions = get_close_matches(name, known, n=3, cutoff=0.6)
+        hint = f"; nearest groups of classes: {', '.join(suggestions)}" if suggestions else ""
+        raise ExtremalValueError(f"{error}{hint}") from None
 
 
 def find_similar_names(text: str, names: Iterable[str], limit: int = MAX_SUGGESTIONS) -> list[str]:

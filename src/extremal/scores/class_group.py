@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import quote
+from extremal.networks.class_names import find_class_or_group
 from extremal.number_checks import MAX_DIGITS, parse_whole
 from extremal.scores.query import class_index, class_label
 
@@ -60,16 +60,11 @@ def find_classes(network: "Network", text: str) -> ResolvedClass:
         ExtremalValueError: there is neither; similar names are suggested.
     """
     try:
-        return network.index(text)
-    except ExtremalValueError as error:
-        groups = {name.strip().lower(): tuple(members) for name, members in network.named_groups.items()}
-        name = text.strip().lower()
-        if name in groups:
-            return resolve_class(network, ClassGroup(groups[name]))
+        found = find_class_or_group(text, network.labels, network.named_groups, network.name)
+        return found if isinstance(found, int) else resolve_class(network, ClassGroup(found))
+    except ExtremalValueError:
         if SEPARATOR not in text:
-            suggestions = get_close_matches(name, groups, n=3, cutoff=0.6)
-            hint = f"; nearest groups of classes: {', '.join(suggestions)}" if suggestions else ""
-            raise ExtremalValueError(f"{error}{hint}") from None
+            raise
     parts = [part.strip() for part in text.split(SEPARATOR)]
     if not all(parts):
         raise ExtremalValueError(

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from extremal.errors import ExtremalValueError
+from extremal.networks.imagenet import imagenet_labels
 from extremal.networks.names import EMBEDDED_NAME, PACKAGED_NAMES
 from extremal.networks.network import Network
 from extremal.networks.zoo.efficientnet_lite import VARIANTS, EfficientNetLite
-from extremal.networks.zoo.imagenet import imagenet_labels
 from extremal.networks.zoo.preprocessing import ShortSideCrop
 from extremal.networks.zoo.weights import Weights, read_state
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
+from extremal.networks.imagenet import find_imagenet_labels
 from extremal.networks.network import Network
 from extremal.networks.zoo.connections import connection_error, hub_state, is_downloaded, is_reachable
-from extremal.networks.zoo.imagenet import find_imagenet_labels
 from extremal.networks.zoo.weights import Weights, build_with_weights, check_name, download_error
 
 

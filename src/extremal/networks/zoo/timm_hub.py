@@ -8,11 +8,11 @@ from torch import nn
 
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import describe_error, quote
+from extremal.networks.imagenet import find_imagenet_labels
 from extremal.networks.network import Network
 from extremal.networks.zoo.hub import HubName, fetch
 from extremal.networks.zoo.huggingface_files import find_weights, read_config
 from extremal.networks.zoo.huggingface_sizes import check_model, check_numbers, check_side, read_shapes
-from extremal.networks.zoo.imagenet import find_imagenet_labels
 from extremal.networks.zoo.weights import Weights, build_with_weights, check_name, is_random, load_state, read_state
 
 HUB_PREFIX = "hf-hub:"
