@@ -18,6 +18,7 @@ pytest.importorskip("gradio")
 import httpx
 
 import extremal
+from extremal.app.page import EXAMPLES
 from support.app_client import Visitor, serve_app
 from support.app_load import run_users, summarise
 from support.app_toys import save_colour_image
@@ -185,7 +186,7 @@ def test_other_files_are_not_read(session: Session, path: str) -> None:
     assert set(session.private.rglob("*")) == before  # nothing was copied
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
 def test_the_examples(session: Session, number: int) -> None:
     async def choose() -> str:
         async with httpx.AsyncClient(base_url=session.address, timeout=30) as client:
