@@ -16,9 +16,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,15 +89,14 @@ def time_network(network: Network, x: Tensor, areas: int, effort: str) -> float:
     return (perf_counter() - start) / len(x)
 
 
-def time_before(source: Path, x: Tensor, areas: tuple[float, ...], folder: Path) -> float:
+def time_before(source: Path, x: Tensor, areas: tuple[float, ...]) -> float:
     """Return seconds per image of the default of another version, in a process of its own."""
-    import numpy as np
-
-    inputs = folder / "inputs.npy"
-    np.save(inputs, x.numpy())
-    command = [sys.executable, "-c", BEFORE, str(inputs), ",".join(map(str, areas))]
     environment = {**os.environ, "PYTHONPATH": str(source)}
-    return float(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+    with TemporaryDirectory() as folder:
+        inputs = Path(folder) / "inputs.npy"
+        np.save(inputs, x.numpy())
+        command = [sys.executable, "-c", BEFORE, str(inputs), ",".join(map(str, areas))]
+        return float(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
 
 
 def main() -> None:
@@ -119,7 +120,7 @@ def main() -> None:
                 network, x, len(areas), effort
             )
         if options.before:
-            kinds[f"before {count}"] = lambda x=x: time_before(options.before.resolve(), x, areas, records.FOLDER)
+            kinds[f"before {count}"] = lambda x=x: time_before(options.before.resolve(), x, areas)
     if options.reference:
         kinds["reference"] = lambda: time_reference(options.reference, "embedded", one, keep_freed=False)
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
