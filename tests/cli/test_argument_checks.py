@@ -6,20 +6,23 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch import nn
 
-from extremal import zoo
+from extremal import Network, zoo
 from extremal.benchmark.baselines import METHODS
 from extremal.benchmark.bench import TASK_NAMES
 from extremal.benchmark.data import DATA_SET_KINDS
-from extremal.cli import options
+from extremal.cli import argument_checks, options
 from extremal.errors import ExtremalValueError
 from extremal.explanations.effort import EFFORTS
 from extremal.masking.games import GAMES
 from extremal.masking.perturbations import PERTURBATIONS
 from extremal.masking.solvers import SOLVERS
+from extremal.networks.imagenet import imagenet_labels
 from extremal.networks.names import check_network_name, registered_names
 from extremal.networks.zoo import timm, torchvision
 from extremal.scores import SCORES
+from extremal.scores.parse import parse_class
 from support.fake_network import save_image
 
 MISTAKES = [  # arguments, and a part of the message
@@ -126,6 +129,15 @@ def test_networks_of_torchvision_and_timm_are_known() -> None:
 @pytest.mark.parametrize("name", ["timm:resnet18.a1_in1k", "hf:folder", "collections:OrderedDict", "voc:vgg16"])
 def test_names_that_only_loading_can_judge_pass(name: str) -> None:
     check_network_name(name)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "cat", "cat|beagle", "dog | tabby", "tabby|2", "281", "Tabby", "tench, Tinca tinca", "999"]
+)
+def test_classes_that_the_library_takes_pass(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(argument_checks, "IMAGENET_NETWORKS", ("embedded",))
+    argument_checks.check_class(text, "embedded")
+    parse_class(Network(nn.Identity(), labels=imagenet_labels()), text)
 
 
 def test_a_package_that_is_not_installed_has_no_names() -> None:

@@ -14,7 +14,7 @@ from extremal.cli.parse import parse_areas
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import check_output, expand_user, find_kind, is_address, is_folder, quote
 from extremal.networks.class_groups import find_named_groups
-from extremal.networks.class_names import find_class, find_class_or_group
+from extremal.networks.class_names import GROUP_SEPARATOR, find_class_or_group
 from extremal.networks.imagenet import imagenet_labels
 from extremal.networks.names import PACKAGED_NAMES
 from extremal.networks.stacks.paths import find_stack_kind, is_series
@@ -33,7 +33,6 @@ NAMES_BY_OPTION = {
     "methods": options.METHOD_NAMES,
 }
 NOUNS = {"task": "a task", "methods": "a method"}
-GROUP_SEPARATOR = "|"  # between the names of classes
 IMAGENET_NETWORKS = tuple(PACKAGED_NAMES)  # whose classes are those of ImageNet-1k
 SEVERAL = ("perturbation", "methods")  # take names separated by commas
 
@@ -89,13 +88,10 @@ def check_class(text: str, network: str) -> None:
         if index is not None and index >= len(labels):
             raise ExtremalValueError(f"target must lie in 0..{len(labels) - 1} for {network}, got {index}")
         return
-    parts = [part.strip() for part in text.split(GROUP_SEPARATOR)]
-    if len(parts) == 1:
-        find_class_or_group(text, labels, find_named_groups(labels), network)
-        return
-    for part in parts:
+    groups = find_named_groups(labels)
+    for part in map(str.strip, text.split(GROUP_SEPARATOR)):
         if part and not is_digits(part):
-            find_class(part, labels, network)
+            find_class_or_group(part, labels, groups, network)
 
 
 def expand_images(paths: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
 
+GROUP_SEPARATOR = "|"  # between the classes of a group in text
 MAX_SUGGESTIONS = 5  # names in a message
 
 

@@ -9,14 +9,13 @@ from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import quote
-from extremal.networks.class_names import find_class_or_group
+from extremal.networks.class_names import GROUP_SEPARATOR, find_class_or_group
 from extremal.number_checks import MAX_DIGITS, parse_whole
 from extremal.scores.query import class_index, class_label
 
 if TYPE_CHECKING:
     from extremal.networks.network import Network
 
-SEPARATOR = "|"  # between the classes of a group in text
 ResolvedClass = int | tuple[int, ...]  # index of a class, or indices of a group, rising
 
 
@@ -50,7 +49,7 @@ class ClassGroup:
     @property
     def name(self) -> str:
         """The classes in words, before the network is known."""
-        return f" {SEPARATOR} ".join(map(class_label, self.classes))
+        return f" {GROUP_SEPARATOR} ".join(map(class_label, self.classes))
 
 
 def find_classes(network: "Network", text: str) -> ResolvedClass:
@@ -63,12 +62,12 @@ def find_classes(network: "Network", text: str) -> ResolvedClass:
         found = find_class_or_group(text, network.labels, network.named_groups, network.name)
         return found if isinstance(found, int) else resolve_class(network, ClassGroup(found))
     except ExtremalValueError:
-        if SEPARATOR not in text:
+        if GROUP_SEPARATOR not in text:
             raise
-    parts = [part.strip() for part in text.split(SEPARATOR)]
+    parts = [part.strip() for part in text.split(GROUP_SEPARATOR)]
     if not all(parts):
         raise ExtremalValueError(
-            f"a group must name a class on each side of {SEPARATOR}, got {quote(text)}; e.g. 'tabby|tiger cat'"
+            f"a group must name a class on each side of {GROUP_SEPARATOR}, got {quote(text)}; e.g. 'tabby|tiger cat'"
         )
     return resolve_class(network, ClassGroup([parse_class_index(part) if part.isdecimal() else part for part in parts]))
 
