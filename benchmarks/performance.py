@@ -1,4 +1,4 @@
-"""Write the tables and plots of docs/performance.md from the measurements of solvers.py and timing.py.
+"""Write the tables and plots of docs/performance.md from the measurements of the other benchmarks.
 
 Use: python benchmarks/performance.py
 Every method is compared with `path` on the targets that both have; medians with 95 % bootstrap intervals over targets.
@@ -174,7 +174,7 @@ def main() -> None:
         "recognise",
         f"(the image's margin is less than {MIN_SPAN:g} above the destroyed image's) are excluded.",
         "",
-        "This page is about `path` under the blur, the former default. "
+        "Up to the whole explanations, this page is about `path` under the blur, the former default. "
         "[Evaluation](evaluation.md#masks-that-hold-still)",
         "compares it with `consensus`, the default.",
         "",

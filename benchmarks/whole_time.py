@@ -29,7 +29,7 @@ import records
 from extremal import keep_freed_memory, zoo
 from extremal.explanations.effort import EFFORTS
 from extremal.explanations.evidence import MAX_MASKS_PER_CALL, N_UNSEEN
-from extremal.explanations.scales import scaled_shape
+from extremal.explanations.scales import scale_shape
 from extremal.masking.solvers.consensus import Consensus
 from extremal.networks.network import Network
 from timing import machine, make_batch, run_passes, time_reference
@@ -64,7 +64,7 @@ def list_passes(solver: Consensus, areas: int, controls: int) -> Iterator[tuple[
     if enlarged:
         yield enlarged, WAYS * ORIENTATIONS, solver.enlarged, True
     steps, masks = solver.schedule(areas, is_reduced=solver.reduced_share > 0)
-    small = math.ceil(solver.reduced_share * steps)
+    small = solver.count_reduced_steps(steps)
     yield areas * masks, small, solver.reduced, True
     yield areas * masks, steps - small, 1.0, True
     if solver.candidates > 1:
@@ -82,7 +82,7 @@ def time_network(network: Network, x: Tensor, areas: int, effort: str) -> float:
         run.accelerate(x)
         most = run.max_batch_size(x)
         for rows, times, scale, with_gradient in list_passes(solver, areas, EFFORTS[effort].controls):
-            size = x.shape[2:] if scale == 1 else scaled_shape(x.shape[2:], scale)
+            size = x.shape[2:] if scale == 1 else scale_shape(x.shape[2:], scale)
             inputs = torch.nn.functional.interpolate(x, size=tuple(size))
             with torch.set_grad_enabled(with_gradient):
                 run_passes(run, inputs, rows, times, most)

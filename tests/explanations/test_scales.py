@@ -13,7 +13,7 @@ from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.exclusion import ExcludeRegion
 from extremal.explanations.objective import Objective
 from extremal.explanations.preparation import find_layers
-from extremal.explanations.scales import find_resampling, scaled_shape
+from extremal.explanations.scales import find_resampling, scale_shape
 from extremal.explanations.settings import Settings
 from extremal.masking.grid import apply_along_axes
 from extremal.masking.solvers import Consensus, Step
@@ -65,16 +65,16 @@ def objective_of(module: nn.Module, x: Tensor, target: Target = 1, **options: An
 
 
 def test_sides_are_multiples_of_32() -> None:
-    assert scaled_shape((224, 300), 1.25) == (288, 384)
-    assert scaled_shape((SIDE, 160), 0.7) == (SMALLER, 128)
-    assert scaled_shape((10, 10), 0.7) == (32, 32)
+    assert scale_shape((224, 300), 1.25) == (288, 384)
+    assert scale_shape((SIDE, 160), 0.7) == (SMALLER, 128)
+    assert scale_shape((10, 10), 0.7) == (32, 32)
 
 
 @pytest.mark.parametrize("scale", [1.25, 0.7])
 def test_resampling_keeps_constants_and_slopes(scale: float) -> None:
     ramp = torch.linspace(0, 1, SIDE).view(1, 1, 1, -1).expand(1, 3, SIDE, SIDE)
     resized = apply_along_axes(torch.stack([torch.ones_like(ramp[0]), ramp[0]]), find_resampling(ramp, scale))
-    assert resized.shape[2:] == scaled_shape((SIDE, SIDE), scale)
+    assert resized.shape[2:] == scale_shape((SIDE, SIDE), scale)
     torch.testing.assert_close(resized[0], torch.ones_like(resized[0]))
     inside = resized[1, 0, 0, 8:-8]
     torch.testing.assert_close(

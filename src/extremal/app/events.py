@@ -158,10 +158,10 @@ class Events:
     async def _answer(self, request: Request, path: Path, http_request: gr.Request) -> AsyncIterator[tuple[Any, Any]]:
         """Show a first answer, and replace it by the answer to a request; show a stored answer at once."""
         client, result, first = client_of(http_request), self.cache.get(request), None
-        if result is None and request.first_answer:
-            async for html in self._run_and_report(request.first_answer, path, http_request):
+        if result is None and (quick := request.first_answer):
+            async for html in self._run_and_report(quick, path, http_request):
                 yield html, gr.skip()
-            first = self.cache.get(request.first_answer)
+            first = self.cache.get(quick)
             if first is None:
                 return
             self.histories.add(client, first)

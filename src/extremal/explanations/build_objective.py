@@ -82,7 +82,7 @@ def build_objective(
         first = torch.cat([x[:1], ways.perturb(zeros, 0).flatten(0, 1)[:1]])
         scores = torch.stack([score_input[0], ways.own_blank(0)[0]])
         _check_rows_independent(target.ask, first, scores, net.name)
-        scales = find_scales(x, target, run, query, getattr(settings.solver, "scales", ()) if layers else ())
+        scales = find_scales(x, target.ask, run, query, getattr(settings.solver, "scales", ()) if layers else ())
     _check_spans(score_input, destroyed)
     return Objective(
         x=x,
@@ -124,7 +124,7 @@ def build_problem(reward: RewardMasks, objective: Objective, mirror: bool, seed:
         seed=seed,
         ways=len(objective.ways),
         attribute=getattr(reward, "attribute", None),
-        at_scale=getattr(reward, "at_scale", None),
+        reward_at_scale=getattr(reward, "at_scale", None),
         differences=differences,
         spans=(objective.score_input - objective.score_destroyed).abs(),
     )

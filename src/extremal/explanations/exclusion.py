@@ -18,7 +18,7 @@ class ExcludeRegion:
     """
 
     def __init__(self, reward: RewardMasks, excluded: Tensor) -> None:
-        self.reward, self.excluded, self.allowed = reward, excluded, 1 - excluded
+        self.reward, self.allowed = reward, 1 - excluded
 
     def __call__(self, masks: Tensor, mirrored: Orientation, way: WayIndex = None) -> Tensor:
         """Return the rewards (N, K)."""
@@ -28,7 +28,7 @@ class ExcludeRegion:
         """Return the rewards of the same masks on inputs enlarged or reduced by a scale; None if there are none."""
         find = getattr(self.reward, "at_scale", None)
         reward = find(scale) if find else None
-        return None if reward is None else ExcludeRegion(reward, self.excluded)
+        return None if reward is None else ExcludeRegion(reward, 1 - self.allowed)
 
 
 def region_of(explanation: Explanation) -> Tensor:

@@ -4,28 +4,24 @@ At a larger size, gradients and maps of layers show finer and steadier places; a
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from extremal.masking.grid import resampling_matrix
+from extremal.masking.grid import apply_along_axes, resampling_matrix
 from extremal.networks.run import Run
 from extremal.networks.split import Split
 from extremal.scores.class_query import ClassQuery
-from extremal.scores.query import Query
-
-if TYPE_CHECKING:
-    from extremal.explanations.objective import BoundTarget
+from extremal.scores.query import BoundQuery, Query
 
 STRIDE = 32  # places: sides are whole multiples of it, as networks halve them five times
 MIN_SIDE = 160  # places, of inputs that are resized: smaller ones are cheap, and lose what there is to see
 
 
-def scaled_shape(shape: Sequence[int], scale: float) -> tuple[int, ...]:
+def scale_shape(shape: Sequence[int], scale: float) -> tuple[int, ...]:
     """Return the sides of an input enlarged or reduced by a scale, as whole multiples of 32.
 
-    >>> scaled_shape((224, 300), 1.25), scaled_shape((224, 300), 0.7)
+    >>> scale_shape((224, 300), 1.25), scale_shape((224, 300), 0.7)
     ((288, 384), (160, 224))
     """
     return tuple(max(1, round(side * scale / STRIDE)) * STRIDE for side in shape)
@@ -36,12 +32,12 @@ def find_resampling(x: Tensor, scale: float) -> tuple[Tensor, ...]:
     shape = tuple(x.shape[2:])
     return tuple(
         resampling_matrix(side, new_side, max(0.0, (side / new_side - 1) / 2), like=x)
-        for side, new_side in zip(shape, scaled_shape(shape, scale), strict=True)
+        for side, new_side in zip(shape, scale_shape(shape, scale), strict=True)
     )
 
 
 def find_scales(
-    x: Tensor, target: "BoundTarget", run: Run | Split, query: Query, scales: Sequence[float]
+    x: Tensor, ask: BoundQuery, run: Run | Split, query: Query, scales: Sequence[float]
 ) -> tuple[float, ...]:
     """Return at which of the scales a network takes inputs x (N, C, *S); costs one evaluation of the first for each.
 
@@ -51,12 +47,12 @@ def find_scales(
     is_image = x.ndim == 4 and x.shape[1] == 3 and min(x.shape[2:]) >= MIN_SIDE
     if not is_image or not isinstance(query, ClassQuery) or not isinstance(run, Run):
         return ()
-    return tuple(scale for scale in scales if _takes(x[:1], target, scale))
+    return tuple(scale for scale in scales if _takes(x[:1], ask, scale))
 
 
-def _takes(first: Tensor, target: "BoundTarget", scale: float) -> bool:
-    rows = torch.nn.functional.interpolate(first, size=scaled_shape(first.shape[2:], scale))
+def _takes(first: Tensor, ask: BoundQuery, scale: float) -> bool:
+    rows = apply_along_axes(first, find_resampling(first, scale))
     try:
-        return bool(target.ask(rows, torch.zeros(1, dtype=torch.int64, device=rows.device)).isfinite().all())
+        return bool(ask(rows, torch.zeros(1, dtype=torch.int64, device=rows.device)).isfinite().all())
     except Exception:  # of any kind: the network decides what it raises for another size
         return False

@@ -65,8 +65,8 @@ def rebuild(
     image. The network is evaluated only for the agreement, which is too large for a row: three or four
     forward-backward passes for each orientation and each way of destroying (`consensus`; 18 or 24 if there are three
     and the input may be mirrored) or four for each unseen perturbation (other solvers; none for `search`), and about
-    ten forward passes for checks. An input
-    that was explained in a batch may round differently alone, in the sixth decimal place in single precision.
+    ten forward passes for checks. An input that was explained in a batch may round differently alone, in the sixth
+    decimal place in single precision.
 
     Args:
         row: of `SCHEMA`, as pyarrow or pandas return it.

@@ -16,7 +16,7 @@ from extremal.file_checks import name_error
 from extremal.networks.image_bounds import check_aspect
 from extremal.networks.memory import is_out_of_memory
 from extremal.networks.network import Network
-from extremal.networks.pixels import to_pixels
+from extremal.networks.pixels import normalise_pixels, to_pixels
 from extremal.number_checks import validate_whole
 
 Pictures = np.ndarray[Any, Any]  # (B, H, W, 3) uint8
@@ -45,8 +45,7 @@ class Pixels:
         if self.size is not None:
             check_aspect(image)
             image = ImageOps.fit(image, self.size[::-1], Image.Resampling.BICUBIC)
-        pixels = to_pixels(image.convert("RGB"))
-        return (pixels - _as_column(MEAN, pixels)) / _as_column(STD, pixels)
+        return normalise_pixels(to_pixels(image.convert("RGB")), MEAN, STD)
 
 
 class PictureModule(nn.Module):

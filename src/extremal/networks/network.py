@@ -21,7 +21,7 @@ from extremal.networks.compiled import uncompiled
 from extremal.networks.devices import DeviceLike, check_single_device, find_device, move_module
 from extremal.networks.image_bounds import check_aspect
 from extremal.networks.module_state import check_weights, evaluation_state
-from extremal.networks.pixels import to_pixels
+from extremal.networks.pixels import normalise_pixels, to_pixels
 from extremal.networks.randomness import seeded
 from extremal.networks.run import Run
 from extremal.networks.sounds.reader import SoundReader
@@ -206,8 +206,7 @@ class Network:
         """Normalise values (N, C, H, W) in [0, 1] for the network, if its mean and standard deviation are known."""
         if not (self.mean and self.std):
             return pixels
-        mean, std = (pixels.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
-        return (pixels - mean) / std
+        return normalise_pixels(pixels, self.mean, self.std)
 
     def example_input(self, side: int = 256) -> Tensor:
         """Prepare a grey image with noise, side × side px, as an example input."""

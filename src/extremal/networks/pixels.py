@@ -1,5 +1,7 @@
 """Pillow images as tensors, and scaled by their short side: as torchvision does it, which takes seconds to import."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from PIL import Image
@@ -27,7 +29,7 @@ def scale_short_side(image: Image.Image, side: int, resampling: Image.Resampling
     return image if image.size == (width, height) else image.resize((width, height), resampling)
 
 
-def normalise_pixels(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Return (pixels − mean) / std, with a mean and a deviation for each channel: (C, H, W)."""
+def normalise_pixels(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return (pixels − mean) / std, with a mean and a deviation for each channel: (..., C, H, W)."""
     column_mean, column_std = (pixels.new_tensor(values).view(-1, 1, 1) for values in (mean, std))
     return (pixels - column_mean) / column_std

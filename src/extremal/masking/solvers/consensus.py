@@ -90,12 +90,13 @@ class Consensus:
         family = problem.domain.exact_area_family(problem.like, self.width)
         larger = self._enlarge(problem)
         n_starts = problem.ways * len(problem.orientations()) * (2 if larger else 1)
-        smaller = problem.scaled(self.reduced) if self.reduced_share else None
+        smaller = problem.at_scale(self.reduced) if self.reduced_share else None
         steps, masks_per_area = self.schedule(len(areas), is_reduced=smaller is not None)
         recorder = Recorder(problem, n_starts + steps, on_step)
         found = self._find_start(problem, larger, recorder)
         start = _standardise_each(family.fit(found.ranks).unsqueeze(1))
-        asked = [smaller if smaller and step < self.reduced_share * steps else problem for step in range(steps)]
+        n_reduced = self.count_reduced_steps(steps) if smaller else 0
+        asked = [smaller or problem] * n_reduced + [problem] * (steps - n_reduced)
         fields = self._descend(asked, family, areas, masks_per_area, self.start * start, recorder)
         parameters = self._choose(problem, family, areas, fields, start) if self.candidates > 1 else fields
         return recorder.build_solution(self._masks(family, parameters, areas), parameters, found.support)
@@ -105,7 +106,7 @@ class Consensus:
         return self._find_start(problem, self._enlarge(problem)).support
 
     def _enlarge(self, problem: Problem) -> Problem | None:
-        return problem.scaled(self.enlarged) if self.enlarged_draws else None
+        return problem.at_scale(self.enlarged) if self.enlarged_draws else None
 
     def _find_start(self, problem: Problem, larger: Problem | None, recorder: Recorder | None = None) -> Start:
         """Find the start of the inputs, and of the enlarged ones if there are any."""
@@ -125,6 +126,10 @@ class Consensus:
         """
         steps, masks = share_masks(self.steps, self.least, self.columns, areas)
         return min(steps, self.reduced_steps) if is_reduced else steps, masks
+
+    def count_reduced_steps(self, steps: int) -> int:
+        """Return how many of these steps are on reduced inputs, where the network takes them."""
+        return math.ceil(self.reduced_share * steps)
 
     def count_draws(self, *, is_enlarged: bool) -> tuple[int, int]:
         """Return at how many mask values the start's gradient is computed, on the inputs and on enlarged ones.
@@ -278,6 +283,6 @@ def count_consensus_passes(
     candidates = min(settings.candidates, MAX_CANDIDATES - (0 if has_neighbours else 1))
     chosen = candidates * (areas - 1) * ways if candidates > 1 else 0
     steps, masks = settings.schedule(areas, is_reduced=is_reduced)
-    small = math.ceil(settings.reduced_share * steps) if is_reduced else 0
+    small = settings.count_reduced_steps(steps) if is_reduced else 0
     size = own + enlarged * settings.enlarged**2 + (steps - small + small * settings.reduced**2) * masks * areas
     return own + enlarged + steps * masks * areas, chosen, round(size, 2)

@@ -61,7 +61,7 @@ class Problem:
     attribute: AttributeMasks | None = None  # None: the reward's gradient is the only map
     differences: Tensor | None = None  # (N, 1, *S) ≥ 0: how much destroying changes each place of the input
     spans: Tensor | None = None  # (N,) > 0, the change of the reward that counts as the whole effect; None: unknown
-    at_scale: Callable[[float], RewardMasks | None] | None = None  # of inputs enlarged or reduced; None: not possible
+    reward_at_scale: Callable[[float], RewardMasks | None] | None = None  # of resized inputs; None: not possible
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -78,12 +78,12 @@ class Problem:
         """An empty tensor of the dtype and on the device of the masks."""
         return torch.empty(0, dtype=self.dtype, device=self.device)
 
-    def scaled(self, scale: float) -> "Problem | None":
+    def at_scale(self, scale: float) -> "Problem | None":
         """Return the problem whose inputs are enlarged or reduced by a scale, its masks unchanged; None: impossible."""
-        reward = self.at_scale(scale) if self.at_scale else None
+        reward = self.reward_at_scale(scale) if self.reward_at_scale else None
         if reward is None:
             return None
-        return replace(self, reward=reward, attribute=getattr(reward, "attribute", None), at_scale=None)
+        return replace(self, reward=reward, attribute=getattr(reward, "attribute", None), reward_at_scale=None)
 
     def orientations(self) -> tuple[bool, ...]:
         """Return the orientations in which the input may be rewarded: whether it is mirrored."""
