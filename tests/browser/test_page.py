@@ -65,12 +65,12 @@ def test_from_an_image_to_its_results(page: Page) -> None:
     wait_for_preview(page)
     page.wait_for_timeout(1500)
     save_screenshot(page, "running")
+    page.locator("#status strong").wait_for()  # the first answer, after few steps, is replaced by the careful one
     view = find_report(page)
     searched = [preview for preview in page.evaluate("window.shown") if preview[0].startswith("Searching")]
     assert len({image for _, image, _ in searched}) >= 3, "the regions change"
     assert {area for _, _, area in searched} == {2.5}, "the first shown is that of the smallest area"
 
-    page.locator("#status strong").wait_for()  # the first answer is replaced
     verdict = page.locator("#status").get_by_role("status").inner_text()
     heading, _, sentence = verdict.partition("embedded. ")
     assert heading == "espresso – preserve game, "
