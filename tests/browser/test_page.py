@@ -40,6 +40,13 @@ RECORD_PREVIEWS = """() => {
   }).observe(status, everything);
 }"""
 
+ANSWER_OPACITY = """() => {
+  let opacity = 1;
+  for (let node = document.querySelector("#results iframe"); node; node = node.parentElement)
+    opacity *= parseFloat(getComputedStyle(node).opacity);
+  return opacity;
+}"""
+
 
 def test_from_an_image_to_its_results(page: Page) -> None:
     save_screenshot(page, "start")
@@ -123,6 +130,24 @@ def test_a_repeated_request_is_answered_at_once(page: Page) -> None:
     explain(page)
     assert time.monotonic() - begin < 4  # including the time to load the report
     assert page.frames[1].url == address
+
+
+def test_a_first_answer_is_not_dimmed_while_it_is_refined(page: Page) -> None:
+    take_example(page, "tripod")
+    page.get_by_role("button", name="Explain").click()
+    page.locator("#status .extremal-refining progress").wait_for()
+    page.locator("#results iframe").wait_for()
+    page.wait_for_timeout(300)  # for gradio's transitions
+    opacity = page.evaluate(ANSWER_OPACITY)
+    is_refining = page.locator("#status .extremal-refining").count() == 1
+    save_screenshot(page, "refining")
+    assert (opacity, is_refining) == (1, True)
+    page.locator("#status strong").wait_for()
+    page.locator("#target label").nth(1).click()
+    page.get_by_role("button", name="Explain").click()
+    page.locator("#status .extremal-busy:not(.extremal-refining) progress").wait_for()
+    page.wait_for_timeout(300)
+    assert page.evaluate(ANSWER_OPACITY) < 1, "an answer to another question is dimmed"
 
 
 def test_a_run_is_cancelled(page: Page) -> None:
