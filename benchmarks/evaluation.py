@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import skimage.data
+from matplotlib.figure import Figure
 from PIL import Image
 
 from extremal.benchmark import figure
@@ -32,6 +34,7 @@ from extremal.benchmark.table import Table, build_table
 from extremal.benchmark.tasks.sanity import CHANGED_CORRELATION, similarity_curves
 from extremal.benchmark.tasks.task import TableColumn
 from extremal.jobs.store import read_manifest
+from extremal.report.figure_style import ACCENT_COLOUR, CONTROL_COLOUR, DPI
 from performance import DOCS
 from records import FOLDER
 
@@ -77,6 +80,7 @@ RUNS = {
     ),
     "stability": Run("stability", f"{STABILITY} --methods path,contrastive-excitation,grad-cam"),
     "stability-consensus": Run("stability", f"{STABILITY} --methods consensus"),
+    "stability-maps": Run("stability", f"{STABILITY} --methods mask-gradient,integrated-gradients,occlusion"),
 }
 
 
@@ -170,12 +174,39 @@ def write_docs() -> None:
     if stability:
         table, images = join_tables(stability)
         text = replace_table(text, "stability", f"{images} images.\n\n{table.markdown()}")
+        figure.write_png(draw_costs(stability), DOCS / "costs.png")
     if has_run("sanity") and read_head("sanity")["measures"]:
         stages, curves = similarity_curves(read_rows("sanity"), read_head("sanity")["methods"])
         title = "Maps while the network forgets, from the top"
         figure.write_png(figure.draw_curves(stages, curves, title, CHANGED_CORRELATION), DOCS / "sanity.png")
     PAGE.write_text(text, encoding="utf-8")
     print(PAGE)
+
+
+def draw_costs(runs: list[str]) -> Figure:
+    """Draw what the masks of each method keep, and how still they hold, against its cost."""
+    rows = pa.concat_tables([read_rows(name).replace_schema_metadata() for name in runs])
+    panels = {
+        "effect kept under unseen perturbations, median": ("unseen", 0.5),
+        "the same, worst tenth": ("unseen", 0.1),
+        "IoU with a copy with noise, median": ("noise", 0.5),
+    }
+    drawn = Figure(figsize=(11, 3.8), dpi=DPI, layout="constrained")
+    for axes, (title, (measure, quantile)) in zip(drawn.subplots(1, len(panels)), panels.items(), strict=True):
+        for method in rows["method"].unique().to_pylist():
+            found = rows.filter(pc.equal(rows["method"], method))
+            means = np.mean([found[f"{measure}_{area}"].to_numpy() for area in (5, 10, 20, 40)], 0)
+            passes, value = np.median(found["evaluations"]) / 3, np.nanquantile(means, quantile)
+            colour = ACCENT_COLOUR if method in figure.HIGHLIGHTED_METHODS else CONTROL_COLOUR
+            axes.plot(passes, value, "o", color=colour)
+            axes.annotate(method, (passes, value), (4, 4), textcoords="offset points", fontsize=7)
+        axes.set_xscale("log")
+        axes.set_xlim(0.6, 3000)
+        axes.set_xlabel("evaluations of an explanation", size=8)
+        axes.set_title(title, size=9, loc="left")
+        axes.tick_params(labelsize=8)
+        axes.grid(color="0.92")
+    return drawn
 
 
 def has_run(name: str) -> bool:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-HIGHLIGHTED_METHODS = ("path", "penalty")
+HIGHLIGHTED_METHODS = ("consensus", "path", "penalty")
 ROW_HEIGHT, PANEL_WIDTH, HEADER_HEIGHT = 0.27, 2.9, 0.95  # inches: per method, per column, for heading and axis
 
 
