@@ -68,8 +68,8 @@ def list_passes(solver: Consensus, areas: int, controls: int) -> Iterator[tuple[
     yield areas * masks, steps, scale, True
     if solver.candidates:
         yield WAYS * (areas - 1), solver.polish_steps, scale, True
-        yield solver.candidates, WAYS * (areas - 1), scale, False
-        yield 2, WAYS * (areas - 1), scale, False
+        yield WAYS * solver.candidates, areas - 1, scale, False
+        yield WAYS * 2 * (areas - 1), 1, scale, False
         yield WAYS * (areas + 1), 1, 1.0, False
     rows = areas * (2 * WAYS + N_UNSEEN + controls) + N_UNSEEN
     yield MAX_MASKS_PER_CALL, math.ceil(rows / MAX_MASKS_PER_CALL), 1.0, False
