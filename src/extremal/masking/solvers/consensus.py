@@ -94,7 +94,7 @@ class Consensus:
         found = self._find_start(problem, larger, recorder)
         start = standardise_each(family.fit(found.ranks).unsqueeze(1))
         field = self._descend(smaller, family, areas, (steps, masks_per_area), self.start * start, recorder)
-        if self.candidates and len(areas) > 1:
+        if self.candidates and len(areas) > 1 and recorder.any_finite:
             parameters = Refinement(self, problem, smaller, family, areas).refine(field, start, recorder)
         else:
             parameters = field.expand(-1, len(areas), *field.shape[2:])

@@ -85,6 +85,8 @@ class Refinement:
             return held
 
         for step in range(self.settings.polish_steps):
+            if not recorder.any_finite:
+                break
             held = torch.cat(hold_smaller()[1:], 1)
             directions, masks, rewards = self._find_directions(
                 held.repeat(1, n_ways, *[1] * (held.ndim - 2)),
