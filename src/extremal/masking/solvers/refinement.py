@@ -1,6 +1,6 @@
 """The last stage of `consensus`: a field for each area, whose mask holds that of the next smaller area.
 
-A mask of a larger area may contain that of a smaller one and other places that help, so its effect needs to be no lower.
+A mask of a larger area may contain that of a smaller one and other places that help, so its effect can be as high.
 Each area therefore begins with a mean of candidates that contain the next smaller mask; the fields of all areas are
 then moved together by a few steps, and where the effect still falls, a longer search looks for the places around the
 smaller mask that harm least.
