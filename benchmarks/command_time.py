@@ -28,7 +28,7 @@ STAGES = {  # module and function whose time a stage is, without that of stages 
     "extremal.explanations.preparation.PreparedRun.build_objectives": ("set-up", "first passes, target, checks"),
     "extremal.masking.solvers.consensus.find_start": ("start", "gradients at constant masks"),
     "extremal.masking.solvers.consensus.Consensus._descend": ("descent", "steps of all areas"),
-    "extremal.masking.solvers.refinement.Refinement.refine": ("refinement", "candidates and steps of each area"),
+    "extremal.masking.solvers.consensus.Consensus._choose": ("choice", "candidates of each area"),
     "extremal.explanations.judge.build_explanation": ("evidence", "cut masks, unseen perturbations, controls"),
     "extremal.report.plots.write_figure": ("figure", "matplotlib"),
     "extremal.report.explanation_page.write": ("report", "the page"),

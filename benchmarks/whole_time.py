@@ -63,14 +63,12 @@ def list_passes(solver: Consensus, areas: int, controls: int) -> Iterator[tuple[
     yield own, WAYS * ORIENTATIONS, 1.0, True
     if enlarged:
         yield enlarged, WAYS * ORIENTATIONS, solver.enlarged, True
-    steps, masks = solver.schedule(areas)
-    scale = solver.reduced
-    yield areas * masks, steps, scale, True
-    if solver.candidates:
-        yield WAYS * (areas - 1), solver.polish_steps, scale, True
-        yield WAYS * solver.candidates, areas - 1, scale, False
-        yield WAYS * 2 * (areas - 1), 1, scale, False
-        yield WAYS * (areas + 1), 1, 1.0, False
+    steps, masks = solver.schedule(areas, is_reduced=solver.reduced_share > 0)
+    small = solver.count_reduced_steps(steps)
+    yield areas * masks, small, solver.reduced, True
+    yield areas * masks, steps - small, 1.0, True
+    if solver.candidates > 1:
+        yield solver.candidates, WAYS * (areas - 1), 1.0, False
     rows = areas * (2 * WAYS + N_UNSEEN + controls) + N_UNSEEN
     yield MAX_MASKS_PER_CALL, math.ceil(rows / MAX_MASKS_PER_CALL), 1.0, False
 

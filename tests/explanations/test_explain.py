@@ -255,7 +255,7 @@ def test_a_batch_is_its_single_runs(dtype: torch.dtype) -> None:
 
 
 def test_the_default_solver_gives_a_batch_and_its_singles_the_same_masks_in_double_precision() -> None:
-    """Rounding, which steps amplify (docs/solver.md), changes the masks of the first input a little."""
+    """In single precision they differ by rounding, which 24 steps amplify (docs/solver.md)."""
     torch.manual_seed(0)
     layers = (nn.Conv2d(3, 8, 5, 2), nn.ReLU(), nn.Conv2d(8, 16, 3, 2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
     net = nn.Sequential(*layers)
@@ -265,9 +265,7 @@ def test_the_default_solver_gives_a_batch_and_its_singles_the_same_masks_in_doub
     together = explain(net.double(), inputs, [0] * 3, areas=areas, solver=Consensus())
     for n in range(3):
         alone = explain(net, inputs[n : n + 1], [0], areas=areas, solver=Consensus())
-        differences = (together.masks[n] - alone.masks[0]).abs()
-        assert float(differences.mean()) < 1e-3
-        assert float(differences.max()) < (0.1 if n == 0 else 1e-12)
+        torch.testing.assert_close(together.masks[n], alone.masks[0], atol=0.01, rtol=0)
 
 
 def test_a_score_that_is_not_finite_ends_its_input_only() -> None:

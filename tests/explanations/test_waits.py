@@ -96,7 +96,7 @@ def test_other_games_and_controls_do_not_wait_either(game: str) -> None:
 
 def test_the_preparation_of_the_evidence_waits_once_for_each_perturbation() -> None:
     first = count_waits(SOLVERS["consensus"]).evidence[0]
-    assert first.total() <= evidence.N_UNSEEN + 2  # the last step, and the search for effects that fall
+    assert first.total() <= evidence.N_UNSEEN + 1
 
 
 def test_waits_are_found() -> None:

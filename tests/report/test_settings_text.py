@@ -30,11 +30,11 @@ def test_every_choice_has_words() -> None:
 def test_steps_are_those_of_the_solver() -> None:
     solver = solvers.Consensus()
     for areas in range(1, 7):
-        steps, _ = solver.schedule(areas)
-        at_once = " on all areas at once, then 2 steps at each larger area" if areas > 1 else ""
-        assert describe_solver(solver.settings(), areas) == f"{steps} steps{at_once} (consensus)"
-    one_field = solvers.Consensus(candidates=0)
-    assert describe_solver(one_field.settings(), 5) == "4 steps on all areas at once (consensus)"
+        (steps, _), (fewer, _) = solver.schedule(areas), solver.schedule(areas, is_reduced=True)
+        at_once = " on all areas at once" if areas > 1 else ""
+        fewer_words = f", or {fewer} where the network takes smaller inputs"
+        assert describe_solver(solver.settings(), areas) == f"{steps} steps{at_once}{fewer_words} (consensus)"
+    assert describe_solver(solvers.Consensus(reduced_share=0).settings(), 1) == "8 steps (consensus)"
 
 
 @pytest.mark.parametrize(

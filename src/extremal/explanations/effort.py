@@ -25,11 +25,15 @@ class Effort:
 
 EFFORTS = {
     "fast": Effort(
-        {"consensus": Consensus(steps=3, least=0, columns=4, draws=1, enlarged_draws=0, rate=0.35, candidates=0)},
+        {
+            "consensus": Consensus(
+                steps=3, least=0, columns=4, draws=1, enlarged_draws=0, reduced_share=1.0, rate=0.35, candidates=1
+            )
+        },
         controls=2,
     ),
     NORMAL: Effort({}, controls=8),
-    "thorough": Effort({"consensus": Consensus(steps=6, least=48, polish_steps=4)}, controls=8),
+    "thorough": Effort({"consensus": Consensus(steps=10, least=80, reduced_share=0.0, candidates=4)}, controls=8),
 }
 
 

@@ -85,9 +85,9 @@ def _describe_consensus(solver: Mapping[str, Any], areas: int) -> str:
         return "consensus"  # of an earlier version
     if areas:
         steps, _ = share_masks(steps, least, columns, areas)
-    polish = solver.get("polish_steps", 0) if areas != 1 and solver.get("candidates") else 0
-    last = f", then {plural(polish, 'step')} at each larger area" if polish else ""
-    return f"{plural(steps, 'step')}{' on all areas at once' if areas != 1 else ''}{last} (consensus)"
+    reduced = solver.get("reduced_steps", steps) if solver.get("reduced_share") else steps
+    fewer = f", or {reduced} where the network takes smaller inputs" if reduced < steps else ""
+    return f"{plural(steps, 'step')}{' on all areas at once' if areas != 1 else ''}{fewer} (consensus)"
 
 
 def _describe_path(solver: Mapping[str, Any], _: int) -> str:

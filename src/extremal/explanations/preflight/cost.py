@@ -40,7 +40,6 @@ class Work:
     forwards: int  # without gradient
     widest: int  # maximum number with gradient at once
     size: float = 1.0  # mean number of places of the batched ones' inputs, in those of the input itself
-    forward_size: float = 1.0  # of those without gradient
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Timing:
         single = work.single / max(1, work.single + work.batched)
         return (
             counts.gradients * (single * self.alone + (1 - single) * self.together * work.size)
-            + counts.forwards * self.forward * work.forward_size
+            + counts.forwards * self.forward
             + counts.evidence_gradients * self.evidence
             + counts.evidence_forwards * self.evidence_forward
         )
@@ -75,11 +74,11 @@ def count_work(
     """Count the masks that a solver evaluates for one input, one for each way; None for solvers of other libraries.
 
     >>> count_work(Path(), areas=5, mirror=True)
-    Work(single=40, batched=68, forwards=112, widest=5, size=1.0, forward_size=1.0)
+    Work(single=40, batched=68, forwards=112, widest=5, size=1.0)
     >>> count_work(Consensus(), areas=5, mirror=True, ways=3)
-    Work(single=0, batched=88, forwards=78, widest=12, size=1.0, forward_size=1.0)
+    Work(single=0, batched=104, forwards=36, widest=10, size=1.0)
     >>> count_work(Penalty(), areas=5, mirror=True)
-    Work(single=0, batched=4000, forwards=0, widest=5, size=1.0, forward_size=1.0)
+    Work(single=0, batched=4000, forwards=0, widest=5, size=1.0)
 
     Args:
         solver: with its settings.
@@ -90,11 +89,9 @@ def count_work(
         scales: at which the network takes the input.
     """
     if isinstance(solver, Consensus):
-        passes = count_consensus_passes(solver, areas, mirror, ways, domain.has_neighbours, scales)
-        polished = (areas - 1) * ways if solver.count_polish_steps(areas) else 0
-        widest = max(solver.draws, areas * solver.schedule(areas)[1], polished)
-        sizes = passes.gradient_places / passes.gradients, passes.forward_places / max(1, passes.forwards)
-        return Work(0, passes.gradients, passes.forwards, widest, *sizes)
+        gradients, forwards, size = count_consensus_passes(solver, areas, mirror, ways, domain.has_neighbours, scales)
+        widest = max(solver.draws, areas * solver.schedule(areas)[1])
+        return Work(0, gradients, forwards, widest, size / gradients)
     if isinstance(solver, Penalty):
         return Work(0, solver.steps * areas + (0 if domain.is_smooth else areas * ways), 0, areas)
     if isinstance(solver, Search):

@@ -4,10 +4,11 @@ The field starts where the mask gradients and the maps of hidden layers agree un
 One field serves all areas: in each step it is cut at every area, each cut with its own way and orientation, all in one
 batch. The gradient of each is smoothed and divided by its own deviation, so that places whose gradient is noise do not
 move as far as the others; their sum moves the field, and the change from the start decays in each step. At the end each
-area has a field of its own, which contains the next smaller mask (`refinement`).
+area weighs its own mask against masks that contain the next smaller one.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,52 +17,53 @@ from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 from extremal.masking.domain import Domain, ExactAreaFamily
+from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.level_set import standardise
 from extremal.masking.solvers.path import masks_at_areas
 from extremal.masking.solvers.problem import MAX_COUNT, OnStep, Problem, Recorder, Solution, gradient
-from extremal.masking.solvers.refinement import Refinement, standardise_each
-from extremal.masking.solvers.start import FLOOR, Start, find_start
+from extremal.masking.solvers.start import FLOOR, Start, find_start, rank
 from extremal.number_checks import validate_whole
 
-MAX_CANDIDATES = 3  # of an area; without neighbours one less
-FACTORS = ("start", "rate", "temperature", "tolerance", "enlarged", "reduced", "polish_rate", "repair_rate")
+DIFFERENCE_BLUR = 4.0  # px at a short side of 224 px, of the Gaussian over the differences
+MAX_CANDIDATES = 4  # of an area; without neighbours one less
 
 
 @dataclass(frozen=True)
 class Consensus:
     """Settings of the solver of one field; `count_consensus_passes` returns the cost of a run."""
 
-    steps: int = 4  # of the field, each on the masks of all areas
-    least: int = 32  # masks in all steps together; with few areas there are more steps
+    steps: int = 8  # of the field, each on the masks of all areas
+    least: int = 64  # masks in all steps together; with few areas there are more steps
     columns: int = 8  # masks in a step, at least; with few areas each has several
     draws: int = 4  # mask values of the start's gradient, each in every orientation and by every way
     enlarged_draws: int = 1  # values on enlarged inputs, each instead of two, where the network takes other sizes
     enlarged: float = 1.25  # scale of these inputs
-    reduced: float = 0.7  # scale of the inputs of all steps, where the network takes other sizes; 1: their own
+    reduced: float = 0.7  # scale of the inputs of the first steps, where the network takes other sizes
+    reduced_steps: int = 6  # at most, where the first ones are on reduced inputs
+    reduced_share: float = 0.8  # of these steps, which are on reduced inputs
     start: float = 1.5  # deviation of the start; larger values hold stiller and score lower
     rate: float = 0.4  # of a step, in deviations of the direction
     momentum: float = 0.8
     decay: float = 0.03  # of the change from the start, in each step
     smooth: float = 2.0  # of the gradient's Gaussian, in lattice steps
-    candidates: int = 3  # of each area, around the next smaller mask; 0: the field serves all areas
-    tolerance: float = 0.15  # share of the whole effect by which candidates may differ and still count
+    candidates: int = 3  # of the final choice of an area: its own field, and others around the next smaller mask
+    tolerance: float = (
+        0.05  # share of the whole effect by which candidates of the final choice may differ and still count
+    )
     inside: float = 6.0  # deviations by which the next smaller mask is raised in these
-    polish_steps: int = 2  # of the fields of all areas but the smallest, each by all ways
-    polish_rate: float = 1.0
-    repair_steps: int = 16  # for an area whose effect is below that of a smaller one
-    repair_rate: float = 0.8
     temperature: float = 0.15  # of the level, in deviations of the field
     width: float = 1.0  # of the field's Gaussian, in lattice steps
 
     def __post_init__(self) -> None:
-        for name in ("steps", "columns", "draws"):
+        for name in ("steps", "columns", "draws", "reduced_steps"):
             validate_whole(getattr(self, name), f"{name} of consensus", 1, MAX_COUNT)
-        for name in ("enlarged_draws", "polish_steps", "repair_steps"):
-            validate_whole(getattr(self, name), f"{name} of consensus", 0, MAX_COUNT)
-        validate_whole(self.candidates, "candidates of consensus", 0, MAX_CANDIDATES)
-        for name in FACTORS:
+        validate_whole(self.candidates, "candidates of consensus", 1, MAX_CANDIDATES)
+        validate_whole(self.enlarged_draws, "enlarged_draws of consensus", 0, MAX_COUNT)
+        for name in ("start", "rate", "temperature", "tolerance", "enlarged", "reduced"):
             if not getattr(self, name) > 0:
                 raise ExtremalValueError(f"{name} of consensus must be above 0, got {getattr(self, name):g}")
+        if not 0 <= self.reduced_share <= 1:
+            raise ExtremalValueError(f"reduced_share of consensus must lie in [0, 1], got {self.reduced_share:g}")
 
     @property
     def name(self) -> str:
@@ -76,8 +78,8 @@ class Consensus:
     @property
     def scales(self) -> tuple[float, ...]:
         """The scales of the inputs at which the solver asks for rewards, besides their own."""
-        wanted = ((self.enlarged,) if self.enlarged_draws else ()) + (self.reduced,)
-        return tuple(dict.fromkeys(scale for scale in wanted if scale != 1))
+        wanted = ((self.enlarged, self.enlarged_draws > 0), (self.reduced, self.reduced_share > 0))
+        return tuple(dict.fromkeys(scale for scale, is_used in wanted if is_used and scale != 1))
 
     def settings(self) -> dict[str, Any]:
         """Return the settings as plain values."""
@@ -88,16 +90,15 @@ class Consensus:
         family = problem.domain.exact_area_family(problem.like, self.width)
         larger = self._enlarge(problem)
         n_starts = problem.ways * len(problem.orientations()) * (2 if larger else 1)
-        smaller = (problem.at_scale(self.reduced) if self.reduced != 1 else None) or problem
-        steps, masks_per_area = self.schedule(len(areas))
-        recorder = Recorder(problem, n_starts + steps + self.count_polish_steps(len(areas)), on_step)
+        smaller = problem.at_scale(self.reduced) if self.reduced_share else None
+        steps, masks_per_area = self.schedule(len(areas), is_reduced=smaller is not None)
+        recorder = Recorder(problem, n_starts + steps, on_step)
         found = self._find_start(problem, larger, recorder)
-        start = standardise_each(family.fit(found.ranks).unsqueeze(1))
-        field = self._descend(smaller, family, areas, (steps, masks_per_area), self.start * start, recorder)
-        if self.candidates and len(areas) > 1 and recorder.any_finite:
-            parameters = Refinement(self, problem, smaller, family, areas).refine(field, start, recorder)
-        else:
-            parameters = field.expand(-1, len(areas), *field.shape[2:])
+        start = _standardise_each(family.fit(found.ranks).unsqueeze(1))
+        n_reduced = self.count_reduced_steps(steps) if smaller else 0
+        asked = [smaller or problem] * n_reduced + [problem] * (steps - n_reduced)
+        fields = self._descend(asked, family, areas, masks_per_area, self.start * start, recorder)
+        parameters = self._choose(problem, family, areas, fields, start) if self.candidates > 1 else fields
         return recorder.build_solution(self._masks(family, parameters, areas), parameters, found.support)
 
     def find_support(self, problem: Problem) -> Tensor:
@@ -113,17 +114,22 @@ class Consensus:
         found = find_start(problem, own, recorder)
         return found if larger is None else found + find_start(larger, enlarged, recorder)
 
-    def schedule(self, areas: int) -> tuple[int, int]:
-        """Return the number of steps of the field, and how many masks each area has in a step.
+    def schedule(self, areas: int, *, is_reduced: bool = False) -> tuple[int, int]:
+        """Return the number of steps, and how many masks each area has in a step.
 
-        >>> Consensus().schedule(1), Consensus().schedule(5), Consensus().schedule(8)
-        ((4, 8), (4, 2), (4, 1))
+        >>> Consensus().schedule(1), Consensus().schedule(5), Consensus().schedule(5, is_reduced=True)
+        ((8, 8), (8, 2), (6, 2))
+
+        Args:
+            areas: number of areas.
+            is_reduced: whether the first steps are on reduced inputs.
         """
-        return share_masks(self.steps, self.least, self.columns, areas)
+        steps, masks = share_masks(self.steps, self.least, self.columns, areas)
+        return min(steps, self.reduced_steps) if is_reduced else steps, masks
 
-    def count_polish_steps(self, areas: int) -> int:
-        """Return how many steps move the fields of single areas."""
-        return self.polish_steps if self.candidates and areas > 1 else 0
+    def count_reduced_steps(self, steps: int) -> int:
+        """Return how many of these steps are on reduced inputs, where the network takes them."""
+        return math.ceil(self.reduced_share * steps)
 
     def count_draws(self, *, is_enlarged: bool) -> tuple[int, int]:
         """Return at how many mask values the start's gradient is computed, on the inputs and on enlarged ones.
@@ -143,34 +149,33 @@ class Consensus:
 
     def _descend(
         self,
-        problem: Problem,
+        problems: Sequence[Problem],
         family: ExactAreaFamily,
         areas: tuple[float, ...],
-        schedule: tuple[int, int],
+        masks_per_area: int,
         start: Tensor,
         recorder: Recorder,
     ) -> Tensor:
-        """Move one field by the gradients of its masks at all areas; return it: (N, 1, 1, *lattice).
+        """Move one field by the gradients of its masks at all areas; return it for each: (N, A, 1, *lattice).
 
         Args:
-            problem: whose inputs are reduced, if possible.
+            problems: of each step; they differ in the size of the inputs.
             family: of the masks.
             areas: of the masks.
-            schedule: number of steps, and masks of each area in a step.
+            masks_per_area: in each step.
             start: (N, 1, 1, *lattice).
             recorder: of the steps.
         """
-        steps, masks_per_area = schedule
-        columns, orientations = areas * masks_per_area, problem.orientations()
+        columns, orientations = areas * masks_per_area, problems[0].orientations()
         field, change, momentum = start, torch.zeros_like(start), torch.zeros_like(start)
-        for step in range(steps):
+        for step, problem in enumerate(problems):
             if not recorder.any_finite:
                 break
             parameters = field.expand(-1, len(columns), *field.shape[2:]).contiguous().requires_grad_()
-            masks = self._masks(family, standardise_each(parameters), columns)
+            masks = self._masks(family, _standardise_each(parameters), columns)
             ways = [(step + column) % problem.ways for column in range(len(columns))]
-            turns = [step // problem.ways + sum(divmod(column, len(areas))) for column in range(len(columns))]
-            rewards = problem.reward(masks, [orientations[turn % len(orientations)] for turn in turns], ways)
+            turns = [(step // problem.ways + column) % len(orientations) for column in range(len(columns))]
+            rewards = problem.reward(masks, [orientations[turn] for turn in turns], ways)
             slopes = gradient(rewards, parameters).flatten(0, 1)
             directions = standardise(family.smooth_parameters(slopes, self.smooth), floor=FLOOR).view_as(parameters)
             direction = directions.mean(1, keepdim=True) * math.sqrt(len(areas))  # each area moves other places
@@ -178,23 +183,73 @@ class Consensus:
             change = (1 - self.decay) * change + self.rate * momentum
             field = start + change
             recorder.record("descent", masks, rewards)
-        return standardise_each(field)
+        return _standardise_each(field).expand(-1, len(areas), *field.shape[2:])
+
+    @torch.no_grad()
+    def _fit(self, family: ExactAreaFamily, field: Tensor, area: float) -> Tensor:
+        """Return parameters (N, 1, 1, *lattice) in [0, 1] that resemble the mask of one area."""
+        return family.fit(self._masks(family, field, (area,))[:, 0]).unsqueeze(1)
+
+    @torch.no_grad()
+    def _choose(
+        self, problem: Problem, family: ExactAreaFamily, areas: tuple[float, ...], fields: Tensor, start: Tensor
+    ) -> Tensor:
+        """Return for each area the mean of its candidates, weighted by their rewards: (N, A, 1, *lattice).
+
+        Candidates are its own field, and up to three in which the next smaller mask is raised: its own field, the
+        start, and the places that destroying changes least. The reward is that of the cut masks, the mean over all
+        ways, one orientation for each.
+        """
+        chosen, orientations = [fields[:, :1]], problem.orientations()
+        fillers = [_standardise_each(start)]
+        if problem.differences is not None:
+            fillers.append(_find_flat_places(problem, family))
+        for k in range(1, len(areas)):
+            inside = self.inside * self._fit(family, chosen[-1], areas[k - 1])
+            own = fields[:, k : k + 1]
+            candidates = torch.cat([own, *(field + inside for field in (own, *fillers))][: self.candidates], 1)
+            count = candidates.shape[1]
+            masks = family.cut(self._masks(family, candidates, (areas[k],) * count), (areas[k],) * count)
+            rewards = torch.zeros(masks.shape[:2], dtype=problem.dtype, device=problem.device)
+            for way in range(problem.ways):
+                rewards += problem.reward(masks, orientations[(way + k) % len(orientations)], way)
+            chosen.append(self._average_best(problem, candidates, rewards / problem.ways))
+        return torch.cat(chosen, 1)
+
+    def _average_best(self, problem: Problem, candidates: Tensor, rewards: Tensor) -> Tensor:
+        """Return the mean of candidates (N, K, 1, *lattice), weighted by rewards (N, K) in whole effects.
+
+        A choice of the best one alone would flip when the rewards of two change little.
+        """
+        rewards = rewards.where(rewards.isfinite(), -torch.inf)
+        gaps = rewards - rewards.amax(1, keepdim=True)
+        spans = torch.full_like(rewards[:, 0], FLOOR) if problem.spans is None else problem.spans
+        weights = (gaps.nan_to_num(0.0, 0.0) / (self.tolerance * spans.unsqueeze(1) + FLOOR)).softmax(1)
+        weighted = weights.view(*weights.shape, *[1] * (candidates.ndim - 2)) * candidates
+        return weighted.sum(1, keepdim=True)
+
+
+def _find_flat_places(problem: Problem, family: ExactAreaFamily) -> Tensor:
+    """Return a field (N, 1, 1, *lattice) that is high where destroying changes the input least."""
+    assert problem.differences is not None
+    differences = problem.differences
+    if problem.domain.is_smooth:
+        sigma = scale_lengths(DIFFERENCE_BLUR, problem.shape, problem.domain.spacing)
+        differences = gaussian_blur(differences, sigma)
+    return _standardise_each(
+        -rank(family.fit(differences).flatten(1)).view(problem.count, 1, 1, *family.parameter_shape)
+    )
+
+
+def _standardise_each(fields: Tensor) -> Tensor:
+    """Scale each field (N, K, 1, *lattice) to mean 0 and deviation 1."""
+    return standardise(fields.flatten(0, 1), floor=FLOOR).view_as(fields)
 
 
 def share_masks(steps: int, least: int, columns: int, areas: int) -> tuple[int, int]:
     """Return the number of steps, and of masks of each area in a step: at least `columns` a step, `least` in all."""
     masks = -(-columns // areas)
     return max(steps, -(-least // (areas * masks))), masks
-
-
-@dataclass(frozen=True)
-class ConsensusPasses:
-    """Passes of a run for one input, without repairs, and their places in inputs of its own size."""
-
-    gradients: int  # forward-backward passes
-    forwards: int  # forward passes
-    gradient_places: float
-    forward_places: float
 
 
 def count_consensus_passes(
@@ -204,16 +259,13 @@ def count_consensus_passes(
     ways: int = 1,
     has_neighbours: bool = True,
     scales: tuple[float, ...] = (),
-) -> ConsensusPasses:
+) -> tuple[int, int, float]:
     """Count the passes of a run for one input (preserve and delete; dual: twice).
 
-    An area whose effect is below that of a smaller one takes up to `repair_steps` forward-backward passes and
-    1 + `REPAIRS_COMPARED` more forward passes by each way.
-
     >>> count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3)
-    ConsensusPasses(gradients=88, forwards=78, gradient_places=88.0, forward_places=78.0)
+    (104, 36, 104.0)
     >>> count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3, scales=(1.25, 0.7))
-    ConsensusPasses(gradients=82, forwards=78, gradient_places=52.73, forward_places=47.4)
+    (78, 36, 55.88)
 
     Args:
         settings: of the solver.
@@ -222,20 +274,15 @@ def count_consensus_passes(
         ways: of destroying the input.
         has_neighbours: whether places have neighbours.
         scales: at which the network takes the inputs.
+
+    Returns:
+        Forward-backward passes, forward passes, and the places of the forward-backward passes, in inputs.
     """
-    draws = settings.count_draws(is_enlarged=settings.enlarged in scales)
-    own, enlarged = (count * (2 if mirror else 1) * ways for count in draws)
-    steps, masks = settings.schedule(areas)
-    polish = settings.count_polish_steps(areas)
-    larger = (areas - 1) * ways if settings.candidates else 0
+    is_enlarged, is_reduced = settings.enlarged in scales, settings.reduced in scales
+    own, enlarged = (draws * (2 if mirror else 1) * ways for draws in settings.count_draws(is_enlarged=is_enlarged))
     candidates = min(settings.candidates, MAX_CANDIDATES - (0 if has_neighbours else 1))
-    compared = larger * ((candidates if candidates > 1 else 0) + (2 if polish else 0))
-    checked = (areas + 1) * ways if larger and settings.repair_steps else 0
-    descended = steps * masks * areas + polish * larger
-    share = settings.reduced**2 if settings.reduced in scales else 1
-    return ConsensusPasses(
-        gradients=own + enlarged + descended,
-        forwards=compared + checked,
-        gradient_places=round(own + enlarged * settings.enlarged**2 + descended * share, 2),
-        forward_places=round(float(compared * share + checked), 2),
-    )
+    chosen = candidates * (areas - 1) * ways if candidates > 1 else 0
+    steps, masks = settings.schedule(areas, is_reduced=is_reduced)
+    small = settings.count_reduced_steps(steps) if is_reduced else 0
+    size = own + enlarged * settings.enlarged**2 + (steps - small + small * settings.reduced**2) * masks * areas
+    return own + enlarged + steps * masks * areas, chosen, round(size, 2)

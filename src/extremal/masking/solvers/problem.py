@@ -62,7 +62,6 @@ class Problem:
     differences: Tensor | None = None  # (N, 1, *S) ≥ 0: how much destroying changes each place of the input
     spans: Tensor | None = None  # (N,) > 0, the change of the reward that counts as the whole effect; None: unknown
     reward_at_scale: Callable[[float], RewardMasks | None] | None = None  # of resized inputs; None: not possible
-    reward_at_input: Callable[[int], RewardMasks | None] | None = None  # of one of the inputs; None: not possible
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -84,36 +83,7 @@ class Problem:
         reward = self.reward_at_scale(scale) if self.reward_at_scale else None
         if reward is None:
             return None
-        return replace(
-            self,
-            reward=reward,
-            attribute=getattr(reward, "attribute", None),
-            reward_at_scale=None,
-            reward_at_input=None,
-        )
-
-    def at_input(self, n: int) -> "Problem | None":
-        """Return the problem of one of the inputs, its masks (1, K, 1, *S); None: impossible."""
-        if self.count == 1:
-            return self
-        reward, row = self.reward_at_input(n) if self.reward_at_input else None, slice(n, n + 1)
-        if reward is None:
-            return None
-        candidates, differences, spans = (
-            None if values is None else values[row]
-            for values in (self.initial_candidates, self.differences, self.spans)
-        )
-        return replace(
-            self,
-            reward=reward,
-            count=1,
-            initial_candidates=candidates,
-            attribute=getattr(reward, "attribute", None),
-            differences=differences,
-            spans=spans,
-            reward_at_scale=getattr(reward, "at_scale", None),
-            reward_at_input=None,
-        )
+        return replace(self, reward=reward, attribute=getattr(reward, "attribute", None), reward_at_scale=None)
 
     def orientations(self) -> tuple[bool, ...]:
         """Return the orientations in which the input may be rewarded: whether it is mirrored."""
