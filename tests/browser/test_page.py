@@ -134,6 +134,7 @@ def test_a_repeated_request_is_answered_at_once(page: Page) -> None:
 
 def test_a_first_answer_is_not_dimmed_while_it_is_refined(page: Page) -> None:
     take_example(page, "tripod")
+    open_options(page, "0.1, 0.15, 0.3")
     page.get_by_role("button", name="Explain").click()
     page.locator("#status .extremal-refining progress").wait_for()
     page.locator("#results iframe").wait_for()
@@ -148,6 +149,8 @@ def test_a_first_answer_is_not_dimmed_while_it_is_refined(page: Page) -> None:
     page.locator("#status .extremal-busy:not(.extremal-refining) progress").wait_for()
     page.wait_for_timeout(300)
     assert page.evaluate(ANSWER_OPACITY) < 1, "an answer to another question is dimmed"
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#status")).to_contain_text("Cancelled")
 
 
 def test_a_run_is_cancelled(page: Page) -> None:
