@@ -149,6 +149,11 @@ def read_rows(name: str) -> pa.Table:
     return pq.read_table(STORED_RUNS / f"{name}.parquet")
 
 
+def join_rows(runs: list[str]) -> pa.Table:
+    """Return the rows of several runs."""
+    return pa.concat_tables([read_rows(name).replace_schema_metadata() for name in runs])
+
+
 def read_head(name: str) -> dict[str, Any]:
     """Return the methods and table columns of a run; empty if it has not finished."""
     head: dict[str, Any] = json.loads(pq.read_schema(STORED_RUNS / f"{name}.parquet").metadata[b"run"])
@@ -185,7 +190,7 @@ def write_docs() -> None:
 
 def draw_costs(runs: list[str]) -> Figure:
     """Draw what the masks of each method keep, and how still they hold, against its cost."""
-    rows = pa.concat_tables([read_rows(name).replace_schema_metadata() for name in runs])
+    rows = join_rows(runs)
     panels = {
         "effect kept under unseen perturbations, median": ("unseen", 0.5),
         "the same, worst tenth": ("unseen", 0.1),
@@ -219,7 +224,7 @@ def join_tables(runs: list[str], covered_by: str = "") -> tuple[Table, int]:
 
     Without a method: over all images, for the methods that ran on all of them.
     """
-    rows = pa.concat_tables([read_rows(name).replace_schema_metadata() for name in runs])
+    rows = join_rows(runs)
     keys = set(rows["key"].to_pylist())
     images = {
         method: set(rows.filter(pc.equal(rows["method"], method))["key"].to_pylist())
