@@ -119,11 +119,11 @@ class TestEachKind:
     @pytest.mark.cluster
     def test_ray_gives_the_rows_of_the_local_engine(self, kind: str, tmp_path: Path) -> None:
         write, build, target, areas = KINDS[kind]
-        folder = write(tmp_path / "data")
+        one = min(write(tmp_path / "data").iterdir())  # the others take as long again
         name = f"{build.__module__}:{build.__name__}"
-        options: dict[str, Any] = {"network": name, "target": target, "areas": areas, **QUICK}
-        run(folder, tmp_path / "local", workers=1, **options)
-        run(folder, tmp_path / "ray", engine="ray", workers=1, **options)
+        options: dict[str, Any] = {"network": name, "target": target, "areas": areas[1:], **QUICK}
+        run(one, tmp_path / "local", workers=1, **options)
+        run(one, tmp_path / "ray", engine="ray", workers=1, **options)
         columns = ("key", "content_hash", "spacing", "status", "verdict", "binary_scores", "parameters")
         local, ray = (jobs.table(tmp_path / out, columns).to_pylist() for out in ("local", "ray"))
         assert ray == local
