@@ -68,7 +68,6 @@ def test_pointing_and_energy_agree_with_naive_loops_on_a_thousand_random_maps():
     assert judged > 800
 
 
-@pytest.mark.slow
 def test_of_equal_maxima_the_fraction_that_hits_counts():
     region = torch.zeros(1, 4, 4, dtype=torch.bool)
     region[0, 0] = True
