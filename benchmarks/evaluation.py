@@ -42,6 +42,8 @@ PAGE, STORED_RUNS = DOCS / "evaluation.md", FOLDER / "evaluation"
 SCENES, MANY = "scenes:{cutouts} --count 100", "centre,gradient,guided-backprop,integrated-gradients,grad-cam"
 OURS = "consensus"
 STABILITY = "--cutouts {cutouts} --count 17"
+GRID = "--data folder:{pictures} --cell 112 --batch 1"
+FAITH, SANITY = "--data folder:{pictures} --batch 1", "--data folder:{few} --batch 1"
 CONFIDENT = f"{MANY},contrastive-excitation,mask-gradient,path"
 PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "clock", "coffee", "coins", "horse", "moon", "page", "rocket")
 FEW = (
@@ -70,14 +72,17 @@ RUNS = {
     "slow": Run("pointing", f"--data {SCENES} --methods integrated-gradients,occlusion"),
     "rise": Run("pointing", f"--data {SCENES} --batch 1 --methods rise"),
     "penalty": Run("pointing", f"--data {SCENES} --limit 4 --batch 1 --methods penalty"),
-    "grid2": Run("grid", f"--data folder:{{pictures}} --cell 112 --count 10 --batch 1 --methods {CONFIDENT}"),
-    "grid3": Run("grid", f"--data folder:{{pictures}} --side 3 --cell 112 --count 2 --batch 1 --methods {CONFIDENT}"),
-    "faith": Run("faithfulness", f"--data folder:{{pictures}} --batch 1 --methods random,{CONFIDENT}"),
+    "grid2": Run("grid", f"{GRID} --count 10 --methods {CONFIDENT}"),
+    "grid3": Run("grid", f"--side 3 {GRID} --count 2 --methods {CONFIDENT}"),
+    "faith": Run("faithfulness", f"{FAITH} --methods random,{CONFIDENT}"),
     "sanity": Run(
         "sanity",
-        "--data folder:{few} --batch 1 --methods gradient,guided-backprop,grad-cam,contrastive-excitation,"
-        "mask-gradient,path",
+        f"{SANITY} --methods gradient,guided-backprop,grad-cam,contrastive-excitation,mask-gradient,path",
     ),
+    "grid2-consensus": Run("grid", f"{GRID} --count 10 --methods consensus"),
+    "grid3-consensus": Run("grid", f"--side 3 {GRID} --count 2 --methods consensus"),
+    "faith-consensus": Run("faithfulness", f"{FAITH} --methods consensus"),
+    "sanity-consensus": Run("sanity", f"{SANITY} --methods consensus"),
     "stability": Run("stability", f"{STABILITY} --methods path,contrastive-excitation,grad-cam"),
     "stability-consensus": Run("stability", f"{STABILITY} --methods consensus"),
     "stability-maps": Run("stability", f"{STABILITY} --methods mask-gradient,integrated-gradients,occlusion"),
@@ -171,17 +176,20 @@ def write_docs() -> None:
             if not method:
                 figure.write_png(figure.draw_bars(table, f"{scenes} planted scenes"), DOCS / "evaluation.png")
                 text = replace_table(text, "differences", format_differences(pointing))
-    for name in ("grid2", "grid3", "faith", "sanity"):
-        if has_run(name) and read_head(name)["measures"]:
-            table, _ = join_tables([name])
-            text = replace_table(text, name, table.markdown())
+    for mark in ("grid2", "grid3", "faith", "sanity"):
+        names = [name for name in (mark, f"{mark}-{OURS}") if has_run(name)]
+        if any(read_head(name)["measures"] for name in names):
+            table, _ = join_tables(names)
+            text = replace_table(text, mark, table.markdown())
     stability = [name for name, run in RUNS.items() if run.task == "stability" and has_run(name)]
     if stability:
         table, images = join_tables(stability)
         text = replace_table(text, "stability", f"{images} images.\n\n{table.markdown()}")
         figure.write_png(draw_costs(stability), DOCS / "costs.png")
-    if has_run("sanity") and read_head("sanity")["measures"]:
-        stages, curves = similarity_curves(read_rows("sanity"), read_head("sanity")["methods"])
+    sanity = [name for name in ("sanity", f"sanity-{OURS}") if has_run(name) and read_head(name)["measures"]]
+    if sanity:
+        methods = [method for name in sanity for method in read_head(name)["methods"]]
+        stages, curves = similarity_curves(join_rows(sanity), methods)
         title = "Maps while the network forgets, from the top"
         figure.write_png(figure.draw_curves(stages, curves, title, CHANGED_CORRELATION), DOCS / "sanity.png")
     PAGE.write_text(text, encoding="utf-8")

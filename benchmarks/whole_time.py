@@ -69,7 +69,10 @@ def list_passes(solver: Consensus, areas: int, controls: int) -> Iterator[tuple[
     yield areas * masks, steps - small, 1.0, True
     if solver.candidates > 1:
         yield solver.candidates, WAYS * (areas - 1), 1.0, False
-    rows = areas * (2 * WAYS + N_UNSEEN + controls) + N_UNSEEN
+    checks_falls = solver.checks_falls(areas)
+    if checks_falls:
+        yield WAYS * (areas + 1), 1, 1.0, False
+    rows = areas * ((1 if checks_falls else 2) * WAYS + N_UNSEEN + controls) + N_UNSEEN
     yield MAX_MASKS_PER_CALL, math.ceil(rows / MAX_MASKS_PER_CALL), 1.0, False
 
 

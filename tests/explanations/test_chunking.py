@@ -73,6 +73,17 @@ def test_rewards_and_gradients_do_not_depend_on_the_chunks(rows: int, game: str)
             torch.testing.assert_close(chunked, whole, atol=1e-12, rtol=1e-10)
 
 
+@pytest.mark.parametrize("game", ["preserve", "delete", "dual"])
+def test_one_of_the_inputs_has_the_rewards_that_it_has_among_all(game: str) -> None:
+    network = Network(toy())
+    with network.frozen() as run:
+        objective = build(run, [0, 2, 1, 0, 2], perturbation="fade", game=game)
+        reward = ChunkedReward(objective, 3)
+        together = reward(MASKS, False)
+        for n in range(len(X)):
+            torch.testing.assert_close(reward.at_input(n)(MASKS[n : n + 1], False), together[n : n + 1])
+
+
 def test_no_more_rows_at_once_than_told() -> None:
     network = Network(Watched())
     with network.frozen() as run:

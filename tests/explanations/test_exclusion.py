@@ -107,6 +107,31 @@ def test_what_is_taken_is_worth_nothing() -> None:
     torch.testing.assert_close(slopes, (1 - taken).expand_as(masks))
 
 
+class Sums:
+    """The sums of masks, for each input times a factor."""
+
+    def __init__(self, factors: Tensor) -> None:
+        self.factors = factors
+
+    def __call__(self, masks: Tensor, mirrored: bool, way: int | None = None) -> Tensor:
+        return self.factors.view(-1, 1) * masks.flatten(2).sum(2)
+
+    def at_input(self, n: int) -> "Sums":
+        return Sums(self.factors[n : n + 1])
+
+
+def test_one_of_the_inputs_has_its_own_excluded_region() -> None:
+    taken = torch.zeros(2, 1, 1, 4, 5)
+    taken[1, ..., :2] = 1
+    masks = torch.rand(2, 3, 1, 4, 5, generator=torch.Generator().manual_seed(0))
+    reward = ExcludeRegion(Sums(torch.tensor([1.0, 2.0])), taken)
+    for n in range(2):
+        alone = reward.at_input(n)
+        assert alone is not None
+        assert torch.equal(alone(masks[n : n + 1], False), reward(masks, False)[n : n + 1])
+    assert ExcludeRegion(lambda m, mirrored, way: m.flatten(2).sum(2), taken).at_input(0) is None
+
+
 def test_regions_of_an_insufficient_answer_are_taken_at_its_smallest_area() -> None:
     result = found(2)
     nothing = replace(result, binary_scores=result.score_blank.view(2, 1).expand(2, 3).clone())

@@ -7,7 +7,7 @@ from torch import Tensor
 from extremal import explain, judge
 from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
 from extremal.masking.area import cut
-from extremal.masking.solvers import Path
+from extremal.masking.solvers import Consensus, Path
 from support.bad_networks import Toy
 
 X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -26,6 +26,15 @@ def test_the_masks_that_explain_found_get_the_same_evidence(game: str) -> None:
     assert given.settings["solver"] == {"name": "given"}
     assert given.settings["evaluations"]["gradients"] == 0
     assert given.trace["area"].shape == (2, 0)
+
+
+@pytest.mark.parametrize("game", ["preserve", "delete", "dual"])
+def test_scores_that_the_search_evaluated_are_those_of_the_masks(game: str) -> None:
+    solver = Consensus(steps=2, least=2, draws=1)
+    found = explain(Toy(), X, (0, 1), areas=AREAS, game=game, seed=3, solver=solver, alternatives=2)
+    for explanation in (found, *found.alternatives):
+        given = judge(Toy(), X, explanation.masks, (0, 1), areas=AREAS, game=game, seed=3)
+        torch.testing.assert_close(explanation.binary_scores, given.binary_scores, atol=1e-5, rtol=1e-5)
 
 
 def test_binary_masks_score_as_they_are() -> None:

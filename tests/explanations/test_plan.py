@@ -64,9 +64,10 @@ class TestEvaluations:
         planned = plan(boxes(), X, 0, **options)  # type: ignore[arg-type]
         assert planned.answers == (spent(explain(boxes(), X, 0, **options)),)  # type: ignore[arg-type]
 
-    def test_of_several_answers(self) -> None:
-        planned = plan(boxes(), X, 0, areas=AREAS, solver=SHORT, alternatives=3)
-        result = explain(boxes(), X, 0, areas=AREAS, solver=SHORT, alternatives=3)
+    @pytest.mark.parametrize("solver", ["short consensus", "path, more rounds than steps"])
+    def test_of_several_answers(self, solver: str) -> None:
+        planned = plan(boxes(), X, 0, areas=AREAS, solver=SETTINGS[solver], alternatives=3)
+        result = explain(boxes(), X, 0, areas=AREAS, solver=SETTINGS[solver], alternatives=3)
         assert planned.answers == (spent(result), *map(spent, result.alternatives))
         assert planned.evaluations == sum(planned.answers, Evaluations())
 
@@ -125,6 +126,7 @@ class TestEvaluations:
             torch.float32,
             torch.device("cpu"),
             differences=texture(1, 1, 12, 12) if connected else None,
+            spans=torch.ones(1),
         )
         SETTINGS[solver].solve(problem, AREAS, None)
         work = count_work(SETTINGS[solver], len(AREAS), False, domain)

@@ -125,6 +125,7 @@ def build_problem(reward: RewardMasks, objective: Objective, mirror: bool, seed:
         ways=len(objective.ways),
         attribute=getattr(reward, "attribute", None),
         reward_at_scale=getattr(reward, "at_scale", None),
+        reward_at_input=getattr(reward, "at_input", None),
         differences=differences,
         spans=(objective.score_input - objective.score_destroyed).abs(),
     )

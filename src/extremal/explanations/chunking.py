@@ -73,6 +73,10 @@ class ChunkedReward:
         objective = self.objective.at_scale(scale) if rows else None
         return None if objective is None else ChunkedReward(objective, rows)
 
+    def at_input(self, n: int) -> "ChunkedReward":
+        """Return the rewards of one of the inputs, of masks (1, K, 1, *S)."""
+        return ChunkedReward(self._subset(n, n + 1), self.max_rows)
+
     def _in_chunks(
         self, masks: Tensor, mirrored: Orientation, way: WayIndex, evaluate_chunk: _EvaluateChunk
     ) -> list[Tensor]:

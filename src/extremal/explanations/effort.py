@@ -27,7 +27,15 @@ EFFORTS = {
     "fast": Effort(
         {
             "consensus": Consensus(
-                steps=3, least=0, columns=4, draws=1, enlarged_draws=0, reduced_share=1.0, rate=0.35, candidates=1
+                steps=3,
+                least=0,
+                columns=4,
+                draws=1,
+                enlarged_draws=0,
+                reduced_share=1.0,
+                rate=0.35,
+                candidates=1,
+                repair_steps=0,
             )
         },
         controls=2,

@@ -109,11 +109,12 @@ def collect_evidence(
     controls: Tensor,
     on_progress: OnEvidence | None = None,
     evaluate_ways: Sequence[Evaluate] = (),
+    binary_scores: Tensor | None = None,
 ) -> Evidence:
     """Evaluate masks (N, A, 1, *S): as found, cut, under unseen perturbations, and controls.
 
     Costs A·(2·W + P + R) + P evaluations per input, without gradients: masks under all W ways of the run, controls
-    under one way each, in turn.
+    under one way each, in turn. Where the scores of the cut masks are known, A·(W + P + R) + P.
 
     Args:
         evaluate: Φ under the perturbation that the optimiser used, of a mix the mean over its ways.
@@ -125,10 +126,12 @@ def collect_evidence(
         controls: (N or 1, A, R, *S) of zeros and ones, to compare the cut masks with.
         on_progress: called with the number of masks done and of all masks.
         evaluate_ways: Φ under each way of a mix, on one scale; none: `evaluate` is the only one.
+        binary_scores: (N, A) of the cut masks, if they are known.
     """
     evaluate_ways = evaluate_ways or [evaluate]
     count, shape = masks.shape[0], tuple(masks.shape[3:])
-    total = len(areas) * (2 + len(evaluate_unseen) + controls.shape[2]) + len(evaluate_unseen)
+    n_forms = 2 if binary_scores is None else 1  # of each mask: as found, and cut
+    total = len(areas) * (n_forms + len(evaluate_unseen) + controls.shape[2]) + len(evaluate_unseen)
     done = 0
 
     def score(evaluator: Evaluate, rows: Tensor) -> Tensor:  # (N, K, 1, *S) -> (N, K), a few masks at a time
@@ -146,7 +149,10 @@ def collect_evidence(
         control_scores = masks.new_empty(count, len(areas), controls.shape[2])
         nothing = torch.zeros_like(masks[:, :1]) if game.keeps else torch.ones_like(masks[:, :1])
         unseen = [score(evaluator, torch.cat([cuts, nothing], 1)) for evaluator in evaluate_unseen.values()]
-        scores, binary_scores = score(evaluate, torch.cat([masks, cuts], 1)).chunk(2, 1)
+        if binary_scores is None:
+            scores, binary_scores = score(evaluate, torch.cat([masks, cuts], 1)).chunk(2, 1)
+        else:
+            scores = score(evaluate, masks)
         for way, evaluate_way in enumerate(evaluate_ways[: controls.shape[2]]):
             turn = slice(way, None, len(evaluate_ways))
             flat = controls[:, :, turn].flatten(1, 2).unsqueeze(2).expand(count, -1, *[-1] * (1 + len(shape)))

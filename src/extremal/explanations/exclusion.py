@@ -30,6 +30,11 @@ class ExcludeRegion:
         reward = find(scale) if find else None
         return None if reward is None else ExcludeRegion(reward, 1 - self.allowed)
 
+    def at_input(self, n: int) -> "ExcludeRegion | None":
+        """Return the rewards of one of the inputs, of masks (1, K, 1, *S); None if there are none."""
+        find = getattr(self.reward, "at_input", None)
+        return ExcludeRegion(find(n), 1 - self.allowed[n : n + 1]) if find else None
+
 
 def region_of(explanation: Explanation) -> Tensor:
     """Return the smallest sufficient region of each input, or that of the smallest area: (N, 1, 1, *S)."""

@@ -132,9 +132,19 @@ def build_explanation(
     evaluate_ways = [partial(objective.evaluate_way, way=way) for way in range(len(objective.ways))]
     family = objective.domain.exact_area_family(solution.masks)
     controls = evidence.random_masks(objective.domain, areas, EFFORTS[settings.effort].controls, seed, solution.masks)
+    known = None if solution.cut_rewards is None else game.find_scores(solution.cut_rewards)
     with run.counted() as count:
         collected = evidence.collect_evidence(
-            objective.evaluate, evaluators, game, solution.masks, areas, family, controls, on_evidence, evaluate_ways
+            objective.evaluate,
+            evaluators,
+            game,
+            solution.masks,
+            areas,
+            family,
+            controls,
+            on_evidence,
+            evaluate_ways,
+            binary_scores=known,
         )
         agreement = solution.support
         if agreement is None and not run.network.gradient:

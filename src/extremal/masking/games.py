@@ -28,6 +28,12 @@ class Game:
         """Return the mask of the part of the input that remains when the mask is judged: m, or 1 − m."""
         return mask if self.keeps else 1 - mask
 
+    def find_scores(self, rewards: Tensor) -> Tensor | None:
+        """Return the scores by which masks of these rewards are judged; None if the rewards do not tell."""
+        if self.reward is preserve:
+            return rewards
+        return -rewards if self.reward is delete else None
+
 
 def preserve(evaluate: Evaluate, mask: Tensor) -> Tensor:
     """Φ(m ⊗ x): reward regions that keep the answer."""

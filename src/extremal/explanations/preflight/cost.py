@@ -76,7 +76,7 @@ def count_work(
     >>> count_work(Path(), areas=5, mirror=True)
     Work(single=40, batched=68, forwards=112, widest=5, size=1.0)
     >>> count_work(Consensus(), areas=5, mirror=True, ways=3)
-    Work(single=0, batched=104, forwards=36, widest=10, size=1.0)
+    Work(single=0, batched=104, forwards=54, widest=10, size=1.0)
     >>> count_work(Penalty(), areas=5, mirror=True)
     Work(single=0, batched=4000, forwards=0, widest=5, size=1.0)
 
@@ -143,7 +143,7 @@ class Cost:
             gradients=(self.work.single + self.work.batched) * self.rewards_per_mask,
             forwards=(self.setup if first else 0) + self.work.forwards * self.rewards_per_mask,
             evidence_gradients=0 if solver_finds_agreement else self._count_agreement(),
-            evidence_forwards=self._count_scores(),
+            evidence_forwards=self._count_scores(knows_cut_scores=first and self._solver_scores_cut_masks()),
         )
 
     def judgement(self) -> Evaluations:
@@ -151,10 +151,16 @@ class Cost:
         gradients = self._count_agreement() if self.run.network.gradient else 0
         return Evaluations(0, self.setup, gradients, self._count_scores())
 
-    def _count_scores(self) -> int:
+    def _solver_scores_cut_masks(self) -> bool:
+        """Return whether the evidence takes the scores of the cut masks from the solver."""
+        known = self.objective.game.find_scores(self.objective.score_input)
+        return isinstance(self.solver, Consensus) and self.solver.checks_falls(len(self.areas)) and known is not None
+
+    def _count_scores(self, *, knows_cut_scores: bool = False) -> int:
         """Return the evaluations without gradient of the evidence."""
         n_controls = EFFORTS[self.settings.effort].controls
-        n_scores = len(self.areas) * (2 * len(self.objective.ways) + self._n_unseen + n_controls)
+        n_forms = 1 if knows_cut_scores else 2  # of each mask: as found, and cut
+        n_scores = len(self.areas) * (n_forms * len(self.objective.ways) + self._n_unseen + n_controls)
         return (n_scores + self._n_unseen) * self.evaluations_per_mask
 
     def _count_agreement(self) -> int:

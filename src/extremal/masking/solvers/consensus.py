@@ -12,19 +12,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
-from extremal.masking.domain import Domain, ExactAreaFamily
-from extremal.masking.grid import gaussian_blur, scale_lengths
-from extremal.masking.level_set import standardise
+from extremal.masking.domain import Domain
+from extremal.masking.solvers.choice import choose_fields
+from extremal.masking.solvers.consensus_run import ConsensusRun, Momentum, standardise_each
 from extremal.masking.solvers.path import masks_at_areas
-from extremal.masking.solvers.problem import MAX_COUNT, OnStep, Problem, Recorder, Solution, gradient
-from extremal.masking.solvers.start import FLOOR, Start, find_start, rank
+from extremal.masking.solvers.problem import MAX_COUNT, OnStep, Problem, Recorder, Solution
+from extremal.masking.solvers.repair import repair_falls
+from extremal.masking.solvers.start import Start, find_start
 from extremal.number_checks import validate_whole
 
-DIFFERENCE_BLUR = 4.0  # px at a short side of 224 px, of the Gaussian over the differences
 MAX_CANDIDATES = 4  # of an area; without neighbours one less
 
 
@@ -51,6 +50,8 @@ class Consensus:
         0.05  # share of the whole effect by which candidates of the final choice may differ and still count
     )
     inside: float = 6.0  # deviations by which the next smaller mask is raised in these
+    repair_steps: int = 16  # for an area whose effect is below that of a smaller one; 0: it stays
+    repair_rate: float = 0.8  # of these steps
     temperature: float = 0.15  # of the level, in deviations of the field
     width: float = 1.0  # of the field's Gaussian, in lattice steps
 
@@ -58,8 +59,9 @@ class Consensus:
         for name in ("steps", "columns", "draws", "reduced_steps"):
             validate_whole(getattr(self, name), f"{name} of consensus", 1, MAX_COUNT)
         validate_whole(self.candidates, "candidates of consensus", 1, MAX_CANDIDATES)
-        validate_whole(self.enlarged_draws, "enlarged_draws of consensus", 0, MAX_COUNT)
-        for name in ("start", "rate", "temperature", "tolerance", "enlarged", "reduced"):
+        for name in ("enlarged_draws", "repair_steps"):
+            validate_whole(getattr(self, name), f"{name} of consensus", 0, MAX_COUNT)
+        for name in ("start", "rate", "temperature", "tolerance", "enlarged", "reduced", "repair_rate"):
             if not getattr(self, name) > 0:
                 raise ExtremalValueError(f"{name} of consensus must be above 0, got {getattr(self, name):g}")
         if not 0 <= self.reduced_share <= 1:
@@ -88,18 +90,25 @@ class Consensus:
     def solve(self, problem: Problem, areas: tuple[float, ...], on_step: OnStep | None = None) -> Solution:
         """Find masks of exactly the given areas (ascending) in one run."""
         family = problem.domain.exact_area_family(problem.like, self.width)
-        larger = self._enlarge(problem)
+        larger, smaller = self._enlarge(problem), problem.at_scale(self.reduced) if self.reduced_share else None
+        run = ConsensusRun(self, problem, smaller, family, areas)
         n_starts = problem.ways * len(problem.orientations()) * (2 if larger else 1)
-        smaller = problem.at_scale(self.reduced) if self.reduced_share else None
         steps, masks_per_area = self.schedule(len(areas), is_reduced=smaller is not None)
         recorder = Recorder(problem, n_starts + steps, on_step)
         found = self._find_start(problem, larger, recorder)
-        start = _standardise_each(family.fit(found.ranks).unsqueeze(1))
+        start = standardise_each(family.fit(found.ranks).unsqueeze(1))
         n_reduced = self.count_reduced_steps(steps) if smaller else 0
         asked = [smaller or problem] * n_reduced + [problem] * (steps - n_reduced)
-        fields = self._descend(asked, family, areas, masks_per_area, self.start * start, recorder)
-        parameters = self._choose(problem, family, areas, fields, start) if self.candidates > 1 else fields
-        return recorder.build_solution(self._masks(family, parameters, areas), parameters, found.support)
+        field = self._descend(run, asked, masks_per_area, self.start * start, recorder)
+        if self.candidates > 1:
+            parameters = choose_fields(run, field, start)
+        else:
+            parameters = field.expand(-1, len(areas), *field.shape[2:])
+        cut_rewards = None
+        if self.checks_falls(len(areas)) and recorder.any_finite:
+            parameters, cut_rewards = repair_falls(run, parameters, start)
+        masks = run.build_masks(parameters, areas)
+        return recorder.build_solution(masks, parameters, found.support, cut_rewards)
 
     def find_support(self, problem: Problem) -> Tensor:
         """Return the support (N, 1, *S) of each place as a run finds it, at the cost of the start."""
@@ -140,110 +149,40 @@ class Consensus:
         enlarged = self.enlarged_draws if is_enlarged else 0
         return max(1, self.draws - 2 * enlarged), enlarged
 
+    def checks_falls(self, areas: int) -> bool:
+        """Return whether a run evaluates the cut masks, and searches again for those whose effect falls."""
+        return self.repair_steps > 0 and areas > 1
+
     def rebuild_masks(self, parameters: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
         """Return the masks (N, A, 1, *S) of a solution's parameters (N, A, 1, *lattice) at these areas."""
-        return self._masks(domain.exact_area_family(parameters, self.width), parameters, areas)
-
-    def _masks(self, family: ExactAreaFamily, parameters: Tensor, areas: tuple[float, ...]) -> Tensor:
+        family = domain.exact_area_family(parameters, self.width)
         return masks_at_areas(family, parameters, areas, self.temperature)
 
     def _descend(
-        self,
-        problems: Sequence[Problem],
-        family: ExactAreaFamily,
-        areas: tuple[float, ...],
-        masks_per_area: int,
-        start: Tensor,
-        recorder: Recorder,
+        self, run: ConsensusRun, asked: Sequence[Problem], masks_per_area: int, start: Tensor, recorder: Recorder
     ) -> Tensor:
-        """Move one field by the gradients of its masks at all areas; return it for each: (N, A, 1, *lattice).
+        """Move one field by the gradients of its masks at all areas; return it: (N, 1, 1, *lattice).
 
         Args:
-            problems: of each step; they differ in the size of the inputs.
-            family: of the masks.
-            areas: of the masks.
+            run: of N inputs.
+            asked: problem of each step; they differ in the size of the inputs.
             masks_per_area: in each step.
             start: (N, 1, 1, *lattice).
             recorder: of the steps.
         """
-        columns, orientations = areas * masks_per_area, problems[0].orientations()
-        field, change, momentum = start, torch.zeros_like(start), torch.zeros_like(start)
-        for step, problem in enumerate(problems):
+        columns, orientations = run.areas * masks_per_area, run.problem.orientations()
+        moved = Momentum(self.rate, self)
+        for step, problem in enumerate(asked):
             if not recorder.any_finite:
                 break
-            parameters = field.expand(-1, len(columns), *field.shape[2:]).contiguous().requires_grad_()
-            masks = self._masks(family, _standardise_each(parameters), columns)
+            fields = (start + moved.change).expand(-1, len(columns), *start.shape[2:])
             ways = [(step + column) % problem.ways for column in range(len(columns))]
             turns = [(step // problem.ways + column) % len(orientations) for column in range(len(columns))]
-            rewards = problem.reward(masks, [orientations[turn] for turn in turns], ways)
-            slopes = gradient(rewards, parameters).flatten(0, 1)
-            directions = standardise(family.smooth_parameters(slopes, self.smooth), floor=FLOOR).view_as(parameters)
-            direction = directions.mean(1, keepdim=True) * math.sqrt(len(areas))  # each area moves other places
-            momentum = self.momentum * momentum + (1 - self.momentum) * direction
-            change = (1 - self.decay) * change + self.rate * momentum
-            field = start + change
+            mirrored = [orientations[turn] for turn in turns]
+            directions, masks, rewards = run.find_directions(problem, fields, columns, mirrored, ways)
+            moved.add(directions.mean(1, keepdim=True) * math.sqrt(len(run.areas)))  # each area moves other places
             recorder.record("descent", masks, rewards)
-        return _standardise_each(field).expand(-1, len(areas), *field.shape[2:])
-
-    @torch.no_grad()
-    def _fit(self, family: ExactAreaFamily, field: Tensor, area: float) -> Tensor:
-        """Return parameters (N, 1, 1, *lattice) in [0, 1] that resemble the mask of one area."""
-        return family.fit(self._masks(family, field, (area,))[:, 0]).unsqueeze(1)
-
-    @torch.no_grad()
-    def _choose(
-        self, problem: Problem, family: ExactAreaFamily, areas: tuple[float, ...], fields: Tensor, start: Tensor
-    ) -> Tensor:
-        """Return for each area the mean of its candidates, weighted by their rewards: (N, A, 1, *lattice).
-
-        Candidates are its own field, and up to three in which the next smaller mask is raised: its own field, the
-        start, and the places that destroying changes least. The reward is that of the cut masks, the mean over all
-        ways, one orientation for each.
-        """
-        chosen, orientations = [fields[:, :1]], problem.orientations()
-        fillers = [_standardise_each(start)]
-        if problem.differences is not None:
-            fillers.append(_find_flat_places(problem, family))
-        for k in range(1, len(areas)):
-            inside = self.inside * self._fit(family, chosen[-1], areas[k - 1])
-            own = fields[:, k : k + 1]
-            candidates = torch.cat([own, *(field + inside for field in (own, *fillers))][: self.candidates], 1)
-            count = candidates.shape[1]
-            masks = family.cut(self._masks(family, candidates, (areas[k],) * count), (areas[k],) * count)
-            rewards = torch.zeros(masks.shape[:2], dtype=problem.dtype, device=problem.device)
-            for way in range(problem.ways):
-                rewards += problem.reward(masks, orientations[(way + k) % len(orientations)], way)
-            chosen.append(self._average_best(problem, candidates, rewards / problem.ways))
-        return torch.cat(chosen, 1)
-
-    def _average_best(self, problem: Problem, candidates: Tensor, rewards: Tensor) -> Tensor:
-        """Return the mean of candidates (N, K, 1, *lattice), weighted by rewards (N, K) in whole effects.
-
-        A choice of the best one alone would flip when the rewards of two change little.
-        """
-        rewards = rewards.where(rewards.isfinite(), -torch.inf)
-        gaps = rewards - rewards.amax(1, keepdim=True)
-        spans = torch.full_like(rewards[:, 0], FLOOR) if problem.spans is None else problem.spans
-        weights = (gaps.nan_to_num(0.0, 0.0) / (self.tolerance * spans.unsqueeze(1) + FLOOR)).softmax(1)
-        weighted = weights.view(*weights.shape, *[1] * (candidates.ndim - 2)) * candidates
-        return weighted.sum(1, keepdim=True)
-
-
-def _find_flat_places(problem: Problem, family: ExactAreaFamily) -> Tensor:
-    """Return a field (N, 1, 1, *lattice) that is high where destroying changes the input least."""
-    assert problem.differences is not None
-    differences = problem.differences
-    if problem.domain.is_smooth:
-        sigma = scale_lengths(DIFFERENCE_BLUR, problem.shape, problem.domain.spacing)
-        differences = gaussian_blur(differences, sigma)
-    return _standardise_each(
-        -rank(family.fit(differences).flatten(1)).view(problem.count, 1, 1, *family.parameter_shape)
-    )
-
-
-def _standardise_each(fields: Tensor) -> Tensor:
-    """Scale each field (N, K, 1, *lattice) to mean 0 and deviation 1."""
-    return standardise(fields.flatten(0, 1), floor=FLOOR).view_as(fields)
+        return standardise_each(start + moved.change)
 
 
 def share_masks(steps: int, least: int, columns: int, areas: int) -> tuple[int, int]:
@@ -260,12 +199,12 @@ def count_consensus_passes(
     has_neighbours: bool = True,
     scales: tuple[float, ...] = (),
 ) -> tuple[int, int, float]:
-    """Count the passes of a run for one input (preserve and delete; dual: twice).
+    """Count the passes of a run for one input (preserve and delete; dual: twice), without those of repairs.
 
     >>> count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3)
-    (104, 36, 104.0)
+    (104, 54, 104.0)
     >>> count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3, scales=(1.25, 0.7))
-    (78, 36, 55.88)
+    (78, 54, 55.88)
 
     Args:
         settings: of the solver.
@@ -282,7 +221,8 @@ def count_consensus_passes(
     own, enlarged = (draws * (2 if mirror else 1) * ways for draws in settings.count_draws(is_enlarged=is_enlarged))
     candidates = min(settings.candidates, MAX_CANDIDATES - (0 if has_neighbours else 1))
     chosen = candidates * (areas - 1) * ways if candidates > 1 else 0
+    checked = (areas + 1) * ways if settings.checks_falls(areas) else 0
     steps, masks = settings.schedule(areas, is_reduced=is_reduced)
     small = settings.count_reduced_steps(steps) if is_reduced else 0
     size = own + enlarged * settings.enlarged**2 + (steps - small + small * settings.reduced**2) * masks * areas
-    return own + enlarged + steps * masks * areas, chosen, round(size, 2)
+    return own + enlarged + steps * masks * areas, chosen + checked, round(size, 2)

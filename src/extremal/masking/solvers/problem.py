@@ -62,6 +62,7 @@ class Problem:
     differences: Tensor | None = None  # (N, 1, *S) ≥ 0: how much destroying changes each place of the input
     spans: Tensor | None = None  # (N,) > 0, the change of the reward that counts as the whole effect; None: unknown
     reward_at_scale: Callable[[float], RewardMasks | None] | None = None  # of resized inputs; None: not possible
+    reward_at_input: Callable[[int], RewardMasks | None] | None = None  # of one of the inputs; None: not possible
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -83,7 +84,36 @@ class Problem:
         reward = self.reward_at_scale(scale) if self.reward_at_scale else None
         if reward is None:
             return None
-        return replace(self, reward=reward, attribute=getattr(reward, "attribute", None), reward_at_scale=None)
+        return replace(
+            self,
+            reward=reward,
+            attribute=getattr(reward, "attribute", None),
+            reward_at_scale=None,
+            reward_at_input=None,
+        )
+
+    def at_input(self, n: int) -> "Problem | None":
+        """Return the problem of one of the inputs, its masks (1, K, 1, *S); None: impossible."""
+        if self.count == 1:
+            return self
+        reward, row = self.reward_at_input(n) if self.reward_at_input else None, slice(n, n + 1)
+        if reward is None:
+            return None
+        candidates, differences, spans = (
+            None if values is None else values[row]
+            for values in (self.initial_candidates, self.differences, self.spans)
+        )
+        return replace(
+            self,
+            reward=reward,
+            count=1,
+            initial_candidates=candidates,
+            attribute=getattr(reward, "attribute", None),
+            differences=differences,
+            spans=spans,
+            reward_at_scale=getattr(reward, "at_scale", None),
+            reward_at_input=None,
+        )
 
     def orientations(self) -> tuple[bool, ...]:
         """Return the orientations in which the input may be rewarded: whether it is mirrored."""
@@ -133,6 +163,7 @@ class Solution:
     trace: Trace
     fields: Tensor | None = None  # (N, A, 1, *lattice) parameters of the masks, zero where they are; None: no family
     support: Tensor | None = None  # (N, 1, *S) ≥ 0: how strongly each place supports the answer; None: unknown
+    cut_rewards: Tensor | None = None  # (N, A) of the cut masks, the mean over all ways; None: unknown
 
 
 class Solver(Protocol):
@@ -182,7 +213,9 @@ class Recorder:
             self.any_finite = bool(self.finite.any())
         return self.any_finite
 
-    def build_solution(self, masks: Tensor, parameters: Tensor, support: Tensor | None = None) -> Solution:
+    def build_solution(
+        self, masks: Tensor, parameters: Tensor, support: Tensor | None = None, cut_rewards: Tensor | None = None
+    ) -> Solution:
         """Build the solution of masks (N, A, 1, *S) and their parameters; both are zeroed where not finite."""
         finite = self.finite & torch.isfinite(masks.flatten(1)).all(1)
         masks, parameters = (
@@ -190,7 +223,8 @@ class Recorder:
             for values in (masks, parameters.detach())
         )
         area, reward, grey = (torch.cat(column, 1) for column in zip(*self._rows, strict=True))
-        return Solution(masks, finite, Trace(torch.tensor(self._steps), area, reward, grey), parameters, support)
+        trace = Trace(torch.tensor(self._steps), area, reward, grey)
+        return Solution(masks, finite, trace, parameters, support, cut_rewards)
 
 
 def gradient(rewards: Tensor, parameters: Tensor) -> Tensor:

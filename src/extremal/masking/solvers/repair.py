@@ -1,0 +1,105 @@
+"""The repair of `consensus`: a search of their own for the areas whose effect is below that of a smaller one.
+
+A mask of a larger area may contain that of a smaller one and other places that help or do not matter, so its effect
+can be as high. Where it is lower, the places around the smaller mask that harm least are searched for; where it is
+not, nothing changes.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from extremal.masking.solvers.consensus_run import ConsensusRun, Momentum
+
+MAX_FALL = 0.05  # of the whole effect, above which a fall is repaired
+N_COMPARED = 4  # fields that are compared, at regular intervals of the steps
+
+
+def repair_falls(run: ConsensusRun, fields: Tensor, start: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Search again for the fields whose effects fall; costs one evaluation of each cut mask if none does.
+
+    Inputs that cannot be asked about alone stay as they are.
+
+    Args:
+        run: of N inputs at A areas.
+        fields: (N, A, 1, *lattice).
+        start: (N, 1, 1, *lattice), where the search begins if nothing is known about flat places.
+
+    Returns:
+        Fields (N, A, 1, *lattice), and the rewards (N, A) of their cut masks, the mean over all ways; None: unknown.
+    """
+    spans = run.problem.spans
+    if spans is None:
+        return fields, None
+    rewards = _reward_cut_masks(run, fields, run.areas, add_whole=True)
+    rewards, whole = rewards[:, :-1], rewards[:, -1:]
+    wanted = torch.minimum(rewards.cummax(1).values, whole) - MAX_FALL * spans.unsqueeze(1)
+    filler = run.find_flat_places()
+    filler = start if filler is None else filler
+    repaired = list(zip(torch.split(fields, 1), torch.split(rewards, 1), strict=True))
+    for n, falls in enumerate((rewards < wanted).any(1).tolist()):
+        part = run.at_input(n) if falls else None
+        if part is not None:
+            row = slice(n, n + 1)
+            repaired[n] = _repair_input(part, fields[row], filler[row], rewards[row], whole[row])
+    fields, rewards = (torch.cat(values) for values in zip(*repaired, strict=True))
+    return fields, rewards
+
+
+def _repair_input(
+    run: ConsensusRun, fields: Tensor, filler: Tensor, rewards: Tensor, whole: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return fields (1, A, 1, *lattice) of one input whose effects fall less, and the rewards (1, A).
+
+    Args:
+        run: of the input.
+        fields: (1, A, 1, *lattice).
+        filler: (1, 1, 1, *lattice) where each search begins, around the next smaller mask.
+        rewards: (1, A) of the cut masks.
+        whole: (1, 1) reward of the mask that holds all places.
+    """
+    tolerated = MAX_FALL * run.problem.spans.unsqueeze(1)  # type: ignore[union-attr]
+    repaired, reached, best = [fields[:, :1]], [rewards[:, :1]], rewards[:, :1]
+    for k in range(1, len(run.areas)):
+        field, reward = fields[:, k : k + 1], rewards[:, k : k + 1]
+        if bool(reward < torch.minimum(best, whole) - tolerated):
+            around = torch.cat(_search_around(run, repaired[-1], filler, k), 1)
+            found = _reward_cut_masks(run, around, run.areas[k : k + 1] * around.shape[1]).nan_to_num(-torch.inf)
+            found, index = found.max(1, keepdim=True)
+            if bool(found > reward):
+                field, reward = around[:, int(index)].unsqueeze(1), found
+        repaired.append(field)
+        reached.append(reward)
+        best = torch.maximum(best, reward)
+    return torch.cat(repaired, 1), torch.cat(reached, 1)
+
+
+def _search_around(run: ConsensusRun, smaller: Tensor, filler: Tensor, k: int) -> list[Tensor]:
+    """Return fields (1, 1, 1, *lattice) of area k around the next smaller mask, along a search that begins at a filler.
+
+    Each step takes the mean direction of all ways, on reduced inputs where the network takes them.
+    """
+    settings, problem = run.settings, run.reduced or run.problem
+    ways, orientations = range(problem.ways), problem.orientations()
+    inside, moved = run.raise_mask(smaller, k - 1), Momentum(settings.repair_rate, settings)
+    found = [filler + inside]
+    for step in range(settings.repair_steps):
+        fields = (filler + moved.change + inside).expand(-1, len(ways), *filler.shape[2:])
+        mirrored = [orientations[(step + way) % len(orientations)] for way in ways]
+        directions, _, _ = run.find_directions(problem, fields, run.areas[k : k + 1] * len(ways), mirrored, ways)
+        moved.add(directions.mean(1, keepdim=True))
+        if (step + 1) % math.ceil(settings.repair_steps / N_COMPARED) == 0 or step + 1 == settings.repair_steps:
+            found.append(filler + moved.change + inside)
+    return found
+
+
+@torch.no_grad()
+def _reward_cut_masks(
+    run: ConsensusRun, fields: Tensor, areas: tuple[float, ...], *, add_whole: bool = False
+) -> Tensor:
+    """Return the rewards (N, K) of cut masks, the mean over all ways; last, if asked, that of all places."""
+    masks = run.build_cut_masks(fields, areas)
+    if add_whole:
+        masks = torch.cat([masks, torch.ones_like(masks[:, :1])], 1)
+    return run.problem.reward(masks, False, None if run.problem.ways > 1 else 0)

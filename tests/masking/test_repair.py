@@ -1,0 +1,97 @@
+"""The repair of `consensus`: only effects that fall are searched for again."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from extremal.masking.area import cut
+from extremal.masking.domain import Domain
+from extremal.masking.solvers import Consensus, Problem
+from extremal.masking.solvers.problem import Orientation, RewardMasks, WayIndex
+
+SHAPE = (16, 20)
+AREAS = (0.06, 0.3)
+ONE_FIELD = Consensus(steps=1, least=1, rate=0.01, candidates=1)
+UNREPAIRED = replace(ONE_FIELD, repair_steps=0)
+
+
+class Surroundings:
+    """The share of a square that is kept, less what its surroundings harm; kept as a whole, they do not harm.
+
+    Places to the right do not count.
+    """
+
+    def __init__(self, harms: tuple[float, ...]) -> None:
+        self.harms = harms  # of each input
+        self.gradients = 0  # number of masks that needed one
+        self.forwards = 0  # number of the others
+
+    def __call__(self, masks: Tensor, mirrored: Orientation, way: WayIndex = None) -> Tensor:
+        count = masks.shape[0] * masks.shape[1]
+        self.gradients += masks.requires_grad * count
+        self.forwards += (not masks.requires_grad) * count
+        square = masks[..., 4:8, 4:8].flatten(2).mean(2)
+        around = (masks[..., :12].flatten(2).sum(2) - masks[..., 4:8, 4:8].flatten(2).sum(2)) / (12 * 16 - 16)
+        return square - masks.new_tensor(self.harms).unsqueeze(1) * around * (1 - around)
+
+
+class DividedSurroundings(Surroundings):
+    """The same, where each input can be asked about alone."""
+
+    def at_input(self, n: int) -> Surroundings:
+        self.part = Surroundings(self.harms[n : n + 1])
+        return self.part
+
+
+def problem_of(reward: RewardMasks, count: int = 1, *, has_spans: bool = True) -> Problem:
+    differences = torch.ones(count, 1, *SHAPE)
+    differences[..., 12:] = 0.0  # destroying changes nothing to the right
+    return Problem(
+        reward,
+        count,
+        Domain(SHAPE),
+        True,
+        torch.float32,
+        torch.device("cpu"),
+        differences=differences,
+        spans=torch.ones(count) if has_spans else None,
+        reward_at_input=getattr(reward, "at_input", None),
+    )
+
+
+def test_an_effect_that_falls_is_repaired() -> None:
+    reward = Surroundings((4.0,))
+    fallen, repaired = (
+        reward(cut(settings.solve(problem_of(reward), AREAS).masks, AREAS), False)[0]
+        for settings in (UNREPAIRED, ONE_FIELD)
+    )
+    assert float(fallen[1]) < float(fallen[0]) - 0.2
+    assert float(repaired[1]) > float(repaired[0]) - 0.05
+    assert float(repaired[0]) == float(fallen[0])
+
+
+def test_only_the_inputs_whose_effect_falls_are_searched_again() -> None:
+    reward, whole = DividedSurroundings((0.0, 4.0)), Surroundings((0.0, 4.0))
+    masks, unrepaired = (ONE_FIELD.solve(problem_of(value, 2), AREAS).masks for value in (reward, whole))
+    assert torch.equal(masks[0], unrepaired[0])
+    assert reward.gradients == whole.gradients
+    assert reward.part.gradients == ONE_FIELD.repair_steps
+    after, before = (reward(cut(values, AREAS), False) for values in (masks, unrepaired))
+    assert float(after[1, 1]) > float(before[1, 1]) + 0.2
+
+
+@pytest.mark.parametrize(("settings", "has_spans"), [(UNREPAIRED, True), (ONE_FIELD, False)])
+def test_without_steps_or_a_known_effect_nothing_is_evaluated(settings: Consensus, has_spans: bool) -> None:
+    reward = Surroundings((4.0,))
+    settings.solve(problem_of(reward, has_spans=has_spans), AREAS)
+    assert reward.forwards == 0
+
+
+def test_a_run_that_is_not_finite_is_not_repaired() -> None:
+    reward = Surroundings((math.nan,))
+    solution = ONE_FIELD.solve(problem_of(reward), AREAS)
+    assert reward.forwards == 0
+    assert not bool(solution.finite[0])
