@@ -7,7 +7,8 @@ import pytest
 from extremal import Explanation
 from extremal.app.choices import Choice, choose_class, search_choices
 from extremal.app.networks import ServedNetwork
-from extremal.app.request import Request, run_request
+from extremal.app.request import Request
+from extremal.app.request_run import run_request
 from extremal.explanations.settings import Settings
 from extremal.report.result_files import EXPLANATION_FILE
 from support.app_toys import LABELS, colour_network, save_colour_image

@@ -16,7 +16,7 @@ pytest.importorskip("gradio")
 from extremal.app import events, views
 from extremal.app.choices import REGIONS
 from extremal.app.clients import SCOPE_KEY, Client
-from extremal.app.events import GAME_CHOICES, POLL_INTERVAL, Events
+from extremal.app.events import POLL_INTERVAL, QUESTION_CHOICES, Events
 from extremal.app.job_queue import JobQueue, OnProgress
 from extremal.app.networks import ServedNetwork
 from extremal.app.page import build_page
@@ -30,7 +30,7 @@ OPTIONS = {
     "target": 0,
     "prompt": "",
     "answer": "",
-    "game": "What is enough (preserve)",
+    "question": "What is enough (preserve)",
     "layer": REGIONS,
     "second_network": None,
     "areas": "0.12, 0.3",
@@ -220,11 +220,28 @@ class TestExplain:
             )
             assert page.cache.file_path(name, 0, file) is not None
 
-    @pytest.mark.parametrize("game", GAME_CHOICES)
-    def test_each_game(self, page: Events, cat: str, game: str) -> None:
-        status, results = updates(page, cat, game=game, areas="0.12")[-1]
-        assert status.count("<strong>") == results.count("<iframe") == len(GAME_CHOICES[game])
-        assert ("Overlap of the regions" in results) == (len(GAME_CHOICES[game]) > 1)
+    @pytest.mark.parametrize("question", list(QUESTION_CHOICES)[:-1])  # no other class is in this image
+    def test_each_question(self, page: Events, cat: str, question: str) -> None:
+        status, results = updates(page, cat, question=question, areas="0.12")[-1]
+        assert status.count("<strong>") == results.count("<iframe") == len(QUESTION_CHOICES[question])
+        assert ("Overlap of the regions" in results) == (len(QUESTION_CHOICES[question]) > 1)
+
+    @pytest.mark.parametrize(
+        ("option", "words"),
+        [
+            ({"layer": "features"}, "channels of a layer"),
+            ({"refine": True}, "the smallest area"),
+            ({"stability": True, "alternatives": 2}, "copies with noise and no alternatives"),
+        ],
+    )
+    def test_options_that_questions_about_several_regions_do_not_have(
+        self, page: Events, cat: str, option: dict[str, Any], words: str
+    ) -> None:
+        for question in list(QUESTION_CHOICES)[-2:]:
+            status, results = updates(page, cat, question=question, **option)[-1]
+            remedy = "choose another question, or leave the option out"
+            assert status == alert(f"a question about several regions at once has no {words}; {remedy}")
+            assert is_skipped(results)
 
     def test_a_second_network(self, page: Events, cat: str) -> None:
         status, _ = updates(page, cat, second_network=SECOND, areas="0.12")[-1]

@@ -9,7 +9,9 @@ from PIL import Image
 
 from extremal.app.job_queue import JobCancelled, JobProgress, JobQueue, JobState, OnProgress
 from extremal.app.networks import ServedNetwork
-from extremal.app.request import Preview, Request, Response, run_request
+from extremal.app.request import Request, Response
+from extremal.app.request_run import run_request
+from extremal.app.view_run import Preview
 from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.settings import Settings
@@ -81,7 +83,7 @@ def test_one_view(folder: Path) -> None:
 
 def test_a_view_for_each_network_and_game(folder: Path) -> None:
     networks = serve(one=colour_network(), two=colour_network())
-    response = run(build_request(networks=("one", "two"), games=("preserve", "delete")), folder, networks)
+    response = run(build_request(networks=("one", "two"), questions=("preserve", "delete")), folder, networks)
     assert [view.heading for view in response.views] == [
         "red – preserve game, one",
         "red – delete game, one",
@@ -93,7 +95,7 @@ def test_a_view_for_each_network_and_game(folder: Path) -> None:
 
 
 def test_overlaps_are_those_of_the_first_two_views(folder: Path) -> None:
-    response = run(build_request(games=("preserve", "delete")), folder)
+    response = run(build_request(questions=("preserve", "delete")), folder)
     a, b = load(response, 0), load(response, 1)
     assert [item.area for item in response.overlaps] == list(AREAS)
     for item in response.overlaps:
@@ -113,7 +115,7 @@ def test_no_overlaps_of_unequal_shapes(folder: Path) -> None:
 
 @pytest.mark.parametrize("game", ["preserve", "delete", "dual"])
 def test_each_game(folder: Path, game: str) -> None:
-    response = run(build_request(games=(game,)), folder)
+    response = run(build_request(questions=(game,)), folder)
     assert response.views[0].heading == f"red – {game} game, toy"
     assert load(response).settings["game"] == game
 
@@ -194,7 +196,7 @@ class TestProgress:
     def test_each_view_reports_its_number(self, folder: Path) -> None:
         stages = list[str]()
         run(
-            build_request(games=("preserve", "delete")),
+            build_request(questions=("preserve", "delete")),
             folder,
             on_progress=lambda progress: stages.append(progress.stage),
         )
@@ -207,7 +209,7 @@ class TestProgress:
     @pytest.mark.parametrize("game", ["preserve", "delete"])
     def test_previews_show_what_is_left_of_the_image(self, folder: Path, game: str) -> None:
         reports = list[JobProgress]()
-        run(build_request(games=(game,), areas=(0.12,)), folder, on_progress=reports.append)
+        run(build_request(questions=(game,), areas=(0.12,)), folder, on_progress=reports.append)
         steps = [progress for progress in reports if isinstance(progress.preview, Preview)]
         assert all(progress.done <= progress.total for progress in steps)
         last = steps[-1].preview

@@ -6,7 +6,8 @@ import pytest
 
 from extremal.app.job_queue import JobProgress, JobQueue, JobState, OnProgress
 from extremal.app.networks import ServedNetwork
-from extremal.app.request import MAX_TIME_FACTOR, Request, run_request
+from extremal.app.request import MAX_TIME_FACTOR, Request
+from extremal.app.request_run import run_request
 from extremal.explanations.settings import Settings
 from support.app_toys import colour_network, save_colour_image
 from support.gates import TIMEOUT, final_state
@@ -26,8 +27,8 @@ def build_request(areas: tuple[float, ...] = (0.12, 0.3), alternatives: int = 1,
         (build_request(stability=True), 5),
         (build_request(refine=True), 2),
         (build_request(alternatives=3), 3),
-        (build_request(games=("preserve", "delete")), 2),
-        (build_request(networks=("a", "b"), games=("preserve", "delete"), stability=True, refine=True), 16),
+        (build_request(questions=("preserve", "delete")), 2),
+        (build_request(networks=("a", "b"), questions=("preserve", "delete"), stability=True, refine=True), 16),
         (build_request(areas=tuple(0.04 * n for n in range(1, 11))), 2),
         (build_request(layer="features", networks=("a", "b"), stability=True), 2),
     ],

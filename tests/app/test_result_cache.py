@@ -56,7 +56,7 @@ def test_a_response_is_found_by_an_equal_request_and_by_name(cache: ResultCache)
     [
         {"title": "dog.jpg"},
         {"target": 1},
-        {"games": ("delete",)},
+        {"questions": ("delete",)},
         {"layer": "features"},
         {"refine": True},
         {"stability": True},

@@ -13,7 +13,8 @@ from extremal.app.image_messages import read_visitors_file
 from extremal.app.job_queue import JobQueue
 from extremal.app.networks import ServedNetwork, load_networks
 from extremal.app.page import build_page, find_input_kinds
-from extremal.app.request import Request, run_request
+from extremal.app.request import Request
+from extremal.app.request_run import run_request
 from extremal.app.result_cache import ResultCache
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.settings import Settings

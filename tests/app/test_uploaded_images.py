@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from extremal.app.request import read_image
+from extremal.app.request_run import read_image
 from support.errors import message_of
 from support.toys import texture
 

@@ -8,8 +8,9 @@ import torch
 
 from extremal.app import answer_views, views
 from extremal.app.job_queue import JobProgress
-from extremal.app.request import Preview, RegionOverlap, Request, Response, ResultView
+from extremal.app.request import RegionOverlap, Request, Response, ResultView
 from extremal.app.result_cache import CachedResult
+from extremal.app.view_run import Preview
 from support.app_toys import colour_image
 
 

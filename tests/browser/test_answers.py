@@ -6,16 +6,19 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from browser.conftest import Served
+from browser.conftest import PATIENCE, Served
 from browser.steps import (
+    FRAME,
     accessibility_problems,
     choose_option,
     click_settled,
     explain,
     explain_coffee,
     find_report,
+    open_options,
     save_screenshot,
     slider_position,
+    take_example,
 )
 from support import made_explanations
 
@@ -177,3 +180,23 @@ def test_the_page_describes_itself(page: Page) -> None:
     assert 'property="og:title" content="extremal – What did the network need?"' in tags
     assert tags.count('name="theme-color"') == 2
     assert tags.count('rel="icon"') == 1
+
+
+def test_one_answer_has_several_regions(opened: Callable[..., Page], served: Served) -> None:
+    page = opened(served.address)
+    page.locator("#photo").wait_for()
+    take_example(page)
+    open_options(page, "0.4")
+    page.get_by_label("Three regions: sufficient, necessary, both").check()
+    page.get_by_role("button", name="Explain").click()
+    summary = page.locator("#status [role=status]:not(.extremal-example) strong")
+    expect(summary).to_have_text("espresso – sufficient, necessary and complete regions, embedded.", timeout=PATIENCE)
+    view = page.frame_locator(FRAME)
+    expect(view.locator("h1")).to_have_text("espresso")
+    expect(view.locator(".tiles li")).to_have_count(4)
+    expect(view.locator(".tiles")).to_contain_text("Sufficient: kept alone, it keeps the answer")
+    assert accessibility_problems(page.frames[-1]) == []
+    save_screenshot(page, "several-regions")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Explanation (safetensors)").click()
+    assert download.value.suggested_filename.endswith("sets.safetensors")

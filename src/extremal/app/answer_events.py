@@ -12,7 +12,8 @@ from extremal.app.answers import open_answer
 from extremal.app.clients import Client
 from extremal.app.events import Events, client_of, wait_for_job
 from extremal.app.job_queue import JobState
-from extremal.app.request import RegionOverlap, find_overlaps
+from extremal.app.request import RegionOverlap
+from extremal.app.request_run import find_overlaps
 from extremal.app.result_cache import CachedResult
 from extremal.app.upload_field import upload_path
 from extremal.errors import ExtremalError, ExtremalValueError

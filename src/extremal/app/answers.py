@@ -5,22 +5,21 @@ import shutil
 from importlib.resources import files
 from pathlib import Path
 
-from extremal.app.request import (
-    Request,
-    Response,
-    ResultView,
-    encode_thumbnail,
-)
+from extremal.app.request import CONTRAST, SETS, SEVERAL_REGIONS, Request, Response, ResultView
+from extremal.app.request_run import encode_thumbnail
 from extremal.app.result_cache import CachedResult, ResultCache
 from extremal.app.tab_words import describe_tab
 from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import has_image
+from extremal.explanations.sets.bundle import Bundle
+from extremal.explanations.sets.class_contrast import Contrast
+from extremal.explanations.sets.region_sets import RegionSets
 from extremal.file_checks import quote
 from extremal.files import CHANNELS_FILE, EXPLANATION_FILE, content_hash
 from extremal.networks.names import EMBEDDED_NAME
-from extremal.report import channel_page, explanation_page
+from extremal.report import channel_page, explanation_page, sets_page
 from extremal.report.channel_page import summarise_channels
 from extremal.report.result_files import REPORT_FILE
 from extremal.report.text import summarise
@@ -28,7 +27,7 @@ from extremal.report.text import summarise
 EXAMPLE = "tripod"  # answered when the page is opened
 MAX_OPENED_AREAS, MAX_OPENED_SIDE = 100, 4096  # of a saved answer: areas or counts of channels, and px
 
-Answer = Explanation | ChannelExplanation
+Answer = Explanation | ChannelExplanation | RegionSets | Contrast
 
 
 def example_path() -> Path:
@@ -72,8 +71,8 @@ def open_answer(path: Path, name: str, cache: ResultCache) -> CachedResult:
 
 
 def _read_answer(path: Path, name: str) -> Answer:
-    """Read an explanation of one image by regions or by channels."""
-    for kind in (Explanation, ChannelExplanation):
+    """Read an explanation of one image: by regions, by channels, by sets of regions, or by a contrast."""
+    for kind in (Explanation, ChannelExplanation, RegionSets, Contrast):
         try:
             answer: Answer = kind.load(path)
         except ExtremalValueError:
@@ -88,6 +87,10 @@ def _check_answer(answer: Answer, name: str) -> None:
 
     Resource exhaustion: a report grows with each area and each pixel.
     """
+    if isinstance(answer, Bundle):
+        for part in answer.parts:
+            _check_answer(getattr(answer, part), name)
+        return
     sizes = answer.areas if isinstance(answer, Explanation) else answer.counts
     if len(answer.target_names) != 1:
         raise ExtremalValueError(
@@ -104,6 +107,8 @@ def _check_answer(answer: Answer, name: str) -> None:
 def _write_answer(answer: Answer, path: Path, folder: Path, title: str) -> Response:
     """Write the report of an answer, and copy its file."""
     view = folder / "view-0"
+    if isinstance(answer, RegionSets | Contrast):
+        return _write_several_regions(answer, view, title)
     view.mkdir()
     network, game = str(answer.settings.get("network", "unnamed network")), str(answer.settings.get("game", "preserve"))
     (label,) = answer.target_names
@@ -123,7 +128,19 @@ def _write_answer(answer: Answer, path: Path, folder: Path, title: str) -> Respo
     return Response((ResultView(heading, view, sentence, describe_tab(game, layer), label),), (), thumbnail)
 
 
-def _has_picture(answer: Answer) -> bool:
+def _write_several_regions(answer: RegionSets | Contrast, view: Path, title: str) -> Response:
+    """Write the report and the files of sets of regions or of a contrast."""
+    first: Explanation = getattr(answer, answer.parts[0])
+    question = CONTRAST if isinstance(answer, Contrast) else SETS
+    label = answer.names[0] if isinstance(answer, Contrast) else first.target_names[0]
+    sets_page.write_sets(answer, view, title)
+    heading = f"{label} – {SEVERAL_REGIONS[question]}, {first.settings.get('network', 'unnamed network')}"
+    thumbnail = encode_thumbnail(first.pictures[0].numpy()) if _has_picture(first) else b""
+    result = ResultView(heading, view, sets_page.headline(answer), describe_tab(question), label)
+    return Response((result,), (), thumbnail)
+
+
+def _has_picture(answer: Explanation | ChannelExplanation) -> bool:
     return has_image(answer) if isinstance(answer, Explanation) else answer.pictures.numel() > 0
 
 

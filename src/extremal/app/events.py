@@ -16,7 +16,8 @@ from extremal.app.histories import Histories
 from extremal.app.image_messages import read_visitors_file
 from extremal.app.job_queue import Job, JobProgress, JobQueue, JobState, OnProgress
 from extremal.app.networks import ServedNetwork
-from extremal.app.request import Request, run_request
+from extremal.app.request import Request
+from extremal.app.request_run import run_request
 from extremal.app.result_cache import ResultCache
 from extremal.app.stage_pace import StagePace
 from extremal.app.tab_words import ask_for_file, describe_missing_choice
@@ -28,11 +29,13 @@ from extremal.masking.perturbations import PERTURBATIONS
 
 T = TypeVar("T")
 
-GAME_CHOICES = {
+QUESTION_CHOICES = {
     "What is enough (preserve)": ("preserve",),
     "What the answer depends on (delete)": ("delete",),
     "Both, side by side": ("preserve", "delete"),
     "Both at once (dual)": ("dual",),
+    "Three regions: sufficient, necessary, both": ("sets",),
+    "Why this class rather than another": ("contrast",),
 }
 FIRST_ANSWER = "This is a first answer from few evaluations; a more careful one replaces it."
 POLL_INTERVAL = 0.2  # s between updates of the progress
@@ -113,7 +116,7 @@ class Events:
         target: Any,
         prompt: Any,
         answer: Any,
-        game: Any,
+        question: Any,
         layer: Any,
         second_network: Any,
         areas: Any,
@@ -135,7 +138,7 @@ class Events:
                 path.name,
                 check_text("an answer", answer) if served.takes_prompt else check_target(target),
                 (network, *([second] if second else [])),
-                GAME_CHOICES[check_choice("the question", game, GAME_CHOICES)],
+                QUESTION_CHOICES[check_choice("the question", question, QUESTION_CHOICES)],
                 choose_layer(served, layer),
                 bool(refine),
                 bool(stability),

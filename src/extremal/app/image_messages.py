@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from extremal.app.networks import ServedNetwork
-from extremal.app.request import MAX_PIXELS, read_image
+from extremal.app.request_run import MAX_PIXELS, read_image
 from extremal.app.stack_uploads import read_stack
 from extremal.errors import ExtremalValueError
 from extremal.networks.stacks.readers import PreparedStack

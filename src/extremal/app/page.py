@@ -13,7 +13,7 @@ from extremal.app.answers import add_example
 from extremal.app.call_check import Events as PageEvents
 from extremal.app.call_check import InputKind
 from extremal.app.choices import REGIONS
-from extremal.app.events import GAME_CHOICES, Events
+from extremal.app.events import QUESTION_CHOICES, Events
 from extremal.app.form_values import MAX_ALTERNATIVES
 from extremal.app.job_queue import JobQueue
 from extremal.app.networks import ServedNetwork
@@ -57,7 +57,7 @@ def build_page(
         gr.Markdown(f"# {HEADING}\n{introduction}", elem_classes="extremal-head")
         with gr.Row(equal_height=False, elem_id="columns"):
             with gr.Column(scale=1, min_width=300, elem_id="form"):
-                photo, network, target, other_class, prompt, answer, game = _build_main_options(networks)
+                photo, network, target, other_class, prompt, answer, question = _build_main_options(networks)
                 with gr.Row(elem_classes="extremal-actions"):
                     start = gr.Button("Explain", variant="primary", elem_id="explain", min_width=100)
                     stop = gr.Button("Cancel", elem_id="cancel", min_width=100)
@@ -72,7 +72,7 @@ def build_page(
             _bind(changed, events.on_photo, [photo, network], [target, other_class, status, results])
         _bind(network.change, events.on_network, [network], [other_class, layer, second_network])
         _bind(other_class.submit, events.on_class, [other_class, network], [target], js=READ_CLASS)
-        options = [photo, network, target, prompt, answer, game, layer, second_network, *advanced]
+        options = [photo, network, target, prompt, answer, question, layer, second_network, *advanced]
         explained = _bind(start.click, events.on_explain, options, [status, results])
         opened = _bind(saved.upload, answers.on_open, [saved], [status, results])
         for done in (explained, opened):
@@ -108,7 +108,7 @@ def _name_network(networks: dict[str, ServedNetwork]) -> str:
 
 
 def _build_main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
-    """Build the fields for image, network, class, any other class, prompt, answer, and game."""
+    """Build the fields for image, network, class, any other class, prompt, answer, and question."""
     names = list(networks)
     kind = networks[names[0]].kind
     noun = kind or "image"
@@ -139,8 +139,10 @@ def _build_main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
         visible=not asks_classes,
         elem_id="said",
     )
-    game = gr.Radio(list(GAME_CHOICES), value=next(iter(GAME_CHOICES)), label="Question", elem_id="game")
-    return photo, network, target, other_class, prompt, answer, game
+    question = gr.Radio(
+        list(QUESTION_CHOICES), value=next(iter(QUESTION_CHOICES)), label="Question", elem_id="question"
+    )
+    return photo, network, target, other_class, prompt, answer, question
 
 
 def _build_advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extremal.app.request import Request, Response
-from extremal.files import CHANNELS_FILE, EXPLANATION_FILE
+from extremal.files import CHANNELS_FILE, CONTRAST_FILE, EXPLANATION_FILE, SETS_FILE
 from extremal.report.result_files import FIGURE_FILE, REPORT_FILE
 
 DOWNLOADS = {  # files of a view that are served, with their labels
@@ -18,6 +18,8 @@ DOWNLOADS = {  # files of a view that are served, with their labels
     FIGURE_FILE: "Figure (PNG)",
     EXPLANATION_FILE: "Explanation (safetensors)",
     CHANNELS_FILE: "Explanation (safetensors)",
+    SETS_FILE: "Explanation (safetensors)",
+    CONTRAST_FILE: "Explanation (safetensors)",
 }
 
 

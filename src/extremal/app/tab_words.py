@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from extremal.explanations.settings import Settings
 from extremal.report.text import area_percent
 
-GAME_WORDS = {"preserve": "What is enough", "delete": "What the answer depends on", "dual": "Both at once"}
+QUESTION_WORDS = {
+    "preserve": "What is enough",
+    "delete": "What the answer depends on",
+    "dual": "Both at once",
+    "sets": "Sufficient, necessary, complete",
+    "contrast": "Rather than another class",
+}
 
 
 def ask_for_file(kind: str | None) -> str:
@@ -27,14 +33,14 @@ def describe_missing_choice(kind: str | None) -> str:
     return f"{noun} and a class must be chosen first; drop one{remedy}"
 
 
-def describe_tab(game: str, layer: str = "", details: Sequence[str] = ()) -> str:
+def describe_tab(question: str, layer: str = "", details: Sequence[str] = ()) -> str:
     """Describe an answer by its question, and by what is not as usual.
 
     >>> describe_tab("delete"), describe_tab("preserve", "blocks.5", ["at 10 %"])
     ('What the answer depends on', 'Channels of blocks.5: what is enough, at 10 %')
     """
-    question = GAME_WORDS.get(game, game)
-    return ", ".join([f"Channels of {layer}: {question.lower()}" if layer else question, *details])
+    words = QUESTION_WORDS.get(question, question)
+    return ", ".join([f"Channels of {layer}: {words.lower()}" if layer else words, *details])
 
 
 def describe_details(settings: Settings, refine: bool, stability: bool) -> list[str]:

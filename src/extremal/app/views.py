@@ -6,7 +6,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from extremal.app.job_queue import JobProgress
-from extremal.app.request import Preview
+from extremal.app.view_run import Preview
 from extremal.explanations.overlay import encode_jpeg, fade
 from extremal.report.stage_text import STAGE_WORDS
 from extremal.report.table_widget import jpeg_uri

@@ -1,0 +1,96 @@
+"""Run a request: one view for each network and question, written to a private folder."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from extremal.app.job_queue import OnProgress
+from extremal.app.networks import ServedNetwork
+from extremal.app.request import RegionOverlap, Request, Response, ResultView
+from extremal.app.stack_uploads import read_stack, show_middle_frame
+from extremal.app.view_run import ViewRun
+from extremal.explanations.explanation import Explanation
+from extremal.explanations.overlay import encode_jpeg
+from extremal.explanations.regions import iou
+from extremal.networks.image_files import read_image_file
+from extremal.networks.stacks.readers import PreparedStack
+from extremal.scores.answer import Answer
+from extremal.scores.class_group import ClassGroup
+
+MAX_PIXELS = 40_000_000  # of an image
+THUMBNAIL_SIZE = 128  # px, longer side at most
+
+
+def read_image(path: Path, name: str) -> Image.Image:
+    """Read and check an uploaded image.
+
+    Raises:
+        ExtremalValueError: the image cannot be read, or has more than 40 megapixels.
+    """
+    return read_image_file(path, name=name, max_pixels=MAX_PIXELS)
+
+
+def run_request(
+    request: Request, path: Path, networks: dict[str, ServedNetwork], folder: Path, on_progress: OnProgress
+) -> Response:
+    """Compute the response to a request, one view for each network and question.
+
+    Args:
+        request: what to explain, and how.
+        path: path of the uploaded image.
+        networks: served networks by name.
+        folder: empty folder for the views.
+        on_progress: called with the progress; an exception that it raises ends the run.
+
+    Raises:
+        ExtremalValueError: the image, the class or the layer is invalid.
+    """
+    first = networks[request.networks[0]]
+    image = read_stack(path, first) if first.kind else read_image(path, request.title)
+    views, explanations = list[ResultView](), list[Explanation]()
+    targets = {name: _find_target(request, networks[name], first, image) for name in request.networks}
+    pairs = [(networks[name], question) for name in request.networks for question in request.questions]
+    for number, (network, question) in enumerate(pairs):
+        report = _view_progress(on_progress, number, len(pairs))
+        target, view_folder = targets[network.name], folder / f"view-{number}"
+        view, explanation = ViewRun(request, question, network, target, image, view_folder, report).run()
+        views.append(view)
+        if explanation is not None:
+            explanations.append(explanation)
+    overlaps = find_overlaps(*explanations[:2]) if len(explanations) > 1 else ()
+    return Response(
+        tuple(views),
+        overlaps,
+        encode_thumbnail(show_middle_frame(image) if isinstance(image, PreparedStack) else np.asarray(image)),
+    )
+
+
+def _find_target(
+    request: Request, network: ServedNetwork, first: ServedNetwork, image: Image.Image | PreparedStack
+) -> int | ClassGroup | Answer:
+    """Return the target of a network: a class or group of the name that it has in the first one, or an answer."""
+    if network.takes_prompt:
+        return network.settle_answer(image, request.prompt, str(request.target))
+    return network.matching_class(first, request.target)
+
+
+def _view_progress(on_progress: OnProgress, number: int, count: int) -> OnProgress:
+    """Return a callback that reports the progress of one view as a part of all views."""
+    prefix = f"view {number + 1} of {count}: " if count > 1 else ""
+    return lambda progress: on_progress(replace(progress, stage=prefix + progress.stage))
+
+
+def find_overlaps(a: Explanation, b: Explanation) -> tuple[RegionOverlap, ...]:
+    """Return the intersection over union of the cut masks at each common area; nothing if their shapes differ."""
+    if a.masks.shape[-2:] != b.masks.shape[-2:]:
+        return ()
+    common = [area for area in a.areas if area in b.areas]
+    return tuple(RegionOverlap(area, iou(a.binary(area)[0], b.binary(area)[0])) for area in common)
+
+
+def encode_thumbnail(image: np.ndarray[Any, Any]) -> bytes:
+    """Encode a small copy of an image as JPEG: (H, W, 3) uint8."""
+    return encode_jpeg(image, THUMBNAIL_SIZE, quality=80)
