@@ -73,12 +73,24 @@ def test_an_effect_that_falls_is_repaired() -> None:
     assert float(repaired[0]) == float(fallen[0])
 
 
+def test_the_search_ends_when_the_effect_is_as_high_as_that_of_the_smaller_area() -> None:
+    flat, unknown = Surroundings((4.0,)), Surroundings((4.0,))
+    masks = ONE_FIELD.solve(problem_of(flat), AREAS).masks
+    searched = ONE_FIELD.solve(replace(problem_of(unknown), differences=None), AREAS).masks
+    starts = ONE_FIELD.draws * 2 + ONE_FIELD.schedule(len(AREAS))[1] * len(AREAS)
+    assert flat.gradients == starts  # the flat places are enough
+    assert starts < unknown.gradients <= starts + ONE_FIELD.repair_steps
+    for values, reward in ((masks, flat), (searched, unknown)):
+        smaller, larger = reward(cut(values, AREAS), False)[0]
+        assert float(larger) > float(smaller) - 0.05
+
+
 def test_only_the_inputs_whose_effect_falls_are_searched_again() -> None:
     reward, whole = DividedSurroundings((0.0, 4.0)), Surroundings((0.0, 4.0))
     masks, unrepaired = (ONE_FIELD.solve(problem_of(value, 2), AREAS).masks for value in (reward, whole))
     assert torch.equal(masks[0], unrepaired[0])
     assert reward.gradients == whole.gradients
-    assert reward.part.gradients == ONE_FIELD.repair_steps
+    assert reward.part.forwards > 0
     after, before = (reward(cut(values, AREAS), False) for values in (masks, unrepaired))
     assert float(after[1, 1]) > float(before[1, 1]) + 0.2
 

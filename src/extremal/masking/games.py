@@ -29,7 +29,7 @@ class Game:
         return mask if self.keeps else 1 - mask
 
     def find_scores(self, rewards: Tensor) -> Tensor | None:
-        """Return the scores by which masks of these rewards are judged; None if the rewards do not tell."""
+        """Return the scores by which masks of these rewards are judged; None if they do not follow from the rewards."""
         if self.reward is preserve:
             return rewards
         return -rewards if self.reward is delete else None

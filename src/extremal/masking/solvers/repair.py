@@ -5,15 +5,13 @@ can be as high. Where it is lower, the places around the smaller mask that harm 
 not, nothing changes.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
 from extremal.masking.solvers.consensus_run import ConsensusRun, Momentum
 
 MAX_FALL = 0.05  # of the whole effect, above which a fall is repaired
-N_COMPARED = 4  # fields that are compared, at regular intervals of the steps
+STEPS_BETWEEN = 4  # after which the cut mask is scored, and the search may end
 
 
 def repair_falls(run: ConsensusRun, fields: Tensor, start: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -63,34 +61,47 @@ def _repair_input(
     repaired, reached, best = [fields[:, :1]], [rewards[:, :1]], rewards[:, :1]
     for k in range(1, len(run.areas)):
         field, reward = fields[:, k : k + 1], rewards[:, k : k + 1]
-        if bool(reward < torch.minimum(best, whole) - tolerated):
-            around = torch.cat(_search_around(run, repaired[-1], filler, k), 1)
-            found = _reward_cut_masks(run, around, run.areas[k : k + 1] * around.shape[1]).nan_to_num(-torch.inf)
-            found, index = found.max(1, keepdim=True)
-            if bool(found > reward):
-                field, reward = around[:, int(index)].unsqueeze(1), found
+        wanted = torch.minimum(best, whole)
+        if bool(reward < wanted - tolerated):
+            enough = wanted - tolerated / 2
+            field, reward = _search_around(run, repaired[-1], filler, k, (field, reward), enough)
         repaired.append(field)
         reached.append(reward)
         best = torch.maximum(best, reward)
     return torch.cat(repaired, 1), torch.cat(reached, 1)
 
 
-def _search_around(run: ConsensusRun, smaller: Tensor, filler: Tensor, k: int) -> list[Tensor]:
-    """Return fields (1, 1, 1, *lattice) of area k around the next smaller mask, along a search that begins at a filler.
+def _search_around(
+    run: ConsensusRun, smaller: Tensor, filler: Tensor, k: int, found: tuple[Tensor, Tensor], enough: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the best field (1, 1, 1, *lattice) of area k and its reward (1, 1) along a search from a filler.
 
-    Each step takes the mean direction of all ways, on reduced inputs where the network takes them.
+    The next smaller mask is raised in all fields. Each step takes the mean direction of all ways, on reduced inputs
+    where the network takes them.
+
+    Args:
+        run: of one input.
+        smaller: (1, 1, 1, *lattice) field of the next smaller area.
+        filler: (1, 1, 1, *lattice).
+        k: number of the area.
+        found: field and reward of this area so far.
+        enough: (1, 1) reward with which the search ends.
     """
-    settings, problem = run.settings, run.reduced or run.problem
+    settings, problem, area = run.settings, run.reduced or run.problem, run.areas[k : k + 1]
     ways, orientations = range(problem.ways), problem.orientations()
     inside, moved = run.raise_mask(smaller, k - 1), Momentum(settings.repair_rate, settings)
-    found = [filler + inside]
-    for step in range(settings.repair_steps):
-        fields = (filler + moved.change + inside).expand(-1, len(ways), *filler.shape[2:])
+    for step in range(settings.repair_steps + 1):
+        field = filler + moved.change + inside
+        if step % STEPS_BETWEEN == 0 or step == settings.repair_steps:
+            reward = _reward_cut_masks(run, field, area)
+            if bool(reward > found[1]):
+                found = field, reward
+            if step == settings.repair_steps or bool(reward >= enough):
+                break
         mirrored = [orientations[(step + way) % len(orientations)] for way in ways]
-        directions, _, _ = run.find_directions(problem, fields, run.areas[k : k + 1] * len(ways), mirrored, ways)
+        fields = field.expand(-1, len(ways), *field.shape[2:])
+        directions, _, _ = run.find_directions(problem, fields, area * len(ways), mirrored, ways)
         moved.add(directions.mean(1, keepdim=True))
-        if (step + 1) % math.ceil(settings.repair_steps / N_COMPARED) == 0 or step + 1 == settings.repair_steps:
-            found.append(filler + moved.change + inside)
     return found
 
 
