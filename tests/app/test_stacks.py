@@ -7,7 +7,7 @@ import pytest
 
 from extremal import Network
 from extremal.app import networks as app_networks
-from extremal.app import stack_uploads
+from extremal.app import reader_uploads
 from extremal.app.call_check import InputKind
 from extremal.app.image_messages import read_visitors_file
 from extremal.app.job_queue import JobQueue
@@ -80,7 +80,7 @@ def test_uploads_of_other_kinds_are_refused_without_paths(clip: Path, scan: Path
 
 
 def test_uploads_have_tighter_limits(clip: Path, scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack_uploads, "MAX_STACK_BYTES", 5000)
+    monkeypatch.setattr(reader_uploads, "MAX_STACK_BYTES", 5000)
     for path, make, rule in ((clip, clip_network, "must have at most"), (scan, volume_network, "at most 5e-06 GB")):
         assert rule in message_of(read_visitors_file, path, path.name, ServedNetwork("toy", make()))
 

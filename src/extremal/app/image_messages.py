@@ -5,11 +5,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from extremal.app.networks import ServedNetwork
+from extremal.app.networks import ServedNetwork, Upload
+from extremal.app.reader_uploads import read_upload
 from extremal.app.request_run import MAX_PIXELS, read_image
-from extremal.app.stack_uploads import read_stack
 from extremal.errors import ExtremalValueError
-from extremal.networks.stacks.readers import PreparedStack
 
 HEAD_BYTES = 512  # that show what a file is
 MAX_NAME_LETTERS = 60
@@ -36,13 +35,13 @@ def read_photograph(path: Path, name: str) -> Image.Image:
         raise ExtremalValueError(describe_rejected_image(path, name, str(error))) from None
 
 
-def read_visitors_file(path: Path, name: str, network: ServedNetwork) -> Image.Image | PreparedStack:
-    """Read and check an uploaded image, clip or volume, as the network takes it.
+def read_visitors_file(path: Path, name: str, network: ServedNetwork) -> Upload:
+    """Read and check an uploaded image, clip, volume or sound, as the network takes it.
 
     Raises:
         ExtremalValueError: it cannot be explained; the message is in the words of a visitor.
     """
-    return read_stack(path, network) if network.kind else read_photograph(path, name)
+    return read_upload(path, network) if network.kind else read_photograph(path, name)
 
 
 def describe_rejected_image(path: Path, name: str, error: str) -> str:

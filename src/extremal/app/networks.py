@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 from extremal.networks import zoo
@@ -19,14 +20,14 @@ from extremal.networks.layers import layers
 from extremal.networks.network import Network
 from extremal.networks.outputs import read_logits
 from extremal.networks.resolve import load_network
-from extremal.networks.sounds.reader import SoundReader
-from extremal.networks.stacks.paths import StackKind
 from extremal.networks.stacks.readers import PreparedStack
 from extremal.networks.vision_language import PromptedInputs
 from extremal.scores.answer import Answer
 from extremal.scores.class_group import ClassGroup, find_classes
 
 N_TOP_CLASSES = 5  # listed for each image
+
+Upload = Image.Image | PreparedStack | Tensor  # an image, a clip or a volume, or a sound (1, C, T)
 
 
 @dataclass(frozen=True)
@@ -71,18 +72,17 @@ class ServedNetwork:
         self.label_counts = Counter(self.network.labels)
 
     @property
-    def kind(self) -> StackKind | None:
-        """Kind of files that the network takes: clips, volumes, or pictures (None)."""
-        reader = self.network.reader
-        return None if reader is None or isinstance(reader, SoundReader) else reader.kind
+    def kind(self) -> str | None:
+        """Kind of files that the network takes: clip, volume or sound; None: pictures."""
+        return None if self.network.reader is None else self.network.reader.kind
 
     @property
     def takes_prompt(self) -> bool:
         """Whether it is a model of images and text, which is asked for an answer in place of a class."""
         return isinstance(self.network.inputs, PromptedInputs)
 
-    def top_classes(self, image: Image.Image | PreparedStack) -> tuple[ClassProbability, ...]:
-        """Return the most probable classes of an image, a clip or a volume.
+    def top_classes(self, image: Upload) -> tuple[ClassProbability, ...]:
+        """Return the most probable classes of an image, a clip, a volume or a sound.
 
         Raises:
             ExtremalValueError: the network's scores are not finite.
@@ -96,7 +96,7 @@ class ServedNetwork:
         top = scores.topk(min(N_TOP_CLASSES, int(scores.isfinite().sum()))).indices.tolist()
         return tuple(ClassProbability(index, self.network.label(index), probabilities[index]) for index in top)
 
-    def settle_answer(self, image: Image.Image | PreparedStack, prompt: str, text: str) -> Answer:
+    def settle_answer(self, image: Upload, prompt: str, text: str) -> Answer:
         """Return the query about an answer to a prompt: a given text, or what the model says about an image.
 
         Raises:
@@ -156,11 +156,6 @@ def load_networks(names: Sequence[str], device: DeviceLike = AUTO) -> dict[str, 
             raise ExtremalValueError(f"networks must be distinct, got {name!r} twice; leave one of them out")
         family, _, weights = name.partition("=")
         loaded = load_network(family, weights, device)
-        if isinstance(loaded.reader, SoundReader):
-            raise ExtremalValueError(
-                f"the app takes networks on pictures, clips or volumes, {name} takes sounds; use extremal explain "
-                f"SOUND --network {name}"
-            )
         network = ServedNetwork(name, loaded)
         if not network.takes_prompt and network.kind is None:
             network.top_classes(Image.new("RGB", (256, 256), "grey"))  # fail at the start, not at the first visit

@@ -148,11 +148,14 @@ def _build_main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
 def _build_advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
     """Build the fields for layer, second network, areas, perturbation, alternatives, refinement, and stability."""
     _, *others = networks
-    noun = next(iter(networks.values())).kind or "image"
+    kind = next(iter(networks.values())).kind
+    noun = kind or "image"
     areas = ", ".join(f"{area:g}" for area in AREAS)
     with gr.Accordion("More", open=False, elem_id="more"):
         return (
-            gr.Textbox(REGIONS, label="Regions, or channels of a layer", max_lines=1, elem_id="layer"),
+            gr.Textbox(
+                REGIONS, label="Regions, or channels of a layer", max_lines=1, visible=not kind, elem_id="layer"
+            ),
             gr.Dropdown(others, value=None, label="Compare with", visible=bool(others), elem_id="rival"),
             gr.Textbox(areas, label="Areas", info=f"Shares of the {noun}, in (0, 1).", elem_id="areas"),
             gr.Dropdown(list(PERTURBATIONS), value="mixed", label="Replace the rest by", elem_id="instead"),

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from extremal.app.job_queue import OnProgress
-from extremal.app.networks import ServedNetwork
+from extremal.app.networks import ServedNetwork, Upload
+from extremal.app.reader_uploads import read_upload, show_middle_frame
 from extremal.app.request import RegionOverlap, Request, Response, ResultView
-from extremal.app.stack_uploads import read_stack, show_middle_frame
 from extremal.app.view_run import ViewRun
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import encode_jpeg
@@ -49,7 +50,7 @@ def run_request(
         ExtremalValueError: the image, the class or the layer is invalid.
     """
     first = networks[request.networks[0]]
-    image = read_stack(path, first) if first.kind else read_image(path, request.title)
+    image = read_upload(path, first) if first.kind else read_image(path, request.title)
     views, explanations = list[ResultView](), list[Explanation]()
     targets = {name: _find_target(request, networks[name], first, image) for name in request.networks}
     pairs = [(networks[name], question) for name in request.networks for question in request.questions]
@@ -61,15 +62,18 @@ def run_request(
         if explanation is not None:
             explanations.append(explanation)
     overlaps = find_overlaps(*explanations[:2]) if len(explanations) > 1 else ()
-    return Response(
-        tuple(views),
-        overlaps,
-        encode_thumbnail(show_middle_frame(image) if isinstance(image, PreparedStack) else np.asarray(image)),
-    )
+    return Response(tuple(views), overlaps, _draw_thumbnail(image))
+
+
+def _draw_thumbnail(image: Upload) -> bytes:
+    """Return a small copy of an image, or of the middle frame of a clip or volume; nothing for a sound."""
+    if isinstance(image, Tensor):
+        return b""
+    return encode_thumbnail(show_middle_frame(image) if isinstance(image, PreparedStack) else np.asarray(image))
 
 
 def _find_target(
-    request: Request, network: ServedNetwork, first: ServedNetwork, image: Image.Image | PreparedStack
+    request: Request, network: ServedNetwork, first: ServedNetwork, image: Upload
 ) -> int | ClassGroup | Answer:
     """Return the target of a network: a class or group of the name that it has in the first one, or an answer."""
     if network.takes_prompt:

@@ -15,7 +15,7 @@ QUESTION_WORDS = {
 
 
 def ask_for_file(kind: str | None) -> str:
-    """Ask for an image, or for a clip or a volume.
+    """Ask for an image, or for a file of another kind.
 
     >>> ask_for_file(None), ask_for_file("clip")
     ('Drop an image, or choose an example.', 'Drop a clip.')

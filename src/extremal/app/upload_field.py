@@ -1,18 +1,24 @@
-"""Fields of the page for images, clips and volumes, which leave decoding to this library."""
+"""Fields of the page for images, clips, volumes and sounds, which leave decoding to this library."""
 
 from typing import Any
 
 import gradio as gr
 
-from extremal.networks.stacks.paths import CLIP_SUFFIXES, NIFTI_SUFFIXES, StackKind
+from extremal.networks.sounds.sound_files import SOUND_SUFFIXES
+from extremal.networks.stacks.paths import CLIP_SUFFIXES, NIFTI_SUFFIXES
+
+FIELDS = {  # by the kind of file: the label, and the suffixes
+    "clip": ("Clip", CLIP_SUFFIXES),
+    "volume": ("Volume (NIfTI)", NIFTI_SUFFIXES),
+    "sound": ("Sound", SOUND_SUFFIXES),
+}
 
 
-def input_field(kind: StackKind | None, *, height: int, elem_id: str) -> gr.Image | gr.File:
-    """Build a field for an image, a clip or a volume; its value is the path of the uploaded file."""
+def input_field(kind: str | None, *, height: int, elem_id: str) -> gr.Image | gr.File:
+    """Build a field for an image, a clip, a volume or a sound; its value is the path of the uploaded file."""
     if kind is None:
         return _image_field("Image", height=height, elem_id=elem_id)
-    suffixes = CLIP_SUFFIXES if kind is StackKind.CLIP else NIFTI_SUFFIXES
-    label = "Clip" if kind is StackKind.CLIP else "Volume (NIfTI)"
+    label, suffixes = FIELDS[kind]
     types = sorted({f".{suffix.rpartition('.')[2]}" for suffix in suffixes})  # browsers know the last suffix only
     return gr.File(label=label, type="filepath", file_types=types, buttons=[], height=height, elem_id=elem_id)
 

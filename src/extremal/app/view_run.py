@@ -4,11 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image
 from torch import Tensor
 
 from extremal.app.job_queue import JobProgress, OnProgress
-from extremal.app.networks import ServedNetwork
+from extremal.app.networks import ServedNetwork, Upload
 from extremal.app.request import CONTRAST, SEVERAL_REGIONS, Request, ResultView
 from extremal.app.tab_words import describe_details, describe_tab
 from extremal.errors import ExtremalValueError
@@ -23,7 +22,6 @@ from extremal.explanations.smallest_area import smallest_area
 from extremal.explanations.verdict import NOT_FINITE, Status
 from extremal.masking.solvers import Step
 from extremal.networks.inputs import prepare
-from extremal.networks.stacks.readers import PreparedStack
 from extremal.report import channel_files, result_files, sets_page
 from extremal.report.channel_page import ChannelSummary, summarise_channels
 from extremal.report.text import ExplanationSummary, summarise
@@ -47,7 +45,7 @@ class ViewRun:
     question: str  # a game, or one about several regions
     network: ServedNetwork
     target: int | ClassGroup | Answer  # of this network
-    image: Image.Image | PreparedStack
+    image: Upload
     folder: Path
     on_progress: OnProgress
 
