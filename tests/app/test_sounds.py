@@ -66,6 +66,9 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(reader_uploads, "MAX_SAMPLES", RATE)
     message = message_of(read_visitors_file, path, path.name, served)
     assert message == "a sound must have at most 1 seconds here, got 2 in 'tone.wav'; cut it"
+    monkeypatch.setattr(reader_uploads, "MAX_DECODED_SAMPLES", RATE)
+    message = message_of(read_visitors_file, path, path.name, served)
+    assert message == "a sound must have at most 8,000 samples, got 1 × 16,000 in 'tone.wav'; cut it"
     (tmp_path / "cut.wav").write_bytes(encode_wave(np.asarray(planted_tone()), RATE)[:9000])
     (tmp_path / "photo.png").write_bytes(b"\x89PNG")
     for name in ("cut.wav", "photo.png", "missing.wav"):

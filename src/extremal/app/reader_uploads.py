@@ -15,6 +15,7 @@ from extremal.networks.stacks.readers import PreparedStack, check_kind
 
 MAX_STACK_BYTES = 500_000_000  # of the frames of a clip that are kept, and of a volume
 MAX_SAMPLES = 5_000_000  # of a sound, as the network takes it: 5 minutes at 16 kHz
+MAX_DECODED_SAMPLES = 30_000_000  # of all channels of a sound file: 5 minutes in stereo at 48 kHz
 
 
 def read_upload(path: Path, network: ServedNetwork) -> PreparedStack | Tensor:
@@ -40,7 +41,7 @@ def read_upload(path: Path, network: ServedNetwork) -> PreparedStack | Tensor:
 
 def _read_sound(reader: SoundReader, path: Path) -> Tensor:
     """Read a sound as an input (1, C, T) of bounded length."""
-    x = reader.read(path)
+    x = reader.read(path, MAX_DECODED_SAMPLES)
     if x.shape[2] > MAX_SAMPLES:
         longest, seconds = (count / reader.rate for count in (MAX_SAMPLES, x.shape[2]))
         raise ExtremalValueError(

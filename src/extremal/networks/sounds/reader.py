@@ -12,7 +12,7 @@ from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import quote
-from extremal.networks.sounds.sound_files import MAX_RATE, read_sound_file
+from extremal.networks.sounds.sound_files import MAX_RATE, MAX_SAMPLES, read_sound_file
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,18 @@ class SoundReader:
         if self.channels not in (1, 2):
             raise ExtremalValueError(f"channels must be 1 or 2, got {self.channels!r}; e.g. 1")
 
-    def read(self, path: str | os.PathLike[str]) -> Tensor:
+    def read(self, path: str | os.PathLike[str], max_samples: int = MAX_SAMPLES) -> Tensor:
         """Read a sound file as an input: (1, C, T) in [−1, 1].
+
+        Args:
+            path: of the file.
+            max_samples: in the file, of all channels.
 
         Raises:
             ExtremalValueError: it cannot be read, has more than two channels where the network takes two, or has
                 another rate and no library that resamples is installed.
         """
-        sound = read_sound_file(path)
+        sound = read_sound_file(path, max_samples)
         samples = sound.samples
         if self.channels == 1:
             samples = samples.mean(0, keepdims=True)

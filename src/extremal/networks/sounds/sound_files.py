@@ -54,17 +54,18 @@ def check_sound_file(path: str | os.PathLike[str]) -> None:
         pass
 
 
-def read_sound_file(path: str | os.PathLike[str]) -> Sound:
+def read_sound_file(path: str | os.PathLike[str], max_samples: int = MAX_SAMPLES) -> Sound:
     """Read a sound file.
 
     Args:
         path: of the file.
+        max_samples: of all channels.
 
     Raises:
         ExtremalValueError: the file is missing, empty, damaged, not a sound, or too long.
         MissingDependencyError: the library that reads it is not installed.
     """
-    with _open_sound(path) as file:
+    with _open_sound(path, max_samples) as file:
         samples = _read_wave(file) if isinstance(file, wave.Wave_read) else file.read(dtype="float32", always_2d=True)
         rate = int(file.getframerate() if isinstance(file, wave.Wave_read) else file.samplerate)
     if not len(samples):
@@ -75,7 +76,7 @@ def read_sound_file(path: str | os.PathLike[str]) -> Sound:
 
 
 @contextmanager
-def _open_sound(path: str | os.PathLike[str]) -> Iterator[Any]:
+def _open_sound(path: str | os.PathLike[str], max_samples: int = MAX_SAMPLES) -> Iterator[Any]:
     """Yield an open sound of bounded length, whose samples are not read yet; errors of readers become one sentence."""
     name = quote(path)
     with (
@@ -92,9 +93,9 @@ def _open_sound(path: str | os.PathLike[str]) -> Iterator[Any]:
             raise ExtremalValueError(
                 f"a sound must have 1 to {MAX_RATE:,} samples per second, got {rate:,} in {name}; convert it"
             )
-        if channels * length > MAX_SAMPLES:
+        if channels * length > max_samples:
             raise ExtremalValueError(
-                f"a sound must have at most {MAX_SAMPLES:,} samples, got {channels} × {length:,} in {name}; cut it"
+                f"a sound must have at most {max_samples:,} samples, got {channels} × {length:,} in {name}; cut it"
             )
         yield file
 
