@@ -10,7 +10,8 @@ from torch import Tensor
 from extremal.masking.area import cut
 from extremal.masking.domain import Domain
 from extremal.masking.solvers import Consensus, Problem
-from extremal.masking.solvers.problem import Orientation, RewardMasks, WayIndex
+from extremal.masking.solvers.problem import Orientation, RewardMasks, Step, WayIndex
+from extremal.masking.solvers.repair import LEAST_STEPS
 
 SHAPE = (16, 20)
 AREAS = (0.06, 0.3)
@@ -78,8 +79,8 @@ def test_the_search_ends_when_the_effect_is_as_high_as_that_of_the_smaller_area(
     masks = ONE_FIELD.solve(problem_of(flat), AREAS).masks
     searched = ONE_FIELD.solve(replace(problem_of(unknown), differences=None), AREAS).masks
     starts = ONE_FIELD.draws * 2 + ONE_FIELD.schedule(len(AREAS))[1] * len(AREAS)
-    assert flat.gradients == starts  # the flat places are enough
-    assert starts < unknown.gradients <= starts + ONE_FIELD.repair_steps
+    assert flat.gradients == starts + LEAST_STEPS  # the flat places were enough
+    assert starts + LEAST_STEPS <= unknown.gradients <= starts + ONE_FIELD.repair_steps
     for values, reward in ((masks, flat), (searched, unknown)):
         smaller, larger = reward(cut(values, AREAS), False)[0]
         assert float(larger) > float(smaller) - 0.05
@@ -90,9 +91,18 @@ def test_only_the_inputs_whose_effect_falls_are_searched_again() -> None:
     masks, unrepaired = (ONE_FIELD.solve(problem_of(value, 2), AREAS).masks for value in (reward, whole))
     assert torch.equal(masks[0], unrepaired[0])
     assert reward.gradients == whole.gradients
-    assert reward.part.forwards > 0
+    assert LEAST_STEPS <= reward.part.gradients <= ONE_FIELD.repair_steps
     after, before = (reward(cut(values, AREAS), False) for values in (masks, unrepaired))
     assert float(after[1, 1]) > float(before[1, 1]) + 0.2
+
+
+def test_each_step_is_reported_so_that_a_run_can_be_cancelled_in_it() -> None:
+    steps: list[Step] = []
+    ONE_FIELD.solve(problem_of(DividedSurroundings((0.0, 4.0)), 2), AREAS, steps.append)
+    repairs = [step for step in steps if step.stage == "repair"]
+    assert LEAST_STEPS <= len(repairs) <= ONE_FIELD.repair_steps
+    assert {(step.index, step.total) for step in repairs} == {(steps[0].total - 1, steps[0].total)}
+    assert {tuple(step.masks.shape) for step in repairs} == {(1, 1, 1, *SHAPE)}
 
 
 @pytest.mark.parametrize(("settings", "has_spans"), [(UNREPAIRED, True), (ONE_FIELD, False)])

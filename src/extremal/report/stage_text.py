@@ -8,6 +8,7 @@ STAGE_WORDS = {
     "descent": "searching",
     "refinement": "refining",
     "choice": "choosing the best",
+    "repair": "searching again",
     "evidence": "testing what was found",
     "smallest area": "searching for the smallest area",
     "writing": "writing the report",

@@ -91,15 +91,15 @@ class Consensus:
         """Find masks of exactly the given areas (ascending) in one run."""
         family = problem.domain.exact_area_family(problem.like, self.width)
         larger, smaller = self._enlarge(problem), problem.at_scale(self.reduced) if self.reduced_share else None
-        run = ConsensusRun(self, problem, smaller, family, areas)
         n_starts = problem.ways * len(problem.orientations()) * (2 if larger else 1)
         steps, masks_per_area = self.schedule(len(areas), is_reduced=smaller is not None)
         recorder = Recorder(problem, n_starts + steps, on_step)
+        run = ConsensusRun(self, problem, smaller, family, areas, recorder)
         found = self._find_start(problem, larger, recorder)
         start = standardise_each(family.fit(found.ranks).unsqueeze(1))
         n_reduced = self.count_reduced_steps(steps) if smaller else 0
         asked = [smaller or problem] * n_reduced + [problem] * (steps - n_reduced)
-        field = self._descend(run, asked, masks_per_area, self.start * start, recorder)
+        field = self._descend(run, asked, masks_per_area, self.start * start)
         if self.candidates > 1:
             parameters = choose_fields(run, field, start)
         else:
@@ -158,9 +158,7 @@ class Consensus:
         family = domain.exact_area_family(parameters, self.width)
         return masks_at_areas(family, parameters, areas, self.temperature)
 
-    def _descend(
-        self, run: ConsensusRun, asked: Sequence[Problem], masks_per_area: int, start: Tensor, recorder: Recorder
-    ) -> Tensor:
+    def _descend(self, run: ConsensusRun, asked: Sequence[Problem], masks_per_area: int, start: Tensor) -> Tensor:
         """Move one field by the gradients of its masks at all areas; return it: (N, 1, 1, *lattice).
 
         Args:
@@ -168,12 +166,11 @@ class Consensus:
             asked: problem of each step; they differ in the size of the inputs.
             masks_per_area: in each step.
             start: (N, 1, 1, *lattice).
-            recorder: of the steps.
         """
         columns, orientations = run.areas * masks_per_area, run.problem.orientations()
         moved = Momentum(self.rate, self)
         for step, problem in enumerate(asked):
-            if not recorder.any_finite:
+            if not run.recorder.any_finite:
                 break
             fields = (start + moved.change).expand(-1, len(columns), *start.shape[2:])
             ways = [(step + column) % problem.ways for column in range(len(columns))]
@@ -181,7 +178,7 @@ class Consensus:
             mirrored = [orientations[turn] for turn in turns]
             directions, masks, rewards = run.find_directions(problem, fields, columns, mirrored, ways)
             moved.add(directions.mean(1, keepdim=True) * math.sqrt(len(run.areas)))  # each area moves other places
-            recorder.record("descent", masks, rewards)
+            run.recorder.record("descent", masks, rewards)
         return standardise_each(start + moved.change)
 
 

@@ -11,7 +11,7 @@ from extremal.masking.domain import ExactAreaFamily
 from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.level_set import standardise
 from extremal.masking.solvers.path import masks_at_areas
-from extremal.masking.solvers.problem import Problem, gradient
+from extremal.masking.solvers.problem import Problem, Recorder, gradient
 from extremal.masking.solvers.start import FLOOR, rank
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class ConsensusRun:
     reduced: Problem | None  # the same problem, its inputs reduced; None: impossible
     family: ExactAreaFamily
     areas: tuple[float, ...]
+    recorder: Recorder
 
     def at_input(self, n: int) -> "ConsensusRun | None":
         """Return the run of one of the inputs; None: impossible."""

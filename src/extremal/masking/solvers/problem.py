@@ -136,9 +136,9 @@ class Step:
 
     index: int  # 0 .. total − 1
     total: int
-    stage: str  # of the solver: start, sweep, polish, descent
-    masks: Tensor  # (N, K, 1, *S), detached
-    rewards: Tensor  # (N, K), detached
+    stage: str  # of the solver: start, sweep, polish, descent, repair
+    masks: Tensor  # (N, K, 1, *S), detached; (1, K, 1, *S) of the input that a repair is about
+    rewards: Tensor  # (N, K), detached; (1, K) in a repair
 
 
 OnStep = Callable[[Step], None]
@@ -212,6 +212,11 @@ class Recorder:
         if self._index % self._interval == 0:
             self.any_finite = bool(self.finite.any())
         return self.any_finite
+
+    def report(self, stage: str, masks: Tensor, rewards: Tensor) -> None:
+        """Report a step that is in neither the trace nor the total: the last index is repeated."""
+        if self._on_step is not None:
+            self._on_step(Step(max(0, self._index - 1), self.total, stage, masks.detach(), rewards.detach()))
 
     def build_solution(
         self, masks: Tensor, parameters: Tensor, support: Tensor | None = None, cut_rewards: Tensor | None = None

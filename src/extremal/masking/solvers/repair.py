@@ -11,7 +11,8 @@ from torch import Tensor
 from extremal.masking.solvers.consensus_run import ConsensusRun, Momentum
 
 MAX_FALL = 0.05  # of the whole effect, above which a fall is repaired
-STEPS_BETWEEN = 4  # after which the cut mask is scored, and the search may end
+STEPS_BETWEEN = 4  # after which the cut mask is scored
+LEAST_STEPS = 16  # after which the search may end
 
 
 def repair_falls(run: ConsensusRun, fields: Tensor, start: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -85,7 +86,7 @@ def _search_around(
         filler: (1, 1, 1, *lattice).
         k: number of the area.
         found: field and reward of this area so far.
-        enough: (1, 1) reward with which the search ends.
+        enough: (1, 1) reward with which the search ends after the least number of steps.
     """
     settings, problem, area = run.settings, run.reduced or run.problem, run.areas[k : k + 1]
     ways, orientations = range(problem.ways), problem.orientations()
@@ -96,12 +97,13 @@ def _search_around(
             reward = _reward_cut_masks(run, field, area)
             if bool(reward > found[1]):
                 found = field, reward
-            if step == settings.repair_steps or bool(reward >= enough):
+            if step == settings.repair_steps or (step >= LEAST_STEPS and bool(found[1] >= enough)):
                 break
         mirrored = [orientations[(step + way) % len(orientations)] for way in ways]
         fields = field.expand(-1, len(ways), *field.shape[2:])
-        directions, _, _ = run.find_directions(problem, fields, area * len(ways), mirrored, ways)
+        directions, masks, rewards = run.find_directions(problem, fields, area * len(ways), mirrored, ways)
         moved.add(directions.mean(1, keepdim=True))
+        run.recorder.report("repair", masks, rewards)
     return found
 
 
