@@ -11,6 +11,7 @@ import extremal
 from extremal import Network, solvers
 from extremal.explanations import evidence
 from extremal.masking.solvers.problem import CHECK_INTERVAL
+from extremal.masking.solvers.repair import STEPS_BETWEEN
 from support.fake_device import FakeDevice, fake_device
 
 X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -97,6 +98,17 @@ def test_other_games_and_controls_do_not_wait_either(game: str) -> None:
 def test_the_preparation_of_the_evidence_waits_once_for_each_perturbation() -> None:
     first = count_waits(SOLVERS["consensus"]).evidence[0]
     assert first.total() <= evidence.N_UNSEEN + 1
+
+
+def test_a_step_of_a_repair_waits_at_most_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extremal.masking.solvers.repair.MAX_FALL", -10.0)  # each larger area is repaired to the end
+    plain, repaired = (count_waits(solvers.Consensus(steps=8, least=18, repair_steps=n)).steps for n in (0, 32))
+    repairs = [step.total() for step in repaired[len(plain) :]]
+    assert len(repairs) == 2 * 32  # two inputs
+    for first in (0, 32):  # the first step includes the preparation of the input
+        later = repairs[first + 1 : first + 32]
+        assert max(later) <= MAX_WAITS
+        assert sum(later) <= 32 // STEPS_BETWEEN
 
 
 def test_waits_are_found() -> None:

@@ -95,9 +95,9 @@ def _search_around(
         field = filler + moved.change + inside
         if step % STEPS_BETWEEN == 0 or step == settings.repair_steps:
             reward = _reward_cut_masks(run, field, area)
-            if bool(reward > found[1]):
-                found = field, reward
-            if step == settings.repair_steps or (step >= LEAST_STEPS and bool(found[1] >= enough)):
+            is_better, is_enough = torch.cat([reward > found[1], (reward >= enough) | (found[1] >= enough)]).tolist()
+            found = (field, reward) if is_better[0] else found
+            if step == settings.repair_steps or (step >= LEAST_STEPS and is_enough[0]):
                 break
         mirrored = [orientations[(step + way) % len(orientations)] for way in ways]
         fields = field.expand(-1, len(ways), *field.shape[2:])
