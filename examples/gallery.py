@@ -49,7 +49,7 @@ def network(name: str, weights: str) -> extremal.Network:
 @cache
 def explain(run: ImageRun) -> extremal.Explanation:
     """Run `extremal.explain` as the command does."""
-    options = {name: run.options[name] for name in ("game", "perturbation") if name in run.options}
+    options = {name: run.options[name] for name in ("game", "perturbation", "solver") if name in run.options}
     settings = extremal.Settings(areas=AREAS, alternatives=int(run.alternatives or 1), **options)
     net = network(run.network, run.weights)
     return extremal.explain(net, photograph(run.photo), parse_class(net, run.target), settings=settings)

@@ -22,6 +22,7 @@ class ImageRun:
     target: str = ""
     game: str = ""
     perturbation: str = ""
+    solver: str = ""
     alternatives: str = ""
     network: str = ""
     weights: str = ""
@@ -99,8 +100,8 @@ ENTRIES = (
         "A rocket, from its body",
         ImageRun("rocket"),
         "sufficient",
-        "A part of the body is enough. At larger areas the effect falls before it rises again: the network is not "
-        "sure of this class, and a larger region has to include places that count against it.",
+        "A part of the body is enough. At the largest area a random region keeps more than the whole image does: the "
+        "network is not sure of this class, and parts of the photograph count against it.",
         "A rocket stands on its lit pad at dusk",
         "the rocket below its tip, with the sky beside it",
     ),
@@ -210,12 +211,13 @@ ENTRIES = (
         "grey",
         FAILS,
         "Suspect: the effect depends on grey values",
-        ImageRun("rocket", perturbation="constant"),
+        ImageRun("chelsea", perturbation="constant", solver="path"),
         "suspect: grey values carry it",
         "The mask as found seems to be enough. After cutting it to black and white, less than half of the effect "
-        "remains: half-destroyed places produced the score, and such a mask does not define a region.",
-        "A rocket stands on its lit pad at dusk",
-        "the rocket with the sky around it, and parts of a tower and of the ground",
+        "remains: half-destroyed places produced the score, and such a mask does not define a region. The default "
+        "solver compares its candidates by the scores of cut masks.",
+        "A tabby cat's face from near",
+        "the nose, the edge of an eye, and patches of fur",
         area=0.4,
     ),
     Entry(

@@ -50,10 +50,3 @@ def test_what_is_refused(tone: str) -> None:
     )
     code, _, stderr = terminal.call("explain", "none.wav", *NETWORK)
     assert (code, stderr) == (2, "error: a sound must be an existing file, got 'none.wav'; check the path\n")
-
-
-def test_the_app_takes_no_sounds() -> None:
-    code, _, stderr = terminal.call("app", *NETWORK, "--port", "0")
-    assert code == 2
-    assert stderr.startswith("error: the app takes networks on pictures")
-    assert "support.sounds:tone_network takes sounds; use extremal explain SOUND --network" in stderr
