@@ -5,10 +5,10 @@ import shutil
 from importlib.resources import files
 from pathlib import Path
 
-from extremal.app.request import CONTRAST, SETS, SEVERAL_REGIONS, Request, Response, ResultView
+from extremal.app.request import CONTRAST, SETS, Request, Response, ResultView
 from extremal.app.request_run import encode_thumbnail
 from extremal.app.result_cache import CachedResult, ResultCache
-from extremal.app.tab_words import describe_tab
+from extremal.app.tab_words import describe_heading, describe_tab
 from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.explanation import Explanation
@@ -122,8 +122,7 @@ def _write_answer(answer: Answer, path: Path, folder: Path, title: str) -> Respo
         shutil.copyfile(path, view / CHANNELS_FILE)
         channel_summary = summarise_channels(answer)
         sentence, layer = f"{channel_summary.headline} {channel_summary.caution}".strip(), answer.layer
-    part = f"channels of {layer}, " if layer else ""
-    heading = f"{label} – {part}{game} game, {network}"
+    heading = describe_heading(label, game, network, layer)
     thumbnail = encode_thumbnail(answer.pictures[0].numpy()) if _has_picture(answer) else b""
     return Response((ResultView(heading, view, sentence, describe_tab(game, layer), label),), (), thumbnail)
 
@@ -134,7 +133,7 @@ def _write_several_regions(answer: RegionSets | Contrast, view: Path, title: str
     question = CONTRAST if isinstance(answer, Contrast) else SETS
     label = answer.names[0] if isinstance(answer, Contrast) else first.target_names[0]
     sets_page.write_sets(answer, view, title)
-    heading = f"{label} – {SEVERAL_REGIONS[question]}, {first.settings.get('network', 'unnamed network')}"
+    heading = describe_heading(label, question, str(first.settings.get("network", "unnamed network")))
     thumbnail = encode_thumbnail(first.pictures[0].numpy()) if _has_picture(first) else b""
     result = ResultView(heading, view, sets_page.headline(answer), describe_tab(question), label)
     return Response((result,), (), thumbnail)

@@ -16,7 +16,7 @@ from extremal.app.histories import Histories
 from extremal.app.image_messages import read_visitors_file
 from extremal.app.job_queue import Job, JobProgress, JobQueue, JobState, OnProgress
 from extremal.app.networks import ServedNetwork
-from extremal.app.request import Request
+from extremal.app.request import CONTRAST, SETS, Request
 from extremal.app.request_run import run_request
 from extremal.app.result_cache import ResultCache
 from extremal.app.stage_pace import StagePace
@@ -34,8 +34,8 @@ QUESTION_CHOICES = {
     "What the answer depends on (delete)": ("delete",),
     "Both, side by side": ("preserve", "delete"),
     "Both at once (dual)": ("dual",),
-    "Three regions: sufficient, necessary, both": ("sets",),
-    "Why this class rather than another": ("contrast",),
+    "Three regions: sufficient, necessary, both": (SETS,),
+    "Why this class rather than another": (CONTRAST,),
 }
 FIRST_ANSWER = "This is a first answer from few evaluations; a more careful one replaces it."
 POLL_INTERVAL = 0.2  # s between updates of the progress

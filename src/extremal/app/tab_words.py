@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from extremal.app.request import CONTRAST, SETS, SEVERAL_REGIONS
 from extremal.explanations.settings import Settings
 from extremal.report.text import area_percent
 
@@ -9,8 +10,8 @@ QUESTION_WORDS = {
     "preserve": "What is enough",
     "delete": "What the answer depends on",
     "dual": "Both at once",
-    "sets": "Sufficient, necessary, complete",
-    "contrast": "Rather than another class",
+    SETS: "Sufficient, necessary, complete",
+    CONTRAST: "Rather than another class",
 }
 
 
@@ -31,6 +32,16 @@ def describe_missing_choice(kind: str | None) -> str:
     """
     noun, remedy = (f"a {kind}", "") if kind else ("an image", ", or choose an example")
     return f"{noun} and a class must be chosen first; drop one{remedy}"
+
+
+def describe_heading(label: str, question: str, network: str, layer: str = "") -> str:
+    """Describe an answer in full.
+
+    >>> describe_heading("cat", "delete", "embedded", "blocks.5"), describe_heading("cat", "contrast", "embedded")
+    ('cat – channels of blocks.5, delete game, embedded', 'cat – rather than another class, embedded')
+    """
+    part = f"channels of {layer}, " if layer else ""
+    return f"{label} – {part}{SEVERAL_REGIONS.get(question, f'{question} game')}, {network}"
 
 
 def describe_tab(question: str, layer: str = "", details: Sequence[str] = ()) -> str:

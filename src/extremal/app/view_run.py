@@ -9,7 +9,7 @@ from torch import Tensor
 from extremal.app.job_queue import JobProgress, OnProgress
 from extremal.app.networks import ServedNetwork, Upload
 from extremal.app.request import CONTRAST, SEVERAL_REGIONS, Request, ResultView
-from extremal.app.tab_words import describe_details, describe_tab
+from extremal.app.tab_words import describe_details, describe_heading, describe_tab
 from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.explain import explain_channels
 from extremal.explanations.explain import explain
@@ -69,9 +69,7 @@ class ViewRun:
 
     @property
     def _heading(self) -> str:
-        part = f"channels of {self.request.layer}, " if self.request.layer else ""
-        asked = SEVERAL_REGIONS.get(self.question, f"{self.question} game")
-        return f"{self._label} – {part}{asked}, {self.network.name}"
+        return describe_heading(self._label, self.question, self.network.name, self.request.layer)
 
     @property
     def _tab(self) -> str:

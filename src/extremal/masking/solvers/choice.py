@@ -22,9 +22,9 @@ def choose_fields(run: ConsensusRun, field: Tensor, start: Tensor) -> Tensor:
     """
     problem, orientations = run.problem, run.problem.orientations()
     chosen, fillers = [field], [field, standardise_each(start)]
-    flat = run.find_flat_places()
-    if flat is not None:
-        fillers.append(flat)
+    if run.settings.candidates > 1 + len(fillers):
+        flat = run.find_flat_places()
+        fillers += [] if flat is None else [flat]
     for k in range(1, len(run.areas)):
         inside = run.raise_mask(chosen[-1], k - 1)
         candidates = torch.cat([field, *(filler + inside for filler in fillers)][: run.settings.candidates], 1)

@@ -34,30 +34,30 @@ def repair_falls(run: ConsensusRun, fields: Tensor, start: Tensor) -> tuple[Tens
     rewards = _reward_cut_masks(run, fields, run.areas, add_whole=True)
     rewards, whole = rewards[:, :-1], rewards[:, -1:]
     wanted = torch.minimum(rewards.cummax(1).values, whole) - MAX_FALL * spans.unsqueeze(1)
-    filler = run.find_flat_places()
-    filler = start if filler is None else filler
     repaired = list(zip(torch.split(fields, 1), torch.split(rewards, 1), strict=True))
     for n, falls in enumerate((rewards < wanted).any(1).tolist()):
         part = run.at_input(n) if falls else None
         if part is not None:
             row = slice(n, n + 1)
-            repaired[n] = _repair_input(part, fields[row], filler[row], rewards[row], whole[row])
+            repaired[n] = _repair_input(part, fields[row], start[row], rewards[row], whole[row])
     fields, rewards = (torch.cat(values) for values in zip(*repaired, strict=True))
     return fields, rewards
 
 
 def _repair_input(
-    run: ConsensusRun, fields: Tensor, filler: Tensor, rewards: Tensor, whole: Tensor
+    run: ConsensusRun, fields: Tensor, start: Tensor, rewards: Tensor, whole: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return fields (1, A, 1, *lattice) of one input whose effects fall less, and the rewards (1, A).
 
     Args:
         run: of the input.
         fields: (1, A, 1, *lattice).
-        filler: (1, 1, 1, *lattice) where each search begins, around the next smaller mask.
+        start: (1, 1, 1, *lattice), where each search begins if nothing is known about flat places.
         rewards: (1, A) of the cut masks.
         whole: (1, 1) reward of the mask that holds all places.
     """
+    flat = run.find_flat_places()
+    filler = start if flat is None else flat
     tolerated = MAX_FALL * run.problem.spans.unsqueeze(1)  # type: ignore[union-attr]
     repaired, reached, best = [fields[:, :1]], [rewards[:, :1]], rewards[:, :1]
     for k in range(1, len(run.areas)):
