@@ -13,7 +13,7 @@ from extremal._version import __version__
 from extremal.cli import options, tables
 from extremal.cli.app import app as serve_app
 from extremal.cli.argument_checks import check_names, find_class_folder
-from extremal.cli.batch import ImageBatch, ProcessImage, other_output_on_stderr, report_errors
+from extremal.cli.batch import EXIT_INTERRUPTED, ImageBatch, ProcessImage, other_output_on_stderr, report_errors
 from extremal.cli.bench import bench, figures
 from extremal.cli.common_options import let_waiting_threads_sleep, with_common_options
 from extremal.cli.doctor import doctor
@@ -24,6 +24,7 @@ from extremal.cli.run import run, status
 from extremal.cli.sets import contrast, sets, tokens
 from extremal.cli.summary import compare, summary
 from extremal.file_checks import quote
+from extremal.jobs.stop import SIGNALS
 from extremal.networks.devices import check_device_name
 from extremal.networks.names import check_network_name
 
@@ -42,7 +43,13 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # file names need not be printable
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == EXIT_INTERRUPTED:  # another signal while the interpreter ends would replace the code
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+        raise
 
 
 def _print_version(requested: bool) -> None:
