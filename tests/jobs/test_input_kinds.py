@@ -1,7 +1,7 @@
 """Runs over clips, volumes and sounds: the rows of `explain`, restored with their own spacing, by every engine."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from extremal import Network, explain, jobs
 from extremal.explanations.explanation import Explanation
+from extremal.jobs.engines.ray_cluster import connect
 from extremal.jobs.restore import cut_masks
 from extremal.jobs.runner import run
 from extremal.networks.input_kinds import hash_input
@@ -74,6 +75,13 @@ KINDS: dict[str, tuple[Callable[[Path], Path], Callable[[], Network], str, tuple
 }
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Start one Ray cluster for all kinds; this takes seconds."""
+    with connect(None) as started:
+        yield started
+
+
 @pytest.mark.filterwarnings("ignore:clip toy takes clips")
 @pytest.mark.parametrize("kind", KINDS)
 class TestEachKind:
@@ -117,12 +125,13 @@ class TestEachKind:
         assert {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()} == parts, "nothing runs again"
 
     @pytest.mark.cluster
+    @pytest.mark.usefixtures("cluster")
     def test_ray_gives_the_rows_of_the_local_engine(self, kind: str, tmp_path: Path) -> None:
         write, build, target, areas = KINDS[kind]
         one = min(write(tmp_path / "data").iterdir())  # the others take as long again
         name = f"{build.__module__}:{build.__name__}"
         options: dict[str, Any] = {"network": name, "target": target, "areas": areas[1:], **QUICK}
-        run(one, tmp_path / "local", workers=1, **options)
+        run(one, tmp_path / "local", workers=0, **options)
         run(one, tmp_path / "ray", engine="ray", workers=1, **options)
         columns = ("key", "content_hash", "spacing", "status", "verdict", "binary_scores", "parameters")
         local, ray = (jobs.table(tmp_path / out, columns).to_pylist() for out in ("local", "ray"))
