@@ -60,15 +60,15 @@ def time_explanation(network: Network, x: Tensor, areas: tuple[float, ...], effo
 def list_passes(solver: Consensus, areas: int, controls: int) -> Iterator[tuple[int, int, float, bool]]:
     """Yield the passes of an explanation: rows per input, how many times, scale of the inputs, with gradient or not."""
     own, enlarged = solver.count_draws(is_enlarged=solver.enlarged_draws > 0)
-    yield own, WAYS * ORIENTATIONS, 1.0, True
+    yield own * WAYS * ORIENTATIONS, 1, 1.0, True
     if enlarged:
-        yield enlarged, WAYS * ORIENTATIONS, solver.enlarged, True
+        yield enlarged * WAYS * ORIENTATIONS, 1, solver.enlarged, True
     steps, masks = solver.schedule(areas, is_reduced=solver.reduced_share > 0)
     small = solver.count_reduced_steps(steps)
     yield areas * masks, small, solver.reduced, True
     yield areas * masks, steps - small, 1.0, True
     if solver.candidates > 1:
-        yield solver.candidates, WAYS * (areas - 1), 1.0, False
+        yield solver.candidates * WAYS, areas - 1, 1.0, False
     checks_falls = solver.checks_falls(areas)
     if checks_falls:
         yield WAYS * (areas + 1), 1, 1.0, False

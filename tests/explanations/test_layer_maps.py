@@ -9,6 +9,7 @@ from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.layer_maps import compute_layer_map
 from extremal.explanations.objective import Objective
 from extremal.explanations.settings import Settings
+from extremal.masking.perturbations import PerturbationLike
 from extremal.networks.attribution_layers import AttributionLayer, find_map_layers
 from extremal.networks.network import Network
 from extremal.scores.target import parse_target
@@ -30,9 +31,11 @@ def convolutional(side: int = 64) -> nn.Sequential:
     )
 
 
-def objectives(x: Tensor, game: str = "preserve", max_rows: int = 100) -> tuple[Objective, ChunkedReward]:
+def objectives(
+    x: Tensor, game: str = "preserve", max_rows: int = 100, perturbation: PerturbationLike = "fade"
+) -> tuple[Objective, ChunkedReward]:
     net = Network(convolutional())
-    settings = Settings(game=game, perturbation="fade", score="logit")
+    settings = Settings(game=game, perturbation=perturbation, score="logit")
     with net.frozen() as run:
         layers = find_map_layers(run, x)
         assert [layer.name for layer in layers] == ["0", "1"]
@@ -92,6 +95,21 @@ def test_chunks_change_nothing() -> None:
         (whole.rewards, whole.gradients, *whole.maps), (parts.rewards, parts.gradients, *parts.maps), strict=True
     ):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_masks_of_several_ways_and_orientations_are_attributed_in_one_batch() -> None:
+    x, masks = seeded(2, 3, 64, 64), seeded(2, 5, 1, 64, 64).sigmoid()
+    turns = [(1, True), (0, False), (1, False), (0, True), (1, True)]  # way and orientation of each
+    _, reward = objectives(x, perturbation=("fade", "noise"))
+    ways, mirrored = zip(*turns, strict=True)
+    found = reward.attribute(masks, mirrored, ways)
+    for k, (way, turn) in enumerate(turns):
+        alone = reward.attribute(masks[:, k : k + 1], turn, way)
+        both = zip(
+            (found.rewards, found.gradients, *found.maps), (alone.rewards, alone.gradients, *alone.maps), strict=True
+        )
+        for a, b in both:
+            torch.testing.assert_close(a[:, k : k + 1], b, atol=1e-5, rtol=1e-4)
 
 
 def test_masks_that_delete_have_the_maps_of_what_they_remove() -> None:

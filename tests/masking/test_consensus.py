@@ -90,8 +90,9 @@ def test_maps_of_layers_count_as_much_as_the_gradient() -> None:
     place[..., 2, 3] = 1.0  # a cell of 4 × 4 places around (9.5, 13.5)
     reward = Ways(torch.zeros(1, 1, *SHAPE))
 
-    def attribute(masks: Tensor, mirrored: bool, way: int) -> Attribution:
-        return Attribution(reward(masks, mirrored, way), torch.zeros_like(masks), (place.expand(1, 2, -1, -1, -1),))
+    def attribute(masks: Tensor, mirrored: Orientation, way: WayIndex) -> Attribution:
+        maps = place.expand(1, masks.shape[1], -1, -1, -1)
+        return Attribution(reward(masks, mirrored, way), torch.zeros_like(masks), (maps,))
 
     problem_ = problem(reward, attribute=attribute)
     highest = divmod(int(find_start(problem_, 2).ranks.argmax()), SHAPE[1])

@@ -1,6 +1,6 @@
 """Evaluate many masks a few rows at a time, within a memory budget."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -57,10 +57,11 @@ class ChunkedReward:
         rewards, gradients = self._in_chunks(masks, mirrored, way, evaluate_chunk)
         return rewards, gradients
 
-    def attribute(self, masks: Tensor, mirrored: bool, way: int) -> Attribution:
+    def attribute(self, masks: Tensor, mirrored: Orientation, way: int | Sequence[int]) -> Attribution:
         """Return the rewards of masks (N, K, 1, *S), their gradients, and maps of the objective's layers."""
 
-        def evaluate_chunk(part: Objective, chunk: Tensor, *_: object) -> tuple[Tensor, ...]:
+        def evaluate_chunk(part: Objective, chunk: Tensor, mirrored: Orientation, way: WayIndex) -> tuple[Tensor, ...]:
+            assert way is not None
             found = part.attribute(chunk, mirrored, way)
             return found.rewards, found.gradients, *found.maps
 

@@ -1,7 +1,8 @@
 """The objective: Φ over masks for a batch of inputs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ from extremal.networks.memory import RowLimit
 from extremal.networks.network import Network
 from extremal.scores.class_group import ResolvedClass
 from extremal.scores.query import BoundQuery
+
+T = TypeVar("T", bool, int)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,12 +98,11 @@ class Objective:
             mirrored: whether the input is mirrored, for all masks or for each.
         """
         columns, n_ways = range(mask.shape[1]), len(self.ways)
-        mirrors = [mirrored if isinstance(mirrored, bool) else mirrored[k % len(mirrored)] for k in columns]
+        mirrors = _repeat(mirrored, mask.shape[1])
         if way is None:
             scores = self._evaluate_each(mask, [(k, w, mirrors[k]) for w in range(n_ways) for k in columns])
             return self.ways.average(scores.view(len(scores), n_ways, -1))
-        ways = [way if isinstance(way, int) else way[k % len(way)] for k in columns]
-        return self._evaluate_each(mask, zip(columns, ways, mirrors, strict=True))
+        return self._evaluate_each(mask, zip(columns, _repeat(way, mask.shape[1]), mirrors, strict=True))
 
     def _evaluate_each(self, mask: Tensor, evaluations: Iterable[tuple[int, int, bool]]) -> Tensor:
         """Return the scores (N, R) of R evaluations in one batch, each a column of the mask, a way, an orientation."""
@@ -137,16 +139,31 @@ class Objective:
             )
         return rewards
 
-    def attribute(self, mask: Tensor, mirrored: bool, way: int) -> Attribution:
+    def attribute(self, mask: Tensor, mirrored: Orientation, way: int | Sequence[int]) -> Attribution:
         """Return the rewards of masks (N, K, 1, *S), their gradients, and maps of the layers (`layer_maps`).
 
-        A map is positive where the activations raise the reward; if masks delete, where they would lower it.
+        A map is positive where the activations raise the reward; if masks delete, where they would lower it. All masks
+        go through the network in one batch, in their own orientations, as for `evaluate_way`.
         """
+        columns = range(mask.shape[1])
+        ways, mirrors = _repeat(way, mask.shape[1]), _repeat(mirrored, mask.shape[1])
+        order = sorted(columns, key=lambda column: (ways[column], mirrors[column]))  # of the network's rows
+        found = self._attribute_in_order(
+            select_columns(mask, order), [mirrors[column] for column in order], [ways[column] for column in order]
+        )
+        positions = sorted(columns, key=order.__getitem__)
+        rewards, gradients, *maps = (
+            select_columns(values, positions) for values in (found.rewards, found.gradients, *found.maps)
+        )
+        return Attribution(rewards, gradients, tuple(maps))
+
+    def _attribute_in_order(self, mask: Tensor, mirrored: Sequence[bool], ways: Sequence[int]) -> Attribution:
+        """Return the attribution of masks (N, K, 1, *S); equal ways and orientations must follow one another."""
         mask, count = mask.detach().requires_grad_(), mask.shape[:2]
         scores = list[Tensor]()
 
         def evaluate(rows: Tensor) -> Tensor:
-            scores.append(self.evaluate_way(rows, way, mirrored))
+            scores.append(self.evaluate_way(rows, ways, mirrored))
             return scores[-1]
 
         with torch.enable_grad(), recorded_outputs(self.layers) as calls:
@@ -170,7 +187,9 @@ class Objective:
                     signed = slope * sign.reshape(-1, *[1] * (slope.ndim - 1))
                     parts.append(compute_layer_map(layer, output.detach(), signed, layer is self.layers[-1]))
             total = torch.stack(parts).sum(0) if parts else mask.new_zeros(count.numel(), 1, *layer.lattice)
-            maps.append((total.flip(-1) if mirrored else total).view(*count, *total.shape[1:]))
+            by_mask = torch.split(total.view(*count, *total.shape[1:]), 1, 1)
+            turned = [part.flip(-1) if turn else part for part, turn in zip(by_mask, mirrored, strict=True)]
+            maps.append(torch.cat(turned, 1))
         gradient = torch.zeros_like(mask) if gradient is None else gradient.nan_to_num(0.0, 0.0, 0.0)
         return Attribution(rewards.detach(), gradient, tuple(maps))
 
@@ -231,6 +250,12 @@ class Objective:
     def destroyed_inputs(self) -> Tensor:
         """Return the inputs destroyed completely: (N, C, *S); by a mix, by its first way that counts."""
         return self.ways.perturb(self.x.new_zeros(len(self.x), 1, 1, *self.mask_shape), 0).flatten(0, 1)
+
+
+def _repeat(values: T | Sequence[T], count: int) -> list[T]:
+    """Return one value for each of `count` masks; fewer values are repeated."""
+    given = list(values) if isinstance(values, Sequence) else [values]
+    return [given[k % len(given)] for k in range(count)]
 
 
 def prepare_ways(perturbation: Perturbation | Mix, x: Tensor) -> tuple[Perturb, ...]:

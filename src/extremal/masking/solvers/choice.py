@@ -28,11 +28,13 @@ def choose_fields(run: ConsensusRun, field: Tensor, start: Tensor) -> Tensor:
     for k in range(1, len(run.areas)):
         inside = run.raise_mask(chosen[-1], k - 1)
         candidates = torch.cat([field, *(filler + inside for filler in fillers)][: run.settings.candidates], 1)
-        masks = run.build_cut_masks(candidates, run.areas[k : k + 1] * candidates.shape[1])
-        rewards = torch.zeros(masks.shape[:2], dtype=problem.dtype, device=problem.device)
-        for way in range(problem.ways):
-            rewards += problem.reward(masks, orientations[(way + k) % len(orientations)], way)
-        chosen.append(average_best(candidates, rewards / problem.ways, problem.spans, run.settings.tolerance))
+        count = candidates.shape[1]
+        masks = run.build_cut_masks(candidates, run.areas[k : k + 1] * count)
+        ways = [way for way in range(problem.ways) for _ in range(count)]
+        mirrored = [orientations[(way + k) % len(orientations)] for way in ways]
+        rewards = problem.reward(torch.cat([masks] * problem.ways, 1), mirrored, ways)
+        rewards = rewards.view(len(rewards), problem.ways, count).mean(1)
+        chosen.append(average_best(candidates, rewards, problem.spans, run.settings.tolerance))
     return torch.cat(chosen, 1)
 
 

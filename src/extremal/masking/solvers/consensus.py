@@ -91,7 +91,7 @@ class Consensus:
         """Find masks of exactly the given areas (ascending) in one run."""
         family = problem.domain.exact_area_family(problem.like, self.width)
         larger, smaller = self._enlarge(problem), problem.at_scale(self.reduced) if self.reduced_share else None
-        n_starts = problem.ways * len(problem.orientations()) * (2 if larger else 1)
+        n_starts = 2 if larger else 1
         steps, masks_per_area = self.schedule(len(areas), is_reduced=smaller is not None)
         recorder = Recorder(problem, n_starts + steps, on_step)
         run = ConsensusRun(self, problem, smaller, family, areas, recorder)

@@ -35,9 +35,9 @@ class Attribution:
 
 
 class AttributeMasks(Protocol):
-    """The reward of masks in one orientation, by one way of destroying the input, attributed to places."""
+    """The reward of masks, each in an orientation of the input and by a way of destroying it, attributed to places."""
 
-    def __call__(self, masks: Tensor, mirrored: bool, way: int) -> Attribution:
+    def __call__(self, masks: Tensor, mirrored: Orientation, way: int | Sequence[int]) -> Attribution:
         """Return the rewards of masks (N, K, 1, *S) with maps; costs a forward-backward pass of each."""
         ...
 

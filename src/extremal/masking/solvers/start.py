@@ -1,5 +1,7 @@
 """The start of `consensus`: the places on which gradients and maps of hidden layers agree under all ways."""
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,24 +39,24 @@ def find_start(problem: Problem, draws: int, recorder: Recorder | None = None) -
 
     The maps are the reward's gradient with respect to the masks, smoothed, and those of hidden layers from the same
     passes. Maps of different ways are brought to one scale and added up before they are ranked. Costs one
-    forward-backward pass per value, orientation, way and input.
+    forward-backward pass per value, orientation, way and input, all in one batch.
     """
     values = (torch.arange(draws, dtype=problem.dtype, device=problem.device) + 0.5) / draws
-    masks = values.view(1, -1, *[1] * (1 + len(problem.shape))).expand(problem.count, -1, 1, *problem.shape)
-    by_way: list[list[Tensor]] = []  # for each way its maps (N, 1, ...), the gradient first
-    for way in range(problem.ways):
-        by_orientation = []
-        for mirrored in problem.orientations():
-            found = _attribute(problem, masks, mirrored, way)
-            by_orientation.append([values.sum(1) for values in (found.gradients, *found.maps)])
-            if recorder is not None:
-                recorder.record("start", masks, found.rewards)
-        by_way.append([torch.stack(maps).sum(0) for maps in zip(*by_orientation, strict=True)])
-    slopes, *maps = (torch.stack([_scale(values) for values in ways]).sum(0) for ways in zip(*by_way, strict=True))
+    asked = list(itertools.product(range(problem.ways), problem.orientations(), range(draws)))
+    ways, mirrored, _ = zip(*asked, strict=True)
+    columns = values.repeat(len(asked) // draws).view(1, -1, *[1] * (1 + len(problem.shape)))
+    masks = columns.expand(problem.count, -1, 1, *problem.shape)
+    found = _attribute(problem, masks, mirrored, ways)
+    if recorder is not None:
+        recorder.record("start", masks, found.rewards)
+    by_way = [  # of each map the sums (N, 1, ...) for each way, the gradient first
+        [part.sum(1) for part in torch.chunk(values, problem.ways, 1)] for values in (found.gradients, *found.maps)
+    ]
+    slopes, *maps = (torch.stack([_scale(part) for part in parts]).sum(0) for parts in by_way)
     if problem.domain.is_smooth:
         slopes = gaussian_blur(slopes, scale_lengths(GRADIENT_BLUR, problem.shape, problem.domain.spacing))
     ranked = [rank(slopes), *(rank(resize(values, problem.shape).clamp_min(0.0)) for values in maps)]
-    gradients = combine_gradients([ways[0] for ways in by_way], problem.domain.spacing)
+    gradients = combine_gradients(by_way[0], problem.domain.spacing)
     return Start(torch.stack(ranked).sum(0), gradients)
 
 
@@ -63,12 +65,12 @@ def _scale(values: Tensor) -> Tensor:
     return values / (values.abs().flatten(1).mean(1).view(-1, *[1] * (values.ndim - 1)) + FLOOR)
 
 
-def _attribute(problem: Problem, masks: Tensor, mirrored: bool, way: int) -> Attribution:
+def _attribute(problem: Problem, masks: Tensor, mirrored: Sequence[bool], ways: Sequence[int]) -> Attribution:
     """Return the attribution of a problem, or one that consists of the reward's gradient."""
     if problem.attribute is not None:
-        return problem.attribute(masks, mirrored, way)
+        return problem.attribute(masks, mirrored, ways)
     masks = masks.detach().requires_grad_()
-    rewards = problem.reward(masks, mirrored, way)
+    rewards = problem.reward(masks, mirrored, ways)
     return Attribution(rewards.detach(), gradient(rewards, masks))
 
 
