@@ -101,4 +101,4 @@ def test_masks_are_those_of_the_original(name: str, tmp_path: Path) -> None:
 def find_masks(net: Network, x: Tensor) -> Tensor:
     """Return the masks of a network in double precision."""
     net.model.double()
-    return explain(net, x.double(), 285, areas=AREAS, solver=QUICK).masks > 0.5
+    return explain(net, x.double(), 285, areas=AREAS, perturbation="fade", effort="fast", solver=QUICK).masks > 0.5

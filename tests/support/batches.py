@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from extremal import Network, explain
-from extremal.masking.solvers import Path
+from extremal.masking.solvers import Solver
 
 
-def assert_batch_is_its_singles(net: Network | nn.Module, x: Tensor, areas: tuple[float, ...], solver: Path) -> None:
+def assert_batch_is_its_singles(net: Network | nn.Module, x: Tensor, areas: tuple[float, ...], solver: Solver) -> None:
     targets = [0] * len(x)
     together = explain(net, x, targets, areas=areas, solver=solver)
     for n in range(len(x)):
