@@ -1,6 +1,7 @@
 """Stored answers: the example equals what the solver computes, and saved files are opened or refused."""
 
 import dataclasses
+from functools import cache as cache_results
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,14 @@ def load(result: CachedResult) -> Explanation:
     return Explanation.load(result.response.views[0].folder / "explanation.safetensors")
 
 
+@cache_results
+def explain_example(name: str) -> Explanation:
+    """Explain the most probable class of an example, as the app does."""
+    photograph = read_image_file(example_photograph(name))
+    (served,) = load_networks([]).values()
+    return extremal.explain(served.network, photograph, served.top_classes(photograph)[0].index)
+
+
 def test_the_example_is_small_and_sufficient(cache: ResultCache) -> None:
     assert example_path().stat().st_size < 600_000
     result = add_example(cache)
@@ -55,13 +64,12 @@ def test_the_example_is_small_and_sufficient(cache: ResultCache) -> None:
 @pytest.mark.slow
 def test_the_example_is_what_the_solver_computes(cache: ResultCache) -> None:
     """Rounding differs between machines, and moves masks as one grey level of noise does (docs/solver.md)."""
-    stored = load(add_example(cache))
-    photograph = read_image_file(example_photograph("tripod"))
-    computed = extremal.explain("embedded", photograph, "tripod")
+    stored, computed = load(add_example(cache)), explain_example("tripod")
     first, second = summarise(stored), summarise(computed)
     assert [row.label for row in first.rows] == [row.label for row in second.rows]
     assert first.smallest == second.smallest
     assert [row.verdict.label for row in first.rows] == [row.verdict.label for row in second.rows]
+    photograph = read_image_file(example_photograph("tripod"))
     copies = extremal.stability("embedded", photograph, computed, copies=3)
     for area, ious in zip(stored.areas, copies.ious[0], strict=True):
         overlap = iou(stored.binary(area)[0], computed.binary(area)[0])
@@ -74,10 +82,7 @@ def test_the_example_is_what_the_solver_computes(cache: ResultCache) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_each_example_has_a_sufficient_region(name: str) -> None:
-    photograph = read_image_file(example_photograph(name))
-    (served,) = load_networks([]).values()
-    explanation = extremal.explain(served.network, photograph, served.top_classes(photograph)[0].index)
-    summary = summarise(explanation)
+    summary = summarise(explain_example(name))
     assert summary.smallest is not None
     assert summary.rows[summary.smallest].verdict.label == "sufficient"
 
