@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from extremal import Explanation, ExtremalTypeError, ExtremalValueError, explain
+from extremal import Explanation, ExtremalTypeError, ExtremalValueError, explain, judge
 from extremal.explanations.exclusion import ExcludeRegion, region_of
-from extremal.masking.solvers import Path
+from extremal.masking.solvers import Consensus, Path
 from extremal.networks.network import Network
 
 SIZE = 56
@@ -82,6 +82,15 @@ def test_saved_and_loaded(tmp_path: File) -> None:
     result = found(alternatives=3)
     result.save(tmp_path / "a.safetensors")
     assert Explanation.load(tmp_path / "a.safetensors") == result
+
+
+def test_the_scores_of_an_alternative_are_those_of_its_whole_masks() -> None:
+    """The search scores what is outside of the first region only; the evidence must not take its scores."""
+    result = found(alternatives=2, solver=Consensus(steps=3, least=6))
+    (other,) = result.alternatives
+    x = result.inputs
+    judged = judge(Either(), x, other.masks, 0, areas=AREAS, perturbation="fade", score="logit")
+    torch.testing.assert_close(other.binary_scores, judged.binary_scores)
 
 
 def test_blocks_join_the_alternatives() -> None:

@@ -126,6 +126,7 @@ def build_problem(reward: RewardMasks, objective: Objective, mirror: bool, seed:
         attribute=getattr(reward, "attribute", None),
         reward_at_scale=getattr(reward, "at_scale", None),
         reward_at_input=getattr(reward, "at_input", None),
+        rewards_whole_masks=getattr(reward, "rewards_whole_masks", True),
         differences=differences,
         spans=(objective.score_input - objective.score_destroyed).abs(),
     )

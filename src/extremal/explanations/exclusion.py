@@ -17,6 +17,8 @@ class ExcludeRegion:
         excluded: (N, 1, 1, *S) of zeros and ones.
     """
 
+    rewards_whole_masks = False
+
     def __init__(self, reward: RewardMasks, excluded: Tensor) -> None:
         self.reward, self.allowed = reward, 1 - excluded
 

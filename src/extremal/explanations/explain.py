@@ -168,8 +168,6 @@ def _search(
         problem = build_problem(reward, objective, prepared.mirror, settings.seed)
         with run.counted() as solving:
             solution = settings.solver.solve(problem, settings.areas, part.report_steps(on_step))
-        if index:  # rewards outside of a region are not those of the masks themselves
-            solution = replace(solution, cut_rewards=None)
         cost = (cost if index == 0 else Evaluations()).with_solver(solving)
         report = part.report_evidence(on_evidence)
         explanations.append(

@@ -107,6 +107,8 @@ class Consensus:
         cut_rewards = None
         if self.checks_falls(len(areas)) and recorder.any_finite:
             parameters, cut_rewards = repair_falls(run, parameters, start)
+        if not problem.rewards_whole_masks:
+            cut_rewards = None
         masks = run.build_masks(parameters, areas)
         return recorder.build_solution(masks, parameters, found.support, cut_rewards)
 

@@ -63,6 +63,7 @@ class Problem:
     spans: Tensor | None = None  # (N,) > 0, the change of the reward that counts as the whole effect; None: unknown
     reward_at_scale: Callable[[float], RewardMasks | None] | None = None  # of resized inputs; None: not possible
     reward_at_input: Callable[[int], RewardMasks | None] | None = None  # of one of the inputs; None: not possible
+    rewards_whole_masks: bool = True  # False: the reward is about a part of each mask
 
     @property
     def shape(self) -> tuple[int, ...]:
