@@ -35,6 +35,7 @@ OPTIONS = {
     "second_network": None,
     "areas": "0.12, 0.3",
     "perturbation": "blur",
+    "effort": "normal",
     "alternatives": 1,
     "refine": False,
     "stability": False,
@@ -195,6 +196,22 @@ class TestExplain:
         assert [name for name in ("refine", "stability") if getattr(request, name)] == [*chosen]
         assert (first.settings.effort, first.refine, first.stability) == ("fast", False, False)
 
+    @pytest.mark.parametrize("effort", ["fast", "thorough"])
+    def test_another_effort_is_answered_once(
+        self, page: Events, cat: str, monkeypatch: pytest.MonkeyPatch, effort: str
+    ) -> None:
+        requests: list[Request] = []
+
+        def record(request: Request, *_: object) -> Response:
+            requests.append(request)
+            return Response(())
+
+        monkeypatch.setattr(events, "run_request", record)
+        updates(page, cat, effort=effort)
+        assert [request.settings.effort for request in requests] == [effort]
+        *_, (status, _) = updates(page, cat, effort="most")
+        assert "The effort must be one of those offered" in status
+
     def test_from_the_queue_to_the_results(self, page: Events, cat: str) -> None:
         all_updates = updates(page, cat)
         shown = [index for index, (_, results) in enumerate(all_updates) if not is_skipped(results)]
@@ -268,7 +285,7 @@ class TestExplain:
         assert is_skipped(seen[-1][1])
         (result,) = page.histories.results(HttpRequest("anna").request.scope[SCOPE_KEY])
         assert result.request.settings.effort == "fast"
-        assert result.response.views[0].tab.endswith("first answer, at 12\u00a0%, 30\u00a0%, replaced by blur")
+        assert result.response.views[0].tab.endswith("fast, at 12\u00a0%, 30\u00a0%, replaced by blur")
 
     def test_channels(self, page: Events, cat: str) -> None:
         status, results = updates(page, cat, layer="features")[-1]

@@ -13,9 +13,11 @@ from support.app_toys import colour_network, save_colour_image
 from support.gates import TIMEOUT, final_state
 
 
-def build_request(areas: tuple[float, ...] = (0.12, 0.3), alternatives: int = 1, **options: object) -> Request:
+def build_request(
+    areas: tuple[float, ...] = (0.12, 0.3), alternatives: int = 1, effort: str = "normal", **options: object
+) -> Request:
     """Build a request for one view."""
-    settings = Settings(areas=areas, alternatives=alternatives)
+    settings = Settings(areas=areas, alternatives=alternatives, effort=effort)
     values = {"digest": "d", "title": "cat", "target": 0, "networks": ("toy",), "settings": settings}
     return Request(**{**values, **options})  # type: ignore[arg-type]
 
@@ -26,6 +28,7 @@ def build_request(areas: tuple[float, ...] = (0.12, 0.3), alternatives: int = 1,
         (build_request(), 1),
         (build_request(stability=True), 5),
         (build_request(refine=True), 2),
+        (build_request(effort="thorough"), 2),
         (build_request(alternatives=3), 3),
         (build_request(questions=("preserve", "delete")), 2),
         (build_request(networks=("a", "b"), questions=("preserve", "delete"), stability=True, refine=True), 16),

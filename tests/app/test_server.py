@@ -276,7 +276,7 @@ def test_stopped_while_visitors_wait(tmp_path: Path) -> None:
                 photo = await visitor.upload(image)
                 assert [message async for message in visitor.call("on_photo", [photo, visitor.network])]
                 areas = ", ".join(f"{0.01 * step:.2f}" for step in range(5, 60, 3))
-                options = {"areas": areas, "instead": "blur", "answers": 3, "refine": True}
+                options = {"areas": areas, "instead": "blur", "effort": "thorough", "answers": 3, "refine": True}
                 async for message in visitor.explain(photo=photo, target=0, **options):
                     if "<progress" in json.dumps(message):
                         running.set()

@@ -24,12 +24,13 @@ def take_example(page: Page, example: str = "coffee") -> None:
     expect(page.locator("#target input")).to_have_count(5)
 
 
-def open_options(page: Page, areas: str = "0.1") -> None:
-    """Open the advanced options, and enter areas; a single one is fastest."""
+def open_options(page: Page, areas: str = "0.1", effort: str = "fast") -> None:
+    """Open the advanced options, enter areas, and choose an effort."""
     page.get_by_role("button", name="More").click()
     page.locator("#areas").get_by_role("textbox").wait_for()
     page.wait_for_timeout(300)  # gradio ignores what is typed before it is ready
     page.locator("#areas").get_by_role("textbox").fill(areas)
+    page.locator("#effort").get_by_label(effort, exact=True).check()
 
 
 def explain(page: Page) -> FrameLocator:

@@ -134,7 +134,7 @@ def test_a_repeated_request_is_answered_at_once(page: Page) -> None:
 
 def test_a_first_answer_is_not_dimmed_while_it_is_refined(page: Page) -> None:
     take_example(page, "tripod")
-    open_options(page, "0.1, 0.15, 0.3")
+    open_options(page, "0.1, 0.15, 0.3", effort="normal")
     page.get_by_role("button", name="Explain").click()
     page.locator("#status .extremal-refining progress").wait_for()
     page.locator("#results iframe").wait_for()
@@ -169,7 +169,7 @@ def test_a_run_is_cancelled(page: Page) -> None:
 def test_closing_the_page_cancels_the_request(opened: Callable[..., Page], served: Served) -> None:
     first, second = opened(served.address), opened(served.address)
     take_example(first, "tripod")
-    open_options(first, "0.02, 0.05, 0.1, 0.2, 0.4, 0.6")
+    open_options(first, "0.02, 0.05, 0.1, 0.2, 0.4, 0.6", effort="thorough")
     first.locator("#answers input[type=number]").fill("3")  # takes at least half a minute
     first.get_by_role("button", name="Explain").click()
     wait_for_preview(first)

@@ -23,6 +23,7 @@ from extremal.app.stage_pace import StagePace
 from extremal.app.tab_words import ask_for_file, describe_missing_choice
 from extremal.app.upload_field import upload_path
 from extremal.errors import ExtremalError, ExtremalValueError
+from extremal.explanations.effort import EFFORTS
 from extremal.explanations.settings import Settings
 from extremal.files import content_hash
 from extremal.masking.perturbations import PERTURBATIONS
@@ -121,6 +122,7 @@ class Events:
         second_network: Any,
         areas: Any,
         perturbation: Any,
+        effort: Any,
         alternatives: Any,
         refine: Any,
         stability: Any,
@@ -147,6 +149,7 @@ class Events:
                     areas=parse_areas(areas),
                     perturbation=check_choice("the perturbation", perturbation, PERTURBATIONS),
                     alternatives=check_alternatives(alternatives),
+                    effort=check_choice("the effort", effort, EFFORTS),
                 ),
             )
         except ExtremalError as error:

@@ -21,6 +21,7 @@ from extremal.app.page_head import TITLE
 from extremal.app.result_cache import ResultCache
 from extremal.app.sessions import GradioSessions
 from extremal.app.upload_field import input_field
+from extremal.explanations.effort import EFFORTS, NORMAL
 from extremal.explanations.settings import AREAS
 from extremal.masking.perturbations import PERTURBATIONS
 
@@ -146,7 +147,7 @@ def _build_main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
 
 
 def _build_advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
-    """Build the fields for layer, second network, areas, perturbation, alternatives, refinement, and stability."""
+    """Build the fields for layer, second network, areas, perturbation, effort, alternatives, and further searches."""
     _, *others = networks
     kind = next(iter(networks.values())).kind
     noun = kind or "image"
@@ -159,6 +160,13 @@ def _build_advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ..
             gr.Dropdown(others, value=None, label="Compare with", visible=bool(others), elem_id="rival"),
             gr.Textbox(areas, label="Areas", info=f"Shares of the {noun}, in (0, 1).", elem_id="areas"),
             gr.Dropdown(list(PERTURBATIONS), value="mixed", label="Replace the rest by", elem_id="instead"),
+            gr.Radio(
+                list(EFFORTS),
+                value=NORMAL,
+                label="Effort",
+                info="A fast answer is a preview from few passes of the network; a thorough one takes twice as long.",
+                elem_id="effort",
+            ),
             gr.Slider(1, MAX_ALTERNATIVES, 1, step=1, label="Alternatives", elem_id="answers"),
             gr.Checkbox(False, label="Search for the smallest area between these, to 2\u00a0%", elem_id="refine"),
             gr.Checkbox(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from extremal.app.request import CONTRAST, SETS, SEVERAL_REGIONS
+from extremal.explanations.effort import NORMAL
 from extremal.explanations.settings import Settings
 from extremal.report.text import area_percent
 
@@ -57,11 +58,11 @@ def describe_tab(question: str, layer: str = "", details: Sequence[str] = ()) ->
 def describe_details(settings: Settings, refine: bool, stability: bool) -> list[str]:
     r"""Describe the options of an answer that are not the default ones.
 
-    >>> describe_details(Settings(areas=[0.1], alternatives=2), True, False)
-    ['at 10\xa0%', '2 alternatives', 'smallest area']
+    >>> describe_details(Settings(areas=[0.1], alternatives=2, effort="fast"), True, False)
+    ['fast', 'at 10\xa0%', '2 alternatives', 'smallest area']
     """
     usual, own = Settings().as_dict(), settings.as_dict()
-    details = ["first answer"] if settings.effort == "fast" else []
+    details = [] if settings.effort == NORMAL else [settings.effort]
     if own["areas"] != usual["areas"]:
         details.append(f"at {', '.join(map(area_percent, settings.areas))}")
     if own["perturbation"] != usual["perturbation"]:
