@@ -63,7 +63,7 @@ def count_waits(solver: Any = None, **options: Any) -> Waits:
 
 
 SOLVERS = {
-    "consensus": solvers.Consensus(steps=8, least=18),
+    "consensus": solvers.Consensus(steps=11, least=18),
     "path": solvers.Path(steps=10, polish=6, rounds=2, search=2),
     "penalty": solvers.Penalty(steps=12),
     "channels": None,

@@ -24,7 +24,6 @@ from extremal.cli.run import run, status
 from extremal.cli.sets import contrast, sets, tokens
 from extremal.cli.summary import compare, summary
 from extremal.file_checks import quote
-from extremal.jobs.stop import SIGNALS
 from extremal.networks.devices import check_device_name
 from extremal.networks.names import check_network_name
 
@@ -47,8 +46,9 @@ def main() -> None:
         app()
     except SystemExit as end:
         if end.code == EXIT_INTERRUPTED:  # another signal while the interpreter ends would replace the code
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                if hasattr(signal, name):
+                    signal.signal(getattr(signal, name), signal.SIG_IGN)
         raise
 
 
