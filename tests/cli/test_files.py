@@ -135,7 +135,7 @@ class TestInterrupt:
         def explain(net: Any, picture: str, *args: Any, on_step: Any, **options: Any) -> Explanation:
             def step(progress: Any) -> None:
                 on_step(progress)
-                if picture == "b.png" and progress.index == 3:
+                if picture == "b.png" and progress.index == 1:
                     raise KeyboardInterrupt
 
             return before(net, picture, *args, on_step=step, **options)
