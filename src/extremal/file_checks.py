@@ -52,6 +52,8 @@ def describe_error(error: BaseException) -> str:
         lines = []
     if not lines:
         return kind
+    if isinstance(error, ValueError) and "embedded null" in lines[0]:
+        return "embedded null byte"  # each version of Python has words of its own
     text = shorten(lines[0])
     return f"{kind}: {text}" if isinstance(error, LookupError) else text
 
@@ -131,7 +133,7 @@ def find_kind(path: str | os.PathLike[str], noun: str, name: str | None = None) 
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except (OSError, ValueError) as error:  # ValueError: a NUL byte, or characters that no path has
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = getattr(error, "strerror", None) or describe_error(error)
         raise ExtremalValueError(
             f"{noun} must have a path that can be opened, got {name or quote(path)}: {reason}; check the path"
         ) from None
