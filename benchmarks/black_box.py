@@ -12,6 +12,8 @@ import argparse
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from torch import Tensor, nn
 
 import extremal
 import records
-from extremal import explain, judge, zoo
+from evaluation import replace_table
+from extremal import Explanation, explain, judge, zoo
 from extremal.benchmark import metrics
 from extremal.benchmark.baselines import GradCam, Rise
 from extremal.benchmark.baselines.ours import SALIENCY_SMOOTH
@@ -79,6 +82,16 @@ def export_network(network: Network, folder: Path, threads: int) -> Network:
     )
 
 
+@contextmanager
+def exported_network() -> Iterator[tuple[Network, Network, Path]]:
+    """Yield the embedded network on one thread, the same in onnxruntime, and the folder of `network.onnx`."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    network = zoo.load("embedded")
+    with tempfile.TemporaryDirectory() as folder:
+        yield network, export_network(network, Path(folder), torch.get_num_threads()), Path(folder)
+
+
 def main() -> None:
     """Measure the targets that are missing, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -89,11 +102,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only write the table")
     options = parser.parse_args()
     if not options.table:
-        warnings.simplefilter("ignore")
-        torch.set_num_threads(1)
-        network = zoo.load("embedded")
-        with tempfile.TemporaryDirectory() as folder:
-            box = export_network(network, Path(folder), torch.get_num_threads())
+        with exported_network() as (network, box, _):
             measure_all(network, box, Scenes(options.cutouts, count=options.targets // 2), options)
     write_table()
 
@@ -121,8 +130,7 @@ def measure_all(network: Network, box: Network, scenes: Scenes, options: argpars
                     values, cost = result.saliency(SALIENCY_SMOOTH), result.settings["evaluations"]["forwards"]
                 else:
                     values, cost = maps[0][k : k + 1], maps[1]
-                    columns = values.unsqueeze(1).expand(-1, len(AREAS), -1, -1, -1)
-                    result = judge(box, x, area.cut(columns, AREAS), classes[k], areas=AREAS)
+                    result = judge_map(box, x, values, classes[k])
                 truth = torch.from_numpy(np.ascontiguousarray(field.region(region)))[None]
                 curve = result.curve()
                 row = {
@@ -140,6 +148,12 @@ def measure_all(network: Network, box: Network, scenes: Scenes, options: argpars
                 print(
                     f"{name:28s} {method:12s} {row['seconds']:6.1f} s  {row['binary']} hit {row['hit']:g}", flush=True
                 )
+
+
+def judge_map(network: Network, x: Tensor, values: Tensor, index: int) -> Explanation:
+    """Judge a map (1, 1, H, W), cut to the areas."""
+    columns = values.unsqueeze(1).expand(-1, len(AREAS), -1, -1, -1)
+    return judge(network, x, area.cut(columns, AREAS), index, areas=AREAS)
 
 
 def find_maps(
@@ -173,9 +187,7 @@ def write_table() -> None:
     if measured != complete:
         lines += ["", *format_tables(found, measured)]
     text = PAGE.read_text(encoding="utf-8")
-    head, rest = text.split("<!-- search -->\n", 1)
-    tail = rest.split("<!-- /search -->", 1)[1]
-    PAGE.write_text(f"{head}<!-- search -->\n" + "\n".join(lines) + f"\n<!-- /search -->{tail}", encoding="utf-8")
+    PAGE.write_text(replace_table(text, "search", "\n".join(lines) + "\n"), encoding="utf-8")
     print("\n".join(lines))
 
 

@@ -14,9 +14,7 @@ import argparse
 import os
 import sqlite3
 import subprocess
-import tempfile
 import time
-import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -27,11 +25,11 @@ from PIL import Image
 from torch import Tensor
 
 import records
-from black_box import AREAS, export_network
-from extremal import Explanation, explain, judge, zoo
+from black_box import AREAS, exported_network, judge_map
+from evaluation import replace_table
+from extremal import Explanation, explain, judge
 from extremal.benchmark.baselines import METHODS
 from extremal.explanations.verdict import MIN_SPAN
-from extremal.masking import area
 from extremal.masking.solvers import Search
 from extremal.networks.network import Network
 from performance import DOCS, format_interval
@@ -59,12 +57,8 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only write the table")
     options = parser.parse_args()
     if not options.table:
-        warnings.simplefilter("ignore")
-        torch.set_num_threads(1)
-        network = zoo.load("embedded")
-        with tempfile.TemporaryDirectory() as folder:
-            box = export_network(network, Path(folder), threads=1)
-            measure_all(options, network, box, Path(folder))
+        with exported_network() as (network, box, folder):
+            measure_all(options, network, box, folder)
     write_table()
 
 
@@ -94,23 +88,24 @@ def measure(name: str, x: Tensor, index: int, network: Network, box: Network, re
     found = run_rex(x, network, rex, folder)
     if found["target"] != index:
         raise SystemExit(f"ReX sees another class in {name}: {network.label(found['target'])}")
-    judged = judge_map(network, x, found["map"], index)
+    judged = judge_map(network, x, found["map"][None, None], index)
     row["span"] = round(float(judged.score_full[0] - judged.score_blank[0]), 4)
     row["methods"]["ReX"] = format_scores(judged, found["evaluations"], found["seconds"])
     own_area = float(found["region"].mean())
-    own = judge(network, x, found["region"][None, None, None], index, areas=(own_area,)).curve()
+    own = judge(network, x, found["region"][None, None, None], index, areas=(own_area,))
+    curve = own.curve()
     row["region"] = {
         "area": round(own_area, 4),
         "probability": round(found["probability"], 4),
-        "binary": round(own.binary[0], 4),
-        "unseen": round(own.unseen[0], 4),
-        "verdict": own_verdict(network, x, found["region"], index, own_area),
+        "binary": round(curve.binary[0], 4),
+        "unseen": round(curve.unseen[0], 4),
+        "verdict": str(own.verdict[0][0]),
     }
     for method in RIVALS:
         begin = time.perf_counter()
         maps = METHODS[method](network, x, [index])
         seconds = time.perf_counter() - begin
-        judged = judge_map(network, x, maps.values[0, 0], index)
+        judged = judge_map(network, x, maps.values, index)
         row["methods"][method] = format_scores(judged, maps.evaluations, seconds)
     for method, asked, solver in (("consensus", network, "consensus"), ("search-500", box, Search(evaluations=500))):
         begin = time.perf_counter()
@@ -128,7 +123,7 @@ def run_rex(x: Tensor, network: Network, rex: Path, folder: Path) -> dict[str, A
     command = [rex.resolve(), "picture.png", "-c", "rex.toml", "--model", "network.onnx", "--database", "rex.db", "-q"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, cwd=folder, capture_output=True, env=environment)
-    names = ("target", "confidence", "time", "total_work", "responsibility", "sufficiency_mask", "mask_shape")
+    names = ("target", "confidence", "time", "total_work", "responsibility", "sufficiency_mask")
     with sqlite3.connect(folder / "rex.db") as database:
         values = dict(zip(names, database.execute(f"select {', '.join(names)} from rex").fetchone(), strict=True))
     shape = tuple(x.shape[2:])
@@ -142,17 +137,6 @@ def run_rex(x: Tensor, network: Network, rex: Path, folder: Path) -> dict[str, A
         "seconds": values["time"],
         "probability": values["confidence"],
     }
-
-
-def judge_map(network: Network, x: Tensor, values: Tensor, index: int) -> Explanation:
-    """Judge a map (H, W), cut to the areas."""
-    columns = values[None, None, None].expand(1, len(AREAS), 1, -1, -1)
-    return judge(network, x, area.cut(columns, AREAS), index, areas=AREAS)
-
-
-def own_verdict(network: Network, x: Tensor, region: Tensor, index: int, own_area: float) -> str:
-    """Return the verdict on a region (H, W)."""
-    return str(judge(network, x, region[None, None, None], index, areas=(own_area,)).verdict[0][0])
 
 
 def format_scores(judged: Explanation, evaluations: float, seconds: float) -> dict[str, Any]:
@@ -177,9 +161,7 @@ def write_table() -> None:
         cells = [format_interval(np.array([value["unseen"][k] for value in values])) for k in range(len(AREAS))]
         lines.append(f"| {method} | {cost:.0f} | {seconds:.1f} | {' | '.join(cells)} |")
     text = PAGE.read_text(encoding="utf-8")
-    head, rest = text.split("<!-- rex -->\n", 1)
-    tail = rest.split("<!-- /rex -->", 1)[1]
-    PAGE.write_text(f"{head}<!-- rex -->\n" + "\n".join(lines) + f"\n<!-- /rex -->{tail}", encoding="utf-8")
+    PAGE.write_text(replace_table(text, "rex", "\n".join(lines) + "\n"), encoding="utf-8")
     regions = [row["region"] for row in rows]
     print("\n".join(lines))
     for name in ("area", "binary", "unseen"):

@@ -172,6 +172,19 @@ class TestChoices:
             page.on_class("gren", FIRST)
 
 
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+    """The requests that are run; none is answered."""
+    received: list[Request] = []
+
+    def record(request: Request, *_: object) -> Response:
+        received.append(request)
+        return Response(())
+
+    monkeypatch.setattr(events, "run_request", record)
+    return received
+
+
 class TestExplain:
     def test_the_fields_of_the_page_are_in_the_order_of_the_parameters(self, page: Events) -> None:
         blocks = build_page(page.networks, page.queue, page.previews, page.cache)
@@ -182,15 +195,8 @@ class TestExplain:
 
     @pytest.mark.parametrize("chosen", [(), ("refine",), ("stability",)])
     def test_boxes_reach_the_request(
-        self, page: Events, cat: str, monkeypatch: pytest.MonkeyPatch, chosen: tuple[str, ...]
+        self, page: Events, cat: str, requests: list[Request], chosen: tuple[str, ...]
     ) -> None:
-        requests: list[Request] = []
-
-        def record(request: Request, *_: object) -> Response:
-            requests.append(request)
-            return Response(())
-
-        monkeypatch.setattr(events, "run_request", record)
         updates(page, cat, **dict.fromkeys(chosen, True))
         first, request = requests
         assert [name for name in ("refine", "stability") if getattr(request, name)] == [*chosen]
@@ -198,15 +204,8 @@ class TestExplain:
 
     @pytest.mark.parametrize("effort", ["fast", "thorough"])
     def test_another_effort_is_answered_once(
-        self, page: Events, cat: str, monkeypatch: pytest.MonkeyPatch, effort: str
+        self, page: Events, cat: str, requests: list[Request], effort: str
     ) -> None:
-        requests: list[Request] = []
-
-        def record(request: Request, *_: object) -> Response:
-            requests.append(request)
-            return Response(())
-
-        monkeypatch.setattr(events, "run_request", record)
         updates(page, cat, effort=effort)
         assert [request.settings.effort for request in requests] == [effort]
         *_, (status, _) = updates(page, cat, effort="most")

@@ -107,10 +107,9 @@ class Consensus:
         cut_rewards = None
         if self.checks_falls(len(areas)) and recorder.any_finite:
             parameters, cut_rewards = repair_falls(run, parameters, start)
-        if not problem.rewards_whole_masks:
-            cut_rewards = None
         masks = run.build_masks(parameters, areas)
-        return recorder.build_solution(masks, parameters, found.support, cut_rewards)
+        known = cut_rewards if problem.rewards_whole_masks else None
+        return recorder.build_solution(masks, parameters, found.support, known)
 
     def find_support(self, problem: Problem) -> Tensor:
         """Return the support (N, 1, *S) of each place as a run finds it, at the cost of the start."""
