@@ -229,9 +229,26 @@ def test_closing_cancels_everything() -> None:
     assert [type(error) for error in gate.interrupts] == [JobCancelled]
 
 
+def test_closing_does_not_wait_for_the_running_job() -> None:
+    started, released = threading.Event(), threading.Event()
+
+    def work(on_progress: OnProgress) -> None:
+        started.set()
+        released.wait(TIMEOUT)
+        on_progress(JobProgress("released"))
+
+    with JobQueue() as queue:
+        running = queue.submit("a", work)
+        assert started.wait(TIMEOUT)
+        queue.close()
+        assert not running.finished
+        released.set()
+        assert final_state(running) is JobState.CANCELLED
+
+
 def test_a_closed_queue_rejects_jobs() -> None:
     with JobQueue() as queue:
-        pass
+        queue.close()
     assert message_of(queue.submit, "late", Gate()) == (
         "the app must be running to accept a job, it is shutting down; start it again"
     )

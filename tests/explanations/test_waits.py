@@ -1,6 +1,7 @@
 """Nothing waits for the device within a step: counted on a fake device, for which every transfer is seen."""
 
 from collections import Counter
+from functools import cache
 from typing import Any
 
 import pytest
@@ -70,9 +71,14 @@ SOLVERS = {
 }
 
 
+@cache
+def count_waits_of(name: str) -> Waits:
+    return count_waits(SOLVERS[name])
+
+
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_step_waits_at_most_once_for_the_device(name: str) -> None:
-    waits = count_waits(SOLVERS[name])
+    waits = count_waits_of(name)
     assert len(waits.steps) >= 10
     for number, step in enumerate(waits.steps, start=1):
         assert step.total() <= MAX_WAITS, f"step {number}: {step}"
@@ -81,7 +87,7 @@ def test_a_step_waits_at_most_once_for_the_device(name: str) -> None:
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_the_evidence_does_not_wait_for_the_device(name: str) -> None:
-    waits = count_waits(SOLVERS[name])
+    waits = count_waits_of(name)
     assert len(waits.evidence) >= 4
     assert [part for part in waits.evidence[1:] if part] == []
 
@@ -96,7 +102,7 @@ def test_other_games_and_controls_do_not_wait_either(game: str) -> None:
 
 
 def test_the_preparation_of_the_evidence_waits_once_for_each_perturbation() -> None:
-    first = count_waits(SOLVERS["consensus"]).evidence[0]
+    first = count_waits_of("consensus").evidence[0]
     assert first.total() <= evidence.N_UNSEEN + 1
 
 

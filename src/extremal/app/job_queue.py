@@ -165,13 +165,17 @@ class JobQueue:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Cancel all jobs, and wait for the one that is running, at most 1.5 s."""
+        """Close the queue, and wait for the job that is running, at most 1.5 s."""
+        self.close()
+        self._thread.join(MAX_STOP_SECONDS)
+
+    def close(self) -> None:
+        """Take no further jobs, and cancel all that are not finished."""
         with self._changed:
             self._closed = True
             for job in self._pending_jobs():
                 job.cancel()
             self._changed.notify_all()
-        self._thread.join(MAX_STOP_SECONDS)
 
     def submit(
         self, owner: str, work: Callable[[OnProgress], T], *, group: str = "", timeout: float | None = None

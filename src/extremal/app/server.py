@@ -137,16 +137,19 @@ def _running_app(
         _cleaning(uploads),
     ):
         page = build_page(served_networks, jobs, previews, cache)
-        yield AccessMiddleware(
-            with_own_tags(create_app(page, cache, uploads, served_networks)),
-            hosts=access.hosts,
-            token=access.token,
-            max_upload_mb=MAX_FILE_MB,
-            uploads=uploads.folder,
-            clients=access.clients,
-            sessions=Sessions(GradioSessions(page)),
-            events=find_input_kinds(page),
-        )
+        try:
+            yield AccessMiddleware(
+                with_own_tags(create_app(page, cache, uploads, served_networks)),
+                hosts=access.hosts,
+                token=access.token,
+                max_upload_mb=MAX_FILE_MB,
+                uploads=uploads.folder,
+                clients=access.clients,
+                sessions=Sessions(GradioSessions(page)),
+                events=find_input_kinds(page),
+            )
+        finally:
+            jobs.close()  # so that the jobs of both queues end at the same time
 
 
 @contextmanager
