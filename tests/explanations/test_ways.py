@@ -13,7 +13,7 @@ from extremal.explanations.build_objective import build_objective
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.objective import Objective
 from extremal.explanations.settings import Settings
-from extremal.explanations.ways import MIN_WAY_SPAN, Ways, choose_ways
+from extremal.explanations.ways import MIN_WAY_SPAN, Ways, choose_turns, choose_ways
 from extremal.masking.perturbations import Blur, Constant, Fade, Mix, Noise, split_ways
 from extremal.masking.solvers import Path, Penalty
 from extremal.scores.target import parse_target
@@ -165,6 +165,12 @@ class TestChoice:
         assert choose_ways(full, destroyed).tolist() == expected
         assert MIN_WAY_SPAN == 0.2
 
+    def test_ways_of_little_effect_may_be_asked_about(self) -> None:
+        full = torch.tensor([10.0, 10.0, -3.0, 1.0])
+        destroyed = torch.tensor([[0.0, 8.1, 12.1], [12.0, 5.0, 10.9], [-1.0, -2.7, -3.3], [torch.nan, 0.0, 0.9]])
+        expected = [[True, True, False], [False, True, True], [True, True, True], [False, True, True]]
+        assert choose_turns(full, destroyed).tolist() == expected
+
     def test_scores_that_are_not_finite_do_not_count(self) -> None:
         chosen = choose_ways(torch.ones(2), torch.tensor([[torch.nan, 0.0], [0.5, -torch.inf]]))
         assert chosen.tolist() == [[False, True], [True, False]]
@@ -176,13 +182,28 @@ class TestChoice:
         perturbs = tuple((lambda mask, value=value: value * mask.expand(-1, -1, 2, -1)) for value in (1.0, 2.0, 3.0))
         counts = torch.tensor([[True, True, True], [False, True, False]])
         destroyed = torch.tensor([[0.0, 1.0, 2.0], [9.0, 3.0, 9.0]])
-        ways = Ways(("a", "b", "c"), perturbs, destroyed, torch.tensor([4.0, 5.0]), counts)
+        ways = Ways(("a", "b", "c"), perturbs, destroyed, torch.tensor([4.0, 5.0]), counts, has_turns=counts)
         ones = torch.ones(2, 1, 1, 5)
         assert [ways.perturb(ones, way)[:, 0, 0, 0].tolist() for way in range(3)] == [[1, 2], [2, 2], [3, 2]]
         assert ways.left_out == ((), ("a", "c"))
         assert ways.blank.tolist() == [1.0, 3.0]
         scores = torch.tensor([[2.0, 2.0], [4.0, 4.0]])
         torch.testing.assert_close(ways.rescale(scores, [0, 2]), torch.tensor([[2.5, 1.0], [4.0, 4.0]]))
+        assert ways.counting is ways
+
+    def test_a_way_that_does_not_count_may_have_turns_by_its_own_scores(self) -> None:
+        perturbs = tuple((lambda mask, value=value: value * mask.expand(-1, -1, 2, -1)) for value in (1.0, 2.0, 3.0))
+        counts, has_turns = torch.tensor([[False, True, False]]), torch.tensor([[True, True, False]])
+        ways = Ways(
+            ("a", "b", "c"), perturbs, torch.tensor([[9.0, 3.0, torch.nan]]), torch.tensor([5.0]), counts, has_turns
+        )
+        ones = torch.ones(1, 1, 1, 5)
+        assert [float(ways.perturb(ones, way)[0, 0, 0, 0]) for way in range(3)] == [1, 2, 1]
+        assert ways.rescale(torch.tensor([[9.5, 4.0, 8.0]]), [0, 1, 2]).tolist() == [[3.5, 4.0, 2.0]]
+        assert ways.average(torch.tensor([[[9.5], [4.0], [8.0]]])).tolist() == [[4.0]]
+        assert ways.left_out == (("a", "c"),)
+        assert [float(ways.counting.perturb(ones, way)[0, 0, 0, 0]) for way in range(3)] == [2, 2, 2]
+        assert ways.subset(slice(0, 1), perturbs).has_turns.tolist() == [[True, True, False]]
 
 
 class TestExplain:
@@ -193,10 +214,28 @@ class TestExplain:
         assert float(result.score_blank[0]) == pytest.approx(0.0, abs=1e-5)  # that of fade alone
         result.save(tmp_path / "saved")
         assert Explanation.load(tmp_path / "saved") == result
-        assert "The search left out blur, noise" in extremal.report.render(result)
+        assert "Effects leave out blur, noise: to destroy the image" in extremal.report.render(result)
         alone = explain(OnlyColour(), x, 0, areas=(0.1, 0.3), solver=SHORT, perturbation="fade")
         torch.testing.assert_close(result.binary_scores, alone.binary_scores)
         assert alone.left_out == ((),)
+
+    @pytest.mark.parametrize(("solver", "has_turns"), [("consensus", [True] * 3), ("path", [False, True, False])])
+    def test_who_asks_about_ways_that_do_not_count(self, solver: str, has_turns: list[bool]) -> None:
+        x = 0.2 * torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) + 0.5
+        settings = Settings(solver=solver)
+        with Network(OnlyColour()).frozen() as run:
+            ways = build_objective(run, x, parse_target([0], settings.score), settings).ways
+        assert ways.counts.tolist() == [[False, True, False]]
+        assert ways.has_turns.tolist() == [has_turns]
+
+    def test_a_way_without_gradient_does_not_disturb_the_default(self) -> None:
+        """Blur and noise keep the mean colour, so their gradients are rounding."""
+        x = 0.2 * torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) + 0.5
+        x[..., 4:14, 4:14] += 2
+        mixed = explain(OnlyColour(), x, 0, areas=(0.1, 0.3))
+        assert mixed.left_out == (("blur", "noise"),)
+        alone = explain(OnlyColour(), x, 0, areas=(0.1, 0.3), perturbation="fade")
+        torch.testing.assert_close(mixed.binary_scores, alone.binary_scores, atol=0.05, rtol=0.02)
 
     def test_an_input_on_which_nothing_has_an_effect_is_refused(self) -> None:
         class Fixed(nn.Module):

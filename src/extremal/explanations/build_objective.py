@@ -10,7 +10,7 @@ from extremal.errors import ExtremalValueError, NoEffectError
 from extremal.explanations.objective import BoundTarget, Objective, prepare_ways
 from extremal.explanations.scales import find_scales
 from extremal.explanations.settings import Settings
-from extremal.explanations.ways import Ways, choose_ways
+from extremal.explanations.ways import Ways, choose_turns, choose_ways
 from extremal.masking.perturbations import split_ways, with_spacing
 from extremal.masking.solvers.problem import Problem, RewardMasks
 from extremal.networks.attribution_layers import AttributionLayer
@@ -76,11 +76,13 @@ def build_objective(
         zeros = x.new_zeros(len(x), 1, 1, *domain.shape)
         destroyed = torch.stack([target.ask(perturb(zeros).flatten(0, 1), index) for perturb in perturbs], 1)
         way_names, counts = tuple(split_ways(settings.perturbation)), choose_ways(score_input, destroyed)
-        ways = Ways(way_names, perturbs, destroyed, score_input, counts)
+        asks_more = getattr(settings.solver, "asks_ways_of_little_effect", False)
+        has_turns = choose_turns(score_input, destroyed) if asks_more else counts
+        ways = Ways(way_names, perturbs, destroyed, score_input, counts, has_turns)
         _check_finite(score_input, "the whole input", net)
         _check_finite(destroyed[destroyed.isfinite().sum(1) == 0], "the destroyed input", net)
-        first = torch.cat([x[:1], ways.perturb(zeros, 0).flatten(0, 1)[:1]])
-        scores = torch.stack([score_input[0], ways.own_blank(0)[0]])
+        first = torch.cat([x[:1], ways.counting.perturb(zeros, 0).flatten(0, 1)[:1]])
+        scores = torch.stack([score_input[0], ways.counting.own_blank(0)[0]])
         _check_rows_independent(target.ask, first, scores, net.name)
         scales = find_scales(x, target.ask, run, query, getattr(settings.solver, "scales", ()) if layers else ())
     _check_spans(score_input, destroyed)

@@ -1,7 +1,7 @@
 """`judge`: the evidence for given masks; `build_explanation`: the result, for masks of any origin."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Unpack
 
@@ -129,7 +129,8 @@ def build_explanation(
     unseen = evidence.unseen_perturbations(objective.perturbation, seed)
     perturbs = {name: prepare_perturbation(perturbation, objective.x) for name, perturbation in unseen.items()}
     evaluators = {name: objective.evaluator(perturb) for name, perturb in perturbs.items()}
-    evaluate_ways = [partial(objective.evaluate_way, way=way) for way in range(len(objective.ways))]
+    counting = replace(objective, ways=objective.ways.counting)
+    evaluate_ways = [partial(counting.evaluate_way, way=way) for way in range(len(counting.ways))]
     family = objective.domain.exact_area_family(solution.masks)
     controls = evidence.random_masks(objective.domain, areas, EFFORTS[settings.effort].controls, seed, solution.masks)
     known = None if solution.cut_rewards is None else game.find_scores(solution.cut_rewards)

@@ -249,7 +249,8 @@ class Objective:
 
     def destroyed_inputs(self) -> Tensor:
         """Return the inputs destroyed completely: (N, C, *S); by a mix, by its first way that counts."""
-        return self.ways.perturb(self.x.new_zeros(len(self.x), 1, 1, *self.mask_shape), 0).flatten(0, 1)
+        zeros = self.x.new_zeros(len(self.x), 1, 1, *self.mask_shape)
+        return self.ways.counting.perturb(zeros, 0).flatten(0, 1)
 
 
 def _repeat(values: T | Sequence[T], count: int) -> list[T]:

@@ -18,7 +18,9 @@ class Ways:
 
     The effect of a score Φ under way w is (Φ − Φ_blank,w) / (Φ_full − Φ_blank,w). Scores of a mix are reported as
     Φ_blank + (Φ_full − Φ_blank)·effect, with Φ_blank the mean of the ways that count for the input, so that one unit
-    is as much effect for each way. A way that is left out for an input gives its turns to the next one that counts.
+    is as much effect for each way. Ways whose effect on an input is too small to divide by do not count: they are left
+    out of its reported scores. A search may ask about them all the same, since masks can change what their destroyed
+    and whole inputs have in common; if it does not, their turns go to the next way that counts.
     """
 
     names: tuple[str, ...]  # (W,)
@@ -26,6 +28,7 @@ class Ways:
     destroyed: Tensor  # (N, W) Φ_blank,w
     full: Tensor  # (N,) Φ_full
     counts: Tensor  # (N, W) bool: whether the way counts for the input
+    has_turns: Tensor  # (N, W) bool: whether a search asks about the way
 
     def __len__(self) -> int:
         return len(self.names)
@@ -44,24 +47,38 @@ class Ways:
         )
 
     @cached_property
-    def _substitutes(self) -> Tensor:
-        """The way that has each way's turn, (N, W) int64: itself, or the next one that counts."""
-        rows = [
+    def _rows_of_turns(self) -> list[list[int]]:
+        """For each input the way that has each way's turn: itself, or the next one that has turns."""
+        return [
             [next(i % len(row) for i in range(way, way + len(row)) if row[i % len(row)]) for way in range(len(row))]
-            for row in self.counts.tolist()
+            for row in self.has_turns.tolist()
         ]
-        return torch.tensor(rows, device=self.counts.device)
+
+    @cached_property
+    def _turns(self) -> Tensor:
+        """The way that has each way's turn, (N, W) int64."""
+        return torch.tensor(self._rows_of_turns, device=self.has_turns.device)
 
     @cached_property
     def _choices(self) -> tuple[tuple[tuple[int, Tensor], ...], ...]:
         """For each way the ways that have its turn for some inputs, with these inputs (N,) bool."""
-        columns = self._substitutes.unbind(1)
-        return tuple(tuple((way, column == way) for way in sorted(set(column.tolist()))) for column in columns)
+        used = [sorted(set(column)) for column in zip(*self._rows_of_turns, strict=True)]
+        return tuple(
+            tuple((way, column == way) for way in ways)
+            for ways, column in zip(used, self._turns.unbind(1), strict=True)
+        )
 
     @cached_property
-    def _own_blanks(self) -> Tensor:
-        """The score (N, W) of the inputs destroyed by each way, or by the one that has its turn."""
-        return self.destroyed.gather(1, self._substitutes)
+    def _turn_blanks(self) -> Tensor:
+        """The score (N, W) of the inputs destroyed by the way that has each way's turn."""
+        return self.destroyed.gather(1, self._turns)
+
+    @cached_property
+    def _turn_spans(self) -> tuple[Tensor, Tensor]:
+        """Φ_full − Φ_blank on the scale of all, and of the way of each turn: (N, W), 1 where it does not count."""
+        counts, full = self.counts.gather(1, self._turns), self.full.unsqueeze(1)
+        common, own = (full - self.blank.unsqueeze(1)).expand(counts.shape), full - self._turn_blanks
+        return torch.where(counts, common, 1.0), torch.where(counts, own, 1.0)
 
     def perturb(self, mask: Tensor, way: int) -> Tensor:
         """Return inputs (N, K, C, *S) under masks (N, K, 1, *S) by a way, or by those that have its turn."""
@@ -74,15 +91,23 @@ class Ways:
 
     def own_blank(self, way: int) -> Tensor:
         """Return the score (N,) of the inputs destroyed by a way, or by those that have its turn."""
-        return self._own_blanks[:, way]
+        return self._turn_blanks[:, way]
+
+    @cached_property
+    def counting(self) -> "Ways":
+        """The same ways, in which those that count have all turns."""
+        if self.has_turns is self.counts:
+            return self
+        ways = replace(self, has_turns=self.counts)
+        _ = ways._choices  # computed now, so that no later evaluation waits for the device
+        return ways
 
     def rescale(self, scores: Tensor, ways: list[int]) -> Tensor:
-        """Return scores (N, K), each by one of the ways, on the scale of all."""
+        """Return scores (N, K), each by one of the ways, on the scale of all; what does not count keeps its own."""
         if len(self) == 1:
             return scores
-        blank, full = self.blank.unsqueeze(1), self.full.unsqueeze(1)
-        own_blank = select_columns(self._own_blanks, ways)
-        return blank + (full - blank) * (scores - own_blank) / (full - own_blank)
+        blanks, common, own = (select_columns(values, ways) for values in (self._turn_blanks, *self._turn_spans))
+        return self.blank.unsqueeze(1) + common * (scores - blanks) / own
 
     def average(self, scores: Tensor) -> Tensor:
         """Return the mean (N, K) of rescaled scores (N, W, K) over the ways that count."""
@@ -94,8 +119,8 @@ class Ways:
 
     def subset(self, inputs: slice, perturbs: tuple[Perturb, ...]) -> "Ways":
         """Return the ways of some of the inputs, with the perturbations prepared for these."""
-        destroyed, full, counts = self.destroyed[inputs], self.full[inputs], self.counts[inputs]
-        return replace(self, perturbs=perturbs, destroyed=destroyed, full=full, counts=counts)
+        parts = {name: getattr(self, name)[inputs] for name in ("destroyed", "full", "counts", "has_turns")}
+        return replace(self, perturbs=perturbs, **parts)
 
 
 def choose_ways(full: Tensor, destroyed: Tensor) -> Tensor:
@@ -113,9 +138,31 @@ def choose_ways(full: Tensor, destroyed: Tensor) -> Tensor:
     """
     if destroyed.shape[1] == 1:
         return torch.ones_like(destroyed, dtype=torch.bool)
+    spans, largest = _orient_spans(full, destroyed)
+    return (spans >= MIN_WAY_SPAN * largest) & ((spans > 0) | (largest <= 0))
+
+
+def choose_turns(full: Tensor, destroyed: Tensor) -> Tensor:
+    """Return which ways a search may ask about for each input: (N, W) bool, those that count among them.
+
+    Those whose effect is small may be asked about, those of clearly the other sign may not: what they leave is itself
+    evidence for the class, and masks that keep the region would lose it.
+
+    >>> choose_turns(torch.tensor([10.0]), torch.tensor([[0.0, 9.0, 12.0, 11.0]]))
+    tensor([[ True,  True, False,  True]])
+
+    Args:
+        full: (N,) scores of the inputs.
+        destroyed: (N, W) scores of the inputs destroyed by each way; ways of scores that are not finite have no turns.
+    """
+    spans, largest = _orient_spans(full, destroyed)
+    return choose_ways(full, destroyed) | ((spans > -MIN_WAY_SPAN * largest) & destroyed.isfinite())
+
+
+def _orient_spans(full: Tensor, destroyed: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the effects (N, W) of the ways with the sign that counts, and the largest (N, 1) of each input."""
     spans = full.unsqueeze(1) - destroyed
     spans = spans.where(spans.isfinite(), 0.0)
     is_lowered = spans.amax(1, keepdim=True) >= MIN_WAY_SPAN * spans.abs().amax(1, keepdim=True)
     spans = torch.where(is_lowered, spans, -spans)
-    largest = spans.amax(1, keepdim=True)
-    return (spans >= MIN_WAY_SPAN * largest) & ((spans > 0) | (largest <= 0))
+    return spans, spans.amax(1, keepdim=True)

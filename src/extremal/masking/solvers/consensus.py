@@ -78,6 +78,11 @@ class Consensus:
         return True
 
     @property
+    def asks_ways_of_little_effect(self) -> bool:
+        """Whether the search asks about ways of destroying whose effect is too small to count for the scores."""
+        return True
+
+    @property
     def scales(self) -> tuple[float, ...]:
         """The scales of the inputs at which the solver asks for rewards, besides their own."""
         wanted = ((self.enlarged, self.enlarged_draws > 0), (self.reduced, self.reduced_share > 0))

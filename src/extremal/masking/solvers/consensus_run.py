@@ -17,6 +17,9 @@ from extremal.masking.solvers.start import FLOOR, rank
 if TYPE_CHECKING:
     from extremal.masking.solvers.consensus import Consensus
 
+LEAST_SLOPE = (
+    0.02  # of the largest deviation of the gradients in a step; below it, one is not enlarged to the others' size
+)
 DIFFERENCE_BLUR = 4.0  # px at a short side of 224 px, of the Gaussian over the differences
 
 
@@ -67,7 +70,7 @@ class ConsensusRun:
         rewards = problem.reward(masks, mirrored, ways)
         slopes = gradient(rewards, fields).flatten(0, 1)
         smoothed = self.family.smooth_parameters(slopes, self.settings.smooth)
-        return standardise(smoothed, floor=FLOOR).view_as(fields), masks, rewards
+        return _standardise_slopes(smoothed.view_as(fields)), masks, rewards
 
     @torch.no_grad()
     def raise_mask(self, field: Tensor, k: int) -> Tensor:
@@ -108,3 +111,13 @@ class Momentum:
 def standardise_each(fields: Tensor) -> Tensor:
     """Scale each field (N, K, 1, *lattice) to mean 0 and deviation 1."""
     return standardise(fields.flatten(0, 1), floor=FLOOR).view_as(fields)
+
+
+def _standardise_slopes(slopes: Tensor) -> Tensor:
+    """Scale gradients (N, K, 1, *lattice) to mean 0 and deviation 1; those that are nearly zero stay small."""
+    rows = slopes.flatten(0, 1)
+    dims = tuple(range(1, rows.ndim))
+    centred = rows - rows.mean(dims, keepdim=True)
+    deviations = centred.square().mean(dims).sqrt().view(slopes.shape[:2])
+    deviations = deviations.clamp_min(LEAST_SLOPE * deviations.amax(1, keepdim=True) + FLOOR)
+    return (centred / deviations.view(-1, *[1] * len(dims))).view_as(slopes)

@@ -14,6 +14,7 @@ from extremal.masking.support import combine_gradients
 
 FLOOR = 1e-30  # of a deviation, so that a field without any stays zero
 GRADIENT_BLUR = 14.0  # px at a short side of 224 px, of the Gaussian over the mask gradients
+LEAST_SIZE = 0.02  # of the largest of the ways' maps, below which one is not scaled to 1
 SUPPORT_POWER = 4  # of the share of places with a lower rank, by which the support of each place is weighted
 
 
@@ -52,7 +53,7 @@ def find_start(problem: Problem, draws: int, recorder: Recorder | None = None) -
     by_way = [  # of each map the sums (N, 1, ...) for each way, the gradient first
         [part.sum(1) for part in torch.chunk(values, problem.ways, 1)] for values in (found.gradients, *found.maps)
     ]
-    slopes, *maps = (torch.stack([_scale(part) for part in parts]).sum(0) for parts in by_way)
+    slopes, *maps = (_add_scaled(parts) for parts in by_way)
     if problem.domain.is_smooth:
         slopes = gaussian_blur(slopes, scale_lengths(GRADIENT_BLUR, problem.shape, problem.domain.spacing))
     ranked = [rank(slopes), *(rank(resize(values, problem.shape).clamp_min(0.0)) for values in maps)]
@@ -60,9 +61,12 @@ def find_start(problem: Problem, draws: int, recorder: Recorder | None = None) -
     return Start(torch.stack(ranked).sum(0), gradients)
 
 
-def _scale(values: Tensor) -> Tensor:
-    """Divide each row (N, ...) by the mean of its absolute values."""
-    return values / (values.abs().flatten(1).mean(1).view(-1, *[1] * (values.ndim - 1)) + FLOOR)
+def _add_scaled(parts: list[Tensor]) -> Tensor:
+    """Return the sum of maps (N, ...), each divided by its mean absolute value; those near zero stay small."""
+    sizes = torch.stack([part.abs().flatten(1).mean(1) for part in parts])
+    sizes = sizes.clamp_min(LEAST_SIZE * sizes.amax(0, keepdim=True) + FLOOR)
+    scaled = [part / size.view(-1, *[1] * (part.ndim - 1)) for part, size in zip(parts, sizes, strict=True)]
+    return torch.stack(scaled).sum(0)
 
 
 def _attribute(problem: Problem, masks: Tensor, mirrored: Sequence[bool], ways: Sequence[int]) -> Attribution:
