@@ -165,11 +165,11 @@ class TestChoice:
         assert choose_ways(full, destroyed).tolist() == expected
         assert MIN_WAY_SPAN == 0.2
 
-    def test_ways_of_little_effect_may_be_asked_about(self) -> None:
-        full = torch.tensor([10.0, 10.0, -3.0, 1.0])
-        destroyed = torch.tensor([[0.0, 8.1, 12.1], [12.0, 5.0, 10.9], [-1.0, -2.7, -3.3], [torch.nan, 0.0, 0.9]])
-        expected = [[True, True, False], [False, True, True], [True, True, True], [False, True, True]]
-        assert choose_turns(full, destroyed).tolist() == expected
+    def test_all_ways_have_turns_for_what_is_not_the_answer(self) -> None:
+        counts = torch.tensor([[True, False, True], [True, False, False], [False, True, False]])
+        destroyed = torch.tensor([[0.0, 1.0, 2.0], [0.0, 9.0, torch.inf], [0.0, 1.0, 2.0]])
+        turns = choose_turns(counts, destroyed, torch.tensor([True, False, False]))
+        assert turns.tolist() == [[True, False, True], [True, True, False], [True, True, True]]
 
     def test_scores_that_are_not_finite_do_not_count(self) -> None:
         chosen = choose_ways(torch.ones(2), torch.tensor([[torch.nan, 0.0], [0.5, -torch.inf]]))
@@ -219,12 +219,25 @@ class TestExplain:
         torch.testing.assert_close(result.binary_scores, alone.binary_scores)
         assert alone.left_out == ((),)
 
-    @pytest.mark.parametrize(("solver", "has_turns"), [("consensus", [True] * 3), ("path", [False, True, False])])
-    def test_who_asks_about_ways_that_do_not_count(self, solver: str, has_turns: list[bool]) -> None:
+    @pytest.mark.parametrize(
+        ("target", "options", "has_turns"),
+        [
+            (1, {}, [True, True, True]),
+            (1, {"score": "logit"}, [True, True, True]),
+            (0, {}, [False, True, False]),
+            (1, {"solver": "path"}, [False, True, False]),
+            (1, {"game": "delete"}, [False, True, False]),
+            (1, {"score": "negative"}, [False, True, False]),
+        ],
+    )
+    def test_which_searches_ask_about_all_ways(
+        self, target: int, options: dict[str, Any], has_turns: list[bool]
+    ) -> None:
+        """Class 0 is the answer for an image that is brighter than its destroyed copies."""
         x = 0.2 * torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) + 0.5
-        settings = Settings(solver=solver)
+        settings = Settings(**options)
         with Network(OnlyColour()).frozen() as run:
-            ways = build_objective(run, x, parse_target([0], settings.score), settings).ways
+            ways = build_objective(run, x, parse_target([target], settings.score), settings).ways
         assert ways.counts.tolist() == [[False, True, False]]
         assert ways.has_turns.tolist() == [has_turns]
 
@@ -232,9 +245,9 @@ class TestExplain:
         """Blur and noise keep the mean colour, so their gradients are rounding."""
         x = 0.2 * torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) + 0.5
         x[..., 4:14, 4:14] += 2
-        mixed = explain(OnlyColour(), x, 0, areas=(0.1, 0.3))
+        mixed = explain(OnlyColour(), x, 1, areas=(0.1, 0.3))
         assert mixed.left_out == (("blur", "noise"),)
-        alone = explain(OnlyColour(), x, 0, areas=(0.1, 0.3), perturbation="fade")
+        alone = explain(OnlyColour(), x, 1, areas=(0.1, 0.3), perturbation="fade")
         torch.testing.assert_close(mixed.binary_scores, alone.binary_scores, atol=0.05, rtol=0.02)
 
     def test_an_input_on_which_nothing_has_an_effect_is_refused(self) -> None:

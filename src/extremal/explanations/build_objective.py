@@ -19,7 +19,7 @@ from extremal.networks.run import Run
 from extremal.networks.split import Split
 from extremal.scores.class_group import encode_classes
 from extremal.scores.class_query import ClassQuery
-from extremal.scores.classes import logit, negative, sigmoid
+from extremal.scores.classes import Score, contrastive, logit, negative, sigmoid
 from extremal.scores.query import BoundQuery, PerInput, Query, per_row
 
 MAX_BATCH_EFFECT = 0.05  # of the scores: largest change due to other inputs in the batch; rounding is far below
@@ -36,7 +36,7 @@ def bind_target(run: Run | Split, x: Tensor, query: Query) -> BoundTarget:
     if not isinstance(query, ClassQuery):
         bound = query.bind(run, x)
         names = query.names if isinstance(query, PerInput) else (query.name,) * len(x)
-        return BoundTarget(bound, (None,) * len(x), names, bound(x, index))
+        return BoundTarget(bound, (None,) * len(x), names, bound(x, index), torch.ones_like(index, dtype=torch.bool))
     output = run(x, index)
     _check_finite(output.nan_to_num(torch.nan, 0.0, 0.0), "the whole input", net)  # other classes may be infinite
     indices = query.resolve(net, output)
@@ -46,7 +46,8 @@ def bind_target(run: Run | Split, x: Tensor, query: Query) -> BoundTarget:
     if query.score is sigmoid or (output.shape[1] == 1 and query.score is not negative):
         _warn_of_absence(sigmoid(output, classes), names, output.shape[1] == 1)
     scores = per_row(query.score(output, classes), len(x), "score")
-    return BoundTarget(query.bind_classes(run, classes), indices, names, scores)
+    is_answer = _is_answer(query.score, output, classes)
+    return BoundTarget(query.bind_classes(run, classes), indices, names, scores, is_answer)
 
 
 def build_objective(
@@ -76,8 +77,9 @@ def build_objective(
         zeros = x.new_zeros(len(x), 1, 1, *domain.shape)
         destroyed = torch.stack([target.ask(perturb(zeros).flatten(0, 1), index) for perturb in perturbs], 1)
         way_names, counts = tuple(split_ways(settings.perturbation)), choose_ways(score_input, destroyed)
-        asks_more = getattr(settings.solver, "asks_ways_of_little_effect", False)
-        has_turns = choose_turns(score_input, destroyed) if asks_more else counts
+        has_turns = counts
+        if getattr(settings.solver, "asks_all_ways", False) and settings.game.keeps:
+            has_turns = choose_turns(counts, destroyed, target.is_answer)
         ways = Ways(way_names, perturbs, destroyed, score_input, counts, has_turns)
         _check_finite(score_input, "the whole input", net)
         _check_finite(destroyed[destroyed.isfinite().sum(1) == 0], "the destroyed input", net)
@@ -100,6 +102,16 @@ def build_objective(
         layers=layers,
         scales=scales,
     )
+
+
+def _is_answer(score: Score, output: Tensor, classes: Tensor) -> Tensor:
+    """Return whether a class is the network's answer, (N,) bool: no other class scores more, of a label its sign.
+
+    True for evidence against the class, which is not about its presence.
+    """
+    if score is negative:
+        return torch.ones(len(output), dtype=torch.bool, device=output.device)
+    return (sigmoid if score is sigmoid else contrastive)(output, classes) >= 0
 
 
 def build_problem(reward: RewardMasks, objective: Objective, mirror: bool, seed: int) -> Problem:

@@ -42,6 +42,7 @@ class BoundTarget:
     class_indices: tuple[ResolvedClass | None, ...]  # (N,); of a group several; None if the query is not about a class
     names: tuple[str, ...]  # (N,)
     score_input: Tensor  # (N,) scores of the inputs
+    is_answer: Tensor  # (N,) bool: whether the class is the network's answer; True if the query is about anything else
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,9 +18,9 @@ class Ways:
 
     The effect of a score Φ under way w is (Φ − Φ_blank,w) / (Φ_full − Φ_blank,w). Scores of a mix are reported as
     Φ_blank + (Φ_full − Φ_blank)·effect, with Φ_blank the mean of the ways that count for the input, so that one unit
-    is as much effect for each way. Ways whose effect on an input is too small to divide by do not count: they are left
-    out of its reported scores. A search may ask about them all the same, since masks can change what their destroyed
-    and whole inputs have in common; if it does not, their turns go to the next way that counts.
+    is as much effect for each way. Ways whose effect on an input is too small to divide by, or of the other sign, do
+    not count: they are left out of its reported scores. If a search does not ask about them either, their turns go to
+    the next way that counts; if it does, they keep their own scores (`choose_turns`).
     """
 
     names: tuple[str, ...]  # (W,)
@@ -138,31 +138,23 @@ def choose_ways(full: Tensor, destroyed: Tensor) -> Tensor:
     """
     if destroyed.shape[1] == 1:
         return torch.ones_like(destroyed, dtype=torch.bool)
-    spans, largest = _orient_spans(full, destroyed)
-    return (spans >= MIN_WAY_SPAN * largest) & ((spans > 0) | (largest <= 0))
-
-
-def choose_turns(full: Tensor, destroyed: Tensor) -> Tensor:
-    """Return which ways a search may ask about for each input: (N, W) bool, those that count among them.
-
-    Those whose effect is small may be asked about, those of clearly the other sign may not: what they leave is itself
-    evidence for the class, and masks that keep the region would lose it.
-
-    >>> choose_turns(torch.tensor([10.0]), torch.tensor([[0.0, 9.0, 12.0, 11.0]]))
-    tensor([[ True,  True, False,  True]])
-
-    Args:
-        full: (N,) scores of the inputs.
-        destroyed: (N, W) scores of the inputs destroyed by each way; ways of scores that are not finite have no turns.
-    """
-    spans, largest = _orient_spans(full, destroyed)
-    return choose_ways(full, destroyed) | ((spans > -MIN_WAY_SPAN * largest) & destroyed.isfinite())
-
-
-def _orient_spans(full: Tensor, destroyed: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the effects (N, W) of the ways with the sign that counts, and the largest (N, 1) of each input."""
     spans = full.unsqueeze(1) - destroyed
     spans = spans.where(spans.isfinite(), 0.0)
     is_lowered = spans.amax(1, keepdim=True) >= MIN_WAY_SPAN * spans.abs().amax(1, keepdim=True)
     spans = torch.where(is_lowered, spans, -spans)
-    return spans, spans.amax(1, keepdim=True)
+    largest = spans.amax(1, keepdim=True)
+    return (spans >= MIN_WAY_SPAN * largest) & ((spans > 0) | (largest <= 0))
+
+
+def choose_turns(counts: Tensor, destroyed: Tensor, is_answer: Tensor) -> Tensor:
+    """Return which ways a search asks about for each input: (N, W) bool.
+
+    Those that count. If the network's answer for the input is another class, the effect of destroying it says nothing
+    about a way, since what is destroyed is mostly the evidence for that class: then the search asks about all.
+
+    Args:
+        counts: (N, W) bool, of `choose_ways`.
+        destroyed: (N, W) scores of the inputs destroyed by each way; ways of scores that are not finite have no turns.
+        is_answer: (N,) bool, whether the class in question is the network's answer.
+    """
+    return counts | (~is_answer.unsqueeze(1) & destroyed.isfinite())

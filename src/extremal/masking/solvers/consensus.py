@@ -78,8 +78,8 @@ class Consensus:
         return True
 
     @property
-    def asks_ways_of_little_effect(self) -> bool:
-        """Whether the search asks about ways of destroying whose effect is too small to count for the scores."""
+    def asks_all_ways(self) -> bool:
+        """Whether the search asks about all ways of destroying an input for which the network's answer is another."""
         return True
 
     @property
