@@ -17,9 +17,7 @@ from extremal.masking.solvers.start import FLOOR, rank
 if TYPE_CHECKING:
     from extremal.masking.solvers.consensus import Consensus
 
-LEAST_SLOPE = (
-    0.02  # of the largest deviation of the gradients in a step; below it, one is not enlarged to the others' size
-)
+LEAST_SLOPE = 0.02  # of the largest deviation of the gradients in a step, below which one is not scaled to 1
 DIFFERENCE_BLUR = 4.0  # px at a short side of 224 px, of the Gaussian over the differences
 
 
