@@ -9,7 +9,7 @@ import pytest
 from extremal.app.job_queue import Job, JobCancelled, JobProgress, JobQueue, JobState, OnProgress
 from extremal.errors import ExtremalValueError
 from support.errors import message_of
-from support.gates import TIMEOUT, Gate, final_state
+from support.gates import TIMEOUT, DeafGate, Gate, final_state
 
 
 @pytest.fixture
@@ -230,19 +230,13 @@ def test_closing_cancels_everything() -> None:
 
 
 def test_closing_does_not_wait_for_the_running_job() -> None:
-    started, released = threading.Event(), threading.Event()
-
-    def work(on_progress: OnProgress) -> None:
-        started.set()
-        released.wait(TIMEOUT)
-        on_progress(JobProgress("released"))
-
+    work = DeafGate()
     with JobQueue() as queue:
         running = queue.submit("a", work)
-        assert started.wait(TIMEOUT)
+        assert work.started.wait(TIMEOUT)
         queue.close()
         assert not running.finished
-        released.set()
+        work.released.set()
         assert final_state(running) is JobState.CANCELLED
 
 

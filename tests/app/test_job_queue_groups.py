@@ -5,9 +5,9 @@ import threading
 import pytest
 
 from extremal.app import job_queue
-from extremal.app.job_queue import JobProgress, JobQueue, JobState
+from extremal.app.job_queue import JobQueue, JobState
 from support.errors import message_of
-from support.gates import TIMEOUT, Gate, final_state
+from support.gates import TIMEOUT, DeafGate, Gate, final_state
 
 
 def submit(queue: JobQueue, group: str, number: int, order: list[str] | None = None) -> job_queue.Job[object]:
@@ -72,19 +72,13 @@ def test_a_job_can_have_its_own_time_limit() -> None:
 
 def test_closing_does_not_wait_for_a_job_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_queue, "MAX_STOP_SECONDS", 0.1)
-    started, released = threading.Event(), threading.Event()
-
-    def work(on_progress: job_queue.OnProgress) -> None:
-        started.set()
-        released.wait(TIMEOUT)
-        on_progress(JobProgress("late"))
-
+    work = DeafGate()
     with JobQueue() as queue:
         job = queue.submit("a", work)
-        assert started.wait(TIMEOUT)
+        assert work.started.wait(TIMEOUT)
     assert not job.finished
     assert queue._thread.daemon  # it does not keep the process alive
-    released.set()
+    work.released.set()
     assert final_state(job) is JobState.CANCELLED
 
 

@@ -31,6 +31,19 @@ class Gate:
         return self.result
 
 
+@dataclass
+class DeafGate:
+    """Work that reports no progress, and so cannot be interrupted, until it is released."""
+
+    started: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, on_progress: OnProgress) -> None:
+        self.started.set()
+        self.released.wait(TIMEOUT)
+        on_progress(JobProgress("released"))
+
+
 def final_state(job: Job[object]) -> JobState:
     """Wait for the final state of a job."""
     job.wait(TIMEOUT)
