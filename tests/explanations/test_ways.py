@@ -189,7 +189,9 @@ class TestChoice:
         assert ways.blank.tolist() == [1.0, 3.0]
         scores = torch.tensor([[2.0, 2.0], [4.0, 4.0]])
         torch.testing.assert_close(ways.rescale(scores, [0, 2]), torch.tensor([[2.5, 1.0], [4.0, 4.0]]))
+        part = ways.subset(slice(1, 2), perturbs)
         assert ways.counting is ways
+        assert part.counting is part
 
     def test_a_way_that_does_not_count_may_have_turns_by_its_own_scores(self) -> None:
         perturbs = tuple((lambda mask, value=value: value * mask.expand(-1, -1, 2, -1)) for value in (1.0, 2.0, 3.0))
@@ -207,7 +209,7 @@ class TestChoice:
 
 
 class TestExplain:
-    def test_ways_left_out_are_told_and_stored(self, tmp_path: Any) -> None:
+    def test_ways_left_out_are_reported_and_stored(self, tmp_path: Any) -> None:
         x = 0.2 * torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) + 0.5
         result = explain(OnlyColour(), x, 0, areas=(0.1, 0.3), solver=SHORT)
         assert result.left_out == (("blur", "noise"),)

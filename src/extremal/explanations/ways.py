@@ -119,8 +119,9 @@ class Ways:
 
     def subset(self, inputs: slice, perturbs: tuple[Perturb, ...]) -> "Ways":
         """Return the ways of some of the inputs, with the perturbations prepared for these."""
-        parts = {name: getattr(self, name)[inputs] for name in ("destroyed", "full", "counts", "has_turns")}
-        return replace(self, perturbs=perturbs, **parts)
+        parts = {name: getattr(self, name)[inputs] for name in ("destroyed", "full", "counts")}
+        has_turns = parts["counts"] if self.has_turns is self.counts else self.has_turns[inputs]
+        return replace(self, perturbs=perturbs, has_turns=has_turns, **parts)
 
 
 def choose_ways(full: Tensor, destroyed: Tensor) -> Tensor:

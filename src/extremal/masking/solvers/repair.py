@@ -49,6 +49,8 @@ def _repair_input(
 ) -> tuple[Tensor, Tensor]:
     """Return fields (1, A, 1, *lattice) of one input whose effects fall less, and the rewards (1, A).
 
+    An area is searched for from flat places, and, if that is not enough, from the best field so far.
+
     Args:
         run: of the input.
         fields: (1, A, 1, *lattice).
@@ -66,6 +68,8 @@ def _repair_input(
         if bool(reward < wanted - tolerated):
             enough = wanted - tolerated / 2
             field, reward = _search_around(run, repaired[-1], filler, k, (field, reward), enough)
+            if bool(reward < enough):  # flat places may be the wrong ones to begin with
+                field, reward = _search_around(run, repaired[-1], field, k, (field, reward), enough)
         repaired.append(field)
         reached.append(reward)
         best = torch.maximum(best, reward)
