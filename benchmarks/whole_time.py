@@ -149,6 +149,7 @@ def lines() -> list[str]:
         "network",
         "alone takes as many passes at the same sizes. The earlier version is the one before efforts; the paper's "
         "package has no evidence.",
+        f"Measured {', '.join(sorted({row['day'] for row in latest.values()}))}.",
         "",
         "| areas | effort, batch | seconds | in the network | earlier version | package as published | ratio |",
         "|---|---|---|---|---|---|---|",

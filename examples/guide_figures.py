@@ -87,7 +87,7 @@ def curve(result: extremal.Explanation, path: Path) -> None:
 
 
 def sweep(result: extremal.Explanation, path: Path) -> None:
-    """Draw area and reward of every mask that the solver evaluated with a gradient."""
+    """Draw area and reward of every mask that `path` evaluated with a gradient."""
     drawing = Figure(figsize=(5.6, 3.2), dpi=DPI, layout="constrained")
     upper, lower = drawing.subplots(2, 1, sharex=True)
     upper.plot(result.trace_step, result.trace_area[0], ".", color=ACCENT_COLOUR, markersize=4)
@@ -135,7 +135,7 @@ def main(folder: Path) -> None:
         print_run(game, result)
     masks(results["preserve"], folder / "masks.jpg")
     curve(results["preserve"], folder / "curve.png")
-    sweep(results["preserve"], folder / "sweep.png")
+    sweep(extremal.explain(net, x, areas=AREAS, solver="path", perturbation="blur"), folder / "sweep.png")
     games(results, 0.1, folder / "games.jpg")
     for perturbation in ("fade", "noise"):
         print_run(perturbation, extremal.explain(net, x, areas=AREAS, perturbation=perturbation))
