@@ -1,6 +1,6 @@
 """Check that a data-set run whose workers and driver are killed or stopped at random moments yields the same table.
 
-Use: python benchmarks/chaos.py [--kills 20] [--terms 10] [--images 48] [--seed 0] [--network chaos:small_network]
+Use: python benchmarks/chaos.py [--kills 20] [--terms 10] [--images 200] [--seed 0] [--network chaos:small_network]
     [--areas 0.1]
 
 SIGKILL hits a worker or the driver, SIGTERM the driver. Among the images are seven that cannot be explained:
@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--terms", type=int, default=10)
-    parser.add_argument("--images", type=int, default=48)
+    parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--network", default="chaos:small_network")
     parser.add_argument("--areas", default="0.1")
@@ -136,7 +136,7 @@ def disturb(
             print(f"{dict(sent)}, {len(find_parts(out))} parts written", flush=True)
             return time.monotonic() - begin
     child.wait()
-    if child.returncode == 0 and signals:
+    if child.returncode in (0, 1) and signals:  # 1: all is done, but for the images that cannot be explained
         raise SystemExit(f"finished after {dict(sent)}: more --images, or another --seed")
     return 0.0
 

@@ -110,8 +110,8 @@ def test_a_step_of_a_repair_waits_at_most_once(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("extremal.masking.solvers.repair.MAX_FALL", -10.0)  # no search is enough
     plain, repaired = (count_waits(solvers.Consensus(steps=8, least=18, repair_steps=n)).steps for n in (0, 32))
     repairs = [step.total() for step in repaired[len(plain) :]]
-    assert len(repairs) == 2 * 2 * 32  # two searches for each of two inputs
-    for first in range(0, 128, 32):  # the first step includes the preparation of the input or the search
+    assert len(repairs) == 2 * 3 * 32  # three searches for each of two inputs
+    for first in range(0, len(repairs), 32):  # the first step includes the preparation of the input or the search
         later = repairs[first + 1 : first + 32]
         assert max(later) <= MAX_WAITS
         assert sum(later) <= 32 // STEPS_BETWEEN

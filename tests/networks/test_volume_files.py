@@ -234,3 +234,18 @@ def test_a_preprocess_must_return_a_volume(tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "a.nii", VALUES.astype(np.float32))
     with pytest.raises(ExtremalTypeError, match=r"must turn an extremal.Volume .* it returned a Tensor"):
         VolumeReader(preprocess=lambda volume: volume.values).read(path)  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e37])
+def test_values_of_any_magnitude_are_normalised(scale: float) -> None:
+    values = torch.from_numpy(VALUES.astype(np.float32))[None]
+    normal = Volume(values, (2.5, 0.7, 0.5)).normalise().values
+    scaled = Volume(values / values.abs().max() * scale, (2.5, 0.7, 0.5)).normalise().values
+    torch.testing.assert_close(scaled, normal, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "values", [torch.full((1, 7, 13, 11), 1000.1), torch.ones(1, 1, 1, 1), torch.zeros(1, 2, 2, 2)]
+)
+def test_constant_values_are_normalised_to_zero(values: torch.Tensor) -> None:
+    assert Volume(values, (2.5, 0.7, 0.5)).normalise().values.tolist() == torch.zeros_like(values).tolist()

@@ -50,7 +50,7 @@ class Consensus:
         0.05  # share of the whole effect by which candidates of the final choice may differ and still count
     )
     inside: float = 6.0  # deviations by which the next smaller mask is raised in these
-    repair_steps: int = 32  # at most, of each of two searches for an area whose effect falls; 0: it stays
+    repair_steps: int = 32  # at most, in each of up to three searches for an area whose effect falls; 0: it stays
     repair_rate: float = 1.2  # of these steps
     temperature: float = 0.15  # of the level, in deviations of the field
     width: float = 1.0  # of the field's Gaussian, in lattice steps

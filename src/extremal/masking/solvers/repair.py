@@ -1,7 +1,7 @@
 """The repair of `consensus`: a search of their own for the areas whose effect is below that of a smaller one.
 
 A mask of a larger area may contain that of a smaller one and other places that help or do not matter, so its effect
-can be as high. Where it is lower, the places around the smaller mask that harm least are searched for; where it is
+can be as high. Where it is lower, a search begins at the places around the smaller mask that harm least; where it is
 not, nothing changes.
 """
 
@@ -23,7 +23,7 @@ def repair_falls(run: ConsensusRun, fields: Tensor, start: Tensor) -> tuple[Tens
     Args:
         run: of N inputs at A areas.
         fields: (N, A, 1, *lattice).
-        start: (N, 1, 1, *lattice), where the search begins if nothing is known about flat places.
+        start: (N, 1, 1, *lattice), of the descent.
 
     Returns:
         Fields (N, A, 1, *lattice), and the rewards (N, A) of their cut masks, the mean over all ways; None: unknown.
@@ -49,12 +49,13 @@ def _repair_input(
 ) -> tuple[Tensor, Tensor]:
     """Return fields (1, A, 1, *lattice) of one input whose effects fall less, and the rewards (1, A).
 
-    An area is searched for from flat places, and, if that is not enough, from the best field so far.
+    An area is searched for from flat places around the next smaller mask; while that is not enough, from the start,
+    which may leave that mask, and from the best field so far.
 
     Args:
         run: of the input.
         fields: (1, A, 1, *lattice).
-        start: (1, 1, 1, *lattice), where each search begins if nothing is known about flat places.
+        start: (1, 1, 1, *lattice) of the descent.
         rewards: (1, A) of the cut masks.
         whole: (1, 1) reward of the mask that holds all places.
     """
@@ -63,40 +64,39 @@ def _repair_input(
     tolerated = MAX_FALL * run.problem.spans.unsqueeze(1)  # type: ignore[union-attr]
     repaired, reached, best = [fields[:, :1]], [rewards[:, :1]], rewards[:, :1]
     for k in range(1, len(run.areas)):
-        field, reward = fields[:, k : k + 1], rewards[:, k : k + 1]
+        found = fields[:, k : k + 1], rewards[:, k : k + 1]
         wanted = torch.minimum(best, whole)
-        if bool(reward < wanted - tolerated):
+        if bool(found[1] < wanted - tolerated):
             enough = wanted - tolerated / 2
-            field, reward = _search_around(run, repaired[-1], filler, k, (field, reward), enough)
-            if bool(reward < enough):  # flat places may be the wrong ones to begin with
-                field, reward = _search_around(run, repaired[-1], field, k, (field, reward), enough)
-        repaired.append(field)
-        reached.append(reward)
-        best = torch.maximum(best, reward)
+            for begin in (filler + run.raise_mask(repaired[-1], k - 1), start, None):
+                found = _search_from(run, found[0] if begin is None else begin, k, found, enough)
+                if bool(found[1] >= enough):
+                    break
+        repaired.append(found[0])
+        reached.append(found[1])
+        best = torch.maximum(best, found[1])
     return torch.cat(repaired, 1), torch.cat(reached, 1)
 
 
-def _search_around(
-    run: ConsensusRun, smaller: Tensor, filler: Tensor, k: int, found: tuple[Tensor, Tensor], enough: Tensor
+def _search_from(
+    run: ConsensusRun, begin: Tensor, k: int, found: tuple[Tensor, Tensor], enough: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the best field (1, 1, 1, *lattice) of area k and its reward (1, 1) along a search from a filler.
+    """Return the best field (1, 1, 1, *lattice) of area k and its reward (1, 1) along a search.
 
-    The next smaller mask is raised in all fields. Each step takes the mean direction of all ways, on reduced inputs
-    where the network takes them.
+    Each step takes the mean direction of all ways, on reduced inputs where the network takes them.
 
     Args:
         run: of one input.
-        smaller: (1, 1, 1, *lattice) field of the next smaller area.
-        filler: (1, 1, 1, *lattice).
+        begin: (1, 1, 1, *lattice) field with which the search begins.
         k: number of the area.
         found: field and reward of this area so far.
         enough: (1, 1) reward with which the search ends after the least number of steps.
     """
     settings, problem, area = run.settings, run.reduced or run.problem, run.areas[k : k + 1]
     ways, orientations = range(problem.ways), problem.orientations()
-    inside, moved = run.raise_mask(smaller, k - 1), Momentum(settings.repair_rate, settings)
+    moved = Momentum(settings.repair_rate, settings)
     for step in range(settings.repair_steps + 1):
-        field = filler + moved.change + inside
+        field = begin + moved.change
         if step % STEPS_BETWEEN == 0 or step == settings.repair_steps:
             reward = _reward_cut_masks(run, field, area)
             is_better, is_enough = torch.cat([reward > found[1], (reward >= enough) | (found[1] >= enough)]).tolist()

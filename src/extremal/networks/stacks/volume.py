@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -11,6 +12,8 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import quote
 from extremal.networks.stacks.paths import MAX_PLACES
 
+SCALED_ABOVE = 1e15  # values whose squares or sums could exceed the range of float32
+ROUNDING = 2e-7  # of the largest value, up to which a deviation is that of a constant
 OPPOSITES = {"R": "L", "L": "R", "A": "P", "P": "A", "S": "I", "I": "S"}
 
 
@@ -119,5 +122,9 @@ class Volume:
 
     def normalise(self) -> "Volume":
         """Shift and scale the values to mean 0 and standard deviation 1; constant ones become 0."""
-        values = self.values - self.values.mean()
-        return replace(self, values=values / values.std().clamp_min(1e-8))
+        largest = float(self.values.abs().max())
+        values = self.values / largest if largest > SCALED_ABOVE else self.values
+        centred = values - values.mean()
+        deviation = float(centred.std(correction=min(1, centred.numel() - 1)))
+        is_constant = deviation <= ROUNDING * float(values.abs().max())
+        return replace(self, values=torch.zeros_like(values) if is_constant else centred / deviation)
