@@ -2,6 +2,7 @@
 
 import io
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -173,10 +174,21 @@ class TestRoute:
         assert response.text.startswith("an upload must")
         assert list(store.folder.iterdir()) == []
 
-    def test_too_many(self, client: TestClient, store: UploadStore) -> None:
+    def test_too_many(self, client: TestClient, store: UploadStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("extremal.app.upload_route.MAX_WAIT", 0.2)
         with store.slot(ANNA), store.slot(BEN):
             response = client.post("/gradio_api/upload", files={"files": ("cat.png", b"content")})
         assert (response.status_code, response.text) == (429, "too many uploads are in progress; try again in a minute")
+
+    def test_an_upload_waits_for_others_to_end(self, client: TestClient, store: UploadStore) -> None:
+        others = ExitStack()
+        for other in (ANNA, BEN):
+            others.enter_context(store.slot(other))
+        ending = threading.Timer(0.3, others.close)
+        ending.start()
+        response = client.post("/gradio_api/upload", files={"files": ("cat.png", b"content")})
+        ending.join()
+        assert response.status_code == 200
 
     def test_the_page_shows_no_progress(self, client: TestClient) -> None:
         assert client.get("/gradio_api/upload_progress?upload_id=a").text == 'data: {"msg": "done"}\n\n'
