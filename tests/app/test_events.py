@@ -234,7 +234,9 @@ class TestExplain:
             assert (
                 f'<a href="/results/{name}/0/{file}" download="cat-red-preserve-game-toy-{file}">{label}</a>' in results
             )
-            assert page.cache.file_path(name, 0, file) is not None
+            path = page.cache.file_path(name, 0, file)
+            assert path is not None
+            assert path.is_file()
 
     @pytest.mark.parametrize("question", list(QUESTION_CHOICES)[:-1])  # no other class is in this image
     def test_each_question(self, page: Events, cat: str, question: str) -> None:

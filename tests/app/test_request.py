@@ -72,8 +72,9 @@ def test_one_view(folder: Path) -> None:
         "12\u00a0% of the image keeps (9\\d|100)\u00a0% of the score; random regions of that size", view.sentence
     )
     assert sorted(entry.name for entry in view.folder.iterdir()) == [
-        *("explanation.safetensors", "figure.png", "mask-0.12.png", "mask-0.3.png", "report.html"),
+        *("explanation.safetensors", "mask-0.12.png", "mask-0.3.png", "report.html"),
     ]
+    assert view.draws_figure
     assert "my cat.png" in (view.folder / "report.html").read_text(encoding="utf-8")
     assert response.overlaps == ()
     explanation = load(response)

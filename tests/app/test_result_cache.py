@@ -153,3 +153,32 @@ def test_the_bytes_of_all_responses_are_bounded(tmp_path: Path) -> None:
     assert folder_names(cache) == {second, third}
     large = put(cache, build_request(4), n_views=5)
     assert folder_names(cache) == {large}  # the last one is kept
+
+
+def test_a_figure_is_drawn_once_when_it_is_first_asked_for(cache: ResultCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Path] = []
+
+    def draw(explanation: object, path: Path, image: int) -> None:
+        drawn.append(path)
+        path.write_bytes(b"figure")
+
+    monkeypatch.setattr("extremal.app.result_figure.write_figure", draw)
+    monkeypatch.setattr("extremal.app.result_figure.Explanation.load", lambda path: None)
+    with cache.new_folder() as folder:
+        views = [folder / "view-0", folder / "view-1"]
+        for view in views:
+            view.mkdir()
+        drawing, other = (ResultView("cat", view, "sentence", draws_figure=view is views[0]) for view in views)
+        cache.put(build_request(), folder, Response((drawing, other)))
+    assert drawn == []
+    assert [cache.file_path(folder.name, 0, "figure.png") for _ in range(2)] == [views[0] / "figure.png"] * 2
+    assert cache.file_path(folder.name, 1, "figure.png") is None
+    assert drawn == [views[0] / "figure.png"]
+
+
+def test_the_figure_of_a_view_that_is_being_removed(cache: ResultCache) -> None:
+    with cache.new_folder() as folder:
+        cache.put(
+            build_request(), folder, Response((ResultView("cat", folder / "gone", "", draws_figure=True),), (), b"")
+        )
+    assert cache.file_path(folder.name, 0, "figure.png") is None

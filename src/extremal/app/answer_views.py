@@ -6,6 +6,7 @@ from extremal.app.request import RegionOverlap, ResultView
 from extremal.app.result_cache import DOWNLOADS, CachedResult
 from extremal.app.views import render_fragment
 from extremal.files import simplify_name
+from extremal.report.result_files import FIGURE_FILE
 from extremal.report.table_widget import jpeg_uri
 from extremal.report.text import area_percent
 
@@ -103,4 +104,8 @@ def _download_stem(result: CachedResult, view: ResultView) -> str:
 
 def _downloads(view: ResultView) -> list[tuple[str, str]]:
     """Return the files of a view with their labels."""
-    return [(file, label) for file, label in DOWNLOADS.items() if (view.folder / file).is_file()]
+    return [
+        (file, label)
+        for file, label in DOWNLOADS.items()
+        if (view.folder / file).is_file() or (file == FIGURE_FILE and view.draws_figure)
+    ]

@@ -80,10 +80,11 @@ class ResultView:
     """One explanation, shown on the page by its report."""
 
     heading: str
-    folder: Path  # holds the report, the figure and the explanation
+    folder: Path  # holds the report, the explanation, and the figure if there is one
     sentence: str  # headline of the report
     tab: str = ""  # heading among the answers about one class of one image; empty: `heading`
     label: str = ""  # of the class
+    draws_figure: bool = False  # whether the figure is drawn when it is first asked for
 
 
 @dataclass(frozen=True)

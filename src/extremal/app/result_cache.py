@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extremal.app.request import Request, Response
+from extremal.app.result_figure import find_figure
 from extremal.files import CHANNELS_FILE, CONTRAST_FILE, EXPLANATION_FILE, SETS_FILE
 from extremal.report.result_files import FIGURE_FILE, REPORT_FILE
 
@@ -109,7 +110,7 @@ class ResultCache:
             return name in self._examples
 
     def file_path(self, name: str, view: int, file: str) -> Path | None:
-        """Return the path of a file of a view, or None.
+        """Return the path of a file of a view, or None; a figure is drawn when it is first asked for.
 
         Path traversal: neither `name` nor `file` becomes part of a path; both are compared with known names.
         """
@@ -117,5 +118,8 @@ class ResultCache:
         if result is None or not 0 <= view < len(result.response.views):
             return None
         known = next((item for item in DOWNLOADS if item == file), None)
-        path = result.response.views[view].folder / known if known else None
+        shown = result.response.views[view]
+        if known == FIGURE_FILE and shown.draws_figure:
+            return find_figure(shown.folder)
+        path = shown.folder / known if known else None
         return path if path and path.is_file() else None

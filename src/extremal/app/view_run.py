@@ -59,7 +59,9 @@ class ViewRun:
         else:
             explanation = self.explain_by_regions()
             sentence = _sentence(summarise(explanation))
-        return ResultView(self._heading, self.folder, sentence, self._tab, self._label), explanation
+        draws_figure = explanation is not None
+        view = ResultView(self._heading, self.folder, sentence, self._tab, self._label, draws_figure)
+        return view, explanation
 
     @property
     def settings(self) -> Settings:
@@ -108,7 +110,7 @@ class ViewRun:
             )
             explanation = replace(explanation, stability=measured)
         self.on_progress(JobProgress("writing"))
-        result_files.write_result(explanation, self.folder, self.request.title, certificate)
+        result_files.write_result(explanation, self.folder, self.request.title, certificate, with_figure=False)
         return explanation
 
     def explain_by_channels(self) -> str:

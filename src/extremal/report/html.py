@@ -5,13 +5,17 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from extremal.explanations.settings import flatten_settings
 from extremal.files import atomic_file
 from extremal.report.text import decimal, percent
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def render_template(
@@ -56,6 +60,12 @@ def render_fragment(template: str, **values: Any) -> str:
         template: its file name.
         values: variables of the template.
     """
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> "Environment":
+    """Return the environment of all templates, which keeps them compiled."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
@@ -66,7 +76,7 @@ def render_fragment(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(percent=percent, decimal=decimal)
-    return environment.get_template(template).render(**values)
+    return environment
 
 
 def write_page(text: str, path: Path) -> None:

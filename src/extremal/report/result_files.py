@@ -79,6 +79,8 @@ def write_result(
     source: str,
     certificate: "Certificate | None" = None,
     minimal: "MinimalRegion | None" = None,
+    *,
+    with_figure: bool = True,
 ) -> dict[str, Any]:
     """Write the explanation of one input, its figure, its report and its cut masks; of a sound its audible regions.
 
@@ -88,6 +90,7 @@ def write_result(
         source: name of the image's file, for the report.
         certificate: of the smallest sufficient area of the input; its mask is written too.
         minimal: the minimal region of the input; its mask is written too.
+        with_figure: whether the figure is drawn, which takes about as long as everything else together.
 
     Returns:
         The paths by kind: `explanation`, `figure`, `report`, and a list `masks` in the order of the areas.
@@ -112,7 +115,8 @@ def write_result(
         masks[f"minimal.{suffix}"] = minimal.mask
     with atomic_result_folder(folder) as temporary:
         explanation.save(temporary / EXPLANATION_FILE)
-        write_figure(explanation, temporary / FIGURE_FILE, image=0)
+        if with_figure:
+            write_figure(explanation, temporary / FIGURE_FILE, image=0)
         report = temporary / REPORT_FILE
         explanation_page.write(explanation, report, image=0, source=source, certificate=certificate, minimal=minimal)
         for name, mask in masks.items():
