@@ -1,6 +1,7 @@
 """Numbers that users pass: parse whole ones of bounded length, check their range, and write them in messages."""
 
 import math
+from numbers import Real
 from typing import Any
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
@@ -38,6 +39,30 @@ def format_value(value: Any) -> str:
         return f"a number of about {int(value.bit_length() * math.log10(2)) + 1:,} digits"
     text = f"{value:g}" if isinstance(value, float) else repr(value)
     return text if len(text) <= MAX_FORMATTED else f"{text[:MAX_FORMATTED]}…"
+
+
+def refuse_class(value: Any, name: str) -> None:
+    """Refuse a class where one of its objects is needed.
+
+    Raises:
+        ExtremalTypeError: the value is a class.
+    """
+    if isinstance(value, type):
+        raise ExtremalTypeError(f"{name} must be an object, got the class {value.__name__}; create one of it")
+
+
+def validate_positive(value: Any, name: str) -> None:
+    """Check that a number is finite and above 0.
+
+    >>> validate_positive(0.5, "rate of path")
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ExtremalTypeError(f"{name} must be a number, got {type(value).__name__}")
+    if not 0 < float(value) < math.inf:
+        raise ExtremalValueError(f"{name} must be above 0 and finite, got {format_value(value)}")
 
 
 def validate_whole(value: Any, name: str, low: int, high: int, remedy: str = "") -> int:

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -50,6 +51,16 @@ def bind_target(run: Run | Split, x: Tensor, query: Query) -> BoundTarget:
     return BoundTarget(query.bind_classes(run, classes), indices, names, scores, is_answer)
 
 
+def _score_in_dtype_of(x: Tensor, target: BoundTarget) -> BoundTarget:
+    """Return the target with scores in the dtype of the inputs, where outputs are in double precision and they not."""
+    if target.score_input.dtype != torch.float64 or x.dtype == torch.float64:
+        return target
+    ask = target.ask
+    return replace(
+        target, ask=lambda inputs, index: ask(inputs, index).to(x.dtype), score_input=target.score_input.to(x.dtype)
+    )
+
+
 def build_objective(
     run: Run | Split, x: Tensor, query: Query, settings: Settings, layers: tuple[AttributionLayer, ...] = ()
 ) -> Objective:
@@ -72,7 +83,7 @@ def build_objective(
     perturbs, domain = prepare_ways(perturbation, x), settings.domain(net, x)
     index = torch.arange(len(x), device=x.device)
     with torch.no_grad():
-        target = bind_target(run, x, query)
+        target = _score_in_dtype_of(x, bind_target(run, x, query))
         score_input = target.score_input
         zeros = x.new_zeros(len(x), 1, 1, *domain.shape)
         destroyed = torch.stack([target.ask(perturb(zeros).flatten(0, 1), index) for perturb in perturbs], 1)

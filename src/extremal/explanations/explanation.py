@@ -24,8 +24,10 @@ from extremal.explanations.explanation_file import from_tensors, to_tensors
 from extremal.explanations.explanation_views import ExplanationViews
 from extremal.explanations.regions import SufficientRegion, iou
 from extremal.explanations.stability import Stability
+from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import (
     MIN_UNSEEN_SPAN,
+    NOTHING_FOUND,
     SUFFICIENT_EFFECT,
     Status,
     Verdict,
@@ -126,6 +128,7 @@ class Explanation(ExplanationViews):
 
     def curve(self, image: int = 0) -> EvidenceCurve:
         """Return the evidence curve of one input: effect at exact areas."""
+        image = validate_image(image, len(self.masks))
         control = self.effects(self.control_scores)[image]
         return EvidenceCurve(
             self.areas,
@@ -165,7 +168,9 @@ class Explanation(ExplanationViews):
             (none, none) if stable is None else (stable.median_iou[image].tolist(), stable.core_shares[image].tolist())
         )
         return tuple(
-            reach_verdict(
+            NOTHING_FOUND
+            if self.status[image][k] == Status.NOT_FINITE
+            else reach_verdict(
                 *(curve.soft[k], curve.binary[k], unseen[k].tolist(), control[k].tolist(), share),
                 largest=largest,
                 stable_iou=ious[k],
@@ -226,9 +231,10 @@ class Explanation(ExplanationViews):
         """
         if share <= 0:
             raise ExtremalValueError(f"share must be above 0, got {share:g}; it is the part of the effect, e.g. 0.9")
+        image = validate_image(image, len(self.masks))
         is_possible = is_meaningful(float(self.largest_effects()[image]))
-        for area, effect in zip(self.areas, self.curve(image).binary, strict=True):
-            if is_possible and effect >= share:
+        for area, effect, status in zip(self.areas, self.curve(image).binary, self.status[image], strict=True):
+            if is_possible and effect >= share and status != Status.NOT_FINITE:
                 return SufficientRegion(area, self.binary(area)[image], effect)
         return None
 

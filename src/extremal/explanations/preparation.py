@@ -25,6 +25,8 @@ from extremal.scores.classes import Score
 from extremal.scores.query import Query
 from extremal.scores.target import (
     Target,
+    check_target_count,
+    count_targets,
     expand_inputs,
     find_required_layers,
     is_mirror_invariant,
@@ -124,13 +126,16 @@ def restore_query(explanation: "Explanation | ChannelExplanation", target: Targe
     """Return the query of an explanation: the target that is passed, or its own classes.
 
     Raises:
-        ExtremalValueError: no target is passed, and that of the explanation was a callable.
+        ExtremalValueError: no target is passed, and that of the explanation was a callable; or there is not one for
+            all inputs, or one for each.
     """
     if target is None:
         if not explanation.is_class:
             raise ExtremalValueError("the target of the explanation was a callable: pass it as target")
         target = [index for index in explanation.target if index is not None]
-    return parse_target(target, score)
+    query = parse_target(target, score)
+    check_target_count(count_targets(query), len(explanation.target))
+    return query
 
 
 def prepare_run(

@@ -15,7 +15,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import Objective
 from extremal.explanations.preparation import restore_network, restore_query
 from extremal.explanations.settings import Settings
-from extremal.explanations.verdict import MIN_SPAN, SUFFICIENT_EFFECT, compute_effects
+from extremal.explanations.verdict import MIN_SPAN, SUFFICIENT_EFFECT, Status, compute_effects
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike
 from extremal.masking.solvers.path import Descent, Path, masks_at_areas
@@ -122,6 +122,7 @@ def smallest_area(
         problem = build_problem(reward, objective, mirror, settings.seed)
         masks, effects = explanation.masks.to(x), explanation.effects(explanation.binary_scores)
         is_broken = ~effects.isfinite().all(1)
+        is_broken |= torch.tensor([Status.NOT_FINITE in row for row in explanation.status])
         is_meaningless = (explanation.largest_effects() > 1 / MIN_SPAN) | is_broken
         effects = effects.masked_fill(is_meaningless.unsqueeze(1), -math.inf)
         areas = explanation.areas

@@ -65,6 +65,9 @@ class Verdict:
         return self.label
 
 
+NOTHING_FOUND = Verdict("suspect", "a score was not finite during the run, so nothing was found")
+
+
 def compute_effects(scores: Tensor, blank: Tensor, full: Tensor, keeps: bool) -> Tensor:
     """Return scores as shares of the whole effect: 0 if the mask has no effect, 1 if it has the whole effect.
 

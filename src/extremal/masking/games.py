@@ -11,6 +11,7 @@ from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import quote
+from extremal.number_checks import refuse_class
 
 Evaluate = Callable[[Tensor], Tensor]  # masks (N, K, 1, *S) -> scores (N, K)
 Reward = Callable[[Evaluate, Tensor], Tensor]
@@ -65,6 +66,7 @@ def get_game(game: str | Game | Reward) -> Game:
         if game not in GAMES:
             raise ExtremalValueError(f"game must be one of {', '.join(GAMES)}, a Game or a callable, got {quote(game)}")
         return GAMES[game]
+    refuse_class(game, "game")
     if not callable(game):
         raise ExtremalTypeError(
             f"game must be one of {', '.join(GAMES)}, a Game or a callable, got {type(game).__name__}"

@@ -23,6 +23,7 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import quote
 from extremal.masking.blur import Blur
 from extremal.masking.replacements import Constant, Extreme, Fade, Mosaic, Noise, Perturb
+from extremal.number_checks import refuse_class
 
 Perturbation = Callable[[Tensor], Perturb]  # x (N, C, *S) -> Perturb
 P = TypeVar("P")
@@ -139,6 +140,7 @@ def get_perturbation(perturbation: PerturbationLike) -> Perturbation | Mix:
         return perturbation
     if isinstance(perturbation, list | tuple):
         return Mix(tuple(get_perturbation(way) for way in perturbation))  # type: ignore[misc]  # checked by Mix
+    refuse_class(perturbation, "perturbation")
     if not callable(perturbation):
         raise ExtremalTypeError(f"perturbation must be {kinds}, got {type(perturbation).__name__}")
     return perturbation

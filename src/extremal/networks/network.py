@@ -29,6 +29,7 @@ from extremal.networks.stacks.readers import ClipReader, StackReader, VolumeRead
 from extremal.networks.torch_state import standard_modes
 from extremal.networks.turns import exclusive
 from extremal.networks.weight_hash import hash_weights, to_plain
+from extremal.number_checks import format_value
 
 Preprocess = Callable[[Image.Image], Tensor]  # RGB image -> (C, H, W)
 
@@ -70,6 +71,10 @@ class Network:
 
     def __post_init__(self) -> None:
         self.model = as_module(self.model)
+        if isinstance(self.labels, str) or not all(isinstance(label, str) for label in self.labels):
+            raise ExtremalTypeError(
+                f"labels must be the names of the classes, got {format_value(self.labels)}; e.g. ('cat', 'dog')"
+            )
         if self.inputs is not None and not callable(self.inputs):
             raise ExtremalTypeError(
                 f"inputs must be a function from x (B, C, *S) to the model's arguments, got "

@@ -69,9 +69,9 @@ class Run(EvaluationCounter):
             x: inputs; the first serves as the example.
             keep: names of modules that must give the output and the gradient they give without acceleration.
         """
-        network, example = self.network, x[:1]
+        network, example = self.network, x[:1].clone()  # networks may change their input in place
         self._autocast = network.precision == "bfloat16" or (network.precision == "auto" and has_bfloat16(x.device))
-        self._call.check_batched(example)
+        self._call.check_batched(example.clone())
         if not network.gradient:
             self.count_evaluations(2 * len(example), with_gradient=False)
             self._call.check_repeatable(example)
@@ -110,7 +110,7 @@ class Run(EvaluationCounter):
 
     def _evaluate_for_setup(self, x: Tensor) -> object:
         self.count_evaluations(len(x), with_gradient=False)
-        return self._call(x)
+        return self._call(x.clone())
 
     def fit_batch_size(self, evaluate: Callable[[], object], device: torch.device) -> int:
         """Return how many rows fit into memory, at least 1; `evaluate` runs one row with gradient."""

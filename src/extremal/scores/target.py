@@ -10,6 +10,7 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.layers import get_module
 from extremal.networks.network import Network
+from extremal.number_checks import refuse_class
 from extremal.scores.answer import Answer
 from extremal.scores.class_group import ClassGroup
 from extremal.scores.class_query import ClassQuery
@@ -32,6 +33,8 @@ def parse_target(target: Target, score: Score) -> Query:
         ExtremalValueError, ExtremalTypeError: classes and other queries in one list, a tensor with more than one
             dimension, or an empty group.
     """
+    for one in target if isinstance(target, list | tuple) else (target,):
+        refuse_class(one, "target")
     if isinstance(target, Query):
         return target
     if isinstance(target, list | tuple) and target and any(isinstance(one, Query) or callable(one) for one in target):

@@ -25,7 +25,15 @@ from extremal.explanations.field_checks import (
     is_text,
     is_whole,
 )
-from extremal.explanations.verdict import Status, Verdict, compute_effects, find_largest_effects, reach_verdict
+from extremal.explanations.validation import validate_image
+from extremal.explanations.verdict import (
+    NOTHING_FOUND,
+    Status,
+    Verdict,
+    compute_effects,
+    find_largest_effects,
+    reach_verdict,
+)
 from extremal.masking.area import cut
 from extremal.masking.grid import resize
 from extremal.networks.torch_state import in_standard_modes
@@ -107,6 +115,7 @@ class ChannelExplanation(ChannelViews):
 
     def curve(self, image: int = 0) -> ChannelCurve:
         """Return effects over the number of channels."""
+        image = validate_image(image, len(self.masks))
         random = self.effects(self.random_scores)[image]
         ranked = self.effects(self.ranked_scores)[image]
         return ChannelCurve(
@@ -132,6 +141,8 @@ class ChannelExplanation(ChannelViews):
         largest = find_largest_effects(*map(self.effects, scores)).tolist()
 
         def judge(n: int, k: int) -> Verdict:
+            if self.status[n][k] == Status.NOT_FINITE:
+                return NOTHING_FOUND
             better = [value for value in ranked[n][k] if not value <= cuts[n][k] + TIE_MARGIN]
             found = soft[n][k], cuts[n][k]
             return reach_verdict(*found, [], random[n][k], self.share, "set", better, largest=largest[n])
@@ -151,10 +162,12 @@ class ChannelExplanation(ChannelViews):
 
     def channels(self, count: int, image: int = 0) -> tuple[int, ...]:
         """Return the indices of the channels in the set of this count, rising."""
+        image = validate_image(image, len(self.masks))
         return tuple(self.binary(count)[image].nonzero()[:, 0].tolist())
 
     def smallest(self, image: int = 0) -> SmallestSet:
         """Return the smallest sufficient set of one input, with its certificate."""
+        image = validate_image(image, len(self.masks))
         return SmallestSet(
             tuple(self.smallest_mask[image].nonzero()[:, 0].tolist()),
             float(self.smallest_effect[image]),

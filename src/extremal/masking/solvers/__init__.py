@@ -13,6 +13,7 @@ from extremal.masking.solvers.path import Path
 from extremal.masking.solvers.penalty import Penalty
 from extremal.masking.solvers.problem import OnStep, Problem, Solution, Solver, Step, Trace
 from extremal.masking.solvers.search import Search
+from extremal.number_checks import refuse_class
 
 SOLVERS: dict[str, Solver] = {"consensus": Consensus(), "path": Path(), "penalty": Penalty(), "search": Search()}
 SOLVER_CLASSES: dict[str, Callable[..., "Consensus | Path | Penalty | Search"]] = {
@@ -29,6 +30,7 @@ def get_solver(solver: str | Solver) -> Solver:
         if solver not in SOLVERS:
             raise ExtremalValueError(f"solver must be one of {', '.join(SOLVERS)} or a solver, got {quote(solver)}")
         return SOLVERS[solver]
+    refuse_class(solver, "solver")
     if not callable(getattr(solver, "solve", None)):
         raise ExtremalTypeError(
             f"solver must be one of {', '.join(SOLVERS)} or an object with solve(problem, areas, on_step), "

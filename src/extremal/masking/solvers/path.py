@@ -16,7 +16,7 @@ from extremal.masking.domain import Domain, ExactAreaFamily
 from extremal.masking.level_set import standardise
 from extremal.masking.solvers.problem import MAX_COUNT, OnStep, Problem, Recorder, Solution, gradient
 from extremal.masking.solvers.swap import swap_places
-from extremal.number_checks import validate_whole
+from extremal.number_checks import validate_positive, validate_whole
 
 RESIDUAL_SCALE = 0.02  # of the previous field when it is added to a swapped set, to order the places in and out of it
 Areas = tuple[float, ...] | Tensor  # (K,) for every input, or (N, K)
@@ -62,6 +62,8 @@ class Path:
     def __post_init__(self) -> None:
         for name, minimum in (("steps", 1), ("polish", 0), ("rounds", 1), ("search", 0), ("draws", 1)):
             validate_whole(getattr(self, name), f"{name} of path", minimum, MAX_COUNT)
+        for name in ("rate", "polish_rate", "temperature", "final_temperature", "width", "first_area", "last_area"):
+            validate_positive(getattr(self, name), f"{name} of path")
 
     @property
     def name(self) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 from extremal.masking.area import ranking_loss, ranking_template
 from extremal.masking.domain import Domain, SmoothFamily
 from extremal.masking.solvers.problem import MAX_COUNT, OnStep, Problem, Recorder, Solution, gradient
-from extremal.number_checks import validate_whole
+from extremal.number_checks import validate_positive, validate_whole
 
 TIE_BREAK = 1e-3  # largest difference of the values of channels or units at the start
 
@@ -32,6 +32,8 @@ class Penalty:
 
     def __post_init__(self) -> None:
         validate_whole(self.steps, "steps of penalty", 1, MAX_COUNT)
+        for name in ("rate", "weight", "growth"):
+            validate_positive(getattr(self, name), f"{name} of penalty")
 
     @property
     def name(self) -> str:

@@ -222,7 +222,10 @@ class Recorder:
     def build_solution(
         self, masks: Tensor, parameters: Tensor, support: Tensor | None = None, cut_rewards: Tensor | None = None
     ) -> Solution:
-        """Build the solution of masks (N, A, 1, *S) and their parameters; both are zeroed where not finite."""
+        """Build the solution of masks (N, A, 1, *S) and their parameters; both are zeroed where not finite.
+
+        There the rewards of cut masks are NaN.
+        """
         finite = self.finite & torch.isfinite(masks.flatten(1)).all(1)
         masks, parameters = (
             torch.where(finite.view(-1, *[1] * (values.ndim - 1)), values, torch.zeros_like(values))
@@ -230,6 +233,8 @@ class Recorder:
         )
         area, reward, grey = (torch.cat(column, 1) for column in zip(*self._rows, strict=True))
         trace = Trace(torch.tensor(self._steps), area, reward, grey)
+        if cut_rewards is not None:
+            cut_rewards = cut_rewards.masked_fill(~finite.unsqueeze(1), torch.nan)
         return Solution(masks, finite, trace, parameters, support, cut_rewards)
 
 

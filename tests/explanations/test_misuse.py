@@ -1,0 +1,152 @@
+"""Values of the wrong kind are refused in one sentence, and what was not found is not reported as found."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import extremal
+from extremal import Explanation, ExtremalTypeError, ExtremalValueError, Network, explain, solvers
+from extremal.masking.perturbations import Blur
+from extremal.masking.solvers import Penalty
+
+SHORT = solvers.Path(steps=3, polish=2, search=2)
+X = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def build_model() -> nn.Module:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 2)
+    return nn.Sequential(*layers)
+
+
+class DoubleOutput(nn.Module):
+    """A network in single precision, whose scores are in double precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = build_model()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x).double()
+
+
+class BrokenBand(nn.Module):
+    """The mean of a square; not a number where the mean of all places is in a band."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        square, mean = x[..., 4:8, 4:8].mean((1, 2, 3)), x.mean((1, 2, 3))
+        square = square.where((mean <= 0.05) | (mean >= 0.1), torch.nan)
+        return torch.stack([4 * square, 0 * square], 1)
+
+
+class InPlace(nn.Module):
+    """A network that normalises its input in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = build_model()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.sub_(0.45).div_(0.25)
+        return self.model(x)
+
+
+def test_a_network_that_changes_its_input_scores_equal_inputs_equally() -> None:
+    x = torch.cat([X, X])
+    result = explain(InPlace(), x, 0, areas=(0.3,), perturbation="fade", score="logit", solver=SHORT)
+    with torch.no_grad():
+        expected = float(InPlace()(X.clone())[0, 0])
+    assert result.score_full.tolist() == pytest.approx([expected, expected], abs=1e-5)
+    assert torch.equal(result.inputs, x)
+
+
+@pytest.fixture(scope="module")
+def found() -> Explanation:
+    return explain(build_model(), X, 0, areas=(0.1, 0.3), solver=SHORT)
+
+
+@pytest.mark.parametrize("name", ["consensus", "path", "search"])
+def test_scores_in_double_precision(name: str) -> None:
+    solver = {
+        "consensus": solvers.Consensus(steps=2, least=1, columns=2, draws=1, repair_steps=4),
+        "path": SHORT,
+        "search": solvers.Search(evaluations=60),
+    }[name]
+    single, double = (explain(model, X, 0, areas=(0.3,), solver=solver) for model in (build_model(), DoubleOutput()))
+    assert double.scores.dtype == torch.float32
+    torch.testing.assert_close(double.scores, single.scores, rtol=1e-4, atol=1e-4)
+
+
+def test_channels_of_scores_in_double_precision() -> None:
+    found = extremal.explain_channels(DoubleOutput(), X, "model.1", 0, counts=(1, 2), solver=SHORT)
+    assert found.counts == (1, 2)
+
+
+@pytest.mark.filterwarnings("ignore:the run of input 0 met a score")
+def test_a_mask_that_is_not_finite_is_not_sufficient(tmp_path: Path) -> None:
+    x = torch.ones(2, 3, 16, 16)
+    x[1] *= 0.3
+    result = explain(BrokenBand(), x, 0, areas=(0.1, 0.5), perturbation="fade", score="logit", effort="fast")
+    assert [row[0] for row in result.status] == ["not finite", "converged"]
+    assert [str(verdict) for verdict in result.verdict[0]] == ["suspect", "suspect"]
+    assert result.verdict[0][0].reason == "a score was not finite during the run, so nothing was found"
+    result.save(tmp_path / "found.safetensors")
+    assert Explanation.load(tmp_path / "found.safetensors").verdict == result.verdict
+    assert result.smallest() is None
+    assert result.smallest(image=1) is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"solver": solvers.Path}, "solver must be an object, got the class Path"),
+        ({"perturbation": Blur}, "perturbation must be an object, got the class Blur"),
+        ({"perturbation": ("fade", Blur)}, "perturbation must be an object, got the class Blur"),
+        ({"game": solvers.Path}, "game must be an object, got the class Path"),
+        ({"target": extremal.scores.Box}, "target must be an object, got the class Box"),
+        ({"target": [extremal.scores.Box]}, "target must be an object, got the class Box"),
+        ({"within": "left"}, "within must be a tensor or an array"),
+        ({"within": Image.new("1", (16, 16))}, "within must be a tensor or an array"),
+        ({"units": "left"}, "units must be a tensor or an array"),
+    ],
+)
+def test_values_of_the_wrong_kind(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ExtremalTypeError, match=message):
+        explain(build_model(), X, areas=(0.1,), **{"target": 0, **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("labels", [(0, 1), "ab"])
+def test_labels_are_names(labels: object) -> None:
+    with pytest.raises(ExtremalTypeError, match="labels must be the names of the classes"):
+        Network(build_model(), labels=labels)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: solvers.Path(temperature=0), "temperature of path must be above 0 and finite, got 0"),
+        (lambda: solvers.Path(rate=float("nan")), "rate of path must be above 0 and finite, got nan"),
+        (lambda: Penalty(rate=-1), "rate of penalty must be above 0 and finite, got -1"),
+    ],
+)
+def test_settings_of_solvers(build: Callable[[], object], message: str) -> None:
+    with pytest.raises(ExtremalValueError, match=message):
+        build()
+    assert solvers.Path(rate=np.float32(0.5)).rate == 0.5
+
+
+@pytest.mark.parametrize("name", ["smallest", "regions", "curve", "verdicts"])
+def test_inputs_that_do_not_exist(found: Explanation, name: str) -> None:
+    with pytest.raises(ExtremalValueError, match=r"image must lie in 0\.\.0 for 1 inputs, got 3"):
+        getattr(found, name)(image=3)
+
+
+@pytest.mark.parametrize("function", [extremal.smallest_area, extremal.minimal])
+def test_targets_of_another_number_than_inputs(found: Explanation, function: Callable[..., object]) -> None:
+    with pytest.raises(ExtremalValueError, match="target must be one class, or one for each of 1 inputs, got 2"):
+        function(build_model(), found, [0, 1])
