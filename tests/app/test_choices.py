@@ -7,7 +7,7 @@ pytest.importorskip("gradio")
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from extremal.app.choices import MAX_SEARCH_TEXT, REGIONS, choose_class, choose_layer, name_class, search_choices
+from extremal.app.choices import MAX_SEARCH_TEXT, REGIONS, choose_class, choose_layer, search_choices
 from extremal.app.networks import ServedNetwork
 from extremal.app.search_route import add_search_route
 from extremal.networks.class_names import rank_names
@@ -58,7 +58,7 @@ def test_classes_are_found_by_each_of_their_names(served: ServedNetwork) -> None
 
 def test_every_name_that_is_offered_chooses_its_class(served: ServedNetwork) -> None:
     for index in range(4):
-        assert choose_class(served, name_class(served, index)) == index
+        assert choose_class(served, served.network.distinct_label(index)) == index
 
 
 @pytest.mark.parametrize("text", ["", "  ", None, 3, "crane (2)", "lion"])

@@ -233,7 +233,7 @@ class TestOfExplain:
         result = self.found(self.Mean(), game=mine, target=lambda output: output[:, 0])
         with pytest.raises(ExtremalValueError, match="the game of the explanation was 'mine'"):
             minimal(self.Mean(), result)
-        with pytest.raises(ExtremalValueError, match="was a callable: pass it as target"):
+        with pytest.raises(ExtremalValueError, match="was not a class: pass it as target"):
             minimal(self.Mean(), result, game=mine)
         (region,) = minimal(self.Mean(), result, lambda output: output[:, 0], game=mine)
         assert region is not None

@@ -144,6 +144,17 @@ class TestContrast:
         assert found.pair(9.0) == (None, None)
         assert found.overlap(9.0) is None
 
+    def test_classes_of_one_name_are_told_apart(self) -> None:
+        def third(x: Tensor) -> Tensor:  # without the first square, the answer is class 2
+            scores = Rivals()(x)
+            return torch.cat([scores[:, :2], 0 * scores[:, 2:] + 6], 1)
+
+        found = contrast(Network(third, labels=("cat", "crane", "crane")), X, 0, 1, **SHORT)
+        assert found.names == ("cat", "crane (1)")
+        assert found.answers[0][0] == "crane (2)"
+        assert found.turning() is None
+        assert found.first.target_names == ("cat",)
+
     def test_two_classes(self) -> None:
         found = contrast(lambda x: Rivals()(x)[:, :2], X, **SHORT)
         assert found.names == ("class 0", "class 1")

@@ -145,7 +145,7 @@ class TestBadInput:
         model = Block(10)
         first = lambda output: output[:, 0]  # noqa: E731
         result = found(model, target=first)
-        assert self.refused(model, result) == "the target of the explanation was a callable: pass it as target"
+        assert self.refused(model, result) == "the target of the explanation was not a class: pass it as target"
         assert smallest_area(model, result, first)[0] is not None
 
     def test_a_callable_game_must_be_given_again(self) -> None:

@@ -6,7 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extremal.masking.grid import MAX_DENSE_SIZE, gaussian_blur, lattice_shape, resize, resize_weights, scale_length
+from extremal.masking.grid import (
+    MAX_DENSE_SIZE,
+    MAX_DIRECT_RADIUS,
+    gaussian_blur,
+    lattice_shape,
+    resize,
+    resize_weights,
+    scale_length,
+)
 from support import oracles
 from support.tensors import draw_normal
 
@@ -71,6 +79,16 @@ def test_blur_of_a_line_too_long_for_a_matrix() -> None:
     blurred = gaussian_blur(x, 2.0)
     torch.testing.assert_close(blurred[..., : 40 - 8], expected[:, :2, : 40 - 8])
     torch.testing.assert_close(blurred[..., -40 + 8 :], expected[:, 2:, 8:])
+
+
+@pytest.mark.parametrize("sigma", [MAX_DIRECT_RADIUS / 4 - 1, MAX_DIRECT_RADIUS / 4 + 1, 900.0])
+def test_blur_of_a_long_line_by_a_wide_kernel(sigma: float) -> None:
+    x = draw_normal(1, 1, MAX_DENSE_SIZE + 7)
+    expected = oracles.gaussian_blur(x[0, 0].numpy(), sigma)
+    np.testing.assert_allclose(gaussian_blur(x, sigma)[0, 0].numpy(), expected, atol=1e-12)
+    single = gaussian_blur(x.float(), sigma)
+    assert single.dtype == torch.float32
+    np.testing.assert_allclose(single[0, 0].numpy(), expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

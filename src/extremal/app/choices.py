@@ -53,7 +53,7 @@ def _search_classes(served: ServedNetwork, text: str) -> list[Choice]:
     groups = {name: Choice(name, f"group of {len(members)} classes") for name, members in network.named_groups.items()}
     by_name: dict[str, list[Choice]] = {name: [choice] for name, choice in groups.items()}
     for index, label in enumerate(network.labels):
-        choice = Choice(name_class(served, index))
+        choice = Choice(served.network.distinct_label(index))
         for synonym in (label, *(part.strip() for part in label.split(","))):
             by_name.setdefault(synonym, []).append(choice)
     names = _find_names(text, by_name) if text.strip() else list(by_name)
@@ -96,12 +96,6 @@ def _parents(name: str) -> list[str]:
     return [".".join(parts[:count]) for count in range(1, len(parts))]
 
 
-def name_class(served: ServedNetwork, index: int) -> str:
-    """Return the name by which a class is chosen: its label, with its index if other classes have the same."""
-    label = served.network.label(index)
-    return label if served.label_counts[label] == 1 else f"{label} ({index})"
-
-
 def choose_class(served: ServedNetwork, text: object) -> int | str:
     """Return the index of the class, or the name of the group, that a visitor has named.
 
@@ -114,7 +108,7 @@ def choose_class(served: ServedNetwork, text: object) -> int | str:
     numbered = re.fullmatch(r"(.*) \((\d{1,9})\)", text)
     if numbered:
         index = int(numbered[2])
-        if index < len(served.network.labels) and name_class(served, index) == text:
+        if index < len(served.network.labels) and served.network.distinct_label(index) == text:
             return index
     if text in served.network.named_groups:
         return text

@@ -3,7 +3,6 @@
 import copy
 import math
 import threading
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -49,7 +48,6 @@ class ServedNetwork:
         preview_network: copy with the same weights, for classifying images while a job is running.
         layers: names of the layers whose channels can be explained.
         layer_notes: the kind of each of these layers, and the shape of its output, in words.
-        label_counts: number of classes with each label.
     """
 
     name: str
@@ -57,7 +55,6 @@ class ServedNetwork:
     preview_network: Network = field(init=False)
     layers: tuple[str, ...] = ()
     layer_notes: dict[str, str] = field(default_factory=dict)
-    label_counts: Counter[str] = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -69,7 +66,6 @@ class ServedNetwork:
         offered = [layer for layer in found if layer.can_split_cleanly]
         self.layers = tuple(layer.name for layer in offered)
         self.layer_notes = {layer.name: f"{layer.kind}, {'×'.join(map(str, layer.shape))}" for layer in offered}
-        self.label_counts = Counter(self.network.labels)
 
     @property
     def kind(self) -> str | None:

@@ -22,8 +22,7 @@ from extremal.explanations.progress_bar import progress_bar
 from extremal.explanations.settings import (
     AREAS,
     Settings,
-    merge_settings,
-    passed_options,
+    merge_options,
 )
 from extremal.explanations.shared_batch import explain_parts, share_batch
 from extremal.explanations.verdict import Status
@@ -41,6 +40,7 @@ from extremal.scores.classes import Score
 from extremal.scores.target import Target
 
 
+@merge_options
 @in_standard_modes
 def explain(
     network: Network | nn.Module | str,
@@ -110,7 +110,7 @@ def explain(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
-    settings = merge_settings(settings, passed_options(locals(), explain.__kwdefaults__ or {}))
+    assert settings is not None  # `merge_options` passes them
     prepared = prepare_run(network, image, target, settings)
     parts = share_batch(prepared, network, devices)
 
@@ -126,7 +126,7 @@ def explain(
                 f"the run of input {n} met a score that is not finite and ended; "
                 "its masks are zero, its status says so",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
     return result
 

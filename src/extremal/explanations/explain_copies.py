@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from extremal.errors import ExtremalValueError
 from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.preparation import restore_network
+from extremal.explanations.preparation import check_same_scores, restore_network, restore_query
 from extremal.explanations.settings import Settings
 from extremal.explanations.stability import Stability
 from extremal.masking.games import Game, Reward
@@ -21,7 +21,8 @@ from extremal.networks.noise import prepare_noisy
 from extremal.networks.torch_state import in_standard_modes
 from extremal.number_checks import validate_whole
 from extremal.scores import Answer, PerInput, Score
-from extremal.scores.target import Target, parse_target, per_input, settle_query
+from extremal.scores.query import Query
+from extremal.scores.target import Target, per_input, provide_inputs, settle_query
 
 COPIES = 4  # of each input
 MAX_COPIES = 256
@@ -81,9 +82,10 @@ def stability(
         result.settings, {"game": game, "perturbation": perturbation, "solver": solver, "score": score}
     ).replace(areas=result.areas, within=result.within, units=result.units, alternatives=1)
     _check_same_inputs(net, image, result)
-    query = None if target is None else parse_target(target, settings.score)
+    query = restore_query(net, result, target, settings.score)
     if isinstance(query, Answer | PerInput):  # the answer is that to the image itself, not one of each copy
-        target = settle_query(query, net, result.inputs.to(net.anchor))
+        target = query = settle_query(query, net, result.inputs.to(net.anchor))
+    _check_same_question(net, query, result, settings.seed)
     noisy = [
         _expand(prepare_noisy(net, image, (settings.seed, copy)), len(result.masks)) for copy in range(1, copies + 1)
     ]
@@ -148,6 +150,14 @@ def _check_same_inputs(net: Network, image: ImagesLike, result: Explanation) -> 
         )
 
 
+def _check_same_question(net: Network, query: Query, result: Explanation, seed: int) -> None:
+    """Raise unless the query gives the inputs the scores of the result; costs one evaluation of each input."""
+    with net.frozen(seed) as run, torch.no_grad():
+        x = result.inputs.to(net.anchor.device).clone()
+        run.undo.enter_context(provide_inputs(query, net))
+        check_same_scores(query.bind(run, x)(x, torch.arange(len(x), device=x.device)), result)
+
+
 def _expand(x: Tensor, count: int) -> Tensor:
     """Repeat a single input (1, C, *S) for several targets."""
     return x.expand(count, *x.shape[1:]) if len(x) == 1 else x
@@ -155,9 +165,7 @@ def _expand(x: Tensor, count: int) -> Tensor:
 
 def _targets(result: Explanation, target: Target, copies: int) -> Target:
     """Return the target of all copies, or one for each."""
-    if target is None:
-        if not result.is_class:
-            raise ExtremalValueError("the target of the explanation was not a class: pass it as target")
+    if result.is_class:
         return [index for index in result.target if index is not None] * copies
     each = per_input(target, len(result.masks))
     return target if each is None else each * copies

@@ -1,6 +1,6 @@
 """`judge`: the evidence for given masks; `build_explanation`: the result, for masks of any origin."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Unpack
@@ -49,7 +49,8 @@ def judge(
 
     Args:
         network, image, target, settings, on_evidence: as for `explain`.
-        masks: (N, A, 1, *S) in [0, 1], one per area in rising order; `masking.area.cut` makes them from a saliency map.
+        masks: (N, A, 1, *S) in [0, 1], one per area in the order of `areas`; `masking.area.cut` makes them from a
+            saliency map.
         options: as for `explain`; binary scores are of the masks cut to exactly `areas`. No solver runs.
 
     Returns:
@@ -61,6 +62,8 @@ def judge(
     settings = merge_settings(settings, options)
     prepared = prepare_run(network, image, target, settings)
     _check_masks(masks, (len(prepared.x), len(settings.areas), 1, *prepared.x.shape[2:]))
+    if isinstance(options.get("areas"), Sized):  # an iterator has no order any more
+        masks = masks[:, [list(map(float, options["areas"])).index(area) for area in settings.areas]]
     provenance = {**prepared.provenance, "solver": {"name": "given"}}
     results = []
     with prepared.net.frozen(settings.seed) as run:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
@@ -21,6 +22,7 @@ from extremal.networks.network import Network
 from extremal.networks.resolve import as_network, require_gradient
 from extremal.networks.run import Run
 from extremal.networks.turns import exclusive
+from extremal.scores.class_query import ClassQuery
 from extremal.scores.classes import Score
 from extremal.scores.query import Query
 from extremal.scores.target import (
@@ -39,6 +41,9 @@ from extremal.scores.target import (
 if TYPE_CHECKING:
     from extremal.explanations.channels.explanation import ChannelExplanation
     from extremal.explanations.explanation import Explanation
+
+MAX_SCORE_DIFFERENCE = 0.05  # of a score and of the whole effect, between devices and precisions
+MIN_SCORE_DIFFERENCE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,20 +127,51 @@ def check_same_weights(net: Network, settings: Mapping[str, Any]) -> None:
         )
 
 
-def restore_query(explanation: "Explanation | ChannelExplanation", target: Target, score: Score) -> Query:
+def restore_query(net: Network, explanation: "Explanation | ChannelExplanation", target: Target, score: Score) -> Query:
     """Return the query of an explanation: the target that is passed, or its own classes.
 
     Raises:
-        ExtremalValueError: no target is passed, and that of the explanation was a callable; or there is not one for
-            all inputs, or one for each.
+        ExtremalValueError: no target is passed, and that of the explanation was not a class; there is not one for all
+            inputs, or one for each; or other classes were explained.
     """
     if target is None:
         if not explanation.is_class:
-            raise ExtremalValueError("the target of the explanation was a callable: pass it as target")
+            raise ExtremalValueError("the target of the explanation was not a class: pass it as target")
         target = [index for index in explanation.target if index is not None]
     query = parse_target(target, score)
     check_target_count(count_targets(query), len(explanation.target))
+    if explanation.is_class:
+        asked = query.find_classes(net, len(explanation.target)) if isinstance(query, ClassQuery) else None
+        if asked != explanation.target:
+            names = "; ".join(dict.fromkeys(explanation.target_names))
+            raise ExtremalValueError(
+                f"target must be that of the explanation, {names}, got {query.name}; leave it out, or explain that "
+                "target"
+            )
     return query
+
+
+def check_same_scores(scores: Tensor, explanation: "Explanation | ChannelExplanation", first: int = 0) -> None:
+    """Raise unless the scores (N,) of whole inputs are those that their explanation stores, up to rounding.
+
+    Args:
+        scores: (N,) of N inputs of the explanation.
+        explanation: of these inputs, and maybe of others.
+        first: index of the first of these inputs.
+
+    Raises:
+        ExtremalValueError: a callable target or score is not that of the explanation.
+    """
+    inputs, scores = slice(first, first + len(scores)), scores.cpu().double()
+    known, blank = explanation.score_full[inputs].double(), explanation.score_blank[inputs].double()
+    tolerance = MAX_SCORE_DIFFERENCE * torch.maximum(known.abs(), (known - blank).abs())
+    differs = ((scores - known).abs() > tolerance + MIN_SCORE_DIFFERENCE).nonzero()
+    if len(differs):
+        n = int(differs[0])
+        raise ExtremalValueError(
+            f"target and score must be those of the explanation, got {float(scores[n]):.4g} as the score of input "
+            f"{first + n}, which was {float(known[n]):.4g}; pass the same ones"
+        )
 
 
 def prepare_run(

@@ -16,7 +16,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.minimal_region import MinimalRegion
 from extremal.explanations.objective import Objective
 from extremal.explanations.piece_removal import Judgement, OnEvaluations, PieceRemoval, Reduced, SufficiencyTest, Way
-from extremal.explanations.preparation import restore_network, restore_query
+from extremal.explanations.preparation import check_same_scores, restore_network, restore_query
 from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.file_checks import quote
@@ -96,7 +96,7 @@ def minimal(
     _check_options(share, budget, smallest_piece)
     net = restore_network(network, explanation.settings)
     settings = _restore_settings(explanation, game, perturbation, score)
-    query = restore_query(explanation, target, settings.score)
+    query = restore_query(net, explanation, target, settings.score)
     regions: list[MinimalRegion | None] = []
     with net.frozen(settings.seed) as run:
         x = expand_inputs(explanation.inputs.to(net.anchor.device).clone(), query)
@@ -104,6 +104,7 @@ def minimal(
         layer = explanation.layer if isinstance(explanation, ChannelExplanation) else None
         for objective, max_rows in _single_objectives(run, x, query, settings, layer):
             n = len(regions)
+            check_same_scores(objective.score_input, explanation, n)
             unseen = [] if isinstance(explanation, ChannelExplanation) else _unseen_ways(objective, explanation, n)
             test = SufficiencyTest(
                 _used_ways(objective),

@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import partial, wraps
 from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, Unpack, cast
 
@@ -37,6 +37,7 @@ DEFAULT_SOLVER: Any = "consensus"
 MIN_SIDE = 4  # places along the short side; smaller smooth masks have no room to vary
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class SettingsOptions(TypedDict, total=False):
@@ -190,14 +191,26 @@ def merge_settings(settings: Settings | None, options: SettingsOptions) -> Setti
     return settings
 
 
-def passed_options(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> SettingsOptions:
-    """Return the options among a function's arguments that differ from their defaults.
+def merge_options(function: F) -> F:
+    """Decorate a function with keyword arguments for the options: it gets them as its argument `settings`.
 
-    >>> passed_options({"seed": 1, "game": "dual", "image": "cat.png"}, {"seed": 0, "game": "dual"})
-    {'seed': 1}
+    Options that equal their defaults count as well, so that none is ignored where `settings` are passed.
+
+    >>> @merge_options
+    ... def find_seed(*, seed: int = 0, settings: Settings | None = None):
+    ...     return settings.seed
+    >>> find_seed(), find_seed(seed=1), find_seed(settings=Settings(seed=2))
+    (0, 1, 2)
     """
-    passed = {name: arguments[name] for name in _OPTIONS if name in arguments and arguments[name] is not defaults[name]}
-    return cast(SettingsOptions, passed)
+
+    @wraps(function)
+    def run(*arguments: Any, **options: Any) -> Any:
+        passed = {name: options.pop(name) for name in _OPTIONS if name in options}
+        merged = merge_settings(options.pop("settings", None), cast(SettingsOptions, passed))
+        return function(*arguments, settings=merged, **options)
+
+    wrapper: Any = run
+    return cast(F, wrapper)
 
 
 def _find_known(option: str, known: Mapping[str, T]) -> Callable[[str], T]:

@@ -13,7 +13,7 @@ from extremal.explanations.build_objective import build_objective, build_problem
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import Objective
-from extremal.explanations.preparation import restore_network, restore_query
+from extremal.explanations.preparation import check_same_scores, restore_network, restore_query
 from extremal.explanations.settings import Settings
 from extremal.explanations.verdict import MIN_SPAN, SUFFICIENT_EFFECT, Status, compute_effects
 from extremal.masking.games import Game, Reward
@@ -112,12 +112,13 @@ def smallest_area(
         {**provenance, "solver": Path().settings()},  # the solver is without effect: the bisection descends by itself
         {"game": game, "perturbation": perturbation, "score": score},
     ).replace(within=explanation.within, units=explanation.units)
-    query = restore_query(explanation, target, settings.score)
+    query = restore_query(net, explanation, target, settings.score)
     with net.frozen(settings.seed) as run:
         x = expand_inputs(explanation.inputs.to(net.anchor.device).clone(), query)
         run.undo.enter_context(provide_inputs(query, net))
         (max_rows,) = {batch.max_rows for batch in plan_batches(run, x, find_required_layers(net, query))}
         objective = build_objective(run, x, query, settings)
+        check_same_scores(objective.score_input, explanation)
         reward, mirror = ChunkedReward(objective, max_rows), provenance["mirror"]
         problem = build_problem(reward, objective, mirror, settings.seed)
         masks, effects = explanation.masks.to(x), explanation.effects(explanation.binary_scores)

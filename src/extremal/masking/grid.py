@@ -14,6 +14,9 @@ from torch import Tensor
 
 REFERENCE_SIDE = 224
 MAX_DENSE_SIZE = 2048  # up to this size a dimension is blurred by one matrix product, which is several times faster
+MAX_DIRECT_RADIUS = (
+    256  # of a kernel; larger ones are multiplied as spectra, so that long inputs take no quadratic time
+)
 _LINEAR_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -88,7 +91,19 @@ def _blur_last_axis(x: Tensor, sigma: float, truncate: float) -> Tensor:
     if size <= MAX_DENSE_SIZE:
         return x @ blur_matrix(size, sigma, like=x, truncate=truncate).T
     flat = F.pad(x.reshape(-1, 1, size), (radius, radius), mode="replicate")
-    return F.conv1d(flat, _gaussian(radius, sigma, x).view(1, 1, -1)).view(x.shape)
+    kernel = _gaussian(radius, sigma, x)
+    if radius > MAX_DIRECT_RADIUS:
+        return _convolve_by_fft(flat, kernel).view(x.shape)
+    return F.conv1d(flat, kernel.view(1, 1, -1)).view(x.shape)
+
+
+def _convolve_by_fft(x: Tensor, kernel: Tensor) -> Tensor:
+    """Return the same as `conv1d` without padding, in O(size·log size): (..., size + K − 1) -> (..., size)."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    length = x.shape[-1]
+    spectrum = torch.fft.rfft(x.to(dtype), length) * torch.fft.rfft(kernel.to(dtype), length)
+    convolved: Tensor = torch.fft.irfft(spectrum, length)
+    return convolved[..., len(kernel) - 1 :].to(x.dtype)
 
 
 def _gaussian(radius: int, sigma: float, like: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
 """A network with its preprocessing and class names, frozen inside a `with` and restored after it."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -233,6 +235,15 @@ class Network:
         if isinstance(target, tuple):
             return describe_group(target, self.labels, self.named_groups)
         return self.labels[target] if target < len(self.labels) else f"class {target}"
+
+    def distinct_label(self, target: int) -> str:
+        """Return the name of a class that no other class has: with its index if the label is that of several."""
+        label = self.label(target)
+        return label if self._label_counts[label] <= 1 else f"{label} ({target})"
+
+    @cached_property
+    def _label_counts(self) -> Counter[str]:
+        return Counter(self.labels)
 
     def index(self, name: str) -> int:
         """Return the class with this name, or with it as a comma-separated synonym; case is ignored."""

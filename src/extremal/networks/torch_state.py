@@ -57,6 +57,4 @@ def in_standard_modes(function: F) -> F:
         with standard_modes():
             return function(*args, **options)
 
-    wrapper: Any = run
-    wrapper.__kwdefaults__ = getattr(function, "__kwdefaults__", None)
-    return cast(F, wrapper)
+    return cast(F, run)

@@ -78,6 +78,17 @@ class ClassQuery:
             )
         return resolved
 
+    def find_classes(self, network: Network, count: int) -> tuple[ResolvedClass, ...] | None:
+        """Return the classes of `count` inputs as far as they are known without the network's scores; None: not.
+
+        Raises:
+            ExtremalValueError, ExtremalTypeError: as `resolve`.
+        """
+        if self.classes is None:
+            return None
+        each = self.classes if isinstance(self.classes, tuple) else (self.classes,) * count
+        return tuple(_resolve(network, entry, None) for entry in each)
+
     def bind_classes(self, run: Evaluator, classes: Tensor) -> BoundQuery:
         """Return the scores of resolved classes, (N,) or (N, classes), as a function of perturbed inputs."""
 
@@ -99,7 +110,7 @@ def _read_scores(run: Evaluator, inputs: Tensor, images: Tensor) -> Tensor:
     return read_logits(run.evaluate(inputs, images), net.name, net.labels, len(inputs))
 
 
-def _resolve(network: Network, target: object, n_classes: int) -> ResolvedClass:
+def _resolve(network: Network, target: object, n_classes: int | None) -> ResolvedClass:
     is_class = isinstance(target, str | ClassGroup) or hasattr(target, "__index__")
     if isinstance(target, bool) or not is_class:
         raise _wrong_type(target)

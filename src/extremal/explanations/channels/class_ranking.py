@@ -19,8 +19,12 @@ from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.networks.torch_state import in_standard_modes
+from extremal.number_checks import format_value
 from extremal.scores import ClassGroup, Score
 from extremal.scores.class_group import ResolvedClass
+from extremal.scores.class_query import ClassQuery
+from extremal.scores.classes import get_score
+from extremal.scores.target import parse_target
 
 if TYPE_CHECKING:
     import pyarrow
@@ -112,6 +116,12 @@ def class_channels(
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
     net = as_network(network)
+    query = parse_target(target, get_score(score))
+    if not isinstance(query, ClassQuery) or query.classes is None or query.count is not None:
+        raise ExtremalTypeError(
+            f"a class must be given by its index or name, or as one group for all images, got {format_value(target)}; "
+            "pass scores.ClassGroup for several classes asked about as one"
+        )
     if len(images) == 0:
         raise ExtremalValueError(
             f"a class must have at least one image, got none for {target!r}; pass images that show it"
@@ -131,8 +141,7 @@ def class_channels(
         on_step=on_step,
     )
     class_index = explanation.target[0]
-    if class_index is None:
-        raise ExtremalTypeError(f"a class must be given by its index or name, got {target!r}; e.g. 281")
+    assert class_index is not None
     sets = explanation.smallest_mask
     low, high = bootstrap_interval(sets, seed)
     return ClassChannels(

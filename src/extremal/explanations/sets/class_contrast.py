@@ -189,7 +189,7 @@ def find_contrast(
     """
     with net.frozen(settings.seed) as run, torch.no_grad():
         first, second = _choose_classes(run, run(x), target, other)
-    names = (net.label(first), net.label(second))
+    names = (net.distinct_label(first), net.distinct_label(second))
     rather = Classes({first: 1.0, second: -1.0})
     questions = {
         "loss": ContrastQuestion(rather, "delete", f"{names[0]} rather than {names[1]}"),
@@ -209,12 +209,14 @@ def _choose_classes(run: Run, output: Tensor, target: int | str | None, other: i
     rest = scores.index_fill(0, torch.tensor([first], device=scores.device), -torch.inf)
     second = int(rest.argmax()) if other is None else class_index(net, other, count, "other")
     if first == second:
-        raise ExtremalValueError(f"other must be another class than the target, got {net.label(second)} for both")
+        raise ExtremalValueError(
+            f"other must be another class than the target, got {net.distinct_label(second)} for both"
+        )
     difference = float(scores[first] - scores[second])
     if not difference > 0:
         raise ExtremalValueError(
-            f"a contrast must be with a class that scores lower on the whole input, {net.label(first)} scores "
-            f"{-difference:.3g} below {net.label(second)}; swap them"
+            f"a contrast must be with a class that scores lower on the whole input, {net.distinct_label(first)} scores "
+            f"{-difference:.3g} below {net.distinct_label(second)}; swap them"
         )
     return first, second
 
@@ -234,5 +236,5 @@ def _ask_without(
     for area in loss.areas:
         kept = (1 - loss.binary(area)).to(x)[:, None]  # (1, 1, 1, *S)
         tops = [int(run(perturb(kept).flatten(0, 1))[0].argmax()) for perturb in perturbs.values()]
-        answers.append(tuple(map(net.label, tops)))
+        answers.append(tuple(map(net.distinct_label, tops)))
     return tuple(perturbs), len(used), tuple(answers)
