@@ -1,6 +1,7 @@
 """Numbers that users pass: parse whole ones of bounded length, check their range, and write them in messages."""
 
 import math
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
@@ -37,7 +38,10 @@ def format_value(value: Any) -> str:
     """
     if isinstance(value, int) and abs(value) >= 10**MAX_FORMATTED:
         return f"a number of about {int(value.bit_length() * math.log10(2)) + 1:,} digits"
-    text = f"{value:g}" if isinstance(value, float) else repr(value)
+    try:
+        text = f"{value:g}" if isinstance(value, float) else repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        text = f"a {type(value).__name__} with a number of thousands of digits"
     return text if len(text) <= MAX_FORMATTED else f"{text[:MAX_FORMATTED]}…"
 
 
@@ -51,18 +55,90 @@ def refuse_class(value: Any, name: str) -> None:
         raise ExtremalTypeError(f"{name} must be an object, got the class {value.__name__}; create one of it")
 
 
-def validate_positive(value: Any, name: str) -> None:
-    """Check that a number is finite and above 0.
+def validate_positive(value: Any, name: str, remedy: str = "") -> float:
+    """Return a number that is finite and above 0.
 
     >>> validate_positive(0.5, "rate of path")
+    0.5
+
+    Args:
+        value: that a user passed.
+        name: of the option.
+        remedy: how to solve it.
 
     Raises:
         ExtremalValueError, ExtremalTypeError: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ExtremalTypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not 0 < float(value) < math.inf:
-        raise ExtremalValueError(f"{name} must be above 0 and finite, got {format_value(value)}")
+    end = f"; {remedy}" if remedy else ""
+    if not is_number(value):
+        raise ExtremalTypeError(f"{name} must be a number, got {type(value).__name__}{end}")
+    number = _to_float(value)
+    if not 0 < number < math.inf:
+        raise ExtremalValueError(f"{name} must be above 0 and finite, got {format_value(value)}{end}")
+    return number
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a real number; true and false are none.
+
+    >>> is_number(2), is_number(True), is_number("2")
+    (True, False, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _to_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def read_numbers(values: Any, name: str, example: str) -> tuple[float, ...]:
+    """Return the numbers of a sequence, an array or a tensor of one dimension; each must be finite.
+
+    >>> read_numbers([1, 0.5], "spacing", "(2, 1, 1)")
+    (1.0, 0.5)
+
+    Args:
+        values: that a user passed.
+        name: of the option.
+        example: of a right value.
+
+    Raises:
+        ExtremalTypeError: it is no sequence of numbers.
+        ExtremalValueError: one is not finite.
+    """
+    plain = values.tolist() if hasattr(values, "tolist") else values
+    if isinstance(plain, str) or not isinstance(plain, Sequence) or not all(map(is_number, plain)):
+        raise ExtremalTypeError(f"{name} must be a sequence of numbers, got {format_value(plain)}; e.g. {example}")
+    numbers = tuple(map(_to_float, plain))
+    if not all(map(math.isfinite, numbers)):
+        raise ExtremalValueError(f"{name} must have finite values, got {format_value(plain)}; e.g. {example}")
+    return numbers
+
+
+def read_whole_numbers(values: Any, name: str, example: str) -> tuple[int, ...]:
+    """Return the whole numbers of a sequence, an array or a tensor of one dimension.
+
+    >>> read_whole_numbers(range(2, 4), "counts", "(1, 2)")
+    (2, 3)
+
+    Args:
+        values: that a user passed.
+        name: of the option.
+        example: of a right value.
+
+    Raises:
+        ExtremalTypeError: it is no sequence of whole numbers.
+    """
+    plain = values.tolist() if hasattr(values, "tolist") else values
+    is_sequence = isinstance(plain, Sequence) and not isinstance(plain, str)
+    if not is_sequence or not all(hasattr(value, "__index__") and not isinstance(value, bool) for value in plain):
+        raise ExtremalTypeError(
+            f"{name} must be a sequence of whole numbers, got {format_value(plain)}; e.g. {example}"
+        )
+    return tuple(value.__index__() for value in plain)
 
 
 def validate_whole(value: Any, name: str, low: int, high: int, remedy: str = "") -> int:

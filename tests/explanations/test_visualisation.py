@@ -157,9 +157,12 @@ def test_moves_keep_the_size_and_small_ones_hardly_change() -> None:
         (lambda: invert(NETWORK, "second", torch.zeros(1, 5, 3, 3), size=SHAPE),
          "activations must have the shape of the layer's output, (N, *(5, 12, 12)) for 'second' at (3, 24, 24),"
          " got (1, 5, 3, 3)"),
-        (lambda: invert(NETWORK, "second", torch.zeros(1, 7, 3, 3)),
-         "a layer must belong to a network of images (1 or 3, H, W) to be visualised, got the input shape (7, 3, 3);"
+        (lambda: invert(NETWORK, "second", torch.zeros(1, 3, 24)),
+         "a layer must belong to a network of images (1 or 3, H, W) to be visualised, got the input shape (3, 24);"
          " choose another network"),
+        (lambda: invert(NETWORK, "second", torch.zeros(1, 7, 3, 3)),
+         "an input must have a channel for each of the 3 values of mean and std, small got 7; pass an image, or what"
+         " network.prepare(image) returns, or correct mean and std"),
         (lambda: visualise(NETWORK, "second", (5,), size=SHAPE),
          "channels must lie in 0..4 for 'second', which has 5, got 5"),
         (lambda: visualise(NETWORK, "second", (), size=SHAPE),

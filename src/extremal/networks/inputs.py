@@ -38,6 +38,7 @@ def prepare(network: Network, image: ImagesLike) -> Tensor:
     image = read_stacks(network, image)
     opened = open_image(image)  # type: ignore[arg-type]  # a sequence of another type is refused there
     x = opened if isinstance(opened, Tensor) else network.prepare(opened)
+    network.normalisation(x)  # raises if it is of other channels
     return copy_to(x.detach(), network.anchor)
 
 
