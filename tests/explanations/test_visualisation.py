@@ -2,13 +2,15 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from extremal import Network, invert, visualise
+from extremal import Network, explain_channels, invert, visualise
 from extremal.explanations.channels.fourier_images import FourierImages, jitter, shift, total_variation
 from extremal.explanations.channels.inversion import correlation
+from extremal.masking.solvers import Path
 from extremal.networks.split import compute_activations
 from support.errors import message_of
 
@@ -66,6 +68,16 @@ def test_kept_and_removed_channels_differ() -> None:
     kept = whole * mask.view(1, -1, 1, 1)
     alike = correlation(reached, kept.expand(3, -1, -1, -1))
     assert alike[1] > alike[0] > alike[2]
+
+
+def test_the_mask_of_a_result_is_an_array() -> None:
+    x = smooth_input()
+    result = explain_channels(NETWORK, x, "second", 0, counts=(2,), solver=Path(steps=3, polish=0, search=0))
+    mask = result.mask(2)
+    assert mask.dtype == bool
+    expected = invert(NETWORK, "second", x, torch.from_numpy(mask).float(), steps=5)
+    for same in (mask, mask.astype("float64"), mask.tolist()):
+        assert torch.equal(invert(NETWORK, "second", x, same, steps=5).inputs, expected.inputs)
 
 
 def test_activations_may_be_given() -> None:
@@ -150,6 +162,11 @@ def test_moves_keep_the_size_and_small_ones_hardly_change() -> None:
          " did you mean second, head? extremal.layers(network) lists them"),
         (lambda: invert(NETWORK, "second", smooth_input(), torch.ones(4)),
          "a mask must have one value for each of 5 channels, (1, 5) or (5,), got (4,)"),
+        (lambda: invert(NETWORK, "second", smooth_input(), "kept"),
+         "a mask must be a tensor or an array with one value for each of 5 channels, got str; e.g. explanation.mask()"),
+        (lambda: invert(NETWORK, "second", np.zeros((1, 5, 12, 12)), size=SHAPE),
+         "with size, source must be a floating tensor of activations (N, K, ...), got ndarray; convert an array with"
+         " torch.from_numpy"),
         (lambda: invert(NETWORK, "second", smooth_input(), torch.full((5,), 2.0)),
          "a mask must lie in [0, 1], got values from 2 to 2"),
         (lambda: invert(NETWORK, "second", smooth_input(), steps=0),

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -48,7 +50,7 @@ def invert(
     network: Network | nn.Module | str,
     layer: str,
     source: ImagesLike,
-    mask: Tensor | None = None,
+    mask: Tensor | np.ndarray[Any, Any] | None = None,
     *,
     axis: int | None = None,
     size: tuple[int, int, int] | None = None,
@@ -73,7 +75,7 @@ def invert(
         network: as for `explain`; its inputs are images (1 or 3 channels).
         layer: name of a module that returns one tensor (B, K, ...).
         source: an image as for `explain`; or, with `size`, activations (N, K, ...) of the layer.
-        mask: (N, K) or (K,) in [0, 1], one value per channel.
+        mask: (N, K) or (K,) in [0, 1], one value per channel, e.g. `ChannelExplanation.mask()`.
         axis: of the channels in the layer's output, as in `explain_channels`.
         size: (C, H, W) of the images, if activations are given.
         steps: of Adam.
@@ -132,7 +134,10 @@ def _validate_activations(source: ImagesLike, like: Tensor, layer: str, shape: t
     """Return the given activations (N, K, ...), validated against those of an input."""
     if not isinstance(source, Tensor) or not source.is_floating_point():
         kind = source.dtype if isinstance(source, Tensor) else type(source).__name__
-        raise ExtremalTypeError(f"with size, source must be activations (N, K, ...), got {kind}")
+        raise ExtremalTypeError(
+            f"with size, source must be a floating tensor of activations (N, K, ...), got {kind}; convert an array "
+            "with torch.from_numpy"
+        )
     if source.shape[1:] != like.shape[1:]:
         raise ExtremalValueError(
             f"activations must have the shape of the layer's output, (N, *{tuple(like.shape[1:])}) for "
@@ -165,12 +170,19 @@ class _InversionLoss:
         return (distance + regularisation(pixels, self.smooth)).sum()
 
 
-def _build_masks(mask: Tensor | None, activations: Tensor, axis: int | None) -> Tensor:
+def _build_masks(given: Tensor | np.ndarray[Any, Any] | None, activations: Tensor, axis: int | None) -> Tensor:
     """Return a mask of ones and, if a mask is given, the mask and its complement: (N, M, K)."""
     count, total = len(activations), ScaleChannels(axis).mask_shape(activations)[0]
     ones = activations.new_ones(count, 1, total)
-    if mask is None:
+    if given is None:
         return ones
+    try:
+        mask = torch.as_tensor(given).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise ExtremalTypeError(
+            f"a mask must be a tensor or an array with one value for each of {total} channels, got "
+            f"{type(given).__name__}; e.g. explanation.mask()"
+        ) from None
     if mask.ndim not in (1, 2) or mask.shape[-1] != total or (mask.ndim == 2 and len(mask) not in (1, count)):
         raise ExtremalValueError(
             f"a mask must have one value for each of {total} channels, ({count}, {total}) or ({total},), "
