@@ -113,6 +113,19 @@ def validate_optimisation(steps: int, smooth: float) -> None:
         )
 
 
+def check_layer_gradient(activations: Tensor, layer: str, network_name: str) -> None:
+    """Check that activations of an image have a gradient, by which the image can be optimised.
+
+    Raises:
+        ExtremalValueError: they have none.
+    """
+    if not activations.requires_grad:
+        raise ExtremalValueError(
+            f"a layer must depend on the image with a gradient to be visualised, {layer!r} of {network_name} does not; "
+            "look for no_grad, detach, rounding or argmax before it"
+        )
+
+
 def validate_image_shape(shape: tuple[int, ...] | None) -> tuple[int, int, int]:
     """Return the shape (C, H, W) of an input that is an image.
 

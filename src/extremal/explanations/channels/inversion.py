@@ -13,6 +13,7 @@ from extremal.explanations.channels.fourier_images import (
     DEFAULT_STEPS,
     SMOOTHNESS_WEIGHT,
     FourierImages,
+    check_layer_gradient,
     optimise_images,
     regularisation,
     shift,
@@ -98,7 +99,9 @@ def invert(
         like = net.normalise(torch.zeros(1, *shape).to(net.anchor)) if x is None else x.clone()
         run.accelerate(like, (layer,))
         max_rows = run.max_batch_size(like)
-        activations = compute_activations(run, module, like).detach()
+        activations = compute_activations(run, module, like.clone().requires_grad_() * 1)
+        check_layer_gradient(activations, layer, net.name)
+        activations = activations.detach()
         if x is None:
             activations = _validate_activations(source, activations, layer, shape)
         masks = _build_masks(mask, activations, axis)  # (N, M, K)

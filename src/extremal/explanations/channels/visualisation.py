@@ -12,6 +12,7 @@ from extremal.explanations.channels.fourier_images import (
     DEFAULT_STEPS,
     SMOOTHNESS_WEIGHT,
     FourierImages,
+    check_layer_gradient,
     jitter,
     optimise_images,
     regularisation,
@@ -105,7 +106,9 @@ def visualise(
         grey = net.normalise(torch.full((1, *shape), 0.5).to(net.anchor))
         run.accelerate(grey, (layer,))
         max_rows = run.max_batch_size(grey)
-        like = compute_activations(run, module, grey)
+        like = compute_activations(run, module, grey.clone().requires_grad_() * 1)
+        check_layer_gradient(like, layer, net.name)
+        like = like.detach()
         indices = _validate_channels(channels, ScaleChannels(axis).mask_shape(like)[0], layer)
         channel_axis = ScaleChannels(axis).axis_of(like)
 
