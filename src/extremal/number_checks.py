@@ -1,13 +1,15 @@
 """Numbers that users pass: parse whole ones of bounded length, check their range, and write them in messages."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 from numbers import Real
 from typing import Any
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 
 MAX_DIGITS = 18  # of a whole number in a text; more are no number of anything
+MAX_NUMBERS = 1_000_000  # of a sequence
 MAX_FORMATTED = 40  # characters of a value in a message
 
 
@@ -43,6 +45,15 @@ def format_value(value: Any) -> str:
     except ValueError:  # Python writes no number of more than 4,300 digits
         text = f"a {type(value).__name__} with a number of thousands of digits"
     return text if len(text) <= MAX_FORMATTED else f"{text[:MAX_FORMATTED]}…"
+
+
+def format_no_whole(value: Any) -> str:
+    """Return a value that is no whole number for a message, with the point of a float.
+
+    >>> format_no_whole(1.0), format_no_whole("1")
+    ('1.0', "'1'")
+    """
+    return repr(value) if isinstance(value, float) else format_value(value)
 
 
 def refuse_class(value: Any, name: str) -> None:
@@ -109,9 +120,7 @@ def read_numbers(values: Any, name: str, example: str) -> tuple[float, ...]:
         ExtremalTypeError: it is no sequence of numbers.
         ExtremalValueError: one is not finite.
     """
-    plain = values.tolist() if hasattr(values, "tolist") else values
-    if isinstance(plain, str) or not isinstance(plain, Sequence) or not all(map(is_number, plain)):
-        raise ExtremalTypeError(f"{name} must be a sequence of numbers, got {format_value(plain)}; e.g. {example}")
+    plain = _read_sequence(values, is_number, f"{name} must be a sequence of numbers", example)
     numbers = tuple(map(_to_float, plain))
     if not all(map(math.isfinite, numbers)):
         raise ExtremalValueError(f"{name} must have finite values, got {format_value(plain)}; e.g. {example}")
@@ -132,13 +141,29 @@ def read_whole_numbers(values: Any, name: str, example: str) -> tuple[int, ...]:
     Raises:
         ExtremalTypeError: it is no sequence of whole numbers.
     """
+    plain = _read_sequence(values, is_whole, f"{name} must be a sequence of whole numbers", example)
+    return tuple(value.__index__() for value in plain)
+
+
+def _read_sequence(values: Any, fits: Callable[[Any], bool], rule: str, example: str) -> Sequence[Any]:
+    """Return a sequence as it is, an array or a tensor as a list; its values must fit."""
     plain = values.tolist() if hasattr(values, "tolist") else values
     is_sequence = isinstance(plain, Sequence) and not isinstance(plain, str)
-    if not is_sequence or not all(hasattr(value, "__index__") and not isinstance(value, bool) for value in plain):
-        raise ExtremalTypeError(
-            f"{name} must be a sequence of whole numbers, got {format_value(plain)}; e.g. {example}"
-        )
-    return tuple(value.__index__() for value in plain)
+    if not is_sequence or not all(map(fits, islice(plain, MAX_NUMBERS))):
+        raise ExtremalTypeError(f"{rule}, got {format_value(plain)}; e.g. {example}")
+    if any(True for _ in islice(plain, MAX_NUMBERS, MAX_NUMBERS + 1)):
+        raise ExtremalValueError(f"{rule}, {MAX_NUMBERS:,} at most, got {format_value(plain)}; e.g. {example}")
+    found: Sequence[Any] = plain
+    return found
+
+
+def is_whole(value: Any) -> bool:
+    """Return whether a value is a whole number; true and false are none.
+
+    >>> is_whole(2), is_whole(True), is_whole(2.0)
+    (True, False, False)
+    """
+    return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
 def validate_whole(value: Any, name: str, low: int, high: int, remedy: str = "") -> int:
@@ -159,8 +184,8 @@ def validate_whole(value: Any, name: str, low: int, high: int, remedy: str = "")
         ExtremalValueError: it is out of range.
     """
     end = f"; {remedy}" if remedy else ""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise ExtremalTypeError(f"{name} must be a whole number, got {format_value(value)}{end or '; e.g. 1'}")
+    if not is_whole(value):
+        raise ExtremalTypeError(f"{name} must be a whole number, got {format_no_whole(value)}{end or '; e.g. 1'}")
     number: int = value.__index__()
     if number < low:
         raise ExtremalValueError(f"{name} must be at least {low}, got {format_value(number)}{end}")

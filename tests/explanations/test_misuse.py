@@ -13,6 +13,7 @@ import extremal
 from extremal import Explanation, ExtremalTypeError, ExtremalValueError, Network, explain, solvers
 from extremal.masking.perturbations import Blur
 from extremal.masking.solvers import Penalty
+from support.errors import message_of
 
 SHORT = solvers.Path(steps=3, polish=2, search=2)
 X = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -144,6 +145,33 @@ def test_settings_of_solvers(build: Callable[[], object], message: str) -> None:
 def test_inputs_that_do_not_exist(found: Explanation, name: str) -> None:
     with pytest.raises(ExtremalValueError, match=r"image must lie in 0\.\.0 for 1 inputs, got 3"):
         getattr(found, name)(image=3)
+
+
+@pytest.mark.parametrize("image", ["0", 0.0, True])
+def test_an_input_is_named_by_a_whole_number(found: Explanation, image: object) -> None:
+    with pytest.raises(ExtremalTypeError, match=f"image must be a whole number, got {image!r}; e.g. 0"):
+        found.smallest(image=image)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: extremal.explain_channels(build_model(), X, 1, 0),  # type: ignore[arg-type]
+        lambda: extremal.invert(build_model(), 1, X),  # type: ignore[arg-type]
+        lambda: explain(build_model(), X, extremal.scores.Similarity(X, 1)),  # type: ignore[arg-type]
+    ],
+)
+def test_a_layer_is_named(call: Callable[[], object]) -> None:
+    assert message_of(call) == (
+        "a layer must be the name of a module in Sequential, got 1; did you mean '1'? extremal.layers(network) lists "
+        "them"
+    )
+
+
+@pytest.mark.parametrize("images", ["cat.png", np.zeros((16, 16, 3), np.uint8), Image.new("RGB", (16, 16))])
+def test_images_of_a_class_are_a_list(images: object) -> None:
+    with pytest.raises(ExtremalTypeError, match="images must be a list of images, or prepared inputs"):
+        extremal.class_channels(build_model(), images, "1", 0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("function", [extremal.smallest_area, extremal.minimal])

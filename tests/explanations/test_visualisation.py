@@ -114,6 +114,14 @@ def test_patches_come_from_the_images_with_the_highest_activation() -> None:
         torch.testing.assert_close(found.patch_activations[m], peaks[order, channel])
 
 
+def test_patches_of_prepared_inputs() -> None:
+    x = smooth_input(4)
+    wanted = visualise(NETWORK, "second", np.array([1, 2]), images=[row[None] for row in x], steps=1)  # type: ignore[arg-type]
+    for images in (x, [x], [x[:1], x[1:]]):
+        found = visualise(NETWORK, "second", (1, 2), images=images, steps=1)  # type: ignore[arg-type]
+        assert torch.equal(found.patches, wanted.patches)
+
+
 @pytest.mark.parametrize("work", ["invert", "visualise"])
 def test_seeded_batched_and_the_network_is_left_alone(work: str) -> None:
     before = {name: value.clone() for name, value in NETWORK.model.state_dict().items()}
@@ -170,7 +178,7 @@ def test_moves_keep_the_size_and_small_ones_hardly_change() -> None:
         (lambda: invert(NETWORK, "second", smooth_input(), torch.full((5,), 2.0)),
          "a mask must lie in [0, 1], got values from 2 to 2"),
         (lambda: invert(NETWORK, "second", smooth_input(), steps=0),
-         "steps must be at least 1 and smooth at least 0, got 0 and 0.5; 200 and 0.5 are usual"),
+         "steps must be at least 1, got 0; 200 are usual"),
         (lambda: invert(NETWORK, "second", torch.zeros(1, 5, 3, 3), size=SHAPE),
          "activations must have the shape of the layer's output, (N, *(5, 12, 12)) for 'second' at (3, 24, 24),"
          " got (1, 5, 3, 3)"),
@@ -184,7 +192,31 @@ def test_moves_keep_the_size_and_small_ones_hardly_change() -> None:
          "channels must lie in 0..4 for 'second', which has 5, got 5"),
         (lambda: visualise(NETWORK, "second", (), size=SHAPE),
          "channels must name at least one channel, got none; e.g. (0, 7)"),
-        (lambda: visualise(NETWORK, "second", (0.5,), size=SHAPE), "channels must be indices, got 0.5; e.g. (0, 7)"),
+        (lambda: visualise(NETWORK, "second", (0.5,), size=SHAPE),
+         "channels must be a sequence of whole numbers, got (0.5,); e.g. (0, 7)"),
+        (lambda: visualise(NETWORK, "second", 1, size=SHAPE),
+         "channels must be a sequence of whole numbers, got 1; e.g. (0, 7)"),
+        (lambda: visualise(NETWORK, 1, (1,), size=SHAPE),
+         "a layer must be the name of a module in small, got 1; extremal.layers(network) lists them"),
+        (lambda: visualise(NETWORK, "second", (1,), size=(3, 24.0, 24)),
+         "size must be a sequence of whole numbers, got (3, 24.0, 24); e.g. (3, 224, 224)"),
+        (lambda: visualise(NETWORK, "second", (1,), size=(3, 0, 24)),
+         "size must be (C, H, W) with 1 or 3 channels and at most 4 megapixels, got (3, 0, 24); e.g. (3, 224, 224)"),
+        (lambda: visualise(NETWORK, "second", (1,), size=(3, 9999, 9999)),
+         "size must be (C, H, W) with 1 or 3 channels and at most 4 megapixels, got (3, 9999, 9999); e.g."
+         " (3, 224, 224)"),
+        (lambda: visualise(NETWORK, "second", (1,), images="cat.png"),
+         "images must be a list of images, or prepared inputs (N, C, *S), got str; e.g. [image]"),
+        (lambda: visualise(NETWORK, "second", (1,), size=SHAPE, axis="1"),
+         "axis must be a whole number, got '1'; e.g. 1"),
+        (lambda: invert(NETWORK, "second", smooth_input(), steps=1.5),
+         "steps must be a whole number, got 1.5; 200 are usual"),
+        (lambda: invert(NETWORK, "second", smooth_input(), steps=2.0),
+         "steps must be a whole number, got 2.0; 200 are usual"),
+        (lambda: invert(NETWORK, "second", smooth_input(), smooth="1"),
+         "smooth must be a number, got '1'; 0.5 is usual"),
+        (lambda: invert(NETWORK, "second", smooth_input(), smooth=float("nan")),
+         "smooth must be at least 0 and finite, got nan; 0.5 is usual"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused(work: Any, message: str) -> None:

@@ -42,6 +42,22 @@ def prepare(network: Network, image: ImagesLike) -> Tensor:
     return copy_to(x.detach(), network.anchor)
 
 
+def prepare_each(network: Network, images: Sequence[ImagesLike] | Tensor) -> list[Tensor]:
+    """Prepare a list of images, each as `prepare` takes it, or inputs (N, C, *S), as inputs (1, C, *S).
+
+    Raises:
+        ExtremalTypeError: it is one image, not a list of them.
+    """
+    if isinstance(images, np.ndarray) and images.ndim == 4:
+        images = list(images)
+    if not isinstance(images, list | tuple | Tensor):
+        raise ExtremalTypeError(
+            f"images must be a list of images, or prepared inputs (N, C, *S), got {type(images).__name__}; e.g. [image]"
+        )
+    parts = [images] if isinstance(images, Tensor) else images
+    return [row for image in parts for row in torch.split(prepare(network, image), 1)]
+
+
 def read_stacks(network: Network, image: ImagesLike) -> ImagesLike:
     """Return images with the paths of clips and volumes replaced by what the network's reader prepares from them.
 

@@ -20,6 +20,7 @@ from extremal.explanations.channels.fourier_images import (
     to_uint8,
     validate_image_shape,
     validate_optimisation,
+    validate_size,
 )
 from extremal.explanations.validation import validate_seed
 from extremal.masking.perturbations import ScaleChannels
@@ -93,8 +94,12 @@ def invert(
     validate_optimisation(steps, smooth)
     seed, net = validate_seed(seed), as_network(network)
     module = get_module(net, layer)
-    x = None if size is not None else prepare(net, source)
-    shape = validate_image_shape(tuple(x.shape[1:]) if x is not None else size)
+    x: Tensor | None = None
+    if size is not None:
+        shape = validate_size(size)
+    else:
+        x = prepare(net, source)
+        shape = validate_image_shape(tuple(x.shape[1:]))
     with net.frozen(seed) as run:
         like = net.normalise(torch.zeros(1, *shape).to(net.anchor)) if x is None else x.clone()
         run.accelerate(like, (layer,))
