@@ -1,12 +1,15 @@
 """Numbers that users pass: parse whole ones of bounded length, check their range, and write them in messages."""
 
 import math
+from collections.abc import Callable, Sequence
+from itertools import islice
 from numbers import Real
 from typing import Any
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 
 MAX_DIGITS = 18  # of a whole number in a text; more are no number of anything
+MAX_NUMBERS = 1_000_000  # of a sequence
 MAX_FORMATTED = 40  # characters of a value in a message
 
 
@@ -37,8 +40,20 @@ def format_value(value: Any) -> str:
     """
     if isinstance(value, int) and abs(value) >= 10**MAX_FORMATTED:
         return f"a number of about {int(value.bit_length() * math.log10(2)) + 1:,} digits"
-    text = f"{value:g}" if isinstance(value, float) else repr(value)
+    try:
+        text = f"{value:g}" if isinstance(value, float) else repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        text = f"a {type(value).__name__} with a number of thousands of digits"
     return text if len(text) <= MAX_FORMATTED else f"{text[:MAX_FORMATTED]}…"
+
+
+def format_no_whole(value: Any) -> str:
+    """Return a value that is no whole number for a message, with the point of a float.
+
+    >>> format_no_whole(1.0), format_no_whole("1")
+    ('1.0', "'1'")
+    """
+    return repr(value) if isinstance(value, float) else format_value(value)
 
 
 def refuse_class(value: Any, name: str) -> None:
@@ -51,18 +66,104 @@ def refuse_class(value: Any, name: str) -> None:
         raise ExtremalTypeError(f"{name} must be an object, got the class {value.__name__}; create one of it")
 
 
-def validate_positive(value: Any, name: str) -> None:
-    """Check that a number is finite and above 0.
+def validate_positive(value: Any, name: str, remedy: str = "") -> float:
+    """Return a number that is finite and above 0.
 
     >>> validate_positive(0.5, "rate of path")
+    0.5
+
+    Args:
+        value: that a user passed.
+        name: of the option.
+        remedy: how to solve it.
 
     Raises:
         ExtremalValueError, ExtremalTypeError: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ExtremalTypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not 0 < float(value) < math.inf:
-        raise ExtremalValueError(f"{name} must be above 0 and finite, got {format_value(value)}")
+    end = f"; {remedy}" if remedy else ""
+    if not is_number(value):
+        raise ExtremalTypeError(f"{name} must be a number, got {type(value).__name__}{end}")
+    number = _to_float(value)
+    if not 0 < number < math.inf:
+        raise ExtremalValueError(f"{name} must be above 0 and finite, got {format_value(value)}{end}")
+    return number
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a real number; true and false are none.
+
+    >>> is_number(2), is_number(True), is_number("2")
+    (True, False, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _to_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def read_numbers(values: Any, name: str, example: str) -> tuple[float, ...]:
+    """Return the numbers of a sequence, an array or a tensor of one dimension; each must be finite.
+
+    >>> read_numbers([1, 0.5], "spacing", "(2, 1, 1)")
+    (1.0, 0.5)
+
+    Args:
+        values: that a user passed.
+        name: of the option.
+        example: of a right value.
+
+    Raises:
+        ExtremalTypeError: it is no sequence of numbers.
+        ExtremalValueError: one is not finite.
+    """
+    plain = _read_sequence(values, is_number, f"{name} must be a sequence of numbers", example)
+    numbers = tuple(map(_to_float, plain))
+    if not all(map(math.isfinite, numbers)):
+        raise ExtremalValueError(f"{name} must have finite values, got {format_value(plain)}; e.g. {example}")
+    return numbers
+
+
+def read_whole_numbers(values: Any, name: str, example: str) -> tuple[int, ...]:
+    """Return the whole numbers of a sequence, an array or a tensor of one dimension.
+
+    >>> read_whole_numbers(range(2, 4), "counts", "(1, 2)")
+    (2, 3)
+
+    Args:
+        values: that a user passed.
+        name: of the option.
+        example: of a right value.
+
+    Raises:
+        ExtremalTypeError: it is no sequence of whole numbers.
+    """
+    plain = _read_sequence(values, is_whole, f"{name} must be a sequence of whole numbers", example)
+    return tuple(value.__index__() for value in plain)
+
+
+def _read_sequence(values: Any, fits: Callable[[Any], bool], rule: str, example: str) -> Sequence[Any]:
+    """Return a sequence as it is, an array or a tensor as a list; its values must fit."""
+    plain = values.tolist() if hasattr(values, "tolist") else values
+    is_sequence = isinstance(plain, Sequence) and not isinstance(plain, str)
+    if not is_sequence or not all(map(fits, islice(plain, MAX_NUMBERS))):
+        raise ExtremalTypeError(f"{rule}, got {format_value(plain)}; e.g. {example}")
+    if any(True for _ in islice(plain, MAX_NUMBERS, MAX_NUMBERS + 1)):
+        raise ExtremalValueError(f"{rule}, {MAX_NUMBERS:,} at most, got {format_value(plain)}; e.g. {example}")
+    found: Sequence[Any] = plain
+    return found
+
+
+def is_whole(value: Any) -> bool:
+    """Return whether a value is a whole number; true and false are none.
+
+    >>> is_whole(2), is_whole(True), is_whole(2.0)
+    (True, False, False)
+    """
+    return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
 def validate_whole(value: Any, name: str, low: int, high: int, remedy: str = "") -> int:
@@ -83,8 +184,8 @@ def validate_whole(value: Any, name: str, low: int, high: int, remedy: str = "")
         ExtremalValueError: it is out of range.
     """
     end = f"; {remedy}" if remedy else ""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise ExtremalTypeError(f"{name} must be a whole number, got {format_value(value)}{end or '; e.g. 1'}")
+    if not is_whole(value):
+        raise ExtremalTypeError(f"{name} must be a whole number, got {format_no_whole(value)}{end or '; e.g. 1'}")
     number: int = value.__index__()
     if number < low:
         raise ExtremalValueError(f"{name} must be at least {low}, got {format_value(number)}{end}")

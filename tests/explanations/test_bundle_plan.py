@@ -100,6 +100,7 @@ def test_what_is_refused_is_what_the_functions_refuse() -> None:
     cases: list[tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = [
         (plan_sets, explain_sets, (net, X), {"game": "delete"}),
         (plan_sets, explain_sets, (net, X.expand(2, -1, -1, -1)), {}),
+        (plan_sets, explain_sets, (net, X, ["cat", "dog"]), {}),
         (plan_contrast, contrast, (net, X, "dog", "cat"), {}),
         (plan_contrast, contrast, (net, X), {"score": "logit"}),
         (plan_tokens, explain_tokens, (planted_network(), planted_picture(), Answer(ANSWER, PROMPT, token=1)), {}),

@@ -264,7 +264,7 @@ def test_bad_settings_of_a_network_are_told() -> None:
     assert str(error.value) == "precision must be one of float32, bfloat16, auto, got 'int8'"
     with pytest.raises(ExtremalValueError) as error:
         Network(toy(), memory=0)
-    assert str(error.value) == "memory must be above 0 GiB, got 0; e.g. 2"
+    assert str(error.value) == "memory must be above 0 and finite, got 0; it is in GiB, e.g. 2"
 
 
 def test_a_perturbation_is_made_for_each_part() -> None:

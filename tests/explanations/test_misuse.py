@@ -13,6 +13,7 @@ import extremal
 from extremal import Explanation, ExtremalTypeError, ExtremalValueError, Network, explain, solvers
 from extremal.masking.perturbations import Blur
 from extremal.masking.solvers import Penalty
+from support.errors import message_of
 
 SHORT = solvers.Path(steps=3, polish=2, search=2)
 X = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -132,18 +133,71 @@ def test_labels_are_names(labels: object) -> None:
         (lambda: solvers.Path(temperature=0), "temperature of path must be above 0 and finite, got 0"),
         (lambda: solvers.Path(rate=float("nan")), "rate of path must be above 0 and finite, got nan"),
         (lambda: Penalty(rate=-1), "rate of penalty must be above 0 and finite, got -1"),
+        (lambda: Penalty(momentum=float("nan")), r"momentum of penalty must lie in \[0, 1\], got nan"),
+        (lambda: solvers.Consensus(momentum=float("nan")), r"momentum of consensus must lie in \[0, 1\], got nan"),
+        (lambda: solvers.Consensus(rate=float("inf")), "rate of consensus must be above 0 and finite, got inf"),
+        (lambda: solvers.Consensus(inside=float("inf")), "inside of consensus must be at least 0 and finite, got inf"),
+        (lambda: solvers.Search(within=-1), "within of search must be at least 0 and finite, got -1"),
+        (lambda: solvers.Path(betas=(0.9, 1.0)), r"betas of path must be two numbers in \[0, 1\), got \(0.9, 1.0\)"),
     ],
 )
 def test_settings_of_solvers(build: Callable[[], object], message: str) -> None:
     with pytest.raises(ExtremalValueError, match=message):
         build()
-    assert solvers.Path(rate=np.float32(0.5)).rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: solvers.Consensus(rate="1"), "rate of consensus must be a number, got str"),
+        (lambda: solvers.Consensus(decay="1"), "decay of consensus must be a number, got str"),
+        (lambda: solvers.Search(choice="1"), "choice of search must be a number, got str"),
+        (lambda: solvers.Path(betas=0.9), "betas of path must be a sequence of numbers, got 0.9"),
+    ],
+)
+def test_kinds_of_settings_of_solvers(build: Callable[[], object], message: str) -> None:
+    with pytest.raises(ExtremalTypeError, match=message):
+        build()
+
+
+def test_settings_of_solvers_are_plain_numbers(tmp_path: Path) -> None:
+    solver = solvers.Path(steps=np.int64(3), polish=2, search=2, rate=np.float32(0.5))  # type: ignore[arg-type]
+    explain(build_model(), X, 0, areas=(0.1,), solver=solver).save(tmp_path / "found.safetensors")
+    settings = Explanation.load(tmp_path / "found.safetensors").settings["solver"]
+    assert (settings["steps"], settings["rate"]) == (3, 0.5)
 
 
 @pytest.mark.parametrize("name", ["smallest", "regions", "curve", "verdicts"])
 def test_inputs_that_do_not_exist(found: Explanation, name: str) -> None:
     with pytest.raises(ExtremalValueError, match=r"image must lie in 0\.\.0 for 1 inputs, got 3"):
         getattr(found, name)(image=3)
+
+
+@pytest.mark.parametrize("image", ["0", 0.0, True])
+def test_an_input_is_named_by_a_whole_number(found: Explanation, image: object) -> None:
+    with pytest.raises(ExtremalTypeError, match=f"image must be a whole number, got {image!r}; e.g. 0"):
+        found.smallest(image=image)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: extremal.explain_channels(build_model(), X, 1, 0),  # type: ignore[arg-type]
+        lambda: extremal.invert(build_model(), 1, X),  # type: ignore[arg-type]
+        lambda: explain(build_model(), X, extremal.scores.Similarity(X, 1)),  # type: ignore[arg-type]
+    ],
+)
+def test_a_layer_is_named(call: Callable[[], object]) -> None:
+    assert message_of(call) == (
+        "a layer must be the name of a module in Sequential, got 1; did you mean '1'? extremal.layers(network) lists "
+        "them"
+    )
+
+
+@pytest.mark.parametrize("images", ["cat.png", np.zeros((16, 16, 3), np.uint8), Image.new("RGB", (16, 16))])
+def test_images_of_a_class_are_a_list(images: object) -> None:
+    with pytest.raises(ExtremalTypeError, match="images must be a list of images, or prepared inputs"):
+        extremal.class_channels(build_model(), images, "1", 0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("function", [extremal.smallest_area, extremal.minimal])

@@ -295,7 +295,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"share": 0.0}, "share must be above 0, got 0; it is a fraction of the effect, e.g. 0.9"),
+            ({"share": 0.0}, "share must be above 0 and finite, got 0; it is a fraction of the effect, e.g. 0.9"),
             ({"budget": 0}, "budget must be at least 1 evaluation, got 0; e.g. 1000"),
             (
                 {"smallest_piece": 0.0},

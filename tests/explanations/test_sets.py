@@ -13,6 +13,7 @@ from extremal import Contrast, Network, RegionSets, Settings, contrast, explain_
 from extremal.explanations.sets.region_sets import join_verdicts, judge_smallest
 from extremal.explanations.verdict import Verdict
 from extremal.masking.solvers import Path as Solver
+from extremal.scores import Classes
 from extremal.tensor_files import read_tensors, write_tensors
 from support.errors import message_of
 from support.made_explanations import explanation
@@ -209,6 +210,18 @@ def test_progress_is_reported_by_part() -> None:
             "sets of regions must be of one image, got 2; call it for each",
         ),
         (
+            lambda: explain_sets(Rivals(), X, [0, 1]),
+            "sets of regions must be of one target, got 2; call it for each",
+        ),
+        (
+            lambda: explain_sets(Rivals(), X, [Classes({0: 1}), Classes({1: 1})]),
+            "sets of regions must be of one target, got 2; call it for each",
+        ),
+        (
+            lambda: explain_sets(Rivals(), X, []),
+            "sets of regions must be of one target, got 0; call it for each",
+        ),
+        (
             lambda: contrast(Rivals(), X, score="logit"),
             "contrasts choose their scores themselves, got another score; leave it out",
         ),
@@ -230,6 +243,13 @@ def test_progress_is_reported_by_part() -> None:
 )
 def test_bad_input(call: Callable[[], object], message: str) -> None:
     assert message_of(call) == message
+
+
+@pytest.mark.parametrize("target", [[0], [[0, 1]]], ids=["class", "group"])
+def test_a_list_of_one_target_is_saved_and_loaded(target: Any, tmp_path: Path) -> None:
+    sets = explain_sets(Rivals(), X, target, **SHORT)
+    sets.save(tmp_path / "sets.safetensors")
+    assert RegionSets.load(tmp_path / "sets.safetensors") == sets
 
 
 def test_verdicts_name_both_sides() -> None:

@@ -163,7 +163,9 @@ class TestBadInput:
     @pytest.mark.parametrize("options", [{"share": 0.0}, {"tolerance": 0.0}, {"tolerance": -1.0}])
     def test_shares_and_tolerances(self, options: dict[str, float]) -> None:
         model = Block(10)
-        assert self.refused(model, found(model), **options).startswith("share and tolerance must be above 0, got ")
+        ((name, value),) = options.items()
+        message = self.refused(model, found(model), **options)
+        assert message.startswith(f"{name} must be above 0 and finite, got {value:g}; ")
 
     def test_an_explanation_of_broken_scores_has_no_certificate(self) -> None:
         model = Block(10)

@@ -2,13 +2,15 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from extremal import Network, invert, visualise
+from extremal import Network, explain_channels, invert, visualise
 from extremal.explanations.channels.fourier_images import FourierImages, jitter, shift, total_variation
 from extremal.explanations.channels.inversion import correlation
+from extremal.masking.solvers import Path
 from extremal.networks.split import compute_activations
 from support.errors import message_of
 
@@ -68,6 +70,16 @@ def test_kept_and_removed_channels_differ() -> None:
     assert alike[1] > alike[0] > alike[2]
 
 
+def test_the_mask_of_a_result_is_an_array() -> None:
+    x = smooth_input()
+    result = explain_channels(NETWORK, x, "second", 0, counts=(2,), solver=Path(steps=3, polish=0, search=0))
+    mask = result.mask(2)
+    assert mask.dtype == bool
+    expected = invert(NETWORK, "second", x, torch.from_numpy(mask).float(), steps=5)
+    for same in (mask, mask.astype("float64"), mask.tolist()):
+        assert torch.equal(invert(NETWORK, "second", x, same, steps=5).inputs, expected.inputs)
+
+
 def test_activations_may_be_given() -> None:
     x = smooth_input()
     with NETWORK.frozen() as run:
@@ -100,6 +112,14 @@ def test_patches_come_from_the_images_with_the_highest_activation() -> None:
         order = peaks[:, channel].argsort(descending=True)
         assert found.patch_images[m].tolist() == order.tolist()
         torch.testing.assert_close(found.patch_activations[m], peaks[order, channel])
+
+
+def test_patches_of_prepared_inputs() -> None:
+    x = smooth_input(4)
+    wanted = visualise(NETWORK, "second", np.array([1, 2]), images=[row[None] for row in x], steps=1)  # type: ignore[arg-type]
+    for images in (x, [x], [x[:1], x[1:]]):
+        found = visualise(NETWORK, "second", (1, 2), images=images, steps=1)  # type: ignore[arg-type]
+        assert torch.equal(found.patches, wanted.patches)
 
 
 @pytest.mark.parametrize("work", ["invert", "visualise"])
@@ -150,21 +170,53 @@ def test_moves_keep_the_size_and_small_ones_hardly_change() -> None:
          " did you mean second, head? extremal.layers(network) lists them"),
         (lambda: invert(NETWORK, "second", smooth_input(), torch.ones(4)),
          "a mask must have one value for each of 5 channels, (1, 5) or (5,), got (4,)"),
+        (lambda: invert(NETWORK, "second", smooth_input(), "kept"),
+         "a mask must be a tensor or an array with one value for each of 5 channels, got str; e.g. explanation.mask()"),
+        (lambda: invert(NETWORK, "second", np.zeros((1, 5, 12, 12)), size=SHAPE),
+         "with size, source must be a floating tensor of activations (N, K, ...), got ndarray; convert an array with"
+         " torch.from_numpy"),
         (lambda: invert(NETWORK, "second", smooth_input(), torch.full((5,), 2.0)),
          "a mask must lie in [0, 1], got values from 2 to 2"),
         (lambda: invert(NETWORK, "second", smooth_input(), steps=0),
-         "steps must be at least 1 and smooth at least 0, got 0 and 0.5; 200 and 0.5 are usual"),
+         "steps must be at least 1, got 0; 200 are usual"),
         (lambda: invert(NETWORK, "second", torch.zeros(1, 5, 3, 3), size=SHAPE),
          "activations must have the shape of the layer's output, (N, *(5, 12, 12)) for 'second' at (3, 24, 24),"
          " got (1, 5, 3, 3)"),
-        (lambda: invert(NETWORK, "second", torch.zeros(1, 7, 3, 3)),
-         "a layer must belong to a network of images (1 or 3, H, W) to be visualised, got the input shape (7, 3, 3);"
+        (lambda: invert(NETWORK, "second", torch.zeros(1, 3, 24)),
+         "a layer must belong to a network of images (1 or 3, H, W) to be visualised, got the input shape (3, 24);"
          " choose another network"),
+        (lambda: invert(NETWORK, "second", torch.zeros(1, 7, 3, 3)),
+         "an input must have a channel for each of the 3 values of mean and std, small got 7; pass an image, or what"
+         " network.prepare(image) returns, or correct mean and std"),
         (lambda: visualise(NETWORK, "second", (5,), size=SHAPE),
          "channels must lie in 0..4 for 'second', which has 5, got 5"),
         (lambda: visualise(NETWORK, "second", (), size=SHAPE),
          "channels must name at least one channel, got none; e.g. (0, 7)"),
-        (lambda: visualise(NETWORK, "second", (0.5,), size=SHAPE), "channels must be indices, got 0.5; e.g. (0, 7)"),
+        (lambda: visualise(NETWORK, "second", (0.5,), size=SHAPE),
+         "channels must be a sequence of whole numbers, got (0.5,); e.g. (0, 7)"),
+        (lambda: visualise(NETWORK, "second", 1, size=SHAPE),
+         "channels must be a sequence of whole numbers, got 1; e.g. (0, 7)"),
+        (lambda: visualise(NETWORK, 1, (1,), size=SHAPE),
+         "a layer must be the name of a module in small, got 1; extremal.layers(network) lists them"),
+        (lambda: visualise(NETWORK, "second", (1,), size=(3, 24.0, 24)),
+         "size must be a sequence of whole numbers, got (3, 24.0, 24); e.g. (3, 224, 224)"),
+        (lambda: visualise(NETWORK, "second", (1,), size=(3, 0, 24)),
+         "size must be (C, H, W) with 1 or 3 channels and at most 4 megapixels, got (3, 0, 24); e.g. (3, 224, 224)"),
+        (lambda: visualise(NETWORK, "second", (1,), size=(3, 9999, 9999)),
+         "size must be (C, H, W) with 1 or 3 channels and at most 4 megapixels, got (3, 9999, 9999); e.g."
+         " (3, 224, 224)"),
+        (lambda: visualise(NETWORK, "second", (1,), images="cat.png"),
+         "images must be a list of images, or prepared inputs (N, C, *S), got str; e.g. [image]"),
+        (lambda: visualise(NETWORK, "second", (1,), size=SHAPE, axis="1"),
+         "axis must be a whole number, got '1'; e.g. 1"),
+        (lambda: invert(NETWORK, "second", smooth_input(), steps=1.5),
+         "steps must be a whole number, got 1.5; 200 are usual"),
+        (lambda: invert(NETWORK, "second", smooth_input(), steps=2.0),
+         "steps must be a whole number, got 2.0; 200 are usual"),
+        (lambda: invert(NETWORK, "second", smooth_input(), smooth="1"),
+         "smooth must be a number, got '1'; 0.5 is usual"),
+        (lambda: invert(NETWORK, "second", smooth_input(), smooth=float("nan")),
+         "smooth must be at least 0 and finite, got nan; 0.5 is usual"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused(work: Any, message: str) -> None:

@@ -127,11 +127,11 @@ def test_masks_of_a_strong_start_change_less_when_the_reward_changes() -> None:
     assert overlap(Consensus(start=2.0)) > overlap(Consensus(start=0.1)) + 0.02
 
 
-@pytest.mark.parametrize("name", ["start", "rate", "temperature", "tolerance", "repair_rate"])
+@pytest.mark.parametrize("name", ["start", "rate", "temperature", "tolerance", "repair_rate", "smooth", "width"])
 def test_factors_are_positive(name: str) -> None:
     with pytest.raises(ExtremalValueError) as error:
         replace(Consensus(), **{name: 0.0})
-    assert str(error.value) == f"{name} of consensus must be above 0, got 0"
+    assert str(error.value) == f"{name} of consensus must be above 0 and finite, got 0"
 
 
 @pytest.mark.parametrize("name", ["columns", "steps", "draws"])

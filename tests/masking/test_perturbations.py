@@ -1,5 +1,6 @@
 """Blur, fade, constant, noise, and the contract of a caller's own perturbation."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from extremal.masking.perturbations import (
     Blur,
     Constant,
     Fade,
+    Mosaic,
     Noise,
     Perturbation,
     ScaleChannels,
@@ -23,6 +25,7 @@ from extremal.masking.perturbations import (
     with_spacing,
 )
 from support import oracles
+from support.errors import message_of
 from support.tensors import draw_normal
 
 SHAPES = {1: (15,), 2: (8, 11), 3: (4, 5, 6)}
@@ -178,17 +181,22 @@ def test_a_perturbation_that_keeps_the_contract_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("build", "message"),
     [
-        ({"levels": 1}, "a blur's pyramid must have at least 2 levels, got 1; 8 are usual"),
-        ({"sigma": 0.0}, "a blur's sigma must be a positive number of px, got 0; 20 is usual"),
-        ({"sigma": float("nan")}, "a blur's sigma must be a positive number of px, got nan; 20 is usual"),
+        (lambda: Blur(levels=1), "a blur's levels must be at least 2, got 1; 8 are usual"),
+        (lambda: Blur(levels="8"), "a blur's levels must be a whole number, got '8'; 8 are usual"),
+        (lambda: Blur(sigma=0.0), "a blur's sigma in px must be above 0 and finite, got 0; 20 is usual"),
+        (lambda: Blur(sigma=float("nan")), "a blur's sigma in px must be above 0 and finite, got nan; 20 is usual"),
+        (lambda: Blur(sigma="20"), "a blur's sigma in px must be a number, got str; 20 is usual"),
+        (lambda: Blur(spacing="12"), "a blur's spacing must be a sequence of numbers, got '12'; e.g. (2, 1, 1)"),
+        (lambda: Mosaic(side="28"), "a mosaic's side in px must be a number, got str; 28 is usual"),
+        (lambda: Constant("0"), "the value of a constant must be a number, got '0'; e.g. 0.5"),
+        (lambda: Constant(float("nan")), "the value of a constant must be finite, got nan; e.g. 0.5"),
+        (lambda: Noise(1.5), "the seed of noise must be a whole number, got 1.5; e.g. 1"),
     ],
 )
-def test_invalid_blurs(settings: dict[str, float], message: str) -> None:
-    with pytest.raises(ExtremalValueError) as error:
-        Blur(**settings)  # type: ignore[arg-type]
-    assert str(error.value) == message
+def test_settings_of_perturbations(build: Callable[[], object], message: str) -> None:
+    assert message_of(build) == message
 
 
 class TestOptionalMethods:

@@ -197,8 +197,9 @@ def test_more_evaluations_do_not_score_less() -> None:
         ({"evaluations": 3}, ExtremalValueError, "evaluations of search must be at least 50, got 3"),
         ({"batch": 0}, ExtremalValueError, "batch of search must be at least 1, got 0"),
         ({"choice": 0.6}, ExtremalValueError, r"choice of search must lie in \(0, 0.5\], got 0.6"),
-        ({"reach": 0.0}, ExtremalValueError, "reach of search must be above 0, got 0"),
-        ({"evaluations": 1e3}, ExtremalTypeError, "evaluations of search must be a whole number, got 1000"),
+        ({"choice": 0.0}, ExtremalValueError, "choice of search must be above 0 and finite, got 0"),
+        ({"reach": 0.0}, ExtremalValueError, "reach of search must be above 0 and finite, got 0"),
+        ({"evaluations": 1e3}, ExtremalTypeError, "evaluations of search must be a whole number, got 1000.0"),
     ],
 )
 def test_settings_that_break_a_rule(options: dict[str, float], kind: type[Exception], message: str) -> None:

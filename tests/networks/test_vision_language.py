@@ -156,9 +156,9 @@ class TestPicture:
     def test_tensors_of_another_shape_are_refused(self) -> None:
         net = zoo.wrap_vision_language(Planted(), build_family("LLaVA")[1], "planted")
         with pytest.raises(ExtremalValueError) as error:
-            explain(net, torch.rand(1, 1, 56, 56), Answer(ANSWER, PROMPT), areas=(0.2,))
+            explain(net, torch.rand(1, 3, 56), Answer(ANSWER, PROMPT), areas=(0.2,))
         assert str(error.value) == (
-            "a model of images and text must get pictures (N, 3, H, W), planted got (1, 1, 56, 56); pass an image, or "
+            "a model of images and text must get pictures (N, 3, H, W), planted got (1, 3, 56); pass an image, or "
             "prepare it with network.prepare(image)"
         )
 

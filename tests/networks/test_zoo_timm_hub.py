@@ -61,7 +61,7 @@ class TestTimmHub:
         with torch.no_grad():
             assert torch.equal(net.model(x), model(x))
         assert net.labels == ("cat", "dog", "n3")
-        assert (net.mean, net.std) == ([0.4, 0.5, 0.6], [0.2, 0.3, 0.4])
+        assert (net.mean, net.std) == ((0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
         assert net.example_input().shape == (1, 3, 64, 64)
         assert net.source == f"the hub, revision {COMMIT}, licence mit"
         assert_explains_and_restores(net, x[:1])

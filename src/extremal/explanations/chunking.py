@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from extremal.explanations.evaluations import Evaluations
-from extremal.explanations.objective import Objective
+from extremal.explanations.objective import Objective, find_gradients
 from extremal.masking.solvers.problem import Attribution, Orientation, WayIndex
 from extremal.networks.memory import is_out_of_memory, row_error
 
@@ -43,7 +43,10 @@ class ChunkedReward:
         return self._in_chunks(masks, mirrored, way, evaluate_chunk)[0]
 
     def with_gradients(self, masks: Tensor, mirrored: Orientation, way: WayIndex = None) -> tuple[Tensor, Tensor]:
-        """Return the rewards (N, K), and their gradients with respect to the masks (N, K, 1, *S)."""
+        """Return the rewards (N, K), and their gradients with respect to the masks (N, K, 1, *S).
+
+        The gradient of a reward without one is zero.
+        """
 
         def evaluate_chunk(
             part: Objective, chunk: Tensor, mirrored: Orientation, way: WayIndex
@@ -51,8 +54,8 @@ class ChunkedReward:
             with torch.enable_grad():
                 chunk = chunk.detach().requires_grad_()
                 rewards = part.reward(chunk, mirrored, way)
-                (gradients,) = torch.autograd.grad(rewards.sum(), chunk)
-            return rewards.detach(), gradients
+                (gradients,) = find_gradients(rewards, [chunk])
+            return rewards.detach(), torch.zeros_like(chunk) if gradients is None else gradients
 
         rewards, gradients = self._in_chunks(masks, mirrored, way, evaluate_chunk)
         return rewards, gradients

@@ -40,6 +40,7 @@ from extremal.masking.area import count_kept
 from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.units import cut_to_units
 from extremal.networks.torch_state import in_standard_modes
+from extremal.number_checks import validate_positive
 from extremal.scores.class_group import ResolvedClass
 from extremal.tensor_files import fields_equal, read_tensors, unreadable_file_error, write_tensors
 
@@ -229,8 +230,7 @@ class Explanation(ExplanationViews):
         None, too, if the whole effect is too small to divide by: the verdicts say so.
         The verdict on it may still be `chance is enough`, `suspect` or `unstable`: see `verdict`.
         """
-        if share <= 0:
-            raise ExtremalValueError(f"share must be above 0, got {share:g}; it is the part of the effect, e.g. 0.9")
+        validate_positive(share, "share", "it is the part of the effect, e.g. 0.9")
         image = validate_image(image, len(self.masks))
         is_possible = is_meaningful(float(self.largest_effects()[image]))
         for area, effect, status in zip(self.areas, self.curve(image).binary, self.status[image], strict=True):

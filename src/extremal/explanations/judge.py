@@ -87,7 +87,8 @@ def judge(
 def _check_masks(masks: Tensor, shape: tuple[int, ...]) -> None:
     if not isinstance(masks, Tensor) or not masks.is_floating_point():
         kind = masks.dtype if isinstance(masks, Tensor) else type(masks).__name__
-        raise ExtremalTypeError(f"masks must be a floating tensor (N, A, 1, *S), got {kind}; convert with .float()")
+        remedy = "convert with .float()" if isinstance(masks, Tensor) else "convert an array with torch.from_numpy"
+        raise ExtremalTypeError(f"masks must be a floating tensor (N, A, 1, *S), got {kind}; {remedy}")
     if tuple(masks.shape) != shape:
         raise ExtremalValueError(
             f"masks must have the shape (N, A, 1, *S) = {shape} of these inputs and areas, got {tuple(masks.shape)}"

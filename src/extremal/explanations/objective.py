@@ -32,6 +32,7 @@ from extremal.scores.class_group import ResolvedClass
 from extremal.scores.query import BoundQuery
 
 T = TypeVar("T", bool, int)
+CHECKED_MASKS = (0.5, 1.0, 0.0)  # constant masks at which a gradient is looked for: detectors find nothing at some
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +174,7 @@ class Objective:
             outputs = [
                 output for complete, recorded in zip(is_complete, calls, strict=True) if complete for output in recorded
             ]
-            gradients = torch.autograd.grad(rewards.sum(), [mask, *scores, *outputs], allow_unused=True)
+            gradients = find_gradients(rewards, [mask, *scores, *outputs])
         gradient, by_score, rest = gradients[0], gradients[1 : 1 + len(scores)], iter(gradients[1 + len(scores) :])
         signs = [
             values.new_ones(count) if slope is None else slope.sign()
@@ -205,18 +206,20 @@ class Objective:
         return replace(self, resampling=find_resampling(self.x, scale), limit=RowLimit())
 
     def check_gradient(self, net: Network) -> None:
-        """Raise if the reward has no gradient with respect to a mask; costs one forward-backward pass.
+        """Raise if the reward has no gradient with respect to a mask.
+
+        Costs one forward-backward pass, and one more for each constant mask at which there is none.
 
         Args:
             net: the network.
         """
-        first = self.subset(0, 1)
-        mask = first.x.new_full((1, 1, 1, *self.mask_shape), 0.5).requires_grad_()
-        gradient: Tensor | None = None
+        first, is_quantised = self.subset(0, 1), has_quantised_layers(net.model)
         try:
-            reward = first.reward(mask, False, 0)
-            if reward.requires_grad:
-                (gradient,) = torch.autograd.grad(reward.sum(), mask, allow_unused=True)
+            for level in CHECKED_MASKS:
+                mask = first.x.new_full((1, 1, 1, *self.mask_shape), level).requires_grad_()
+                (gradient,) = find_gradients(first.reward(mask, False, 0), [mask])
+                if gradient is not None and (not is_quantised or gradient.any()):
+                    return
         except RuntimeError as error:
             if "inplace operation" not in str(error) and "in-place operation" not in str(error):
                 raise
@@ -224,14 +227,12 @@ class Objective:
                 f"a network must not change in place what its gradient needs, {net.name} does; "
                 f"replace operations like x += 1 or relu(inplace=True) inside it ({str(error).splitlines()[0][:120]})"
             ) from None
-        is_quantised = has_quantised_layers(net.model)
-        if gradient is None or (is_quantised and not gradient.any()):
-            remedy = "look for no_grad, detach, rounding or argmax inside it"
-            if is_quantised:
-                remedy = "explain the network as it was before its layers were quantised"
-            raise ExtremalValueError(
-                f"a network's score must depend on its input with a gradient, {net.name}'s does not; {remedy}"
-            )
+        remedy = "look for no_grad, detach, rounding or argmax inside it"
+        if is_quantised:
+            remedy = "explain the network as it was before its layers were quantised"
+        raise ExtremalValueError(
+            f"a network's score must depend on its input with a gradient, {net.name}'s does not; {remedy}"
+        )
 
     def subset(self, first: int, last: int) -> "Objective":
         """Return the objective of inputs first .. last − 1."""
@@ -252,6 +253,16 @@ class Objective:
         """Return the inputs destroyed completely: (N, C, *S); by a mix, by its first way that counts."""
         zeros = self.x.new_zeros(len(self.x), 1, 1, *self.mask_shape)
         return self.ways.counting.perturb(zeros, 0).flatten(0, 1)
+
+
+def find_gradients(rewards: Tensor, values: Sequence[Tensor]) -> list[Tensor | None]:
+    """Return d Σ rewards / d value of each value; None if no reward depends on it with a gradient.
+
+    Networks may answer without a gradient for some inputs, e.g. detectors that find nothing in them.
+    """
+    wanted = [value for value in values if value.requires_grad and rewards.requires_grad]
+    found = iter(torch.autograd.grad(rewards.sum(), wanted, allow_unused=True) if wanted else ())
+    return [next(found) if value.requires_grad and rewards.requires_grad else None for value in values]
 
 
 def _repeat(values: T | Sequence[T], count: int) -> list[T]:

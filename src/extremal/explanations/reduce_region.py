@@ -29,7 +29,7 @@ from extremal.networks.network import Network
 from extremal.networks.run import Run
 from extremal.networks.split import split
 from extremal.networks.torch_state import in_standard_modes
-from extremal.number_checks import format_value
+from extremal.number_checks import format_value, is_number, is_whole, validate_positive
 from extremal.scores import Score
 from extremal.scores.query import Query
 from extremal.scores.target import Target, expand_inputs, find_required_layers, provide_inputs, select_inputs
@@ -123,13 +123,13 @@ def minimal(
 
 
 def _check_options(share: float, budget: int, smallest_piece: float) -> None:
-    if not share > 0:
-        raise ExtremalValueError(f"share must be above 0, got {share:g}; it is a fraction of the effect, e.g. 0.9")
-    if not isinstance(budget, int) or budget < 1:
+    validate_positive(share, "share", "it is a fraction of the effect, e.g. 0.9")
+    if not is_whole(budget) or budget < 1:
         raise ExtremalValueError(f"budget must be at least 1 evaluation, got {format_value(budget)}; e.g. {BUDGET}")
-    if not 0 < smallest_piece <= 1:
+    if not is_number(smallest_piece) or not 0 < smallest_piece <= 1:
         raise ExtremalValueError(
-            f"smallest_piece must lie in (0, 1], got {smallest_piece:g}; it is a share of all places, e.g. 1/256"
+            f"smallest_piece must lie in (0, 1], got {format_value(smallest_piece)}; it is a share of all "
+            "places, e.g. 1/256"
         )
 
 

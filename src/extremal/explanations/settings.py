@@ -302,8 +302,7 @@ def validate_domain(settings: Settings, net: Network, shape: tuple[int, ...]) ->
 
 
 def _validate_spacing(net: Network, shape: tuple[int, ...]) -> None:
-    wrong = [distance for distance in net.spacing if not 0 < distance < float("inf")]
-    if wrong or (net.spacing and len(net.spacing) != len(shape)):
+    if net.spacing and len(net.spacing) != len(shape):
         raise ExtremalValueError(
             f"spacing must be a positive number for each of the {len(shape)} dimensions of an input, "
             f"got {tuple(net.spacing)}; e.g. (2, 1, 1) for slices that are twice as far apart as pixels"

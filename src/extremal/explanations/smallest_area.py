@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from extremal.errors import ExtremalValueError
 from extremal.explanations.batches import plan_batches
 from extremal.explanations.build_objective import build_objective, build_problem
 from extremal.explanations.chunking import ChunkedReward
@@ -23,6 +22,7 @@ from extremal.masking.solvers.problem import Problem
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network, require_gradient
 from extremal.networks.torch_state import in_standard_modes
+from extremal.number_checks import validate_positive
 from extremal.scores import Score
 from extremal.scores.target import Target, expand_inputs, find_required_layers, provide_inputs
 
@@ -100,10 +100,8 @@ def smallest_area(
     Raises:
         ExtremalValueError: the network or the settings are not those of the explanation.
     """
-    if share <= 0 or tolerance <= 0:
-        raise ExtremalValueError(
-            f"share and tolerance must be above 0, got {share:g} and {tolerance:g}; e.g. 0.9 and 0.02"
-        )
+    validate_positive(share, "share", "it is a fraction of the effect, e.g. 0.9")
+    validate_positive(tolerance, "tolerance", "it is a fraction of the area, e.g. 0.02")
     provenance = explanation.settings
     net = as_network(network)
     check_bisection(net)

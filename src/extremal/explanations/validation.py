@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import islice, pairwise
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.number_checks import format_value
+from extremal.number_checks import format_no_whole, format_value, is_whole
 
 MIN_AREA = 1e-7  # share of places
 MAX_AREAS = 100  # of one run
@@ -61,8 +61,8 @@ def validate_alternatives(alternatives: int) -> int:
     >>> validate_alternatives(3)
     3
     """
-    if isinstance(alternatives, bool) or not hasattr(alternatives, "__index__"):
-        raise ExtremalTypeError(f"alternatives must be a whole number, got {format_value(alternatives)}; e.g. 3")
+    if not is_whole(alternatives):
+        raise ExtremalTypeError(f"alternatives must be a whole number, got {format_no_whole(alternatives)}; e.g. 3")
     if not 1 <= alternatives.__index__() <= MAX_ALTERNATIVES:
         raise ExtremalValueError(
             f"alternatives must lie in 1..{MAX_ALTERNATIVES}, got {format_value(alternatives.__index__())}; "
@@ -77,8 +77,8 @@ def validate_seed(seed: int) -> int:
     >>> validate_seed(7)
     7
     """
-    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-        raise ExtremalTypeError(f"seed must be a whole number, got {format_value(seed)}; e.g. 0")
+    if not is_whole(seed):
+        raise ExtremalTypeError(f"seed must be a whole number, got {format_no_whole(seed)}; e.g. 0")
     if not 0 <= seed.__index__() < 2**32:
         raise ExtremalValueError(f"seed must lie in 0..2**32 - 1, got {format_value(seed.__index__())}; e.g. 0")
     return seed.__index__()
@@ -90,6 +90,8 @@ def validate_image(image: int, count: int) -> int:
     >>> validate_image(0, 2)
     0
     """
-    if not 0 <= image < count:
+    if not is_whole(image):
+        raise ExtremalTypeError(f"image must be a whole number, got {format_no_whole(image)}; e.g. 0")
+    if not 0 <= image.__index__() < count:
         raise ExtremalValueError(f"image must lie in 0..{count - 1} for {count} inputs, got {format_value(image)}")
-    return image
+    return image.__index__()

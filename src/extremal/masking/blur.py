@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extremal.errors import ExtremalValueError
 from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.replacements import Perturb
+from extremal.number_checks import read_numbers, validate_positive, validate_whole
+
+MAX_LEVELS = 1000  # of a pyramid, each a copy of the input
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,9 @@ class Blur:
     spacing: tuple[float, ...] = ()  # distance of neighbouring places along each dimension (`grid.scale_lengths`)
 
     def __post_init__(self) -> None:
-        if self.levels < 2:
-            raise ExtremalValueError(f"a blur's pyramid must have at least 2 levels, got {self.levels}; 8 are usual")
-        if not 0 < self.sigma < float("inf"):
-            raise ExtremalValueError(f"a blur's sigma must be a positive number of px, got {self.sigma:g}; 20 is usual")
+        object.__setattr__(self, "levels", validate_whole(self.levels, "a blur's levels", 2, MAX_LEVELS, "8 are usual"))
+        object.__setattr__(self, "sigma", validate_positive(self.sigma, "a blur's sigma in px", "20 is usual"))
+        object.__setattr__(self, "spacing", read_numbers(self.spacing, "a blur's spacing", "(2, 1, 1)"))
 
     def with_spacing(self, spacing: Sequence[float]) -> "Blur":
         """Return the blur for places that are this far apart, unless it has a spacing of its own."""

@@ -23,10 +23,12 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import quote
 from extremal.masking.blur import Blur
 from extremal.masking.replacements import Constant, Extreme, Fade, Mosaic, Noise, Perturb
-from extremal.number_checks import refuse_class
+from extremal.number_checks import refuse_class, validate_whole
 
 Perturbation = Callable[[Tensor], Perturb]  # x (N, C, *S) -> Perturb
 P = TypeVar("P")
+
+MAX_AXIS = 64  # of a tensor of torch
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,10 @@ class ScaleChannels:
     """
 
     axis: int | None = None  # of the channels; None: 1, but 2 for a transformer's (B, tokens, channels)
+
+    def __post_init__(self) -> None:
+        if self.axis is not None:
+            object.__setattr__(self, "axis", validate_whole(self.axis, "axis", -MAX_AXIS, MAX_AXIS))
 
     def axis_of(self, x: Tensor) -> int:
         """Return the axis of x (N, ...) along which the channels lie, 1 .. x.ndim − 1.

@@ -1,5 +1,6 @@
 """Perturbations that fade to a replacement: zero, a constant, noise, an extreme value, a mosaic."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -7,9 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extremal.errors import ExtremalValueError
+from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.masking.device_tensors import copy_to
 from extremal.masking.grid import scale_lengths
+from extremal.number_checks import is_number, read_numbers, validate_positive, validate_whole
+
+MAX_SEED = 2**63 - 1  # of a random generator of torch
 
 Perturb = Callable[[Tensor], Tensor]  # masks (N, K, 1, *S) -> inputs (N, K, C, *S)
 
@@ -29,6 +33,13 @@ class Constant:
 
     value: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not is_number(self.value):
+            raise ExtremalTypeError(f"the value of a constant must be a number, got {self.value!r}; e.g. 0.5")
+        if not math.isfinite(self.value):
+            raise ExtremalValueError(f"the value of a constant must be finite, got {self.value:g}; e.g. 0.5")
+        object.__setattr__(self, "value", float(self.value))
+
     def __call__(self, x: Tensor) -> Perturb:
         """Return the map from masks to perturbed inputs of x (N, C, *S)."""
         return _interpolate_to(x, torch.full_like(x, self.value))
@@ -39,6 +50,9 @@ class Noise:
     """Fade to seeded Gaussian noise with the mean and deviation of each channel of each input."""
 
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", validate_whole(self.seed, "the seed of noise", 0, MAX_SEED))
 
     def __call__(self, x: Tensor) -> Perturb:
         """Return the map from masks to perturbed inputs of x (N, C, *S)."""
@@ -77,8 +91,8 @@ class Mosaic:
     spacing: tuple[float, ...] = ()  # distance of neighbouring places along each dimension (`grid.scale_lengths`)
 
     def __post_init__(self) -> None:
-        if not 0 < self.side < float("inf"):
-            raise ExtremalValueError(f"a mosaic's side must be a positive number of px, got {self.side:g}; 28 is usual")
+        object.__setattr__(self, "side", validate_positive(self.side, "a mosaic's side in px", "28 is usual"))
+        object.__setattr__(self, "spacing", read_numbers(self.spacing, "a mosaic's spacing", "(2, 1, 1)"))
 
     def with_spacing(self, spacing: Sequence[float]) -> "Mosaic":
         """Return the mosaic for places that are this far apart, unless it has a spacing of its own."""

@@ -1,14 +1,33 @@
 """Names of classes: find the class that a name means."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, ValuesView
 from difflib import get_close_matches
+from typing import Any
 
-from extremal.errors import ExtremalValueError
+from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import quote
+from extremal.number_checks import format_value
 
 GROUP_SEPARATOR = "|"  # between the classes of a group in text
 MAX_SUGGESTIONS = 5  # names in a message
+
+
+def read_labels(labels: Any) -> Sequence[str]:
+    """Return the names of classes of a sequence, an array, or the values of a dict, in their order.
+
+    >>> read_labels({0: "cat", 1: "dog"}.values())
+    ('cat', 'dog')
+
+    Raises:
+        ExtremalTypeError: it has no order, or something else than names.
+    """
+    plain = labels.tolist() if hasattr(labels, "tolist") else labels
+    is_ordered = isinstance(plain, Sequence | ValuesView) and not isinstance(plain, str)
+    if not is_ordered or not all(isinstance(label, str) for label in plain):
+        remedy = "tuple(labels.values())" if isinstance(plain, Mapping) else "('cat', 'dog')"
+        raise ExtremalTypeError(f"labels must be the names of the classes, got {format_value(plain)}; e.g. {remedy}")
+    return plain if isinstance(plain, list | tuple) else tuple(plain)
 
 
 def find_class(name: str, labels: Sequence[str], network_name: str) -> int:

@@ -38,7 +38,24 @@ def prepare(network: Network, image: ImagesLike) -> Tensor:
     image = read_stacks(network, image)
     opened = open_image(image)  # type: ignore[arg-type]  # a sequence of another type is refused there
     x = opened if isinstance(opened, Tensor) else network.prepare(opened)
+    network.normalisation(x)  # raises if it is of other channels
     return copy_to(x.detach(), network.anchor)
+
+
+def prepare_each(network: Network, images: Sequence[ImagesLike] | Tensor) -> list[Tensor]:
+    """Prepare a list of images, each as `prepare` takes it, or inputs (N, C, *S), as inputs (1, C, *S).
+
+    Raises:
+        ExtremalTypeError: it is one image, not a list of them.
+    """
+    if isinstance(images, np.ndarray) and images.ndim == 4:
+        images = list(images)
+    if not isinstance(images, list | tuple | Tensor):
+        raise ExtremalTypeError(
+            f"images must be a list of images, or prepared inputs (N, C, *S), got {type(images).__name__}; e.g. [image]"
+        )
+    parts = [images] if isinstance(images, Tensor) else images
+    return [row for image in parts for row in torch.split(prepare(network, image), 1)]
 
 
 def read_stacks(network: Network, image: ImagesLike) -> ImagesLike:

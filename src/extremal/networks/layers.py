@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from extremal.errors import ExtremalValueError
+from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.acceleration.observe import accepts_hooks
 from extremal.networks.compiled import strip_compiled
 from extremal.networks.inputs import ImagesLike, prepare
@@ -127,12 +127,14 @@ def get_module(net: Network, name: str) -> nn.Module:
     """Return the module with this name.
 
     Raises:
-        ExtremalValueError: it does not exist, and similar names are suggested; or it is scripted.
+        ExtremalValueError, ExtremalTypeError: it does not exist, and similar names are suggested; it is no name; or it
+            is scripted.
     """
     with exclusive(net.model, net.name):
         parts: list[tuple[str, nn.Module]] = [*net.model.named_modules()]
     modules = {strip_compiled(path): part for path, part in parts if path}
-    if strip_compiled(name) in modules:
+    is_name = isinstance(name, str)
+    if is_name and strip_compiled(name) in modules:
         module = modules[strip_compiled(name)]
         if not accepts_hooks(module):
             raise ExtremalValueError(
@@ -140,9 +142,10 @@ def get_module(net: Network, name: str) -> nn.Module:
                 "network as it was before torch.jit.script"
             )
         return module
-    suggestions = get_close_matches(name, modules, n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(suggestions)}? " if suggestions else ""
-    raise ExtremalValueError(
+    suggestions = get_close_matches(str(name), modules, n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(suggestions if is_name else map(repr, suggestions))}? " if suggestions else ""
+    error = ExtremalValueError if is_name else ExtremalTypeError
+    raise error(
         f"a layer must be the name of a module in {net.name}, got {name!r}; {hint}extremal.layers(network) lists them"
     )
 

@@ -18,12 +18,12 @@ from extremal.networks.acceleration import ACCELERATIONS, Acceleration
 from extremal.networks.callables import as_module, name_model
 from extremal.networks.calls import MakeInputs
 from extremal.networks.class_groups import describe_group, find_named_groups
-from extremal.networks.class_names import find_class
+from extremal.networks.class_names import find_class, read_labels
 from extremal.networks.compiled import uncompiled
 from extremal.networks.devices import DeviceLike, check_single_device, find_device, move_module
 from extremal.networks.image_bounds import check_aspect
 from extremal.networks.module_state import check_weights, evaluation_state
-from extremal.networks.pixels import normalise_pixels, to_pixels
+from extremal.networks.pixels import to_pixels
 from extremal.networks.randomness import seeded
 from extremal.networks.run import Run
 from extremal.networks.sounds.reader import SoundReader
@@ -31,7 +31,7 @@ from extremal.networks.stacks.readers import ClipReader, StackReader, VolumeRead
 from extremal.networks.torch_state import standard_modes
 from extremal.networks.turns import exclusive
 from extremal.networks.weight_hash import hash_weights, to_plain
-from extremal.number_checks import format_value
+from extremal.number_checks import read_numbers, validate_positive
 
 Preprocess = Callable[[Image.Image], Tensor]  # RGB image -> (C, H, W)
 
@@ -73,10 +73,11 @@ class Network:
 
     def __post_init__(self) -> None:
         self.model = as_module(self.model)
-        if isinstance(self.labels, str) or not all(isinstance(label, str) for label in self.labels):
-            raise ExtremalTypeError(
-                f"labels must be the names of the classes, got {format_value(self.labels)}; e.g. ('cat', 'dog')"
-            )
+        self.labels = read_labels(self.labels)
+        self.mean, self.std = _read_normalisation(self.mean, self.std)
+        self.spacing = read_numbers(self.spacing, "spacing", "(2, 1, 1)")
+        for distance in self.spacing:
+            validate_positive(distance, "spacing", "e.g. (2, 1, 1) for slices that are twice as far apart as pixels")
         if self.inputs is not None and not callable(self.inputs):
             raise ExtremalTypeError(
                 f"inputs must be a function from x (B, C, *S) to the model's arguments, got "
@@ -91,8 +92,8 @@ class Network:
             raise ExtremalValueError(f"accelerate must be one of {', '.join(ACCELERATIONS)}, got {self.accelerate!r}")
         if self.precision not in PRECISIONS:
             raise ExtremalValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        if self.memory is not None and not self.memory > 0:
-            raise ExtremalValueError(f"memory must be above 0 GiB, got {self.memory:g}; e.g. 2")
+        if self.memory is not None:
+            self.memory = validate_positive(self.memory, "memory", "it is in GiB, e.g. 2")
         self.name = self.name or name_model(self.model)
 
     @property
@@ -202,8 +203,10 @@ class Network:
         if x.ndim != 4 or x.shape[1] not in (1, 3):
             return None
         x = x.detach().cpu().float()
-        if self.mean and self.std:
-            x = x * x.new_tensor(self.std).view(-1, 1, 1) + x.new_tensor(self.mean).view(-1, 1, 1)
+        normalisation = self.normalisation(x)
+        if normalisation is not None:
+            mean, std = normalisation
+            x = x * std + mean
         elif x.min() < 0 or x.max() > 1:
             low, high = x.amin((1, 2, 3), True), x.amax((1, 2, 3), True)
             x = (x - low) / (high - low).clamp_min(1e-12)
@@ -211,9 +214,31 @@ class Network:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Normalise values (N, C, H, W) in [0, 1] for the network, if its mean and standard deviation are known."""
-        if not (self.mean and self.std):
-            return pixels
-        return normalise_pixels(pixels, self.mean, self.std)
+        normalisation = self.normalisation(pixels)
+        return pixels if normalisation is None else (pixels - normalisation[0]) / normalisation[1]
+
+    def normalisation(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the mean and the standard deviation of each channel, (C, *1) or (1, *1) of all; None: unknown.
+
+        >>> [values.shape for values in Network(torch.nn.Identity(), mean=(0.5,), std=(0.2,)).normalisation(
+        ...     torch.zeros(1, 3, 8, 8))]
+        [torch.Size([1, 1, 1]), torch.Size([1, 1, 1])]
+
+        Args:
+            x: inputs (N, C, *S).
+
+        Raises:
+            ExtremalValueError: the network has them for another number of channels.
+        """
+        if not self.mean:
+            return None
+        if len(self.mean) not in (1, x.shape[1]):
+            raise ExtremalValueError(
+                f"an input must have a channel for each of the {len(self.mean)} values of mean and std, {self.name} "
+                f"got {x.shape[1]}; pass an image, or what network.prepare(image) returns, or correct mean and std"
+            )
+        places = [1] * (x.ndim - 2)
+        return x.new_tensor(self.mean).view(-1, *places), x.new_tensor(self.std).view(-1, *places)
 
     def example_input(self, side: int = 256) -> Tensor:
         """Prepare a grey image with noise, side × side px, as an example input."""
@@ -271,3 +296,16 @@ class Network:
             ExitStack() as undo,
         ):
             yield Run(self, undo)
+
+
+def _read_normalisation(mean: Sequence[float], std: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and the standard deviation of each channel as numbers; both empty if they are unknown."""
+    means, deviations = read_numbers(mean, "mean", "(0.5, 0.5, 0.5)"), read_numbers(std, "std", "(0.2, 0.2, 0.2)")
+    if len(means) != len(deviations):
+        raise ExtremalValueError(
+            f"mean and std must have a value for each channel, got {len(means)} and {len(deviations)}; pass both, or "
+            "neither"
+        )
+    for deviation in deviations:
+        validate_positive(deviation, "std", "e.g. (0.2, 0.2, 0.2)")
+    return means, deviations

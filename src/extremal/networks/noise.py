@@ -61,9 +61,9 @@ def _draw_steps(values: np.ndarray[Any, Any], seed: int | Sequence[int]) -> np.n
 
 def _value_range(network: Network, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the values of black and white in inputs (N, C, *S), or those of each channel's own range."""
-    trailing = [1] * (x.ndim - 2)
-    if network.mean and network.std and len(network.mean) == x.shape[1]:
-        mean, std = (x.new_tensor(values).view(1, -1, *trailing) for values in (network.mean, network.std))
+    normalisation = network.normalisation(x)
+    if normalisation is not None:
+        mean, std = normalisation
         return -mean / std, (1 - mean) / std
     if x.ndim == 4 and x.shape[1] in (1, 3) and x.min() >= 0 and x.max() <= 1:
         return x.new_zeros(1), x.new_ones(1)

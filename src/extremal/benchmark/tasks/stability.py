@@ -196,7 +196,7 @@ def seen_inputs(x: Tensor) -> dict[str, Tensor]:
 
 def unseen_inputs(network: Network, x: Tensor) -> list[Tensor]:
     """Return an input (1, C, H, W) destroyed as no method does it: black, white, a mosaic, and a wide blur."""
-    if network.mean and network.std:
+    if network.mean:
         black, white = network.normalise(torch.zeros_like(x)), network.normalise(torch.ones_like(x))
     else:
         black, white = torch.full_like(x, float(x.min())), torch.full_like(x, float(x.max()))

@@ -15,7 +15,7 @@ from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.files import atomic_file
 from extremal.masking.games import Game, Reward
 from extremal.masking.solvers import OnStep, Solver
-from extremal.networks.inputs import ImagesLike, prepare
+from extremal.networks.inputs import ImagesLike, prepare_each
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.networks.torch_state import in_standard_modes
@@ -122,11 +122,12 @@ def class_channels(
             f"a class must be given by its index or name, or as one group for all images, got {format_value(target)}; "
             "pass scores.ClassGroup for several classes asked about as one"
         )
-    if len(images) == 0:
+    prepared = prepare_each(net, images)
+    if not prepared:
         raise ExtremalValueError(
             f"a class must have at least one image, got none for {target!r}; pass images that show it"
         )
-    x = images if isinstance(images, Tensor) else _prepare_batch(net, images)
+    x = _concatenate(prepared)
     explanation = explain_channels(
         net,
         x,
@@ -158,8 +159,7 @@ def class_channels(
     )
 
 
-def _prepare_batch(net: Network, images: Sequence[ImagesLike]) -> Tensor:
-    prepared = [prepare(net, image) for image in images]
+def _concatenate(prepared: list[Tensor]) -> Tensor:
     first = tuple(prepared[0].shape[1:])
     for index, x in enumerate(prepared):
         if tuple(x.shape[1:]) != first:

@@ -4,13 +4,12 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.errors import ExtremalValueError
 from extremal.explanations import evidence, verdict
 from extremal.explanations.batches import plan_batches
 from extremal.explanations.build_objective import build_objective
@@ -36,7 +35,7 @@ from extremal.networks.network import Network
 from extremal.networks.resolve import as_network, require_gradient
 from extremal.networks.split import Split, split
 from extremal.networks.torch_state import in_standard_modes
-from extremal.number_checks import format_value
+from extremal.number_checks import format_value, read_whole_numbers, validate_positive
 from extremal.scores import Score
 from extremal.scores.target import (
     Target,
@@ -99,8 +98,7 @@ def explain_channels(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
-    if not share > 0:
-        raise ExtremalValueError(f"share must be above 0, got {share:g}; it is a fraction of the effect, e.g. 0.9")
+    share = validate_positive(share, "share", "it is a fraction of the effect, e.g. 0.9")
     settings = Settings(game=game, perturbation=ScaleChannels(axis), solver=solver, score=score, seed=seed)
     net = as_network(network)
     require_gradient(net, "an explanation by channels", "pass the module itself, or explain places")
@@ -293,15 +291,11 @@ def validate_counts(
     if counts is None:
         fractions = validate_areas(DEFAULT_FRACTIONS if areas is None else areas)
         return tuple(k / total for k in sorted({min(total - 1, count_kept(area, total)) for area in fractions}))
-    values = list(islice(counts, total))
+    values = read_whole_numbers(counts, "counts", "(1, 4, 16)")
     if not values:
         raise ExtremalValueError("counts must name at least one count, got none; e.g. (1, 4, 16)")
     for count in values:
-        if isinstance(count, bool) or not hasattr(count, "__index__"):
-            raise ExtremalTypeError(
-                f"counts must be whole numbers of channels, got {format_value(count)}; e.g. (1, 4, 16)"
-            )
-        if not 1 <= count.__index__() < total:
+        if not 1 <= count < total:
             raise ExtremalValueError(
                 f"counts must lie in 1..{total - 1} for {layer!r}, which has {total} channels, got "
                 f"{format_value(count)}; none or all of them need no search"
@@ -309,4 +303,4 @@ def validate_counts(
     if len(set(values)) < len(values):
         duplicate = next(count for count in values if values.count(count) > 1)
         raise ExtremalValueError(f"counts must be distinct, got {duplicate} twice; leave one out")
-    return tuple(count.__index__() / total for count in sorted(values))
+    return tuple(count / total for count in sorted(values))

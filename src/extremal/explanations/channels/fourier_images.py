@@ -1,12 +1,16 @@
 """Images that are easy to optimise: decorrelated in space (Fourier) and in colour."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extremal.errors import ExtremalValueError
+from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.masking.solvers.problem import MAX_COUNT
+from extremal.networks.image_bounds import MAX_SCALED_PIXELS
+from extremal.number_checks import format_value, is_number, read_whole_numbers, validate_whole
 
 # Principal axes of the colours of natural photographs, scaled by their standard deviations, the largest being 1:
 # brightness, then warm against cold, then green against magenta (benchmarks/colours.py measures them).
@@ -104,22 +108,52 @@ def validate_optimisation(steps: int, smooth: float) -> None:
     """Raise if the number of steps or the smoothness weight is out of range.
 
     Raises:
-        ExtremalValueError: steps below 1, or a negative weight.
+        ExtremalValueError, ExtremalTypeError: steps below 1, or a negative weight; or they are no such numbers.
     """
-    if steps < 1 or smooth < 0:
+    validate_whole(steps, "steps", 1, MAX_COUNT, f"{DEFAULT_STEPS} are usual")
+    if not is_number(smooth):
+        raise ExtremalTypeError(f"smooth must be a number, got {format_value(smooth)}; {SMOOTHNESS_WEIGHT} is usual")
+    if not 0 <= smooth < math.inf:
         raise ExtremalValueError(
-            f"steps must be at least 1 and smooth at least 0, got {steps} and {smooth:g}; "
-            f"{DEFAULT_STEPS} and {SMOOTHNESS_WEIGHT} are usual"
+            f"smooth must be at least 0 and finite, got {format_value(smooth)}; {SMOOTHNESS_WEIGHT} is usual"
         )
 
 
-def validate_image_shape(shape: tuple[int, ...] | None) -> tuple[int, int, int]:
+def validate_size(size: Sequence[int]) -> tuple[int, int, int]:
+    """Return the size (C, H, W) of images to compute.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: it is none.
+    """
+    sizes = read_whole_numbers(size, "size", "(3, 224, 224)")
+    if len(sizes) != 3 or sizes[0] not in (1, 3) or min(sizes) < 1 or sizes[1] * sizes[2] > MAX_SCALED_PIXELS:
+        raise ExtremalValueError(
+            f"size must be (C, H, W) with 1 or 3 channels and at most {MAX_SCALED_PIXELS / 1e6:g} megapixels, got "
+            f"{format_value(sizes)}; e.g. (3, 224, 224)"
+        )
+    return sizes[0], sizes[1], sizes[2]
+
+
+def check_layer_gradient(activations: Tensor, layer: str, network_name: str) -> None:
+    """Check that activations of an image have a gradient, by which the image can be optimised.
+
+    Raises:
+        ExtremalValueError: they have none.
+    """
+    if not activations.requires_grad:
+        raise ExtremalValueError(
+            f"a layer must depend on the image with a gradient to be visualised, {layer!r} of {network_name} does not; "
+            "look for no_grad, detach, rounding or argmax before it"
+        )
+
+
+def validate_image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Return the shape (C, H, W) of an input that is an image.
 
     Raises:
         ExtremalValueError: inputs of this shape are not images.
     """
-    if shape is None or len(shape) != 3 or shape[0] not in (1, 3):
+    if len(shape) != 3 or shape[0] not in (1, 3):
         raise ExtremalValueError(
             f"a layer must belong to a network of images (1 or 3, H, W) to be visualised, got the input shape {shape}; "
             "choose another network"

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,12 +13,14 @@ from extremal.explanations.channels.fourier_images import (
     DEFAULT_STEPS,
     SMOOTHNESS_WEIGHT,
     FourierImages,
+    check_layer_gradient,
     optimise_images,
     regularisation,
     shift,
     to_uint8,
     validate_image_shape,
     validate_optimisation,
+    validate_size,
 )
 from extremal.explanations.validation import validate_seed
 from extremal.masking.perturbations import ScaleChannels
@@ -48,7 +52,7 @@ def invert(
     network: Network | nn.Module | str,
     layer: str,
     source: ImagesLike,
-    mask: Tensor | None = None,
+    mask: Tensor | np.ndarray[Any, Any] | None = None,
     *,
     axis: int | None = None,
     size: tuple[int, int, int] | None = None,
@@ -73,7 +77,7 @@ def invert(
         network: as for `explain`; its inputs are images (1 or 3 channels).
         layer: name of a module that returns one tensor (B, K, ...).
         source: an image as for `explain`; or, with `size`, activations (N, K, ...) of the layer.
-        mask: (N, K) or (K,) in [0, 1], one value per channel.
+        mask: (N, K) or (K,) in [0, 1], one value per channel, e.g. `ChannelExplanation.mask()`.
         axis: of the channels in the layer's output, as in `explain_channels`.
         size: (C, H, W) of the images, if activations are given.
         steps: of Adam.
@@ -90,13 +94,19 @@ def invert(
     validate_optimisation(steps, smooth)
     seed, net = validate_seed(seed), as_network(network)
     module = get_module(net, layer)
-    x = None if size is not None else prepare(net, source)
-    shape = validate_image_shape(tuple(x.shape[1:]) if x is not None else size)
+    x: Tensor | None = None
+    if size is not None:
+        shape = validate_size(size)
+    else:
+        x = prepare(net, source)
+        shape = validate_image_shape(tuple(x.shape[1:]))
     with net.frozen(seed) as run:
         like = net.normalise(torch.zeros(1, *shape).to(net.anchor)) if x is None else x.clone()
         run.accelerate(like, (layer,))
         max_rows = run.max_batch_size(like)
-        activations = compute_activations(run, module, like).detach()
+        activations = compute_activations(run, module, like.clone().requires_grad_() * 1)
+        check_layer_gradient(activations, layer, net.name)
+        activations = activations.detach()
         if x is None:
             activations = _validate_activations(source, activations, layer, shape)
         masks = _build_masks(mask, activations, axis)  # (N, M, K)
@@ -132,7 +142,10 @@ def _validate_activations(source: ImagesLike, like: Tensor, layer: str, shape: t
     """Return the given activations (N, K, ...), validated against those of an input."""
     if not isinstance(source, Tensor) or not source.is_floating_point():
         kind = source.dtype if isinstance(source, Tensor) else type(source).__name__
-        raise ExtremalTypeError(f"with size, source must be activations (N, K, ...), got {kind}")
+        raise ExtremalTypeError(
+            f"with size, source must be a floating tensor of activations (N, K, ...), got {kind}; convert an array "
+            "with torch.from_numpy"
+        )
     if source.shape[1:] != like.shape[1:]:
         raise ExtremalValueError(
             f"activations must have the shape of the layer's output, (N, *{tuple(like.shape[1:])}) for "
@@ -165,12 +178,19 @@ class _InversionLoss:
         return (distance + regularisation(pixels, self.smooth)).sum()
 
 
-def _build_masks(mask: Tensor | None, activations: Tensor, axis: int | None) -> Tensor:
+def _build_masks(given: Tensor | np.ndarray[Any, Any] | None, activations: Tensor, axis: int | None) -> Tensor:
     """Return a mask of ones and, if a mask is given, the mask and its complement: (N, M, K)."""
     count, total = len(activations), ScaleChannels(axis).mask_shape(activations)[0]
     ones = activations.new_ones(count, 1, total)
-    if mask is None:
+    if given is None:
         return ones
+    try:
+        mask = torch.as_tensor(given).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise ExtremalTypeError(
+            f"a mask must be a tensor or an array with one value for each of {total} channels, got "
+            f"{type(given).__name__}; e.g. explanation.mask()"
+        ) from None
     if mask.ndim not in (1, 2) or mask.shape[-1] != total or (mask.ndim == 2 and len(mask) not in (1, count)):
         raise ExtremalValueError(
             f"a mask must have one value for each of {total} channels, ({count}, {total}) or ({total},), "

@@ -7,27 +7,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.fourier_images import (
     DEFAULT_STEPS,
     SMOOTHNESS_WEIGHT,
     FourierImages,
+    check_layer_gradient,
     jitter,
     optimise_images,
     regularisation,
     to_uint8,
     validate_image_shape,
     validate_optimisation,
+    validate_size,
 )
 from extremal.explanations.validation import validate_seed
 from extremal.masking.perturbations import ScaleChannels
-from extremal.networks.inputs import ImagesLike, prepare
+from extremal.networks.inputs import ImagesLike, prepare_each
 from extremal.networks.layers import get_module
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.networks.run import Run
 from extremal.networks.split import compute_activations
 from extremal.networks.torch_state import in_standard_modes
+from extremal.number_checks import read_whole_numbers
 
 ACTIVATION_WEIGHT = 0.02  # in units of the mean magnitude of the layer's output
 MAX_SHIFT, MAX_ROTATION, MAX_ZOOM = 0.06, 0.12, 0.1  # fraction of the side, radians, relative
@@ -56,7 +59,7 @@ def visualise(
     layer: str,
     channels: Sequence[int],
     *,
-    images: Sequence[ImagesLike] = (),
+    images: Sequence[ImagesLike] | Tensor = (),
     axis: int | None = None,
     size: tuple[int, int, int] | None = None,
     steps: int = DEFAULT_STEPS,
@@ -79,7 +82,7 @@ def visualise(
         network: as for `explain`; its inputs are images (1 or 3 channels).
         layer: name of a module that returns one tensor (B, K, ...).
         channels: (M,) indices in 0..K−1.
-        images: to take patches from; each as for `explain`.
+        images: to take patches from; each as for `explain`; or prepared (N, C, H, W).
         axis: of the channels in the layer's output, as in `explain_channels`.
         size: (C, H, W) of the images; None: that of the first image, or of an image prepared for the network.
         steps: of Adam.
@@ -96,16 +99,18 @@ def visualise(
     validate_optimisation(steps, smooth)
     seed, net = validate_seed(seed), as_network(network)
     module = get_module(net, layer)
-    inputs = [prepare(net, image) for image in images]
+    inputs = prepare_each(net, images)
     if size is None:
         shape = validate_image_shape(tuple((inputs[0] if inputs else net.example_input()).shape[1:]))
     else:
-        shape = validate_image_shape(size)
+        shape = validate_size(size)
     with net.frozen(seed) as run:
         grey = net.normalise(torch.full((1, *shape), 0.5).to(net.anchor))
         run.accelerate(grey, (layer,))
         max_rows = run.max_batch_size(grey)
-        like = compute_activations(run, module, grey)
+        like = compute_activations(run, module, grey.clone().requires_grad_() * 1)
+        check_layer_gradient(like, layer, net.name)
+        like = like.detach()
         indices = _validate_channels(channels, ScaleChannels(axis).mask_shape(like)[0], layer)
         channel_axis = ScaleChannels(axis).axis_of(like)
 
@@ -204,14 +209,12 @@ def _crop_patch(image: Tensor, lattice: tuple[int, ...], place: int, short_side:
 
 
 def _validate_channels(channels: Sequence[int], total: int, layer: str) -> tuple[int, ...]:
-    indices = tuple(channels)
+    indices = read_whole_numbers(channels, "channels", "(0, 7)")
     if not indices:
         raise ExtremalValueError("channels must name at least one channel, got none; e.g. (0, 7)")
     for channel in indices:
-        if isinstance(channel, bool) or not hasattr(channel, "__index__"):
-            raise ExtremalTypeError(f"channels must be indices, got {channel!r}; e.g. (0, 7)")
-        if not 0 <= channel.__index__() < total:
+        if not 0 <= channel < total:
             raise ExtremalValueError(
                 f"channels must lie in 0..{total - 1} for {layer!r}, which has {total}, got {channel}"
             )
-    return tuple(channel.__index__() for channel in indices)
+    return indices

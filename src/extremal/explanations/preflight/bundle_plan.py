@@ -15,7 +15,7 @@ from extremal.explanations.preflight.cost import Cost
 from extremal.explanations.preflight.plan import Plan, plan
 from extremal.explanations.preparation import prepare_run
 from extremal.explanations.sets.answer_tokens import list_token_queries, validate_token_settings
-from extremal.explanations.sets.bundle import merge_game_free, prepare_single
+from extremal.explanations.sets.bundle import check_single_target, merge_game_free, prepare_single
 from extremal.explanations.sets.class_contrast import find_contrast, validate_contrast_settings
 from extremal.explanations.sets.region_sets import GAMES
 from extremal.explanations.settings import Settings, SettingsOptions
@@ -86,6 +86,7 @@ def plan_sets(
         ExtremalValueError, ExtremalTypeError: as `explain_sets` raises them before its solver runs.
     """
     settings = merge_game_free(settings, options, "sets of regions")
+    check_single_target(target, settings.score, "sets of regions")
     net, x = prepare_single(as_network(network), image, "sets of regions")
     parts = {name: plan(net, x, target, settings=settings.replace(game=game)) for name, game in GAMES.items()}
     judging = _examine(net, x, target, settings.replace(game="delete"), Cost.judgement, for_solver=False)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from extremal.explanations.answer_probability import MIN_PROBABILITY
+from extremal.explanations.objective import find_gradients
 from extremal.explanations.preflight.findings import Finding, Level, one_line
 from extremal.explanations.preflight.network_checks import ROUNDING, max_difference, max_magnitude
 from extremal.masking.perturbations import Noise, Perturbation, mask_shape, prepare_perturbation
@@ -189,13 +190,13 @@ def gradient(objective: CheckedObjective) -> Finding:
         try:
             with torch.enable_grad():
                 score = objective.ask(perturb(mask).flatten(0, 1))
-                if not score.requires_grad:
-                    remedy = "look for no_grad, detach, rounding or argmax inside the network"
-                    return Finding(name, Level.PROBLEM, "the score has no gradient with respect to the input", remedy)
-                parts.append(torch.autograd.grad(score.sum(), mask)[0])
+                parts += [part for part in find_gradients(score, [mask]) if part is not None]
         except RuntimeError as error:
             remedy = "look for operations that change tensors in place, like x += 1 or relu(inplace=True)"
             return Finding(name, Level.PROBLEM, f"the gradient cannot be computed: {one_line(error)}", remedy)
+    if not parts:
+        remedy = "look for no_grad, detach, rounding or argmax inside the network"
+        return Finding(name, Level.PROBLEM, "the score has no gradient with respect to the input", remedy)
     gradients = torch.stack(parts)
     n_broken = int((~torch.isfinite(gradients)).sum())
     if n_broken:

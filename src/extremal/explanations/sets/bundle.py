@@ -16,6 +16,8 @@ from extremal.networks.inputs import ImagesLike, prepare, read_stacks, take_spac
 from extremal.networks.network import Network
 from extremal.networks.torch_state import in_standard_modes
 from extremal.networks.turns import exclusive
+from extremal.scores.classes import Score
+from extremal.scores.target import Target, count_targets, parse_target
 from extremal.tensor_files import FormatError, fields_equal, read_tensors, unreadable_file_error, write_tensors
 
 FORMAT = 1  # of the saved file
@@ -100,6 +102,17 @@ def prepare_single(network: Network, image: ImagesLike, what: str) -> tuple[Netw
     if len(x) != 1:
         raise ExtremalValueError(f"{what} must be of one image, got {len(x)}; call it for each")
     return network, x
+
+
+def check_single_target(target: Target, score: Score, what: str) -> None:
+    """Check that a target is one, of an input; a group of classes is one.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: there are none or several, or it is no target.
+    """
+    count = count_targets(parse_target(target, score))
+    if count not in (None, 1):
+        raise ExtremalValueError(f"{what} must be of one target, got {count}; call it for each")
 
 
 def merge_game_free(settings: Settings | None, options: SettingsOptions, what: str) -> Settings:

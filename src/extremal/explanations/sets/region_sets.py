@@ -11,7 +11,14 @@ from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.judge import judge
 from extremal.explanations.regions import SufficientRegion, iou
-from extremal.explanations.sets.bundle import Bundle, OnPart, merge_game_free, prepare_single, report_part
+from extremal.explanations.sets.bundle import (
+    Bundle,
+    OnPart,
+    check_single_target,
+    merge_game_free,
+    prepare_single,
+    report_part,
+)
 from extremal.explanations.settings import Settings, SettingsOptions
 from extremal.explanations.verdict import SUFFICIENT_EFFECT, Verdict
 from extremal.networks.inputs import ImagesLike
@@ -140,7 +147,7 @@ def explain_sets(
     [0.07, 0.15, 0.15]
 
     Args:
-        network, image, target, settings: as for `explain`, of one image.
+        network, image, target, settings: as for `explain`, of one image and one target.
         on_part: called with the part and stage, the number done, and the total.
         options: as for `explain`, without `game` and `alternatives`.
 
@@ -148,8 +155,8 @@ def explain_sets(
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
     settings = merge_game_free(settings, options, "sets of regions")
-    net = as_network(network)
-    net, x = prepare_single(net, image, "sets of regions")
+    check_single_target(target, settings.score, "sets of regions")
+    net, x = prepare_single(as_network(network), image, "sets of regions")
     found = {
         name: explain(
             net, x, target, settings=settings.replace(game=game), progress=False, **report_part(on_part, name)

@@ -14,15 +14,14 @@ from typing import Any
 
 from torch import Tensor
 
-from extremal.errors import ExtremalValueError
 from extremal.masking.domain import Domain
 from extremal.masking.solvers.choice import choose_fields
 from extremal.masking.solvers.consensus_run import ConsensusRun, Momentum, standardise_each
 from extremal.masking.solvers.path import masks_at_areas
-from extremal.masking.solvers.problem import MAX_COUNT, OnStep, Problem, Recorder, Solution
+from extremal.masking.solvers.problem import OnStep, Problem, Recorder, Solution
 from extremal.masking.solvers.repair import repair_falls
+from extremal.masking.solvers.settings_checks import read_between, read_positive, read_whole
 from extremal.masking.solvers.start import Start, find_start
-from extremal.number_checks import validate_whole
 
 MAX_CANDIDATES = 4  # of an area; without neighbours one less
 
@@ -56,16 +55,13 @@ class Consensus:
     width: float = 1.0  # of the field's Gaussian, in lattice steps
 
     def __post_init__(self) -> None:
-        for name in ("steps", "columns", "draws", "reduced_steps"):
-            validate_whole(getattr(self, name), f"{name} of consensus", 1, MAX_COUNT)
-        validate_whole(self.candidates, "candidates of consensus", 1, MAX_CANDIDATES)
-        for name in ("enlarged_draws", "repair_steps"):
-            validate_whole(getattr(self, name), f"{name} of consensus", 0, MAX_COUNT)
-        for name in ("start", "rate", "temperature", "tolerance", "enlarged", "reduced", "repair_rate"):
-            if not getattr(self, name) > 0:
-                raise ExtremalValueError(f"{name} of consensus must be above 0, got {getattr(self, name):g}")
-        if not 0 <= self.reduced_share <= 1:
-            raise ExtremalValueError(f"reduced_share of consensus must lie in [0, 1], got {self.reduced_share:g}")
+        read_whole(self, "steps", "columns", "draws", "reduced_steps")
+        read_whole(self, "candidates", high=MAX_CANDIDATES)
+        read_whole(self, "least", "enlarged_draws", "repair_steps", low=0)
+        read_positive(self, "start", "rate", "temperature", "tolerance", "enlarged", "reduced", "repair_rate")
+        read_positive(self, "smooth", "width")
+        read_between(self, "inside")
+        read_between(self, "reduced_share", "momentum", "decay", high=1.0)
 
     @property
     def name(self) -> str:

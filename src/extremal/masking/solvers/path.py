@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from extremal.errors import ExtremalValueError
 from extremal.masking.device_tensors import copy_to, fill_columns, select_columns
 from extremal.masking.domain import Domain, ExactAreaFamily
 from extremal.masking.level_set import standardise
-from extremal.masking.solvers.problem import MAX_COUNT, OnStep, Problem, Recorder, Solution, gradient
+from extremal.masking.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
+from extremal.masking.solvers.settings_checks import read_between, read_positive, read_whole
 from extremal.masking.solvers.swap import swap_places
-from extremal.number_checks import validate_positive, validate_whole
+from extremal.number_checks import read_numbers
 
 RESIDUAL_SCALE = 0.02  # of the previous field when it is added to a swapped set, to order the places in and out of it
 Areas = tuple[float, ...] | Tensor  # (K,) for every input, or (N, K)
@@ -60,10 +62,15 @@ class Path:
     last_area: float = 0.02  # or four fifths of the smallest requested area, if that is less
 
     def __post_init__(self) -> None:
-        for name, minimum in (("steps", 1), ("polish", 0), ("rounds", 1), ("search", 0), ("draws", 1)):
-            validate_whole(getattr(self, name), f"{name} of path", minimum, MAX_COUNT)
-        for name in ("rate", "polish_rate", "temperature", "final_temperature", "width", "first_area", "last_area"):
-            validate_positive(getattr(self, name), f"{name} of path")
+        read_whole(self, "steps", "rounds", "draws")
+        read_whole(self, "polish", "search", low=0)
+        read_positive(self, "rate", "polish_rate", "temperature", "final_temperature", "width")
+        read_positive(self, "first_area", "last_area")
+        read_between(self, "change", "start")
+        betas = read_numbers(self.betas, "betas of path", "(0.9, 0.99)")
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ExtremalValueError(f"betas of path must be two numbers in [0, 1), got {betas}; e.g. (0.9, 0.99)")
+        object.__setattr__(self, "betas", betas)
 
     @property
     def name(self) -> str:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from extremal.masking.area import ranking_loss, ranking_template
 from extremal.masking.domain import Domain, SmoothFamily
-from extremal.masking.solvers.problem import MAX_COUNT, OnStep, Problem, Recorder, Solution, gradient
-from extremal.number_checks import validate_positive, validate_whole
+from extremal.masking.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
+from extremal.masking.solvers.settings_checks import read_between, read_positive, read_whole
 
 TIE_BREAK = 1e-3  # largest difference of the values of channels or units at the start
 
@@ -31,9 +31,9 @@ class Penalty:
     padded: bool = False  # R_a includes the margin of σ around the mask, as in the paper's package; areas are nominal
 
     def __post_init__(self) -> None:
-        validate_whole(self.steps, "steps of penalty", 1, MAX_COUNT)
-        for name in ("rate", "weight", "growth"):
-            validate_positive(getattr(self, name), f"{name} of penalty")
+        read_whole(self, "steps")
+        read_positive(self, "rate", "weight", "growth")
+        read_between(self, "momentum", "dampening", high=1.0)
 
     @property
     def name(self) -> str:

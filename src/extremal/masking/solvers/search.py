@@ -20,12 +20,13 @@ from extremal.errors import ExtremalValueError
 from extremal.masking.domain import Domain, ExactAreaFamily
 from extremal.masking.level_set import standardise
 from extremal.masking.solvers.path import masks_at_areas
-from extremal.masking.solvers.problem import MAX_COUNT, OnStep, Problem, Recorder, Solution
+from extremal.masking.solvers.problem import OnStep, Problem, Recorder, Solution
 from extremal.masking.solvers.reward_model import Cells, RewardModel
-from extremal.number_checks import validate_whole
+from extremal.masking.solvers.settings_checks import read_between, read_positive, read_whole
 
 FLOOR = 1e-30  # of a deviation, so that a field without any stays zero
 MIN_EVALUATIONS = 50
+MAX_SHARE = 0.5  # of the evaluations for one stage
 WIDEST_AREAS = 0.2, 0.5  # between which random masks lie
 MAX_CANDIDATES = 12  # of an area in the final choice
 ELITE_SHARE = 0.25  # of an area's masks, whose mean field is a candidate
@@ -75,14 +76,14 @@ class Search:
     width: float = 1.0  # of the field's Gaussian, in lattice steps
 
     def __post_init__(self) -> None:
-        validate_whole(self.evaluations, "evaluations of search", MIN_EVALUATIONS, MAX_COUNT)
-        validate_whole(self.batch, "batch of search", 1, MAX_COUNT)
+        read_whole(self, "evaluations", low=MIN_EVALUATIONS)
+        read_whole(self, "batch")
+        read_positive(self, "screening", "descent", "choice")
         for name in ("screening", "descent", "choice"):
-            if not 0 < getattr(self, name) <= 0.5:
+            if getattr(self, name) > MAX_SHARE:
                 raise ExtremalValueError(f"{name} of search must lie in (0, 0.5], got {getattr(self, name):g}")
-        for name in ("first_temperature", "last_temperature", "reach", "temperature", "width"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ExtremalValueError(f"{name} of search must be above 0, got {getattr(self, name):g}")
+        read_positive(self, "first_temperature", "last_temperature", "reach", "temperature", "width")
+        read_between(self, "within")
 
     @property
     def name(self) -> str:

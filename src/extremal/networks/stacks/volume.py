@@ -11,6 +11,7 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import quote
 from extremal.networks.stacks.paths import MAX_PLACES
+from extremal.number_checks import format_value, is_number, read_numbers, read_whole_numbers
 
 SCALED_ABOVE = 1e15  # values whose squares or sums could exceed the range of float32
 ROUNDING = 2e-7  # of the largest value, up to which a deviation is that of a constant
@@ -40,10 +41,7 @@ class Volume:
             raise ExtremalValueError(
                 f"values must be (C, D, H, W), got shape {tuple(self.values.shape)}; add a channel with values[None]"
             )
-        if len(self.spacing) != 3 or not all(0 < gap < math.inf for gap in self.spacing):
-            raise ExtremalValueError(
-                f"spacing must be three distances above 0 mm, got {tuple(self.spacing)}; e.g. (5.0, 0.7, 0.7)"
-            )
+        object.__setattr__(self, "spacing", _read_spacing(self.spacing))
 
     def orient(self, orientation: str) -> "Volume":
         """Turn the volume so that its axes rise in these directions: axes are permuted and flipped, no value changes.
@@ -82,11 +80,10 @@ class Volume:
         >>> Volume(torch.zeros(1, 10, 64, 64), (5.0, 1.0, 1.0)).resize((20, 32, 32)).spacing
         (2.5, 2.0, 2.0)
         """
-        sizes = tuple(int(size) for size in shape)
+        sizes = read_whole_numbers(shape, "the sizes of a volume", "(64, 64, 64)")
         if len(sizes) != 3 or min(sizes) < 1 or math.prod(sizes) > MAX_PLACES:
             raise ExtremalValueError(
-                f"a volume must have three sizes and at most {MAX_PLACES:,} places, got {tuple(shape)}; "
-                "e.g. (64, 64, 64)"
+                f"a volume must have three sizes and at most {MAX_PLACES:,} places, got {sizes}; e.g. (64, 64, 64)"
             )
         old = self.values.shape[1:]
         shrinks = all(size <= before for size, before in zip(sizes, old, strict=True))
@@ -102,12 +99,9 @@ class Volume:
         >>> Volume(torch.zeros(1, 10, 64, 64), (5.0, 1.0, 1.0)).resample((1.0, 1.0, 1.0)).values.shape
         torch.Size([1, 50, 64, 64])
         """
-        if len(spacing) != 3 or not all(0 < gap < math.inf for gap in spacing):
-            raise ExtremalValueError(
-                f"spacing must be three distances above 0 mm, got {tuple(spacing)}; e.g. (1.0, 1.0, 1.0)"
-            )
+        gaps = _read_spacing(spacing)
         extents = [size * gap for size, gap in zip(self.values.shape[1:], self.spacing, strict=True)]
-        return self.resize([max(1, round(extent / gap)) for extent, gap in zip(extents, spacing, strict=True)])
+        return self.resize([max(1, round(extent / gap)) for extent, gap in zip(extents, gaps, strict=True)])
 
     def scale(self, low: float, high: float) -> "Volume":
         """Clip the values to a window, and scale it to 0..1, e.g. −1000 to 400 Hounsfield units for lungs.
@@ -116,8 +110,13 @@ class Volume:
         >>> Volume(torch.tensor([[[[-1000.0, 0.0, 900.0]]]]), (1.0, 1.0, 1.0)).scale(-1000, 1000).values.flatten()
         tensor([0.0000, 0.5000, 0.9500])
         """
-        if not low < high:
-            raise ExtremalValueError(f"low must be below high, got {low:g} and {high:g}; e.g. -1000 and 400")
+        if not (is_number(low) and is_number(high)):
+            kinds = f"{format_value(low)} and {format_value(high)}"
+            raise ExtremalTypeError(f"low and high must be numbers, got {kinds}; e.g. -1000 and 400")
+        if not -math.inf < low < high < math.inf:
+            raise ExtremalValueError(
+                f"low must be below high, and both finite, got {low:g} and {high:g}; e.g. -1000 and 400"
+            )
         return replace(self, values=(self.values.clamp(low, high) - low) / (high - low))
 
     def normalise(self) -> "Volume":
@@ -128,3 +127,11 @@ class Volume:
         deviation = float(centred.std(correction=min(1, centred.numel() - 1)))
         is_constant = deviation <= ROUNDING * float(values.abs().max())
         return replace(self, values=torch.zeros_like(values) if is_constant else centred / deviation)
+
+
+def _read_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
+    example = "(5.0, 0.7, 0.7)"
+    gaps = read_numbers(spacing, "spacing", example)
+    if len(gaps) != 3 or not min(gaps) > 0:
+        raise ExtremalValueError(f"spacing must be three distances above 0 mm, got {gaps}; e.g. {example}")
+    return gaps

@@ -1,0 +1,84 @@
+"""Networks that answer without a gradient for some inputs, like detectors that find nothing in them."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from extremal import Network, explain, invert, visualise
+from extremal.explanations.build_objective import build_objective
+from extremal.explanations.chunking import ChunkedReward
+from extremal.explanations.settings import Settings
+from extremal.masking.solvers import Consensus, Path, Solver
+from extremal.scores.target import parse_target
+from support.errors import message_of
+
+SOLVERS = {
+    "path": Path(steps=8, polish=4, draws=2, search=4),
+    "consensus": Consensus(steps=2, least=2, columns=2, draws=2, repair_steps=4),
+}
+SQUARE = (slice(4, 8), slice(4, 8))
+X = torch.cat([torch.full((1, 3, 16, 16), 1.0), torch.full((1, 3, 16, 16), 0.3)])  # found at a mask of 0.5 in the first
+
+
+class Detector(nn.Module):
+    """The light of a square; a constant without a gradient for dark inputs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = [row[(..., *SQUARE)].mean() if float(row.detach().mean()) > 0.2 else torch.zeros(()) for row in x]
+        scores = torch.stack(found)
+        return torch.stack([scores, 0 * scores], 1)
+
+
+class Rounded(nn.Module):
+    """A layer behind an operation without a gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3), nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x).detach().round()).mean((2, 3))
+
+
+@pytest.mark.parametrize("game", ["preserve", "delete", "dual"])
+@pytest.mark.parametrize("rows", [1, 2, 8])
+def test_a_reward_without_a_gradient_has_the_gradient_zero(game: str, rows: int) -> None:
+    masks = torch.full((2, 1, 1, 16, 16), 0.5)
+    settings = Settings(game=game, perturbation="fade", score="logit")
+    with Network(Detector()).frozen() as run:
+        chunked = ChunkedReward(build_objective(run, X, parse_target(0, settings.score), settings), rows)
+        rewards, gradients = chunked.with_gradients(masks, False, 0)
+        attributed = chunked.attribute(masks, False, 0)
+    inside = torch.zeros(16, 16)
+    inside[SQUARE] = 1 / 16
+    first = inside * (2 if game == "dual" else 1)
+    torch.testing.assert_close(gradients[:, 0, 0], torch.stack([first, torch.zeros(16, 16)]))
+    torch.testing.assert_close(attributed.gradients, gradients)
+    torch.testing.assert_close(attributed.rewards, rewards)
+
+
+@pytest.mark.parametrize("game", ["preserve", "dual"])
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+def test_inputs_are_explained_alike_one_at_a_time_and_together(solver: Solver, game: str) -> None:
+    options = {"areas": (0.3,), "perturbation": "fade", "score": "logit", "solver": solver, "game": game}
+    one, together = (
+        explain(Network(Detector(), memory=memory), X, 0, **options)  # type: ignore[arg-type]
+        for memory in (1e-9, None)
+    )
+    torch.testing.assert_close(one.masks, together.masks)
+    assert one.binary(0.3)[0, 0][SQUARE].all()
+    assert one.verdict == together.verdict
+
+
+@pytest.mark.parametrize("name", ["invert", "visualise"])
+def test_a_layer_without_a_gradient_is_not_visualised(name: str) -> None:
+    network = Network(Rounded(), name="rounded")
+    call = (
+        (lambda: invert(network, "last", X[:1], steps=2))
+        if name == "invert"
+        else (lambda: visualise(network, "last", (1,), size=(3, 16, 16), steps=2))
+    )
+    assert message_of(call) == (
+        "a layer must depend on the image with a gradient to be visualised, 'last' of rounded does not; look for "
+        "no_grad, detach, rounding or argmax before it"
+    )
