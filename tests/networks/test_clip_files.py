@@ -1,5 +1,6 @@
 """Clips: frames, their times, and what is refused in one sentence."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from extremal import ClipReader, ExtremalTypeError, ExtremalValueError, Network, zoo
+from extremal import ClipReader, ExtremalTypeError, ExtremalValueError, Network, VolumeReader, zoo
 from extremal.errors import MissingDependencyError
 from extremal.networks.inputs import prepare
 from extremal.networks.stacks import clip_files
@@ -166,3 +167,17 @@ def test_a_network_of_torchvision_takes_clips(folder: Path) -> None:
         assert run(x).shape == (1, 400)
     with pytest.raises(ExtremalValueError, match="takes clips, got a picture"):
         net.example_input()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: ClipReader(rate="15"), "rate must be a number, got str; it is in frames per second"),  # type: ignore[arg-type]
+        (lambda: ClipReader(True), "frames must be a whole number, got True"),
+        (lambda: ClipReader(preprocess="scale"), "preprocess must be a function, got 'scale'; leave it out"),  # type: ignore[arg-type]
+        (lambda: VolumeReader(3), "orientation must be three letters as text, got 3; e.g. 'RAS'"),  # type: ignore[arg-type]
+    ],
+)
+def test_options_of_the_wrong_kind(build: Callable[[], object], message: str) -> None:
+    with pytest.raises(ExtremalTypeError, match=message):
+        build()

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
 from extremal.networks.sounds.sound_files import MAX_RATE, MAX_SAMPLES, read_sound_file
+from extremal.number_checks import is_whole, validate_whole
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,9 @@ class SoundReader:
     kind: ClassVar[str] = "sound"
 
     def __post_init__(self) -> None:
-        if isinstance(self.rate, bool) or not isinstance(self.rate, int):
-            raise ExtremalTypeError(f"rate must be a whole number of samples per second, got {self.rate!r}; e.g. 16000")
-        if not 0 < self.rate <= MAX_RATE:
-            raise ExtremalValueError(f"rate must be 1 to {MAX_RATE:,} samples a second, got {self.rate:,}; e.g. 16000")
-        if self.channels not in (1, 2):
+        remedy = "it is in samples per second, e.g. 16000"
+        object.__setattr__(self, "rate", validate_whole(self.rate, "rate", 1, MAX_RATE, remedy))
+        if not is_whole(self.channels) or self.channels not in (1, 2):
             raise ExtremalValueError(f"channels must be 1 or 2, got {self.channels!r}; e.g. 1")
 
     def read(self, path: str | os.PathLike[str], max_samples: int = MAX_SAMPLES) -> Tensor:

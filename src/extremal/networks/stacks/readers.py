@@ -16,9 +16,15 @@ from extremal.networks.stacks.dicom_series import read_series
 from extremal.networks.stacks.nifti_files import read_nifti_file
 from extremal.networks.stacks.paths import NIFTI_SUFFIXES, StackKind
 from extremal.networks.stacks.volume import Volume
+from extremal.number_checks import format_value, validate_positive, validate_whole
 
 PrepareClip = Callable[[Tensor], Tensor]  # (T, 3, H, W) uint8 -> (C, T, H, W)
 PrepareVolume = Callable[[Volume], Volume]
+
+
+def _check_preprocess(preprocess: object) -> None:
+    if preprocess is not None and not callable(preprocess):
+        raise ExtremalTypeError(f"preprocess must be a function, got {format_value(preprocess)}; leave it out")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +63,11 @@ class ClipReader:
     kind: ClassVar[StackKind] = StackKind.CLIP
 
     def __post_init__(self) -> None:
-        if not isinstance(self.frames, int) or not 1 <= self.frames <= MAX_FRAMES:
-            raise ExtremalValueError(f"frames must be 1 to {MAX_FRAMES:,}, got {self.frames!r}; e.g. 16")
-        if self.rate is not None and not 0 < self.rate < float("inf"):
-            raise ExtremalValueError(f"rate must be above 0 frames per second, got {self.rate:g}; e.g. 15")
+        object.__setattr__(self, "frames", validate_whole(self.frames, "frames", 1, MAX_FRAMES, "e.g. 16"))
+        if self.rate is not None:
+            remedy = "it is in frames per second, e.g. 15"
+            object.__setattr__(self, "rate", validate_positive(self.rate, "rate", remedy))
+        _check_preprocess(self.preprocess)
 
     def read(self, path: str | os.PathLike[str], max_bytes: int | None = None) -> PreparedStack:
         """Read and prepare a clip.
@@ -103,6 +110,11 @@ class VolumeReader:
     kind: ClassVar[StackKind] = StackKind.VOLUME
 
     def __post_init__(self) -> None:
+        if not isinstance(self.orientation, str):
+            raise ExtremalTypeError(
+                f"orientation must be three letters as text, got {format_value(self.orientation)}; e.g. 'RAS'"
+            )
+        _check_preprocess(self.preprocess)
         if self.orientation:
             Volume(torch.zeros(1, 1, 1, 1), (1.0, 1.0, 1.0), "SPL").orient(self.orientation)  # raises
 
