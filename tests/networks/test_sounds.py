@@ -105,7 +105,7 @@ def test_damage_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_reader_options() -> None:
-    with pytest.raises(ExtremalTypeError, match="rate must be a whole number, got 44.1; it is in samples per second"):
+    with pytest.raises(ExtremalTypeError, match=r"rate must be a whole number, got 44\.1; it is in samples per second"):
         SoundReader(44.1)  # type: ignore[arg-type]
     with pytest.raises(ExtremalValueError, match="rate must be at least 1, got 0; it is in samples per second"):
         SoundReader(0)
