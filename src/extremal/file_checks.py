@@ -17,7 +17,9 @@ MAX_REASON = 120  # characters of another library's message
 MAX_JSON_BYTES = 32_000_000  # of a JSON text, whose values take about 20 times the memory
 MAX_JSON_DEPTH = 64  # of lists and objects in each other
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.IGNORECASE)  # s3://..., https://...; a `Path` keeps one slash
+CONTROL_CHARACTERS = "\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069"  # of terminals, and of the direction of text
 _SURROGATE = re.compile("[\ud800-\udfff]")  # bytes of a name that are not UTF-8, and halves of characters
+_UNPRINTABLE = re.compile(f"[\ud800-\udfff{CONTROL_CHARACTERS}]")
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -104,12 +106,12 @@ def expand_user(path: str | os.PathLike[str], noun: str) -> Path:
 
 
 def to_printable(name: str | os.PathLike[str]) -> str:
-    r"""Return a file name that can be written as UTF-8: bytes that are not become replacement characters.
+    r"""Return a file name that can be printed: bytes that are no UTF-8 and control characters are replaced.
 
-    >>> to_printable("cat-\udcff.png"), to_printable("Bär.png")
-    ('cat-\ufffd.png', 'Bär.png')
+    >>> to_printable("cat-\udcff.png"), to_printable("red\x1b[31m.png"), to_printable("Bär.png")
+    ('cat-\ufffd.png', 'red\ufffd[31m.png', 'Bär.png')
     """
-    return _SURROGATE.sub("\ufffd", os.fspath(name))
+    return _UNPRINTABLE.sub("\ufffd", os.fspath(name))
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:

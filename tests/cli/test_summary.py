@@ -95,7 +95,7 @@ class TestCompare:
         assert sorted(path.name for path in folder.iterdir()) == ["compare.html", "compare.png"]
         assert f"{comparison.moved} of 11 explanations moved" in output
         assert f"differs: weights: {'0' * 64} / {'1' * 64}\n" in output
-        assert f"failed in one of them: 1: {image_key(5)}\nonly in the first: 1: only before\n" in output
+        assert f"failed in at least one of them: 1: {image_key(5)}\nonly in the first: 1: only before\n" in output
         assert output.endswith(f"written:\n  {folder}/compare.html\n  {folder}/compare.png\n")
 
     def test_json_is_the_comparison(self, tmp_path: Path, folders: list[Path], comparison: jobs.Comparison) -> None:

@@ -4,8 +4,10 @@ Each function raises the error that the library would raise later, as far as tex
 """
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 
 from extremal import files
@@ -35,6 +37,21 @@ NAMES_BY_OPTION = {
 NOUNS = {"task": "a task", "methods": "a method"}
 IMAGENET_NETWORKS = tuple(PACKAGED_NAMES)  # whose classes are those of ImageNet-1k
 SEVERAL = ("perturbation", "methods")  # take names separated by commas
+
+
+def check_no_empty_argument(arguments: Sequence[str]) -> None:
+    """Check that no argument of the command line is empty, which would count as left out.
+
+    Raises:
+        ExtremalValueError: one is, as from a variable of the shell that is not set.
+    """
+    for before, argument in pairwise(("", *arguments)):
+        has_no_value = re.fullmatch(r"--[\w-]+=", argument) is not None
+        if has_no_value or not argument:
+            option = argument[:-1] if has_no_value else before if before.startswith("-") else "an argument"
+            raise ExtremalValueError(
+                f"{option} must not be empty, got {quote('')}; leave it out, or check the variable that it comes from"
+            )
 
 
 def check_names(**texts: str) -> None:
@@ -92,6 +109,19 @@ def check_class(text: str, network: str) -> None:
     for part in map(str.strip, text.split(GROUP_SEPARATOR)):
         if part and not is_digits(part):
             find_class_or_group(part, labels, groups, network)
+
+
+def find_minimal_budget(minimal: bool, budget: int | None) -> int:
+    """Return the largest number of evaluations of `--minimal`; 0 without that option.
+
+    Raises:
+        ExtremalValueError: a budget is given without it.
+    """
+    if budget is not None and not minimal:
+        raise ExtremalValueError(
+            f"--budget must be used with --minimal, got {budget} without it; add it, or leave it out"
+        )
+    return (options.DEFAULT_BUDGET if budget is None else budget) if minimal else 0
 
 
 def expand_images(paths: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ from extremal import files
 from extremal.cli.argument_checks import expand_images, find_image_errors
 from extremal.cli.common_options import OUTPUT
 from extremal.errors import ExtremalError, Notice
+from extremal.file_checks import to_printable
 from extremal.report.result_files import RESULT_FILES, import_libraries_early
 from extremal.report.stage_text import STAGE_WORDS
 
@@ -45,7 +46,7 @@ def print_line(kind: str, message: str) -> None:
     line = " ".join(message.splitlines())
     if len(line) > MAX_LINE:
         line = f"{line[: MAX_LINE * 2 // 3]}…{line[-MAX_LINE // 3 :]}"
-    typer.echo(f"{kind}: {line}", err=True)
+    typer.echo(f"{kind}: {to_printable(line)}", err=True)
 
 
 @contextmanager

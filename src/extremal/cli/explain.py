@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extremal.cli import options, plan_tables, tables
-from extremal.cli.argument_checks import check_areas, check_names, check_question
+from extremal.cli.argument_checks import check_areas, check_names, check_question, find_minimal_budget
 from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
 from extremal.cli.networks import copy_to_devices, load
 from extremal.cli.parse import parse_areas, parse_perturbation
@@ -43,7 +43,7 @@ def explain(
     out: options.ImageFolders = options.DEFAULT_FOLDER,
     refine: options.Refine = False,
     minimal: options.Minimal = False,
-    budget: options.Budget = options.DEFAULT_BUDGET,
+    budget: options.Budget = None,
     stability: options.Stability = False,
     force: options.Force = False,
     dry_run: options.DryRun = False,
@@ -59,6 +59,7 @@ def explain(
         check_names(game=game, perturbation=perturbation, solver=solver, score=score, effort=effort)
         check_network_name(network, weights)
         check_question(target, ask, prompt, network)
+        find_minimal_budget(minimal, budget)
 
     def prepare() -> list[ProcessImage]:
         from extremal.explanations.settings import Settings
@@ -80,7 +81,7 @@ def explain(
         net = load(network, weights, device)
         if refine:
             check_bisection(net)
-        extras = Extras(refine, budget if minimal else 0, stability)
+        extras = Extras(refine, find_minimal_budget(minimal, budget), stability)
         if dry_run:
             return [plan_images(net, parse_query(net, target, ask, prompt), settings, extras)]
         return [

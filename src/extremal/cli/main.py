@@ -12,13 +12,22 @@ import typer
 from extremal._version import __version__
 from extremal.cli import options, tables
 from extremal.cli.app import app as serve_app
-from extremal.cli.argument_checks import check_names, find_class_folder
-from extremal.cli.batch import EXIT_INTERRUPTED, ImageBatch, ProcessImage, other_output_on_stderr, report_errors
+from extremal.cli.argument_checks import check_names, check_no_empty_argument, find_class_folder, find_minimal_budget
+from extremal.cli.batch import (
+    EXIT_INTERRUPTED,
+    EXIT_SOME_FAILED,
+    ImageBatch,
+    ProcessImage,
+    other_output_on_stderr,
+    print_line,
+    report_errors,
+)
 from extremal.cli.bench import bench, figures
 from extremal.cli.common_options import let_waiting_threads_sleep, with_common_options
 from extremal.cli.doctor import doctor
 from extremal.cli.explain import explain
 from extremal.cli.networks import load
+from extremal.cli.output import check_output_stream
 from extremal.cli.parse import parse_counts
 from extremal.cli.run import run, status
 from extremal.cli.sets import contrast, sets, tokens
@@ -39,17 +48,29 @@ def main() -> None:
     """Run the command `extremal`."""
     let_waiting_threads_sleep()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as for Ctrl-C: nothing is half-written
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # file names need not be printable
+    output = check_output_stream()
+    if hasattr(sys.stderr, "reconfigure"):
+        sys.stderr.reconfigure(errors="replace")  # file names need not be printable
     try:
+        _check_arguments()
         app()
     except SystemExit as end:
+        if output and output.find_reason():
+            print_line("error", f"stdout must be a stream that takes the results, got: {output.find_reason()}")
+            end.code = end.code or EXIT_SOME_FAILED
         if end.code == EXIT_INTERRUPTED:  # another signal while the interpreter ends would replace the code
             for name in ("SIGINT", "SIGTERM", "SIGHUP"):
                 if hasattr(signal, name):
                     signal.signal(getattr(signal, name), signal.SIG_IGN)
         raise
+
+
+def _check_arguments() -> None:
+    try:
+        with report_errors():
+            check_no_empty_argument(sys.argv[1:])
+    except typer.Exit as end:
+        raise SystemExit(end.exit_code) from None
 
 
 def _print_version(requested: bool) -> None:
@@ -95,7 +116,7 @@ def channels(
         bool,
         typer.Option("--minimal", help="Take channels out of the smallest sufficient set until none can be spared."),
     ] = False,
-    budget: options.Budget = options.DEFAULT_BUDGET,
+    budget: options.Budget = None,
     visualise: Annotated[
         bool, typer.Option("--visualise", help="Also make images of what the channels carry (minutes).")
     ] = False,
@@ -110,6 +131,7 @@ def channels(
     def check() -> None:
         check_device_name(device)
         parse_counts(counts)
+        find_minimal_budget(minimal, budget)
         check_names(game=game, solver=solver, score=score)
         check_network_name(network, weights)
 
@@ -129,7 +151,7 @@ def channels(
             solver=solver,
             score=score,
             seed=seed,
-            minimal_budget=budget if minimal else 0,
+            minimal_budget=find_minimal_budget(minimal, budget),
             with_images=visualise,
         )
         return [process]

@@ -69,7 +69,9 @@ Stability = Annotated[
     Option("--stability", help="Explain 4 copies with one grey level of noise, and compare their masks."),
 ]
 Minimal = Annotated[bool, Option("--minimal", help="Take pieces out of the region until none can be spared.")]
-Budget = Annotated[int, Option(min=1, help="Largest number of evaluations of --minimal.")]
+Budget = Annotated[
+    int | None, Option(min=1, help="Largest number of evaluations of --minimal.", show_default=str(DEFAULT_BUDGET))
+]
 Layer = Annotated[str, Option(help="Layer name; `extremal layers` lists the stages.")]
 Axis = Annotated[
     int | None, Option(help="Axis of the channels in the layer's output; for (B, T, K), 1 selects tokens.")

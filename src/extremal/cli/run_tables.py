@@ -8,6 +8,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from extremal.cli.tables import VERDICT_COLOURS
+from extremal.file_checks import to_printable
 from extremal.jobs.run_comparison import Comparison
 from extremal.jobs.run_summary import ImageSummary, Quantiles, Summary
 from extremal.report import comparison_page, run_page
@@ -91,7 +92,7 @@ def print_comparison(comparison: Comparison, files: Mapping[str, str]) -> None:
         classes,
         _more_line(len(comparison.classes) - MAX_CLASSES, "classes"),
         "lowest IoU: " + ", ".join(f"{pair.first.key} ({iou_text(pair.mean)})" for pair in lowest) if lowest else "",
-        *_keys_lines("failed in one of them", comparison.failed),
+        *_keys_lines("failed in at least one of them", comparison.failed),
         *_keys_lines("only in the first", comparison.only_first),
         *_keys_lines("only in the second", comparison.only_second),
         *_file_lines(files),
@@ -125,7 +126,7 @@ def _more_line(count: int, label: str) -> str:
 
 
 def _file_lines(files: Mapping[str, str]) -> list[str]:
-    return ["written:", *(f"  {path}" for path in files.values())]
+    return ["written:", *(f"  {to_printable(path)}" for path in files.values())]
 
 
 def _print(*lines: Any) -> None:

@@ -6,6 +6,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from extremal.file_checks import to_printable
+
 if TYPE_CHECKING:
     from extremal.explanations.channels.class_ranking import ClassChannels
     from extremal.explanations.channels.explanation import ChannelExplanation
@@ -185,7 +187,7 @@ def print_lines(lines: list[Any]) -> None:
 
 def path_lines(*paths: str) -> list[str]:
     """Return the lines that list the written files."""
-    return ["written:", *(f"  {path}" for path in paths)]
+    return ["written:", *(f"  {to_printable(path)}" for path in paths)]
 
 
 def _smallest_area_sentence(explanation: "Explanation") -> str:

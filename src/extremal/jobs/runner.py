@@ -66,6 +66,11 @@ class RunOptions:
             if getattr(self, name) is not None:
                 validate_whole(getattr(self, name), name, low, high)
         self._check_timeout()
+        if self.address is not None and self.engine != "ray":
+            raise ExtremalValueError(
+                f"address must be that of a Ray cluster, got {quote(self.address)} with engine {self.engine}; "
+                "leave it out, or use engine ray"
+            )
         if self.gpus_per_worker is None:
             return
         if self.engine != "ray":

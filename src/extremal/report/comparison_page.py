@@ -85,7 +85,7 @@ def caution(comparison: Comparison) -> str:
     """Count the images that cannot be compared or differ in their class; empty if there are none."""
     counts = [
         (comparison.target_changed, "explained for another class in the second run"),
-        (len(comparison.failed), "failed in one of the runs"),
+        (len(comparison.failed), "failed in at least one of the runs"),
         (len(comparison.only_first) + len(comparison.only_second), "in one run only"),
     ]
     lines = [f"{plural(count, 'image')} {what}" for count, what in counts if count]
