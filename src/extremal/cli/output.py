@@ -43,7 +43,7 @@ class CheckedOutput(io.TextIOWrapper):
         os.close(nowhere)
 
     def find_reason(self) -> str:
-        """Return why results could not be printed; empty if they were, or if their reader wanted no more of them."""
+        """Return why results could not be printed; empty if they were, or if their reader has closed the pipe."""
         self.flush()
         if self.error is None or self.error.errno == errno.EPIPE:
             return ""
