@@ -61,13 +61,14 @@ def unreadable_file_error(path: Path, kind: str, error: Exception) -> ExtremalVa
     )
 
 
+def values_equal(a: Any, b: Any) -> bool:
+    """Return whether two values are equal; tensors bit by bit, with NaN equal to NaN."""
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
+        return type(a) is type(b) and bool(a == b)
+    same_form = a.dtype == b.dtype and a.shape == b.shape
+    return same_form and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+
+
 def fields_equal(a: object, b: object) -> bool:
-    """Return whether two values of one dataclass are equal; tensors bit by bit, with NaN equal to NaN."""
-
-    def values_equal(a: Any, b: Any) -> bool:
-        if not isinstance(a, Tensor) or not isinstance(b, Tensor):
-            return type(a) is type(b) and bool(a == b)
-        same_form = a.dtype == b.dtype and a.shape == b.shape
-        return same_form and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
-
+    """Return whether two values of one dataclass are equal, in all fields by `values_equal`."""
     return all(values_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))  # type: ignore[arg-type]

@@ -251,7 +251,7 @@ class TestSmallest:
     def test_wrong_share(self) -> None:
         with pytest.raises(ExtremalValueError) as caught:
             explanation().smallest(0)
-        assert str(caught.value) == "share must be above 0 and finite, got 0; it is the part of the effect, e.g. 0.9"
+        assert str(caught.value) == "share must be above 0 and finite, got 0; it is a fraction of the effect, e.g. 0.9"
 
 
 class TestMasks:

@@ -59,6 +59,9 @@ class TestInThisProcess:
         torch.testing.assert_close(back.saliency(), expected.saliency()[1:2], atol=1e-4, rtol=0)
         assert back.areas == expected.areas
         assert back.settings.keys() == expected.settings.keys()
+        row = table.to_pylist()[1]
+        again = jobs.rebuild(row, network, settings=jobs.settings(tmp_path / "out"))
+        assert torch.equal(again.masks, back.masks)
 
     def test_the_folder_is_read_without_this_library(self, tmp_path: Path) -> None:
         run(write_images(tmp_path / "two", 2), tmp_path / "out", network=sound(), **QUICK)
@@ -162,6 +165,12 @@ class TestInThisProcess:
                 "within must not be passed to a data-set run, which explains inputs of any size; leave it out, or call "
                 "explain for each image",
             ),
+            (
+                {"weights": "random"},
+                "weights must be those of a network passed by its name, got 'random' with fake as an object; load them "
+                "into it",
+            ),
+            ({"on_rows": 3}, "on_rows must be a function, got int; leave it out"),
             (
                 {"settings": Settings()},
                 "options must be passed by settings or by name, got settings and areas, perturbation; use "

@@ -10,19 +10,30 @@ Result(scores=tensor([0., 1., 1.]), areas=(0.1,))
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.tensor_files import values_equal
+
 R = TypeVar("R")
 Join = Callable[[Sequence[Any]], Any]
+OWN_SETTINGS = ("evaluations", "device", "threads", "versions")  # in which results to join may differ
 
 
 def concatenate(results: Sequence[R]) -> R:
-    """Join results (dataclasses of one type) of different inputs under the same settings."""
+    """Join results (dataclasses of one type) of different inputs under the same settings.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: there are none, or they differ in their type or settings, or in the
+            shape of their inputs.
+    """
+    results = list(results)
+    _check_joinable(results)
     if len(results) == 1:
         return results[0]
     values = {}
@@ -30,6 +41,40 @@ def concatenate(results: Sequence[R]) -> R:
         join: Join = field.metadata.get("join", _join_inputs)
         values[field.name] = join([getattr(result, field.name) for result in results])
     return type(results[0])(**values)
+
+
+def _check_joinable(results: Sequence[Any]) -> None:
+    if not results:
+        raise ExtremalValueError("results to join must be at least one, got none")
+    kinds = list(dict.fromkeys(type(result) for result in results))
+    if len(kinds) > 1 or not is_dataclass(kinds[0]):
+        names = " and ".join(kind.__name__ for kind in kinds)
+        raise ExtremalTypeError(f"results to join must be results of one type, got {names}")
+    for field in fields(kinds[0]):
+        first, *others = (getattr(result, field.name) for result in results)
+        for other in others:
+            name = _find_difference(field.name, field.metadata.get("join", _join_inputs), first, other)
+            if name:
+                raise ExtremalValueError(
+                    f"results to join must be of inputs of one shape under the same settings, got others in {name}; "
+                    "explain the inputs together"
+                )
+
+
+def _find_difference(name: str, join: Join, first: Any, other: Any) -> str:
+    """Return the name of what two values of a field differ in, so that they cannot be joined; empty: nothing."""
+    if join is _add_evaluations:
+        keys = [key for key in {**first, **other} if key not in OWN_SETTINGS and first.get(key) != other.get(key)]
+        return keys[0] if keys else ""
+    if join is _take_first:
+        are_equal = values_equal(first, other)
+    elif join is _join_alternatives:
+        are_equal = len(first) == len(other)
+    elif join is _join_inputs and isinstance(first, Tensor) and isinstance(other, Tensor):
+        are_equal = first.shape[1:] == other.shape[1:]
+    else:
+        are_equal = join is not _join_inputs or (first is None) == (other is None)
+    return "" if are_equal else name
 
 
 def _join_inputs(values: Sequence[Any]) -> Any:

@@ -24,7 +24,7 @@ from extremal.explanations.explanation_file import from_tensors, to_tensors
 from extremal.explanations.explanation_views import ExplanationViews
 from extremal.explanations.regions import SufficientRegion, iou
 from extremal.explanations.stability import Stability
-from extremal.explanations.validation import validate_image
+from extremal.explanations.validation import validate_image, validate_share
 from extremal.explanations.verdict import (
     MIN_UNSEEN_SPAN,
     NOTHING_FOUND,
@@ -40,7 +40,7 @@ from extremal.masking.area import count_kept
 from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.units import cut_to_units
 from extremal.networks.torch_state import in_standard_modes
-from extremal.number_checks import validate_positive
+from extremal.number_checks import format_value, is_number
 from extremal.scores.class_group import ResolvedClass
 from extremal.tensor_files import fields_equal, read_tensors, unreadable_file_error, write_tensors
 
@@ -160,6 +160,7 @@ class Explanation(ExplanationViews):
 
     def verdicts(self, image: int = 0, share: float = SUFFICIENT_EFFECT) -> tuple[Verdict, ...]:
         """Return the verdicts on one input's masks, (A,), if this share of the whole effect is required."""
+        image, share = validate_image(image, len(self.masks)), validate_share(share)
         curve, unseen = self.curve(image), self.unseen_effects()[image]
         control = self.effects(self.control_scores)[image]
         stable = self.stability
@@ -208,11 +209,11 @@ class Explanation(ExplanationViews):
     def column(self, area: float) -> int:
         """Return the index of a computed area."""
         for k, known in enumerate(self.areas):
-            if abs(known - area) < 1e-9:
+            if is_number(area) and abs(known - area) < 1e-9:
                 return k
         raise ExtremalValueError(
-            f"area must be one of the computed areas {', '.join(f'{a:g}' for a in self.areas)}, got {area:g}; "
-            "explain again with this area"
+            f"area must be one of the computed areas {', '.join(f'{a:g}' for a in self.areas)}, "
+            f"got {format_value(area)}; explain again with this area"
         )
 
     @in_standard_modes
@@ -230,8 +231,7 @@ class Explanation(ExplanationViews):
         None, too, if the whole effect is too small to divide by: the verdicts say so.
         The verdict on it may still be `chance is enough`, `suspect` or `unstable`: see `verdict`.
         """
-        validate_positive(share, "share", "it is the part of the effect, e.g. 0.9")
-        image = validate_image(image, len(self.masks))
+        image, share = validate_image(image, len(self.masks)), validate_share(share)
         is_possible = is_meaningful(float(self.largest_effects()[image]))
         for area, effect, status in zip(self.areas, self.curve(image).binary, self.status[image], strict=True):
             if is_possible and effect >= share and status != Status.NOT_FINITE:
@@ -247,8 +247,10 @@ class Explanation(ExplanationViews):
         Args:
             share: of the whole effect that each region keeps by itself.
             image: index of the input.
-            overlap: upper bound of the intersection over union of two regions.
+            overlap: upper bound of the intersection over union of two regions, in [0, 1].
         """
+        if not is_number(overlap) or not 0 <= overlap <= 1:
+            raise ExtremalValueError(f"overlap must be a number in [0, 1], got {format_value(overlap)}; e.g. 0.2")
         regions: list[SufficientRegion] = []
         for source, explanation in enumerate((self, *self.alternatives)):
             region = explanation.smallest(share, image)
@@ -263,7 +265,7 @@ class Explanation(ExplanationViews):
         The places of rank below round(a·|Ω|) are exactly the mask that was scored; ties are broken by the mean mask.
         Whole units may cover fewer places than that; then some ranks are not used.
         """
-        shape = self.masks.shape[3:]
+        image, shape = validate_image(image, len(self.masks)), self.masks.shape[3:]
         mean = self.masks.mean(1)[image].flatten()
         ranks = []
         cuts = self._cut(self.masks[image : image + 1], self.areas)[0].flatten(1)

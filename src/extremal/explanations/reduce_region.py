@@ -18,6 +18,7 @@ from extremal.explanations.objective import Objective
 from extremal.explanations.piece_removal import Judgement, OnEvaluations, PieceRemoval, Reduced, SufficiencyTest, Way
 from extremal.explanations.preparation import check_same_scores, restore_network, restore_query
 from extremal.explanations.settings import Settings
+from extremal.explanations.validation import validate_share
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.file_checks import quote
 from extremal.masking.domain import Domain
@@ -29,7 +30,7 @@ from extremal.networks.network import Network
 from extremal.networks.run import Run
 from extremal.networks.split import split
 from extremal.networks.torch_state import in_standard_modes
-from extremal.number_checks import format_value, is_number, is_whole, validate_positive
+from extremal.number_checks import format_value, is_number, is_whole
 from extremal.scores import Score
 from extremal.scores.query import Query
 from extremal.scores.target import Target, expand_inputs, find_required_layers, provide_inputs, select_inputs
@@ -123,7 +124,7 @@ def minimal(
 
 
 def _check_options(share: float, budget: int, smallest_piece: float) -> None:
-    validate_positive(share, "share", "it is a fraction of the effect, e.g. 0.9")
+    validate_share(share)
     if not is_whole(budget) or budget < 1:
         raise ExtremalValueError(f"budget must be at least 1 evaluation, got {format_value(budget)}; e.g. {BUDGET}")
     if not is_number(smallest_piece) or not 0 < smallest_piece <= 1:

@@ -183,6 +183,10 @@ def merge_settings(settings: Settings | None, options: SettingsOptions) -> Setti
         raise ExtremalTypeError(f"options must be among {names}, got {', '.join(unknown)}; leave it out")
     if settings is None:
         return Settings(**options)
+    if not isinstance(settings, Settings):
+        raise ExtremalTypeError(
+            f"settings must be extremal.Settings, got {type(settings).__name__}; e.g. Settings(areas=(0.1, 0.2))"
+        )
     if options:
         raise ExtremalTypeError(
             f"options must be passed by settings or by name, got settings and {', '.join(options)}; "

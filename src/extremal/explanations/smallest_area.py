@@ -14,6 +14,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import Objective
 from extremal.explanations.preparation import check_same_scores, restore_network, restore_query
 from extremal.explanations.settings import Settings
+from extremal.explanations.validation import validate_share
 from extremal.explanations.verdict import MIN_SPAN, SUFFICIENT_EFFECT, Status, compute_effects
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike
@@ -100,7 +101,7 @@ def smallest_area(
     Raises:
         ExtremalValueError: the network or the settings are not those of the explanation.
     """
-    validate_positive(share, "share", "it is a fraction of the effect, e.g. 0.9")
+    validate_share(share)
     validate_positive(tolerance, "tolerance", "it is a fraction of the area, e.g. 0.02")
     provenance = explanation.settings
     net = as_network(network)

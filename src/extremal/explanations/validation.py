@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import islice, pairwise
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.number_checks import format_no_whole, format_value, is_whole
+from extremal.number_checks import format_no_whole, format_value, is_whole, validate_positive
 
 MIN_AREA = 1e-7  # share of places
 MAX_AREAS = 100  # of one run
@@ -82,6 +82,15 @@ def validate_seed(seed: int) -> int:
     if not 0 <= seed.__index__() < 2**32:
         raise ExtremalValueError(f"seed must lie in 0..2**32 - 1, got {format_value(seed.__index__())}; e.g. 0")
     return seed.__index__()
+
+
+def validate_share(share: float) -> float:
+    """Return a share of the whole effect.
+
+    >>> validate_share(0.9)
+    0.9
+    """
+    return validate_positive(share, "share", "it is a fraction of the effect, e.g. 0.9")
 
 
 def validate_image(image: int, count: int) -> int:

@@ -73,7 +73,7 @@ def rebuild(
         network: with the weights and the preprocessing that were explained.
         image: the input, as `explain` takes it; None: it is read from the row's path, and its bytes must have the
             row's hash.
-        settings: that all rows of the run share (`run_settings`).
+        settings: that all rows of the run share (`jobs.settings`).
         target: the query, if the target was neither a class nor a group of classes.
         game, perturbation, score: those of the run; needed only if they have no short name.
 
@@ -81,6 +81,7 @@ def rebuild(
         ExtremalValueError: the row failed or is incomplete, or image, network, settings or version are not those of the
             row.
     """
+    settings = settings.get("explain", settings)  # those of a run have them under this name
     key, net = row["key"], as_network(network)
     if settings["accelerate"] == "onednn" and net.accelerate == "portable":
         net = replace(net, accelerate="onednn")  # as the workers of the run did
@@ -151,13 +152,14 @@ def cut_masks(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
     Args:
         row: of `SCHEMA`; needed are the areas, the parameters, the shapes, the spacing, `within` and `units`, and the
             columns that messages name.
-        settings: that all rows of the run share (`run_settings`).
+        settings: that all rows of the run share (`jobs.settings`).
 
     Raises:
         ExtremalValueError: the row failed, is incomplete, or has no parameters or shape; or its solver is of another
             version.
     """
     check_row(row)
+    settings = settings.get("explain", settings)
     if row["input_shape"] is None:
         raise ExtremalValueError(
             f"a row must have an input_shape, row {row['key']!r} has none; explain its image again with this version"

@@ -17,6 +17,7 @@ from extremal.jobs.row_checks import check_rows, check_settings, update_verdicts
 from extremal.jobs.rows import SCHEMA
 from extremal.jobs.store import Store, read_manifest
 from extremal.networks import zoo
+from extremal.networks.class_names import find_similar_names
 from extremal.networks.network import Network
 
 EXPLAIN_SETTINGS = (  # with which an explanation is restored
@@ -47,11 +48,23 @@ def table(folder: str | os.PathLike[str], columns: Sequence[str] | None = None) 
         ExtremalValueError: there is no data-set run, or a part of it is damaged or has rows that a run does not write.
     """
     areas = settings(folder)["areas"]
-    names = list(SCHEMA.names if columns is None else columns)
+    names = list(SCHEMA.names) if columns is None else _check_columns(columns)
     store = Store(Path(folder), pa.schema([SCHEMA.field(name) for name in names]))
     rows = update_verdicts(store.read_all())
     check_rows(rows, areas, Path(folder))
     return rows
+
+
+def _check_columns(columns: Sequence[str]) -> list[str]:
+    names = [columns] if isinstance(columns, str) else list(columns)
+    unknown = next((name for name in names if name not in SCHEMA.names), None)
+    if unknown is not None:
+        hint = find_similar_names(str(unknown), SCHEMA.names)
+        raise ExtremalValueError(
+            f"columns must be those of a run, got {quote(unknown)}; "
+            + (f"nearest: {', '.join(hint)}" if hint else f"e.g. {SCHEMA.names[0]}")
+        )
+    return names
 
 
 def explanation(

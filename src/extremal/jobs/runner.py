@@ -191,6 +191,14 @@ def run(
     network_object = None if isinstance(network, str) else as_network(network)
     if network_object is not None:
         run_options.check_network(network_object)
+        if weights:
+            raise ExtremalValueError(
+                f"weights must be those of a network passed by its name, got {quote(weights)} with "
+                f"{network_object.name} as an object; load them into it"
+            )
+    for callback, callback_name in ((on_progress, "on_progress"), (on_rows, "on_rows")):
+        if callback is not None and not callable(callback):
+            raise ExtremalTypeError(f"{callback_name} must be a function, got {type(callback).__name__}; leave it out")
     in_this_process = network_object is not None or workers == 0
     if engine == "local" and not in_this_process:
         processes.check_can_start_workers()

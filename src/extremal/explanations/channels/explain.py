@@ -23,7 +23,7 @@ from extremal.explanations.objective import Objective
 from extremal.explanations.progress_bar import progress_bar
 from extremal.explanations.settings import Settings
 from extremal.explanations.smallest_area import Bisection, Certificate
-from extremal.explanations.validation import validate_areas
+from extremal.explanations.validation import validate_areas, validate_share
 from extremal.masking.area import count_kept, cut
 from extremal.masking.games import Game, Reward
 from extremal.masking.level_set import standardise
@@ -35,7 +35,7 @@ from extremal.networks.network import Network
 from extremal.networks.resolve import as_network, require_gradient
 from extremal.networks.split import Split, split
 from extremal.networks.torch_state import in_standard_modes
-from extremal.number_checks import format_value, read_whole_numbers, validate_positive
+from extremal.number_checks import format_value, read_whole_numbers
 from extremal.scores import Score
 from extremal.scores.target import (
     Target,
@@ -98,7 +98,7 @@ def explain_channels(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
-    share = validate_positive(share, "share", "it is a fraction of the effect, e.g. 0.9")
+    share = validate_share(share)
     settings = Settings(game=game, perturbation=ScaleChannels(axis), solver=solver, score=score, seed=seed)
     net = as_network(network)
     require_gradient(net, "an explanation by channels", "pass the module itself, or explain places")
