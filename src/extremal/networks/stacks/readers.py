@@ -47,7 +47,7 @@ class ClipReader:
     """Reads clips for a network: a number of frames, prepared together.
 
     >>> ClipReader(16, rate=15)
-    ClipReader(frames=16, rate=15, preprocess=None)
+    ClipReader(frames=16, rate=15.0, preprocess=None)
 
     Attributes:
         frames: T, that the network takes.
