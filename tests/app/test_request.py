@@ -280,7 +280,7 @@ class TestEndings:
     @pytest.mark.parametrize("target", [-1, 4, 10**9])
     def test_an_unknown_class(self, folder: Path, target: int) -> None:
         message = message_of(run, build_request(target=target), folder)
-        assert message == f"target must lie in 0..3 for colours, got {target}"
+        assert message == f"target must lie in 0..3 for colours, got {target}; classes are counted from 0"
         assert list(folder.iterdir()) == []
 
     def test_scores_that_are_not_finite(self, folder: Path) -> None:

@@ -94,8 +94,9 @@ class TestChannels:
         [
             (["--layer", "feature"], "error: a layer must be the name of a module in toy, got 'feature'; did you mean"
              " features? extremal.layers(network) lists them\n"),
-            (["--layer", "features", "--counts", "0"], "error: counts must lie in 1..63 for 'features', which has 64"
-             " channels, got 0; none or all of them need no search\n"),
+            (["--layer", "features", "--counts", "0"], "error: counts must be at least 1, got 0; e.g. (1, 4, 16)\n"),
+            (["--layer", "features", "--counts", "64"], "error: counts must lie in 1..63 for 'features', which has 64"
+             " channels, got 64; all of them need no search\n"),
             (["--layer", "features", "--counts", "a"], "error: --counts must be whole numbers separated by commas, got"
              " 'a'; e.g. 4,16\n"),
         ],

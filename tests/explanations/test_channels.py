@@ -220,10 +220,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"counts": (0,)}, "counts must lie in 1..63 for 'features', which has 64 channels, got 0; none or all of them"
-         " need no search"),
-        ({"counts": (64,)}, "counts must lie in 1..63 for 'features', which has 64 channels, got 64; none or all of"
-         " them need no search"),
+        ({"counts": (0,)}, "counts must be at least 1, got 0; e.g. (1, 4, 16)"),
+        ({"counts": (64,)}, "counts must lie in 1..63 for 'features', which has 64 channels, got 64; all of them need"
+         " no search"),
         ({"counts": (2, 2)}, "counts must be distinct, got 2 twice; leave one out"),
         ({"counts": ()}, "counts must name at least one count, got none; e.g. (1, 4, 16)"),
         ({"counts": (0.5,)}, "counts must be a sequence of whole numbers, got (0.5,); e.g. (1, 4, 16)"),

@@ -51,8 +51,18 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         ExtremalValueError,
         "weights must name every class once, got dog 2 times; sum its weights",
     ),
-    (three(), lambda: Classes({0: 1, 3: 1}), ExtremalValueError, "a class must lie in 0..2 for Answering, got 3"),
-    (three(), lambda: Classes({-1: 1}), ExtremalValueError, "a class must be at least 0 for Answering, got -1"),
+    (
+        three(),
+        lambda: Classes({0: 1, 3: 1}),
+        ExtremalValueError,
+        "a class must lie in 0..2 for Answering, got 3; classes are counted from 0",
+    ),
+    (
+        three(),
+        lambda: Classes({-1: 1}),
+        ExtremalValueError,
+        "a class must be at least 0 for Answering, got -1; classes are counted from 0",
+    ),
     (
         three(),
         lambda: Classes({"dogs": 1}),
@@ -226,7 +236,7 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         Segmenter(X),
         lambda: Segment(3),
         ExtremalValueError,
-        "a class must lie in 0..2 for Segmenter, got 3",
+        "a class must lie in 0..2 for Segmenter, got 3; classes are counted from 0",
     ),
     (
         Segmenter(X),
@@ -310,7 +320,7 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         Detector(X, looks()),
         lambda: Box(label=3),
         ExtremalValueError,
-        "a class must lie in 0..2 for Detector, got 3",
+        "a class must lie in 0..2 for Detector, got 3; classes are counted from 0",
     ),
     (
         three(),

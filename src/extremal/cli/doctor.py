@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from extremal.cli import options, tables
-from extremal.cli.argument_checks import check_images, check_names, check_question
+from extremal.cli.argument_checks import check_images, check_names, check_question, check_shapes
 from extremal.cli.batch import other_output_on_stderr, report_errors
 from extremal.cli.networks import load
 from extremal.cli.parse import parse_perturbation
@@ -36,6 +36,7 @@ def doctor(
         check_network_name(network, weights)
         check_question(target, ask, prompt, network)
         check_images([image])
+        check_shapes([image], network)
 
         from extremal.explanations.preflight.doctor import examine
         from extremal.scores.parse import parse_query

@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extremal.cli import options, plan_tables, tables
-from extremal.cli.argument_checks import check_areas, check_names, check_question
+from extremal.cli.argument_checks import (
+    check_alternatives,
+    check_areas,
+    check_names,
+    check_question,
+    check_shapes,
+)
 from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
 from extremal.cli.networks import copy_to_devices, load
 from extremal.cli.parse import parse_areas, parse_perturbation
@@ -57,8 +63,10 @@ def explain(
         check_device_name(device)
         check_areas(areas)
         check_names(game=game, perturbation=perturbation, solver=solver, score=score, effort=effort)
+        check_alternatives(alternatives)
         check_network_name(network, weights)
         check_question(target, ask, prompt, network)
+        check_shapes(batch.images, network)
 
     def prepare() -> list[ProcessImage]:
         from extremal.explanations.settings import Settings

@@ -12,14 +12,19 @@ import typer
 from extremal._version import __version__
 from extremal.cli import options, tables
 from extremal.cli.app import app as serve_app
-from extremal.cli.argument_checks import check_names, find_class_folder
+from extremal.cli.argument_checks import (
+    check_class,
+    check_counts,
+    check_names,
+    check_shapes,
+    find_class_folder,
+)
 from extremal.cli.batch import EXIT_INTERRUPTED, ImageBatch, ProcessImage, other_output_on_stderr, report_errors
 from extremal.cli.bench import bench, figures
 from extremal.cli.common_options import let_waiting_threads_sleep, with_common_options
 from extremal.cli.doctor import doctor
 from extremal.cli.explain import explain
 from extremal.cli.networks import load
-from extremal.cli.parse import parse_counts
 from extremal.cli.run import run, status
 from extremal.cli.sets import contrast, sets, tokens
 from extremal.cli.summary import compare, summary
@@ -109,9 +114,11 @@ def channels(
 
     def check() -> None:
         check_device_name(device)
-        parse_counts(counts)
+        check_counts(counts)
         check_names(game=game, solver=solver, score=score)
         check_network_name(network, weights)
+        check_class(target, network)
+        check_shapes(images, network)
 
     def prepare() -> list[ProcessImage]:
         from extremal.cli.channels import prepare_channels_run
@@ -161,6 +168,7 @@ def class_channels(
     with report_errors():
         check_device_name(device)
         check_network_name(network, weights)
+        check_class(target, network)
         output_folder = find_class_folder(folder, out, f"class-channels {layer} {target}", replace=force)
 
         from extremal.cli.channels import class_channels_command

@@ -20,6 +20,8 @@ METHOD_NAMES = (
     *("centre", "random", "gradient", "deconvnet", "guided-backprop", "integrated-gradients", "grad-cam", "occlusion"),
     *("excitation", "contrastive-excitation", "rise", "mask-gradient", "penalty", "path", "consensus"),
 )
+LAYER_METHODS = ("grad-cam", "excitation", "contrastive-excitation")  # that read a layer
+AREA_METHODS = ("penalty", "path", "consensus")  # that have areas
 TASK_NAMES = ("pointing", "grid", "faithfulness", "sanity", "stability")
 DATA_KINDS = ("voc", "coco", "folder", "scenes")
 ENGINE_NAMES = ("local", "ray")
