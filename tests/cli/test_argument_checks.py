@@ -16,6 +16,7 @@ from extremal.benchmark.data import DATA_SET_KINDS
 from extremal.cli import argument_checks, options
 from extremal.errors import ExtremalValueError
 from extremal.explanations.effort import EFFORTS
+from extremal.explanations.settings import Settings
 from extremal.masking.games import GAMES
 from extremal.masking.perturbations import PERTURBATIONS
 from extremal.masking.solvers import SOLVERS
@@ -76,6 +77,22 @@ MISTAKES = [  # arguments, and a part of the message
     (["explain", "cat.png", "--network", "hf:img"], "an hf: network must have a config.json, got 'img' without one"),
     (["explain", "cat.png", "--network", "hf:imgs"], "got 'imgs'; check the path; nearest: img"),
     (["explain", "cat.png", "--ask", "unit:blocks.3"], "--ask unit must name a layer and a channel number"),
+    (
+        ["explain", "cat.png", "--ask", "unit:a:5", "--score", "probability"],
+        "got probability with --ask unit, which has",
+    ),
+    (
+        ["sets", "cat.png", "--ask", "box", "--score", "logit"],
+        "--score must be used for a class, got logit with --ask box",
+    ),
+    (
+        ["run", "cat.png", "--out", "run", "--ask", "answer", "--score", "logit"],
+        "got logit with --ask answer, which has",
+    ),
+    (
+        ["doctor", "embedded", "cat.png", "--ask", "instance", "--score", "logit"],
+        "got logit with --ask instance, which",
+    ),
     (["explain", "cat.png", "--ask", "like:no.png"], "an image must be an existing file, got 'no.png'"),
     (["explain", "cat.png", "--out", "text.png"], "an output must lie in a folder that can be written"),
     (["explain", "cat.png", "--force"], "got 'extremal-out/cat' with 'thesis.tex' in it"),
@@ -197,6 +214,7 @@ def test_the_names_are_those_of_the_library() -> None:
     assert list(PERTURBATIONS) == list(options.PERTURBATION_NAMES)
     assert list(SOLVERS) == list(options.SOLVER_NAMES)
     assert list(SCORES) == list(options.SCORE_NAMES)
+    assert SCORES[options.DEFAULT_SCORE] is Settings().score
     assert list(EFFORTS) == list(options.EFFORT_NAMES)
     assert list(METHODS) == list(options.METHOD_NAMES)
     for name, listed in (("layer", options.LAYER_METHODS), ("areas", options.AREA_METHODS)):

@@ -116,11 +116,16 @@ def check_areas(text: str) -> None:
     validate_areas(sorted(parse_areas(text)))
 
 
-def check_question(target: str, ask: str, prompt: str = "", network: str = "") -> None:
-    """Check the text of `--target`, `--ask` and `--prompt`, and the image that `--ask like:IMAGE` names."""
+def check_question(target: str, ask: str, prompt: str = "", network: str = "", score: str = "") -> None:
+    """Check `--target`, `--ask`, `--prompt` and `--score` together, and the image that `--ask like:IMAGE` names."""
     from extremal.networks.image_files import check_image_file
 
     asked = parse_ask(target, ask, prompt)
+    if ask and score not in ("", options.DEFAULT_SCORE):
+        raise ExtremalValueError(
+            f"--score must be used for a class, got {score} with --ask {ask.partition(':')[0]}, which has its own; "
+            "leave one of them out"
+        )
     if asked.image:
         check_image_file(asked.image)
     for name in (asked.target, asked.against):

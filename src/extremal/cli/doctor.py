@@ -24,7 +24,7 @@ def doctor(
     ask: options.Ask = "",
     prompt: options.Prompt = "",
     perturbation: options.Perturbation = "mixed",
-    score: options.Score = "margin",
+    score: options.Score = options.DEFAULT_SCORE,
     weights: options.Weights = "",
     device: options.Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
@@ -34,7 +34,7 @@ def doctor(
         check_device_name(device)
         check_names(perturbation=perturbation, score=score)
         check_network_name(network, weights)
-        check_question(target, ask, prompt, network)
+        check_question(target, ask, prompt, network, score)
         check_images([image])
         check_shapes([image], network)
 

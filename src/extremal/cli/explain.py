@@ -40,7 +40,7 @@ def explain(
     perturbation: options.Perturbation = "mixed",
     solver: options.Solver = "consensus",
     effort: options.Effort = "normal",
-    score: options.Score = "margin",
+    score: options.Score = options.DEFAULT_SCORE,
     network: options.Network = "embedded",
     weights: options.Weights = "",
     device: options.Device = "auto",
@@ -65,7 +65,7 @@ def explain(
         check_names(game=game, perturbation=perturbation, solver=solver, score=score, effort=effort)
         check_alternatives(alternatives)
         check_network_name(network, weights)
-        check_question(target, ask, prompt, network)
+        check_question(target, ask, prompt, network, score)
         check_shapes(batch.images, network)
 
     def prepare() -> list[ProcessImage]:

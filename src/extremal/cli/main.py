@@ -91,7 +91,7 @@ def channels(
     axis: options.Axis = None,
     game: options.Game = "preserve",
     solver: Annotated[str, typer.Option(help="path or penalty (the paper's).")] = "path",
-    score: options.Score = "margin",
+    score: options.Score = options.DEFAULT_SCORE,
     network: options.Network = "embedded",
     weights: options.Weights = "",
     device: options.Device = "auto",

@@ -38,7 +38,7 @@ def sets(
     perturbation: options.Perturbation = "mixed",
     solver: options.Solver = "consensus",
     effort: options.Effort = "normal",
-    score: options.Score = "margin",
+    score: options.Score = options.DEFAULT_SCORE,
     network: options.Network = "embedded",
     weights: options.Weights = "",
     device: options.Device = "auto",
@@ -56,7 +56,7 @@ def sets(
     def check() -> None:
         names = {"perturbation": perturbation, "solver": solver, "score": score, "effort": effort}
         _check_options(images, areas, device, network, weights, **names)
-        check_question(target, ask, network=network)
+        check_question(target, ask, network=network, score=score)
 
     def prepare() -> list[ProcessImage]:
         import extremal
