@@ -343,6 +343,19 @@ class TestFigures:
         )
         assert Image.open(out).size[0] > 300
 
+    @pytest.mark.parametrize("figure", ["methods", "areas"])
+    def test_images_of_a_folder(self, command, pictures, tmp_path, monkeypatch, figure):
+        drawn, rising = [], SimpleNamespace(curve=lambda: SimpleNamespace(binary=(0.1, 1.0)))
+
+        def write(_, images, *__):
+            drawn.extend(images)
+            return [rising] * len(images)
+
+        monkeypatch.setattr(f"extremal.benchmark.bench.write_{figure.removesuffix('s')}_figure", write)
+        code, _, error = command("figures", figure, pictures, "--out", tmp_path / "figure.png")
+        assert (code, error) == (0, "")
+        assert drawn == sorted(str(path) for path in pictures.iterdir())
+
     def test_masks_over_areas_and_which_curves_rise(self, command, pictures, tmp_path, monkeypatch):
         from extremal.masking.solvers import SOLVERS
 

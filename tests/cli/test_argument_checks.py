@@ -157,6 +157,7 @@ MISTAKES = [  # arguments, and a part of the message
         "the task stability",
     ),
     (["figures", "methods", "cat.png", "--target", "gren"], "target must be a class of embedded, got 'gren'"),
+    (["figures", "areas", "empty"], "a folder must hold images, got 'empty' without any"),
     (["figures", "areas", "no.png"], "an image must be an existing file, got 'no.png'"),
     (["app", "--network", "embeded"], "nearest: embedded"),
 ]

@@ -14,6 +14,7 @@ from extremal.cli.argument_checks import (
     check_names,
     check_shapes,
     check_task_options,
+    expand_images,
 )
 from extremal.cli.batch import print_line, progress, report_errors
 from extremal.cli.common_options import find_passed, with_common_options
@@ -133,6 +134,7 @@ def figure_methods(
     """Draw the maps of several methods side by side (the paper's comparison figure)."""
     with report_errors():
         check_names(methods=methods)
+        images = expand_images(images)
         _check_figure(images, target, network, weights, device, out)
 
         from extremal.benchmark.bench import write_method_figure
@@ -164,6 +166,7 @@ def figure_areas(
     with report_errors():
         check_areas(areas)
         check_names(solver=solver)
+        images = expand_images(images)
         _check_figure(images, target, network, weights, device, out)
 
         from extremal.benchmark import paper_figures

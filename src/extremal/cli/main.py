@@ -90,7 +90,7 @@ def channels(
     ] = "",
     axis: options.Axis = None,
     game: options.Game = "preserve",
-    solver: Annotated[str, typer.Option(help="path or penalty (the paper's).")] = "path",
+    solver: Annotated[str, typer.Option(help="path, penalty (the paper's), consensus or search.")] = "path",
     score: options.Score = options.DEFAULT_SCORE,
     network: options.Network = "embedded",
     weights: options.Weights = "",
