@@ -160,7 +160,7 @@ def test_an_unknown_layer(folder: Path) -> None:
     message = message_of(run, build_request(layer="nowhere"), folder)
     assert message == (
         "a layer must be the name of a module in colours, got 'nowhere'; did you mean features? "
-        "extremal.layers(network) lists them"
+        "extremal.layers(network) or `extremal layers` lists them"
     )
 
 

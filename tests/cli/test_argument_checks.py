@@ -119,6 +119,9 @@ MISTAKES = [  # arguments, and a part of the message
     (["compare", "empty", "empty"], "a run must have a manifest"),
     (["bench", "pointng", "--out", "b", "--data", "photographs"], "got 'pointng'; nearest: pointing"),
     (["bench", "pointing", "--out", "b", "--data", "vox:d"], "got 'vox:d'; did you mean voc:DIR?"),
+    (["bench", "grid", "--out", "b", "--data", "scenes:"], "got 'scenes:'; name its folder, e.g. scenes:pictures"),
+    (["bench", "grid", "--out", "b", "--data", "nope:img"], "got 'nope:img'; e.g. folder:pictures"),
+    (["bench", "grid", "--out", "b", "--data", "img"], "got 'img'; for the images of a folder: folder:img"),
     (["bench", "pointing", "--out", "b", "--data", "voc:no"], "VOC must be an existing folder, 'no' is not"),
     (["bench", "grid", "--out", "b", "--data", "photographs", "--methods", "gradcam"], "nearest: grad-cam"),
     (

@@ -123,7 +123,8 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         Tower(X),
         lambda: Unit("pairs", 0),
         ExtremalValueError,
-        "a layer must be the name of a module in Tower, got 'pairs'; did you mean pair? extremal.layers(network) lists "
+        "a layer must be the name of a module in Tower, got 'pairs'; did you mean pair? "
+        "extremal.layers(network) or `extremal layers` lists "
         "them",
     ),
     (
@@ -168,14 +169,14 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         lambda: Unit("twice", 0),
         ExtremalValueError,
         "a queried layer must be called once and return one floating tensor (B, K, ...), 'twice' does not: "
-        "it is called 2 times in a pass; extremal.layers(network) lists those that do",
+        "it is called 2 times in a pass; extremal.layers(network) or `extremal layers` lists those that do",
     ),
     (
         Tower(X),
         lambda: Unit("both", 0),
         ExtremalValueError,
         "a queried layer must be called once and return one floating tensor (B, K, ...), 'both' does not: "
-        "its output is a tuple; extremal.layers(network) lists those that do",
+        "its output is a tuple; extremal.layers(network) or `extremal layers` lists those that do",
     ),
     (
         embedder(),
