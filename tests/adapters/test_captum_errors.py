@@ -87,7 +87,7 @@ def test_several_targets_of_one_input() -> None:
 
 
 def test_no_such_class() -> None:
-    assert refused(ExtremalValueError, X, 2) == "target must lie in 0..1 for Sides, got 2"
+    assert refused(ExtremalValueError, X, 2) == "target must lie in 0..1 for Sides, got 2; classes are counted from 0"
     assert refused(ExtremalTypeError, X, torch.tensor(0.5)) == (
         "target must be a class index, a class name or a callable on the output, got float"
     )

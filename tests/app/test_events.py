@@ -328,7 +328,7 @@ class TestExplain:
 
     def test_errors_in_a_job_are_shown(self, page: Events, cat: str) -> None:
         status, results = updates(page, cat, target=77)[-1]
-        assert status == alert("target must lie in 0..3 for colours, got 77")
+        assert status == alert("target must lie in 0..3 for colours, got 77; classes are counted from 0")
         assert is_skipped(results)
 
 

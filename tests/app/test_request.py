@@ -160,7 +160,7 @@ def test_an_unknown_layer(folder: Path) -> None:
     message = message_of(run, build_request(layer="nowhere"), folder)
     assert message == (
         "a layer must be the name of a module in colours, got 'nowhere'; did you mean features? "
-        "extremal.layers(network) lists them"
+        "extremal.layers(network) or `extremal layers` lists them"
     )
 
 
@@ -280,7 +280,7 @@ class TestEndings:
     @pytest.mark.parametrize("target", [-1, 4, 10**9])
     def test_an_unknown_class(self, folder: Path, target: int) -> None:
         message = message_of(run, build_request(target=target), folder)
-        assert message == f"target must lie in 0..3 for colours, got {target}"
+        assert message == f"target must lie in 0..3 for colours, got {target}; classes are counted from 0"
         assert list(folder.iterdir()) == []
 
     def test_scores_that_are_not_finite(self, folder: Path) -> None:

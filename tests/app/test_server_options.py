@@ -46,7 +46,8 @@ class TestRejected:
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "example.org", "", "127.0.0.1.example.org"])
     def test_open_to_others_without_a_token(self, host: str) -> None:
         assert self.message(host=host) == (
-            f"an app that others can reach must require a token, got --host {host} and none; e.g. --token random-16"
+            f"an app that others can reach must require a token, got --host {host!r} without one; e.g. --token "
+            "random-16"
         )
 
     @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
@@ -108,7 +109,7 @@ class TestRejected:
         result = CliRunner().invoke(main.app, ["app", "--host", "0.0.0.0"], env={"EXTREMAL_TOKEN": ""})
         assert (result.exit_code, result.stdout) == (2, "")
         assert result.stderr == (
-            "error: an app that others can reach must require a token, got --host 0.0.0.0 and none; "
+            "error: an app that others can reach must require a token, got --host '0.0.0.0' without one; "
             "e.g. --token random-16\n"
         )
 

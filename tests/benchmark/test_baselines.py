@@ -150,7 +150,7 @@ def test_messages(x):
         "a method must be asked about a class index or name, got function; `explain` takes other targets": lambda: (
             Gradient()(network, x, lambda output: output[:, 0])
         ),
-        "target must lie in 0..1 for toy, got 7": lambda: Gradient()(network, x, 7),
+        "target must lie in 0..1 for toy, got 7; classes are counted from 0": lambda: Gradient()(network, x, 7),
         "target must be one class, or one for each of 2 inputs, got 3": lambda: Gradient()(network, x, [0, 1, 0]),
         "Grad-CAM must find a layer of maps, toy has none that all of the answer passes through; "
         "name one with layer=...": lambda: GradCam()(network, x, 0),

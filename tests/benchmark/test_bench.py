@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from extremal import zoo
 from extremal.benchmark import metrics, paper_figures, paper_table
 from extremal.benchmark.baselines import METHODS, ExplanationMap, Gradient
-from extremal.benchmark.data import Folder, Scenes
+from extremal.benchmark.data import Folder, Scenes, get_data_set, has_regions
 from extremal.benchmark.runner import run
 from extremal.benchmark.table import build_table
 from extremal.benchmark.tasks.faithfulness import Faithfulness
@@ -23,6 +23,7 @@ from extremal.benchmark.tasks.sanity import Sanity
 from extremal.errors import ExtremalValueError
 from extremal.masking.solvers import Path as PathSolver
 from extremal.networks.network import Network
+from support.errors import message_of
 from support.terminal import call
 from support.toys import Colours
 
@@ -147,6 +148,19 @@ class TestFaithfulness:
         assert table.methods[0].judged == 4  # the grey one has no class
         for measure, good, bad in zip(table.columns, table.methods[0].values, table.methods[1].values, strict=True):
             assert (good.value > bad.value) == measure.higher, measure.title
+
+    def test_a_data_set_without_regions_is_refused(self, pictures):
+        message = (
+            "the pointing game must have a data set with regions, got folder, which has none; use voc:DIR, coco:DIR or "
+            "scenes:DIR, or add --cutouts DIR"
+        )
+        assert message_of(Pointing, colours(), Folder(pictures)) == message
+
+    def test_regions_of_a_part_are_enough(self, pictures, cutouts):
+        joined = get_data_set(f"folder:{pictures}", count=2, cutouts=cutouts)
+        assert joined.has_regions
+        assert has_regions(f"folder:{pictures}", cutouts)
+        assert not has_regions(f"folder:{pictures}")
 
 
 class TestSanity:
@@ -308,7 +322,7 @@ class TestCommand:
         out = tmp_path / "out"
         code, _, error = command(
             *("bench", task, "--data", f"folder:{pictures}", "--out", out, "--methods", "centre,gradient"),
-            *("--count", 2),
+            *(("--count", 2) if task == "grid" else ()),
         )
         assert (code, error) == (0, "")
         assert {"figure.png", "table.md", "confident.json"} <= {entry.name for entry in out.iterdir()}
@@ -328,6 +342,19 @@ class TestFigures:
             "",
         )
         assert Image.open(out).size[0] > 300
+
+    @pytest.mark.parametrize("figure", ["methods", "areas"])
+    def test_images_of_a_folder(self, command, pictures, tmp_path, monkeypatch, figure):
+        drawn, rising = [], SimpleNamespace(curve=lambda: SimpleNamespace(binary=(0.1, 1.0)))
+
+        def write(_, images, *__):
+            drawn.extend(images)
+            return [rising] * len(images)
+
+        monkeypatch.setattr(f"extremal.benchmark.bench.write_{figure.removesuffix('s')}_figure", write)
+        code, _, error = command("figures", figure, pictures, "--out", tmp_path / "figure.png")
+        assert (code, error) == (0, "")
+        assert drawn == sorted(str(path) for path in pictures.iterdir())
 
     def test_masks_over_areas_and_which_curves_rise(self, command, pictures, tmp_path, monkeypatch):
         from extremal.masking.solvers import SOLVERS

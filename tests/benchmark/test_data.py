@@ -352,6 +352,10 @@ def test_data_are_named_by_kind_and_path(tmp_path):
     assert message_of(lambda: get_data_set("pictures")) == (
         "data must be voc:DIR, coco:DIR, folder:DIR, scenes:DIR or photographs, got 'pictures'; e.g. folder:pictures"
     )
+    assert message_of(lambda: get_data_set("scenes:")).endswith("got 'scenes:'; name its folder, e.g. scenes:pictures")
+    assert message_of(lambda: get_data_set("nope:img")).endswith("got 'nope:img'; e.g. folder:pictures")
+    assert message_of(lambda: get_data_set("photos")).endswith("got 'photos'; did you mean photographs?")
+    assert message_of(lambda: get_data_set(str(tmp_path))).endswith(f"for the images of a folder: folder:{tmp_path}")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     assert get_data_set(f"folder:{tmp_path}").keys() == ("a.png",)
 

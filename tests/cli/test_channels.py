@@ -93,9 +93,10 @@ class TestChannels:
         ("arguments", "message"),
         [
             (["--layer", "feature"], "error: a layer must be the name of a module in toy, got 'feature'; did you mean"
-             " features? extremal.layers(network) lists them\n"),
-            (["--layer", "features", "--counts", "0"], "error: counts must lie in 1..63 for 'features', which has 64"
-             " channels, got 0; none or all of them need no search\n"),
+             " features? extremal.layers(network) or `extremal layers` lists them\n"),
+            (["--layer", "features", "--counts", "0"], "error: counts must be at least 1, got 0; e.g. (1, 4, 16)\n"),
+            (["--layer", "features", "--counts", "64"], "error: counts must lie in 1..63 for 'features', which has 64"
+             " channels, got 64; all of them need no search\n"),
             (["--layer", "features", "--counts", "a"], "error: --counts must be whole numbers separated by commas, got"
              " 'a'; e.g. 4,16\n"),
         ],
@@ -159,3 +160,7 @@ def test_layers() -> None:
     listed = json.loads(call("layers", "--json")[1])
     assert listed[0]["name"] == "features"
     assert listed[0]["clean"] is True
+
+
+def test_no_layer_of_a_name() -> None:
+    assert call("layers", "zzzz") == (0, "", "no layer contains 'zzzz'; `extremal layers --all` lists all 1\n")

@@ -67,7 +67,10 @@ def test_json() -> None:
     ("arguments", "message"),
     [
         (["embedded", "no.png"], "an image must be an existing file, got 'no.png'; check the path"),
-        (["embedded", "cat.png", "--target", "9"], "target must lie in 0..1 for fake, got 9"),
+        (
+            ["embedded", "cat.png", "--target", "9"],
+            "target must lie in 0..1 for fake, got 9; classes are counted from 0",
+        ),
         (
             ["embedded", "cat.png", "--perturbation", "x"],
             "perturbation must be one of mixed, blur, fade, constant, noise, got 'x'",

@@ -217,7 +217,8 @@ class TestBadInput:
     @pytest.mark.parametrize("index", ["2", "-1", "99999"])
     def test_index_out_of_range(self, tmp_path: Path, index: str) -> None:
         save_image(tmp_path / "cat.png")
-        expected = f"error: target must lie in 0..1 for fake, got {index}\n"
+        rule = "be at least 0 for embedded" if index == "-1" else "lie in 0..1 for fake"
+        expected = f"error: target must {rule}, got {index}; classes are counted from 0\n"
         assert call("cat.png", "--target", index) == (2, "", expected)
         assert list_names(tmp_path) == ["cat.png"]
 
@@ -241,8 +242,8 @@ class TestBadInput:
         save_image(tmp_path / "a.png")
         save_image(tmp_path / "b.png")
         assert call("a.png", "b.png", "--target", "7")[2].splitlines() == [
-            "error: a.png: target must lie in 0..1 for fake, got 7",
-            "error: b.png: target must lie in 0..1 for fake, got 7",
+            "error: a.png: target must lie in 0..1 for fake, got 7; classes are counted from 0",
+            "error: b.png: target must lie in 0..1 for fake, got 7; classes are counted from 0",
         ]
 
     def test_a_name_with_a_line_break_stays_on_one_line(self) -> None:

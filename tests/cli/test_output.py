@@ -134,7 +134,7 @@ def test_a_budget_without_minimal_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_address_without_ray_is_refused() -> None:
-    from extremal.jobs.runner import RunOptions
+    from extremal.jobs.run_options import RunOptions
 
     with pytest.raises(
         ExtremalValueError, match="address must be that of a Ray cluster, got 'foo:1' with engine local"

@@ -220,24 +220,24 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"counts": (0,)}, "counts must lie in 1..63 for 'features', which has 64 channels, got 0; none or all of them"
-         " need no search"),
-        ({"counts": (64,)}, "counts must lie in 1..63 for 'features', which has 64 channels, got 64; none or all of"
-         " them need no search"),
+        ({"counts": (0,)}, "counts must be at least 1, got 0; e.g. (1, 4, 16)"),
+        ({"counts": (64,)}, "counts must lie in 1..63 for 'features', which has 64 channels, got 64; all of them need"
+         " no search"),
         ({"counts": (2, 2)}, "counts must be distinct, got 2 twice; leave one out"),
         ({"counts": ()}, "counts must name at least one count, got none; e.g. (1, 4, 16)"),
         ({"counts": (0.5,)}, "counts must be a sequence of whole numbers, got (0.5,); e.g. (1, 4, 16)"),
         ({"counts": 2}, "counts must be a sequence of whole numbers, got 2; e.g. (1, 4, 16)"),
         ({"share": "1"}, "share must be a number, got str; it is a fraction of the effect, e.g. 0.9"),
         ({"axis": 1.5}, "axis must be a whole number, got 1.5; e.g. 1"),
-        ({"layer": 1}, "a layer must be the name of a module in Carriers, got 1; extremal.layers(network) lists them"),
+        ({"layer": 1}, "a layer must be the name of a module in Carriers, got 1; extremal.layers(network) or "
+         "`extremal layers` lists them"),
         ({"counts": (1,), "areas": (0.1,)}, "counts and areas must not both be given, got both; leave one out"),
         ({"areas": (1.5,)}, "areas must lie in (0, 1), got 1.5; an area is the share of places kept, e.g. 0.05 or 5%"),
         ({"share": 0}, "share must be above 0 and finite, got 0; it is a fraction of the effect, e.g. 0.9"),
         ({"axis": 4}, "axis must be one of 1..3 for an output of shape (1, 64, 16, 16) (axis 0 is the batch), got 4"),
         ({"axis": 0}, "axis must be one of 1..3 for an output of shape (1, 64, 16, 16) (axis 0 is the batch), got 0"),
         ({"layer": "feature"}, "a layer must be the name of a module in Carriers, got 'feature'; did you mean features?"
-         " extremal.layers(network) lists them"),
+         " extremal.layers(network) or `extremal layers` lists them"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused(options: dict[str, Any], message: str) -> None:

@@ -172,7 +172,10 @@ class TestOutputs:
 class TestTargets:
     @pytest.mark.parametrize("index", [2, -1, 10**6])
     def test_out_of_range(self, index: int) -> None:
-        assert refused(ExtremalValueError, target=index) == f"target must lie in 0..1 for Toy, got {index}"
+        assert (
+            refused(ExtremalValueError, target=index)
+            == f"target must lie in 0..1 for Toy, got {index}; classes are counted from 0"
+        )
 
     @pytest.mark.parametrize("target", [1.5, True, b"cat"])
     def test_wrong_type(self, target: object) -> None:

@@ -189,7 +189,8 @@ def test_an_input_is_named_by_a_whole_number(found: Explanation, image: object) 
 )
 def test_a_layer_is_named(call: Callable[[], object]) -> None:
     assert message_of(call) == (
-        "a layer must be the name of a module in Sequential, got 1; did you mean '1'? extremal.layers(network) lists "
+        "a layer must be the name of a module in Sequential, got 1; did you mean '1'? extremal.layers(network) "
+        "or `extremal layers` lists "
         "them"
     )
 

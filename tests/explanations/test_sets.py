@@ -234,7 +234,7 @@ def test_progress_is_reported_by_part() -> None:
             lambda: contrast(Rivals(), X, 0, 0),
             "other must be another class than the target, got class 0 for both",
         ),
-        (lambda: contrast(Rivals(), X, 0, 7), "other must lie in 0..2 for Rivals, got 7"),
+        (lambda: contrast(Rivals(), X, 0, 7), "other must lie in 0..2 for Rivals, got 7; classes are counted from 0"),
         (
             lambda: contrast(lambda x: x.mean((1, 2, 3))[:, None], X),
             "a contrast must be between two classes, <lambda> has 1; use explain",

@@ -167,7 +167,7 @@ def test_moves_keep_the_size_and_small_ones_hardly_change() -> None:
     ("work", "message"),
     [
         (lambda: invert(NETWORK, "secnd", smooth_input()), "a layer must be the name of a module in small, got 'secnd';"
-         " did you mean second, head? extremal.layers(network) lists them"),
+         " did you mean second, head? extremal.layers(network) or `extremal layers` lists them"),
         (lambda: invert(NETWORK, "second", smooth_input(), torch.ones(4)),
          "a mask must have one value for each of 5 channels, (1, 5) or (5,), got (4,)"),
         (lambda: invert(NETWORK, "second", smooth_input(), "kept"),
@@ -197,7 +197,8 @@ def test_moves_keep_the_size_and_small_ones_hardly_change() -> None:
         (lambda: visualise(NETWORK, "second", 1, size=SHAPE),
          "channels must be a sequence of whole numbers, got 1; e.g. (0, 7)"),
         (lambda: visualise(NETWORK, 1, (1,), size=SHAPE),
-         "a layer must be the name of a module in small, got 1; extremal.layers(network) lists them"),
+         "a layer must be the name of a module in small, got 1; extremal.layers(network) or `extremal layers` "
+         "lists them"),
         (lambda: visualise(NETWORK, "second", (1,), size=(3, 24.0, 24)),
          "size must be a sequence of whole numbers, got (3, 24.0, 24); e.g. (3, 224, 224)"),
         (lambda: visualise(NETWORK, "second", (1,), size=(3, 0, 24)),

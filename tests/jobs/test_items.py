@@ -121,7 +121,8 @@ def test_a_source_that_is_gone_ends_a_resumed_run_and_leaves_its_folder_as_it_is
         ),
         (b"path\n" + b"a" * 200_000, "a manifest must be a readable .csv in UTF-8, {name} is not: field larger than "),
         ("path\na.png\n".encode("utf-16"), "a manifest must be a readable .csv in UTF-8, {name} is not: 'utf-8' codec"),
-        (b"", "a manifest must have a column path, {name} has ; its first line names the columns: path, and"),
+        (b",,\na.png,,", "a manifest must have a column path, {name} has none; its first line names the columns: path"),
+        (b"", "a manifest must have a column path, {name} has none; its first line names the columns: path, and"),
     ],
 )
 def test_manifests_that_would_be_misread_are_refused(tmp_path: Path, text: bytes, message: str) -> None:

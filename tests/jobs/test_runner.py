@@ -144,9 +144,9 @@ class TestInThisProcess:
                 "workers must load the network themselves, got fake as an object; name it MODULE:FUNCTION, or pass "
                 "workers=0",
             ),
-            ({"network": NETWORK, "workers": -1}, "workers must be at least 0, got -1"),
-            ({"batch": 0}, "batch must be at least 1, got 0"),
-            ({"threads": 0}, "threads must be at least 1, got 0"),
+            ({"network": NETWORK, "workers": -1}, "workers must be at least 0, got -1; 0 is this process alone"),
+            ({"batch": 0}, "batch must be at least 1, got 0; leave it out for the usual number"),
+            ({"threads": 0}, "threads must be at least 1, got 0; leave it out for the usual number"),
             (
                 {"network": NETWORK, "engine": "ray", "workers": 0},
                 "a run with ray must have workers, got 0; leave it out, or use the local engine",

@@ -195,7 +195,9 @@ RULE = (
     ],
 )
 def test_unsuitable_modules_raise_an_error(name: str, problem: str) -> None:
-    expected = f"{RULE}{name!r} is not suitable: {problem}; extremal.layers(network) lists those that are"
+    expected = (
+        f"{RULE}{name!r} is not suitable: {problem}; extremal.layers(network) or `extremal layers` lists those that are"
+    )
     assert split_error(name) == expected
 
 
@@ -218,9 +220,11 @@ def test_a_layer_without_effect_raises_an_error() -> None:
 def test_an_unknown_layer_raises_an_error_with_suggestions() -> None:
     assert split_error("iner") == (
         "a layer must be the name of a module in net, got 'iner'; did you mean inner, norm, idle? "
-        "extremal.layers(network) lists them"
+        "extremal.layers(network) or `extremal layers` lists them"
     )
-    assert split_error("") == "a layer must be the name of a module in net, got ''; extremal.layers(network) lists them"
+    assert split_error("") == (
+        "a layer must be the name of a module in net, got ''; extremal.layers(network) or `extremal layers` lists them"
+    )
 
 
 class HiddenState(nn.Module):

@@ -133,7 +133,7 @@ def test_a_mixed_batch_is_scored_row_by_row() -> None:
             "a group must leave out a class to be compared with, got all 6 classes of toy; leave one out",
         ),
         ("tabby|", "a group must name a class on each side of |, got 'tabby|'; e.g. 'tabby|tiger cat'"),
-        ([[0, 6]], "target must lie in 0..5 for toy, got 6"),
+        ([[0, 6]], "target must lie in 0..5 for toy, got 6; classes are counted from 0"),
         ([[0, [1, 2]]], "a class of a group must be given by its index or name, got [1, 2]; groups are lists of these"),
         ([[0, True]], "a class of a group must be given by its index or name, got True; groups are lists of these"),
         (

@@ -176,7 +176,7 @@ class Silent(nn.Module):
         (
             without_labels(),
             lambda: Box(CAT_CORNERS, against=5),
-            "a class must lie in 0..1 for PlantedQueries, got 5",
+            "a class must lie in 0..1 for PlantedQueries, got 5; classes are counted from 0",
         ),
         (
             labelled(PlantedQueries()),

@@ -51,8 +51,18 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         ExtremalValueError,
         "weights must name every class once, got dog 2 times; sum its weights",
     ),
-    (three(), lambda: Classes({0: 1, 3: 1}), ExtremalValueError, "a class must lie in 0..2 for Answering, got 3"),
-    (three(), lambda: Classes({-1: 1}), ExtremalValueError, "a class must be at least 0 for Answering, got -1"),
+    (
+        three(),
+        lambda: Classes({0: 1, 3: 1}),
+        ExtremalValueError,
+        "a class must lie in 0..2 for Answering, got 3; classes are counted from 0",
+    ),
+    (
+        three(),
+        lambda: Classes({-1: 1}),
+        ExtremalValueError,
+        "a class must be at least 0 for Answering, got -1; classes are counted from 0",
+    ),
     (
         three(),
         lambda: Classes({"dogs": 1}),
@@ -113,7 +123,8 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         Tower(X),
         lambda: Unit("pairs", 0),
         ExtremalValueError,
-        "a layer must be the name of a module in Tower, got 'pairs'; did you mean pair? extremal.layers(network) lists "
+        "a layer must be the name of a module in Tower, got 'pairs'; did you mean pair? "
+        "extremal.layers(network) or `extremal layers` lists "
         "them",
     ),
     (
@@ -158,14 +169,14 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         lambda: Unit("twice", 0),
         ExtremalValueError,
         "a queried layer must be called once and return one floating tensor (B, K, ...), 'twice' does not: "
-        "it is called 2 times in a pass; extremal.layers(network) lists those that do",
+        "it is called 2 times in a pass; extremal.layers(network) or `extremal layers` lists those that do",
     ),
     (
         Tower(X),
         lambda: Unit("both", 0),
         ExtremalValueError,
         "a queried layer must be called once and return one floating tensor (B, K, ...), 'both' does not: "
-        "its output is a tuple; extremal.layers(network) lists those that do",
+        "its output is a tuple; extremal.layers(network) or `extremal layers` lists those that do",
     ),
     (
         embedder(),
@@ -226,7 +237,7 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         Segmenter(X),
         lambda: Segment(3),
         ExtremalValueError,
-        "a class must lie in 0..2 for Segmenter, got 3",
+        "a class must lie in 0..2 for Segmenter, got 3; classes are counted from 0",
     ),
     (
         Segmenter(X),
@@ -310,7 +321,7 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         Detector(X, looks()),
         lambda: Box(label=3),
         ExtremalValueError,
-        "a class must lie in 0..2 for Detector, got 3",
+        "a class must lie in 0..2 for Detector, got 3; classes are counted from 0",
     ),
     (
         three(),

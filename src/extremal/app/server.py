@@ -238,7 +238,7 @@ def _host_names(host: str, token: str) -> frozenset[str]:
         return frozenset() if token else LOOPBACK_HOSTS | {host.lower()}
     if not token:
         raise ExtremalValueError(
-            f"an app that others can reach must require a token, got --host {host} and none; "
+            f"an app that others can reach must require a token, got --host {host!r} without one; "
             f"e.g. --token {secrets.token_urlsafe(16)}"
         )
     return frozenset()

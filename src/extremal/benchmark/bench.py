@@ -10,6 +10,7 @@ from extremal.benchmark import figure, paper_figures, paper_table
 from extremal.benchmark.baselines import METHODS, Method, get_method
 from extremal.benchmark.baselines.method import check_unique
 from extremal.benchmark.data import DataSet, get_data_set
+from extremal.benchmark.data.samples import require_regions
 from extremal.benchmark.runner import OnProgress, run
 from extremal.benchmark.table import Table
 from extremal.benchmark.tasks.faithfulness import Faithfulness
@@ -98,6 +99,8 @@ def run_bench(
     methods = build_methods(options)
     name = options.data or ("photographs" if options.task == "stability" else "")
     data = get_data_set(name, limit=options.limit or None, count=options.count or None, cutouts=options.cutouts)
+    if options.task == "pointing":
+        require_regions(data.has_regions, name)
     net = load_network()
     task, *copies = (build_task(options, copy, data) for copy in replicate(net, find_shared_devices(net, device)))
     store = Store(options.out, row_schema(task))

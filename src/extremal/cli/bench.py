@@ -6,9 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from extremal.cli import options
-from extremal.cli.argument_checks import check_areas, check_data, check_images, check_names
+from extremal.cli.argument_checks import (
+    check_areas,
+    check_class,
+    check_data,
+    check_images,
+    check_names,
+    check_shapes,
+    check_task_options,
+    expand_images,
+)
 from extremal.cli.batch import print_line, progress, report_errors
-from extremal.cli.common_options import with_common_options
+from extremal.cli.common_options import find_passed, with_common_options
 from extremal.cli.networks import load
 from extremal.cli.parse import parse_areas
 from extremal.file_checks import check_output_file
@@ -28,6 +37,7 @@ figures = typer.Typer(no_args_is_help=True, help="Draw figures of the paper for 
 
 
 def bench(
+    context: typer.Context,
     task: Annotated[str, typer.Argument(help="pointing, grid, faithfulness, sanity or stability.", show_default=False)],
     *,
     out: Annotated[Path, typer.Option(help="Output folder; an existing run with the same options is resumed.")],
@@ -69,7 +79,10 @@ def bench(
         check_names(task=task)
         if methods:
             check_names(methods=methods)
-        check_data(data or ("photographs" if task == "stability" else ""), out)
+        if areas:
+            check_areas(areas)
+        check_task_options(task, data, cutouts, methods, find_passed(context))
+        check_data(task, data or ("photographs" if task == "stability" else ""), cutouts, out)
         check_network_name(network, weights)
 
         from extremal.benchmark.bench import BenchOptions, run_bench
@@ -121,7 +134,8 @@ def figure_methods(
     """Draw the maps of several methods side by side (the paper's comparison figure)."""
     with report_errors():
         check_names(methods=methods)
-        _check_figure(images, network, weights, device, out)
+        images = expand_images(images)
+        _check_figure(images, target, network, weights, device, out)
 
         from extremal.benchmark.bench import write_method_figure
         from extremal.networks.memory import keep_freed_memory
@@ -152,7 +166,8 @@ def figure_areas(
     with report_errors():
         check_areas(areas)
         check_names(solver=solver)
-        _check_figure(images, network, weights, device, out)
+        images = expand_images(images)
+        _check_figure(images, target, network, weights, device, out)
 
         from extremal.benchmark import paper_figures
         from extremal.benchmark.bench import write_area_figure
@@ -171,12 +186,14 @@ def figure_areas(
         typer.echo(f"written: {out}")
 
 
-def _check_figure(images: list[str], network: str, weights: str, device: str, out: Path) -> None:
+def _check_figure(images: list[str], target: str, network: str, weights: str, device: str, out: Path) -> None:
     """Check what both figures are made of and where they are written."""
     check_device_name(device)
     check_network_name(network, weights)
+    check_class(target, network)
     check_output_file(out)
     check_images(images)
+    check_shapes(images, network)
 
 
 def _split(text: str) -> list[str]:

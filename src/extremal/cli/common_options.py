@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from typer import Option
+from typer import Context, Option
 
 Threads = Annotated[
     int | None, Option(min=1, max=1024, help="Threads of the processor to compute with.", show_default="one per core")
@@ -54,6 +54,12 @@ def with_common_options(command: Callable[..., None]) -> Callable[..., None]:
     call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {**command.__annotations__, **{name: kind for name, (kind, _) in added.items()}}
     return call
+
+
+def find_passed(context: Context) -> set[str]:
+    """Return the names of the parameters that were passed on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def limit_threads(count: int | None) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from extremal.cli import options, tables
-from extremal.cli.argument_checks import check_images, check_names, check_question
+from extremal.cli.argument_checks import check_images, check_names, check_question, check_shapes
 from extremal.cli.batch import other_output_on_stderr, report_errors
 from extremal.cli.networks import load
 from extremal.cli.parse import parse_perturbation
@@ -24,7 +24,7 @@ def doctor(
     ask: options.Ask = "",
     prompt: options.Prompt = "",
     perturbation: options.Perturbation = "mixed",
-    score: options.Score = "margin",
+    score: options.Score = options.DEFAULT_SCORE,
     weights: options.Weights = "",
     device: options.Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
@@ -34,8 +34,9 @@ def doctor(
         check_device_name(device)
         check_names(perturbation=perturbation, score=score)
         check_network_name(network, weights)
-        check_question(target, ask, prompt, network)
+        check_question(target, ask, prompt, network, score)
         check_images([image])
+        check_shapes([image], network)
 
         from extremal.explanations.preflight.doctor import examine
         from extremal.scores.parse import parse_query

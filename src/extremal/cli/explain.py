@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extremal.cli import options, plan_tables, tables
-from extremal.cli.argument_checks import check_areas, check_names, check_question, find_minimal_budget
+from extremal.cli.argument_checks import (
+    check_alternatives,
+    check_areas,
+    check_names,
+    check_question,
+    check_shapes,
+    find_minimal_budget,
+)
 from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
 from extremal.cli.networks import copy_to_devices, load
 from extremal.cli.parse import parse_areas, parse_perturbation
@@ -34,7 +41,7 @@ def explain(
     perturbation: options.Perturbation = "mixed",
     solver: options.Solver = "consensus",
     effort: options.Effort = "normal",
-    score: options.Score = "margin",
+    score: options.Score = options.DEFAULT_SCORE,
     network: options.Network = "embedded",
     weights: options.Weights = "",
     device: options.Device = "auto",
@@ -57,9 +64,11 @@ def explain(
         check_device_name(device)
         check_areas(areas)
         check_names(game=game, perturbation=perturbation, solver=solver, score=score, effort=effort)
+        check_alternatives(alternatives)
         check_network_name(network, weights)
-        check_question(target, ask, prompt, network)
+        check_question(target, ask, prompt, network, score)
         find_minimal_budget(minimal, budget)
+        check_shapes(batch.images, network)
 
     def prepare() -> list[ProcessImage]:
         from extremal.explanations.settings import Settings

@@ -12,7 +12,15 @@ import typer
 from extremal._version import __version__
 from extremal.cli import options, tables
 from extremal.cli.app import app as serve_app
-from extremal.cli.argument_checks import check_names, check_no_empty_argument, find_class_folder, find_minimal_budget
+from extremal.cli.argument_checks import (
+    check_class,
+    check_counts,
+    check_names,
+    check_no_empty_argument,
+    check_shapes,
+    find_class_folder,
+    find_minimal_budget,
+)
 from extremal.cli.batch import (
     EXIT_INTERRUPTED,
     EXIT_SOME_FAILED,
@@ -28,7 +36,6 @@ from extremal.cli.doctor import doctor
 from extremal.cli.explain import explain
 from extremal.cli.networks import load
 from extremal.cli.output import check_output_stream
-from extremal.cli.parse import parse_counts
 from extremal.cli.run import run, status
 from extremal.cli.sets import contrast, sets, tokens
 from extremal.cli.summary import compare, summary
@@ -106,8 +113,8 @@ def channels(
     ] = "",
     axis: options.Axis = None,
     game: options.Game = "preserve",
-    solver: Annotated[str, typer.Option(help="path or penalty (the paper's).")] = "path",
-    score: options.Score = "margin",
+    solver: Annotated[str, typer.Option(help="path, penalty (the paper's), consensus or search.")] = "path",
+    score: options.Score = options.DEFAULT_SCORE,
     network: options.Network = "embedded",
     weights: options.Weights = "",
     device: options.Device = "auto",
@@ -130,10 +137,12 @@ def channels(
 
     def check() -> None:
         check_device_name(device)
-        parse_counts(counts)
+        check_counts(counts)
         find_minimal_budget(minimal, budget)
         check_names(game=game, solver=solver, score=score)
         check_network_name(network, weights)
+        check_class(target, network)
+        check_shapes(images, network)
 
     def prepare() -> list[ProcessImage]:
         from extremal.cli.channels import prepare_channels_run
@@ -183,6 +192,7 @@ def class_channels(
     with report_errors():
         check_device_name(device)
         check_network_name(network, weights)
+        check_class(target, network)
         output_folder = find_class_folder(folder, out, f"class-channels {layer} {target}", replace=force)
 
         from extremal.cli.channels import class_channels_command

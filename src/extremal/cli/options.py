@@ -15,11 +15,14 @@ ASK_SYNTAX = (
 )
 DEFAULT_AREAS = "0.025,0.05,0.1,0.2,0.4"
 DEFAULT_BUDGET = 1000
+DEFAULT_SCORE = "margin"
 DEFAULT_FOLDER = Path("extremal-out")
 METHOD_NAMES = (
     *("centre", "random", "gradient", "deconvnet", "guided-backprop", "integrated-gradients", "grad-cam", "occlusion"),
     *("excitation", "contrastive-excitation", "rise", "mask-gradient", "penalty", "path", "consensus"),
 )
+LAYER_METHODS = ("grad-cam", "excitation", "contrastive-excitation")  # that read a layer
+AREA_METHODS = ("penalty", "path", "consensus")  # that have areas
 TASK_NAMES = ("pointing", "grid", "faithfulness", "sanity", "stability")
 DATA_KINDS = ("voc", "coco", "folder", "scenes")
 ENGINE_NAMES = ("local", "ray")
@@ -52,7 +55,10 @@ Perturbation = Annotated[str, Option(help="mixed (blur,fade,noise), blur, fade, 
 Solver = Annotated[
     str, Option(help="consensus (stable masks), path, penalty (the paper's) or search (without gradients).")
 ]
-Score = Annotated[str, Option(help="margin, logit, probability, log-probability, contrastive, negative or sigmoid.")]
+Score = Annotated[
+    str,
+    Option(help="Score of a class: margin, logit, probability, log-probability, contrastive, negative or sigmoid."),
+]
 Effort = Annotated[str, Option(help="fast (a first look), normal or thorough (most steps).")]
 Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Random seed of noise and controls.")]
 Alternatives = Annotated[int, Option(help="Number of explanations with little overlap to search for.")]

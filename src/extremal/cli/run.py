@@ -8,13 +8,21 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from extremal.cli import options
-from extremal.cli.argument_checks import check_areas, check_names, check_question, check_run, check_sources
+from extremal.cli.argument_checks import (
+    check_alternatives,
+    check_areas,
+    check_execution,
+    check_names,
+    check_question,
+    check_run,
+    check_sources,
+)
 from extremal.cli.batch import (
     EXIT_BAD_INPUT,
     EXIT_INTERRUPTED,
@@ -58,7 +66,7 @@ def run(
     perturbation: options.Perturbation = "mixed",
     solver: options.Solver = "consensus",
     effort: options.Effort = "normal",
-    score: options.Score = "margin",
+    score: options.Score = options.DEFAULT_SCORE,
     network: options.Network = "embedded",
     weights: options.Weights = "",
     device: options.Device = "auto",
@@ -98,9 +106,19 @@ def run(
         check_device_name(device)
         check_areas(areas)
         check_names(game=game, perturbation=perturbation, solver=solver, score=score, effort=effort, engine=engine)
-        images_per_unit = None if batch == "auto" else _parse_whole("--batch", batch)
+        check_alternatives(alternatives)
+        execution: dict[str, Any] = {
+            "engine": engine,
+            "address": address or None,
+            "gpus_per_worker": gpus_per_worker,
+            "batch": None if batch == "auto" else _parse_whole("--batch", batch),
+            "workers": workers,
+            "threads": threads,
+            "unit_timeout": unit_timeout,
+        }
+        check_execution(execution)
         check_network_name(network, weights)
-        check_question(target, ask, prompt, network)
+        check_question(target, ask, prompt, network, score)
         check_sources(images, out)
 
         from extremal.jobs.runner import run as run_data_set
@@ -129,13 +147,7 @@ def run(
                 alternatives=alternatives,
                 refine=refine,
                 stability=stability,
-                engine=engine,
-                address=address or None,
-                gpus_per_worker=gpus_per_worker,
-                batch=images_per_unit,
-                workers=workers,
-                threads=threads,
-                unit_timeout=unit_timeout,
+                **execution,
                 retry=retry,
                 on_progress=on_status,
                 on_rows=writer.add_rows,

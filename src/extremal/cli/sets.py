@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from extremal.cli import options
-from extremal.cli.argument_checks import check_areas, check_class, check_names, check_question
+from extremal.cli.argument_checks import check_areas, check_contrast, check_names, check_question, check_shapes
 from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
 from extremal.cli.networks import copy_to_devices, load
 from extremal.cli.parse import parse_areas, parse_perturbation
@@ -38,7 +38,7 @@ def sets(
     perturbation: options.Perturbation = "mixed",
     solver: options.Solver = "consensus",
     effort: options.Effort = "normal",
-    score: options.Score = "margin",
+    score: options.Score = options.DEFAULT_SCORE,
     network: options.Network = "embedded",
     weights: options.Weights = "",
     device: options.Device = "auto",
@@ -54,10 +54,9 @@ def sets(
     )
 
     def check() -> None:
-        _check_options(
-            areas, device, network, weights, perturbation=perturbation, solver=solver, score=score, effort=effort
-        )
-        check_question(target, ask, network=network)
+        names = {"perturbation": perturbation, "solver": solver, "score": score, "effort": effort}
+        _check_options(images, areas, device, network, weights, **names)
+        check_question(target, ask, network=network, score=score)
 
     def prepare() -> list[ProcessImage]:
         import extremal
@@ -103,9 +102,9 @@ def contrast(
     )
 
     def check() -> None:
-        _check_options(areas, device, network, weights, perturbation=perturbation, solver=solver, effort=effort)
-        for name in (target, other):
-            check_class(name, network)
+        names = {"perturbation": perturbation, "solver": solver, "effort": effort}
+        _check_options(images, areas, device, network, weights, **names)
+        check_contrast(target, other, network)
 
     def prepare() -> list[ProcessImage]:
         import extremal
@@ -154,7 +153,8 @@ def tokens(
     batch = ImageBatch(out, images, as_json, kind, force, writes=not dry_run)
 
     def check() -> None:
-        _check_options(areas, device, network, "", game=game, perturbation=perturbation, solver=solver, effort=effort)
+        names = {"game": game, "perturbation": perturbation, "solver": solver, "effort": effort}
+        _check_options(images, areas, device, network, "", **names)
 
     def prepare() -> list[ProcessImage]:
         import extremal
@@ -176,11 +176,12 @@ def tokens(
     batch.process(check, prepare)
 
 
-def _check_options(areas: str, device: str, network: str, weights: str, **names: str) -> None:
+def _check_options(images: list[str], areas: str, device: str, network: str, weights: str, **names: str) -> None:
     check_device_name(device)
     check_areas(areas)
     check_names(**names)
     check_network_name(network, weights)
+    check_shapes(images, network)
 
 
 def _parse_settings(areas: str, perturbation: str, **others: Any) -> "Settings":

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
@@ -144,7 +145,7 @@ def print_layers(layers: "list[Layer]", pattern: str, total: int) -> None:
         total: number of layers of the network.
     """
     if not layers:
-        print_lines([f"no layer contains {pattern!r}; `extremal layers --all` lists all {total}"])
+        typer.echo(f"no layer contains {pattern!r}; `extremal layers --all` lists all {total}", err=True)
         return
     is_mixed = not all(layer.can_split_cleanly for layer in layers)
     table = Table(Column("layer", overflow="fold"), "kind", "output", *(["whole answer passes"] if is_mixed else []))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import islice, pairwise
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.number_checks import format_no_whole, format_value, is_whole, validate_positive
+from extremal.number_checks import format_no_whole, format_value, is_whole, read_whole_numbers, validate_positive
 
 MIN_AREA = 1e-7  # share of places
 MAX_AREAS = 100  # of one run
@@ -69,6 +69,23 @@ def validate_alternatives(alternatives: int) -> int:
             "each costs as much as a run of its own"
         )
     return alternatives.__index__()
+
+
+def validate_channel_counts(counts: Sequence[int]) -> tuple[int, ...]:
+    """Return numbers of channels, rising; whether a layer has so many is checked with its network.
+
+    >>> validate_channel_counts((4, 1))
+    (1, 4)
+    """
+    values = read_whole_numbers(counts, "counts", "(1, 4, 16)")
+    if not values:
+        raise ExtremalValueError("counts must name at least one count, got none; e.g. (1, 4, 16)")
+    if min(values) < 1:
+        raise ExtremalValueError(f"counts must be at least 1, got {format_value(min(values))}; e.g. (1, 4, 16)")
+    if len(set(values)) < len(values):
+        duplicate = next(count for count in values if values.count(count) > 1)
+        raise ExtremalValueError(f"counts must be distinct, got {format_value(duplicate)} twice; leave one out")
+    return tuple(sorted(values))
 
 
 def validate_seed(seed: int) -> int:

@@ -200,9 +200,8 @@ def _read_manifest(manifest: Path) -> Iterator[RunItem]:
 def _check_columns(columns: Sequence[str], manifest: Path) -> None:
     rule = "its first line names the columns: path, and optionally target and key"
     if "path" not in columns:
-        raise ExtremalValueError(
-            f"a manifest must have a column path, {quote(manifest)} has {quote(', '.join(columns))[1:-1]}; {rule}"
-        )
+        named = quote(", ".join(filter(None, columns)))[1:-1] or "none"
+        raise ExtremalValueError(f"a manifest must have a column path, {quote(manifest)} has {named}; {rule}")
     for name in COLUMNS:
         if columns.count(name) > 1:
             raise ExtremalValueError(

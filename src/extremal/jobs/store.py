@@ -115,7 +115,7 @@ def open_store(folder: Path, settings: dict[str, Any], schema: pa.Schema) -> Ite
             names the differences), or it cannot be written.
     """
     store = Store(folder, schema)
-    _check_is_run(folder)
+    check_run_folder(folder)
     try:
         (folder / PARTS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -218,7 +218,7 @@ def diff_settings(stored: Any, requested: Any, name: str = "") -> list[str]:
     return [] if stored == requested else [f"{name}: {json.dumps(stored)} there, {json.dumps(requested)} now"]
 
 
-def _check_is_run(folder: Path) -> None:
+def check_run_folder(folder: Path) -> None:
     """Raise unless the folder is new, empty, or of a run."""
     kind = find_kind(folder, "the folder of a run").replace("file", "a file")
     if kind not in ("", "folder"):

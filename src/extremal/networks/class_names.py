@@ -1,16 +1,17 @@
 """Names of classes: find the class that a name means."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence, ValuesView
+from collections.abc import Callable, Iterable, Mapping, Sequence, ValuesView
 from difflib import get_close_matches
 from typing import Any
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import quote
-from extremal.number_checks import format_value
+from extremal.number_checks import MAX_DIGITS, format_value, parse_whole
 
 GROUP_SEPARATOR = "|"  # between the classes of a group in text
 MAX_SUGGESTIONS = 5  # names in a message
+MAX_GROUP_NAME = 80  # characters of the name of a group in a message
 
 
 def read_labels(labels: Any) -> Sequence[str]:
@@ -94,6 +95,76 @@ def find_class_or_group(
         suggestions = get_close_matches(name, known, n=3, cutoff=0.6)
         hint = f"; nearest groups of classes: {', '.join(suggestions)}" if suggestions else ""
         raise ExtremalValueError(f"{error}{hint}") from None
+
+
+def split_group(text: str) -> list[str]:
+    """Return the names and indices of classes between `|`.
+
+    >>> split_group("tabby | 282")
+    ['tabby', '282']
+
+    Raises:
+        ExtremalValueError: one of them is empty.
+    """
+    parts = [part.strip() for part in text.split(GROUP_SEPARATOR)]
+    if not all(parts):
+        raise ExtremalValueError(
+            f"a group must name a class on each side of {GROUP_SEPARATOR}, got {quote(text)}; e.g. 'tabby|tiger cat'"
+        )
+    return parts
+
+
+def check_members(members: Sequence[int], label: Callable[[int], str], group: str) -> None:
+    """Raise if a group holds a class twice.
+
+    Args:
+        members: class indices.
+        label: name of a class, by its index.
+        group: its name, for messages.
+
+    Raises:
+        ExtremalValueError: it does.
+    """
+    repeated = next((index for index in members if members.count(index) > 1), None)
+    if repeated is not None:
+        raise ExtremalValueError(
+            f"a group must hold each class once, got {label(repeated)} (class {repeated}) twice in "
+            f"{group if len(group) <= MAX_GROUP_NAME else f'{group[: MAX_GROUP_NAME - 1]}…'}; leave one out"
+        )
+
+
+def parse_class_index(text: str) -> int:
+    """Return the class index in a text of digits.
+
+    Raises:
+        ExtremalValueError: it has more digits than any index.
+    """
+    index = parse_whole(text)
+    if index is None:
+        raise ExtremalValueError(
+            f"target must be a class index of at most {MAX_DIGITS} digits, got {len(text):,} characters; "
+            "check the number"
+        )
+    return index
+
+
+def check_class_index(index: int, n_classes: int | None, network_name: str, what: str = "target") -> None:
+    """Raise unless a network has a class of this index.
+
+    Args:
+        index: any.
+        n_classes: number of its classes; None: not known yet.
+        network_name: for messages.
+        what: name of the argument in messages.
+
+    Raises:
+        ExtremalValueError: it does not.
+    """
+    if index < 0 or (n_classes is not None and index >= n_classes):
+        rule = "be at least 0" if n_classes is None else f"lie in 0..{n_classes - 1}"
+        raise ExtremalValueError(
+            f"{what} must {rule} for {network_name}, got {format_value(index)}; classes are counted from 0"
+        )
 
 
 def find_similar_names(text: str, names: Iterable[str], limit: int = MAX_SUGGESTIONS) -> list[str]:

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import check_file, describe_error, quote
+from extremal.networks.image_bounds import check_aspect
 
 IMAGE_SUFFIXES = (  # of image files in a folder
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jfif", ".jpe", ".apng"),
@@ -52,14 +53,19 @@ def read_image_file(
         return to_upright_rgb(image)
 
 
-def check_image_file(path: str | os.PathLike[str]) -> None:
+def check_image_file(path: str | os.PathLike[str], *, is_scaled: bool = False) -> None:
     """Check that a file is an image, by its header; its pixels are not decoded.
 
+    Args:
+        path: of the file.
+        is_scaled: whether the image is scaled for a network, for which it may be too thin.
+
     Raises:
-        ExtremalValueError: as `read_image_file`, as far as the header shows.
+        ExtremalValueError: as `read_image_file`, as far as the header shows; or the image is too thin.
     """
-    with _open_image_file(path, quote(path), MAX_PIXELS):
-        pass
+    with _open_image_file(path, quote(path), MAX_PIXELS) as image:
+        if is_scaled:
+            check_aspect(image)
 
 
 @contextmanager

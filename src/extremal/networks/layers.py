@@ -146,7 +146,8 @@ def get_module(net: Network, name: str) -> nn.Module:
     hint = f"did you mean {', '.join(suggestions if is_name else map(repr, suggestions))}? " if suggestions else ""
     error = ExtremalValueError if is_name else ExtremalTypeError
     raise error(
-        f"a layer must be the name of a module in {net.name}, got {name!r}; {hint}extremal.layers(network) lists them"
+        f"a layer must be the name of a module in {net.name}, got {name!r}; {hint}extremal.layers(network) or "
+        "`extremal layers` lists them"
     )
 
 

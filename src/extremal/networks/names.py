@@ -1,14 +1,20 @@
 """Names of networks: their syntax, and whether they exist, as far as this can be known without importing torch."""
 
 import re
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from extremal.errors import ExtremalValueError
-from extremal.file_checks import check_file, quote
+from extremal.file_checks import check_file, expand_user, is_folder, quote
+from extremal.networks.network_files import (
+    check_exported_file,
+    check_huggingface_folder,
+    check_onnx_file,
+    is_hub_name,
+)
+from extremal.networks.suggestions import suggest
 
 EMBEDDED_NAME, RANDOM_WEIGHTS = "embedded", "random"
 PACKAGED_NAMES = {  # whose weights are in packages of their own: name -> module of the package
@@ -18,7 +24,8 @@ PACKAGED_NAMES = {  # whose weights are in packages of their own: name -> module
 }
 PAPER_FAMILIES = ("voc", "coco")
 # before a colon, these are not Python modules
-FAMILIES = ("torchvision", "timm", *PAPER_FAMILIES, "hf", "onnx", "file")
+FILE_FAMILIES = ("onnx", "file")  # whose files have the weights
+FAMILIES = ("torchvision", "timm", *PAPER_FAMILIES, "hf", *FILE_FAMILIES)
 NAME_RULE = (
     "a network must be 'embedded', 'torchvision:NAME', 'timm:NAME', 'voc:NAME', 'coco:NAME', 'hf:FOLDER', "
     "'hf:OWNER/NAME', 'onnx:FILE.onnx', 'file:PATH.pt2' or 'MODULE:CALLABLE'"
@@ -67,23 +74,63 @@ def check_network_name(name: str, weights: str = "") -> None:
             weights are no file.
     """
     family, _, rest = name.partition(":")
-    if weights and weights != RANDOM_WEIGHTS:
+    if name in PACKAGED_NAMES or (rest and family in FILE_FAMILIES):
+        check_no_weights(name, weights or None)
+    elif weights and weights != RANDOM_WEIGHTS:
         check_file(weights, "weights")
     if name in PACKAGED_NAMES:
         return
     if not rest or (family not in FAMILIES and not is_module_path(name)):
         raise ExtremalValueError(f"{NAME_RULE}, got {quote(name)}; `extremal networks` lists the names{_suggest(name)}")
-    if family in _NOUNS:
-        _check_registered(family, rest)
-    elif family == "file":
-        check_file(rest, "a file: network")
-    elif family == "onnx":
-        check_file(rest, "an ONNX network")
-    elif family not in FAMILIES and not _module_exists(family.partition(".")[0]):
+    if family in FAMILIES:
+        _check_family(family, rest)
+    elif not _module_exists(family.partition(".")[0]):
         raise ExtremalValueError(
             f"{NAME_RULE}, got {quote(name)} and there is no module {quote(family.partition('.')[0])}; "
             f"`extremal networks` lists the names, modules are searched on PYTHONPATH{_suggest(name)}"
         )
+
+
+def _check_family(family: str, rest: str) -> None:
+    """Check the part of a name after its family."""
+    if family in _NOUNS:
+        _check_registered(family, rest)
+    elif family == "file":
+        check_exported_file(rest)
+    elif family == "onnx":
+        check_onnx_file(rest)
+    elif family == "hf":
+        folder = expand_user(rest, "an hf: network")
+        if is_folder(folder) or not is_hub_name(rest):
+            check_huggingface_folder(folder, rest)
+
+
+def check_no_weights(name: str, weights: object) -> None:
+    """Raise if weights are given for a network that includes its own.
+
+    Args:
+        name: of the network.
+        weights: a file, or random; None: the network's own.
+
+    Raises:
+        ExtremalValueError: they are.
+    """
+    if weights is None:
+        return
+    noun = "the embedded network includes its" if name == EMBEDDED_NAME else f"{name} includes its"
+    remedy = "omit them"
+    if name in PACKAGED_NAMES:
+        remedy = f"to use others: timm:tf_efficientnet_{packaged_kind(name)}"
+    raise ExtremalValueError(f"{noun} weights, got --weights {quote(weights)}; {remedy}")
+
+
+def packaged_kind(name: str) -> str:
+    """Return the variant of a network whose weights are in a package of their own.
+
+    >>> packaged_kind("embedded")
+    'lite0'
+    """
+    return PACKAGED_NAMES[name].split("_")[1]
 
 
 def _check_registered(family: str, rest: str) -> None:
@@ -99,16 +146,6 @@ def _module_exists(module: str) -> bool:
         return find_spec(module) is not None
     except (ImportError, ValueError):
         return False
-
-
-def suggest(name: str, names: Iterable[str]) -> str:
-    """Return the end of a message that suggests similar names; empty if there are none.
-
-    >>> suggest("resnt50", ["resnet50", "vgg16"])
-    '; nearest: resnet50'
-    """
-    matches = get_close_matches(name, names, n=3)
-    return f"; nearest: {', '.join(matches)}" if matches else ""
 
 
 def suggest_network(name: str, known: Sequence[str]) -> str:

@@ -63,8 +63,8 @@ def compute_activations(run: Evaluator, module: nn.Module, x: Tensor, input_inde
     problem = split_problem(outputs, x)
     if problem:
         raise ExtremalValueError(
-            f"a layer must give one tensor (B, K, ...), this one does not: {problem}; extremal.layers(network) lists "
-            "those that do"
+            f"a layer must give one tensor (B, K, ...), this one does not: {problem}; extremal.layers(network) "
+            "or `extremal layers` lists those that do"
         )
     return find_tensors(outputs[0])[0]
 
@@ -201,7 +201,8 @@ def split(run: Run, name: str, x: Tensor) -> Split:
     if problem:
         raise ExtremalValueError(
             "a network is split at a module that is called once and gives one tensor (B, K, ...) on which the output "
-            f"depends; {name!r} is not suitable: {problem}; extremal.layers(network) lists those that are"
+            f"depends; {name!r} is not suitable: {problem}; extremal.layers(network) or `extremal layers` lists "
+            "those that are"
         )
     activations = find_tensors(record.layer_outputs[0])[0]
     layer_dtype = activations.dtype

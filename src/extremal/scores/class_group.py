@@ -8,9 +8,13 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.file_checks import quote
-from extremal.networks.class_names import GROUP_SEPARATOR, find_class_or_group
-from extremal.number_checks import MAX_DIGITS, parse_whole
+from extremal.networks.class_names import (
+    GROUP_SEPARATOR,
+    check_members,
+    find_class_or_group,
+    parse_class_index,
+    split_group,
+)
 from extremal.scores.query import class_index, class_label
 
 if TYPE_CHECKING:
@@ -64,27 +68,8 @@ def find_classes(network: "Network", text: str) -> ResolvedClass:
     except ExtremalValueError:
         if GROUP_SEPARATOR not in text:
             raise
-    parts = [part.strip() for part in text.split(GROUP_SEPARATOR)]
-    if not all(parts):
-        raise ExtremalValueError(
-            f"a group must name a class on each side of {GROUP_SEPARATOR}, got {quote(text)}; e.g. 'tabby|tiger cat'"
-        )
+    parts = split_group(text)
     return resolve_class(network, ClassGroup([parse_class_index(part) if part.isdecimal() else part for part in parts]))
-
-
-def parse_class_index(text: str) -> int:
-    """Return the class index in a text of digits.
-
-    Raises:
-        ExtremalValueError: it has more digits than any index.
-    """
-    index = parse_whole(text)
-    if index is None:
-        raise ExtremalValueError(
-            f"target must be a class index of at most {MAX_DIGITS} digits, got {len(text):,} characters; "
-            "check the number"
-        )
-    return index
 
 
 def resolve_class(network: "Network", wanted: Any, n_classes: int | None = None) -> ResolvedClass:
@@ -107,12 +92,7 @@ def resolve_class(network: "Network", wanted: Any, n_classes: int | None = None)
     for entry in wanted.classes:
         found = resolve_class(network, entry, n_classes)
         members += [found] if isinstance(found, int) else found
-    repeated = next((index for index in members if members.count(index) > 1), None)
-    if repeated is not None:
-        raise ExtremalValueError(
-            f"a group must hold each class once, got {network.label(repeated)} (class {repeated}) twice in "
-            f"{_shorten(wanted.name)}; leave one out"
-        )
+    check_members(members, network.label, wanted.name)
     if len(members) == 1:
         return members[0]
     if len(members) == n_classes:
@@ -137,7 +117,3 @@ def encode_classes(classes: Sequence[ResolvedClass], output: Tensor) -> Tensor:
     for row, entry in zip(members, classes, strict=True):
         row[list(entry) if isinstance(entry, tuple) else entry] = True
     return members.to(output.device)
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:79]}…"

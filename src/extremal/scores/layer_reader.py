@@ -54,7 +54,7 @@ def read_layer(run: Evaluator, layer: str, axis: int | None, x: Tensor) -> Layer
     if problem:
         raise ExtremalValueError(
             f"a queried layer must be called once and return one floating tensor (B, K, ...), {layer!r} does not: "
-            f"{problem}; extremal.layers(network) lists those that do"
+            f"{problem}; extremal.layers(network) or `extremal layers` lists those that do"
         )
     (output,) = outputs
     assert isinstance(output, Tensor)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
+from extremal.networks.class_names import parse_class_index
 from extremal.number_checks import is_digits, parse_whole
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def parse_class(net: "Network", target: str) -> "int | ClassGroup | None":
     Raises:
         ExtremalValueError: there is no such class or group, or the group holds a class twice.
     """
-    from extremal.scores.class_group import ClassGroup, find_classes, parse_class_index
+    from extremal.scores.class_group import ClassGroup, find_classes
 
     if not target:
         return None

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.networks.class_names import check_class_index
 from extremal.networks.counting import EvaluationCount
 from extremal.networks.run import Evaluator
-from extremal.number_checks import format_value
 
 if TYPE_CHECKING:
     from extremal.networks.network import Network
@@ -198,7 +198,5 @@ def class_index(network: "Network", wanted: int | str, classes: int | None = Non
     if isinstance(wanted, bool) or not (isinstance(wanted, str) or hasattr(wanted, "__index__")):
         raise ExtremalTypeError(f"{what} must be given by its index or name, got {wanted!r}")
     index = network.index(wanted) if isinstance(wanted, str) else wanted.__index__()
-    if index < 0 or (classes is not None and index >= classes):
-        rule = "be at least 0" if classes is None else f"lie in 0..{classes - 1}"
-        raise ExtremalValueError(f"{what} must {rule} for {network.name}, got {format_value(index)}")
+    check_class_index(index, classes, network.name, what)
     return index

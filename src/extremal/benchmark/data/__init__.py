@@ -1,5 +1,6 @@
 """Data sets of images with the regions of their classes, read from their original folders."""
 
+import os
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -15,7 +16,61 @@ from extremal.errors import ExtremalValueError
 from extremal.file_checks import expand_user, quote
 
 DATA_SET_KINDS = ("voc", "coco", "folder", "scenes")  # with a path
+KINDS_WITH_REGIONS = ("voc", "coco", "scenes")
 PHOTOGRAPHS_NAME = "photographs"
+
+
+def parse_data(spec: str) -> tuple[str, Path]:
+    """Return kind and folder of a data set that is in a folder.
+
+    >>> kind, folder = parse_data("voc:data/VOCdevkit")
+    >>> kind, folder.name
+    ('voc', 'VOCdevkit')
+
+    Raises:
+        ExtremalValueError: the text has another form.
+    """
+    kind, _, path = spec.partition(":")
+    if kind in DATA_SET_KINDS and path:
+        return kind, expand_user(path, "data")
+    rule = f"data must be voc:DIR, coco:DIR, folder:DIR, scenes:DIR or {PHOTOGRAPHS_NAME}, got {quote(spec)}"
+    if kind in DATA_SET_KINDS:
+        raise ExtremalValueError(f"{rule}; name its folder, e.g. {kind}:pictures")
+    similar = get_close_matches(kind, (*DATA_SET_KINDS, PHOTOGRAPHS_NAME), n=1)
+    if similar:
+        raise ExtremalValueError(
+            f"{rule}; did you mean {similar[0]}{'' if similar[0] == PHOTOGRAPHS_NAME else ':DIR'}?"
+        )
+    if os.path.isdir(spec):
+        raise ExtremalValueError(f"{rule}; for the images of a folder: folder:{quote(spec)[1:-1]}")
+    raise ExtremalValueError(f"{rule}; e.g. folder:pictures")
+
+
+def check_data(spec: str, cutouts: Path | None = None) -> None:
+    """Check the folders of a data set, without reading their images and without torch.
+
+    Args:
+        spec, cutouts: as in `get_data_set`.
+
+    Raises:
+        ExtremalValueError: the kind is unknown, or files are missing.
+    """
+    if cutouts is not None:
+        Scenes(expand_user(cutouts, "a folder of cut-outs"))
+    if spec == PHOTOGRAPHS_NAME:
+        return
+    kind, folder = parse_data(spec)
+    if kind == "voc":
+        Voc.find_list(folder)
+    elif kind == "coco":
+        Coco.find_annotations(folder)
+    else:
+        get_data_set(spec)  # only lists its files
+
+
+def has_regions(spec: str, cutouts: Path | None = None) -> bool:
+    """Return whether a data set has regions of its classes; `spec` and `cutouts` are as in `get_data_set`."""
+    return cutouts is not None or spec.partition(":")[0] in KINDS_WITH_REGIONS
 
 
 def get_data_set(
@@ -37,20 +92,7 @@ def get_data_set(
         return JoinedData((get_data_set(spec, count=count), scenes), limit=limit)
     if spec == PHOTOGRAPHS_NAME:
         return Photographs(limit=limit)
-    kind, colon, path = spec.partition(":")
-    if kind not in DATA_SET_KINDS or not colon or not path:
-        suggestions = get_close_matches(kind, DATA_SET_KINDS, n=1)
-        hint = (
-            f"; did you mean {suggestions[0]}:DIR?"
-            if suggestions and colon
-            else f"; e.g. folder:{spec or 'DIR'}"
-            if not colon
-            else ""
-        )
-        raise ExtremalValueError(
-            f"data must be voc:DIR, coco:DIR, folder:DIR, scenes:DIR or photographs, got {quote(spec)}{hint}"
-        )
-    folder = expand_user(path, "data")
+    kind, folder = parse_data(spec)
     if kind == "voc":
         return Voc(folder, limit=limit)
     if kind == "coco":
@@ -73,5 +115,8 @@ __all__ = [
     "Sample",
     "Scenes",
     "Voc",
+    "check_data",
     "get_data_set",
+    "has_regions",
+    "parse_data",
 ]

@@ -39,11 +39,12 @@ class Coco:
         limit: maximum number of images.
     """
 
+    has_regions = True
+
     def __init__(self, path: Path, *, split: str = "val2014", limit: int | None = None) -> None:
         """Read the annotations, and check that the images exist."""
-        require_folder(path, NAME)
+        file = self.find_annotations(path, split=split)
         self.split, self.image_folder = split, path / split
-        file = require_file(path / "annotations" / f"instances_{split}.json", NAME)
         self._api = _read_annotations(file)
         try:
             self._read_index(file, path, limit)
@@ -51,6 +52,15 @@ class Coco:
             raise
         except Exception as error:  # values of any type may stand anywhere
             raise _annotations_error(file, error) from None
+
+    @staticmethod
+    def find_annotations(path: Path, *, split: str = "val2014") -> Path:
+        """Return the file of the annotations of a split.
+
+        Raises:
+            ExtremalValueError: it does not exist.
+        """
+        return require_file(require_folder(path, NAME) / "annotations" / f"instances_{split}.json", NAME)
 
     def _read_index(self, file: Path, path: Path, limit: int | None) -> None:
         """Read classes and images from the index of the annotations."""

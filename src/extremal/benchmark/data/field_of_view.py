@@ -5,15 +5,18 @@ each. This measures any preprocessing that resizes, crops or pads, without knowl
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from extremal.benchmark.data.samples import Mask
 from extremal.errors import ExtremalValueError
-from extremal.networks.network import Network
+
+if TYPE_CHECKING:  # `extremal bench` checks its data set before torch is imported
+    from torch import Tensor
+
+    from extremal.networks.network import Network
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -49,7 +52,7 @@ class FieldOfView:
 class FieldsOfView:
     """The fields of view of one network for images of any size, each measured once."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: "Network") -> None:
         """Begin without measurements."""
         self.network = network
         self._fields: dict[tuple[int, int], FieldOfView] = {}
@@ -65,7 +68,7 @@ class FieldsOfView:
         return self._fields[size]
 
 
-def _measure_field(network: Network, size: tuple[int, int]) -> FieldOfView:
+def _measure_field(network: "Network", size: tuple[int, int]) -> FieldOfView:
     """Measure the field of view for images of a size by two ramps."""
     black, white = (_first_channel(network, np.full(size, grey, dtype=np.uint8)) for grey in (0, 255))
     span = np.where(np.abs(white - black) > 1e-6, white - black, np.nan)  # padding is the same in both
@@ -80,7 +83,7 @@ def _measure_field(network: Network, size: tuple[int, int]) -> FieldOfView:
     return FieldOfView((scales[0], scales[1]), (offsets[0], offsets[1]), (black.shape[0], black.shape[1]))
 
 
-def _fit_ramp(network: Network, values: Array, axis: int) -> tuple[float, float]:
+def _fit_ramp(network: "Network", values: Array, axis: int) -> tuple[float, float]:
     """Fit the values (h, w) of a ramp along an axis: slope and start, in fractions of the ramp."""
     fitted = (values > MIN_FITTED_POINTS) & (values < MAX_FITTED_POINTS)
     places = np.broadcast_to(np.arange(values.shape[axis]).reshape((-1, 1) if axis == 0 else (1, -1)), values.shape)
@@ -93,13 +96,13 @@ def _fit_ramp(network: Network, values: Array, axis: int) -> tuple[float, float]
     return float(slope), float(start)
 
 
-def _first_channel(network: Network, grey: Any) -> Array:
+def _first_channel(network: "Network", grey: Any) -> Array:
     """Return the first channel of the network's input for a grey image: (h, w)."""
     x: Tensor = network.prepare(Image.fromarray(grey).convert("RGB"))
     return x[0, 0].double().cpu().numpy()
 
 
-def _preprocessing_error(network: Network, reason: str) -> ExtremalValueError:
+def _preprocessing_error(network: "Network", reason: str) -> ExtremalValueError:
     return ExtremalValueError(
         f"a preprocessing must only resize, crop and pad, so that regions can follow it, {network.name}'s does more: "
         f"{reason}; wrap the network with a simpler one"

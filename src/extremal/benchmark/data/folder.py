@@ -16,6 +16,8 @@ class Folder:
         limit: maximum number of images.
     """
 
+    has_regions = False
+
     def __init__(self, path: Path, *, limit: int | None = None) -> None:
         """List the images of the folder."""
         self.root = require_folder(path, "a folder of images")

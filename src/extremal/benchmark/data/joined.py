@@ -19,6 +19,7 @@ class JoinedData:
         self._parts = tuple(parts)
         self._owners = {key: part for part in self._parts for key in part.keys()}  # noqa: SIM118  # no mapping
         self._keys = limit_keys(tuple(self._owners), limit)
+        self.has_regions = any(part.has_regions for part in self._parts)
         self.classes = tuple(dict.fromkeys(label for part in self._parts for label in part.classes))
 
     def settings(self) -> dict[str, Any]:

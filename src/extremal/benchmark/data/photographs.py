@@ -24,6 +24,8 @@ class Photographs:
         limit: maximum number of images.
     """
 
+    has_regions = False
+
     def __init__(self, *, limit: int | None = None) -> None:
         """List the photographs."""
         self._keys = limit_keys(tuple(PHOTOGRAPH_CLASSES), limit)

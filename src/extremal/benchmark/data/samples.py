@@ -45,6 +45,11 @@ class DataSet(Protocol):
         """The names of the classes; empty if the data set has none."""
         ...
 
+    @property
+    def has_regions(self) -> bool:
+        """Whether the places of a class are known, in some of its images at least."""
+        ...
+
     def settings(self) -> dict[str, Any]:
         """Return plain values that identify its content."""
         ...
@@ -60,6 +65,23 @@ class DataSet(Protocol):
             ExtremalValueError: its image or annotation is missing or broken; the message names the file.
         """
         ...
+
+
+def require_regions(is_known: bool, name: str) -> None:
+    """Raise unless the regions of a data set are known.
+
+    Args:
+        is_known: whether they are.
+        name: of the data set, for messages.
+
+    Raises:
+        ExtremalValueError: they are not.
+    """
+    if not is_known:
+        raise ExtremalValueError(
+            f"the pointing game must have a data set with regions, got {name}, which has none; use voc:DIR, coco:DIR "
+            "or scenes:DIR, or add --cutouts DIR"
+        )
 
 
 def is_difficult(mask: Mask, others: bool) -> bool:

@@ -70,6 +70,8 @@ class Scenes:
         limit: maximum number of scenes.
     """
 
+    has_regions = True
+
     def __init__(self, path: Path, *, count: int = 100, size: int = 224, limit: int | None = None) -> None:
         """List the cut-outs."""
         self.root = require_folder(path, "a folder of cut-outs")

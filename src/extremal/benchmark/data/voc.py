@@ -19,7 +19,6 @@ from extremal.benchmark.data.samples import (
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import check_file, describe_error, is_folder, quote
 from extremal.networks.image_files import read_image_file
-from extremal.networks.zoo.paper import class_names as classes_of
 
 NAME = "VOC"
 MAX_XML_BYTES = 10_000_000  # of the annotation of an image
@@ -38,16 +37,30 @@ class Voc:
         limit: maximum number of images.
     """
 
+    has_regions = True
+
     def __init__(self, path: Path, *, year: str = "2007", split: str = "test", limit: int | None = None) -> None:
         """Read the list of the split, and check that annotations and images exist."""
-        self.root = _find_root(require_folder(path, NAME), year)
+        from extremal.networks.zoo.paper import class_names  # imports torch
+
+        list_file = self.find_list(path, year=year, split=split)
+        self.root = list_file.parents[2]
         self.year, self.split = year, split
-        self.classes = tuple(classes_of("voc"))
-        path = require_file(self.root / "ImageSets" / "Main" / f"{split}.txt", NAME)
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        self.classes = tuple(class_names("voc"))
+        lines = list_file.read_text(encoding="utf-8", errors="replace").split("\n")
         self._keys = limit_keys([line.split()[0] for line in lines if line.strip()], limit)
         require_files(self.root / "Annotations", [f"{key}.xml" for key in self._keys], NAME)
         require_files(self.root / "JPEGImages", [f"{key}.jpg" for key in self._keys], NAME)
+
+    @staticmethod
+    def find_list(path: Path, *, year: str = "2007", split: str = "test") -> Path:
+        """Return the file that lists the images of a split.
+
+        Raises:
+            ExtremalValueError: it does not exist.
+        """
+        root = _find_root(require_folder(path, NAME), year)
+        return require_file(root / "ImageSets" / "Main" / f"{split}.txt", NAME)
 
     def settings(self) -> dict[str, Any]:
         """Return year, split and the identity of the images."""

@@ -13,6 +13,7 @@ from extremal.benchmark.baselines.method import Method
 from extremal.benchmark.baselines.ours import PAPER_SMOOTH
 from extremal.benchmark.data import DataSet, FieldOfView, FieldsOfView, Region
 from extremal.benchmark.data.classes import match_classes
+from extremal.benchmark.data.samples import require_regions
 from extremal.benchmark.metrics.pointing import POINTING_TOLERANCE
 from extremal.benchmark.tasks.task import Item, RowValues, TableColumn, attribute_items, network_settings
 from extremal.errors import ExtremalError
@@ -39,6 +40,7 @@ class Pointing:
 
     def __post_init__(self) -> None:
         """Match the classes of the data set to those of the network."""
+        require_regions(self.data.has_regions, str(self.data.settings().get("kind", "another")))
         self.classes = match_classes(self.network, self.data.classes, self.class_map)
         self._fields = FieldsOfView(self.network)
 

@@ -23,7 +23,7 @@ from extremal.explanations.objective import Objective
 from extremal.explanations.progress_bar import progress_bar
 from extremal.explanations.settings import Settings
 from extremal.explanations.smallest_area import Bisection, Certificate
-from extremal.explanations.validation import validate_areas, validate_share
+from extremal.explanations.validation import validate_areas, validate_channel_counts, validate_share
 from extremal.masking.area import count_kept, cut
 from extremal.masking.games import Game, Reward
 from extremal.masking.level_set import standardise
@@ -35,7 +35,7 @@ from extremal.networks.network import Network
 from extremal.networks.resolve import as_network, require_gradient
 from extremal.networks.split import Split, split
 from extremal.networks.torch_state import in_standard_modes
-from extremal.number_checks import format_value, read_whole_numbers
+from extremal.number_checks import format_value
 from extremal.scores import Score
 from extremal.scores.target import (
     Target,
@@ -291,16 +291,11 @@ def validate_counts(
     if counts is None:
         fractions = validate_areas(DEFAULT_FRACTIONS if areas is None else areas)
         return tuple(k / total for k in sorted({min(total - 1, count_kept(area, total)) for area in fractions}))
-    values = read_whole_numbers(counts, "counts", "(1, 4, 16)")
-    if not values:
-        raise ExtremalValueError("counts must name at least one count, got none; e.g. (1, 4, 16)")
+    values = validate_channel_counts(counts)
     for count in values:
-        if not 1 <= count < total:
+        if count >= total:
             raise ExtremalValueError(
                 f"counts must lie in 1..{total - 1} for {layer!r}, which has {total} channels, got "
-                f"{format_value(count)}; none or all of them need no search"
+                f"{format_value(count)}; all of them need no search"
             )
-    if len(set(values)) < len(values):
-        duplicate = next(count for count in values if values.count(count) > 1)
-        raise ExtremalValueError(f"counts must be distinct, got {duplicate} twice; leave one out")
-    return tuple(count / total for count in sorted(values))
+    return tuple(count / total for count in values)

@@ -9,6 +9,7 @@ from typing import Any, Never
 
 from extremal.errors import ExtremalValueError, Notice, check_installed
 from extremal.file_checks import MAX_JSON_BYTES, describe_error, quote
+from extremal.networks.network_files import HUB_NAME, is_hub_name
 from extremal.networks.zoo.connections import find_host, hub_state, is_reachable
 from extremal.networks.zoo.huggingface_files import PICKLE_SUFFIXES, SAFETENSORS_FILE
 
@@ -18,7 +19,6 @@ SETTINGS_PATTERNS = ("*.json", "README.md", *TOKENIZER_PATTERNS)  # files to dow
 WEIGHT_PATTERNS = ("*.safetensors",)
 MAX_CARD = 20_000  # characters of a model card that are searched for its licence
 TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500  # statuses of answers
-_NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95})(?:@([\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 CheckSettings = Callable[[Path], object]  # folder with the settings only; raises if the network is not supported
@@ -42,8 +42,8 @@ class HubName:
     @classmethod
     def parse(cls, text: str) -> "HubName | None":
         """Parse OWNER/NAME[@REVISION]; None if the text has another form."""
-        found = _NAME.fullmatch(text)
-        return cls(found[1], found[2] or "") if found and ".." not in text else None
+        found = HUB_NAME.fullmatch(text)
+        return cls(found[1], found[2] or "") if found and is_hub_name(text) else None
 
 
 @dataclass(frozen=True)

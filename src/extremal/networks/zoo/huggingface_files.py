@@ -11,12 +11,11 @@ from extremal.file_checks import (
     check_file,
     describe_error,
     find_kind,
-    is_address,
     list_names,
     parse_json,
     quote,
 )
-from extremal.networks.names import suggest
+from extremal.networks.network_files import check_huggingface_folder
 
 VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")  # one is needed
 TOKENIZER_FILES = ("tokenizer_config.json", *VOCABULARY_FILES)
@@ -34,18 +33,7 @@ def read_config(folder: Path, path: str) -> dict[str, Any]:
     Raises:
         ExtremalValueError: there is no such folder or file, or it is broken or refers to code.
     """
-    if find_kind(folder, "an hf: network", quote(path)) != "folder":
-        siblings = [name for name in list_names(folder.parent) if (folder.parent / name).is_dir()]
-        suggestion = "" if is_address(path) else suggest(folder.name, siblings)
-        raise ExtremalValueError(
-            f"an hf: network must be a local folder, or OWNER/NAME[@REVISION] on the hub, got {quote(path)}; check the "
-            f"path{suggestion}"
-        )
-    file = folder / "config.json"
-    if not find_kind(file, "an hf: network"):
-        raise ExtremalValueError(
-            f"an hf: network must have a config.json, got {quote(path)} without one; write it with save_pretrained"
-        )
+    file = check_huggingface_folder(folder, path)
     config = read_json_object(file, path)
     remote = next(_find_remote_attention(config), None)
     if remote is not None:

@@ -7,7 +7,7 @@ import torch
 
 from extremal.errors import ExtremalValueError
 from extremal.networks.imagenet import imagenet_labels
-from extremal.networks.names import EMBEDDED_NAME, PACKAGED_NAMES
+from extremal.networks.names import EMBEDDED_NAME, PACKAGED_NAMES, check_no_weights, packaged_kind
 from extremal.networks.network import Network
 from extremal.networks.zoo.efficientnet_lite import VARIANTS, EfficientNetLite
 from extremal.networks.zoo.preprocessing import ShortSideCrop
@@ -30,12 +30,8 @@ def load(name: str, weights: Weights) -> Network:
         ExtremalValueError: other weights are requested, the package is not installed, or its weights have other shapes.
     """
     package = PACKAGED_NAMES[name]
-    kind = package.split("_")[1]  # lite0, lite1 or lite2
-    if weights is not None:
-        noun = "the embedded network includes its" if name == EMBEDDED_NAME else f"{name} includes its"
-        raise ExtremalValueError(
-            f"{noun} weights, got --weights {str(weights)!r}; to use others: timm:tf_efficientnet_{kind}"
-        )
+    kind = packaged_kind(name)
+    check_no_weights(name, weights)
     variant = VARIANTS[kind]
     with torch.device("meta"):  # no random weights, which would be replaced
         model = EfficientNetLite(variant)

@@ -6,9 +6,10 @@ from typing import Any
 from torch import nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.networks.names import suggest
+from extremal.networks.names import check_no_weights
 from extremal.networks.network import Network
-from extremal.networks.zoo.weights import Weights, first_line, reject_weights
+from extremal.networks.suggestions import suggest
+from extremal.networks.zoo.weights import Weights, first_line
 
 
 class ModuleNotFound(Exception):
@@ -31,7 +32,7 @@ def load(module: str, factory: str, weights: Weights) -> Network:
             something else.
     """
     name = f"{module}:{factory}"
-    reject_weights(name, weights)
+    check_no_weights(name, weights)
     make = _find_callable(_import_module(module, name), factory, name)
     try:
         network: Any = make()

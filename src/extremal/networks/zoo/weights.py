@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import check_entries, check_file, describe_error, expand_user, quote
-from extremal.networks.names import RANDOM_WEIGHTS, suggest
+from extremal.networks.names import RANDOM_WEIGHTS
+from extremal.networks.suggestions import suggest
 
 Weights = str | os.PathLike[str] | None  # a local file; "random"; None: the network's own
 NOUN = "weights"
@@ -187,12 +188,6 @@ def download_error(name: str, error: Exception) -> ExtremalValueError:
         f"the pretrained weights of {name} could not be downloaded ({first_line(error)}); "
         "pass a local file with --weights FILE, or --weights random"
     )
-
-
-def reject_weights(name: str, weights: Weights) -> None:
-    """Raise an error if weights are given for a network that includes its own."""
-    if weights is not None:
-        raise ExtremalValueError(f"{name} includes its weights, got --weights {quote(weights)}; omit them")
 
 
 def check_name(name: str, names: Iterable[str], description: str) -> None:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError, Notice, check_installed
-from extremal.file_checks import expand_user, list_names, quote
-from extremal.networks.names import suggest
+from extremal.file_checks import quote
+from extremal.networks.names import check_no_weights
 from extremal.networks.network import Network
+from extremal.networks.network_files import check_onnx_file
 from extremal.networks.zoo.onnx.file import InputForm, UnsupportedFile, describe_failure, read_input, read_model
 from extremal.networks.zoo.onnx.graph import (
     drop_inference_modes,
@@ -22,9 +23,8 @@ from extremal.networks.zoo.onnx.graph import (
 from extremal.networks.zoo.onnx.runtime import TOLERANCE, RuntimeReference
 from extremal.networks.zoo.preprocessing import CenterCropResize
 from extremal.networks.zoo.pt2.trial import SizeLimits
-from extremal.networks.zoo.weights import Weights, reject_weights
+from extremal.networks.zoo.weights import Weights
 
-SUFFIX = ".onnx"
 DEFAULT_SIDE = 224  # places of a variable side of the example
 DEFAULT_CHANNELS = 3
 
@@ -51,15 +51,8 @@ def load(path: str, weights: Weights) -> Network:
         MissingDependencyError: the extra `onnx` is not installed.
     """
     name, noun = f"onnx:{path}", "an ONNX network"
-    reject_weights(name, weights)
-    file = expand_user(path, noun)
-    if file.suffix != SUFFIX:
-        raise ExtremalValueError(f"{noun} must be a {SUFFIX} file, got {quote(path)}; export it with torch.onnx.export")
-    siblings = [sibling for sibling in list_names(file.parent) if sibling.endswith(SUFFIX)]
-    if not file.exists() and suggest(file.name, siblings):
-        raise ExtremalValueError(
-            f"{noun} must be an existing file, got {quote(path)}; check the path{suggest(file.name, siblings)}"
-        )
+    check_no_weights(name, weights)
+    file = check_onnx_file(path)
     check_installed("onnx", "onnx2pytorch", "onnxruntime", purpose=noun, extra="onnx")
     try:
         with warnings.catch_warnings():

@@ -1,24 +1,21 @@
 """Networks from archives of `torch.export.save`, read without unpickling and run without executing code from them."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
-from zipfile import ZipFile, is_zipfile
 
 import torch
 from torch import Tensor, fx, nn
 
 from extremal.errors import ExtremalValueError
-from extremal.file_checks import check_file, expand_user, list_names, quote
-from extremal.networks.names import suggest
+from extremal.file_checks import quote
+from extremal.networks.names import check_no_weights
 from extremal.networks.network import Network
+from extremal.networks.network_files import check_exported_file
 from extremal.networks.zoo.preprocessing import CenterCropResize
 from extremal.networks.zoo.pt2.archive import Archive, StoredTensor, UnsupportedArchive, read_archive
 from extremal.networks.zoo.pt2.graph import Structure, build_graph
 from extremal.networks.zoo.pt2.trial import try_forward
-from extremal.networks.zoo.weights import Weights, first_line, reject_weights
-
-SUFFIX = ".pt2"
+from extremal.networks.zoo.weights import Weights, first_line
 
 
 def load(path: str, weights: Weights) -> Network:
@@ -42,21 +39,8 @@ def load(path: str, weights: Weights) -> Network:
         ExtremalValueError: the file does not exist, is of another kind, or breaks a rule.
     """
     name, noun = f"file:{path}", "an exported network"
-    file = expand_user(path, noun)
-    reject_weights(name, weights)
-    if file.suffix != SUFFIX and is_torchscript(file):
-        raise ExtremalValueError(
-            f"{noun} must be a {SUFFIX} file of torch.export.save, got {quote(path)}, a TorchScript archive, which is "
-            "code and is not run; if you trust it, name a function of yours that returns torch.jit.load(PATH), as "
-            "MODULE:CALLABLE"
-        )
-    if file.suffix != SUFFIX:
-        raise ExtremalValueError(
-            f"{noun} must be a {SUFFIX} file of torch.export.save, got {quote(path)}; "
-            "save it with torch.export.save(torch.export.export(model.eval(), (x,)), PATH)"
-        )
-    siblings = [sibling for sibling in list_names(file.parent) if sibling.endswith(SUFFIX)]
-    check_file(file, noun, name=quote(path), remedy=f"check the path{suggest(file.name, siblings)}")
+    check_no_weights(name, weights)
+    file = check_exported_file(path)
     try:
         model = ExportedModule(read_archive(file), name)
         model.try_forward()
@@ -71,17 +55,6 @@ def load(path: str, weights: Weights) -> Network:
         ) from None
     shape = model.exported.sizes[1:]
     return Network(model.eval(), CenterCropResize(*shape) if len(shape) == 3 else None, (), name, (0.0,), (1.0,))
-
-
-def is_torchscript(file: Path) -> bool:
-    """Return whether a file is an archive of TorchScript, which has code; False if it cannot be read."""
-    try:
-        if not file.is_file() or not is_zipfile(file):
-            return False
-        with ZipFile(file) as archive:
-            return any(name.split("/")[1:2] == ["code"] for name in archive.namelist())
-    except Exception:  # damaged
-        return False
 
 
 class ExportedModule(nn.Module):
