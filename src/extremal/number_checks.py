@@ -1,6 +1,7 @@
 """Numbers that users pass: parse whole ones of bounded length, check their range, and write them in messages."""
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from itertools import islice
 from numbers import Real
@@ -163,7 +164,13 @@ def is_whole(value: Any) -> bool:
     >>> is_whole(2), is_whole(True), is_whole(2.0)
     (True, False, False)
     """
-    return hasattr(value, "__index__") and not isinstance(value, bool)
+    if isinstance(value, int):
+        return not isinstance(value, bool)
+    try:
+        operator.index(value)  # arrays and floating tensors have `__index__`, which raises
+    except TypeError:
+        return False
+    return not str(getattr(value, "dtype", "")).endswith("bool")
 
 
 def validate_whole(value: Any, name: str, low: int, high: int, remedy: str = "") -> int:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,6 +35,7 @@ from extremal.explanations.verdict import (
     is_meaningful,
     reach_verdict,
 )
+from extremal.file_checks import to_path
 from extremal.masking.area import count_kept
 from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.units import cut_to_units
@@ -282,7 +282,7 @@ class Explanation(ExplanationViews):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file with JSON metadata, atomically."""
         tensors, head = to_tensors(self)
-        write_tensors(Path(path), tensors, {"format": FORMAT, **head})
+        write_tensors(to_path(path, "an explanation"), tensors, {"format": FORMAT, **head})
 
     @classmethod
     @in_standard_modes
@@ -292,7 +292,7 @@ class Explanation(ExplanationViews):
         Raises:
             ExtremalValueError: the file is missing, broken, or not an explanation.
         """
-        path = Path(path)
+        path = to_path(path, "an explanation")
         tensors, head = read_tensors(path, "an explanation")
         try:
             if head.pop("format") not in READABLE_FORMATS:
