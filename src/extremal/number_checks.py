@@ -45,6 +45,8 @@ def format_value(value: Any) -> str:
         text = f"{value:g}" if isinstance(value, float) else repr(value)
     except ValueError:  # Python writes no number of more than 4,300 digits
         text = f"a {type(value).__name__} with a number of thousands of digits"
+    if "\n" in text:
+        text = " ".join(text.split())  # of an array
     return text if len(text) <= MAX_FORMATTED else f"{text[:MAX_FORMATTED]}…"
 
 

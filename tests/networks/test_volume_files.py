@@ -234,7 +234,7 @@ def test_wrong_volumes_are_refused() -> None:
         Volume(good.values.int(), good.spacing)
     with pytest.raises(ExtremalValueError, match="low must be below high"):
         good.scale(1, 1)
-    with pytest.raises(ExtremalValueError, match="both finite, at most 1e"):
+    with pytest.raises(ExtremalValueError, match=r"got 0 and a number of about 401 digits; they are at most 1e\+300"):
         good.scale(0, 10**400)
     with pytest.raises(ExtremalValueError, match="three sizes"):
         good.resize((2, 2))

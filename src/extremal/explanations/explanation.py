@@ -23,7 +23,7 @@ from extremal.explanations.explanation_file import from_tensors, to_tensors
 from extremal.explanations.explanation_views import ExplanationViews
 from extremal.explanations.regions import SufficientRegion, iou
 from extremal.explanations.stability import Stability
-from extremal.explanations.validation import validate_image
+from extremal.explanations.validation import validate_image, validate_smooth
 from extremal.explanations.verdict import (
     MIN_UNSEEN_SPAN,
     NOTHING_FOUND,
@@ -189,10 +189,11 @@ class Explanation(ExplanationViews):
         together, and that support the answer under each perturbation alone (docs/solver.md lists what was tried).
 
         Raises:
-            ExtremalValueError: the kind is neither.
+            ExtremalValueError, ExtremalTypeError: the kind is neither, or `smooth` is out of range.
         """
         if kind not in SALIENCY_KINDS:
             raise ExtremalValueError(f"kind must be one of {', '.join(SALIENCY_KINDS)}, got {kind!r}")
+        smooth = validate_smooth(smooth)
         mean = self.masks.mean(1)
         if kind == "masks":
             return self._smooth(mean, smooth)

@@ -12,7 +12,7 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.counting import EvaluationCount
 from extremal.networks.run import Evaluator
-from extremal.number_checks import format_value
+from extremal.number_checks import format_value, is_whole
 
 if TYPE_CHECKING:
     from extremal.networks.network import Network
@@ -195,8 +195,8 @@ def class_index(network: "Network", wanted: int | str, classes: int | None = Non
     Raises:
         ExtremalValueError, ExtremalTypeError: there is no such class; of names near ones are offered.
     """
-    if isinstance(wanted, bool) or not (isinstance(wanted, str) or hasattr(wanted, "__index__")):
-        raise ExtremalTypeError(f"{what} must be given by its index or name, got {wanted!r}")
+    if not (isinstance(wanted, str) or is_whole(wanted)):
+        raise ExtremalTypeError(f"{what} must be given by its index or name, got {format_value(wanted)}; e.g. 0")
     index = network.index(wanted) if isinstance(wanted, str) else wanted.__index__()
     if index < 0 or (classes is not None and index >= classes):
         rule = "be at least 0" if classes is None else f"lie in 0..{classes - 1}"

@@ -114,7 +114,8 @@ class Volume:
         if not -MAX_BOUND <= low < high <= MAX_BOUND:
             kinds = f"{format_value(low)} and {format_value(high)}"
             raise ExtremalValueError(
-                f"low must be below high, and both finite, at most {MAX_BOUND:g}, got {kinds}; e.g. -1000 and 400"
+                f"low must be below high, and both finite, got {kinds}; they are at most {MAX_BOUND:g}, e.g. -1000 and "
+                "400"
             )
         start, end = float(low), float(high)
         if start == end:
