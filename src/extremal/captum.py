@@ -18,6 +18,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
 from extremal.networks.inputs import validate_input
 from extremal.networks.network import Network
+from extremal.number_checks import is_whole
 from extremal.scores import ClassGroup
 from extremal.scores.target import Target, per_input
 
@@ -237,13 +238,13 @@ def _value_at(index: tuple[int, ...]) -> Callable[[object], Tensor]:
 
     def value(output: object) -> Tensor:
         shape = output.shape[1:] if isinstance(output, Tensor) else ()
-        inside = [isinstance(i, int) and 0 <= i < size for i, size in zip(index, shape, strict=False)]
+        inside = [is_whole(i) and 0 <= i < size for i, size in zip(index, shape, strict=False)]
         if not isinstance(output, Tensor) or not len(index) == len(shape) == sum(inside):
             raise ExtremalValueError(
                 f"a tuple as target must be the index of one value in the output, got {index} for "
                 f"{_describe_output(output)}; leave out the batch dimension, and give an index for each of the others"
             )
-        return output.movedim(0, -1)[index]
+        return output.movedim(0, -1)[tuple(i.__index__() for i in index)]
 
     value.__name__ = f"output[:, {', '.join(map(str, index))}]"
     return value

@@ -1,21 +1,17 @@
 """Look at a path before it is opened: whether it is a local, regular file of a bounded size, or a folder."""
 
-import json
 import os
 import re
 import stat
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from extremal.errors import ExtremalValueError
+from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.number_checks import MAX_FORMATTED, format_value
 
 MAX_QUOTED = 300  # characters of a name in a message
 MAX_REASON = 120  # characters of another library's message
-MAX_JSON_BYTES = 32_000_000  # of a JSON text, whose values take about 20 times the memory
-MAX_JSON_DEPTH = 64  # of lists and objects in each other
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.IGNORECASE)  # s3://..., https://...; a `Path` keeps one slash
 CONTROL_CHARACTERS = "\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069"  # of terminals, and of the direction of text
 _SURROGATE = re.compile("[\ud800-\udfff]")  # bytes of a name that are not UTF-8, and halves of characters
@@ -82,6 +78,26 @@ def name_error(error: BaseException) -> str:
     return text if text.startswith(kind) else f"{kind}: {text}"
 
 
+def to_path(path: object, noun: str) -> Path:
+    """Return a path that a user passed; nothing else is opened, as a number would be a file that is open already.
+
+    >>> to_path("out/cat.png", "an image").name
+    'cat.png'
+
+    Args:
+        path: as text, or a `Path`.
+        noun: for messages, with its article: "an image".
+
+    Raises:
+        ExtremalTypeError: it is neither.
+    """
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise ExtremalTypeError(
+            f"{noun} must be given by its path, as text or a pathlib.Path, got {format_value(path)}; e.g. 'out/name'"
+        )
+    return Path(path)
+
+
 def is_address(name: str | os.PathLike[str]) -> bool:
     """Return whether a name is an address elsewhere rather than a path.
 
@@ -98,7 +114,7 @@ def expand_user(path: str | os.PathLike[str], noun: str) -> Path:
         ExtremalValueError: there is no such user.
     """
     try:
-        return Path(path).expanduser()
+        return to_path(path, noun).expanduser()
     except RuntimeError:
         raise ExtremalValueError(
             f"{noun} must be an existing path, got {quote(path)}, whose user does not exist; give the full path"
@@ -129,7 +145,9 @@ def find_kind(path: str | os.PathLike[str], noun: str, name: str | None = None) 
 
     Raises:
         ExtremalValueError: the path cannot be looked at: too long, not a path, or in a folder without permission.
+        ExtremalTypeError: it is neither a text nor a `Path`.
     """
+    to_path(path, noun)
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -196,6 +214,7 @@ def check_output(path: str | os.PathLike[str], noun: str) -> str:
     Raises:
         ExtremalValueError: it is an address, cannot be looked at, or is not in UTF-8.
     """
+    to_path(path, noun)
     if is_address(path):
         raise ExtremalValueError(
             f"{noun} must be a local path, got the address {quote(path)}; choose a local folder, and copy it from there"
@@ -218,7 +237,7 @@ def check_output_file(path: str | os.PathLike[str], noun: str = "an output") -> 
     Raises:
         ExtremalValueError: the path is none that a file can have, or its folder does not exist or cannot be written.
     """
-    path = Path(path)  # without a name, the folder itself
+    path = to_path(path, noun)  # without a name, the folder itself
     kind, folder = check_output(path, noun), path.parent
     if kind == "folder":
         raise ExtremalValueError(f"{noun} must be a file, got the folder {quote(path)}; name a file in it")
@@ -265,55 +284,3 @@ def check_entries(entries: Iterable[zipfile.ZipInfo], size: int) -> None:
         total += entry.file_size
     if total > size:
         raise ValueError(f"its entries would take {total / 1e6:,.1f} MB, more than the whole file")
-
-
-def parse_json(text: str | bytes) -> Any:
-    """Parse a JSON text of bounded size and depth.
-
-    >>> parse_json('{"areas": [0.1, 0.2]}')
-    {'areas': [0.1, 0.2]}
-
-    Raises:
-        ValueError: it is no JSON, too large or too deep.
-    """
-    if len(text) > MAX_JSON_BYTES:
-        raise ValueError(f"it has {len(text) / 1e6:,.1f} MB of JSON, more than {MAX_JSON_BYTES / 1e6:g} MB")
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise ValueError(f"its JSON is deeper than {MAX_JSON_DEPTH} levels") from None
-    layer, depth = [value], 0
-    while layer:
-        depth += 1
-        if depth > MAX_JSON_DEPTH + 1:
-            raise ValueError(f"its JSON is deeper than {MAX_JSON_DEPTH} levels")
-        layer = [
-            part
-            for one in layer
-            if isinstance(one, dict | list)
-            for part in (one.values() if isinstance(one, dict) else one)
-            if isinstance(part, dict | list)
-        ]
-    return value
-
-
-def read_json(
-    path: str | os.PathLike[str], noun: str, *, name: str | None = None, remedy: str = "check the path"
-) -> Any:
-    """Read a JSON file of bounded size and depth.
-
-    Args:
-        path: of the file.
-        noun: for messages, with its article: "a manifest".
-        name: of the file in messages, quoted; None: the path.
-        remedy: for a file that does not exist.
-
-    Raises:
-        ExtremalValueError: it is no file, too large, or not JSON in UTF-8.
-    """
-    name = name or quote(path)
-    check_file(path, noun, name=name, max_bytes=MAX_JSON_BYTES, remedy=remedy)
-    try:
-        return parse_json(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
-        raise ExtremalValueError(f"{noun} must be JSON, got {name}: {describe_error(error)}; write it again") from None

@@ -1,6 +1,7 @@
 """Numbers that users pass: parse whole ones of bounded length, check their range, and write them in messages."""
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from itertools import islice
 from numbers import Real
@@ -44,6 +45,8 @@ def format_value(value: Any) -> str:
         text = f"{value:g}" if isinstance(value, float) else repr(value)
     except ValueError:  # Python writes no number of more than 4,300 digits
         text = f"a {type(value).__name__} with a number of thousands of digits"
+    if "\n" in text:
+        text = " ".join(text.split())  # of an array
     return text if len(text) <= MAX_FORMATTED else f"{text[:MAX_FORMATTED]}…"
 
 
@@ -163,7 +166,13 @@ def is_whole(value: Any) -> bool:
     >>> is_whole(2), is_whole(True), is_whole(2.0)
     (True, False, False)
     """
-    return hasattr(value, "__index__") and not isinstance(value, bool)
+    if isinstance(value, int):
+        return not isinstance(value, bool)
+    try:
+        operator.index(value)  # arrays and floating tensors have `__index__`, which raises
+    except TypeError:
+        return False
+    return not str(getattr(value, "dtype", "")).endswith("bool")
 
 
 def validate_whole(value: Any, name: str, low: int, high: int, remedy: str = "") -> int:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
-from extremal.file_checks import check_file, describe_error, parse_json, quote
+from extremal.file_checks import check_file, describe_error, quote
 from extremal.files import atomic_file
+from extremal.json_files import parse_json
 
 MAX_RESULT_BYTES = 4_000_000_000  # of a file of tensors, which is read into memory
 

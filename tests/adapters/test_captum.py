@@ -9,6 +9,7 @@ from pathlib import Path as File
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from captum.attr import Attribution, NoiseTunnel, visualization
@@ -154,6 +155,8 @@ class TestTargets:
         found = method.explain(TWO, (1, 0, 1), **HERE)
         assert found.target_names == ("output[:, 1, 0, 1]",) * 2
         assert torch.equal(found.masks, wanted.masks)
+        of_numpy = method.explain(TWO, (np.int64(1), np.int32(0), torch.tensor(1)), **HERE)  # type: ignore[arg-type]
+        assert torch.equal(of_numpy.masks, wanted.masks)
         each = method.attribute(TWO, [(1, 0, 0), (1, 0, 1)], **HERE)
         assert (share(each, BOX, 0) > 0.9, share(each, OTHER, 1) > 0.9) == (True, True)
 

@@ -1,6 +1,7 @@
 """Means over items and classes, and their bootstrap intervals."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from extremal.benchmark.metrics.estimate import (
     mean_paired_difference,
     quantile,
 )
+from support.errors import message_of
 
 
 def test_intervals_cover_the_truth_at_about_their_level():
@@ -83,3 +85,25 @@ def test_repeated_quantiles_are_those_of_the_repeated_values():
     for share in (0.1, 0.5, 0.9):
         expected = [np.quantile(np.repeat(ordered, row), share) for row in times]
         np.testing.assert_allclose(_repeated_quantiles(ordered, times, share), expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: mean(["1", "2"]),
+            "values must be numbers (n,), one an item and NaN if it could not be judged, got ['1'",
+        ),
+        (lambda: mean(None), "values must be numbers (n,), one an item and NaN if it could not be judged, got None"),
+        (lambda: mean([[1.0], [1.0, 2.0]]), "values must be numbers (n,), one an item and NaN if"),
+        (lambda: mean([1.0], draws=0), "draws must be at least 1, got 0; 1000 are usual"),
+        (lambda: mean([1.0], level=2), "level must lie in [0, 1], got 2; 0.95 is usual"),
+        (lambda: mean([1.0, 2.0], groups=[1]), "groups must have one entry for each of 2 values, got 1"),
+        (lambda: mean([1.0], seed=-1), "seed must be at least 0, got -1; e.g. 0"),
+        (lambda: mean_over_classes([1.0], ["a", "b"]), "classes must have one entry for each of 1 values, got 2"),
+        (lambda: quantile([1.0], 1.1), "share must lie in [0, 1], got 1.1; 0.5 is the median"),
+        (lambda: mean_paired_difference([1, 2, 3.0], [1]), "values must be paired by their items, got 3 and 1 of them"),
+    ],
+)
+def test_wrong_values(call: Callable[[], object], message: str) -> None:
+    assert message_of(call).startswith(message)

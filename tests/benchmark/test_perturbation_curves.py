@@ -1,12 +1,16 @@
 """Insertion, deletion, ROAD and area curves against naive loops and against Quantus."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from extremal.benchmark import metrics
+from extremal.benchmark.metrics import area_curve, impute, insertion_curve, rank_map, road_curve
 from extremal.networks.network import Network
+from support.errors import message_of
 
 
 class Grey(nn.Module):
@@ -140,3 +144,36 @@ def test_road_replaces_the_highest_places():
     curve = metrics.road_curve(lambda inputs: inputs.amax((1, 2, 3)), x, map_, (0.02, 0.04))
     assert curve.scores[0] == 1.0  # half of the square is still there
     assert abs(float(curve.scores[1])) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda x, m: impute(x.expand(2, 3, 8, 8), m[0, 0] > 1),
+            "an input must be one tensor (1, C, 8, 8), got shape (2",
+        ),
+        (lambda x, m: impute(x, m[0, 0, 1:] > 1), "an input must be one tensor (1, C, 7, 8), got shape (1, 3, 8, 8)"),
+        (lambda x, m: impute(x, m[0, 0]), "removed places must be a bool tensor (H, W), got torch.float32 (8, 8)"),
+        (lambda x, m: area_curve(total, x, x, m, (0.25, 1.5)), "areas must be fractions of places in [0, 1], at least"),
+        (
+            lambda x, m: area_curve(total, x, x, m, ()),
+            "areas must be fractions of places in [0, 1], at least one, got ()",
+        ),
+        (
+            lambda x, m: area_curve(total, x, x[..., 1:], m, (0.5,)),
+            "an input must be one tensor (1, C, 8, 8), got shape",
+        ),
+        (lambda x, m: road_curve(total, x, m, (2,)), "fractions must be fractions of places in [0, 1], at least one"),
+        (lambda x, m: insertion_curve(total, x, x[..., 1:], m), "an input must be one tensor (1, C, 8, 8), got shape"),
+        (lambda x, m: insertion_curve(total, x, x, m, 1.5), "steps must be a whole number, got 1.5; e.g. 28"),
+        (lambda x, m: rank_map(m.expand(2, 1, 8, 8)), "a map must be of one input, (1, 1, *S), got shape (2, 1, 8, 8)"),
+        (lambda x, m: rank_map(m[:0]), "maps must be (N, 1, *S), got shape (0, 1, 8, 8)"),
+    ],
+)
+def test_wrong_curves(call: Callable[[Tensor, Tensor], object], message: str) -> None:
+    assert message_of(call, torch.rand(1, 3, 8, 8), torch.rand(1, 1, 8, 8)).startswith(message)
+
+
+def total(x: Tensor) -> Tensor:
+    return x.sum((1, 2, 3))

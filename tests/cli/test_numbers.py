@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from extremal import ExtremalTypeError, ExtremalValueError, solvers
 from extremal.explanations.channels.explain import validate_counts
 from extremal.explanations.settings import Settings
-from extremal.explanations.validation import MAX_AREAS, validate_image
+from extremal.explanations.validation import MAX_AREAS, validate_image, validate_smooth
 from extremal.file_checks import quote
 from extremal.jobs.run_options import RunOptions
-from extremal.number_checks import format_value, parse_whole
-from support import terminal
+from extremal.number_checks import format_value, is_whole, parse_whole
+from support import made_explanations, terminal
 from support.commands import call
 from support.errors import message_of
 from support.fake_network import save_image
@@ -132,3 +133,20 @@ class TestPython:
         assert quote(10**5000) == "a number of about 5,001 digits"
         texts = {"7": 7, "-7": -7, "--7": None, "": None, "7.0": None, "٣": 3, HUGE: None}
         assert {text: parse_whole(text) for text in texts} == texts
+
+
+@pytest.mark.parametrize("value", [np.array([0, 1]), torch.tensor(0.0), torch.tensor(True), True])
+def test_arrays_and_truth_are_no_whole_numbers(value: object) -> None:
+    assert not is_whole(value)
+    assert message_of(validate_image, value, 3).startswith("image must be a whole number, got ")
+
+
+def test_arrays_of_one_whole_number_are() -> None:
+    assert all(map(is_whole, (np.array(3), np.int64(3), torch.tensor(3))))
+
+
+@pytest.mark.parametrize("value", [-1, -1e-9, float("nan"), float("inf"), 1.5, "1", None, True, 10**400])
+def test_a_blur_of_maps_lies_between_nothing_and_the_whole(value: Any) -> None:
+    assert message_of(validate_smooth, value).startswith("smooth must ")
+    assert message_of(made_explanations.explanation().saliency, value).startswith("smooth must ")
+    assert validate_smooth(np.float32(0.5)) == 0.5

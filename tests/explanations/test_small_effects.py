@@ -8,11 +8,14 @@ from torch import Tensor, nn
 
 from extremal import Explanation, explain, explain_channels, judge, minimal, smallest_area, stability
 from extremal.jobs.rows import build_row
-from extremal.masking.solvers import Path
+from extremal.masking.solvers import Consensus, Path
 from extremal.report.text import summarise
+from support.errors import message_of
+from support.toys import texture
 
 FAST = Path(steps=8, polish=4, draws=2)
 X = torch.ones(1, 3, 32, 32)
+TEXTURE = texture(1, 3, 32, 32) + 1
 FIRST, SECOND = (slice(8, 16), slice(16, 24)), (slice(20, 28), slice(4, 12))  # 6.25 % of the places each
 OPTIONS = {"areas": (0.05, 0.2), "score": "logit", "solver": FAST}
 
@@ -53,6 +56,34 @@ def test_the_verdict_says_it_at_every_area(opposed: Explanation) -> None:
             "the whole input does",
         )
     }
+
+
+class Loud(nn.Module):
+    """The mean of a square as the score, times a large number."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        square = x[(..., *FIRST)].mean((1, 2, 3))
+        return torch.stack([self.scale * square, 0 * square], 1)
+
+
+@pytest.mark.parametrize("solver", [Consensus(), FAST], ids=["consensus", "path"])
+@pytest.mark.parametrize("scale", [1.0, 1e15, 1e25, 1e35])
+def test_large_scores_are_explained_as_others(scale: float, solver: Consensus | Path) -> None:
+    result = explain(Loud(scale), TEXTURE, 0, areas=(0.0625,), score="logit", solver=solver)
+    assert float(result.binary(0.0625)[0][(..., *FIRST)].mean()) > 0.9
+    assert float(result.curve().binary[0]) == pytest.approx(1.0, abs=0.05)
+
+
+def test_scores_near_the_largest_number_are_refused() -> None:
+    message = message_of(explain, Loud(3e38), X, 0, score="logit")
+    assert message == (
+        "a score must be at most 1e+36 in magnitude, so that its changes can be represented, got 3e+38 of Loud; divide "
+        "its output by a constant"
+    )
 
 
 def test_no_region_is_sufficient(opposed: Explanation) -> None:

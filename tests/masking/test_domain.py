@@ -1,5 +1,6 @@
 """Domains of masks: spacing, regions that masks lie within, and units."""
 
+import math
 import re
 
 import numpy as np
@@ -17,6 +18,7 @@ from extremal.masking.perturbations import Blur
 from extremal.masking.smooth_max import SmoothMax
 from extremal.masking.solvers import Path, Penalty
 from extremal.masking.units import Units
+from support.errors import message_of
 from support.toys import Boxes, box_mask, overlap, texture
 
 QUICK = Path(steps=40, polish=10, draws=4)
@@ -51,9 +53,23 @@ class TestSpacing:
 
     def test_a_blur_of_distant_frames_does_not_blur_over_time(self) -> None:
         x = torch.rand(1, 1, 6, 20, 20)
-        blurred = Blur(spacing=(1e6, 1, 1))(x)(torch.zeros(1, 1, 1, 6, 20, 20))[:, 0]
+        blurred = Blur(spacing=(1e3, 1, 1))(x)(torch.zeros(1, 1, 1, 6, 20, 20))[:, 0]
         expected = torch.stack([gaussian_blur(x[:, :, t], 20 * 20 / 224) for t in range(6)], 2)
         assert torch.allclose(blurred, expected, atol=1e-5)
+
+    def test_a_blur_far_beyond_the_borders_is_the_same(self) -> None:
+        for size, sigma in ((1, 5.0), (2, 3.0), (5, 700.0), (9, 2.5)):
+            x, radius = torch.rand(1, 1, size, dtype=torch.float64), math.ceil(4 * sigma)
+            weights = torch.exp(-torch.arange(-radius, radius + 1).double().square() / (2 * sigma**2))
+            padded = torch.cat([x[0, 0, :1].expand(radius), x[0, 0], x[0, 0, -1:].expand(radius)])
+            naive = padded.unfold(0, 2 * radius + 1, 1) @ (weights / weights.sum())
+            torch.testing.assert_close(gaussian_blur(x, sigma)[0, 0], naive)
+
+    @pytest.mark.parametrize("spacing", [(1, 1, 1e-9), (1e4, 1, 1), (1, 1, 1e300)])
+    def test_a_spacing_with_a_large_ratio(self, spacing: tuple[float, ...]) -> None:
+        rule = "spacing must be at most 1,000 times as large along one dimension as along another, got (1"
+        assert message_of(Network, nn.Flatten(), spacing=spacing).startswith(rule)
+        assert message_of(Blur, spacing=spacing).startswith(f"a blur's {rule}")
 
     def test_a_spacing_of_other_dimensions(self) -> None:
         with pytest.raises(ExtremalValueError) as caught:

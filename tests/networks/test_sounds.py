@@ -111,6 +111,8 @@ def test_reader_options() -> None:
         SoundReader(0)
     with pytest.raises(ExtremalValueError, match="channels must be 1 or 2, got 6"):
         SoundReader(RATE, channels=6)
+    with pytest.raises(ExtremalValueError, match=r"channels must be 1 or 2, got array\(\[1, 2\]\); e.g. 1"):
+        SoundReader(RATE, np.array([1, 2]))  # type: ignore[arg-type]
     assert SoundReader(np.int64(RATE)) == SoundReader(RATE)  # type: ignore[arg-type]
     with pytest.raises(ExtremalTypeError, match="must be a SoundReader, a ClipReader or a VolumeReader, got int"):
         Network(torch.nn.Identity(), reader=8000)  # type: ignore[arg-type]

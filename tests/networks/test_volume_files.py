@@ -216,6 +216,14 @@ def test_wrong_volumes_are_refused() -> None:
             good.orient(letters)
         with pytest.raises(ExtremalValueError, match="an orientation must have"):
             VolumeReader(letters)
+        with pytest.raises(ExtremalValueError, match="an orientation must have"):
+            Volume(good.values, good.spacing, letters)
+    for other in (None, 5):
+        with pytest.raises(ExtremalTypeError, match=f"orientation must be three letters as text, got {other}"):
+            Volume(good.values, good.spacing, other)  # type: ignore[arg-type]
+        with pytest.raises(ExtremalTypeError, match=f"orientation must be three letters as text, got {other}"):
+            good.orient(other)  # type: ignore[arg-type]
+    assert Volume(good.values, good.spacing, "spl").orient("ras").orientation == "RAS"
     with pytest.raises(ExtremalValueError, match="must state its orientation"):
         Volume(good.values, good.spacing).orient("RAS")
     with pytest.raises(ExtremalValueError, match="spacing must be three distances"):
@@ -226,8 +234,18 @@ def test_wrong_volumes_are_refused() -> None:
         Volume(good.values.int(), good.spacing)
     with pytest.raises(ExtremalValueError, match="low must be below high"):
         good.scale(1, 1)
+    with pytest.raises(ExtremalValueError, match=r"got 0 and a number of about 401 digits; they are at most 1e\+300"):
+        good.scale(0, 10**400)
     with pytest.raises(ExtremalValueError, match="three sizes"):
         good.resize((2, 2))
+
+
+@pytest.mark.parametrize("bound", [1e-300, 1e-42, 1e-30, 400, 1e16, 3e38, 1e300])
+def test_a_window_of_any_width_is_scaled(bound: float) -> None:
+    zero = Volume(torch.zeros(1, 1, 1, 1), (1.0, 1.0, 1.0))
+    assert float(zero.scale(-bound, bound).values) == 0.5
+    assert float(zero.scale(0, bound).values) == 0
+    assert float(zero.scale(-bound, 0).values) == 1
 
 
 def test_a_preprocess_must_return_a_volume(tmp_path: Path) -> None:

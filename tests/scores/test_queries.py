@@ -2,8 +2,10 @@
 
 import math
 from collections import OrderedDict
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -262,6 +264,22 @@ class TestChannels:
 def test_names(query: Query, name: str) -> None:
     assert query.name == name
     assert query.layer == ("layer2" if "layer2" in name else "")
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e-30, 1.0, 1e30, 1e38])
+def test_the_scale_of_embeddings_does_not_count(scale: float) -> None:
+    x, reference = torch.tensor([[[3.0, 4.0]]]), torch.tensor([1.0, 0.0])
+    for inputs, given in ((x, reference * scale), (x / 4 * scale, reference)):
+        with Network(nn.Flatten()).frozen() as run:
+            query = Similarity(given, others=torch.tensor([[0.0, 1.0]]) * scale)
+            score = query.bind(run, inputs)(inputs, torch.tensor([0]))
+        torch.testing.assert_close(score, torch.tensor([0.6 - 0.8]))
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.float64(0.5), Fraction(1, 2)])
+def test_weights_of_other_libraries(number: float) -> None:
+    assert Classes({0: number, 1: np.int64(2)}).weights == {0: 0.5, 1: 2.0}
+    assert Classes({0: number, 1: np.int64(2)}).name == "0.5·class 0 + 2·class 1"
 
 
 def test_queries_copy_their_arguments() -> None:

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from extremal import ExtremalError, ExtremalTypeError, ExtremalValueError
-from extremal.scores import Box, Classes, Output, Query, Segment, Similarity, Unit
+from extremal.scores import Box, Classes, ClassWithout, Output, Query, Segment, Similarity, Unit
 from support.query_toys import A, B, Detector, Segmenter, Tower, X, embedder, looks, texture_in, three, value
 from support.toys import texture
 
@@ -73,7 +74,44 @@ ERRORS: list[tuple[nn.Module, Callable[[], Query], type[ExtremalError], str]] = 
         three(),
         lambda: Classes({1.5: 1}),  # type: ignore[dict-item]
         ExtremalTypeError,
-        "a class must be given by its index or name, got 1.5",
+        "a class must be given by its index or name, got 1.5; e.g. 0",
+    ),
+    (
+        three(),
+        lambda: Classes({0: 1e30}),
+        ExtremalValueError,
+        "weights must lie between 1e-15 and 1e+15 in magnitude, got 1e+30 for class 0; divide all weights by the "
+        "largest",
+    ),
+    (
+        three(),
+        lambda: Classes({0: 10**400}),
+        ExtremalValueError,
+        "weights must lie between 1e-15 and 1e+15 in magnitude, got a number of about 401 digits for class 0; divide "
+        "all weights by the largest",
+    ),
+    *(
+        (three(), build, ExtremalTypeError, f"a class must be given by its index or name, got {text}; e.g. 0")
+        for build, text in (
+            (lambda: ClassWithout(np.array([0, 1]), 1), "array([0, 1])"),  # type: ignore[arg-type]
+            (lambda: ClassWithout(0, torch.tensor(0.0)), "tensor(0.)"),  # type: ignore[arg-type]
+            (lambda: Box(label=np.array([[0], [1]])), "array([[0], [1]])"),  # type: ignore[arg-type]
+        )
+    ),
+    *(
+        (
+            three(),
+            lambda index=index: Output(index),
+            ExtremalTypeError,
+            f"the index of an output must be a whole number, got {text}; e.g. 0",
+        )
+        for index, text in ((np.array([0, 1]), "array([0, 1])"), (torch.tensor(0.0), "tensor(0.)"), (1.0, "1.0"))
+    ),
+    (
+        three(),
+        lambda: Output(0, np.array([0, 1])),  # type: ignore[arg-type]
+        ExtremalTypeError,
+        "the key of an output must be a text or a whole number, got array([0, 1]); e.g. 'logits'",
     ),
     (
         three(),

@@ -1,11 +1,12 @@
 """Targets that users pass, parsed into queries."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from extremal import Network
-from extremal.scores import Classes, PerInput
+from extremal.scores import Classes, ClassGroup, PerInput
 from extremal.scores.class_query import ClassQuery
 from extremal.scores.classes import logit
 from extremal.scores.query import CallableQuery
@@ -74,6 +75,16 @@ def test_another_type(target: object) -> None:
     assert message == (
         f"target must be a class index, a class name or a callable on the output, got {type(target).__name__}"
     )
+
+
+@pytest.mark.parametrize("value", [np.array([0, 1]), torch.tensor(0.0), torch.tensor(True), True, 1.5])
+def test_another_class_in_a_list(value: object) -> None:
+    query = parse_target([value], logit)  # type: ignore[list-item]
+    message = message_of(query.resolve, NET, OUTPUT[:1])  # type: ignore[attr-defined]
+    kind = type(value).__name__
+    assert message == f"target must be a class index, a class name or a callable on the output, got {kind}"
+    message = message_of(ClassGroup, [value])
+    assert message.startswith("a class of a group must be given by its index or name, got ")
 
 
 def test_bound_classes_score_each_row_by_its_input() -> None:

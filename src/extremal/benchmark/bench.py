@@ -22,8 +22,9 @@ from extremal.benchmark.tasks.task import Task, row_schema
 from extremal.errors import ExtremalValueError, check_installed
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.validation import validate_areas
-from extremal.file_checks import check_output, check_output_file, quote, read_json, to_printable
+from extremal.file_checks import check_output, check_output_file, quote, to_printable
 from extremal.jobs.store import Store
+from extremal.json_files import read_json
 from extremal.networks.devices import DeviceLike
 from extremal.networks.network import Network
 from extremal.networks.replicas import find_shared_devices, replicate

@@ -23,6 +23,7 @@ from extremal.scores.class_query import ClassQuery
 from extremal.scores.classes import Score, contrastive, logit, negative, sigmoid
 from extremal.scores.query import BoundQuery, PerInput, Query, per_row
 
+MAX_SCORE = 1e36  # of float32, whose largest number is 3.4e38
 MAX_BATCH_EFFECT = 0.05  # of the scores: largest change due to other inputs in the batch; rounding is far below
 
 
@@ -94,6 +95,7 @@ def build_objective(
         ways = Ways(way_names, perturbs, destroyed, score_input, counts, has_turns)
         _check_finite(score_input, "the whole input", net)
         _check_finite(destroyed[destroyed.isfinite().sum(1) == 0], "the destroyed input", net)
+        _check_magnitude(torch.cat([score_input.unsqueeze(1), destroyed], 1), net)
         first = torch.cat([x[:1], ways.counting.perturb(zeros, 0).flatten(0, 1)[:1]])
         scores = torch.stack([score_input[0], ways.counting.own_blank(0)[0]])
         _check_rows_independent(target.ask, first, scores, net.name)
@@ -222,6 +224,15 @@ def _check_repeatable(ask: BoundQuery, rows: Tensor, scores: Tensor, allowed: fl
             f"a network must give the same output for the same input, {name}'s score changed by {change:.3g} in a "
             "second evaluation; look for noise, and for dropout that ignores eval(), e.g. F.dropout without "
             "training=self.training"
+        )
+
+
+def _check_magnitude(scores: Tensor, net: Network) -> None:
+    largest = float(scores.nan_to_num(0.0, 0.0, 0.0).abs().max())
+    if largest > MAX_SCORE:
+        raise ExtremalValueError(
+            f"a score must be at most {MAX_SCORE:g} in magnitude, so that its changes can be represented, got "
+            f"{largest:g} of {net.name}; divide its output by a constant"
         )
 
 

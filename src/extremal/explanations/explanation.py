@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from extremal.explanations.explanation_file import from_tensors, to_tensors
 from extremal.explanations.explanation_views import ExplanationViews
 from extremal.explanations.regions import SufficientRegion, iou
 from extremal.explanations.stability import Stability
-from extremal.explanations.validation import validate_image, validate_share
+from extremal.explanations.validation import validate_image, validate_share, validate_smooth
 from extremal.explanations.verdict import (
     MIN_UNSEEN_SPAN,
     NOTHING_FOUND,
@@ -36,6 +35,7 @@ from extremal.explanations.verdict import (
     is_meaningful,
     reach_verdict,
 )
+from extremal.file_checks import to_path
 from extremal.masking.area import count_kept
 from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.units import cut_to_units
@@ -190,10 +190,11 @@ class Explanation(ExplanationViews):
         together, and that support the answer under each perturbation alone (docs/solver.md lists what was tried).
 
         Raises:
-            ExtremalValueError: the kind is neither.
+            ExtremalValueError, ExtremalTypeError: the kind is neither, or `smooth` is out of range.
         """
         if kind not in SALIENCY_KINDS:
             raise ExtremalValueError(f"kind must be one of {', '.join(SALIENCY_KINDS)}, got {kind!r}")
+        smooth = validate_smooth(smooth)
         mean = self.masks.mean(1)
         if kind == "masks":
             return self._smooth(mean, smooth)
@@ -284,7 +285,7 @@ class Explanation(ExplanationViews):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file with JSON metadata, atomically."""
         tensors, head = to_tensors(self)
-        write_tensors(Path(path), tensors, {"format": FORMAT, **head})
+        write_tensors(to_path(path, "an explanation"), tensors, {"format": FORMAT, **head})
 
     @classmethod
     @in_standard_modes
@@ -294,7 +295,7 @@ class Explanation(ExplanationViews):
         Raises:
             ExtremalValueError: the file is missing, broken, or not an explanation.
         """
-        path = Path(path)
+        path = to_path(path, "an explanation")
         tensors, head = read_tensors(path, "an explanation")
         try:
             if head.pop("format") not in READABLE_FORMATS:

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from itertools import islice, pairwise
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.number_checks import format_no_whole, format_value, is_whole, read_whole_numbers, validate_positive
+from extremal.number_checks import (
+    format_no_whole,
+    format_value,
+    is_number,
+    is_whole,
+    read_whole_numbers,
+    validate_positive,
+)
 
 MIN_AREA = 1e-7  # share of places
 MAX_AREAS = 100  # of one run
@@ -121,3 +128,16 @@ def validate_image(image: int, count: int) -> int:
     if not 0 <= image.__index__() < count:
         raise ExtremalValueError(f"image must lie in 0..{count - 1} for {count} inputs, got {format_value(image)}")
     return image.__index__()
+
+
+def validate_smooth(smooth: float) -> float:
+    """Return the deviation of a Gaussian as a share of the short side.
+
+    >>> validate_smooth(0.09)
+    0.09
+    """
+    if not is_number(smooth):
+        raise ExtremalTypeError(f"smooth must be a number, got {format_value(smooth)}; e.g. 0.09")
+    if not 0 <= smooth <= 1:
+        raise ExtremalValueError(f"smooth must lie in [0, 1], got {format_value(smooth)}; e.g. 0.09")
+    return float(smooth)

@@ -9,6 +9,7 @@ from torch import Tensor
 from extremal.masking.device_tensors import select_columns
 from extremal.masking.perturbations import Perturb
 
+LARGE = 1e15  # changes whose products could exceed the range of float32
 MIN_WAY_SPAN = 0.2  # of the largest effect of any way on an input, below which a way is left out for it
 
 
@@ -107,7 +108,9 @@ class Ways:
         if len(self) == 1:
             return scores
         blanks, common, own = (select_columns(values, ways) for values in (self._turn_blanks, *self._turn_spans))
-        return self.blank.unsqueeze(1) + common * (scores - blanks) / own
+        changes = scores - blanks
+        scaled = torch.where(common.abs() > LARGE, changes / own * common, common * changes / own)
+        return self.blank.unsqueeze(1) + scaled
 
     def average(self, scores: Tensor) -> Tensor:
         """Return the mean (N, K) of rescaled scores (N, W, K) over the ways that count."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.settings import flatten_settings
+from extremal.file_checks import to_path
 from extremal.jobs.restore import cut_masks
 from extremal.jobs.row_checks import check_rows, update_verdicts
 from extremal.jobs.rows import FAILED, SCHEMA
@@ -103,7 +104,7 @@ def compare(
         ExtremalValueError: there is no data-set run, or a part of it is damaged; the runs share no area or no image;
             or an image has other bytes, or an input of another shape, in the other run.
     """
-    a, b = _Run(os.fspath(first)), _Run(os.fspath(second))
+    a, b = (_Run(str(to_path(folder, "a run"))) for folder in (first, second))
     areas = _common_areas(a, b)
     shared_keys = [key for key in a.images if key in b.images]
     _check_same_images(a, b, shared_keys)

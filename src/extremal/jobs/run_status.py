@@ -6,11 +6,10 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 from extremal.errors import ExtremalValueError
-from extremal.file_checks import find_kind, quote
+from extremal.file_checks import find_kind, quote, to_path
 from extremal.jobs.finished import FinishedUnits
 from extremal.jobs.plan import WorkUnit
 from extremal.jobs.rows import FAILED
@@ -105,7 +104,7 @@ def status(folder: str | os.PathLike[str]) -> RunStatus:
     Raises:
         ExtremalValueError: there is no run.
     """
-    path = Path(folder)
+    path = to_path(folder, "a run")
     read_manifest(path)
     file = path / STATUS_FILE
     if not find_kind(file, "the status of a run"):

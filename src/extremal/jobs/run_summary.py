@@ -5,14 +5,13 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from extremal.explanations.verdict import CHANCE
-from extremal.file_checks import find_kind
+from extremal.file_checks import find_kind, to_path
 from extremal.jobs.parquet_files import count_rows
 from extremal.jobs.plan import PLAN_FILE
 from extremal.jobs.rows import DONE, FAILED, VERDICTS
@@ -130,7 +129,7 @@ def summary(folder: str | os.PathLike[str]) -> Summary:
 
 def count_planned(folder: str | os.PathLike[str]) -> int:
     """Return the number of images of a run, with or without a row; 0 if there is no plan."""
-    plan = Path(folder) / PLAN_FILE
+    plan = to_path(folder, "a run") / PLAN_FILE
     return count_rows(plan, "the plan of a run", "run again into another folder") if find_kind(plan, "a plan") else 0
 
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +9,7 @@ import pyarrow.compute as pc
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.explanation import Explanation
-from extremal.file_checks import quote
+from extremal.file_checks import quote, to_path
 from extremal.jobs.plan import PLAN_FILE, load_plan
 from extremal.jobs.restore import rebuild
 from extremal.jobs.row_checks import check_rows, check_settings, update_verdicts
@@ -32,8 +31,9 @@ def settings(folder: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ExtremalValueError: there is no data-set run in the folder, or its settings are not as a run writes them.
     """
-    values = read_manifest(Path(folder))
-    check_settings(values, Path(folder))
+    path = to_path(folder, "a run")
+    values = read_manifest(path)
+    check_settings(values, path)
     return values
 
 
@@ -49,9 +49,9 @@ def table(folder: str | os.PathLike[str], columns: Sequence[str] | None = None) 
     """
     areas = settings(folder)["areas"]
     names = list(SCHEMA.names) if columns is None else _check_columns(columns)
-    store = Store(Path(folder), pa.schema([SCHEMA.field(name) for name in names]))
+    store = Store(to_path(folder, "a run"), pa.schema([SCHEMA.field(name) for name in names]))
     rows = update_verdicts(store.read_all())
-    check_rows(rows, areas, Path(folder))
+    check_rows(rows, areas, to_path(folder, "a run"))
     return rows
 
 
@@ -95,7 +95,7 @@ def explanation(
             f"a network that is code must be passed, {quote(folder)} names {quote(run['explain']['network'])}; pass "
             "this name, or the network itself, as network if you trust it"
         )
-    rows = _read_rows(Store(Path(folder), SCHEMA), key, run["areas"])
+    rows = _read_rows(Store(to_path(folder, "a run"), SCHEMA), key, run["areas"])
     rows = [row for row in rows if (row["alternative"] or 0) == alternative]
     if not rows:
         raise ExtremalValueError(

@@ -12,7 +12,7 @@ from torch import nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
-from extremal.file_checks import find_kind, quote
+from extremal.file_checks import find_kind, quote, to_path
 from extremal.jobs.batch_size import auto_batch_size, count_slots
 from extremal.jobs.engines import in_process, processes
 from extremal.jobs.finished import find_finished_units
@@ -131,7 +131,8 @@ def run(
     in_this_process = network_object is not None or workers == 0
     if engine == "local" and not in_this_process:
         processes.check_can_start_workers()
-    _check_texts(out=os.fspath(out), weights=weights, target=target, ask=ask, prompt=prompt)
+    folder = to_path(out, "an output")
+    _check_texts(out=os.fspath(folder), weights=weights, target=target, ask=ask, prompt=prompt)
     items = find_items(to_sources(images))
     device_name = check_device_name(device)
     config = WorkerConfig(name, weights, target, ask, settings.as_dict(), refine, stability, device_name, prompt)
@@ -139,7 +140,7 @@ def run(
     items = select_items(items, find_input_kinds(worker.network), worker.network.name)
     n_threads = int(threads or 0) or (torch.get_num_threads() if in_this_process else 1)
     n_workers = 1 if in_this_process else int(workers or 0) or count_slots(worker)
-    batch_size = int(batch or 0) or _read_batch_size(Path(out)) or auto_batch_size(worker, items, n_workers)
+    batch_size = int(batch or 0) or _read_batch_size(folder) or auto_batch_size(worker, items, n_workers)
     manifest = {
         "explain": {**worker.provenance(), "threads": n_threads},
         "areas": list(settings.areas),
@@ -160,7 +161,7 @@ def run(
             processes.run_in_processes, config, count=n_workers, threads=n_threads, unit_timeout=unit_timeout
         )
     del worker  # if workers are processes, this one needs no network
-    with open_store(Path(out), manifest, SCHEMA) as store:
+    with open_store(folder, manifest, SCHEMA) as store:
         units = plan_units(store, items, batch_size)
         status_writer = StatusWriter(store, units, find_finished_units(store, units), on_progress)
         with stop_on_signals() as stop, _torch_threads(n_threads if in_this_process else None):

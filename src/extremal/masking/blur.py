@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extremal.masking.grid import gaussian_blur, scale_lengths
+from extremal.masking.grid import gaussian_blur, read_spacing, scale_lengths
 from extremal.masking.replacements import Perturb
-from extremal.number_checks import read_numbers, validate_positive, validate_whole
+from extremal.number_checks import validate_positive, validate_whole
 
 MAX_LEVELS = 1000  # of a pyramid, each a copy of the input
 
@@ -29,7 +29,7 @@ class Blur:
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", validate_whole(self.levels, "a blur's levels", 2, MAX_LEVELS, "8 are usual"))
         object.__setattr__(self, "sigma", validate_positive(self.sigma, "a blur's sigma in px", "20 is usual"))
-        object.__setattr__(self, "spacing", read_numbers(self.spacing, "a blur's spacing", "(2, 1, 1)"))
+        object.__setattr__(self, "spacing", read_spacing(self.spacing, "a blur's spacing"))
 
     def with_spacing(self, spacing: Sequence[float]) -> "Blur":
         """Return the blur for places that are this far apart, unless it has a spacing of its own."""

@@ -12,12 +12,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from extremal.errors import ExtremalValueError
+from extremal.number_checks import format_value, read_numbers, validate_positive
+
 REFERENCE_SIDE = 224
+MAX_SPACING_RATIO = 1000  # of the largest distance to the smallest
 MAX_DENSE_SIZE = 2048  # up to this size a dimension is blurred by one matrix product, which is several times faster
 MAX_DIRECT_RADIUS = (
     256  # of a kernel; larger ones are multiplied as spectra, so that long inputs take no quadratic time
 )
 _LINEAR_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def read_spacing(spacing: object, name: str) -> tuple[float, ...]:
+    """Return distances of neighbours along each dimension that a user passed; blurs take memory in their ratio.
+
+    >>> read_spacing([2, 1, 1], "spacing")
+    (2.0, 1.0, 1.0)
+
+    Args:
+        spacing: above 0; empty: the same along all dimensions.
+        name: of the option.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: one is not positive, or the largest is over 1000 times the smallest.
+    """
+    gaps = read_numbers(spacing, name, "(2, 1, 1)")
+    for gap in gaps:
+        validate_positive(gap, name, "e.g. (2, 1, 1) for slices that are twice as far apart as pixels")
+    if gaps and max(gaps) > MAX_SPACING_RATIO * min(gaps):
+        raise ExtremalValueError(
+            f"{name} must be at most {MAX_SPACING_RATIO:,} times as large along one dimension as along another, got "
+            f"{format_value(gaps)}; e.g. (2, 1, 1) for slices that are twice as far apart as pixels"
+        )
+    return gaps
 
 
 def scale_length(length: float, shape: tuple[int, ...]) -> float:
@@ -116,9 +144,14 @@ def _gaussian(radius: int, sigma: float, like: Tensor) -> Tensor:
 def blur_matrix(size: int, sigma: float, *, like: Tensor, truncate: float = 4.0) -> Tensor:
     """Return the blur along one dimension with replicated borders as a matrix (size, size)."""
     radius = math.ceil(truncate * sigma)
+    kernel = _gaussian(radius, sigma, like)
+    excess = radius - (size - 1)
+    if excess > 0:  # from every place, so long an offset leads to a border
+        first, last = kernel[: excess + 1].sum(0, keepdim=True), kernel[-excess - 1 :].sum(0, keepdim=True)
+        kernel = torch.cat([first, kernel[excess + 1 : -excess - 1], last]) if size > 1 else kernel.sum(0, keepdim=True)
+        radius = size - 1
     offsets = torch.arange(-radius, radius + 1, device=like.device)
     index = (torch.arange(size, device=like.device).unsqueeze(1) + offsets).clamp(0, size - 1)
-    kernel = _gaussian(radius, sigma, like)
     return like.new_zeros(size, size).scatter_add_(1, index, kernel.expand(size, -1))
 
 

@@ -18,6 +18,8 @@ from extremal.masking.grid import (
     scale_lengths,
 )
 
+LARGE = 1e15  # values whose squares could exceed the range of float32
+
 
 class LevelSet:
     """Masks of exactly a given area: a smooth field, cut at the level that gives this area.
@@ -103,3 +105,13 @@ def standardise(field: Tensor, floor: float = 1e-3) -> Tensor:
     dims = tuple(range(1, field.ndim))
     centred = field - field.mean(dims, keepdim=True)
     return centred / (centred.square().mean(dims, keepdim=True).sqrt() + floor)
+
+
+def reduce_large(values: Tensor) -> Tensor:
+    """Divide rows (B, ...) with values above 1e15 by their largest, so that squares stay in the range of float32.
+
+    >>> reduce_large(torch.tensor([[1.0, 2.0], [2e30, -4e30]])).tolist()
+    [[1.0, 2.0], [0.5, -1.0]]
+    """
+    largest = values.abs().amax(tuple(range(1, values.ndim)), keepdim=True)
+    return torch.where(largest > LARGE, values / largest, values)

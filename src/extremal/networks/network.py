@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import name_error
+from extremal.masking.grid import read_spacing
 from extremal.networks.acceleration import ACCELERATIONS, Acceleration
 from extremal.networks.callables import as_module, name_model
 from extremal.networks.calls import MakeInputs
@@ -75,9 +76,7 @@ class Network:
         self.model = as_module(self.model)
         self.labels = read_labels(self.labels)
         self.mean, self.std = _read_normalisation(self.mean, self.std)
-        self.spacing = read_numbers(self.spacing, "spacing", "(2, 1, 1)")
-        for distance in self.spacing:
-            validate_positive(distance, "spacing", "e.g. (2, 1, 1) for slices that are twice as far apart as pixels")
+        self.spacing = read_spacing(self.spacing, "spacing")
         if self.inputs is not None and not callable(self.inputs):
             raise ExtremalTypeError(
                 f"inputs must be a function from x (B, C, *S) to the model's arguments, got "

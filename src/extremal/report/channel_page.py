@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from extremal.explanations.minimal_region import MinimalRegion
 from extremal.explanations.overlay import draw_heat, png_data_uri
 from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import Verdict
+from extremal.file_checks import to_path
 from extremal.report import chart
 from extremal.report.html import render_template, write_page
 from extremal.report.minimal_panel import build_channel_panel
@@ -234,8 +234,9 @@ def write(
     title: str | None = None,
 ) -> None:
     """Write the report of one input, as returned by `render`, atomically."""
+    file = to_path(path, "a report")
     page = render(explanation, image, inversion=inversion, visualisation=visualisation, minimal=minimal, title=title)
-    write_page(page, Path(path))
+    write_page(page, file)
 
 
 def render_maps(explanation: ChannelExplanation, image: int) -> dict[int, Tensor]:

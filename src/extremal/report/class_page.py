@@ -2,12 +2,12 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from extremal.explanations.channels.class_ranking import CONFIDENCE, ClassChannels
 from extremal.explanations.channels.visualisation import Visualisation
 from extremal.explanations.display import has_random_weights, network_text
 from extremal.explanations.overlay import png_data_uri
+from extremal.file_checks import to_path
 from extremal.report.channel_page import visualisation_tiles
 from extremal.report.html import render_template, write_page
 from extremal.report.settings_text import describe_settings
@@ -82,4 +82,5 @@ def write(
     title: str | None = None,
 ) -> None:
     """Write the report, as returned by `render`, atomically."""
-    write_page(render(ranking, visualisation=visualisation, title=title), Path(path))
+    file = to_path(path, "a report")
+    write_page(render(ranking, visualisation=visualisation, title=title), file)

@@ -1,13 +1,11 @@
 """The report of an explanation: one HTML file that works offline and without the explained network.
 
->>> from pathlib import Path
->>> from extremal import report
+>>> >>> from extremal import report
 >>> report.write(explanation, "report.html")  # doctest: +SKIP
 """
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -18,6 +16,7 @@ from extremal.explanations.overlay import apply_mask, has_image, png_data_uri
 from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import MIN_CORE_SHARE, MIN_STABLE_IOU, MIN_UNSEEN_EFFECT, SUFFICIENT_EFFECT
+from extremal.file_checks import to_path
 from extremal.report import chart, reveal, stack_view
 from extremal.report.evidence_text import answer_questions
 from extremal.report.html import finite_or_none, json_for_script, read_asset, render_template, write_page
@@ -143,8 +142,9 @@ def write(
         ExtremalValueError: if there is no such input, or the folder cannot be written.
     """
     further: dict[str, Any] = {"certificate": certificate, "minimal": minimal, "stable": stable}
+    file = to_path(path, "a report")
     page = render(explanation, image, title=title, source=source, **further)
-    write_page(page, Path(path))
+    write_page(page, file)
 
 
 def _region_tiles(explanation: Explanation, image: int) -> list[tuple[str, str, str]]:

@@ -8,7 +8,6 @@
 """
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.file_checks import to_path
 from extremal.files import atomic_file
 
 
@@ -39,7 +39,7 @@ def write_png(mask: Tensor, path: str | os.PathLike[str]) -> None:
     from PIL import Image
 
     pixels = Image.fromarray(_validate_pixels(mask) * np.uint8(255))
-    with atomic_file(Path(path)) as temporary:
+    with atomic_file(to_path(path, "a mask")) as temporary:
         pixels.save(temporary, format="PNG")
 
 
@@ -59,10 +59,10 @@ def write_mask(mask: Tensor, path: str | os.PathLike[str]) -> None:
     Raises:
         ExtremalTypeError, ExtremalValueError: if the mask is invalid, or the folder cannot be written.
     """
-    if Path(path).suffix != ".npy":
+    if to_path(path, "a mask").suffix != ".npy":
         write_png(mask, path)
         return
-    with atomic_file(Path(path)) as temporary, temporary.open("wb") as file:
+    with atomic_file(to_path(path, "a mask")) as temporary, temporary.open("wb") as file:
         np.save(file, mask[0].detach().cpu().to(torch.uint8).numpy(), allow_pickle=False)
 
 

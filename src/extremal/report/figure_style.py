@@ -3,9 +3,9 @@
 import math
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from extremal.file_checks import to_path
 from extremal.files import atomic_file
 from extremal.report.chart import MAX_DRAWN_EFFECT, MIN_DRAWN_EFFECT
 
@@ -19,7 +19,7 @@ ACCENT_COLOUR, UNSEEN_COLOUR, CONTROL_COLOUR, THRESHOLD_COLOUR = "#0a5ca8", "#a8
 
 def save_png(drawing: "Figure", path: str | os.PathLike[str]) -> None:
     """Save a figure as PNG, atomically."""
-    with atomic_file(Path(path)) as temporary:
+    with atomic_file(to_path(path, "a figure")) as temporary:
         drawing.savefig(temporary, format="png")
 
 

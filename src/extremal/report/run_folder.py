@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from extremal.file_checks import to_path
 from extremal.files import COMPARISON_FILES, SUMMARY_FILES
 from extremal.jobs.run_comparison import Comparison, OnImage, compare
 from extremal.jobs.run_summary import COLUMNS, Summary, count_planned, image_summaries, summarise
@@ -68,7 +69,7 @@ def write_comparison(
 
 def run_name(run: Folder) -> str:
     """Return the name of a run, which is that of its folder."""
-    return Path(run).resolve().name
+    return to_path(run, "a run").resolve().name
 
 
 def _first_thumbnails(rows: pa.Table) -> dict[str, Thumbnail]:

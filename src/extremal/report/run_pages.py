@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote as quote_url
 
 from extremal.errors import ExtremalError, ExtremalValueError
-from extremal.file_checks import find_kind, quote, to_printable
+from extremal.file_checks import find_kind, quote, to_path, to_printable
 from extremal.files import simplify_name
 from extremal.jobs.row_views import view_rows
 from extremal.jobs.rows import DONE
@@ -37,7 +37,7 @@ def page_path(run: str | os.PathLike[str], key: str) -> Path:
     """
     digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:HASH_LENGTH]
     start = re.sub(r"[^A-Za-z0-9._-]+", "-", simplify_name(key))[:MAX_NAME].strip("-._")
-    return Path(run) / PAGES / f"{start or 'image'}-{digest}.html"
+    return to_path(run, "a run") / PAGES / f"{start or 'image'}-{digest}.html"
 
 
 def find_link(run: str | os.PathLike[str], key: str, start: Path) -> str | None:
@@ -61,7 +61,7 @@ def write_rows(run: str | os.PathLike[str], rows: Iterable[Row], network: Networ
         ExtremalValueError: the folder cannot be written.
     """
     explain = settings(run)["explain"]
-    folder = Path(run) / PAGES
+    folder = to_path(run, "a run") / PAGES
     if folder.is_symlink():
         raise ExtremalValueError(f"the pages of a run must be in its own folder, {quote(folder)} is a link; delete it")
     try:
@@ -128,7 +128,7 @@ def remove_pages(run: str | os.PathLike[str], rows: Sequence[Row]) -> None:
     """Remove the pages of images whose rows are written anew."""
     for row in rows:
         path = page_path(run, row["key"])
-        if not (Path(run) / PAGES).is_symlink():
+        if not (to_path(run, "a run") / PAGES).is_symlink():
             path.unlink(missing_ok=True)
 
 

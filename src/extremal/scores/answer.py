@@ -12,7 +12,7 @@ from extremal.networks.class_scores import TOKEN_LOGITS
 from extremal.networks.network import Network
 from extremal.networks.run import Evaluator
 from extremal.networks.vision_language import AskedText, PromptedInputs
-from extremal.number_checks import format_value
+from extremal.number_checks import format_value, is_whole
 from extremal.scores.query import BoundQuery, PerInput, Query, as_split
 
 MAX_ANSWER_TOKENS = 32  # of a model's own answer
@@ -55,8 +55,10 @@ class Answer:
                 "an answer must have tokens, got an empty text; leave the text out for the model's own answer"
             )
         token = self.token
-        if token is not None and (isinstance(token, bool) or not hasattr(token, "__index__")):
-            raise ExtremalTypeError(f"token must be the index of one of the answer's tokens, got {token!r}; e.g. 0")
+        if token is not None and not is_whole(token):
+            raise ExtremalTypeError(
+                f"token must be the index of one of the answer's tokens, got {format_value(token)}; e.g. 0"
+            )
         if token is not None and token < 0:
             raise ExtremalValueError(f"token must be at least 0, got {format_value(token)}; the first token is 0")
 

@@ -15,6 +15,7 @@ from extremal.networks.class_names import (
     parse_class_index,
     split_group,
 )
+from extremal.number_checks import format_value, is_whole
 from extremal.scores.query import class_index, class_label
 
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ class ClassGroup:
         if not classes:
             raise ExtremalValueError("a group must hold at least one class, got an empty list; name its classes")
         for entry in classes:
-            if isinstance(entry, bool) or not (isinstance(entry, str) or hasattr(entry, "__index__")):
+            if not (isinstance(entry, str) or is_whole(entry)):
                 raise ExtremalTypeError(
-                    f"a class of a group must be given by its index or name, got {entry!r}; groups are lists of these"
+                    f"a class of a group must be given by its index or name, got {format_value(entry)}; groups are "
+                    "lists of these"
                 )
         object.__setattr__(self, "classes", tuple(classes))
 

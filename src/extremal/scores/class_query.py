@@ -9,6 +9,7 @@ from extremal.errors import ExtremalTypeError
 from extremal.networks.network import Network
 from extremal.networks.outputs import read_logits
 from extremal.networks.run import Evaluator
+from extremal.number_checks import is_whole
 from extremal.scores.class_group import ClassGroup, ResolvedClass, encode_classes, resolve_class
 from extremal.scores.classes import Score, takes_groups
 from extremal.scores.query import BoundQuery, class_label, per_row
@@ -31,7 +32,7 @@ class ClassQuery:
     def __init__(self, classes: Class | Sequence[Class | Sequence[int | str]] | None, score: Score) -> None:
         if isinstance(classes, list | tuple):
             self.classes = tuple(ClassGroup(entry) if isinstance(entry, list | tuple) else entry for entry in classes)
-        elif classes is None or isinstance(classes, str | ClassGroup) or hasattr(classes, "__index__"):
+        elif classes is None or isinstance(classes, str | ClassGroup | bool) or is_whole(classes):
             self.classes = classes  # type: ignore[assignment]
         else:
             raise _wrong_type(classes)
@@ -111,8 +112,7 @@ def _read_scores(run: Evaluator, inputs: Tensor, images: Tensor) -> Tensor:
 
 
 def _resolve(network: Network, target: object, n_classes: int | None) -> ResolvedClass:
-    is_class = isinstance(target, str | ClassGroup) or hasattr(target, "__index__")
-    if isinstance(target, bool) or not is_class:
+    if not (isinstance(target, str | ClassGroup) or is_whole(target)):
         raise _wrong_type(target)
     return resolve_class(network, target, n_classes)
 

@@ -12,10 +12,11 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.network import Network
 from extremal.networks.outputs import read_logits
 from extremal.networks.run import Evaluator
-from extremal.number_checks import format_value
+from extremal.number_checks import format_no_whole, format_value, is_number, is_whole
 from extremal.scores.query import BoundQuery, class_index, class_label
 
 Key = str | int
+MAX_WEIGHT = 1e15  # so that sums of float32 neither overflow nor vanish
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,7 @@ class Classes:
     tensor([2.])
 
     Args:
-        weights: weight of each class, given by index or name; finite and not 0.
+        weights: weight of each class, given by index or name; 1e-15 to 1e15 in magnitude.
     """
 
     weights: Mapping[int | str, float]
@@ -44,14 +45,22 @@ class Classes:
         if not self.weights:
             raise ExtremalValueError("weights must name at least one class, got none; e.g. {'cat': 1, 'dog': -1}")
         for class_, weight in self.weights.items():
-            if isinstance(weight, bool) or not isinstance(weight, int | float):
-                raise ExtremalTypeError(f"weights must be numbers, got {weight!r} for {class_label(class_)}; e.g. 1")
-            if not math.isfinite(weight) or weight == 0:
+            if not is_number(weight):
+                raise ExtremalTypeError(
+                    f"weights must be numbers, got {format_value(weight)} for {class_label(class_)}; e.g. 1"
+                )
+            if weight == 0 or not -math.inf < weight < math.inf:
                 raise ExtremalValueError(
-                    f"weights must be finite and not 0, got {weight:g} for {class_label(class_)}; "
+                    f"weights must be finite and not 0, got {format_value(weight)} for {class_label(class_)}; "
                     "leave out classes that do not count"
                 )
-        object.__setattr__(self, "weights", dict(self.weights))  # the caller may change theirs
+            if not 1 / MAX_WEIGHT <= abs(weight) <= MAX_WEIGHT:
+                raise ExtremalValueError(
+                    f"weights must lie between {1 / MAX_WEIGHT:g} and {MAX_WEIGHT:g} in magnitude, got "
+                    f"{format_value(weight)} for {class_label(class_)}; divide all weights by the largest"
+                )
+        weights = {class_: float(weight) for class_, weight in self.weights.items()}
+        object.__setattr__(self, "weights", weights)  # a copy: the caller may change theirs
 
     @property
     def name(self) -> str:
@@ -105,6 +114,17 @@ class Output:
 
     layer, depends_on_position = "", False
 
+    def __post_init__(self) -> None:
+        if not is_whole(self.index):
+            raise ExtremalTypeError(
+                f"the index of an output must be a whole number, got {format_no_whole(self.index)}; e.g. 0"
+            )
+        for key in self._keys:
+            if not (isinstance(key, str) or is_whole(key)):
+                raise ExtremalTypeError(
+                    f"the key of an output must be a text or a whole number, got {format_value(key)}; e.g. 'logits'"
+                )
+
     @property
     def name(self) -> str:
         """Key and index."""
@@ -134,8 +154,6 @@ class Output:
                 "pass a callable on the output as target, or wrap the network"
             )
         columns = output.view(batch_size, -1)
-        if isinstance(self.index, bool) or not hasattr(self.index, "__index__"):
-            raise ExtremalTypeError(f"the index of an output must be a whole number, got {self.index!r}; e.g. 0")
         if not 0 <= self.index < columns.shape[1]:
             raise ExtremalValueError(
                 f"the index of an output must lie in 0..{columns.shape[1] - 1} for {network.name}, got "

@@ -13,6 +13,7 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.class_names import check_class_index
 from extremal.networks.counting import EvaluationCount
 from extremal.networks.run import Evaluator
+from extremal.number_checks import format_value, is_whole
 
 if TYPE_CHECKING:
     from extremal.networks.network import Network
@@ -195,8 +196,8 @@ def class_index(network: "Network", wanted: int | str, classes: int | None = Non
     Raises:
         ExtremalValueError, ExtremalTypeError: there is no such class; of names near ones are offered.
     """
-    if isinstance(wanted, bool) or not (isinstance(wanted, str) or hasattr(wanted, "__index__")):
-        raise ExtremalTypeError(f"{what} must be given by its index or name, got {wanted!r}")
+    if not (isinstance(wanted, str) or is_whole(wanted)):
+        raise ExtremalTypeError(f"{what} must be given by its index or name, got {format_value(wanted)}; e.g. 0")
     index = network.index(wanted) if isinstance(wanted, str) else wanted.__index__()
     check_class_index(index, classes, network.name, what)
     return index

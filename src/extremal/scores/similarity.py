@@ -8,6 +8,7 @@ from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.run import Evaluator
+from extremal.number_checks import format_value, is_whole
 from extremal.scores.embedding import POOLS, Pool, read_embedding, read_part, whole_output
 from extremal.scores.layer_reader import read_layer
 from extremal.scores.query import BoundQuery, as_split, input_shape
@@ -75,10 +76,10 @@ class Similarity:
     def bind(self, run: Evaluator, x: Tensor) -> BoundQuery:
         """Bind the similarity to a network and inputs; references that are inputs are embedded once."""
         embed = self._build_embedding(run, x)
-        references = F.normalize(self._embed_references(self.reference, run, x), dim=1, eps=0)  # (M, D)
+        references = _normalise(self._embed_references(self.reference, run, x))  # (M, D)
         direction, others = references.mean(0), None
         if self.others is not None:
-            others = F.normalize(self._embed_references(self.others, run, x), dim=1, eps=0)  # (M, D)
+            others = _normalise(self._embed_references(self.others, run, x))  # (M, D)
 
         def score_inputs(inputs: Tensor, input_index: Tensor) -> Tensor:
             embedding = embed(inputs, input_index)
@@ -87,7 +88,7 @@ class Similarity:
                     raise ExtremalValueError(
                         f"a reference must have the size of the embedding, {embedding.shape[1]}, got {size}"
                     )
-            unit = F.normalize(embedding, dim=1)
+            unit = _normalise(embedding)
             score = unit @ direction.to(embedding)
             return score if others is None else score - (unit @ others.T.to(embedding)).amax(1)
 
@@ -109,7 +110,7 @@ class Similarity:
             with torch.no_grad():
                 embeddings = embed(reference, torch.zeros(len(reference), dtype=torch.int64, device=x.device))
             _check_finite("the embedding of a reference", embeddings)
-        zero = (embeddings.norm(dim=1) == 0).nonzero()[:, 0].tolist()
+        zero = (embeddings == 0).all(1).nonzero()[:, 0].tolist()
         if zero:
             raise ExtremalValueError(
                 f"the embedding of a reference must not be zero, that of reference {zero[0]} is; use another reference"
@@ -135,9 +136,11 @@ class Similarity:
 
 
 def _check_pool(pool: object) -> None:
-    is_patch = isinstance(pool, tuple) and len(pool) == 2 and all(hasattr(part, "__index__") for part in pool)
-    if pool is not None and pool not in POOLS and not is_patch:
-        raise ExtremalValueError(f"pool must be cls, mean, or row and column of a patch, got {pool!r}; e.g. (3, 5)")
+    is_patch = isinstance(pool, tuple) and len(pool) == 2 and all(map(is_whole, pool))
+    if not (pool is None or is_patch or (isinstance(pool, str) and pool in POOLS)):
+        raise ExtremalValueError(
+            f"pool must be cls, mean, or row and column of a patch, got {format_value(pool)}; e.g. (3, 5)"
+        )
 
 
 def _describe_pool(pool: Pool) -> str:
@@ -161,6 +164,13 @@ def _check_reference(reference: object) -> Tensor:
         )
     _check_finite("a reference", reference)
     return reference
+
+
+def _normalise(embeddings: Tensor) -> Tensor:
+    """Divide embeddings (B, D) by their norms, first by their largest numbers, whose squares may be out of range."""
+    largest = embeddings.detach().abs().amax(1, keepdim=True)
+    scaled = embeddings / torch.where(largest > 0, largest, torch.ones_like(largest))
+    return F.normalize(scaled, dim=1)
 
 
 def _mean_over_places(output: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.run import Evaluator
-from extremal.number_checks import format_value
+from extremal.number_checks import format_no_whole, format_value, is_whole
 from extremal.scores.layer_reader import read_layer
 from extremal.scores.query import BoundQuery
 
@@ -39,8 +39,10 @@ class Unit:
         if not isinstance(self.layer, str) or not self.layer:
             raise ExtremalTypeError(f"a unit's layer must be the name of a module, got {self.layer!r}")
         for index in (self.channel, *self._place):
-            if isinstance(index, bool) or not hasattr(index, "__index__"):
-                raise ExtremalTypeError(f"a unit's channel and place must be whole numbers, got {index!r}; e.g. 0")
+            if not is_whole(index):
+                raise ExtremalTypeError(
+                    f"a unit's channel and place must be whole numbers, got {format_no_whole(index)}; e.g. 0"
+                )
 
     @property
     def name(self) -> str:

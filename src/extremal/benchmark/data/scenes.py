@@ -21,7 +21,8 @@ from extremal.benchmark.data.samples import (
     require_folder,
 )
 from extremal.errors import ExtremalValueError
-from extremal.file_checks import MAX_JSON_BYTES, check_file, describe_error, find_kind, parse_json, quote
+from extremal.file_checks import check_file, describe_error, find_kind, quote
+from extremal.json_files import MAX_JSON_BYTES, parse_json
 from extremal.networks.image_files import MAX_FILE_BYTES, MAX_PIXELS
 from extremal.number_checks import format_value
 

@@ -1,9 +1,12 @@
 """Validation that all metrics of maps and regions share."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.number_checks import format_value, is_number, read_numbers
 
 
 def validate_maps(maps: Tensor) -> Tensor:
@@ -15,12 +18,40 @@ def validate_maps(maps: Tensor) -> Tensor:
     if not isinstance(maps, Tensor) or not maps.is_floating_point():
         kind = maps.dtype if isinstance(maps, Tensor) else type(maps).__name__
         raise ExtremalTypeError(f"maps must be a floating tensor (N, 1, *S), got {kind}; convert with .float()")
-    if maps.ndim < 3 or maps.shape[1] != 1:
+    if maps.ndim < 3 or maps.shape[1] != 1 or 0 in maps.shape:
         raise ExtremalValueError(f"maps must be (N, 1, *S), got shape {tuple(maps.shape)}; add axes with maps[:, None]")
     n_not_finite = int((~torch.isfinite(maps)).sum())
     if n_not_finite:
         raise ExtremalValueError(f"maps must be finite, got {n_not_finite} NaN or infinite values; check the method")
     return maps
+
+
+def validate_between(value: float, name: str, remedy: str) -> float:
+    """Return a number in [0, 1].
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: it is none.
+    """
+    if not is_number(value):
+        raise ExtremalTypeError(f"{name} must be a number, got {format_value(value)}; {remedy}")
+    if not 0 <= value <= 1:
+        raise ExtremalValueError(f"{name} must lie in [0, 1], got {format_value(value)}; {remedy}")
+    return float(value)
+
+
+def validate_fractions(values: Sequence[float], name: str) -> tuple[float, ...]:
+    """Return at least one fraction of places, each in [0, 1].
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: they are not.
+    """
+    fractions = read_numbers(values, name, "(0.1, 0.2)")
+    if not fractions or not all(0 <= fraction <= 1 for fraction in fractions):
+        raise ExtremalValueError(
+            f"{name} must be fractions of places in [0, 1], at least one, got {format_value(fractions)}; "
+            "e.g. (0.1, 0.2)"
+        )
+    return fractions
 
 
 def validate_regions(maps: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:

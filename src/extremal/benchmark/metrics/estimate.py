@@ -10,9 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from extremal.benchmark.metrics.checks import validate_between
+from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.number_checks import format_value, validate_whole
+
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 BOOTSTRAP_DRAWS, CONFIDENCE_LEVEL = 1000, 0.95
+MAX_DRAWS, MAX_SEED = 1_000_000, 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ def mean(
         draws: number of bootstrap samples.
         level: fraction of the draws inside the interval.
     """
-    return _bootstrap(_to_array(values), None, groups, seed, draws, level)
+    return _bootstrap(_to_array(values), None, groups, Bootstrap(seed, draws, level))
 
 
 def mean_over_classes(
@@ -65,7 +70,7 @@ def mean_over_classes(
     >>> mean_over_classes([1.0, 1.0, 1.0, 0.0], ["cat", "cat", "cat", "dog"]).value
     0.5
     """
-    return _bootstrap(_to_array(values), list(classes), groups, seed, draws, level)
+    return _bootstrap(_to_array(values), classes, groups, Bootstrap(seed, draws, level))
 
 
 def quantile(
@@ -90,7 +95,9 @@ def quantile(
         draws: number of bootstrap samples.
         level: fraction of the draws inside the interval.
     """
-    array = _to_array(values)
+    array, bootstrap = _to_array(values), Bootstrap(seed, draws, level)
+    validate_between(share, "share", "0.5 is the median")
+    _check_length(groups, "groups", array)
     known = ~np.isnan(array)
     count = int(known.sum())
     if count == 0:
@@ -101,10 +108,8 @@ def quantile(
     numbers = list(dict.fromkeys(names[index] for index in order))  # groups by their lowest values
     rows = np.array([numbers.index(names[index]) for index in order])
     n_groups = len(numbers)
-    rng = np.random.default_rng(seed)
-    multiplicity = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=draws)
-    samples = _repeated_quantiles(ordered, multiplicity[:, rows], share)
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    samples = _repeated_quantiles(ordered, bootstrap.draw(n_groups)[:, rows], share)
+    low, high = np.quantile(samples, bootstrap.ends)
     return Estimate(float(np.quantile(ordered, share)), float(low), float(high), count, len(array) - count)
 
 
@@ -133,29 +138,81 @@ def mean_paired_difference(
     >>> mean_paired_difference([1.0, float("nan")], [0.25, 1.0]).value
     0.75
     """
-    differences = _to_array(a) - _to_array(b)
+    first, second = _to_array(a), _to_array(b)
+    if len(first) != len(second):
+        raise ExtremalValueError(
+            f"values must be paired by their items, got {len(first)} and {len(second)} of them; pass both of each item"
+        )
+    differences = first - second
     if classes is None:
         return mean(differences, groups=groups, seed=seed)
     return mean_over_classes(differences, classes, groups=groups, seed=seed)
 
 
 def _to_array(values: Any) -> Array:
-    return np.asarray(values, dtype=np.float64).reshape(-1)
+    """Return values (n,) of a sequence, an array or a tensor."""
+    plain = values.detach().cpu() if hasattr(values, "detach") else values
+    try:
+        array = np.asarray(plain)
+    except ValueError:  # sequences of different lengths
+        array = np.asarray(None)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "fiub"):
+        raise ExtremalTypeError(
+            f"values must be numbers (n,), one an item and NaN if it could not be judged, got {format_value(values)}; "
+            "e.g. [1.0, 0.5]"
+        )
+    return array.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Samples of groups, drawn with replacement.
+
+    Attributes:
+        seed: of the draws.
+        draws: number of samples.
+        level: fraction of them inside the interval.
+    """
+
+    seed: int
+    draws: int
+    level: float
+
+    def __post_init__(self) -> None:
+        validate_whole(self.seed, "seed", 0, MAX_SEED, "e.g. 0")
+        validate_whole(self.draws, "draws", 1, MAX_DRAWS, "1000 are usual")
+        validate_between(self.level, "level", "0.95 is usual")
+
+    @property
+    def ends(self) -> list[float]:
+        """The shares of the samples below the ends of the interval."""
+        return [(1 - self.level) / 2, (1 + self.level) / 2]
+
+    def draw(self, count: int) -> np.ndarray[Any, Any]:
+        """Return how often each of `count` groups is drawn: (draws, count)."""
+        return np.random.default_rng(self.seed).multinomial(count, np.full(count, 1 / count), size=self.draws)
+
+
+def _check_length(labels: Sequence[Hashable] | None, name: str, values: Array) -> None:
+    if labels is not None and len(labels) != len(values):
+        raise ExtremalValueError(
+            f"{name} must have one entry for each of {len(values)} values, got {len(labels)}; name that of each item"
+        )
 
 
 def _bootstrap(
     values: Array,
     classes: Sequence[Hashable] | None,
     groups: Sequence[Hashable] | None,
-    seed: int,
-    draws: int,
-    level: float,
+    bootstrap: Bootstrap,
 ) -> Estimate:
     """Compute the statistic of all items, and its percentiles over samples of groups drawn with replacement.
 
     Values are first summed by group and class, so that a sample is a product with the number of times each group was
     drawn. Groups are sorted by their sums: the interval does not depend on the order of the items.
     """
+    _check_length(groups, "groups", values)
+    _check_length(classes, "classes", values)
     known = ~np.isnan(values)
     count = int(known.sum())
     if count == 0:
@@ -169,10 +226,9 @@ def _bootstrap(
     np.add.at(counts, (rows, columns), 1.0)
     order = np.lexsort(np.concatenate([sums, counts], 1).T)
     sums, counts = sums[order], counts[order]
-    rng = np.random.default_rng(seed)
-    multiplicity = rng.multinomial(shape[0], np.full(shape[0], 1 / shape[0]), size=draws).astype(np.float64)
+    multiplicity = bootstrap.draw(shape[0]).astype(np.float64)
     samples = _class_means(multiplicity @ sums, multiplicity @ counts)
-    low, high = np.quantile(samples[~np.isnan(samples)], [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(samples[~np.isnan(samples)], bootstrap.ends)
     value = _class_means(sums.sum(0)[None], counts.sum(0)[None])[0]
     return Estimate(float(value), float(low), float(high), count, len(values) - count)
 

@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extremal.benchmark.metrics.checks import validate_maps
-from extremal.errors import ExtremalValueError
+from extremal.benchmark.metrics.checks import validate_fractions, validate_maps
+from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.masking.area import cut_one
+from extremal.number_checks import validate_whole
 
 ScoreFunction = Callable[[Tensor], Tensor]  # inputs (B, C, *S) -> scores (B,) of one target
+MAX_STEPS = 1_000_000
 BATCH_SIZE = 32  # inputs evaluated at once
 ADJACENT_OFFSETS, DIAGONAL_OFFSETS = ((0, 1), (0, -1), (1, 0), (-1, 0)), ((1, 1), (1, -1), (-1, 1), (-1, -1))
 NEIGHBOUR_WEIGHTS = (
@@ -37,6 +39,10 @@ class PerturbationCurve:
 def rank_map(map_: Tensor) -> Tensor:
     """Return the rank of each place of a map (1, 1, *S), 0 for the highest: (*S); ties in raster order."""
     validate_maps(map_)
+    if len(map_) != 1:
+        raise ExtremalValueError(
+            f"a map must be of one input, (1, 1, *S), got shape {tuple(map_.shape)}; pass map_[:1]"
+        )
     flat = map_.flatten()
     order = flat.argsort(descending=True, stable=True)
     return torch.empty_like(order).scatter_(0, order, torch.arange(len(flat), device=flat.device)).view(map_.shape[2:])
@@ -63,9 +69,10 @@ def insertion_curve(
     Raises:
         ExtremalValueError: `steps` is below 1.
     """
-    if steps < 1:
-        raise ExtremalValueError(f"steps must be at least 1, got {steps}; e.g. 28")
+    steps = validate_whole(steps, "steps", 1, MAX_STEPS, "e.g. 28")
     rank = rank_map(map_)
+    for x in (before, after):
+        _check_input(x, tuple(rank.shape))
     total = rank.numel()
     counts = [round(total * step / steps) for step in range(steps + 1)]
     inputs = (torch.where(rank < count, after, before) for count in counts)
@@ -93,7 +100,8 @@ def road_curve(
         fractions: of places that are removed, increasing.
         seed: of the noise.
     """
-    rank = rank_map(map_)
+    rank, fractions = rank_map(map_), validate_fractions(fractions, "fractions")
+    _check_input(x, tuple(rank.shape))
     cuts = [rank < round(fraction * rank.numel()) for fraction in fractions]
     inputs = (impute(x, cut, seed=seed) for cut in cuts)
     return PerturbationCurve(
@@ -105,8 +113,12 @@ def impute(x: Tensor, removed: Tensor, noise: float = 0.01, seed: int = 0) -> Te
     """Impute the places `removed` (H, W) of an input (1, C, H, W), with noise of this standard deviation.
 
     Raises:
-        ExtremalValueError: all places are removed.
+        ExtremalValueError, ExtremalTypeError: all places are removed, or a shape or type is wrong.
     """
+    if not isinstance(removed, Tensor) or removed.dtype != torch.bool or removed.ndim != 2:
+        kind = f"{removed.dtype} {tuple(removed.shape)}" if isinstance(removed, Tensor) else type(removed).__name__
+        raise ExtremalTypeError(f"removed places must be a bool tensor (H, W), got {kind}; compare with a threshold")
+    _check_input(x, tuple(removed.shape))
     from scipy.sparse import coo_array
     from scipy.sparse.linalg import spsolve
 
@@ -149,10 +161,21 @@ def area_curve(
     The other places are those of the destroyed input (1, C, *S), with a hard edge; `judge` blends them by a
     perturbation.
     """
+    areas = validate_fractions(areas, "areas")
+    for part in (x, destroyed):
+        _check_input(part, tuple(rank_map(map_).shape))
     inputs = (torch.where(cut_one(validate_maps(map_), area) > 0, x, destroyed) for area in areas)
     return PerturbationCurve(
         torch.tensor(list(areas), dtype=torch.float64), _score_in_batches(scores, inputs, len(areas))
     )
+
+
+def _check_input(x: object, shape: tuple[int, ...]) -> None:
+    """Raise unless it is one input (1, C, *shape)."""
+    if not isinstance(x, Tensor) or x.ndim < 3 or len(x) != 1 or tuple(x.shape[2:]) != shape:
+        kind = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        places = ", ".join(map(str, shape))
+        raise ExtremalValueError(f"an input must be one tensor (1, C, {places}), got {kind}; pass x[:1] of that size")
 
 
 def _score_in_batches(scores: ScoreFunction, inputs: Iterable[Tensor], count: int) -> Tensor:

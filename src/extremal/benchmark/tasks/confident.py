@@ -10,8 +10,9 @@ import torch
 from extremal.benchmark.data import DataSet
 from extremal.benchmark.tasks.task import Item, network_settings
 from extremal.errors import ExtremalError, ExtremalValueError
-from extremal.file_checks import describe_error, parse_json, quote
+from extremal.file_checks import describe_error, quote
 from extremal.jobs.store import Store
+from extremal.json_files import parse_json
 from extremal.networks.network import Network
 
 MIN_CONFIDENCE = 0.9  # probability of the top class (Böhle et al., 2021, use correct and confident images)

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from extremal.errors import ExtremalTypeError, ExtremalValueError, check_installed
 from extremal.explanations.channels.explain import explain_channels
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
+from extremal.file_checks import to_path
 from extremal.files import atomic_file
 from extremal.masking.games import Game, Reward
 from extremal.masking.solvers import OnStep, Solver
@@ -75,7 +75,7 @@ class ClassChannels:
         """Write the table as parquet, atomically."""
         import pyarrow.parquet
 
-        with atomic_file(Path(path)) as temporary:
+        with atomic_file(to_path(path, "an output")) as temporary:
             pyarrow.parquet.write_table(self.table(), temporary)
 
 

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -34,6 +33,7 @@ from extremal.explanations.verdict import (
     find_largest_effects,
     reach_verdict,
 )
+from extremal.file_checks import to_path
 from extremal.masking.area import cut
 from extremal.masking.grid import resize
 from extremal.networks.torch_state import in_standard_modes
@@ -41,6 +41,7 @@ from extremal.scores.class_group import ResolvedClass
 from extremal.tensor_files import fields_equal, read_tensors, unreadable_file_error, write_tensors
 
 FORMAT = 1  # of the saved file
+KIND = "an explanation of channels"  # of file, in messages
 TIE_MARGIN = 1e-3  # of the effect; a ranking's set within this margin counts as a tie
 
 
@@ -218,7 +219,7 @@ class ChannelExplanation(ChannelViews):
         values = {name: value for name, value in values.items() if value is not None}
         tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
         metadata = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
-        write_tensors(Path(path), tensors, {"channels": FORMAT, **metadata})
+        write_tensors(to_path(path, KIND), tensors, {"channels": FORMAT, **metadata})
 
     @classmethod
     @in_standard_modes
@@ -228,8 +229,8 @@ class ChannelExplanation(ChannelViews):
         Raises:
             ExtremalValueError: the file is missing, broken, or not an explanation of channels.
         """
-        path, kind = Path(path), "an explanation of channels"
-        tensors, metadata = read_tensors(path, kind)
+        path = to_path(path, KIND)
+        tensors, metadata = read_tensors(path, KIND)
         try:
             if metadata.pop("channels") != FORMAT:
                 raise KeyError("channels")
@@ -240,7 +241,7 @@ class ChannelExplanation(ChannelViews):
             metadata["status"] = tuple(tuple(Status(s) for s in row) for row in metadata["status"])
             return cls(**{**metadata, **tensors})
         except Exception as error:  # a damaged file can fail in any way
-            raise unreadable_file_error(path, kind, error) from None
+            raise unreadable_file_error(path, KIND, error) from None
 
     def __eq__(self, other: object) -> bool:
         return fields_equal(self, other) if isinstance(other, ChannelExplanation) else NotImplemented

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from torch import Tensor
@@ -12,6 +11,7 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.explanation_file import from_tensors, to_tensors
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
+from extremal.file_checks import to_path
 from extremal.networks.inputs import ImagesLike, prepare, read_stacks, take_spacing
 from extremal.networks.network import Network
 from extremal.networks.torch_state import in_standard_modes
@@ -40,7 +40,7 @@ class Bundle:
             more, head[name] = to_tensors(getattr(self, name))
             tensors |= {f"{name}.{key}": tensor for key, tensor in more.items()}
         plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in self.parts}
-        write_tensors(Path(path), tensors, {"format": FORMAT, "parts": head, "values": plain})
+        write_tensors(to_path(path, self.noun), tensors, {"format": FORMAT, "parts": head, "values": plain})
 
     @classmethod
     @in_standard_modes
@@ -50,7 +50,7 @@ class Bundle:
         Raises:
             ExtremalValueError: the file is missing, broken, or of another kind.
         """
-        path = Path(path)
+        path = to_path(path, cls.noun)
         tensors, head = read_tensors(path, cls.noun)
         try:
             if head["format"] != FORMAT or sorted(head["parts"]) != sorted(cls.parts):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from extremal.masking.domain import ExactAreaFamily
 from extremal.masking.grid import gaussian_blur, scale_lengths
-from extremal.masking.level_set import standardise
+from extremal.masking.level_set import reduce_large, standardise
 from extremal.masking.solvers.path import masks_at_areas
 from extremal.masking.solvers.problem import Problem, Recorder, gradient
 from extremal.masking.solvers.start import FLOOR, rank
@@ -113,7 +113,7 @@ def standardise_each(fields: Tensor) -> Tensor:
 
 def _standardise_slopes(slopes: Tensor) -> Tensor:
     """Scale gradients (N, K, 1, *lattice) to mean 0 and deviation 1; those that are nearly zero stay small."""
-    rows = slopes.flatten(0, 1)
+    rows = reduce_large(slopes).flatten(0, 1)
     dims = tuple(range(1, rows.ndim))
     centred = rows - rows.mean(dims, keepdim=True)
     deviations = centred.square().mean(dims).sqrt().view(slopes.shape[:2])

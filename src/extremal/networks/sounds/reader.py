@@ -13,7 +13,7 @@ from torch import Tensor
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
 from extremal.networks.sounds.sound_files import MAX_RATE, MAX_SAMPLES, read_sound_file
-from extremal.number_checks import is_whole, validate_whole
+from extremal.number_checks import format_no_whole, is_whole, validate_whole
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class SoundReader:
         remedy = "it is in samples per second, e.g. 16000"
         object.__setattr__(self, "rate", validate_whole(self.rate, "rate", 1, MAX_RATE, remedy))
         if not is_whole(self.channels) or self.channels not in (1, 2):
-            raise ExtremalValueError(f"channels must be 1 or 2, got {self.channels!r}; e.g. 1")
+            raise ExtremalValueError(f"channels must be 1 or 2, got {format_no_whole(self.channels)}; e.g. 1")
 
     def read(self, path: str | os.PathLike[str], max_samples: int = MAX_SAMPLES) -> Tensor:
         """Read a sound file as an input: (1, C, T) in [−1, 1].

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
-from extremal.file_checks import name_error, quote
+from extremal.file_checks import name_error, quote, to_path
 from extremal.networks.sounds.reader import SoundReader
 from extremal.networks.stacks.clip_files import MAX_FRAMES, read_clip_file
 from extremal.networks.stacks.dicom_series import read_series
@@ -155,6 +155,7 @@ def read_volume(path: str | os.PathLike[str], max_bytes: int | None = None) -> V
     Raises:
         ExtremalValueError: it cannot be read; the message names rule, value and remedy.
     """
+    to_path(path, "a volume")
     is_nifti = os.fspath(path).lower().endswith(NIFTI_SUFFIXES)
     return read_nifti_file(path, max_bytes=max_bytes) if is_nifti else read_series(path)
 

@@ -14,6 +14,7 @@ from extremal.networks.stacks.paths import MAX_PLACES
 from extremal.number_checks import format_value, is_number, read_numbers, read_whole_numbers
 
 SCALED_ABOVE = 1e15  # values whose squares or sums could exceed the range of float32
+MAX_BOUND = 1e300  # of a window, whose width must not exceed the range of float64
 ROUNDING = 2e-7  # of the largest value, up to which a deviation is that of a constant
 OPPOSITES = {"R": "L", "L": "R", "A": "P", "P": "A", "S": "I", "I": "S"}
 
@@ -42,6 +43,8 @@ class Volume:
                 f"values must be (C, D, H, W), got shape {tuple(self.values.shape)}; add a channel with values[None]"
             )
         object.__setattr__(self, "spacing", _read_spacing(self.spacing))
+        if not isinstance(self.orientation, str) or self.orientation:
+            object.__setattr__(self, "orientation", _read_orientation(self.orientation))
 
     def orient(self, orientation: str) -> "Volume":
         """Turn the volume so that its axes rise in these directions: axes are permuted and flipped, no value changes.
@@ -53,22 +56,17 @@ class Volume:
         ((1.0, 2.0, 5.0), torch.Size([1, 3, 2, 1]), [3.0, 4.0, 5.0])
 
         Raises:
-            ExtremalValueError: the orientation of the volume is unknown, or the letters do not name three axes.
+            ExtremalValueError, ExtremalTypeError: the orientation of the volume is unknown, or the letters do not name
+                three axes.
         """
-        wanted = orientation.upper()
-        axes = [frozenset((letter, OPPOSITES.get(letter, ""))) for letter in wanted]
-        if len(axes) != 3 or len(set(axes)) != 3 or not all(letter in OPPOSITES for letter in wanted):
-            raise ExtremalValueError(
-                f"an orientation must have a letter of R/L, one of A/P and one of S/I, got {quote(orientation)}; e.g. "
-                "SPL or RAS"
-            )
+        wanted = _read_orientation(orientation)
         if not self.orientation:
             raise ExtremalValueError(
                 "a volume must state its orientation to be turned, this file does not; write its affine, or read it "
                 "as it is"
             )
-        own = [frozenset((letter, OPPOSITES[letter])) for letter in self.orientation]
-        order = [own.index(axis) for axis in axes]
+        own = [{letter, OPPOSITES[letter]} for letter in self.orientation]
+        order = [own.index({letter, OPPOSITES[letter]}) for letter in wanted]
         flips = [k + 1 for k, letter in enumerate(wanted) if self.orientation[order[k]] != letter]
         values = self.values.permute(0, *(axis + 1 for axis in order)).flip(flips)
         return replace(self, values=values, spacing=tuple(self.spacing[axis] for axis in order), orientation=wanted)
@@ -113,11 +111,20 @@ class Volume:
         if not (is_number(low) and is_number(high)):
             kinds = f"{format_value(low)} and {format_value(high)}"
             raise ExtremalTypeError(f"low and high must be numbers, got {kinds}; e.g. -1000 and 400")
-        if not -math.inf < low < high < math.inf:
+        if not -MAX_BOUND <= low < high <= MAX_BOUND:
+            kinds = f"{format_value(low)} and {format_value(high)}"
             raise ExtremalValueError(
-                f"low must be below high, and both finite, got {low:g} and {high:g}; e.g. -1000 and 400"
+                f"low must be below high, and both finite, got {kinds}; they are at most {MAX_BOUND:g}, e.g. -1000 and "
+                "400"
             )
-        return replace(self, values=(self.values.clamp(low, high) - low) / (high - low))
+        start, end = float(low), float(high)
+        if start == end:
+            raise ExtremalValueError(
+                f"low must be below high, got {start:g} for both after rounding; e.g. -1000 and 400"
+            )
+        is_extreme = max(-start, end) > SCALED_ABOVE or end - start < 1 / SCALED_ABOVE
+        values = self.values.double() if is_extreme else self.values
+        return replace(self, values=((values.clamp(start, end) - start) / (end - start)).to(self.values.dtype))
 
     def normalise(self) -> "Volume":
         """Shift and scale the values to mean 0 and standard deviation 1; constant ones become 0."""
@@ -127,6 +134,22 @@ class Volume:
         deviation = float(centred.std(correction=min(1, centred.numel() - 1)))
         is_constant = deviation <= ROUNDING * float(values.abs().max())
         return replace(self, values=torch.zeros_like(values) if is_constant else centred / deviation)
+
+
+def _read_orientation(orientation: object) -> str:
+    """Return the letters of three axes in capitals."""
+    if not isinstance(orientation, str):
+        raise ExtremalTypeError(
+            f"orientation must be three letters as text, got {format_value(orientation)}; e.g. 'RAS'"
+        )
+    letters = orientation.upper()
+    axes = {frozenset((letter, OPPOSITES.get(letter, ""))) for letter in letters}
+    if len(letters) != 3 or len(axes) != 3 or not all(letter in OPPOSITES for letter in letters):
+        raise ExtremalValueError(
+            f"an orientation must have a letter of R/L, one of A/P and one of S/I, got {quote(orientation)}; e.g. "
+            "SPL or RAS"
+        )
+    return letters
 
 
 def _read_spacing(spacing: Sequence[float]) -> tuple[float, ...]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Never
 
 from extremal.errors import ExtremalValueError, Notice, check_installed
-from extremal.file_checks import MAX_JSON_BYTES, describe_error, quote
+from extremal.file_checks import describe_error, quote
+from extremal.json_files import MAX_JSON_BYTES
 from extremal.networks.network_files import HUB_NAME, is_hub_name
 from extremal.networks.zoo.connections import find_host, hub_state, is_reachable
 from extremal.networks.zoo.huggingface_files import PICKLE_SUFFIXES, SAFETENSORS_FILE

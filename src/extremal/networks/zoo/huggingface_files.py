@@ -6,15 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from extremal.errors import ExtremalValueError
-from extremal.file_checks import (
-    MAX_JSON_BYTES,
-    check_file,
-    describe_error,
-    find_kind,
-    list_names,
-    parse_json,
-    quote,
-)
+from extremal.file_checks import check_file, describe_error, find_kind, list_names, quote
+from extremal.json_files import MAX_JSON_BYTES, parse_json
 from extremal.networks.network_files import check_huggingface_folder
 
 VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")  # one is needed

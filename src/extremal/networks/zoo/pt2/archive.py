@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extremal.file_checks import check_entries, parse_json, quote
+from extremal.file_checks import check_entries, quote
+from extremal.json_files import parse_json
 
 FORMAT_MAJOR = 8  # the major version of the format; others give the same keys another meaning
 MAX_PROBLEM = 500  # characters of a part of the file in a message

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from extremal.file_checks import parse_json, quote
+from extremal.file_checks import quote
+from extremal.json_files import parse_json
 from extremal.networks.zoo.pt2.archive import DTYPES, Archive, UnsupportedArchive, count_values
 from extremal.networks.zoo.pt2.functions import find_function
 
