@@ -2,10 +2,10 @@
 
 Use: python benchmarks/families.py [FAMILY...] [--table]
 
-Models are tiny with random weights, saved to folders and loaded as `hf:` networks (those of tests/support): that a family
-runs is shown here, that a region is right by the planted models of tests/scores. Encoders are asked for the likeness to
-another picture, detectors for their best box, or, if they find none, for why none is at a place; segmenters for their best
-object. Rows are kept in results/families.jsonl; with --table nothing is run.
+Models are tiny with random weights, saved to folders and loaded as `hf:` networks (those of tests/support): that a
+family runs is shown here, that a region is right by the planted models of tests/scores. Encoders are asked for the
+likeness to another picture, detectors for their best box, or, if they find none, for why none is at a place; segmenters
+for their best object. Rows are kept in results/families.jsonl; with --table nothing is run.
 """
 
 import argparse
@@ -69,7 +69,7 @@ FAMILIES: dict[str, tuple[str, Any, Callable[[Network], Query]]] = {
 
 
 def measure(family: str) -> dict[str, Any]:
-    """Return one row: what was asked, size of the picture, evaluations, memory, and whether the network is as before."""
+    """Return one row: the question, size of the picture, evaluations, memory, and whether the network is as before."""
     kind, toys, ask = FAMILIES[family]
     with tempfile.TemporaryDirectory() as folder:
         toys.save_model(kind, Path(folder))
