@@ -108,13 +108,13 @@ def test_the_preparation_of_the_evidence_waits_once_for_each_perturbation() -> N
 
 def test_a_step_of_a_repair_waits_at_most_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("extremal.masking.solvers.repair.MAX_FALL", -10.0)  # no search is enough
-    plain, repaired = (count_waits(solvers.Consensus(steps=8, least=18, repair_steps=n)).steps for n in (0, 32))
+    plain, repaired = (count_waits(solvers.Consensus(steps=8, least=18, repair_steps=n)).steps for n in (0, 8))
     repairs = [step.total() for step in repaired[len(plain) :]]
-    assert len(repairs) == 2 * 3 * 32  # three searches for each of two inputs
-    for first in range(0, len(repairs), 32):  # the first step includes the preparation of the input or the search
-        later = repairs[first + 1 : first + 32]
+    assert len(repairs) == 2 * 3 * 8  # three searches for each of two inputs
+    for first in range(0, len(repairs), 8):  # the first step includes the preparation of the input or the search
+        later = repairs[first + 1 : first + 8]
         assert max(later) <= MAX_WAITS
-        assert sum(later) <= 32 // STEPS_BETWEEN
+        assert sum(later) <= 8 // STEPS_BETWEEN
 
 
 def test_waits_are_found() -> None:

@@ -1,6 +1,6 @@
 """The report of an explanation: one HTML file that works offline and without the explained network.
 
->>> >>> from extremal import report
+>>> from extremal import report
 >>> report.write(explanation, "report.html")  # doctest: +SKIP
 """
 

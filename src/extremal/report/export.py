@@ -23,6 +23,7 @@ def write_png(mask: Tensor, path: str | os.PathLike[str]) -> None:
     """Write a mask atomically as an 8-bit greyscale PNG with the values 0 and 255.
 
     >>> import tempfile
+    >>> from pathlib import Path
     >>> mask = torch.eye(3)[None]
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_png(mask, Path(folder) / "mask.png")
@@ -47,6 +48,7 @@ def write_mask(mask: Tensor, path: str | os.PathLike[str]) -> None:
     """Write a mask atomically: that of an image as PNG, another, of a path .npy, as an array (*S) of 0 and 1.
 
     >>> import tempfile
+    >>> from pathlib import Path
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_mask(torch.ones(1, 4, 6, 8), Path(folder) / "mask.npy")
     ...     np.load(Path(folder) / "mask.npy", allow_pickle=False).shape
