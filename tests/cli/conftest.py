@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from extremal import plots, zoo
-from extremal.cli import argument_checks
+from extremal.cli import question_checks
 from extremal.masking.solvers import SOLVERS, Consensus
 from extremal.masking.solvers import Path as PathSolver
 from extremal.report import explanation_page
@@ -15,7 +15,7 @@ from support.fake_network import fake_network
 @pytest.fixture(autouse=True)
 def _unknown_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no class be checked before its network is loaded: tests replace networks by others of the same name."""
-    monkeypatch.setattr(argument_checks, "IMAGENET_NETWORKS", ())
+    monkeypatch.setattr(question_checks, "IMAGENET_NETWORKS", ())
 
 
 @pytest.fixture

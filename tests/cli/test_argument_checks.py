@@ -13,7 +13,7 @@ from extremal import Network, zoo
 from extremal.benchmark.baselines import METHODS
 from extremal.benchmark.bench import TASK_NAMES
 from extremal.benchmark.data import DATA_SET_KINDS
-from extremal.cli import argument_checks, options
+from extremal.cli import options, question_checks
 from extremal.errors import ExtremalValueError
 from extremal.explanations.effort import EFFORTS
 from extremal.explanations.settings import Settings
@@ -243,8 +243,8 @@ def test_names_that_only_loading_can_judge_pass(name: str) -> None:
     "text", ["", "cat", "cat|beagle", "dog | tabby", "tabby|2", "281", "Tabby", "tench, Tinca tinca", "999"]
 )
 def test_classes_that_the_library_takes_pass(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(argument_checks, "IMAGENET_NETWORKS", ("embedded",))
-    argument_checks.check_class(text, "embedded")
+    monkeypatch.setattr(question_checks, "IMAGENET_NETWORKS", ("embedded",))
+    question_checks.check_class(text, "embedded")
     parse_class(Network(nn.Identity(), labels=imagenet_labels()), text)
 
 

@@ -95,7 +95,7 @@ def test_files_are_checked_before_torch_is_imported(folder: Path, name: str) -> 
     for path in (folder / "series").iterdir():
         path.write_bytes(b"")
     script = (
-        "import sys\nfrom extremal.cli.argument_checks import find_image_errors\n"
+        "import sys\nfrom extremal.cli.input_checks import find_image_errors\n"
         f"print(len(find_image_errors([{name!r}])), 'torch' in sys.modules)"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -17,8 +17,8 @@ import typer
 from rich.console import Console
 
 from extremal import files
-from extremal.cli.argument_checks import expand_images, find_image_errors
 from extremal.cli.common_options import OUTPUT
+from extremal.cli.input_checks import expand_images, find_image_errors
 from extremal.errors import ExtremalError, Notice
 from extremal.file_checks import to_printable
 from extremal.report.result_files import RESULT_FILES, import_libraries_early

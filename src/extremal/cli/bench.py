@@ -6,20 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from extremal.cli import options
-from extremal.cli.argument_checks import (
-    check_areas,
-    check_class,
-    check_data,
-    check_images,
-    check_names,
-    check_shapes,
-    check_task_options,
-    expand_images,
-)
+from extremal.cli.argument_checks import check_areas, check_names
 from extremal.cli.batch import print_line, progress, report_errors
+from extremal.cli.bench_checks import check_data, check_task_options
 from extremal.cli.common_options import find_passed, with_common_options
+from extremal.cli.input_checks import check_images, expand_images
 from extremal.cli.networks import load
 from extremal.cli.parse import parse_areas
+from extremal.cli.question_checks import check_class, check_shapes
 from extremal.file_checks import check_output_file
 from extremal.networks.devices import check_device_name
 from extremal.networks.names import check_network_name

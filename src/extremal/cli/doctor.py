@@ -6,10 +6,12 @@ from typing import Annotated
 import typer
 
 from extremal.cli import options, tables
-from extremal.cli.argument_checks import check_images, check_names, check_question, check_shapes
+from extremal.cli.argument_checks import check_names
 from extremal.cli.batch import other_output_on_stderr, report_errors
+from extremal.cli.input_checks import check_images
 from extremal.cli.networks import load
 from extremal.cli.parse import parse_perturbation
+from extremal.cli.question_checks import check_question, check_shapes
 from extremal.networks.devices import check_device_name
 from extremal.networks.names import check_network_name
 

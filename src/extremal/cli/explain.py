@@ -6,17 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extremal.cli import options, plan_tables, tables
-from extremal.cli.argument_checks import (
-    check_alternatives,
-    check_areas,
-    check_names,
-    check_question,
-    check_shapes,
-    find_minimal_budget,
-)
+from extremal.cli.argument_checks import check_alternatives, check_areas, check_names, find_minimal_budget
 from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
 from extremal.cli.networks import copy_to_devices, load
 from extremal.cli.parse import parse_areas, parse_perturbation
+from extremal.cli.question_checks import check_question, check_shapes
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import to_printable
 from extremal.networks.devices import check_device_name

@@ -12,15 +12,7 @@ import typer
 from extremal._version import __version__
 from extremal.cli import options, tables
 from extremal.cli.app import app as serve_app
-from extremal.cli.argument_checks import (
-    check_class,
-    check_counts,
-    check_names,
-    check_no_empty_argument,
-    check_shapes,
-    find_class_folder,
-    find_minimal_budget,
-)
+from extremal.cli.argument_checks import check_counts, check_names, check_no_empty_argument, find_minimal_budget
 from extremal.cli.batch import (
     EXIT_INTERRUPTED,
     EXIT_SOME_FAILED,
@@ -34,8 +26,10 @@ from extremal.cli.bench import bench, figures
 from extremal.cli.common_options import let_waiting_threads_sleep, with_common_options
 from extremal.cli.doctor import doctor
 from extremal.cli.explain import explain
+from extremal.cli.input_checks import find_class_folder
 from extremal.cli.networks import load
 from extremal.cli.output import check_output_stream
+from extremal.cli.question_checks import check_class, check_shapes
 from extremal.cli.run import run, status
 from extremal.cli.sets import contrast, sets, tokens
 from extremal.cli.summary import compare, summary

@@ -14,15 +14,7 @@ import typer
 from rich.console import Console
 
 from extremal.cli import options
-from extremal.cli.argument_checks import (
-    check_alternatives,
-    check_areas,
-    check_execution,
-    check_names,
-    check_question,
-    check_run,
-    check_sources,
-)
+from extremal.cli.argument_checks import check_alternatives, check_areas, check_execution, check_names
 from extremal.cli.batch import (
     EXIT_BAD_INPUT,
     EXIT_INTERRUPTED,
@@ -33,8 +25,10 @@ from extremal.cli.batch import (
     report_errors,
 )
 from extremal.cli.common_options import OUTPUT
+from extremal.cli.input_checks import check_run, check_sources
 from extremal.cli.networks import report_choice
 from extremal.cli.parse import parse_areas, parse_perturbation
+from extremal.cli.question_checks import check_question
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
 from extremal.networks.devices import check_device_name

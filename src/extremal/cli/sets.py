@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from extremal.cli import options
-from extremal.cli.argument_checks import check_areas, check_contrast, check_names, check_question, check_shapes
+from extremal.cli.argument_checks import check_areas, check_names
 from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
 from extremal.cli.networks import copy_to_devices, load
 from extremal.cli.parse import parse_areas, parse_perturbation
+from extremal.cli.question_checks import check_contrast, check_question, check_shapes
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import to_printable
 from extremal.networks.devices import check_device_name

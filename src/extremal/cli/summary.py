@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from extremal.cli import options
-from extremal.cli.argument_checks import check_run
 from extremal.cli.batch import progress, report_errors
+from extremal.cli.input_checks import check_run
 from extremal.file_checks import find_kind
 
 if TYPE_CHECKING:
