@@ -112,7 +112,7 @@ MISTAKES = [  # arguments, and a part of the message
     (["run", "cat.png", "--out", "run", "--unit-timeout", "0"], "unit_timeout must be positive and finite, got 0"),
     (["run", "cat.png", "--out", "run", "--gpus-per-worker", "1"], "gpus_per_worker must be used with engine ray"),
     (["run", "cat.png", "--out", "run", "--alternatives", "0"], "alternatives must lie in 1..16, got 0"),
-    (["run", "cat.png", "--out", ""], "a run must have a folder of its own, '.' holds "),
+    (["run", "cat.png", "--out", "."], "a run must have a folder of its own, '.' holds "),
     (["run", "cat.png", "--out", "img"], "a run must have a folder of its own, 'img' holds 'cat.png' and no run"),
     (["status", "empty"], "a run must have a manifest"),
     (["summary", "empty"], "a run must have a manifest"),
