@@ -26,12 +26,12 @@ from extremal.networks.inputs import prepare
 from extremal.scores import Box, Instance, Query, Similarity
 from extremal.scores.detections import read_detections
 from performance import DOCS
-from records import FOLDER, append, read
+from records import FOLDER, append, read, write_table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support import detector_toys, encoder_toys
 
-PAGE, ROWS, MARK = DOCS / "networks.md", FOLDER / "families.jsonl", "families"
+PAGE, ROWS = DOCS / "networks.md", FOLDER / "families.jsonl"
 PHOTOGRAPH, OTHER = (Image.fromarray(image) for image in (skimage.data.chelsea(), skimage.data.coffee()))
 SOLVER, AREAS = Solver(steps=8, polish=2, draws=1, search=2), (0.1, 0.3)
 PLACE = (16.0, 16.0, 48.0, 48.0)  # of a box that is not found
@@ -105,11 +105,7 @@ def write_docs(rows: list[dict[str, Any]]) -> None:
             f"{row['gradients']} | {row['forwards']} | {row['row_bytes'] / 1e6:.2f} | "
             f"{'yes' if row['unchanged'] else 'no'} |"
         )
-    text = PAGE.read_text(encoding="utf-8")
-    head, _, rest = text.partition(f"<!-- {MARK} -->\n")
-    _, _, tail = rest.partition(f"<!-- /{MARK} -->")
-    PAGE.write_text(f"{head}<!-- {MARK} -->\n" + "\n".join(lines) + f"\n<!-- /{MARK} -->{tail}", encoding="utf-8")
-    print(f"{PAGE}: {len(lines) - 2} families")
+    write_table(PAGE, "families", lines)
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from extremal import ExtremalError, Network, explain, keep_freed_memory, zoo
 from extremal.scores import Box, Segment, Similarity
 from extremal.scores.target import Target
 from performance import DOCS
-from records import FOLDER, append, read
+from records import FOLDER, append, read, write_table
 
 PAGE, ROWS = DOCS / "networks.md", FOLDER / "networks.jsonl"
 AREAS = (0.05, 0.2)
@@ -339,11 +339,7 @@ def write_docs(rows: list[dict[str, Any]]) -> None:
                 f"| {name} | {row['kind']} | {shape} | {row['asked']} | {row['gradients']} | {row['forwards']} | "
                 f"{row['seconds']:.1f} | {beside:.0%} |"
             )
-    text = PAGE.read_text(encoding="utf-8")
-    head, _, rest = text.partition("<!-- networks -->\n")
-    _, _, tail = rest.partition("<!-- /networks -->")
-    PAGE.write_text(f"{head}<!-- networks -->\n" + "\n".join(lines) + f"\n<!-- /networks -->{tail}", encoding="utf-8")
-    print(f"{PAGE}: {len(lines) - 2} networks")
+    write_table(PAGE, "networks", lines)
 
 
 def main() -> None:

@@ -18,3 +18,11 @@ def append(path: Path, row: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps({**row, "day": time.strftime("%Y-%m-%d")}) + "\n")
+
+
+def write_table(page: Path, mark: str, lines: list[str]) -> None:
+    """Write a table between `<!-- mark -->` and `<!-- /mark -->` of a page, and print its number of rows."""
+    head, _, rest = page.read_text(encoding="utf-8").partition(f"<!-- {mark} -->\n")
+    _, _, tail = rest.partition(f"<!-- /{mark} -->")
+    page.write_text(f"{head}<!-- {mark} -->\n" + "\n".join(lines) + f"\n<!-- /{mark} -->{tail}", encoding="utf-8")
+    print(f"{page}: {len(lines) - 2} rows")

@@ -22,7 +22,7 @@ from extremal.masking.solvers import Path as Solver
 from extremal.networks.vision_language import PromptedInputs
 from extremal.scores import Answer
 from performance import DOCS
-from records import FOLDER, append, read
+from records import FOLDER, append, read, write_table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support.vlm_toys import ANSWER, FAMILIES, PROMPT, save_family
@@ -70,12 +70,7 @@ def write_docs(rows: list[dict[str, Any]]) -> None:
             f"{row['gradients']} | {row['forwards']} | {row['row_bytes'] / 1e6:.1f} | "
             f"{'yes' if row['unchanged'] else 'no'} |"
         )
-    text = PAGE.read_text(encoding="utf-8")
-    head, _, rest = text.partition("<!-- vision-language -->\n")
-    _, _, tail = rest.partition("<!-- /vision-language -->")
-    table = "\n".join(lines)
-    PAGE.write_text(f"{head}<!-- vision-language -->\n{table}\n<!-- /vision-language -->{tail}", encoding="utf-8")
-    print(f"{PAGE}: {len(lines) - 2} families")
+    write_table(PAGE, "vision-language", lines)
 
 
 def main() -> None:
