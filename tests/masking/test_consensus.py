@@ -56,11 +56,17 @@ def problem(reward: Ways, **options: object) -> Problem:
     ],
 )
 @pytest.mark.parametrize("ways", [1, 3])
-def test_it_takes_the_passes_that_are_counted(settings: Consensus, ways: int) -> None:
+@pytest.mark.parametrize("knows_whole", [True, False])
+def test_it_takes_the_passes_that_are_counted(settings: Consensus, ways: int, knows_whole: bool) -> None:
     reward = Ways(seeded(2, ways, *SHAPE).abs())  # so that no effect falls
-    settings.solve(problem(reward, differences=seeded(2, 1, *SHAPE).abs(), spans=torch.ones(2)), AREAS)
-    counted = reward.counts[True], reward.counts[False]
-    assert counted == count_consensus_passes(settings, len(AREAS), True, ways)[:2]
+    options = {"differences": seeded(2, 1, *SHAPE).abs(), "spans": torch.ones(2)}
+    if knows_whole:
+        options["whole_rewards"] = reward.w.mean((1, 2, 3))
+    settings.solve(problem(reward, **options), AREAS)
+    gradients, forwards, _ = count_consensus_passes(settings, AREAS, True, ways)
+    if settings.checks_falls(len(AREAS)) and not knows_whole:
+        forwards += ways
+    assert (reward.counts[True], reward.counts[False]) == (gradients, forwards)
 
 
 @pytest.mark.parametrize("areas", [(0.2,), AREAS, (0.02, 0.05, 0.1, 0.2, 0.4)])

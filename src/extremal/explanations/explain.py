@@ -173,7 +173,8 @@ def _search(
         explanations.append(
             build_explanation(run, objective, solution, settings, prepared.provenance, batch.max_rows, cost, report)
         )
-        reward = ExcludeRegion(reward, copy_to(region_of(explanations[-1]), x))
+        if index + 1 < settings.alternatives:
+            reward = ExcludeRegion(reward, copy_to(region_of(explanations[-1]), x))
     return replace(explanations[0], alternatives=tuple(explanations[1:]))
 
 

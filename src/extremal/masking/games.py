@@ -35,6 +35,17 @@ class Game:
             return rewards
         return -rewards if self.reward is delete else None
 
+    def find_whole_rewards(self, full: Tensor, blank: Tensor) -> Tensor | None:
+        """Return the rewards of masks that hold all places, from the scores of whole and destroyed inputs.
+
+        None if they do not follow from these.
+        """
+        if self.reward is dual:
+            return full - blank
+        if self.reward is preserve:
+            return full
+        return -blank if self.reward is delete else None
+
 
 def preserve(evaluate: Evaluate, mask: Tensor) -> Tensor:
     """Φ(m ⊗ x): reward regions that keep the answer."""

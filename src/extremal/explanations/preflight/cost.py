@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -65,7 +65,7 @@ class Timing:
 
 def count_work(
     solver: Solver,
-    areas: int,
+    areas: Sequence[float],
     mirror: bool,
     domain: Domain = SMOOTH_DOMAIN,
     ways: int = 1,
@@ -73,39 +73,41 @@ def count_work(
 ) -> Work | None:
     """Count the masks that a solver evaluates for one input, one for each way; None for solvers of other libraries.
 
-    >>> count_work(Path(), areas=5, mirror=True)
+    >>> areas = (0.025, 0.05, 0.1, 0.2, 0.4)
+    >>> count_work(Path(), areas, mirror=True)
     Work(single=40, batched=68, forwards=112, widest=5, size=1.0)
-    >>> count_work(Consensus(), areas=5, mirror=True, ways=3)
-    Work(single=0, batched=104, forwards=54, widest=10, size=1.0)
-    >>> count_work(Penalty(), areas=5, mirror=True)
+    >>> count_work(Consensus(), areas, mirror=True, ways=3)
+    Work(single=0, batched=104, forwards=51, widest=10, size=1.0)
+    >>> count_work(Penalty(), areas, mirror=True)
     Work(single=0, batched=4000, forwards=0, widest=5, size=1.0)
 
     Args:
         solver: with its settings.
-        areas: number of areas.
+        areas: of the masks.
         mirror: whether the mirrored input has the same objective.
         domain: of the masks; channels and units need more.
         ways: of destroying the input.
         scales: at which the network takes the input.
     """
+    count = len(areas)
     if isinstance(solver, Consensus):
         gradients, forwards, size = count_consensus_passes(solver, areas, mirror, ways, domain.has_neighbours, scales)
-        widest = max(solver.draws, areas * solver.schedule(areas)[1])
+        widest = max(solver.draws, count * solver.schedule(count)[1])
         return Work(0, gradients, forwards, widest, size / gradients)
     if isinstance(solver, Penalty):
-        return Work(0, solver.steps * areas + (0 if domain.is_smooth else areas * ways), 0, areas)
+        return Work(0, solver.steps * count + (0 if domain.is_smooth else count * ways), 0, count)
     if isinstance(solver, Search):
         return Work(0, 0, solver.evaluations, 0)
     if not isinstance(solver, Path):
         return None
-    comparisons = 3 * areas - 2  # each area with its own parameters and its neighbours'
+    comparisons = 3 * count - 2  # each area with its own parameters and its neighbours'
     rounds = 1 + (solver.rounds if solver.polish else 0) + (0 if domain.has_neighbours else 1)
-    swaps = 0 if domain.has_neighbours else areas * (solver.search + solver.search // 2)
+    swaps = 0 if domain.has_neighbours else count * (solver.search + solver.search // 2)
     return Work(
         single=solver.steps,
-        batched=count_passes(solver, areas, mirror, ways) - solver.steps + swaps * ways,
-        forwards=(comparisons * rounds + areas * solver.search + SWAPS_PER_ROUND * swaps) * ways,
-        widest=max(solver.draws, areas if solver.polish or swaps else 1),
+        batched=count_passes(solver, count, mirror, ways) - solver.steps + swaps * ways,
+        forwards=(comparisons * rounds + count * solver.search + SWAPS_PER_ROUND * swaps) * ways,
+        widest=max(solver.draws, count if solver.polish or swaps else 1),
     )
 
 
@@ -128,7 +130,7 @@ class Cost:
         self.solver, self.areas, self.mirror, self.rows = settings.solver, settings.areas, mirror, rows
         self.setup = setup.forwards
         ways = len(objective.ways)
-        self.work = count_work(self.solver, len(self.areas), mirror, objective.domain, ways, objective.scales)
+        self.work = count_work(self.solver, self.areas, mirror, objective.domain, ways, objective.scales)
         mask = objective.x.new_full((len(objective.x), 1, 1, *objective.mask_shape), 0.5)
         with torch.no_grad():
             self.evaluations_per_mask = self._count_evaluations(lambda: objective.evaluate_way(mask, 0))
@@ -138,10 +140,11 @@ class Cost:
         """Return the cost of one answer, which for the first includes the set-up; None if unknown."""
         if self.work is None:
             return None
+        n_whole = self._count_whole_masks(is_first=first)
         solver_finds_agreement = isinstance(self.solver, Consensus | Search)
         return Evaluations(
             gradients=(self.work.single + self.work.batched) * self.rewards_per_mask,
-            forwards=(self.setup if first else 0) + self.work.forwards * self.rewards_per_mask,
+            forwards=(self.setup if first else 0) + (self.work.forwards + n_whole) * self.rewards_per_mask,
             evidence_gradients=0 if solver_finds_agreement else self._count_agreement(),
             evidence_forwards=self._count_scores(knows_cut_scores=first and self._solver_scores_cut_masks()),
         )
@@ -151,10 +154,19 @@ class Cost:
         gradients = self._count_agreement() if self.run.network.gradient else 0
         return Evaluations(0, self.setup, gradients, self._count_scores())
 
+    def _checks_falls(self) -> bool:
+        """Return whether the solver scores the cut masks."""
+        return isinstance(self.solver, Consensus) and self.solver.checks_falls(len(self.areas))
+
     def _solver_scores_cut_masks(self) -> bool:
         """Return whether the evidence takes the scores of the cut masks from the solver."""
-        known = self.objective.game.find_scores(self.objective.score_input)
-        return isinstance(self.solver, Consensus) and self.solver.checks_falls(len(self.areas)) and known is not None
+        return self._checks_falls() and self.objective.game.find_scores(self.objective.score_input) is not None
+
+    def _count_whole_masks(self, *, is_first: bool) -> int:
+        """Return how many masks of all places the solver evaluates: none where their reward is known."""
+        full, blank = self.objective.score_input, self.objective.score_destroyed
+        is_known = is_first and self.objective.game.find_whole_rewards(full, blank) is not None
+        return len(self.objective.ways) if self._checks_falls() and not is_known else 0
 
     def _count_scores(self, *, knows_cut_scores: bool = False) -> int:
         """Return the evaluations without gradient of the evidence."""

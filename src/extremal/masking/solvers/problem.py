@@ -61,6 +61,7 @@ class Problem:
     attribute: AttributeMasks | None = None  # None: the reward's gradient is the only map
     differences: Tensor | None = None  # (N, 1, *S) ≥ 0: how much destroying changes each place of the input
     spans: Tensor | None = None  # (N,) > 0, the change of the reward that counts as the whole effect; None: unknown
+    whole_rewards: Tensor | None = None  # (N,) of masks that hold all places; None: unknown
     reward_at_scale: Callable[[float], RewardMasks | None] | None = None  # of resized inputs; None: not possible
     reward_at_input: Callable[[int], RewardMasks | None] | None = None  # of one of the inputs; None: not possible
     rewards_whole_masks: bool = True  # False: the reward is about a part of each mask
@@ -100,9 +101,9 @@ class Problem:
         reward, row = self.reward_at_input(n) if self.reward_at_input else None, slice(n, n + 1)
         if reward is None:
             return None
-        candidates, differences, spans = (
+        candidates, differences, spans, whole_rewards = (
             None if values is None else values[row]
-            for values in (self.initial_candidates, self.differences, self.spans)
+            for values in (self.initial_candidates, self.differences, self.spans, self.whole_rewards)
         )
         return replace(
             self,
@@ -112,6 +113,7 @@ class Problem:
             attribute=getattr(reward, "attribute", None),
             differences=differences,
             spans=spans,
+            whole_rewards=whole_rewards,
             reward_at_scale=getattr(reward, "at_scale", None),
             reward_at_input=None,
         )

@@ -31,8 +31,10 @@ def repair_falls(run: ConsensusRun, fields: Tensor, start: Tensor) -> tuple[Tens
     spans = run.problem.spans
     if spans is None:
         return fields, None
-    rewards = _reward_cut_masks(run, fields, run.areas, add_whole=True)
-    rewards, whole = rewards[:, :-1], rewards[:, -1:]
+    known = run.problem.whole_rewards
+    rewards = _reward_cut_masks(run, fields, run.areas, add_whole=known is None)
+    whole = rewards[:, -1:] if known is None else known.unsqueeze(1)
+    rewards = rewards[:, : len(run.areas)]
     wanted = torch.minimum(rewards.cummax(1).values, whole) - MAX_FALL * spans.unsqueeze(1)
     repaired = list(zip(torch.split(fields, 1), torch.split(rewards, 1), strict=True))
     for n, falls in enumerate((rewards < wanted).any(1).tolist()):
