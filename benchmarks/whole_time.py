@@ -2,19 +2,21 @@
 
 Use: python benchmarks/whole_time.py [--reference PYTHON] [--before SRC] [--repeats 5] [--areas 0.025,0.05,0.1,0.2,0.4]
 
-Everything is measured in turns in one run; medians count. `network alone` is what the same passes take with nothing
-around them, at the sizes of inputs that the search uses. SRC is the `src` folder of an earlier checkout, whose default
-is timed in a process of its own. The package's time is that of 40 of its 800 steps, times twenty, without any evidence.
-Each run is appended to benchmarks/results/whole_time.jsonl; the latest of each network and number of areas counts.
+Everything is measured in turns in one run; medians count. `network alone` is what the same passes, recorded in an
+explanation of the same images, take with nothing around them. SRC is the `src` folder of an earlier checkout, whose
+default is timed in a process of its own. The package's time is that of 40 of its 800 steps, times twenty, without any
+evidence. Each run is appended to benchmarks/results/whole_time.jsonl; the latest of each network and number of areas
+counts.
 """
 
 import argparse
-import math
 import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -22,20 +24,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import extremal
 import records
 from extremal import keep_freed_memory, zoo
 from extremal.explanations.effort import EFFORTS
-from extremal.explanations.evidence import MAX_MASKS_PER_CALL, N_UNSEEN
-from extremal.explanations.scales import scale_shape
-from extremal.masking.solvers.consensus import Consensus
 from extremal.networks.network import Network
 from timing import machine, make_batch, run_passes, time_reference
 
 RESULTS = records.FOLDER / "whole_time.jsonl"
-WAYS, ORIENTATIONS = 3, 2
 BEFORE = """
 import sys, time
 import numpy as np, torch
@@ -57,38 +55,42 @@ def time_explanation(network: Network, x: Tensor, areas: tuple[float, ...], effo
     return (perf_counter() - start) / len(x)
 
 
-def list_passes(solver: Consensus, areas: int, controls: int) -> Iterator[tuple[int, int, float, bool]]:
-    """Yield the passes of an explanation: rows per input, how many times, scale of the inputs, with gradient or not."""
-    own, enlarged = solver.count_draws(is_enlarged=solver.enlarged_draws > 0)
-    yield own * WAYS * ORIENTATIONS, 1, 1.0, True
-    if enlarged:
-        yield enlarged * WAYS * ORIENTATIONS, 1, solver.enlarged, True
-    steps, masks = solver.schedule(areas, is_reduced=solver.reduced_share > 0)
-    small = solver.count_reduced_steps(steps)
-    yield areas * masks, small, solver.reduced, True
-    yield areas * masks, steps - small, 1.0, True
-    if solver.candidates > 1:
-        yield solver.candidates * WAYS, areas - 1, 1.0, False
-    checks_falls = solver.checks_falls(areas)
-    if checks_falls:
-        yield WAYS * (areas + 1), 1, 1.0, False
-    rows = areas * ((1 if checks_falls else 2) * WAYS + N_UNSEEN + controls) + N_UNSEEN
-    yield MAX_MASKS_PER_CALL, math.ceil(rows / MAX_MASKS_PER_CALL), 1.0, False
+@dataclass
+class Pass:
+    """An evaluation of the network."""
+
+    rows: int
+    size: tuple[int, ...]
+    has_backward: bool = False
 
 
-def time_network(network: Network, x: Tensor, areas: int, effort: str) -> float:
-    """Return seconds per image of the passes of an explanation, and nothing else."""
-    solver = EFFORTS[effort].solver("consensus")
-    assert isinstance(solver, Consensus)
+def _note_backward(found: Pass, _gradient: Tensor) -> None:
+    found.has_backward = True
+
+
+def record_passes(network: Network, x: Tensor, areas: tuple[float, ...], effort: str) -> list[Pass]:
+    """Return the evaluations of the network in one call of `explain`."""
+    passes = list[Pass]()
+
+    def note(_module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        passes.append(Pass(len(arguments[0]), tuple(arguments[0].shape[2:])))
+        if output.requires_grad:
+            output.register_hook(partial(_note_backward, passes[-1]))
+
+    with network.model.register_forward_hook(note):
+        extremal.explain(network, x, areas=areas, effort=effort)
+    return passes
+
+
+def time_network(network: Network, x: Tensor, passes: list[Pass]) -> float:
+    """Return seconds per image of the evaluations of an explanation, and nothing else."""
     start = perf_counter()
     with network.frozen() as run:
         run.accelerate(x)
-        most = run.max_batch_size(x)
-        for rows, times, scale, with_gradient in list_passes(solver, areas, EFFORTS[effort].controls):
-            size = x.shape[2:] if scale == 1 else scale_shape(x.shape[2:], scale)
-            inputs = torch.nn.functional.interpolate(x, size=tuple(size))
-            with torch.set_grad_enabled(with_gradient):
-                run_passes(run, inputs, rows, times, most)
+        for one in passes:
+            inputs = torch.nn.functional.interpolate(x[:1], size=one.size)
+            with torch.set_grad_enabled(one.has_backward):
+                run_passes(run, inputs, one.rows, 1, one.rows)
     return (perf_counter() - start) / len(x)
 
 
@@ -119,9 +121,8 @@ def main() -> None:
         x = make_batch(network, count)
         for effort in EFFORTS if count == 1 else ("normal",):
             kinds[f"{effort} {count}"] = lambda x=x, effort=effort: time_explanation(network, x, areas, effort)
-            kinds[f"network alone, {effort} {count}"] = lambda x=x, effort=effort: time_network(
-                network, x, len(areas), effort
-            )
+            passes = record_passes(network, x, areas, effort)
+            kinds[f"network alone, {effort} {count}"] = lambda x=x, passes=passes: time_network(network, x, passes)
         if options.before:
             kinds[f"before {count}"] = lambda x=x: time_before(options.before.resolve(), x, areas)
     if options.reference:
@@ -147,7 +148,7 @@ def lines() -> list[str]:
     text += [
         "`extremal.explain` with `consensus` and its evidence, seconds per image (medians, measured in turns); the "
         "network",
-        "alone takes as many passes at the same sizes. The earlier version is the one before efforts; the paper's "
+        "alone takes the same passes at the same sizes. The earlier version is the one before efforts; the paper's "
         "package has no evidence.",
         f"Measured {', '.join(sorted({row['day'] for row in latest.values()}))}.",
         "",
