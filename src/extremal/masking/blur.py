@@ -55,8 +55,12 @@ class Pyramid:
         count, self._last, channels = len(levels), levels.shape[1] - 1, levels.shape[2]
         self._places = levels[0, 0, 0].numel()
         by_place = levels.movedim(2, -1)  # (N, L, *S, C): the channels of one place are contiguous
-        steps = by_place.diff(dim=1)  # from the level below; the lowest level has that of the next
-        self._rows = torch.cat([by_place, torch.cat([steps[:, :1], steps], 1)], -1).view(-1, 2 * channels)
+        rows = levels.new_empty(*by_place.shape[:-1], 2 * channels)
+        level, step = rows[..., :channels], rows[..., channels:]
+        level.copy_(by_place)
+        torch.sub(by_place[:, 1:], by_place[:, :-1], out=step[:, 1:])  # from the level below
+        step[:, 0] = step[:, 1]  # the lowest level has that of the next
+        self._rows = rows.view(-1, 2 * channels)
         self._dtype = torch.int32 if len(self._rows) < 2**31 else torch.int64
         place = torch.arange(self._places, dtype=self._dtype, device=levels.device)
         first = torch.arange(count, dtype=self._dtype, device=levels.device) * (levels.shape[1] * self._places)

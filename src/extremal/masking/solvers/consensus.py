@@ -100,6 +100,7 @@ class Consensus:
         recorder = Recorder(problem, n_starts + steps, on_step)
         run = ConsensusRun(self, problem, smaller, family, areas, recorder)
         found = self._find_start(problem, larger, recorder)
+        del larger  # its inputs take memory
         start = standardise_each(family.fit(found.ranks).unsqueeze(1))
         field = self._descend(run, self._choose_problems(run, steps), masks_per_area, self.start * start)
         if self.candidates > 1:
