@@ -129,7 +129,7 @@ class TestEvaluations:
             spans=torch.ones(1),
         )
         SETTINGS[solver].solve(problem, AREAS, None)
-        work = count_work(SETTINGS[solver], AREAS, False, domain)
+        work = count_work(SETTINGS[solver], len(AREAS), False, domain)
         assert work is not None
         assert (work.single + work.batched, work.forwards, work.widest) == (with_gradient, without, widest)
 
@@ -270,7 +270,7 @@ class TestCost:
         pace = planned.pace
         wanted = 3 * pace.alone + pace.together + 10 * pace.forward + 2 * pace.evidence + 5 * pace.evidence_forward
         assert pace.seconds(counts, work) == pytest.approx(wanted)
-        own = count_work(SHORT, AREAS, False, ways=3)
+        own = count_work(SHORT, 3, False, ways=3)
         assert own is not None
         assert planned.seconds == pytest.approx(sum(pace.seconds(answer, own) for answer in planned.answers))
         assert planned.seconds_refining is not None

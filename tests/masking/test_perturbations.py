@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.masking.grid import apply_along_axes, gaussian_blur, resampling_matrix, scale_length
+from extremal.masking.grid import gaussian_blur, scale_length
 from extremal.masking.perturbations import (
     PERTURBATIONS,
     Blur,
@@ -21,9 +21,7 @@ from extremal.masking.perturbations import (
     ScaleChannels,
     get_perturbation,
     mask_shape,
-    name_perturbation,
     prepare_perturbation,
-    resample_perturb,
     with_spacing,
 )
 from support import oracles
@@ -36,10 +34,6 @@ ALL = [Blur(), Blur(levels=2, sigma=60.0), Fade(), Constant(-1.0), Noise(3)]
 
 def full(x: Tensor, value: float, masks: int = 1) -> Tensor:
     return x.new_full((x.shape[0], masks, 1, *x.shape[2:]), value)
-
-
-def shrink(size: int, new_size: int) -> Tensor:
-    return resampling_matrix(size, new_size, 0.3, like=torch.empty(0))
 
 
 @pytest.mark.parametrize("perturbation", ALL, ids=repr)
@@ -139,27 +133,6 @@ def test_gradient_with_respect_to_the_mask(perturbation: Perturbation, shape: tu
     perturb = perturbation(draw_normal(1, 2, *shape))
     masks = (0.05 + 0.9 * draw_normal(1, 2, 1, *shape, seed=4).sigmoid()).requires_grad_()
     assert torch.autograd.gradcheck(perturb, masks, atol=1e-7)
-
-
-@pytest.mark.parametrize("perturbation", [Blur(), Fade(), Constant(0.5), Noise(), Mosaic()], ids=name_perturbation)
-def test_a_resized_perturbation_is_nearly_the_resized_perturbed_input(perturbation: Perturbation) -> None:
-    x, matrices = torch.rand(2, 3, 64, 96), (shrink(64, 40), shrink(96, 48))
-    mask = gaussian_blur(torch.rand(2, 4, 64, 96), 3.0).unsqueeze(2)
-    perturb = perturbation(x)
-    resized = resample_perturb(perturb, matrices)
-    for ends in (torch.ones_like(mask), torch.zeros_like(mask)):
-        expected = apply_along_axes(perturb(ends).flatten(0, 1), matrices).view(2, 4, 3, 40, 48)
-        torch.testing.assert_close(resized(ends), expected)
-    expected = apply_along_axes(perturb(mask).flatten(0, 1), matrices).view(2, 4, 3, 40, 48)
-    assert float((resized(mask) - expected).abs().max()) < 0.05 * float(x.std())
-
-
-def test_the_perturbed_inputs_of_a_callable_are_resized() -> None:
-    x, matrices = torch.rand(2, 3, 64, 96), (shrink(64, 40), shrink(96, 48))
-    mask = torch.rand(2, 4, 1, 64, 96)
-    resized = resample_perturb(lambda mask: mask**2 * x.unsqueeze(1), matrices)(mask)
-    expected = apply_along_axes((mask**2 * x.unsqueeze(1)).flatten(0, 1), matrices)
-    torch.testing.assert_close(resized.flatten(0, 1), expected)
 
 
 def test_names() -> None:

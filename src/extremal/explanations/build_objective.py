@@ -15,7 +15,6 @@ from extremal.explanations.ways import Ways, choose_turns, choose_ways
 from extremal.masking.perturbations import split_ways, with_spacing
 from extremal.masking.solvers.problem import Problem, RewardMasks
 from extremal.networks.attribution_layers import AttributionLayer
-from extremal.networks.memory import RowLimit
 from extremal.networks.network import Network
 from extremal.networks.run import Run
 from extremal.networks.split import Split
@@ -88,7 +87,7 @@ def build_objective(
         target = _score_in_dtype_of(x, bind_target(run, x, query))
         score_input = target.score_input
         zeros = x.new_zeros(len(x), 1, 1, *domain.shape)
-        first_again, destroyed = _score_destroyed(target.ask, x, [perturb(zeros)[:, 0] for perturb in perturbs])
+        destroyed = torch.stack([target.ask(perturb(zeros).flatten(0, 1), index) for perturb in perturbs], 1)
         way_names, counts = tuple(split_ways(settings.perturbation)), choose_ways(score_input, destroyed)
         has_turns = counts
         if getattr(settings.solver, "asks_all_ways", False) and settings.game.keeps:
@@ -97,10 +96,9 @@ def build_objective(
         _check_finite(score_input, "the whole input", net)
         _check_finite(destroyed[destroyed.isfinite().sum(1) == 0], "the destroyed input", net)
         _check_magnitude(torch.cat([score_input.unsqueeze(1), destroyed], 1), net)
-        if not _is_same_score(first_again, score_input[0], ways.counting.own_blank(0)[0]):
-            first = torch.cat([x[:1], ways.counting.perturb(zeros, 0).flatten(0, 1)[:1]])
-            scores = torch.stack([score_input[0], ways.counting.own_blank(0)[0]])
-            _check_rows_independent(target.ask, first, scores, net.name)
+        first = torch.cat([x[:1], ways.counting.perturb(zeros, 0).flatten(0, 1)[:1]])
+        scores = torch.stack([score_input[0], ways.counting.own_blank(0)[0]])
+        _check_rows_independent(target.ask, first, scores, net.name)
         scales = find_scales(x, target.ask, run, query, getattr(settings.solver, "scales", ()) if layers else ())
     _check_spans(score_input, destroyed)
     return Objective(
@@ -117,20 +115,6 @@ def build_objective(
         layers=layers,
         scales=scales,
     )
-
-
-def _score_destroyed(ask: BoundQuery, x: Tensor, destroyed: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the score of the first input and those (N, W) of inputs destroyed by each way, all in one batch.
-
-    Args:
-        ask: about inputs.
-        x: (N, C, *S) inputs.
-        destroyed: the same, destroyed by each of W ways.
-    """
-    rows, index = torch.cat([x[:1], *destroyed]), torch.arange(len(x), device=x.device)
-    index = torch.cat([index[:1], index.repeat(len(destroyed))])
-    scores = RowLimit().evaluate(lambda part: ask(rows[part], index[part]), len(rows))
-    return scores[0], scores[1:].view(len(destroyed), len(x)).T.contiguous()
 
 
 def _is_answer(score: Score, output: Tensor, classes: Tensor) -> Tensor:
@@ -193,22 +177,10 @@ def _check_spans(score_input: Tensor, destroyed: Tensor) -> None:
             )
 
 
-def _is_same_score(again: Tensor, score: Tensor, blank: Tensor) -> bool:
-    """Return whether the score of an input is the same in another batch, but for rounding, or not a number."""
-    change, allowed = torch.stack([(again - score).abs(), _allow_change(score, blank)]).tolist()
-    return not change > allowed
-
-
-def _allow_change(score: Tensor, blank: Tensor) -> Tensor:
-    """Return by how much the scores of a whole and a destroyed input may change when others are in the batch."""
-    largest = torch.maximum(torch.maximum(score.abs(), blank.abs()), (score - blank).abs())
-    return MAX_BATCH_EFFECT * largest.clamp_min(1e-6)
-
-
 def _check_rows_independent(ask: BoundQuery, rows: Tensor, scores: Tensor, name: str) -> None:
     """Raise if the scores of two inputs change when they are evaluated in one batch; costs two evaluations."""
     together = ask(rows, rows.new_zeros(2, dtype=torch.int64))
-    allowed = float(_allow_change(*scores))
+    allowed = MAX_BATCH_EFFECT * max(float(scores.abs().max()), float((scores[0] - scores[1]).abs()), 1e-6)
     change = float((together - scores).abs().max())
     if change > allowed:  # the batch size may change the rounding, which decides what a detector drops
         twice = ask(rows[:1].expand_as(rows), rows.new_zeros(2, dtype=torch.int64))

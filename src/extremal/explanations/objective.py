@@ -14,13 +14,13 @@ from extremal.explanations.ways import Ways
 from extremal.masking.device_tensors import select_columns
 from extremal.masking.domain import Domain
 from extremal.masking.games import Evaluate, Game
+from extremal.masking.grid import apply_along_axes
 from extremal.masking.perturbations import (
     Mix,
     Perturb,
     Perturbation,
     mask_shape,
     prepare_perturbation,
-    resample_perturb,
     split_ways,
 )
 from extremal.masking.solvers.problem import Attribution, Orientation, WayIndex
@@ -125,6 +125,8 @@ class Objective:
     def _ask(self, inputs: Tensor) -> Tensor:
         """Return Φ of perturbed inputs: (N, K, C, *S) -> (N, K)."""
         index, rows = self.input_index.repeat_interleave(inputs.shape[1]), inputs.flatten(0, 1)
+        if self.resampling:
+            rows = apply_along_axes(rows, self.resampling)
         if inputs.requires_grad:  # callers that need a gradient divide the rows
             return self.ask(rows, index).view(inputs.shape[:2])
         scores = self.limit.evaluate(lambda part: self.ask(rows[part], index[part]), len(rows))
@@ -201,9 +203,7 @@ class Objective:
         """
         if scale not in self.scales:
             return None
-        matrices = find_resampling(self.x, scale)
-        ways = self.ways.with_perturbs(resample_perturb(perturb, matrices) for perturb in self.ways.perturbs)
-        return replace(self, ways=ways, resampling=matrices, limit=RowLimit())
+        return replace(self, resampling=find_resampling(self.x, scale), limit=RowLimit())
 
     def check_gradient(self, net: Network) -> None:
         """Raise if the reward has no gradient with respect to a mask.
@@ -243,18 +243,11 @@ class Objective:
             self,
             x=self.x[inputs],
             input_index=self.input_index[inputs],
-            ways=self.ways.subset(inputs, self._prepare_ways(self.x[inputs])),
+            ways=self.ways.subset(inputs, prepare_ways(self.perturbation, self.x[inputs])),
             class_indices=self.class_indices[inputs],
             names=self.names[inputs],
             score_input=self.score_input[inputs],
         )
-
-    def _prepare_ways(self, x: Tensor) -> tuple[Perturb, ...]:
-        """Prepare the ways for some of the inputs, as these are resized."""
-        perturbs = prepare_ways(self.perturbation, x)
-        if not self.resampling:
-            return perturbs
-        return tuple(resample_perturb(perturb, self.resampling) for perturb in perturbs)
 
     def destroyed_inputs(self) -> Tensor:
         """Return the inputs destroyed completely: (N, C, *S); by a mix, by its first way that counts."""

@@ -1,6 +1,5 @@
 """Ways of destroying a batch of inputs, whose scores are put on one scale."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -120,13 +119,6 @@ class Ways:
     def _mean(self, values: Tensor) -> Tensor:
         counts = self.counts.unsqueeze(2)
         return torch.where(counts, values, torch.zeros_like(values)).sum(1) / counts.sum(1)
-
-    def with_perturbs(self, perturbs: Iterable[Perturb]) -> "Ways":
-        """Return the same ways, whose perturbed inputs are those of other functions, such as resized ones."""
-        ways = replace(self, perturbs=tuple(perturbs))
-        vars(ways)["_choices"] = self._choices  # to find them out again would wait for the device
-        vars(ways)["_turns"] = self._turns
-        return ways
 
     def subset(self, inputs: slice, perturbs: tuple[Perturb, ...]) -> "Ways":
         """Return the ways of some of the inputs, with the perturbations prepared for these."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extremal.masking.grid import apply_along_axes, gaussian_blur, read_spacing, scale_lengths
+from extremal.masking.grid import gaussian_blur, read_spacing, scale_lengths
 from extremal.masking.replacements import Perturb
 from extremal.number_checks import validate_positive, validate_whole
 
@@ -40,48 +40,28 @@ class Blur:
         last = self.levels - 1
         sigmas = scale_lengths(self.sigma, tuple(x.shape[2:]), self.spacing)
         deviations = [[sigma * (1 - i / last) for sigma in sigmas] for i in range(self.levels)]
-        return Pyramid(torch.stack([gaussian_blur(x, sigma) for sigma in deviations], 1))
+        pyramid = torch.stack([gaussian_blur(x, sigma) for sigma in deviations], 1)
+        pyramid = pyramid.movedim(2, -1)  # (N, L, *S, C): the channels of one place are contiguous
+        count, places, channels = len(x), x[0, 0].numel(), x.shape[1]
+        levels = pyramid.new_empty(*pyramid.shape[:-1], 2 * channels)
+        levels[..., :channels] = pyramid
+        steps = levels[..., channels:]
+        torch.sub(pyramid[:, 1:], pyramid[:, :-1], out=steps[:, 1:])  # from the level below
+        steps[:, 0] = steps[:, 1]  # the lowest level has that of the next
+        levels = levels.view(-1, 2 * channels)
+        dtype = torch.int32 if len(levels) < 2**31 else torch.int64
+        place = torch.arange(places, dtype=dtype, device=x.device)
+        place = place + torch.arange(count, dtype=dtype, device=x.device).view(-1, 1, 1) * (self.levels * places)
 
+        def perturb(mask: Tensor) -> Tensor:
+            height = (mask * last).flatten(2)  # (N, K, P)
+            above = height.detach().ceil().to(dtype).clamp(0, last)
+            level_and_step = levels.index_select(0, torch.add(place, above, alpha=places).flatten())
+            level, step = level_and_step.view(*height.shape, 2 * channels).chunk(2, -1)
+            interpolated: Tensor = _Lerp.apply(height - above, level, step)  # exact at every level
+            return interpolated.view(*mask.shape[:2], *x.shape[2:], channels).movedim(-1, 2)
 
-class Pyramid:
-    """Interpolation between neighbouring levels, from the first at mask 0 to the last at mask 1; exact at each level.
-
-    Args:
-        levels: (N, L, C, *S).
-    """
-
-    def __init__(self, levels: Tensor) -> None:
-        self._shape = levels.shape
-        count, self._last, channels = len(levels), levels.shape[1] - 1, levels.shape[2]
-        self._places = levels[0, 0, 0].numel()
-        by_place = levels.movedim(2, -1)  # (N, L, *S, C): the channels of one place are contiguous
-        rows = levels.new_empty(*by_place.shape[:-1], 2 * channels)
-        level, step = rows[..., :channels], rows[..., channels:]
-        level.copy_(by_place)
-        torch.sub(by_place[:, 1:], by_place[:, :-1], out=step[:, 1:])  # from the level below
-        step[:, 0] = step[:, 1]  # the lowest level has that of the next
-        self._rows = rows.view(-1, 2 * channels)
-        self._dtype = torch.int32 if len(self._rows) < 2**31 else torch.int64
-        place = torch.arange(self._places, dtype=self._dtype, device=levels.device)
-        first = torch.arange(count, dtype=self._dtype, device=levels.device) * (levels.shape[1] * self._places)
-        self._place = place + first.view(-1, 1, 1)
-
-    def __call__(self, mask: Tensor) -> Tensor:
-        """Return the interpolated inputs (N, K, C, *S) of masks (N, K, 1, *S)."""
-        channels, shape = self._shape[2], self._shape[3:]
-        height = (mask * self._last).flatten(2)  # (N, K, P)
-        above = height.detach().ceil().to(self._dtype).clamp(0, self._last)
-        level_and_step = self._rows.index_select(0, torch.add(self._place, above, alpha=self._places).flatten())
-        level, step = level_and_step.view(*height.shape, 2 * channels).chunk(2, -1)
-        interpolated: Tensor = _Lerp.apply(height - above, level, step)
-        return interpolated.view(*mask.shape[:2], *shape, channels).movedim(-1, 2)
-
-    def resample(self, matrices: Sequence[Tensor]) -> "Pyramid":
-        """Return the same for inputs of other sides, resized by a matrix (new side, side) along each dimension."""
-        count, n_levels, channels, *shape = self._shape
-        levels = self._rows[:, :channels].view(count * n_levels, *shape, channels).movedim(-1, 1)
-        resized = apply_along_axes(levels, matrices)
-        return Pyramid(resized.view(count, n_levels, *resized.shape[1:]))
+        return perturb
 
 
 class _Lerp(torch.autograd.Function):

@@ -22,7 +22,6 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import quote
 from extremal.masking.blur import Blur
-from extremal.masking.grid import apply_along_axes
 from extremal.masking.replacements import Constant, Extreme, Fade, Mosaic, Noise, Perturb
 from extremal.number_checks import refuse_class, validate_whole
 
@@ -216,27 +215,6 @@ def prepare_perturbation(perturbation: Perturbation, x: Tensor) -> Perturb:
     return perturb
 
 
-def resample_perturb(perturb: Perturb, matrices: Sequence[Tensor]) -> Perturb:
-    """Return a prepared perturbation whose inputs are resized, its masks not.
-
-    Masks are resized with the inputs where the perturbation can be resampled; otherwise the perturbed inputs are.
-
-    Args:
-        perturb: of inputs (N, C, *S).
-        matrices: (new side, side) for each dimension, e.g. `grid.resampling_matrix`.
-    """
-
-    def resize_all(values: Tensor) -> Tensor:  # (N, K, C, *S) -> (N, K, C, *new sides)
-        rows = apply_along_axes(values.flatten(0, 1), matrices)
-        return rows.view(*values.shape[:2], *rows.shape[1:])
-
-    resample: Callable[[Sequence[Tensor]], Perturb] | None = getattr(perturb, "resample", None)
-    if resample is None:
-        return lambda mask: resize_all(perturb(mask))
-    resized = resample(matrices)
-    return lambda mask: resized(resize_all(mask))
-
-
 __all__ = [
     "PERTURBATIONS",
     "Blur",
@@ -254,7 +232,6 @@ __all__ = [
     "mask_shape",
     "name_perturbation",
     "prepare_perturbation",
-    "resample_perturb",
     "split_ways",
     "with_spacing",
 ]

@@ -10,45 +10,12 @@ from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.masking.device_tensors import copy_to
-from extremal.masking.grid import apply_along_axes, scale_lengths
+from extremal.masking.grid import scale_lengths
 from extremal.number_checks import is_number, read_numbers, validate_positive, validate_whole
 
 MAX_SEED = 2**63 - 1  # of a random generator of torch
 
 Perturb = Callable[[Tensor], Tensor]  # masks (N, K, 1, *S) -> inputs (N, K, C, *S)
-
-
-@dataclass(frozen=True, eq=False)
-class Scaling:
-    """Inputs times masks; exact at both ends."""
-
-    x: Tensor  # (N, C, *S)
-
-    def __call__(self, mask: Tensor) -> Tensor:
-        """Return m·x of masks (N, K, 1, *S): (N, K, C, *S)."""
-        return mask * self.x.unsqueeze(1)
-
-    def resample(self, matrices: Sequence[Tensor]) -> "Scaling":
-        """Return the same for inputs of other sides, resized by a matrix (new side, side) along each dimension."""
-        return Scaling(apply_along_axes(self.x, matrices))
-
-
-@dataclass(frozen=True, eq=False)
-class Interpolation:
-    """Linear interpolation from a destroyed input at mask 0 to the whole one at mask 1; exact at both ends."""
-
-    x: Tensor  # (N, C, *S)
-    destroyed: Tensor  # (N, C, *S)
-
-    def __call__(self, mask: Tensor) -> Tensor:
-        """Return m·x + (1 − m)·destroyed of masks (N, K, 1, *S): (N, K, C, *S)."""
-        shape = (*mask.shape[:2], *self.x.shape[1:])
-        destroyed, x = self.destroyed.unsqueeze(1).expand(shape), self.x.unsqueeze(1).expand(shape)
-        return torch.lerp(destroyed, x, mask.expand(shape))
-
-    def resample(self, matrices: Sequence[Tensor]) -> "Interpolation":
-        """Return the same for inputs of other sides, resized by a matrix (new side, side) along each dimension."""
-        return Interpolation(apply_along_axes(self.x, matrices), apply_along_axes(self.destroyed, matrices))
 
 
 @dataclass(frozen=True)
@@ -57,7 +24,7 @@ class Fade:
 
     def __call__(self, x: Tensor) -> Perturb:
         """Return the map from masks to perturbed inputs of x (N, C, *S)."""
-        return Scaling(x)
+        return lambda mask: mask * x.unsqueeze(1)
 
 
 @dataclass(frozen=True)
@@ -75,7 +42,7 @@ class Constant:
 
     def __call__(self, x: Tensor) -> Perturb:
         """Return the map from masks to perturbed inputs of x (N, C, *S)."""
-        return Interpolation(x, torch.full_like(x, self.value))
+        return _interpolate_to(x, torch.full_like(x, self.value))
 
 
 @dataclass(frozen=True)
@@ -95,7 +62,7 @@ class Noise:
         dims = tuple(range(2, x.ndim))
         mean = x.mean(dims, keepdim=True)
         deviation = (x - mean).square().mean(dims, keepdim=True).sqrt()
-        return Interpolation(x, mean + deviation * noise)
+        return _interpolate_to(x, mean + deviation * noise)
 
 
 @dataclass(frozen=True)
@@ -108,7 +75,7 @@ class Extreme:
         """Return the map from masks to perturbed inputs of x (N, C, *S)."""
         dims = tuple(range(2, x.ndim))
         extremes = x.amax(dims, keepdim=True) if self.largest else x.amin(dims, keepdim=True)
-        return Interpolation(x, extremes.expand_as(x))
+        return _interpolate_to(x, extremes.expand_as(x))
 
 
 @dataclass(frozen=True)
@@ -136,7 +103,7 @@ class Mosaic:
         means = x
         for dim, side in enumerate(scale_lengths(self.side, tuple(x.shape[2:]), self.spacing), start=2):
             means = _average_tiles(means, dim, max(2, round(side)))
-        return Interpolation(x, means)
+        return _interpolate_to(x, means)
 
 
 def _average_tiles(x: Tensor, dim: int, side: int) -> Tensor:
@@ -147,3 +114,14 @@ def _average_tiles(x: Tensor, dim: int, side: int) -> Tensor:
     first_places = torch.arange(0, size, side, device=x.device)
     means: Tensor = sums / (size - first_places).clamp_max(side)
     return means.repeat_interleave(side, -1)[..., :size].movedim(-1, dim)
+
+
+def _interpolate_to(x: Tensor, destroyed: Tensor) -> Perturb:
+    """Interpolate linearly from `destroyed` at mask 0 to x at mask 1; exact at both ends."""
+    x, destroyed = x.unsqueeze(1), destroyed.unsqueeze(1)  # (N, 1, C, *S)
+
+    def perturb(mask: Tensor) -> Tensor:
+        shape = (*mask.shape[:2], *x.shape[2:])
+        return torch.lerp(destroyed.expand(shape), x.expand(shape), mask.expand(shape))
+
+    return perturb

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -65,7 +65,7 @@ class Timing:
 
 def count_work(
     solver: Solver,
-    areas: Sequence[float],
+    areas: int,
     mirror: bool,
     domain: Domain = SMOOTH_DOMAIN,
     ways: int = 1,
@@ -73,41 +73,39 @@ def count_work(
 ) -> Work | None:
     """Count the masks that a solver evaluates for one input, one for each way; None for solvers of other libraries.
 
-    >>> areas = (0.025, 0.05, 0.1, 0.2, 0.4)
-    >>> count_work(Path(), areas, mirror=True)
+    >>> count_work(Path(), areas=5, mirror=True)
     Work(single=40, batched=68, forwards=112, widest=5, size=1.0)
-    >>> count_work(Consensus(), areas, mirror=True, ways=3)
+    >>> count_work(Consensus(), areas=5, mirror=True, ways=3)
     Work(single=0, batched=104, forwards=51, widest=10, size=1.0)
-    >>> count_work(Penalty(), areas, mirror=True)
+    >>> count_work(Penalty(), areas=5, mirror=True)
     Work(single=0, batched=4000, forwards=0, widest=5, size=1.0)
 
     Args:
         solver: with its settings.
-        areas: of the masks.
+        areas: number of areas.
         mirror: whether the mirrored input has the same objective.
         domain: of the masks; channels and units need more.
         ways: of destroying the input.
         scales: at which the network takes the input.
     """
-    count = len(areas)
     if isinstance(solver, Consensus):
         gradients, forwards, size = count_consensus_passes(solver, areas, mirror, ways, domain.has_neighbours, scales)
-        widest = max(solver.draws, count * solver.schedule(count)[1])
+        widest = max(solver.draws, areas * solver.schedule(areas)[1])
         return Work(0, gradients, forwards, widest, size / gradients)
     if isinstance(solver, Penalty):
-        return Work(0, solver.steps * count + (0 if domain.is_smooth else count * ways), 0, count)
+        return Work(0, solver.steps * areas + (0 if domain.is_smooth else areas * ways), 0, areas)
     if isinstance(solver, Search):
         return Work(0, 0, solver.evaluations, 0)
     if not isinstance(solver, Path):
         return None
-    comparisons = 3 * count - 2  # each area with its own parameters and its neighbours'
+    comparisons = 3 * areas - 2  # each area with its own parameters and its neighbours'
     rounds = 1 + (solver.rounds if solver.polish else 0) + (0 if domain.has_neighbours else 1)
-    swaps = 0 if domain.has_neighbours else count * (solver.search + solver.search // 2)
+    swaps = 0 if domain.has_neighbours else areas * (solver.search + solver.search // 2)
     return Work(
         single=solver.steps,
-        batched=count_passes(solver, count, mirror, ways) - solver.steps + swaps * ways,
-        forwards=(comparisons * rounds + count * solver.search + SWAPS_PER_ROUND * swaps) * ways,
-        widest=max(solver.draws, count if solver.polish or swaps else 1),
+        batched=count_passes(solver, areas, mirror, ways) - solver.steps + swaps * ways,
+        forwards=(comparisons * rounds + areas * solver.search + SWAPS_PER_ROUND * swaps) * ways,
+        widest=max(solver.draws, areas if solver.polish or swaps else 1),
     )
 
 
@@ -130,7 +128,7 @@ class Cost:
         self.solver, self.areas, self.mirror, self.rows = settings.solver, settings.areas, mirror, rows
         self.setup = setup.forwards
         ways = len(objective.ways)
-        self.work = count_work(self.solver, self.areas, mirror, objective.domain, ways, objective.scales)
+        self.work = count_work(self.solver, len(self.areas), mirror, objective.domain, ways, objective.scales)
         mask = objective.x.new_full((len(objective.x), 1, 1, *objective.mask_shape), 0.5)
         with torch.no_grad():
             self.evaluations_per_mask = self._count_evaluations(lambda: objective.evaluate_way(mask, 0))

@@ -37,8 +37,6 @@ class Consensus:
     enlarged_draws: int = 1  # values on enlarged inputs, each instead of two, where the network takes other sizes
     enlarged: float = 1.25  # scale of these inputs
     reduced: float = 0.7  # scale of the inputs of the first steps, where the network takes other sizes
-    reduced_large: float = 0.57  # the same for the masks of large areas, whose inputs are `reduced` in the other steps
-    large: float = 0.2  # area from which on it is large; above 1: none is
     reduced_steps: int = 6  # at most, where the first ones are on reduced inputs
     reduced_share: float = 0.8  # of these steps, which are on reduced inputs
     start: float = 1.5  # deviation of the start; larger values hold stiller and score lower
@@ -60,8 +58,8 @@ class Consensus:
         read_whole(self, "steps", "columns", "draws", "reduced_steps")
         read_whole(self, "candidates", high=MAX_CANDIDATES)
         read_whole(self, "least", "enlarged_draws", "repair_steps", low=0)
-        read_positive(self, "start", "rate", "temperature", "tolerance", "repair_rate", "smooth", "width")
-        read_positive(self, "enlarged", "reduced", "reduced_large", "large")
+        read_positive(self, "start", "rate", "temperature", "tolerance", "enlarged", "reduced", "repair_rate")
+        read_positive(self, "smooth", "width")
         read_between(self, "inside")
         read_between(self, "reduced_share", "momentum", "decay", high=1.0)
 
@@ -83,9 +81,8 @@ class Consensus:
     @property
     def scales(self) -> tuple[float, ...]:
         """The scales of the inputs at which the solver asks for rewards, besides their own."""
-        enlarged = (self.enlarged,) if self.enlarged_draws else ()
-        reduced = (self.reduced, self.reduced_large) if self.reduced_share and self.reduced != 1 else ()
-        return tuple(dict.fromkeys(scale for scale in enlarged + reduced if scale != 1))
+        wanted = ((self.enlarged, self.enlarged_draws > 0), (self.reduced, self.reduced_share > 0))
+        return tuple(dict.fromkeys(scale for scale, is_used in wanted if is_used and scale != 1))
 
     def settings(self) -> dict[str, Any]:
         """Return the settings as plain values."""
@@ -100,9 +97,10 @@ class Consensus:
         recorder = Recorder(problem, n_starts + steps, on_step)
         run = ConsensusRun(self, problem, smaller, family, areas, recorder)
         found = self._find_start(problem, larger, recorder)
-        del larger  # its inputs take memory
         start = standardise_each(family.fit(found.ranks).unsqueeze(1))
-        field = self._descend(run, self._choose_problems(run, steps), masks_per_area, self.start * start)
+        n_reduced = self.count_reduced_steps(steps) if smaller else 0
+        asked = [smaller or problem] * n_reduced + [problem] * (steps - n_reduced)
+        field = self._descend(run, asked, masks_per_area, self.start * start)
         if self.candidates > 1:
             parameters = choose_fields(run, field, start)
         else:
@@ -144,14 +142,6 @@ class Consensus:
         """Return how many of these steps are on reduced inputs, where the network takes them."""
         return math.ceil(self.reduced_share * steps)
 
-    def is_large(self, area: float) -> bool:
-        """Return whether an area is so large that smaller inputs show what matters to its masks.
-
-        >>> Consensus().is_large(0.1), Consensus().is_large(0.2)
-        (False, True)
-        """
-        return area >= self.large - 1e-9
-
     def count_draws(self, *, is_enlarged: bool) -> tuple[int, int]:
         """Return at how many mask values the start's gradient is computed, on the inputs and on enlarged ones.
 
@@ -170,36 +160,25 @@ class Consensus:
         family = domain.exact_area_family(parameters, self.width)
         return masks_at_areas(family, parameters, areas, self.temperature)
 
-    def _choose_problems(self, run: ConsensusRun, steps: int) -> list[tuple[Problem, Problem]]:
-        """Return for each step the problem of small areas and that of large ones, which differ in the inputs' size."""
-        if run.reduced is None:
-            return [(run.problem, run.problem)] * steps
-        coarse = run.problem.at_scale(self.reduced_large) or run.reduced
-        n_reduced = self.count_reduced_steps(steps)
-        return [(run.reduced, coarse)] * n_reduced + [(run.problem, run.reduced)] * (steps - n_reduced)
-
-    def _descend(
-        self, run: ConsensusRun, asked: Sequence[tuple[Problem, Problem]], masks_per_area: int, start: Tensor
-    ) -> Tensor:
+    def _descend(self, run: ConsensusRun, asked: Sequence[Problem], masks_per_area: int, start: Tensor) -> Tensor:
         """Move one field by the gradients of its masks at all areas; return it: (N, 1, 1, *lattice).
 
         Args:
             run: of N inputs.
-            asked: in each step the problem of small areas and that of large ones.
+            asked: problem of each step; they differ in the size of the inputs.
             masks_per_area: in each step.
             start: (N, 1, 1, *lattice).
         """
-        columns, orientations, n_ways = run.areas * masks_per_area, run.problem.orientations(), run.problem.ways
+        columns, orientations = run.areas * masks_per_area, run.problem.orientations()
         moved = Momentum(self.rate, self)
-        for step, (small, large) in enumerate(asked):
+        for step, problem in enumerate(asked):
             if not run.recorder.any_finite:
                 break
             fields = (start + moved.change).expand(-1, len(columns), *start.shape[2:])
-            ways = [(step + column) % n_ways for column in range(len(columns))]
-            turns = [(step // n_ways + column) % len(orientations) for column in range(len(columns))]
+            ways = [(step + column) % problem.ways for column in range(len(columns))]
+            turns = [(step // problem.ways + column) % len(orientations) for column in range(len(columns))]
             mirrored = [orientations[turn] for turn in turns]
-            problems = [large if self.is_large(area) else small for area in columns]
-            directions, masks, rewards = run.find_directions_by_problem(problems, fields, columns, mirrored, ways)
+            directions, masks, rewards = run.find_directions(problem, fields, columns, mirrored, ways)
             moved.add(directions.mean(1, keepdim=True) * math.sqrt(len(run.areas)))  # each area moves other places
             run.recorder.record("descent", masks, rewards)
         return standardise_each(start + moved.change)
@@ -213,7 +192,7 @@ def share_masks(steps: int, least: int, columns: int, areas: int) -> tuple[int, 
 
 def count_consensus_passes(
     settings: Consensus,
-    areas: Sequence[float],
+    areas: int,
     mirror: bool,
     ways: int = 1,
     has_neighbours: bool = True,
@@ -223,15 +202,14 @@ def count_consensus_passes(
 
     One more forward pass for each way where the reward of a mask of all places is unknown.
 
-    >>> areas = (0.025, 0.05, 0.1, 0.2, 0.4)
-    >>> count_consensus_passes(Consensus(), areas, mirror=True, ways=3)
+    >>> count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3)
     (104, 51, 104.0)
-    >>> count_consensus_passes(Consensus(), areas, mirror=True, ways=3, scales=(1.25, 0.7, 0.57))
-    (78, 51, 50.53)
+    >>> count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3, scales=(1.25, 0.7))
+    (78, 51, 55.88)
 
     Args:
         settings: of the solver.
-        areas: of the masks.
+        areas: number of areas.
         mirror: whether the mirrored input is asked about, too.
         ways: of destroying the input.
         has_neighbours: whether places have neighbours.
@@ -242,14 +220,10 @@ def count_consensus_passes(
     """
     is_enlarged, is_reduced = settings.enlarged in scales, settings.reduced in scales
     own, enlarged = (draws * (2 if mirror else 1) * ways for draws in settings.count_draws(is_enlarged=is_enlarged))
-    candidates, count = min(settings.candidates, MAX_CANDIDATES - (0 if has_neighbours else 1)), len(areas)
-    chosen = candidates * (count - 1) * ways if candidates > 1 else 0
-    checked = count * ways if settings.checks_falls(count) else 0
-    steps, masks = settings.schedule(count, is_reduced=is_reduced)
-    n_reduced = settings.count_reduced_steps(steps) if is_reduced else 0
-    coarse = settings.reduced_large if settings.reduced_large in scales else settings.reduced
-    size = own + enlarged * settings.enlarged**2
-    for area in areas:
-        first, last = (coarse, settings.reduced) if is_reduced and settings.is_large(area) else (settings.reduced, 1.0)
-        size += masks * (n_reduced * first**2 + (steps - n_reduced) * last**2)
-    return own + enlarged + steps * masks * count, chosen + checked, round(size, 2)
+    candidates = min(settings.candidates, MAX_CANDIDATES - (0 if has_neighbours else 1))
+    chosen = candidates * (areas - 1) * ways if candidates > 1 else 0
+    checked = areas * ways if settings.checks_falls(areas) else 0
+    steps, masks = settings.schedule(areas, is_reduced=is_reduced)
+    small = settings.count_reduced_steps(steps) if is_reduced else 0
+    size = own + enlarged * settings.enlarged**2 + (steps - small + small * settings.reduced**2) * masks * areas
+    return own + enlarged + steps * masks * areas, chosen + checked, round(size, 2)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from extremal.masking.device_tensors import select_columns
 from extremal.masking.domain import ExactAreaFamily
 from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.level_set import reduce_large, standardise
@@ -70,35 +69,6 @@ class ConsensusRun:
         slopes = gradient(rewards, fields).flatten(0, 1)
         smoothed = self.family.smooth_parameters(slopes, self.settings.smooth)
         return _standardise_slopes(smoothed.view_as(fields)), masks, rewards
-
-    def find_directions_by_problem(
-        self,
-        problems: Sequence[Problem],
-        fields: Tensor,
-        areas: tuple[float, ...],
-        mirrored: Sequence[bool],
-        ways: Sequence[int],
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the same as `find_directions`; each mask has a problem, and those of one problem are in one batch."""
-        groups: dict[int, list[int]] = {}
-        for column, problem in enumerate(problems):
-            groups.setdefault(id(problem), []).append(column)
-        found = [
-            self.find_directions(
-                problems[columns[0]],
-                select_columns(fields, columns),
-                tuple(areas[column] for column in columns),
-                [mirrored[column] for column in columns],
-                [ways[column] for column in columns],
-            )
-            for columns in groups.values()
-        ]
-        order = [column for columns in groups.values() for column in columns]
-        positions = sorted(range(len(order)), key=order.__getitem__)
-        directions, masks, rewards = (
-            select_columns(torch.cat(parts, 1), positions) for parts in zip(*found, strict=True)
-        )
-        return directions, masks, rewards
 
     @torch.no_grad()
     def raise_mask(self, field: Tensor, k: int) -> Tensor:
