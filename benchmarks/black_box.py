@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 import extremal
 import records
-from evaluation import replace_table
 from extremal import Explanation, explain, judge, zoo
 from extremal.benchmark import metrics
 from extremal.benchmark.baselines import GradCam, Rise
@@ -186,8 +185,7 @@ def write_table() -> None:
     lines = format_tables(found, complete)
     if measured != complete:
         lines += ["", *format_tables(found, measured)]
-    text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(replace_table(text, "search", "\n".join(lines) + "\n"), encoding="utf-8")
+    records.write_table(PAGE, "search", lines)
     print("\n".join(lines))
 
 

@@ -29,7 +29,7 @@ from solvers import list_targets
 mpl.use("agg")
 from matplotlib import pyplot as plt
 
-RESULTS = records.FOLDER / "channels.jsonl"
+RESULTS, PAGE = records.FOLDER / "channels.jsonl", DOCS / "channels.md"
 LAYERS = {"early": "blocks.1", "middle": "blocks.3", "late": "blocks.5"}
 LEAST_SPAN = 1.0  # of the margin between the whole layer and the layer at zero
 TIE = 1e-3  # of the effect: the same set, but for rounding
@@ -94,7 +94,8 @@ def format_table(name: str, rows: list[dict[str, Any]]) -> list[str]:
     """Format medians of the solver and of all controls, and how often the solver beats the best control."""
     counts = rows[0]["counts"]
     lines = [f"### {name.capitalize()}: `{LAYERS[name]}`, {rows[0]['channels']} channels, {len(rows)} targets", ""]
-    lines += ["| set | " + " | ".join(f"{count} channels" for count in counts) + " |", "|---|" + "---|" * len(counts)]
+    header = " | ".join(f"{count} channel{'' if count == 1 else 's'}" for count in counts)
+    lines += [f"| set | {header} |", "|---|" + "---|" * len(counts)]
     for key, title in (("found", "**found**"), *((control, control) for control in CONTROLS)):
         values = np.array([row[key] for row in rows])
         lines.append(f"| {title} | " + " | ".join(format_interval(column) for column in values.T) + " |")
@@ -137,16 +138,9 @@ def write_docs() -> None:
     """Write the tables of docs/channels.md and the plot."""
     found = current_rows()
     draw(found)
-    fill_docs("measured", [line for name, rows in found.items() for line in format_table(name, rows)])
-
-
-def fill_docs(mark: str, lines: list[str]) -> None:
-    """Put lines between the marks of this name in docs/channels.md."""
-    path, opening, closing = DOCS / "channels.md", f"<!-- {mark} -->\n", f"<!-- end of {mark} -->\n"
-    head, rest = path.read_text(encoding="utf-8").split(opening, 1)
-    tail = rest.split(closing, 1)[1]
-    path.write_text(head + opening + "\n".join(lines) + closing + tail, encoding="utf-8")
-    print(path)
+    records.write_table(
+        DOCS / "channels.md", "measured", [line for name, rows in found.items() for line in format_table(name, rows)]
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ FOLDER: see solvers.py.
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ from extremal.benchmark.tasks.task import TableColumn
 from extremal.jobs.store import read_manifest
 from extremal.report.figure_style import ACCENT_COLOUR, CONTROL_COLOUR, DPI
 from performance import DOCS
-from records import FOLDER
+from records import FOLDER, replace_table
 
 PAGE, STORED_RUNS = DOCS / "evaluation.md", FOLDER / "evaluation"
 SCENES, MANY = "scenes:{cutouts} --count 100", "centre,gradient,guided-backprop,integrated-gradients,grad-cam"
@@ -266,16 +265,6 @@ def format_differences(runs: list[str]) -> str:
                 cells.append(f"{value} [{low}, {high}]")
             lines.append(f"| {method} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def replace_table(text: str, mark: str, table: str) -> str:
-    """Return the page with a table between `<!-- mark -->` and `<!-- /mark -->`."""
-    found, count = re.subn(
-        rf"(<!-- {mark} -->).*?(<!-- /{mark} -->)", lambda m: f"{m[1]}\n{table}{m[2]}", text, flags=re.DOTALL
-    )
-    if count != 1:
-        raise SystemExit(f"the page must have one place for {mark!r}, it has {count}")
-    return found
 
 
 if __name__ == "__main__":

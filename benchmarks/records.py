@@ -1,6 +1,7 @@
 """Records of measurements: one JSON object per line, appended as soon as it is known."""
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,20 @@ def append(path: Path, row: dict[str, Any]) -> None:
 
 
 def write_table(page: Path, mark: str, lines: list[str]) -> None:
-    """Write a table between `<!-- mark -->` and `<!-- /mark -->` of a page, and print its number of rows."""
-    head, _, rest = page.read_text(encoding="utf-8").partition(f"<!-- {mark} -->\n")
-    _, _, tail = rest.partition(f"<!-- /{mark} -->")
-    page.write_text(f"{head}<!-- {mark} -->\n" + "\n".join(lines) + f"\n<!-- /{mark} -->{tail}", encoding="utf-8")
-    print(f"{page}: {len(lines) - 2} rows")
+    """Write lines between `<!-- mark -->` and `<!-- /mark -->` of a page, and print which."""
+    text = replace_table(page.read_text(encoding="utf-8"), mark, "\n".join(lines))
+    page.write_text(text, encoding="utf-8")
+    print(f"{page}: {mark}")
+
+
+def replace_table(text: str, mark: str, table: str) -> str:
+    """Return the text of a page with a table between `<!-- mark -->` and `<!-- /mark -->`."""
+    found, count = re.subn(
+        rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)",
+        lambda match: f"{match[1]}{table.rstrip()}\n{match[2]}",
+        text,
+        flags=re.DOTALL,
+    )
+    if count != 1:
+        raise SystemExit(f"the page must have one place for {mark!r}, it has {count}")
+    return found

@@ -26,7 +26,6 @@ from torch import Tensor
 
 import records
 from black_box import AREAS, exported_network, judge_map
-from evaluation import replace_table
 from extremal import Explanation, explain, judge
 from extremal.benchmark.baselines import METHODS
 from extremal.explanations.verdict import MIN_SPAN
@@ -160,8 +159,7 @@ def write_table() -> None:
         cost, seconds = (np.median([value[name] for value in values]) for name in ("evaluations", "seconds"))
         cells = [format_interval(np.array([value["unseen"][k] for value in values])) for k in range(len(AREAS))]
         lines.append(f"| {method} | {cost:.0f} | {seconds:.1f} | {' | '.join(cells)} |")
-    text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(replace_table(text, "rex", "\n".join(lines) + "\n"), encoding="utf-8")
+    records.write_table(PAGE, "rex", lines)
     regions = [row["region"] for row in rows]
     print("\n".join(lines))
     for name in ("area", "binary", "unseen"):

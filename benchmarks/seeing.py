@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 import records
-from channels import LAYERS, fill_docs, hash_settings
+from channels import LAYERS, PAGE, hash_settings
 from extremal import class_channels, explain_channels, invert, keep_freed_memory, visualise, zoo
 from extremal.benchmark.data import Scenes
 from extremal.explanations.channels.class_ranking import ClassChannels, class_overlap
@@ -224,7 +224,7 @@ def write_docs() -> None:
         for name, row in rows.items():
             cells = [f"{row[part]:.2f}" for part in ("all", "kept", "removed")]
             lines.append(f"| {name} | {' | '.join(cells)} | {row['channels']} | {row['seconds']:.0f} |")
-        fill_docs("inversions", [*lines, ""])
+        records.write_table(PAGE, "inversions", lines)
     if "maximisation" in found:
         pairs = [(name.split()[0], made > best, made / best) for name, (made, best) in found["maximisation"].items()]
         lines = [
@@ -235,7 +235,7 @@ def write_docs() -> None:
             rows = [pair for pair in pairs if pair[0] == layer]
             middle = np.median([ratio for _, _, ratio in rows])
             lines.append(f"| `{layer}` | {len(rows)} | {sum(won for _, won, _ in rows)} | {middle:.1f} |")
-        fill_docs("maximisations", [*lines, ""])
+        records.write_table(PAGE, "maximisations", lines)
     if "splitting" in found:
         lines = [
             "| layer | a run, s | its passes through the whole network, s | ratio | largest difference of a logit |"
@@ -244,7 +244,7 @@ def write_docs() -> None:
         for layer, row in found["splitting"].items():
             ratio = row["whole"] / row["run"]
             lines.append(f"| `{layer}` | {row['run']:.1f} | {row['whole']:.1f} | {ratio:.1f}× | {row['gap']:.1e} |")
-        fill_docs("splits", [*lines, ""])
+        records.write_table(PAGE, "splits", lines)
     if "classes" in found:
         drops = found["classes"]["drops"]
         lines = [
@@ -262,7 +262,7 @@ def write_docs() -> None:
             "",
             f"Overlap of two classes' channels: {apart.min():.2f} to {apart.max():.2f}, median {np.median(apart):.2f}.",
         ]
-        fill_docs("classes", [*lines, ""])
+        records.write_table(PAGE, "classes", lines)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from evaluation import has_run, join_tables, replace_table, store_run
+from evaluation import has_run, join_tables, store_run
 from extremal.explanations.display import choose_column
 from performance import DOCS
+from records import replace_table
 
 PAGE = DOCS / "trained.md"
 SIDE, LABEL_HEIGHT, GAP = 200, 22, 8  # px of a picture
@@ -44,7 +45,7 @@ def write_page(rows: list[Row], packages: Path) -> None:
         store_run(run, packages / run)
     tables["scenes"] = format_scenes()
     for mark, lines in tables.items():
-        text = replace_table(text, mark, "\n".join(lines) + "\n")
+        text = replace_table(text, mark, "\n".join(lines))
     PAGE.write_text(text, encoding="utf-8")
     draw_lite(select(rows, "lite"), packages, DOCS / "trained_lite.jpg")
     tiles = [("R-Net, face", "rnet.png"), ("O-Net, face", "onet.png"), ("text of line 2", "page.png")]

@@ -14,15 +14,10 @@ from extremal import Explanation, ExtremalTypeError, ExtremalValueError, Network
 from extremal.masking.perturbations import Blur
 from extremal.masking.solvers import Penalty
 from support.errors import message_of
+from support.toys import build_classifier
 
 SHORT = solvers.Path(steps=3, polish=2, search=2)
 X = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-
-
-def build_model() -> nn.Module:
-    torch.manual_seed(0)
-    layers = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 2)
-    return nn.Sequential(*layers)
 
 
 class DoubleOutput(nn.Module):
@@ -30,7 +25,7 @@ class DoubleOutput(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = build_model()
+        self.model = build_classifier()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x).double()
@@ -50,7 +45,7 @@ class InPlace(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = build_model()
+        self.model = build_classifier()
 
     def forward(self, x: Tensor) -> Tensor:
         x.sub_(0.45).div_(0.25)
@@ -68,7 +63,7 @@ def test_a_network_that_changes_its_input_scores_equal_inputs_equally() -> None:
 
 @pytest.fixture(scope="module")
 def found() -> Explanation:
-    return explain(build_model(), X, 0, areas=(0.1, 0.3), solver=SHORT)
+    return explain(build_classifier(), X, 0, areas=(0.1, 0.3), solver=SHORT)
 
 
 @pytest.mark.parametrize("name", ["consensus", "path", "search"])
@@ -78,7 +73,8 @@ def test_scores_in_double_precision(name: str) -> None:
         "path": SHORT,
         "search": solvers.Search(evaluations=60),
     }[name]
-    single, double = (explain(model, X, 0, areas=(0.3,), solver=solver) for model in (build_model(), DoubleOutput()))
+    models = build_classifier(), DoubleOutput()
+    single, double = (explain(model, X, 0, areas=(0.3,), solver=solver) for model in models)
     assert double.scores.dtype == torch.float32
     torch.testing.assert_close(double.scores, single.scores, rtol=1e-4, atol=1e-4)
 
@@ -118,13 +114,13 @@ def test_a_mask_that_is_not_finite_is_not_sufficient(tmp_path: Path) -> None:
 )
 def test_values_of_the_wrong_kind(options: dict[str, object], message: str) -> None:
     with pytest.raises(ExtremalTypeError, match=message):
-        explain(build_model(), X, areas=(0.1,), **{"target": 0, **options})  # type: ignore[arg-type]
+        explain(build_classifier(), X, areas=(0.1,), **{"target": 0, **options})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("labels", [(0, 1), "ab"])
 def test_labels_are_names(labels: object) -> None:
     with pytest.raises(ExtremalTypeError, match="labels must be the names of the classes"):
-        Network(build_model(), labels=labels)  # type: ignore[arg-type]
+        Network(build_classifier(), labels=labels)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +158,7 @@ def test_kinds_of_settings_of_solvers(build: Callable[[], object], message: str)
 
 def test_settings_of_solvers_are_plain_numbers(tmp_path: Path) -> None:
     solver = solvers.Path(steps=np.int64(3), polish=2, search=2, rate=np.float32(0.5))  # type: ignore[arg-type]
-    explain(build_model(), X, 0, areas=(0.1,), solver=solver).save(tmp_path / "found.safetensors")
+    explain(build_classifier(), X, 0, areas=(0.1,), solver=solver).save(tmp_path / "found.safetensors")
     settings = Explanation.load(tmp_path / "found.safetensors").settings["solver"]
     assert (settings["steps"], settings["rate"]) == (3, 0.5)
 
@@ -182,9 +178,9 @@ def test_an_input_is_named_by_a_whole_number(found: Explanation, image: object) 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: extremal.explain_channels(build_model(), X, 1, 0),  # type: ignore[arg-type]
-        lambda: extremal.invert(build_model(), 1, X),  # type: ignore[arg-type]
-        lambda: explain(build_model(), X, extremal.scores.Similarity(X, 1)),  # type: ignore[arg-type]
+        lambda: extremal.explain_channels(build_classifier(), X, 1, 0),  # type: ignore[arg-type]
+        lambda: extremal.invert(build_classifier(), 1, X),  # type: ignore[arg-type]
+        lambda: explain(build_classifier(), X, extremal.scores.Similarity(X, 1)),  # type: ignore[arg-type]
     ],
 )
 def test_a_layer_is_named(call: Callable[[], object]) -> None:
@@ -198,10 +194,10 @@ def test_a_layer_is_named(call: Callable[[], object]) -> None:
 @pytest.mark.parametrize("images", ["cat.png", np.zeros((16, 16, 3), np.uint8), Image.new("RGB", (16, 16))])
 def test_images_of_a_class_are_a_list(images: object) -> None:
     with pytest.raises(ExtremalTypeError, match="images must be a list of images, or prepared inputs"):
-        extremal.class_channels(build_model(), images, "1", 0)  # type: ignore[arg-type]
+        extremal.class_channels(build_classifier(), images, "1", 0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("function", [extremal.smallest_area, extremal.minimal])
 def test_targets_of_another_number_than_inputs(found: Explanation, function: Callable[..., object]) -> None:
     with pytest.raises(ExtremalValueError, match="target must be one class, or one for each of 1 inputs, got 2"):
-        function(build_model(), found, [0, 1])
+        function(build_classifier(), found, [0, 1])

@@ -6,28 +6,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from extremal import Explanation, ExtremalError, Network, explain, solvers
 from extremal.explanations.channels.inversion import invert
 from extremal.networks.noise import prepare_noisy
 from extremal.networks.stacks.volume import Volume
 from support.errors import message_of
+from support.toys import build_classifier
 
 SHORT = solvers.Path(steps=2, polish=1, search=1)
 X = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
-def build_model() -> nn.Module:
-    torch.manual_seed(0)
-    layers = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 2)
-    return nn.Sequential(*layers)
-
-
 @pytest.mark.parametrize("make", [tuple, list, np.array, torch.tensor, lambda values: np.array(values, np.float32)])
 def test_sequences_of_numbers(make: Callable[[list[float]], object], tmp_path: Path) -> None:
     mean, std, spacing = make([0.5, 0.5, 0.5]), make([0.25, 0.25, 0.25]), make([1.0, 2.0])
-    net = Network(build_model(), mean=mean, std=std, spacing=spacing)  # type: ignore[arg-type]
+    net = Network(build_classifier(), mean=mean, std=std, spacing=spacing)  # type: ignore[arg-type]
     assert (net.mean, net.std, net.spacing) == ((0.5,) * 3, (0.25,) * 3, (1.0, 2.0))
     assert all(type(value) is float for value in (*net.mean, *net.std, *net.spacing))
     images = net.to_images(torch.ones(1, 3, 2, 2))
@@ -42,7 +37,7 @@ def test_sequences_of_numbers(make: Callable[[list[float]], object], tmp_path: P
     "labels", [["cat", "dog"], np.array(["cat", "dog"]), {0: "cat", 1: "dog"}.values()], ids=["list", "array", "values"]
 )
 def test_sequences_of_labels(labels: object) -> None:
-    net = Network(build_model(), labels=labels)  # type: ignore[arg-type]
+    net = Network(build_classifier(), labels=labels)  # type: ignore[arg-type]
     assert explain(net, X, "dog", areas=(0.2,), solver=SHORT).target_names == ("dog",)
     assert net.label(0) == "cat"
 
@@ -70,7 +65,7 @@ def test_sequences_of_labels(labels: object) -> None:
     ],
 )
 def test_other_values(options: dict[str, object], message: str) -> None:
-    assert message in message_of(Network, build_model(), **options)
+    assert message in message_of(Network, build_classifier(), **options)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +79,7 @@ def test_other_values(options: dict[str, object], message: str) -> None:
     ids=["explain", "to_images", "normalise", "invert"],
 )
 def test_a_normalisation_of_other_channels(call: Callable[[Network], object]) -> None:
-    net = Network(build_model(), mean=(0.5, 0.5), std=(0.5, 0.5))
+    net = Network(build_classifier(), mean=(0.5, 0.5), std=(0.5, 0.5))
     assert message_of(call, net) == (
         "an input must have a channel for each of the 2 values of mean and std, Sequential got 3; pass an image, or "
         "what network.prepare(image) returns, or correct mean and std"
@@ -92,7 +87,7 @@ def test_a_normalisation_of_other_channels(call: Callable[[Network], object]) ->
 
 
 def test_one_value_normalises_all_channels() -> None:
-    one, each = (Network(build_model(), mean=(0.5,) * count, std=(0.25,) * count) for count in (1, 3))
+    one, each = (Network(build_classifier(), mean=(0.5,) * count, std=(0.25,) * count) for count in (1, 3))
     x = each.normalise(X)
     assert torch.equal(one.normalise(X), x)
     assert torch.equal(_images(one, x), _images(each, x))
