@@ -208,9 +208,17 @@ def test_messages():
             ExtremalValueError,
             lambda: metrics.average_precision(maps, regions[:1]),
         ),
-        "tolerance must be one length or lengths (N, dimensions), finite and not negative, got -1.0": (
+        "tolerance must be finite and not negative, got -1.0; e.g. 15": (
             ExtremalValueError,
             lambda: metrics.pointing_game(maps, regions, -1.0),
+        ),
+        "tolerance must be a number or a tensor (N, dimensions), got str; e.g. 15": (
+            ExtremalTypeError,
+            lambda: metrics.pointing_game(maps, regions, "15"),  # type: ignore[arg-type]
+        ),
+        "tolerance must be one length or lengths (N, dimensions) = (2, 2) of the maps, got the shape (3, 2)": (
+            ExtremalValueError,
+            lambda: metrics.pointing_game(maps, regions, torch.ones(3, 2)),
         ),
         "maps must have one shape to be compared, got (2, 1, 4, 4) and (1, 1, 4, 4)": (
             ExtremalValueError,

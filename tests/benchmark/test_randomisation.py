@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from extremal.benchmark import metrics
-from extremal.errors import ExtremalValueError
+from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.network import Network
 
 
@@ -35,5 +35,8 @@ def test_a_copy_is_reset_at_the_top_and_the_network_is_unchanged():
     assert float(two.model[1].running_mean.abs().max()) == 0
     assert two.weight_hash() == again.weight_hash()
     assert metrics.reinitialise(network, 0).weight_hash() == before
-    with pytest.raises(ExtremalValueError, match=r"count must lie in 0..3, the stages of Sequential, got 4"):
+    assert metrics.reinitialise(model, 2).weight_hash() == two.weight_hash()
+    with pytest.raises(ExtremalValueError, match="count must be at most 3, got 4; Sequential has 3 stages"):
         metrics.reinitialise(network, 4)
+    with pytest.raises(ExtremalTypeError, match=r"seed must be a whole number, got '1'; e\.g\. 0"):
+        metrics.reinitialise(network, 1, seed="1")  # type: ignore[arg-type]

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from extremal.benchmark.metrics.checks import nan_if_empty, validate_regions
-from extremal.errors import ExtremalValueError
+from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.number_checks import is_number
 
 POINTING_TOLERANCE = 15.0  # px
 
@@ -62,12 +63,20 @@ def energy(maps: Tensor, regions: Tensor) -> Tensor:
 
 def _semi_axes(tolerance: float | Tensor, maps: Tensor) -> Tensor:
     """Return the semi-axes of the ellipses: (N, dimensions)."""
-    radii = torch.as_tensor(tolerance, dtype=torch.float64)
-    if radii.ndim not in (0, 2) or bool((radii < 0).any()) or not bool(torch.isfinite(radii).all()):
-        raise ExtremalValueError(
-            f"tolerance must be one length or lengths (N, dimensions), finite and not negative, got {tolerance}"
+    shape = len(maps), maps.ndim - 2
+    if not isinstance(tolerance, Tensor) and not is_number(tolerance):
+        raise ExtremalTypeError(
+            f"tolerance must be a number or a tensor (N, dimensions), got {type(tolerance).__name__}; e.g. 15"
         )
-    return radii.expand(len(maps), maps.ndim - 2)
+    radii = torch.as_tensor(tolerance, dtype=torch.float64)
+    if radii.ndim and tuple(radii.shape) != shape:
+        raise ExtremalValueError(
+            f"tolerance must be one length or lengths (N, dimensions) = {shape} of the maps, got the shape "
+            f"{tuple(radii.shape)}"
+        )
+    if bool((radii < 0).any()) or not bool(torch.isfinite(radii).all()):
+        raise ExtremalValueError(f"tolerance must be finite and not negative, got {tolerance}; e.g. 15")
+    return radii.expand(shape)
 
 
 def _hit_fraction(values: Tensor, region: Tensor, radius: Tensor) -> Tensor:

@@ -5,12 +5,14 @@ import copy
 import torch
 from torch import nn
 
-from extremal.errors import ExtremalValueError
+from extremal.benchmark.metrics.estimate import MAX_SEED
 from extremal.networks.network import Network
 from extremal.networks.randomness import own_generator
+from extremal.networks.resolve import as_network
+from extremal.number_checks import validate_whole
 
 
-def stages(model: nn.Module) -> list[tuple[str, list[nn.Module]]]:
+def stages(network: Network | nn.Module | str) -> list[tuple[str, list[nn.Module]]]:
     """List the parts of a network that have weights, the classifier first.
 
     Parts are the model's children; a child with more than half of all layers with weights is split into its children.
@@ -19,6 +21,7 @@ def stages(model: nn.Module) -> list[tuple[str, list[nn.Module]]]:
     >>> [name for name, _ in stages(toy)]
     ['1', '0.2', '0.0']
     """
+    model = as_network(network).model
     total = len(_modules_with_state(model))
     parts: list[tuple[str, list[nn.Module]]] = []
 
@@ -44,7 +47,7 @@ def _modules_with_state(module: nn.Module) -> list[nn.Module]:
     ]
 
 
-def reinitialise(network: Network, count: int, seed: int = 0) -> Network:
+def reinitialise(network: Network | nn.Module | str, count: int, seed: int = 0) -> Network:
     """Return a copy of the network whose top stages have random weights.
 
     Layers with weights are initialised after He, which preserves the size of a signal from layer to layer; with
@@ -52,17 +55,18 @@ def reinitialise(network: Network, count: int, seed: int = 0) -> Network:
     are reset as well. The caller's network is not changed.
 
     Args:
-        network: any.
+        network: any: a `Network`, a module, or a name.
         count: number of stages to reset, from the top; 0 returns a plain copy.
         seed: of the new weights; those of a stage do not depend on `count`.
 
     Raises:
-        ExtremalValueError: the network has fewer stages.
+        ExtremalValueError, ExtremalTypeError: it is no network, or has fewer stages.
     """
+    network = as_network(network)
     model = copy.deepcopy(network.model)
     parts = stages(model)
-    if not 0 <= count <= len(parts):
-        raise ExtremalValueError(f"count must lie in 0..{len(parts)}, the stages of {network.name}, got {count}")
+    count = validate_whole(count, "count", 0, len(parts), f"{network.name} has {len(parts)} stages")
+    seed = validate_whole(seed, "seed", 0, MAX_SEED - len(parts), "e.g. 0")
     with own_generator(), torch.no_grad():
         for index, (_, modules) in enumerate(parts[:count]):
             torch.manual_seed(seed + index)
