@@ -127,6 +127,7 @@ class TestEvaluations:
             torch.device("cpu"),
             differences=texture(1, 1, 12, 12) if connected else None,
             spans=torch.ones(1),
+            whole_rewards=torch.ones(1),
         )
         SETTINGS[solver].solve(problem, AREAS, None)
         work = count_work(SETTINGS[solver], len(AREAS), False, domain)
