@@ -150,6 +150,7 @@ def lines() -> list[str]:
         "network",
         "alone takes the same passes at the same sizes. The earlier version is the one before efforts; the paper's "
         "package has no evidence.",
+        "A share near 100 % in the network means that the rest takes less time than measurements differ by.",
         f"Measured {', '.join(sorted({row['day'] for row in latest.values()}))}.",
         "",
         "| areas | effort, batch | seconds | in the network | earlier version | package as published | ratio |",
