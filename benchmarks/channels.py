@@ -138,9 +138,7 @@ def write_docs() -> None:
     """Write the tables of docs/channels.md and the plot."""
     found = current_rows()
     draw(found)
-    records.write_table(
-        DOCS / "channels.md", "measured", [line for name, rows in found.items() for line in format_table(name, rows)]
-    )
+    records.write_table(PAGE, "measured", [line for name, rows in found.items() for line in format_table(name, rows)])
 
 
 if __name__ == "__main__":
