@@ -92,6 +92,32 @@ def validate_positive(value: Any, name: str, remedy: str = "") -> float:
     return number
 
 
+def validate_between(value: Any, name: str, low: float = 0.0, high: float = math.inf, remedy: str = "") -> float:
+    """Return a number that is finite and in [low, high].
+
+    >>> validate_between(1, "momentum of path", high=1.0)
+    1.0
+
+    Args:
+        value: that a user passed.
+        name: of the option.
+        low: least value.
+        high: largest value.
+        remedy: how to solve it.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: it is not.
+    """
+    end = f"; {remedy}" if remedy else ""
+    if not is_number(value):
+        raise ExtremalTypeError(f"{name} must be a number, got {type(value).__name__}{end}")
+    number = _to_float(value)
+    if not (low <= number <= high and number < math.inf):
+        rule = f"lie in [{low:g}, {high:g}]" if high < math.inf else f"be at least {low:g} and finite"
+        raise ExtremalValueError(f"{name} must {rule}, got {format_value(value)}{end}")
+    return number
+
+
 def is_number(value: Any) -> bool:
     """Return whether a value is a real number; true and false are none.
 

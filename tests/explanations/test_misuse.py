@@ -134,6 +134,7 @@ def test_labels_are_names(labels: object) -> None:
         (lambda: solvers.Consensus(rate=float("inf")), "rate of consensus must be above 0 and finite, got inf"),
         (lambda: solvers.Consensus(inside=float("inf")), "inside of consensus must be at least 0 and finite, got inf"),
         (lambda: solvers.Search(within=-1), "within of search must be at least 0 and finite, got -1"),
+        (lambda: solvers.Consensus(inside=10**400), "inside of consensus must be at least 0 and finite, got a number"),
         (lambda: solvers.Path(betas=(0.9, 1.0)), r"betas of path must be two numbers in \[0, 1\), got \(0.9, 1.0\)"),
     ],
 )

@@ -8,9 +8,9 @@ from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.number_checks import (
     format_no_whole,
     format_value,
-    is_number,
     is_whole,
     read_whole_numbers,
+    validate_between,
     validate_positive,
 )
 
@@ -136,8 +136,4 @@ def validate_smooth(smooth: float) -> float:
     >>> validate_smooth(0.09)
     0.09
     """
-    if not is_number(smooth):
-        raise ExtremalTypeError(f"smooth must be a number, got {format_value(smooth)}; e.g. 0.09")
-    if not 0 <= smooth <= 1:
-        raise ExtremalValueError(f"smooth must lie in [0, 1], got {format_value(smooth)}; e.g. 0.09")
-    return float(smooth)
+    return validate_between(smooth, "smooth", high=1.0, remedy="e.g. 0.09")

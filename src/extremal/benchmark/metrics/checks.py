@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.number_checks import format_value, is_number, read_numbers
+from extremal.number_checks import format_value, read_numbers
 
 
 def validate_maps(maps: Tensor) -> Tensor:
@@ -24,19 +24,6 @@ def validate_maps(maps: Tensor) -> Tensor:
     if n_not_finite:
         raise ExtremalValueError(f"maps must be finite, got {n_not_finite} NaN or infinite values; check the method")
     return maps
-
-
-def validate_between(value: float, name: str, remedy: str) -> float:
-    """Return a number in [0, 1].
-
-    Raises:
-        ExtremalValueError, ExtremalTypeError: it is none.
-    """
-    if not is_number(value):
-        raise ExtremalTypeError(f"{name} must be a number, got {format_value(value)}; {remedy}")
-    if not 0 <= value <= 1:
-        raise ExtremalValueError(f"{name} must lie in [0, 1], got {format_value(value)}; {remedy}")
-    return float(value)
 
 
 def validate_fractions(values: Sequence[float], name: str) -> tuple[float, ...]:

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from extremal.benchmark.metrics.checks import validate_between
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.number_checks import format_value, validate_whole
+from extremal.number_checks import format_value, validate_between, validate_whole
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -96,7 +95,7 @@ def quantile(
         level: fraction of the draws inside the interval.
     """
     array, bootstrap = _to_array(values), Bootstrap(seed, draws, level)
-    validate_between(share, "share", "0.5 is the median")
+    validate_between(share, "share", high=1.0, remedy="0.5 is the median")
     _check_length(groups, "groups", array)
     known = ~np.isnan(array)
     count = int(known.sum())
@@ -181,7 +180,7 @@ class Bootstrap:
     def __post_init__(self) -> None:
         validate_whole(self.seed, "seed", 0, MAX_SEED, "e.g. 0")
         validate_whole(self.draws, "draws", 1, MAX_DRAWS, "1000 are usual")
-        validate_between(self.level, "level", "0.95 is usual")
+        validate_between(self.level, "level", high=1.0, remedy="0.95 is usual")
 
     @property
     def ends(self) -> list[float]:

@@ -3,9 +3,8 @@
 import math
 from typing import Any
 
-from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.masking.solvers.problem import MAX_COUNT
-from extremal.number_checks import format_value, is_number, validate_positive, validate_whole
+from extremal.number_checks import validate_between, validate_positive, validate_whole
 
 
 def read_whole(solver: Any, *names: str, low: int = 1, high: int = MAX_COUNT) -> None:
@@ -36,10 +35,5 @@ def read_between(solver: Any, *names: str, low: float = 0.0, high: float = math.
         ExtremalValueError, ExtremalTypeError: one is not.
     """
     for name in names:
-        value = getattr(solver, name)
-        if not is_number(value):
-            raise ExtremalTypeError(f"{name} of {solver.name} must be a number, got {type(value).__name__}")
-        if not (low <= value <= high and value < math.inf):
-            rule = f"lie in [{low:g}, {high:g}]" if high < math.inf else f"be at least {low:g} and finite"
-            raise ExtremalValueError(f"{name} of {solver.name} must {rule}, got {format_value(value)}")
-        object.__setattr__(solver, name, float(value))
+        number = validate_between(getattr(solver, name), f"{name} of {solver.name}", low, high)
+        object.__setattr__(solver, name, number)
