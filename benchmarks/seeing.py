@@ -29,8 +29,8 @@ from extremal.explanations.channels.controls import random_sets
 from extremal.networks.layers import get_module
 from extremal.networks.network import Network
 from extremal.networks.split import compute_activations, split
+from passes import run_passes
 from performance import DOCS
-from timing import run_passes
 
 RESULTS = records.FOLDER / "seeing.jsonl"
 PHOTOGRAPHS = (("chelsea", "tiger cat"), ("coffee", "espresso"), ("rocket", "missile"), ("stereo_motorcycle", "moped"))

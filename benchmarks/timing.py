@@ -1,10 +1,11 @@
 """Cost of a run at four areas: seconds per image next to the paper's package, overhead over the network, memory.
 
-Use: python benchmarks/timing.py [--reference PYTHON] [--repeats 3]
+Use: python benchmarks/timing.py [--reference PYTHON] [--repeats 3] [--solver consensus]
 
-`path` is timed without its evidence, for the package gathers none. The package's time is that of 40 of its 800 steps,
-times twenty: every step costs the same. It is timed as published, and with its memory kept as ours is (glibc's settings
-of `keep_freed_memory`). The network's own share is what the same passes take with nothing around them.
+A solver is timed with its set-up and without evidence, for the package gathers none. The package's time is that of 40
+of its 800 steps, times twenty: every step costs the same. It is timed as published, and with its memory kept as ours is
+(glibc's settings of `keep_freed_memory`). The network's own share is what the same passes, recorded, take with nothing
+around them. Single steps are those of `path`.
 Each run is appended to benchmarks/results/timing.jsonl; the latest of each kind counts.
 """
 
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +28,24 @@ from torch import Tensor
 
 import records
 from extremal import keep_freed_memory, zoo
-from extremal.explanations.build_objective import build_objective
+from extremal.explanations.build_objective import build_objective, build_problem
 from extremal.explanations.chunking import ChunkedReward
+from extremal.explanations.preparation import prepare_run
 from extremal.explanations.settings import Settings
 from extremal.masking.level_set import LevelSet
-from extremal.masking.solvers import Path as Solver
 from extremal.masking.solvers import Problem
-from extremal.masking.solvers.path import Descent, count_passes, masks_at_areas
+from extremal.masking.solvers.path import Descent, masks_at_areas
 from extremal.networks.network import Network
-from extremal.networks.run import Run
 from extremal.scores.class_query import ClassQuery
 from extremal.scores.classes import margin
 from parity import ask_reference
+from passes import record_passes, run_passes, time_passes
 
 AREAS = (0.025, 0.05, 0.1, 0.2)
+SWEEPS = {
+    "consensus": Settings(areas=AREAS),
+    "path": Settings(areas=AREAS, solver="path", perturbation="blur"),
+}
 RESULTS = records.FOLDER / "timing.jsonl"
 PART = 40  # steps of the package that are timed
 
@@ -59,45 +65,16 @@ def make_batch(network: Network, count: int, size: int = 224) -> Tensor:
     return torch.stack([pixels[k % len(pixels)] for k in range(count)])
 
 
-def time_sweep(network: Network, x: Tensor) -> float:
-    """Return seconds per image of one run of `path`."""
+def time_sweep(network: Network, x: Tensor, settings: Settings) -> float:
+    """Return seconds per image of one run of a solver, its set-up included, without evidence."""
     start_time = time.perf_counter()
-    with network.frozen() as run:
-        run.accelerate(x)
-        rows = run.max_batch_size(x)
-        objective = build_objective(run, x, ClassQuery(None, margin), Settings(perturbation="blur"))
-        Solver().solve(
-            Problem(ChunkedReward(objective, rows), len(x), objective.domain, True, x.dtype, x.device), AREAS
-        )
+    prepared = prepare_run(network, x, None, settings)
+    with prepared.net.frozen(settings.seed) as run:
+        for batch, objective, _ in prepared.build_objectives(run, settings):
+            reward = ChunkedReward(objective, batch.max_rows)
+            problem = build_problem(reward, objective, prepared.mirror, settings.seed)
+            settings.solver.solve(problem, settings.areas, None)
     return (time.perf_counter() - start_time) / len(x)
-
-
-def time_network(network: Network, x: Tensor) -> float:
-    """Return seconds per image of the same network passes in the same chunks, and nothing else."""
-    solver = Solver()
-    start_time = time.perf_counter()
-    with network.frozen() as run:
-        run.accelerate(x)
-        most = run.max_batch_size(x)
-        run_passes(run, x, solver.draws, 2, most)
-        run_passes(run, x, 1, solver.steps, most)
-        run_passes(run, x, len(AREAS), solver.polish, most)
-        with torch.no_grad():
-            run_passes(run, x, 3 * len(AREAS) - 2, solver.rounds + 1, most)
-            run_passes(run, x, len(AREAS), solver.search, most)
-    return (time.perf_counter() - start_time) / len(x)
-
-
-def run_passes(run: Run, x: Tensor, rows: int, times: int, most: int) -> None:
-    """Run passes of `rows` rows per input, at most `most` at once; with gradient, except under no_grad."""
-    for _ in range(times):
-        for first in range(0, len(x) * rows, most):
-            size = min(most, len(x) * rows - first)
-            inputs = x[:1].repeat_interleave(size, 0).contiguous(memory_format=torch.channels_last)
-            if torch.is_grad_enabled():
-                torch.autograd.grad(run(inputs.requires_grad_())[:, 0].sum(), inputs)
-            else:
-                run(inputs)
 
 
 def time_steps(network: Network, x: Tensor, times: int = 15) -> dict[str, float]:
@@ -138,17 +115,17 @@ def time_reference(python: str, network: str, x: Tensor, keep_freed: bool) -> fl
     return float(answer["seconds"]) * 800 / PART
 
 
-def measure_peak_memory(size: int) -> float:
-    """Return the peak memory in MB of a process that explains one image of size × size with `path`."""
+def measure_peak_memory(size: int, solver: str) -> float:
+    """Return the peak memory in MB of a process that explains one image of size × size, without evidence."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); import timing; from extremal import zoo\n"
         "timing.keep_freed_memory()\n"
-        f"net = zoo.load('embedded'); seconds = timing.time_sweep(net, timing.make_batch(net, 1, {size}))\n"
-        "print(seconds, timing.max_resident_memory())\n"
+        f"net = zoo.load('embedded'); x = timing.make_batch(net, 1, {size})\n"
+        f"print(timing.time_sweep(net, x, timing.SWEEPS[{solver!r}]), timing.max_resident_memory())\n"
     )
     command = [sys.executable, "-c", script, str(Path(__file__).parent)]
     seconds, memory = map(float, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
-    record(kind="memory", network="embedded", size=size, megabytes=memory, seconds=seconds)
+    record(kind="memory", network="embedded", solver=solver, size=size, megabytes=memory, seconds=seconds)
     return memory
 
 
@@ -170,76 +147,83 @@ def main() -> None:
     parser.add_argument("--reference")
     parser.add_argument("--repeats", type=int, default=3, help="of whole runs; 0: only single steps")
     parser.add_argument("--networks", default="embedded,resnet50")
+    parser.add_argument("--solver", default="consensus", choices=SWEEPS)
     parser.add_argument("--sizes", default="224,512,1024", help="px of the memory measurements")
     parser.add_argument("--batches", default="1,8")
     options = parser.parse_args()
     keep_freed_memory()
+    solver, settings = options.solver, SWEEPS[options.solver]
     for name in filter(None, options.networks.split(",")):
         network = zoo.load("embedded") if name == "embedded" else zoo.load("torchvision:resnet50", "random")
         one = make_batch(network, 1)
+        gradients = 0
         kinds: dict[str, Callable[[], float]] = {}
         for count in map(int, options.batches.split(",")):
             x = make_batch(network, count)
-            kinds[f"path {count}"] = lambda network=network, x=x: time_sweep(network, x)
-            kinds[f"network {count}"] = lambda network=network, x=x: time_network(network, x)
+            kinds[f"{solver} {count}"] = partial(time_sweep, network, x, settings)
+            passes = record_passes(network, kinds[f"{solver} {count}"])
+            gradients = sum(found.rows for found in passes if found.has_backward) // count
+            kinds[f"network {count}"] = partial(time_passes, network, x, passes)
         if options.reference:
             for kind, keep in (("reference", False), ("reference, memory kept", True)):
-                kinds[kind] = lambda name=name, x=one, keep=keep: time_reference(options.reference, name, x, keep)
+                kinds[kind] = partial(time_reference, options.reference, name, one, keep)
         seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
-        time_sweep(network, one)  # warm
         for _ in range(options.repeats):
             for kind, measure in kinds.items():
                 seconds[kind].append(measure())
+                print(name, kind, f"{seconds[kind][-1]:.2f}", flush=True)
         if options.repeats:
             middle = {kind: statistics.median(values) for kind, values in seconds.items()}
-            record(
-                kind="time", network=name, passes=count_passes(Solver(), len(AREAS), True), seconds=middle, all=seconds
-            )
+            record(kind="time", network=name, solver=solver, passes=gradients, seconds=middle, all=seconds)
         for count in map(int, options.batches.split(",")):
             record(kind="step", network=name, batch=count, **time_steps(network, make_batch(network, count)))
     for size in filter(None, options.sizes.split(",")):
-        measure_peak_memory(int(size))
+        measure_peak_memory(int(size), solver)
 
 
 def lines() -> list[str]:
     """Return the tables for docs/performance.md."""
     rows = records.read(RESULTS)
-    latest = {(row["kind"], row["network"], row.get("size", row.get("batch"))): row for row in rows}
+    latest = {
+        (row["kind"], row.get("solver", "path"), row["network"], row.get("size", row.get("batch"))): row for row in rows
+    }
     text = ["### Time of a four-area sweep, seconds per image (medians, measured alternately)", ""]
     text += [
-        "| network | passes | path | fraction in the network | package as published | ratio | "
-        "with freed memory kept | ratio |"
+        "Without evidence; passes are those with a gradient. The network alone takes all passes, with the set-up.",
+        "",
+        "| network | solver | passes | seconds | in the network | package as published | ratio | "
+        "with freed memory kept | ratio |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    text += ["|---|---|---|---|---|---|---|---|"]
-    for (kind, network, _), row in latest.items():
+    for (kind, solver, network, _), row in sorted(latest.items(), key=lambda item: item[0][:2]):
         if kind == "time":
-            seconds, batches = row["seconds"], [name for name in row["seconds"] if name.startswith("path")]
+            seconds, batches = row["seconds"], [name for name in row["seconds"] if name.startswith(solver)]
             for name in batches:
-                own, alone = seconds[name], seconds[name.replace("path", "network")]
-                cells = [f"{network}, batch {name.removeprefix('path ')}", row["passes"], f"{own:.2f}"]
-                cells += [f"{alone / own:.0%}"]
+                own, alone = seconds[name], seconds[name.replace(solver, "network")]
+                cells = [f"{network}, batch {name.removeprefix(solver).strip()}", f"`{solver}`", row["passes"]]
+                cells += [f"{own:.2f}", f"{alone / own:.0%}"]
                 for other in (seconds.get("reference"), seconds.get("reference, memory kept")):
                     cells += [f"{other:.0f}", f"{other / own:.0f}×"] if other else ["–", "–"]
                 text.append(f"| {' | '.join(map(str, cells))} |")
-    text += ["", "### A step compared with the network's own pass", ""]
+    text += ["", "### A step of `path` compared with the network's own pass", ""]
     text += ["| network, batch | ms | network alone | mask, area and perturbation |"]
     text += ["|---|---|---|---|"]
-    for (kind, network, batch), row in latest.items():
+    for (kind, _, network, batch), row in latest.items():
         if kind == "step":
             step, alone = 1e3 * row["step"], 1e3 * row["alone"]
             masks = f"{1e3 * row['masks']:.1f} ({row['masks'] / row['step']:.0%})" if "masks" in row else "–"
             text.append(f"| {network}, {batch} | {step:.1f} | {alone:.1f} | {masks} |")
     text += [
         "",
-        "### Size of the image (embedded network, one image)",
+        "### Size of the image (embedded network, one image, four areas)",
         "",
-        "| px | seconds | peak memory, MB |",
-        "|---|---|---|",
+        "| solver | px | seconds | peak memory, MB |",
+        "|---|---|---|---|",
     ]
-    for (kind, _, size), row in sorted(latest.items(), key=lambda item: item[0][2] or 0):
+    for (kind, solver, _, size), row in sorted(latest.items(), key=lambda item: (item[0][1], item[0][3] or 0)):
         if kind == "memory":
             seconds = f"{row['seconds']:.1f}" if row["seconds"] else "not timed"  # where other work ran beside it
-            text.append(f"| {size} | {seconds} | {row['megabytes']:.0f} |")
+            text.append(f"| `{solver}` | {size} | {seconds} | {row['megabytes']:.0f} |")
     return [*text, ""]
 
 

@@ -15,23 +15,21 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import extremal
 import records
 from extremal import keep_freed_memory, zoo
 from extremal.explanations.effort import EFFORTS
 from extremal.networks.network import Network
-from timing import machine, make_batch, run_passes, time_reference
+from passes import record_passes, time_passes
+from timing import machine, make_batch, time_reference
 
 RESULTS = records.FOLDER / "whole_time.jsonl"
 BEFORE = """
@@ -52,45 +50,6 @@ def time_explanation(network: Network, x: Tensor, areas: tuple[float, ...], effo
     """Return seconds per image of one call of `explain`."""
     start = perf_counter()
     extremal.explain(network, x, areas=areas, effort=effort)
-    return (perf_counter() - start) / len(x)
-
-
-@dataclass
-class Pass:
-    """An evaluation of the network."""
-
-    rows: int
-    size: tuple[int, ...]
-    has_backward: bool = False
-
-
-def _note_backward(found: Pass, _gradient: Tensor) -> None:
-    found.has_backward = True
-
-
-def record_passes(network: Network, x: Tensor, areas: tuple[float, ...], effort: str) -> list[Pass]:
-    """Return the evaluations of the network in one call of `explain`."""
-    passes = list[Pass]()
-
-    def note(_module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        passes.append(Pass(len(arguments[0]), tuple(arguments[0].shape[2:])))
-        if output.requires_grad:
-            output.register_hook(partial(_note_backward, passes[-1]))
-
-    with network.model.register_forward_hook(note):
-        extremal.explain(network, x, areas=areas, effort=effort)
-    return passes
-
-
-def time_network(network: Network, x: Tensor, passes: list[Pass]) -> float:
-    """Return seconds per image of the evaluations of an explanation, and nothing else."""
-    start = perf_counter()
-    with network.frozen() as run:
-        run.accelerate(x)
-        for one in passes:
-            inputs = torch.nn.functional.interpolate(x[:1], size=one.size)
-            with torch.set_grad_enabled(one.has_backward):
-                run_passes(run, inputs, one.rows, 1, one.rows)
     return (perf_counter() - start) / len(x)
 
 
@@ -121,8 +80,8 @@ def main() -> None:
         x = make_batch(network, count)
         for effort in EFFORTS if count == 1 else ("normal",):
             kinds[f"{effort} {count}"] = lambda x=x, effort=effort: time_explanation(network, x, areas, effort)
-            passes = record_passes(network, x, areas, effort)
-            kinds[f"network alone, {effort} {count}"] = lambda x=x, passes=passes: time_network(network, x, passes)
+            passes = record_passes(network, kinds[f"{effort} {count}"])
+            kinds[f"network alone, {effort} {count}"] = lambda x=x, passes=passes: time_passes(network, x, passes)
         if options.before:
             kinds[f"before {count}"] = lambda x=x: time_before(options.before.resolve(), x, areas)
     if options.reference:
