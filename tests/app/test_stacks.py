@@ -1,11 +1,12 @@
 """The app with networks on clips or volumes: uploads, previews, requests, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from extremal import Network
+from extremal import ClipReader, Network
 from extremal.app import networks as app_networks
 from extremal.app import reader_uploads
 from extremal.app.call_check import InputKind
@@ -60,6 +61,19 @@ def test_a_request_about_an_upload(clip: Path, scan: Path, tmp_path: Path, kind:
     assert 'id="frame"' in (view.folder / "report.html").read_text(encoding="utf-8")
     assert response.thumbnail.startswith(b"\xff\xd8")
     assert {"evidence", "smallest area", "writing"} <= stages
+
+
+def test_each_network_has_its_own_frames(clip: Path, tmp_path: Path) -> None:
+    networks = {
+        name: ServedNetwork(name, replace(clip_network(), name=name, reader=ClipReader(frames)))
+        for name, frames in (("few", 8), ("many", 12))
+    }
+    request = Request("digest", clip.name, 0, ("few", "many"), settings=Settings(areas=(0.06,), effort="fast"))
+    (tmp_path / "out").mkdir()
+    response = run_request(request, clip, networks, tmp_path / "out", lambda step: None)
+    results = [Explanation.load(view.folder / "explanation.safetensors") for view in response.views]
+    assert [result.inputs.shape[2] for result in results] == [8, 12]
+    assert response.overlaps == ()
 
 
 def test_uploads_of_other_kinds_are_refused_without_paths(clip: Path, scan: Path, tmp_path: Path) -> None:

@@ -50,19 +50,26 @@ def run_request(
         ExtremalValueError: the image, the class or the layer is invalid.
     """
     first = networks[request.networks[0]]
-    image = read_upload(path, first) if first.kind else read_image(path, request.title)
+    images = _read_images(request, path, networks)
     views, explanations = list[ResultView](), list[Explanation]()
-    targets = {name: _find_target(request, networks[name], first, image) for name in request.networks}
+    targets = {name: _find_target(request, networks[name], first, images[name]) for name in request.networks}
     pairs = [(networks[name], question) for name in request.networks for question in request.questions]
     for number, (network, question) in enumerate(pairs):
         report = _view_progress(on_progress, number, len(pairs))
-        target, view_folder = targets[network.name], folder / f"view-{number}"
-        view, explanation = ViewRun(request, question, network, target, image, view_folder, report).run()
+        target, image = targets[network.name], images[network.name]
+        view, explanation = ViewRun(request, question, network, target, image, folder / f"view-{number}", report).run()
         views.append(view)
         if explanation is not None:
             explanations.append(explanation)
     overlaps = find_overlaps(*explanations[:2]) if len(explanations) > 1 else ()
-    return Response(tuple(views), overlaps, _draw_thumbnail(image))
+    return Response(tuple(views), overlaps, _draw_thumbnail(images[first.name]))
+
+
+def _read_images(request: Request, path: Path, networks: dict[str, ServedNetwork]) -> dict[str, Upload]:
+    """Return the upload for each network: a picture, or a clip, volume or sound as its own reader has it."""
+    if networks[request.networks[0]].kind:
+        return {name: read_upload(path, networks[name]) for name in request.networks}
+    return dict.fromkeys(request.networks, read_image(path, request.title))
 
 
 def _draw_thumbnail(image: Upload) -> bytes:
@@ -89,7 +96,7 @@ def _view_progress(on_progress: OnProgress, number: int, count: int) -> OnProgre
 
 def find_overlaps(a: Explanation, b: Explanation) -> tuple[RegionOverlap, ...]:
     """Return the intersection over union of the cut masks at each common area; nothing if their shapes differ."""
-    if a.masks.shape[-2:] != b.masks.shape[-2:]:
+    if a.masks.shape[2:] != b.masks.shape[2:]:
         return ()
     common = [area for area in a.areas if area in b.areas]
     return tuple(RegionOverlap(area, iou(a.binary(area)[0], b.binary(area)[0])) for area in common)
