@@ -28,9 +28,10 @@ from PIL import Image
 from extremal.benchmark import figure
 from extremal.benchmark.baselines import METHODS
 from extremal.benchmark.data.scenes import TUXPAINT_CUTOUTS
-from extremal.benchmark.metrics.estimate import mean_paired_difference
+from extremal.benchmark.metrics.estimate import mean_paired_difference, quantile
 from extremal.benchmark.table import Table, build_table
 from extremal.benchmark.tasks.sanity import CHANGED_CORRELATION, similarity_curves
+from extremal.benchmark.tasks.stability import STABILITY_AREAS
 from extremal.benchmark.tasks.task import TableColumn
 from extremal.jobs.store import read_manifest
 from extremal.report.figure_style import ACCENT_COLOUR, CONTROL_COLOUR, DPI
@@ -41,6 +42,7 @@ PAGE, STORED_RUNS = DOCS / "evaluation.md", FOLDER / "evaluation"
 SCENES, MANY = "scenes:{cutouts} --count 100", "centre,gradient,guided-backprop,integrated-gradients,grad-cam"
 OURS = "consensus"
 STABILITY = "--cutouts {cutouts} --count 17"
+MORE = "stability-more"
 GRID = "--data folder:{pictures} --cell 112 --batch 1"
 FAITH, SANITY = "--data folder:{pictures} --batch 1", "--data folder:{few} --batch 1"
 CONFIDENT = f"{MANY},contrastive-excitation,mask-gradient,path"
@@ -84,6 +86,9 @@ RUNS = {
     "sanity-consensus": Run("sanity", f"{SANITY} --methods consensus"),
     "stability": Run("stability", f"{STABILITY} --methods path,contrastive-excitation,grad-cam"),
     "stability-consensus": Run("stability", f"{STABILITY} --methods consensus"),
+    "stability-more": Run(
+        "stability", "--cutouts {cutouts} --count 40 --methods consensus,contrastive-excitation,grad-cam"
+    ),
     "stability-maps": Run("stability", f"{STABILITY} --methods mask-gradient,integrated-gradients,occlusion"),
 }
 
@@ -180,7 +185,9 @@ def write_docs() -> None:
         if any(read_head(name)["measures"] for name in names):
             table, _ = join_tables(names)
             text = replace_table(text, mark, table.markdown())
-    stability = [name for name, run in RUNS.items() if run.task == "stability" and has_run(name)]
+    if has_run(MORE):
+        text = replace_table(text, MORE, format_effects(MORE))
+    stability = [name for name, run in RUNS.items() if run.task == "stability" and has_run(name) and name != MORE]
     if stability:
         table, images = join_tables(stability)
         text = replace_table(text, "stability", f"{images} images.\n\n{table.markdown()}")
@@ -204,11 +211,11 @@ def draw_costs(runs: list[str]) -> Figure:
         "IoU with a copy with noise, median": ("noise", 0.5),
     }
     drawn = Figure(figsize=(11, 3.8), dpi=DPI, layout="constrained")
-    for axes, (title, (measure, quantile)) in zip(drawn.subplots(1, len(panels)), panels.items(), strict=True):
+    for axes, (title, (measure, share)) in zip(drawn.subplots(1, len(panels)), panels.items(), strict=True):
         for method in rows["method"].unique().to_pylist():
             found = rows.filter(pc.equal(rows["method"], method))
             means = np.mean([found[f"{measure}_{area}"].to_numpy() for area in (5, 10, 20, 40)], 0)
-            passes, value = np.median(found["evaluations"]) / 3, np.nanquantile(means, quantile)
+            passes, value = np.median(found["evaluations"]) / 3, np.nanquantile(means, share)
             colour = ACCENT_COLOUR if method in figure.HIGHLIGHTED_METHODS else CONTROL_COLOUR
             axes.plot(passes, value, "o", color=colour)
             axes.annotate(method, (passes, value), (4, 4), textcoords="offset points", fontsize=7)
@@ -219,6 +226,37 @@ def draw_costs(runs: list[str]) -> Figure:
         axes.tick_params(labelsize=8)
         axes.grid(color="0.92")
     return drawn
+
+
+def format_effects(run: str) -> str:
+    """Format what the masks of each method keep under unseen perturbations, and the differences of our method."""
+    rows = [row for row in read_rows(run).to_pylist() if row["status"] == "ok"]
+    by_method: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
+    for row in rows:
+        by_method.setdefault(row["method"], {})[row["key"], row["label"]] = row
+    targets = list(by_method[OURS])
+    keys, columns = [key for key, _ in targets], [f"unseen_{100 * area:g}" for area in STABILITY_AREAS]
+    effects = {
+        method: {name: np.array([found[target][name] for target in targets], float) for name in columns}
+        for method, found in by_method.items()
+    }
+    judged = int(np.isfinite(effects[OURS][columns[0]]).sum())
+    heads = " | ".join(f"{100 * area:g} %" for area in STABILITY_AREAS)
+    lines = [f"{len(targets)} targets, of which {judged} have an effect to share.", "", f"| median | {heads} |"]
+    lines.append("|---|" + "---:|" * len(columns))
+    for method, found in effects.items():
+        lines.append(f"| {method} | {' | '.join(f'{np.nanmedian(found[name]):.3f}' for name in columns)} |")
+    for method, found in effects.items():
+        if method != OURS:
+            cells = []
+            for name in columns:
+                differences = effects[OURS][name] - found[name]
+                estimate = quantile(differences, 0.5, groups=keys)
+                higher = np.mean(differences[np.isfinite(differences)] > 0)
+                ends = f"[{estimate.low:+.3f}, {estimate.high:+.3f}]"
+                cells.append(f"{estimate.value:+.3f} {ends}, higher on {higher:.0%}")
+            lines.append(f"| `{OURS}` less {method}, target by target | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def has_run(name: str) -> bool:
