@@ -13,6 +13,7 @@ from PIL import Image
 import extremal
 from extremal.report.text import summarise
 
+AREAS = "0.05,0.1,0.2,0.4"
 EXPECTED = "a tenth of the photograph is enough (`sufficient` at 10, 20 and 40 %, `insufficient` below)"
 
 
@@ -21,7 +22,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     photograph, result = folder / "tripod.png", folder / "tripod"
     Image.fromarray(skimage.data.camera()).save(photograph)
-    command = ["explain", str(photograph), "--out", str(folder), "--force"]
+    command = ["explain", str(photograph), "--areas", AREAS, "--out", str(folder), "--force"]
     print(f"The photograph is {photograph}. Which part of it does an EfficientNet need to see a tripod?")
     print(f"\n$ extremal {' '.join(command)}\n", flush=True)
     subprocess.run([sys.executable, "-m", "extremal", *command], check=True)
