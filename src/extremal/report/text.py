@@ -177,7 +177,7 @@ class ExplanationSummary:
     score_full: float
     score_blank: float
     has_random_weights: bool = False  # the network was never trained
-    unlikely: str = ""  # that the network does not give this answer; empty: it does, or this is unknown
+    unlikely: str = ""  # that the network gives this answer little probability; empty: it gives enough, or unknown
 
     @property
     def headline_row(self) -> int:
@@ -278,7 +278,7 @@ def summarise(explanation: Explanation, image: int = 0) -> ExplanationSummary:
 
 
 def unlikely_sentence(explanation: Explanation, image: int = 0) -> str:
-    """Say that the network does not give the explained answer for the whole input; empty if it does, or is unknown.
+    """Say that the network gives the answer little probability for the whole input; empty if enough, or unknown.
 
     Args:
         explanation: of N inputs.
@@ -287,8 +287,10 @@ def unlikely_sentence(explanation: Explanation, image: int = 0) -> str:
     probability = find_probability(explanation, image)
     if probability is None or not is_unlikely(explanation, image):
         return ""
-    number = f"{100 * probability:.2g}\N{NO-BREAK SPACE}%" if probability >= 1e-6 else "almost no probability"
-    return f"The network does not give this answer for the whole {_name_whole(explanation)}: it has {number}."
+    whole = f"for the whole {_name_whole(explanation)}"
+    if probability < 1e-6:
+        return f"The network gives this answer almost no probability {whole}."
+    return f"The network gives this answer little probability {whole}: {100 * probability:.2g}\N{NO-BREAK SPACE}%."
 
 
 def _name_whole(explanation: Explanation) -> str:
