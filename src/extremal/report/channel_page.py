@@ -149,10 +149,10 @@ def minimal_set_sentence(region: MinimalRegion | None) -> str:
     """Describe a minimal set of channels in one sentence.
 
     Args:
-        region: the set of one input; None if its smallest set is not sufficient when it is evaluated again.
+        region: the set of one input; None if none of its sets is sufficient when it is evaluated again.
     """
     if region is None:
-        return "Minimal set: the smallest set that was found is not sufficient when it is evaluated again."
+        return "Minimal set: none of the sets that were found is sufficient when it is evaluated again."
     channels = tuple(region.mask[0].nonzero()[:, 0].tolist())
     result = f"{len(channels)} of {region.mask.shape[1]} channels ({_list_channels(channels)})"
     return f"Minimal set: {result} with {percent(region.effect)} of the effect; {region.reason}."
