@@ -94,9 +94,7 @@ class Explanation(ExplanationViews):
         default=None, metadata=SHARED_FIELD
     )  # (*S) int64: the unit of each place, −1 for none; None: places by themselves
     fields: Tensor | None = None  # (N, A, 1, *lattice), input of `solvers.rebuild_masks`; None: the masks were given
-    left_out: tuple[tuple[str, ...], ...] = field(
-        default=(), metadata=NAMES_FIELD
-    )  # (N,) ways of a mix with too little effect on each input; (): none
+    left_out: tuple[tuple[str, ...], ...] = field(default=(), metadata=NAMES_FIELD)  # (N,) ways of too little effect
     alternatives: tuple["Explanation", ...] = field(
         default=(), metadata=ALTERNATIVES_FIELD
     )  # of the same inputs, kept apart from this one and from each other
