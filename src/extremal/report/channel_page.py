@@ -15,7 +15,7 @@ from extremal.explanations.display import has_random_weights, network_text
 from extremal.explanations.minimal_region import MinimalRegion
 from extremal.explanations.overlay import draw_heat, png_data_uri
 from extremal.explanations.validation import validate_image
-from extremal.explanations.verdict import Verdict
+from extremal.explanations.verdict import Verdict, format_below
 from extremal.file_checks import to_path
 from extremal.report import chart
 from extremal.report.html import render_template, write_page
@@ -142,7 +142,8 @@ def smallest_sentence(explanation: ChannelExplanation, image: int = 0) -> str:
     )
     if not smallest.below_count:
         return f"{result}; every smaller set that was tried is also sufficient."
-    return f"{result}; the best set of {smallest.below_count} that was found has {percent(smallest.below_effect)}."
+    below, _ = format_below(smallest.below_effect, smallest.share, percent)
+    return f"{result}; the best set of {smallest.below_count} that was found has {below}."
 
 
 def minimal_set_sentence(region: MinimalRegion | None) -> str:

@@ -9,7 +9,7 @@ from extremal.explanations.answer_probability import find_probability, is_unlike
 from extremal.explanations.display import has_random_weights, network_text
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import has_image
-from extremal.explanations.verdict import CHANCE, MIN_SPAN, Verdict
+from extremal.explanations.verdict import CHANCE, MIN_SPAN, SUFFICIENT_EFFECT, Verdict, format_below
 from extremal.report.signal_view import has_signal
 
 if TYPE_CHECKING:
@@ -217,7 +217,8 @@ class ExplanationSummary:
 
     def sentence(self, row: AreaRow) -> str:
         """Describe the effect at one area, compared with random regions."""
-        effect, chance, whole = percent(row.binary), percent(row.control), self.whole
+        effect, _ = format_below(row.binary, SUFFICIENT_EFFECT, percent)
+        chance, whole = percent(row.control), self.whole
         if self.keeps and row.binary > 1 + MIN_EXCESS:
             effect = f"{effect} of the score (the network is surer than with the whole {whole})"
         elif row.binary < -MIN_EXCESS:
