@@ -210,8 +210,8 @@ class ExplanationSummary:
         """Reasons to doubt the headline; empty if there are none."""
         sentences = [RANDOM_WEIGHTS] if self.has_random_weights else []
         sentences += [self.unlikely] if self.unlikely else []
-        row = None if self.smallest is None else self.rows[self.smallest]
-        if row is not None and row.verdict.label != "sufficient":
+        row = self.rows[self.headline_row]
+        if row.binary >= SUFFICIENT_EFFECT and row.verdict.label != "sufficient":
             sentences.append(doubt_sentence("This mask", row.verdict))
         return " ".join(sentences)
 
