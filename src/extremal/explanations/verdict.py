@@ -16,7 +16,7 @@ MIN_UNSEEN_EFFECT = 0.5  # of the required effect, that must remain in the media
 MAX_GREY_EFFECT = 0.5  # of the effect as found, that may be carried by grey values
 MIN_STABLE_IOU = 0.5  # with copies of the input, in the median, below which masks differ by more than they share
 MIN_CORE_SHARE = 1 / 3  # of a mask's places, that the masks of all copies must contain
-MAX_DIGITS = 6  # decimals of a percentage that is close to its threshold; effects have no more in single precision
+MAX_DIGITS = 6  # decimals, at most, of a percentage that is close to its threshold: those of single precision
 
 NOT_FINITE = (
     "a network must return finite scores, it returned NaN or infinite ones during the run, so nothing was "
