@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from support import terminal
@@ -28,6 +29,22 @@ def test_explain(tone: str) -> None:
     assert record["smallest"]["area"] == 0.15
     names = ["explanation.safetensors", "figure.png", "mask-0.05.wav", "mask-0.15.wav", "report.html"]
     assert list_names(Path("out/tone-440-Hz")) == names
+
+
+@pytest.mark.parametrize("question", [("sets", "--target", "440 Hz", "--score", "logit"), ("contrast",)])
+def test_regions_are_written_as_arrays(tone: str, question: tuple[str, ...]) -> None:
+    command, *target = question
+    options = ("--areas", "0.15,0.3", "--perturbation", "fade", "--solver", "path", "--out", "out", "--json")
+    for force in ((), ("--force",)):  # a previous result is known by its files
+        code, stdout, stderr = terminal.call(command, tone, *target, *NETWORK, *options, *force)
+        assert (code, stderr) == (0, "")
+    (record,) = json.loads(stdout)
+    assert record["files"]["masks"]
+    for kind, path in record["files"]["masks"].items():
+        mask = np.load(path, allow_pickle=False)
+        assert Path(path).name == f"region-{kind}.npy"
+        assert mask.shape == (16000,)
+        assert mask.mean() == pytest.approx(record["regions"][kind]["area"])
 
 
 def test_plan(tone: str) -> None:

@@ -93,12 +93,22 @@ def test_extreme_and_tampered_scores() -> None:
 
 def test_report_and_record_say_so(tmp_path: Any) -> None:
     result = explain(softmax_network(4.0, 0.0, 3.0), X, 1, score="probability", **OPTIONS)
-    sentence = "The network does not give this answer for the whole image: it has 1.3\N{NO-BREAK SPACE}%."
+    sentence = "The network gives this answer little probability for the whole image: 1.3\N{NO-BREAK SPACE}%."
     assert sentence in summarise(result).caution
     explanation_page.write(result, tmp_path / "report.html")
     assert sentence in (tmp_path / "report.html").read_text(encoding="utf-8").replace("&nbsp;", "\N{NO-BREAK SPACE}")
     record = json.loads(json.dumps(result_record("a.png", result, {})))
     assert (record["probability"], record["unlikely"]) == (pytest.approx(0.0132, abs=1e-4), True)
+
+
+def test_it_is_true_of_the_likeliest_of_many_classes() -> None:
+    torch.manual_seed(0)
+    flat = Network(nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 300)))
+    likely = explain(flat, X, score="probability", **OPTIONS)
+    assert "gives this answer little probability" in summarise(likely).caution
+    assert "does not give" not in summarise(likely).caution
+    nothing = summarise(made("log-probability", -50.0)).caution
+    assert nothing == "The network gives this answer almost no probability for the whole image."
 
 
 class TestDoctor:

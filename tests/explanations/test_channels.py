@@ -263,6 +263,28 @@ def test_a_layer_without_places_has_no_map() -> None:
     )
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_a_layer_of_a_signal_has_no_map(axis: int) -> None:
+    """The three axes of its activations are no tokens of a lattice."""
+    model = nn.Sequential(nn.Conv1d(2, 16, 4), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(16, 2))
+    found = explain_channels(model, torch.rand(1, 2, 19), "1", 0, counts=(2,), axis=axis)
+    for view in (found.map, found.heatmap):
+        assert message_of(view, 2).startswith("a map must be of a layer whose channels have places, '1' has none")
+
+
+@pytest.mark.parametrize("image", [-1, 1])
+def test_maps_of_an_input_that_does_not_exist(image: int) -> None:
+    found = explain_toy(Carriers([3], seed=0), counts=(3,))
+    for view in (found.map, found.activity_map):
+        assert message_of(view, 3, image) == f"image must lie in 0..0 for 1 inputs, got {image}"
+
+
+def test_all_channels_have_the_whole_effect() -> None:
+    found = explain_toy(Carriers([3], seed=0), counts=(3,), share=20.0)
+    smallest = found.smallest()
+    assert (smallest.count, smallest.effect) == (64, 1.0)
+
+
 def test_the_search_for_the_smallest_set_can_be_ended() -> None:
     """Its passes repeat the last report of the evidence."""
     reports = list[tuple[int, int]]()

@@ -76,5 +76,14 @@ def test_bad_input_is_refused() -> None:
         "images of a class must have one size once prepared for the network, got (3, 8, 8) and, for image 1, "
         "(3, 8, 9); resize them, or give the network a preprocess that does"
     )
+    assert message_of(class_overlap, []) == (
+        "classes must be at least one result of class_channels, got none; pass a list of them"
+    )
+    tokens = nn.Sequential(nn.Flatten(2), nn.Linear(64, 16), nn.Flatten(), nn.Linear(48, 2))
+    rankings = [class_channels(tokens, X, "1", 0, axis=axis) for axis in (1, 2)]
+    assert message_of(class_overlap, rankings) == (
+        "classes must be ranked along one axis of the layer, got 3 and 16 channels; run class_channels with the same "
+        "axis"
+    )
     with pytest.raises(ExtremalValueError, match="a layer must be the name of a module"):
         class_channels(nn.Sequential(toy), X, "features", 0)

@@ -38,6 +38,9 @@ TIMES = "a mask changes the score 24 times as much as destroying the whole input
         (1.0, 1.3, [0.46], [-0.3], "sufficient", "130 % of the effect, at best −30 % by chance"),
         (0.8, 0.5, [0.9], [0.1], "insufficient", "50 % of the effect, wanted 90 %"),
         (1.0, 0.89, [0.9], [0.95], CHANCE, "a random region of this size reaches 95 % of the effect, this one 89 %"),
+        (0.9, 0.8961, [0.9], [0.1], "insufficient", "89.6 % of the effect, wanted 90 %"),
+        (0.9, 0.90001, [0.9], [0.899996], "sufficient", "90 % of the effect, at best 89.9996 % by chance"),
+        (0.9, 0.95, [0.4499], [0.1], "suspect", "only 44.99 % of the effect under perturbations it was not made for"),
         (1.0, 0.5, [0.9], [0.1], "insufficient", "50 % of the effect, wanted 90 %"),  # grey carries half: not more
         (0.5, -0.2, [0.0], [0.1], "insufficient", "−20 % of the effect, wanted 90 %"),
         (

@@ -42,6 +42,12 @@ class TestConcatenation:
         ):
             Explanation.concatenate([first, replace(first, **changed)])
 
+    def test_names_of_each_input_where_only_one_result_has_some(self) -> None:
+        first, named = explanation(), replace(explanation(), left_out=(("fade",),))
+        assert Explanation.concatenate([first, named]).left_out == ((), ("fade",))
+        assert Explanation.concatenate([named, first, first]).left_out == (("fade",), (), ())
+        assert Explanation.concatenate([first, first]).left_out == ()
+
     def test_results_of_other_kinds(self) -> None:
         with pytest.raises(ExtremalTypeError, match="must be results of one type, got Explanation and EvidenceCurve"):
             Explanation.concatenate([explanation(), explanation().curve()])  # type: ignore[list-item]

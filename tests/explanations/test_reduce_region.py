@@ -280,6 +280,27 @@ class TestChannels:
         assert tuple(region.mask[0].nonzero()[:, 0].tolist()) in model.sets
         assert region.evaluations < 100
 
+    def test_larger_sets_are_tried_for_a_larger_share(self) -> None:
+        class Weighted(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.features = nn.Conv2d(3, 8, 1, bias=False)
+                self.features.weight.data.fill_(1 / 3)
+                self.weights = torch.tensor([60.0, 32, 2, 2, 1, 1, 1, 1]) / 100
+
+            def forward(self, x: Tensor) -> Tensor:
+                score = self.features(x).mean((2, 3)) @ self.weights
+                return torch.stack([score, 0 * score], 1)
+
+        model, x = Weighted(), torch.ones(1, 3, 4, 4)
+        result = explain_channels(model, x, "features", 0, counts=(2, 4), solver=SHORT, score="logit")
+        assert result.smallest().channels == (0, 1)
+        for share, count, start in ((0.9, 2, 2), (0.95, 4, 4), (0.97, 5, 8)):
+            (region,) = minimal(model, result, share=share)
+            assert region is not None
+            assert (int(region.mask.sum()), region.start_area) == (count, start / 8)
+        assert minimal(model, result, share=1.1) == (None,)
+
 
 class TestBadInput:
     def refused(self, *args: Any, **options: Any) -> str:
@@ -291,6 +312,16 @@ class TestBadInput:
         result = judged(boxes(), cover(FIRST, SECOND))
         other = Visible(texture(1, 3, *SHAPE, seed=1), [FIRST])
         assert self.refused(other, result).startswith("a network must be the one that was explained, Visible's weights")
+
+    @pytest.mark.parametrize("budget", [1, 4])
+    def test_a_budget_that_ends_before_a_region_is_judged(self, budget: int) -> None:
+        """There are five ways: the perturbation of the run, and four others."""
+        model = boxes()
+        message = self.refused(model, judged(model, cover(FIRST, SECOND)), budget=budget)
+        assert message == (
+            "budget must suffice to judge the computed regions until one is sufficient, at 5 evaluations each, got "
+            f"{budget}; e.g. 1000"
+        )
 
     @pytest.mark.parametrize(
         ("options", "message"),

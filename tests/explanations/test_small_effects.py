@@ -11,6 +11,7 @@ from extremal.jobs.rows import build_row
 from extremal.masking.solvers import Consensus, Path
 from extremal.report.text import summarise
 from support.errors import message_of
+from support.made_explanations import explanation
 from support.toys import texture
 
 FAST = Path(steps=8, polish=4, draws=2)
@@ -96,6 +97,18 @@ def test_no_region_is_sufficient(opposed: Explanation) -> None:
 def test_it_is_not_told_as_a_percentage(opposed: Explanation) -> None:
     assert "times as much as destroying the whole image does" in summarise(opposed).headline
     assert "%" not in summarise(opposed).headline.split("of the image", 1)[1]
+
+
+def test_all_views_show_the_same_region_and_say_that_it_means_nothing() -> None:
+    """Both areas have above 90 % of an effect that is a twelfth of that of another mask."""
+    scores = torch.tensor([[9.6, 9.7]])
+    made = explanation(scores=scores, binary_scores=scores, control_scores=torch.tensor([[[100.0] * 3, [2.0] * 3]]))
+    summary = summarise(made)
+    assert summary.rows[summary.headline_row].area == 0.5
+    assert summary.headline.startswith("None of the computed areas is enough. The best of them: 50\xa0% of the image")
+    assert summary.caution.startswith("This mask is suspect: the effect is too small to divide by: ")
+    assert torch.equal(torch.from_numpy(made.mask()), made.binary(0.5)[0, 0] > 0)
+    assert "best      50 %: 96.2 % of the effect, suspect" in repr(made)
 
 
 class TestOtherMeasurements:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from extremal import Explanation, explain, smallest_area
+from extremal import Explanation, explain, judge, smallest_area
 from extremal.errors import ExtremalValueError
 from extremal.explanations.smallest_area import Certificate
 from extremal.masking.area import count_kept
@@ -172,6 +172,20 @@ class TestBadInput:
         result = found(model)
         broken = replace(result, binary_scores=result.binary_scores * math.nan)
         assert smallest_area(model, broken) == (None,)
+
+    def test_an_infinite_score_between_the_areas_is_not_sufficient(self) -> None:
+        class Infinite(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                share = x.mean((1, 2, 3))
+                score = torch.where((share > 0.2) & (share < 0.3), math.inf * share, (2 * share).clamp(max=1.0))
+                return torch.stack([score, 0 * share], 1)
+
+        masks = torch.zeros(1, 2, 1, SIZE, SIZE)
+        masks[:, 0, 0, :5], masks[:, 1, 0, :25] = 1, 1
+        x = torch.ones(1, 1, SIZE, SIZE)
+        result = judge(Infinite(), x, masks, 0, areas=(0.125, 0.625), perturbation="fade", score="logit")
+        (certificate,) = smallest_area(Infinite(), result)
+        assert holds(certificate, 0.9).area == pytest.approx(0.45, rel=0.02)
 
 
 class TestProgress:

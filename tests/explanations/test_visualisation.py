@@ -182,6 +182,12 @@ def test_moves_keep_the_size_and_small_ones_hardly_change() -> None:
         (lambda: invert(NETWORK, "second", torch.zeros(1, 5, 3, 3), size=SHAPE),
          "activations must have the shape of the layer's output, (N, *(5, 12, 12)) for 'second' at (3, 24, 24),"
          " got (1, 5, 3, 3)"),
+        (lambda: invert(NETWORK, "second", torch.full((1, 5, 12, 12), torch.nan), size=SHAPE),
+         "activations must be finite, and of at least one input, got NaN or infinite values; record them again from"
+         " an image"),
+        (lambda: invert(NETWORK, "second", torch.zeros(0, 5, 12, 12), size=SHAPE),
+         "activations must be finite, and of at least one input, got those of no input; record them again from an"
+         " image"),
         (lambda: invert(NETWORK, "second", torch.zeros(1, 3, 24)),
          "a layer must belong to a network of images (1 or 3, H, W) to be visualised, got the input shape (3, 24);"
          " choose another network"),

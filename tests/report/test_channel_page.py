@@ -80,6 +80,8 @@ def test_sentence_on_the_smallest_set(explanation: ChannelExplanation) -> None:
     sentence = channel_page.smallest_sentence(explanation)
     assert sentence.startswith("The smallest sufficient set that was found has 3 of 64 channels (")
     assert "; the best set of 2 that was found has " in sentence
+    close = replace(explanation, below_effect=torch.full_like(explanation.below_effect, 0.8961))
+    assert channel_page.smallest_sentence(close).endswith("; the best set of 2 that was found has 89.6\xa0%.")
     open_end = replace(explanation, below_count=explanation.below_count * 0)
     assert channel_page.smallest_sentence(open_end).endswith("; every smaller set that was tried is also sufficient.")
 

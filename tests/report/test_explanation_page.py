@@ -136,6 +136,12 @@ def test_headline_and_caution() -> None:
     assert "None of the computed areas is enough" in weak.words
     assert weak.data["smallest"] is None
     assert "Smallest sufficient area" not in weak.words
+    span = result.score_full - result.score_blank
+    close = render_page(
+        replace(result, binary_scores=(result.score_blank + 0.8961 * span).expand(1, len(result.areas)))
+    )
+    assert "The best of them: " in close.words
+    assert "of the image keeps 89.6\xa0% of the score" in close.words
     lucky = render_page(replace(result, control_scores=result.control_scores + 1))
     assert "Chance is enough: a random region of this size reaches" in lucky.words
     assert "Smallest sufficient area" not in lucky.words
@@ -248,6 +254,8 @@ def test_the_certificate_is_described() -> None:
     certificate = Certificate(0.345, torch.ones(1, 48, 64), 0.912, 0.338, 0.88, 0.9)
     words = render_page(synthetic.explanation(), certificate=certificate).words.replace("\xa0", " ")
     assert "Smallest area by bisection: 34.5 % has 91 % of the effect; the best mask found at 33.8 % has 88 %." in words
+    close = render_page(synthetic.explanation(), certificate=replace(certificate, below_effect=0.8961)).words
+    assert "the best mask found at 33.8\xa0% has 89.6\xa0%." in close
     open_end = replace(certificate, below_area=0.0, below_effect=float("nan"))
     words = render_page(synthetic.explanation(), certificate=open_end).words.replace("\xa0", " ")
     assert "34.5 % has 91 % of the effect; every smaller area that was tried is also enough." in words

@@ -142,4 +142,4 @@ class TestSentence:
         panel = build_channel_panel(found, sentence)
         assert [(row.number, row.size) for row in panel.rows] == [(1, "3"), (2, "1, 4")]
         assert not panel.has_unseen
-        assert minimal_set_sentence(None).startswith("Minimal set: the smallest set that was found is not sufficient")
+        assert minimal_set_sentence(None).startswith("Minimal set: none of the sets that were found is sufficient")

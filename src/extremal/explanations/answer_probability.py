@@ -1,10 +1,10 @@
-"""The probability of an explained class, where the score states it: whether the network gives this answer at all."""
+"""The probability of an explained class, where the score states it: whether it is the network's answer at all."""
 
 import math
 
 from extremal.explanations.explanation import Explanation
 
-MIN_PROBABILITY = 0.05  # of a class, below which the network does not give this answer, unless it is the likeliest one
+MIN_PROBABILITY = 0.05  # of a class, below which it has little, and is not the answer unless it is the likeliest one
 
 
 def find_probability(explanation: Explanation, image: int = 0) -> float | None:
@@ -32,6 +32,6 @@ def find_probability(explanation: Explanation, image: int = 0) -> float | None:
 
 
 def is_unlikely(explanation: Explanation, image: int = 0) -> bool:
-    """Return whether the explained class has so little probability that the network does not give this answer."""
+    """Return whether the explained class has so little probability that it may not be the network's answer."""
     probability = find_probability(explanation, image)
     return probability is not None and probability < MIN_PROBABILITY

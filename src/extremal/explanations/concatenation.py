@@ -39,7 +39,12 @@ def concatenate(results: Sequence[R]) -> R:
     values = {}
     for field in fields(results[0]):  # type: ignore[arg-type]
         join: Join = field.metadata.get("join", _join_inputs)
-        values[field.name] = join([getattr(result, field.name) for result in results])
+        parts = [getattr(result, field.name) for result in results]
+        if "missing" in field.metadata and any(parts):
+            counts = [len(result.target) for result in results]  # type: ignore[attr-defined]
+            missing = (field.metadata["missing"],)
+            parts = [part or missing * count for part, count in zip(parts, counts, strict=True)]
+        values[field.name] = join(parts)
     return type(results[0])(**values)
 
 
@@ -113,6 +118,7 @@ def _join_optional(values: Sequence[Any]) -> Any:
 
 
 SHARED_FIELD: dict[str, Join] = {"join": _take_first}  # the same for all inputs of a run
+NAMES_FIELD: dict[str, Any] = {"missing": ()}  # (N,) names of each input; () as a whole if no input has any
 STEPS_FIELD: dict[str, Join] = {"join": _take_longest}  # (T,)
 TRACE_FIELD: dict[str, Join] = {"join": _pad_trace}  # (N, T)
 SETTINGS_FIELD: dict[str, Join] = {"join": _add_evaluations}

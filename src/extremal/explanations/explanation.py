@@ -11,6 +11,7 @@ from torch import Tensor
 from extremal.errors import ExtremalValueError
 from extremal.explanations.concatenation import (
     ALTERNATIVES_FIELD,
+    NAMES_FIELD,
     OPTIONAL_FIELD,
     SETTINGS_FIELD,
     SHARED_FIELD,
@@ -93,7 +94,7 @@ class Explanation(ExplanationViews):
         default=None, metadata=SHARED_FIELD
     )  # (*S) int64: the unit of each place, −1 for none; None: places by themselves
     fields: Tensor | None = None  # (N, A, 1, *lattice), input of `solvers.rebuild_masks`; None: the masks were given
-    left_out: tuple[tuple[str, ...], ...] = ()  # (N,) ways of a mix with too little effect on each input; (): none
+    left_out: tuple[tuple[str, ...], ...] = field(default=(), metadata=NAMES_FIELD)  # (N,) ways of too little effect
     alternatives: tuple["Explanation", ...] = field(
         default=(), metadata=ALTERNATIVES_FIELD
     )  # of the same inputs, kept apart from this one and from each other

@@ -1,5 +1,6 @@
 """Views of an `Explanation`: text for a prompt, pictures, and maps for other libraries."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from extremal.explanations.display import (
 )
 from extremal.explanations.evidence_curve import EvidenceCurve
 from extremal.explanations.overlay import apply_mask, draw_outline, has_image, to_pillow
+from extremal.explanations.regions import SufficientRegion
 from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import SUFFICIENT_EFFECT, Verdict
 
@@ -49,6 +51,10 @@ class ExplanationViews(Displayed):
     @abstractmethod
     def saliency(self, smooth: float = 0.0, kind: str = "support") -> Tensor:
         """Return a map of the places that support the answer: (N, 1, *S) ≥ 0."""
+
+    @abstractmethod
+    def smallest(self, share: float = SUFFICIENT_EFFECT, image: int = 0) -> SufficientRegion | None:
+        """Return the smallest sufficient area of one input; None if there is none."""
 
     @property
     @abstractmethod
@@ -102,9 +108,12 @@ class ExplanationViews(Displayed):
 
     def _cut_mask(self, area: float | None, image: int) -> Tensor:
         validate_image(image, len(self.masks))
-        if area is None:
-            area = self.areas[choose_column(self.curve(image).binary, SUFFICIENT_EFFECT)]
-        return self.binary(area)[image]
+        return self.binary(self.areas[self._choose_column(image)] if area is None else area)[image]
+
+    def _choose_column(self, image: int) -> int:
+        """Return the column of the smallest sufficient area, else of the largest effect, as reports do."""
+        smallest = self.smallest(image=image)
+        return self.areas.index(smallest.area) if smallest else choose_column(self.curve(image).binary, math.inf)
 
     def _describe(self) -> Sequence[str]:
         origin = f"{network_text(self.settings)}, {self.settings.get('game', 'preserve')} game"
@@ -131,5 +140,5 @@ class ExplanationViews(Displayed):
     def _describe_best(self, image: int) -> tuple[str, str, str]:
         """Return area, effect and verdict of the smallest sufficient area, else of the largest effect."""
         effects = self.curve(image).binary
-        column = choose_column(effects, SUFFICIENT_EFFECT)
+        column = self._choose_column(image)
         return percent_text(self.areas[column]), percent_text(effects[column]), self.verdict[image][column].label

@@ -86,10 +86,11 @@ def minimal(
         on_evaluations: called with the number of evaluations done and the budget.
 
     Returns:
-        One region per input; None if none of its computed areas is sufficient under all perturbations.
+        One region per input; None if none of its computed areas, or sets, is sufficient under all perturbations.
 
     Raises:
-        ExtremalValueError: the network or the settings are not those of the explanation, or an option breaks its rule.
+        ExtremalValueError: the network or the settings are not those of the explanation, an option breaks its rule, or
+            the budget does not suffice to find a sufficient region.
     """
     is_channels = isinstance(explanation, ChannelExplanation)
     if share is None:
@@ -209,7 +210,11 @@ def _unseen_ways(objective: Objective, explanation: Explanation, image: int) -> 
 def _starting_masks(explanation: Explanation | ChannelExplanation, share: float, image: int) -> Iterator[Tensor]:
     """Yield the masks (*S) of one input that may be sufficient, the smallest first."""
     if isinstance(explanation, ChannelExplanation):
-        yield explanation.smallest_mask[image]
+        found = explanation.smallest_mask[image]
+        yield found
+        yield from (explanation.binary(count)[image] for count in explanation.counts if count > int(found.sum()))
+        if not bool(found.all()):
+            yield torch.ones_like(found)
         return
     smallest = explanation.smallest(share, image)
     for area in explanation.areas:
@@ -229,7 +234,12 @@ def _reduce(test: SufficiencyTest, masks: Iterator[Tensor], domain: Domain, leas
     for mask in masks:
         region = mask.flatten().nonzero()[:, 0]
         judged = test.judge([region])
-        if judged is not None and test.is_sufficient(judged[0]):
+        if judged is None:
+            raise ExtremalValueError(
+                "budget must suffice to judge the computed regions until one is sufficient, at "
+                f"{len(test.used) + len(test.unseen)} evaluations each, got {test.budget}; e.g. {BUDGET}"
+            )
+        if test.is_sufficient(judged[0]):
             removal = PieceRemoval(test, _cut_into_pieces(mask, domain, least), judged[0])
             reduced = removal.run(partial(_halve_all, domain=domain, least=least))
             return _build_region(reduced, test, len(region) / domain.n_places)

@@ -151,7 +151,8 @@ def evaluate_effects(objective: Objective, cuts: Tensor) -> Tensor:
     """Return the effects (N, K) of cut masks (N, K, 1, *S), on the CPU; those that are not finite are −inf."""
     scores = objective.evaluate(objective.game.kept_part(cuts))
     low, high = objective.score_destroyed.view(-1, 1), objective.score_input.view(-1, 1)
-    return compute_effects(scores, low, high, objective.game.keeps).nan_to_num(-math.inf).cpu()
+    effects = compute_effects(scores, low, high, objective.game.keeps)
+    return effects.masked_fill(~effects.isfinite(), -math.inf).cpu()
 
 
 class Bisection:

@@ -1,7 +1,7 @@
 """The verdict on a mask: effects, thresholds and rules."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,6 +16,7 @@ MIN_UNSEEN_EFFECT = 0.5  # of the required effect, that must remain in the media
 MAX_GREY_EFFECT = 0.5  # of the effect as found, that may be carried by grey values
 MIN_STABLE_IOU = 0.5  # with copies of the input, in the median, below which masks differ by more than they share
 MIN_CORE_SHARE = 1 / 3  # of a mask's places, that the masks of all copies must contain
+MAX_DIGITS = 6  # decimals, at most, of a percentage that is close to its threshold: those of single precision
 
 NOT_FINITE = (
     "a network must return finite scores, it returned NaN or infinite ones during the run, so nothing was "
@@ -135,11 +136,15 @@ def reach_verdict(
     is_grey = cut < share <= soft and soft - cut > MAX_GREY_EFFECT * soft
     is_moving = stable_iou is not None and stable_iou < MIN_STABLE_IOU
     has_no_core = core_share is not None and core_share < MIN_CORE_SHARE
-    found, kept, by_chance = map(format_percent, (soft, cut, best_control))
+    found, kept = format_percent(soft), format_percent(cut)
+    by_chance, _ = format_below(best_control, share)
+    too_little, wanted = format_below(cut, share)
     best_rival = max(rivals, default=-math.inf)
-    shared, core = format_percent(stable_iou or 0.0), format_percent(core_share or 0.0)
+    shared, _ = format_below(stable_iou or 0.0, MIN_STABLE_IOU)
+    core, _ = format_below(core_share or 0.0, MIN_CORE_SHARE)
+    under_others, _ = format_below(typical, MIN_UNSEEN_EFFECT * share)
     times = f"a mask changes the score {largest:.0f} times as much as destroying the whole input does"
-    unlike = f"only {format_percent(typical)} of the effect under perturbations it was not made for"
+    unlike = f"only {under_others} of the effect under perturbations it was not made for"
     rules = (
         (not is_meaningful(largest), "suspect", f"the effect is too small to divide by: {times}"),
         (
@@ -148,7 +153,7 @@ def reach_verdict(
             f"a random {noun} of this size reaches {by_chance} of the effect, this one {kept}",
         ),
         (is_grey, "suspect", f"grey values carry it: {found} of the effect as found, {kept} cut to black and white"),
-        (cut < share, "insufficient", f"{kept} of the effect, wanted {format_percent(share)}"),
+        (cut < share, "insufficient", f"{too_little} of the effect, wanted {wanted}"),
         (best_rival >= cut, "suspect", f"a ranking's {noun} of this size reaches {format_percent(best_rival)}"),
         (typical < MIN_UNSEEN_EFFECT * share, "suspect", unlike),
         (is_moving, "unstable", f"copies with one grey level of noise share only {shared} of their places"),
@@ -158,11 +163,30 @@ def reach_verdict(
     return next(Verdict(label, reason) for holds, label, reason in rules if holds)
 
 
-def format_percent(share: float) -> str:
-    """Format a share as a whole percentage, with a minus sign.
+def format_percent(share: float, digits: int = 0) -> str:
+    """Format a share as a percentage, with a minus sign.
 
-    >>> format_percent(0.947), format_percent(-0.35), format_percent(-0.001)
-    ('95 %', '−35 %', '0 %')
+    >>> format_percent(0.947), format_percent(-0.35), format_percent(-0.001), format_percent(0.947, 1)
+    ('95 %', '−35 %', '0 %', '94.7 %')
     """
-    text = f"{100 * share:.0f}"
-    return f"{'0' if text == '-0' else text} %".replace("-", "−")
+    text = f"{100 * share:.{digits}f}"
+    return f"{text.removeprefix('-') if float(text) == 0 else text} %".replace("-", "−")
+
+
+def format_below(
+    value: float, threshold: float, to_text: Callable[[float, int], str] = format_percent
+) -> tuple[str, str]:
+    """Format a share and its threshold as percentages; a share below it with the decimals that show so, if it is close.
+
+    >>> format_below(0.84, 0.9), format_below(0.8961, 0.9), format_below(0.903, 0.905), format_below(0.904, 0.9)
+    (('84 %', '90 %'), ('89.6 %', '90 %'), ('90.3 %', '90.5 %'), ('90 %', '90 %'))
+
+    Args:
+        value, threshold: shares, e.g. of the effect.
+        to_text: formats a share with a number of decimals.
+    """
+    digits = 0
+    while value < threshold and digits < MAX_DIGITS and to_text(value, digits) == to_text(threshold, digits):
+        digits += 1
+    rounded = [round(100 * threshold, count) for count in range(digits + 1)]
+    return to_text(value, digits), to_text(threshold, rounded.index(rounded[-1]))

@@ -15,7 +15,7 @@ from extremal.explanations.display import has_random_weights, network_text
 from extremal.explanations.minimal_region import MinimalRegion
 from extremal.explanations.overlay import draw_heat, png_data_uri
 from extremal.explanations.validation import validate_image
-from extremal.explanations.verdict import Verdict
+from extremal.explanations.verdict import Verdict, format_below
 from extremal.file_checks import to_path
 from extremal.report import chart
 from extremal.report.html import render_template, write_page
@@ -142,17 +142,18 @@ def smallest_sentence(explanation: ChannelExplanation, image: int = 0) -> str:
     )
     if not smallest.below_count:
         return f"{result}; every smaller set that was tried is also sufficient."
-    return f"{result}; the best set of {smallest.below_count} that was found has {percent(smallest.below_effect)}."
+    below, _ = format_below(smallest.below_effect, smallest.share, percent)
+    return f"{result}; the best set of {smallest.below_count} that was found has {below}."
 
 
 def minimal_set_sentence(region: MinimalRegion | None) -> str:
     """Describe a minimal set of channels in one sentence.
 
     Args:
-        region: the set of one input; None if its smallest set is not sufficient when it is evaluated again.
+        region: the set of one input; None if none of its sets is sufficient when it is evaluated again.
     """
     if region is None:
-        return "Minimal set: the smallest set that was found is not sufficient when it is evaluated again."
+        return "Minimal set: none of the sets that were found is sufficient when it is evaluated again."
     channels = tuple(region.mask[0].nonzero()[:, 0].tolist())
     result = f"{len(channels)} of {region.mask.shape[1]} channels ({_list_channels(channels)})"
     return f"Minimal set: {result} with {percent(region.effect)} of the effect; {region.reason}."

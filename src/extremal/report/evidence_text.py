@@ -10,6 +10,7 @@ from extremal.explanations.verdict import (
     MIN_STABLE_IOU,
     MIN_UNSEEN_EFFECT,
     SUFFICIENT_EFFECT,
+    format_below,
 )
 from extremal.report.text import AreaRow, percent, plural
 
@@ -42,14 +43,16 @@ def answer_questions(row: AreaRow, keeps: bool, controls: int, unseen: Sequence[
 
 def _answers(row: AreaRow, keeps: bool, controls: int, unseen: Sequence[str]) -> Iterator[EvidenceLine]:
     verb, third = ("keep", "keeps") if keeps else ("take away", "takes away")
-    enough, effect = SUFFICIENT_EFFECT, percent(row.binary)
+    enough = SUFFICIENT_EFFECT
+    effect, needed = format_below(row.binary, enough, percent)
     alone = f"by itself it keeps {effect}" if keeps else f"removing it takes away {effect}"
-    yield EvidenceLine("Is it enough?", row.binary >= enough, f"{alone} of the score; {percent(enough)} are enough.")
+    yield EvidenceLine("Is it enough?", row.binary >= enough, f"{alone} of the score; {needed} are enough.")
 
+    by_chance, _ = format_below(row.control_best, enough, percent)
     yield EvidenceLine(
         "Is it more than chance?",
         row.control_best < enough and row.control_best < row.binary,
-        f"the best of {plural(controls, 'random region')} of this size {third} {percent(row.control_best)}, "
+        f"the best of {plural(controls, 'random region')} of this size {third} {by_chance}, "
         f"half of them {verb} {percent(row.control)} or less.",
     )
     wanted, others = MIN_UNSEEN_EFFECT * enough, ", ".join(unseen)
@@ -60,10 +63,11 @@ def _answers(row: AreaRow, keeps: bool, controls: int, unseen: Sequence[str]) ->
             f"none of the other ways ({others}) changes the score enough to tell.",
         )
     else:
+        kept, asked = format_below(row.unseen, wanted, percent)
         yield EvidenceLine(
             "Does it hold if the rest is destroyed in other ways?",
             row.unseen >= wanted,
-            f"then it {third} {percent(row.unseen)}, the median over {others}; {percent(wanted)} are asked for.",
+            f"then it {third} {kept}, the median over {others}; {asked} are asked for.",
         )
     is_grey = row.binary < enough <= row.soft and row.soft - row.binary > MAX_GREY_EFFECT * row.soft
     yield EvidenceLine(

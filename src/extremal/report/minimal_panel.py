@@ -9,6 +9,7 @@ from torch import Tensor
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.minimal_region import MinimalRegion
 from extremal.explanations.overlay import apply_mask, has_image, png_data_uri
+from extremal.explanations.verdict import MIN_UNSEEN_EFFECT, format_below
 from extremal.report.text import MISSING, area_percent, percent
 
 MAX_LISTED_PIECES = 32
@@ -101,9 +102,10 @@ def _build_table(
     font_size: float = 0.0,
 ) -> MinimalPanel:
     """Build a panel with one row for each of the first pieces, whose sizes are given as text."""
+    unseen_share = MIN_UNSEEN_EFFECT * region.share
     numbered = enumerate(zip(sizes, region.without, region.unseen_without, strict=False), start=1)
     rows = tuple(
-        PieceRow(number, size, _effect_text(without), _effect_text(unseen))
+        PieceRow(number, size, _effect_text(without, region.share), _effect_text(unseen, unseen_share))
         for number, (size, without, unseen) in numbered
     )
     has_unseen = region.unseen_effect is not None
@@ -111,9 +113,9 @@ def _build_table(
     return MinimalPanel(sentence, rows, hidden, has_unseen, len(region.effects), picture, outline, numbers, font_size)
 
 
-def _effect_text(value: float) -> str:
-    """Format an effect that may not have been evaluated."""
-    return MISSING if math.isnan(value) else percent(value)
+def _effect_text(value: float, share: float) -> str:
+    """Format an effect, next to the required share; it may not have been evaluated."""
+    return MISSING if math.isnan(value) else format_below(value, share, percent)[0]
 
 
 def _centre(piece: Tensor) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import apply_mask, draw_outline, png_data_uri
 from extremal.explanations.sets.bundle import Bundle
 from extremal.explanations.sets.region_sets import JudgedRegion
-from extremal.report.export import write_png
+from extremal.report.export import write_mask
 from extremal.report.html import write_page
 from extremal.report.result_files import REPORT_FILE, atomic_result_folder
 
@@ -40,15 +40,16 @@ def write_regions(
         ExtremalValueError: if the files cannot be written, or `folder` is not a previous result.
     """
     masks = {kind: found.region.mask for kind, found in regions.items() if found}
+    suffix = "png" if all(mask.ndim == 3 for mask in masks.values()) else "npy"
     with atomic_result_folder(folder) as temporary:
         result.save(temporary / name)
         write_page(page, temporary / REPORT_FILE)
         for kind, mask in masks.items():
-            write_png(mask, temporary / f"region-{kind}.png")
+            write_mask(mask, temporary / f"region-{kind}.{suffix}")
     return {
         "explanation": str(folder / name),
         "report": str(folder / REPORT_FILE),
-        "masks": {kind: str(folder / f"region-{kind}.png") for kind in masks},
+        "masks": {kind: str(folder / f"region-{kind}.{suffix}") for kind in masks},
     }
 
 

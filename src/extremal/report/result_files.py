@@ -46,7 +46,7 @@ _FIXED_NAMES = (
 RESULT_FILES = re.compile(  # names of all files that a result folder can contain
     "|".join(map(re.escape, _FIXED_NAMES))
     + r"|minimal\.(npy|wav)|mask-[0-9.e-]+\.(png|npy|wav)|region-[0-9]+\.(npy|wav)"
-    + r"|region-([0-9]+|answer|token-[0-9]+|sufficient|necessary|complete|loss|first|second)\.png"
+    + r"|region-([0-9]+|answer|token-[0-9]+|sufficient|necessary|complete|loss|first|second)\.(png|npy)"
     + r"|inversion-(all|kept|removed)\.png|channel-[0-9]+\.png"
 )
 

@@ -5,6 +5,7 @@ import math
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.stability import Stability
+from extremal.explanations.verdict import format_below
 from extremal.report.text import area_percent, percent
 
 
@@ -18,8 +19,9 @@ def certificate_sentence(certificate: Certificate) -> str:
     result = f"{area_percent(certificate.area)} has {percent(certificate.effect)} of the effect"
     if not certificate.below_area:
         return f"Smallest area by bisection: {result}; every smaller area that was tried is also enough."
-    area, effect = area_percent(certificate.below_area), percent(certificate.below_effect)
-    return f"Smallest area by bisection: {result}; the best mask found at {area} has {effect}."
+    effect, _ = format_below(certificate.below_effect, certificate.share, percent)
+    below = area_percent(certificate.below_area)
+    return f"Smallest area by bisection: {result}; the best mask found at {below} has {effect}."
 
 
 def stability_sentence(stability: Stability, image: int = 0) -> str:

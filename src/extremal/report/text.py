@@ -9,7 +9,7 @@ from extremal.explanations.answer_probability import find_probability, is_unlike
 from extremal.explanations.display import has_random_weights, network_text
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import has_image
-from extremal.explanations.verdict import CHANCE, MIN_SPAN, Verdict
+from extremal.explanations.verdict import CHANCE, MIN_SPAN, SUFFICIENT_EFFECT, Verdict, format_below
 from extremal.report.signal_view import has_signal
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class ExplanationSummary:
     score_full: float
     score_blank: float
     has_random_weights: bool = False  # the network was never trained
-    unlikely: str = ""  # that the network does not give this answer; empty: it does, or this is unknown
+    unlikely: str = ""  # that the network gives this answer little probability; empty: it gives enough, or unknown
 
     @property
     def headline_row(self) -> int:
@@ -210,14 +210,15 @@ class ExplanationSummary:
         """Reasons to doubt the headline; empty if there are none."""
         sentences = [RANDOM_WEIGHTS] if self.has_random_weights else []
         sentences += [self.unlikely] if self.unlikely else []
-        row = None if self.smallest is None else self.rows[self.smallest]
-        if row is not None and row.verdict.label != "sufficient":
+        row = self.rows[self.headline_row]
+        if row.binary >= SUFFICIENT_EFFECT and row.verdict.label != "sufficient":
             sentences.append(doubt_sentence("This mask", row.verdict))
         return " ".join(sentences)
 
     def sentence(self, row: AreaRow) -> str:
         """Describe the effect at one area, compared with random regions."""
-        effect, chance, whole = percent(row.binary), percent(row.control), self.whole
+        effect, _ = format_below(row.binary, SUFFICIENT_EFFECT, percent)
+        chance, whole = percent(row.control), self.whole
         if self.keeps and row.binary > 1 + MIN_EXCESS:
             effect = f"{effect} of the score (the network is surer than with the whole {whole})"
         elif row.binary < -MIN_EXCESS:
@@ -278,7 +279,7 @@ def summarise(explanation: Explanation, image: int = 0) -> ExplanationSummary:
 
 
 def unlikely_sentence(explanation: Explanation, image: int = 0) -> str:
-    """Say that the network does not give the explained answer for the whole input; empty if it does, or is unknown.
+    """Say that the network gives the answer little probability for the whole input; empty if enough, or unknown.
 
     Args:
         explanation: of N inputs.
@@ -287,8 +288,10 @@ def unlikely_sentence(explanation: Explanation, image: int = 0) -> str:
     probability = find_probability(explanation, image)
     if probability is None or not is_unlikely(explanation, image):
         return ""
-    number = f"{100 * probability:.2g}\N{NO-BREAK SPACE}%" if probability >= 1e-6 else "almost no probability"
-    return f"The network does not give this answer for the whole {_name_whole(explanation)}: it has {number}."
+    whole = f"for the whole {_name_whole(explanation)}"
+    if probability < 1e-6:
+        return f"The network gives this answer almost no probability {whole}."
+    return f"The network gives this answer little probability {whole}: {100 * probability:.2g}\N{NO-BREAK SPACE}%."
 
 
 def _name_whole(explanation: Explanation) -> str:

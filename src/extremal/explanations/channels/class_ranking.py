@@ -188,13 +188,21 @@ def class_overlap(classes: Sequence[ClassChannels]) -> Tensor:
     Σ_k min(a_k, b_k) / Σ_k max(a_k, b_k) of their means.
 
     Raises:
-        ExtremalValueError: the classes are not of one layer of one network.
+        ExtremalValueError: there are none, or they are not of one axis of one layer of one network.
     """
+    if not classes:
+        raise ExtremalValueError("classes must be at least one result of class_channels, got none; pass a list of them")
     layers = {(ranking.layer, ranking.settings["weights"]) for ranking in classes}
     if len(layers) > 1:
         raise ExtremalValueError(
             "classes must be of one layer of one network, got the layers "
             f"{', '.join(sorted(layer for layer, _ in layers))}; run class_channels with the same network and layer"
+        )
+    counts = sorted({len(ranking.mean) for ranking in classes})
+    if len(counts) > 1:
+        raise ExtremalValueError(
+            f"classes must be ranked along one axis of the layer, got {counts[0]} and {counts[-1]} channels; run "
+            "class_channels with the same axis"
         )
     means = torch.stack([ranking.mean for ranking in classes])
     intersection = torch.minimum(means[:, None], means[None]).sum(2)

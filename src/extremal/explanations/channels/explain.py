@@ -236,7 +236,10 @@ def _build_explanation(
         "ranked_scores": collected.control_scores[:, :, N_RANDOM_SETS:],
         "rankings": ranked,
         **smallest,
-        **build_place_fields(x, cuts[:, :, 0], smallest["smallest_mask"], perturbation.axis_of(x)),
+        **build_place_fields(
+            *(x, cuts[:, :, 0], smallest["smallest_mask"], perturbation.axis_of(x)),
+            is_image=split_network.x.ndim == 4,
+        ),
         "score_full": objective.score_input,
         "score_blank": objective.score_destroyed,
         "inputs": split_network.x,
@@ -266,9 +269,10 @@ def _smallest_fields(certificates: Sequence[Certificate | None], total: int) -> 
     """Return the fields about the smallest sufficient sets; all channels for inputs without a certificate."""
     all_channels = Certificate(1.0, torch.ones(1, total, dtype=torch.float32), 1.0, 0.0, math.nan, 1.0)
     complete = [certificate or all_channels for certificate in certificates]
+    effects = [all_channels.effect if one.area == 1 else one.effect for one in complete]
     return {
         "smallest_mask": torch.cat([certificate.mask for certificate in complete]),
-        "smallest_effect": torch.tensor([certificate.effect for certificate in complete], dtype=torch.float32),
+        "smallest_effect": torch.tensor(effects, dtype=torch.float32),
         "below_count": torch.tensor([round(certificate.below_area * total) for certificate in complete]),
         "below_effect": torch.tensor([certificate.below_effect for certificate in complete], dtype=torch.float32),
     }

@@ -184,6 +184,7 @@ class ChannelExplanation(ChannelViews):
         Raises:
             ExtremalValueError: the layer has no places, or the count was not computed.
         """
+        image = validate_image(image, len(self.masks))
         self.binary(count)  # checks the count
         return self._to_input_size(self.maps[image, self.counts.index(count)])
 
@@ -198,6 +199,7 @@ class ChannelExplanation(ChannelViews):
         Raises:
             ExtremalValueError: the layer has no places, or the count was not computed.
         """
+        image = validate_image(image, len(self.masks))
         if count is None:
             count = self._choose_count(image)
             found = None if self.smallest_activity is None else self.smallest_activity[image]

@@ -151,6 +151,11 @@ def _validate_activations(source: ImagesLike, like: Tensor, layer: str, shape: t
             f"activations must have the shape of the layer's output, (N, *{tuple(like.shape[1:])}) for "
             f"{layer!r} at {shape}, got {tuple(source.shape)}"
         )
+    if not len(source) or not bool(source.isfinite().all()):
+        found = "NaN or infinite values" if len(source) else "those of no input"
+        raise ExtremalValueError(
+            f"activations must be finite, and of at least one input, got {found}; record them again from an image"
+        )
     return source.detach().to(like)
 
 
