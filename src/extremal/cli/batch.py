@@ -11,7 +11,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -19,10 +19,13 @@ from rich.console import Console
 from extremal import files
 from extremal.cli.common_options import OUTPUT
 from extremal.cli.input_checks import expand_images, find_image_errors
-from extremal.errors import ExtremalError, Notice
+from extremal.errors import ExtremalError, ExtremalValueError, Notice
 from extremal.file_checks import to_printable
 from extremal.report.result_files import RESULT_FILES, import_libraries_early
 from extremal.report.stage_text import STAGE_WORDS
+
+if TYPE_CHECKING:
+    from extremal.explanations.minimal_region import MinimalRegion
 
 EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 MAX_LINE = 1500  # characters of a message
@@ -47,6 +50,20 @@ def print_line(kind: str, message: str) -> None:
     if len(line) > MAX_LINE:
         line = f"{line[: MAX_LINE * 2 // 3]}…{line[-MAX_LINE // 3 :]}"
     typer.echo(f"{kind}: {to_printable(line)}", err=True)
+
+
+def search_minimal(
+    search: Callable[[], Sequence["MinimalRegion | None"]], describe: Callable[["MinimalRegion | None"], str]
+) -> tuple["MinimalRegion | None", str]:
+    """Return the minimal region of one input, and a sentence about it.
+
+    Where the budget ends too early, the sentence says so, and the explanation is written all the same.
+    """
+    try:
+        (region,) = search()
+    except ExtremalValueError as error:
+        return None, f"Minimal region: not searched for, {error}."
+    return region, describe(region)
 
 
 @contextmanager

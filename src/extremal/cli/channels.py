@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,15 @@ import typer
 from PIL import Image
 
 from extremal.cli import tables
-from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage, other_output_on_stderr, progress
+from extremal.cli.batch import (
+    ImageBatch,
+    ImageOutcome,
+    OnStage,
+    ProcessImage,
+    other_output_on_stderr,
+    progress,
+    search_minimal,
+)
 from extremal.cli.networks import load
 from extremal.cli.parse import parse_counts
 from extremal.errors import ExtremalValueError
@@ -89,13 +98,13 @@ def prepare_channels_run(
             raise ExtremalValueError(NOT_FINITE)
         region, sentence = None, ""
         if minimal_budget:
-            (region,) = minimal(
-                net,
-                explanation,
+            search = partial(
+                minimal,
+                *(net, explanation),
                 budget=minimal_budget,
                 on_evaluations=lambda done, total: on_stage("minimal set", done, total),
             )
-            sentence = minimal_set_sentence(region)
+            region, sentence = search_minimal(search, minimal_set_sentence)
         inversion, visualisation = None, None
         if with_images:
             inversion, visualisation = _visualise(net, image, batch.images, explanation, axis, seed, on_stage)

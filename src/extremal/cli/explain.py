@@ -2,12 +2,13 @@
 
 import threading
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extremal.cli import options, plan_tables, tables
 from extremal.cli.argument_checks import check_alternatives, check_areas, check_names, find_minimal_budget
-from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
+from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage, search_minimal
 from extremal.cli.networks import copy_to_devices, load
 from extremal.cli.parse import parse_areas, parse_perturbation
 from extremal.cli.question_checks import check_question, check_shapes
@@ -138,12 +139,13 @@ def explain_images(net: "Network", query: "Target", settings: "Settings", extras
             certificate = smallest_area(net, explanation, None if explanation.is_class else query)[0]
         region, sentence = None, ""
         if extras.minimal_budget:
-            (region,) = extremal.minimal(
+            search = partial(
+                extremal.minimal,
                 *(net, explanation, None if explanation.is_class else query),
                 budget=extras.minimal_budget,
                 on_evaluations=lambda done, total: on_stage("minimal region", done, total),
             )
-            sentence = minimal_sentence(region)
+            region, sentence = search_minimal(search, minimal_sentence)
         if extras.stability:
             measured = extremal.stability(
                 *(net, opened, explanation),
