@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 
-from extremal.benchmark.data import Coco, FieldsOfView, Folder, Scenes, Voc, get_data_set
+from extremal.benchmark.data import Coco, FieldsOfView, Folder, Scenes, Voc, check_data, get_data_set
 from extremal.benchmark.data.classes import match_classes
 from extremal.networks.network import Network
 from support.errors import message_of
@@ -358,6 +358,18 @@ def test_data_are_named_by_kind_and_path(tmp_path):
     assert message_of(lambda: get_data_set(str(tmp_path))).endswith(f"for the images of a folder: folder:{tmp_path}")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     assert get_data_set(f"folder:{tmp_path}").keys() == ("a.png",)
+
+
+def test_scenes_of_two_folders_are_not_joined(tmp_path):
+    for folder, names in (("a", ("cat", "dog")), ("b", ("hen", "cow"))):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            Image.new("RGBA", (8, 8), "red").save(tmp_path / folder / f"{name}.png")
+    for read in (get_data_set, check_data):
+        assert message_of(lambda read=read: read(f"scenes:{tmp_path / 'a'}", cutouts=tmp_path / "b")) == (
+            "joined data must have distinct keys, 'scene-00000' names 2 images; put the cut-outs of several folders "
+            "into one, or rename the images"
+        )
 
 
 def test_classes_are_found_in_the_network_or_named_in_the_error():
