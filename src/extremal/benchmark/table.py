@@ -134,8 +134,9 @@ def _estimate(column: TableColumn, rows: pa.Table) -> Estimate:
 
 
 def _float_column(rows: pa.Table, column: str) -> np.ndarray[Any, Any]:
-    """Return a column as floats, with NaN for missing values."""
-    return np.array([math.nan if value is None else value for value in rows[column].to_pylist()], dtype=np.float64)
+    """Return a column as floats, with NaN for missing and infinite values, e.g. shares of no effect."""
+    values = np.array([math.nan if value is None else value for value in rows[column].to_pylist()], dtype=np.float64)
+    return np.where(np.isinf(values), math.nan, values)
 
 
 def _count_status(rows: pa.Table, status: str) -> int:
