@@ -102,9 +102,7 @@ class Grid:
     def items(self, key: str) -> list[Item]:
         """Return one item per class of the mosaic."""
         images = [self.data.sample(image.key).image for image in self._mosaics[key]]
-        inputs = torch.cat([self.network.prepare(image).to(self.network.anchor) for image in images])
-        size = (self.cell * self.side,) * 2 if self.cell else None
-        x = metrics.mosaic(inputs, self.side, size=size)
+        x = self._join([self.network.prepare(image).to(self.network.anchor) for image in images])
         return [
             Item(
                 key, image.label, image.target, x, metrics.cell_mask(cell, self.side, (x.shape[2], x.shape[3])).numpy()
@@ -112,12 +110,22 @@ class Grid:
             for cell, image in enumerate(self._mosaics[key])
         ]
 
+    def _join(self, inputs: list[torch.Tensor]) -> torch.Tensor:
+        """Return the mosaic of inputs (1, C, H, W)."""
+        if self.cell:
+            inputs = [metrics.mosaic(x, 1, size=(self.cell, self.cell)) for x in inputs]
+        sizes = {tuple(x.shape[2:]): None for x in inputs}
+        if len(sizes) > 1:
+            texts = " and ".join(" × ".join(map(str, size)) for size in list(sizes)[:2])
+            raise ExtremalValueError(f"a mosaic must have inputs of one size, got {texts} px; choose --cell, e.g. 224")
+        return metrics.mosaic(torch.cat(inputs), self.side)
+
     def measure(self, method: Method, items: Sequence[Item]) -> list[list[RowValues]]:
         """Return one row per item."""
         rows = []
         for result, item in zip(attribute_items(method, self.network, items), items, strict=True):
             truth = torch.from_numpy(item.truth)[None]
-            cell = [image.label for image in self._mosaics[item.key]].index(item.label)
+            cell = [image.target for image in self._mosaics[item.key]].index(item.target)
             fraction = float(metrics.energy(result.map, truth))
             hit = float(metrics.pointing_game(result.map, truth, 0.0))
             rows.append([{**result.cost(), "cell": cell, "share": fraction, "hit": hit}])
