@@ -377,6 +377,11 @@ def test_classes_are_found_in_the_network_or_named_in_the_error():
     assert match_classes(network, ["tabby"]) == {"tabby": 1}
     assert match_classes(network, ["fish", "cat"], {"fish": 0, "cat": "tabby cat"}) == {"fish": 0, "cat": 1}
     assert match_classes(Network(torch.nn.Identity()), ["b", "a"]) == {"b": 0, "a": 1}
+    for output, got in ((99, "in 0..1 for toy, got 99"), (-1, "in 0..1 for toy, got -1"), (True, "or names of toy's")):
+        message = message_of(lambda output=output: match_classes(network, ["cat"], {"cat": output}))
+        assert message.startswith("--classes must be indices ")
+        assert got in message
+    assert message_of(lambda: match_classes(Network(torch.nn.Identity()), ["cat"], {"cat": "tabby"}))
     assert message_of(lambda: match_classes(network, ["tabby", "sofa", "bus"])) == (
         "a data set's classes must be known to the network, toy does not know 'sofa' (and 1 more); use a network that "
         "was trained on them, or map them to its classes with --classes FILE.json"

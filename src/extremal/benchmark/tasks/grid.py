@@ -12,6 +12,7 @@ from extremal.benchmark import metrics
 from extremal.benchmark.baselines.method import Method
 from extremal.benchmark.data import DataSet
 from extremal.benchmark.tasks.confident import MIN_CONFIDENCE, NamedImage, find_confident
+from extremal.benchmark.tasks.option_checks import check_numbers
 from extremal.benchmark.tasks.task import Item, RowValues, TableColumn, attribute_items, network_settings
 from extremal.errors import ExtremalValueError
 from extremal.jobs.store import Store
@@ -50,6 +51,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         """Validate the options."""
+        check_numbers(confidence=self.confidence)
         if self.side < 2:
             raise ExtremalValueError(f"a grid must have at least 2 × 2 cells, got {self.side}; e.g. 2 or 3")
         if self.side > MAX_GRID_SIDE or not 0 <= self.cell <= MAX_CELL:
