@@ -69,6 +69,24 @@ def refuse_class(value: Any, name: str) -> None:
         raise ExtremalTypeError(f"{name} must be an object, got the class {value.__name__}; create one of it")
 
 
+def validate_bool(value: Any, name: str) -> bool:
+    """Return true or false; numbers and texts are neither.
+
+    >>> validate_bool(True, "refine")
+    True
+
+    Args:
+        value: that a user passed.
+        name: of the option.
+
+    Raises:
+        ExtremalTypeError: it is something else.
+    """
+    if not isinstance(value, bool):
+        raise ExtremalTypeError(f"{name} must be True or False, got {format_value(value)}; e.g. {name}=True")
+    return value
+
+
 def validate_positive(value: Any, name: str, remedy: str = "") -> float:
     """Return a number that is finite and above 0.
 

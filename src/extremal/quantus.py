@@ -42,9 +42,9 @@ def explain(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule.
     """
-    x = inputs if isinstance(inputs, Tensor) else torch.from_numpy(np.array(inputs, order="C"))
+    x = _read_inputs(inputs)
     x = x if x.is_floating_point() else x.float()  # as Quantus' own functions do
-    classes = np.asarray(targets.cpu() if isinstance(targets, Tensor) else targets)
+    classes = _read_array(targets.cpu() if isinstance(targets, Tensor) else targets, "targets", "(N,)")
     if classes.ndim > 1 and classes.size > 1:
         raise ExtremalTypeError(
             f"targets must be a class for each input, (N,), got shape {classes.shape}; Quantus has no groups of classes"
@@ -52,6 +52,31 @@ def explain(
     target: Any = classes.item() if classes.size == 1 else per_input(classes.tolist(), len(x))
     result = extremal_explain(model, x, target, settings=merge_settings(settings, options))
     return result.saliency().float().numpy()
+
+
+def _read_inputs(inputs: Any) -> Tensor:
+    """Return inputs as a tensor of real numbers."""
+    if isinstance(inputs, Tensor):
+        x, kind = inputs, str(inputs.dtype)
+        is_real = not x.is_complex()
+    else:
+        array = _read_array(inputs, "inputs", "(N, C, *S)")
+        kind, is_real = str(array.dtype), array.dtype.kind in "fiub"
+        array = np.array(array, array.dtype.newbyteorder("="), order="C") if is_real else np.zeros(0)
+        x = torch.from_numpy(array)
+    if not is_real:
+        raise ExtremalTypeError(f"inputs must be real numbers (N, C, *S), got {kind}; convert with .astype('float32')")
+    return x
+
+
+def _read_array(values: Any, name: str, shape: str) -> np.ndarray[Any, Any]:
+    """Return values as an array; rows must have one length."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise ExtremalTypeError(
+            f"{name} must be an array, {shape}, got {type(values).__name__} of unequal rows; make their lengths equal"
+        ) from None
 
 
 __all__ = ["explain"]

@@ -117,7 +117,9 @@ class TestMaps:
         assert np.array_equal(found, wanted.numpy())
 
     @pytest.mark.parametrize(
-        "inputs", [TWO.double().numpy(), TWO.numpy().astype(np.int8), TWO], ids=["double", "whole", "tensor"]
+        "inputs",
+        [TWO.double().numpy(), TWO.numpy().astype(np.int8), TWO, TWO.numpy().astype(">f4")],
+        ids=["double", "whole", "tensor", "big-endian"],
     )
     @pytest.mark.parametrize("targets", [1, np.array([1]), np.array([1, 1]), torch.tensor([1, 1]), [1, 1]], ids=str)
     def test_what_inputs_and_targets_may_be(self, inputs: Any, targets: Any) -> None:
@@ -203,6 +205,25 @@ class TestErrors:
     def test_targets_that_are_no_classes(self) -> None:
         assert self.refused(ExtremalTypeError, model(), X.numpy(), np.array([0.5]), **HERE) == (
             "target must be a class index, a class name or a callable on the output, got float"
+        )
+
+    @pytest.mark.parametrize(
+        ("inputs", "message"),
+        [
+            (X.numpy().astype(object), "inputs must be real numbers (N, C, *S), got object; convert with .astype"),
+            ([["a"]], "inputs must be real numbers (N, C, *S), got <U1; convert with"),
+            (X.numpy().astype(np.complex64), "inputs must be real numbers (N, C, *S), got complex64; convert with"),
+            (X.to(torch.complex64), "inputs must be real numbers (N, C, *S), got torch.complex64; convert with"),
+            ([[1], [1, 2]], "inputs must be an array, (N, C, *S), got list of unequal rows; make their lengths equal"),
+        ],
+        ids=["objects", "text", "complex array", "complex tensor", "ragged"],
+    )
+    def test_inputs_that_are_no_real_numbers(self, inputs: Any, message: str) -> None:
+        assert self.refused(ExtremalTypeError, model(), inputs, 0, **HERE).startswith(message)
+
+    def test_targets_of_unequal_rows(self) -> None:
+        assert self.refused(ExtremalTypeError, model(), TWO.numpy(), [[0], [0, 1]], **HERE) == (
+            "targets must be an array, (N,), got list of unequal rows; make their lengths equal"
         )
 
     def test_inputs_without_places(self) -> None:

@@ -288,6 +288,12 @@ class TestExplain:
         assert result.request.settings.effort == "fast"
         assert result.response.views[0].tab.endswith("fast, at 12\u00a0%, 30\u00a0%, replaced by blur")
 
+    def test_a_fast_answer_that_was_requested_before_stays(self, page: Events, cat: str) -> None:
+        updates(page, cat, effort="fast")
+        updates(page, cat)
+        found = page.histories.results(HttpRequest("anna").request.scope[SCOPE_KEY])
+        assert [result.request.settings.effort for result in found] == ["normal", "fast"]
+
     def test_channels(self, page: Events, cat: str) -> None:
         status, results = updates(page, cat, layer="features")[-1]
         assert "red – channels of features, preserve game, toy." in status

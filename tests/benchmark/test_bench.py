@@ -168,7 +168,9 @@ class TestSanity:
         task = Sanity(colours(), Folder(pictures))
         assert task.stages == ["head", "features"]
         before = {name: value.clone() for name, value in task.network.model.state_dict().items()}
-        found = values(run(task, [METHODS["centre"], METHODS["gradient"], METHODS["random"]], tmp_path / "out"))
+        table = run(task, [METHODS["centre"], METHODS["gradient"], METHODS["random"]], tmp_path / "out")
+        found = values(table)
+        assert [scores.judged for scores in table.methods] == [4, 4, 4]  # images, not stages
         assert found["centre"]["all re-initialised"] == pytest.approx(1)  # it does not depend on the network
         assert found["gradient"]["all re-initialised"] < 0.9
         assert abs(found["random"]["another seed"]) < 0.2

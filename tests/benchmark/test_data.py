@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 
-from extremal.benchmark.data import Coco, FieldsOfView, Folder, Scenes, Voc, get_data_set
+from extremal.benchmark.data import Coco, FieldsOfView, Folder, Scenes, Voc, check_data, get_data_set
 from extremal.benchmark.data.classes import match_classes
 from extremal.networks.network import Network
 from support.errors import message_of
@@ -360,11 +360,28 @@ def test_data_are_named_by_kind_and_path(tmp_path):
     assert get_data_set(f"folder:{tmp_path}").keys() == ("a.png",)
 
 
+def test_scenes_of_two_folders_are_not_joined(tmp_path):
+    for folder, names in (("a", ("cat", "dog")), ("b", ("hen", "cow"))):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            Image.new("RGBA", (8, 8), "red").save(tmp_path / folder / f"{name}.png")
+    for read in (get_data_set, check_data):
+        assert message_of(lambda read=read: read(f"scenes:{tmp_path / 'a'}", cutouts=tmp_path / "b")) == (
+            "joined data must have distinct keys, 'scene-00000' names 2 images; put the cut-outs of several folders "
+            "into one, or rename the images"
+        )
+
+
 def test_classes_are_found_in_the_network_or_named_in_the_error():
     network = Network(torch.nn.Identity(), labels=("tench", "tabby, tabby cat"), name="toy")
     assert match_classes(network, ["tabby"]) == {"tabby": 1}
     assert match_classes(network, ["fish", "cat"], {"fish": 0, "cat": "tabby cat"}) == {"fish": 0, "cat": 1}
     assert match_classes(Network(torch.nn.Identity()), ["b", "a"]) == {"b": 0, "a": 1}
+    for output, got in ((99, "in 0..1 for toy, got 99"), (-1, "in 0..1 for toy, got -1"), (True, "or names of toy's")):
+        message = message_of(lambda output=output: match_classes(network, ["cat"], {"cat": output}))
+        assert message.startswith("--classes must be indices ")
+        assert got in message
+    assert message_of(lambda: match_classes(Network(torch.nn.Identity()), ["cat"], {"cat": "tabby"}))
     assert message_of(lambda: match_classes(network, ["tabby", "sofa", "bus"])) == (
         "a data set's classes must be known to the network, toy does not know 'sofa' (and 1 more); use a network that "
         "was trained on them, or map them to its classes with --classes FILE.json"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 from extremal.benchmark.metrics.estimate import (
     _repeated_quantiles,
@@ -87,6 +88,14 @@ def test_repeated_quantiles_are_those_of_the_repeated_values():
         np.testing.assert_allclose(_repeated_quantiles(ordered, times, share), expected)
 
 
+@pytest.mark.parametrize("convert", [torch.tensor, np.array])
+def test_groups_and_classes_of_arrays_and_tensors(convert: Callable[[list[int]], object]) -> None:
+    values, names = [1.0, 2.0, 3.0, 5.0], [0, 0, 1, 1]
+    assert mean(values, groups=convert(names)) == mean(values, groups=names)
+    assert quantile(values, 0.5, groups=convert(names)) == quantile(values, 0.5, groups=names)
+    assert mean_over_classes(values, convert(names)) == mean_over_classes(values, names)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -96,6 +105,19 @@ def test_repeated_quantiles_are_those_of_the_repeated_values():
         ),
         (lambda: mean(None), "values must be numbers (n,), one an item and NaN if it could not be judged, got None"),
         (lambda: mean([[1.0], [1.0, 2.0]]), "values must be numbers (n,), one an item and NaN if"),
+        (
+            lambda: mean([1.0, math.inf]),
+            "values must be finite, or NaN if an item could not be judged, got inf; replace",
+        ),
+        (
+            lambda: quantile([1.0, -math.inf], 0.5),
+            "values must be finite, or NaN if an item could not be judged, got -",
+        ),
+        (
+            lambda: mean([1.0, 2.0], groups=[[1], [2]]),
+            "groups must be a sequence of names or numbers, one an item, got",
+        ),
+        (lambda: mean([1.0, 2.0], groups=3), "groups must be a sequence of names or numbers, one an item, got 3; e.g."),
         (lambda: mean([1.0], draws=0), "draws must be at least 1, got 0; 1000 are usual"),
         (lambda: mean([1.0], level=2), "level must lie in [0, 1], got 2; 0.95 is usual"),
         (lambda: mean([1.0, 2.0], groups=[1]), "groups must have one entry for each of 2 values, got 1"),

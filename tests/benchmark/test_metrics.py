@@ -170,6 +170,16 @@ class TestMosaics:
             metrics.mosaic(torch.rand(9, 3, 4, 4), 3, size=(10, 9))
         with pytest.raises(ExtremalValueError, match=r"a cell must lie in 0..3 of a grid of 2 × 2, got 4"):
             metrics.cell_mask(4, 2, (8, 8))
+        with pytest.raises(ExtremalTypeError, match=r"a cell must be a whole number, got 1\.5"):
+            metrics.cell_mask(1.5, 2, (8, 8))
+        for call in (lambda: metrics.cell_mask(0, -2, (8, 8)), lambda: metrics.mosaic(torch.rand(4, 3, 4, 4), -2)):
+            with pytest.raises(ExtremalValueError, match="side must be at least 1, got -2"):
+                call()
+        with pytest.raises(ExtremalTypeError, match="a mosaic's size must be a sequence of whole numbers, got 8"):
+            metrics.mosaic(torch.rand(4, 3, 4, 4), 2, 8)
+        for size in ((0, 0), (8, 8, 8), (2, 2)):
+            with pytest.raises(ExtremalValueError, match="a mosaic's size must be a multiple of 4, height and width"):
+                metrics.cell_mask(0, 4, size)
 
 
 def test_the_recipe_of_the_guide_makes_a_metric_of_torchmetrics():
@@ -223,6 +233,14 @@ def test_messages():
         "maps must have one shape to be compared, got (2, 1, 4, 4) and (1, 1, 4, 4)": (
             ExtremalValueError,
             lambda: metrics.rank_correlation(maps, maps[:1]),
+        ),
+        "area must lie in [0, 1], got 5; e.g. 0.1": (
+            ExtremalValueError,
+            lambda: metrics.seed_agreement([maps, maps], 5),
+        ),
+        "area must lie in [0, 1], got nan; e.g. 0.1": (
+            ExtremalValueError,
+            lambda: metrics.seed_agreement([maps, maps], math.nan),
         ),
         "agreement must be of at least 2 seeds, got 1": (ExtremalValueError, lambda: metrics.seed_agreement([maps])),
         "steps must be at least 1, got 0; e.g. 28": (

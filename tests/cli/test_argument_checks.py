@@ -142,6 +142,8 @@ MISTAKES = [  # arguments, and a part of the message
         "must have a data set with regions, got photographs",
     ),
     (["bench", "pointing", "--out", "b", "--data", "folder:img"], "must have a data set with regions, got folder:img"),
+    (["bench", "pointing", "--out", "b", "--data", "voc:no", "--tolerance", "inf"], "tolerance must be at least 0 and"),
+    (["bench", "pointing", "--out", "b", "--data", "voc:no", "--smooth", "1.5"], "smooth must lie in [0, 1], got 1.5"),
     (
         ["bench", "pointing", "--out", "b", "--data", "scenes:img", "--side", "3"],
         "--side must be used with the task grid",

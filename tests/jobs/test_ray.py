@@ -251,6 +251,7 @@ class TestMessages:
             ("local", 1.0, "gpus_per_worker must be used with engine ray, got engine local; leave it out"),
             ("ray", 1.5, "gpus_per_worker must be a fraction of one or a whole number, got 1.5; e.g. 0.25"),
             ("ray", -1.0, "gpus_per_worker must be a fraction of one or a whole number, got -1; e.g. 0.25"),
+            ("ray", "1", "gpus_per_worker must be a number, got '1'; e.g. 0.25"),
         ],
     )
     def test_shares_that_are_none(self, tmp_path: Path, engine: str, gpus: float, message: str) -> None:

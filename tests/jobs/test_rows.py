@@ -76,6 +76,13 @@ class TestColumns:
         ]
         assert dog.drop(["key", "path", "content_hash", "status", "error", "seconds"]).isna().all()
 
+    def test_names_that_are_no_utf_8_are_written_out(self, tmp_path) -> None:
+        row = self.make_row(target_names=("caf\udce9",))
+        with open_store(tmp_path, {}, SCHEMA) as store:
+            store.write("a", [row, build_failed_row("8/dog", "dog.png", "cd", "no caf\udce9", 0.25)])
+            assert store.read_all()["target_name"].to_pylist() == ["caf\\udce9", None]
+            assert store.read_all()["error"].to_pylist() == [None, "no caf\\udce9"]
+
     def test_the_smallest_area_that_is_enough(self) -> None:
         row = self.make_row()
         assert (row["verdict"], row["smallest_area"]) == ("sufficient", 0.5)

@@ -216,6 +216,12 @@ class TestNumbers:
         assert [pair.iou for pair in comparison.pairs] == [(1.0,) * 5, None]
         assert (comparison.moved, comparison.mean.count) == (0, 1)
 
+    def test_another_query_is_another_target(self, tmp_path: Path) -> None:
+        row = {**runs.make_row(runs.make_explanation(), "a"), "target": None, "target_name": "box 1"}
+        first = runs.write_run(tmp_path / "one", [row, {**row, "key": "b"}])
+        second = runs.write_run(tmp_path / "other", [{**row, "target_name": "box 2"}, {**row, "key": "b"}])
+        assert jobs.compare(first, second).target_changed == 1
+
     def test_progress_is_reported(self, folders: list[Path]) -> None:
         calls: list[tuple[int, int]] = []
         jobs.compare(*folders, on_image=lambda done, total: calls.append((done, total)))

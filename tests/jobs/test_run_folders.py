@@ -228,5 +228,7 @@ def test_any_truncation_of_any_file_is_read_or_refused(tmp_path: Path, folder: P
 def test_columns_of_a_table(folder: Path) -> None:
     assert jobs.table(folder, ["status", "key"]).column_names == ["status", "key"]
     assert jobs.table(folder, "key").column_names == ["key"]
-    for columns, got in ((["kez"], "'kez'; nearest: key"), ([3], "'3'; e.g. key"), (["key", "nope"], "'nope'")):
+    assert jobs.table(folder, ["key", "status", "key"]).column_names == ["key", "status"]
+    wrong = [(["kez"], "'kez'; nearest: key"), ([3], "3; e.g. key"), (3, "3; e.g."), ([None], "None"), (["a"], "'a'")]
+    for columns, got in wrong:
         assert message_of(jobs.table, folder, columns).startswith(f"columns must be those of a run, got {got}")

@@ -170,6 +170,8 @@ class TestInThisProcess:
                 "weights must be those of a network passed by its name, got 'random' with fake as an object; load them "
                 "into it",
             ),
+            ({"refine": 1}, "refine must be True or False, got 1; e.g. refine=True"),
+            ({"retry": "no"}, "retry must be True or False, got 'no'; e.g. retry=True"),
             ({"on_rows": 3}, "on_rows must be a function, got int; leave it out"),
             (
                 {"settings": Settings()},

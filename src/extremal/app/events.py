@@ -163,13 +163,15 @@ class Events:
 
     async def _answer(self, request: Request, path: Path, http_request: gr.Request) -> AsyncIterator[tuple[Any, Any]]:
         """Show a first answer, and replace it by the answer to a request; show a stored answer at once."""
-        client, result, first = client_of(http_request), self.cache.get(request), None
+        client, result = client_of(http_request), self.cache.get(request)
+        first, was_known = None, False
         if result is None and (quick := request.first_answer):
             async for html in self._run_and_report(quick, path, http_request):
                 yield html, gr.skip()
             first = self.cache.get(quick)
             if first is None:
                 return
+            was_known = first in self.histories.results(client)
             self.histories.add(client, first)
             yield views.render_message(FIRST_ANSWER), answer_views.render_results(first)
         if result is None:
@@ -177,7 +179,7 @@ class Events:
                 yield html, gr.skip()
             result = self.cache.get(request)
         if result is not None:
-            if first is not None:
+            if first is not None and not was_known:
                 self.histories.remove(client, first)
             self.histories.add(client, result)
             related = self.histories.related(client, result)

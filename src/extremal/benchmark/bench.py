@@ -10,6 +10,7 @@ from extremal.benchmark import figure, paper_figures, paper_table
 from extremal.benchmark.baselines import METHODS, Method, get_method
 from extremal.benchmark.baselines.method import check_unique
 from extremal.benchmark.data import DataSet, get_data_set
+from extremal.benchmark.data.classes import check_class_names
 from extremal.benchmark.data.samples import require_regions
 from extremal.benchmark.runner import OnProgress, run
 from extremal.benchmark.table import Table
@@ -102,6 +103,7 @@ def run_bench(
     data = get_data_set(name, limit=options.limit or None, count=options.count or None, cutouts=options.cutouts)
     if options.task == "pointing":
         require_regions(data.has_regions, name)
+    _check_class_names(options, name, data)
     net = load_network()
     task, *copies = (build_task(options, copy, data) for copy in replicate(net, find_shared_devices(net, device)))
     store = Store(options.out, row_schema(task))
@@ -189,6 +191,14 @@ def _draw_figure(task: Task, table: Table, store: Store, net: Network) -> "Figur
             stages, curves, f"Sanity: {net.name} re-initialised from the top", CHANGED_CORRELATION
         )
     return figure.draw_bars(table, f"{task.name}: {net.name}")
+
+
+def _check_class_names(options: BenchOptions, name: str, data: DataSet) -> None:
+    """Raise unless the data set has the classes of `--classes`, within the limit or beyond it."""
+    class_map = _read_classes(options.classes)
+    if options.limit and not set(class_map) <= set(data.classes):
+        data = get_data_set(name, count=options.count or None, cutouts=options.cutouts)
+    check_class_names(class_map, data.classes)
 
 
 def _read_classes(path: Path | None) -> dict[str, int | str]:

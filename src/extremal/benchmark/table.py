@@ -113,7 +113,7 @@ def build_table(columns: Sequence[TableColumn], methods: Sequence[str], rows: pa
             MethodScores(
                 method,
                 tuple(_estimate(column, valid_rows) for column in columns),
-                valid_rows.num_rows,
+                _count_items(valid_rows),
                 _count_status(method_rows, "skipped"),
                 _count_status(method_rows, "error"),
                 float(np.mean(evaluations)) if len(evaluations) else 0.0,
@@ -134,8 +134,14 @@ def _estimate(column: TableColumn, rows: pa.Table) -> Estimate:
 
 
 def _float_column(rows: pa.Table, column: str) -> np.ndarray[Any, Any]:
-    """Return a column as floats, with NaN for missing values."""
-    return np.array([math.nan if value is None else value for value in rows[column].to_pylist()], dtype=np.float64)
+    """Return a column as floats, with NaN for missing and infinite values, e.g. shares of no effect."""
+    values = np.array([math.nan if value is None else value for value in rows[column].to_pylist()], dtype=np.float64)
+    return np.where(np.isinf(values), math.nan, values)
+
+
+def _count_items(rows: pa.Table) -> int:
+    """Return the number of items; one may have several rows."""
+    return len({tuple(row.values()) for row in rows.select(["key", "label", "target"]).to_pylist()})
 
 
 def _count_status(rows: pa.Table, status: str) -> int:

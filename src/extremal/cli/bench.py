@@ -8,7 +8,7 @@ import typer
 from extremal.cli import options
 from extremal.cli.argument_checks import check_areas, check_names
 from extremal.cli.batch import print_line, progress, report_errors
-from extremal.cli.bench_checks import check_data, check_task_options
+from extremal.cli.bench_checks import check_data, check_numbers, check_task_options
 from extremal.cli.common_options import find_passed, with_common_options
 from extremal.cli.input_checks import check_images, expand_images
 from extremal.cli.networks import load
@@ -75,6 +75,7 @@ def bench(
             check_names(methods=methods)
         if areas:
             check_areas(areas)
+        check_numbers(tolerance=tolerance, smooth=smooth)
         check_task_options(task, data, cutouts, methods, find_passed(context))
         check_data(task, data or ("photographs" if task == "stability" else ""), cutouts, out)
         check_network_name(network, weights)

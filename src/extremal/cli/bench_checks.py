@@ -34,6 +34,13 @@ def check_data(task: str, data: str, cutouts: Path | None, out: Path) -> None:
         require_regions(has_regions(data, cutouts), quote(data)[1:-1])
 
 
+def check_numbers(**numbers: float) -> None:
+    """Check the numbers that tasks take, which may be infinite in a text."""
+    from extremal.benchmark.tasks.option_checks import check_numbers as check_numbers_of_tasks
+
+    check_numbers_of_tasks(**numbers)
+
+
 def check_task_options(task: str, data: str, cutouts: Path | None, methods: str, passed: Collection[str]) -> None:
     """Check that options of `extremal bench` have an effect.
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from extremal.file_checks import quote
 from extremal.jobs.items import RunItem
 from extremal.jobs.plan import WorkUnit
-from extremal.jobs.rows import FAILED, SCHEMA
+from extremal.jobs.rows import DONE, FAILED, SCHEMA, Row
 from extremal.jobs.store import PARTS, Store
 from extremal.jobs.worker import hash_image
 from extremal.networks.input_kinds import find_change_time
@@ -56,6 +56,27 @@ def find_finished_units(store: Store, units: Sequence[WorkUnit]) -> FinishedUnit
             changed[name] = keys
     _warn_changed([key for keys in changed.values() for key in keys])
     return FinishedUnits(names, failed, frozenset(changed))
+
+
+def keep_explained(stored: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of a unit that was repeated, with the stored rows of images that failed only this time.
+
+    An image fails without other bytes if its file is gone or a worker crashed; what was found about it remains valid.
+
+    Args:
+        stored: of the unit, before it was repeated.
+        rows: of the repetition.
+    """
+    explained: dict[str, list[Row]] = {}
+    for row in stored:
+        if row["status"] == DONE:
+            explained.setdefault(row["key"], []).append(row)
+    result: list[Row] = []
+    for row in rows:
+        before = explained.get(row["key"], [])
+        is_lost = before and row["status"] == FAILED and row["content_hash"] in (None, before[0]["content_hash"])
+        result += before if is_lost else [row]
+    return result
 
 
 def _has_changed(item: RunItem, stored: dict[str, dict[str, Any]], written: int) -> bool:

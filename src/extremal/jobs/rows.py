@@ -145,7 +145,7 @@ def build_row(
         "seconds": seconds,
         "target": target if isinstance(target, int) else None,
         "group": list(target) if isinstance(target, tuple) else None,
-        "target_name": explanation.target_names[image],
+        "target_name": escape_surrogates(explanation.target_names[image]),
         "areas": list(explanation.areas),
         "unseen_names": list(explanation.unseen_names),
         "left_out": list(explanation.left_out[image]) if explanation.left_out else [],
@@ -168,9 +168,17 @@ def build_row(
 
 def build_failed_row(key: str, path: str | None, digest: str | None, error: str, seconds: float) -> Row:
     """Return the row of an image and target that could not be explained, with the reason."""
-    error = error.encode("utf-8", "backslashreplace").decode()
-    values = {"key": key, "path": path, "content_hash": digest, "status": FAILED, "error": error, "seconds": seconds}
-    return dict.fromkeys(SCHEMA.names) | values
+    values = {"key": key, "path": path, "content_hash": digest, "status": FAILED, "seconds": seconds}
+    return {**dict.fromkeys(SCHEMA.names), **values, "error": escape_surrogates(error)}
+
+
+def escape_surrogates(text: str) -> str:
+    r"""Return a text that UTF-8 has: halves of characters are written out.
+
+    >>> escape_surrogates("caf\udce9") == r"caf\udce9"
+    True
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _flatten(values: Tensor | None) -> list[Any] | None:

@@ -127,7 +127,7 @@ def compare(
         failed=tuple(key for key in shared_keys if key in failed),
         only_first=tuple(key for key in a.images if key not in b.images),
         only_second=tuple(key for key in b.images if key not in a.images),
-        target_changed=sum(pair.first.target != pair.second.target for pair in pairs),
+        target_changed=sum(_identify_target(pair.first) != _identify_target(pair.second) for pair in pairs),
         iou=tuple(quantiles(pair.iou[k] if pair.iou else None for pair in pairs) for k in range(len(areas))),
         mean=quantiles(pair.mean for pair in pairs),
         moved=sum(pair.moved for pair in pairs),
@@ -224,6 +224,11 @@ def _compare_settings(a: _Run, b: _Run) -> tuple[tuple[tuple[str, str, str], ...
     both = [(name, settings_a.get(name, "–"), settings_b.get(name, "–")) for name in names]
     differences = tuple(entry for entry in both if entry[1] != entry[2])
     return differences, tuple((name, value) for name, value, value_b in both if value == value_b)
+
+
+def _identify_target(image: ImageSummary) -> tuple[ResolvedClass | None, str]:
+    """Return the class or group of an image, whatever its name; of another query the name."""
+    return image.target, image.name if image.target is None else ""
 
 
 def _count_verdicts(pairs: Sequence[ImagePair]) -> tuple[tuple[str, str, int], ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.file_checks import quote
-from extremal.number_checks import validate_whole
+from extremal.number_checks import format_value, is_number, validate_whole
 
 if TYPE_CHECKING:
     from extremal.networks.network import Network
@@ -58,6 +58,8 @@ class RunOptions:
                 f"gpus_per_worker must be used with engine ray, got engine {self.engine}; leave it out"
             )
         n_gpus = self.gpus_per_worker
+        if not is_number(n_gpus):
+            raise ExtremalTypeError(f"gpus_per_worker must be a number, got {format_value(n_gpus)}; e.g. 0.25")
         if not 0 <= n_gpus <= MAX_GPUS or (n_gpus > 1 and n_gpus != int(n_gpus)):
             raise ExtremalValueError(
                 f"gpus_per_worker must be a fraction of one or a whole number, got {self.gpus_per_worker:g}; e.g. 0.25"

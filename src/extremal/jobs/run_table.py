@@ -1,13 +1,13 @@
 """Read the table of a run and its settings, and restore explanations from its rows."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extremal.errors import ExtremalValueError
+from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations.explanation import Explanation
 from extremal.file_checks import quote, to_path
 from extremal.jobs.plan import PLAN_FILE, load_plan
@@ -18,6 +18,7 @@ from extremal.jobs.store import Store, read_manifest
 from extremal.networks import zoo
 from extremal.networks.class_names import find_similar_names
 from extremal.networks.network import Network
+from extremal.number_checks import format_value
 
 EXPLAIN_SETTINGS = (  # with which an explanation is restored
     *("network", "weights", "game", "perturbation", "score", "seed", "solver", "spacing", "dtype"),
@@ -42,10 +43,11 @@ def table(folder: str | os.PathLike[str], columns: Sequence[str] | None = None) 
 
     Args:
         folder: of the run.
-        columns: of `rows.SCHEMA`; None: all.
+        columns: of `rows.SCHEMA`, each returned once; None: all.
 
     Raises:
-        ExtremalValueError: there is no data-set run, or a part of it is damaged or has rows that a run does not write.
+        ExtremalValueError, ExtremalTypeError: there is no data-set run, or a part of it is damaged or has rows that a
+            run does not write; columns are unknown, or no names.
     """
     areas = settings(folder)["areas"]
     names = list(SCHEMA.names) if columns is None else _check_columns(columns)
@@ -56,15 +58,19 @@ def table(folder: str | os.PathLike[str], columns: Sequence[str] | None = None) 
 
 
 def _check_columns(columns: Sequence[str]) -> list[str]:
+    example = f"e.g. {SCHEMA.names[0]}"
+    if not isinstance(columns, Iterable):
+        raise ExtremalTypeError(f"columns must be those of a run, got {format_value(columns)}; {example}")
     names = [columns] if isinstance(columns, str) else list(columns)
-    unknown = next((name for name in names if name not in SCHEMA.names), None)
-    if unknown is not None:
-        hint = find_similar_names(str(unknown), SCHEMA.names)
+    for unknown in (name for name in names if name not in SCHEMA.names):
+        if not isinstance(unknown, str):
+            raise ExtremalTypeError(f"columns must be those of a run, got {format_value(unknown)}; {example}")
+        hint = find_similar_names(unknown, SCHEMA.names)
         raise ExtremalValueError(
             f"columns must be those of a run, got {quote(unknown)}; "
-            + (f"nearest: {', '.join(hint)}" if hint else f"e.g. {SCHEMA.names[0]}")
+            + (f"nearest: {', '.join(hint)}" if hint else example)
         )
-    return names
+    return list(dict.fromkeys(names))
 
 
 def explanation(

@@ -15,7 +15,7 @@ from extremal.explanations.settings import Settings, SettingsOptions, merge_sett
 from extremal.file_checks import find_kind, quote, to_path
 from extremal.jobs.batch_size import auto_batch_size, count_slots
 from extremal.jobs.engines import in_process, processes
-from extremal.jobs.finished import find_finished_units
+from extremal.jobs.finished import find_finished_units, keep_explained
 from extremal.jobs.items import find_items, select_items, to_sources
 from extremal.jobs.plan import WorkUnit, plan_units
 from extremal.jobs.rows import SCHEMA, Row
@@ -29,6 +29,7 @@ from extremal.networks.devices import AUTO, DeviceLike, check_device_name
 from extremal.networks.inputs import find_input_kinds
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
+from extremal.number_checks import validate_bool
 
 OnRows = Callable[[Sequence[Row]], None]
 Engine = Callable[[Sequence[WorkUnit], StopRequest], in_process.Results]  # units, whether to stop
@@ -90,7 +91,8 @@ def run(
         threads: of torch in each worker; None: 1 in processes, else unchanged. Rows depend on it in rounding.
         unit_timeout: seconds that a unit may take, after which its worker is replaced as if it had crashed; None: any
             time. Needs workers.
-        retry: run units again in which an image failed, or whose file has changed since.
+        retry: run units again in which an image failed, or whose file has changed since; an image that was explained
+            keeps its rows if it fails now without having changed.
         on_progress: called with the status after every unit.
         on_rows: called with the rows of every unit once they are written, in this process.
         **options: as in `explain`: areas, game, perturbation, solver, score, effort, alternatives, seed.
@@ -125,9 +127,9 @@ def run(
                 f"weights must be those of a network passed by its name, got {quote(weights)} with "
                 f"{network_object.name} as an object; load them into it"
             )
-    for callback, callback_name in ((on_progress, "on_progress"), (on_rows, "on_rows")):
-        if callback is not None and not callable(callback):
-            raise ExtremalTypeError(f"{callback_name} must be a function, got {type(callback).__name__}; leave it out")
+    for option, value in (("refine", refine), ("stability", stability), ("retry", retry)):
+        validate_bool(value, option)
+    _check_callbacks(on_progress=on_progress, on_rows=on_rows)
     in_this_process = network_object is not None or workers == 0
     if engine == "local" and not in_this_process:
         processes.check_can_start_workers()
@@ -163,10 +165,13 @@ def run(
     del worker  # if workers are processes, this one needs no network
     with open_store(folder, manifest, SCHEMA) as store:
         units = plan_units(store, items, batch_size)
-        status_writer = StatusWriter(store, units, find_finished_units(store, units), on_progress)
+        finished = find_finished_units(store, units)
+        status_writer = StatusWriter(store, units, finished, on_progress)
         with stop_on_signals() as stop, _torch_threads(n_threads if in_this_process else None):
             try:
-                for unit, rows in run_units([unit for unit in units if status_writer.is_due(unit, retry)], stop):
+                for unit, found in run_units([unit for unit in units if status_writer.is_due(unit, retry)], stop):
+                    stored = store.read_part(unit.name).to_pylist() if unit.name in finished.names else []
+                    rows = keep_explained(stored, found)
                     store.write(unit.name, rows)
                     if on_rows is not None:
                         on_rows(rows)
@@ -174,6 +179,13 @@ def run(
             finally:
                 status = status_writer.end()
     return status
+
+
+def _check_callbacks(**callbacks: object) -> None:
+    """Raise unless callbacks can be called, or are left out."""
+    for name, callback in callbacks.items():
+        if callback is not None and not callable(callback):
+            raise ExtremalTypeError(f"{name} must be a function, got {type(callback).__name__}; leave it out")
 
 
 def _check_texts(**texts: str) -> None:

@@ -53,7 +53,7 @@ def check_data(spec: str, cutouts: Path | None = None) -> None:
         spec, cutouts: as in `get_data_set`.
 
     Raises:
-        ExtremalValueError: the kind is unknown, or files are missing.
+        ExtremalValueError: the kind is unknown, files are missing, or two images have one key.
     """
     if cutouts is not None:
         Scenes(expand_user(cutouts, "a folder of cut-outs"))
@@ -65,7 +65,7 @@ def check_data(spec: str, cutouts: Path | None = None) -> None:
     elif kind == "coco":
         Coco.find_annotations(folder)
     else:
-        get_data_set(spec)  # only lists its files
+        get_data_set(spec, cutouts=cutouts)  # only lists files
 
 
 def has_regions(spec: str, cutouts: Path | None = None) -> bool:
@@ -85,7 +85,7 @@ def get_data_set(
         cutouts: folder of cut-outs, whose planted scenes are added to the data set.
 
     Raises:
-        ExtremalValueError: the kind is unknown, or files are missing.
+        ExtremalValueError: the kind is unknown, files are missing, or two images have one key.
     """
     if cutouts is not None:
         scenes = Scenes(expand_user(cutouts, "a folder of cut-outs"), **({} if count is None else {"count": count}))

@@ -1,6 +1,7 @@
 """Validation that all metrics of maps and regions share."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ def validate_maps(maps: Tensor) -> Tensor:
 
 
 def validate_fractions(values: Sequence[float], name: str) -> tuple[float, ...]:
-    """Return at least one fraction of places, each in [0, 1].
+    """Return at least one fraction of places, each in [0, 1], increasing.
 
     Raises:
         ExtremalValueError, ExtremalTypeError: they are not.
@@ -38,6 +39,8 @@ def validate_fractions(values: Sequence[float], name: str) -> tuple[float, ...]:
             f"{name} must be fractions of places in [0, 1], at least one, got {format_value(fractions)}; "
             "e.g. (0.1, 0.2)"
         )
+    if any(second <= first for first, second in pairwise(fractions)):
+        raise ExtremalValueError(f"{name} must increase, got {format_value(fractions)}; sort them, each once")
     return fractions
 
 

@@ -96,12 +96,11 @@ def quantile(
     """
     array, bootstrap = _to_array(values), Bootstrap(seed, draws, level)
     validate_between(share, "share", high=1.0, remedy="0.5 is the median")
-    _check_length(groups, "groups", array)
+    names = _read_labels(groups, "groups", array) or list(range(len(array)))
     known = ~np.isnan(array)
     count = int(known.sum())
     if count == 0:
         return Estimate(math.nan, math.nan, math.nan, 0, len(array))
-    names = list(range(len(array)) if groups is None else groups)
     order = sorted(np.flatnonzero(known).tolist(), key=lambda index: (array[index], repr(names[index])))
     ordered = array[order]
     numbers = list(dict.fromkeys(names[index] for index in order))  # groups by their lowest values
@@ -160,7 +159,13 @@ def _to_array(values: Any) -> Array:
             f"values must be numbers (n,), one an item and NaN if it could not be judged, got {format_value(values)}; "
             "e.g. [1.0, 0.5]"
         )
-    return array.astype(np.float64)
+    array = array.astype(np.float64)
+    infinite = array[np.isinf(array)]
+    if len(infinite):
+        raise ExtremalValueError(
+            f"values must be finite, or NaN if an item could not be judged, got {infinite[0]:g}; replace it by NaN"
+        )
+    return array
 
 
 @dataclass(frozen=True)
@@ -192,11 +197,22 @@ class Bootstrap:
         return np.random.default_rng(self.seed).multinomial(count, np.full(count, 1 / count), size=self.draws)
 
 
-def _check_length(labels: Sequence[Hashable] | None, name: str, values: Array) -> None:
-    if labels is not None and len(labels) != len(values):
+def _read_labels(labels: Any, name: str, values: Array) -> list[Hashable] | None:
+    """Return the group or class of each value, of a sequence, an array or a tensor; None stays."""
+    if labels is None:
+        return None
+    try:
+        plain = list(labels.tolist() if hasattr(labels, "tolist") else labels)
+        set(plain)
+    except TypeError:
+        raise ExtremalTypeError(
+            f"{name} must be a sequence of names or numbers, one an item, got {format_value(labels)}; e.g. ['a', 'b']"
+        ) from None
+    if len(plain) != len(values):
         raise ExtremalValueError(
-            f"{name} must have one entry for each of {len(values)} values, got {len(labels)}; name that of each item"
+            f"{name} must have one entry for each of {len(values)} values, got {len(plain)}; name that of each item"
         )
+    return plain
 
 
 def _bootstrap(
@@ -210,14 +226,13 @@ def _bootstrap(
     Values are first summed by group and class, so that a sample is a product with the number of times each group was
     drawn. Groups are sorted by their sums: the interval does not depend on the order of the items.
     """
-    _check_length(groups, "groups", values)
-    _check_length(classes, "classes", values)
+    group_names, class_names = _read_labels(groups, "groups", values), _read_labels(classes, "classes", values)
     known = ~np.isnan(values)
     count = int(known.sum())
     if count == 0:
         return Estimate(math.nan, math.nan, math.nan, 0, len(values))
-    rows = _index_values(range(len(values)) if groups is None else groups)[known]
-    columns = np.zeros(count, dtype=np.int64) if classes is None else _index_values(classes)[known]
+    rows = _index_values(range(len(values)) if group_names is None else group_names)[known]
+    columns = np.zeros(count, dtype=np.int64) if class_names is None else _index_values(class_names)[known]
     rows = np.unique(rows, return_inverse=True)[1]
     shape = int(rows.max()) + 1, int(columns.max()) + 1
     sums, counts = np.zeros(shape), np.zeros(shape)

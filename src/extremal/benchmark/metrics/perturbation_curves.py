@@ -32,7 +32,15 @@ class PerturbationCurve:
 
     @property
     def area(self) -> float:
-        """The area under the curve by the trapezoidal rule, divided by the range of the fractions."""
+        """The area under the curve by the trapezoidal rule, divided by the range of the fractions.
+
+        Raises:
+            ExtremalValueError: there is one fraction only.
+        """
+        if len(self.fractions) < 2:
+            raise ExtremalValueError(
+                f"a curve must have at least two fractions to have an area, got {len(self.fractions)}; read its scores"
+            )
         return float(torch.trapezoid(self.scores, self.fractions) / (self.fractions[-1] - self.fractions[0]))
 
 
@@ -67,12 +75,11 @@ def insertion_curve(
         Scores at 0, 1/steps, ..., 1.
 
     Raises:
-        ExtremalValueError: `steps` is below 1.
+        ExtremalValueError, ExtremalTypeError: `steps` is below 1, a shape is wrong, or `scores` returns something else.
     """
     steps = validate_whole(steps, "steps", 1, MAX_STEPS, "e.g. 28")
     rank = rank_map(map_)
-    for x in (before, after):
-        _check_input(x, tuple(rank.shape))
+    _check_inputs(before, after, tuple(rank.shape))
     total = rank.numel()
     counts = [round(total * step / steps) for step in range(steps + 1)]
     inputs = (torch.where(rank < count, after, before) for count in counts)
@@ -162,8 +169,7 @@ def area_curve(
     perturbation.
     """
     areas = validate_fractions(areas, "areas")
-    for part in (x, destroyed):
-        _check_input(part, tuple(rank_map(map_).shape))
+    _check_inputs(x, destroyed, tuple(rank_map(map_).shape))
     inputs = (torch.where(cut_one(validate_maps(map_), area) > 0, x, destroyed) for area in areas)
     return PerturbationCurve(
         torch.tensor(list(areas), dtype=torch.float64), _score_in_batches(scores, inputs, len(areas))
@@ -178,6 +184,29 @@ def _check_input(x: object, shape: tuple[int, ...]) -> None:
         raise ExtremalValueError(f"an input must be one tensor (1, C, {places}), got {kind}; pass x[:1] of that size")
 
 
+def _check_inputs(first: Tensor, second: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise unless both are one input of the same shape (1, C, *shape)."""
+    for x in (first, second):
+        _check_input(x, shape)
+    if first.shape != second.shape:
+        raise ExtremalValueError(
+            f"inputs must have one shape to be exchanged, got {tuple(first.shape)} and {tuple(second.shape)}; pass "
+            "both with the same channels"
+        )
+
+
+def _check_scores(values: Any, count: int) -> Tensor:
+    """Return scores of a batch; they must be a tensor (count,)."""
+    if not isinstance(values, Tensor):
+        raise ExtremalTypeError(f"scores must return a tensor (B,), got {type(values).__name__}; leave it a tensor")
+    if tuple(values.shape) != (count,):
+        raise ExtremalValueError(
+            f"scores must return one score for each input, (B,) = ({count},), got shape {tuple(values.shape)}; select "
+            "the target, e.g. network(x)[:, target]"
+        )
+    return values
+
+
 def _score_in_batches(scores: ScoreFunction, inputs: Iterable[Tensor], count: int) -> Tensor:
     """Score inputs (1, C, *S), created one batch at a time: (K,)."""
     parts: list[Tensor] = []
@@ -186,6 +215,6 @@ def _score_in_batches(scores: ScoreFunction, inputs: Iterable[Tensor], count: in
         for index, x in enumerate(inputs, start=1):
             batch.append(x)
             if len(batch) == BATCH_SIZE or index == count:
-                parts.append(scores(torch.cat(batch)).double().cpu())
+                parts.append(_check_scores(scores(torch.cat(batch)), len(batch)).double().cpu())
                 batch = []
     return torch.cat(parts)

@@ -9,6 +9,7 @@ from torch import Tensor
 from extremal.benchmark.metrics.checks import validate_maps
 from extremal.errors import ExtremalValueError
 from extremal.masking.area import cut_one
+from extremal.number_checks import validate_between
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -53,8 +54,9 @@ def seed_agreement(maps: Sequence[Tensor], area: float = 0.1) -> tuple[Tensor, T
         The mean rank correlation over all pairs, and the mean intersection over union of the cut maps: (N,), (N,).
 
     Raises:
-        ExtremalValueError: there are fewer than two seeds.
+        ExtremalValueError, ExtremalTypeError: there are fewer than two seeds, or the area is no fraction.
     """
+    area = validate_between(area, "area", high=1.0, remedy="e.g. 0.1")
     if len(maps) < 2:
         raise ExtremalValueError(f"agreement must be of at least 2 seeds, got {len(maps)}")
     pairs = list(itertools.combinations(maps, 2))

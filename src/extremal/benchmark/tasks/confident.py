@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from extremal.benchmark.data import DataSet
+from extremal.benchmark.tasks.option_checks import check_numbers
 from extremal.benchmark.tasks.task import Item, network_settings
 from extremal.errors import ExtremalError, ExtremalValueError
 from extremal.file_checks import describe_error, quote
@@ -45,7 +46,8 @@ class ConfidentImageTask:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Begin without images; `plan` finds them."""
+        """Validate the options, and begin without images; `plan` finds them."""
+        check_numbers(confidence=self.confidence)
         self._images: dict[str, NamedImage] = {}
 
     def settings(self) -> dict[str, Any]:
@@ -80,7 +82,7 @@ def find_confident(
     They are found once per run, and stored next to its parts.
 
     Raises:
-        ExtremalValueError: there is no such image.
+        ExtremalValueError: there is no such image, or the network has one output only.
     """
     text = store.read_text(CONFIDENT_FILE)
     if text is None:
@@ -117,7 +119,13 @@ def _name_images(
                 x = network.prepare(data.sample(key).image)
             except ExtremalError:
                 continue  # a broken image has no class
-            probability, top = run(x.to(network.anchor)).softmax(1)[0].max(0)
+            output = run(x.to(network.anchor))
+            if output.shape[1] < 2:
+                raise ExtremalValueError(
+                    f"a network must distinguish two classes or more to be confident of one, {network.name} has "
+                    f"{output.shape[1]} output; wrap it so that it has an output for each class"
+                )
+            probability, top = output.softmax(1)[0].max(0)
             if float(probability) >= min_probability:
                 images.append(NamedImage(key, int(top), network.label(int(top))))
     return images

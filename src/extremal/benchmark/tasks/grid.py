@@ -12,6 +12,7 @@ from extremal.benchmark import metrics
 from extremal.benchmark.baselines.method import Method
 from extremal.benchmark.data import DataSet
 from extremal.benchmark.tasks.confident import MIN_CONFIDENCE, NamedImage, find_confident
+from extremal.benchmark.tasks.option_checks import check_numbers
 from extremal.benchmark.tasks.task import Item, RowValues, TableColumn, attribute_items, network_settings
 from extremal.errors import ExtremalValueError
 from extremal.jobs.store import Store
@@ -50,6 +51,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         """Validate the options."""
+        check_numbers(confidence=self.confidence)
         if self.side < 2:
             raise ExtremalValueError(f"a grid must have at least 2 × 2 cells, got {self.side}; e.g. 2 or 3")
         if self.side > MAX_GRID_SIDE or not 0 <= self.cell <= MAX_CELL:
@@ -102,9 +104,7 @@ class Grid:
     def items(self, key: str) -> list[Item]:
         """Return one item per class of the mosaic."""
         images = [self.data.sample(image.key).image for image in self._mosaics[key]]
-        inputs = torch.cat([self.network.prepare(image).to(self.network.anchor) for image in images])
-        size = (self.cell * self.side,) * 2 if self.cell else None
-        x = metrics.mosaic(inputs, self.side, size=size)
+        x = self._join([self.network.prepare(image).to(self.network.anchor) for image in images])
         return [
             Item(
                 key, image.label, image.target, x, metrics.cell_mask(cell, self.side, (x.shape[2], x.shape[3])).numpy()
@@ -112,12 +112,22 @@ class Grid:
             for cell, image in enumerate(self._mosaics[key])
         ]
 
+    def _join(self, inputs: list[torch.Tensor]) -> torch.Tensor:
+        """Return the mosaic of inputs (1, C, H, W)."""
+        if self.cell:
+            inputs = [metrics.mosaic(x, 1, size=(self.cell, self.cell)) for x in inputs]
+        sizes = {tuple(x.shape[2:]): None for x in inputs}
+        if len(sizes) > 1:
+            texts = " and ".join(" × ".join(map(str, size)) for size in list(sizes)[:2])
+            raise ExtremalValueError(f"a mosaic must have inputs of one size, got {texts} px; choose --cell, e.g. 224")
+        return metrics.mosaic(torch.cat(inputs), self.side)
+
     def measure(self, method: Method, items: Sequence[Item]) -> list[list[RowValues]]:
         """Return one row per item."""
         rows = []
         for result, item in zip(attribute_items(method, self.network, items), items, strict=True):
             truth = torch.from_numpy(item.truth)[None]
-            cell = [image.label for image in self._mosaics[item.key]].index(item.label)
+            cell = [image.target for image in self._mosaics[item.key]].index(item.target)
             fraction = float(metrics.energy(result.map, truth))
             hit = float(metrics.pointing_game(result.map, truth, 0.0))
             rows.append([{**result.cost(), "cell": cell, "share": fraction, "hit": hit}])

@@ -15,6 +15,7 @@ from extremal.benchmark.data import DataSet, FieldOfView, FieldsOfView, Region
 from extremal.benchmark.data.classes import match_classes
 from extremal.benchmark.data.samples import require_regions
 from extremal.benchmark.metrics.pointing import POINTING_TOLERANCE
+from extremal.benchmark.tasks.option_checks import check_numbers
 from extremal.benchmark.tasks.task import Item, RowValues, TableColumn, attribute_items, network_settings
 from extremal.errors import ExtremalError
 from extremal.jobs.store import Store
@@ -39,7 +40,8 @@ class Pointing:
     name = "pointing"
 
     def __post_init__(self) -> None:
-        """Match the classes of the data set to those of the network."""
+        """Validate the options, and match the classes of the data set to those of the network."""
+        check_numbers(tolerance=self.tolerance, smooth=self.smooth)
         require_regions(self.data.has_regions, str(self.data.settings().get("kind", "another")))
         self.classes = match_classes(self.network, self.data.classes, self.class_map)
         self._fields = FieldsOfView(self.network)
