@@ -174,7 +174,8 @@ def main() -> None:
         "recognise",
         f"(the image's margin is less than {MIN_SPAN:g} above the destroyed image's) are excluded.",
         "",
-        "Up to the whole explanations, this page is about `path` under the blur, the former default. "
+        "Up to the whole explanations, this page is about `path` under the blur, the former default, where no other "
+        "solver is named.",
         "[Evaluation](evaluation.md#masks-that-hold-still)",
         "compares it with `consensus`, the default.",
         "",
