@@ -242,7 +242,7 @@ def format_effects(run: str) -> str:
     }
     judged = int(np.isfinite(effects[OURS][columns[0]]).sum())
     heads = " | ".join(f"{100 * area:g} %" for area in STABILITY_AREAS)
-    lines = [f"{len(targets)} targets, of which {judged} have an effect to share.", "", f"| median | {heads} |"]
+    lines = [f"{len(targets)} targets; {judged} have an effect to share.", "", f"| median | {heads} |"]
     lines.append("|---|" + "---:|" * len(columns))
     for method, found in effects.items():
         lines.append(f"| {method} | {' | '.join(f'{np.nanmedian(found[name]):.3f}' for name in columns)} |")
