@@ -198,6 +198,19 @@ def test_images_of_a_class_are_a_list(images: object) -> None:
         extremal.class_channels(build_classifier(), images, "1", 0)  # type: ignore[arg-type]
 
 
+def test_results_of_another_kind() -> None:
+    network = build_classifier()
+    channels = extremal.explain_channels(network, X, "0", 0, counts=(1,))
+    message = "an explanation must be of type {}, got {}; pass what explain returned"
+    for kind, result in (("ChannelExplanation", channels), ("NoneType", None)):
+        wrong = message.format("Explanation", kind)
+        assert message_of(extremal.smallest_area, network, result) == wrong
+        assert message_of(extremal.stability, network, X, result) == wrong
+    assert message_of(extremal.minimal, network, None) == message.format(
+        "Explanation or ChannelExplanation", "NoneType"
+    )
+
+
 @pytest.mark.parametrize("function", [extremal.smallest_area, extremal.minimal])
 def test_targets_of_another_number_than_inputs(found: Explanation, function: Callable[..., object]) -> None:
     with pytest.raises(ExtremalValueError, match="target must be one class, or one for each of 1 inputs, got 2"):

@@ -22,7 +22,7 @@ from extremal.report import reveal
 from extremal.report.html import json_for_script
 from extremal.report.sentences import stability_sentence
 from extremal.report.text import summarise
-from support import synthetic
+from support import made_explanations, synthetic
 from support.pages import NASTY, Page, check_nothing_from_elsewhere
 
 
@@ -101,6 +101,11 @@ def test_revealed_places_are_the_scored_mask_at_each_computed_area(
     for area, text in zip(areas, data["maps"], strict=True):
         level = np.frombuffer(base64.b64decode(text), np.uint8).reshape(shape)
         assert ((level <= data["steps"]) == (result.binary(area)[1, 0].numpy() > 0)).all()
+
+
+def test_places_of_complete_units_are_counted() -> None:
+    units = torch.tensor([[0, 0, 0, 1], [1, 1, 1, 1]])  # half of the places hold the first unit, a quarter holds none
+    assert [row.places for row in summarise(made_explanations.explanation(units=units)).rows] == [0, 3]
 
 
 def test_between_computed_areas_places_come_in_order_of_rank() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from extremal.errors import ExtremalValueError
 from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.preparation import check_same_scores, restore_network, restore_query
+from extremal.explanations.preparation import check_result, check_same_scores, restore_network, restore_query
 from extremal.explanations.settings import Settings
 from extremal.explanations.stability import Stability
 from extremal.masking.games import Game, Reward
@@ -76,6 +76,7 @@ def stability(
         ExtremalValueError, ExtremalTypeError: the network, the image or the settings are not those of the result.
     """
     validate_whole(copies, "copies", 1, MAX_COPIES, f"e.g. {COPIES}")
+    check_result(result, Explanation)
     net = restore_network(network, result.settings)
     image = read_stacks(net, image)
     settings = Settings.from_dict(

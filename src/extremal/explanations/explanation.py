@@ -280,7 +280,7 @@ class Explanation(ExplanationViews):
         return torch.stack(ranks)
 
     def places(self, area: float) -> int:
-        """Return the number of places that the cut mask of an area has."""
+        """Return the number of places that the cut mask of an area has; complete units may have fewer."""
         return count_kept(area, self.masks[0, 0].numel())
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from extremal.errors import ExtremalValueError
+from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations.batches import Batch, plan_batches
 from extremal.explanations.build_objective import build_objective
 from extremal.explanations.evaluations import Evaluations
@@ -101,6 +101,19 @@ def find_layers(run: Run, x: Tensor, settings: Settings) -> tuple[AttributionLay
     """
     has_neighbours = settings.domain(run.network, x).has_neighbours
     return find_map_layers(run, x) if has_neighbours and getattr(settings.solver, "uses_layer_maps", False) else ()
+
+
+def check_result(result: object, *kinds: type) -> None:
+    """Check that a result to measure is of one of these kinds.
+
+    Raises:
+        ExtremalTypeError: it is not.
+    """
+    if not isinstance(result, kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise ExtremalTypeError(
+            f"an explanation must be of type {names}, got {type(result).__name__}; pass what explain returned"
+        )
 
 
 def restore_network(network: Network | nn.Module | str, settings: Mapping[str, Any]) -> Network:

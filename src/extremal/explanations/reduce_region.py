@@ -16,7 +16,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.minimal_region import MinimalRegion
 from extremal.explanations.objective import Objective
 from extremal.explanations.piece_removal import Judgement, OnEvaluations, PieceRemoval, Reduced, SufficiencyTest, Way
-from extremal.explanations.preparation import check_same_scores, restore_network, restore_query
+from extremal.explanations.preparation import check_result, check_same_scores, restore_network, restore_query
 from extremal.explanations.settings import Settings
 from extremal.explanations.validation import validate_share
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
@@ -92,6 +92,7 @@ def minimal(
         ExtremalValueError: the network or the settings are not those of the explanation, an option breaks its rule, or
             the budget does not suffice to find a sufficient region.
     """
+    check_result(explanation, Explanation, ChannelExplanation)
     is_channels = isinstance(explanation, ChannelExplanation)
     if share is None:
         share = explanation.share if isinstance(explanation, ChannelExplanation) else SUFFICIENT_EFFECT

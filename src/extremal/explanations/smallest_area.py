@@ -12,7 +12,7 @@ from extremal.explanations.build_objective import build_objective, build_problem
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import Objective
-from extremal.explanations.preparation import check_same_scores, restore_network, restore_query
+from extremal.explanations.preparation import check_result, check_same_scores, restore_network, restore_query
 from extremal.explanations.settings import Settings
 from extremal.explanations.validation import validate_share
 from extremal.explanations.verdict import MIN_SPAN, SUFFICIENT_EFFECT, Status, compute_effects
@@ -103,6 +103,7 @@ def smallest_area(
     """
     validate_share(share)
     validate_positive(tolerance, "tolerance", "it is a fraction of the area, e.g. 0.02")
+    check_result(explanation, Explanation)
     provenance = explanation.settings
     net = as_network(network)
     check_bisection(net)

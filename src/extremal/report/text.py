@@ -248,7 +248,9 @@ def summarise(explanation: Explanation, image: int = 0) -> ExplanationSummary:
     rows = tuple(
         AreaRow(
             area=area,
-            places=explanation.places(area),
+            places=explanation.places(area)
+            if explanation.units is None
+            else int(explanation.binary(area)[image].sum()),
             score=scores[k],
             soft=curve.soft[k],
             binary=curve.binary[k],
