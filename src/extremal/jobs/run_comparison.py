@@ -227,7 +227,7 @@ def _compare_settings(a: _Run, b: _Run) -> tuple[tuple[tuple[str, str, str], ...
 
 
 def _identify_target(image: ImageSummary) -> tuple[ResolvedClass | None, str]:
-    """Return the class or group of an image, whatever its name; of another query the name."""
+    """Return the class or group of an image, with any name; of another query its name."""
     return image.target, image.name if image.target is None else ""
 
 
