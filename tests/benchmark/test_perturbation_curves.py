@@ -154,6 +154,8 @@ def test_road_replaces_the_highest_places():
             "an input must be one tensor (1, C, 8, 8), got shape (2",
         ),
         (lambda x, m: impute(x, m[0, 0, 1:] > 1), "an input must be one tensor (1, C, 7, 8), got shape (1, 3, 8, 8)"),
+        (lambda x, m: impute(x, m[0, 0] > 1, noise=float("nan")), "noise must be at least 0 and finite, got nan; e.g."),
+        (lambda x, m: road_curve(total, x, m, seed="a"), "seed must be a whole number, got 'a'; e.g. 0"),
         (lambda x, m: impute(x, m[0, 0]), "removed places must be a bool tensor (H, W), got torch.float32 (8, 8)"),
         (lambda x, m: area_curve(total, x, x, m, (0.25, 1.5)), "areas must be fractions of places in [0, 1], at least"),
         (

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from extremal.benchmark.metrics.checks import validate_fractions, validate_maps
+from extremal.benchmark.metrics.estimate import MAX_SEED
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.masking.area import cut_one
-from extremal.number_checks import validate_whole
+from extremal.number_checks import validate_between, validate_whole
 
 ScoreFunction = Callable[[Tensor], Tensor]  # inputs (B, C, *S) -> scores (B,) of one target
 MAX_STEPS = 1_000_000
@@ -122,6 +123,8 @@ def impute(x: Tensor, removed: Tensor, noise: float = 0.01, seed: int = 0) -> Te
     Raises:
         ExtremalValueError, ExtremalTypeError: all places are removed, or a shape or type is wrong.
     """
+    noise = validate_between(noise, "noise", remedy="e.g. 0.01")
+    seed = validate_whole(seed, "seed", 0, MAX_SEED, "e.g. 0")
     if not isinstance(removed, Tensor) or removed.dtype != torch.bool or removed.ndim != 2:
         kind = f"{removed.dtype} {tuple(removed.shape)}" if isinstance(removed, Tensor) else type(removed).__name__
         raise ExtremalTypeError(f"removed places must be a bool tensor (H, W), got {kind}; compare with a threshold")
