@@ -13,7 +13,7 @@ from torch import nn
 
 from extremal import Explanation, Network, explain, judge
 from extremal.files import content_hash
-from extremal.jobs.restore import rebuild
+from extremal.jobs.restore import cut_masks, rebuild
 from extremal.jobs.rows import SCHEMA, build_failed_row, build_row, run_settings
 from extremal.jobs.store import open_store, read_manifest
 from extremal.masking.solvers import Consensus, Penalty, Search, Solver
@@ -225,6 +225,12 @@ class TestRefusals:
             "the perturbation of the explanation was 'Blur(levels=3, sigma=9, spacing=())', which has no short name: "
             "pass it as perturbation"
         )
+
+    def test_settings_of_no_run(self, net, row) -> None:
+        for settings in (None, {}, {"explain": 3}):
+            rule = f"settings must be those of a run, got {settings!r}; pass what jobs.settings(folder) returns"
+            assert message_of(rebuild, row, net, settings=settings) == rule
+            assert message_of(cut_masks, row, settings) == rule
 
     def test_incomplete_columns(self, net, explanation, row) -> None:
         assert refusal(row | {"parameters": row["parameters"][:-9]}, net, explanation) == (

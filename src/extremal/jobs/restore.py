@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from extremal.errors import ExtremalError, ExtremalValueError
+from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
 from extremal.explanations.batches import plan_batches
 from extremal.explanations.build_objective import build_objective, build_problem
 from extremal.explanations.chunking import ChunkedReward
@@ -31,6 +31,7 @@ from extremal.masking.units import cut_to_units
 from extremal.networks.inputs import ImageLike
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
+from extremal.number_checks import format_value
 from extremal.scores import ClassGroup, Score
 from extremal.scores.target import Target, find_required_layers, parse_target
 
@@ -81,11 +82,11 @@ def rebuild(
         ExtremalValueError: the row failed or is incomplete, or image, network, settings or version are not those of the
             row.
     """
-    settings = settings.get("explain", settings)  # those of a run have them under this name
-    key, net = row["key"], as_network(network)
-    if settings["accelerate"] == "onednn" and net.accelerate == "portable":
-        net = replace(net, accelerate="onednn")  # as the workers of the run did
     check_row(row)
+    settings = _read_settings(settings)
+    key, net = row["key"], as_network(network)
+    if settings.get("accelerate") == "onednn" and net.accelerate == "portable":
+        net = replace(net, accelerate="onednn")  # as the workers of the run did
     opened, settings = open_input(row, net, image), complete_settings(row, settings)
     net, x = opened.net, opened.x
     shape = tuple(x.shape[2:])
@@ -159,7 +160,7 @@ def cut_masks(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
             version.
     """
     check_row(row)
-    settings = settings.get("explain", settings)
+    settings = _read_settings(settings)
     if row["input_shape"] is None:
         raise ExtremalValueError(
             f"a row must have an input_shape, row {row['key']!r} has none; explain its image again with this version"
@@ -196,6 +197,16 @@ def find_regions(row: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[Tensor
     within = None if row["within"] is None else _decode(row, "within", torch.bool, shape)
     units = None if row["units"] is None else _decode(row, "units", torch.int64, shape)
     return within, units
+
+
+def _read_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings of explanations, which those of a run have under the name `explain`."""
+    found = settings.get("explain", settings) if isinstance(settings, Mapping) else None
+    if not isinstance(found, Mapping) or "solver" not in found:
+        raise ExtremalTypeError(
+            f"settings must be those of a run, got {format_value(settings)}; pass what jobs.settings(folder) returns"
+        )
+    return found
 
 
 def check_row(row: Mapping[str, Any]) -> None:
