@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.autograd.graph import get_gradient_edge
+from torch.autograd.graph import get_gradient_edge, saved_tensors_hooks
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.acceleration.observe import accepts_hooks
@@ -20,6 +21,8 @@ from extremal.networks.resolve import as_network
 from extremal.networks.run import Run
 from extremal.networks.torch_state import in_standard_modes
 from extremal.networks.turns import exclusive
+
+_NOT_SAVED = "saved tensor hooks"  # in the messages of torch.func, too
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ def trace_layers(run: Run, x: Tensor) -> list[Layer]:
 class LayerTrace:
     """One evaluation of a frozen network, from which the modules that were called are checked.
 
+    Only shapes, types and the structure of the gradient graph are kept, no activations.
+
     Args:
         run: the frozen network.
         x: (B, C, *S) inputs; the evaluation is counted.
@@ -82,11 +87,16 @@ class LayerTrace:
         self._x, self._leaf = x, x.detach().clone().requires_grad_()
 
         def record(module: nn.Module, output: object) -> None:
-            self._outputs.setdefault(module, []).append(output)
+            self._outputs.setdefault(module, []).append(_without_values(output))
             self._nodes[module] = getattr(output, "grad_fn", None)  # now: later code may change the output in place
 
-        with hooked(run.network.model, lambda _: None, record):
-            self._output = run.evaluate(self._leaf)
+        def evaluate() -> object:
+            self._outputs.clear()
+            self._nodes.clear()
+            with hooked(run.network.model, lambda _: None, record):
+                return run.evaluate(self._leaf)
+
+        self._output = _evaluate_without_saving(evaluate)
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -111,6 +121,31 @@ class LayerTrace:
             problem = "the output does not depend on it with a gradient"
         bypassed = not problem and depends_on(self._output, get_gradient_edge(self._leaf).node, node)
         return Layer(self.name(module), type(module).__name__, self.shape(module), problem, bypassed)
+
+
+def _without_values(output: object) -> object:
+    """Return a tensor on the meta device, of the same shape and dtype; anything else as it is."""
+    if type(output) is not Tensor or output.layout != torch.strided or output.is_quantized:
+        return output
+    return torch.empty(output.shape, dtype=output.dtype, device="meta")
+
+
+def _evaluate_without_saving(evaluate: Callable[[], object]) -> object:
+    """Return an output whose gradient graph holds no tensors.
+
+    A network that computes gradients itself, or uses `torch.func`, is evaluated again with a graph that holds them.
+    """
+    try:
+        with saved_tensors_hooks(lambda _: None, _refuse_backward):
+            return evaluate()
+    except (RuntimeError, ExtremalValueError) as error:  # as it is, or as an error of the network
+        if _NOT_SAVED not in str(error):
+            raise
+    return evaluate()
+
+
+def _refuse_backward(_: object) -> Tensor:
+    raise RuntimeError(f"no gradient can be computed under {_NOT_SAVED}")
 
 
 def square_lattice(tokens: int) -> tuple[int, int] | None:
