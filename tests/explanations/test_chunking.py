@@ -95,6 +95,13 @@ def test_no_more_rows_at_once_than_told() -> None:
             network.model.rows.clear()
 
 
+def test_large_inputs_are_evaluated_one_by_one_without_gradient_too() -> None:
+    model = Watched()
+    explain(Network(model, memory=1e-9), X[:1], 1, areas=AREAS)
+    assert model.rows.count(2) == 1  # whether rows are independent
+    assert set(model.rows) == {1, 2}
+
+
 @pytest.mark.parametrize(
     ("error", "text"), [(torch.OutOfMemoryError, "CUDA"), (MemoryError, ""), (RuntimeError, "x: can't allocate memory")]
 )

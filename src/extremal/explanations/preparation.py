@@ -83,6 +83,8 @@ class PreparedRun:
                 with run.counted() as setup:
                     query = select_inputs(self.query, batch.inputs)
                     objective = build_objective(run, x[batch.inputs], query, settings, layers)
+                    if batch.max_rows < len(objective.ways):  # of large inputs
+                        objective.limit.rows = batch.max_rows
                     if uses_gradient:
                         objective.check_gradient(self.net)
             except (RuntimeError, MemoryError) as error:

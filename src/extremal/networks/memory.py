@@ -60,7 +60,7 @@ class RowLimit:
     """The number of rows that a network is evaluated on at once without gradient; halved whenever memory runs out."""
 
     def __init__(self) -> None:
-        self.rows: int | None = None  # None: memory has not run out yet
+        self.rows: int | None = None  # None: as many as a caller passes, while memory has not run out
 
     def evaluate(self, evaluate: Callable[[slice], Tensor], count: int) -> Tensor:
         """Return values (count,) of all rows, evaluated as many at once as fit.
