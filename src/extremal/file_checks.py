@@ -130,6 +130,15 @@ def to_printable(name: str | os.PathLike[str]) -> str:
     return _UNPRINTABLE.sub("\ufffd", os.fspath(name))
 
 
+def escape_surrogates(text: str) -> str:
+    r"""Return a text that UTF-8 has: halves of characters are written out.
+
+    >>> escape_surrogates("caf\udce9") == r"caf\udce9"
+    True
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def is_folder(path: str | os.PathLike[str]) -> bool:
     """Return whether a path leads to a folder; False if it cannot be looked at."""
     return os.path.isdir(path)  # `Path.is_dir` raises without permission

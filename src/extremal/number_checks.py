@@ -101,10 +101,7 @@ def validate_positive(value: Any, name: str, remedy: str = "") -> float:
     Raises:
         ExtremalValueError, ExtremalTypeError: it is not.
     """
-    end = f"; {remedy}" if remedy else ""
-    if not is_number(value):
-        raise ExtremalTypeError(f"{name} must be a number, got {type(value).__name__}{end}")
-    number = _to_float(value)
+    number, end = _read_number(value, name, remedy), _format_remedy(remedy)
     if not 0 < number < math.inf:
         raise ExtremalValueError(f"{name} must be above 0 and finite, got {format_value(value)}{end}")
     return number
@@ -126,14 +123,23 @@ def validate_between(value: Any, name: str, low: float = 0.0, high: float = math
     Raises:
         ExtremalValueError, ExtremalTypeError: it is not.
     """
-    end = f"; {remedy}" if remedy else ""
-    if not is_number(value):
-        raise ExtremalTypeError(f"{name} must be a number, got {type(value).__name__}{end}")
-    number = _to_float(value)
+    number, end = _read_number(value, name, remedy), _format_remedy(remedy)
     if not (low <= number <= high and number < math.inf):
         rule = f"lie in [{low:g}, {high:g}]" if high < math.inf else f"be at least {low:g} and finite"
         raise ExtremalValueError(f"{name} must {rule}, got {format_value(value)}{end}")
     return number
+
+
+def _read_number(value: Any, name: str, remedy: str) -> float:
+    """Return a real number as a float; infinity if no float holds it."""
+    if not is_number(value):
+        raise ExtremalTypeError(f"{name} must be a number, got {type(value).__name__}{_format_remedy(remedy)}")
+    return _to_float(value)
+
+
+def _format_remedy(remedy: str) -> str:
+    """Return the end of a message."""
+    return f"; {remedy}" if remedy else ""
 
 
 def is_number(value: Any) -> bool:
@@ -236,7 +242,7 @@ def validate_whole(value: Any, name: str, low: int, high: int, remedy: str = "")
         ExtremalTypeError: it is no whole number.
         ExtremalValueError: it is out of range.
     """
-    end = f"; {remedy}" if remedy else ""
+    end = _format_remedy(remedy)
     if not is_whole(value):
         raise ExtremalTypeError(f"{name} must be a whole number, got {format_no_whole(value)}{end or '; e.g. 1'}")
     number: int = value.__index__()

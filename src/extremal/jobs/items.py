@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.file_checks import check_file, describe_error, find_kind, is_address, quote
+from extremal.file_checks import check_file, describe_error, escape_surrogates, find_kind, is_address, quote
 from extremal.networks.image_folders import find_inputs
 from extremal.networks.input_kinds import NAMED_SUFFIXES, SUFFIXES, InputKind, count_kinds, find_input_kind
 
@@ -172,9 +172,7 @@ def _check_text(item: RunItem) -> RunItem:
     try:
         f"{item.key}{item.path}{item.target}".encode()
     except UnicodeEncodeError:
-        key, path, target = (
-            value.encode("utf-8", "backslashreplace").decode() for value in (item.key, item.path, item.target)
-        )
+        key, path, target = map(escape_surrogates, (item.key, item.path, item.target))
         problem = f"the name of an image must be UTF-8, got {quote(item.path)}; rename the file or its folder"
         return RunItem(key, path, target, item.problem or problem)
     return item

@@ -17,6 +17,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.stability import Stability
 from extremal.explanations.verdict import CHANCE, is_meaningful
+from extremal.file_checks import escape_surrogates
 from extremal.jobs.parquet_files import OPTIONAL
 
 Row = dict[str, Any]  # by the names of SCHEMA
@@ -170,15 +171,6 @@ def build_failed_row(key: str, path: str | None, digest: str | None, error: str,
     """Return the row of an image and target that could not be explained, with the reason."""
     values = {"key": key, "path": path, "content_hash": digest, "status": FAILED, "seconds": seconds}
     return {**dict.fromkeys(SCHEMA.names), **values, "error": escape_surrogates(error)}
-
-
-def escape_surrogates(text: str) -> str:
-    r"""Return a text that UTF-8 has: halves of characters are written out.
-
-    >>> escape_surrogates("caf\udce9") == r"caf\udce9"
-    True
-    """
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _flatten(values: Tensor | None) -> list[Any] | None:

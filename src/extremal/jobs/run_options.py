@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import TYPE_CHECKING
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
@@ -69,7 +68,7 @@ class RunOptions:
         limit = self.unit_timeout
         if limit is None:
             return
-        if isinstance(limit, bool) or not isinstance(limit, Real):
+        if not is_number(limit):
             raise ExtremalTypeError(f"unit_timeout must be a number of seconds, got {quote(limit)}")
         if not 0 < limit < math.inf:
             raise ExtremalValueError(f"unit_timeout must be positive and finite, got {limit:g}; e.g. 600 seconds")

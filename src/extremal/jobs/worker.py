@@ -16,7 +16,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import apply_mask, encode_jpeg, has_image
 from extremal.explanations.settings import Settings
 from extremal.explanations.smallest_area import Certificate, smallest_area
-from extremal.file_checks import quote
+from extremal.file_checks import escape_surrogates, quote
 from extremal.jobs.items import RunItem
 from extremal.jobs.rows import Row, build_failed_row, build_row
 from extremal.networks.devices import AUTO
@@ -242,7 +242,7 @@ def describe_failure(error: BaseException, part: str) -> str:
     """
     message = " ".join(_message(error).split())
     message = message if len(message) <= MAX_REASON else f"{message[:MAX_REASON]}…"
-    message = message.encode("utf-8", "backslashreplace").decode()
+    message = escape_surrogates(message)
     if isinstance(error, ExtremalError):
         return message
     reason = f"{type(error).__name__}: {message}" if message else type(error).__name__
