@@ -63,7 +63,7 @@ def test_it_takes_the_passes_that_are_counted(settings: Consensus, ways: int, kn
     if knows_whole:
         options["whole_rewards"] = reward.w.mean((1, 2, 3))
     settings.solve(problem(reward, **options), AREAS)
-    gradients, forwards, _ = count_consensus_passes(settings, len(AREAS), True, ways)
+    gradients, forwards, *_ = count_consensus_passes(settings, len(AREAS), True, ways)
     if settings.checks_falls(len(AREAS)) and not knows_whole:
         forwards += ways
     assert (reward.counts[True], reward.counts[False]) == (gradients, forwards)

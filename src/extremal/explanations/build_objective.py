@@ -15,6 +15,7 @@ from extremal.explanations.ways import Ways, choose_turns, choose_ways
 from extremal.masking.perturbations import split_ways, with_spacing
 from extremal.masking.solvers.problem import Problem, RewardMasks
 from extremal.networks.attribution_layers import AttributionLayer
+from extremal.networks.memory import RowLimit
 from extremal.networks.network import Network
 from extremal.networks.run import Run
 from extremal.networks.split import Split
@@ -63,7 +64,12 @@ def _score_in_dtype_of(x: Tensor, target: BoundTarget) -> BoundTarget:
 
 
 def build_objective(
-    run: Run | Split, x: Tensor, query: Query, settings: Settings, layers: tuple[AttributionLayer, ...] = ()
+    run: Run | Split,
+    x: Tensor,
+    query: Query,
+    settings: Settings,
+    layers: tuple[AttributionLayer, ...] = (),
+    limit: RowLimit | None = None,
 ) -> Objective:
     """Build the objective of prepared inputs (N, C, *S): bind the query, and score the inputs whole and destroyed.
 
@@ -75,6 +81,7 @@ def build_objective(
         query: about each.
         settings: of the run.
         layers: whose maps a solver starts from.
+        limit: of rows without gradient; None: as many as fit.
 
     Raises:
         ExtremalValueError, ExtremalTypeError: query, output or scores break a rule, or nothing depends on the input.
@@ -82,12 +89,14 @@ def build_objective(
     net = run.network
     perturbation = with_spacing(settings.perturbation, net.spacing)
     perturbs, domain = prepare_ways(perturbation, x), settings.domain(net, x)
-    index = torch.arange(len(x), device=x.device)
+    index, limit = torch.arange(len(x), device=x.device), limit or RowLimit()
     with torch.no_grad():
         target = _score_in_dtype_of(x, bind_target(run, x, query))
         score_input = target.score_input
         zeros = x.new_zeros(len(x), 1, 1, *domain.shape)
-        destroyed = torch.stack([target.ask(perturb(zeros).flatten(0, 1), index) for perturb in perturbs], 1)
+        rows = torch.cat([x[:1], *(perturb(zeros).flatten(0, 1) for perturb in perturbs)])
+        together = _ask_all(target.ask, rows, torch.cat([index[:1], index.repeat(len(perturbs))]), limit)
+        destroyed = together[1:].view(len(perturbs), len(x)).T
         way_names, counts = tuple(split_ways(settings.perturbation)), choose_ways(score_input, destroyed)
         has_turns = counts
         if getattr(settings.solver, "asks_all_ways", False) and settings.game.keeps:
@@ -96,9 +105,8 @@ def build_objective(
         _check_finite(score_input, "the whole input", net)
         _check_finite(destroyed[destroyed.isfinite().sum(1) == 0], "the destroyed input", net)
         _check_magnitude(torch.cat([score_input.unsqueeze(1), destroyed], 1), net)
-        first = torch.cat([x[:1], ways.counting.perturb(zeros, 0).flatten(0, 1)[:1]])
-        scores = torch.stack([score_input[0], ways.counting.own_blank(0)[0]])
-        _check_rows_independent(target.ask, first, scores, net.name)
+        blank = ways.counting.own_blank(0)[0]
+        _check_rows_independent(target.ask, rows[: 1 + len(x)], score_input[0], together[0], blank, net.name)
         scales = find_scales(x, target.ask, run, query, getattr(settings.solver, "scales", ()) if layers else ())
     _check_spans(score_input, destroyed)
     return Objective(
@@ -113,8 +121,14 @@ def build_objective(
         names=target.names,
         score_input=score_input,
         layers=layers,
+        limit=limit,
         scales=scales,
     )
+
+
+def _ask_all(ask: BoundQuery, rows: Tensor, index: Tensor, limit: RowLimit) -> Tensor:
+    """Return the scores (R,) of rows (R, C, *S), as many at once as fit."""
+    return limit.evaluate(lambda part: ask(rows[part], index[part]), len(rows))
 
 
 def _is_answer(score: Score, output: Tensor, classes: Tensor) -> Tensor:
@@ -177,20 +191,37 @@ def _check_spans(score_input: Tensor, destroyed: Tensor) -> None:
             )
 
 
-def _check_rows_independent(ask: BoundQuery, rows: Tensor, scores: Tensor, name: str) -> None:
-    """Raise if the scores of two inputs change when they are evaluated in one batch; costs two evaluations."""
-    together = ask(rows, rows.new_zeros(2, dtype=torch.int64))
-    allowed = MAX_BATCH_EFFECT * max(float(scores.abs().max()), float((scores[0] - scores[1]).abs()), 1e-6)
-    change = float((together - scores).abs().max())
+def _check_rows_independent(
+    ask: BoundQuery, rows: Tensor, alone: Tensor, together: Tensor, blank: Tensor, name: str
+) -> None:
+    """Raise if the score of an input changes when it is evaluated in one batch with others.
+
+    Costs nothing, unless the score changes.
+
+    Args:
+        ask: the bound query.
+        rows: (R, C, *S) the input, and others.
+        alone: () its score without the others.
+        together: () its score with others.
+        blank: () the score of the destroyed input.
+        name: of the network.
+    """
+    allowed = MAX_BATCH_EFFECT * max(float(alone.abs()), float(blank.abs()), float((alone - blank).abs()), 1e-6)
+    change = float((together - alone).abs())
     if change > allowed:  # the batch size may change the rounding, which decides what a detector drops
-        twice = ask(rows[:1].expand_as(rows), rows.new_zeros(2, dtype=torch.int64))
-        change = float((together[0] - twice[0]).abs())
-        _check_repeatable(ask, rows, together, allowed, name)
+        again, twice = (_ask_first(ask, batch) for batch in (rows, rows[:1].expand_as(rows)))
+        change = float((again[0] - twice[0]).abs())
+        _check_repeatable(ask, rows, again, allowed, name)
     if change > allowed:
         raise ExtremalValueError(
             f"a network must score each input independently, {name}'s score changed by {change:.3g} when another "
             "input was added to the batch; look for statistics over the batch axis, or noise, inside it"
         )
+
+
+def _ask_first(ask: BoundQuery, rows: Tensor) -> Tensor:
+    """Return the scores (R,) of rows (R, C, *S) as variants of the first input."""
+    return ask(rows, rows.new_zeros(len(rows), dtype=torch.int64))
 
 
 def _check_targets(logits: Tensor, names: tuple[str, ...], net: Network) -> None:
@@ -221,7 +252,7 @@ def _warn_of_absence(log_odds: Tensor, names: tuple[str, ...], is_single: bool) 
 
 def _check_repeatable(ask: BoundQuery, rows: Tensor, scores: Tensor, allowed: float, name: str) -> None:
     """Raise if the scores of a batch change when it is evaluated again; costs three evaluations of it."""
-    repeated = torch.stack([ask(rows, rows.new_zeros(len(rows), dtype=torch.int64)) for _ in range(3)])
+    repeated = torch.stack([_ask_first(ask, rows) for _ in range(3)])
     change = float((repeated - scores).abs().max())
     if change > allowed:
         raise ExtremalValueError(

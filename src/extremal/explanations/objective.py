@@ -32,6 +32,7 @@ from extremal.scores.class_group import ResolvedClass
 from extremal.scores.query import BoundQuery
 
 T = TypeVar("T", bool, int)
+MAX_JOINT_ROWS = 24  # of several ways in one batch; more at once save no time
 CHECKED_MASKS = (0.5, 1.0, 0.0)  # constant masks at which a gradient is looked for: detectors find nothing at some
 
 
@@ -85,7 +86,12 @@ class Objective:
         return evaluate
 
     def evaluate(self, mask: Tensor) -> Tensor:
-        """Return Φ(mask ⊗ x) under the perturbation of the run: of a mix the mean over its ways, one at a time."""
+        """Return Φ(mask ⊗ x) under the perturbation of the run: of a mix the mean over its ways.
+
+        Ways are evaluated in one batch if that is small, else one at a time.
+        """
+        if mask.shape[:2].numel() * len(self.ways) <= MAX_JOINT_ROWS:
+            return self.evaluate_way(mask, None)
         scores = [self.evaluate_way(mask, way) for way in range(len(self.ways))]
         return scores[0] if len(scores) == 1 else self.ways.average(torch.stack(scores, 1))
 

@@ -14,10 +14,11 @@ from extremal.explanations.build_objective import build_objective
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.objective import Objective
 from extremal.explanations.settings import Settings, validate_domain
+from extremal.masking.perturbations import split_ways
 from extremal.masking.solvers import uses_gradients
 from extremal.networks.attribution_layers import AttributionLayer, find_map_layers
 from extremal.networks.inputs import ImagesLike, describe_stack, prepare, read_stacks, take_spacing
-from extremal.networks.memory import is_out_of_memory
+from extremal.networks.memory import RowLimit, is_out_of_memory
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network, require_gradient
 from extremal.networks.run import Run
@@ -81,10 +82,10 @@ class PreparedRun:
             batch = pending.popleft()
             try:
                 with run.counted() as setup:
-                    query = select_inputs(self.query, batch.inputs)
-                    objective = build_objective(run, x[batch.inputs], query, settings, layers)
-                    if batch.max_rows < len(objective.ways):  # of large inputs
-                        objective.limit.rows = batch.max_rows
+                    query, limit = select_inputs(self.query, batch.inputs), RowLimit()
+                    if batch.max_rows < len(split_ways(settings.perturbation)):  # of large inputs
+                        limit.rows = batch.max_rows
+                    objective = build_objective(run, x[batch.inputs], query, settings, layers, limit)
                     if uses_gradient:
                         objective.check_gradient(self.net)
             except (RuntimeError, MemoryError) as error:

@@ -61,9 +61,9 @@ class Run(EvaluationCounter):
     def accelerate(self, x: Tensor, keep: Sequence[str] = ()) -> None:
         """Accelerate the network for inputs like x (N, C, *S) until it is no longer frozen, and set its precision.
 
-        Costs up to three evaluations of the first input, for checks; with `accelerate="onednn"` up to eight, four of
-        them for the gradient of two rows with and without oneDNN, and one more with `check_output`. All count as
-        evaluations without gradient.
+        Costs two evaluations of the first input, for checks, three where a change is undone; with
+        `accelerate="onednn"` up to five more, four of them for the gradient of two rows with and without oneDNN; and
+        one more with `check_output`. All count as evaluations without gradient.
 
         Args:
             x: inputs; the first serves as the example.

@@ -1,5 +1,7 @@
 """Convolutions with TensorFlow's padding "same"."""
 
+from typing import NamedTuple
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -9,14 +11,36 @@ class SamePaddedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))."""
-        (top, bottom), (left, right) = (
-            same_padding(size, kernel, stride, dilation)
-            for size, kernel, stride, dilation in zip(
-                x.shape[-2:], self.kernel_size, self.stride, self.dilation, strict=True
-            )
-        )
-        padded = F.pad(x, [left, right, top, bottom])
-        return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        x, kernel, padding = pad_as_same(self, x)
+        return F.conv2d(x, kernel, self.bias, self.stride, padding, self.dilation, self.groups)
+
+
+class SymmetricPadding(NamedTuple):
+    """What an ordinary convolution takes for the output of one with TensorFlow's padding."""
+
+    x: Tensor  # (B, C, H, W)
+    kernel: Tensor
+    padding: tuple[int, int]  # on both sides of the rows and of the columns
+
+
+def pad_as_same(module: nn.Conv2d, x: Tensor) -> SymmetricPadding:
+    """Return input, kernel and symmetric padding that together are equivalent to TensorFlow's padding of a convolution.
+
+    Where one side of the input must be padded by one more than the other, the kernel of a depthwise convolution gets a
+    leading row or column of zeros instead: the same sums, without a copy of the input. Other kernels have too many
+    channels for zeros to be cheaper than a copy.
+
+    Args:
+        module: a convolution with TensorFlow's padding.
+        x: (B, C, H, W) its input.
+    """
+    axes = zip(x.shape[-2:], module.kernel_size, module.stride, module.dilation, strict=True)
+    (top, bottom), (left, right) = (same_padding(*axis) for axis in axes)
+    if (top, left) == (bottom, right):
+        return SymmetricPadding(x, module.weight, (top, left))
+    if module.groups == module.in_channels and module.dilation == (1, 1):
+        return SymmetricPadding(x, F.pad(module.weight, (right - left, 0, bottom - top, 0)), (bottom, right))
+    return SymmetricPadding(F.pad(x, (left, right, top, bottom)), module.weight, (0, 0))
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:

@@ -40,6 +40,7 @@ class Work:
     forwards: int  # without gradient
     widest: int  # maximum number with gradient at once
     size: float = 1.0  # mean number of places of the batched ones' inputs, in those of the input itself
+    forward_size: float = 1.0  # the same of those without gradient
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Timing:
         single = work.single / max(1, work.single + work.batched)
         return (
             counts.gradients * (single * self.alone + (1 - single) * self.together * work.size)
-            + counts.forwards * self.forward
+            + counts.forwards * self.forward * work.forward_size
             + counts.evidence_gradients * self.evidence
             + counts.evidence_forwards * self.evidence_forward
         )
@@ -74,11 +75,11 @@ def count_work(
     """Count the masks that a solver evaluates for one input, one for each way; None for solvers of other libraries.
 
     >>> count_work(Path(), areas=5, mirror=True)
-    Work(single=40, batched=68, forwards=112, widest=5, size=1.0)
+    Work(single=40, batched=68, forwards=112, widest=5, size=1.0, forward_size=1.0)
     >>> count_work(Consensus(), areas=5, mirror=True, ways=3)
-    Work(single=0, batched=104, forwards=51, widest=10, size=1.0)
+    Work(single=0, batched=104, forwards=51, widest=10, size=1.0, forward_size=1.0)
     >>> count_work(Penalty(), areas=5, mirror=True)
-    Work(single=0, batched=4000, forwards=0, widest=5, size=1.0)
+    Work(single=0, batched=4000, forwards=0, widest=5, size=1.0, forward_size=1.0)
 
     Args:
         solver: with its settings.
@@ -89,9 +90,10 @@ def count_work(
         scales: at which the network takes the input.
     """
     if isinstance(solver, Consensus):
-        gradients, forwards, size = count_consensus_passes(solver, areas, mirror, ways, domain.has_neighbours, scales)
+        count = count_consensus_passes(solver, areas, mirror, ways, domain.has_neighbours, scales)
         widest = max(solver.draws, areas * solver.schedule(areas)[1])
-        return Work(0, gradients, forwards, widest, size / gradients)
+        forward_size = count.forward_inputs / max(1, count.forwards)
+        return Work(0, count.gradients, count.forwards, widest, count.gradient_inputs / count.gradients, forward_size)
     if isinstance(solver, Penalty):
         return Work(0, solver.steps * areas + (0 if domain.is_smooth else areas * ways), 0, areas)
     if isinstance(solver, Search):

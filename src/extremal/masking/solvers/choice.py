@@ -13,14 +13,15 @@ def choose_fields(run: ConsensusRun, field: Tensor, start: Tensor) -> Tensor:
 
     Candidates are the field itself, and up to three in which the next smaller mask is raised: the field, the start,
     and the places that destroying changes least. The reward is that of the cut masks, the mean over all ways, one
-    orientation for each.
+    orientation for each, on reduced inputs if the run has any.
 
     Args:
         run: of N inputs at A areas.
         field: (N, 1, 1, *lattice) that the descent found for all areas.
         start: (N, 1, 1, *lattice).
     """
-    problem, orientations = run.problem, run.problem.orientations()
+    problem = run.reduced or run.problem
+    orientations = problem.orientations()
     chosen, fillers = [field], [field, standardise_each(start)]
     if run.settings.candidates > 1 + len(fillers):
         flat = run.find_flat_places()

@@ -10,7 +10,7 @@ area weighs its own mask against masks that contain the next smaller one.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -36,7 +36,9 @@ class Consensus:
     draws: int = 4  # mask values of the start's gradient, each in every orientation and by every way
     enlarged_draws: int = 1  # values on enlarged inputs, each instead of two, where the network takes other sizes
     enlarged: float = 1.25  # scale of these inputs
-    reduced: float = 0.7  # scale of the inputs of the first steps, where the network takes other sizes
+    reduced: float = (
+        0.7  # scale of the inputs of the first steps and of the choice, where the network takes other sizes
+    )
     reduced_steps: int = 6  # at most, where the first ones are on reduced inputs
     reduced_share: float = 0.8  # of these steps, which are on reduced inputs
     start: float = 1.5  # deviation of the start; larger values hold stiller and score lower
@@ -190,6 +192,15 @@ def share_masks(steps: int, least: int, columns: int, areas: int) -> tuple[int, 
     return max(steps, -(-least // (areas * masks))), masks
 
 
+class PassCount(NamedTuple):
+    """The passes of a run for one input, and their places in inputs of its own size."""
+
+    gradients: int  # with gradient
+    forwards: int  # without
+    gradient_inputs: float
+    forward_inputs: float
+
+
 def count_consensus_passes(
     settings: Consensus,
     areas: int,
@@ -197,15 +208,15 @@ def count_consensus_passes(
     ways: int = 1,
     has_neighbours: bool = True,
     scales: tuple[float, ...] = (),
-) -> tuple[int, int, float]:
+) -> PassCount:
     """Count the passes of a run for one input (preserve and delete; dual: twice), without those of repairs.
 
     One more forward pass for each way where the reward of a mask of all places is unknown.
 
-    >>> count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3)
-    (104, 51, 104.0)
-    >>> count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3, scales=(1.25, 0.7))
-    (78, 51, 55.88)
+    >>> tuple(count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3))
+    (104, 51, 104.0, 51.0)
+    >>> tuple(count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3, scales=(1.25, 0.7)))
+    (78, 51, 55.88, 32.64)
 
     Args:
         settings: of the solver.
@@ -214,16 +225,21 @@ def count_consensus_passes(
         ways: of destroying the input.
         has_neighbours: whether places have neighbours.
         scales: at which the network takes the inputs.
-
-    Returns:
-        Forward-backward passes, forward passes, and the places of the forward-backward passes, in inputs.
     """
-    is_enlarged, is_reduced = settings.enlarged in scales, settings.reduced in scales
+    is_enlarged = settings.enlarged in scales
+    is_reduced = settings.reduced in scales and settings.reduced_share > 0
     own, enlarged = (draws * (2 if mirror else 1) * ways for draws in settings.count_draws(is_enlarged=is_enlarged))
     candidates = min(settings.candidates, MAX_CANDIDATES - (0 if has_neighbours else 1))
     chosen = candidates * (areas - 1) * ways if candidates > 1 else 0
     checked = areas * ways if settings.checks_falls(areas) else 0
     steps, masks = settings.schedule(areas, is_reduced=is_reduced)
     small = settings.count_reduced_steps(steps) if is_reduced else 0
-    size = own + enlarged * settings.enlarged**2 + (steps - small + small * settings.reduced**2) * masks * areas
-    return own + enlarged + steps * masks * areas, chosen + checked, round(size, 2)
+    area = settings.reduced**2 if is_reduced else 1.0
+    return PassCount(
+        gradients=own + enlarged + steps * masks * areas,
+        forwards=chosen + checked,
+        gradient_inputs=round(
+            own + enlarged * settings.enlarged**2 + (steps - small + small * area) * masks * areas, 2
+        ),
+        forward_inputs=round(chosen * area + checked, 2),
+    )

@@ -2,11 +2,13 @@
 
 - Batch norms are folded into the preceding convolutions (`batch_norm`).
 - In-place ReLU6 and Hardtanh take their gradient from their output instead of from a copy of their input (`relu6`).
+- Depthwise convolutions of timm with TensorFlow's padding pad their kernel instead of their input (`same_padded`).
 - On a CPU, on request, convolutions and the rectifiers after them are single calls of oneDNN (`onednn`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -16,6 +18,7 @@ from extremal.networks.acceleration.batch_norm import fused_batch_norms
 from extremal.networks.acceleration.observe import Observation, observe
 from extremal.networks.acceleration.onednn import find_convolutions, get_onednn_forwards
 from extremal.networks.acceleration.relu6 import find_rectifiers, get_clamp_forwards
+from extremal.networks.acceleration.same_padded import find_same_padded, get_same_padded_forwards
 from extremal.networks.forwards import Forwards, patched_forwards
 
 Acceleration = Literal["portable", "onednn", "off"]
@@ -47,31 +50,53 @@ def accelerated(
 
     Args:
         model: in evaluation mode, without parameter gradients.
-        evaluate: runs the model on inputs (B, C, *S). It is called on the example up to three times; with "onednn" up
-            to four times, and twice more on two rows.
+        evaluate: runs the model on inputs (B, C, *S). It is called on the example up to twice, or three times where the
+            change of batch norms is undone; with "onednn" once more, and twice on two rows.
         example: one input (1, C, *S).
         keep: names of modules that must give the output and the gradient they give without acceleration.
         level: "portable": batch norms and rectifiers; "onednn": convolutions on a CPU as well; "off": nothing.
     """
     with ExitStack() as stack:
         if level != "off":
-            stack.enter_context(fused_batch_norms(model, lambda: evaluate(example), keep))
-            stack.enter_context(patched_forwards(_find_forwards(model, evaluate, example, keep, level)))
+            checks = _Checks(model, lambda: evaluate(example), keep, level)
+            folding = fused_batch_norms(model, checks.evaluate, keep, checks.observe)
+            if not stack.enter_context(folding):
+                checks.observed = None  # of the model with norms folded, if of any
+            stack.enter_context(patched_forwards(_find_forwards(checks, evaluate, example)))
         yield
 
 
-def _find_forwards(
-    model: nn.Module, evaluate: Callable[[Tensor], object], example: Tensor, keep: Sequence[str], level: Acceleration
-) -> Forwards:
+@dataclass
+class _Checks:
+    """Evaluations of the example by a model whose norms may be folded, observed once."""
+
+    model: nn.Module
+    evaluate: Callable[[], object]
+    keep: Sequence[str]
+    level: Acceleration
+    observed: Observation | None = None
+
+    def observe(self) -> object:
+        """Return the model's output, and keep which rectifiers take the output of which convolutions."""
+        rectifiers, convolutions = find_rectifiers(self.model), self.find_convolutions()
+        self.observed = observe(self.model, self.evaluate, convolutions, rectifiers, self.keep)
+        return self.observed.output
+
+    def find_convolutions(self) -> list[nn.Conv2d]:
+        """Return the convolutions that oneDNN can run, if it is wanted."""
+        return find_convolutions(self.model) if self.level == "onednn" else []
+
+
+def _find_forwards(checks: _Checks, evaluate: Callable[[Tensor], object], example: Tensor) -> Forwards:
     """Return the faster forwards of rectifiers and convolutions."""
+    model, convolutions = checks.model, checks.find_convolutions()
     rectifiers = find_rectifiers(model)
-    convolutions = find_convolutions(model) if level == "onednn" else []
-    observation = Observation([], set(), None)
-    if rectifiers:
+    if rectifiers and checks.observed is None:
         with torch.no_grad():
-            observation = observe(model, lambda: evaluate(example), convolutions, rectifiers, keep)
+            checks.observe()
+    observation = checks.observed or Observation([], set(), None)
     # an output that is overwritten later cannot give the gradient
     forwards = get_clamp_forwards([module for module in rectifiers if module not in observation.overwritten])
     if convolutions:
-        forwards = get_onednn_forwards(model, evaluate, example, convolutions, observation, forwards, keep)
-    return forwards
+        forwards = get_onednn_forwards(model, evaluate, example, convolutions, observation, forwards, checks.keep)
+    return get_same_padded_forwards(find_same_padded(model)) | forwards

@@ -24,7 +24,12 @@ _NORM_CLASSES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # without subc
 
 
 @contextmanager
-def fused_batch_norms(model: nn.Module, evaluate: Callable[[], object], keep: Sequence[str] = ()) -> Iterator[int]:
+def fused_batch_norms(
+    model: nn.Module,
+    evaluate: Callable[[], object],
+    keep: Sequence[str] = (),
+    evaluate_folded: Callable[[], object] | None = None,
+) -> Iterator[int]:
     """Fold batch norms into the preceding convolutions; on exit the model is as it was, also after an exception.
 
     A norm is folded only if it takes the unchanged output of a convolution, both are called once, and neither carries
@@ -34,6 +39,7 @@ def fused_batch_norms(model: nn.Module, evaluate: Callable[[], object], keep: Se
         model: in evaluation mode, without parameter gradients.
         evaluate: runs it on an example; called once or twice.
         keep: names of modules that must keep their output and the names of their parts.
+        evaluate_folded: the same, once norms are folded, if that is another function.
 
     Yields:
         The number of folded pairs.
@@ -43,7 +49,7 @@ def fused_batch_norms(model: nn.Module, evaluate: Callable[[], object], keep: Se
         with ExitStack() as undo:
             for convolution, name in pairs:
                 _fold(model, convolution, name, undo)
-            if pairs and not outputs_match(before, evaluate()):
+            if pairs and not outputs_match(before, (evaluate_folded or evaluate)()):
                 undo.close()
                 pairs = []
             with torch.enable_grad():

@@ -9,7 +9,7 @@ gradient of the whole network differs from the one without it, the network runs 
 - On one thread, PyTorch sends 1x1 convolutions of fewer than 16 rows to a kernel that first copies tensors in
   channels-last layout; oneDNN does not.
 - Depthwise convolutions with TensorFlow's padding, as timm has them, copy their input in order to pad one side by one
-  more than the other; a kernel with a leading row and column of zeros needs the same padding on both sides.
+  more than the other; here their kernel is padded instead (`pad_as_same`).
 
 >>> module = nn.Conv2d(3, 4, 1).requires_grad_(False)
 >>> x = torch.rand(2, 3, 8, 8).to(memory_format=torch.channels_last)
@@ -23,13 +23,13 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from extremal.networks.acceleration.observe import Observation, Pair, has_hooks, is_from_timm, outputs_match
+from extremal.networks.acceleration.observe import Observation, Pair, has_hooks, outputs_match
 from extremal.networks.acceleration.relu6 import is_functorch_tensor
+from extremal.networks.acceleration.same_padded import pads_like_tensorflow
 from extremal.networks.forwards import Forward, Forwards, patched_forwards
 from extremal.networks.outputs import find_tensors, to_channels_last
-from extremal.networks.same_padding import SamePaddedConv2d, same_padding
+from extremal.networks.same_padding import pad_as_same
 
 Bounds = tuple[float, float]
 
@@ -72,27 +72,12 @@ class Convolution:
         """(B, C, H, W) -> (B, C', H', W'), with a gradient if x requires one."""
         module, kernel, padding = self.module, self.module.weight, self.module.padding
         if self.pads_like_tensorflow:
-            x, kernel, padding = self._pad(x)
+            x, kernel, padding = pad_as_same(module, x)
         shape = padding, module.stride, module.dilation, module.groups
         if not (x.requires_grad and torch.is_grad_enabled()):
             return _convolve(x, kernel, module.bias, shape, self.bounds)
         output: Tensor = _ConvolutionFunction.apply(x, kernel, module.bias, shape, self.bounds, self.observable)
         return output
-
-    def _pad(self, x: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        """Return input, kernel and symmetric padding that together are equivalent to TensorFlow's padding.
-
-        A depthwise kernel gets a leading row and column of zeros, instead of a copy of the input, if one side must be
-        padded by one more than the other.
-        """
-        module, kernel = self.module, self.module.weight
-        axes = zip(x.shape[2:], module.kernel_size, module.stride, module.dilation, strict=True)
-        (above, below), (before, after) = (same_padding(*axis) for axis in axes)
-        if (above, before) == (below, after):
-            return x, kernel, (above, before)
-        if module.groups == module.in_channels and module.dilation == (1, 1):
-            return x, F.pad(kernel, (after - before, 0, below - above, 0)), (below, after)
-        return F.pad(x, (before, after, above, below)), kernel, (0, 0)
 
 
 class _ConvolutionFunction(torch.autograd.Function):
@@ -242,8 +227,3 @@ def _gains(module: nn.Conv2d) -> bool:
     """Return whether oneDNN is faster even without a rectifier."""
     pointwise = module.kernel_size == module.stride == (1, 1) and module.padding == (0, 0) and module.groups == 1
     return pointwise or (pads_like_tensorflow(module) and module.groups == module.in_channels)
-
-
-def pads_like_tensorflow(module: nn.Module) -> bool:
-    """Return whether a module is a convolution with TensorFlow's padding: `SamePaddedConv2d`, or timm's."""
-    return type(module) is SamePaddedConv2d or is_from_timm(module, "Conv2dSame")
