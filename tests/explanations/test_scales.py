@@ -14,9 +14,9 @@ from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.exclusion import ExcludeRegion
 from extremal.explanations.objective import Objective
 from extremal.explanations.preparation import find_layers
-from extremal.explanations.scales import find_resampling, scale_shape
+from extremal.explanations.scales import Resizing, scale_shape
 from extremal.explanations.settings import Settings
-from extremal.masking.grid import apply_along_axes
+from extremal.masking.grid import apply_along_axes, gaussian_blur, resampling_matrix, resize
 from extremal.masking.solvers import Consensus, Step
 from extremal.networks.network import Network
 from extremal.scores.target import Target, parse_target
@@ -65,6 +65,10 @@ def objective_of(module: nn.Module, x: Tensor, target: Target = 1, **options: An
         return build_objective(run, x, parse_target(target, settings.score), settings, layers)
 
 
+def resize_to(x: Tensor, scale: float) -> Tensor:
+    return Resizing(x, scale_shape(x.shape[2:], scale))(x)
+
+
 def test_sides_are_multiples_of_32() -> None:
     assert scale_shape((224, 300), 1.25) == (288, 384)
     assert scale_shape((SIDE, 160), 0.7) == (SMALLER, 128)
@@ -74,13 +78,26 @@ def test_sides_are_multiples_of_32() -> None:
 @pytest.mark.parametrize("scale", [1.25, 0.7])
 def test_resampling_keeps_constants_and_slopes(scale: float) -> None:
     ramp = torch.linspace(0, 1, SIDE).view(1, 1, 1, -1).expand(1, 3, SIDE, SIDE)
-    resized = apply_along_axes(torch.stack([torch.ones_like(ramp[0]), ramp[0]]), find_resampling(ramp, scale))
+    resized = resize_to(torch.stack([torch.ones_like(ramp[0]), ramp[0]]), scale)
     assert resized.shape[2:] == scale_shape((SIDE, SIDE), scale)
     torch.testing.assert_close(resized[0], torch.ones_like(resized[0]))
     inside = resized[1, 0, 0, 8:-8]
     torch.testing.assert_close(
         inside.diff(), torch.full_like(inside[1:], float(inside.diff().mean())), atol=2e-5, rtol=0
     )
+
+
+@pytest.mark.parametrize("scale", [1.25, 0.7, 0.4])
+def test_devices_resize_alike(scale: float) -> None:
+    x = texture(2, 3, SIDE, SIDE)
+    shape = scale_shape(x.shape[2:], scale)
+    sigma = (SIDE / shape[0] - 1) / 2
+    matrices = [resampling_matrix(SIDE, side, max(0.0, sigma), like=x) for side in shape]
+    expected = apply_along_axes(x, matrices)
+    torch.testing.assert_close(resize_to(x, scale), expected, atol=3e-3, rtol=1e-3)
+    if sigma > 0.25:  # the blur counts
+        torch.testing.assert_close(expected, resize(gaussian_blur(x, sigma), shape), atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(expected, resize(x, shape), atol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +125,7 @@ def test_the_reward_at_a_scale_is_that_of_the_resized_perturbed_input() -> None:
     masks = torch.rand(2, 3, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     scaled = ChunkedReward(objective, 4).at_scale(0.7)
     assert scaled is not None
-    rows = apply_along_axes((masks * x.unsqueeze(1)).flatten(0, 1), find_resampling(x, 0.7))
+    rows = resize_to((masks * x.unsqueeze(1)).flatten(0, 1), 0.7)
     with torch.no_grad():
         expected = module(rows).view(2, 3, 5)[torch.arange(2), :, torch.tensor([1, 2])]
         torch.testing.assert_close(scaled(masks, False), expected)

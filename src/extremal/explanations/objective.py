@@ -9,12 +9,11 @@ from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations.layer_maps import compute_layer_map, recorded_outputs
-from extremal.explanations.scales import find_resampling
+from extremal.explanations.scales import Resizing, scale_shape
 from extremal.explanations.ways import Ways
 from extremal.masking.device_tensors import select_columns
 from extremal.masking.domain import Domain
 from extremal.masking.games import Evaluate, Game
-from extremal.masking.grid import apply_along_axes
 from extremal.masking.perturbations import (
     Mix,
     Perturb,
@@ -64,7 +63,7 @@ class Objective:
     layers: tuple[AttributionLayer, ...] = ()  # whose maps `attribute` returns
     limit: RowLimit = field(default_factory=RowLimit)  # of rows without gradient
     scales: tuple[float, ...] = ()  # by which the network takes the inputs enlarged or reduced
-    resampling: tuple[Tensor, ...] = ()  # matrices that resize each dimension of the perturbed inputs; empty: none
+    resizing: Resizing | None = None  # of perturbed inputs; None: they keep their size
 
     @property
     def score_destroyed(self) -> Tensor:
@@ -131,8 +130,8 @@ class Objective:
     def _ask(self, inputs: Tensor) -> Tensor:
         """Return Φ of perturbed inputs: (N, K, C, *S) -> (N, K)."""
         index, rows = self.input_index.repeat_interleave(inputs.shape[1]), inputs.flatten(0, 1)
-        if self.resampling:
-            rows = apply_along_axes(rows, self.resampling)
+        if self.resizing:
+            rows = self.resizing(rows)
         if inputs.requires_grad:  # callers that need a gradient divide the rows
             return self.ask(rows, index).view(inputs.shape[:2])
         scores = self.limit.evaluate(lambda part: self.ask(rows[part], index[part]), len(rows))
@@ -209,7 +208,7 @@ class Objective:
         """
         if scale not in self.scales:
             return None
-        return replace(self, resampling=find_resampling(self.x, scale), limit=RowLimit())
+        return replace(self, resizing=Resizing(self.x, scale_shape(self.x.shape[2:], scale)), limit=RowLimit())
 
     def check_gradient(self, net: Network) -> None:
         """Raise if the reward has no gradient with respect to a mask.

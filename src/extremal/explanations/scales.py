@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from extremal.masking.grid import apply_along_axes, resampling_matrix
+from extremal.masking.grid import apply_along_axes, gaussian_blur, resampling_matrix, resize
 from extremal.networks.run import Run
 from extremal.networks.split import Split
 from extremal.scores.class_query import ClassQuery
 from extremal.scores.query import BoundQuery, Query
 
 STRIDE = 32  # places: sides are whole multiples of it, as networks halve them five times
+NEGLIGIBLE_BLUR = 0.25  # places, of a Gaussian whose kernel has less than a thousandth beside its middle
 MIN_SIDE = 160  # places, of inputs that are resized: smaller ones are cheap, and lose what there is to see
 
 
@@ -27,13 +28,32 @@ def scale_shape(shape: Sequence[int], scale: float) -> tuple[int, ...]:
     return tuple(max(1, round(side * scale / STRIDE)) * STRIDE for side in shape)
 
 
-def find_resampling(x: Tensor, scale: float) -> tuple[Tensor, ...]:
-    """Return the matrices (new side, side) that resize inputs x (N, C, H, W); reduced ones are blurred before."""
-    shape = tuple(x.shape[2:])
-    return tuple(
-        resampling_matrix(side, new_side, max(0.0, (side / new_side - 1) / 2), like=x)
-        for side, new_side in zip(shape, scale_shape(shape, scale), strict=True)
-    )
+class Resizing:
+    """Resize images like x (N, C, H, W) to other sides linearly; those that are reduced much are blurred before.
+
+    On a CPU by interpolation, which reads few places for each; elsewhere by a matrix for each dimension, because the
+    gradient of an interpolation there adds up in any order.
+
+    Args:
+        x: the inputs.
+        shape: new sides.
+    """
+
+    def __init__(self, x: Tensor, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        sides = list(zip(x.shape[2:], shape, strict=True))
+        blurs = [max(0.0, (side / new_side - 1) / 2) for side, new_side in sides]
+        self._blurs = [sigma if sigma > NEGLIGIBLE_BLUR else 0.0 for sigma in blurs]
+        self._matrices: list[Tensor] = []
+        if x.device.type != "cpu":
+            pairs = zip(sides, self._blurs, strict=True)
+            self._matrices = [resampling_matrix(*pair, sigma, like=x) for pair, sigma in pairs]
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H', W')."""
+        if self._matrices:
+            return apply_along_axes(rows, self._matrices)
+        return resize(gaussian_blur(rows, self._blurs), self.shape)
 
 
 def find_scales(
@@ -51,7 +71,7 @@ def find_scales(
 
 
 def _takes(first: Tensor, ask: BoundQuery, scale: float) -> bool:
-    rows = apply_along_axes(first, find_resampling(first, scale))
+    rows = Resizing(first, scale_shape(first.shape[2:], scale))(first)
     try:
         return bool(ask(rows, torch.zeros(1, dtype=torch.int64, device=rows.device)).isfinite().all())
     except Exception:  # of any kind: the network decides what it raises for another size
