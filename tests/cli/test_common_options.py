@@ -78,10 +78,12 @@ def test_help(option: str) -> None:
 
 
 def test_threads_that_wait_sleep() -> None:
-    program = PROGRAM + "; print(os.environ['OMP_WAIT_POLICY'])"
+    names = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
+    program = PROGRAM + "; print(os.environ['OMP_WAIT_POLICY'], os.environ.get('GOMP_SPINCOUNT'))"
     program = program.replace("main()", "exec('try: main()\\nexcept SystemExit: pass')")
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    cases = ({}, "PASSIVE 2000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None"), ({"GOMP_SPINCOUNT": "5"}, "PASSIVE 5")
+    for given, expected in cases:
         done = subprocess.run(
             [sys.executable, "-c", program, "--version"],
             env={**environment, **given},

@@ -29,6 +29,7 @@ class Verbosity:
 
 
 OUTPUT = Verbosity()
+SPIN_COUNT = "2000"  # looks for work, some microseconds, before a waiting thread sleeps
 
 
 def with_common_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -72,8 +73,11 @@ def limit_threads(count: int | None) -> None:
 
 
 def let_waiting_threads_sleep() -> None:
-    """Let the threads of OpenMP sleep while they wait for each other; only before torch is imported.
+    """Let the threads of OpenMP sleep soon while they wait for each other; only before torch is imported.
 
     By default they wait in a loop, and where other programs keep the cores busy, each waits for one that does not run.
+    GNU's threads look for work a few times before they sleep, which is faster on idle cores; others sleep at once.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

@@ -12,7 +12,7 @@ from extremal.masking.solvers.consensus_run import ConsensusRun, Momentum
 
 MAX_FALL = 0.05  # of the whole effect, above which a fall is repaired
 STEPS_BETWEEN = 4  # after which the cut mask is scored
-LEAST_STEPS = 16  # after which the search may end
+LEAST_STEPS = 8  # after which the search may end
 
 
 def repair_falls(run: ConsensusRun, fields: Tensor, start: Tensor) -> tuple[Tensor, Tensor | None]:
