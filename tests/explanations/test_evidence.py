@@ -195,7 +195,8 @@ def test_gathered_scores_are_those_of_each_mask(game: str) -> None:
     controls = random_masks(Domain((6, 7)), AREAS, N_CONTROLS, 5, MASKS)
     found = collect_evidence(
         squares,
-        {"a": squares, "b": cubes},
+        lambda masks: torch.stack([squares(masks), cubes(masks)], 2),
+        2,
         GAMES[game],
         MASKS,
         AREAS,

@@ -11,7 +11,7 @@ import extremal
 from extremal import Explanation, ExtremalValueError, Network, explain
 from extremal.explanations.build_objective import build_objective
 from extremal.explanations.chunking import ChunkedReward
-from extremal.explanations.objective import Objective
+from extremal.explanations.objective import MAX_JOINT_ROWS, Objective
 from extremal.explanations.settings import Settings
 from extremal.explanations.ways import MIN_WAY_SPAN, Ways, choose_turns, choose_ways
 from extremal.masking.perturbations import Blur, Constant, Fade, Mix, Noise, split_ways
@@ -48,8 +48,13 @@ class OnlyColour(nn.Module):
 
 
 @pytest.fixture
-def objective() -> Iterator[Objective]:
-    with Network(Toy()).frozen() as run:
+def model() -> Toy:
+    return Toy()
+
+
+@pytest.fixture
+def objective(model: Toy) -> Iterator[Objective]:
+    with Network(model).frozen() as run:
         yield build(run)
 
 
@@ -75,6 +80,19 @@ def naive_effects(way: object, masks: Tensor, mirrored: bool = False) -> Tensor:
 def to_effects(objective: Objective, scores: Tensor) -> Tensor:
     low, high = objective.score_destroyed[:, None], objective.score_input[:, None]
     return (scores - low) / (high - low)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_perturbations_and_ways_share_a_batch_if_it_is_small(objective: Objective, model: Toy, count: int) -> None:
+    masks = MASKS[:, :count]
+    perturbs = [perturbation(X) for perturbation in (Constant(0.4), Noise(5), Blur(levels=3))]
+    expected = torch.stack([Toy()(perturb(masks).flatten(0, 1))[:, 0].view(len(X), count) for perturb in perturbs], 2)
+    ways = torch.stack([objective.evaluate_way(masks, way) for way in range(len(objective.ways))], 1)
+    model.batches.clear()
+    torch.testing.assert_close(objective.evaluate_under(masks, perturbs), expected)
+    torch.testing.assert_close(objective.evaluate(masks), objective.ways.average(ways))
+    rows = len(X) * count
+    assert model.batches == ([3 * rows] * 2 if 3 * rows <= MAX_JOINT_ROWS else [rows] * 6)
 
 
 class TestObjective:

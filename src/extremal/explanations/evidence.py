@@ -7,6 +7,7 @@ cut to black and white, under perturbations that the optimiser did not use, and 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -37,6 +38,14 @@ MAX_MASKS_PER_CALL = 8  # masks of one input evaluated at once
 MASK_LEVELS = (0.3125, 0.4375, 0.5625, 0.6875)  # of the constant masks of `agreement`
 
 OnEvidence = Callable[[int, int], None]  # masks done, masks in all
+
+
+class EvaluateWay(Protocol):
+    """Φ of masks (N, K, 1, *S) -> (N, K), each under one of the ways of a mix."""
+
+    def __call__(self, mask: Tensor, way: Sequence[int]) -> Tensor:
+        """Return the scores; ways are counted round."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -101,14 +110,15 @@ def random_masks(domain: Domain, areas: tuple[float, ...], count: int, seed: int
 
 def collect_evidence(
     evaluate: Evaluate,
-    evaluate_unseen: dict[str, Evaluate],
+    evaluate_unseen: Evaluate | None,
+    n_unseen: int,
     game: Game,
     masks: Tensor,
     areas: tuple[float, ...],
     family: ExactAreaFamily,
     controls: Tensor,
     on_progress: OnEvidence | None = None,
-    evaluate_ways: Sequence[Evaluate] = (),
+    evaluate_way: EvaluateWay | None = None,
     binary_scores: Tensor | None = None,
 ) -> Evidence:
     """Evaluate masks (N, A, 1, *S): as found, cut, under unseen perturbations, and controls.
@@ -118,51 +128,57 @@ def collect_evidence(
 
     Args:
         evaluate: Φ under the perturbation that the optimiser used, of a mix the mean over its ways.
-        evaluate_unseen: Φ under each unseen perturbation.
+        evaluate_unseen: (N, K, 1, *S) -> (N, K, P), Φ under each of P unseen perturbations; None: there are none.
+        n_unseen: P.
         game: decides which part of a mask is kept.
         masks: as found.
         areas: of the masks.
         family: the mask family, which defines how masks are cut.
         controls: (N or 1, A, R, *S) of zeros and ones, to compare the cut masks with.
         on_progress: called with the number of masks done and of all masks.
-        evaluate_ways: Φ under each way of a mix, on one scale; none: `evaluate` is the only one.
+        evaluate_way: Φ of masks (N, K, 1, *S) under a way of a mix each, counted round its ways, on one scale; None:
+            `evaluate` is the only one.
         binary_scores: (N, A) of the cut masks, if they are known.
     """
-    evaluate_ways = evaluate_ways or [evaluate]
-    count, shape = masks.shape[0], tuple(masks.shape[3:])
+    count, shape, n_controls = masks.shape[0], tuple(masks.shape[3:]), controls.shape[2]
     n_forms = 2 if binary_scores is None else 1  # of each mask: as found, and cut
-    total = len(areas) * (n_forms + len(evaluate_unseen) + controls.shape[2]) + len(evaluate_unseen)
+    total = len(areas) * (n_forms + n_unseen + n_controls) + n_unseen
     done = 0
 
-    def score(evaluator: Evaluate, rows: Tensor) -> Tensor:  # (N, K, 1, *S) -> (N, K), a few masks at a time
+    def score(evaluator: Evaluate, rows: Tensor, times: int = 1) -> Tensor:  # a few masks (N, K, 1, *S) at a time
         nonlocal done
         columns = []
         for chunk in rows.chunk(-(-rows.shape[1] // MAX_MASKS_PER_CALL), 1):
             columns.append(evaluator(game.kept_part(chunk)))
-            done += chunk.shape[1]
+            done += times * chunk.shape[1]
             if on_progress is not None:
                 on_progress(done, total)
         return torch.cat(columns, 1)
 
     with torch.no_grad():
         cuts = family.cut(masks, areas)
-        control_scores = masks.new_empty(count, len(areas), controls.shape[2])
         nothing = torch.zeros_like(masks[:, :1]) if game.keeps else torch.ones_like(masks[:, :1])
-        unseen = [score(evaluator, torch.cat([cuts, nothing], 1)) for evaluator in evaluate_unseen.values()]
+        unseen = masks.new_zeros(count, len(areas) + 1, 0)
+        if evaluate_unseen is not None:
+            unseen = score(evaluate_unseen, torch.cat([cuts, nothing], 1), n_unseen)
         if binary_scores is None:
             scores, binary_scores = score(evaluate, torch.cat([masks, cuts], 1)).chunk(2, 1)
         else:
             scores = score(evaluate, masks)
-        for way, evaluate_way in enumerate(evaluate_ways[: controls.shape[2]]):
-            turn = slice(way, None, len(evaluate_ways))
-            flat = controls[:, :, turn].flatten(1, 2).unsqueeze(2).expand(count, -1, *[-1] * (1 + len(shape)))
-            control_scores[:, :, turn] = score(evaluate_way, flat).view(count, len(areas), -1)
-        by_perturbation = torch.stack(unseen, 2) if unseen else masks.new_zeros(count, len(areas) + 1, 0)
+        # the first control of every area, then the second: equal ways follow one another
+        flat = controls.transpose(1, 2).flatten(1, 2).unsqueeze(2).expand(count, -1, *[-1] * (1 + len(shape)))
+        turns = [number for number in range(n_controls) for _ in areas]
+        parts = []
+        for first in range(0, len(turns), MAX_MASKS_PER_CALL):
+            here = slice(first, first + MAX_MASKS_PER_CALL)
+            by_way = evaluate if evaluate_way is None else partial(evaluate_way, way=turns[here])
+            parts.append(score(by_way, flat[:, here]))
+        control_scores = torch.cat(parts, 1).view(count, n_controls, len(areas)).transpose(1, 2)
         return Evidence(
             scores=scores,
             binary_scores=binary_scores,
-            unseen_scores=by_perturbation[:, :-1],
-            unseen_blank=by_perturbation[:, -1],
+            unseen_scores=unseen[:, :-1],
+            unseen_blank=unseen[:, -1],
             control_scores=control_scores,
         )
 

@@ -132,23 +132,22 @@ def build_explanation(
     game, areas, seed = objective.game, settings.areas, settings.seed
     unseen = evidence.unseen_perturbations(objective.perturbation, seed)
     perturbs = {name: prepare_perturbation(perturbation, objective.x) for name, perturbation in unseen.items()}
-    evaluators = {name: objective.evaluator(perturb) for name, perturb in perturbs.items()}
     counting = replace(objective, ways=objective.ways.counting)
-    evaluate_ways = [partial(counting.evaluate_way, way=way) for way in range(len(counting.ways))]
     family = objective.domain.exact_area_family(solution.masks)
     controls = evidence.random_masks(objective.domain, areas, EFFORTS[settings.effort].controls, seed, solution.masks)
     known = None if solution.cut_rewards is None else game.find_scores(solution.cut_rewards)
     with run.counted() as count:
         collected = evidence.collect_evidence(
             objective.evaluate,
-            evaluators,
+            partial(objective.evaluate_under, perturbs=tuple(perturbs.values())),
+            len(perturbs),
             game,
             solution.masks,
             areas,
             family,
             controls,
             on_evidence,
-            evaluate_ways,
+            counting.evaluate_way,
             binary_scores=known,
         )
         agreement = solution.support

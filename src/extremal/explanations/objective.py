@@ -94,6 +94,17 @@ class Objective:
         scores = [self.evaluate_way(mask, way) for way in range(len(self.ways))]
         return scores[0] if len(scores) == 1 else self.ways.average(torch.stack(scores, 1))
 
+    def evaluate_under(self, mask: Tensor, perturbs: Sequence[Perturb]) -> Tensor:
+        """Return Φ(mask ⊗ x) under each of P perturbations, of masks (N, K, 1, *S): (N, K, P).
+
+        Perturbations are evaluated in one batch if that is small, else one at a time.
+        """
+        count = mask.shape[1]
+        if len(mask) * count * len(perturbs) > MAX_JOINT_ROWS:
+            return torch.stack([self._ask(perturb(mask)) for perturb in perturbs], 2)
+        scores = self._ask(torch.cat([perturb(mask) for perturb in perturbs], 1))
+        return scores.view(len(mask), len(perturbs), count).transpose(1, 2)
+
     def evaluate_way(self, mask: Tensor, way: WayIndex, mirrored: Orientation = False) -> Tensor:
         """Return Φ(mask ⊗ x) by a way, or by one for each mask, on the scale of all ways: (N, K, 1, *S) -> (N, K).
 
@@ -101,7 +112,8 @@ class Objective:
 
         Args:
             mask: (N, K, 1, *S).
-            way: 0 .. W − 1, one for all masks or one for each; fewer than K are repeated. None: the mean over all ways.
+            way: 0 .. W − 1, one for all masks or one for each; fewer than K are repeated, larger ones counted round.
+                None: the mean over all ways.
             mirrored: whether the input is mirrored, for all masks or for each.
         """
         columns, n_ways = range(mask.shape[1]), len(self.ways)
@@ -109,7 +121,8 @@ class Objective:
         if way is None:
             scores = self._evaluate_each(mask, [(k, w, mirrors[k]) for w in range(n_ways) for k in columns])
             return self.ways.average(scores.view(len(scores), n_ways, -1))
-        return self._evaluate_each(mask, zip(columns, _repeat(way, mask.shape[1]), mirrors, strict=True))
+        ways = [index % n_ways for index in _repeat(way, mask.shape[1])]
+        return self._evaluate_each(mask, zip(columns, ways, mirrors, strict=True))
 
     def _evaluate_each(self, mask: Tensor, evaluations: Iterable[tuple[int, int, bool]]) -> Tensor:
         """Return the scores (N, R) of R evaluations in one batch, each a column of the mask, a way, an orientation."""

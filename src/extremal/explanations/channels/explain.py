@@ -215,7 +215,15 @@ def _build_explanation(
     controls = torch.cat([random, top_sets(ranked, areas)], 2)
     with split_network.counted() as count:
         collected = evidence.collect_evidence(
-            objective.evaluate, {}, game, solution.masks, areas, family, controls, report.evidence if report else None
+            objective.evaluate,
+            None,
+            0,
+            game,
+            solution.masks,
+            areas,
+            family,
+            controls,
+            report.evidence if report else None,
         )
         low, high = objective.score_destroyed.view(-1, 1), objective.score_input.view(-1, 1)
         effects = verdict.compute_effects(collected.scores, low, high, game.keeps)
