@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
+import app_time
 import command_time
 import records
 import seeds
@@ -186,7 +187,7 @@ def main() -> None:
         *seeds.lines(),
         *timing.lines(),
         *whole_time.lines(),
-        *command_time.lines(),
+        *command_time.lines(), *app_time.lines(),
         *gpus(),
     ]
     (DOCS / "performance.md").write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")

@@ -171,7 +171,8 @@ def test_the_search_alone_asks_at_other_sizes() -> None:
     assert stages == [
         *[("start", SIDE)] * n_starts,
         *[("start", LARGER)] * n_starts,
-        *[("descent", SMALLER)] * 6,
+        *[("descent", SMALLER)] * 5,
+        ("descent", SIDE),
     ]
     rest = [side for side, _ in itertools.groupby(sides[n_asked[-1] :])]
     assert rest == [SMALLER, SIDE]  # the choice, and then the evidence

@@ -32,6 +32,7 @@ EFFORTS = {
                 columns=4,
                 draws=1,
                 enlarged_draws=0,
+                reduced_share=1.0,
                 rate=0.35,
                 candidates=1,
                 repair_steps=0,

@@ -39,8 +39,8 @@ class Consensus:
     reduced: float = (
         0.7  # scale of the inputs of the first steps and of the choice, where the network takes other sizes
     )
-    reduced_steps: int = 6  # at most, where they are on reduced inputs
-    reduced_share: float = 1.0  # of these steps, the first ones, which are on reduced inputs
+    reduced_steps: int = 6  # at most, where the first ones are on reduced inputs
+    reduced_share: float = 0.8  # of these steps, which are on reduced inputs
     start: float = 1.5  # deviation of the start; larger values hold stiller and score lower
     rate: float = 0.4  # of a step, in deviations of the direction
     momentum: float = 0.8
@@ -216,7 +216,7 @@ def count_consensus_passes(
     >>> tuple(count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3))
     (104, 51, 104.0, 51.0)
     >>> tuple(count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3, scales=(1.25, 0.7)))
-    (78, 51, 50.77, 32.64)
+    (78, 51, 55.88, 32.64)
 
     Args:
         settings: of the solver.
