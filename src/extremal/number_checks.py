@@ -87,6 +87,19 @@ def validate_bool(value: Any, name: str) -> bool:
     return value
 
 
+def validate_callbacks(**callbacks: object) -> None:
+    """Check that callbacks can be called, or are left out.
+
+    >>> validate_callbacks(on_image=None, on_rows=print)
+
+    Raises:
+        ExtremalTypeError: one is something else.
+    """
+    for name, callback in callbacks.items():
+        if callback is not None and not callable(callback):
+            raise ExtremalTypeError(f"{name} must be a function, got {type(callback).__name__}; leave it out")
+
+
 def validate_positive(value: Any, name: str, remedy: str = "") -> float:
     """Return a number that is finite and above 0.
 

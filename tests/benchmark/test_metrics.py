@@ -220,7 +220,15 @@ def test_messages():
         ),
         "tolerance must be finite and not negative, got -1.0; e.g. 15": (
             ExtremalValueError,
+            lambda: metrics.pointing_game(maps, regions, torch.tensor(-1.0)),
+        ),
+        "tolerance must be at least 0 and finite, got -1; e.g. 15": (
+            ExtremalValueError,
             lambda: metrics.pointing_game(maps, regions, -1.0),
+        ),
+        "tolerance must be at least 0 and finite, got a number of about 401 digits; e.g. 15": (
+            ExtremalValueError,
+            lambda: metrics.pointing_game(maps, regions, 10**400),
         ),
         "tolerance must be a number or a tensor (N, dimensions), got str; e.g. 15": (
             ExtremalTypeError,
@@ -237,6 +245,10 @@ def test_messages():
         "area must lie in [0, 1], got 5; e.g. 0.1": (
             ExtremalValueError,
             lambda: metrics.seed_agreement([maps, maps], 5),
+        ),
+        "maps must be tensors (N, 1, *S), one per seed, got 3; pass a list": (
+            ExtremalTypeError,
+            lambda: metrics.seed_agreement(3),  # type: ignore[arg-type]
         ),
         "area must lie in [0, 1], got nan; e.g. 0.1": (
             ExtremalValueError,

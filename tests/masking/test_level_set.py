@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extremal.masking.area import level
-from extremal.masking.level_set import LevelSet, standardise
+from extremal.masking.level_set import LevelSet
+from extremal.masking.scaling import standardise
 from support import oracles
 from support.tensors import draw_normal
 

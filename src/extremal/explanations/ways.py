@@ -8,8 +8,8 @@ from torch import Tensor
 
 from extremal.masking.device_tensors import select_columns
 from extremal.masking.perturbations import Perturb
+from extremal.masking.scaling import LARGE
 
-LARGE = 1e15  # changes whose products could exceed the range of float32
 MIN_WAY_SPAN = 0.2  # of the largest effect of any way on an input, below which a way is left out for it
 
 

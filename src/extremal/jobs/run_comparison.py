@@ -21,6 +21,7 @@ from extremal.jobs.rows import FAILED, SCHEMA
 from extremal.jobs.run_summary import COLUMNS, ImageSummary, Quantiles, group_by_class, image_summaries, quantiles
 from extremal.jobs.run_table import settings, table
 from extremal.jobs.store import Store
+from extremal.number_checks import validate_callbacks
 from extremal.scores.class_group import ResolvedClass
 
 MOVED_IOU = 0.5  # mean IoU below which an explanation moved
@@ -104,6 +105,7 @@ def compare(
         ExtremalValueError: there is no data-set run, or a part of it is damaged; the runs share no area or no image;
             or an image has other bytes, or an input of another shape, in the other run.
     """
+    validate_callbacks(on_image=on_image)
     a, b = (_Run(str(to_path(folder, "a run"))) for folder in (first, second))
     areas = _common_areas(a, b)
     shared_keys = [key for key in a.images if key in b.images]

@@ -29,7 +29,7 @@ from extremal.networks.devices import AUTO, DeviceLike, check_device_name
 from extremal.networks.inputs import find_input_kinds
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
-from extremal.number_checks import validate_bool
+from extremal.number_checks import validate_bool, validate_callbacks
 
 OnRows = Callable[[Sequence[Row]], None]
 Engine = Callable[[Sequence[WorkUnit], StopRequest], in_process.Results]  # units, whether to stop
@@ -129,7 +129,7 @@ def run(
             )
     for option, value in (("refine", refine), ("stability", stability), ("retry", retry)):
         validate_bool(value, option)
-    _check_callbacks(on_progress=on_progress, on_rows=on_rows)
+    validate_callbacks(on_progress=on_progress, on_rows=on_rows)
     in_this_process = network_object is not None or workers == 0
     if engine == "local" and not in_this_process:
         processes.check_can_start_workers()
@@ -179,13 +179,6 @@ def run(
             finally:
                 status = status_writer.end()
     return status
-
-
-def _check_callbacks(**callbacks: object) -> None:
-    """Raise unless callbacks can be called, or are left out."""
-    for name, callback in callbacks.items():
-        if callback is not None and not callable(callback):
-            raise ExtremalTypeError(f"{name} must be a function, got {type(callback).__name__}; leave it out")
 
 
 def _check_texts(**texts: str) -> None:

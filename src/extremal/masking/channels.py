@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from extremal.masking.area import cut, level
-from extremal.masking.level_set import standardise
+from extremal.masking.scaling import standardise
 
 
 class ChannelMask:

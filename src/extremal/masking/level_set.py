@@ -17,8 +17,7 @@ from extremal.masking.grid import (
     resize_weights,
     scale_lengths,
 )
-
-LARGE = 1e15  # values whose squares could exceed the range of float32
+from extremal.masking.scaling import standardise
 
 
 class LevelSet:
@@ -98,20 +97,3 @@ class LevelSet:
 
     def _restrict(self, mask: Tensor) -> Tensor:
         return mask if self._within is None else mask * self._within
-
-
-def standardise(field: Tensor, floor: float = 1e-3) -> Tensor:
-    """Scale each row (B, ...) to mean 0 and deviation 1; `floor` is added to its deviation."""
-    dims = tuple(range(1, field.ndim))
-    centred = field - field.mean(dims, keepdim=True)
-    return centred / (centred.square().mean(dims, keepdim=True).sqrt() + floor)
-
-
-def reduce_large(values: Tensor) -> Tensor:
-    """Divide rows (B, ...) with values above 1e15 by their largest, so that squares stay in the range of float32.
-
-    >>> reduce_large(torch.tensor([[1.0, 2.0], [2e30, -4e30]])).tolist()
-    [[1.0, 2.0], [0.5, -1.0]]
-    """
-    largest = values.abs().amax(tuple(range(1, values.ndim)), keepdim=True)
-    return torch.where(largest > LARGE, values / largest, values)

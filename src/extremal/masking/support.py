@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from extremal.masking.grid import gaussian_blur, scale_lengths
-from extremal.masking.level_set import reduce_large, standardise
+from extremal.masking.scaling import FLOOR, reduce_large, standardise
 
 GRADIENT_BLUR = 2.0  # px at a short side of 224 px, of the Gaussian over the gradients
 
@@ -26,7 +26,7 @@ def combine_gradients(gradients: Iterable[Tensor], spacing: Sequence[float] = ()
     parts = []
     for values in gradients:
         lengths = scale_lengths(GRADIENT_BLUR, tuple(values.shape[2:]), spacing)
-        parts.append(standardise(reduce_large(gaussian_blur(values, lengths)), floor=1e-30).clamp_min(0.0))
+        parts.append(standardise(reduce_large(gaussian_blur(values, lengths)), floor=FLOOR).clamp_min(0.0))
     total = torch.stack(parts).sum(0)
     is_supported = (total.flatten(1).amax(1) > 0).view(-1, *[1] * (total.ndim - 1))
     return torch.where(is_supported, total, torch.ones_like(total))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from extremal.masking.area import cut, level
-from extremal.masking.level_set import standardise
+from extremal.masking.scaling import standardise
 
 
 class Units:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from extremal.benchmark.metrics.checks import nan_if_empty, validate_regions
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.number_checks import is_number
+from extremal.number_checks import is_number, validate_between
 
 POINTING_TOLERANCE = 15.0  # px
 
@@ -68,6 +68,8 @@ def _semi_axes(tolerance: float | Tensor, maps: Tensor) -> Tensor:
         raise ExtremalTypeError(
             f"tolerance must be a number or a tensor (N, dimensions), got {type(tolerance).__name__}; e.g. 15"
         )
+    if not isinstance(tolerance, Tensor):
+        tolerance = validate_between(tolerance, "tolerance", remedy="e.g. 15")
     radii = torch.as_tensor(tolerance, dtype=torch.float64)
     if radii.ndim and tuple(radii.shape) != shape:
         raise ExtremalValueError(

@@ -1,15 +1,16 @@
 """Similarity of maps: rank correlation, and agreement between seeds."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from extremal.benchmark.metrics.checks import validate_maps
-from extremal.errors import ExtremalValueError
+from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.masking.area import cut_one
-from extremal.number_checks import validate_between
+from extremal.masking.scaling import rank_shares
+from extremal.number_checks import format_value, validate_between
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -29,18 +30,10 @@ def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
     validate_maps(b)
     if a.shape != b.shape:
         raise ExtremalValueError(f"maps must have one shape to be compared, got {tuple(a.shape)} and {tuple(b.shape)}")
-    first, second = (torch.stack([_mean_ranks(row) for row in maps.flatten(1)]) for maps in (a, b))
+    first, second = (rank_shares(maps.flatten(1).double()) for maps in (a, b))
     first, second = (values - values.mean(1, keepdim=True) for values in (first, second))
     norms = first.norm(dim=1) * second.norm(dim=1)
     return torch.where(norms > 0, (first * second).sum(1) / norms.clamp_min(1e-300), 0.0).to(a.dtype)
-
-
-def _mean_ranks(values: Tensor) -> Tensor:
-    """Return ranks from 0, the mean rank for equal values: (P,) -> (P,)."""
-    _, group, counts = torch.unique(values, return_inverse=True, return_counts=True)
-    last = counts.cumsum(0).double()
-    middle: Tensor = last - (counts.double() + 1) / 2
-    return middle[group]
 
 
 def seed_agreement(maps: Sequence[Tensor], area: float = 0.1) -> tuple[Tensor, Tensor]:
@@ -57,6 +50,9 @@ def seed_agreement(maps: Sequence[Tensor], area: float = 0.1) -> tuple[Tensor, T
         ExtremalValueError, ExtremalTypeError: there are fewer than two seeds, or the area is no fraction.
     """
     area = validate_between(area, "area", high=1.0, remedy="e.g. 0.1")
+    if not isinstance(maps, Iterable):
+        raise ExtremalTypeError(f"maps must be tensors (N, 1, *S), one per seed, got {format_value(maps)}; pass a list")
+    maps = list(maps)
     if len(maps) < 2:
         raise ExtremalValueError(f"agreement must be of at least 2 seeds, got {len(maps)}")
     pairs = list(itertools.combinations(maps, 2))

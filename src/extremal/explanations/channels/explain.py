@@ -26,8 +26,8 @@ from extremal.explanations.smallest_area import Bisection, Certificate
 from extremal.explanations.validation import validate_areas, validate_channel_counts, validate_share
 from extremal.masking.area import count_kept, cut
 from extremal.masking.games import Game, Reward
-from extremal.masking.level_set import standardise
 from extremal.masking.perturbations import ScaleChannels
+from extremal.masking.scaling import standardise
 from extremal.masking.solvers import OnStep, Problem, Solution, Solver
 from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.layers import get_module

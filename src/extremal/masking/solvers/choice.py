@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from extremal.masking.solvers.consensus_run import ConsensusRun, standardise_each
-from extremal.masking.solvers.start import FLOOR
+from extremal.masking.scaling import FLOOR, standardise_each
+from extremal.masking.solvers.consensus_run import ConsensusRun
 
 
 @torch.no_grad()

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from extremal.masking.domain import Domain
+from extremal.masking.scaling import standardise_each
 from extremal.masking.solvers.choice import choose_fields
-from extremal.masking.solvers.consensus_run import ConsensusRun, Momentum, standardise_each
+from extremal.masking.solvers.consensus_run import ConsensusRun, Momentum
 from extremal.masking.solvers.path import masks_at_areas
 from extremal.masking.solvers.problem import OnStep, Problem, Recorder, Solution
 from extremal.masking.solvers.repair import repair_falls

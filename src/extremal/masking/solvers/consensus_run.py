@@ -9,10 +9,9 @@ from torch import Tensor
 
 from extremal.masking.domain import ExactAreaFamily
 from extremal.masking.grid import gaussian_blur, scale_lengths
-from extremal.masking.level_set import reduce_large, standardise
+from extremal.masking.scaling import FLOOR, rank, reduce_large, standardise_each
 from extremal.masking.solvers.path import masks_at_areas
 from extremal.masking.solvers.problem import Problem, Recorder, gradient
-from extremal.masking.solvers.start import FLOOR, rank
 
 if TYPE_CHECKING:
     from extremal.masking.solvers.consensus import Consensus
@@ -104,11 +103,6 @@ class Momentum:
         """Take a step."""
         self._mean = self.settings.momentum * self._mean + (1 - self.settings.momentum) * direction
         self.change = (1 - self.settings.decay) * self.change + self.rate * self._mean
-
-
-def standardise_each(fields: Tensor) -> Tensor:
-    """Scale each field (N, K, 1, *lattice) to mean 0 and deviation 1."""
-    return standardise(fields.flatten(0, 1), floor=FLOOR).view_as(fields)
 
 
 def _standardise_slopes(slopes: Tensor) -> Tensor:

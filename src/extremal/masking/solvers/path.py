@@ -14,7 +14,7 @@ from torch import Tensor
 from extremal.errors import ExtremalValueError
 from extremal.masking.device_tensors import copy_to, fill_columns, select_columns
 from extremal.masking.domain import Domain, ExactAreaFamily
-from extremal.masking.level_set import reduce_large, standardise
+from extremal.masking.scaling import FLOOR, reduce_large, standardise
 from extremal.masking.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
 from extremal.masking.solvers.settings_checks import read_between, read_positive, read_whole
 from extremal.masking.solvers.swap import swap_places
@@ -116,9 +116,9 @@ class Path:
         )
         recorder.record("start", torch.cat(masks, 1), torch.cat(rewards, 1))
         standardised = [
-            standardise(family.smooth_parameters(reduce_large(total), 1.0), floor=1e-30) for total in gradients
+            standardise(family.smooth_parameters(reduce_large(total), 1.0), floor=FLOOR) for total in gradients
         ]
-        total = standardised[0] if problem.ways == 1 else standardise(torch.stack(standardised).sum(0), floor=1e-30)
+        total = standardised[0] if problem.ways == 1 else standardise(torch.stack(standardised).sum(0), floor=FLOOR)
         return (self.start * total).unsqueeze(1)
 
     def _sweep(

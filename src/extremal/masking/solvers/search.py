@@ -18,13 +18,12 @@ from torch import Tensor
 
 from extremal.errors import ExtremalValueError
 from extremal.masking.domain import Domain, ExactAreaFamily
-from extremal.masking.level_set import standardise
+from extremal.masking.scaling import standardise_each
 from extremal.masking.solvers.path import masks_at_areas
 from extremal.masking.solvers.problem import OnStep, Problem, Recorder, Solution
 from extremal.masking.solvers.reward_model import Cells, RewardModel
 from extremal.masking.solvers.settings_checks import read_between, read_positive, read_whole
 
-FLOOR = 1e-30  # of a deviation, so that a field without any stays zero
 MIN_EVALUATIONS = 50
 MAX_SHARE = 0.5  # of the evaluations for one stage
 WIDEST_AREAS = 0.2, 0.5  # between which random masks lie
@@ -124,7 +123,7 @@ class Search:
         The mean over areas; ones for an input whose fields are constant.
         """
         family = domain.exact_area_family(parameters, self.width)
-        fields = family.to_places(_standardise_each(parameters).flatten(0, 1)).clamp_min(0.0)
+        fields = family.to_places(standardise_each(parameters).flatten(0, 1)).clamp_min(0.0)
         support = fields.view(*parameters.shape[:2], *fields.shape[1:]).mean(1)
         is_supported = (support.flatten(1).amax(1) > 0).view(-1, *[1] * (support.ndim - 1))
         return torch.where(is_supported, support, torch.ones_like(support))
@@ -216,7 +215,7 @@ class Search:
         count = self.count_candidates(areas, problem.ways) if recorder.finite.any() else 0
         for index, area in enumerate(areas):
             fields = torch.stack(list(islice(_propose(model, area, drawn.get(area, [])), max(1, count))), 1)
-            own = _standardise_each(_to_parameters(model.cells, fields))
+            own = standardise_each(_to_parameters(model.cells, fields))
             if count == 0:
                 chosen.append(own[:, :1])
                 continue
@@ -240,7 +239,7 @@ def _propose(model: RewardModel, area: float, drawn: Sequence[Drawn]) -> Iterato
     """Yield fields (N, cells) for an area, the most promising first: of the model, the best masks' mean, and these."""
     yield model.fit(area).best_field()
     if drawn:
-        fields = _standardise_each(torch.cat([part.fields for part in drawn], 1))
+        fields = standardise_each(torch.cat([part.fields for part in drawn], 1))
         order = torch.cat([part.rewards for part in drawn], 1).argsort(dim=1, descending=True, stable=True)
         ranked = fields.gather(1, order.unsqueeze(2).expand_as(fields))
         yield ranked[:, : max(1, int(ELITE_SHARE * ranked.shape[1]))].mean(1)
@@ -253,11 +252,6 @@ def _to_parameters(cells: Cells, fields: Tensor) -> Tensor:
     """Return parameters (N, K, 1, *lattice) of fields (N, K, cells)."""
     flat = cells.to_parameters(fields.flatten(0, 1))
     return flat.view(*fields.shape[:2], *flat.shape[1:])
-
-
-def _standardise_each(fields: Tensor) -> Tensor:
-    """Scale each field (N, K, ...) to mean 0 and deviation 1."""
-    return standardise(fields.flatten(0, 1), floor=FLOOR).view_as(fields)
 
 
 def _turn(problem: Problem, index: int) -> tuple[bool, int]:

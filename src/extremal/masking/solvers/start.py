@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from extremal.masking.grid import gaussian_blur, resize, scale_lengths
-from extremal.masking.level_set import standardise
+from extremal.masking.scaling import FLOOR, rank, rank_shares
 from extremal.masking.solvers.problem import Attribution, Problem, Recorder, gradient
 from extremal.masking.support import combine_gradients
 
-FLOOR = 1e-30  # of a deviation, so that a field without any stays zero
 GRADIENT_BLUR = 14.0  # px at a short side of 224 px, of the Gaussian over the mask gradients
 LEAST_SIZE = 0.02  # of the largest of the ways' maps, below which one is not scaled to 1
 SUPPORT_POWER = 4  # of the share of places with a lower rank, by which the support of each place is weighted
@@ -76,21 +75,3 @@ def _attribute(problem: Problem, masks: Tensor, mirrored: Sequence[bool], ways: 
     masks = masks.detach().requires_grad_()
     rewards = problem.reward(masks, mirrored, ways)
     return Attribution(rewards.detach(), gradient(rewards, masks))
-
-
-def rank(values: Tensor) -> Tensor:
-    """Return the standardised ranks of each row (N, ...); equal values have their mean rank."""
-    return standardise(rank_shares(values), floor=FLOOR)
-
-
-def rank_shares(values: Tensor) -> Tensor:
-    """Return the ranks of each row (N, ...) in [0, 1]; equal values have their mean rank."""
-    ordered, places = values.flatten(1).sort(1)
-    is_new = torch.ones_like(ordered, dtype=torch.bool)
-    torch.ne(ordered[:, 1:], ordered[:, :-1], out=is_new[:, 1:])
-    group = is_new.cumsum(1) - 1  # of equal values
-    sizes = torch.zeros_like(group).scatter_add_(1, group, torch.ones_like(group))
-    last = sizes.cumsum(1)
-    ranks = (2 * last - sizes).gather(1, group)  # twice the mean
-    ranks = torch.empty_like(ranks).scatter_(1, places, ranks)
-    return ranks.to(values).view_as(values) / (2 * ordered.shape[1])
