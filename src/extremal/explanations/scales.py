@@ -15,7 +15,7 @@ from extremal.scores.class_query import ClassQuery
 from extremal.scores.query import BoundQuery, Query
 
 STRIDE = 32  # places: sides are whole multiples of it, as networks halve them five times
-NEGLIGIBLE_BLUR = 0.25  # places, of a Gaussian whose kernel has less than a thousandth beside its middle
+NEGLIGIBLE_BLUR = 0.25  # places, of a Gaussian so narrow that neighbours have less than a thousandth of its weight
 MIN_SIDE = 160  # places, of inputs that are resized: smaller ones are cheap, and lose what there is to see
 
 

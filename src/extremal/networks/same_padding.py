@@ -16,7 +16,7 @@ class SamePaddedConv2d(nn.Conv2d):
 
 
 class SymmetricPadding(NamedTuple):
-    """What an ordinary convolution takes for the output of one with TensorFlow's padding."""
+    """Arguments of an ordinary convolution for the output of one with TensorFlow's padding."""
 
     x: Tensor  # (B, C, H, W)
     kernel: Tensor

@@ -77,7 +77,7 @@ class _Checks:
     observed: Observation | None = None
 
     def observe(self) -> object:
-        """Return the model's output, and keep which rectifiers take the output of which convolutions."""
+        """Return the model's output, and keep the pairs of a convolution and the rectifier after it."""
         rectifiers, convolutions = find_rectifiers(self.model), self.find_convolutions()
         self.observed = observe(self.model, self.evaluate, convolutions, rectifiers, self.keep)
         return self.observed.output
