@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -28,17 +29,18 @@ def pad_as_same(module: nn.Conv2d, x: Tensor) -> SymmetricPadding:
 
     Where one side of the input must be padded by one more than the other, the kernel of a depthwise convolution gets a
     leading row or column of zeros instead: the same sums, without a copy of the input. Other kernels have too many
-    channels for zeros to be cheaper than a copy.
+    channels for zeros to be cheaper than a copy. In a graph that is traced or exported, inputs are always padded.
 
     Args:
         module: a convolution with TensorFlow's padding.
         x: (B, C, H, W) its input.
     """
+    is_traced = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined,no-untyped-call]
     axes = zip(x.shape[-2:], module.kernel_size, module.stride, module.dilation, strict=True)
     (top, bottom), (left, right) = (same_padding(*axis) for axis in axes)
-    if (top, left) == (bottom, right):
+    if not is_traced and (top, left) == (bottom, right):
         return SymmetricPadding(x, module.weight, (top, left))
-    if module.groups == module.in_channels and module.dilation == (1, 1):
+    if not is_traced and module.groups == module.in_channels and module.dilation == (1, 1):
         return SymmetricPadding(x, F.pad(module.weight, (right - left, 0, bottom - top, 0)), (bottom, right))
     return SymmetricPadding(F.pad(x, (left, right, top, bottom)), module.weight, (0, 0))
 
