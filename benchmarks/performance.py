@@ -187,7 +187,8 @@ def main() -> None:
         *seeds.lines(),
         *timing.lines(),
         *whole_time.lines(),
-        *command_time.lines(), *app_time.lines(),
+        *command_time.lines(),
+        *app_time.lines(),
         *gpus(),
     ]
     (DOCS / "performance.md").write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")
