@@ -1,6 +1,7 @@
 """Event handlers of the page: image chosen, class chosen, request submitted. Each session is one visitor."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -237,7 +238,7 @@ class Events:
             if current != shown and is_read:
                 shown = current
                 yield current if isinstance(current, int) else pace.estimate(current, time.monotonic())
-            await asyncio.sleep(POLL_INTERVAL)
+            await wait_until_finished(job, POLL_INTERVAL)
 
     def on_cancel(self, http_request: gr.Request) -> None:
         """Cancel the job of this page."""
@@ -262,10 +263,16 @@ def client_of(http_request: gr.Request) -> Client:
 async def wait_for_job(job: Job[Any]) -> None:
     """Wait until a short job has finished; cancel it if the visitor leaves."""
     try:
-        while not job.finished:
-            await asyncio.sleep(POLL_INTERVAL / 10)
+        await wait_until_finished(job)
     finally:
         job.cancel()
+
+
+async def wait_until_finished(job: Job[Any], seconds: float = math.inf) -> None:
+    """Wait until a job has finished, at most for some seconds; what follows it is queued before that of later jobs."""
+    end = time.monotonic() + seconds
+    while not job.finished and time.monotonic() < end:
+        await asyncio.sleep(POLL_INTERVAL / 10)
 
 
 def _show_error(find: Callable[..., T], *arguments: object) -> T:
