@@ -12,8 +12,13 @@ class SamePaddedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))."""
-        x, kernel, padding = pad_as_same(self, x)
-        return F.conv2d(x, kernel, self.bias, self.stride, padding, self.dilation, self.groups)
+        return convolve_as_same(self, x)
+
+
+def convolve_as_same(module: nn.Conv2d, x: Tensor) -> Tensor:
+    """Return the output of a convolution with TensorFlow's padding: (B, C, H, W) -> (B, C', H', W')."""
+    x, kernel, padding = pad_as_same(module, x)
+    return F.conv2d(x, kernel, module.bias, module.stride, padding, module.dilation, module.groups)
 
 
 class SymmetricPadding(NamedTuple):

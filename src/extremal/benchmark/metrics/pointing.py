@@ -64,11 +64,11 @@ def energy(maps: Tensor, regions: Tensor) -> Tensor:
 def _semi_axes(tolerance: float | Tensor, maps: Tensor) -> Tensor:
     """Return the semi-axes of the ellipses: (N, dimensions)."""
     shape = len(maps), maps.ndim - 2
-    if not isinstance(tolerance, Tensor) and not is_number(tolerance):
-        raise ExtremalTypeError(
-            f"tolerance must be a number or a tensor (N, dimensions), got {type(tolerance).__name__}; e.g. 15"
-        )
     if not isinstance(tolerance, Tensor):
+        if not is_number(tolerance):
+            raise ExtremalTypeError(
+                f"tolerance must be a number or a tensor (N, dimensions), got {type(tolerance).__name__}; e.g. 15"
+            )
         tolerance = validate_between(tolerance, "tolerance", remedy="e.g. 15")
     radii = torch.as_tensor(tolerance, dtype=torch.float64)
     if radii.ndim and tuple(radii.shape) != shape:

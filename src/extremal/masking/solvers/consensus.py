@@ -37,9 +37,7 @@ class Consensus:
     draws: int = 4  # mask values of the start's gradient, each in every orientation and by every way
     enlarged_draws: int = 1  # values on enlarged inputs, each instead of two, where the network takes other sizes
     enlarged: float = 1.25  # scale of these inputs
-    reduced: float = (
-        0.7  # scale of the inputs of the first steps and of the choice, where the network takes other sizes
-    )
+    reduced: float = 0.7  # scale of the inputs of first steps and choice, where the network takes other sizes
     reduced_steps: int = 6  # at most, where the first ones are on reduced inputs
     reduced_share: float = 0.8  # of these steps, which are on reduced inputs
     start: float = 1.5  # deviation of the start; larger values hold stiller and score lower
@@ -236,11 +234,10 @@ def count_consensus_passes(
     steps, masks = settings.schedule(areas, is_reduced=is_reduced)
     small = settings.count_reduced_steps(steps) if is_reduced else 0
     area = settings.reduced**2 if is_reduced else 1.0
+    start, descent = own + enlarged * settings.enlarged**2, (steps - small + small * area) * masks * areas
     return PassCount(
         gradients=own + enlarged + steps * masks * areas,
         forwards=chosen + checked,
-        gradient_inputs=round(
-            own + enlarged * settings.enlarged**2 + (steps - small + small * area) * masks * areas, 2
-        ),
+        gradient_inputs=round(start + descent, 2),
         forward_inputs=round(chosen * area + checked, 2),
     )

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from functools import partial
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from extremal.networks.acceleration.observe import is_from_timm
 from extremal.networks.forwards import Forwards
-from extremal.networks.same_padding import SamePaddedConv2d, pad_as_same
+from extremal.networks.same_padding import SamePaddedConv2d, convolve_as_same
 
 
 def pads_like_tensorflow(module: nn.Module) -> bool:
@@ -27,9 +26,4 @@ def find_same_padded(model: nn.Module) -> list[nn.Conv2d]:
 
 def get_same_padded_forwards(modules: Sequence[nn.Conv2d]) -> Forwards:
     """Return a forward for each of these convolutions that gives the same output and gradient."""
-    return {module: partial(_convolve, module) for module in modules}
-
-
-def _convolve(module: nn.Conv2d, x: Tensor) -> Tensor:
-    x, kernel, padding = pad_as_same(module, x)
-    return F.conv2d(x, kernel, module.bias, module.stride, padding, module.dilation, module.groups)
+    return {module: partial(convolve_as_same, module) for module in modules}
