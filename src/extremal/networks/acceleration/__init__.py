@@ -1,5 +1,6 @@
 """Evaluate a frozen network in less time and memory, with the same output up to rounding.
 
+- The kernels of convolutions are copied to channels-last layout once, and not in each pass (`kernel_layout`).
 - Batch norms are folded into the preceding convolutions (`batch_norm`).
 - In-place ReLU6 and Hardtanh take their gradient from their output instead of from a copy of their input (`relu6`).
 - Depthwise convolutions of timm with TensorFlow's padding pad their kernel instead of their input (`same_padded`).
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from extremal.networks.acceleration.batch_norm import fused_batch_norms
+from extremal.networks.acceleration.kernel_layout import channels_last_kernels
 from extremal.networks.acceleration.observe import Observation, observe
 from extremal.networks.acceleration.onednn import find_convolutions, get_onednn_forwards
 from extremal.networks.acceleration.relu6 import find_rectifiers, get_clamp_forwards
@@ -50,16 +52,26 @@ def accelerated(
 
     Args:
         model: in evaluation mode, without parameter gradients.
-        evaluate: runs the model on inputs (B, C, *S). It is called on the example up to twice, or three times where the
-            change of batch norms is undone; with "onednn" once more, and twice on two rows.
+        evaluate: runs the model on inputs (B, C, *S). It is called on the example up to twice, and once more for each
+            change of batch norms or layout that is undone; with "onednn" once more, and twice on two rows.
         example: one input (1, C, *S).
         keep: names of modules that must give the output and the gradient they give without acceleration.
-        level: "portable": batch norms and rectifiers; "onednn": convolutions on a CPU as well; "off": nothing.
+        level: "portable": layout, batch norms and rectifiers; "onednn": convolutions on a CPU as well; "off": nothing.
     """
     with ExitStack() as stack:
         if level != "off":
+            layout = stack.enter_context(ExitStack())
+            layout.enter_context(channels_last_kernels(model))
+
+            def evaluate_first() -> object:
+                try:
+                    return evaluate(example)
+                except RuntimeError:  # the model reads a kernel in its own layout, e.g. by a view of it
+                    layout.close()
+                    return evaluate(example)
+
             checks = _Checks(model, lambda: evaluate(example), keep, level)
-            folding = fused_batch_norms(model, checks.evaluate, keep, checks.observe)
+            folding = fused_batch_norms(model, evaluate_first, keep, checks.observe)
             if not stack.enter_context(folding):
                 checks.observed = None  # of the model with norms folded, if of any
             stack.enter_context(patched_forwards(_find_forwards(checks, evaluate, example)))

@@ -44,7 +44,8 @@ def load(name: str, weights: Weights) -> Network:
             f"the {noun} must have the shapes of EfficientNet-{kind.capitalize()}, they do not; "
             "install the versions that constraints.txt names"
         )
-    model.load_state_dict(dict(zip(expected, stored.values(), strict=True)), assign=True)
+    values = (value.contiguous() for value in stored.values())  # stored transposed; each pass would copy them
+    model.load_state_dict(dict(zip(expected, values, strict=True)), assign=True)
     preprocess = ShortSideCrop(variant.resized_side, variant.side, MEAN, STD)
     return Network(model.eval(), preprocess, imagenet_labels(), name, MEAN, STD, mirror=True)
 
