@@ -8,10 +8,8 @@ likeness to another picture, detectors for their best box, or, if they find none
 for their best object. Rows are kept in results/families.jsonl; with --table nothing is run.
 """
 
-import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,20 +18,17 @@ import skimage.data
 import torch
 from PIL import Image
 
-from extremal import Network, explain, plan, zoo
-from extremal.masking.solvers import Path as Solver
+from extremal import Network, zoo
 from extremal.networks.inputs import prepare
 from extremal.scores import Box, Instance, Query, Similarity
 from extremal.scores.detections import read_detections
-from performance import DOCS
-from records import FOLDER, append, read, write_table
+from family_rows import PHOTOGRAPH, Row, format_costs, format_picture, measure_explanation, run_missing
+from records import FOLDER
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support import detector_toys, encoder_toys
 
-PAGE, ROWS = DOCS / "networks.md", FOLDER / "families.jsonl"
-PHOTOGRAPH, OTHER = (Image.fromarray(image) for image in (skimage.data.chelsea(), skimage.data.coffee()))
-SOLVER, AREAS = Solver(steps=8, polish=2, draws=1, search=2), (0.1, 0.3)
+OTHER = Image.fromarray(skimage.data.coffee())
 PLACE = (16.0, 16.0, 48.0, 48.0)  # of a box that is not found
 
 
@@ -68,59 +63,26 @@ FAMILIES: dict[str, tuple[str, Any, Callable[[Network], Query]]] = {
 }
 
 
-def measure(family: str) -> dict[str, Any]:
-    """Return one row: the question, size of the picture, evaluations, memory, and whether the network is as before."""
+HEADS = """\
+| family | class | asked | picture | forward-backward | forward | MB a row | unchanged |
+|---|---|---|---|---:|---:|---:|---|"""
+
+
+def measure(family: str) -> Row:
+    """Return one row: the class, the question, and what the explanation took."""
     kind, toys, ask = FAMILIES[family]
     with tempfile.TemporaryDirectory() as folder:
         toys.save_model(kind, Path(folder))
         net = zoo.load(f"hf:{folder}")
-    before, query = net.weight_hash(), ask(net)
-    planned = plan(net, PHOTOGRAPH, query, areas=AREAS, solver=SOLVER)
-    begin = time.process_time()
-    found = explain(net, PHOTOGRAPH, query, areas=AREAS, solver=SOLVER)
-    counts = found.settings["evaluations"]
-    return {
-        "family": family,
-        "class": kind,
-        "asked": "no box" if isinstance(query, Box) and query.absent else type(query).__name__.lower(),
-        "picture": list(found.inputs.shape[2:]),
-        "gradients": counts["gradients"] + counts["evidence_gradients"],
-        "forwards": counts["forwards"] + counts["evidence_forwards"],
-        "row_bytes": planned.row_bytes,
-        "seconds": time.process_time() - begin,
-        "unchanged": net.weight_hash() == before,
-    }
+    query = ask(net)
+    asked = "no box" if isinstance(query, Box) and query.absent else type(query).__name__.lower()
+    return {"class": kind, "asked": asked, **measure_explanation(net, query)}
 
 
-def write_docs(rows: list[dict[str, Any]]) -> None:
-    """Write the table between its marks in the page."""
-    latest = {row["family"]: row for row in rows}
-    lines = [
-        "| family | class | asked | picture | forward-backward | forward | MB a row | unchanged |",
-        "|---|---|---|---|---:|---:|---:|---|",
-    ]
-    for row in (latest[family] for family in FAMILIES if family in latest):
-        lines.append(
-            f"| {row['family']} | `{row['class']}` | {row['asked']} | {' × '.join(map(str, row['picture']))} | "
-            f"{row['gradients']} | {row['forwards']} | {row['row_bytes'] / 1e6:.2f} | "
-            f"{'yes' if row['unchanged'] else 'no'} |"
-        )
-    write_table(PAGE, "families", lines)
-
-
-def main() -> None:
-    """Run what is missing, then write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("families", nargs="*")
-    parser.add_argument("--table", action="store_true", help="only make the table")
-    options = parser.parse_args()
-    known = {row["family"] for row in read(ROWS)}
-    for family in [] if options.table else options.families or [name for name in FAMILIES if name not in known]:
-        row = measure(family)
-        print(f"{family}: {row['asked']}, {row['seconds']:.1f} s, unchanged {row['unchanged']}", flush=True)
-        append(ROWS, row)
-    write_docs(read(ROWS))
+def format_row(row: Row) -> str:
+    """Format a line of the table."""
+    return f"| {row['family']} | `{row['class']}` | {row['asked']} | {format_picture(row)} | {format_costs(row, 2)} |"
 
 
 if __name__ == "__main__":
-    main()
+    run_missing(__doc__, FAMILIES, FOLDER / "families.jsonl", measure, "families", HEADS, format_row)
