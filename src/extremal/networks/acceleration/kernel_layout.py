@@ -44,7 +44,7 @@ def _is_plain_convolution(module: nn.Module) -> bool:
 
 
 def _needs_copy(kernel: Tensor) -> bool:
-    """Return whether a kernel (C', C, H, W) is an ordinary tensor in another layout, whose gradient nobody needs."""
+    """Return whether a kernel (C', C, H, W) is an ordinary tensor in another layout, without a gradient."""
     is_ordinary = type(kernel) is nn.Parameter and type(kernel.data) is Tensor and kernel.layout == torch.strided
     is_wanted = is_ordinary and kernel.ndim == 4 and not kernel.requires_grad
     return is_wanted and not kernel.is_contiguous(memory_format=torch.channels_last)
