@@ -27,9 +27,9 @@ def channels_last_kernels(model: nn.Module) -> Iterator[None]:
         model: without parameter gradients.
     """
     with ExitStack() as undo:
-        for module in model.modules():
+        for module in filter(_is_plain_convolution, model.modules()):
             kernel = module._parameters.get("weight")
-            if kernel is None or not _is_plain_convolution(module) or not _needs_copy(kernel):
+            if kernel is None or not _needs_copy(kernel):
                 continue
             undo.callback(module._parameters.__setitem__, "weight", kernel)
             copy = kernel.detach().contiguous(memory_format=torch.channels_last)
