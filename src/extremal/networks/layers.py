@@ -96,7 +96,7 @@ class LayerTrace:
             with hooked(run.network.model, lambda _: None, record):
                 return run.evaluate(self._leaf)
 
-        self._output = _evaluate_without_saving(evaluate)
+        self._output = run.repeat_if_layout_changed(lambda: _evaluate_without_saving(evaluate))
 
     @property
     def modules(self) -> list[nn.Module]:

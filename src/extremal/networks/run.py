@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from extremal.errors import ExtremalValueError
+from extremal.errors import ExtremalValueError, NetworkError
 from extremal.networks.acceleration import accelerated
 from extremal.networks.calls import ModelCall
 from extremal.networks.checkpointing import checkpointed, find_checkpoint_layers
@@ -18,6 +18,8 @@ from extremal.networks.outputs import HALF_PRECISIONS, has_bfloat16, read_logits
 
 if TYPE_CHECKING:
     from extremal.networks.network import Network
+
+T = TypeVar("T")
 
 MAX_FORWARD_ROWS = 32  # at once, of networks without a gradient
 
@@ -51,6 +53,7 @@ class Run(EvaluationCounter):
     network: "Network"
     undo: ExitStack  # callbacks that run when the network is no longer frozen
     _autocast: bool = field(default=False, init=False)
+    _takes_channels_last: bool | None = field(default=None, init=False)  # None: not known yet
     _call: ModelCall = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,7 +80,14 @@ class Run(EvaluationCounter):
             self._call.check_repeatable(example)
             return
         self.undo.enter_context(
-            accelerated(network.model, self._evaluate_for_setup, example, keep, level=network.accelerate)
+            accelerated(
+                network.model,
+                self._evaluate_for_setup,
+                example,
+                keep,
+                level=network.accelerate,
+                channels_last=self._takes_channels_last is not False,
+            )
         )
         if network.check_output is not None:
             network.check_output(example, self._evaluate_for_setup(example))
@@ -132,10 +142,40 @@ class Run(EvaluationCounter):
         self.count_evaluations(len(x), with_gradient=x.requires_grad)
         return self._forward(x)
 
+    def repeat_if_layout_changed(self, evaluate: Callable[[], T]) -> T:
+        """Return what a function returns; call it again if its evaluation had to be repeated in another layout.
+
+        For functions that record what happens inside the network, where a part of the first evaluation remains.
+        """
+        was_known = self._takes_channels_last is False
+        result = evaluate()
+        return result if was_known or self._takes_channels_last is not False else evaluate()
+
     def _forward(self, x: Tensor, *, by_row: bool = True) -> object:
-        """Return the network's own output, uncounted; `by_row`: whether rows may be evaluated one at a time."""
-        if x.ndim == 4:  # a faster layout for convolutions
-            x = to_channels_last(x)
+        """Return the network's own output, uncounted; `by_row`: whether rows may be evaluated one at a time.
+
+        Images are put in channels-last layout, which is faster for convolutions. Networks that take views of their
+        activations may raise an error then; if the first evaluation of a single input succeeds without it, it is not used.
+        """
+        if x.ndim != 4:
+            return self._call_in_precision(x, by_row=by_row)
+        if self._takes_channels_last is False:
+            return self._call_in_precision(x.contiguous(), by_row=by_row)
+        try:
+            output = self._call_in_precision(to_channels_last(x), by_row=by_row)
+        except (ExtremalValueError, NetworkError) as error:
+            cause = error.__cause__
+            is_layout = len(x) == 1 and isinstance(cause, RuntimeError) and not is_out_of_memory(cause)
+            if not is_layout or self._takes_channels_last:
+                raise
+            output = self._call_in_precision(x.contiguous(), by_row=by_row)
+            self._takes_channels_last = False
+            return output
+        if len(x) == 1:  # several may have been evaluated one at a time, as they are
+            self._takes_channels_last = True
+        return output
+
+    def _call_in_precision(self, x: Tensor, *, by_row: bool) -> object:
         if not self._autocast:
             return self._call(x, by_row=by_row)
         with torch.autocast(x.device.type, torch.bfloat16):

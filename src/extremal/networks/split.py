@@ -194,7 +194,7 @@ def split(run: Run, name: str, x: Tensor) -> Split:
     net = run.network
     module = get_module(net, name)
     leaf = x.detach().clone().requires_grad_()
-    record = _record(run, module, leaf)
+    record = run.repeat_if_layout_changed(lambda: _record(run, module, leaf))
     problem = split_problem(record.layer_outputs, x)
     if not problem and not (record.layer_nodes[0] is not None and depends_on(record.output, record.layer_nodes[0])):
         problem = "the output does not depend on it with a gradient"

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from extremal.errors import ExtremalValueError
 from extremal.networks.acceleration.batch_norm import fused_batch_norms
 from extremal.networks.acceleration.kernel_layout import channels_last_kernels
 from extremal.networks.acceleration.observe import Observation, observe
@@ -35,6 +36,7 @@ def accelerated(
     keep: Sequence[str] = (),
     *,
     level: Acceleration = "portable",
+    channels_last: bool = True,
 ) -> Iterator[None]:
     """Replace parts of a model by faster equivalents; on exit the model is as it was, also after an exception.
 
@@ -57,16 +59,18 @@ def accelerated(
         example: one input (1, C, *S).
         keep: names of modules that must give the output and the gradient they give without acceleration.
         level: "portable": layout, batch norms and rectifiers; "onednn": convolutions on a CPU as well; "off": nothing.
+        channels_last: whether images are evaluated in this layout.
     """
     with ExitStack() as stack:
         if level != "off":
             layout = stack.enter_context(ExitStack())
-            layout.enter_context(channels_last_kernels(model))
+            if channels_last:
+                layout.enter_context(channels_last_kernels(model))
 
             def evaluate_first() -> object:
                 try:
                     return evaluate(example)
-                except RuntimeError:  # the model reads a kernel in its own layout, e.g. by a view of it
+                except (RuntimeError, ExtremalValueError):  # e.g. a kernel is read by a view
                     layout.close()
                     return evaluate(example)
 
