@@ -154,8 +154,8 @@ class Run(EvaluationCounter):
     def _forward(self, x: Tensor, *, by_row: bool = True) -> object:
         """Return the network's own output, uncounted; `by_row`: whether rows may be evaluated one at a time.
 
-        Images are put in channels-last layout, which is faster for convolutions. Networks that take views of their
-        activations may raise an error then; if the first evaluation of a single input succeeds without it, it is not used.
+        Images are put in channels-last layout, which is faster for convolutions. Networks that take views of
+        activations may raise an error then. If the first evaluation of a single input succeeds without it, it is not used.
         """
         if x.ndim != 4:
             return self._call_in_precision(x, by_row=by_row)
