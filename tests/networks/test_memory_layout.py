@@ -58,6 +58,20 @@ def test_an_explanation_is_that_of_a_network_without_views() -> None:
     assert found.settings["evaluations"]["gradients"] == expected.settings["evaluations"]["gradients"]
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_inputs_of_any_layout_which_the_network_changes_in_place(layout: torch.memory_format) -> None:
+    x = X.contiguous(memory_format=layout)
+    before, net = x.clone(), viewing()
+
+    def subtract(_: nn.Module, args: tuple[Tensor]) -> None:
+        args[0].sub_(0.5)
+
+    net.model.register_forward_pre_hook(subtract)
+    found, expected = explain(net, x, 1, areas=AREAS), explain(flattening(), x - 0.5, 1, areas=AREAS)
+    torch.testing.assert_close(found.score_full, expected.score_full)
+    assert torch.equal(x, before)
+
+
 def test_rows_are_evaluated_together() -> None:
     viewed, flat = (
         count_rows(net, lambda net: explain(net, X[:1], 1, areas=AREAS)) for net in (viewing(), flattening())

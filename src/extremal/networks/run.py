@@ -120,7 +120,7 @@ class Run(EvaluationCounter):
 
     def _evaluate_for_setup(self, x: Tensor) -> object:
         self.count_evaluations(len(x), with_gradient=False)
-        return self._call(x.clone())
+        return self._call(_copy_contiguous(x) if self._takes_channels_last is False else x.clone())
 
     def fit_batch_size(self, evaluate: Callable[[], object], device: torch.device) -> int:
         """Return how many rows fit into memory, at least 1; `evaluate` runs one row with gradient."""
@@ -154,13 +154,13 @@ class Run(EvaluationCounter):
     def _forward(self, x: Tensor, *, by_row: bool = True) -> object:
         """Return the network's own output, uncounted; `by_row`: whether rows may be evaluated one at a time.
 
-        Images are put in channels-last layout, which is faster for convolutions. Networks that take views of
-        activations may raise an error then. If the first evaluation of a single input succeeds without it, it is not used.
+        Images are put in channels-last layout, which is faster for convolutions. Networks that take views of their
+        activations may raise an error; if the first evaluation of a single input succeeds without it, it is not used.
         """
         if x.ndim != 4:
             return self._call_in_precision(x, by_row=by_row)
         if self._takes_channels_last is False:
-            return self._call_in_precision(x.contiguous(), by_row=by_row)
+            return self._call_in_precision(_copy_contiguous(x), by_row=by_row)
         try:
             output = self._call_in_precision(to_channels_last(x), by_row=by_row)
         except (ExtremalValueError, NetworkError) as error:
@@ -168,7 +168,7 @@ class Run(EvaluationCounter):
             is_layout = len(x) == 1 and isinstance(cause, RuntimeError) and not is_out_of_memory(cause)
             if not is_layout or self._takes_channels_last:
                 raise
-            output = self._call_in_precision(x.contiguous(), by_row=by_row)
+            output = self._call_in_precision(_copy_contiguous(x), by_row=by_row)
             self._takes_channels_last = False
             return output
         if len(x) == 1:  # several may have been evaluated one at a time, as they are
@@ -180,3 +180,8 @@ class Run(EvaluationCounter):
             return self._call(x, by_row=by_row)
         with torch.autocast(x.device.type, torch.bfloat16):
             return self._call(x, by_row=by_row)
+
+
+def _copy_contiguous(x: Tensor) -> Tensor:
+    """Return a copy in the usual layout, which a network may change in place."""
+    return x.clone(memory_format=torch.contiguous_format)
