@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from extremal import explain, explain_channels, judge
 from extremal.networks.layers import trace_layers
 from extremal.networks.network import Network
-from extremal.networks.run import Run
 
 SIDE = 32
 X = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
@@ -101,6 +100,31 @@ def test_norms_are_folded_and_kernels_stay() -> None:
     assert net.model.first.weight is kernels[0]
 
 
+def test_kernels_stay_where_inputs_are_no_images() -> None:
+    class Spectrum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:  # signals (N, C, T)
+            return self.conv(x.unflatten(2, (8, 8))).mean((2, 3))
+
+    net, signals = Network(Spectrum(), random_weights=True), X.flatten(2)[..., :64]
+    kernel = net.model.conv.weight
+    with net.frozen() as run:
+        run.accelerate(signals)
+        assert net.model.conv.weight is kernel
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_given_masks_of_inputs_of_any_layout(layout: torch.memory_format) -> None:
+    masks = torch.zeros(2, 1, 1, SIDE, SIDE)
+    masks[..., :16, :] = 1
+    x = X.contiguous(memory_format=layout)
+    judged = [judge(net, x, masks, 1, areas=(0.5,)).binary_scores for net in (viewing(), flattening())]
+    torch.testing.assert_close(*judged)
+
+
 @pytest.mark.parametrize("rows", [1, 2])
 def test_given_masks_and_channels(rows: int) -> None:
     x = X[:rows]
@@ -118,4 +142,4 @@ def test_an_error_of_another_kind_is_told_once() -> None:
             raise RuntimeError("sizes do not match")
 
     with Network(Fails()).frozen() as run, pytest.raises(ValueError, match="sizes do not match"):
-        Run.evaluate(run, X[:1])
+        run.evaluate(X[:1])

@@ -86,7 +86,7 @@ class Run(EvaluationCounter):
                 example,
                 keep,
                 level=network.accelerate,
-                channels_last=self._takes_channels_last is not False,
+                channels_last=x.ndim == 4 and self._takes_channels_last is not False,
             )
         )
         if network.check_output is not None:
@@ -120,7 +120,7 @@ class Run(EvaluationCounter):
 
     def _evaluate_for_setup(self, x: Tensor) -> object:
         self.count_evaluations(len(x), with_gradient=False)
-        return self._call(_copy_contiguous(x) if self._takes_channels_last is False else x.clone())
+        return self._call(_copy_contiguous(x))
 
     def fit_batch_size(self, evaluate: Callable[[], object], device: torch.device) -> int:
         """Return how many rows fit into memory, at least 1; `evaluate` runs one row with gradient."""
