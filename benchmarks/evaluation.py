@@ -43,6 +43,7 @@ SCENES, MANY = "scenes:{cutouts} --count 100", "centre,gradient,guided-backprop,
 OURS = "consensus"
 STABILITY = "--cutouts {cutouts} --count 17"
 MORE = "stability-more"
+STABLE = "stability", "stability-consensus", "stability-maps"  # runs of one table
 GRID = "--data folder:{pictures} --cell 112 --batch 1"
 FAITH, SANITY = "--data folder:{pictures} --batch 1", "--data folder:{few} --batch 1"
 CONFIDENT = f"{MANY},contrastive-excitation,mask-gradient,path"
@@ -85,7 +86,6 @@ RUNS = {
     "faith-consensus": Run("faithfulness", f"{FAITH} --methods consensus"),
     "sanity-consensus": Run("sanity", f"{SANITY} --methods consensus"),
     "stability": Run("stability", f"{STABILITY} --methods path,contrastive-excitation,grad-cam"),
-    "stability-consensus": Run("stability", f"{STABILITY} --methods consensus"),
     "stability-more": Run(
         "stability", "--cutouts {cutouts} --count 40 --methods consensus,contrastive-excitation,grad-cam"
     ),
@@ -111,6 +111,7 @@ def main() -> None:
             subprocess.run([*command, "--out", options.runs / name], check=True)
     for name in RUNS:
         store_run(name, options.runs / name)
+    store_targets()
     write_docs()
 
 
@@ -153,6 +154,17 @@ def store_run(name: str, run: Path) -> None:
         pq.write_table(rows, STORED_RUNS / f"{name}.parquet", compression="zstd")
 
 
+def store_targets() -> None:
+    """Store the rows of our method about the images of the table on stability, from the run on more images."""
+    rivals, ours, _ = STABLE
+    if has_run(rivals) and has_run(MORE):
+        rows, keys = read_rows(MORE), pc.unique(read_rows(rivals)["key"])
+        rows = rows.filter(pc.and_(pc.equal(rows["method"], OURS), pc.is_in(rows["key"], keys)))
+        head = {**read_head(MORE), "methods": [OURS]}
+        rows = rows.replace_schema_metadata({"run": json.dumps(head)})
+        pq.write_table(rows, STORED_RUNS / f"{ours}.parquet", compression="zstd")
+
+
 def read_rows(name: str) -> pa.Table:
     """Return the rows of a run."""
     return pq.read_table(STORED_RUNS / f"{name}.parquet")
@@ -187,7 +199,7 @@ def write_docs() -> None:
             text = replace_table(text, mark, table.markdown())
     if has_run(MORE):
         text = replace_table(text, MORE, format_effects(MORE))
-    stability = [name for name, run in RUNS.items() if run.task == "stability" and has_run(name) and name != MORE]
+    stability = [name for name in STABLE if has_run(name)]
     if stability:
         table, images = join_tables(stability)
         text = replace_table(text, "stability", f"{images} images.\n\n{table.markdown()}")
