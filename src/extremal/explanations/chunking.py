@@ -25,10 +25,11 @@ class ChunkedReward:
     Args:
         objective: of N inputs.
         max_rows: rows of the network evaluated at once, at least 1.
+        check_gradient: called once if the first gradients are zero everywhere, or cannot be computed.
     """
 
-    def __init__(self, objective: Objective, max_rows: int) -> None:
-        self.objective, self.max_rows = objective, max_rows
+    def __init__(self, objective: Objective, max_rows: int, check_gradient: Callable[[], None] | None = None) -> None:
+        self.objective, self.max_rows, self._check_gradient = objective, max_rows, check_gradient
         self._subsets: dict[tuple[int, int], Objective] = {(0, len(objective.x)): objective}
 
     def __call__(self, masks: Tensor, mirrored: Orientation, way: WayIndex = None) -> Tensor:
@@ -57,7 +58,7 @@ class ChunkedReward:
                 (gradients,) = find_gradients(rewards, [chunk])
             return rewards.detach(), torch.zeros_like(chunk) if gradients is None else gradients
 
-        rewards, gradients = self._in_chunks(masks, mirrored, way, evaluate_chunk)
+        rewards, gradients = self._in_checked_chunks(masks, mirrored, way, evaluate_chunk)
         return rewards, gradients
 
     def attribute(self, masks: Tensor, mirrored: Orientation, way: int | Sequence[int]) -> Attribution:
@@ -68,7 +69,7 @@ class ChunkedReward:
             found = part.attribute(chunk, mirrored, way)
             return found.rewards, found.gradients, *found.maps
 
-        rewards, gradients, *maps = self._in_chunks(masks, mirrored, way, evaluate_chunk)
+        rewards, gradients, *maps = self._in_checked_chunks(masks, mirrored, way, evaluate_chunk)
         return Attribution(rewards, gradients, tuple(maps))
 
     def at_scale(self, scale: float) -> "ChunkedReward | None":
@@ -80,6 +81,21 @@ class ChunkedReward:
     def at_input(self, n: int) -> "ChunkedReward":
         """Return the rewards of one of the inputs, of masks (1, K, 1, *S)."""
         return ChunkedReward(self._subset(n, n + 1), self.max_rows)
+
+    def _in_checked_chunks(
+        self, masks: Tensor, mirrored: Orientation, way: WayIndex, evaluate_chunk: _EvaluateChunk
+    ) -> list[Tensor]:
+        """Evaluate all chunks to rewards, gradients and others; check the first gradients of all."""
+        check, self._check_gradient = self._check_gradient, None
+        try:
+            values = self._in_chunks(masks, mirrored, way, evaluate_chunk)
+        except RuntimeError:
+            if check is not None:
+                check()
+            raise
+        if check is not None and not values[1].any():
+            check()
+        return values
 
     def _in_chunks(
         self, masks: Tensor, mirrored: Orientation, way: WayIndex, evaluate_chunk: _EvaluateChunk

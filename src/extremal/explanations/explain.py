@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from torch import nn
 
@@ -29,7 +30,7 @@ from extremal.explanations.verdict import Status
 from extremal.masking.device_tensors import copy_to
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike
-from extremal.masking.solvers import OnStep, Solver
+from extremal.masking.solvers import OnStep, Solver, uses_gradients
 from extremal.masking.solvers.problem import RewardMasks
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network
@@ -162,7 +163,8 @@ def _search(
         cost: of the set-up, which belongs to the first explanation.
     """
     x, explanations = objective.x, list[Explanation]()
-    reward: RewardMasks = ChunkedReward(objective, batch.max_rows)
+    check = partial(objective.check_gradient, run.network) if uses_gradients(settings.solver) else None
+    reward: RewardMasks = ChunkedReward(objective, batch.max_rows, check)
     for index in range(settings.alternatives):
         part = batch.subdivide(index, settings.alternatives)
         problem = build_problem(reward, objective, prepared.mirror, settings.seed)

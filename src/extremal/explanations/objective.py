@@ -223,6 +223,7 @@ class Objective:
             return None
         return replace(self, resizing=Resizing(self.x, scale_shape(self.x.shape[2:], scale)), limit=RowLimit())
 
+    @torch.enable_grad()
     def check_gradient(self, net: Network) -> None:
         """Raise if the reward has no gradient with respect to a mask.
 

@@ -65,11 +65,9 @@ class PreparedRun:
         Args:
             run: the frozen network.
             settings: of the run.
-            for_solver: whether a solver will run: the layers that it reads are found, and the reward's gradient is
-                checked, at one forward-backward pass per batch, unless the solver needs none.
+            for_solver: whether a solver will run, and the layers that it reads are found.
         """
-        uses_gradient = for_solver and uses_gradients(settings.solver)
-        if uses_gradient:
+        if for_solver and uses_gradients(settings.solver):
             require_gradient(self.net, f"the solver {settings.solver.name}", "pass solver='search', or --solver search")
         run.undo.enter_context(provide_inputs(self.query, self.net))
         x = self.x.clone()  # a clone made here may be saved for backward in any mode of the caller
@@ -86,8 +84,6 @@ class PreparedRun:
                     if batch.max_rows < len(split_ways(settings.perturbation)):  # of large inputs
                         limit.rows = batch.max_rows
                     objective = build_objective(run, x[batch.inputs], query, settings, layers, limit)
-                    if uses_gradient:
-                        objective.check_gradient(self.net)
             except (RuntimeError, MemoryError) as error:
                 if batch.size == 1 or not is_out_of_memory(error):
                     raise

@@ -20,6 +20,7 @@ from extremal.explanations.sets.class_contrast import find_contrast, validate_co
 from extremal.explanations.sets.region_sets import GAMES
 from extremal.explanations.settings import Settings, SettingsOptions
 from extremal.masking.perturbations import split_ways
+from extremal.masking.solvers import uses_gradients
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
@@ -166,6 +167,8 @@ def _examine(
     prepared = prepare_run(net, x, target, settings)
     with prepared.net.frozen(settings.seed) as run:
         ((batch, objective, setup),) = prepared.build_objectives(run, settings, for_solver=for_solver)
+        if for_solver and uses_gradients(settings.solver):
+            objective.check_gradient(prepared.net)
         return count(Cost(run, objective, settings, setup, mirror=prepared.mirror, rows=batch.max_rows))
 
 

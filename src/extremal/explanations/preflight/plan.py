@@ -13,6 +13,7 @@ from extremal.explanations.objective import Objective
 from extremal.explanations.preflight.cost import Cost, Timing, Work
 from extremal.explanations.preparation import prepare_run
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
+from extremal.masking.solvers import uses_gradients
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network
 from extremal.networks.reading import Reading, describe_reading
@@ -122,6 +123,8 @@ def plan(
     inputs, costs = list[PlannedInput](), list[Cost]()
     with prepared.net.frozen(settings.seed) as run:
         for batch, objective, setup in prepared.build_objectives(run, settings):
+            if uses_gradients(settings.solver):
+                objective.check_gradient(prepared.net)
             costs.append(Cost(run, objective, settings, setup, mirror=prepared.mirror, rows=batch.max_rows))
             inputs += _plan_inputs(run, objective, settings)
         first = costs[0]  # representative of all batches but the last
