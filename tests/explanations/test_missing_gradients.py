@@ -70,6 +70,30 @@ def test_inputs_are_explained_alike_one_at_a_time_and_together(solver: Solver, g
     assert one.verdict == together.verdict
 
 
+class Watched(nn.Module):
+    """A network that records the number of rows in each pass whose gradient is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 7 * 7, 2))
+        self.passes: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.layers(x)
+        if scores.requires_grad:
+            scores.register_hook(lambda _: self.passes.append(len(x)))
+        return scores
+
+
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+def test_the_gradient_is_not_computed_for_a_check_alone(solver: Solver) -> None:
+    module = Watched().eval()
+    result = explain(module, X[:1], 0, areas=(0.1, 0.3), perturbation="fade", solver=solver)
+    counts = result.settings["evaluations"]
+    assert sum(module.passes) == counts["gradients"] + counts["evidence_gradients"]
+
+
 @pytest.mark.parametrize("name", ["invert", "visualise"])
 def test_a_layer_without_a_gradient_is_not_visualised(name: str) -> None:
     network = Network(Rounded(), name="rounded")
