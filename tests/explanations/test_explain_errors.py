@@ -98,7 +98,8 @@ class TestOutputs:
     def test_no_gradient(self) -> None:
         assert refused(ExtremalValueError, lambda y: y.detach()) == (
             "a network's score must depend on its input with a gradient, Toy's does not; "
-            "look for no_grad, detach, rounding or argmax inside it"
+            "look for no_grad, detach, rounding or argmax inside it, or pass solver='search' (--solver search), which "
+            "needs none"
         )
 
     def test_gradient_of_something_else(self) -> None:
@@ -106,7 +107,15 @@ class TestOutputs:
         weight = torch.ones(1, requires_grad=True)
         assert refused(ExtremalValueError, lambda y: y.detach() * weight) == (
             "a network's score must depend on its input with a gradient, Toy's does not; "
-            "look for no_grad, detach, rounding or argmax inside it"
+            "look for no_grad, detach, rounding or argmax inside it, or pass solver='search' (--solver search), which "
+            "needs none"
+        )
+
+    def test_gradient_of_zero(self) -> None:
+        assert refused(ExtremalValueError, lambda y: (y * 64).round()) == (
+            "a network's score must depend on its input with a gradient, Toy's has one that is zero everywhere; "
+            "look for no_grad, detach, rounding or argmax inside it, or pass solver='search' (--solver search), which "
+            "needs none"
         )
 
     def test_changed_in_place(self) -> None:

@@ -95,7 +95,7 @@ def test_a_quantised_network_is_told() -> None:
         run(quantised)
     assert str(error.value) == (
         "a network's score must depend on its input with a gradient, Sequential's does not; explain the network as it "
-        "was before its layers were quantised"
+        "was before its layers were quantised, or pass solver='search' (--solver search), which needs none"
     )
 
 

@@ -225,20 +225,21 @@ class Objective:
 
     @torch.enable_grad()
     def check_gradient(self, net: Network) -> None:
-        """Raise if the reward has no gradient with respect to a mask.
+        """Raise if the reward has no gradient with respect to a mask, or one that is zero everywhere.
 
         Costs one forward-backward pass, and one more for each constant mask at which there is none.
 
         Args:
             net: the network.
         """
-        first, is_quantised = self.subset(0, 1), has_quantised_layers(net.model)
+        first, is_zero = self.subset(0, 1), False
         try:
             for level in CHECKED_MASKS:
                 mask = first.x.new_full((1, 1, 1, *self.mask_shape), level).requires_grad_()
                 (gradient,) = find_gradients(first.reward(mask, False, 0), [mask])
-                if gradient is not None and (not is_quantised or gradient.any()):
+                if gradient is not None and gradient.any():
                     return
+                is_zero |= gradient is not None
         except RuntimeError as error:
             if "inplace operation" not in str(error) and "in-place operation" not in str(error):
                 raise
@@ -247,10 +248,12 @@ class Objective:
                 f"replace operations like x += 1 or relu(inplace=True) inside it ({str(error).splitlines()[0][:120]})"
             ) from None
         remedy = "look for no_grad, detach, rounding or argmax inside it"
-        if is_quantised:
+        if has_quantised_layers(net.model):
             remedy = "explain the network as it was before its layers were quantised"
+        found = "'s has one that is zero everywhere" if is_zero else "'s does not"
         raise ExtremalValueError(
-            f"a network's score must depend on its input with a gradient, {net.name}'s does not; {remedy}"
+            f"a network's score must depend on its input with a gradient, {net.name}{found}; {remedy}, or pass "
+            "solver='search' (--solver search), which needs none"
         )
 
     def subset(self, first: int, last: int) -> "Objective":
