@@ -323,6 +323,13 @@ class TestBadInput:
             f"{budget}; e.g. 1000"
         )
 
+    def test_a_budget_that_ends_early_leaves_the_other_inputs(self) -> None:
+        model, x = boxes(), texture(1, 3, *SHAPE).expand(2, -1, -1, -1)
+        with pytest.warns(RuntimeWarning, match=r"^input [01] has no region: budget must suffice to judge") as warned:
+            assert minimal(model, judged(model, cover(FIRST, SECOND), x=x), budget=4) == (None, None)
+        assert [str(entry.message)[:7] for entry in warned] == ["input 0", "input 1"]
+        assert {entry.filename for entry in warned} == {__file__}
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [

@@ -1,6 +1,7 @@
 """`minimal`: reduce a sufficient region, or a sufficient set of channels, until it cannot lose a piece."""
 
 import math
+import warnings
 from collections.abc import Iterator
 from functools import partial
 
@@ -86,11 +87,12 @@ def minimal(
         on_evaluations: called with the number of evaluations done and the budget.
 
     Returns:
-        One region per input; None if none of its computed areas, or sets, is sufficient under all perturbations.
+        One region per input; None if none of its computed areas, or sets, is sufficient under all perturbations, or,
+        with a warning and only of several inputs, if the budget ends before one is found.
 
     Raises:
         ExtremalValueError: the network or the settings are not those of the explanation, an option breaks its rule, or
-            the budget does not suffice to find a sufficient region.
+            the budget ends before a sufficient region of the only input is found.
     """
     check_result(explanation, Explanation, ChannelExplanation)
     is_channels = isinstance(explanation, ChannelExplanation)
@@ -121,8 +123,18 @@ def minimal(
                 on_evaluations,
             )
             least = 1 if is_channels else max(1, round(smallest_piece * objective.domain.n_places))
-            regions.append(_reduce(test, _starting_masks(explanation, share, n), objective.domain, least))
+            try:
+                regions.append(_reduce(test, _starting_masks(explanation, share, n), objective.domain, least))
+            except _BudgetError as error:
+                if len(x) == 1:
+                    raise
+                warnings.warn(f"input {n} has no region: {error}", RuntimeWarning, stacklevel=3)
+                regions.append(None)
     return tuple(regions)
+
+
+class _BudgetError(ExtremalValueError):
+    """A budget ends before one of the computed regions is found sufficient."""
 
 
 def _check_options(share: float, budget: int, smallest_piece: float) -> None:
@@ -231,12 +243,15 @@ def _reduce(test: SufficiencyTest, masks: Iterator[Tensor], domain: Domain, leas
         masks: (*S) of zeros and ones.
         domain: of the masks.
         least: number of places of the smallest halves.
+
+    Raises:
+        _BudgetError: the budget ends before one is found sufficient.
     """
     for mask in masks:
         region = mask.flatten().nonzero()[:, 0]
         judged = test.judge([region])
         if judged is None:
-            raise ExtremalValueError(
+            raise _BudgetError(
                 "budget must suffice to judge the computed regions until one is sufficient, at "
                 f"{len(test.used) + len(test.unseen)} evaluations each, got {test.budget}; e.g. {BUDGET}"
             )
