@@ -1,10 +1,12 @@
 """Networks that answer without a gradient for some inputs, like detectors that find nothing in them."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from extremal import Network, explain, invert, visualise
+from extremal import ExtremalValueError, Network, explain, invert, plan, visualise
 from extremal.explanations.build_objective import build_objective
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.settings import Settings
@@ -68,6 +70,24 @@ def test_inputs_are_explained_alike_one_at_a_time_and_together(solver: Solver, g
     torch.testing.assert_close(one.masks, together.masks)
     assert one.binary(0.3)[0, 0][SQUARE].all()
     assert one.verdict == together.verdict
+
+
+class Stepped(nn.Module):
+    """The light of bright inputs; whether there is any in dark ones, which has no gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        light = x.mean((1, 2, 3))
+        scores = torch.where(x.detach().amax((1, 2, 3)) > 0.4, light, (light > 0.1).to(x.dtype))
+        return torch.stack([scores, 0 * scores], 1)
+
+
+@pytest.mark.parametrize("run", [explain, plan])
+def test_a_batch_is_refused_only_if_no_input_has_a_gradient(run: Callable[..., object]) -> None:
+    bright, dark = X[:1], X[1:]
+    options = {"areas": (0.3,), "perturbation": "fade", "score": "logit", "solver": SOLVERS["consensus"]}
+    run(Stepped(), torch.cat([dark, bright]), 0, **options)
+    with pytest.raises(ExtremalValueError, match="Stepped's has one that is zero everywhere"):
+        run(Stepped(), dark, 0, **options)
 
 
 class Watched(nn.Module):

@@ -85,7 +85,7 @@ class ChunkedReward:
     def _in_checked_chunks(
         self, masks: Tensor, mirrored: Orientation, way: WayIndex, evaluate_chunk: _EvaluateChunk
     ) -> list[Tensor]:
-        """Evaluate all chunks to rewards, gradients and others; check the first gradients of all."""
+        """Evaluate all chunks to rewards, gradients and others; check the first gradients of this reward."""
         check, self._check_gradient = self._check_gradient, None
         try:
             values = self._in_chunks(masks, mirrored, way, evaluate_chunk)

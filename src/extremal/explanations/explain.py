@@ -30,7 +30,7 @@ from extremal.explanations.verdict import Status
 from extremal.masking.device_tensors import copy_to
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike
-from extremal.masking.solvers import OnStep, Solver, uses_gradients
+from extremal.masking.solvers import OnStep, Solver
 from extremal.masking.solvers.problem import RewardMasks
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network
@@ -163,8 +163,7 @@ def _search(
         cost: of the set-up, which belongs to the first explanation.
     """
     x, explanations = objective.x, list[Explanation]()
-    check = partial(objective.check_gradient, run.network) if uses_gradients(settings.solver) else None
-    reward: RewardMasks = ChunkedReward(objective, batch.max_rows, check)
+    reward: RewardMasks = ChunkedReward(objective, batch.max_rows, partial(objective.check_gradient, run.network))
     for index in range(settings.alternatives):
         part = batch.subdivide(index, settings.alternatives)
         problem = build_problem(reward, objective, prepared.mirror, settings.seed)

@@ -1,5 +1,6 @@
 """The objective: Φ over masks for a batch of inputs."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -225,18 +226,18 @@ class Objective:
 
     @torch.enable_grad()
     def check_gradient(self, net: Network) -> None:
-        """Raise if the reward has no gradient with respect to a mask, or one that is zero everywhere.
+        """Raise if the reward of every input has no gradient with respect to a mask, or one that is zero everywhere.
 
-        Costs one forward-backward pass, and one more for each constant mask at which there is none.
+        Costs one forward-backward pass, and one more for each constant mask of each input at which there is none.
 
         Args:
             net: the network.
         """
-        first, is_zero = self.subset(0, 1), False
+        is_zero = False
         try:
-            for level in CHECKED_MASKS:
-                mask = first.x.new_full((1, 1, 1, *self.mask_shape), level).requires_grad_()
-                (gradient,) = find_gradients(first.reward(mask, False, 0), [mask])
+            for n, level in itertools.product(range(len(self.x)), CHECKED_MASKS):
+                mask = self.x.new_full((1, 1, 1, *self.mask_shape), level).requires_grad_()
+                (gradient,) = find_gradients(self.subset(n, n + 1).reward(mask, False, 0), [mask])
                 if gradient is not None and gradient.any():
                     return
                 is_zero |= gradient is not None

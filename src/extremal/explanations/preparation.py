@@ -65,7 +65,7 @@ class PreparedRun:
         Args:
             run: the frozen network.
             settings: of the run.
-            for_solver: whether a solver will run, so that the layers that it reads are found.
+            for_solver: whether a solver will run; if so, the layers that it reads are found.
         """
         if for_solver and uses_gradients(settings.solver):
             require_gradient(self.net, f"the solver {settings.solver.name}", "pass solver='search', or --solver search")
