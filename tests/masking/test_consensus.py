@@ -72,13 +72,15 @@ def test_it_takes_the_passes_that_are_counted(settings: Consensus, ways: int, kn
 @pytest.mark.parametrize("areas", [(0.2,), AREAS, (0.02, 0.05, 0.1, 0.2, 0.4)])
 def test_each_area_takes_all_ways_and_orientations_in_turn(areas: tuple[float, ...]) -> None:
     reward = Ways(seeded(1, 3, *SHAPE))
-    steps, masks = Consensus().schedule(len(areas))
+    schedule = Consensus().schedule(len(areas))
+    assert schedule[0] > schedule[-1]
     Consensus().solve(problem(reward), areas)
-    calls = [call for call in reward.calls if len(call[0]) == masks * len(areas)][:steps]
-    for column in range(masks * len(areas)):
+    starts = next(k for k, call in enumerate(reward.calls) if len(call[0]) == schedule[0] * len(areas))
+    calls = reward.calls[starts : starts + len(schedule)]
+    assert [len(ways) for ways, _ in calls] == [masks * len(areas) for masks in schedule]
+    for column in range(schedule[-1] * len(areas)):
         turns = [(ways[column], flips[column]) for ways, flips in calls]
         assert set(turns) == set(itertools.product(range(3), (False, True)))
-    assert len(calls) == steps
 
 
 def test_the_start_does_not_depend_on_the_scale_of_a_map() -> None:

@@ -78,7 +78,7 @@ def test_the_search_ends_when_the_effect_is_as_high_as_that_of_the_smaller_area(
     flat, unknown = Surroundings((4.0,)), Surroundings((4.0,))
     masks = ONE_FIELD.solve(problem_of(flat), AREAS).masks
     searched = ONE_FIELD.solve(replace(problem_of(unknown), differences=None), AREAS).masks
-    starts = ONE_FIELD.draws * 2 + ONE_FIELD.schedule(len(AREAS))[1] * len(AREAS)
+    starts = ONE_FIELD.draws * 2 + sum(ONE_FIELD.schedule(len(AREAS))) * len(AREAS)
     assert flat.gradients == starts + LEAST_STEPS  # the flat places were enough
     assert starts + LEAST_STEPS <= unknown.gradients <= starts + ONE_FIELD.repair_steps
     for values, reward in ((masks, flat), (searched, unknown)):

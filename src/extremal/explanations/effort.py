@@ -30,6 +30,7 @@ EFFORTS = {
                 steps=3,
                 least=0,
                 columns=4,
+                last_share=1.0,
                 draws=1,
                 enlarged_draws=0,
                 reduced_share=1.0,
@@ -41,7 +42,10 @@ EFFORTS = {
         controls=2,
     ),
     NORMAL: Effort({}, controls=8),
-    "thorough": Effort({"consensus": Consensus(steps=10, least=80, reduced_share=0.0, candidates=4)}, controls=8),
+    "thorough": Effort(
+        {"consensus": Consensus(steps=10, least=80, last_share=1.0, reduced_share=0.0, candidates=4)},
+        controls=8,
+    ),
 }
 
 

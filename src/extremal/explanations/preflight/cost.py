@@ -91,7 +91,7 @@ def count_work(
     """
     if isinstance(solver, Consensus):
         count = count_consensus_passes(solver, areas, mirror, ways, domain.has_neighbours, scales)
-        widest = max(solver.draws, areas * solver.schedule(areas)[1])
+        widest = max(solver.draws, areas * max(solver.schedule(areas)))
         forward_size = count.forward_inputs / max(1, count.forwards)
         return Work(0, count.gradients, count.forwards, widest, count.gradient_inputs / count.gradients, forward_size)
     if isinstance(solver, Penalty):
@@ -169,7 +169,7 @@ class Cost:
         return len(self.objective.ways) if self._checks_falls() and not is_known else 0
 
     def _count_scores(self, *, knows_cut_scores: bool = False) -> int:
-        """Return the evaluations without gradient of the evidence."""
+        """Return the evaluations without gradient of the evidence, at most: some controls may be left out."""
         n_controls = EFFORTS[self.settings.effort].controls
         n_forms = 1 if knows_cut_scores else 2  # of each mask: as found, and cut
         n_scores = len(self.areas) * (n_forms * len(self.objective.ways) + self._n_unseen + n_controls)

@@ -34,6 +34,7 @@ class Consensus:
     steps: int = 8  # of the field, each on the masks of all areas
     least: int = 64  # masks in all steps together; with few areas there are more steps
     columns: int = 8  # masks in a step, at least; with few areas each has several
+    last_share: float = 0.5  # of the masks of an area in a step, that the last step has
     draws: int = 4  # mask values of the start's gradient, each in every orientation and by every way
     enlarged_draws: int = 1  # values on enlarged inputs, each instead of two, where the network takes other sizes
     enlarged: float = 1.25  # scale of these inputs
@@ -62,7 +63,7 @@ class Consensus:
         read_positive(self, "start", "rate", "temperature", "tolerance", "enlarged", "reduced", "repair_rate")
         read_positive(self, "smooth", "width")
         read_between(self, "inside")
-        read_between(self, "reduced_share", "momentum", "decay", high=1.0)
+        read_between(self, "reduced_share", "last_share", "momentum", "decay", high=1.0)
 
     @property
     def name(self) -> str:
@@ -94,14 +95,14 @@ class Consensus:
         family = problem.domain.exact_area_family(problem.like, self.width)
         larger, smaller = self._enlarge(problem), problem.at_scale(self.reduced) if self.reduced_share else None
         n_starts = 2 if larger else 1
-        steps, masks_per_area = self.schedule(len(areas), is_reduced=smaller is not None)
-        recorder = Recorder(problem, n_starts + steps, on_step)
+        schedule = self.schedule(len(areas), is_reduced=smaller is not None)
+        recorder = Recorder(problem, n_starts + len(schedule), on_step)
         run = ConsensusRun(self, problem, smaller, family, areas, recorder)
         found = self._find_start(problem, larger, recorder)
         start = standardise_each(family.fit(found.ranks).unsqueeze(1))
-        n_reduced = self.count_reduced_steps(steps) if smaller else 0
-        asked = [smaller or problem] * n_reduced + [problem] * (steps - n_reduced)
-        field = self._descend(run, asked, masks_per_area, self.start * start)
+        n_reduced = self.count_reduced_steps(len(schedule)) if smaller else 0
+        asked = [smaller or problem] * n_reduced + [problem] * (len(schedule) - n_reduced)
+        field = self._descend(run, asked, schedule, self.start * start)
         if self.candidates > 1:
             parameters = choose_fields(run, field, start)
         else:
@@ -126,18 +127,19 @@ class Consensus:
         found = find_start(problem, own, recorder)
         return found if larger is None else found + find_start(larger, enlarged, recorder)
 
-    def schedule(self, areas: int, *, is_reduced: bool = False) -> tuple[int, int]:
-        """Return the number of steps, and how many masks each area has in a step.
+    def schedule(self, areas: int, *, is_reduced: bool = False) -> tuple[int, ...]:
+        """Return how many masks each area has in each step.
 
-        >>> Consensus().schedule(1), Consensus().schedule(5), Consensus().schedule(5, is_reduced=True)
-        ((8, 8), (8, 2), (6, 2))
+        >>> Consensus().schedule(2), Consensus().schedule(5, is_reduced=True)
+        ((4, 4, 4, 4, 4, 4, 4, 2), (2, 2, 2, 2, 2, 1))
 
         Args:
             areas: number of areas.
             is_reduced: whether the first steps are on reduced inputs.
         """
         steps, masks = share_masks(self.steps, self.least, self.columns, areas)
-        return min(steps, self.reduced_steps) if is_reduced else steps, masks
+        steps = min(steps, self.reduced_steps) if is_reduced else steps
+        return (masks,) * (steps - 1) + (max(1, math.ceil(self.last_share * masks)),)
 
     def count_reduced_steps(self, steps: int) -> int:
         """Return how many of these steps are on reduced inputs, where the network takes them."""
@@ -161,20 +163,21 @@ class Consensus:
         family = domain.exact_area_family(parameters, self.width)
         return masks_at_areas(family, parameters, areas, self.temperature)
 
-    def _descend(self, run: ConsensusRun, asked: Sequence[Problem], masks_per_area: int, start: Tensor) -> Tensor:
+    def _descend(self, run: ConsensusRun, asked: Sequence[Problem], schedule: Sequence[int], start: Tensor) -> Tensor:
         """Move one field by the gradients of its masks at all areas; return it: (N, 1, 1, *lattice).
 
         Args:
             run: of N inputs.
             asked: problem of each step; they differ in the size of the inputs.
-            masks_per_area: in each step.
+            schedule: masks of each area in each step.
             start: (N, 1, 1, *lattice).
         """
-        columns, orientations = run.areas * masks_per_area, run.problem.orientations()
+        orientations = run.problem.orientations()
         moved = Momentum(self.rate, self)
-        for step, problem in enumerate(asked):
+        for step, (problem, masks_per_area) in enumerate(zip(asked, schedule, strict=True)):
             if not run.recorder.any_finite:
                 break
+            columns = run.areas * masks_per_area
             fields = (start + moved.change).expand(-1, len(columns), *start.shape[2:])
             ways = [(step + column) % problem.ways for column in range(len(columns))]
             turns = [(step // problem.ways + column) % len(orientations) for column in range(len(columns))]
@@ -213,9 +216,9 @@ def count_consensus_passes(
     One more forward pass for each way where the reward of a mask of all places is unknown.
 
     >>> tuple(count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3))
-    (104, 51, 104.0, 51.0)
+    (99, 51, 99.0, 51.0)
     >>> tuple(count_consensus_passes(Consensus(), areas=5, mirror=True, ways=3, scales=(1.25, 0.7)))
-    (78, 51, 55.88, 32.64)
+    (73, 51, 50.88, 32.64)
 
     Args:
         settings: of the solver.
@@ -231,12 +234,13 @@ def count_consensus_passes(
     candidates = min(settings.candidates, MAX_CANDIDATES - (0 if has_neighbours else 1))
     chosen = candidates * (areas - 1) * ways if candidates > 1 else 0
     checked = areas * ways if settings.checks_falls(areas) else 0
-    steps, masks = settings.schedule(areas, is_reduced=is_reduced)
-    small = settings.count_reduced_steps(steps) if is_reduced else 0
+    schedule = settings.schedule(areas, is_reduced=is_reduced)
+    small = settings.count_reduced_steps(len(schedule)) if is_reduced else 0
     area = settings.reduced**2 if is_reduced else 1.0
-    start, descent = own + enlarged * settings.enlarged**2, (steps - small + small * area) * masks * areas
+    start = own + enlarged * settings.enlarged**2
+    descent = (sum(schedule[:small]) * area + sum(schedule[small:])) * areas
     return PassCount(
-        gradients=own + enlarged + steps * masks * areas,
+        gradients=own + enlarged + sum(schedule) * areas,
         forwards=chosen + checked,
         gradient_inputs=round(start + descent, 2),
         forward_inputs=round(chosen * area + checked, 2),
