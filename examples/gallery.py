@@ -61,8 +61,10 @@ def to_record(net: extremal.Network, result: extremal.Explanation) -> Record:
     names = ("area", "soft", "binary", "unseen", "control", "control_best")
     columns = (curve.areas, curve.soft, curve.binary, curve.unseen, curve.control, curve.control_best)
     rows = [dict(zip(names, map(round_value, values), strict=True)) for values in zip(*columns, strict=True)]
-    for row, verdict, status in zip(rows, result.verdict[0], result.status[0], strict=True):
-        row |= {"verdict": str(verdict), "reason": verdict.reason, "status": str(status)}
+    for row, count, verdict, status in zip(
+        rows, result.count_controls(), result.verdict[0], result.status[0], strict=True
+    ):
+        row |= {"controls": count, "verdict": str(verdict), "reason": verdict.reason, "status": str(status)}
     regions = (
         [{"area": r.area, "effect": round_value(r.effect)} for r in result.regions()] if result.alternatives else []
     )

@@ -5,12 +5,10 @@ from typing import Any
 
 from gallery_entries import ENTRIES, PHOTOS, SECTIONS, Entry
 
-from extremal.explanations.effort import EFFORTS, NORMAL
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.report.text import area_percent, percent
 
 Record = dict[str, Any]
-N_CONTROLS = EFFORTS[NORMAL].controls
 HEAD = f"""# Gallery
 
 Runs of the embedded network (EfficientNet-Lite0, ImageNet) on photographs that scikit-image ships, including failures.
@@ -62,11 +60,11 @@ def effect_sentence(row: Record, keeps: bool) -> str:
     if keeps:
         return (
             f"{area_percent(row['area'])} of the image keeps {effect} of the effect; "
-            f"the best of {N_CONTROLS} random regions of that size keeps {best}."
+            f"the best of {row['controls']} random regions of that size keeps {best}."
         )
     return (
         f"Without {area_percent(row['area'])} of the image {effect} of the effect is lost; "
-        f"without the best of {N_CONTROLS} random regions of that size {best}."
+        f"without the best of {row['controls']} random regions of that size {best}."
     )
 
 

@@ -72,7 +72,7 @@ def curve(result: extremal.Explanation, path: Path) -> None:
         ("unseen", UNSEEN_COLOUR, "s--"),
         ("control_best", CONTROL_COLOUR, "^-"),
     ):
-        label = name.replace("control_best", "best of 8 random regions")
+        label = name.replace("control_best", "best of up to 8 random regions")
         axes.plot(evidence.areas, getattr(evidence, name), style, color=colour, label=label, markersize=4)
     axes.axhline(0.9, color=THRESHOLD_COLOUR, linewidth=0.8)
     axes.text(evidence.areas[0], 0.92, "enough: 90 %", color=THRESHOLD_COLOUR, size=8, va="bottom")

@@ -29,7 +29,7 @@ PERCENT = re.compile(r"−?\d+(?:\.\d+)?\xa0%")
 
 def row(size: float, binary: float, best: float, verdict: str = "sufficient", reason: str = "it is") -> dict[str, Any]:
     """One area of a toy."""
-    return {"area": size, "binary": binary, "control_best": best, "verdict": verdict, "reason": reason}
+    return {"area": size, "binary": binary, "control_best": best, "controls": 8, "verdict": verdict, "reason": reason}
 
 
 def toy(*rows: dict[str, Any], keeps: bool = True, **more: Any) -> dict[str, Any]:

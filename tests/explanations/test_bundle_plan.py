@@ -54,6 +54,7 @@ def test_the_network_gets_as_many_rows_as_planned(
     plan: Callable[..., BundlePlan], take: Callable[..., Any], solver: str, perturbation: str, mirror: bool
 ) -> None:
     options: dict[str, Any] = {"areas": AREAS, "perturbation": perturbation, "solver": SOLVERS[solver]}
+    options["effort"] = "thorough"  # all controls are scored
     model = Rivals()
     net = Network(model, labels=("cat", "dog", "none"), mirror=mirror, gradient=solver != "search")
     planned = plan(net, X, **options)
@@ -80,7 +81,7 @@ def test_the_parts_of_a_plan() -> None:
 @pytest.mark.parametrize("answer", [Answer(prompt=PROMPT), Answer(ANSWER, PROMPT)])
 def test_tokens(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
     solver = SOLVERS["consensus"]
-    planned = plan_tokens(planted_network(), planted_picture(), answer, areas=AREAS, solver=solver)
+    planned = plan_tokens(planted_network(), planted_picture(), answer, areas=AREAS, solver=solver, effort="thorough")
     assert list(planned.parts) == ["answer", "bus (3 of 3)"]
     assert planned.without_effect == ("a (1 of 3)", "red (2 of 3)")
     counted = []
@@ -91,7 +92,7 @@ def test_tokens(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
         original(self, rows, with_gradient=with_gradient)
 
     monkeypatch.setattr(EvaluationCounter, "count_evaluations", count)
-    explain_tokens(planted_network(), planted_picture(), answer, areas=AREAS, solver=solver)
+    explain_tokens(planted_network(), planted_picture(), answer, areas=AREAS, solver=solver, effort="thorough")
     assert sum(counted) == total(planned)
 
 

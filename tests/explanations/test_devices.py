@@ -53,7 +53,7 @@ def assert_same(found: Any, expected: Any, names: tuple[str, ...], atol: float =
     for name in names:
         values = getattr(found, name)
         assert values.device.type == "cpu"
-        torch.testing.assert_close(values, getattr(expected, name), atol=atol, rtol=1e-3)
+        torch.testing.assert_close(values, getattr(expected, name), atol=atol, rtol=1e-3, equal_nan=True)
 
 
 SOLVERS: dict[str, Any] = {

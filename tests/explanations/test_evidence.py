@@ -1,4 +1,4 @@
-"""Verdicts, statuses, controls, and the scores that go with them."""
+"""Verdicts, statuses, and the scores that go with them."""
 
 from typing import Any
 
@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from extremal.explanations.evidence import agreement, collect_evidence, random_masks, unseen_perturbations
+from extremal.explanations.controls import Controls, random_masks
+from extremal.explanations.evidence import agreement, collect_evidence, unseen_perturbations
 from extremal.explanations.verdict import CHANCE, Status, assign_status, reach_verdict
-from extremal.masking.area import count_kept, cut_one
+from extremal.masking.area import cut_one
 from extremal.masking.domain import Domain
 from extremal.masking.games import GAMES, Evaluate
 from extremal.masking.level_set import LevelSet
@@ -126,31 +127,6 @@ def test_a_fall_is_measured_from_the_best_smaller_area() -> None:
     assert found == (Status.CONVERGED, Status.CONVERGED, Status.STUCK)
 
 
-@pytest.mark.parametrize("shape", [(40,), (21, 34), (8, 9, 10)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_controls_have_exactly_their_area_and_are_seeded(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    areas = (0.05, 0.1, 0.33)
-    like = torch.zeros(1, dtype=dtype)
-    controls = random_masks(Domain(shape), areas, N_CONTROLS, 7, like)
-    assert controls.shape == (1, 3, N_CONTROLS, *shape)
-    assert controls.dtype == dtype
-    assert set(controls.unique().tolist()) == {0.0, 1.0}
-    total = controls[0, 0, 0].numel()
-    for column, area in enumerate(areas):
-        assert controls[0, column].flatten(1).sum(1).tolist() == [count_kept(area, total)] * N_CONTROLS
-    assert torch.equal(controls, random_masks(Domain(shape), areas, N_CONTROLS, 7, like))
-    assert not torch.equal(controls, random_masks(Domain(shape), areas, N_CONTROLS, 8, like))
-    rows = controls[0, 2].flatten(1)
-    assert len(rows.unique(dim=0)) == N_CONTROLS  # they differ from each other
-
-
-def test_controls_are_smooth() -> None:
-    # of the neighbours of a place inside, most are inside: a salt-and-pepper mask of a fifth would have a fifth
-    controls = random_masks(Domain((64, 64)), (0.2,), N_CONTROLS, 0, torch.zeros(1))[0, 0]
-    both = (controls[:, 1:] * controls[:, :-1]).sum()
-    assert float(both / controls.sum()) > 0.8
-
-
 @pytest.mark.parametrize(
     ("used", "wanted"),
     [
@@ -201,7 +177,7 @@ def test_gathered_scores_are_those_of_each_mask(game: str) -> None:
         MASKS,
         AREAS,
         LevelSet((6, 7)),
-        controls,
+        Controls(controls),
         lambda *done: calls.append(done),
     )
     torch.testing.assert_close(found.scores, squares(shown(MASKS)))

@@ -20,7 +20,7 @@ def test_the_masks_that_explain_found_get_the_same_evidence(game: str) -> None:
     found = explain(Toy(), X, (0, 1), areas=AREAS, game=game, seed=3, solver=Path(steps=3, polish=2, draws=2))
     given = judge(Toy(), X, found.masks, (0, 1), areas=AREAS, game=game, seed=3)
     for name in ("scores", "binary_scores", "unseen_scores", "unseen_blank", "control_scores", "mask_areas", "inputs"):
-        assert torch.equal(getattr(given, name), getattr(found, name)), name
+        torch.testing.assert_close(getattr(given, name), getattr(found, name), atol=0, rtol=0, equal_nan=True, msg=name)
     assert given.verdict == found.verdict
     assert given.status == found.status
     assert given.settings["solver"] == {"name": "given"}

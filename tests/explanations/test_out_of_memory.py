@@ -46,7 +46,8 @@ def explain_consensus(net: Network) -> Tensor:
 def judge(net: Network) -> Tensor:
     masks = torch.rand(2, 2, 1, 16, 16, generator=torch.Generator().manual_seed(1))
     found = extremal.judge(net, X, masks, areas=(0.1, 0.3))
-    return torch.cat([found.unseen_scores.flatten(), found.control_scores.flatten(), found.agreement.flatten()])
+    controls = found.control_scores.nan_to_num(0.0)
+    return torch.cat([found.unseen_scores.flatten(), controls.flatten(), found.agreement.flatten()])
 
 
 def channels(net: Network) -> Tensor:

@@ -42,7 +42,9 @@ def boxes(*, mirror: bool = False, memory: float | None = None) -> Network:
 
 
 def spent(result: Explanation) -> Evaluations:
-    return Evaluations(**result.settings["evaluations"])
+    """What a run took, and what the controls that it left out would have taken: a plan knows no scores."""
+    left_out = Evaluations(evidence_forwards=int(result.control_scores.isnan().sum()))
+    return Evaluations(**result.settings["evaluations"]) + left_out
 
 
 class TestEvaluations:

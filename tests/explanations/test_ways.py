@@ -318,7 +318,7 @@ class TestExplain:
         assert result.curve().binary[0] > 0.85
         counts = result.settings["evaluations"]
         # the scores of the cut masks, three for each, are known from the search
-        assert counts["evidence_forwards"] == 2 * (3 + 4 + result.control_scores.shape[2]) + 4
+        assert counts["evidence_forwards"] == 2 * (3 + 4) + 4 + sum(result.count_controls())
         assert result.settings["perturbation"] == [repr(way) for way in MIX.perturbations]
 
     def test_inputs_with_other_ways_do_not_affect_each_other(self) -> None:

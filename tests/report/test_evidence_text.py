@@ -12,11 +12,11 @@ from extremal.report.text import AreaRow
 from support import synthetic
 from support.pages import Page
 
-GOOD = AreaRow(0.1, 5, 3.0, 1.0, 0.95, 0.8, 0.1, 0.3, reach_verdict(1.0, 0.95, [0.8], [0.3]), "converged")
+GOOD = AreaRow(0.1, 5, 3.0, 1.0, 0.95, 0.8, 0.1, 0.3, 8, reach_verdict(1.0, 0.95, [0.8], [0.3]), "converged")
 
 
 def passed(row: AreaRow, keeps: bool = True) -> list[bool | None]:
-    return [answer.passed for answer in answer_questions(row, keeps, 8, ("black", "white"))]
+    return [answer.passed for answer in answer_questions(row, keeps, ("black", "white"))]
 
 
 @pytest.mark.parametrize(
@@ -40,20 +40,20 @@ def test_answers_follow_the_rules(change: dict[str, float], failed: list[int], k
 
 
 def test_what_could_not_be_tested_is_unknown() -> None:
-    answer = answer_questions(replace(GOOD, unseen=math.nan), True, 8, ("black",))[2]
+    answer = answer_questions(replace(GOOD, unseen=math.nan), True, ("black",))[2]
     assert (answer.passed, answer.word) == (None, "Unknown")
     assert "black" in answer.text
 
 
 def test_answers_name_their_numbers() -> None:
-    texts = " ".join(answer.text for answer in answer_questions(GOOD, True, 1, ("black",)))
+    texts = " ".join(answer.text for answer in answer_questions(replace(GOOD, n_controls=1), True, ("black",)))
     for number in ("95\xa0%", "90\xa0%", "30\xa0%", "10\xa0%", "80\xa0%", "45\xa0%", "100\xa0%", "1 random region "):
         assert number in texts
 
 
 def test_numbers_do_not_contradict_the_answer() -> None:
     close = replace(GOOD, binary=0.8961, control_best=0.8996, unseen=0.4496)
-    enough, chance, others, _ = (answer.text for answer in answer_questions(close, True, 3, ("black",)))
+    enough, chance, others, _ = (answer.text for answer in answer_questions(close, True, ("black",)))
     assert enough == "by itself it keeps 89.6\xa0% of the score; 90\xa0% are enough."
     assert "keeps 89.96\xa0%, half of them" in chance
     assert others == "then it keeps 44.96\xa0%, the median over black; 45\xa0% are asked for."

@@ -18,5 +18,6 @@ def assert_batch_is_its_singles(net: Network | nn.Module, x: Tensor, areas: tupl
                 getattr(alone, name)[0],
                 atol=1e-4,
                 rtol=1e-4,
+                equal_nan=True,
                 msg=lambda m, n=name: f"{n}: {m}",
             )

@@ -112,7 +112,8 @@ def _evaluations_text(evaluations: "Evaluations | None") -> str:
     counts = f"{evaluations.gradients} forward and backward, {evaluations.forwards} forward"
     if not evaluations.evidence_forwards:
         return counts
-    return f"{counts}; {evaluations.evidence_gradients} and {evaluations.evidence_forwards} for the evidence"
+    evidence = f"{evaluations.evidence_gradients} and at most {evaluations.evidence_forwards} for the evidence"
+    return f"{counts}; {evidence}"
 
 
 def _count_passes(evaluations: "Evaluations | None") -> tuple[str, str]:

@@ -17,6 +17,7 @@ class Effort:
 
     solvers: Mapping[str, Solver]  # by name; those that are not here are the same at every effort
     controls: int  # random masks per area
+    first_controls: int  # of these, which are always scored; the others only where these leave a question (`Controls`)
 
     def solver(self, name: str) -> Solver:
         """Return the solver of a name in `SOLVERS`."""
@@ -40,11 +41,13 @@ EFFORTS = {
             )
         },
         controls=2,
+        first_controls=2,
     ),
-    NORMAL: Effort({}, controls=8),
+    NORMAL: Effort({}, controls=8, first_controls=4),
     "thorough": Effort(
         {"consensus": Consensus(steps=10, least=80, last_share=1.0, reduced_share=0.0, candidates=4)},
         controls=8,
+        first_controls=8,
     ),
 }
 

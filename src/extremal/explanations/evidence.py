@@ -12,8 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from extremal.masking.device_tensors import copy_to, fill_columns
-from extremal.masking.domain import Domain, ExactAreaFamily
+from extremal.explanations.controls import Controls
+from extremal.masking.device_tensors import fill_columns
+from extremal.masking.domain import ExactAreaFamily
 from extremal.masking.games import Evaluate, Game
 from extremal.masking.perturbations import (
     Blur,
@@ -43,8 +44,8 @@ OnEvidence = Callable[[int, int], None]  # masks done, masks in all
 class EvaluateWay(Protocol):
     """Φ of masks (N, K, 1, *S) -> (N, K), each under one of the ways of a mix."""
 
-    def __call__(self, mask: Tensor, way: Sequence[int]) -> Tensor:
-        """Return the scores; ways are counted round."""
+    def __call__(self, mask: Tensor, way: Sequence[int], *, wanted: Tensor | None = None) -> Tensor:
+        """Return the scores, NaN where they are not wanted (bool, on the CPU); ways are counted round."""
         ...
 
 
@@ -56,7 +57,7 @@ class Evidence:
     binary_scores: Tensor  # (N, A) of the masks cut to exactly round(a·|Ω|) ones
     unseen_scores: Tensor  # (N, A, P) of the cut masks under P perturbations that the optimiser did not use
     unseen_blank: Tensor  # (N, P) of the input destroyed by these
-    control_scores: Tensor  # (N, A, R) of R controls of each area, of zeros and ones
+    control_scores: Tensor  # (N, A, R) of R controls of each area; NaN of those that were left out
 
 
 def unseen_perturbations(used: Perturbation | Mix, seed: int) -> dict[str, Perturbation]:
@@ -98,16 +99,6 @@ def _is_near_copy(other: Perturbation, used: Perturbation) -> bool:
     return isinstance(other, Fade | Noise) and type(other) is type(used)
 
 
-def random_masks(domain: Domain, areas: tuple[float, ...], count: int, seed: int, like: Tensor) -> Tensor:
-    """Return `count` random smooth masks cut to each area: (1, A, R, *S), the same for every input."""
-    family = domain.exact_area_family(like)
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(count, 1, *family.parameter_shape, generator=generator, dtype=torch.float64)
-    noise = copy_to(noise, like)
-    masks = [family(noise, noise.new_full((count,), area), 0.3) for area in areas]
-    return family.cut(torch.stack(masks, 1), areas)[:, :, 0].transpose(0, 1)[None]
-
-
 def collect_evidence(
     evaluate: Evaluate,
     evaluate_unseen: Evaluate | None,
@@ -116,15 +107,16 @@ def collect_evidence(
     masks: Tensor,
     areas: tuple[float, ...],
     family: ExactAreaFamily,
-    controls: Tensor,
+    controls: Controls,
     on_progress: OnEvidence | None = None,
     evaluate_way: EvaluateWay | None = None,
     binary_scores: Tensor | None = None,
 ) -> Evidence:
     """Evaluate masks (N, A, 1, *S): as found, cut, under unseen perturbations, and controls.
 
-    Costs A·(2·W + P + R) + P evaluations per input, without gradients: masks under all W ways of the run, controls
-    under one way each, in turn. Where the scores of the cut masks are known, A·(W + P + R) + P.
+    Costs A·(2·W + P + R) + P evaluations per input, without gradients: masks under all W ways of the run, R controls
+    under one way each, in turn; some of these may be left out. Where the scores of the cut masks are known,
+    A·(W + P + R) + P.
 
     Args:
         evaluate: Φ under the perturbation that the optimiser used, of a mix the mean over its ways.
@@ -134,13 +126,13 @@ def collect_evidence(
         masks: as found.
         areas: of the masks.
         family: the mask family, which defines how masks are cut.
-        controls: (N or 1, A, R, *S) of zeros and ones, to compare the cut masks with.
+        controls: to compare the cut masks with.
         on_progress: called with the number of masks done and of all masks.
         evaluate_way: Φ of masks (N, K, 1, *S) under a way of a mix each, counted round its ways, on one scale; None:
             `evaluate` is the only one.
         binary_scores: (N, A) of the cut masks, if they are known.
     """
-    count, shape, n_controls = masks.shape[0], tuple(masks.shape[3:]), controls.shape[2]
+    count, shape, n_controls = masks.shape[0], tuple(masks.shape[3:]), controls.masks.shape[2]
     n_forms = 2 if binary_scores is None else 1  # of each mask: as found, and cut
     total = len(areas) * (n_forms + n_unseen + n_controls) + n_unseen
     done = 0
@@ -155,6 +147,18 @@ def collect_evidence(
                 on_progress(done, total)
         return torch.cat(columns, 1)
 
+    def score_controls(rows: Tensor, numbers: Sequence[int], wanted: Tensor | None) -> Tensor:
+        columns = rows.unsqueeze(2).expand(count, -1, *[-1] * (1 + len(shape)))
+        parts = []
+        for first in range(0, len(numbers), MAX_MASKS_PER_CALL):
+            here = slice(first, first + MAX_MASKS_PER_CALL)
+            by_way = evaluate
+            if evaluate_way is not None:
+                asked = None if wanted is None else wanted[:, here]
+                by_way = partial(evaluate_way, way=numbers[here], wanted=asked)
+            parts.append(score(by_way, columns[:, here]))
+        return torch.cat(parts, 1)
+
     with torch.no_grad():
         cuts = family.cut(masks, areas)
         nothing = torch.zeros_like(masks[:, :1]) if game.keeps else torch.ones_like(masks[:, :1])
@@ -165,15 +169,9 @@ def collect_evidence(
             scores, binary_scores = score(evaluate, torch.cat([masks, cuts], 1)).chunk(2, 1)
         else:
             scores = score(evaluate, masks)
-        # the first control of every area, then the second: equal ways follow one another
-        flat = controls.transpose(1, 2).flatten(1, 2).unsqueeze(2).expand(count, -1, *[-1] * (1 + len(shape)))
-        turns = [number for number in range(n_controls) for _ in areas]
-        parts = []
-        for first in range(0, len(turns), MAX_MASKS_PER_CALL):
-            here = slice(first, first + MAX_MASKS_PER_CALL)
-            by_way = evaluate if evaluate_way is None else partial(evaluate_way, way=turns[here])
-            parts.append(score(by_way, flat[:, here]))
-        control_scores = torch.cat(parts, 1).view(count, n_controls, len(areas)).transpose(1, 2)
+        control_scores = controls.score(score_controls)
+        if on_progress is not None and done < total:
+            on_progress(total, total)  # the controls that were left out
         return Evidence(
             scores=scores,
             binary_scores=binary_scores,

@@ -68,7 +68,7 @@ class Explanation(ExplanationViews):
     binary_scores: Tensor  # (N, A) of the masks cut to exactly round(a·|Ω|) ones
     unseen_scores: Tensor  # (N, A, P) of the cut masks under perturbations that the optimiser did not use
     unseen_blank: Tensor  # (N, P) of the input destroyed by these
-    control_scores: Tensor  # (N, A, R) of random smooth masks, cut alike
+    control_scores: Tensor  # (N, A, R) of random smooth masks, cut alike; NaN of those that were not needed
     agreement: Tensor  # (N, 1, *S) ≥ 0, support of each place at the start of the solver, or under these perturbations
     score_full: Tensor  # (N,) of the whole input
     score_blank: Tensor  # (N,) of the destroyed input
@@ -137,9 +137,14 @@ class Explanation(ExplanationViews):
             tuple(self.effects(self.scores)[image].tolist()),
             tuple(self.effects(self.binary_scores)[image].tolist()),
             tuple(self.unseen_effects()[image].nanmedian(1).values.tolist()),
-            tuple(control.median(1).values.tolist()),
-            tuple(control.amax(1).tolist()),
+            tuple(control.nanmedian(1).values.tolist()),
+            tuple(control.masked_fill(control.isnan(), -torch.inf).amax(1).tolist()),
         )
+
+    def count_controls(self, image: int = 0) -> tuple[int, ...]:
+        """Return how many random masks of each area of one input were scored: (A,)."""
+        image = validate_image(image, len(self.masks))
+        return tuple((~self.control_scores[image].isnan()).sum(1).tolist())
 
     def largest_effects(self) -> Tensor:
         """Return the largest effect of any mask of each input: (N,)."""
@@ -164,6 +169,7 @@ class Explanation(ExplanationViews):
         image, share = validate_image(image, len(self.masks)), validate_share(share)
         curve, unseen = self.curve(image), self.unseen_effects()[image]
         control = self.effects(self.control_scores)[image]
+        scored = ~self.control_scores[image].isnan()
         stable = self.stability
         largest = float(self.largest_effects()[image])
         none = [None] * len(self.areas)
@@ -174,7 +180,7 @@ class Explanation(ExplanationViews):
             NOTHING_FOUND
             if self.status[image][k] == Status.NOT_FINITE
             else reach_verdict(
-                *(curve.soft[k], curve.binary[k], unseen[k].tolist(), control[k].tolist(), share),
+                *(curve.soft[k], curve.binary[k], unseen[k].tolist(), control[k][scored[k]].tolist(), share),
                 largest=largest,
                 stable_iou=ious[k],
                 core_share=cores[k],

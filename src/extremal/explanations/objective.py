@@ -12,7 +12,7 @@ from extremal.errors import ExtremalValueError
 from extremal.explanations.layer_maps import compute_layer_map, recorded_outputs
 from extremal.explanations.scales import Resizing, scale_shape
 from extremal.explanations.ways import Ways
-from extremal.masking.device_tensors import select_columns
+from extremal.masking.device_tensors import copy_to, select_columns
 from extremal.masking.domain import Domain
 from extremal.masking.games import Evaluate, Game
 from extremal.masking.perturbations import (
@@ -106,7 +106,9 @@ class Objective:
         scores = self._ask(torch.cat([perturb(mask) for perturb in perturbs], 1))
         return scores.view(len(mask), len(perturbs), count).transpose(1, 2)
 
-    def evaluate_way(self, mask: Tensor, way: WayIndex, mirrored: Orientation = False) -> Tensor:
+    def evaluate_way(
+        self, mask: Tensor, way: WayIndex, mirrored: Orientation = False, wanted: Tensor | None = None
+    ) -> Tensor:
         """Return Φ(mask ⊗ x) by a way, or by one for each mask, on the scale of all ways: (N, K, 1, *S) -> (N, K).
 
         All masks go through the network in one batch, in their own orientations.
@@ -116,6 +118,7 @@ class Objective:
             way: 0 .. W − 1, one for all masks or one for each; fewer than K are repeated, larger ones counted round.
                 None: the mean over all ways.
             mirrored: whether the input is mirrored, for all masks or for each.
+            wanted: (N, K) bool on the CPU, which masks to evaluate if each has one way; the others get NaN. None: all.
         """
         columns, n_ways = range(mask.shape[1]), len(self.ways)
         mirrors = _repeat(mirrored, mask.shape[1])
@@ -123,9 +126,11 @@ class Objective:
             scores = self._evaluate_each(mask, [(k, w, mirrors[k]) for w in range(n_ways) for k in columns])
             return self.ways.average(scores.view(len(scores), n_ways, -1))
         ways = [index % n_ways for index in _repeat(way, mask.shape[1])]
-        return self._evaluate_each(mask, zip(columns, ways, mirrors, strict=True))
+        return self._evaluate_each(mask, zip(columns, ways, mirrors, strict=True), wanted)
 
-    def _evaluate_each(self, mask: Tensor, evaluations: Iterable[tuple[int, int, bool]]) -> Tensor:
+    def _evaluate_each(
+        self, mask: Tensor, evaluations: Iterable[tuple[int, int, bool]], wanted: Tensor | None = None
+    ) -> Tensor:
         """Return the scores (N, R) of R evaluations in one batch, each a column of the mask, a way, an orientation."""
         evaluations = list(evaluations)
         groups: dict[tuple[int, bool], list[int]] = {}
@@ -136,20 +141,28 @@ class Objective:
             columns = [evaluations[index][0] for index in members]
             inputs = self.ways.perturb(select_columns(mask, columns), way)
             parts.append(inputs.flip(-1) if is_mirrored else inputs)
-        scores = self._ask(parts[0] if len(parts) == 1 else torch.cat(parts, 1))
         order = [index for members in groups.values() for index in members]
+        asked = None if wanted is None else wanted[:, [evaluations[index][0] for index in order]]
+        scores = self._ask(parts[0] if len(parts) == 1 else torch.cat(parts, 1), asked)
         scores = select_columns(scores, sorted(range(len(order)), key=order.__getitem__))
         return self.ways.rescale(scores, [way for _, way, _ in evaluations])
 
-    def _ask(self, inputs: Tensor) -> Tensor:
-        """Return Φ of perturbed inputs: (N, K, C, *S) -> (N, K)."""
+    def _ask(self, inputs: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Return Φ of perturbed inputs, NaN where it is not wanted: (N, K, C, *S) -> (N, K)."""
         index, rows = self.input_index.repeat_interleave(inputs.shape[1]), inputs.flatten(0, 1)
+        if wanted is None or bool(wanted.all()):
+            return self._ask_rows(rows, index).view(inputs.shape[:2])
+        chosen = copy_to(wanted.flatten().nonzero()[:, 0], self.input_index)
+        scores = self._ask_rows(rows.index_select(0, chosen), index.index_select(0, chosen))
+        return scores.new_full((len(rows),), torch.nan).index_copy(0, chosen, scores).view(inputs.shape[:2])
+
+    def _ask_rows(self, rows: Tensor, index: Tensor) -> Tensor:
+        """Return Φ of perturbed inputs (R, C, *S): (R,)."""
         if self.resizing:
             rows = self.resizing(rows)
-        if inputs.requires_grad:  # callers that need a gradient divide the rows
-            return self.ask(rows, index).view(inputs.shape[:2])
-        scores = self.limit.evaluate(lambda part: self.ask(rows[part], index[part]), len(rows))
-        return scores.view(inputs.shape[:2])
+        if rows.requires_grad:  # callers that need a gradient divide the rows
+            return self.ask(rows, index)
+        return self.limit.evaluate(lambda part: self.ask(rows[part], index[part]), len(rows))
 
     def reward(self, mask: Tensor, mirrored: Orientation, way: WayIndex = None) -> Tensor:
         """Return the game's rewards of masks: (N, K, 1, *S) -> (N, K), with ways as `evaluate_way` takes them."""

@@ -29,19 +29,18 @@ class EvidenceLine:
         return {True: "Yes", False: "No", None: "Unknown"}[self.passed]
 
 
-def answer_questions(row: AreaRow, keeps: bool, controls: int, unseen: Sequence[str]) -> list[EvidenceLine]:
+def answer_questions(row: AreaRow, keeps: bool, unseen: Sequence[str]) -> list[EvidenceLine]:
     """Answer whether a mask is enough, by more than chance, and not only as it was found.
 
     Args:
         row: measurements of the mask.
         keeps: whether it is judged by what it keeps.
-        controls: number of random regions of its size.
         unseen: names of the perturbations that the search did not use.
     """
-    return list(_answers(row, keeps, controls, unseen))
+    return list(_answers(row, keeps, unseen))
 
 
-def _answers(row: AreaRow, keeps: bool, controls: int, unseen: Sequence[str]) -> Iterator[EvidenceLine]:
+def _answers(row: AreaRow, keeps: bool, unseen: Sequence[str]) -> Iterator[EvidenceLine]:
     verb, third = ("keep", "keeps") if keeps else ("take away", "takes away")
     enough = SUFFICIENT_EFFECT
     effect, needed = format_below(row.binary, enough, percent)
@@ -52,7 +51,7 @@ def _answers(row: AreaRow, keeps: bool, controls: int, unseen: Sequence[str]) ->
     yield EvidenceLine(
         "Is it more than chance?",
         row.control_best < enough and row.control_best < row.binary,
-        f"the best of {plural(controls, 'random region')} of this size {third} {by_chance}, "
+        f"the best of {plural(row.n_controls, 'random region')} of this size {third} {by_chance}, "
         f"half of them {verb} {percent(row.control)} or less.",
     )
     wanted, others = MIN_UNSEEN_EFFECT * enough, ", ".join(unseen)

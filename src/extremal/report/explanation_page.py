@@ -5,7 +5,7 @@
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -97,11 +97,11 @@ def render(
         described=describe_settings(explanation.settings, explanation.areas, is_class=explanation.is_class),
         answers=answer_questions(
             summary.rows[summary.headline_row],
-            *(summary.keeps, explanation.control_scores.shape[2], explanation.unseen_names),
+            *(summary.keeps, explanation.unseen_names),
         ),
         unseen=explanation.unseen_names,
         left_out=explanation.left_out[image] if explanation.left_out else (),
-        controls=explanation.control_scores.shape[2],
+        controls=_describe_counts(explanation.count_controls(image)),
         threshold=SUFFICIENT_EFFECT,
         unseen_threshold=MIN_UNSEEN_EFFECT,
         stable_threshold=MIN_STABLE_IOU,
@@ -157,6 +157,16 @@ def _region_tiles(explanation: Explanation, image: int) -> list[tuple[str, str, 
         )
         for region in explanation.regions(image=image)
     ]
+
+
+def _describe_counts(counts: Sequence[int]) -> str:
+    """Return the range of several counts.
+
+    >>> _describe_counts((8, 8)), _describe_counts((4, 8))
+    ('8', '4 to 8')
+    """
+    low, high = min(counts), max(counts)
+    return str(high) if low == high else f"{low} to {high}"
 
 
 def _script_data(

@@ -137,6 +137,7 @@ class AreaRow:
     unseen: float  # median effect under unseen perturbations
     control: float  # median effect of random masks
     control_best: float  # best effect of random masks
+    n_controls: int  # random masks
     verdict: Verdict
     status: str
     stable_iou: float | None = None  # median over copies with one grey level of noise; None: not measured
@@ -244,6 +245,7 @@ def summarise(explanation: Explanation, image: int = 0) -> ExplanationSummary:
         image: index of the input, 0..N − 1.
     """
     curve, verdicts, stable = explanation.curve(image), explanation.verdict[image], explanation.stability
+    n_controls = explanation.count_controls(image)
     scores = explanation.binary_scores[image].tolist()
     rows = tuple(
         AreaRow(
@@ -257,6 +259,7 @@ def summarise(explanation: Explanation, image: int = 0) -> ExplanationSummary:
             unseen=curve.unseen[k],
             control=curve.control[k],
             control_best=curve.control_best[k],
+            n_controls=n_controls[k],
             verdict=verdicts[k],
             status=str(explanation.status[image][k]),
             stable_iou=None if stable is None else float(stable.median_iou[image, k]),

@@ -17,6 +17,7 @@ from extremal.explanations.channels.activity import build_place_fields
 from extremal.explanations.channels.controls import N_RANDOM_SETS, RANKINGS, random_sets, rankings, top_sets
 from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.chunking import ChunkedReward
+from extremal.explanations.controls import Controls
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.judge import to_cpu
 from extremal.explanations.objective import Objective
@@ -212,7 +213,7 @@ def _build_explanation(
     report = None if on_evidence is None else _EvidenceReport(on_evidence)
     random = random_sets(total, areas, problem.seed, x).expand(len(x), -1, -1, -1)
     family = objective.domain.exact_area_family(x)
-    controls = torch.cat([random, top_sets(ranked, areas)], 2)
+    controls = Controls(torch.cat([random, top_sets(ranked, areas)], 2))
     with split_network.counted() as count:
         collected = evidence.collect_evidence(
             objective.evaluate,

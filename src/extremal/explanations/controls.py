@@ -1,0 +1,73 @@
+"""Controls: masks of the same area that explain nothing, with which a mask's score is compared."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from extremal.masking.device_tensors import copy_to, select_columns
+from extremal.masking.domain import Domain
+
+UNDECIDED_EFFECTS = (0.2, 1.0)  # of the best of an area's first controls, from and below which the others are scored
+
+
+class ScoreControls(Protocol):
+    """The scores of controls, some of which may be left out."""
+
+    def __call__(self, masks: Tensor, numbers: Sequence[int], wanted: Tensor | None, /) -> Tensor:
+        """Return scores (N, K), NaN where they are not wanted.
+
+        Args:
+            masks: (N or 1, K, *S).
+            numbers: of the K controls, each among those of its area.
+            wanted: (N, K) bool on the CPU; None: all.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Controls:
+    """R controls of each of A areas; the later ones of an area may be scored only if the first leave it undecided."""
+
+    masks: Tensor  # (N or 1, A, R, *S) of zeros and ones
+    n_first: int | None = None  # of each area, which are always scored; None: all
+    is_undecided: Callable[[Tensor], Tensor] | None = None  # scores of the first (N, A, R') -> (N, A) bool; None: all
+
+    def score(self, score: ScoreControls) -> Tensor:
+        """Return the scores (N, A, R): NaN of controls that are left out, infinite where the score is NaN."""
+        count = self.masks.shape[2]
+        n_first = count if self.n_first is None or self.is_undecided is None else min(self.n_first, count)
+        first = self._score(score, range(n_first), range(self.masks.shape[1]))
+        if n_first == count or self.is_undecided is None:
+            return first
+        wanted = self.is_undecided(first).cpu()
+        scores = torch.cat([first, first.new_full((*first.shape[:2], count - n_first), torch.nan)], 2)
+        areas = [k for k, is_wanted in enumerate(wanted.any(0).tolist()) if is_wanted]
+        if areas:
+            rest = self._score(score, range(n_first, count), areas, wanted)
+            for index, k in enumerate(areas):
+                scores[:, k, n_first:] = rest[:, index]
+        return scores
+
+    def _score(
+        self, score: ScoreControls, numbers: range, areas: Sequence[int], wanted: Tensor | None = None
+    ) -> Tensor:
+        """Return the scores (N, A', R') of some controls of some areas."""
+        masks = select_columns(self.masks, areas)[:, :, numbers.start : numbers.stop]
+        # the first control of every area, then the second: equal ways follow one another
+        asked = None if wanted is None else wanted[:, list(areas)].repeat(1, len(numbers))
+        scores = score(masks.transpose(1, 2).flatten(1, 2), [number for number in numbers for _ in areas], asked)
+        is_nan = scores.isnan() if asked is None else scores.isnan() & asked.to(scores.device)
+        return scores.masked_fill(is_nan, torch.inf).view(len(scores), len(numbers), len(areas)).transpose(1, 2)
+
+
+def random_masks(domain: Domain, areas: tuple[float, ...], count: int, seed: int, like: Tensor) -> Tensor:
+    """Return `count` random smooth masks cut to each area: (1, A, R, *S), the same for every input."""
+    family = domain.exact_area_family(like)
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(count, 1, *family.parameter_shape, generator=generator, dtype=torch.float64)
+    noise = copy_to(noise, like)
+    masks = [family(noise, noise.new_full((count,), area), 0.3) for area in areas]
+    return family.cut(torch.stack(masks, 1), areas)[:, :, 0].transpose(0, 1)[None]
