@@ -24,7 +24,7 @@ from support.toys import texture
 
 SIDE = 192
 LARGER, SMALLER = 256, 128  # 1.25 and 0.7 of it, in multiples of 32
-MOST = {"fast": 39, "normal": 97, "thorough": 175}  # equivalents of a forward-backward pass at five areas, by places
+MOST = {"fast": 39, "normal": 92, "thorough": 175}  # equivalents of a forward-backward pass at five areas, by places
 
 
 def pooled(channels: int = 3) -> nn.Module:
