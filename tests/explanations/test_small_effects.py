@@ -134,6 +134,10 @@ class TestOtherMeasurements:
         found = explain_channels(Opposed(), X, "scale", 0, counts=(1,), score="logit")
         (verdict,) = found.verdict[0]
         assert verdict.reason.startswith("the effect is too small to divide by: a mask changes the score 25 times")
+        assert float(found.largest_effects()[0]) == pytest.approx(25)
+        smallest = found.smallest()
+        assert (smallest.channels, smallest.effect, smallest.below_count) == ((0, 1), 1.0, 0)
+        assert minimal(Opposed(), found) == (None,)
 
 
 def test_an_effect_that_is_large_enough() -> None:

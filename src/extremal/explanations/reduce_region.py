@@ -20,7 +20,7 @@ from extremal.explanations.piece_removal import Judgement, OnEvaluations, PieceR
 from extremal.explanations.preparation import check_result, check_same_scores, restore_network, restore_query
 from extremal.explanations.settings import Settings
 from extremal.explanations.validation import validate_share
-from extremal.explanations.verdict import SUFFICIENT_EFFECT
+from extremal.explanations.verdict import SUFFICIENT_EFFECT, is_meaningful
 from extremal.file_checks import quote
 from extremal.masking.domain import Domain
 from extremal.masking.games import Game, Reward
@@ -222,6 +222,8 @@ def _unseen_ways(objective: Objective, explanation: Explanation, image: int) -> 
 
 def _starting_masks(explanation: Explanation | ChannelExplanation, share: float, image: int) -> Iterator[Tensor]:
     """Yield the masks (*S) of one input that may be sufficient, the smallest first."""
+    if not is_meaningful(float(explanation.largest_effects()[image])):
+        return
     if isinstance(explanation, ChannelExplanation):
         found = explanation.smallest_mask[image]
         yield found

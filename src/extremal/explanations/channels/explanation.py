@@ -114,6 +114,11 @@ class ChannelExplanation(ChannelViews):
             scores, self.score_blank.view(-1, *trailing), self.score_full.view(-1, *trailing), self.keeps
         )
 
+    def largest_effects(self) -> Tensor:
+        """Return the largest effect of any set of each input: (N,)."""
+        scores = (self.scores, self.binary_scores, self.random_scores, self.ranked_scores)
+        return find_largest_effects(*map(self.effects, scores))
+
     def curve(self, image: int = 0) -> ChannelCurve:
         """Return effects over the number of channels."""
         image = validate_image(image, len(self.masks))
@@ -137,9 +142,7 @@ class ChannelExplanation(ChannelViews):
         """
         soft, cuts = self.effects(self.scores).tolist(), self.effects(self.binary_scores).tolist()
         random, ranked = self.effects(self.random_scores).tolist(), self.effects(self.ranked_scores).tolist()
-
-        scores = (self.scores, self.binary_scores, self.random_scores, self.ranked_scores)
-        largest = find_largest_effects(*map(self.effects, scores)).tolist()
+        largest = self.largest_effects().tolist()
 
         def judge(n: int, k: int) -> Verdict:
             if self.status[n][k] == Status.NOT_FINITE:
@@ -167,7 +170,10 @@ class ChannelExplanation(ChannelViews):
         return tuple(self.binary(count)[image].nonzero()[:, 0].tolist())
 
     def smallest(self, image: int = 0) -> SmallestSet:
-        """Return the smallest sufficient set of one input, with its certificate."""
+        """Return the smallest sufficient set of one input, with its certificate.
+
+        That of all channels if the whole effect is too small to divide by: the verdicts say so.
+        """
         image = validate_image(image, len(self.masks))
         return SmallestSet(
             tuple(self.smallest_mask[image].nonzero()[:, 0].tolist()),
