@@ -203,7 +203,7 @@ def test_parts_of_earlier_versions_have_no_spacing(tmp_path: Path) -> None:
     (part,) = (tmp_path / "out" / "parts").iterdir()
     written = pq.read_table(part)
     pq.write_table(written.drop_columns(["spacing"]), part)
-    assert jobs.table(tmp_path / "out").to_pylist() == written.to_pylist()
+    assert repr(jobs.table(tmp_path / "out").to_pylist()) == repr(written.to_pylist())  # some numbers are NaN
     for wrong in ([0.0], [1.0, 2.0], [float("nan")]):
         column = pa.array([wrong], pa.list_(pa.float64()))
         pq.write_table(written.set_column(written.column_names.index("spacing"), "spacing", column), part)
