@@ -49,7 +49,7 @@ def test_the_plan_is_printed_and_nothing_is_written(tmp_path: Path) -> None:
         f"leaves {100 * first.remaining:.2g} % of its probability",
         "run: preserve, mixed, consensus, margin; areas 10 %, 20 %; seed 0",
         "on: cpu, torch.float32, 1 threads",
-        f"at once: 8 rows of the network, of {planned.rows} that fit ({planned.row_bytes / 2**20:.3g} MiB each)",
+        f"at once: 4 rows of the network, of {planned.rows} that fit ({planned.row_bytes / 2**20:.3g} MiB each)",
     ]
     assert lines[12] == (
         f"evaluations: {counts.gradients} forward and backward, {counts.forwards} forward; "

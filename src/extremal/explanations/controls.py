@@ -42,24 +42,32 @@ class Controls:
         first = self._score(score, range(n_first), range(self.masks.shape[1]))
         if n_first == count or self.is_undecided is None:
             return first
-        wanted = self.is_undecided(first).cpu()
+        wanted = self.is_undecided(first)
+        on_cpu = wanted.cpu()  # the only wait for the device
         scores = torch.cat([first, first.new_full((*first.shape[:2], count - n_first), torch.nan)], 2)
-        areas = [k for k, is_wanted in enumerate(wanted.any(0).tolist()) if is_wanted]
+        areas = [k for k, is_wanted in enumerate(on_cpu.any(0).tolist()) if is_wanted]
         if areas:
-            rest = self._score(score, range(n_first, count), areas, wanted)
+            rest = self._score(score, range(n_first, count), areas, on_cpu, wanted)
             for index, k in enumerate(areas):
                 scores[:, k, n_first:] = rest[:, index]
         return scores
 
     def _score(
-        self, score: ScoreControls, numbers: range, areas: Sequence[int], wanted: Tensor | None = None
+        self,
+        score: ScoreControls,
+        numbers: range,
+        areas: Sequence[int],
+        wanted: Tensor | None = None,
+        wanted_on_device: Tensor | None = None,
     ) -> Tensor:
-        """Return the scores (N, A', R') of some controls of some areas."""
+        """Return the scores (N, A', R') of some controls of some areas, where wanted: (N, A) bool; None: everywhere."""
         masks = select_columns(self.masks, areas)[:, :, numbers.start : numbers.stop]
         # the first control of every area, then the second: equal ways follow one another
         asked = None if wanted is None else wanted[:, list(areas)].repeat(1, len(numbers))
         scores = score(masks.transpose(1, 2).flatten(1, 2), [number for number in numbers for _ in areas], asked)
-        is_nan = scores.isnan() if asked is None else scores.isnan() & asked.to(scores.device)
+        is_nan = scores.isnan()
+        if wanted_on_device is not None:
+            is_nan &= select_columns(wanted_on_device, areas).repeat(1, len(numbers))
         return scores.masked_fill(is_nan, torch.inf).view(len(scores), len(numbers), len(areas)).transpose(1, 2)
 
 

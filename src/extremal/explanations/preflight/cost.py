@@ -77,7 +77,7 @@ def count_work(
     >>> count_work(Path(), areas=5, mirror=True)
     Work(single=40, batched=68, forwards=112, widest=5, size=1.0, forward_size=1.0)
     >>> count_work(Consensus(), areas=5, mirror=True, ways=3)
-    Work(single=0, batched=104, forwards=51, widest=10, size=1.0, forward_size=1.0)
+    Work(single=0, batched=99, forwards=51, widest=10, size=1.0, forward_size=1.0)
     >>> count_work(Penalty(), areas=5, mirror=True)
     Work(single=0, batched=4000, forwards=0, widest=5, size=1.0, forward_size=1.0)
 

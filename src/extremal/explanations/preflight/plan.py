@@ -107,7 +107,7 @@ def plan(
     >>> toy = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
     >>> planned = plan(toy, torch.rand(1, 3, 32, 32), areas=(0.1, 0.3))
     >>> planned.shape, planned.evaluations.gradients
-    ((3, 32, 32), 76)
+    ((3, 32, 32), 72)
 
     Args:
         network, image, target, settings, options: as for `explain`.
