@@ -40,6 +40,7 @@ class Controls:
         count = self.masks.shape[2]
         n_first = count if self.n_first is None or self.is_undecided is None else min(self.n_first, count)
         first = self._score(score, range(n_first), range(self.masks.shape[1]))
+        first = first.masked_fill(first.isnan(), torch.inf)
         if n_first == count or self.is_undecided is None:
             return first
         wanted = self.is_undecided(first)
@@ -47,28 +48,21 @@ class Controls:
         scores = torch.cat([first, first.new_full((*first.shape[:2], count - n_first), torch.nan)], 2)
         areas = [k for k, is_wanted in enumerate(on_cpu.any(0).tolist()) if is_wanted]
         if areas:
-            rest = self._score(score, range(n_first, count), areas, on_cpu, wanted)
-            for index, k in enumerate(areas):
-                scores[:, k, n_first:] = rest[:, index]
+            rest = self._score(score, range(n_first, count), areas, on_cpu)
+            is_broken = rest.isnan() & select_columns(wanted, areas).unsqueeze(2)
+            for k, column in zip(areas, rest.masked_fill(is_broken, torch.inf).unbind(1), strict=True):
+                scores[:, k, n_first:] = column
         return scores
 
     def _score(
-        self,
-        score: ScoreControls,
-        numbers: range,
-        areas: Sequence[int],
-        wanted: Tensor | None = None,
-        wanted_on_device: Tensor | None = None,
+        self, score: ScoreControls, numbers: range, areas: Sequence[int], wanted: Tensor | None = None
     ) -> Tensor:
         """Return the scores (N, A', R') of some controls of some areas, where wanted: (N, A) bool; None: everywhere."""
         masks = select_columns(self.masks, areas)[:, :, numbers.start : numbers.stop]
         # the first control of every area, then the second: equal ways follow one another
         asked = None if wanted is None else wanted[:, list(areas)].repeat(1, len(numbers))
         scores = score(masks.transpose(1, 2).flatten(1, 2), [number for number in numbers for _ in areas], asked)
-        is_nan = scores.isnan()
-        if wanted_on_device is not None:
-            is_nan &= select_columns(wanted_on_device, areas).repeat(1, len(numbers))
-        return scores.masked_fill(is_nan, torch.inf).view(len(scores), len(numbers), len(areas)).transpose(1, 2)
+        return scores.view(len(scores), len(numbers), len(areas)).transpose(1, 2)
 
 
 def random_masks(domain: Domain, areas: tuple[float, ...], count: int, seed: int, like: Tensor) -> Tensor:

@@ -95,10 +95,7 @@ def render(
         areas=len(summary.rows),
         settings=explanation.settings,
         described=describe_settings(explanation.settings, explanation.areas, is_class=explanation.is_class),
-        answers=answer_questions(
-            summary.rows[summary.headline_row],
-            *(summary.keeps, explanation.unseen_names),
-        ),
+        answers=answer_questions(summary.rows[summary.headline_row], summary.keeps, explanation.unseen_names),
         unseen=explanation.unseen_names,
         left_out=explanation.left_out[image] if explanation.left_out else (),
         controls=_describe_counts(explanation.count_controls(image)),

@@ -231,10 +231,8 @@ def _build_explanation(
         cut_effects = verdict.compute_effects(collected.binary_scores, low, high, game.keeps)
         # all channels are always sufficient
         ends = torch.cat([solution.masks, torch.ones_like(solution.masks[:, :1])], 1)
-        scores = (collected.scores, collected.binary_scores, collected.control_scores)
-        largest = verdict.find_largest_effects(
-            *(verdict.compute_effects(values.flatten(1), low, high, game.keeps) for values in scores)
-        )
+        control_effects = verdict.compute_effects(collected.control_scores.flatten(1), low, high, game.keeps)
+        largest = verdict.find_largest_effects(effects, cut_effects, control_effects)
         cut_effects = torch.cat([cut_effects, cut_effects.new_full((len(x), 1), max(1.0, share))], 1)
         is_meaningless = largest > 1 / verdict.MIN_SPAN  # then no set but that of all channels is enough
         cut_effects = cut_effects.masked_fill(is_meaningless.unsqueeze(1), -math.inf)
