@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from extremal.networks.acceleration.rectifiers import overwrite_gradients
 from extremal.networks.network import Network
 from extremal.networks.run import Run
 
@@ -31,6 +32,8 @@ def record_passes(network: Network, work: Callable[[], object]) -> list[Pass]:
     passes = list[Pass]()
 
     def note(_module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        if not len(arguments[0]):  # a trial of shapes
+            return
         passes.append(Pass(len(arguments[0]), tuple(arguments[0].shape[2:])))
         if output.requires_grad:
             output.register_hook(partial(_note_backward, passes[-1]))
@@ -59,6 +62,8 @@ def run_passes(run: Run, x: Tensor, rows: int, times: int, most: int) -> None:
             size = min(most, len(x) * rows - first)
             inputs = x[:1].repeat_interleave(size, 0).contiguous(memory_format=torch.channels_last)
             if torch.is_grad_enabled():
-                torch.autograd.grad(run(inputs.requires_grad_())[:, 0].sum(), inputs)
+                score = run(inputs.requires_grad_())[:, 0].sum()
+                overwrite_gradients(score, [inputs])
+                torch.autograd.grad(score, inputs)
             else:
                 run(inputs)

@@ -24,6 +24,7 @@ from extremal.masking.perturbations import (
     split_ways,
 )
 from extremal.masking.solvers.problem import Attribution, Orientation, WayIndex
+from extremal.networks.acceleration.rectifiers import overwrite_gradients
 from extremal.networks.attribution_layers import AttributionLayer
 from extremal.networks.layers import has_quantised_layers
 from extremal.networks.memory import RowLimit
@@ -297,7 +298,9 @@ def find_gradients(rewards: Tensor, values: Sequence[Tensor]) -> list[Tensor | N
     Networks may answer without a gradient for some inputs, e.g. detectors that find nothing in them.
     """
     wanted = [value for value in values if value.requires_grad and rewards.requires_grad]
-    found = iter(torch.autograd.grad(rewards.sum(), wanted, allow_unused=True) if wanted else ())
+    total = rewards.sum()
+    overwrite_gradients(total, wanted)
+    found = iter(torch.autograd.grad(total, wanted, allow_unused=True) if wanted else ())
     return [next(found) if value.requires_grad and rewards.requires_grad else None for value in values]
 
 

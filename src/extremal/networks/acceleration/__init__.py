@@ -2,7 +2,7 @@
 
 - The kernels of convolutions are copied to channels-last layout once, and not in each pass (`kernel_layout`).
 - Batch norms are folded into the preceding convolutions (`batch_norm`).
-- In-place ReLU6 and Hardtanh take their gradient from their output instead of from a copy of their input (`relu6`).
+- In-place ReLU6 and Hardtanh take their gradient from their output, and in place where they may (`rectifiers`).
 - Depthwise convolutions of timm with TensorFlow's padding pad their kernel instead of their input (`same_padded`).
 - On a CPU, on request, convolutions and the rectifiers after them are single calls of oneDNN (`onednn`).
 """
@@ -20,7 +20,7 @@ from extremal.networks.acceleration.batch_norm import fused_batch_norms
 from extremal.networks.acceleration.kernel_layout import channels_last_kernels
 from extremal.networks.acceleration.observe import Observation, observe
 from extremal.networks.acceleration.onednn import find_convolutions, get_onednn_forwards
-from extremal.networks.acceleration.relu6 import find_rectifiers, get_clamp_forwards
+from extremal.networks.acceleration.rectifiers import find_rectifiers, get_clamp_forwards
 from extremal.networks.acceleration.same_padded import find_same_padded, get_same_padded_forwards
 from extremal.networks.forwards import Forwards, patched_forwards
 

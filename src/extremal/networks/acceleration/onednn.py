@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from extremal.networks.acceleration.observe import Observation, Pair, has_hooks, outputs_match
-from extremal.networks.acceleration.relu6 import is_functorch_tensor
+from extremal.networks.acceleration.rectifiers import is_functorch_tensor
 from extremal.networks.acceleration.same_padded import pads_like_tensorflow
 from extremal.networks.forwards import Forward, Forwards, patched_forwards
 from extremal.networks.outputs import find_tensors, to_channels_last

@@ -1,4 +1,4 @@
-"""The memory-saving gradient of in-place ReLU6 and Hardtanh: the same numbers, less memory."""
+"""The memory-saving gradient of in-place ReLU6 and Hardtanh: the same numbers in less memory."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from extremal.networks.acceleration import accelerated
+from extremal.networks.acceleration.rectifiers import overwrite_gradients
 from extremal.networks.memory import activation_bytes
 from support.gradients import output_and_gradient, patched_modules
 
@@ -51,6 +52,67 @@ def test_a_rectifier_saves_its_output_once(rows: int, level: str) -> None:
     with accelerated(model, model, x, level=level):
         after = activation_bytes(lambda: output_and_gradient(model, x), tuple(model.parameters()))
     assert before - after == rows * 5 * 9 * 9 * 4
+
+
+class Twice(nn.Module):
+    """Uses a rectifier's output in two ways, or in none that gives its gradient a tensor of its own."""
+
+    def __init__(self, use: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = (nn.Conv2d(3, 3, 1) for _ in range(2))
+        self.act, self.use, self.outputs = nn.ReLU6(inplace=True), use, list[Tensor]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.act(self.first(x))
+        self.outputs.append(y)
+        return self.use(y, self.second(y))
+
+
+@pytest.mark.parametrize(
+    ("use", "is_wanted", "overwritten"),
+    [
+        (lambda _, z: z * z, False, True),
+        (lambda _, z: z * z, True, False),  # the gradient of the rectifier's output is asked for
+        (lambda y, z: z + y, False, False),  # the sum passes one tensor on to both of its parts
+        (lambda y, z: z * y, False, False),
+        (lambda y, _: y + 1, False, False),
+        (lambda y, _: y, False, False),
+    ],
+)
+def test_a_gradient_is_overwritten_where_a_convolution_alone_uses_the_output(
+    use: Callable[[Tensor, Tensor], Tensor], is_wanted: bool, overwritten: bool
+) -> None:
+    model, held = Twice(use).eval().requires_grad_(False), list[tuple[Tensor, Tensor]]()
+
+    def find_gradients(*, overwrite: bool) -> list[Tensor]:
+        model.outputs.clear()
+        x = (8 * X - 4).requires_grad_()
+        value = model(x).square().sum()
+        wanted = [x, *model.outputs] if is_wanted else [x]
+        model.outputs[0].register_hook(lambda gradient: held.append((gradient, gradient.clone())))
+        if overwrite:
+            overwrite_gradients(value, wanted)
+        return list(torch.autograd.grad(value, wanted))
+
+    with accelerated(model, model, X):
+        expected, actual = find_gradients(overwrite=False), find_gradients(overwrite=True)
+    assert all(map(torch.equal, actual, expected))
+    assert [not torch.equal(*pair) for pair in held] == [False, overwritten]
+
+
+def test_a_gradient_that_is_differentiated_again_is_not_overwritten() -> None:
+    model = Twice(lambda _, z: z**3).eval().requires_grad_(False)
+    x = X.clone().requires_grad_()
+    with accelerated(model, model, X):
+        value = model(x).sum()
+        overwrite_gradients(value, [x])
+        (gradient,) = torch.autograd.grad(value, x, create_graph=True)
+        (second,) = torch.autograd.grad(gradient.square().sum(), x)
+    plain = model(x).sum()
+    (expected,) = torch.autograd.grad(torch.autograd.grad(plain, x, create_graph=True)[0].square().sum(), x)
+    assert float(expected.abs().max()) > 0
+    torch.testing.assert_close(second, expected)
 
 
 class AddsToOutput(nn.Module):

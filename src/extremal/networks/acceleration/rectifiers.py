@@ -1,7 +1,8 @@
-"""Take the gradient of in-place ReLU6 and Hardtanh from their output.
+"""Take the gradient of in-place ReLU6 and Hardtanh from their output, and compute it in place where that is safe.
 
 In place, `nn.ReLU6` and `nn.Hardtanh` copy their input for the gradient, although their output suffices: it lies
-strictly within the bounds exactly where the input does.
+strictly within the bounds exactly where the input does. If a convolution alone uses that output, the gradient that
+reaches the rectifier is a tensor that nothing else refers to, and is overwritten (`overwrite_gradients`).
 
 >>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU6(inplace=True)).requires_grad_(False)
 >>> forwards = get_clamp_forwards(find_rectifiers(model))
@@ -53,12 +54,38 @@ class _Clamp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
         ctx.mark_dirty(x)
-        ctx.bounds = low, high
+        ctx.bounds, ctx.may_overwrite = (low, high), False
         x.clamp_(low, high)
         ctx.save_for_backward(x)
         return x
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (output,) = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(gradients[0], output, *ctx.bounds), None, None
+        (output,), (gradient,) = ctx.saved_tensors, gradients
+        options = {"grad_input": gradient} if ctx.may_overwrite and not torch.is_grad_enabled() else {}
+        return torch.ops.aten.hardtanh_backward(gradient, output, *ctx.bounds, **options), None, None
+
+
+def overwrite_gradients(value: Tensor, wanted: Sequence[Tensor]) -> None:
+    """Let rectifiers overwrite the gradients of a value, where a convolution alone takes a rectifier's output.
+
+    The gradient graph of the value is read as it is now, and must not be used for another value later on.
+
+    Args:
+        value: whose gradient is computed next, once.
+        wanted: the tensors with respect to which; the gradient of a rectifier's output that is one of them is kept.
+    """
+    kept = {tensor.grad_fn for tensor in wanted}
+    users: dict[Any, list[Any]] = {}  # the nodes that take the output of a rectifier's node
+    visited, pending = {value.grad_fn}, [value.grad_fn]
+    while pending:
+        node = pending.pop()
+        for source, _ in node.next_functions if node is not None else ():
+            if isinstance(source, _Clamp._backward_cls):
+                users.setdefault(source, []).append(node)
+            if source not in visited:
+                visited.add(source)
+                pending.append(source)
+    for rectifier, nodes in users.items():
+        is_sole = [node.name() for node in nodes] == ["ConvolutionBackward0"]
+        rectifier.may_overwrite = is_sole and rectifier not in kept
