@@ -76,3 +76,37 @@ def test_a_split_counts_its_own_evaluations(run: Run) -> None:
         part(part.activations.clone().requires_grad_(), torch.arange(3))
     assert as_pair(cost) == (3, 3)
     assert as_pair(whole) == (0, 0)
+
+
+def test_the_output_that_the_set_up_evaluated_is_used_once(run: Run) -> None:
+    run.max_batch_size(X)
+    with run.counted() as cost:
+        known = run.score_whole(X[:1])
+        assert as_pair(cost) == (0, 0)
+        again = run.score_whole(X[:1])
+    assert as_pair(cost) == (0, 1)
+    assert not known.requires_grad
+    torch.testing.assert_close(known, again)
+
+
+def test_other_inputs_are_evaluated(run: Run) -> None:
+    x = X.clone()
+    for change in (lambda: x, lambda: x[1:2], x[:1].clone, lambda: x[:1].mul_(2)):
+        run.max_batch_size(x)
+        other = change()
+        with run.counted() as cost:
+            scores = run.score_whole(other)
+        assert as_pair(cost) == (0, len(other))
+        torch.testing.assert_close(scores, run(other))
+
+
+def test_the_output_of_a_network_that_returns_several_tensors_is_not_kept() -> None:
+    class Answers(nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"logits": x.flatten(1)[:, :5]}
+
+    with Network(Answers()).frozen() as run:
+        run.max_batch_size(X)
+        with run.counted() as cost:
+            assert torch.equal(run.score_whole(X[:1]), X[:1].flatten(1)[:, :5])
+        assert as_pair(cost) == (0, 1)

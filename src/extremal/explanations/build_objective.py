@@ -29,7 +29,7 @@ MAX_BATCH_EFFECT = 0.05  # of the scores: largest change due to other inputs in 
 
 
 def bind_target(run: Run | Split, x: Tensor, query: Query) -> BoundTarget:
-    """Bind a query to a frozen network and inputs x (N, C, *S), and score these; costs one evaluation of each.
+    """Bind a query to a frozen network and inputs x (N, C, *S), and score these; costs one evaluation of each at most.
 
     Raises:
         ExtremalValueError, ExtremalTypeError: the query does not fit the network, or its output is not finite.
@@ -40,7 +40,7 @@ def bind_target(run: Run | Split, x: Tensor, query: Query) -> BoundTarget:
         bound = query.bind(run, x)
         names = query.names if isinstance(query, PerInput) else (query.name,) * len(x)
         return BoundTarget(bound, (None,) * len(x), names, bound(x, index), torch.ones_like(index, dtype=torch.bool))
-    output = run(x, index)
+    output = run.score_whole(x) if isinstance(run, Run) else run(x, index)
     _check_finite(output.nan_to_num(torch.nan, 0.0, 0.0), "the whole input", net)  # other classes may be infinite
     indices = query.resolve(net, output)
     classes = encode_classes(indices, output)

@@ -54,6 +54,7 @@ class Run(EvaluationCounter):
     undo: ExitStack  # callbacks that run when the network is no longer frozen
     _autocast: bool = field(default=False, init=False)
     _takes_channels_last: bool | None = field(default=None, init=False)  # None: not known yet
+    _measured: tuple[Tensor, int, Tensor] | None = field(default=None, init=False)  # an input, its version, its output
     _call: ModelCall = field(init=False)
 
     def __post_init__(self) -> None:
@@ -100,15 +101,23 @@ class Run(EvaluationCounter):
     def max_batch_size(self, x: Tensor) -> int:
         """Return how many rows like those of x (N, C, *S) fit into memory at once; costs one evaluation.
 
-        Without a gradient, evaluations save nothing, and the number is fixed. If not even one row fits, the layers of a
-        model of transformers are evaluated again for their gradient (`checkpointed`) until it is no longer frozen.
+        Its output is kept for `score_whole`. Without a gradient, evaluations save nothing, and the number is fixed. If
+        not even one row fits, the layers of a model of transformers are evaluated again for their gradient
+        (`checkpointed`) until it is no longer frozen.
         """
         if not self.network.gradient:
             return MAX_FORWARD_ROWS
         example = x[:1]
         self.count_evaluations(1, with_gradient=False)
+
+        def evaluate() -> object:
+            output = self._forward(example.detach().requires_grad_())
+            if isinstance(output, Tensor):
+                self._measured = example, example._version, output.detach()
+            return output
+
         try:
-            rows = self._count_rows(lambda: self._forward(example.detach().requires_grad_()), x.device)
+            rows = self._count_rows(evaluate, x.device)
         except (RuntimeError, MemoryError, ExtremalValueError) as error:
             cause = error.__cause__ if isinstance(error, ExtremalValueError) else error
             if cause is None or not is_out_of_memory(cause) or not find_checkpoint_layers(self.network.model):
@@ -141,6 +150,15 @@ class Run(EvaluationCounter):
         """Return the network's own output, counted; `input_index` makes no difference here."""
         self.count_evaluations(len(x), with_gradient=x.requires_grad)
         return self._forward(x)
+
+    def score_whole(self, x: Tensor) -> Tensor:
+        """Return the scores (N, classes) of whole inputs; of the only one, `max_batch_size` may have evaluated them."""
+        measured, self._measured = self._measured, None
+        if measured is not None and len(x) == 1:
+            example, version, output = measured
+            if example.data_ptr() == x.data_ptr() and example.shape == x.shape and x._version == version:
+                return read_logits(output, self.network.name, self.network.labels, 1)
+        return self(x)
 
     def repeat_if_layout_changed(self, evaluate: Callable[[], T]) -> T:
         """Return what a function returns; call it again if its evaluation had to be repeated in another layout.
