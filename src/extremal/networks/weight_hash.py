@@ -41,7 +41,7 @@ def _add_tensor(digest: "hashlib._Hash", name: str, tensor: Tensor) -> None:
     values = to_plain(tensor).cpu().flatten()
     if values.stride() != (1,):  # of any stride, torch calls one value contiguous; views need 1
         values = values.clone(memory_format=torch.contiguous_format)
-    digest.update(values.view(torch.uint8).numpy().tobytes())
+    digest.update(values.view(torch.uint8).numpy().data)
 
 
 def to_plain(tensor: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from extremal.masking.grid import gaussian_blur, resize, scale_lengths
-from extremal.masking.scaling import FLOOR, rank, rank_shares
+from extremal.masking.scaling import FLOOR, rank_shares, standardise
 from extremal.masking.solvers.problem import Attribution, Problem, Recorder, gradient
 from extremal.masking.support import combine_gradients
 
@@ -55,9 +55,10 @@ def find_start(problem: Problem, draws: int, recorder: Recorder | None = None) -
     slopes, *maps = (_add_scaled(parts) for parts in by_way)
     if problem.domain.is_smooth:
         slopes = gaussian_blur(slopes, scale_lengths(GRADIENT_BLUR, problem.shape, problem.domain.spacing))
-    ranked = [rank(slopes), *(rank(resize(values, problem.shape).clamp_min(0.0)) for values in maps)]
-    gradients = combine_gradients(by_way[0], problem.domain.spacing)
-    return Start(torch.stack(ranked).sum(0), gradients)
+    unranked = torch.stack([slopes, *(resize(values, problem.shape).clamp_min(0.0) for values in maps)])
+    shares = rank_shares(unranked.flatten(0, 1)).view_as(unranked)  # the rows of all maps are sorted at once
+    ranks = torch.stack([standardise(values, floor=FLOOR) for values in shares])
+    return Start(ranks.sum(0), combine_gradients(by_way[0], problem.domain.spacing))
 
 
 def _add_scaled(parts: list[Tensor]) -> Tensor:
