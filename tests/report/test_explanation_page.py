@@ -15,8 +15,8 @@ import torch
 
 from extremal import ExtremalValueError, report
 from extremal.explanations import overlay
+from extremal.explanations.bisection import Certificate
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.verdict import Status
 from extremal.report import reveal
 from extremal.report.html import json_for_script

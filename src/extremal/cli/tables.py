@@ -10,11 +10,11 @@ from rich.text import Text
 from extremal.file_checks import to_printable
 
 if TYPE_CHECKING:
+    from extremal.explanations.bisection import Certificate
     from extremal.explanations.channels.class_ranking import ClassChannels
     from extremal.explanations.channels.explanation import ChannelExplanation
     from extremal.explanations.explanation import Explanation
     from extremal.explanations.preflight.findings import Findings
-    from extremal.explanations.smallest_area import Certificate
     from extremal.networks.layers import Layer
     from extremal.scores.class_group import ResolvedClass
 

@@ -1,13 +1,12 @@
 """The smallest sufficient area, to a relative tolerance, by bisection between known masks."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from extremal.explanations.batches import plan_batches
+from extremal.explanations.bisection import Bisection, Certificate, OnProgress, Rankings, evaluate_effects
 from extremal.explanations.build_objective import build_objective, build_problem
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.explanation import Explanation
@@ -15,36 +14,17 @@ from extremal.explanations.objective import Objective
 from extremal.explanations.preparation import check_result, check_same_scores, restore_network, restore_query
 from extremal.explanations.settings import Settings
 from extremal.explanations.validation import validate_share
-from extremal.explanations.verdict import MIN_SPAN, SUFFICIENT_EFFECT, Status, compute_effects
+from extremal.explanations.verdict import MIN_SPAN, SUFFICIENT_EFFECT, Status
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike
-from extremal.masking.solvers.path import Descent, Path, masks_at_areas
-from extremal.masking.solvers.problem import Problem
+from extremal.masking.scaling import standardise_each
+from extremal.masking.solvers.path import Path
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network, require_gradient
 from extremal.networks.torch_state import in_standard_modes
 from extremal.number_checks import validate_positive
 from extremal.scores import Score
 from extremal.scores.target import Target, expand_inputs, find_required_layers, provide_inputs
-
-STEPS_PER_AREA = 6  # at most, for each area that is tried
-TEMPERATURE = 0.1  # of the level, in deviations of the field
-LEARNING_RATE = 0.06  # Adam's, as in the polish of `path`
-SEARCH_FACTOR = 8.0  # how far to search below the smallest computed area if that is already sufficient
-
-OnProgress = Callable[[int, int], None]  # passes done, and at most in all
-
-
-@dataclass(frozen=True, eq=False)
-class Certificate:
-    """The smallest area found sufficient for one input, and the largest area below it found insufficient."""
-
-    area: float  # share of places
-    mask: Tensor  # (1, *S) of zeros and ones, exactly this area
-    effect: float  # of this mask, at least the share
-    below_area: float  # tried and insufficient; 0 if everything that was tried is sufficient
-    below_effect: float  # of the best mask found there; NaN if there is none
-    share: float  # required share of the whole effect
 
 
 def check_bisection(network: Network) -> None:
@@ -70,8 +50,9 @@ def smallest_area(
 
     a* = min { a : effect of the cut mask ≥ share } (paper, section 3), between the smallest computed area that is
     sufficient and the largest below it that is not; if none is, between the largest and all places. Each area tried
-    starts from the masks on both sides and takes a few steps. The optimisation is not convex: the certificate states
-    what was found on both sides, and does not prove that nothing smaller exists.
+    starts from the best of several masks (those on both sides, the larger one alone, the explanation's fields between
+    its areas, its map) and takes a few steps. The optimisation is not convex: the certificate states what was found on
+    both sides, and does not prove that nothing smaller exists.
 
     >>> _ = torch.manual_seed(0)
     >>> from extremal import explain
@@ -132,7 +113,8 @@ def smallest_area(
             effect = evaluate_effects(objective, largest).masked_fill(is_meaningless.unsqueeze(1), -math.inf)
             areas = (*areas, float(largest[0].mean()))
             masks, effects = torch.cat([masks, largest], 1), torch.cat([effects, effect.to(effects)], 1)
-        bisection = Bisection(problem, objective, masks, areas, effects, share, on_progress)
+        rankings = Rankings(explanation.saliency().to(x), explanation.areas, _copy_fields(explanation, x))
+        bisection = Bisection(problem, objective, masks, areas, effects, share, on_progress, rankings)
         return bisection.run(tolerance)
 
 
@@ -147,137 +129,6 @@ def find_largest_mask(objective: Objective) -> Tensor:
     return mask.view(1, 1, 1, *domain.shape)
 
 
-@torch.no_grad()
-def evaluate_effects(objective: Objective, cuts: Tensor) -> Tensor:
-    """Return the effects (N, K) of cut masks (N, K, 1, *S), on the CPU; those that are not finite are −inf."""
-    scores = objective.evaluate(objective.game.kept_part(cuts))
-    low, high = objective.score_destroyed.view(-1, 1), objective.score_input.view(-1, 1)
-    effects = compute_effects(scores, low, high, objective.game.keeps)
-    return effects.masked_fill(~effects.isfinite(), -math.inf).cpu()
-
-
-class Bisection:
-    """Bisection between a sufficient and an insufficient area of each input.
-
-    Args:
-        problem, objective: that were solved.
-        masks: (N, A, 1, *S) of the explanation.
-        areas: of the masks, rising.
-        effects: (N, A) of the cut masks.
-        share: required share of the whole effect.
-        on_progress: called before each pass.
-    """
-
-    def __init__(
-        self,
-        problem: Problem,
-        objective: Objective,
-        masks: Tensor,
-        areas: tuple[float, ...],
-        effects: Tensor,
-        share: float,
-        on_progress: OnProgress | None = None,
-    ) -> None:
-        self.problem, self.objective, self.share = problem, objective, share
-        self._on_progress, self._passes, self._max_passes = on_progress, 0, 0
-        self.total = problem.domain.n_places
-        self.family = problem.domain.exact_area_family(problem.like)
-        cuts = self.family.cut(masks, areas)  # (N, A, 1, *S)
-        self.found = (effects >= share).any(1).tolist()
-        self.sufficient, self.insufficient = [], []  # of each input: area, effect, mask (1, *S)
-        for n, row in enumerate(effects.tolist()):
-            k = next((k for k, effect in enumerate(row) if effect >= share), len(areas) - 1)
-            self.sufficient.append((areas[k], row[k], cuts[n, k]))
-            nothing = (areas[0] / SEARCH_FACTOR, math.nan, cuts[n, 0])
-            self.insufficient.append((areas[k - 1], row[k - 1], cuts[n, k - 1]) if k else nothing)
-
-    def run(self, tolerance: float) -> tuple[Certificate | None, ...]:
-        """Bisect until no two areas differ by more than this factor, or a place; return a certificate per input."""
-        self._max_passes = (1 + self._count_rounds(tolerance)) * (STEPS_PER_AREA + 1)
-        while self.ratio() > 1 + tolerance:
-            self.step()
-        return self.certificates()
-
-    def _is_open(self, n: int) -> bool:
-        """Return whether there is a number of places between the two areas of an input."""
-        upper, lower = self.sufficient[n][0], self.insufficient[n][0]
-        return self.found[n] and round(upper * self.total) - round(lower * self.total) > 1
-
-    def _middle(self, n: int) -> float:
-        """Return the geometric middle of an input's two areas, as a whole number of places if there is one."""
-        lower, upper = self.insufficient[n][0], self.sufficient[n][0]
-        middle = math.sqrt(lower * upper)
-        if not self._is_open(n):
-            return middle
-        smallest, largest = round(lower * self.total) + 1, round(upper * self.total) - 1
-        return min(largest, max(smallest, round(middle * self.total))) / self.total
-
-    def ratio(self) -> float:
-        """Return the largest ratio of the two areas over the inputs."""
-        ratios = (
-            self.sufficient[n][0] / self.insufficient[n][0] for n in range(self.problem.count) if self._is_open(n)
-        )
-        return max(ratios, default=1.0)
-
-    def _count_rounds(self, tolerance: float) -> int:
-        """Return the number of halvings after which all areas are within the tolerance, or one place."""
-        places = [
-            round(self.sufficient[n][0] * self.total) - round(self.insufficient[n][0] * self.total)
-            for n in range(self.problem.count)
-            if self._is_open(n)
-        ]
-        halvings = math.log2(max(places, default=1))
-        if tolerance > 0:
-            halvings = min(halvings, math.log2(max(1.0, math.log(self.ratio()) / math.log1p(tolerance))))
-        return math.ceil(halvings)
-
-    def step(self) -> None:
-        """Try the geometric middle of each input's areas, all inputs in one batch."""
-        middle = [self._middle(n) for n in range(self.problem.count)]
-        pairs = zip(self.sufficient, self.insufficient, strict=True)
-        start = self.family.fit(torch.stack([upper[2] + lower[2] for upper, lower in pairs]))  # of (N, 1, *S)
-        areas = torch.tensor(middle, dtype=start.dtype, device=start.device).unsqueeze(1)  # (N, 1)
-        descent = Descent(self.problem, self.family, start.unsqueeze(1), LEARNING_RATE)
-        best = [(area, -math.inf, mask[2]) for area, mask in zip(middle, self.sufficient, strict=True)]
-        for index in range(STEPS_PER_AREA + 1):
-            self._report_pass()
-            masks = masks_at_areas(self.family, descent.parameters.detach(), areas, TEMPERATURE)[:, 0]
-            cut_masks = [self.family.cut(masks[n : n + 1, None], (area,)) for n, area in enumerate(middle)]
-            cuts = torch.cat(cut_masks)[:, 0]  # (N, 1, *S)
-            for n, effect in enumerate(self._effects(cuts)):
-                if effect > best[n][1]:
-                    best[n] = (middle[n], effect, cuts[n])
-            done = all(effect >= self.share or not self._is_open(n) for n, (_, effect, _) in enumerate(best))
-            if done or index == STEPS_PER_AREA:
-                break
-            descent.step(areas, TEMPERATURE)
-        for n, candidate in enumerate(best):
-            if self._is_open(n):
-                side = self.sufficient if candidate[1] >= self.share else self.insufficient
-                side[n] = candidate
-
-    def _report_pass(self) -> None:
-        if self._on_progress is not None:
-            self._on_progress(min(self._passes, self._max_passes), self._max_passes)
-        self._passes += 1
-
-    def _effects(self, cuts: Tensor) -> list[float]:
-        """Return the effects (N,) of cut masks (N, 1, *S)."""
-        effects: list[float] = evaluate_effects(self.objective, cuts.unsqueeze(1))[:, 0].tolist()
-        return effects
-
-    def certificates(self) -> tuple[Certificate | None, ...]:
-        """Return the certificate of each input, or None."""
-        return tuple(
-            Certificate(
-                area=high[0],
-                mask=high[2].cpu(),
-                effect=high[1],
-                below_area=0.0 if math.isnan(low[1]) else low[0],
-                below_effect=low[1],
-                share=self.share,
-            )
-            if found
-            else None
-            for found, high, low in zip(self.found, self.sufficient, self.insufficient, strict=True)
-        )
+def _copy_fields(explanation: Explanation, x: Tensor) -> Tensor | None:
+    """Return the standardised fields of an explanation (N, A, 1, *lattice) as x is; None if its masks have none."""
+    return None if explanation.fields is None else standardise_each(explanation.fields.to(x))

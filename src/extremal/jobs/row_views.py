@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from extremal.explanations.bisection import Certificate
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.settings import Settings
-from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.stability import Stability
 from extremal.jobs.restore import (
     check_row,

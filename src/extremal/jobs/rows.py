@@ -13,8 +13,8 @@ import pyarrow as pa
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
+from extremal.explanations.bisection import Certificate
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.stability import Stability
 from extremal.explanations.verdict import CHANCE, is_meaningful
 from extremal.file_checks import escape_surrogates

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalError, ExtremalValueError
+from extremal.explanations.bisection import Certificate
 from extremal.explanations.explain import explain
 from extremal.explanations.explain_copies import stability
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import apply_mask, encode_jpeg, has_image
 from extremal.explanations.settings import Settings
-from extremal.explanations.smallest_area import Certificate, smallest_area
+from extremal.explanations.smallest_area import smallest_area
 from extremal.file_checks import escape_surrogates, quote
 from extremal.jobs.items import RunItem
 from extremal.jobs.rows import Row, build_failed_row, build_row

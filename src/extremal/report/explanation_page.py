@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
+from extremal.explanations.bisection import Certificate
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.minimal_region import MinimalRegion
 from extremal.explanations.overlay import apply_mask, has_image, png_data_uri
-from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import MIN_CORE_SHARE, MIN_STABLE_IOU, MIN_UNSEEN_EFFECT, SUFFICIENT_EFFECT
 from extremal.file_checks import to_path

@@ -23,9 +23,9 @@ from extremal.files import (
 )
 
 if TYPE_CHECKING:
+    from extremal.explanations.bisection import Certificate
     from extremal.explanations.explanation import Explanation
     from extremal.explanations.minimal_region import MinimalRegion
-    from extremal.explanations.smallest_area import Certificate
     from extremal.explanations.stability import Stability
 
 FIGURE_FILE, REPORT_FILE, MINIMAL_FILE = "figure.png", "report.html", "minimal.png"

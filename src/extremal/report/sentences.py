@@ -2,8 +2,8 @@
 
 import math
 
+from extremal.explanations.bisection import Certificate
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.smallest_area import Certificate
 from extremal.explanations.stability import Stability
 from extremal.explanations.verdict import format_below
 from extremal.report.text import area_percent, percent

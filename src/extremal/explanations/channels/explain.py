@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from extremal.errors import ExtremalValueError
 from extremal.explanations import evidence, verdict
 from extremal.explanations.batches import plan_batches
+from extremal.explanations.bisection import Bisection, Certificate
 from extremal.explanations.build_objective import build_objective
 from extremal.explanations.channels.activity import build_place_fields
 from extremal.explanations.channels.controls import N_RANDOM_SETS, RANKINGS, random_sets, rankings, top_sets
@@ -23,7 +24,6 @@ from extremal.explanations.judge import to_cpu
 from extremal.explanations.objective import Objective
 from extremal.explanations.progress_bar import progress_bar
 from extremal.explanations.settings import Settings
-from extremal.explanations.smallest_area import Bisection, Certificate
 from extremal.explanations.validation import validate_areas, validate_channel_counts, validate_share
 from extremal.masking.area import count_kept, cut
 from extremal.masking.games import Game, Reward

@@ -10,7 +10,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from extremal.explanations import evidence, smallest_area
+from extremal.explanations import bisection, evidence
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.effort import EFFORTS
 from extremal.explanations.evaluations import Evaluations
@@ -186,14 +186,14 @@ class Cost:
 
     def refinement(self) -> Evaluations:
         """Return an upper bound of the cost of bisecting for the smallest sufficient area."""
-        tried = (self.areas[0] / smallest_area.SEARCH_FACTOR, *self.areas, 1.0)
+        tried = (self.areas[0] / bisection.SEARCH_FACTOR, *self.areas, 1.0)
         log_ratio = max(math.log(high / low) for low, high in pairwise(tried))
         rounds = 1 + max(
             0, math.ceil(math.log2(log_ratio / math.log1p(AREA_TOLERANCE)))
         )  # one more because areas are whole numbers of places
-        n_masks = 1 + rounds * (smallest_area.STEPS_PER_AREA + 1)
+        n_masks = 1 + rounds * (bisection.MAX_STARTS + bisection.STEPS_PER_AREA)
         n_scores = n_masks * self.evaluations_per_mask * len(self.objective.ways)
-        return Evaluations(rounds * smallest_area.STEPS_PER_AREA * self.rewards_per_mask, self.setup + n_scores)
+        return Evaluations(rounds * bisection.STEPS_PER_AREA * self.rewards_per_mask, self.setup + n_scores)
 
     @property
     def rows_at_once(self) -> int:

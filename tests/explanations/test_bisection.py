@@ -1,0 +1,76 @@
+"""Where the masks of an area that a bisection tries may start."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from extremal import Explanation, judge, smallest_area
+from extremal.explanations import bisection
+from extremal.explanations.bisection import Rankings
+from extremal.masking.domain import Domain
+
+SIZE = 32
+AREAS = (0.05, 0.5)
+
+
+X = torch.rand(1, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) + 0.5
+
+
+class Block(nn.Module):
+    """The mean over a block of places, and its negative."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = x[:, 0, 8:16, 4:12].mean((1, 2), keepdim=True).flatten(1)
+        return torch.cat([score, -score], 1)
+
+
+def judged() -> Explanation:
+    """Judge a mask that misses the block, and one that is the half of the places that holds it."""
+    masks = torch.zeros(1, 2, 1, SIZE, SIZE)
+    masks[0, 0, 0, :2, -26:] = 1
+    masks[0, 1, 0, :, :16] = 1
+    return judge(Block(), X, masks, 0, areas=AREAS, perturbation="fade", score="logit")
+
+
+def test_the_best_of_several_starts_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bisection, "STEPS_PER_AREA", 0)
+    block = 64 / SIZE**2
+    (found,) = smallest_area(Block(), judged())
+    assert found is not None
+    assert found.area < 1.5 * block, "the map shows the block"
+    monkeypatch.setattr(Rankings, "find_starts", lambda *_: [])
+    (without,) = smallest_area(Block(), judged())
+    assert without is not None
+    assert without.area > 2 * block
+
+
+def test_the_number_of_starts_is_what_plans_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, find = list[int](), bisection.Bisection._find_starts
+
+    def note(self: bisection.Bisection, areas: list[float]) -> Tensor:
+        starts = find(self, areas)
+        counts.append(starts.shape[1])
+        return starts
+
+    monkeypatch.setattr(bisection.Bisection, "_find_starts", note)
+    result = judged()
+    smallest_area(Block(), result)
+    assert set(counts) == {bisection.MAX_STARTS - 1}, "given masks have no fields"
+    counts.clear()
+    family = Domain((SIZE, SIZE)).exact_area_family(result.masks)
+    fields = torch.stack([family.fit(masks) for masks in result.masks.unbind(1)], 1)
+    result = replace(result, fields=fields)
+    smallest_area(Block(), result)
+    assert set(counts) == {bisection.MAX_STARTS}
+
+
+def test_fields_are_interpolated_between_the_computed_areas() -> None:
+    domain = Domain((SIZE, SIZE))
+    family = domain.exact_area_family(torch.empty(0))
+    fields = torch.randn(1, 2, 1, *family.parameter_shape, generator=torch.Generator().manual_seed(0))
+    rankings = Rankings(torch.rand(1, 1, SIZE, SIZE), (0.1, 0.4), fields)
+    for area, share in ((0.05, 0.0), (0.1, 0.0), (0.2, 0.5), (0.4, 1.0), (0.7, 1.0)):
+        _, between = rankings.find_starts(family, [area])
+        torch.testing.assert_close(between[0], torch.lerp(fields[0, 0], fields[0, 1], share))
