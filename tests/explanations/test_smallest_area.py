@@ -119,6 +119,21 @@ def test_a_looser_tolerance_takes_fewer_passes() -> None:
     assert rows[1] < rows[0]
 
 
+@pytest.mark.parametrize("solver", ["search", "penalty", "consensus", SHORT])
+def test_masks_of_every_solver_are_bisected(solver: Any) -> None:
+    result = found(Block(14), solver=solver, effort="fast")
+    (certificate,) = smallest_area(Block(14), result)
+    assert holds(certificate, 0.9).area < 0.5
+
+
+def test_fields_of_another_lattice_are_left_out() -> None:
+    result = found(Block(14))
+    other = replace(result, fields=torch.rand(1, len(AREAS), 1, 3, 3))
+    (certificate,) = smallest_area(Block(14), other)
+    (without,) = smallest_area(Block(14), replace(result, fields=None))
+    assert torch.equal(holds(certificate, 0.9).mask, holds(without, 0.9).mask)
+
+
 def test_the_same_again() -> None:
     model = Block(11)
     result = found(model)

@@ -15,6 +15,7 @@ from extremal.explanations.preparation import check_result, check_same_scores, r
 from extremal.explanations.settings import Settings
 from extremal.explanations.validation import validate_share
 from extremal.explanations.verdict import MIN_SPAN, SUFFICIENT_EFFECT, Status
+from extremal.masking.domain import ExactAreaFamily
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike
 from extremal.masking.scaling import standardise_each
@@ -113,7 +114,7 @@ def smallest_area(
             effect = evaluate_effects(objective, largest).masked_fill(is_meaningless.unsqueeze(1), -math.inf)
             areas = (*areas, float(largest[0].mean()))
             masks, effects = torch.cat([masks, largest], 1), torch.cat([effects, effect.to(effects)], 1)
-        rankings = Rankings(explanation.saliency().to(x), explanation.areas, _copy_fields(explanation, x))
+        rankings = _find_rankings(explanation, problem.domain.exact_area_family(x), x)
         bisection = Bisection(problem, objective, masks, areas, effects, share, on_progress, rankings)
         return bisection.run(tolerance)
 
@@ -129,6 +130,10 @@ def find_largest_mask(objective: Objective) -> Tensor:
     return mask.view(1, 1, 1, *domain.shape)
 
 
-def _copy_fields(explanation: Explanation, x: Tensor) -> Tensor | None:
-    """Return the standardised fields of an explanation (N, A, 1, *lattice) as x is; None if its masks have none."""
-    return None if explanation.fields is None else standardise_each(explanation.fields.to(x))
+def _find_rankings(explanation: Explanation, family: ExactAreaFamily, like: Tensor) -> Rankings:
+    """Return the map of an explanation, and its fields if their lattice is this family's; others are left out."""
+    fields = explanation.fields
+    if fields is not None and tuple(fields.shape[3:]) != family.parameter_shape:
+        fields = None
+    standardised = None if fields is None else standardise_each(fields.to(like))
+    return Rankings(explanation.saliency().to(like), explanation.areas, standardised)
