@@ -32,8 +32,6 @@ def record_passes(network: Network, work: Callable[[], object]) -> list[Pass]:
     passes = list[Pass]()
 
     def note(_module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        if not len(arguments[0]):  # a trial of shapes
-            return
         passes.append(Pass(len(arguments[0]), tuple(arguments[0].shape[2:])))
         if output.requires_grad:
             output.register_hook(partial(_note_backward, passes[-1]))

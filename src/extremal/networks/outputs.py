@@ -16,7 +16,7 @@ HALF_PRECISIONS = (torch.float16, torch.bfloat16)
 def to_channels_last(x: Tensor) -> Tensor:
     """Return (B, C, H, W) with the channels of each place adjacent in memory."""
     x = x.contiguous(memory_format=torch.channels_last)
-    if x.stride(0) != x.shape[1:].numel():  # any stride is valid for a single row, but kernels infer the layout from it
+    if x.stride(0) != x[0].numel():  # any stride is valid for a single row, but kernels infer the layout from it
         x = x.clone(memory_format=torch.channels_last)
     return x
 
