@@ -10,8 +10,6 @@ from torch import Tensor
 
 from extremal.explanations.objective import Objective
 from extremal.explanations.verdict import compute_effects
-from extremal.masking.domain import ExactAreaFamily
-from extremal.masking.scaling import standardise
 from extremal.masking.solvers.path import Descent, masks_at_areas
 from extremal.masking.solvers.problem import Problem
 
@@ -41,13 +39,13 @@ class Certificate:
 class Rankings:
     """Orders of the places of N inputs, from which masks between the areas of an explanation may start."""
 
-    saliency: Tensor  # (N, 1, *S) the explanation's map
+    saliency: Tensor  # (N, 1, *lattice) standardised parameters of the explanation's map
     areas: tuple[float, ...]  # A, rising
     fields: Tensor | None  # (N, A, 1, *lattice) standardised parameters of the masks at these areas; None: unknown
 
-    def find_starts(self, family: ExactAreaFamily, areas: Sequence[float]) -> list[Tensor]:
+    def find_starts(self, areas: Sequence[float]) -> list[Tensor]:
         """Return parameters (N, 1, *lattice) for an area of each input: of the map, and of the fields in between."""
-        starts = [standardise(family.fit(self.saliency))]
+        starts = [self.saliency]
         if self.fields is not None:
             columns = [self._interpolate(fields, area) for fields, area in zip(self.fields, areas, strict=True)]
             starts.append(torch.stack(columns))
@@ -172,7 +170,7 @@ class Bisection:
         upper, lower = (torch.stack([side[2] for side in sides]) for sides in (self.sufficient, self.insufficient))
         starts = [self.family.fit(upper + lower)]  # of (N, 1, *S)
         if self.rankings is not None:
-            starts += [self.family.fit(upper), *self.rankings.find_starts(self.family, areas)]
+            starts += [self.family.fit(upper), *self.rankings.find_starts(areas)]
         return torch.stack(starts, 1)
 
     def _keep_best(self, best: list[_Candidate], parameters: Tensor, areas: Tensor) -> list[int]:

@@ -18,7 +18,7 @@ from extremal.explanations.verdict import MIN_SPAN, SUFFICIENT_EFFECT, Status
 from extremal.masking.domain import ExactAreaFamily
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike
-from extremal.masking.scaling import standardise_each
+from extremal.masking.scaling import standardise, standardise_each
 from extremal.masking.solvers.path import Path
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network, require_gradient
@@ -136,4 +136,5 @@ def _find_rankings(explanation: Explanation, family: ExactAreaFamily, like: Tens
     if fields is not None and tuple(fields.shape[3:]) != family.parameter_shape:
         fields = None
     standardised = None if fields is None else standardise_each(fields.to(like))
-    return Rankings(explanation.saliency().to(like), explanation.areas, standardised)
+    saliency = standardise(family.fit(explanation.saliency().to(like)))
+    return Rankings(saliency, explanation.areas, standardised)
