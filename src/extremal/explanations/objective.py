@@ -298,10 +298,12 @@ def find_gradients(rewards: Tensor, values: Sequence[Tensor]) -> list[Tensor | N
     Networks may answer without a gradient for some inputs, e.g. detectors that find nothing in them.
     """
     wanted = [value for value in values if value.requires_grad and rewards.requires_grad]
+    if not wanted:
+        return [None] * len(values)
     total = rewards.sum()
     overwrite_gradients(total, wanted)
-    found = iter(torch.autograd.grad(total, wanted, allow_unused=True) if wanted else ())
-    return [next(found) if value.requires_grad and rewards.requires_grad else None for value in values]
+    found = iter(torch.autograd.grad(total, wanted, allow_unused=True))
+    return [next(found) if value.requires_grad else None for value in values]
 
 
 def _repeat(values: T | Sequence[T], count: int) -> list[T]:

@@ -72,18 +72,18 @@ def overwrite_gradients(value: Tensor, wanted: Sequence[Tensor]) -> None:
     The gradient graph of the value is read as it is now, and must not be used for another value later on.
 
     Args:
-        value: whose gradient is computed next, once.
+        value: whose gradient is computed next, once; it has one.
         wanted: the tensors with respect to which; the gradient of a rectifier's output that is one of them is kept.
     """
     kept = {tensor.grad_fn for tensor in wanted}
     users: dict[Any, list[Any]] = {}  # the nodes that take the output of a rectifier's node
-    visited, pending = {value.grad_fn}, [value.grad_fn]
+    visited, pending = {value.grad_fn}, list[Any]([value.grad_fn])
     while pending:
         node = pending.pop()
-        for source, _ in node.next_functions if node is not None else ():
+        for source, _ in node.next_functions:
             if isinstance(source, _Clamp._backward_cls):
                 users.setdefault(source, []).append(node)
-            if source not in visited:
+            if source is not None and source not in visited:
                 visited.add(source)
                 pending.append(source)
     for rectifier, nodes in users.items():
