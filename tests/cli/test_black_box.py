@@ -68,9 +68,9 @@ def test_dry_run_and_doctor_say_that_it_is_a_black_box(image: str) -> None:
         ((), "the solver consensus needs a gradient, predict is a black box without one; pass solver='search', or"),
         (
             ("--solver", "search", "--refine"),
-            "the bisection for the smallest area needs a gradient, predict is a black",
+            "the search for the smallest area needs a gradient, predict is a black",
         ),
-        (("--solver", "search", "--refine", "--dry-run"), "the bisection for the smallest area needs a gradient, pred"),
+        (("--solver", "search", "--refine", "--dry-run"), "the search for the smallest area needs a gradient, pred"),
     ],
 )
 def test_what_needs_a_gradient_is_refused_in_one_line(image: str, options: tuple[str, ...], message: str) -> None:

@@ -288,13 +288,15 @@ class TestOtherCommands:
 
 
 class TestRefine:
-    def test_the_certificate_lies_between_the_areas(self, tmp_path: Path) -> None:
+    def test_the_certificate_has_the_areas_and_effects_of_both_sides(self, tmp_path: Path) -> None:
         save_image(tmp_path / "cat.png")
         (plain,) = document("cat.png", areas="0.02,0.6")
         assert plain["certificate"] is None
         (refined,) = document("cat.png", "--refine", "--force", areas="0.02,0.6")
         found = refined["certificate"]
-        assert set(found) == {"area", "effect", "below_area", "below_effect", "share"}
+        effects = {"effect", "unseen_effect", "control_effect", "below_effect", "below_unseen_effect"}
+        assert set(found) == {"area", "below_area", "share", "verdict", *effects}
+        assert found["verdict"]["word"] in {"sufficient", "chance is enough"}
         assert found["below_area"] < found["area"] <= 0.6
         assert found["effect"] >= found["share"] == 0.9
         assert refined["files"]["masks"][:-1] == plain["files"]["masks"]
@@ -305,9 +307,9 @@ class TestRefine:
     def test_it_is_printed(self, tmp_path: Path) -> None:
         save_image(tmp_path / "cat.png")
         _, out, _ = call("cat.png", "--refine", areas="0.02,0.6")
-        assert re.search(r"Smallest area by bisection: [0-9.]+\s% has \d+\s% of the effect", out)
+        assert re.search(r"Smallest area found: [0-9.]+\s% has \d+\s% of the effect", out)
         _, out, _ = call("cat.png", areas="0.02,0.6")
-        assert "Smallest area by bisection" not in out
+        assert "Smallest area found" not in out
 
 
 class TestStability:

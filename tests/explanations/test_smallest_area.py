@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from extremal import Explanation, explain, judge, smallest_area
 from extremal.errors import ExtremalValueError
-from extremal.explanations.bisection import Certificate
+from extremal.explanations.certificate import Certificate
 from extremal.masking.area import count_kept
 from extremal.masking.games import preserve
 from extremal.masking.solvers import Path

@@ -15,7 +15,7 @@ import torch
 
 from extremal import ExtremalValueError, report
 from extremal.explanations import overlay
-from extremal.explanations.bisection import Certificate
+from extremal.explanations.certificate import Certificate
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.verdict import Status
 from extremal.report import reveal
@@ -258,13 +258,24 @@ def test_alternatives_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_certificate_is_described() -> None:
     certificate = Certificate(0.345, torch.ones(1, 48, 64), 0.912, 0.338, 0.88, 0.9)
     words = render_page(synthetic.explanation(), certificate=certificate).words.replace("\xa0", " ")
-    assert "Smallest area by bisection: 34.5 % has 91 % of the effect; the best mask found at 33.8 % has 88 %." in words
+    assert "Smallest area found: 34.5 % has 91 % of the effect; the best mask found at 33.8 % has 88 %." in words
     close = render_page(synthetic.explanation(), certificate=replace(certificate, below_effect=0.8961)).words
     assert "the best mask found at 33.8\xa0% has 89.6\xa0%." in close
     open_end = replace(certificate, below_area=0.0, below_effect=float("nan"))
     words = render_page(synthetic.explanation(), certificate=open_end).words.replace("\xa0", " ")
     assert "34.5 % has 91 % of the effect; every smaller area that was tried is also enough." in words
-    assert "Smallest area by bisection" not in render_page(synthetic.explanation()).words
+    assert "Smallest area found" not in render_page(synthetic.explanation()).words
+
+
+def test_the_certificate_tells_what_unseen_perturbations_and_chance_leave() -> None:
+    certificate = Certificate(0.345, torch.ones(1, 48, 64), 0.912, 0.338, 0.94, 0.9, 0.6, 0.4496, 0.95)
+    words = render_page(synthetic.explanation(), certificate=certificate).words.replace("\xa0", " ")
+    assert (
+        "the best mask found at 33.8 % has 94 %, but only 44.96 % under perturbations it was not made for. "
+        "Chance is enough: a random region of this size has 95 %."
+    ) in words
+    words = render_page(synthetic.explanation(), certificate=replace(certificate, control_effect=0.3)).words
+    assert "Chance is enough" not in words
 
 
 def test_stability_is_a_part_of_the_table() -> None:

@@ -122,7 +122,7 @@ class TestOtherFunctions:
         result = explain(net, planted_picture(), query, areas=(AREA, 0.3), solver="path")
         (certificate,) = smallest_area(net, result, query)
         assert certificate is not None
-        assert certificate.area == pytest.approx(AREA, rel=0.3)
+        assert AREA / 2 < certificate.area < 1.3 * AREA, "nine tenths of the effect need no more than the part"
         (region,) = minimal(net, result, target=query, budget=100)
         assert region is not None
         assert overlap(region.mask[0] > 0, place_mask(BUS_AT)) > 0.5

@@ -168,7 +168,7 @@ def _build_advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ..
                 elem_id="effort",
             ),
             gr.Slider(1, MAX_ALTERNATIVES, 1, step=1, label="Alternatives", elem_id="answers"),
-            gr.Checkbox(False, label="Search for the smallest area between these, to 2\u00a0%", elem_id="refine"),
+            gr.Checkbox(False, label="Search for the smallest sufficient area, to 2\u00a0%", elem_id="refine"),
             gr.Checkbox(
                 False,
                 label="Also explain 4 copies with one grey level of noise, to see what stays (5 times as long)",

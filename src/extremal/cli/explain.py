@@ -67,7 +67,7 @@ def explain(
 
     def prepare() -> list[ProcessImage]:
         from extremal.explanations.settings import Settings
-        from extremal.explanations.smallest_area import check_bisection
+        from extremal.explanations.smallest_area import check_search
         from extremal.networks.memory import keep_freed_memory
         from extremal.scores.parse import parse_query
 
@@ -84,7 +84,7 @@ def explain(
         )
         net = load(network, weights, device)
         if refine:
-            check_bisection(net)
+            check_search(net)
         extras = Extras(refine, find_minimal_budget(minimal, budget), stability)
         if dry_run:
             return [plan_images(net, parse_query(net, target, ask, prompt), settings, extras)]

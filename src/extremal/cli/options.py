@@ -67,7 +67,7 @@ Refine = Annotated[
     bool,
     Option(
         "--refine",
-        help="Bisect for the smallest sufficient area, to 2 %; above the largest of --areas if none is enough.",
+        help="Search for the smallest sufficient area, to 2 %; above the largest of --areas if none is enough.",
     ),
 ]
 Stability = Annotated[

@@ -10,7 +10,7 @@ from rich.text import Text
 from extremal.file_checks import to_printable
 
 if TYPE_CHECKING:
-    from extremal.explanations.bisection import Certificate
+    from extremal.explanations.certificate import Certificate
     from extremal.explanations.channels.class_ranking import ClassChannels
     from extremal.explanations.channels.explanation import ChannelExplanation
     from extremal.explanations.explanation import Explanation

@@ -1,12 +1,15 @@
 """Controls: masks of the same area that explain nothing, with which a mask's score is compared."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from extremal.explanations.effort import Effort
+from extremal.explanations.objective import Objective
+from extremal.explanations.verdict import compute_effects
 from extremal.masking.device_tensors import copy_to, select_columns
 from extremal.masking.domain import Domain
 
@@ -63,6 +66,47 @@ class Controls:
         asked = None if wanted is None else wanted[:, list(areas)].repeat(1, len(numbers))
         scores = score(masks.transpose(1, 2).flatten(1, 2), [number for number in numbers for _ in areas], asked)
         return scores.view(len(scores), len(numbers), len(areas)).transpose(1, 2)
+
+
+def draw_controls(objective: Objective, areas: tuple[float, ...], effort: Effort, seed: int, like: Tensor) -> Controls:
+    """Return random masks of each area as controls of an objective.
+
+    The later ones of an area are scored where the best effect of the first ones lies in `UNDECIDED_EFFECTS`.
+
+    Args:
+        objective: of N inputs.
+        areas: of the masks.
+        effort: says how many there are of each area.
+        seed: of the masks.
+        like: a tensor of the dtype and device of the masks.
+    """
+    low, high = (values.view(-1, 1, 1) for values in (objective.score_destroyed, objective.score_input))
+
+    def is_undecided(scores: Tensor) -> Tensor:  # (N, A, R) -> (N, A)
+        best = compute_effects(scores, low, high, objective.game.keeps).amax(2)
+        return (best >= UNDECIDED_EFFECTS[0]) & (best < UNDECIDED_EFFECTS[1])
+
+    masks = random_masks(objective.domain, areas, effort.controls, seed, like)
+    return Controls(masks, effort.first_controls, is_undecided)
+
+
+@torch.no_grad()
+def find_control_effect(objective: Objective, area: float, effort: Effort, seed: int) -> float:
+    """Return the best effect of random masks of an area, of an objective of one input.
+
+    Args:
+        objective: of one input.
+        area: of the masks.
+        effort, seed: as for `draw_controls`.
+    """
+    counting = replace(objective, ways=objective.ways.counting)
+
+    def score(masks: Tensor, numbers: Sequence[int], wanted: Tensor | None) -> Tensor:
+        return counting.evaluate_way(objective.game.kept_part(masks.unsqueeze(2)), numbers, wanted=wanted)
+
+    scores = draw_controls(objective, (area,), effort, seed, objective.x).score(score)[0, 0]
+    effects = compute_effects(scores, objective.score_destroyed, objective.score_input, objective.game.keeps)
+    return float(effects[~scores.isnan()].amax())
 
 
 def random_masks(domain: Domain, areas: tuple[float, ...], count: int, seed: int, like: Tensor) -> Tensor:

@@ -26,12 +26,12 @@ from extremal.explanations.regions import SufficientRegion, iou
 from extremal.explanations.stability import Stability
 from extremal.explanations.validation import validate_image, validate_share, validate_smooth
 from extremal.explanations.verdict import (
-    MIN_UNSEEN_SPAN,
     NOTHING_FOUND,
     SUFFICIENT_EFFECT,
     Status,
     Verdict,
     compute_effects,
+    compute_unseen_effects,
     find_largest_effects,
     is_meaningful,
     reach_verdict,
@@ -112,11 +112,10 @@ class Explanation(ExplanationViews):
         """Whether the target of every input is a class or a group of classes, which `target` stores completely."""
         return None not in self.target
 
-    def effects(self, scores: Tensor, blank: Tensor | None = None) -> Tensor:
+    def effects(self, scores: Tensor) -> Tensor:
         """Return scores (N, ...) as shares of the whole effect (`compute_effects`): 0 is no effect, 1 all of it."""
-        trailing = [1] * (scores.ndim - 1)
-        low = self.score_blank.view(-1, *trailing) if blank is None else blank.unsqueeze(1)
-        return compute_effects(scores, low, self.score_full.view(-1, *trailing), self.keeps)
+        low, high = (values.view(-1, *[1] * (scores.ndim - 1)) for values in (self.score_blank, self.score_full))
+        return compute_effects(scores, low, high, self.keeps)
 
     @property
     def trace(self) -> dict[str, Tensor]:
@@ -152,12 +151,9 @@ class Explanation(ExplanationViews):
 
     def unseen_effects(self) -> Tensor:
         """Return effects under unseen perturbations: (N, A, P); NaN if uninformative, −inf if not finite."""
-        effects = self.effects(self.unseen_scores, self.unseen_blank)
-        full = self.score_full.view(-1, 1)
-        span = (full - self.unseen_blank).abs() / (full - self.score_blank.view(-1, 1)).abs()
-        broken = ~(self.unseen_scores.isfinite() & self.unseen_blank.isfinite().unsqueeze(1))
-        uninformative = (span < MIN_UNSEEN_SPAN).unsqueeze(1).expand_as(effects)
-        return effects.masked_fill(uninformative, torch.nan).masked_fill(broken, -torch.inf)
+        return compute_unseen_effects(
+            self.unseen_scores, self.unseen_blank, self.score_blank, self.score_full, self.keeps
+        )
 
     @property
     def verdict(self) -> tuple[tuple[Verdict, ...], ...]:

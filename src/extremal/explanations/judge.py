@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.explanations import evidence, verdict
 from extremal.explanations.chunking import halve_if_needed
-from extremal.explanations.controls import UNDECIDED_EFFECTS, Controls, random_masks
+from extremal.explanations.controls import draw_controls
 from extremal.explanations.effort import EFFORTS
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.explanation import Explanation
@@ -135,15 +135,7 @@ def build_explanation(
     perturbs = {name: prepare_perturbation(perturbation, objective.x) for name, perturbation in unseen.items()}
     counting = replace(objective, ways=objective.ways.counting)
     family = objective.domain.exact_area_family(solution.masks)
-    effort = EFFORTS[settings.effort]
-    low, high = objective.score_destroyed.view(-1, 1), objective.score_input.view(-1, 1)
-
-    def is_undecided(scores: Tensor) -> Tensor:  # (N, A, R) -> (N, A)
-        best = verdict.compute_effects(scores, low.unsqueeze(2), high.unsqueeze(2), game.keeps).amax(2)
-        return (best >= UNDECIDED_EFFECTS[0]) & (best < UNDECIDED_EFFECTS[1])
-
-    drawn = random_masks(objective.domain, areas, effort.controls, seed, solution.masks)
-    controls = Controls(drawn, effort.first_controls, is_undecided)
+    controls = draw_controls(objective, areas, EFFORTS[settings.effort], seed, solution.masks)
     known = None if solution.cut_rewards is None else game.find_scores(solution.cut_rewards)
     with run.counted() as count:
         collected = evidence.collect_evidence(
@@ -164,6 +156,7 @@ def build_explanation(
             agreement = torch.ones_like(solution.masks[:, 0])
         if agreement is None:
             agreement = unseen_agreement(objective, perturbs.values(), solution.masks, max_rows, provenance["mirror"])
+    low, high = objective.score_destroyed.view(-1, 1), objective.score_input.view(-1, 1)
     effects = verdict.compute_effects(collected.scores, low, high, game.keeps)
     tensors = {**input_fields(run.network, objective), **_solution_fields(solution, collected), "agreement": agreement}
     return Explanation(

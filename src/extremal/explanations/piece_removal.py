@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from extremal.explanations.verdict import MIN_UNSEEN_EFFECT, compute_effects
+from extremal.explanations.verdict import compute_effects, is_supported
 from extremal.masking.games import Evaluate, Game
 
 OnEvaluations = Callable[[int, int], None]  # evaluations done, and the most there may be
@@ -39,7 +39,7 @@ class SufficiencyTest:
     """The test whether regions of one input are sufficient under all ways of destroying it, within a budget.
 
     A region is sufficient if its effect is at least the share under each way that the run used and, in the median, at
-    least half of the share under the others (`MIN_UNSEEN_EFFECT`, the rule of the verdict). The others are evaluated
+    least half of the share under the others (`is_supported`, the rule of the verdict). The others are evaluated
     only for regions that pass the first.
 
     Args:
@@ -96,7 +96,7 @@ class SufficiencyTest:
         """Return whether the effects of a region meet the rule."""
         if judgement.effect < self.share:
             return False
-        return judgement.unseen is None or judgement.unseen >= MIN_UNSEEN_EFFECT * self.share
+        return judgement.unseen is None or is_supported(judgement.unseen, self.share)
 
     @torch.no_grad()
     def _evaluate(self, ways: Sequence[Way], regions: Sequence[Tensor]) -> list[tuple[float, ...]]:

@@ -12,16 +12,15 @@ from extremal.errors import ExtremalValueError
 from extremal.explanations.batches import plan_batches
 from extremal.explanations.build_objective import build_objective
 from extremal.explanations.channels.explanation import ChannelExplanation
-from extremal.explanations.evidence import unseen_perturbations
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.minimal_region import MinimalRegion
 from extremal.explanations.objective import Objective
 from extremal.explanations.piece_removal import Judgement, OnEvaluations, PieceRemoval, Reduced, SufficiencyTest, Way
 from extremal.explanations.preparation import check_result, check_same_scores, restore_network, restore_query
 from extremal.explanations.settings import Settings
+from extremal.explanations.unseen_effects import restore_unseen
 from extremal.explanations.validation import validate_share
 from extremal.explanations.verdict import SUFFICIENT_EFFECT, is_meaningful
-from extremal.file_checks import quote
 from extremal.masking.domain import Domain
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike, ScaleChannels, prepare_perturbation
@@ -203,20 +202,14 @@ def _used_ways(objective: Objective) -> list[Way]:
 
 def _unseen_ways(objective: Objective, explanation: Explanation, image: int) -> list[Way]:
     """Return the perturbations that the run of one input did not use, and that are informative."""
-    perturbations = unseen_perturbations(objective.perturbation, explanation.settings.get("seed", 0))
-    unknown = sorted(set(explanation.unseen_names) - set(perturbations))
-    if unknown:
-        raise ExtremalValueError(
-            f"unseen perturbations of an explanation must be those of its settings, got {quote(unknown[0])}; "
-            "explain again"
-        )
+    perturbations = restore_unseen(objective, explanation)
     is_informative = ~explanation.unseen_effects()[image].isnan().all(0)  # (P,)
     return [
-        Way(name, objective.evaluator(prepare_perturbation(perturbations[name], objective.x)), blank.to(objective.x))
-        for name, blank, informative in zip(
-            explanation.unseen_names, explanation.unseen_blank[image], is_informative.tolist(), strict=True
+        Way(name, objective.evaluator(prepare_perturbation(perturbation, objective.x)), blank.to(objective.x))
+        for (name, perturbation), blank, informative in zip(
+            perturbations.items(), explanation.unseen_blank[image], is_informative.tolist(), strict=True
         )
-        if informative and name in perturbations
+        if informative
     ]
 
 

@@ -1,20 +1,26 @@
-"""The smallest sufficient area, to a relative tolerance, by bisection between known masks."""
+"""The smallest sufficient area, to a relative tolerance, by a search from known masks."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from extremal.explanations.area_search import AreaSearch, OnProgress
 from extremal.explanations.batches import plan_batches
-from extremal.explanations.bisection import Bisection, Certificate, OnProgress, Rankings, evaluate_effects
 from extremal.explanations.build_objective import build_objective, build_problem
+from extremal.explanations.candidates import Bounds, Candidate, Rankings, build_candidates, evaluate_effects
+from extremal.explanations.certificate import Certificate
 from extremal.explanations.chunking import ChunkedReward
+from extremal.explanations.controls import find_control_effect
+from extremal.explanations.effort import EFFORTS
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import Objective
 from extremal.explanations.preparation import check_result, check_same_scores, restore_network, restore_query
 from extremal.explanations.settings import Settings
+from extremal.explanations.unseen_effects import UnseenEffects
 from extremal.explanations.validation import validate_share
-from extremal.explanations.verdict import MIN_SPAN, SUFFICIENT_EFFECT, Status
+from extremal.explanations.verdict import MIN_SPAN, SUFFICIENT_EFFECT, Status, find_typical_effects
 from extremal.masking.domain import ExactAreaFamily
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike
@@ -28,10 +34,10 @@ from extremal.scores import Score
 from extremal.scores.target import Target, expand_inputs, find_required_layers, provide_inputs
 
 
-def check_bisection(network: Network) -> None:
-    """Raise if a network has no gradient, by which the areas between are optimised."""
+def check_search(network: Network) -> None:
+    """Raise if a network has no gradient, by which masks of smaller areas are optimised."""
     remedy = "explain more areas, or reduce the region with minimal (--minimal)"
-    require_gradient(network, "the bisection for the smallest area", remedy)
+    require_gradient(network, "the search for the smallest area", remedy)
 
 
 @in_standard_modes
@@ -47,13 +53,14 @@ def smallest_area(
     score: str | Score | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[Certificate | None, ...]:
-    """Bisect between the masks of an explanation for the smallest area that keeps a share of the effect.
+    """Search for the smallest area that keeps a share of the effect, from the masks of an explanation down.
 
-    a* = min { a : effect of the cut mask ≥ share } (paper, section 3), between the smallest computed area that is
-    sufficient and the largest below it that is not; if none is, between the largest and all places. Each area tried
-    starts from the best of several masks (those on both sides, the larger one alone, the explanation's fields between
-    its areas, its map) and takes a few steps. The optimisation is not convex: the certificate states what was found on
-    both sides, and does not prove that nothing smaller exists.
+    a* = min { a : effect of the cut mask ≥ share } (paper, section 3). The mask must also keep half of the share in the
+    median under perturbations that the run did not use, as the verdict `sufficient` asks. The search begins with the
+    smallest computed mask that is sufficient, or with all places if none is, and makes it smaller in steps of at most
+    20 %, which are halved down to the tolerance where no sufficient mask is found. At each area, the best of several
+    masks (the last one, the explanation's fields between its areas, its map) takes a few steps. The optimisation is not
+    convex: the certificate states what was found on both sides, and does not prove that nothing smaller exists.
 
     >>> _ = torch.manual_seed(0)
     >>> from extremal import explain
@@ -71,7 +78,8 @@ def smallest_area(
         explanation: a result of `explain`, of N inputs.
         target: the target of the explanation, if it was not a class.
         share: of the whole effect, in (0, ...).
-        tolerance: the two areas of a certificate differ by at most this relative tolerance, or by one place.
+        tolerance: the two areas of a certificate differ by at most this relative tolerance, or by one place; by more
+            only if the search ended after 24 areas.
         game, perturbation, score: those of the explanation; required only if they were callables.
         on_progress: called before each pass with the number of passes done and their maximum; what it raises ends the
             search.
@@ -88,10 +96,10 @@ def smallest_area(
     check_result(explanation, Explanation)
     provenance = explanation.settings
     net = as_network(network)
-    check_bisection(net)
+    check_search(net)
     net = restore_network(net, provenance)
     settings = Settings.from_dict(
-        {**provenance, "solver": Path().settings()},  # the solver is without effect: the bisection descends by itself
+        {**provenance, "solver": Path().settings()},  # the solver is without effect: the search has its own
         {"game": game, "perturbation": perturbation, "score": score},
     ).replace(within=explanation.within, units=explanation.units)
     query = restore_query(net, explanation, target, settings.score)
@@ -103,20 +111,50 @@ def smallest_area(
         check_same_scores(objective.score_input, explanation)
         reward, mirror = ChunkedReward(objective, max_rows), provenance["mirror"]
         problem = build_problem(reward, objective, mirror, settings.seed)
-        masks, effects = explanation.masks.to(x), explanation.effects(explanation.binary_scores)
-        is_broken = ~effects.isfinite().all(1)
-        is_broken |= torch.tensor([Status.NOT_FINITE in row for row in explanation.status])
-        is_meaningless = (explanation.largest_effects() > 1 / MIN_SPAN) | is_broken
-        effects = effects.masked_fill(is_meaningless.unsqueeze(1), -math.inf)
-        areas = explanation.areas
-        if not bool((effects >= share).any(1).all()):  # continue above the computed areas, up to all places
-            largest = find_largest_mask(objective).expand_as(masks[:, :1])
-            effect = evaluate_effects(objective, largest).masked_fill(is_meaningless.unsqueeze(1), -math.inf)
-            areas = (*areas, float(largest[0].mean()))
-            masks, effects = torch.cat([masks, largest], 1), torch.cat([effects, effect.to(effects)], 1)
-        rankings = _find_rankings(explanation, problem.domain.exact_area_family(x), x)
-        bisection = Bisection(problem, objective, masks, areas, effects, share, on_progress, rankings)
-        return bisection.run(tolerance)
+        family, find_unseen = problem.domain.exact_area_family(x), UnseenEffects(objective, explanation)
+        candidates = _find_candidates(explanation, objective, family, share, find_unseen)
+        rankings = _find_rankings(explanation, family, x)
+        search = AreaSearch(problem, objective, candidates, share, tolerance, find_unseen, on_progress, rankings)
+        return tuple(
+            None if bounds is None else _build_certificate(bounds, objective.subset(n, n + 1), settings, share)
+            for n, bounds in enumerate(search.run())
+        )
+
+
+def _find_candidates(
+    explanation: Explanation, objective: Objective, family: ExactAreaFamily, share: float, find_unseen: UnseenEffects
+) -> list[list[Candidate]]:
+    """Return the masks of an explanation for each input, and that of all places if none of them is sufficient."""
+    cuts = family.cut(explanation.masks.to(objective.x), explanation.areas)
+    effects, unseen = explanation.effects(explanation.binary_scores), explanation.unseen_effects()
+    candidates = build_candidates(cuts, explanation.areas, effects, find_typical_effects(unseen))
+    if not all(any(one.is_sufficient(share) for one in row) for row in candidates):
+        largest = find_largest_mask(objective).expand_as(cuts[:, :1])
+        area = float(largest[0].mean())
+        added = build_candidates(largest, (area,), evaluate_effects(objective, largest), find_unseen(largest))
+        candidates = [[*row, *more] for row, more in zip(candidates, added, strict=True)]
+    is_broken = ~effects.isfinite().all(1) | torch.tensor([Status.NOT_FINITE in row for row in explanation.status])
+    has_no_share = is_broken | (explanation.largest_effects() > 1 / MIN_SPAN)
+    return [
+        [replace(one, effect=-math.inf) for one in row] if is_excluded else row
+        for row, is_excluded in zip(candidates, has_no_share.tolist(), strict=True)
+    ]
+
+
+def _build_certificate(bounds: Bounds, objective: Objective, settings: Settings, share: float) -> Certificate:
+    """Return the certificate of one input, and score random masks of its area."""
+    upper, lower = bounds.sufficient, bounds.insufficient
+    return Certificate(
+        area=upper.area,
+        mask=upper.mask.cpu(),
+        effect=upper.effect,
+        below_area=lower.area if lower else 0.0,
+        below_effect=lower.effect if lower else math.nan,
+        share=share,
+        unseen_effect=upper.unseen,
+        below_unseen_effect=lower.unseen if lower else math.nan,
+        control_effect=find_control_effect(objective, upper.area, EFFORTS[settings.effort], settings.seed),
+    )
 
 
 def find_largest_mask(objective: Objective) -> Tensor:

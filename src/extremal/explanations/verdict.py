@@ -88,6 +88,48 @@ def find_largest_effects(*effects: Tensor) -> Tensor:
     return flat.nan_to_num(0.0, 0.0, 0.0).amax(1)
 
 
+def compute_unseen_effects(scores: Tensor, blank: Tensor, score_blank: Tensor, full: Tensor, keeps: bool) -> Tensor:
+    """Return effects under P unseen perturbations: (N, A, P); NaN if uninformative, −inf if not finite.
+
+    Args:
+        scores: (N, A, P).
+        blank: (N, P) of the input destroyed by each of these perturbations.
+        score_blank: (N,) of the input destroyed as in the run.
+        full: (N,) of the whole input.
+        keeps: whether masks keep.
+    """
+    effects = compute_effects(scores, blank.unsqueeze(1), full.view(-1, 1, 1), keeps)
+    full = full.view(-1, 1)
+    span = (full - blank).abs() / (full - score_blank.view(-1, 1)).abs()
+    broken = ~(scores.isfinite() & blank.isfinite().unsqueeze(1))
+    uninformative = (span < MIN_UNSEEN_SPAN).unsqueeze(1).expand_as(effects)
+    return effects.masked_fill(uninformative, torch.nan).masked_fill(broken, -torch.inf)
+
+
+def find_typical_effects(unseen: Tensor) -> Tensor:
+    """Return the median of unseen effects (..., P) without those that are NaN; −inf if one is not finite.
+
+    >>> find_typical_effects(torch.tensor([[0.2, 0.6, 0.9, torch.nan], [0.9, 0.8, -torch.inf, 0.9]]))
+    tensor([0.6000,   -inf])
+    """
+    if not unseen.shape[-1]:
+        return unseen.new_full(unseen.shape[:-1], torch.nan)
+    return unseen.nanmedian(-1).values.masked_fill(unseen.isinf().any(-1), -torch.inf)
+
+
+def is_supported(typical: float, share: float) -> bool:
+    """Return whether enough of a required share of the effect remains under unseen perturbations.
+
+    >>> is_supported(0.5, 0.9), is_supported(0.4, 0.9), is_supported(float("nan"), 0.9)
+    (True, False, True)
+
+    Args:
+        typical: median effect under them; NaN: they are uninformative.
+        share: of the whole effect that is required of the mask.
+    """
+    return not typical < MIN_UNSEEN_EFFECT * share
+
+
 def is_meaningful(largest: float) -> bool:
     """Return whether effects are shares of a difference that is large enough to divide by.
 
@@ -155,7 +197,7 @@ def reach_verdict(
         (is_grey, "suspect", f"grey values carry it: {found} of the effect as found, {kept} cut to black and white"),
         (cut < share, "insufficient", f"{too_little} of the effect, wanted {wanted}"),
         (best_rival >= cut, "suspect", f"a ranking's {noun} of this size reaches {format_percent(best_rival)}"),
-        (typical < MIN_UNSEEN_EFFECT * share, "suspect", unlike),
+        (not is_supported(typical, share), "suspect", unlike),
         (is_moving, "unstable", f"copies with one grey level of noise share only {shared} of their places"),
         (has_no_core, "unstable", f"all copies with one grey level of noise keep only {core} of its places"),
         (True, "sufficient", f"{kept} of the effect, at best {by_chance} by chance"),

@@ -29,7 +29,8 @@ _PER_AREA = (
 )
 _NUMBERS = (
     *("score_full", "score_blank", "smallest_area", "smallest_effect", "unseen_effect", "certified_area"),
-    *("certified_effect", "below_area", "below_effect", "seconds", "stable_factor"),
+    *("certified_effect", "certified_unseen_effect", "certified_control_effect", "below_area", "below_effect"),
+    *("below_unseen_effect", "seconds", "stable_factor"),
 )
 _SAME_LENGTHS = (
     *(("trace_step", name) for name in ("trace_area", "trace_reward", "trace_grey")),

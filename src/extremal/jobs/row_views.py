@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from extremal.explanations.bisection import Certificate
+from extremal.explanations.certificate import Certificate
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.settings import Settings
 from extremal.explanations.stability import Stability
+from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.jobs.restore import (
     check_row,
     decode_parameters,
@@ -93,14 +94,21 @@ def _restore(row: Row, network: Network, settings: Mapping[str, Any]) -> Explana
 def _read_certificate(row: Row) -> Certificate | None:
     if row["certified_area"] is None:
         return None
-    below = row["below_effect"]
+
+    def read(name: str) -> float:
+        value = row[name]
+        return math.nan if value is None else float(value)
+
     return Certificate(
         area=row["certified_area"],
         mask=torch.zeros(1, 0),
         effect=row["certified_effect"],
         below_area=row["below_area"] or 0.0,
-        below_effect=math.nan if below is None else below,
-        share=0.9,
+        below_effect=read("below_effect"),
+        share=SUFFICIENT_EFFECT,
+        unseen_effect=read("certified_unseen_effect"),
+        below_unseen_effect=read("below_unseen_effect"),
+        control_effect=read("certified_control_effect"),
     )
 
 

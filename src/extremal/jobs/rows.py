@@ -13,7 +13,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
-from extremal.explanations.bisection import Certificate
+from extremal.explanations.certificate import Certificate
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.stability import Stability
 from extremal.explanations.verdict import CHANCE, is_meaningful
@@ -43,10 +43,13 @@ SCHEMA = pa.schema(
         ("smallest_area", pa.float64()),  # fraction of places; null if no area is sufficient, and so the next two
         ("smallest_effect", pa.float64()),  # effect of its cut mask
         ("unseen_effect", pa.float64()),  # median under unseen perturbations; null: they are uninformative
-        ("certified_area", pa.float64()),  # found by bisection between the computed areas; null: not requested, or none
+        ("certified_area", pa.float64()),  # smallest sufficient one that a search found; null: not requested, or none
         ("certified_effect", pa.float64()),  # effect of its mask
+        pa.field("certified_unseen_effect", pa.float64(), metadata=OPTIONAL),  # median under unseen perturbations
+        pa.field("certified_control_effect", pa.float64(), metadata=OPTIONAL),  # of the best random region of this area
         ("below_area", pa.float64()),  # largest insufficient area tried below it; 0: all that were tried are sufficient
         ("below_effect", pa.float64()),  # effect of the best mask found there; null if there is none
+        pa.field("below_unseen_effect", pa.float64(), metadata=OPTIONAL),  # of that mask; null if its effect is too low
         ("stable_ious", _NUMBERS),  # (A,) median IoU with the masks of copies with noise; null: not requested
         ("core_shares", _NUMBERS),  # (A,) share of each mask's places that all copies keep
         (
@@ -199,12 +202,16 @@ def _verdict_columns(explanation: Explanation, image: int) -> dict[str, Any]:
 def _certificate_columns(certificate: Certificate | None) -> dict[str, float | None]:
     if certificate is None:
         return {}
-    return {
+    values = {
         "certified_area": certificate.area,
         "certified_effect": certificate.effect,
+        "certified_unseen_effect": certificate.unseen_effect,
+        "certified_control_effect": certificate.control_effect,
         "below_area": certificate.below_area,
-        "below_effect": None if math.isnan(certificate.below_effect) else certificate.below_effect,
+        "below_effect": certificate.below_effect,
+        "below_unseen_effect": certificate.below_unseen_effect,
     }
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _stability_columns(stability: Stability | None, image: int) -> dict[str, Any]:

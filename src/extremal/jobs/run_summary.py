@@ -40,7 +40,7 @@ class ImageSummary:
     name: str  # of the target
     verdict: str  # one of VERDICTS
     reason: str  # one sentence on the smallest sufficient area, else on the largest area; the error of a failed image
-    area: float | None  # smallest sufficient fraction of places, by bisection if it was requested
+    area: float | None  # smallest sufficient fraction of places, by a search if it was requested
     effect: float | None  # of its cut mask
     unseen: float | None  # median effect of the smallest computed area under unseen perturbations
     loss: float | None  # effect lost under these

@@ -79,7 +79,7 @@ def run(
         ask: another query than a class, as for `--ask`.
         prompt: to a model of images and text, for the queries `answer` and `token`.
         settings: of the explanations; None: made of `options`.
-        refine: also bisect for the smallest sufficient area (`smallest_area`).
+        refine: also search for the smallest sufficient area (`smallest_area`).
         stability: also explain four copies of each image with one grey level of noise (`stability`).
         engine: local, or ray.
         address: of a Ray cluster; None: one is started on this machine.

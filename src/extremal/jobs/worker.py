@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalError, ExtremalValueError
-from extremal.explanations.bisection import Certificate
+from extremal.explanations.certificate import Certificate
 from extremal.explanations.explain import explain
 from extremal.explanations.explain_copies import stability
 from extremal.explanations.explanation import Explanation
@@ -42,7 +42,7 @@ class WorkerConfig:
     target: str = ""  # class, group, or classes joined by `|`, of items without one; empty: the top class
     ask: str = ""  # another query than a class, as for `--ask`
     settings: dict[str, Any] = field(default_factory=dict)  # `Settings.as_dict`
-    refine: bool = False  # bisect for the smallest sufficient area
+    refine: bool = False  # search for the smallest sufficient area
     stability: bool = False  # explain copies with one grey level of noise
     device: str = AUTO  # of a named network; auto: workers are spread over all that there are of the fastest kind
     prompt: str = ""  # to a model of images and text

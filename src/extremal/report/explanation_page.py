@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from extremal.explanations.bisection import Certificate
+from extremal.explanations.certificate import Certificate
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.minimal_region import MinimalRegion
 from extremal.explanations.overlay import apply_mask, has_image, png_data_uri

@@ -23,7 +23,7 @@ from extremal.files import (
 )
 
 if TYPE_CHECKING:
-    from extremal.explanations.bisection import Certificate
+    from extremal.explanations.certificate import Certificate
     from extremal.explanations.explanation import Explanation
     from extremal.explanations.minimal_region import MinimalRegion
     from extremal.explanations.stability import Stability
@@ -179,12 +179,16 @@ def result_record(
     return json_record
 
 
-def _certificate_record(certificate: "Certificate") -> dict[str, float]:
+def _certificate_record(certificate: "Certificate") -> dict[str, Any]:
     return {
         "area": certificate.area,
         "effect": certificate.effect,
+        "unseen_effect": certificate.unseen_effect,
+        "control_effect": certificate.control_effect,
+        "verdict": {"word": certificate.verdict.label, "reason": certificate.verdict.reason},
         "below_area": certificate.below_area,
         "below_effect": certificate.below_effect,
+        "below_unseen_effect": certificate.below_unseen_effect,
         "share": certificate.share,
     }
 

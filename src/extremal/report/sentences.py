@@ -2,26 +2,32 @@
 
 import math
 
-from extremal.explanations.bisection import Certificate
+from extremal.explanations.certificate import Certificate
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.stability import Stability
-from extremal.explanations.verdict import format_below
+from extremal.explanations.verdict import MIN_UNSEEN_EFFECT, format_below, is_supported
 from extremal.report.text import area_percent, percent
 
 
 def certificate_sentence(certificate: Certificate) -> str:
-    r"""Describe the search between the computed areas: the smallest area that is enough, and the largest that is not.
+    r"""Describe the search for a smaller area: the smallest area that is enough, and the largest that is not.
 
     >>> import torch
     >>> certificate_sentence(Certificate(0.0734, torch.ones(1, 2, 2), 0.902, 0.0721, 0.884, 0.9)).replace("\xa0", " ")
-    'Smallest area by bisection: 7.34 % has 90 % of the effect; the best mask found at 7.21 % has 88 %.'
+    'Smallest area found: 7.34 % has 90 % of the effect; the best mask found at 7.21 % has 88 %.'
     """
     result = f"{area_percent(certificate.area)} has {percent(certificate.effect)} of the effect"
+    chance = ""
+    if certificate.control_effect >= certificate.share:
+        chance = f" Chance is enough: a random region of this size has {percent(certificate.control_effect)}."
     if not certificate.below_area:
-        return f"Smallest area by bisection: {result}; every smaller area that was tried is also enough."
+        return f"Smallest area found: {result}; every smaller area that was tried is also enough.{chance}"
     effect, _ = format_below(certificate.below_effect, certificate.share, percent)
+    if not is_supported(certificate.below_unseen_effect, certificate.share):
+        unseen, _ = format_below(certificate.below_unseen_effect, MIN_UNSEEN_EFFECT * certificate.share, percent)
+        effect = f"{effect}, but only {unseen} under perturbations it was not made for"
     below = area_percent(certificate.below_area)
-    return f"Smallest area by bisection: {result}; the best mask found at {below} has {effect}."
+    return f"Smallest area found: {result}; the best mask found at {below} has {effect}.{chance}"
 
 
 def stability_sentence(stability: Stability, image: int = 0) -> str:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
 from extremal.explanations import evidence, verdict
+from extremal.explanations.area_search import AreaSearch
 from extremal.explanations.batches import plan_batches
-from extremal.explanations.bisection import Bisection, Certificate
 from extremal.explanations.build_objective import build_objective
+from extremal.explanations.candidates import Bounds, Candidate, build_candidates
 from extremal.explanations.channels.activity import build_place_fields
 from extremal.explanations.channels.controls import N_RANDOM_SETS, RANKINGS, random_sets, rankings, top_sets
 from extremal.explanations.channels.explanation import ChannelExplanation
@@ -168,7 +169,7 @@ def _build_problem(objective: Objective, ranked: Tensor, max_rows: int, seed: in
 
 
 class _EvidenceReport:
-    """Reports the evidence, and repeats its last report during the bisection, so that a run can be ended there, too."""
+    """Reports the evidence, and repeats its last report during the search, so that a run can be ended there, too."""
 
     def __init__(self, on_evidence: evidence.OnEvidence) -> None:
         self._on_evidence, self._last = on_evidence, (0, 0)
@@ -196,7 +197,7 @@ def _build_explanation(
     n_full: int,
     on_evidence: evidence.OnEvidence | None,
 ) -> ChannelExplanation:
-    """Collect the evidence for a solution, bisect for the smallest sufficient set, and build the result.
+    """Collect the evidence for a solution, search for the smallest sufficient set, and build the result.
 
     Args:
         split_network: the network from the layer on.
@@ -237,9 +238,10 @@ def _build_explanation(
         is_meaningless = largest > 1 / verdict.MIN_SPAN  # then no set but that of all channels is enough
         cut_effects = cut_effects.masked_fill(is_meaningless.unsqueeze(1), -math.inf)
         on_pass = report.repeat if report else None
-        certificates = Bisection(problem, objective, ends, (*areas, 1.0), cut_effects, share, on_pass).run(0.0)
+        sets = build_candidates(family.cut(ends, (*areas, 1.0)), (*areas, 1.0), cut_effects)
+        bounds = AreaSearch(problem, objective, sets, share, 0.0, on_progress=on_pass).run()
     cuts = cut(solution.masks, areas)
-    smallest, perturbation = _smallest_fields(certificates, total), objective.perturbation
+    smallest, perturbation = _smallest_fields(bounds, total), objective.perturbation
     assert isinstance(perturbation, ScaleChannels)
     tensors: dict[str, Tensor | None] = {
         "masks": solution.masks[:, :, 0],
@@ -278,16 +280,17 @@ def _build_explanation(
     )
 
 
-def _smallest_fields(certificates: Sequence[Certificate | None], total: int) -> dict[str, Tensor]:
-    """Return the fields about the smallest sufficient sets; all channels for inputs without a certificate."""
-    all_channels = Certificate(1.0, torch.ones(1, total, dtype=torch.float32), 1.0, 0.0, math.nan, 1.0)
-    complete = [certificate or all_channels for certificate in certificates]
-    effects = [all_channels.effect if one.area == 1 else one.effect for one in complete]
+def _smallest_fields(bounds: Sequence[Bounds | None], total: int) -> dict[str, Tensor]:
+    """Return the fields about the smallest sufficient sets; all channels for inputs without one."""
+    all_channels = Candidate(1.0, torch.ones(1, total, dtype=torch.float32), 1.0)
+    found = [one or Bounds(all_channels, None) for one in bounds]
+    smallest = [all_channels if one.sufficient.area == 1 else one.sufficient for one in found]
+    below = [one.insufficient or Candidate(0.0, all_channels.mask, math.nan) for one in found]
     return {
-        "smallest_mask": torch.cat([certificate.mask for certificate in complete]),
-        "smallest_effect": torch.tensor(effects, dtype=torch.float32),
-        "below_count": torch.tensor([round(certificate.below_area * total) for certificate in complete]),
-        "below_effect": torch.tensor([certificate.below_effect for certificate in complete], dtype=torch.float32),
+        "smallest_mask": torch.cat([one.mask.cpu() for one in smallest]),
+        "smallest_effect": torch.tensor([one.effect for one in smallest], dtype=torch.float32),
+        "below_count": torch.tensor([round(one.area * total) for one in below]),
+        "below_effect": torch.tensor([one.effect for one in below], dtype=torch.float32),
     }
 
 

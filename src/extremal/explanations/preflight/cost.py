@@ -1,16 +1,14 @@
 """Cost of a run: evaluations from the settings, time and memory from a few evaluations of the network."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import median
 
 import torch
 from torch import Tensor
 
-from extremal.explanations import bisection, evidence
+from extremal.explanations import area_search, evidence
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.effort import EFFORTS
 from extremal.explanations.evaluations import Evaluations
@@ -27,7 +25,6 @@ from extremal.networks.memory import activation_bytes
 from extremal.networks.run import Run
 
 MAX_REPEATS, MAX_MEASURE_SECONDS = 5, 0.5  # of each measurement; no repeats once the seconds are exceeded
-AREA_TOLERANCE = 0.02  # default of `smallest_area`
 SMOOTH_DOMAIN = Domain(())  # represents any domain whose places have neighbours
 
 
@@ -185,15 +182,12 @@ class Cost:
         return len(evidence.unseen_perturbations(self.settings.perturbation, self.settings.seed))
 
     def refinement(self) -> Evaluations:
-        """Return an upper bound of the cost of bisecting for the smallest sufficient area."""
-        tried = (self.areas[0] / bisection.SEARCH_FACTOR, *self.areas, 1.0)
-        log_ratio = max(math.log(high / low) for low, high in pairwise(tried))
-        rounds = 1 + max(
-            0, math.ceil(math.log2(log_ratio / math.log1p(AREA_TOLERANCE)))
-        )  # one more because areas are whole numbers of places
-        n_masks = 1 + rounds * (bisection.MAX_STARTS + bisection.STEPS_PER_AREA)
-        n_scores = n_masks * self.evaluations_per_mask * len(self.objective.ways)
-        return Evaluations(rounds * bisection.STEPS_PER_AREA * self.rewards_per_mask, self.setup + n_scores)
+        """Return an upper bound of the cost of the search for the smallest sufficient area."""
+        ways, unseen, effort = len(self.objective.ways), self._n_unseen, EFFORTS[self.settings.effort]
+        n_masks = 1 + area_search.MAX_AREAS * (area_search.MAX_STARTS + area_search.STEPS_PER_AREA)
+        n_scores = (n_masks * (ways + unseen) + effort.controls) * self.evaluations_per_mask
+        n_steps = area_search.MAX_AREAS * area_search.STEPS_PER_AREA
+        return Evaluations(n_steps * ways * self.rewards_per_mask, self.setup + n_scores)
 
     @property
     def rows_at_once(self) -> int:

@@ -119,7 +119,7 @@ def plan(
     settings = merge_settings(settings, options)
     prepared = prepare_run(network, image, target, settings)
     if refine:
-        smallest_area.check_bisection(prepared.net)
+        smallest_area.check_search(prepared.net)
     inputs, costs = list[PlannedInput](), list[Cost]()
     with prepared.net.frozen(settings.seed) as run:
         for batch, objective, setup in prepared.build_objectives(run, settings):

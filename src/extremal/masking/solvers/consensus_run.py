@@ -10,7 +10,7 @@ from torch import Tensor
 from extremal.masking.domain import ExactAreaFamily
 from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.scaling import FLOOR, rank, reduce_large, standardise_each
-from extremal.masking.solvers.path import masks_at_areas
+from extremal.masking.solvers.path import Areas, masks_at_areas
 from extremal.masking.solvers.problem import Problem, Recorder, gradient
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class ConsensusRun:
         reduced = problem.at_scale(self.settings.reduced) if self.reduced else None
         return replace(self, problem=problem, reduced=reduced)
 
-    def build_masks(self, fields: Tensor, areas: tuple[float, ...]) -> Tensor:
+    def build_masks(self, fields: Tensor, areas: Areas) -> Tensor:
         """Return the masks (N, K, 1, *S) of fields (N, K, 1, *lattice), at an area each."""
         return masks_at_areas(self.family, fields, areas, self.settings.temperature)
 
@@ -48,14 +48,14 @@ class ConsensusRun:
         return self.family.cut(self.build_masks(fields, areas), areas)
 
     def find_directions(
-        self, problem: Problem, fields: Tensor, areas: tuple[float, ...], mirrored: Sequence[bool], ways: Sequence[int]
+        self, problem: Problem, fields: Tensor, areas: Areas, mirrored: Sequence[bool], ways: Sequence[int]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of fields, smoothed and divided by their deviation, with the masks and their rewards.
 
         Args:
             problem: whose rewards count, of the inputs or of reduced ones.
             fields: (N, K, 1, *lattice).
-            areas: of the K masks.
+            areas: of the K masks, or one for all.
             mirrored: orientation of each.
             ways: of destroying the input, one for each.
 
@@ -103,6 +103,40 @@ class Momentum:
         """Take a step."""
         self._mean = self.settings.momentum * self._mean + (1 - self.settings.momentum) * direction
         self.change = (1 - self.settings.decay) * self.change + self.rate * self._mean
+
+
+class Ascent:
+    """A field that follows the mean direction of all ways, orientations taking turns.
+
+    Args:
+        run: of N inputs.
+        problem: whose rewards count, of the inputs or of reduced ones.
+        begin: (N, 1, 1, *lattice) field.
+        rate: of a step.
+    """
+
+    def __init__(self, run: ConsensusRun, problem: Problem, begin: Tensor, rate: float) -> None:
+        self._run, self._problem, self._begin, self._steps = run, problem, begin, 0
+        self._moved = Momentum(rate, run.settings)
+
+    @property
+    def field(self) -> Tensor:
+        """The field (N, 1, 1, *lattice) after the steps so far."""
+        return self._begin + self._moved.change
+
+    def step(self, areas: Areas) -> tuple[Tensor, Tensor]:
+        """Take a step at an area of each input.
+
+        Returns:
+            The masks (N, W, 1, *S) before the step, one for each way, and their rewards (N, W).
+        """
+        ways, orientations = range(self._problem.ways), self._problem.orientations()
+        mirrored = [orientations[(self._steps + way) % len(orientations)] for way in ways]
+        fields = self.field.expand(-1, len(ways), *self._begin.shape[2:])
+        directions, masks, rewards = self._run.find_directions(self._problem, fields, areas, mirrored, ways)
+        self._moved.add(directions.mean(1, keepdim=True))
+        self._steps += 1
+        return masks, rewards
 
 
 def _standardise_slopes(slopes: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ not, nothing changes.
 import torch
 from torch import Tensor
 
-from extremal.masking.solvers.consensus_run import ConsensusRun, Momentum
+from extremal.masking.solvers.consensus_run import Ascent, ConsensusRun
 
 MAX_FALL = 0.05  # of the whole effect, above which a fall is repaired
 STEPS_BETWEEN = 4  # after which the cut mask is scored
@@ -94,22 +94,17 @@ def _search_from(
         found: field and reward of this area so far.
         enough: (1, 1) reward with which the search ends after the least number of steps.
     """
-    settings, problem, area = run.settings, run.reduced or run.problem, run.areas[k : k + 1]
-    ways, orientations = range(problem.ways), problem.orientations()
-    moved = Momentum(settings.repair_rate, settings)
+    settings, area = run.settings, run.areas[k : k + 1]
+    ascent = Ascent(run, run.reduced or run.problem, begin, settings.repair_rate)
     for step in range(settings.repair_steps + 1):
-        field = begin + moved.change
         if step % STEPS_BETWEEN == 0 or step == settings.repair_steps:
+            field = ascent.field
             reward = _reward_cut_masks(run, field, area)
             is_better, is_enough = torch.cat([reward > found[1], (reward >= enough) | (found[1] >= enough)]).tolist()
             found = (field, reward) if is_better[0] else found
             if step == settings.repair_steps or (step >= LEAST_STEPS and is_enough[0]):
                 break
-        mirrored = [orientations[(step + way) % len(orientations)] for way in ways]
-        fields = field.expand(-1, len(ways), *field.shape[2:])
-        directions, masks, rewards = run.find_directions(problem, fields, area * len(ways), mirrored, ways)
-        moved.add(directions.mean(1, keepdim=True))
-        run.recorder.report("repair", masks, rewards)
+        run.recorder.report("repair", *ascent.step(area))
     return found
 
 
