@@ -17,7 +17,7 @@ from extremal.masking.solvers.problem import Problem, Recorder
 MAX_AREAS = 24  # tried for an input
 MAX_STARTS = 4  # fields compared at each of them, the last one's among them; the best is optimised if none is enough
 STEPS_PER_AREA = 4  # of the best field, at most; each asks every way
-RATE = 0.6  # of such a step, in deviations of the direction
+RATE = 0.35  # of such a step, in deviations of the direction
 FIRST_STEP = 0.1  # of the logarithm of the area, at most
 LARGEST_STEP = 0.2  # after areas for which the field needed no step
 TEMPERATURE = 0.1  # of the level, in deviations of the field
