@@ -92,7 +92,7 @@ ENTRIES = (
         "The network recognises the tripod by its legs, and by a part of the camera on it. The effect of the same "
         "area is large on other backgrounds, too.",
         "A man looks through a camera on a tripod, in grey",
-        "the legs of the tripod, a part of the camera, and a spot in the grass",
+        "the legs of the tripod with the grass beside them, and a spot on the camera",
     ),
     Entry(
         "missile",
@@ -100,10 +100,10 @@ ENTRIES = (
         "A rocket, from its body",
         ImageRun("rocket"),
         "sufficient",
-        "A part of the body is enough. At the largest area a random region keeps more than the whole image does: the "
+        "The rocket alone is enough. At the largest area a random region keeps more than the whole image does: the "
         "network is not sure of this class, and parts of the photograph count against it.",
         "A rocket stands on its lit pad at dusk",
-        "the rocket below its tip, with the sky beside it",
+        "the rocket with a little of the sky beside it",
     ),
     Entry(
         "espresso",
@@ -125,7 +125,7 @@ ENTRIES = (
         "The class is wrong, and the region shows what was taken for it: the helmet in the corner, not the "
         "suit. Without the rest of the photograph the network is more certain of its mistake.",
         "An astronaut in an orange suit smiles in front of a flag, with her helmet and a model of the shuttle",
-        "the helmet in the lower right corner, with a part of the flag and the sleeve",
+        "the helmet in the lower right corner, with a part of the sleeve",
     ),
     Entry(
         "cats",
@@ -170,7 +170,7 @@ ENTRIES = (
         "Asked for three explanations, each outside of those before it, the search finds one: without the legs and the "
         "part of the camera, no other region of these sizes is enough. The curve is that of the first.",
         "A man looks through a camera on a tripod, in grey",
-        "the legs of the tripod, a part of the camera, and a spot in the grass",
+        "the legs of the tripod with the grass beside them, and a spot on the camera",
     ),
     Entry(
         "channels",
