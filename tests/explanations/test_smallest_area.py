@@ -78,6 +78,19 @@ def test_each_input_of_a_batch_has_its_own_area() -> None:
     assert holds(large, 0.9).area == pytest.approx(4 * holds(small, 0.9).area, rel=0.2)
 
 
+def test_an_input_of_a_batch_has_the_area_that_it_has_alone() -> None:
+    model = Block(8, 16, 27)
+    for game in ("preserve", "delete"):
+        result = found(model, 3, game=game)
+        together = smallest_area(model, result)
+        for n, certificate in enumerate(together):
+            (alone,) = smallest_area(model, found(model, 1, target=[n], game=game))
+            assert certificate is not None
+            assert alone is not None
+            assert (certificate.area, certificate.below_area) == (alone.area, alone.below_area)
+            assert torch.equal(certificate.mask, alone.mask)
+
+
 def test_above_the_computed_areas_the_search_goes_on() -> None:
     model = Block(6, 30)
     small, large = smallest_area(model, found(model, 2, areas=(0.05, 0.1)))

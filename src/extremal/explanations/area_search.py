@@ -87,14 +87,15 @@ class AreaSearch:
         """Try a smaller area of each input."""
         areas = [self._next_area(n) for n in range(self.problem.count)]
         own = [self._find_field(one) for one in self.sufficient]
-        trials = [
+        untried = [
             Candidate(area, upper.mask, field=field)
             for area, upper, field in zip(areas, self.sufficient, own, strict=True)
         ]
-        needs_steps = [True] * len(trials)
-        if all(one.field is not None for one, is_open in zip(self.sufficient, self.is_open, strict=True) if is_open):
-            trials = self._try(trials, torch.stack(own).unsqueeze(1))
-            needs_steps = [not trial.is_sufficient(self.share) for trial in trials]
+        trials, is_known = untried, [one.field is not None for one in self.sufficient]
+        if any(known and is_open for known, is_open in zip(is_known, self.is_open, strict=True)):
+            tried = self._try(untried, torch.stack(own).unsqueeze(1))
+            trials = [tried[n] if known else untried[n] for n, known in enumerate(is_known)]
+        needs_steps = [not trial.is_sufficient(self.share) for trial in trials]
         if not self._is_done(trials):
             trials = self._try(trials, self._find_starts(areas))
         if not self._is_done(trials):
@@ -144,7 +145,10 @@ class AreaSearch:
 
     @torch.no_grad()
     def _try(self, trials: Sequence[Candidate], fields: Tensor) -> list[Candidate]:
-        """Cut the masks of fields (N, K, 1, *lattice) at the areas of the trials; return the best of each input."""
+        """Cut the masks of fields (N, K, 1, *lattice) at the areas of the trials; return the best of each input.
+
+        Trials that are sufficient stay, so that no input depends on the others of its batch.
+        """
         self._report_pass()
         areas = torch.tensor([trial.area for trial in trials], dtype=fields.dtype, device=fields.device).unsqueeze(1)
         masks = masks_at_areas(self.family, fields, areas, TEMPERATURE)
@@ -154,8 +158,10 @@ class AreaSearch:
         unseen = self._evaluate_unseen(cuts, effects)
         best = []
         for trial, *rows in zip(trials, cuts, effects.tolist(), unseen.tolist(), fields, strict=True):
-            found = [Candidate(trial.area, *values) for values in zip(*rows, strict=True)]
-            best.append(max(trial, *found, key=lambda one: one.order(self.share)))
+            found = (
+                [] if trial.is_sufficient(self.share) else [Candidate(trial.area, *v) for v in zip(*rows, strict=True)]
+            )
+            best.append(max([trial, *found], key=lambda one: one.order(self.share)))
         return best
 
     def _evaluate_unseen(self, cuts: Tensor, effects: Tensor) -> Tensor:
