@@ -13,6 +13,7 @@ SETS, CONTRAST = "sets", "contrast"  # questions that one region does not answer
 SEVERAL_REGIONS = {SETS: "sufficient, necessary and complete regions", CONTRAST: "rather than another class"}
 EXPLANATIONS = {SETS: 4, CONTRAST: 3, "dual": 2}  # of a question, in costs of one of the preserve game
 TIME_OF_EFFORT = {"thorough": 2.0}  # in that of normal effort, if it is longer
+SEARCH_COST = 2  # of a search for the smallest area, in explanations
 MAX_TIME_FACTOR = 16.0
 
 
@@ -70,9 +71,9 @@ class Request:
         if self.layer:
             return min(MAX_TIME_FACTOR, float(len(self.networks) * len(self.questions)))
         n_views = len(self.networks) * sum(EXPLANATIONS.get(question, 1) for question in self.questions)
-        n_explanations = self.settings.alternatives + (COPIES if self.stability else 0) + (1 if self.refine else 0)
+        n_further = (COPIES if self.stability else 0) + (SEARCH_COST if self.refine else 0)
         per_area = max(1.0, len(self.settings.areas) / len(AREAS)) * TIME_OF_EFFORT.get(self.settings.effort, 1.0)
-        return min(MAX_TIME_FACTOR, n_views * n_explanations * per_area)
+        return min(MAX_TIME_FACTOR, n_views * (self.settings.alternatives + n_further) * per_area)
 
 
 @dataclass(frozen=True)
