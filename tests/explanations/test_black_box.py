@@ -128,7 +128,7 @@ class TestWhatNeedsAGradient:
         result = extremal.explain(net, x, 0, areas=AREAS, solver=QUICK)
         name = "WithoutGradient is a black box without one"
         assert message_of(lambda: extremal.smallest_area(net, result)) == (
-            f"the bisection for the smallest area needs a gradient, {name}; explain more areas, or reduce the region "
+            f"the search for the smallest area needs a gradient, {name}; explain more areas, or reduce the region "
             "with minimal (--minimal)"
         )
         assert message_of(lambda: extremal.explain_channels(net, x, "inner")) == (

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from extremal.explanations.candidates import Bounds, Candidate, Rankings, evaluate_effects
 from extremal.explanations.objective import Objective
+from extremal.masking.device_tensors import copy_to, select_columns
 from extremal.masking.scaling import standardise_each
 from extremal.masking.solvers.consensus import Consensus
 from extremal.masking.solvers.consensus_run import Ascent, ConsensusRun
@@ -67,7 +68,10 @@ class AreaSearch:
             k = next((k for k, one in enumerate(row) if one.is_sufficient(share)), len(row) - 1)
             self.sufficient.append(row[k])
             self.insufficient.append(row[k - 1] if k else None)
-        self.is_open = [found and self._count(one) > 1 for found, one in zip(self.found, self.sufficient, strict=True)]
+        self.is_open = [
+            found and self._count(upper) - self._count(lower) > 1
+            for found, upper, lower in zip(self.found, self.sufficient, self.insufficient, strict=True)
+        ]
 
     def run(self) -> tuple[Bounds | None, ...]:
         """Search, and return both sides of each input; None for inputs without a sufficient mask.
@@ -86,6 +90,7 @@ class AreaSearch:
     def step(self) -> None:
         """Try a smaller area of each input."""
         areas = [self._next_area(n) for n in range(self.problem.count)]
+        means = copy_to(torch.tensor(areas, dtype=self.problem.dtype).unsqueeze(1), self.problem.like)  # (N, 1)
         own = [self._find_field(one) for one in self.sufficient]
         untried = [
             Candidate(area, upper.mask, field=field)
@@ -93,13 +98,13 @@ class AreaSearch:
         ]
         trials, is_known = untried, [one.field is not None for one in self.sufficient]
         if any(known and is_open for known, is_open in zip(is_known, self.is_open, strict=True)):
-            tried = self._try(untried, torch.stack(own).unsqueeze(1))
+            tried = self._try(untried, torch.stack(own).unsqueeze(1), means)
             trials = [tried[n] if known else untried[n] for n, known in enumerate(is_known)]
         needs_steps = [not trial.is_sufficient(self.share) for trial in trials]
         if not self._is_done(trials):
-            trials = self._try(trials, self._find_starts(areas))
+            trials = self._try(trials, self._find_starts(areas), means)
         if not self._is_done(trials):
-            trials = self._optimise(trials, areas)
+            trials = self._optimise(trials, means)
         for n, trial in enumerate(trials):
             if self.is_open[n]:
                 self._move(n, trial, needs_steps=needs_steps[n])
@@ -110,8 +115,8 @@ class AreaSearch:
         smaller = round(area * math.exp(-self._steps[n]) * self.total)
         return max(1, min(smaller, self._count(self.sufficient[n]) - 1)) / self.total
 
-    def _count(self, candidate: Candidate) -> int:
-        return round(candidate.area * self.total)
+    def _count(self, candidate: Candidate | None) -> int:
+        return round(candidate.area * self.total) if candidate else 0
 
     def _find_field(self, candidate: Candidate) -> Tensor:
         return self.family.fit(candidate.mask.unsqueeze(0))[0] if candidate.field is None else candidate.field
@@ -131,27 +136,35 @@ class AreaSearch:
             trial.is_sufficient(self.share) or not is_open for trial, is_open in zip(trials, self.is_open, strict=True)
         )
 
-    def _optimise(self, trials: list[Candidate], areas: Sequence[float]) -> list[Candidate]:
-        """Take steps from the fields of the trials until all are sufficient; return the best of each input."""
+    def _optimise(self, trials: list[Candidate], means: Tensor) -> list[Candidate]:
+        """Take steps from the fields of the trials until all are sufficient; return the best of each input.
+
+        Args:
+            trials: of each input.
+            means: (N, 1) their areas.
+        """
         start = torch.stack([self._find_field(trial) for trial in trials]).unsqueeze(1)
         ascent = Ascent(self._run, self.problem, standardise_each(start), RATE)
-        means = torch.tensor(areas, dtype=start.dtype, device=start.device).unsqueeze(1)  # (N, 1)
         for _ in range(STEPS_PER_AREA):
             ascent.step(means)
-            trials = self._try(trials, ascent.field)
+            trials = self._try(trials, ascent.field, means)
             if self._is_done(trials):
                 break
         return trials
 
     @torch.no_grad()
-    def _try(self, trials: Sequence[Candidate], fields: Tensor) -> list[Candidate]:
-        """Cut the masks of fields (N, K, 1, *lattice) at the areas of the trials; return the best of each input.
+    def _try(self, trials: Sequence[Candidate], fields: Tensor, means: Tensor) -> list[Candidate]:
+        """Cut the masks of fields at the areas of the trials; return the best mask of each input.
 
         Trials that are sufficient stay, so that no input depends on the others of its batch.
+
+        Args:
+            trials: of each input.
+            fields: (N, K, 1, *lattice).
+            means: (N, 1) areas of the trials.
         """
         self._report_pass()
-        areas = torch.tensor([trial.area for trial in trials], dtype=fields.dtype, device=fields.device).unsqueeze(1)
-        masks = masks_at_areas(self.family, fields, areas, TEMPERATURE)
+        masks = masks_at_areas(self.family, fields, means, TEMPERATURE)
         columns = masks.shape[1]
         cuts = torch.cat([self.family.cut(masks[n : n + 1], (one.area,) * columns) for n, one in enumerate(trials)])
         effects = evaluate_effects(self.objective, cuts)
@@ -169,7 +182,7 @@ class AreaSearch:
         unseen = torch.full_like(effects, math.nan)
         columns = (effects >= self.share).any(0).nonzero()[:, 0]
         if self._find_unseen is not None and len(columns):
-            unseen[:, columns] = self._find_unseen(cuts[:, columns.tolist()]).to(unseen)
+            unseen[:, columns] = self._find_unseen(select_columns(cuts, columns.tolist())).to(unseen)
         return unseen
 
     def _move(self, n: int, trial: Candidate, *, needs_steps: bool) -> None:
