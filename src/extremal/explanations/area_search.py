@@ -15,7 +15,7 @@ from extremal.masking.solvers.consensus_run import Ascent, ConsensusRun
 from extremal.masking.solvers.path import masks_at_areas
 from extremal.masking.solvers.problem import Problem, Recorder
 
-MAX_AREAS = 24  # tried for an input
+MAX_AREAS = 40  # tried for an input
 MAX_STARTS = 4  # fields compared at each of them, the last one's among them; the best is optimised if none is enough
 STEPS_PER_AREA = 4  # of the best field, at most; each asks every way
 RATE = 0.35  # of such a step, in deviations of the direction

@@ -79,7 +79,7 @@ def smallest_area(
         target: the target of the explanation, if it was not a class.
         share: of the whole effect, in (0, ...).
         tolerance: the two areas of a certificate differ by at most this relative tolerance, or by one place; by more
-            only if the search ended after 24 areas.
+            only if the search ended after 40 areas.
         game, perturbation, score: those of the explanation; required only if they were callables.
         on_progress: called before each pass with the number of passes done and their maximum; what it raises ends the
             search.
