@@ -37,7 +37,7 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "Curves": ("extremal.explanations.evidence_curve", "the result of `Explanation.curve`", ("EvidenceCurve",)),
     "Regions": ("extremal.explanations.regions", "the result of `Explanation.smallest`", ("SufficientRegion",)),
     "Evidence": ("extremal.explanations.verdict", "how masks are judged", ("Verdict", "Status", "reach_verdict")),
-    "Certificates": ("extremal.explanations.smallest_area", "the result of `smallest_area`", ("Certificate",)),
+    "Certificates": ("extremal.explanations.certificate", "the result of `smallest_area`", ("Certificate",)),
     "Networks by name": ("extremal.zoo", "the networks of `--network`", ("load", "names")),
     "Inputs": ("extremal.networks.inputs", "from images to prepared tensors", ("prepare", "read_image_file")),
     "Questions": ("extremal.scores", "scores and queries of a network", ()),

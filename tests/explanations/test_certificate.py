@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from extremal import explain, smallest_area
+from extremal import explain, judge, smallest_area
 from extremal.explanations.candidates import Candidate
 from extremal.explanations.certificate import Certificate
 from extremal.explanations.explanation import Explanation
@@ -57,8 +57,6 @@ def test_the_mask_of_a_certificate_has_its_effects() -> None:
     result = explain_texture()
     (certificate,) = smallest_area(Textured(), result)
     assert certificate is not None
-    from extremal import judge
-
     judged = judge(
         *(Textured(), result.inputs, certificate.mask[None, None], 0),
         areas=(certificate.area,),
