@@ -28,13 +28,13 @@ class Block(nn.Module):
         return torch.cat([score, -score], 1)
 
 
-def judged(rows: int = 2, columns: int = 26) -> Explanation:
+def judged(rows: int = 2, columns: int = 26, effort: str = "normal") -> Explanation:
     """Judge a mask that misses the block, and one that is the half of the places that holds it."""
     masks = torch.zeros(1, 2, 1, SIZE, SIZE)
     masks[0, 0, 0, :rows, -columns:] = 1
     masks[0, 1, 0, :, :16] = 1
     areas = (round(rows * columns / SIZE**2, 2), AREAS[1])
-    return judge(Block(), X, masks, 0, areas=areas, perturbation="fade", score="logit")
+    return judge(Block(), X, masks, 0, areas=areas, perturbation="fade", score="logit", effort=effort)
 
 
 def test_the_best_of_several_starts_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,3 +110,45 @@ def test_steps_grow_where_the_field_needs_none_and_are_halved_where_nothing_is_f
     assert min(tried) == pytest.approx(1) == tried[-1]
     ratios = [second / first for first, second in itertools.pairwise(tried)]
     assert all(round(ratio, 3) in (0.5, 1, 2) for ratio in ratios)
+
+
+@pytest.mark.parametrize(("effort", "count"), [("fast", 1), ("normal", 1), ("thorough", 3)])
+def test_thorough_searches_begin_with_several_masks(effort: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = torch.zeros(2, 5, 1, SIZE, SIZE)
+    for column, side in enumerate((2, 8, 12, 16, 20)):  # the first one has too little of the block
+        masks[:, column, 0, 8 : 8 + side, 4 : 4 + side] = 1
+    masks[1, 1] = masks[1, 0].flip(-1)  # also too little
+    areas = [side**2 / SIZE**2 for side in (2, 8, 12, 16, 20)]
+    result = judge(
+        Block(), X.expand(2, -1, -1, -1), masks, 0, areas=areas, perturbation="fade", score="logit", effort=effort
+    )
+    begun, begin = list[list[float]](), area_search.AreaSearch._begin
+
+    def note(self: area_search.AreaSearch, k: int) -> None:
+        begin(self, k)
+        begun.append([one.area for one in self.sufficient])
+
+    monkeypatch.setattr(area_search.AreaSearch, "_begin", note)
+    smallest_area(Block(), result)
+    expected = [[areas[1 + k], areas[2 + k]] for k in range(count)]
+    torch.testing.assert_close(torch.tensor(begun), torch.tensor(expected))
+
+
+def test_the_smallest_area_of_several_searches_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = torch.zeros(1, 3, 1, SIZE, SIZE)
+    masks[:, 0, 0, 6:18, 2:14] = masks[:, 1, 0, 6:22, 2:18] = masks[:, 2, 0, :24, :24] = 1
+    areas = [side**2 / SIZE**2 for side in (12, 16, 24)]
+    options = {"areas": areas, "perturbation": "fade", "score": "logit", "effort": "thorough"}
+    result = judge(Block(), X, masks, 0, **options)
+    ends, begin = list[float](), area_search.AreaSearch._begin
+
+    def close(self: area_search.AreaSearch, k: int) -> None:
+        begin(self, k)
+        if k != 1:  # only the second one searches
+            self.is_open = [False]
+        ends.append(self.sufficient[0].area)
+
+    monkeypatch.setattr(area_search.AreaSearch, "_begin", close)
+    (found,) = smallest_area(Block(), result)
+    assert found is not None
+    assert found.area < min(ends)

@@ -13,7 +13,7 @@ SETS, CONTRAST = "sets", "contrast"  # questions that one region does not answer
 SEVERAL_REGIONS = {SETS: "sufficient, necessary and complete regions", CONTRAST: "rather than another class"}
 EXPLANATIONS = {SETS: 4, CONTRAST: 3, "dual": 2}  # of a question, in costs of one of the preserve game
 TIME_OF_EFFORT = {"thorough": 2.0}  # in that of normal effort, if it is longer
-SEARCH_COST = 2  # of a search for the smallest area, in explanations
+SEARCH_COST = 3  # of a search for the smallest area, in explanations
 MAX_TIME_FACTOR = 16.0
 
 

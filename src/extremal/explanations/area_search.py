@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from extremal.explanations.candidates import Bounds, Candidate, Rankings, evaluate_effects
+from extremal.explanations.candidates import Bounds, Candidate, Rankings, evaluate_effects, list_bounds
 from extremal.explanations.objective import Objective
 from extremal.masking.device_tensors import copy_to, select_columns
 from extremal.masking.scaling import standardise_each
@@ -42,6 +42,7 @@ class AreaSearch:
         find_unseen: called with masks that have the share; None: the effect alone decides.
         on_progress: called before each pass.
         rankings: further orders of places to start from; None: the masks on both sides alone.
+        searches: of each input, at most; each begins with another sufficient candidate, and the smallest mask counts.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class AreaSearch:
         find_unseen: FindUnseen | None = None,
         on_progress: OnProgress | None = None,
         rankings: Rankings | None = None,
+        searches: int = 1,
     ) -> None:
         self.problem, self.objective, self.share, self.rankings = problem, objective, share, rankings
         self._find_unseen, self._on_progress, self._passes = find_unseen, on_progress, 0
@@ -61,31 +63,40 @@ class AreaSearch:
         self.family = problem.domain.exact_area_family(problem.like)
         self._run = ConsensusRun(Consensus(), problem, None, self.family, (), Recorder(problem, 0, None))
         self._last_step = math.log1p(tolerance)
-        self._steps = [first_step(self._last_step)] * problem.count  # of the logarithm of each input's area
-        self.found = [any(one.is_sufficient(share) for one in row) for row in candidates]
-        self.sufficient, self.insufficient = list[Candidate](), list[Candidate | None]()  # of each input
-        for row in candidates:
-            k = next((k for k, one in enumerate(row) if one.is_sufficient(share)), len(row) - 1)
-            self.sufficient.append(row[k])
-            self.insufficient.append(row[k - 1] if k else None)
-        self.is_open = [
-            found and self._count(upper) - self._count(lower) > 1
-            for found, upper, lower in zip(self.found, self.sufficient, self.insufficient, strict=True)
-        ]
+        self._begins = [list_bounds(row, share)[:searches] for row in candidates]
+        self._max_searches = max(map(len, self._begins))
+        # Of each input, in the current search:
+        self.sufficient, self.insufficient = [row[-1] for row in candidates], list[Candidate | None]()
+        self.is_open, self._steps = list[bool](), list[float]()  # the latter of the logarithm of the area
 
     def run(self) -> tuple[Bounds | None, ...]:
         """Search, and return both sides of each input; None for inputs without a sufficient mask.
 
         The areas of both sides differ by at most the tolerance or a place, if `MAX_AREAS` are enough for that.
         """
-        for _ in range(MAX_AREAS):
-            if not any(self.is_open):
-                break
-            self.step()
-        return tuple(
-            Bounds(upper, lower if lower and lower.area < upper.area else None) if found else None
-            for found, upper, lower in zip(self.found, self.sufficient, self.insufficient, strict=True)
-        )
+        found = [list[Bounds]() for _ in self._begins]
+        for k in range(self._max_searches):
+            self._begin(k)
+            for _ in range(MAX_AREAS):
+                if not any(self.is_open):
+                    break
+                self.step()
+            for bounds, begins, upper, lower in zip(
+                found, self._begins, self.sufficient, self.insufficient, strict=True
+            ):
+                if k < len(begins):
+                    bounds.append(Bounds(upper, lower if lower and lower.area < upper.area else None))
+        return tuple(min(bounds, key=lambda one: one.sufficient.area, default=None) for bounds in found)
+
+    def _begin(self, k: int) -> None:
+        """Begin the search k of each input; those that have none are closed."""
+        count = self.problem.count
+        self.insufficient, self.is_open = [None] * count, [False] * count
+        self._steps = [first_step(self._last_step)] * count
+        for n, begins in enumerate(self._begins):
+            if k < len(begins):
+                self.sufficient[n], self.insufficient[n] = begins[k].sufficient, begins[k].insufficient
+                self.is_open[n] = self._count(self.sufficient[n]) - self._count(self.insufficient[n]) > 1
 
     def step(self) -> None:
         """Try a smaller area of each input."""
@@ -200,7 +211,7 @@ class AreaSearch:
 
     def _report_pass(self) -> None:
         if self._on_progress is not None:
-            self._on_progress(self._passes, MAX_AREAS * (2 + STEPS_PER_AREA))
+            self._on_progress(self._passes, self._max_searches * MAX_AREAS * (2 + STEPS_PER_AREA))
         self._passes += 1
 
 

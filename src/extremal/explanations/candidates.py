@@ -61,6 +61,18 @@ class Bounds:
     insufficient: Candidate | None  # None: everything that was tried is sufficient
 
 
+def list_bounds(candidates: Sequence[Candidate], share: float) -> list[Bounds]:
+    """Return the sufficient candidates of one input, the first one with the candidate below it.
+
+    Args:
+        candidates: by rising area.
+        share: required share of the whole effect.
+    """
+    sufficient = [k for k, one in enumerate(candidates) if one.is_sufficient(share)]
+    below = {k: candidates[k - 1] for k in sufficient[:1] if k}
+    return [Bounds(candidates[k], below.get(k)) for k in sufficient]
+
+
 @dataclass(frozen=True, eq=False)
 class Rankings:
     """Orders of the places of N inputs, from which masks between the areas of an explanation may start."""

@@ -18,6 +18,7 @@ class Effort:
     solvers: Mapping[str, Solver]  # by name; those that are not here are the same at every effort
     controls: int  # random masks per area
     first_controls: int  # of these, which are always scored; the others only where these leave a question (`Controls`)
+    searches: int = 1  # for the smallest area, from different masks
 
     def solver(self, name: str) -> Solver:
         """Return the solver of a name in `SOLVERS`."""
@@ -48,6 +49,7 @@ EFFORTS = {
         {"consensus": Consensus(steps=10, least=80, last_share=1.0, reduced_share=0.0, candidates=4)},
         controls=8,
         first_controls=8,
+        searches=3,
     ),
 }
 

@@ -59,8 +59,10 @@ def smallest_area(
     median under perturbations that the run did not use, as the verdict `sufficient` asks. The search begins with the
     smallest computed mask that is sufficient, or with all places if none is, and makes it smaller in steps of at most
     20 %, which are halved down to the tolerance where no sufficient mask is found. At each area, the best of several
-    masks (the last one, the explanation's fields between its areas, its map) takes a few steps. The optimisation is not
-    convex: the certificate states what was found on both sides, and does not prove that nothing smaller exists.
+    masks (the last one, the explanation's fields between its areas, its map) takes a few steps. For explanations of
+    thorough effort, up to two more searches begin with the next larger sufficient masks, and the smallest area counts.
+    The optimisation is not convex: the certificate states what was found on both sides, and does not prove that nothing
+    smaller exists.
 
     >>> _ = torch.manual_seed(0)
     >>> from extremal import explain
@@ -114,7 +116,10 @@ def smallest_area(
         family, find_unseen = problem.domain.exact_area_family(x), UnseenEffects(objective, explanation)
         candidates = _find_candidates(explanation, objective, family, share, find_unseen)
         rankings = _find_rankings(explanation, family, x)
-        search = AreaSearch(problem, objective, candidates, share, tolerance, find_unseen, on_progress, rankings)
+        searches = EFFORTS[settings.effort].searches
+        search = AreaSearch(
+            problem, objective, candidates, share, tolerance, find_unseen, on_progress, rankings, searches
+        )
         return tuple(
             None if bounds is None else _build_certificate(bounds, objective.subset(n, n + 1), settings, share)
             for n, bounds in enumerate(search.run())

@@ -184,9 +184,10 @@ class Cost:
     def refinement(self) -> Evaluations:
         """Return an upper bound of the cost of the search for the smallest sufficient area."""
         ways, unseen, effort = len(self.objective.ways), self._n_unseen, EFFORTS[self.settings.effort]
-        n_masks = 1 + area_search.MAX_AREAS * (area_search.MAX_STARTS + area_search.STEPS_PER_AREA)
+        n_areas = effort.searches * area_search.MAX_AREAS
+        n_masks = 1 + n_areas * (area_search.MAX_STARTS + area_search.STEPS_PER_AREA)
         n_scores = (n_masks * (ways + unseen) + effort.controls) * self.evaluations_per_mask
-        n_steps = area_search.MAX_AREAS * area_search.STEPS_PER_AREA
+        n_steps = n_areas * area_search.STEPS_PER_AREA
         return Evaluations(n_steps * ways * self.rewards_per_mask, self.setup + n_scores)
 
     @property
