@@ -1,6 +1,7 @@
 """Certificates of smallest areas: unseen perturbations decide with the effect, and chance is told."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -68,6 +69,44 @@ def test_the_mask_of_a_certificate_has_its_effects() -> None:
     assert curve.unseen[0] == pytest.approx(certificate.unseen_effect, abs=1e-5)
     assert curve.control_best[0] == pytest.approx(certificate.control_effect, abs=1e-5)
     assert judged.verdict[0][0] == certificate.verdict
+
+
+class Weighted(nn.Module):
+    """The brightness above a fifth, each place with a weight of its own, and its negative."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.rand(shape, generator=torch.Generator().manual_seed(2)) ** 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = ((x - 0.2).relu() * self.weights).flatten(1).mean(1)
+        return torch.stack([score, -score], 1)
+
+
+@pytest.mark.parametrize("game", ["preserve", "delete", "dual"])
+@pytest.mark.parametrize("kind", ["signal", "volume", "within", "units", "two inputs"])
+def test_certificates_hold_when_their_masks_are_judged(kind: str, game: str) -> None:
+    dims, count = {"signal": 1, "volume": 3}.get(kind, 2), 2 if kind == "two inputs" else 1
+    shape = (SIZE if dims < 3 else 10,) * dims
+    options: dict[str, Any] = {"game": game, "perturbation": ("fade", "blur"), "score": "logit"}
+    if kind == "within":
+        options["within"] = torch.arange(SIZE).expand(shape) >= SIZE // 4
+    if kind == "units":
+        tiles = torch.arange(SIZE) // 5
+        options["units"] = tiles.unsqueeze(1) * (SIZE // 5) + tiles
+    x = torch.rand(count, 1, *shape, generator=torch.Generator().manual_seed(1)) ** 2
+    model = Weighted(shape)
+    certificates = smallest_area(model, explain(model, x, [0] * count, areas=AREAS, **options), share=0.6)
+    judged_masks = 0
+    for n, certificate in enumerate(certificates):
+        if certificate is None or certificate.area == 1:
+            continue
+        found = judge(model, x[n : n + 1], certificate.mask[None, None], 0, areas=(certificate.area,), **options)
+        assert certificate.effect >= 0.6
+        assert found.curve().binary[0] == pytest.approx(certificate.effect, rel=1e-3)
+        assert found.curve().unseen[0] == pytest.approx(certificate.unseen_effect, rel=1e-3, abs=1e-4)
+        judged_masks += 1
+    assert judged_masks == count
 
 
 def test_chance_is_told() -> None:
