@@ -178,6 +178,10 @@ def cut_one(masks: Tensor, area: float) -> Tensor:
     values = masks.flatten(1)
     count = count_kept(area, values.shape[1])
     threshold = values.kthvalue(values.shape[1] - count + 1, dim=1, keepdim=True).values  # no sort is needed
+    if values.device.type == "cpu":  # elsewhere, the program would wait for the device
+        kept = values >= threshold
+        if bool((kept.sum(1) == count).all()):
+            return kept.to(masks.dtype).view_as(masks)
     above, equal = values > threshold, values == threshold
     remaining = count - above.sum(1, keepdim=True)
     return (above | (equal & (equal.cumsum(1) <= remaining))).to(masks.dtype).view_as(masks)

@@ -40,7 +40,7 @@ def rank_shares(values: Tensor) -> Tensor:
     >>> rank_shares(torch.tensor([[5.0, 7.0, 5.0, 9.0]]))
     tensor([[0.2500, 0.6250, 0.2500, 0.8750]])
     """
-    ordered, places = values.flatten(1).sort(1)
+    ordered, places = _sort_rows(values.flatten(1))
     is_new = torch.ones_like(ordered, dtype=torch.bool)
     torch.ne(ordered[:, 1:], ordered[:, :-1], out=is_new[:, 1:])
     group = is_new.cumsum(1) - 1  # of equal values
@@ -49,3 +49,17 @@ def rank_shares(values: Tensor) -> Tensor:
     ranks = (2 * last - sizes).gather(1, group)  # twice the mean
     ranks = torch.empty_like(ranks).scatter_(1, places, ranks)
     return ranks.to(values).view_as(values) / (2 * ordered.shape[1])
+
+
+def _sort_rows(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort rows (N, P); return the values, or whole numbers in the same order, and the place of each.
+
+    A CPU sorts a row of whole numbers in a fraction of the time; the bits of a float32 are one with the same order,
+    except for those of negative values, which are in the opposite order.
+    """
+    if values.device.type != "cpu" or values.dtype != torch.float32:
+        return values.sort(1)
+    bits = (values + 0.0).view(torch.int32)  # −0 becomes 0
+    numbers = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    ordered, places = zip(*(row.sort() for row in numbers), strict=True)
+    return torch.stack(ordered), torch.stack(places)

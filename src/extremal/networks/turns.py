@@ -42,6 +42,10 @@ class _Turns:
                 self._holders.setdefault(part, _Holder(thread)).depth += 1
         return thread
 
+    def has_again(self, part: int) -> bool:
+        """Return whether the holder of a part has taken it more than once."""
+        return self._holders[part].depth > 1
+
     def give_back(self, parts: Collection[int]) -> None:
         """Give parts back, and wake the threads that wait."""
         with self._changed:
@@ -103,6 +107,9 @@ def exclusive(model: nn.Module, name: str = "") -> Iterator[None]:
     root = [id(model)]  # first, so that no other thread changes the parts while they are listed
     turns.take(root, name)
     try:
+        if turns.has_again(root[0]):  # with all parts
+            yield
+            return
         parts = (*model.modules(), *model.parameters(), *model.buffers())
         identities = {id(part) for part in parts}
         turns.take(identities, name)
