@@ -127,6 +127,13 @@ def test_cut_has_exactly_its_count_and_the_first_of_equals(values: list[float], 
     np.testing.assert_array_equal(cut[0, 0].numpy(), oracles.cut_one(mask[0, 0].numpy(), area))
 
 
+def test_rows_with_and_without_equals_are_cut_alike() -> None:
+    rows = torch.stack([torch.arange(100.0), torch.arange(100.0) // 7, torch.full((100,), 0.5)]).unsqueeze(1)
+    together = cut_one(rows, 0.3)
+    assert torch.equal(together, torch.cat([cut_one(row, 0.3) for row in rows.split(1)]))
+    assert together.sum(2).flatten().tolist() == [30, 30, 30]
+
+
 def test_cut_keeps_the_order_of_equals_in_an_image() -> None:
     # sorting networks for long rows are where an unstable sort would show
     cut = cut_one(torch.zeros(2, 1, 60, 70), 0.3)

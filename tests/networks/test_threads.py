@@ -1,6 +1,7 @@
 """Threads that share a network take turns: each result is that of a run alone, and the network's state is exact."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -169,6 +170,28 @@ def test_threads_that_would_wait_for_each_other_are_told() -> None:
         "a network must not wait for itself, got other explained inside a callback while another thread, whose network "
         "is in use here, uses it; explain one network at a time in each thread",
     ]
+
+
+def test_a_turn_inside_a_turn_keeps_all_parts() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    events = list[str]()
+    is_taken = threading.Event()
+
+    def take() -> None:
+        is_taken.wait(30)
+        with exclusive(nn.Sequential(model[1])):
+            events.append("other")
+
+    other = threading.Thread(target=take)
+    other.start()
+    with exclusive(model):
+        with exclusive(model), exclusive(model[1]):
+            pass
+        is_taken.set()
+        time.sleep(0.2)  # the other thread asks
+        events.append("first")
+    other.join(30)
+    assert events == ["first", "other"]
 
 
 def test_a_turn_ends_after_an_error() -> None:
