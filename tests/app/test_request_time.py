@@ -27,7 +27,8 @@ def build_request(
     [
         (build_request(), 1),
         (build_request(stability=True), 5),
-        (build_request(refine=True), 3),
+        (build_request(refine=True), 4),
+        (build_request(refine=True, effort="thorough"), 8),
         (build_request(effort="thorough"), 2),
         (build_request(alternatives=3), 3),
         (build_request(questions=("preserve", "delete")), 2),

@@ -63,8 +63,8 @@ class AreaSearch:
         self.family = problem.domain.exact_area_family(problem.like)
         self._run = ConsensusRun(Consensus(), problem, None, self.family, (), Recorder(problem, 0, None))
         self._last_step = math.log1p(tolerance)
-        self._begins = [list_bounds(row, share)[:searches] for row in candidates]
-        self._max_searches = max(map(len, self._begins))
+        self._initial = [list_bounds(row, share)[:searches] for row in candidates]  # of each search
+        self._max_searches = max(map(len, self._initial))
         # Of each input, in the current search:
         self.sufficient, self.insufficient = [row[-1] for row in candidates], list[Candidate | None]()
         self.is_open, self._steps = list[bool](), list[float]()  # the latter of the logarithm of the area
@@ -74,17 +74,17 @@ class AreaSearch:
 
         The areas of both sides differ by at most the tolerance or a place, if `MAX_AREAS` are enough for that.
         """
-        found = [list[Bounds]() for _ in self._begins]
+        found = [list[Bounds]() for _ in self._initial]
         for k in range(self._max_searches):
             self._begin(k)
             for _ in range(MAX_AREAS):
                 if not any(self.is_open):
                     break
                 self.step()
-            for bounds, begins, upper, lower in zip(
-                found, self._begins, self.sufficient, self.insufficient, strict=True
+            for bounds, initial, upper, lower in zip(
+                found, self._initial, self.sufficient, self.insufficient, strict=True
             ):
-                if k < len(begins):
+                if k < len(initial):
                     bounds.append(Bounds(upper, lower if lower and lower.area < upper.area else None))
         return tuple(min(bounds, key=lambda one: one.sufficient.area, default=None) for bounds in found)
 
@@ -93,9 +93,9 @@ class AreaSearch:
         count = self.problem.count
         self.insufficient, self.is_open = [None] * count, [False] * count
         self._steps = [first_step(self._last_step)] * count
-        for n, begins in enumerate(self._begins):
-            if k < len(begins):
-                self.sufficient[n], self.insufficient[n] = begins[k].sufficient, begins[k].insufficient
+        for n, initial in enumerate(self._initial):
+            if k < len(initial):
+                self.sufficient[n], self.insufficient[n] = initial[k].sufficient, initial[k].insufficient
                 self.is_open[n] = self._count(self.sufficient[n]) - self._count(self.insufficient[n]) > 1
 
     def step(self) -> None:

@@ -42,7 +42,7 @@ class _Turns:
                 self._holders.setdefault(part, _Holder(thread)).depth += 1
         return thread
 
-    def has_again(self, part: int) -> bool:
+    def is_nested(self, part: int) -> bool:
         """Return whether the holder of a part has taken it more than once."""
         return self._holders[part].depth > 1
 
@@ -107,7 +107,7 @@ def exclusive(model: nn.Module, name: str = "") -> Iterator[None]:
     root = [id(model)]  # first, so that no other thread changes the parts while they are listed
     turns.take(root, name)
     try:
-        if turns.has_again(root[0]):  # with all parts
+        if turns.is_nested(root[0]):  # this thread holds all parts
             yield
             return
         parts = (*model.modules(), *model.parameters(), *model.buffers())
