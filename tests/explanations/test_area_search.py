@@ -28,13 +28,13 @@ class Block(nn.Module):
         return torch.cat([score, -score], 1)
 
 
-def judged(rows: int = 2, columns: int = 26, effort: str = "normal") -> Explanation:
+def judged(rows: int = 2, columns: int = 26) -> Explanation:
     """Judge a mask that misses the block, and one that is the half of the places that holds it."""
     masks = torch.zeros(1, 2, 1, SIZE, SIZE)
     masks[0, 0, 0, :rows, -columns:] = 1
     masks[0, 1, 0, :, :16] = 1
     areas = (round(rows * columns / SIZE**2, 2), AREAS[1])
-    return judge(Block(), X, masks, 0, areas=areas, perturbation="fade", score="logit", effort=effort)
+    return judge(Block(), X, masks, 0, areas=areas, perturbation="fade", score="logit")
 
 
 def test_the_best_of_several_starts_counts(monkeypatch: pytest.MonkeyPatch) -> None:

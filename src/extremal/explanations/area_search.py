@@ -81,11 +81,9 @@ class AreaSearch:
                 if not any(self.is_open):
                     break
                 self.step()
-            for bounds, initial, upper, lower in zip(
-                found, self._initial, self.sufficient, self.insufficient, strict=True
-            ):
+            for n, initial in enumerate(self._initial):
                 if k < len(initial):
-                    bounds.append(Bounds(upper, lower if lower and lower.area < upper.area else None))
+                    found[n].append(self._find_bounds(n))
         return tuple(min(bounds, key=lambda one: one.sufficient.area, default=None) for bounds in found)
 
     def _begin(self, k: int) -> None:
@@ -97,6 +95,11 @@ class AreaSearch:
             if k < len(initial):
                 self.sufficient[n], self.insufficient[n] = initial[k].sufficient, initial[k].insufficient
                 self.is_open[n] = self._count(self.sufficient[n]) - self._count(self.insufficient[n]) > 1
+
+    def _find_bounds(self, n: int) -> Bounds:
+        """Return both sides of an input in the current search; a larger area that was insufficient says nothing."""
+        upper, lower = self.sufficient[n], self.insufficient[n]
+        return Bounds(upper, lower if lower and lower.area < upper.area else None)
 
     def step(self) -> None:
         """Try a smaller area of each input."""

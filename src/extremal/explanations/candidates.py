@@ -69,8 +69,7 @@ def list_bounds(candidates: Sequence[Candidate], share: float) -> list[Bounds]:
         share: required share of the whole effect.
     """
     sufficient = [k for k, one in enumerate(candidates) if one.is_sufficient(share)]
-    below = {k: candidates[k - 1] for k in sufficient[:1] if k}
-    return [Bounds(candidates[k], below.get(k)) for k in sufficient]
+    return [Bounds(candidates[k], candidates[k - 1] if k and k == sufficient[0] else None) for k in sufficient]
 
 
 @dataclass(frozen=True, eq=False)

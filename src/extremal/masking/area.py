@@ -178,7 +178,7 @@ def cut_one(masks: Tensor, area: float) -> Tensor:
     values = masks.flatten(1)
     count = count_kept(area, values.shape[1])
     threshold = values.kthvalue(values.shape[1] - count + 1, dim=1, keepdim=True).values  # no sort is needed
-    if values.device.type == "cpu":  # elsewhere, the program would wait for the device
+    if values.device.type == "cpu":  # most rows have one value at the threshold; a GPU would have to wait for this
         kept = values >= threshold
         if bool((kept.sum(1) == count).all()):
             return kept.to(masks.dtype).view_as(masks)
