@@ -134,7 +134,7 @@ def test_a_repeated_request_is_answered_at_once(page: Page) -> None:
 
 def test_a_first_answer_is_not_dimmed_while_it_is_refined(page: Page) -> None:
     take_example(page, "tripod")
-    open_options(page, "0.1, 0.15, 0.3", effort="normal")
+    open_options(page, "0.05, 0.1, 0.15, 0.2, 0.3, 0.4", effort="normal")
     page.get_by_role("button", name="Explain").click()
     page.locator("#status .extremal-refining progress").wait_for()
     page.locator("#results iframe").wait_for()
@@ -155,13 +155,14 @@ def test_a_first_answer_is_not_dimmed_while_it_is_refined(page: Page) -> None:
 
 def test_a_run_is_cancelled(page: Page) -> None:
     take_example(page, "tripod")
+    open_options(page, "0.05, 0.1, 0.2, 0.4", effort="thorough")  # takes many seconds, and has no first answer
     page.get_by_role("button", name="Explain").click()
     wait_for_preview(page)
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator("#status").get_by_role("status")).to_have_text("Cancelled; nothing was saved.")
     save_screenshot(page, "cancelled")
     assert page.locator("iframe").count() == 0
-    open_options(page)
+    page.locator("#effort").get_by_label("fast", exact=True).check()
     explain(page)
     expect(page.locator("iframe")).to_have_count(1)
 
