@@ -21,6 +21,8 @@ from extremal.benchmark.tasks.grid import Grid
 from extremal.benchmark.tasks.pointing import Pointing
 from extremal.benchmark.tasks.sanity import Sanity
 from extremal.errors import ExtremalValueError
+from extremal.explanations.effort import EFFORTS
+from extremal.jobs.store import read_manifest
 from extremal.masking.solvers import Path as PathSolver
 from extremal.networks.network import Network
 from support.errors import message_of
@@ -262,6 +264,15 @@ class TestCommand:
         assert code == 0
         assert "RuntimeError: no gradient for you" in output
         assert error == "warning: 6 rows were not judged because of errors; table.md lists the reasons\n"
+
+    def test_the_effort_is_that_of_our_explanations(self, command, cutouts, tmp_path):
+        for effort in EFFORTS:
+            out = tmp_path / effort
+            assert self.bench(command, cutouts, out, "--limit", 1, "--methods", "consensus", "--effort", effort)[0] == 0
+            settings = read_manifest(out)["methods"]["consensus"]
+            assert settings["solver"] == EFFORTS[effort].solver("consensus").settings()
+        costs = [pq.read_table(tmp_path / effort / "parts")["evaluations"].to_pylist()[0] for effort in EFFORTS]
+        assert costs[0] < costs[1] < costs[2]
 
     def test_json_is_the_table(self, command, cutouts, tmp_path):
         out = tmp_path / "out"

@@ -161,6 +161,11 @@ MISTAKES = [  # arguments, and a part of the message
         ["bench", "grid", "--out", "b", "--data", "folder:img", "--areas", "0.1", "--methods", "rise"],
         "the task stability",
     ),
+    (
+        ["bench", "grid", "--out", "b", "--data", "folder:img", "--effort", "fast", "--methods", "rise"],
+        "--effort must be used with the methods path, consensus, got it with grid",
+    ),
+    (["bench", "grid", "--out", "b", "--data", "folder:img", "--effort", "quick"], "effort must be one of fast, "),
     (["figures", "methods", "cat.png", "--target", "gren"], "target must be a class of embedded, got 'gren'"),
     (["figures", "areas", "empty"], "a folder must hold images, got 'empty' without any"),
     (["figures", "areas", "no.png"], "an image must be an existing file, got 'no.png'"),
@@ -223,7 +228,11 @@ def test_the_names_are_those_of_the_library() -> None:
     assert SCORES[options.DEFAULT_SCORE] is Settings().score
     assert list(EFFORTS) == list(options.EFFORT_NAMES)
     assert list(METHODS) == list(options.METHOD_NAMES)
-    for name, listed in (("layer", options.LAYER_METHODS), ("areas", options.AREA_METHODS)):
+    for name, listed in (
+        ("layer", options.LAYER_METHODS),
+        ("areas", options.AREA_METHODS),
+        ("effort", options.EFFORT_METHODS),
+    ):
         assert tuple(key for key, method in METHODS.items() if hasattr(method, name)) == listed
     assert TASK_NAMES == options.TASK_NAMES
     assert DATA_SET_KINDS == options.DATA_KINDS

@@ -21,6 +21,7 @@ from extremal.benchmark.tasks.sanity import CHANGED_CORRELATION, Sanity, similar
 from extremal.benchmark.tasks.stability import STABILITY_AREAS, StabilityTask
 from extremal.benchmark.tasks.task import Task, row_schema
 from extremal.errors import ExtremalValueError, check_installed
+from extremal.explanations.effort import validate_effort
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.validation import validate_areas
 from extremal.file_checks import check_output, check_output_file, quote, to_printable
@@ -50,6 +51,7 @@ class BenchOptions:
     out: Path
     layer: str  # of Grad-CAM and excitation backprop; empty: by rule
     areas: Sequence[float | str]  # of the extremal maps; empty: those of the paper for the data set
+    effort: str  # of the explanations behind the extremal maps
     limit: int  # images; 0: all
     count: int  # scenes or mosaics; 0: the default of the task
     side: int  # cells along a side of a grid
@@ -122,11 +124,12 @@ def run_bench(
 
 
 def build_methods(options: BenchOptions) -> list[Method]:
-    """Return the methods by name, with the requested layer, areas and seed."""
+    """Return the methods by name, with the requested layer, areas, seed and effort."""
     names = check_unique(options.methods) if options.methods else list(METHODS)
     kind = options.data.partition(":")[0]
     areas = validate_areas(options.areas) if options.areas else paper_table.DATA_SET_AREAS.get(kind)  # type: ignore[arg-type]
-    requested = {"layer": options.layer or None, "areas": areas, "seed": options.seed}
+    effort = validate_effort(options.effort)
+    requested = {"layer": options.layer or None, "areas": areas, "seed": options.seed, "effort": effort}
     methods = []
     for name in names:
         method = get_method(name)

@@ -53,6 +53,7 @@ def bench(
     areas: Annotated[
         str, typer.Option(help="Areas of the extremal maps, and of stability.", show_default="the paper's")
     ] = "",
+    effort: options.Effort = "normal",
     limit: Annotated[int, typer.Option(min=0, help="Maximum number of images.", show_default="all")] = 0,
     count: Annotated[int, typer.Option(min=0, help="Number of scenes or mosaics.", show_default="100 or 50")] = 0,
     side: Annotated[int, typer.Option(help="Cells along a side of a grid: 2 or 3.")] = 2,
@@ -70,7 +71,7 @@ def bench(
     """Judge attribution methods on a data set: writes rows, a table with intervals, and a figure; resumable."""
     with report_errors():
         check_device_name(device)
-        check_names(task=task)
+        check_names(task=task, effort=effort)
         if methods:
             check_names(methods=methods)
         if areas:
@@ -91,6 +92,7 @@ def bench(
             out=out,
             layer=layer,
             areas=parse_areas(areas) if areas else (),
+            effort=effort,
             limit=limit,
             count=count,
             side=side,

@@ -17,6 +17,7 @@ OPTIONS_OF_TASKS = {  # of `extremal bench`: the tasks for which each has an eff
     "count": (("grid",), "data of scenes"),
     "areas": (("stability",), f"the methods {', '.join(options.AREA_METHODS)}"),
     "layer": ((), f"the methods {', '.join(options.LAYER_METHODS)}"),
+    "effort": ((), f"the methods {', '.join(options.EFFORT_METHODS)}"),
 }
 
 
@@ -57,6 +58,7 @@ def check_task_options(task: str, data: str, cutouts: Path | None, methods: str,
         has_effect = {
             "layer": not names.isdisjoint(options.LAYER_METHODS),
             "areas": not names.isdisjoint(options.AREA_METHODS),
+            "effort": not names.isdisjoint(options.EFFORT_METHODS),
             "count": has_scenes,
         }
         if option in passed and task not in tasks and not has_effect.get(option, False):

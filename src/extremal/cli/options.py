@@ -23,6 +23,7 @@ METHOD_NAMES = (
 )
 LAYER_METHODS = ("grad-cam", "excitation", "contrastive-excitation")  # that read a layer
 AREA_METHODS = ("penalty", "path", "consensus")  # that have areas
+EFFORT_METHODS = ("path", "consensus")  # whose explanations take more or fewer passes
 TASK_NAMES = ("pointing", "grid", "faithfulness", "sanity", "stability")
 DATA_KINDS = ("voc", "coco", "folder", "scenes")
 ENGINE_NAMES = ("local", "ray")

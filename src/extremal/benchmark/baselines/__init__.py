@@ -19,7 +19,6 @@ from extremal.benchmark.baselines.ours import ExplanationMap, MaskGradient, Pena
 from extremal.benchmark.baselines.rise import Rise
 from extremal.benchmark.baselines.trivial import Centre, Random
 from extremal.errors import ExtremalValueError
-from extremal.masking.solvers import Path
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -37,7 +36,7 @@ METHODS: dict[str, Method] = {
         Rise(),
         MaskGradient(),
         PenaltyMap(),
-        ExplanationMap(solver=Path(), perturbation="blur", name="path"),
+        ExplanationMap(solver="path", perturbation="blur", name="path"),
         ExplanationMap(),
     )
 }

@@ -9,6 +9,7 @@ from torch import Tensor
 from extremal.benchmark.baselines.method import AreaMasks, FieldSettings, Maps
 from extremal.explanations.build_objective import build_objective
 from extremal.explanations.chunking import ChunkedReward
+from extremal.explanations.effort import NORMAL
 from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.settings import Settings
@@ -29,15 +30,16 @@ class ExplanationMap(FieldSettings):
     """The saliency map of an explanation by `consensus` or `path` (`Explanation.saliency`)."""
 
     areas: tuple[float, ...] = PAPER_AREAS
-    solver: Consensus | Path = field(default_factory=Consensus)
+    solver: str | Consensus | Path = "consensus"
     perturbation: str = "mixed"
     seed: int = 0
+    effort: str = NORMAL  # decides the steps of a solver that is given by its name
     name: str = "consensus"
     smooth: float = SALIENCY_SMOOTH
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings as plain values."""
-        return {**super().settings(), "solver": self.solver.settings()}
+        """Return the settings as plain values, those of the solver at this effort among them."""
+        return {**super().settings(), "solver": Settings(solver=self.solver, effort=self.effort).solver.settings()}
 
     def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
         """Return the saliency maps of `explain`; the cost includes the evidence."""
@@ -51,7 +53,14 @@ class ExplanationMap(FieldSettings):
 
     def _explain(self, network: Network, x: Tensor, target: Target, areas: tuple[float, ...]) -> Explanation:
         return explain(
-            network, x, target, areas=areas, perturbation=self.perturbation, solver=self.solver, seed=self.seed
+            network,
+            x,
+            target,
+            areas=areas,
+            perturbation=self.perturbation,
+            solver=self.solver,
+            seed=self.seed,
+            effort=self.effort,
         )
 
 
