@@ -10,6 +10,7 @@ FOLDER: see solvers.py.
 """
 
 import argparse
+import functools
 import json
 import subprocess
 import sys
@@ -43,6 +44,8 @@ SCENES, MANY = "scenes:{cutouts} --count 100", "centre,gradient,guided-backprop,
 OURS = "consensus"
 STABILITY = "--cutouts {cutouts} --count 17"
 MORE = "stability-more"
+EFFORT_RUNS = {"fast": "stability-fast", "normal": MORE, "thorough": "stability-thorough"}
+EXCITATION = "contrastive-excitation"
 STABLE = "stability", "stability-consensus", "stability-maps"  # runs of one table
 GRID = "--data folder:{pictures} --cell 112 --batch 1"
 FAITH, SANITY = "--data folder:{pictures} --batch 1", "--data folder:{few} --batch 1"
@@ -53,6 +56,8 @@ FEW = (
     *("cutouts/drake", "cutouts/fire_engine", "cutouts/basketball", "cutouts/brown_bear"),
 )
 COMPARED = (("hit", 100, True), ("hit_smoothed", 100, True), ("energy", 1, False), ("iou", 1, False))
+
+Target = tuple[str, str]  # image, and name of the class
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,8 @@ RUNS = {
     "stability-more": Run(
         "stability", "--cutouts {cutouts} --count 40 --methods consensus,contrastive-excitation,grad-cam"
     ),
+    "stability-fast": Run("stability", "--cutouts {cutouts} --count 40 --methods consensus --effort fast"),
+    "stability-thorough": Run("stability", "--cutouts {cutouts} --count 40 --methods consensus --effort thorough"),
     "stability-maps": Run("stability", f"{STABILITY} --methods mask-gradient,integrated-gradients,occlusion"),
 }
 
@@ -199,6 +206,8 @@ def write_docs() -> None:
             text = replace_table(text, mark, table.markdown())
     if has_run(MORE):
         text = replace_table(text, MORE, format_effects(MORE))
+    if all(has_run(name) for name in EFFORT_RUNS.values()):
+        text = replace_table(text, "stability-efforts", format_efforts())
     stability = [name for name in STABLE if has_run(name)]
     if stability:
         table, images = join_tables(stability)
@@ -242,33 +251,83 @@ def draw_costs(runs: list[str]) -> Figure:
 
 def format_effects(run: str) -> str:
     """Format what the masks of each method keep under unseen perturbations, and the differences of our method."""
-    rows = [row for row in read_rows(run).to_pylist() if row["status"] == "ok"]
-    by_method: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
-    for row in rows:
-        by_method.setdefault(row["method"], {})[row["key"], row["label"]] = row
-    targets = list(by_method[OURS])
-    keys, columns = [key for key, _ in targets], [f"unseen_{100 * area:g}" for area in STABILITY_AREAS]
-    effects = {
-        method: {name: np.array([found[target][name] for target in targets], float) for name in columns}
-        for method, found in by_method.items()
-    }
-    judged = int(np.isfinite(effects[OURS][columns[0]]).sum())
-    heads = " | ".join(f"{100 * area:g} %" for area in STABILITY_AREAS)
-    lines = [f"{len(targets)} targets; {judged} have an effect to share.", "", f"| median | {heads} |"]
-    lines.append("|---|" + "---:|" * len(columns))
+    targets = list_targets(run, OURS)
+    effects = {method: read_values(run, method, "unseen", targets) for method in index_rows(run)}
+    judged = int(np.isfinite(effects[OURS][:, 0]).sum())
+    lines = [f"{len(targets)} targets; {judged} have an effect to share.", "", *format_heads("median")]
     for method, found in effects.items():
-        lines.append(f"| {method} | {' | '.join(f'{np.nanmedian(found[name]):.3f}' for name in columns)} |")
+        lines.append(f"| {method} | {' | '.join(f'{value:.3f}' for value in np.nanmedian(found, 0))} |")
     for method, found in effects.items():
         if method != OURS:
-            cells = []
-            for name in columns:
-                differences = effects[OURS][name] - found[name]
-                estimate = quantile(differences, 0.5, groups=keys)
-                higher = np.mean(differences[np.isfinite(differences)] > 0)
-                ends = f"[{estimate.low:+.3f}, {estimate.high:+.3f}]"
-                cells.append(f"{estimate.value:+.3f} {ends}, higher on {higher:.0%}")
-            lines.append(f"| `{OURS}` less {method}, target by target | {' | '.join(cells)} |")
+            cells = format_paired(effects[OURS] - found, targets)
+            lines.append(f"| `{OURS}` less {method}, target by target | {cells} |")
     return "\n".join(lines) + "\n"
+
+
+def format_efforts() -> str:
+    """Format how still the masks of each effort hold, what they keep, and how much more than a rival's they keep."""
+    targets = list_targets(MORE, OURS)
+    lines = [
+        "| effort | evaluations | IoU, noise | worst tenth | IoU, shift | unseen | worst tenth |",
+        "|---|---:|---|---|---|---|---|",
+    ]
+    for effort, run in EFFORT_RUNS.items():
+        noise, shift, unseen = (read_values(run, OURS, measure, targets) for measure in ("noise", "shift", "unseen"))
+        cells = [
+            join_areas(np.nanquantile(values, share, 0))
+            for values, share in ((noise, 0.5), (noise, 0.1), (shift, 0.5), (unseen, 0.5), (unseen, 0.1))
+        ]
+        evaluations = np.mean([row["evaluations"] for row in index_rows(run)[OURS].values()]) / 3
+        lines.append(f"| `{effort}` | {evaluations:.0f} | {' | '.join(cells)} |")
+    rival = read_values(MORE, EXCITATION, "unseen", targets)
+    lines += ["", *format_heads(f"unseen, less {EXCITATION}, target by target")]
+    for effort, run in EFFORT_RUNS.items():
+        differences = read_values(run, OURS, "unseen", targets) - rival
+        lines.append(f"| `{effort}` | {format_paired(differences, targets)} |")
+    return "\n".join(lines) + "\n"
+
+
+def format_heads(title: str) -> list[str]:
+    """Return the head of a table with a column for each area."""
+    heads = " | ".join(f"{100 * area:g} %" for area in STABILITY_AREAS)
+    return [f"| {title} | {heads} |", "|---|" + "---:|" * len(STABILITY_AREAS)]
+
+
+def format_paired(differences: np.ndarray, targets: list[Target]) -> str:
+    """Format the medians of differences (targets, areas) with intervals over images, and how many are positive."""
+    cells = []
+    for column in differences.T:
+        estimate = quantile(column, 0.5, groups=[key for key, _ in targets])
+        higher = np.mean(column[np.isfinite(column)] > 0)
+        cells.append(f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}], higher on {higher:.0%}")
+    return " | ".join(cells)
+
+
+def join_areas(values: np.ndarray) -> str:
+    """Join one value for each area in one cell."""
+    return " / ".join(f"{value:.2f}" for value in values)
+
+
+def list_targets(run: str, method: str) -> list[Target]:
+    """Return the image and the class of each row of a method."""
+    return list(index_rows(run)[method])
+
+
+def read_values(run: str, method: str, measure: str, targets: list[Target]) -> np.ndarray:
+    """Return a measure of the masks of a method: (targets, areas)."""
+    found = index_rows(run)[method]
+    columns = [f"{measure}_{100 * area:g}" for area in STABILITY_AREAS]
+    return np.array([[found[target][name] for name in columns] for target in targets], float)
+
+
+@functools.cache
+def index_rows(run: str) -> dict[str, dict[Target, dict[str, Any]]]:
+    """Return the judged rows of a run by method, and by image and class."""
+    by_method: dict[str, dict[Target, dict[str, Any]]] = {}
+    for row in read_rows(run).to_pylist():
+        if row["status"] == "ok":
+            by_method.setdefault(row["method"], {})[row["key"], row["label"]] = row
+    return by_method
 
 
 def has_run(name: str) -> bool:
