@@ -140,6 +140,12 @@ class TestOutputs:
             message,
         )
 
+    @pytest.mark.parametrize("shift", [0.0, 2.0])
+    def test_inputs_that_mix_a_little_of_what_destroying_changes(self, shift: float) -> None:
+        """What counts is how much destroying changes the score, which may have a large constant."""
+        message = refused(ExtremalValueError, lambda y: y + 0.3 * y.mean(0) + shift, score="logit")
+        assert message.startswith("a network must score each input independently, Toy's score changed by ")
+
     def test_weights_on_several_devices(self) -> None:
         model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(512, 2, device="meta"))
         with pytest.raises(ExtremalValueError) as caught:

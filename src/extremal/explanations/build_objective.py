@@ -17,6 +17,7 @@ from extremal.masking.solvers.problem import Problem, RewardMasks
 from extremal.networks.attribution_layers import AttributionLayer
 from extremal.networks.memory import RowLimit
 from extremal.networks.network import Network
+from extremal.networks.outputs import HALF_PRECISIONS
 from extremal.networks.run import Run
 from extremal.networks.split import Split
 from extremal.scores.class_group import encode_classes
@@ -25,7 +26,8 @@ from extremal.scores.classes import Score, contrastive, logit, negative, sigmoid
 from extremal.scores.query import BoundQuery, PerInput, Query, per_row
 
 MAX_SCORE = 1e36  # of float32, whose largest number is 3.4e38
-MAX_BATCH_EFFECT = 0.05  # of the scores: largest change due to other inputs in the batch; rounding is far below
+MAX_BATCH_EFFECT = 0.05  # of the whole effect: largest change of a score due to other inputs in the batch
+MAX_ROUNDING, MAX_LOW_ROUNDING = 1e-3, 0.05  # of the scores: what rounding may change, in full and in low precision
 
 
 def bind_target(run: Run | Split, x: Tensor, query: Query) -> BoundTarget:
@@ -106,7 +108,7 @@ def build_objective(
         _check_finite(destroyed[destroyed.isfinite().sum(1) == 0], "the destroyed input", net)
         _check_magnitude(torch.cat([score_input.unsqueeze(1), destroyed], 1), net)
         blank = ways.counting.own_blank(0)[0]
-        _check_rows_independent(target.ask, rows[: 1 + len(x)], score_input[0], together[0], blank, net.name)
+        _check_rows_independent(target.ask, rows[: 1 + len(x)], score_input[0], together[0], blank, net)
         scales = find_scales(x, target.ask, run, query, getattr(settings.solver, "scales", ()) if layers else ())
     _check_spans(score_input, destroyed)
     return Objective(
@@ -192,7 +194,7 @@ def _check_spans(score_input: Tensor, destroyed: Tensor) -> None:
 
 
 def _check_rows_independent(
-    ask: BoundQuery, rows: Tensor, alone: Tensor, together: Tensor, blank: Tensor, name: str
+    ask: BoundQuery, rows: Tensor, alone: Tensor, together: Tensor, blank: Tensor, net: Network
 ) -> None:
     """Raise if the score of an input changes when it is evaluated in one batch with others.
 
@@ -204,17 +206,19 @@ def _check_rows_independent(
         alone: () its score without the others.
         together: () its score with others.
         blank: () the score of the destroyed input.
-        name: of the network.
+        net: the network.
     """
-    allowed = MAX_BATCH_EFFECT * max(float(alone.abs()), float(blank.abs()), float((alone - blank).abs()), 1e-6)
+    is_low = net.precision != "float32" or net.dtype in HALF_PRECISIONS
+    rounding = (MAX_LOW_ROUNDING if is_low else MAX_ROUNDING) * max(float(alone.abs()), float(blank.abs()), 1e-6)
+    allowed = max(MAX_BATCH_EFFECT * float((alone - blank).abs()), rounding)
     change = float((together - alone).abs())
     if change > allowed:  # the batch size may change the rounding, which decides what a detector drops
         again, twice = (_ask_first(ask, batch) for batch in (rows, rows[:1].expand_as(rows)))
         change = float((again[0] - twice[0]).abs())
-        _check_repeatable(ask, rows, again, allowed, name)
+        _check_repeatable(ask, rows, again, allowed, net.name)
     if change > allowed:
         raise ExtremalValueError(
-            f"a network must score each input independently, {name}'s score changed by {change:.3g} when another "
+            f"a network must score each input independently, {net.name}'s score changed by {change:.3g} when another "
             "input was added to the batch; look for statistics over the batch axis, or noise, inside it"
         )
 
