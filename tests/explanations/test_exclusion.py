@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from extremal import Explanation, ExtremalTypeError, ExtremalValueError, explain, judge
+from extremal import Explanation, ExtremalTypeError, ExtremalValueError, explain, judge, smallest_area, stability
 from extremal.explanations.exclusion import ExcludeRegion, region_of
-from extremal.masking.solvers import Consensus, Path
+from extremal.masking.solvers import Consensus, Path, Search
 from extremal.networks.network import Network
 
 SIZE = 56
@@ -106,47 +106,65 @@ def test_blocks_join_the_alternatives() -> None:
 
 
 def test_what_is_taken_is_worth_nothing() -> None:
-    taken = torch.zeros(2, 1, 1, 4, 5)
-    taken[1, ..., :2] = 1
-    masks = torch.rand(2, 3, 1, 4, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    taken = torch.zeros(4, 5, dtype=torch.bool)
+    taken[:, :2] = True
+    masks = torch.rand(1, 3, 1, 4, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
     paid = ExcludeRegion(lambda m, mirrored, way: m.flatten(2).sum(2) + mirrored + 10 * way, taken)(masks, True, 2)
-    torch.testing.assert_close(paid[0], masks[0].flatten(1).sum(1) + 21)
-    torch.testing.assert_close(paid[1], masks[1, ..., 2:].flatten(1).sum(1) + 21)
+    torch.testing.assert_close(paid[0], masks[0, ..., 2:].flatten(1).sum(1) + 21)
     (slopes,) = torch.autograd.grad(paid.sum(), masks)
-    torch.testing.assert_close(slopes, (1 - taken).expand_as(masks))
+    torch.testing.assert_close(slopes, (~taken).float().expand_as(masks))
 
 
-class Sums:
-    """The sums of masks, for each input times a factor."""
+@pytest.mark.parametrize("solver", [Consensus(steps=3, least=6), SHORT, Search(80)])
+@pytest.mark.parametrize("has_units", [False, True])
+def test_an_alternative_has_no_place_of_the_regions_before_it(
+    solver: Consensus | Path | Search, has_units: bool, tmp_path: File
+) -> None:
+    """Even large masks: only what lies outside of the first region is judged, and it is not enough here."""
+    options = {"areas": (0.08, 0.3, 0.6), "alternatives": 3, "solver": solver}
+    if has_units:
+        options["units"] = torch.arange(SIZE)[:, None] // 4 * (SIZE // 4) + torch.arange(SIZE) // 4
+    result = found(2, BOXES[:1], **options)
+    for image in range(2):
+        excluded = torch.zeros(1, SIZE, SIZE)
+        for number, answer in enumerate((result, *result.alternatives)):
+            for area in answer.areas:
+                mask = answer.binary(area)[image]
+                assert float((mask * excluded).sum()) == 0
+                if not has_units:
+                    assert float(mask.sum()) == min(round(area * SIZE**2), SIZE**2 - float(excluded.sum()))
+            column = answer.column(result.areas[-1])
+            assert float((answer.masks[image, column] * excluded).sum()) == 0
+            if number:
+                assert answer.within is not None
+                assert torch.equal(answer.within[image], excluded[0] == 0)
+                assert float(answer.effects(answer.binary_scores)[image, column]) < 0.5
+            excluded = torch.maximum(excluded, region_of(answer)[image].float()[None])
+        assert len(result.regions(image=image)) == 1
+    result.save(tmp_path / "a.safetensors")
+    assert Explanation.load(tmp_path / "a.safetensors") == result
 
-    def __init__(self, factors: Tensor) -> None:
-        self.factors = factors
 
-    def __call__(self, masks: Tensor, mirrored: bool, way: int | None = None) -> Tensor:
-        return self.factors.view(-1, 1) * masks.flatten(2).sum(2)
-
-    def at_input(self, n: int) -> "Sums":
-        return Sums(self.factors[n : n + 1])
-
-
-def test_one_of_the_inputs_has_its_own_excluded_region() -> None:
-    taken = torch.zeros(2, 1, 1, 4, 5)
-    taken[1, ..., :2] = 1
-    masks = torch.rand(2, 3, 1, 4, 5, generator=torch.Generator().manual_seed(0))
-    reward = ExcludeRegion(Sums(torch.tensor([1.0, 2.0])), taken)
-    for n in range(2):
-        alone = reward.at_input(n)
-        assert alone is not None
-        assert torch.equal(alone(masks[n : n + 1], False), reward(masks, False)[n : n + 1])
-    assert ExcludeRegion(lambda m, mirrored, way: m.flatten(2).sum(2), taken).at_input(0) is None
+def test_an_alternative_of_one_input_is_searched_and_copied_in_its_own_places() -> None:
+    result = found(alternatives=2)
+    (other,) = result.alternatives
+    (certificate,) = smallest_area(Either(), other, share=0.4)
+    taken = region_of(result)[0]
+    assert certificate is not None
+    assert not bool((certificate.mask[0] > 0)[taken].any())
+    measured = stability(Either(), result.inputs, other, copies=1)
+    assert measured.ious.shape == (1, len(AREAS), 1)
+    two = found(2, alternatives=2).alternatives[0]
+    with pytest.raises(ExtremalValueError, match="an alternative must be of one input"):
+        smallest_area(Either(), two)
 
 
 def test_regions_of_an_insufficient_answer_are_taken_at_its_smallest_area() -> None:
     result = found(2)
     nothing = replace(result, binary_scores=result.score_blank.view(2, 1).expand(2, 3).clone())
-    assert torch.equal(region_of(nothing)[:, 0], result.binary(AREAS[0]))
+    assert torch.equal(region_of(nothing), result.binary(AREAS[0])[:, 0] > 0)
     for image in range(2):
-        assert torch.equal(region_of(result)[image, 0], result.smallest(image=image).mask)
+        assert torch.equal(region_of(result)[image], result.smallest(image=image).mask[0] > 0)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,35 @@ def opposed(request: pytest.FixtureRequest) -> Explanation:
     return explain(Opposed(), X, 0, perturbation=perturbation, **OPTIONS)
 
 
+class Against(nn.Module):
+    """One square speaks against class 0, and nothing for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = -self.scale(x[(..., *FIRST)]).square().mean((1, 2, 3))
+        return torch.stack([score, torch.zeros_like(score)], 1)
+
+
+@pytest.mark.parametrize("game", ["preserve", "delete", "dual"])
+def test_there_is_nothing_to_keep_where_destroying_raises_the_score(game: str) -> None:
+    torch.manual_seed(0)
+    network, reason = Against().eval(), "destroying the whole input raises the score: nothing in it supports the answer"
+    result = explain(network, TEXTURE, 0, perturbation="fade", game=game, **OPTIONS)
+    assert not result.has_effect().any()
+    assert {(str(verdict), verdict.reason) for verdict in result.verdict[0]} == {("suspect", reason)}
+    assert result.smallest() is None
+    assert smallest_area(network, result) == (None,)
+    assert minimal(network, result) == (None,)
+    assert build_row(result, 0, key="a", path=None, digest=None, seconds=1.0)["verdict"] == "suspect"
+    assert summarise(result).headline == f"None of the computed areas is enough: {reason}."
+    channels = explain_channels(network, TEXTURE, "scale", 0, counts=(1, 2), game=game, score="logit", solver=FAST)
+    assert len(channels.smallest().channels) == 4
+    assert {(str(verdict), verdict.reason) for verdict in channels.verdict[0]} == {("suspect", reason)}
+
+
 def test_the_verdict_says_it_at_every_area(opposed: Explanation) -> None:
     times = float(opposed.largest_effects()[0])
     assert times > 20

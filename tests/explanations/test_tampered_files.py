@@ -45,7 +45,7 @@ def whole() -> Explanation:
     return explanation(
         alternatives=(explanation(),),
         stability=stability(),
-        within=torch.ones(2, 4, dtype=torch.bool),
+        within=torch.ones(1, 2, 4, dtype=torch.bool),
         fields=torch.rand(1, 2, 1, 3, 3),
         left_out=(("blur",),),
     )

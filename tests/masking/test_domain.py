@@ -142,7 +142,7 @@ class TestWithin:
         assert overlap(result.binary(area)[0, 0], box_mask((slice(8, 16), slice(20, 28)), (32, 32))) >= 0.6
         assert not result.masks[..., LEFT].any()
         assert result.within is not None
-        assert torch.equal(result.within, ~LEFT)
+        assert torch.equal(result.within[0], ~LEFT)
 
     def test_controls_and_certificates_lie_in_the_region(self) -> None:
         model = Boxes(X, [(slice(8, 16), slice(20, 28))])

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+import torch
 from torch import nn
 
 from extremal.explanations.batches import Batch
@@ -13,7 +14,7 @@ from extremal.explanations.chunking import ChunkedReward, halve_if_needed
 from extremal.explanations.effort import NORMAL
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.evidence import OnEvidence
-from extremal.explanations.exclusion import ExcludeRegion, region_of
+from extremal.explanations.exclusion import ExcludeRegion, region_of, restrict_objective
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.judge import build_explanation
 from extremal.explanations.objective import Objective
@@ -162,20 +163,24 @@ def _search(
     Args:
         cost: of the set-up, which belongs to the first explanation.
     """
-    x, explanations = objective.x, list[Explanation]()
-    reward: RewardMasks = ChunkedReward(objective, batch.max_rows, partial(objective.check_gradient, run.network))
-    for index in range(settings.alternatives):
-        part = batch.subdivide(index, settings.alternatives)
+
+    def search(part: Batch, objective: Objective, reward: RewardMasks, cost: Evaluations) -> Explanation:
         problem = build_problem(reward, objective, prepared.mirror, settings.seed)
         with run.counted() as solving:
             solution = settings.solver.solve(problem, settings.areas, part.report_steps(on_step))
-        cost = (cost if index == 0 else Evaluations()).with_solver(solving)
-        report = part.report_evidence(on_evidence)
-        explanations.append(
-            build_explanation(run, objective, solution, settings, prepared.provenance, batch.max_rows, cost, report)
-        )
-        if index + 1 < settings.alternatives:
-            reward = ExcludeRegion(reward, copy_to(region_of(explanations[-1]), x))
+        report, cost = part.report_evidence(on_evidence), cost.with_solver(solving)
+        return build_explanation(run, objective, solution, settings, prepared.provenance, batch.max_rows, cost, report)
+
+    reward = ChunkedReward(objective, batch.max_rows, partial(objective.check_gradient, run.network))
+    explanations = [search(batch.subdivide(0, settings.alternatives), objective, reward, cost)]
+    for index in range(1, settings.alternatives):
+        regions = torch.stack([region_of(explanation) for explanation in explanations]).any(0)  # (N, *S)
+        part, found = batch.subdivide(index, settings.alternatives), list[Explanation]()
+        for n, excluded in enumerate(copy_to(regions, objective.x) > 0):  # each input has its own
+            rest = restrict_objective(objective, n, excluded)
+            reward_outside = ExcludeRegion(ChunkedReward(rest, batch.max_rows), excluded)
+            found.append(search(part.subdivide(n, len(regions)), rest, reward_outside, Evaluations()))
+        explanations.append(Explanation.concatenate(found))
     return replace(explanations[0], alternatives=tuple(explanations[1:]))
 
 

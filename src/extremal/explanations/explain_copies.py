@@ -79,9 +79,10 @@ def stability(
     check_result(result, Explanation)
     net = restore_network(network, result.settings)
     image = read_stacks(net, image)
+    within, units = result.allowed_places()
     settings = Settings.from_dict(
         result.settings, {"game": game, "perturbation": perturbation, "solver": solver, "score": score}
-    ).replace(areas=result.areas, within=result.within, units=result.units, alternatives=1)
+    ).replace(areas=result.areas, within=within, units=units, alternatives=1)
     _check_same_inputs(net, image, result)
     query = restore_query(net, result, target, settings.score)
     if isinstance(query, Answer | PerInput):  # the answer is that to the image itself, not one of each copy

@@ -27,13 +27,14 @@ from extremal.explanations.stability import Stability
 from extremal.explanations.validation import validate_image, validate_share, validate_smooth
 from extremal.explanations.verdict import (
     NOTHING_FOUND,
+    NOTHING_TO_KEEP,
     SUFFICIENT_EFFECT,
     Status,
     Verdict,
     compute_effects,
     compute_unseen_effects,
     find_largest_effects,
-    is_meaningful,
+    has_effect,
     reach_verdict,
 )
 from extremal.file_checks import to_path
@@ -87,9 +88,7 @@ class Explanation(ExplanationViews):
     settings: dict[str, Any] = field(
         metadata=SETTINGS_FIELD
     )  # versions, seed, network, weight hash, solver, counts: everything to repeat the run
-    within: Tensor | None = field(
-        default=None, metadata=SHARED_FIELD
-    )  # (*S) bool: where masks were allowed; None: everywhere
+    within: Tensor | None = None  # (N, *S) bool: where the masks of each input were allowed; None: everywhere
     units: Tensor | None = field(
         default=None, metadata=SHARED_FIELD
     )  # (*S) int64: the unit of each place, −1 for none; None: places by themselves
@@ -149,6 +148,10 @@ class Explanation(ExplanationViews):
         """Return the largest effect of any mask of each input: (N,)."""
         return find_largest_effects(*map(self.effects, (self.scores, self.binary_scores, self.control_scores)))
 
+    def has_effect(self) -> Tensor:
+        """Return whether destroying each input lowers the score, and by enough to divide by: (N,) bool."""
+        return has_effect(self.largest_effects(), self.score_full, self.score_blank)
+
     def unseen_effects(self) -> Tensor:
         """Return effects under unseen perturbations: (N, A, P); NaN if uninformative, −inf if not finite."""
         return compute_unseen_effects(
@@ -166,7 +169,7 @@ class Explanation(ExplanationViews):
         curve, unseen = self.curve(image), self.unseen_effects()[image]
         control = self.effects(self.control_scores)[image]
         scored = ~self.control_scores[image].isnan()
-        stable = self.stability
+        stable, is_reversed = self.stability, bool(self.score_full[image] < self.score_blank[image])
         largest = float(self.largest_effects()[image])
         none = [None] * len(self.areas)
         ious, cores = (
@@ -175,6 +178,8 @@ class Explanation(ExplanationViews):
         return tuple(
             NOTHING_FOUND
             if self.status[image][k] == Status.NOT_FINITE
+            else NOTHING_TO_KEEP
+            if is_reversed
             else reach_verdict(
                 *(curve.soft[k], curve.binary[k], unseen[k].tolist(), control[k][scored[k]].tolist(), share),
                 largest=largest,
@@ -222,21 +227,41 @@ class Explanation(ExplanationViews):
 
     @in_standard_modes
     def binary(self, area: float) -> Tensor:
-        """Return the masks of a computed area, cut to exactly round(a·|Ω|) ones, or to whole units: (N, 1, *S)."""
-        column = self.column(area)
-        return self._cut(self.masks[:, column : column + 1], (self.areas[column],))[:, 0]
+        """Return the masks of a computed area, cut to exactly round(a·|Ω|) ones: (N, 1, *S).
 
-    def _cut(self, masks: Tensor, areas: tuple[float, ...]) -> Tensor:
-        return cut_to_units(masks, areas, self.units)
+        Whole units may have fewer places, and so may an alternative if fewer are left for it.
+        """
+        column = self.column(area)
+        masks = self.masks[:, column : column + 1]
+        return cut_to_units(masks, (self.areas[column],), self.units, self.within)[:, 0]
+
+    def allowed_places(self) -> tuple[Tensor | None, Tensor | None]:
+        """Return the options `within` and `units` of `Settings` that allow the same masks.
+
+        Raises:
+            ExtremalValueError: it is an alternative of several inputs, each of which has places of its own.
+        """
+        if self.within is None:
+            return None, self.units
+        first = self.within[0]
+        if not bool((self.within == first).all()):
+            raise ExtremalValueError(
+                "an alternative must be of one input, since each input has its own excluded regions, got one of "
+                f"{len(self.within)}; explain each input by itself"
+            )
+        if self.units is None:
+            return first, None
+        return None, self.units.where(first, -1)
 
     def smallest(self, share: float = SUFFICIENT_EFFECT, image: int = 0) -> SufficientRegion | None:
         """Return the smallest computed area whose cut mask has this share of the whole effect; None if none has.
 
-        None, too, if the whole effect is too small to divide by: the verdicts say so.
+        None, too, if destroying the input raises the score, or lowers it by too little to divide by: the verdicts say
+        so.
         The verdict on it may still be `chance is enough`, `suspect` or `unstable`: see `verdict`.
         """
         image, share = validate_image(image, len(self.masks)), validate_share(share)
-        is_possible = is_meaningful(float(self.largest_effects()[image]))
+        is_possible = bool(self.has_effect()[image])
         for area, effect, status in zip(self.areas, self.curve(image).binary, self.status[image], strict=True):
             if is_possible and effect >= share and status != Status.NOT_FINITE:
                 return SufficientRegion(area, self.binary(area)[image], effect)
@@ -272,7 +297,8 @@ class Explanation(ExplanationViews):
         image, shape = validate_image(image, len(self.masks)), self.masks.shape[3:]
         mean = self.masks.mean(1)[image].flatten()
         ranks = []
-        cuts = self._cut(self.masks[image : image + 1], self.areas)[0].flatten(1)
+        within = None if self.within is None else self.within[image : image + 1]
+        cuts = cut_to_units(self.masks[image : image + 1], self.areas, self.units, within)[0].flatten(1)
         for area, mask, inside in zip(self.areas, self.masks[image].flatten(1), cuts, strict=True):
             order = torch.argsort(mean, descending=True, stable=True)
             order = order[torch.argsort((mask + inside)[order], descending=True, stable=True)]

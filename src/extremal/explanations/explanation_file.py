@@ -47,7 +47,7 @@ TENSOR_RULES = {
     "trace_area": TensorRule("number", "N T"),
     "trace_reward": TensorRule("number", "N T"),
     "trace_grey": TensorRule("number", "N T"),
-    "within": TensorRule("bool", "*S", is_optional=True),
+    "within": TensorRule("bool", "N *S", is_optional=True),
     "units": TensorRule("int64", "*S", -1, is_optional=True),
     "fields": TensorRule("float", "N A 1 *L", is_optional=True),
 }

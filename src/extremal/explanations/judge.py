@@ -193,13 +193,14 @@ def input_fields(net: Network, objective: Objective) -> dict[str, Tensor | None]
     """Return the fields of an explanation about its inputs and what was asked of them."""
     with torch.no_grad():
         destroyed = objective.destroyed_inputs()
+    within = objective.domain.within
     return {
         "score_full": objective.score_input,
         "score_blank": objective.score_destroyed,
         "inputs": objective.x,
         "pictures": net.to_images_or_empty(objective.x),
         "destroyed": net.to_images_or_empty(destroyed),
-        "within": objective.domain.within,
+        "within": None if within is None else within.expand(len(objective.x), *within.shape).clone(),
         "units": objective.domain.units,
     }
 

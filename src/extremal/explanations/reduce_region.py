@@ -20,7 +20,7 @@ from extremal.explanations.preparation import check_result, check_same_scores, r
 from extremal.explanations.settings import Settings
 from extremal.explanations.unseen_effects import restore_unseen
 from extremal.explanations.validation import validate_share
-from extremal.explanations.verdict import SUFFICIENT_EFFECT, is_meaningful
+from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.masking.domain import Domain
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike, ScaleChannels, prepare_perturbation
@@ -160,7 +160,8 @@ def _restore_settings(
             values, {"game": game, "perturbation": ScaleChannels(explanation.axis), "score": score}
         )
     options = {"game": game, "perturbation": perturbation, "score": score}
-    return Settings.from_dict(values, options).replace(within=explanation.within, units=explanation.units)
+    within, units = explanation.allowed_places()
+    return Settings.from_dict(values, options).replace(within=within, units=units)
 
 
 def _single_objectives(
@@ -215,7 +216,7 @@ def _unseen_ways(objective: Objective, explanation: Explanation, image: int) -> 
 
 def _starting_masks(explanation: Explanation | ChannelExplanation, share: float, image: int) -> Iterator[Tensor]:
     """Yield the masks (*S) of one input that may be sufficient, the smallest first."""
-    if not is_meaningful(float(explanation.largest_effects()[image])):
+    if not explanation.has_effect()[image]:
         return
     if isinstance(explanation, ChannelExplanation):
         found = explanation.smallest_mask[image]

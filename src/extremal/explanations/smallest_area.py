@@ -20,7 +20,7 @@ from extremal.explanations.preparation import check_result, check_same_scores, r
 from extremal.explanations.settings import Settings
 from extremal.explanations.unseen_effects import UnseenEffects
 from extremal.explanations.validation import validate_share
-from extremal.explanations.verdict import MIN_SPAN, SUFFICIENT_EFFECT, Status, find_typical_effects
+from extremal.explanations.verdict import SUFFICIENT_EFFECT, Status, find_typical_effects
 from extremal.masking.domain import ExactAreaFamily
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike
@@ -88,7 +88,7 @@ def smallest_area(
 
     Returns:
         One certificate per input, of an area above the computed ones if none of these is sufficient; None if not even
-        all places are, or the whole effect is too small to divide by.
+        all places are, or destroying the input raises the score or lowers it by too little to divide by.
 
     Raises:
         ExtremalValueError: the network or the settings are not those of the explanation.
@@ -100,10 +100,11 @@ def smallest_area(
     net = as_network(network)
     check_search(net)
     net = restore_network(net, provenance)
+    within, units = explanation.allowed_places()
     settings = Settings.from_dict(
         {**provenance, "solver": Path().settings()},  # the solver is without effect: the search has its own
         {"game": game, "perturbation": perturbation, "score": score},
-    ).replace(within=explanation.within, units=explanation.units)
+    ).replace(within=within, units=units)
     query = restore_query(net, explanation, target, settings.score)
     with net.frozen(settings.seed) as run:
         x = expand_inputs(explanation.inputs.to(net.anchor.device).clone(), query)
@@ -139,7 +140,7 @@ def _find_candidates(
         added = build_candidates(largest, (area,), evaluate_effects(objective, largest), find_unseen(largest))
         candidates = [[*row, *more] for row, more in zip(candidates, added, strict=True)]
     is_broken = ~effects.isfinite().all(1) | torch.tensor([Status.NOT_FINITE in row for row in explanation.status])
-    has_no_share = is_broken | (explanation.largest_effects() > 1 / MIN_SPAN)
+    has_no_share = is_broken | ~explanation.has_effect()
     return [
         [replace(one, effect=-math.inf) for one in row] if is_excluded else row
         for row, is_excluded in zip(candidates, has_no_share.tolist(), strict=True)
@@ -165,11 +166,9 @@ def _build_certificate(bounds: Bounds, objective: Objective, settings: Settings,
 def find_largest_mask(objective: Objective) -> Tensor:
     """Return the mask of all places where masks are allowed: (1, 1, 1, *S)."""
     domain, x = objective.domain, objective.x
-    mask = x.new_ones(domain.shape)
-    if domain.within is not None:
-        mask = domain.within.to(x)
-    elif domain.units is not None:
-        mask = (domain.units >= 0).to(x)
+    mask = x.new_ones(domain.shape) if domain.within is None else domain.within.to(x)
+    if domain.units is not None:
+        mask = mask * (domain.units >= 0)
     return mask.view(1, 1, 1, *domain.shape)
 
 

@@ -67,6 +67,7 @@ class Verdict:
 
 
 NOTHING_FOUND = Verdict("suspect", "a score was not finite during the run, so nothing was found")
+NOTHING_TO_KEEP = Verdict("suspect", "destroying the whole input raises the score: nothing in it supports the answer")
 
 
 def compute_effects(scores: Tensor, blank: Tensor, full: Tensor, keeps: bool) -> Tensor:
@@ -130,16 +131,18 @@ def is_supported(typical: float, share: float) -> bool:
     return not typical < MIN_UNSEEN_EFFECT * share
 
 
-def is_meaningful(largest: float) -> bool:
-    """Return whether effects are shares of a difference that is large enough to divide by.
+def has_effect(largest: Tensor, full: Tensor, blank: Tensor) -> Tensor:
+    """Return whether effects are shares of a fall of the score that is large enough to divide by: (N,) bool.
 
-    >>> is_meaningful(1.3), is_meaningful(24.0)
-    (True, False)
+    >>> has_effect(torch.tensor([1.3, 24.0, 1.0]), torch.tensor([9.0, 9.0, 2.0]), torch.tensor([1.0, 8.7, 5.0]))
+    tensor([ True, False, False])
 
     Args:
-        largest: effect of any mask.
+        largest: (N,) effect of any mask of each input.
+        full: (N,) score of the whole input.
+        blank: (N,) score of the destroyed input.
     """
-    return not largest > 1 / MIN_SPAN
+    return ~(largest > 1 / MIN_SPAN) & ~(full < blank)
 
 
 def reach_verdict(
@@ -188,7 +191,7 @@ def reach_verdict(
     times = f"a mask changes the score {largest:.0f} times as much as destroying the whole input does"
     unlike = f"only {under_others} of the effect under perturbations it was not made for"
     rules = (
-        (not is_meaningful(largest), "suspect", f"the effect is too small to divide by: {times}"),
+        (largest > 1 / MIN_SPAN, "suspect", f"the effect is too small to divide by: {times}"),
         (
             best_control >= share,
             CHANCE,

@@ -92,7 +92,7 @@ def rebuild(
     shape = tuple(x.shape[2:])
     within, units = find_regions(row, shape)
     given = {"game": game, "perturbation": perturbation, "score": score}
-    validated = Settings.from_dict(settings, given).replace(within=within, units=units)
+    validated = Settings.from_dict(settings, given).replace(units=units)
     _check_network(validated.provenance(net), settings, net.name)
     row_target = _read_target(row, target)
     if row_target is None:
@@ -106,6 +106,7 @@ def rebuild(
         keep = [*find_required_layers(net, query), *(layer.name for layer in layers)]
         (batch,) = plan_batches(run, x, keep)
         objective = build_objective(run, x, query, validated, layers)
+        objective = replace(objective, domain=replace(objective.domain, within=within))  # of an alternative with units
         _check_score(row, float(objective.score_input[0]), net)
         parameters = decode_parameters(row, x.dtype).to(x.device)
         with torch.no_grad():
@@ -174,7 +175,7 @@ def cut_masks(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
         parameters = decode_parameters(row, getattr(torch, settings["dtype"].removeprefix("torch.")))
         with torch.no_grad():
             masks = rebuild_masks(settings["solver"], parameters, areas, domain)
-        return cut_to_units(masks, areas, units)[0, :, 0] > 0
+        return cut_to_units(masks, areas, units, None if within is None else within.unsqueeze(0))[0, :, 0] > 0
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, ExtremalError):
             raise

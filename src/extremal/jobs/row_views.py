@@ -85,7 +85,7 @@ def _restore(row: Row, network: Network, settings: Mapping[str, Any]) -> Explana
         destroyed=network.to_images_or_empty(destroyed),
         target=(target,),
         **read_stored_facts(row, settings, validated.game, opened.stack),
-        within=within,
+        within=None if within is None else within.unsqueeze(0),
         units=units,
     )
     return replace(result, stability=_read_stability(row, result))

@@ -16,7 +16,7 @@ from extremal.errors import ExtremalValueError
 from extremal.explanations.certificate import Certificate
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.stability import Stability
-from extremal.explanations.verdict import CHANCE, is_meaningful
+from extremal.explanations.verdict import CHANCE
 from extremal.file_checks import escape_surrogates
 from extremal.jobs.parquet_files import OPTIONAL
 
@@ -165,7 +165,7 @@ def build_row(
         "trace_area": _flatten(explanation.trace_area[image]),
         "trace_reward": _flatten(explanation.trace_reward[image]),
         "trace_grey": _flatten(explanation.trace_grey[image]),
-        "within": _flatten(explanation.within),
+        "within": None if explanation.within is None else _flatten(explanation.within[image]),
         "units": _flatten(explanation.units),
     }
 
@@ -186,8 +186,7 @@ def _verdict_columns(explanation: Explanation, image: int) -> dict[str, Any]:
     words = {"verdicts": [verdict.label for verdict in verdicts], "reasons": [verdict.reason for verdict in verdicts]}
     smallest = explanation.smallest(image=image)
     if smallest is None:
-        is_possible = is_meaningful(float(explanation.largest_effects()[image]))
-        return {**words, "verdict": "insufficient" if is_possible else "suspect"}
+        return {**words, "verdict": "insufficient" if explanation.has_effect()[image] else "suspect"}
     column = explanation.areas.index(smallest.area)
     unseen = explanation.curve(image).unseen[column]
     return {

@@ -20,7 +20,7 @@ class Domain:
 
     shape: tuple[int, ...]  # S; (K,) for channels
     spacing: tuple[float, ...] = ()  # distance of neighbouring places along each dimension; empty: the same along all
-    within: Tensor | None = None  # (*S) bool: where masks may be above zero; None: everywhere
+    within: Tensor | None = None  # (*S) bool: where masks may be above zero, with units complete ones; None: everywhere
     units: Tensor | None = None  # (*S) int64: the unit of each place, −1 for none; None: single places
     has_neighbours: bool = True  # masks are smooth over neighbouring places; channels have no neighbours
 
@@ -58,4 +58,4 @@ class Domain:
         """Return masks with one value per channel or unit; None where masks are smooth."""
         if not self.has_neighbours:
             return ChannelMask(self.shape)
-        return None if self.units is None else Units(self.units, like)
+        return None if self.units is None else Units(self.units, like, self.within)

@@ -87,8 +87,8 @@ class LevelSet:
         return self._restrict(resize(gaussian_blur(parameters, self.width), self.shape))
 
     def cut(self, masks: Tensor, areas: tuple[float, ...]) -> Tensor:
-        """Cut masks (N, A, 1, *S) to exactly these fractions of ones (`area.cut`)."""
-        return cut(masks, areas)
+        """Cut masks (N, A, 1, *S) to exactly these fractions of ones (`area.cut`), or to all that is within."""
+        return self._restrict(cut(self._restrict(masks), areas))
 
     def __call__(self, parameters: Tensor, area: Tensor, temperature: float) -> Tensor:
         """Evaluate masks of exactly these means: (B, 1, *lattice), (B,) -> (B, 1, *S) in [0, 1]."""

@@ -22,15 +22,17 @@ class Units:
     Args:
         labels: (*S) int64; the unit of each place, 0 .. U−1; −1 for places that are never kept.
         like: for dtype and device.
+        within: (*S) bool, true for the places of the units that may be kept; None: for all.
     """
 
-    def __init__(self, labels: Tensor, like: Tensor | None = None) -> None:
+    def __init__(self, labels: Tensor, like: Tensor | None = None, within: Tensor | None = None) -> None:
         like = torch.empty(0) if like is None else like
         self.shape = tuple(labels.shape)
         self._labels = labels.to(like.device).flatten()
         count = int(self._labels.max()) + 1
         self.parameter_shape = (count,)
-        self._in_unit = (self._labels >= 0).to(like.dtype)  # (P,)
+        may_be_kept = self._labels >= 0 if within is None else (self._labels >= 0) & within.to(like.device).flatten()
+        self._in_unit = may_be_kept.to(like.dtype)  # (P,)
         self._index = self._labels.clamp_min(0)
         self._sizes = self._in_unit.new_zeros(count).index_add_(0, self._index, self._in_unit)  # (U,) places
 
@@ -82,12 +84,24 @@ class Units:
         return self.to_places(level(standardise(parameters), area, temperature, self.shares.view(1, 1, -1)))
 
 
-def cut_to_units(masks: Tensor, areas: tuple[float, ...], units: Tensor | None) -> Tensor:
+def cut_to_units(masks: Tensor, areas: tuple[float, ...], units: Tensor | None, within: Tensor | None = None) -> Tensor:
     """Cut masks (N, A, 1, *S) to exactly round(a·|Ω|) ones, or to complete units where units are given.
+
+    Where fewer places or units are allowed, all of these are kept.
 
     Args:
         masks: in [0, 1].
         areas: (A,) fractions of places.
         units: (*S) the unit of each place; None: single places.
+        within: (N, *S) bool, where the masks of each input may keep places; None: everywhere.
     """
-    return cut(masks, areas) if units is None else Units(units, masks).cut(masks, areas)
+    if units is None and within is None:
+        return cut(masks, areas)
+    if units is None:
+        assert within is not None
+        allowed = within.to(masks).view(len(masks), 1, 1, *within.shape[1:])
+        return cut(masks * allowed, areas) * allowed
+    if within is None:
+        return Units(units, masks).cut(masks, areas)
+    rows = zip(torch.split(masks, 1), within, strict=True)
+    return torch.cat([Units(units, row, region).cut(row, areas) for row, region in rows])

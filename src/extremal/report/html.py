@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from extremal.explanations.settings import flatten_settings
 from extremal.files import atomic_file
-from extremal.report.text import decimal, percent
+from extremal.report.text import decimal, percent, unseen_percent
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -75,7 +75,7 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, decimal=decimal)
+    environment.filters.update(percent=percent, unseen_percent=unseen_percent, decimal=decimal)
     return environment
 
 

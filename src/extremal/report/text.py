@@ -9,7 +9,7 @@ from extremal.explanations.answer_probability import find_probability, is_unlike
 from extremal.explanations.display import has_random_weights, network_text
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import has_image
-from extremal.explanations.verdict import CHANCE, MIN_SPAN, SUFFICIENT_EFFECT, Verdict, format_below
+from extremal.explanations.verdict import CHANCE, MIN_SPAN, NOTHING_TO_KEEP, SUFFICIENT_EFFECT, Verdict, format_below
 from extremal.report.signal_view import has_signal
 
 if TYPE_CHECKING:
@@ -31,6 +31,15 @@ def percent(value: float, digits: int = 0) -> str:
         return "not finite"
     text = f"{100 * value:.{digits}f}"
     return f"{text.removeprefix('-') if float(text) == 0 else text}\xa0%".replace("-", "−")
+
+
+def unseen_percent(effect: float) -> str:
+    r"""Format the typical effect under unseen perturbations; NaN where none of them tells anything.
+
+    >>> unseen_percent(0.914), unseen_percent(float("nan")), unseen_percent(float("-inf"))
+    ('91\xa0%', 'unknown', 'not finite')
+    """
+    return "unknown" if math.isnan(effect) else percent(effect)
 
 
 def area_percent(area: float) -> str:
@@ -201,6 +210,8 @@ class ExplanationSummary:
         if self.smallest is not None:
             return self.sentence(self.rows[self.smallest])
         best = self.rows[self.headline_row]
+        if best.verdict == NOTHING_TO_KEEP:
+            return f"None of the computed areas is enough: {best.reason}."
         if not math.isfinite(best.binary):
             return "None of the computed areas is enough: no score is finite."
         sentence = self.sentence(best)

@@ -235,8 +235,8 @@ def _build_explanation(
         control_effects = verdict.compute_effects(collected.control_scores.flatten(1), low, high, game.keeps)
         largest = verdict.find_largest_effects(effects, cut_effects, control_effects)
         cut_effects = torch.cat([cut_effects, cut_effects.new_full((len(x), 1), max(1.0, share))], 1)
-        is_meaningless = largest > 1 / verdict.MIN_SPAN  # then no set but that of all channels is enough
-        cut_effects = cut_effects.masked_fill(is_meaningless.unsqueeze(1), -math.inf)
+        has_effect = verdict.has_effect(largest, objective.score_input, objective.score_destroyed)
+        cut_effects = cut_effects.masked_fill(~has_effect.unsqueeze(1), -math.inf)  # only all channels are enough then
         on_pass = report.repeat if report else None
         sets = build_candidates(family.cut(ends, (*areas, 1.0)), (*areas, 1.0), cut_effects)
         bounds = AreaSearch(problem, objective, sets, share, 0.0, on_progress=on_pass).run()

@@ -27,10 +27,12 @@ from extremal.explanations.field_checks import (
 from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import (
     NOTHING_FOUND,
+    NOTHING_TO_KEEP,
     Status,
     Verdict,
     compute_effects,
     find_largest_effects,
+    has_effect,
     reach_verdict,
 )
 from extremal.file_checks import to_path
@@ -119,6 +121,10 @@ class ChannelExplanation(ChannelViews):
         scores = (self.scores, self.binary_scores, self.random_scores, self.ranked_scores)
         return find_largest_effects(*map(self.effects, scores))
 
+    def has_effect(self) -> Tensor:
+        """Return whether destroying all channels lowers the score, and by enough to divide by: (N,) bool."""
+        return has_effect(self.largest_effects(), self.score_full, self.score_blank)
+
     def curve(self, image: int = 0) -> ChannelCurve:
         """Return effects over the number of channels."""
         image = validate_image(image, len(self.masks))
@@ -147,6 +153,8 @@ class ChannelExplanation(ChannelViews):
         def judge(n: int, k: int) -> Verdict:
             if self.status[n][k] == Status.NOT_FINITE:
                 return NOTHING_FOUND
+            if self.score_full[n] < self.score_blank[n]:
+                return NOTHING_TO_KEEP
             better = [value for value in ranked[n][k] if not value <= cuts[n][k] + TIE_MARGIN]
             found = soft[n][k], cuts[n][k]
             return reach_verdict(*found, [], random[n][k], self.share, "set", better, largest=largest[n])
@@ -172,7 +180,8 @@ class ChannelExplanation(ChannelViews):
     def smallest(self, image: int = 0) -> SmallestSet:
         """Return the smallest sufficient set of one input, with its certificate.
 
-        That of all channels if the whole effect is too small to divide by: the verdicts say so.
+        That of all channels if destroying all raises the score, or lowers it by too little to divide by: the verdicts
+        say so.
         """
         image = validate_image(image, len(self.masks))
         return SmallestSet(

@@ -98,7 +98,7 @@ def judge_smallest(explanation: Explanation, share: float = SUFFICIENT_EFFECT, i
 
 def judge_regions(explanation: Explanation, share: float, image: int = 0) -> dict[float, JudgedRegion]:
     """Return the cut masks that have this share of the whole effect, with their verdicts, by area."""
-    if explanation.smallest(share, image) is None:  # or the whole effect is too small to divide by
+    if explanation.smallest(share, image) is None:  # or there is no effect to divide by
         return {}
     columns = zip(explanation.areas, explanation.curve(image).binary, explanation.verdicts(image, share), strict=True)
     return {
