@@ -12,8 +12,13 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import describe_error
+from extremal.networks.interrupts import complete
 from extremal.networks.weight_hash import to_plain
 
+HOOK_FIELDS = (
+    *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_forward_hooks", "_forward_hooks_with_kwargs"),
+    *("_forward_hooks_always_called", "_backward_pre_hooks", "_backward_hooks"),
+)
 HOOKED_MARK = "_output_capturing_hooks_installed"  # of models of transformers, some of which hook parts at a first call
 
 
@@ -21,7 +26,7 @@ HOOKED_MARK = "_output_capturing_hooks_installed"  # of models of transformers, 
 def evaluation_state(model: nn.Module, name: str) -> Iterator[None]:
     """Put a model in evaluation mode without parameter gradients; on exit everything is restored.
 
-    Training flags, `requires_grad`, parameters and buffers are restored, also after an exception or an interrupt.
+    Training flags, `requires_grad`, parameters, buffers and hooks are restored, also after an exception or interrupt.
 
     Args:
         model: a module.
@@ -31,30 +36,44 @@ def evaluation_state(model: nn.Module, name: str) -> Iterator[None]:
         ExtremalValueError: it cannot be put in evaluation mode, or its weights do not exist yet.
     """
     check_weights(model, name)
-    modules = list(model.modules())
-    training = [(module, bool(module.training)) for module in modules if hasattr(module, "training")]
-    modeless = [module for module in modules if not hasattr(module, "training")]  # of `torch.jit.freeze`
-    parameters = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    hooked = [(module, set(module._forward_hooks)) for module in modules if hasattr(module, "_forward_hooks")]
-    marked = {id(module) for module in modules if HOOKED_MARK in vars(module)}
-    registered = [(entries, dict(entries)) for module in modules for entries in _find_entries(module)]
+    before = _ModuleState(model)
     try:
         _start_evaluation(model, name)
-        for parameter, _ in parameters:
+        for parameter, _ in before.parameters:
             parameter.requires_grad_(False)
         yield
     finally:
-        for entries, before in registered:
+        complete(before.restore)
+
+
+class _ModuleState:
+    """What a model is before a run."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules = list(model.modules())
+        self._training = [
+            (module, bool(module.training)) for module in self._modules if hasattr(module, "training")
+        ]  # the others are of `torch.jit.freeze`
+        self.parameters = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+        self._buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+        self._marked = {id(module) for module in self._modules if HOOKED_MARK in vars(module)}
+        self._entries = [(entries, dict(entries)) for module in self._modules for entries in _find_entries(module)]
+
+    def restore(self) -> None:
+        """Make the model what it was."""
+        for entries, before in self._entries:
             _restore_entries(entries, before)
-        _remove_captures(hooked, marked)
-        for module, was_training in training:
+        with_mode = {id(module) for module, _ in self._training}
+        for module in self._modules:
+            if HOOKED_MARK in vars(module) and id(module) not in self._marked:
+                delattr(module, HOOKED_MARK)
+            if id(module) not in with_mode:
+                vars(module).pop("training", None)
+        for module, was_training in self._training:
             module.training = was_training
-        for module in modeless:
-            vars(module).pop("training", None)
-        for parameter, needed in parameters:
+        for parameter, needed in self.parameters:
             parameter.requires_grad_(needed)
-        for buffer, value in buffers:
+        for buffer, value in self._buffers:
             if not _is_same(buffer, value):
                 buffer.detach().copy_(value)
 
@@ -94,31 +113,17 @@ def _start_evaluation(model: nn.Module, name: str) -> None:
         ) from error
 
 
-def _find_entries(module: nn.Module) -> tuple[dict[str, Any], ...]:
-    """Return the dicts of a module's own parameters and buffers; none of scripted modules, which have no dicts."""
-    return () if isinstance(module, torch.jit.ScriptModule) else (module._parameters, module._buffers)
+def _find_entries(module: nn.Module) -> list[dict[Any, Any]]:
+    """Return the dicts of a module's own parameters, buffers and hooks; of scripted modules, those that they have."""
+    names = HOOK_FIELDS if isinstance(module, torch.jit.ScriptModule) else ("_parameters", "_buffers", *HOOK_FIELDS)
+    return [vars(module)[name] for name in names if name in vars(module)]
 
 
-def _restore_entries(entries: dict[str, Any], before: dict[str, Any]) -> None:
-    """Register the same tensors under the same names again, if a network has replaced any."""
+def _restore_entries(entries: dict[Any, Any], before: dict[Any, Any]) -> None:
+    """Register the same tensors and hooks under the same names again, if any were replaced, added or removed."""
     if entries.keys() != before.keys() or any(entries[name] is not value for name, value in before.items()):
         entries.clear()
         entries.update(before)
-
-
-def _remove_captures(hooked: list[tuple[nn.Module, set[int]]], marked: set[int]) -> None:
-    """Remove hooks that transformers has installed in models meanwhile, with its mark of having done so.
-
-    Args:
-        hooked: modules with the identities of their hooks before.
-        marked: identities of the modules that had the mark before.
-    """
-    new = [module for module, _ in hooked if HOOKED_MARK in vars(module) and id(module) not in marked]
-    for module in new:
-        delattr(module, HOOKED_MARK)
-    for module, before in hooked if new else ():
-        for key in set(module._forward_hooks) - before:
-            del module._forward_hooks[key]
 
 
 def _is_same(a: Tensor, b: Tensor) -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from extremal.networks.devices import count_devices
+from extremal.networks.interrupts import complete
 
 _DeviceStates = list[tuple[str, int, Tensor]]  # kind of device, its index, the state of its generator
 
@@ -42,29 +43,32 @@ class _SharedStates:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()  # held while the generators of the process are read, seeded or restored
-        self._depths: dict[int, int] = {}  # thread: its runs inside each other
+        self._runs: dict[int, list[tuple[object, Any]]] = {}  # thread: its runs inside each other, the states before
         self._outside: Any = None  # the states before the first thread began
 
-    def enter(self, thread: int, seed: int) -> Any:
-        """Seed torch, and return the states to restore when this run ends."""
+    def enter(self, thread: int, run: object, seed: int) -> None:
+        """Seed torch for a run of a thread."""
         with self.lock:
             states = _read_states()
-            torch.manual_seed(seed)
-            if not self._depths:
+            if not self._runs:
                 self._outside = states
-            self._depths[thread] = self._depths.get(thread, 0) + 1
-            return states
+            self._runs[thread] = [*self._runs.get(thread, ()), (run, states)]
+            torch.manual_seed(seed)
 
-    def leave(self, thread: int, states: Any) -> None:
-        """Restore the states at the end of a run."""
+    def leave(self, thread: int, run: object) -> None:
+        """Restore the states at the end of a run; nothing if it has not begun, or has been left."""
         with self.lock:
-            self._depths[thread] -= 1
-            if self._depths[thread]:
-                _write_states(states)
+            runs = self._runs.get(thread, [])
+            if not runs or runs[-1][0] is not run:
                 return
-            del self._depths[thread]
-            if not self._depths:
+            if len(runs) > 1:
+                _write_states(runs[-1][1])
+            elif len(self._runs) == 1:
                 _write_states(self._outside)
+            if runs[:-1]:
+                self._runs[thread] = runs[:-1]
+            else:
+                del self._runs[thread]
 
 
 _SHARED_STATES = _SharedStates()
@@ -82,12 +86,12 @@ def seeded(seed: int) -> Iterator[None]:
     >>> torch.equal(torch.get_rng_state(), before)
     True
     """
-    thread, shared = threading.get_ident(), _SHARED_STATES
-    states = shared.enter(thread, seed)
+    thread, shared, run = threading.get_ident(), _SHARED_STATES, object()
     try:
+        shared.enter(thread, run, seed)
         yield
     finally:
-        shared.leave(thread, states)
+        complete(lambda: shared.leave(thread, run))
 
 
 @contextmanager

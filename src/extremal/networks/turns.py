@@ -4,19 +4,20 @@ import os
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 
 from extremal.errors import ExtremalValueError
+from extremal.networks.interrupts import complete
 
 
 @dataclass
 class _Holder:
-    """The thread that holds a part, and how often it has taken it."""
+    """The thread that holds a part, and for which of its turns."""
 
     thread: int
-    depth: int = 0
+    turns: set[object] = field(default_factory=set)
 
 
 class _Turns:
@@ -27,8 +28,8 @@ class _Turns:
         self._holders: dict[int, _Holder] = {}
         self._waiting: dict[int, Collection[int]] = {}  # thread: the parts that it waits for
 
-    def take(self, parts: Collection[int], name: str) -> int:
-        """Take all parts at once, as soon as no other thread holds any of them; return this thread."""
+    def take(self, parts: Collection[int], turn: object, name: str) -> None:
+        """Take all parts for a turn at once, as soon as no other thread holds any of them."""
         thread = threading.get_ident()
         with self._changed:
             while self._find_blockers(parts, thread):
@@ -39,20 +40,22 @@ class _Turns:
                 finally:
                     del self._waiting[thread]
             for part in parts:
-                self._holders.setdefault(part, _Holder(thread)).depth += 1
-        return thread
+                self._holders.setdefault(part, _Holder(thread)).turns.add(turn)
 
     def is_nested(self, part: int) -> bool:
-        """Return whether the holder of a part has taken it more than once."""
-        return self._holders[part].depth > 1
+        """Return whether the holder of a part has taken it for more than one turn."""
+        return len(self._holders[part].turns) > 1
 
-    def give_back(self, parts: Collection[int]) -> None:
-        """Give parts back, and wake the threads that wait."""
+    def give_back(self, parts: Collection[int], turn: object) -> None:
+        """Give back the parts that this thread holds for a turn, and wake the threads that wait."""
+        thread = threading.get_ident()
         with self._changed:
             for part in parts:
-                self._holders[part].depth -= 1
-                if not self._holders[part].depth:
-                    del self._holders[part]
+                holder = self._holders.get(part)
+                if holder is not None and holder.thread == thread:
+                    holder.turns.discard(turn)
+                    if not holder.turns:
+                        del self._holders[part]
             self._changed.notify_all()
 
     def forget(self) -> None:
@@ -103,19 +106,13 @@ def exclusive(model: nn.Module, name: str = "") -> Iterator[None]:
     Raises:
         ExtremalValueError: threads would wait for each other for ever.
     """
-    turns = _TURNS
-    root = [id(model)]  # first, so that no other thread changes the parts while they are listed
-    turns.take(root, name)
+    turns, turn = _TURNS, object()
+    taken = {id(model)}  # first, so that no other thread changes the parts while they are listed
     try:
-        if turns.is_nested(root[0]):  # this thread holds all parts
-            yield
-            return
-        parts = (*model.modules(), *model.parameters(), *model.buffers())
-        identities = {id(part) for part in parts}
-        turns.take(identities, name)
-        try:
-            yield
-        finally:
-            turns.give_back(identities)
+        turns.take(taken, turn, name)
+        if not turns.is_nested(id(model)):  # otherwise this thread holds all parts
+            taken |= {id(part) for part in (*model.modules(), *model.parameters(), *model.buffers())}
+            turns.take(taken, turn, name)
+        yield
     finally:
-        turns.give_back(root)
+        complete(lambda: turns.give_back(taken, turn))
