@@ -12,7 +12,7 @@ from extremal.report.text import AreaRow
 from support import synthetic
 from support.pages import Page
 
-GOOD = AreaRow(0.1, 5, 3.0, 1.0, 0.95, 0.8, 0.1, 0.3, 8, reach_verdict(1.0, 0.95, [0.8], [0.3]), "converged")
+GOOD = AreaRow(0.1, 0.1, 5, 3.0, 1.0, 0.95, 0.8, 0.1, 0.3, 8, reach_verdict(1.0, 0.95, [0.8], [0.3]), "converged")
 
 
 def passed(row: AreaRow, keeps: bool = True) -> list[bool | None]:

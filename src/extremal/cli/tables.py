@@ -196,7 +196,7 @@ def _smallest_area_sentence(explanation: "Explanation") -> str:
     if smallest is None:
         return f"smallest sufficient area: none of these ({area_text(explanation.areas[-1])}: {verdicts[-1].reason})"
     verdict = verdicts[explanation.areas.index(smallest.area)]
-    return f"smallest sufficient area: {area_text(smallest.area)} ({verdict}: {verdict.reason})"
+    return f"smallest sufficient area: {area_text(smallest.covered)} ({verdict}: {verdict.reason})"
 
 
 def _percent(fraction: float) -> str:

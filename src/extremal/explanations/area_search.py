@@ -59,7 +59,7 @@ class AreaSearch:
     ) -> None:
         self.problem, self.objective, self.share, self.rankings = problem, objective, share, rankings
         self._find_unseen, self._on_progress, self._passes = find_unseen, on_progress, 0
-        self.total = problem.domain.n_places
+        self.total, self._has_units = problem.domain.n_places, problem.domain.units is not None
         self.family = problem.domain.exact_area_family(problem.like)
         self._run = ConsensusRun(Consensus(), problem, None, self.family, (), Recorder(problem, 0, None))
         self._last_step = math.log1p(tolerance)
@@ -201,6 +201,7 @@ class AreaSearch:
 
     def _move(self, n: int, trial: Candidate, *, needs_steps: bool) -> None:
         """Take the trial of an input as its new mask if it is sufficient; otherwise halve its step, or end."""
+        trial = trial.with_covered_area() if self._has_units else trial
         if trial.is_sufficient(self.share):
             is_last = self._count(trial) == 1
             self.sufficient[n] = trial
@@ -208,7 +209,8 @@ class AreaSearch:
                 self._steps[n] *= 2
         else:
             is_last = self._steps[n] <= self._last_step or self._count(self.sufficient[n]) - self._count(trial) == 1
-            self.insufficient[n] = trial
+            if trial.area < self.sufficient[n].area:
+                self.insufficient[n] = trial
             self._steps[n] = max(self._steps[n] / 2, self._last_step)
         self.is_open[n] = not is_last
 

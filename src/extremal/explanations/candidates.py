@@ -3,13 +3,14 @@
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from extremal.explanations.objective import Objective
 from extremal.explanations.verdict import compute_effects, is_supported
+from extremal.masking.area import covered_area
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +22,10 @@ class Candidate:
     effect: float = -math.inf
     unseen: float = math.nan  # under unseen perturbations; NaN: they say nothing about it, or were not evaluated
     field: Tensor | None = None  # (1, *lattice) parameters of the mask; None: unknown
+
+    def with_covered_area(self) -> "Candidate":
+        """Return the candidate with the share of places that its mask has: whole units may have fewer than asked."""
+        return replace(self, area=covered_area(self.area, int(self.mask.sum()), self.mask.numel()))
 
     def order(self, share: float) -> tuple[int, float]:
         """Return a key that is larger for better masks, and starts with 2 for sufficient ones.

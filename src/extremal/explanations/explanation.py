@@ -283,7 +283,7 @@ class Explanation(ExplanationViews):
         regions: list[SufficientRegion] = []
         for source, explanation in enumerate((self, *self.alternatives)):
             region = explanation.smallest(share, image)
-            if region and all(iou(region.mask, known.mask) < overlap for known in regions):
+            if region and not any(iou(region.mask, known.mask) > overlap for known in regions):
                 regions.append(replace(region, source=source))
         return tuple(regions)
 
@@ -308,7 +308,7 @@ class Explanation(ExplanationViews):
         return torch.stack(ranks)
 
     def places(self, area: float) -> int:
-        """Return the number of places that the cut mask of an area has; complete units may have fewer."""
+        """Return the number of places that the cut mask of an area has; whole units, or those left, may have fewer."""
         return count_kept(area, self.masks[0, 0].numel())
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -5,15 +5,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from extremal.masking.area import covered_area
+
 
 @dataclass(frozen=True)
 class SufficientRegion:
     """The smallest computed area that is sufficient for one input."""
 
-    area: float  # share of places
-    mask: Tensor  # (1, *S) of zeros and ones, exactly this area
+    area: float  # one of the computed areas
+    mask: Tensor  # (1, *S) of zeros and ones
     effect: float  # of this mask
     source: int = 0  # 0: the explanation itself; j: its j-th alternative, which holds the evidence
+
+    @property
+    def covered(self) -> float:
+        """The share of places in the mask: the area, or less where whole units, or those left, have fewer places."""
+        return covered_area(self.area, int(self.mask.sum()), self.mask.numel())
 
 
 def iou(a: Tensor, b: Tensor) -> float:

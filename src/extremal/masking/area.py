@@ -26,6 +26,20 @@ def count_kept(area: float, total: int) -> int:
     return min(total, max(1, round(area * total)))
 
 
+def covered_area(area: float, places: int, total: int) -> float:
+    """Return the share of all places that a cut mask has: its area, or less where whole units have fewer places.
+
+    >>> covered_area(0.09, 92, 1024), covered_area(0.09, 64, 1024)
+    (0.09, 0.0625)
+
+    Args:
+        area: to which the mask was cut.
+        places: that the mask has.
+        total: |Ω|.
+    """
+    return area if places == count_kept(area, total) else places / total
+
+
 def ranking_template(area: Tensor, total: int) -> Tensor:
     """Return r_a of areas (B,) for a number of places: (B, total) bool, false for the first ⌊(1 − a)·total⌋ places."""
     zeros = [math.floor(round((1 - a) * total, 6)) for a in area.tolist()]

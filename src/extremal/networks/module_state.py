@@ -20,6 +20,7 @@ HOOK_FIELDS = (
     *("_forward_hooks_always_called", "_backward_pre_hooks", "_backward_hooks"),
 )
 HOOKED_MARK = "_output_capturing_hooks_installed"  # of models of transformers, some of which hook parts at a first call
+OWN_FIELDS = ("training", "forward", HOOKED_MARK)  # which a module may have, or take from its class
 
 
 @contextmanager
@@ -50,25 +51,27 @@ class _ModuleState:
     """What a model is before a run."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._modules = list(model.modules())
-        self._training = [
-            (module, bool(module.training)) for module in self._modules if hasattr(module, "training")
-        ]  # the others are of `torch.jit.freeze`
+        modules = list(model.modules())
+        self._training = [(module, bool(module.training)) for module in modules if hasattr(module, "training")]
         self.parameters = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         self._buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-        self._marked = {id(module) for module in self._modules if HOOKED_MARK in vars(module)}
-        self._entries = [(entries, dict(entries)) for module in self._modules for entries in _find_entries(module)]
+        self._entries = [(entries, dict(entries)) for module in modules for entries in _find_entries(module)]
+        self._fields = [
+            (fields, {name: fields[name] for name in OWN_FIELDS if name in fields}) for fields in map(vars, modules)
+        ]
+        plain = [module for module in modules if not isinstance(module, torch.jit.ScriptModule)]
+        self._children = [(module._modules, dict(module._modules)) for module in plain]
 
     def restore(self) -> None:
         """Make the model what it was."""
+        for children, known in self._children:
+            children.update(known)  # those that the network has added stay
+        for fields, known in self._fields:
+            for name in OWN_FIELDS:
+                fields.pop(name, None)
+            fields.update(known)
         for entries, before in self._entries:
             _restore_entries(entries, before)
-        with_mode = {id(module) for module, _ in self._training}
-        for module in self._modules:
-            if HOOKED_MARK in vars(module) and id(module) not in self._marked:
-                delattr(module, HOOKED_MARK)
-            if id(module) not in with_mode:
-                vars(module).pop("training", None)
         for module, was_training in self._training:
             module.training = was_training
         for parameter, needed in self.parameters:

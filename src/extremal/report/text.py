@@ -10,6 +10,7 @@ from extremal.explanations.display import has_random_weights, network_text
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import has_image
 from extremal.explanations.verdict import CHANCE, MIN_SPAN, NOTHING_TO_KEEP, SUFFICIENT_EFFECT, Verdict, format_below
+from extremal.masking.area import covered_area
 from extremal.report.signal_view import has_signal
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ def doubt_sentence(subject: str, verdict: Verdict) -> str:
 class AreaRow:
     """Measurements at one area; effects are fractions of the whole effect, from 0 to 1."""
 
-    area: float  # fraction of places
+    area: float  # to which the mask was cut, a fraction of places
+    covered: float  # the fraction in the mask, which is smaller where whole units, or those left, have fewer places
     places: int  # in the cut mask
     score: float  # Φ of the cut mask, in the score's own unit
     soft: float  # effect of the mask as found
@@ -155,7 +157,7 @@ class AreaRow:
     @property
     def label(self) -> str:
         """The area as text."""
-        return area_percent(self.area)
+        return area_percent(self.covered)
 
     @property
     def reason(self) -> str:
@@ -258,12 +260,14 @@ def summarise(explanation: Explanation, image: int = 0) -> ExplanationSummary:
     curve, verdicts, stable = explanation.curve(image), explanation.verdict[image], explanation.stability
     n_controls = explanation.count_controls(image)
     scores = explanation.binary_scores[image].tolist()
+    total, places = explanation.masks[0, 0].numel(), [explanation.places(area) for area in explanation.areas]
+    if explanation.units is not None or explanation.within is not None:
+        places = [int(explanation.binary(area)[image].sum()) for area in explanation.areas]
     rows = tuple(
         AreaRow(
             area=area,
-            places=explanation.places(area)
-            if explanation.units is None
-            else int(explanation.binary(area)[image].sum()),
+            covered=covered_area(area, places[k], total),
+            places=places[k],
             score=scores[k],
             soft=curve.soft[k],
             binary=curve.binary[k],
