@@ -88,6 +88,16 @@ class TestOutputs:
             "a network must return (B, classes), Toy returned shape (2,); wrap it, e.g. to [:, None]"
         )
 
+    def test_an_axis_without_classes(self) -> None:
+        assert refused(ExtremalValueError, lambda y: y[:, :0], target=None) == (
+            "a network must return at least one class, Toy returned shape (2, 0)"
+        )
+
+    def test_sparse_scores(self) -> None:
+        assert refused(ExtremalTypeError, lambda y: y.to_sparse()) == (
+            "a network must return dense scores, Toy did not; end it with .to_dense()"
+        )
+
     def test_independent_of_the_input(self) -> None:
         message = refused(ExtremalValueError, lambda y: y * 0 + 1, score="logit")
         assert message == (

@@ -259,6 +259,14 @@ class TestMasks:
         assert explanation(images=2).binary(0.25).tolist() == [[[[1, 0, 0, 0], [1, 0, 0, 0]]]] * 2
         assert explanation().places(0.25) == 2
 
+    def test_binary_of_an_area_in_single_precision(self) -> None:
+        result = dataclasses.replace(explanation(), areas=(0.1, 0.3))
+        for area in (0.1, 0.3):
+            single = float(torch.tensor(area))
+            assert single != area
+            assert torch.equal(result.binary(single), result.binary(area))
+            assert dataclasses.replace(result, areas=(0.05, single)).column(area) == 1
+
     def test_binary_of_an_area_that_was_not_computed(self) -> None:
         with pytest.raises(ExtremalValueError) as caught:
             explanation().binary(0.3)

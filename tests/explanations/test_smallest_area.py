@@ -14,6 +14,7 @@ from extremal.explanations.certificate import Certificate
 from extremal.masking.area import count_kept
 from extremal.masking.games import preserve
 from extremal.masking.solvers import Path
+from extremal.report.text import summarise
 
 SIZE = 40
 AREAS = (0.02, 0.1, 0.4)
@@ -112,6 +113,23 @@ def test_an_area_below_the_computed_ones_is_found() -> None:
     assert float(result.effects(result.binary_scores)[0, 0]) >= 0.9, "the smallest computed area is already enough"
     (certificate,) = smallest_area(model, result)
     assert holds(certificate, 0.9).area == pytest.approx(0.9 * 64 / SIZE**2, rel=0.1)
+
+
+def test_areas_of_whole_units_are_those_of_their_places() -> None:
+    """Units of 4 % each, of which the block has four: areas in between have no mask of their own."""
+    model, units = Block(16), torch.arange(SIZE)[:, None] // 8 * 5 + torch.arange(SIZE) // 8
+    result = found(model, areas=(0.05, 0.3, 0.5), units=units)
+    region = result.smallest()
+    assert region is not None
+    assert region.covered == pytest.approx(float(region.mask.mean()))
+    assert region.covered == pytest.approx(0.28)
+    assert region.area == 0.3
+    (certificate,) = smallest_area(model, result)
+    assert certificate is not None
+    assert certificate.area == pytest.approx(float(certificate.mask.mean()))
+    assert certificate.below_area / 0.04 == pytest.approx(round(certificate.below_area / 0.04))
+    assert certificate.below_area < certificate.area
+    assert summarise(result).headline.startswith("28\N{NO-BREAK SPACE}% of the image keeps")
 
 
 def test_a_looser_tolerance_takes_fewer_passes() -> None:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from extremal.errors import ExtremalTypeError, ExtremalValueError
+from extremal.errors import ExtremalError, ExtremalTypeError, ExtremalValueError
 from extremal.networks import image_files
 from extremal.networks.image_files import read_image_file, to_upright_rgb
 from extremal.networks.inputs import prepare
@@ -104,7 +104,7 @@ class TestFilesThatCannotBeRead:
 
 class TestModes:
     @pytest.mark.parametrize(
-        "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I", "F", "I;16"]
+        "mode", ["1", "L", "LA", "La", "P", "PA", "RGBa", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I", "F", "I;16"]
     )
     def test_every_mode_becomes_rgb(self, mode: str) -> None:
         picture = to_upright_rgb(Image.new(mode, (3, 2)))
@@ -267,6 +267,30 @@ class TestTensors:
             prepare(PLAIN, torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
         assert str(error.value) == (
             "a prepared tensor must be floating, got torch.uint8; convert and normalise it first"
+        )
+
+    @pytest.mark.parametrize(
+        ("x", "message"),
+        [
+            (torch.zeros(1, 3, 8, 8).to_sparse(), "must be dense, got sparse_coo; convert it with x.to_dense()"),
+            (torch.zeros(1, 3, 8, 8, device="meta"), "must have values, got one on the device meta; load its values"),
+            (
+                torch.zeros(1, 3, 8, 8).to(torch.float8_e4m3fn),
+                "must have at least 16 bits, got torch.float8_e4m3fn; convert it by x.float()",
+            ),
+            (torch.nested.nested_tensor([torch.zeros(3, 8, 8)]), "must be dense, got a nested one; convert it with"),
+        ],
+    )
+    def test_unusual_tensor(self, x: torch.Tensor, message: str) -> None:
+        with pytest.raises(ExtremalError) as error:
+            prepare(PLAIN, x)
+        assert str(error.value).startswith(f"a prepared tensor {message}")
+
+    def test_values_that_the_network_cannot_represent(self) -> None:
+        with pytest.raises(ExtremalValueError) as error:
+            prepare(PLAIN, torch.full((1, 3, 8, 8), 1e300, dtype=torch.float64))
+        assert str(error.value) == (
+            "an input must be finite in the network's torch.float32, got values up to 1e+300; normalise it"
         )
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

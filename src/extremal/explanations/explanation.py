@@ -1,5 +1,6 @@
 """`Explanation`: masks with their evidence, a frozen value that is saved and loaded without pickle."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -48,6 +49,7 @@ from extremal.tensor_files import fields_equal, read_tensors, unreadable_file_er
 
 FORMAT = 5  # of the saved file
 READABLE_FORMATS = (4, FORMAT)  # files of format 4 have no stability
+SAME_AREA = 1e-6  # relative difference of an area to that computed: more than the rounding of single precision
 SALIENCY_KINDS = ("support", "masks")
 SALIENCY_POWER = 1.5  # concentrates the map; neither its maximum nor the order of places depends on it
 NEIGHBOURHOOD = 7.0  # px at a short side of 224 px: the neighbourhood whose agreement counts in the saliency
@@ -217,9 +219,10 @@ class Explanation(ExplanationViews):
 
     def column(self, area: float) -> int:
         """Return the index of a computed area."""
-        for k, known in enumerate(self.areas):
-            if is_number(area) and abs(known - area) < 1e-9:
-                return k
+        if is_number(area):
+            nearest = min(range(len(self.areas)), key=lambda k: abs(self.areas[k] - area))
+            if math.isclose(self.areas[nearest], area, rel_tol=SAME_AREA):
+                return nearest
         raise ExtremalValueError(
             f"area must be one of the computed areas {', '.join(f'{a:g}' for a in self.areas)}, "
             f"got {format_value(area)}; explain again with this area"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
@@ -68,6 +69,8 @@ def read_class_scores(output: object, name: str, labels: Sequence[str] = (), row
             f"a network must return a tensor (B, classes) or an output with logits, {name} returned a "
             f"{type(output).__name__}{keys}; pass a callable on the output as target, or wrap the network"
         )
+    if scores.is_nested or scores.layout != torch.strided:
+        raise ExtremalTypeError(f"a network must return dense scores, {name} did not; end it with .to_dense()")
     if not scores.is_floating_point():
         raise ExtremalTypeError(f"a network must return floating scores, {name} returned {scores.dtype}")
     shape = tuple(scores.shape)
@@ -137,6 +140,8 @@ def check_labels(n_classes: int, name: str, n_labels: int) -> None:
 
 def _check_class_axis(shape: tuple[int, ...], name: str, n_labels: int) -> None:
     n_classes = shape[1]
+    if not n_classes:
+        raise ExtremalValueError(f"a network must return at least one class, {name} returned shape {shape}")
     if len(shape) == 3 and (n_labels != n_classes or n_labels == shape[2]):
         found = f"a class for each of {n_labels} labels" if n_labels else "no labels to tell which axis has the classes"
         raise ExtremalValueError(

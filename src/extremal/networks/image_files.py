@@ -124,7 +124,8 @@ def to_upright_rgb(image: Image.Image) -> Image.Image:
     image = _turn_upright(image)
     if image.mode.startswith("I") or image.mode == "F":
         image = _scale_to_8_bit(image)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    image = image.convert("LA") if image.mode == "La" else image  # Pillow converts it to this mode alone
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         layer = image.convert("RGBA")
         image = Image.new("RGB", layer.size, "white")
         image.paste(layer, mask=layer.getchannel("A"))

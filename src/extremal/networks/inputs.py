@@ -39,7 +39,13 @@ def prepare(network: Network, image: ImagesLike) -> Tensor:
     opened = open_image(image)  # type: ignore[arg-type]  # a sequence of another type is refused there
     x = opened if isinstance(opened, Tensor) else network.prepare(opened)
     network.normalisation(x)  # raises if it is of other channels
-    return copy_to(x.detach(), network.anchor)
+    prepared = copy_to(x.detach(), network.anchor)
+    if prepared.dtype.itemsize < x.dtype.itemsize and not bool(prepared.isfinite().all()):
+        raise ExtremalValueError(
+            f"an input must be finite in the network's {prepared.dtype}, got values up to {float(x.abs().max()):.3g}; "
+            "normalise it"
+        )
+    return prepared
 
 
 def prepare_each(network: Network, images: Sequence[ImagesLike] | Tensor) -> list[Tensor]:
@@ -202,9 +208,16 @@ def _validate_array(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def validate_input(x: Tensor) -> Tensor:
-    """Check that a tensor is floating-point, finite and (N, C, *S) with 1 to 3 spatial dimensions; return it."""
+    """Check that a tensor is dense, floating-point, finite and (N, C, *S) with 1 to 3 spatial dimensions; return it."""
+    if x.is_nested or x.layout != torch.strided:
+        kind = "a nested one" if x.is_nested else str(x.layout).removeprefix("torch.")
+        raise ExtremalTypeError(f"a prepared tensor must be dense, got {kind}; convert it with x.to_dense()")
+    if x.is_meta:
+        raise ExtremalValueError("a prepared tensor must have values, got one on the device meta; load its values")
     if not x.is_floating_point():
         raise ExtremalTypeError(f"a prepared tensor must be floating, got {x.dtype}; convert and normalise it first")
+    if x.dtype.itemsize < 2:
+        raise ExtremalTypeError(f"a prepared tensor must have at least 16 bits, got {x.dtype}; convert it by x.float()")
     if not 3 <= x.ndim <= 5 or 0 in x.shape:
         raise ExtremalValueError(
             "a prepared tensor must be (N, C, *S) with 1 to 3 spatial dimensions, got shape "
