@@ -159,6 +159,13 @@ class TestValues:
 
 
 class TestParts:
+    def test_a_region_for_all_inputs_of_an_older_file(self, tmp_path: Path) -> None:
+        saved, path = whole(), tmp_path / "a.safetensors"
+        saved.save(path)
+        tensors, head = read_tensors(path, "a result")
+        write_tensors(path, {**tensors, "within": tensors["within"][0]}, head)
+        assert Explanation.load(path) == saved
+
     def test_areas(self, saved: dict[type, Path]) -> None:
         for areas in ([0.5, 0.25], [0.25, 0.25], [0.25, 1.0], [0.0, 0.5], [0.25], [0.1, 0.2, 0.3], [True, 0.5]):
             message = refuse(Explanation, saved[Explanation], lambda _, head, areas=areas: head.update(areas=areas))

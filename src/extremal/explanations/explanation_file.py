@@ -88,6 +88,7 @@ def from_tensors(
     if not is_list(head["alternatives"], lambda rest: isinstance(rest, dict)):
         raise FormatError("alternatives must be a list of explanations")
     if not prefix:
+        tensors = _repeat_regions(tensors)
         _check_fields(tensors, head)
     alternatives = [
         from_tensors(kind, tensors, rest, f"{prefix}{index}.") for index, rest in enumerate(head["alternatives"])
@@ -102,6 +103,19 @@ def from_tensors(
         measured = {**values["stability"], **_select(tensors, prefix + STABILITY_PREFIX)}
         values["stability"] = Stability(**{**measured, "areas": tuple(measured["areas"])})
     return kind(**{**values, **_select(tensors, prefix)})
+
+
+def _repeat_regions(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors in which `within` is of each input (N, *S), as older files have one for all (*S)."""
+    masks = tensors.get("masks")
+    if masks is None or masks.ndim < 4:
+        return tensors
+    older = {
+        name: value
+        for name, value in tensors.items()
+        if name.rpartition(".")[2] == "within" and value.ndim == masks.ndim - 3
+    }
+    return {**tensors, **{name: value.expand(len(masks), *value.shape) for name, value in older.items()}}
 
 
 def _check_fields(
