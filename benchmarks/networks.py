@@ -3,7 +3,7 @@
 Use: python benchmarks/networks.py [NAME...] [--table]
 
 Weights are random, but for the embedded network: that a network runs is shown here, that the answer is right by the
-tests (tests/test_queries.py, tests/test_domain.py, tests/test_zoo_families.py). Rows are kept in
+tests (tests/scores, tests/masking/test_domain.py, tests/networks/test_zoo_families.py). Rows are kept in
 results/networks.jsonl; without names, those that are missing are run; with --table nothing is run.
 """
 

@@ -1,6 +1,7 @@
 """Answers on the command line: `--ask answer` with `--prompt`, from a folder to the report."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -30,7 +31,7 @@ def test_a_dry_run_tells_prompt_answer_tokens_and_picture(arguments: list[str]) 
     assert f'answer "{ANSWER}" to "{PROMPT}"' in text
     assert "3 tokens of the answer (a | red | bus) after" in text
     assert "the picture of 112 × 112 px" in text
-    assert "MB" in text or "GB" in text or "MiB" in text or "GiB" in text
+    assert re.search(r", [0-9.]+ MiB of memory for weights and gradients", text)
 
 
 def test_the_models_own_answer_is_explained_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,14 @@ def test_large_inputs_are_evaluated_one_by_one_without_gradient_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "text"), [(torch.OutOfMemoryError, "CUDA"), (MemoryError, ""), (RuntimeError, "x: can't allocate memory")]
+    ("error", "text"),
+    [
+        (torch.OutOfMemoryError, "CUDA"),
+        (MemoryError, ""),
+        (RuntimeError, "x: can't allocate memory"),
+        (RuntimeError, "Not enough memory resources are available to process this command"),
+        (RuntimeError, "XPU out of memory"),
+    ],
 )
 def test_out_of_memory_halves_the_chunks(error: type[Exception], text: str) -> None:
     network = Network(Watched(3, error, text))

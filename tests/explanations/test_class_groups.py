@@ -126,7 +126,7 @@ class TestContinuations:
     def test_methods_of_the_benchmark_that_need_a_single_class_refuse_it(self) -> None:
         assert message_of(get_method("gradient"), NET, X, "cat") == (
             "a method must be asked about single classes, got the group cat (2 classes); `explain` takes groups, and "
-            "so do the methods penalty and path"
+            "so do the methods mask-gradient, penalty, path and consensus"
         )
 
 

@@ -47,7 +47,6 @@ def attribute_images(
     images: Sequence[ImagesLike],
     methods: Sequence[Method],
     target: int | str | ClassGroup | None = None,
-    names: Sequence[str] = (),
     on_progress: OnProgress | None = None,
 ) -> list[MethodMaps]:
     """Return each method's map of each image, for its top class or for one target."""
@@ -62,7 +61,7 @@ def attribute_images(
                 on_progress(method.name, index * len(methods) + n_done, len(images) * len(methods))
             values = method(network, x, list(classes)).values
             maps.append(gaussian_blur(values, method.smooth * min(x.shape[2:]))[0, 0].cpu())
-        name = names[index] if names else f"image {index + 1}"
+        name = f"image {index + 1}"
         shown = network.to_images_or_empty(x)[0].numpy()
         results.append(MethodMaps(name, shown, network.label(classes[0]), tuple(maps)))
     return results
@@ -113,8 +112,8 @@ def explain_over_areas(
     return explanations
 
 
-def rises(explanation: Explanation, *, to_the_end: bool = False, slack: float = MAX_FALL) -> bool:
-    """Return whether the effect of the cut masks never falls by more than `slack` as the area grows.
+def rises(explanation: Explanation, *, to_the_end: bool = False) -> bool:
+    """Return whether the effect of the cut masks never falls by more than `MAX_FALL` as the area grows.
 
     The paper's figure on areas shows the same: a larger part of the input should not have a smaller effect. A part can
     have a larger effect than the full input if it omits places that count against the class, and a mask of nearly
@@ -122,7 +121,7 @@ def rises(explanation: Explanation, *, to_the_end: bool = False, slack: float = 
     """
     effects = torch.as_tensor(explanation.curve().binary)
     effects = effects if to_the_end else effects.clamp(max=1.0)
-    return bool((torch.cummax(effects, 0).values - effects).max() <= slack)
+    return bool((torch.cummax(effects, 0).values - effects).max() <= MAX_FALL)
 
 
 def rising_sentence(explanations: Sequence[Explanation]) -> str:

@@ -36,7 +36,6 @@ class RowView:
 
     explanation: Explanation  # without agreement, which a row does not store: its `saliency` is that of its masks
     certificate: Certificate | None  # without its mask
-    stable_factor: float | None  # largest smallest area of the copies over the smallest; None: unknown
 
 
 @in_standard_modes
@@ -56,7 +55,7 @@ def view_rows(rows: Sequence[Row], network: Network, settings: Mapping[str, Any]
     first, *others = sorted(rows, key=lambda row: row["alternative"] or 0)
     explanation = _restore(first, network, settings)
     alternatives = tuple(_restore(row, network, settings) for row in others)
-    return RowView(replace(explanation, alternatives=alternatives), _read_certificate(first), first["stable_factor"])
+    return RowView(replace(explanation, alternatives=alternatives), _read_certificate(first))
 
 
 def _restore(row: Row, network: Network, settings: Mapping[str, Any]) -> Explanation:

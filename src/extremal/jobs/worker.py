@@ -23,6 +23,7 @@ from extremal.jobs.rows import Row, build_failed_row, build_row
 from extremal.networks.devices import AUTO
 from extremal.networks.input_kinds import hash_input
 from extremal.networks.inputs import prepare, read_input
+from extremal.networks.memory import is_out_of_memory
 from extremal.networks.network import Network
 from extremal.networks.resolve import load_network
 from extremal.scores.parse import parse_query
@@ -30,7 +31,6 @@ from extremal.scores.target import Target
 
 THUMBNAIL_SIDE = 96  # px of the longer side
 MAX_REASON = 500  # characters of an error in a row
-OUT_OF_MEMORY_MESSAGES = ("not enough memory", "out of memory", "can't allocate memory")  # of any device
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Worker:
             size, message = len(group), describe_failure(error, "the network")
             if size == 1:
                 return {keys[0]: ItemResult(error=message, seconds=time.perf_counter() - started_at)}
-            step = -(-size // 2) if _is_out_of_memory(error) else 1
+            step = -(-size // 2) if is_out_of_memory(error) else 1
         else:
             seconds = (time.perf_counter() - started_at) / len(group)
             return {key: ItemResult(explanation, image, certificates[image], seconds) for image, key in enumerate(keys)}
@@ -225,12 +225,6 @@ def hash_image(path: str) -> str | None:
         return None
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    message = _message(error).lower()
-    is_known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return is_known or any(words in message for words in OUT_OF_MEMORY_MESSAGES)
-
-
 def describe_failure(error: BaseException, part: str) -> str:
     """Return the reason of a failed row, in one line of text, with a remedy.
 
@@ -247,7 +241,7 @@ def describe_failure(error: BaseException, part: str) -> str:
     if isinstance(error, ExtremalError):
         return message
     reason = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return f"an image must fit into memory, {reason}; use fewer workers, or a smaller image"
     return f"{part} must work for any image, it raised {reason}; correct it, or leave the image out"
 

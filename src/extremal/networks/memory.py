@@ -11,6 +11,7 @@ from extremal.errors import ExtremalValueError
 from extremal.networks.devices import free_memory
 
 CPU_BUDGET = 2**29  # bytes; more rows at once are not faster on a CPU, because its caches are small
+OUT_OF_MEMORY_WORDS = ("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory")
 GPU_MEMORY_FRACTION = 0.5  # of the device's free memory; kernels need memory of their own
 
 _MMAP_MAX, _TRIM_THRESHOLD, _TOP_PAD = -4, -1, -2  # parameters of glibc's mallopt
@@ -50,10 +51,15 @@ def default_budget(device: torch.device) -> float:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception means that memory ran out; CPU allocators raise a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
+    """Return whether an exception means that memory ran out; many allocators raise a plain RuntimeError.
+
+    >>> is_out_of_memory(RuntimeError("x: can't allocate memory")), is_out_of_memory(KeyError("memory"))
+    (True, False)
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = " ".join(map(str, error.args)).lower() if isinstance(error, RuntimeError) else ""
+    return any(words in text for words in OUT_OF_MEMORY_WORDS)
 
 
 class RowLimit:

@@ -5,19 +5,17 @@ A query is bound to a frozen network and its inputs once per run; the bound quer
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.class_names import check_class_index
 from extremal.networks.counting import EvaluationCount
+from extremal.networks.network import Network
 from extremal.networks.run import Evaluator
+from extremal.networks.split import Split
 from extremal.number_checks import format_value, is_whole
-
-if TYPE_CHECKING:
-    from extremal.networks.network import Network
-    from extremal.networks.split import Split
 
 BoundQuery = Callable[[Tensor, Tensor], Tensor]  # inputs (B, C, *S), index of each one's original (B,) -> scores (B,)
 
@@ -41,7 +39,7 @@ class Query(Protocol):
         """Whether the query is about a position in the input, so that mirroring changes it."""
         ...
 
-    def bind(self, run: "Evaluator", x: Tensor) -> BoundQuery:
+    def bind(self, run: Evaluator, x: Tensor) -> BoundQuery:
         """Bind the query to inputs x (N, C, *S), unperturbed.
 
         `run.evaluate(inputs, images)` evaluates the network and counts the evaluations. Changes to the network must be
@@ -88,7 +86,7 @@ class PerInput:
     def __len__(self) -> int:
         return len(self.queries)
 
-    def bind(self, run: "Evaluator", x: Tensor) -> BoundQuery:
+    def bind(self, run: Evaluator, x: Tensor) -> BoundQuery:
         """Bind each query to its own input."""
         bound = [query.bind(_SingleInput(run, n), x[n : n + 1]) for n, query in enumerate(self.queries)]
 
@@ -113,7 +111,7 @@ class _SingleInput:
         image: index of the input.
     """
 
-    def __init__(self, run: "Evaluator", image: int) -> None:
+    def __init__(self, run: Evaluator, image: int) -> None:
         self.run, self._image = run, image
         self.network, self.undo = run.network, run.undo
 
@@ -143,7 +141,7 @@ class CallableQuery:
         """The callable's own name."""
         return str(getattr(self._score, "__name__", type(self._score).__name__))
 
-    def bind(self, run: "Evaluator", x: Tensor) -> BoundQuery:
+    def bind(self, run: Evaluator, x: Tensor) -> BoundQuery:
         """Return the callable with its result checked."""
         return lambda inputs, images: per_row(self._score(run.evaluate(inputs, images)), len(inputs), "target")
 
@@ -164,16 +162,14 @@ def per_row(scores: object, rows: int, what: str) -> Tensor:
     return scores
 
 
-def as_split(run: "Evaluator") -> "Split | None":
+def as_split(run: Evaluator) -> Split | None:
     """Return the split network if the run evaluates it from a layer on; None if it evaluates all of it."""
-    from extremal.networks.split import Split  # it comes to this module by way of the terms
-
     if isinstance(run, _SingleInput):
         return as_split(run.run)
     return run if isinstance(run, Split) else None
 
 
-def input_shape(run: "Evaluator", x: Tensor) -> tuple[int, ...]:
+def input_shape(run: Evaluator, x: Tensor) -> tuple[int, ...]:
     """(C, *S) of the network's own inputs, also where x are activations at a layer."""
     made = as_split(run)
     return tuple((x if made is None else made.x).shape[1:])
@@ -184,7 +180,7 @@ def class_label(wanted: int | str) -> str:
     return wanted if isinstance(wanted, str) else f"class {wanted}"
 
 
-def class_index(network: "Network", wanted: int | str, classes: int | None = None, what: str = "a class") -> int:
+def class_index(network: Network, wanted: int | str, classes: int | None = None, what: str = "a class") -> int:
     """Return the index of a class given by index or name.
 
     Args:

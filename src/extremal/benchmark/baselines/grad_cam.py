@@ -19,7 +19,7 @@ from extremal.scores.target import Target
 class GradCam(FieldSettings):
     """max(0, Σ_k mean(dΦ/dA_k)·A_k), enlarged linearly."""
 
-    layer: str = ""  # by rule if empty (`last_maps`)
+    layer: str = ""  # by rule if empty (`grad_cam_layer`)
     name: str = "grad-cam"
     smooth: float = 0.0
 

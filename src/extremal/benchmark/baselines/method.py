@@ -168,7 +168,7 @@ def resolve_classes(run: Run, x: Tensor, target: Target) -> list[int]:
     if group is not None:
         raise ExtremalTypeError(
             f"a method must be asked about single classes, got the group {run.network.label(group)}; `explain` takes "
-            "groups, and so do the methods penalty and path"
+            "groups, and so do the methods mask-gradient, penalty, path and consensus"
         )
     return single
 

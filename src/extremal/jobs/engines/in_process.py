@@ -7,7 +7,11 @@ from collections.abc import Iterator, Sequence
 from extremal.jobs.plan import WorkUnit
 from extremal.jobs.rows import Row, build_failed_row
 from extremal.jobs.stop import StopNow, StopRequest
-from extremal.jobs.worker import DecodedItem, Worker, describe_failure
+from extremal.jobs.worker import DecodedItem, Worker, WorkerConfig, describe_failure
+
+PREFETCH = 2  # units of a worker of any engine: one that it explains, one that it decodes
+MIN_LOAD_TIMEOUT = 600.0  # s in which it must have loaded its network, if units have a time limit
+POLL_INTERVAL = 0.2  # s between checks whether to stop, and for units that take too long
 
 Results = Iterator[tuple[WorkUnit, list[Row]]]
 Decoded = list[DecodedItem] | BaseException  # or why a unit cannot be decoded
@@ -33,6 +37,19 @@ def run_in_process(worker: Worker, units: Sequence[WorkUnit], stop: StopRequest)
         except StopNow:
             return
         yield unit, rows
+
+
+def load_worker(config: WorkerConfig, number: int = 0) -> Worker | str:
+    """Return a worker with its network, or why there is none, in one line of text.
+
+    Args:
+        config: of the run.
+        number: of the worker, which decides its device.
+    """
+    try:
+        return Worker(config, number=number)
+    except BaseException as error:
+        return describe_failure(error, f"loading {config.network}")
 
 
 def decode_unit(worker: Worker, unit: WorkUnit) -> Decoded:

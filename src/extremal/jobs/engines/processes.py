@@ -19,18 +19,24 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
-from extremal.errors import ExtremalError, ExtremalValueError
+from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
 from extremal.jobs.crashes import MAX_CRASHES, CrashTracker, UnitMode, build_abandoned_rows
-from extremal.jobs.engines.in_process import Decoded, Results, decode_unit, explain_decoded
+from extremal.jobs.engines.in_process import (
+    MIN_LOAD_TIMEOUT,
+    POLL_INTERVAL,
+    PREFETCH,
+    Decoded,
+    Results,
+    decode_unit,
+    explain_decoded,
+    load_worker,
+)
 from extremal.jobs.plan import WorkUnit
 from extremal.jobs.stop import StopRequest
-from extremal.jobs.worker import Worker, WorkerConfig, describe_failure
+from extremal.jobs.worker import WorkerConfig
 from extremal.networks.memory import keep_freed_memory
 
-PREFETCH = 2  # units of a worker: one that it explains, one that it decodes
-MIN_LOAD_TIMEOUT = 600.0  # s in which a worker must have loaded its network, if units have a time limit
-POLL_INTERVAL = 0.2  # s between checks whether to stop, and for units that take too long
 END_TIMEOUT = 1.0  # s in which a process must end by itself
 WORKER_NAME = "extremal-worker"
 
@@ -292,11 +298,9 @@ def _worker_main(connection: Connection, config: WorkerConfig, threads: int, num
         os.dup2(2, 1)  # stdout belongs to the caller; a network that prints does so to stderr
     keep_freed_memory()  # the process belongs to the worker
     torch.set_num_threads(threads)
-    try:
-        worker = Worker(config, number=number)
-    except BaseException as error:
-        known = isinstance(error, ExtremalError)
-        connection.send(("failed", str(error) if known else describe_failure(error, f"loading {config.network}")))
+    worker = load_worker(config, number)
+    if isinstance(worker, str):
+        connection.send(("failed", worker))
         return
     connection.send(("ready", None))
     decoded: queue.Queue[tuple[WorkUnit, Decoded]] = queue.Queue(1)

@@ -24,22 +24,28 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from extremal.errors import ExtremalError, ExtremalValueError
+from extremal.errors import ExtremalValueError
 from extremal.jobs.crashes import MAX_CRASHES, CrashTracker, UnitMode, build_abandoned_rows
-from extremal.jobs.engines.in_process import Decoded, Results, decode_unit, explain_decoded
+from extremal.jobs.engines.in_process import (
+    MIN_LOAD_TIMEOUT,
+    POLL_INTERVAL,
+    PREFETCH,
+    Decoded,
+    Results,
+    decode_unit,
+    explain_decoded,
+    load_worker,
+)
 from extremal.jobs.engines.ray_cluster import Allocation, allocate, connect
 from extremal.jobs.items import RunItem
 from extremal.jobs.plan import WorkUnit
 from extremal.jobs.rows import SCHEMA, Row
 from extremal.jobs.stop import StopNow, StopRequest
-from extremal.jobs.worker import Worker, WorkerConfig, describe_failure
+from extremal.jobs.worker import Worker, WorkerConfig
 from extremal.networks.memory import keep_freed_memory
 
-PREFETCH = 2  # units of an actor: one that it explains, one that it decodes
-MIN_LOAD_TIMEOUT = 600.0  # s in which an actor must have loaded its network, if units have a time limit
 MIN_UNITS_PER_STAGE = 1000  # units given to Ray at once, if there are as many; each delays its start by 1.5 ms
 UNITS_PER_WORKER = 50  # of a stage, if that is more: in each stage every actor loads the network again
-POLL_INTERVAL = 0.2  # s between checks whether to stop
 
 
 class MessageKind(StrEnum):
@@ -211,11 +217,9 @@ class _Actor:
         refusal = self._call_tracker("load_started")
         if refusal:
             return None, refusal
-        try:
-            worker = Worker(config)  # on the device that Ray assigns to this actor
-        except BaseException as error:
-            known = isinstance(error, ExtremalError)
-            return None, str(error) if known else describe_failure(error, f"loading {config.network}")
+        worker = load_worker(config)  # on the device that Ray assigns to this actor
+        if isinstance(worker, str):
+            return None, worker
         self._call_tracker("load_finished")
         return worker, ""
 

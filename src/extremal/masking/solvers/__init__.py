@@ -15,13 +15,8 @@ from extremal.masking.solvers.problem import OnStep, Problem, Solution, Solver, 
 from extremal.masking.solvers.search import Search
 from extremal.number_checks import refuse_class
 
-SOLVERS: dict[str, Solver] = {"consensus": Consensus(), "path": Path(), "penalty": Penalty(), "search": Search()}
-SOLVER_CLASSES: dict[str, Callable[..., "Consensus | Path | Penalty | Search"]] = {
-    "consensus": Consensus,
-    "path": Path,
-    "penalty": Penalty,
-    "search": Search,
-}
+NamedSolver = Consensus | Path | Penalty | Search
+SOLVERS: dict[str, NamedSolver] = {"consensus": Consensus(), "path": Path(), "penalty": Penalty(), "search": Search()}
 
 
 def get_solver(solver: str | Solver) -> Solver:
@@ -69,7 +64,7 @@ def rebuild_masks(settings: Mapping[str, Any], parameters: Tensor, areas: tuple[
     return restore_solver(settings).rebuild_masks(parameters, areas, domain)
 
 
-def restore_solver(settings: Mapping[str, Any]) -> Consensus | Path | Penalty | Search:
+def restore_solver(settings: Mapping[str, Any]) -> NamedSolver:
     """Return the solver of plain settings, as returned by its `settings()`, also after JSON.
 
     >>> restore_solver(Path().settings()).name
@@ -80,12 +75,13 @@ def restore_solver(settings: Mapping[str, Any]) -> Consensus | Path | Penalty | 
     """
     name, options = settings.get("name"), {key: value for key, value in settings.items() if key != "name"}
     try:
-        return SOLVER_CLASSES[str(name)](
+        solver_class: Callable[..., NamedSolver] = type(SOLVERS[str(name)])
+        return solver_class(
             **{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
         )
     except (KeyError, TypeError):
         raise ExtremalValueError(
-            f"a solver must be one of {', '.join(SOLVER_CLASSES)} with settings of this version, got {quote(name)} "
+            f"a solver must be one of {', '.join(SOLVERS)} with settings of this version, got {quote(name)} "
             f"with {', '.join(options) or 'none'}; pass it as solver, or store explanations whole with save"
         ) from None
 
