@@ -11,6 +11,7 @@ from extremal.app.choices import MAX_SEARCH_TEXT, REGIONS, choose_class, choose_
 from extremal.app.networks import ServedNetwork
 from extremal.app.search_route import add_search_route
 from extremal.networks.class_names import rank_names
+from extremal.networks.layers import Layer
 from support.app_toys import colour_network
 from support.errors import message_of
 
@@ -20,8 +21,7 @@ LAYERS = ("stem", "blocks.5.0.conv_pw", "blocks.5.0", "blocks.5", "blocks.50", "
 @pytest.fixture(scope="module")
 def served() -> ServedNetwork:
     network = ServedNetwork("toy", colour_network(("crane", "crane", "tiger cat, big cat", "bobcat")))
-    network.layers = LAYERS
-    network.layer_notes = dict.fromkeys(LAYERS, "Conv2d, 8×7×7")
+    network.layers = {name: Layer(name, "Conv2d", (8, 7, 7)) for name in LAYERS}
     return network
 
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def test_a_request_about_a_sound(tmp_path: Path) -> None:
     path, served = write_planted_tone(tmp_path / "tone.wav"), ServedNetwork("toy", tone_network())
-    assert (served.kind, served.layers) == ("sound", ())
+    assert (served.kind, served.layers) == ("sound", {})
     classes = served.top_classes(read_visitors_file(path, path.name, served))
     assert classes[0].label in ("440 Hz", "660 Hz")
     settings = Settings(areas=(0.15, 0.3), perturbation="fade")

@@ -45,7 +45,7 @@ def test_a_request_about_an_upload(clip: Path, scan: Path, tmp_path: Path, kind:
     path, make = (clip, clip_network) if kind == "clip" else (scan, volume_network)
     served = ServedNetwork("toy", make())
     assert served.kind == kind
-    assert served.layers == ()
+    assert served.layers == {}
     classes = served.top_classes(read_visitors_file(path, path.name, served))
     assert [item.label for item in classes] == ["texture", "none"]
     settings = Settings(areas=(0.03, 0.06))

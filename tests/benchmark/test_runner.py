@@ -65,7 +65,7 @@ class Numbers:
     def settings(self) -> dict[str, Any]:
         return {"count": self.count}
 
-    def plan(self, store):
+    def plan(self, store, on_progress):
         return [f"{index:03d}" for index in range(self.count)]
 
     def items(self, key):

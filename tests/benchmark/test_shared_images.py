@@ -59,7 +59,7 @@ class Numbers:
     def settings(self) -> dict[str, Any]:
         return {}
 
-    def plan(self, store: object) -> list[str]:
+    def plan(self, store: object, on_progress: object) -> list[str]:
         return [f"{index:03d}" for index in range(10)]
 
     def items(self, key: str) -> list[Item]:
@@ -92,7 +92,7 @@ def test_rows_are_those_of_one_device_and_each_image_is_read_once(tmp_path: Path
     alone = run(Numbers(), METHODS, tmp_path / "alone", batch=2)
     assert rows_in(tmp_path / "shared") == rows_in(tmp_path / "alone")
     assert [line.values for line in shared.methods] == [line.values for line in alone.methods]
-    assert sorted(key for task in tasks for key in task.read) == tasks[0].plan(None)
+    assert sorted(key for task in tasks for key in task.read) == tasks[0].plan(None, None)
     assert seen == [(index + 1, 10) for index in range(10)] + [(10, 10)]
 
 

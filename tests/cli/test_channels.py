@@ -71,8 +71,8 @@ class TestChannels:
         assert json.loads(out)[0]["minimal"] is None
 
     def test_images_if_requested(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("extremal.cli.channels.invert", lambda *a, **o: invert(*a, **(o | {"steps": 2})))
-        monkeypatch.setattr("extremal.cli.channels.visualise", lambda *a, **o: visualise(*a, **(o | {"steps": 2})))
+        monkeypatch.setattr("extremal.cli.channel_run.invert", lambda *a, **o: invert(*a, **(o | {"steps": 2})))
+        monkeypatch.setattr("extremal.cli.channel_run.visualise", lambda *a, **o: visualise(*a, **(o | {"steps": 2})))
         save_random_image(tmp_path / "cat.png")
         (tmp_path / "broken.png").write_bytes(b"nothing")
         arguments = ("--layer", "features", "--target", "0", "--counts", "3", "--visualise")
@@ -127,7 +127,7 @@ class TestClassChannels:
         assert sum(tag == "tr" for tag, _ in page.elements) == 1 + 3  # a channel a row, that is needed at all
 
     def test_json_and_images(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("extremal.cli.channels.visualise", lambda *a, **o: visualise(*a, **(o | {"steps": 2})))
+        monkeypatch.setattr("extremal.cli.channel_run.visualise", lambda *a, **o: visualise(*a, **(o | {"steps": 2})))
         (tmp_path / "cats").mkdir()
         save_random_image(tmp_path / "cats" / "1.png")
         code, out, err = call("class-channels", "cats", "--layer", "features", "--target", "0", "--json", "--visualise")

@@ -20,7 +20,7 @@ NOT_UTF8 = os.fsdecode(b"caf\xe9")
 
 @pytest.fixture
 def computes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    import_module("extremal.cli.channels")  # binds the function before it is replaced
+    import_module("extremal.cli.channel_run")  # binds the function before it is replaced
     monkeypatch.setattr("extremal.networks.resolve.load_network", lambda *_: pytest.fail("paths are checked first"))
 
 

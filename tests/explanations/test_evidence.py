@@ -123,7 +123,7 @@ def test_a_score_that_is_not_finite_is_told_where_it_is() -> None:
 
 def test_a_fall_is_measured_from_the_best_smaller_area() -> None:
     # each single fall is within the slack; together they are not
-    (found,) = assign_status(torch.tensor([[0.5, 0.46, 0.42]]), torch.tensor([True]), slack=0.05)
+    (found,) = assign_status(torch.tensor([[0.5, 0.46, 0.42]]), torch.tensor([True]))
     assert found == (Status.CONVERGED, Status.CONVERGED, Status.STUCK)
 
 

@@ -1,7 +1,6 @@
 """Classes and layers that a visitor can choose by name: search as the visitor types, and the choice of a name."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ from extremal.app.networks import ServedNetwork
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
 from extremal.networks.class_names import find_similar_names, rank_names
+from extremal.networks.stages import find_stages
 from extremal.scores.class_group import find_classes
 
 REGIONS = "Regions of the image"  # in place of a layer
@@ -64,7 +64,7 @@ def _search_layers(served: ServedNetwork, text: str) -> list[Choice]:
     """Search layers by name; for an empty text, return the regions of the image and the stages of the network."""
     if text.strip():
         return [_layer_choice(served, name) for name in _find_names(text, (REGIONS, *served.layers))[:MAX_CHOICES]]
-    stages = [_layer_choice(served, name, "stage, ") for name in find_stages(served.layers)]
+    stages = [_layer_choice(served, stage.name, "stage, ") for stage in find_stages(list(served.layers.values()))]
     return [_layer_choice(served, REGIONS), *stages[: MAX_CHOICES - 1]]
 
 
@@ -75,25 +75,8 @@ def _find_names(text: str, names: Iterable[str]) -> list[str]:
 
 
 def _layer_choice(served: ServedNetwork, name: str, prefix: str = "") -> Choice:
-    note = served.layer_notes.get(name, "")
-    return Choice(name, prefix + note if note else "")
-
-
-def find_stages(layers: Iterable[str]) -> list[str]:
-    """Return the layers that are not inside another one; in place of a sequence of numbered layers, these.
-
-    >>> find_stages(["stem.conv", "stem", "blocks.0.conv", "blocks.0", "blocks.1", "blocks", "head"])
-    ['stem', 'blocks.0', 'blocks.1', 'head']
-    """
-    names = list(layers)
-    numbered = Counter(name.rpartition(".")[0] for name in names if name.rpartition(".")[2].isdecimal())
-    outermost = set(names) - {name for name in numbered if "." not in name and numbered[name] > 1}
-    return [name for name in names if name in outermost and not any(parent in outermost for parent in _parents(name))]
-
-
-def _parents(name: str) -> list[str]:
-    parts = name.split(".")
-    return [".".join(parts[:count]) for count in range(1, len(parts))]
+    layer = served.layers.get(name)
+    return Choice(name, f"{prefix}{layer.kind}, {'×'.join(map(str, layer.shape))}" if layer else "")
 
 
 def choose_class(served: ServedNetwork, text: object) -> int | str:

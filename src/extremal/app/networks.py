@@ -15,7 +15,7 @@ from extremal.errors import ExtremalValueError
 from extremal.networks import zoo
 from extremal.networks.devices import AUTO, DeviceLike
 from extremal.networks.inputs import prepare
-from extremal.networks.layers import layers
+from extremal.networks.layers import Layer, layers
 from extremal.networks.network import Network
 from extremal.networks.outputs import read_logits
 from extremal.networks.resolve import load_network
@@ -46,15 +46,13 @@ class ServedNetwork:
         name: name by which it is chosen.
         network: network of the job that is running.
         preview_network: copy with the same weights, for classifying images while a job is running.
-        layers: names of the layers whose channels can be explained.
-        layer_notes: the kind of each of these layers, and the shape of its output, in words.
+        layers: those whose channels can be explained, by name.
     """
 
     name: str
     network: Network
     preview_network: Network = field(init=False)
-    layers: tuple[str, ...] = ()
-    layer_notes: dict[str, str] = field(default_factory=dict)
+    layers: dict[str, Layer] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -63,9 +61,7 @@ class ServedNetwork:
         self.preview_network = copy.copy(self.network)
         self.preview_network.model = copy.deepcopy(model, shared)
         found = layers(self.preview_network) if self.kind is None else []  # of networks on pictures only
-        offered = [layer for layer in found if layer.can_split_cleanly]
-        self.layers = tuple(layer.name for layer in offered)
-        self.layer_notes = {layer.name: f"{layer.kind}, {'×'.join(map(str, layer.shape))}" for layer in offered}
+        self.layers = {layer.name: layer for layer in found if layer.can_split_cleanly}
 
     @property
     def kind(self) -> str | None:

@@ -12,14 +12,14 @@ from extremal.benchmark.baselines.method import check_unique
 from extremal.benchmark.data import DataSet, get_data_set
 from extremal.benchmark.data.classes import check_class_names
 from extremal.benchmark.data.samples import require_regions
-from extremal.benchmark.runner import OnProgress, run
+from extremal.benchmark.runner import run
 from extremal.benchmark.table import Table
 from extremal.benchmark.tasks.faithfulness import Faithfulness
 from extremal.benchmark.tasks.grid import Grid
 from extremal.benchmark.tasks.pointing import Pointing
 from extremal.benchmark.tasks.sanity import CHANGED_CORRELATION, Sanity, similarity_curves
 from extremal.benchmark.tasks.stability import STABILITY_AREAS, StabilityTask
-from extremal.benchmark.tasks.task import Task, row_schema
+from extremal.benchmark.tasks.task import OnProgress, Task, row_schema
 from extremal.errors import ExtremalValueError, check_installed
 from extremal.explanations.effort import validate_effort
 from extremal.explanations.explanation import Explanation

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from extremal.benchmark.baselines.method import Method
-from extremal.benchmark.runner import OnProgress
+from extremal.benchmark.tasks.task import OnProgress
 from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import luminance
+from extremal.explanations.verdict import find_falls
 from extremal.masking.grid import gaussian_blur
+from extremal.masking.solvers.repair import MAX_FALL
 from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.network import Network
 from extremal.report.figure_style import ACCENT_COLOUR, CONTROL_COLOUR, DPI, hide_axes
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
 TEN_AREAS = (0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
 TILE_SIZE, LABEL_HEIGHT = 1.5, 0.32  # inches
-MAX_FALL = 0.05  # of the full effect, by which a rising curve may fall; `verdict` allows the same
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,7 @@ def rises(explanation: Explanation, *, to_the_end: bool = False) -> bool:
     """
     effects = torch.as_tensor(explanation.curve().binary)
     effects = effects if to_the_end else effects.clamp(max=1.0)
-    return bool((torch.cummax(effects, 0).values - effects).max() <= MAX_FALL)
+    return bool(find_falls(effects).max() <= MAX_FALL)
 
 
 def rising_sentence(explanations: Sequence[Explanation]) -> str:

@@ -2,13 +2,13 @@
 
 import itertools
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from extremal.benchmark.baselines.method import Method
 from extremal.benchmark.table import Table, build_table
-from extremal.benchmark.tasks.task import Item, RowValues, Task, call_each, row_schema
+from extremal.benchmark.tasks.task import Item, OnProgress, RowValues, Task, call_each, row_schema
 from extremal.errors import ExtremalValueError
 from extremal.jobs.store import Store, open_store
 from extremal.networks.replicas import CheckStop, share_work
@@ -17,8 +17,6 @@ from extremal.number_checks import validate_whole
 MAX_BATCH = 4096  # images per unit of work
 
 IMAGES_PER_UNIT = 4  # what an interruption may cost, and the batch that methods receive
-
-OnProgress = Callable[[str, int, int], None]  # current stage, finished units, all units
 
 
 @dataclass(frozen=True)
@@ -60,15 +58,15 @@ def run(
         "batch": batch,
     }
     with open_store(out, settings, row_schema(task)) as store:
-        units = plan_units(task.plan(store), methods, batch)
+        report = on_progress or _report_nothing
+        units = plan_units(task.plan(store, report), methods, batch)
         if not units:
             raise ExtremalValueError(
                 "a run must have at least one image to judge, the data set has none; check its folder"
             )
         for other in copies:
-            other.plan(store)
+            other.plan(store, _report_nothing)
         done = store.find_finished()
-        report = on_progress or _report_nothing
         if copies:
             _judge_shared([task, *copies], units, done, store, report)
         else:

@@ -1,206 +1,123 @@
-"""The commands `extremal channels` and `extremal class-channels`, without their options."""
+"""The commands `extremal channels` and `extremal class-channels`."""
 
-import json
-from collections.abc import Iterator
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 import typer
-from PIL import Image
 
-from extremal.cli import tables
-from extremal.cli.batch import (
-    ImageBatch,
-    ImageOutcome,
-    OnStage,
-    ProcessImage,
-    other_output_on_stderr,
-    progress,
-    search_minimal,
-)
+from extremal.cli import options
+from extremal.cli.argument_checks import check_counts, check_names, find_minimal_budget
+from extremal.cli.batch import ImageBatch, ProcessImage, report_errors
+from extremal.cli.input_checks import find_class_folder
 from extremal.cli.networks import load
-from extremal.cli.parse import parse_counts
-from extremal.errors import ExtremalValueError
-from extremal.explanations.channels.class_ranking import class_channels
-from extremal.explanations.channels.explain import explain_channels
-from extremal.explanations.channels.explanation import ChannelExplanation
-from extremal.explanations.channels.inversion import Inversion, invert
-from extremal.explanations.channels.visualisation import Visualisation, visualise
-from extremal.explanations.reduce_region import minimal
-from extremal.explanations.verdict import NOT_FINITE, Status
-from extremal.file_checks import list_names, to_printable
-from extremal.masking.games import get_game
-from extremal.masking.solvers import get_solver
-from extremal.networks.image_files import IMAGE_SUFFIXES, read_image_file
-from extremal.networks.layers import get_module
-from extremal.networks.memory import keep_freed_memory
-from extremal.report.channel_files import channel_record, write_channel_result, write_class_result
-from extremal.report.channel_page import minimal_set_sentence
-from extremal.scores import ClassGroup, get_score
-from extremal.scores.parse import parse_class
-
-if TYPE_CHECKING:
-    from extremal.networks.network import Network
-
-MAX_VISUALISED_CHANNELS = 8  # channels of the smallest sufficient set that are visualised
+from extremal.cli.question_checks import check_class, check_shapes
+from extremal.networks.devices import check_device_name
+from extremal.networks.names import check_network_name
 
 
-def prepare_channels_run(
-    batch: ImageBatch,
+def channels(
+    images: options.Images,
     *,
-    network: str,
-    weights: str,
-    device: str,
-    layer: str,
-    target: str,
-    counts: str,
-    axis: int | None,
-    game: str,
-    solver: str,
-    score: str,
-    seed: int,
-    minimal_budget: int,
-    with_images: bool,
-) -> ProcessImage:
-    """Validate the options, load the network, and return the function that explains one image.
-
-    Args:
-        batch: the images.
-        network, weights, device, layer, target, counts, axis, game, solver, score, seed: as passed to the command.
-        minimal_budget: evaluations to reduce the smallest sufficient set; 0: it is not reduced.
-        with_images: whether to invert the set and to visualise its channels.
-    """
-    requested_counts = parse_counts(counts)
-    resolved_game, resolved_solver, resolved_score = get_game(game), get_solver(solver), get_score(score)
-    keep_freed_memory()  # the process belongs to this command
-    net = load(network, weights, device)
-    get_module(net, layer)
-    class_index = parse_class(net, target)
-
-    def process(image: str, folder: Path, on_stage: OnStage) -> ImageOutcome:
-        explanation = explain_channels(
-            net,
-            image,
-            layer,
-            class_index,
-            counts=requested_counts,
-            axis=axis,
-            game=resolved_game,
-            solver=resolved_solver,
-            score=resolved_score,
-            seed=seed,
-            on_step=lambda step: on_stage(step.stage, step.index + 1, step.total),
-            on_evidence=lambda done, total: on_stage("evidence", done, total),
-        )
-        if Status.NOT_FINITE in explanation.status[0]:
-            raise ExtremalValueError(NOT_FINITE)
-        region, sentence = None, ""
-        if minimal_budget:
-            search = partial(
-                minimal,
-                *(net, explanation),
-                budget=minimal_budget,
-                on_evaluations=lambda done, total: on_stage("minimal set", done, total),
-            )
-            region, sentence = search_minimal(search, minimal_set_sentence)
-        inversion, visualisation = None, None
-        if with_images:
-            inversion, visualisation = _visualise(net, image, batch.images, explanation, axis, seed, on_stage)
-        on_stage("writing", 0, 1)
-        name = to_printable(image)
-        files = write_channel_result(explanation, folder, Path(name).name, inversion, visualisation, region)
-        record = channel_record(image, explanation, files, region)
-        return ImageOutcome(record, lambda: tables.print_channels(name, explanation, files, sentence))
-
-    return process
-
-
-def _readable_images(paths: list[str]) -> Iterator[Image.Image]:
-    """Yield the images that can be read; the others are reported when they are processed."""
-    for path in paths:
-        with suppress(ExtremalValueError):
-            yield read_image_file(path)
-
-
-def _visualise(
-    net: "Network",
-    image: str,
-    images: list[str],
-    explanation: ChannelExplanation,
-    axis: int | None,
-    seed: int,
-    on_stage: OnStage,
-) -> tuple[Inversion, Visualisation]:
-    """Invert the smallest sufficient set, and visualise its highest-ranked channels."""
-    inversion = invert(
-        net,
-        explanation.layer,
-        image,
-        explanation.smallest_mask,
-        axis=axis,
-        seed=seed,
-        on_step=lambda done, total: on_stage("inversion", done, total),
-    )
-    ranking = explanation.rankings[0, 0]
-    ranking_inside = explanation.smallest_mask[0] * (ranking - ranking.min() + 1)
-    top = ranking_inside.topk(min(MAX_VISUALISED_CHANNELS, explanation.smallest().count)).indices.tolist()
-    visualisation = visualise(
-        net,
-        explanation.layer,
-        top,
-        images=list(_readable_images(images)),
-        axis=axis,
-        seed=seed,
-        on_step=lambda done, total: on_stage("channels", done, total),
-    )
-    return inversion, visualisation
-
-
-def class_channels_command(
-    net: "Network",
-    folder: Path,
-    layer: str,
-    target: int | ClassGroup | None,
-    *,
-    axis: int | None,
-    seed: int,
-    with_images: bool,
-    top: int,
-    output_folder: Path,
-    as_json: bool,
+    layer: options.Layer,
+    target: options.Target = "",
+    counts: Annotated[
+        str, typer.Option(help="Numbers of channels, separated by commas.", show_default="5, 10, 20, 40 %")
+    ] = "",
+    axis: options.Axis = None,
+    game: options.Game = "preserve",
+    solver: Annotated[str, typer.Option(help="path, penalty (the paper's), consensus or search.")] = "path",
+    score: options.Score = options.DEFAULT_SCORE,
+    network: options.Network = "embedded",
+    weights: options.Weights = "",
+    device: options.Device = "auto",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed of controls and images.")] = 0,
+    minimal: Annotated[
+        bool,
+        typer.Option("--minimal", help="Take channels out of the smallest sufficient set until none can be spared."),
+    ] = False,
+    budget: options.Budget = None,
+    visualise: Annotated[
+        bool, typer.Option("--visualise", help="Also make images of what the channels carry (minutes).")
+    ] = False,
+    out: options.ImageFolders = options.DEFAULT_FOLDER,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Rank channels over a folder of images; write table, figure and report; print the top channels."""
-    if target is None:
-        raise ExtremalValueError("a class must be named, got an empty target; e.g. --target 'tiger cat'")
-    paths = [folder / name for name in list_names(folder) if Path(name).suffix.lower() in IMAGE_SUFFIXES]
-    get_module(net, layer)
-    keep_freed_memory()  # the process belongs to this command
-    images = [read_image_file(path) for path in paths]
-    visualisation = None
-    with other_output_on_stderr(), progress(folder.name) as on_stage:
-        ranking = class_channels(
+    """Find the smallest sets of channels of a layer that a network's answer needs, with the evidence."""
+    kind = " ".join(part for part in ("channels", layer, target, "" if game == "preserve" else game) if part)
+    batch = ImageBatch(out, images, as_json, kind, force)
+
+    def check() -> None:
+        check_device_name(device)
+        check_counts(counts)
+        find_minimal_budget(minimal, budget)
+        check_names(game=game, solver=solver, score=score)
+        check_network_name(network, weights)
+        check_class(target, network)
+        check_shapes(images, network)
+
+    def prepare() -> list[ProcessImage]:
+        from extremal.cli.channel_run import prepare_channels_run
+
+        process = prepare_channels_run(
+            batch,
+            network=network,
+            weights=weights,
+            device=device,
+            layer=layer,
+            target=target,
+            counts=counts,
+            axis=axis,
+            game=game,
+            solver=solver,
+            score=score,
+            seed=seed,
+            minimal_budget=find_minimal_budget(minimal, budget),
+            with_images=visualise,
+        )
+        return [process]
+
+    batch.process(check, prepare)
+
+
+def class_channels(
+    folder: Annotated[Path, typer.Argument(help="Folder with images of the class.", show_default=False)],
+    *,
+    layer: options.Layer,
+    target: Annotated[str, typer.Option(help=options.CLASS_SYNTAX)],
+    axis: options.Axis = None,
+    network: options.Network = "embedded",
+    weights: options.Weights = "",
+    device: options.Device = "auto",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed of controls and the bootstrap.")] = 0,
+    visualise: Annotated[
+        bool, typer.Option("--visualise", help="Also make images of the first channels (minutes).")
+    ] = False,
+    top: Annotated[int, typer.Option(min=1, help="Number of channels to print.")] = 12,
+    out: Annotated[Path, typer.Option(help="Output folder.")] = options.DEFAULT_FOLDER,
+    force: options.Force = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
+) -> None:
+    """Rank the channels of a layer by how often a class needs them, over a folder of its images."""
+    with report_errors():
+        check_device_name(device)
+        check_network_name(network, weights)
+        check_class(target, network)
+        output_folder = find_class_folder(folder, out, f"class-channels {layer} {target}", replace=force)
+
+        from extremal.cli.channel_run import class_channels_command
+        from extremal.scores.parse import parse_class
+
+        net = load(network, weights, device)
+        class_channels_command(
             net,
-            images,
+            folder,
             layer,
-            target,
+            parse_class(net, target),
             axis=axis,
             seed=seed,
-            on_step=lambda step: on_stage(step.stage, step.index + 1, step.total),
+            with_images=visualise,
+            top=top,
+            output_folder=output_folder,
+            as_json=as_json,
         )
-        if with_images:
-            visualisation = visualise(
-                net,
-                layer,
-                ranking.ranking()[:MAX_VISUALISED_CHANNELS],
-                images=images,
-                axis=axis,
-                seed=seed,
-                on_step=lambda done, total: on_stage("channels", done, total),
-            )
-    files = write_class_result(ranking, output_folder, visualisation)
-    if as_json:
-        typer.echo(json.dumps({"channels": ranking.table().to_pylist(), "files": files}, indent=2))
-    else:
-        tables.print_class_channels(ranking, top, files)

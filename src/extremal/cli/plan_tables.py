@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from extremal.cli.tables import area_text, print_lines, score_text, target_text
+from extremal.cli.text import duration
 
 if TYPE_CHECKING:
     from extremal.explanations.evaluations import Evaluations
@@ -138,7 +139,7 @@ def _perturbation_text(plain: str | list[str]) -> str:
 def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "an unknown time"
-    return f"{seconds:.2g} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    return duration(seconds)
 
 
 def _bytes(count: int) -> str:

@@ -29,6 +29,7 @@ from extremal.cli.input_checks import check_run, check_sources
 from extremal.cli.networks import report_choice
 from extremal.cli.parse import parse_areas, parse_perturbation
 from extremal.cli.question_checks import check_question
+from extremal.cli.text import duration
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import quote
 from extremal.networks.devices import check_device_name
@@ -243,7 +244,7 @@ def status(
 def _progress_sentence(status: "RunStatus", folder: Path) -> str:
     failed = f", {status.failed} of them failed" if status.failed else ""
     rate = f", {_rate_text(status.rate)}" if status.rate and status.state == "running" else ""
-    remaining = "" if status.seconds_left is None or not rate else f", {_format_time(status.seconds_left)} left"
+    remaining = "" if status.seconds_left is None or not rate else f", {duration(status.seconds_left)} left"
     images = "image" if status.items == 1 else "images"
     return f"{folder}: {status.state}; {status.done} of {status.items} {images}{failed}{rate}{remaining}"
 
@@ -254,14 +255,7 @@ def _rate_text(rate: float) -> str:
     >>> _rate_text(4.02), _rate_text(0.05)
     ('4 per second', '20 s per image')
     """
-    return f"{rate:.2g} per second" if rate >= 1 else f"{_format_time(1 / rate)} per image"
-
-
-def _format_time(seconds: float) -> str:
-    """Return a duration for a terminal, with spaces where it may break the line."""
-    from extremal.report.text import duration
-
-    return duration(seconds).replace("\xa0", " ")
+    return f"{rate:.2g} per second" if rate >= 1 else f"{duration(1 / rate)} per image"
 
 
 @contextmanager
@@ -281,7 +275,7 @@ def _progress_bar() -> Iterator["OnStatus"]:
         task = bar.add_task("images", total=None, details="")
 
         def update(status: "RunStatus") -> None:
-            remaining = "" if status.seconds_left is None else f", {_format_time(status.seconds_left)} left"
+            remaining = "" if status.seconds_left is None else f", {duration(status.seconds_left)} left"
             failed = f", {status.failed} failed" if status.failed else ""
             rate = f"{_rate_text(status.rate)}{remaining}" if status.rate else "time left after the first batch"
             details = f"{rate}{failed}"

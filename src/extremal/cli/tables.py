@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from extremal.cli.text import percent
 from extremal.file_checks import to_printable
 
 if TYPE_CHECKING:
@@ -58,13 +59,13 @@ def print_explanation(
         stable = (
             []
             if stability is None
-            else [f"{float(stability.median_iou[0, k]):.2f}", _percent(float(stability.core_shares[0, k]))]
+            else [f"{float(stability.median_iou[0, k]):.2f}", percent(float(stability.core_shares[0, k]))]
         )
         label = f"{verdict} (stuck)" if status is Status.STUCK else str(verdict)
         table.add_row(
             area_text(area),
             score_text(score),
-            *map(_percent, effects),
+            *map(percent, effects),
             *stable,
             Text(label, style=VERDICT_COLOURS.get(verdict.label, "")),
         )
@@ -104,7 +105,7 @@ def print_channels(image: str, explanation: "ChannelExplanation", files: dict[st
         table.add_row(
             str(row.count),
             score_text(row.score),
-            *map(_percent, (row.soft, row.binary, row.random_best, max(row.ranked))),
+            *map(percent, (row.soft, row.binary, row.random_best, max(row.ranked))),
             Text(str(row.verdict), style=VERDICT_COLOURS.get(row.verdict.label, "")),
         )
     target = target_text(summary.name, explanation.target[0])
@@ -197,12 +198,6 @@ def _smallest_area_sentence(explanation: "Explanation") -> str:
         return f"smallest sufficient area: none of these ({area_text(explanation.areas[-1])}: {verdicts[-1].reason})"
     verdict = verdicts[explanation.areas.index(smallest.area)]
     return f"smallest sufficient area: {area_text(smallest.covered)} ({verdict}: {verdict.reason})"
-
-
-def _percent(fraction: float) -> str:
-    from extremal.report.text import percent
-
-    return percent(fraction).replace("\xa0", " ")
 
 
 def score_text(score: float) -> str:

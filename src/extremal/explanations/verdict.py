@@ -8,6 +8,8 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
+from extremal.masking.solvers.repair import MAX_FALL
+
 SUFFICIENT_EFFECT = 0.9  # share of the whole effect from which on a mask is sufficient
 CHANCE = "chance is enough"  # the verdict where random regions of the same size have the required effect, too
 MIN_SPAN = 0.2  # of the largest change by a mask, below which the whole effect is too small to divide by
@@ -32,7 +34,16 @@ class Status(StrEnum):
     NOT_FINITE = "not finite"
 
 
-def assign_status(effects: Tensor, finite: Tensor, slack: float = 0.05) -> tuple[tuple[Status, ...], ...]:
+def find_falls(effects: Tensor) -> Tensor:
+    """Return by how much each effect (..., A) is below the largest one of a smaller area.
+
+    >>> find_falls(torch.tensor([0.5, 1.0, 0.75]))
+    tensor([0.0000, 0.0000, 0.2500])
+    """
+    return effects.cummax(-1).values - effects
+
+
+def assign_status(effects: Tensor, finite: Tensor) -> tuple[tuple[Status, ...], ...]:
     """Return the status of each mask, (N, A), areas rising; a curve that falls reveals a stuck optimiser.
 
     An effect above that of the whole input counts as the whole: a larger mask has to include places that count against
@@ -41,17 +52,14 @@ def assign_status(effects: Tensor, finite: Tensor, slack: float = 0.05) -> tuple
     Args:
         effects: (N, A), 0 for nothing and 1 for the whole effect.
         finite: (N,) bool.
-        slack: largest fall that is attributed to chance, in units of the whole effect.
     """
 
     def status(fall: float) -> Status:
         if not math.isfinite(fall):
             return Status.NOT_FINITE
-        return Status.STUCK if fall > slack else Status.CONVERGED
+        return Status.STUCK if fall > MAX_FALL else Status.CONVERGED
 
-    effects = effects.clamp(max=1.0)
-    falls = torch.cummax(effects, 1).values - effects
-    falls = torch.where(finite.view(-1, 1), falls, torch.nan)
+    falls = torch.where(finite.view(-1, 1), find_falls(effects.clamp(max=1.0)), torch.nan)
     return tuple(tuple(status(fall) for fall in row) for row in falls.tolist())
 
 

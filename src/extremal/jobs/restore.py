@@ -82,7 +82,7 @@ def rebuild(
         ExtremalValueError: the row failed or is incomplete, or image, network, settings or version are not those of the
             row.
     """
-    check_row(row)
+    check_restorable(row)
     settings = _read_settings(settings)
     key, net = row["key"], as_network(network)
     if settings.get("accelerate") == "onednn" and net.accelerate == "portable":
@@ -108,11 +108,7 @@ def rebuild(
         objective = build_objective(run, x, query, validated, layers)
         objective = replace(objective, domain=replace(objective.domain, within=within))  # of an alternative with units
         _check_score(row, float(objective.score_input[0]), net)
-        parameters = decode_parameters(row, x.dtype).to(x.device)
-        with torch.no_grad():
-            masks = rebuild_masks(settings["solver"], parameters, tuple(row["areas"]), objective.domain)
-        if not any(row["mask_areas"]):  # the solver met values that were not finite
-            masks = torch.zeros_like(masks)
+        parameters, masks = restore_masks(row, settings["solver"], objective.domain, x)
         agreement = _find_agreement(objective, validated, masks, parameters, batch.max_rows, bool(row["mirror"]))
         tensors = to_cpu(
             {
@@ -160,7 +156,7 @@ def cut_masks(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
         ExtremalValueError: the row failed, is incomplete, or has no parameters or shape; or its solver is of another
             version.
     """
-    check_row(row)
+    check_restorable(row)
     settings = _read_settings(settings)
     if row["input_shape"] is None:
         raise ExtremalValueError(
@@ -172,9 +168,7 @@ def cut_masks(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
     within, units = find_regions(row, shape)
     try:
         domain = Domain(shape, tuple(complete_settings(row, settings)["spacing"]), within, units)
-        parameters = decode_parameters(row, getattr(torch, settings["dtype"].removeprefix("torch.")))
-        with torch.no_grad():
-            masks = rebuild_masks(settings["solver"], parameters, areas, domain)
+        _, masks = restore_masks(row, settings["solver"], domain, empty_like_run(settings))
         return cut_to_units(masks, areas, units, None if within is None else within.unsqueeze(0))[0, :, 0] > 0
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, ExtremalError):
@@ -183,6 +177,28 @@ def cut_masks(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
             f"a row must hold masks that its settings can rebuild, row {quote(row['key'])} does not "
             f"({type(error).__name__}); explain its image again"
         ) from None
+
+
+def restore_masks(
+    row: Mapping[str, Any], solver: Mapping[str, Any], domain: Domain, like: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the parameters of a row (1, A, 1, *lattice), and its masks (1, A, 1, *S), zero if the run was not finite.
+
+    Args:
+        row: of `SCHEMA`.
+        solver: the settings of the solver.
+        domain: of the masks.
+        like: for dtype and device.
+    """
+    parameters = decode_parameters(row, like.dtype).to(like.device)
+    with torch.no_grad():
+        masks = rebuild_masks(solver, parameters, tuple(row["areas"]), domain)
+    return parameters, masks if any(row["mask_areas"]) else torch.zeros_like(masks)
+
+
+def empty_like_run(settings: Mapping[str, Any]) -> Tensor:
+    """Return an empty tensor of the dtype of a run, on the CPU."""
+    return torch.empty(0, dtype=getattr(torch, settings["dtype"].removeprefix("torch.")))
 
 
 def _read_target(row: Mapping[str, Any], query: Target) -> Target:
@@ -210,7 +226,7 @@ def _read_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def check_row(row: Mapping[str, Any]) -> None:
+def check_restorable(row: Mapping[str, Any]) -> None:
     """Raise unless a row holds an explanation with the parameters of its masks."""
     if row["status"] != DONE:
         raise ExtremalValueError(

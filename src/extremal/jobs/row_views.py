@@ -13,17 +13,17 @@ from extremal.explanations.settings import Settings
 from extremal.explanations.stability import Stability
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.jobs.restore import (
-    check_row,
-    decode_parameters,
+    check_restorable,
     decode_scores,
     decode_trace,
+    empty_like_run,
     find_regions,
     read_stored_facts,
+    restore_masks,
 )
 from extremal.jobs.row_inputs import complete_settings, open_input
 from extremal.masking.domain import Domain
 from extremal.masking.perturbations import prepare_perturbation, split_ways, with_spacing
-from extremal.masking.solvers import rebuild_masks
 from extremal.networks.network import Network
 from extremal.networks.torch_state import in_standard_modes
 
@@ -59,16 +59,15 @@ def view_rows(rows: Sequence[Row], network: Network, settings: Mapping[str, Any]
 
 
 def _restore(row: Row, network: Network, settings: Mapping[str, Any]) -> Explanation:
-    check_row(row)
+    check_restorable(row)
     opened, settings = open_input(row, network, None), complete_settings(row, settings)
     network, x = opened.net, opened.x.cpu()
     shape, areas = tuple(row["input_shape"] or x.shape[2:]), tuple(row["areas"])
     within, units = find_regions(row, shape)
     validated, spacing = Settings.from_dict(settings), tuple(settings["spacing"])
-    parameters = decode_parameters(row, getattr(torch, settings["dtype"].removeprefix("torch.")))
+    domain = Domain(shape, spacing, within, units)
+    _, masks = restore_masks(row, settings["solver"], domain, empty_like_run(settings))
     with torch.no_grad():
-        masks = rebuild_masks(settings["solver"], parameters, areas, Domain(shape, spacing, within, units))
-        masks = masks if any(row["mask_areas"]) else torch.zeros_like(masks)
         ways = split_ways(with_spacing(validated.perturbation, spacing))
         way = next((way for name, way in ways.items() if name not in row["left_out"]), next(iter(ways.values())))
         destroyed = prepare_perturbation(way, x)(x.new_zeros(1, 1, 1, *shape)).flatten(0, 1)

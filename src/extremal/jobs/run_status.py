@@ -13,7 +13,7 @@ from extremal.file_checks import find_kind, quote, to_path
 from extremal.jobs.finished import FinishedUnits
 from extremal.jobs.plan import WorkUnit
 from extremal.jobs.rows import FAILED
-from extremal.jobs.store import Store, is_locked, read_json, read_manifest
+from extremal.jobs.store import Store, is_locked, read_manifest, read_run_file
 
 STATUS_FILE = "status.json"  # in the store
 WRITE_INTERVAL = 2.0  # s between two writes of the file
@@ -111,7 +111,7 @@ def status(folder: str | os.PathLike[str]) -> RunStatus:
         raise ExtremalValueError(
             f"a run must have started to have a status, {quote(path)} has none; start it with `extremal run`"
         )
-    values = read_json(file, "the status of a run")
+    values = read_run_file(file, "the status of a run")
     if not _is_status(values):
         raise ExtremalValueError(
             f"the status of a run must be of this version, that of {quote(path)} is not; run again to resume"

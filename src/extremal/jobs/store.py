@@ -31,11 +31,10 @@ from filelock import FileLock, Timeout
 from extremal.errors import ExtremalValueError
 from extremal.file_checks import check_file, find_kind, quote
 from extremal.jobs.parquet_files import read_parquet
+from extremal.json_files import MAX_JSON_BYTES, parse_json
 
 FORMAT = 2  # of the folder
 MANIFEST, PARTS, LOCK = "manifest.json", "parts", "lock"
-MAX_JSON_BYTES = 10_000_000  # of a manifest or a status
-MAX_JSON_DEPTH = 16
 PART_REMEDY = "delete it and run again: only its unit is computed again"
 TEMP_PREFIX = ".writing-"  # of files that are not complete yet
 ENCODINGS = {  # of numbers, by their type; everything else is encoded by a dictionary
@@ -154,7 +153,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        manifest = read_json(path, "the manifest of a run")
+        manifest = read_run_file(path, "the manifest of a run")
         stored_format, settings = manifest["format"], manifest["settings"]
     except (ExtremalValueError, LookupError, TypeError):
         settings = None
@@ -168,7 +167,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def read_json(path: Path, noun: str) -> Any:
+def read_run_file(path: Path, noun: str) -> Any:
     """Return the value in a file of plain JSON, without NaN and infinity.
 
     Args:
@@ -180,26 +179,11 @@ def read_json(path: Path, noun: str) -> Any:
     """
     check_file(path, noun, max_bytes=MAX_JSON_BYTES)
     try:
-        text = path.read_text(encoding="utf-8")
-        value = json.loads(text, parse_constant=_reject_constant)
-        json.dumps(value, ensure_ascii=False).encode()  # text with half a character cannot be written again
-        if _depth(value) > MAX_JSON_DEPTH:
-            raise RecursionError
-    except (OSError, ValueError, RecursionError) as error:
+        return parse_json(path.read_bytes(), is_strict=True)
+    except (OSError, ValueError) as error:
         raise ExtremalValueError(
             f"{noun} must be plain JSON, {quote(path)} is not ({type(error).__name__}); run again into another folder"
         ) from None
-    return value
-
-
-def _depth(value: Any) -> int:
-    """Return how deep values are nested."""
-    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + max(map(_depth, values), default=0)
-
-
-def _reject_constant(name: str) -> None:
-    raise ValueError(name)
 
 
 def diff_settings(stored: Any, requested: Any, name: str = "") -> list[str]:

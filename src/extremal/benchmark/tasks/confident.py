@@ -1,7 +1,7 @@
 """Images that a network classifies with confidence, on which grid pointing, faithfulness and sanity are measured."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 
 from extremal.benchmark.data import DataSet
 from extremal.benchmark.tasks.option_checks import check_numbers
-from extremal.benchmark.tasks.task import Item, network_settings
+from extremal.benchmark.tasks.task import Item, OnProgress, network_settings
 from extremal.errors import ExtremalError, ExtremalValueError
 from extremal.file_checks import describe_error, quote
 from extremal.jobs.store import Store
@@ -59,9 +59,10 @@ class ConfidentImageTask:
             "seed": self.seed,
         }
 
-    def plan(self, store: Store) -> Sequence[str]:
+    def plan(self, store: Store, on_progress: OnProgress) -> Sequence[str]:
         """Return the keys of the confident images."""
-        self._images = {image.key: image for image in find_confident(self.network, self.data, self.confidence, store)}
+        found = find_confident(self.network, self.data, self.confidence, store, on_progress)
+        self._images = {image.key: image for image in found}
         return tuple(self._images)
 
     def items(self, key: str) -> list[Item]:
@@ -75,7 +76,7 @@ def find_confident(
     data: DataSet,
     min_probability: float,
     store: Store,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress,
 ) -> list[NamedImage]:
     """Return the images of a data set whose top class has at least this probability, in the order of their keys.
 
@@ -105,16 +106,13 @@ def find_confident(
     return images
 
 
-def _name_images(
-    network: Network, data: DataSet, min_probability: float, on_progress: Callable[[int, int], None] | None
-) -> list[NamedImage]:
+def _name_images(network: Network, data: DataSet, min_probability: float, on_progress: OnProgress) -> list[NamedImage]:
     """Classify all images, and return those of sufficient probability."""
     images = []
     keys = data.keys()
     with network.frozen() as run, torch.no_grad():
         for index, key in enumerate(keys):
-            if on_progress is not None:
-                on_progress(index, len(keys))
+            on_progress("confidence", index, len(keys))
             try:
                 x = network.prepare(data.sample(key).image)
             except ExtremalError:

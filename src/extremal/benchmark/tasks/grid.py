@@ -13,7 +13,7 @@ from extremal.benchmark.baselines.method import Method
 from extremal.benchmark.data import DataSet
 from extremal.benchmark.tasks.confident import MIN_CONFIDENCE, NamedImage, find_confident
 from extremal.benchmark.tasks.option_checks import check_numbers
-from extremal.benchmark.tasks.task import Item, RowValues, TableColumn, attribute_items, network_settings
+from extremal.benchmark.tasks.task import Item, OnProgress, RowValues, TableColumn, attribute_items, network_settings
 from extremal.errors import ExtremalValueError
 from extremal.jobs.store import Store
 from extremal.networks.network import Network
@@ -85,10 +85,10 @@ class Grid:
         options = {name: getattr(self, name) for name in ("side", "count", "confidence", "cell", "seed")}
         return {**network_settings(self.network), "data": self.data.settings(), **options}
 
-    def plan(self, store: Store) -> Sequence[str]:
+    def plan(self, store: Store, on_progress: OnProgress) -> Sequence[str]:
         """Draw mosaics from the confident images, first classes and then an image of each; return their keys."""
         by_class: dict[int, list[NamedImage]] = {}
-        for image in find_confident(self.network, self.data, self.confidence, store):
+        for image in find_confident(self.network, self.data, self.confidence, store, on_progress):
             by_class.setdefault(image.target, []).append(image)
         if len(by_class) < self.side**2:
             raise ExtremalValueError(

@@ -16,7 +16,7 @@ from extremal.benchmark.data.classes import match_classes
 from extremal.benchmark.data.samples import require_regions
 from extremal.benchmark.metrics.pointing import POINTING_TOLERANCE
 from extremal.benchmark.tasks.option_checks import check_numbers
-from extremal.benchmark.tasks.task import Item, RowValues, TableColumn, attribute_items, network_settings
+from extremal.benchmark.tasks.task import Item, OnProgress, RowValues, TableColumn, attribute_items, network_settings
 from extremal.errors import ExtremalError
 from extremal.jobs.store import Store
 from extremal.masking.grid import gaussian_blur
@@ -74,7 +74,7 @@ class Pointing:
             "smooth": self.smooth,
         }
 
-    def plan(self, store: Store) -> Sequence[str]:
+    def plan(self, store: Store, on_progress: OnProgress) -> Sequence[str]:
         """Return the keys of the images."""
         return self.data.keys()
 

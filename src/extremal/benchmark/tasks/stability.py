@@ -16,12 +16,13 @@ from extremal.benchmark.baselines.method import Method
 from extremal.benchmark.data import DataSet, FieldOfView, FieldsOfView
 from extremal.benchmark.data.classes import match_classes
 from extremal.benchmark.metrics.shifts import shift_image, shifted_iou
-from extremal.benchmark.tasks.task import Item, RowValues, TableColumn, mask_items, network_settings
+from extremal.benchmark.tasks.task import Item, OnProgress, RowValues, TableColumn, mask_items, network_settings
 from extremal.errors import ExtremalError
-from extremal.explanations.verdict import compute_effects
+from extremal.explanations.verdict import compute_effects, find_falls
 from extremal.jobs.store import Store
 from extremal.masking.grid import gaussian_blur, scale_length, scale_lengths
 from extremal.masking.perturbations import PERTURBATIONS, split_ways
+from extremal.masking.solvers.repair import MAX_FALL
 from extremal.networks.network import Network
 from extremal.networks.noise import add_grey_noise
 from extremal.scores import SCORES
@@ -30,8 +31,7 @@ STABILITY_AREAS = (0.05, 0.1, 0.2, 0.4)
 SHIFT = 4.0  # px at a short side of 224 px, of the shifted crop
 DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1))  # down, right
 UNSEEN_SIGMA, MOSAIC_SIDE = 40.0, 28.0  # px at a short side of 224 px
-MIN_SPAN = 1.0  # of the margin between the whole and the destroyed input; below it there is no effect to share
-MAX_FALL = 0.05  # of the whole effect, by which a curve may fall
+MIN_MARGIN_SPAN = 1.0  # of the margin between the whole and the destroyed input; below it there is no effect to share
 FIGURE_AREA = 0.1  # of the bars in the figure; the nearest one is drawn
 STATISTICS = {"median": 0.5, "worst tenth": 0.1}  # quantiles over targets
 
@@ -113,10 +113,10 @@ class StabilityTask:
             "seed": self.seed,
             "shift": SHIFT,
             "unseen": [UNSEEN_SIGMA, MOSAIC_SIDE],
-            "min_span": MIN_SPAN,
+            "min_span": MIN_MARGIN_SPAN,
         }
 
-    def plan(self, store: Store) -> Sequence[str]:
+    def plan(self, store: Store, on_progress: OnProgress) -> Sequence[str]:
         """Return the keys of the images."""
         return self.data.keys()
 
@@ -214,7 +214,7 @@ def kept_effects(margin: Callable[[Tensor], Tensor], x: Tensor, destroyed: Tenso
     """
     kept = torch.where(masks.unsqueeze(1).to(x.device), x, destroyed)
     full, blank, *scores = margin(torch.cat([x, destroyed, kept]))
-    if not float(full - blank) > MIN_SPAN:
+    if not float(full - blank) > MIN_MARGIN_SPAN:
         return torch.full((len(masks),), torch.nan, dtype=torch.float64)
     return compute_effects(torch.stack(scores), blank, full, keeps=True)
 
@@ -223,7 +223,7 @@ def fall_share(effects: Tensor) -> float:
     """Return 1 if effects (A,) of rising areas fall by more than 5 % of the whole effect, else 0; NaN if unknown."""
     if bool(effects.isnan().any()):
         return float("nan")
-    return float((effects.cummax(0).values - effects).max() > MAX_FALL)
+    return float(find_falls(effects).max() > MAX_FALL)
 
 
 def _mosaic(x: Tensor) -> Tensor:

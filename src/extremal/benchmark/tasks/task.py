@@ -15,6 +15,7 @@ from extremal.benchmark.baselines.method import Method, compute_masks
 from extremal.jobs.store import Store
 from extremal.networks.network import Network
 
+OnProgress = Callable[[str, int, int], None]  # current stage, finished units, all units
 RowValues = dict[str, Any]  # column -> value of one row
 T = TypeVar("T")
 
@@ -103,8 +104,8 @@ class Task(Protocol):
         """Return plain values of everything that decides its rows, except the methods."""
         ...
 
-    def plan(self, store: Store) -> Sequence[str]:
-        """Return the keys of what there is to judge, the same at each call."""
+    def plan(self, store: Store, on_progress: OnProgress) -> Sequence[str]:
+        """Return the keys of what there is to judge, the same at each call; report what takes long."""
         ...
 
     def items(self, key: str) -> list[Item]:
