@@ -94,9 +94,9 @@ def test_json(tmp_path: Path) -> None:
 
 
 def test_evaluations_are_those_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, out, _ = call("cat.png", "--json", "--alternatives", "2", "--perturbation", "noise")
+    _, out, _ = call("cat.png", "--json", "--alternatives", "2", "--perturbation", "noise", "--effort", "fast")
     (record,) = json.loads(out)
-    options = {"areas": (0.1, 0.2), "alternatives": 2, "perturbation": "noise"}
+    options = {"areas": (0.1, 0.2), "alternatives": 2, "perturbation": "noise", "effort": "fast"}
     result = explain(fake_network(), "cat.png", **options)  # type: ignore[arg-type]
     assert record["answers"] == [item.settings["evaluations"] for item in (result, *result.alternatives)]
 

@@ -165,14 +165,14 @@ def test_a_larger_input_takes_the_memory_of_more_rows() -> None:
 def test_regions_stay_excluded() -> None:
     objective = objective_of(pooled(), texture(1, 3, SIDE, SIDE))
     reward = ChunkedReward(objective, 5)
-    excluded = torch.zeros(1, 1, 1, SIDE, SIDE)
-    excluded[..., : SIDE // 2] = 1
+    excluded = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    excluded[:, : SIDE // 2] = True
     masks = torch.rand(1, 2, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     outside, plain = ExcludeRegion(reward, excluded).at_scale(0.7), reward.at_scale(0.7)
     assert outside is not None
     assert plain is not None
     with torch.no_grad():
-        torch.testing.assert_close(outside(masks, False), plain(masks * (1 - excluded), False))
+        torch.testing.assert_close(outside(masks, False), plain(masks * ~excluded, False))
     assert ExcludeRegion(reward, excluded).at_scale(0.9) is None
 
 

@@ -20,7 +20,7 @@ import torch
 from extremal import explain, jobs
 from extremal.explanations.settings import Settings
 from extremal.jobs import run_status
-from extremal.jobs.engines import processes
+from extremal.jobs.engines import in_process
 from extremal.jobs.runner import run
 from extremal.masking.perturbations import Blur
 from extremal.masking.solvers import Path as PathSolver
@@ -73,9 +73,9 @@ class TestInThisProcess:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         folder, asked = write_images(tmp_path / "all", 3), list[int]()
-        original = processes.Worker.explain
+        original = in_process.Worker.explain
         monkeypatch.setattr(
-            processes.Worker, "explain", lambda self, ready: (asked.append(len(ready)), original(self, ready))[1]
+            in_process.Worker, "explain", lambda self, ready: (asked.append(len(ready)), original(self, ready))[1]
         )
         options: dict[str, Any] = {"network": sound(), "batch": 2, **QUICK}
         run(folder, tmp_path / "out", **options)

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -270,20 +271,20 @@ class TestTensors:
         )
 
     @pytest.mark.parametrize(
-        ("x", "message"),
+        ("make", "message"),
         [
-            (torch.zeros(1, 3, 8, 8).to_sparse(), "must be dense, got sparse_coo; convert it with x.to_dense()"),
-            (torch.zeros(1, 3, 8, 8, device="meta"), "must have values, got one on the device meta; load its values"),
+            (lambda x: x.to_sparse(), "must be dense, got sparse_coo; convert it with x.to_dense()"),
+            (lambda x: x.to("meta"), "must have values, got one on the device meta; load its values"),
             (
-                torch.zeros(1, 3, 8, 8).to(torch.float8_e4m3fn),
+                lambda x: x.to(torch.float8_e4m3fn),
                 "must have at least 16 bits, got torch.float8_e4m3fn; convert it by x.float()",
             ),
-            (torch.nested.nested_tensor([torch.zeros(3, 8, 8)]), "must be dense, got a nested one; convert it with"),
+            (lambda x: torch.nested.nested_tensor([x[0]]), "must be dense, got a nested one; convert it with"),
         ],
     )
-    def test_unusual_tensor(self, x: torch.Tensor, message: str) -> None:
+    def test_unusual_tensor(self, make: Callable[[torch.Tensor], torch.Tensor], message: str) -> None:
         with pytest.raises(ExtremalError) as error:
-            prepare(PLAIN, x)
+            prepare(PLAIN, make(torch.zeros(1, 3, 8, 8)))
         assert str(error.value).startswith(f"a prepared tensor {message}")
 
     def test_values_that_the_network_cannot_represent(self) -> None:

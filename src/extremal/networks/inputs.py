@@ -212,7 +212,7 @@ def validate_input(x: Tensor) -> Tensor:
     if x.is_nested or x.layout != torch.strided:
         kind = "a nested one" if x.is_nested else str(x.layout).removeprefix("torch.")
         raise ExtremalTypeError(f"a prepared tensor must be dense, got {kind}; convert it with x.to_dense()")
-    if x.is_meta:
+    if x.device.type == "meta":
         raise ExtremalValueError("a prepared tensor must have values, got one on the device meta; load its values")
     if not x.is_floating_point():
         raise ExtremalTypeError(f"a prepared tensor must be floating, got {x.dtype}; convert and normalise it first")

@@ -48,7 +48,7 @@ def evaluation_state(model: nn.Module, name: str) -> Iterator[None]:
 
 
 class _ModuleState:
-    """What a model is before a run."""
+    """The state of a model before a run."""
 
     def __init__(self, model: nn.Module) -> None:
         modules = list(model.modules())

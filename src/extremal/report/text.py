@@ -35,7 +35,7 @@ def percent(value: float, digits: int = 0) -> str:
 
 
 def unseen_percent(effect: float) -> str:
-    r"""Format the typical effect under unseen perturbations; NaN where none of them tells anything.
+    r"""Format the typical effect under unseen perturbations; NaN where none of them is informative.
 
     >>> unseen_percent(0.914), unseen_percent(float("nan")), unseen_percent(float("-inf"))
     ('91\xa0%', 'unknown', 'not finite')

@@ -15,8 +15,12 @@ from extremal.masking.solvers.problem import OnStep, Problem, Solution, Solver, 
 from extremal.masking.solvers.search import Search
 from extremal.number_checks import refuse_class
 
-NamedSolver = Consensus | Path | Penalty | Search
-SOLVERS: dict[str, NamedSolver] = {"consensus": Consensus(), "path": Path(), "penalty": Penalty(), "search": Search()}
+SOLVERS: dict[str, Consensus | Path | Penalty | Search] = {
+    "consensus": Consensus(),
+    "path": Path(),
+    "penalty": Penalty(),
+    "search": Search(),
+}
 
 
 def get_solver(solver: str | Solver) -> Solver:
@@ -64,7 +68,7 @@ def rebuild_masks(settings: Mapping[str, Any], parameters: Tensor, areas: tuple[
     return restore_solver(settings).rebuild_masks(parameters, areas, domain)
 
 
-def restore_solver(settings: Mapping[str, Any]) -> NamedSolver:
+def restore_solver(settings: Mapping[str, Any]) -> Consensus | Path | Penalty | Search:
     """Return the solver of plain settings, as returned by its `settings()`, also after JSON.
 
     >>> restore_solver(Path().settings()).name
@@ -75,7 +79,7 @@ def restore_solver(settings: Mapping[str, Any]) -> NamedSolver:
     """
     name, options = settings.get("name"), {key: value for key, value in settings.items() if key != "name"}
     try:
-        solver_class: Callable[..., NamedSolver] = type(SOLVERS[str(name)])
+        solver_class: Callable[..., Consensus | Path | Penalty | Search] = type(SOLVERS[str(name)])
         return solver_class(
             **{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from extremal.masking.solvers.consensus_run import Ascent, ConsensusRun
 
-MAX_FALL = 0.05  # of the whole effect, above which a fall is repaired, and told where it cannot be
+MAX_FALL = 0.05  # of the whole effect, above which a fall is repaired, and reported where it remains
 STEPS_BETWEEN = 4  # after which the cut mask is scored
 LEAST_STEPS = 8  # after which the search may end
 
