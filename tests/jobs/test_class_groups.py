@@ -11,11 +11,12 @@ from extremal.explanations.settings import Settings
 from extremal.files import content_hash
 from extremal.jobs.items import find_items
 from extremal.jobs.restore import rebuild
-from extremal.jobs.rows import SCHEMA, build_row, run_settings
+from extremal.jobs.rows import SCHEMA, build_row
 from extremal.jobs.run_summary import image_summaries, summarise
 from extremal.jobs.worker import Worker, WorkerConfig
 from extremal.masking.solvers import Path as PathSolver
 from support.restored import assert_same, make_network, write_and_read, write_images
+from support.runs import run_settings
 
 TINY = PathSolver(steps=4, polish=3, rounds=2, draws=1, search=2)
 AREAS = (0.1, 0.3)

@@ -14,13 +14,14 @@ from torch import nn
 from extremal import Explanation, Network, explain, judge
 from extremal.files import content_hash
 from extremal.jobs.restore import cut_masks, rebuild
-from extremal.jobs.rows import SCHEMA, build_failed_row, build_row, run_settings
+from extremal.jobs.rows import SCHEMA, build_failed_row, build_row
 from extremal.jobs.store import open_store, read_manifest
 from extremal.masking.solvers import Consensus, Penalty, Search, Solver
 from extremal.masking.solvers import Path as PathSolver
 from extremal.scores import Similarity
 from support.errors import message_of
 from support.restored import assert_exact, assert_same, make_network, to_tensor, write_and_read, write_images
+from support.runs import run_settings
 from support.toys import BRITTLE_INPUTS, Brittle, dim, texture
 
 COUNTS = {"gradients": 7, "forwards": 8, "evidence_gradients": 0, "evidence_forwards": 5}

@@ -16,12 +16,13 @@ import extremal
 from extremal import explain
 from extremal.files import content_hash
 from extremal.jobs.restore import rebuild
-from extremal.jobs.rows import SCHEMA, build_failed_row, build_row, run_settings
+from extremal.jobs.rows import SCHEMA, build_failed_row, build_row
 from extremal.jobs.store import open_store
 from extremal.masking.solvers import Path as PathSolver
 from support.errors import message_of
 from support.made_explanations import explanation as make_explanation
 from support.restored import assert_exact, make_network, write_and_read, write_images
+from support.runs import run_settings
 
 AREAS = (0.1, 0.3)
 TINY = PathSolver(steps=4, polish=3, rounds=2, draws=1, search=2)

@@ -13,7 +13,7 @@ import torch
 from extremal import Network, explain, jobs
 from extremal.explanations.explanation import Explanation
 from extremal.jobs.restore import cut_masks
-from extremal.jobs.rows import build_row, run_settings
+from extremal.jobs.rows import build_row
 from extremal.jobs.store import Store
 from extremal.masking.solvers import Path as PathSolver
 from extremal.masking.solvers import Penalty
@@ -22,6 +22,7 @@ from support.datasets import sound, write_images
 from support.errors import message_of
 from support.fake_network import BOX, TEXTURE
 from support.run_pairs import COUNT, ExplanationPair, image_key, make_explanation_pairs, write_run_pair
+from support.runs import run_settings
 from support.toys import Boxes
 
 TINY = PathSolver(steps=4, polish=2, rounds=2, draws=1, search=2)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from extremal import Explanation, Network
 from extremal.files import content_hash
-from extremal.jobs.rows import SCHEMA, build_row, run_settings
+from extremal.jobs.rows import SCHEMA, build_row
 from extremal.jobs.store import open_store
+from support.runs import run_settings
 from support.toys import Switchable
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from extremal.explanations.explanation import Explanation
 from extremal.jobs.plan import PLAN_FILE
 from extremal.jobs.plan import PLAN_SCHEMA as PLANNED
-from extremal.jobs.rows import SCHEMA, build_failed_row, build_row, run_settings
+from extremal.jobs.rows import SCHEMA, build_failed_row, build_row
 from extremal.jobs.store import open_store
 from extremal.masking.domain import Domain
 from extremal.masking.solvers import Path as PathSolver
@@ -27,6 +27,12 @@ SOLVER = PathSolver(steps=4, polish=2)
 ROWS_PER_UNIT = 50  # rows a unit
 
 Row = dict[str, Any]
+
+
+def run_settings(explanation: Explanation) -> dict[str, Any]:
+    """Return the settings of an explanation that a run of one like it has in its manifest."""
+    own = ("evaluations", "mirror", "stack")  # of each row
+    return {name: value for name, value in explanation.settings.items() if name not in own}
 
 
 def make_explanation(

@@ -1,7 +1,7 @@
 """Table rows of a run, one for each image and target, readable without this library.
 
 A row holds what cannot be computed again: scores, and the parameters of the masks at the resolution of their lattice.
-Settings that are equal in all rows of a run are stored once, in its manifest (`run_settings`). Images are not copied.
+Settings that all rows of a run share are stored once, in its manifest (`Worker.provenance`). Images are not copied.
 Every number is stored exactly: single precision fits into double precision, and parquet's encodings remove the rest.
 """
 
@@ -24,7 +24,6 @@ Row = dict[str, Any]  # by the names of SCHEMA
 
 DONE, FAILED = "done", "failed"
 VERDICTS = ("sufficient", "unstable", CHANCE, "suspect", "insufficient", FAILED)  # of an image
-PER_ROW_SETTINGS = ("evaluations", "mirror", "stack")  # settings that differ between the rows of a run
 EVALUATION_KINDS = ("gradients", "forwards", "evidence_gradients", "evidence_forwards")
 
 _NUMBERS, _WORDS = pa.list_(pa.float64()), pa.list_(pa.string())
@@ -87,11 +86,6 @@ SCHEMA = pa.schema(
         ("units", pa.list_(pa.int32())),  # (*S) the unit of each place, flattened; null: places by themselves
     ]
 )
-
-
-def run_settings(explanation: Explanation) -> dict[str, Any]:
-    """Return the settings that are equal in all rows of a run and belong in its manifest."""
-    return {name: value for name, value in explanation.settings.items() if name not in PER_ROW_SETTINGS}
 
 
 def build_row(

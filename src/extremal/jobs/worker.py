@@ -91,7 +91,7 @@ class Worker:
         self.network = network
 
     def provenance(self) -> dict[str, Any]:
-        """Return the settings that all rows share (`rows.run_settings`)."""
+        """Return the settings that all rows share."""
         return self.settings.provenance(self.network)
 
     def prepare(self, items: Sequence[RunItem]) -> list[DecodedItem]:
