@@ -1,4 +1,4 @@
-"""Networks, inputs and options for which the tasks have no number: refused, with a remedy."""
+"""Networks, inputs and options for which the tasks have no number: refused, with a remedy; and the search for images."""
 
 import math
 from pathlib import Path
@@ -79,6 +79,14 @@ def test_one_output_is_never_confident(pictures: Path, tmp_path: Path) -> None:
         "a network must distinguish two classes or more to be confident of one, one has 1 output; wrap it so that it "
         "has an output for each class"
     )
+
+
+def test_the_search_for_confident_images_reports_each(pictures: Path, tmp_path: Path) -> None:
+    reported: list[tuple[str, int, int]] = []
+    task = Grid(make_network(), Folder(pictures), count=1, cell=20)
+    run(task, [METHODS["centre"]], tmp_path / "out", on_progress=lambda *stage: reported.append(stage))
+    assert reported[:4] == [("confidence", index, 4) for index in range(4)]
+    assert {stage for stage, _, _ in reported[4:]} == {"centre", "table"}
 
 
 def test_classes_that_the_data_do_not_have(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
