@@ -1,4 +1,4 @@
-"""Networks, inputs and options for which the tasks have no number: refused, with a remedy; and the search for images."""
+"""Networks, inputs and options for which the tasks have no number, with a remedy; and the search for images."""
 
 import math
 from pathlib import Path
