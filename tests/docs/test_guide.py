@@ -12,7 +12,7 @@ from PIL import Image
 
 from extremal import solvers
 from extremal.explanations.evidence import N_UNSEEN
-from extremal.explanations.verdict import Status, reach_verdict
+from extremal.explanations.verdict import NOTHING_TO_KEEP, Status, reach_verdict
 from extremal.masking.games import GAMES
 from extremal.masking.perturbations import PERTURBATIONS
 from extremal.networks.network import Network
@@ -113,6 +113,7 @@ def test_verdicts_are_worded_as_in_the_code() -> None:
     section = GUIDE["evidence"].split("## Verdicts\n")[1]
     rows = re.findall(r"^\| ([\w ]+) \| [^|]+ \| ([^|]+) \|$", section, re.MULTILINE)[1:]
     verdicts = [
+        NOTHING_TO_KEEP,
         reach_verdict(float("nan"), 0.95, [0.9], [0.1]),
         reach_verdict(24.3, 23.91, [0.1], [0.0]),
         reach_verdict(1.3, 1.59, [0.8], [0.96]),
