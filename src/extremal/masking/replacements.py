@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -121,7 +122,22 @@ def _interpolate_to(x: Tensor, destroyed: Tensor) -> Perturb:
     x, destroyed = x.unsqueeze(1), destroyed.unsqueeze(1)  # (N, 1, C, *S)
 
     def perturb(mask: Tensor) -> Tensor:
+        perturbed: Tensor = _Interpolation.apply(mask, x, destroyed)
+        return perturbed
+
+    return perturb
+
+
+class _Interpolation(torch.autograd.Function):
+    """Masks (N, K, 1, *S) -> inputs (N, K, C, *S) between the destroyed ones and x, with the gradient of masks only."""
+
+    @staticmethod
+    def forward(ctx: Any, mask: Tensor, x: Tensor, destroyed: Tensor) -> Tensor:
+        ctx.save_for_backward(x, destroyed)
         shape = (*mask.shape[:2], *x.shape[2:])
         return torch.lerp(destroyed.expand(shape), x.expand(shape), mask.expand(shape))
 
-    return perturb
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        x, destroyed = ctx.saved_tensors
+        return (grads[0] * (x - destroyed)).sum(2, keepdim=True), None, None  # one difference for all K masks
