@@ -73,6 +73,19 @@ def test_the_region_of_a_function_on_pictures_is_found() -> None:
     assert 0 <= counts["forwards"] - Search().evaluations <= 12  # of the set-up and its checks
 
 
+def test_a_function_is_asked_about_pictures_by_what_follows_a_search_and_by_sets() -> None:
+    options: dict[str, Any] = {"areas": AREAS, "solver": "search", "score": "logit"}
+    result = extremal.explain(redness, picture(), 0, **options)
+    assert extremal.minimal(redness, result)[0] is not None
+    assert extremal.stability(redness, picture(), result, copies=1).ious.shape == (1, 2, 1)
+    sets = extremal.explain_sets(redness, picture(), 0, **options)
+    assert torch.equal(sets.sufficient.score_full, result.score_full)
+    colours = lambda pictures: pictures.mean((1, 2)) / 32  # noqa: E731
+    difference = extremal.contrast(colours, picture(), 0, 1, areas=AREAS, solver=QUICK)
+    red, green, _ = picture().mean((0, 1)) / 32
+    assert float(difference.loss.score_full) == pytest.approx(float(red - green), rel=1e-3)
+
+
 def test_no_gradient_is_asked_of_a_network_without_one() -> None:
     net, x = opaque(mirror=False)
     result = extremal.explain(net, x, 0, areas=AREAS, solver=QUICK, perturbation="blur")

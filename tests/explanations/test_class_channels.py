@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from extremal import ExtremalValueError, class_channels
 from extremal.explanations.channels.class_ranking import bootstrap_interval, class_overlap
@@ -25,6 +25,31 @@ def test_the_channels_of_the_class_come_first() -> None:
     assert found.low[list(toy.sets[0])].tolist() == [1.0] * 3
     assert found.sets.shape == (5, 64)
     assert (found.effects >= 0.9).all()
+
+
+class Against(nn.Module):
+    """Its layer supports class 0 where the light is above a half, and speaks against it elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(3, 4, 1)
+        nn.init.ones_(self.features.weight)
+        nn.init.zeros_(self.features.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        light = self.features(x).mean((2, 3)).mean(1)
+        score = torch.where(light > 1.5, light, -light)
+        return torch.stack([score, torch.zeros_like(score)], 1)
+
+
+def test_images_that_the_layer_does_not_support_are_left_out() -> None:
+    images = torch.cat([torch.full((2, 3, 8, 8), 0.9), torch.full((1, 3, 8, 8), 0.1)])
+    with pytest.warns(UserWarning, match="1 of 3 images are left out, in which features does not support class 0"):
+        found = class_channels(Against(), images, "features", 0, score="logit")
+    assert found.sets.shape == (2, 4)
+    assert message_of(class_channels, Against(), images[2:], "features", 0, score="logit").startswith(
+        "a class must have an image that features supports, class 0 has none among 1: destroying the whole input raises"
+    )
 
 
 def test_pictures_of_any_kind_are_taken() -> None:

@@ -50,6 +50,14 @@ class TestResult:
         assert effects[1] > 0.95
         assert effects[0] < 0.9
 
+    @pytest.mark.parametrize("score", ["logit", "sigmoid"])
+    def test_all_classes_are_a_group_for_scores_that_compare_them_with_no_other(self, score: str) -> None:
+        found = explain(NET, X, [[0, 1, 2, 3]], score=score, areas=(AREA,), perturbation="fade", effort="fast")
+        logits = NET.model(X)[0]
+        odds = torch.log(torch.expm1(torch.log1p(logits.exp()).sum()))
+        expected = logits.logsumexp(0) if score == "logit" else odds
+        assert float(found.score_full) == pytest.approx(float(expected), rel=1e-4)
+
     def test_its_score_does_not_fall_if_probability_moves_between_its_classes(self) -> None:
         moved = X.clone()
         moved[(..., *DIVISION)] *= -1  # the division says the other class

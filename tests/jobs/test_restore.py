@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,16 @@ def test_regions_and_units_are_restored(kind, solver, paths, tmp_path) -> None:
     explanation = explain(net, paths[0], areas=AREAS, solver=solver, within=within, units=units)
     (row,) = write_and_read(explanation, paths[:1], tmp_path)
     assert_exact(rebuild(row, net, settings=run_settings(explanation)), explanation)
+
+
+@pytest.mark.parametrize("solver", [Consensus(steps=1, draws=1, least=1), TINY, Search(evaluations=50)])
+def test_alternatives_are_restored(solver, paths, tmp_path) -> None:
+    net = make_network()
+    explanation = explain(net, paths[0], areas=AREAS, solver=solver, alternatives=2)
+    for number, answer in enumerate((replace(explanation, alternatives=()), *explanation.alternatives)):
+        (row,) = write_and_read(answer, paths[:1], tmp_path / str(number))
+        restored = rebuild({**row, "alternative": number}, net, settings=run_settings(answer))
+        assert_same(restored, answer)
 
 
 @pytest.mark.parametrize("shape", [(40,), (6, 8, 10)], ids=["signal", "volume"])

@@ -136,6 +136,26 @@ class TestProbabilities:
     def test_one_score_is_no_probability_unless_named(self) -> None:
         assert scores_of(lambda pictures: [[1.0]] * len(pictures), inputs()).tolist() == [[1.0]]
 
+    def test_one_probability_is_that_of_a_label_however_near_to_one(self) -> None:
+        answers = iter([[[0.999]], [[0.5]], [[0.995]]])
+        box = BlackBox(lambda pictures: next(answers), outputs="probabilities")
+        with box.frozen() as run:
+            scores = [float(run(inputs())) for _ in range(3)]
+        assert scores == pytest.approx([np.log(999.0), 0.0, np.log(199.0)], abs=1e-3)
+
+    def test_the_first_answer_decides_whether_they_sum_to_one(self) -> None:
+        answers = iter([[[0.7, 0.3]], [[0.72, 0.3]], [[0.7, 0.6]]])
+        box = BlackBox(lambda pictures: next(answers), outputs="probabilities")
+        with box.frozen() as run:
+            for expected in ([0.7, 0.3], [0.72, 0.3]):
+                assert run(inputs())[0].tolist() == pytest.approx(np.log(expected), abs=1e-5)
+            with pytest.raises(ExtremalValueError) as error:
+                run(inputs())
+        assert str(error.value) == (
+            "probabilities must sum to one for every picture or for none, those of black box did at first, and differ "
+            "by 0.3 from it now; pass outputs='logits' and return log-odds, or normalise them"
+        )
+
     def test_scores_that_are_none(self) -> None:
         assert message_of(lambda pictures: [[3.0, -1.0]], outputs="probabilities") == (
             "probabilities must lie in [0, 1], black box returned -1 to 3; pass outputs='logits'"

@@ -1,7 +1,7 @@
 """The report of several regions: every number of its parts, safe against any label, nothing from elsewhere."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +54,7 @@ def test_the_verdicts_of_a_contrast_are_on_the_share_that_turns_it() -> None:
     assert lower.share == pytest.approx(0.5)
     (table,) = list_parts(lower)[0].tables
     assert [row.verdict for row in table.rows] == list(lower.loss.verdicts(0, lower.share))
+    assert sets_record("cat.png", lower, {})["verdicts"]["loss"] == [asdict(row.verdict) for row in table.rows]
     assert [part.tables[0].keeps for part in list_parts(lower)] == [False, True, True]
     assert [table.keeps for table in list_parts(region_sets())[2].tables] == [True, False]
 

@@ -49,6 +49,13 @@ def test_no_computed_area_is_enough() -> None:
     assert "None of the computed areas up to 40\u00a0%" in Page(render(small)).words
 
 
+def test_an_answer_that_nothing_supports_is_suspect() -> None:
+    result = answer_tokens(score_blank=answer_tokens().whole.score_full + 1)
+    view = list_views(AnswerTokens(result.whole, answer_tokens().each, "a red bus", "", ("a", "red", "bus"), (1, 2)))[0]
+    assert view.label == "suspect"
+    assert view.verdict.startswith("suspect: destroying the whole input raises the score")
+
+
 def test_texts_of_tokens_are_escaped() -> None:
     source = render(answer_tokens(NASTY, NASTY), source=NASTY)
     assert "<script>alert(1)" not in source

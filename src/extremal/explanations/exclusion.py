@@ -7,6 +7,7 @@ from torch import Tensor
 
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import Objective
+from extremal.masking.domain import Domain
 from extremal.masking.solvers.problem import Orientation, RewardMasks, WayIndex
 
 
@@ -34,6 +35,12 @@ class ExcludeRegion:
         find = getattr(self.reward, "at_scale", None)
         reward = find(scale) if find else None
         return None if reward is None else ExcludeRegion(reward, self.excluded)
+
+
+def exclude_others(reward: RewardMasks, domain: Domain) -> ExcludeRegion:
+    """Return the reward of an alternative: of what lies within its domain."""
+    assert domain.within is not None
+    return ExcludeRegion(reward, ~domain.within)
 
 
 def region_of(explanation: Explanation) -> Tensor:

@@ -14,7 +14,7 @@ from extremal.explanations.chunking import ChunkedReward, halve_if_needed
 from extremal.explanations.effort import NORMAL
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.evidence import OnEvidence
-from extremal.explanations.exclusion import ExcludeRegion, region_of, restrict_objective
+from extremal.explanations.exclusion import exclude_others, region_of, restrict_objective
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.judge import build_explanation
 from extremal.explanations.objective import Objective
@@ -178,8 +178,8 @@ def _search(
         part, found = batch.subdivide(index, settings.alternatives), list[Explanation]()
         for n, excluded in enumerate(copy_to(regions, objective.x) > 0):  # each input has its own
             rest = restrict_objective(objective, n, excluded)
-            reward_outside = ExcludeRegion(ChunkedReward(rest, batch.max_rows), excluded)
-            found.append(search(part.subdivide(n, len(regions)), rest, reward_outside, Evaluations()))
+            outside = exclude_others(ChunkedReward(rest, batch.max_rows), rest.domain)
+            found.append(search(part.subdivide(n, len(regions)), rest, outside, Evaluations()))
         explanations.append(Explanation.concatenate(found))
     return replace(explanations[0], alternatives=tuple(explanations[1:]))
 

@@ -242,11 +242,17 @@ class Explanation(ExplanationViews):
         """Return the options `within` and `units` of `Settings` that allow the same masks.
 
         Raises:
-            ExtremalValueError: it is an alternative of several inputs, each of which has places of its own.
+            ExtremalValueError: it is an alternative of several inputs, each of which has places of its own, or no place
+                is left for it.
         """
         if self.within is None:
             return None, self.units
         first = self.within[0]
+        if not bool(first.any()):
+            raise ExtremalValueError(
+                "an alternative must have places to choose from, got one of which the regions before it take all; "
+                "leave it out"
+            )
         if not bool((self.within == first).all()):
             raise ExtremalValueError(
                 "an alternative must be of one input, since each input has its own excluded regions, got one of "

@@ -15,7 +15,7 @@ from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.objective import Objective
 from extremal.explanations.settings import Settings, validate_domain
 from extremal.masking.perturbations import split_ways
-from extremal.masking.solvers import uses_gradients
+from extremal.masking.solvers import SOLVERS, Solver, uses_gradients
 from extremal.networks.attribution_layers import AttributionLayer, find_map_layers
 from extremal.networks.inputs import ImagesLike, describe_stack, prepare, read_stacks, take_spacing
 from extremal.networks.memory import RowLimit, is_out_of_memory
@@ -115,13 +115,23 @@ def check_result(result: object, *kinds: type) -> None:
         )
 
 
+def as_asked_by(network: Network | nn.Module | str, solver: Solver) -> Network:
+    """Return a `Network` for a solver: a plain function is a black box on pictures if the solver needs no gradient.
+
+    Raises:
+        ExtremalValueError, ExtremalTypeError: as for `as_network`.
+    """
+    return as_network(network, takes_pictures=not uses_gradients(solver))
+
+
 def restore_network(network: Network | nn.Module | str, settings: Mapping[str, Any]) -> Network:
     """Return the network of a result, with the spacing that its input had.
 
     Raises:
         ExtremalValueError, ExtremalTypeError: it is none, or has other weights than those of the result.
     """
-    net = as_network(network)
+    solver = SOLVERS.get(str(settings.get("solver", {}).get("name")))
+    net = as_network(network) if solver is None else as_asked_by(network, solver)
     check_same_weights(net, settings)
     return net.with_spacing(tuple(settings.get("spacing", ())))
 
@@ -194,7 +204,7 @@ def prepare_run(
     Raises:
         ExtremalValueError, ExtremalTypeError: they break a rule, or masks of the settings do not fit the inputs.
     """
-    net = as_network(network, takes_pictures=not uses_gradients(settings.solver))
+    net = as_asked_by(network, settings.solver)
     query = parse_target(target, settings.score)
     with exclusive(net.model, net.name):
         images = read_stacks(net, images)

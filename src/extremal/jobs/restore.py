@@ -13,6 +13,7 @@ from extremal.explanations.batches import plan_batches
 from extremal.explanations.build_objective import build_objective, build_problem
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.evidence import unseen_perturbations
+from extremal.explanations.exclusion import exclude_others
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.judge import input_fields, to_cpu, unseen_agreement
 from extremal.explanations.objective import Objective
@@ -27,6 +28,7 @@ from extremal.masking.domain import Domain
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike, prepare_perturbation
 from extremal.masking.solvers import Consensus, Search, rebuild_masks
+from extremal.masking.solvers.problem import RewardMasks
 from extremal.masking.units import cut_to_units
 from extremal.networks.inputs import ImageLike
 from extremal.networks.network import Network
@@ -109,7 +111,12 @@ def rebuild(
         objective = replace(objective, domain=replace(objective.domain, within=within))  # of an alternative with units
         _check_score(row, float(objective.score_input[0]), net)
         parameters, masks = restore_masks(row, settings["solver"], objective.domain, x)
-        agreement = _find_agreement(objective, validated, masks, parameters, batch.max_rows, bool(row["mirror"]))
+        reward: RewardMasks = ChunkedReward(objective, batch.max_rows)
+        if row.get("alternative"):
+            reward = exclude_others(reward, objective.domain)
+        agreement = _find_agreement(
+            objective, reward, validated, masks, parameters, batch.max_rows, bool(row["mirror"])
+        )
         tensors = to_cpu(
             {
                 **input_fields(net, objective),
@@ -129,11 +136,17 @@ def rebuild(
 
 
 def _find_agreement(
-    objective: Objective, settings: Settings, masks: Tensor, parameters: Tensor, max_rows: int, mirror: bool
+    objective: Objective,
+    reward: RewardMasks,
+    settings: Settings,
+    masks: Tensor,
+    parameters: Tensor,
+    max_rows: int,
+    mirror: bool,
 ) -> Tensor:
     """Return the agreement as the run found it: at the start of its solver, or under unseen perturbations."""
     if isinstance(settings.solver, Consensus):
-        problem = build_problem(ChunkedReward(objective, max_rows), objective, mirror, settings.seed)
+        problem = build_problem(reward, objective, mirror, settings.seed)
         return settings.solver.find_support(problem)
     if isinstance(settings.solver, Search):
         return settings.solver.find_support(parameters, objective.domain)

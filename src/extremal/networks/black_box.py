@@ -27,7 +27,8 @@ OUTPUTS: tuple[Outputs, ...] = get_args(Outputs)
 MAX_ROWS = 32  # pictures in one call
 MAX_SIDE = 10_000  # px
 MIN_PROBABILITY = 1e-7  # smaller ones count as this; also distance from 1 of the log-odds of a single label
-SUM_TOLERANCE = 1e-2  # of the sum of a row of probabilities from 1; printed ones are rounded
+SUM_TOLERANCE = 1e-2  # of the sum of the first row of probabilities from 1; printed ones are rounded
+MAX_DEVIATION = 5e-2  # of that sum from 1 in later rows
 MEAN, STD = (
     (0.485, 0.456, 0.406),
     (0.229, 0.224, 0.225),
@@ -58,6 +59,7 @@ class PictureModule(nn.Module):
         super().__init__()
         self._predict, self._name, self._outputs, self._max_rows = predict, name, outputs, max_rows
         self._n_scores = 0  # C, once it has answered
+        self._sums_to_one: bool | None = None  # whether probabilities do; None: not known yet
         self.eval()
 
     @torch.no_grad()
@@ -109,13 +111,17 @@ class PictureModule(nn.Module):
         return scores
 
     def _to_logits(self, scores: Tensor) -> Tensor:
-        """Return logits (B, C): logarithms of probabilities that sum to one, log-odds of others."""
+        """Return logits (B, C): logarithms of probabilities that sum to one, log-odds of others.
+
+        The first answer decides which they are. A single output is the probability of a label.
+        """
         if self._outputs == "logits":
             return scores
         are_probabilities = bool(((scores >= 0) & (scores <= 1)).all())
-        sums_to_one = are_probabilities and bool(((scores.sum(1) - 1).abs() <= SUM_TOLERANCE).all())
+        deviation = float((scores.sum(1) - 1).abs().max())
+        sums_to_one = are_probabilities and scores.shape[1] > 1 and deviation <= SUM_TOLERANCE
         if self._outputs == "auto":
-            self._outputs = "probabilities" if sums_to_one and scores.shape[1] > 1 else "logits"
+            self._outputs = "probabilities" if sums_to_one else "logits"
             if self._outputs == "logits":
                 return scores
             warnings.warn(
@@ -129,8 +135,15 @@ class PictureModule(nn.Module):
                 f"probabilities must lie in [0, 1], {self._name} returned {float(scores.min()):.4g} to "
                 f"{float(scores.max()):.4g}; pass outputs='logits'"
             )
+        if self._sums_to_one is None:
+            self._sums_to_one = sums_to_one
+        if self._sums_to_one and deviation > MAX_DEVIATION:
+            raise ExtremalValueError(
+                f"probabilities must sum to one for every picture or for none, those of {self._name} did at first, and "
+                f"differ by {deviation:.2g} from it now; pass outputs='logits' and return log-odds, or normalise them"
+            )
         logs = scores.clamp_min(MIN_PROBABILITY).log()
-        return logs if sums_to_one else logs - (1 - scores).clamp_min(MIN_PROBABILITY).log()
+        return logs if self._sums_to_one else logs - (1 - scores).clamp_min(MIN_PROBABILITY).log()
 
 
 class BlackBox(Network):

@@ -135,6 +135,8 @@ def _caution(explanation: ChannelExplanation, row: ChannelRow) -> str:
 
 def smallest_sentence(explanation: ChannelExplanation, image: int = 0) -> str:
     """Describe the smallest sufficient set that was found, and the best smaller set."""
+    if not explanation.has_effect()[image]:
+        return f"No set is called sufficient: {nbsp(explanation.verdict[image][0].reason)}."
     smallest = explanation.smallest(image)
     result = (
         f"The smallest sufficient set that was found has {smallest.count} of {explanation.total} channels "

@@ -10,12 +10,12 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import has_image, png_data_uri
 from extremal.explanations.sets.class_contrast import Contrast
 from extremal.explanations.sets.region_sets import KINDS, JudgedRegion, RegionSets
-from extremal.explanations.verdict import SUFFICIENT_EFFECT
+from extremal.explanations.verdict import SUFFICIENT_EFFECT, Verdict
 from extremal.files import CONTRAST_FILE, SETS_FILE
 from extremal.report.html import render_template
 from extremal.report.region_files import draw_region, region_record, write_regions
 from extremal.report.result_files import to_json_values
-from extremal.report.text import AreaRow, area_percent, iou_text, nbsp, percent, summarise
+from extremal.report.text import AreaRow, area_percent, iou_text, name_whole, nbsp, percent, summarise
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def list_parts(result: RegionSets | Contrast) -> list[Part]:
 
 def _build_part(kind: str, heading: str, explanation: Explanation, result: RegionSets | Contrast) -> Part:
     found = _find(kind, result)
-    whole = "image" if has_image(explanation) else "input"
-    share = result.share if isinstance(result, Contrast) and kind == "loss" else SUFFICIENT_EFFECT
+    whole = name_whole(explanation)
+    share = _required_share(result, kind)
     judged = (
         [explanation, result.complete_loss] if isinstance(result, RegionSets) and kind == "complete" else [explanation]
     )
@@ -87,9 +87,19 @@ def _build_part(kind: str, heading: str, explanation: Explanation, result: Regio
     return Part(kind, heading, sentence, caution, found, evidence, explanation)
 
 
+def _required_share(result: RegionSets | Contrast, name: str) -> float:
+    """Return the share of the effect that the masks of a part must have: of a loss what makes the other class win."""
+    return result.share if isinstance(result, Contrast) and name == "loss" else SUFFICIENT_EFFECT
+
+
+def _reach_verdicts(explanation: Explanation, share: float) -> tuple[Verdict, ...]:
+    """Return the verdicts for a share, or for the usual one if no effect can be that share."""
+    return explanation.verdicts(0, share) if 0 < share < math.inf else explanation.verdict[0]
+
+
 def _build_table(explanation: Explanation, share: float) -> EvidenceTable:
     """Return the evidence with the verdicts of the required share of the effect."""
-    verdicts = explanation.verdicts(0, share) if 0 < share < math.inf else explanation.verdict[0]
+    verdicts = _reach_verdicts(explanation, share)
     rows = zip(summarise(explanation).rows, verdicts, strict=True)
     return EvidenceTable(explanation.keeps, tuple(replace(row, verdict=verdict) for row, verdict in rows))
 
@@ -113,11 +123,9 @@ def headline(result: RegionSets | Contrast) -> str:
         )
     first, second = result.names
     turning, overlap = result.turning(), result.overlap()
-    turned = (
-        f"No computed region turns {first} into {second} by its loss"
-        if turning is None
-        else f"Without {area_percent(turning.region.covered)} of the image, {first} becomes {second}"
-    )
+    turned, whole = f"No computed region turns {first} into {second} by its loss", name_whole(result.loss)
+    if turning is not None:
+        turned = f"Without {area_percent(turning.region.covered)} of the {whole}, {first} becomes {second}"
     apart = "" if overlap is None else f"; the regions of the two classes have an IoU of {iou_text(overlap)}"
     return f"{turned}{apart}."
 
@@ -186,7 +194,10 @@ def sets_record(image: str, result: RegionSets | Contrast, files: dict[str, Any]
         "regions": {part.kind: region_record(part.found) for part in list_parts(result)},
         "areas": list(explanation.areas),
         "effects": {name: _curve_record(getattr(result, name)) for name in result.parts},
-        "verdicts": {name: [asdict(verdict) for verdict in getattr(result, name).verdict[0]] for name in result.parts},
+        "verdicts": {
+            name: [asdict(verdict) for verdict in _reach_verdicts(getattr(result, name), _required_share(result, name))]
+            for name in result.parts
+        },
         "files": files,
         "settings": explanation.settings,
     }

@@ -288,7 +288,7 @@ def summarise(explanation: Explanation, image: int = 0) -> ExplanationSummary:
         network=network_text(explanation.settings),
         game=str(explanation.settings.get("game", "preserve" if explanation.keeps else "delete")),
         keeps=explanation.keeps,
-        whole=_name_whole(explanation),
+        whole=name_whole(explanation),
         rows=rows,
         smallest=None if enough is None else explanation.areas.index(enough.area),
         score_full=float(explanation.score_full[image]),
@@ -308,13 +308,13 @@ def unlikely_sentence(explanation: Explanation, image: int = 0) -> str:
     probability = find_probability(explanation, image)
     if probability is None or not is_unlikely(explanation, image):
         return ""
-    whole = f"for the whole {_name_whole(explanation)}"
+    whole = f"for the whole {name_whole(explanation)}"
     if probability < 1e-6:
         return f"The network gives this answer almost no probability {whole}."
     return f"The network gives this answer little probability {whole}: {100 * probability:.2g}\N{NO-BREAK SPACE}%."
 
 
-def _name_whole(explanation: Explanation) -> str:
+def name_whole(explanation: Explanation) -> str:
     """Return what areas are fractions of."""
     if has_image(explanation):
         return "image"

@@ -50,9 +50,10 @@ def list_views(result: AnswerTokens) -> list[TokenView]:
 
 def _build_view(kind: str, text: str, explanation: Explanation, row: int, found: JudgedRegion | None) -> TokenView:
     if found is None:
-        up_to = area_percent(explanation.areas[-1])
-        sentence, label = f"None of the computed areas up to {up_to} of the picture is enough.", "insufficient"
-        verdict = label
+        up_to, last = area_percent(explanation.areas[-1]), explanation.verdict[row][-1]
+        sentence = f"None of the computed areas up to {up_to} of the picture is enough."
+        label = "insufficient" if explanation.has_effect()[row] else last.label
+        verdict = label if label == "insufficient" else f"{label}: {nbsp(last.reason)}"
     else:
         part = "keeps" if explanation.keeps else "takes"
         sentence = (

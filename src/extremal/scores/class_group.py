@@ -74,13 +74,16 @@ def find_classes(network: "Network", text: str) -> ResolvedClass:
     return resolve_class(network, ClassGroup([parse_class_index(part) if part.isdecimal() else part for part in parts]))
 
 
-def resolve_class(network: "Network", wanted: Any, n_classes: int | None = None) -> ResolvedClass:
+def resolve_class(
+    network: "Network", wanted: Any, n_classes: int | None = None, *, may_be_all: bool = False
+) -> ResolvedClass:
     """Return the index of a class, or the indices of a group; of a group of one class its index.
 
     Args:
         network: for names of classes and groups.
         wanted: index, name, or `ClassGroup`.
         n_classes: number of the network's classes; None: not known yet.
+        may_be_all: whether a group may hold all classes, as for a score that compares it with no other.
 
     Raises:
         ExtremalValueError, ExtremalTypeError: a class does not exist, a group holds one twice, or holds all classes.
@@ -97,7 +100,7 @@ def resolve_class(network: "Network", wanted: Any, n_classes: int | None = None)
     check_members(members, network.label, wanted.name)
     if len(members) == 1:
         return members[0]
-    if len(members) == n_classes:
+    if len(members) == n_classes and not may_be_all:
         raise ExtremalValueError(
             f"a group must leave out a class to be compared with, got all {n_classes} classes of {network.name}; "
             "leave one out"

@@ -11,7 +11,7 @@ from extremal.networks.outputs import read_logits
 from extremal.networks.run import Evaluator
 from extremal.number_checks import is_whole
 from extremal.scores.class_group import ClassGroup, ResolvedClass, encode_classes, resolve_class
-from extremal.scores.classes import Score, takes_groups
+from extremal.scores.classes import Score, logit, sigmoid, takes_groups
 from extremal.scores.query import BoundQuery, class_label, per_row
 
 Class = int | str | ClassGroup
@@ -68,7 +68,8 @@ class ClassQuery:
             top: tuple[int, ...] = tuple(output.argmax(1).tolist())
             return top
         each = self.classes if isinstance(self.classes, tuple) else (self.classes,) * count
-        resolved = tuple(_resolve(network, entry, n_classes) for entry in each)
+        may_be_all = self.score in (logit, sigmoid)  # which compare a group with no other class
+        resolved = tuple(_resolve(network, entry, n_classes, may_be_all=may_be_all) for entry in each)
         group = next((entry for entry in resolved if isinstance(entry, tuple)), None)
         if group is not None and not takes_groups(self.score):
             raise ExtremalTypeError(
@@ -111,10 +112,10 @@ def _read_scores(run: Evaluator, inputs: Tensor, images: Tensor) -> Tensor:
     return read_logits(run.evaluate(inputs, images), net.name, net.labels, len(inputs))
 
 
-def _resolve(network: Network, target: object, n_classes: int | None) -> ResolvedClass:
+def _resolve(network: Network, target: object, n_classes: int | None, *, may_be_all: bool = False) -> ResolvedClass:
     if not (isinstance(target, str | ClassGroup) or is_whole(target)):
         raise _wrong_type(target)
-    return resolve_class(network, target, n_classes)
+    return resolve_class(network, target, n_classes, may_be_all=may_be_all)
 
 
 def _wrong_type(target: object) -> ExtremalTypeError:

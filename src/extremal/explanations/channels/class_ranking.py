@@ -1,6 +1,7 @@
 """`class_channels`: rank the channels of a layer by how often a class needs them (paper, section 3.4)."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError, check_installed
 from extremal.explanations.channels.explain import explain_channels
+from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.file_checks import to_path
 from extremal.files import atomic_file
@@ -110,10 +112,12 @@ def class_channels(
         target: class index or name, or a group of classes.
 
     Returns:
-        A `ClassChannels` over N images.
+        A `ClassChannels` over the N images in which the layer supports the class; a warning says if others are left
+        out.
 
     Raises:
-        ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
+        ExtremalValueError, ExtremalTypeError: no image is left, or input breaks a rule; the message names rule, value
+            and remedy.
     """
     net = as_network(network)
     query = parse_target(target, get_score(score))
@@ -143,7 +147,8 @@ def class_channels(
     )
     class_index = explanation.target[0]
     assert class_index is not None
-    sets = explanation.smallest_mask
+    counts = _find_images_with_effect(explanation)
+    sets = explanation.smallest_mask[counts]
     low, high = bootstrap_interval(sets, seed)
     return ClassChannels(
         layer=layer,
@@ -153,10 +158,33 @@ def class_channels(
         low=low,
         high=high,
         sets=sets,
-        effects=explanation.smallest_effect,
-        pictures=explanation.pictures,
+        effects=explanation.smallest_effect[counts],
+        pictures=explanation.pictures[counts],
         settings=explanation.settings,
     )
+
+
+def _find_images_with_effect(explanation: ChannelExplanation) -> Tensor:
+    """Return which images count, (N,) bool: those in which the layer has an effect that channels can have a share of.
+
+    Raises:
+        ExtremalValueError: there is none.
+    """
+    counts = explanation.has_effect()
+    n_left_out = int((~counts).sum())
+    if n_left_out == len(counts):
+        raise ExtremalValueError(
+            f"a class must have an image that {explanation.layer} supports, {explanation.target_names[0]} has none "
+            f"among {len(counts)}: {explanation.verdict[0][0].reason}; choose another layer, or images that show it"
+        )
+    if n_left_out:
+        warnings.warn(
+            f"{n_left_out} of {len(counts)} images are left out, in which {explanation.layer} does not support "
+            f"{explanation.target_names[0]}, or too little to divide by",
+            UserWarning,
+            stacklevel=4,
+        )
+    return counts
 
 
 def _concatenate(prepared: list[Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ from extremal.explanations.evidence import unseen_perturbations
 from extremal.explanations.objective import Objective
 from extremal.explanations.preflight.cost import Cost
 from extremal.explanations.preflight.plan import Plan, plan
-from extremal.explanations.preparation import prepare_run
+from extremal.explanations.preparation import as_asked_by, prepare_run
 from extremal.explanations.sets.answer_tokens import list_token_queries, validate_token_settings
 from extremal.explanations.sets.bundle import check_single_target, merge_game_free, prepare_single
 from extremal.explanations.sets.class_contrast import find_contrast, validate_contrast_settings
@@ -88,7 +88,7 @@ def plan_sets(
     """
     settings = merge_game_free(settings, options, "sets of regions")
     check_single_target(target, settings.score, "sets of regions")
-    net, x = prepare_single(as_network(network), image, "sets of regions")
+    net, x = prepare_single(as_asked_by(network, settings.solver), image, "sets of regions")
     parts = {name: plan(net, x, target, settings=settings.replace(game=game)) for name, game in GAMES.items()}
     judging = _examine(net, x, target, settings.replace(game="delete"), Cost.judgement, for_solver=False)
     return BundlePlan(parts, judging)
@@ -110,7 +110,7 @@ def plan_contrast(
         ExtremalValueError, ExtremalTypeError: as `contrast` raises them before its solver runs.
     """
     settings = validate_contrast_settings(settings, options)
-    net, x = prepare_single(as_network(network), image, "a contrast")
+    net, x = prepare_single(as_asked_by(network, settings.solver), image, "a contrast")
     asked = find_contrast(net, x, target, other, settings)
     parts = {
         question.name: plan(net, x, question.query, settings=settings.replace(game=question.game))

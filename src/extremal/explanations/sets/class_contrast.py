@@ -11,6 +11,7 @@ from extremal.explanations.evidence import unseen_perturbations
 from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import prepare_ways
+from extremal.explanations.preparation import as_asked_by
 from extremal.explanations.regions import SufficientRegion, iou
 from extremal.explanations.sets.bundle import Bundle, OnPart, merge_game_free, prepare_single, report_part
 from extremal.explanations.sets.region_sets import JudgedRegion, judge_smallest
@@ -19,7 +20,6 @@ from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.masking.perturbations import prepare_perturbation, split_ways, with_spacing
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network
-from extremal.networks.resolve import as_network
 from extremal.networks.run import Run
 from extremal.networks.torch_state import in_standard_modes
 from extremal.scores.class_without import ClassWithout
@@ -138,7 +138,7 @@ def contrast(
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
     settings = validate_contrast_settings(settings, options)
-    net, x = prepare_single(as_network(network), image, "a contrast")
+    net, x = prepare_single(as_asked_by(network, settings.solver), image, "a contrast")
     asked = find_contrast(net, x, target, other, settings)
     found = {}
     for part, question in asked.questions.items():

@@ -10,6 +10,7 @@ from extremal.errors import ExtremalValueError
 from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.judge import judge
+from extremal.explanations.preparation import as_asked_by
 from extremal.explanations.regions import SufficientRegion, iou
 from extremal.explanations.sets.bundle import (
     Bundle,
@@ -23,7 +24,6 @@ from extremal.explanations.settings import Settings, SettingsOptions
 from extremal.explanations.verdict import SUFFICIENT_EFFECT, Verdict
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network
-from extremal.networks.resolve import as_network
 from extremal.networks.torch_state import in_standard_modes
 from extremal.scores.target import Target
 
@@ -156,7 +156,7 @@ def explain_sets(
     """
     settings = merge_game_free(settings, options, "sets of regions")
     check_single_target(target, settings.score, "sets of regions")
-    net, x = prepare_single(as_network(network), image, "sets of regions")
+    net, x = prepare_single(as_asked_by(network, settings.solver), image, "sets of regions")
     found = {
         name: explain(
             net, x, target, settings=settings.replace(game=game), progress=False, **report_part(on_part, name)
