@@ -48,7 +48,7 @@ def test_images_that_the_layer_does_not_support_are_left_out() -> None:
         found = class_channels(Against(), images, "features", 0, score="logit")
     assert found.sets.shape == (2, 4)
     assert message_of(class_channels, Against(), images[2:], "features", 0, score="logit").startswith(
-        "a class must have an image that features supports, class 0 has none among 1: destroying the whole input raises"
+        "a class must have an image that features supports, class 0 has none among 1: destroying all channels raises"
     )
 
 
@@ -104,8 +104,9 @@ def test_bad_input_is_refused() -> None:
     assert message_of(class_overlap, []) == (
         "classes must be at least one result of class_channels, got none; pass a list of them"
     )
-    tokens = nn.Sequential(nn.Flatten(2), nn.Linear(64, 16), nn.Flatten(), nn.Linear(48, 2))
-    rankings = [class_channels(tokens, X, "1", 0, axis=axis) for axis in (1, 2)]
+    tokens = nn.Sequential(nn.Flatten(2), nn.Linear(64, 16), nn.Flatten(), nn.Linear(48, 2, bias=False))
+    target = int(tokens(X[:1]).argmax())  # both classes score 0 without the layer
+    rankings = [class_channels(tokens, X[:1], "1", target, axis=axis) for axis in (1, 2)]
     assert message_of(class_overlap, rankings) == (
         "classes must be ranked along one axis of the layer, got 3 and 16 channels; run class_channels with the same "
         "axis"

@@ -62,7 +62,10 @@ class Against(nn.Module):
 @pytest.mark.parametrize("game", ["preserve", "delete", "dual"])
 def test_there_is_nothing_to_keep_where_destroying_raises_the_score(game: str) -> None:
     torch.manual_seed(0)
-    network, reason = Against().eval(), "destroying the whole input raises the score: nothing in it supports the answer"
+    network, reason = (
+        Against().eval(),
+        "destroying the whole input raises the score, so that a region has no effect to keep",
+    )
     result = explain(network, TEXTURE, 0, perturbation="fade", game=game, **OPTIONS)
     assert not result.has_effect().any()
     assert {(str(verdict), verdict.reason) for verdict in result.verdict[0]} == {("suspect", reason)}
@@ -73,6 +76,7 @@ def test_there_is_nothing_to_keep_where_destroying_raises_the_score(game: str) -
     assert summarise(result).headline == f"None of the computed areas is enough: {reason}."
     channels = explain_channels(network, TEXTURE, "scale", 0, counts=(1, 2), game=game, score="logit", solver=FAST)
     assert len(channels.smallest().channels) == 4
+    reason = "destroying all channels raises the score, so that a set has no effect to keep"
     assert {(str(verdict), verdict.reason) for verdict in channels.verdict[0]} == {("suspect", reason)}
 
 

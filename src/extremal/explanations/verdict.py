@@ -75,7 +75,10 @@ class Verdict:
 
 
 NOTHING_FOUND = Verdict("suspect", "a score was not finite during the run, so nothing was found")
-NOTHING_TO_KEEP = Verdict("suspect", "destroying the whole input raises the score: nothing in it supports the answer")
+NOTHING_TO_KEEP = Verdict(
+    "suspect", "destroying the whole input raises the score, so that a region has no effect to keep"
+)
+NO_CHANNEL_TO_KEEP = Verdict("suspect", "destroying all channels raises the score, so that a set has no effect to keep")
 
 
 def compute_effects(scores: Tensor, blank: Tensor, full: Tensor, keeps: bool) -> Tensor:

@@ -102,7 +102,7 @@ def class_channels(
 
     >>> _ = torch.manual_seed(0)
     >>> toy = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
-    >>> ranking = class_channels(toy, torch.rand(4, 3, 16, 16), "1", 0)
+    >>> ranking = class_channels(toy, torch.rand(4, 3, 16, 16), "1", 1)
     >>> ranking.mean.shape, len(ranking.ranking())
     (torch.Size([8]), 8)
 

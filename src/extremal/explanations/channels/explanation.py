@@ -26,8 +26,8 @@ from extremal.explanations.field_checks import (
 )
 from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import (
+    NO_CHANNEL_TO_KEEP,
     NOTHING_FOUND,
-    NOTHING_TO_KEEP,
     Status,
     Verdict,
     compute_effects,
@@ -154,7 +154,7 @@ class ChannelExplanation(ChannelViews):
             if self.status[n][k] == Status.NOT_FINITE:
                 return NOTHING_FOUND
             if self.score_full[n] < self.score_blank[n]:
-                return NOTHING_TO_KEEP
+                return NO_CHANNEL_TO_KEEP
             better = [value for value in ranked[n][k] if not value <= cuts[n][k] + TIE_MARGIN]
             found = soft[n][k], cuts[n][k]
             return reach_verdict(*found, [], random[n][k], self.share, "set", better, largest=largest[n])
