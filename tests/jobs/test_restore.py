@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from extremal import Explanation, Network, explain, judge
+from extremal import Explanation, Network, explain, judge, stability
 from extremal.files import content_hash
 from extremal.jobs.restore import cut_masks, rebuild
 from extremal.jobs.rows import SCHEMA, build_failed_row, build_row
@@ -95,6 +95,18 @@ def test_regions_and_units_are_restored(kind, solver, paths, tmp_path) -> None:
     explanation = explain(net, paths[0], areas=AREAS, solver=solver, within=within, units=units)
     (row,) = write_and_read(explanation, paths[:1], tmp_path)
     assert_exact(rebuild(row, net, settings=run_settings(explanation)), explanation)
+
+
+def test_verdicts_are_those_of_the_row_where_stability_was_measured(paths, tmp_path) -> None:
+    net = make_network()
+    explanation = explain(net, paths[0], areas=AREAS, solver=TINY)
+    moving = stability(net, paths[0], explanation, copies=1)
+    moving = replace(moving, ious=torch.zeros_like(moving.ious), core_shares=torch.zeros_like(moving.core_shares))
+    explanation = replace(explanation, stability=moving)
+    (row,) = write_and_read(explanation, paths[:1], tmp_path)
+    restored = rebuild(row, net, settings=run_settings(explanation))
+    assert [verdict.label for verdict in restored.verdict[0]] == row["verdicts"]
+    assert restored.verdict == explanation.verdict
 
 
 @pytest.mark.parametrize("solver", [Consensus(steps=1, draws=1, least=1), TINY, Search(evaluations=50)])

@@ -14,7 +14,7 @@ import pytest
 
 from extremal.errors import ExtremalValueError
 from extremal.jobs import store as module
-from extremal.jobs.store import diff_settings, open_store, read_manifest
+from extremal.jobs.store import diff_settings, is_locked, open_store, read_manifest
 from support.errors import message_of
 
 SCHEMA = pa.schema([("key", pa.string()), ("value", pa.float64())])
@@ -188,3 +188,33 @@ def test_a_run_of_another_format_is_refused(tmp_path):
     with pytest.raises(ExtremalValueError) as error, open_store(tmp_path, SETTINGS, SCHEMA):
         pass
     assert str(error.value) == expected
+
+
+def test_a_changed_bit_of_a_part_is_an_error(tmp_path: Path) -> None:
+    schema = pa.schema([("numbers", pa.list_(pa.float64()))])
+    with open_store(tmp_path / "run", SETTINGS, schema) as store:
+        store.write("a", [{"numbers": [0.1 * k for k in range(200)]}])
+        (part,) = (tmp_path / "run" / "parts").glob("*.parquet")
+        data = bytearray(part.read_bytes())
+        data[len(data) // 3] ^= 16  # inside of the numbers
+        part.write_bytes(bytes(data))
+        with pytest.raises(ExtremalValueError, match="must be a complete parquet file"):
+            store.read_all()
+
+
+@pytest.mark.parametrize("error", [OSError(30, "Read-only file system")])
+def test_a_folder_that_cannot_be_written_is_not_locked(
+    tmp_path: Path, error: OSError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lock").touch()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("extremal.jobs.store.FileLock.acquire", refuse)
+    assert not is_locked(tmp_path)
+    with (
+        pytest.raises(ExtremalValueError, match="cannot be written: "),
+        open_store(tmp_path / "run", SETTINGS, pa.schema([("a", pa.float64())])),
+    ):
+        pass

@@ -28,7 +28,7 @@ def read_parquet(path: Path, schema: pa.Schema, noun: str, remedy: str) -> pa.Ta
     """
     check_file(path, noun, remedy=remedy)
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             problem = _find_problem(file, schema)
             if not problem:
                 table = _fill(file.read(columns=schema.names, use_threads=True), schema).cast(schema)

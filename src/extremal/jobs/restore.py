@@ -1,5 +1,6 @@
 """Restore explanations from table rows, equal up to rounding, or their masks alone without a network."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,7 @@ from extremal.explanations.judge import input_fields, to_cpu, unseen_agreement
 from extremal.explanations.objective import Objective
 from extremal.explanations.preparation import find_layers
 from extremal.explanations.settings import Settings
+from extremal.explanations.stability import Stability
 from extremal.explanations.verdict import Status
 from extremal.file_checks import quote
 from extremal.jobs.row_inputs import complete_settings, open_input
@@ -127,12 +129,13 @@ def rebuild(
                 **decode_trace(row, x.dtype),
             }
         )
-    return Explanation(
+    result = Explanation(
         areas=tuple(row["areas"]),
         **tensors,
         target=objective.class_indices,
         **read_stored_facts(row, settings, validated.game, opened.stack),
     )
+    return replace(result, stability=read_stability(row, result))
 
 
 def _find_agreement(
@@ -320,3 +323,21 @@ def _decode(row: Mapping[str, Any], name: str, dtype: torch.dtype, shape: Sequen
             f"a row must be complete, {name} of row {row['key']!r} is missing or not of shape {tuple(shape)}; explain "
             "its image again"
         ) from None
+
+
+def read_stability(row: Mapping[str, Any], explanation: Explanation) -> Stability | None:
+    """Return what a row stores of the stability, as that of one copy, which is enough for the verdicts."""
+    if row.get("stable_ious") is None or row.get("core_shares") is None:
+        return None
+    ious = torch.tensor(row["stable_ious"])[None, :, None]
+    return Stability(
+        areas=explanation.areas,
+        ious=ious,
+        core=torch.zeros_like(explanation.masks, dtype=torch.bool),
+        core_shares=torch.tensor(row["core_shares"])[None],
+        effects=torch.full_like(ious, math.nan),
+        unseen_effects=torch.full_like(ious, math.nan),
+        smallest_areas=torch.full((1, 1), math.nan),
+        seed=0,
+        evaluations=0,
+    )

@@ -10,7 +10,6 @@ import torch
 from extremal.explanations.certificate import Certificate
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.settings import Settings
-from extremal.explanations.stability import Stability
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.jobs.restore import (
     check_restorable,
@@ -18,6 +17,7 @@ from extremal.jobs.restore import (
     decode_trace,
     empty_like_run,
     find_regions,
+    read_stability,
     read_stored_facts,
     restore_masks,
 )
@@ -86,7 +86,7 @@ def _restore(row: Row, network: Network, settings: Mapping[str, Any]) -> Explana
         within=None if within is None else within.unsqueeze(0),
         units=units,
     )
-    return replace(result, stability=_read_stability(row, result))
+    return replace(result, stability=read_stability(row, result))
 
 
 def _read_certificate(row: Row) -> Certificate | None:
@@ -107,22 +107,4 @@ def _read_certificate(row: Row) -> Certificate | None:
         unseen_effect=read("certified_unseen_effect"),
         below_unseen_effect=read("below_unseen_effect"),
         control_effect=read("certified_control_effect"),
-    )
-
-
-def _read_stability(row: Row, explanation: Explanation) -> Stability | None:
-    """Return what a row stores of the stability, as that of one copy, which is enough for the verdicts."""
-    if row["stable_ious"] is None or row["core_shares"] is None:
-        return None
-    ious = torch.tensor(row["stable_ious"])[None, :, None]
-    return Stability(
-        areas=explanation.areas,
-        ious=ious,
-        core=torch.zeros_like(explanation.masks, dtype=torch.bool),
-        core_shares=torch.tensor(row["core_shares"])[None],
-        effects=torch.full_like(ious, math.nan),
-        unseen_effects=torch.full_like(ious, math.nan),
-        smallest_areas=torch.full((1, 1), math.nan),
-        seed=0,
-        evaluations=0,
     )

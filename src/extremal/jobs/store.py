@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from extremal.errors import ExtremalValueError
-from extremal.file_checks import check_file, find_kind, quote
+from extremal.file_checks import check_file, describe_error, find_kind, quote
 from extremal.jobs.parquet_files import read_parquet
 from extremal.json_files import MAX_JSON_BYTES, parse_json
 
@@ -141,6 +141,8 @@ def is_locked(folder: Path) -> bool:
         lock.acquire(timeout=0)
     except Timeout:
         return True
+    except OSError:  # of a read-only file system, where no process writes
+        return False
     lock.release()
     return False
 
@@ -247,6 +249,11 @@ def _locked(folder: Path) -> Iterator[None]:
             f"a run must be the only one in its folder, {str(folder)!r} is in use by another process; "
             "wait for it, or choose another folder"
         ) from None
+    except OSError as error:
+        raise ExtremalValueError(
+            f"a run must be able to write to its folder, {quote(folder)} cannot be written: {describe_error(error)}; "
+            "choose another folder"
+        ) from None
     try:
         yield
     finally:
@@ -269,7 +276,14 @@ def _write_parquet(table: pa.Table, path: Path) -> None:
     )
     encodings = {column: ENCODINGS[kind] for column, kind in types.items() if kind in ENCODINGS}
     dictionaries = [column for column in types if column not in encodings]
-    pq.write_table(table, path, compression="zstd", use_dictionary=dictionaries, column_encoding=encodings)
+    pq.write_table(
+        table,
+        path,
+        compression="zstd",
+        use_dictionary=dictionaries,
+        column_encoding=encodings,
+        write_page_checksum=True,  # a changed bit is an error, not another number
+    )
 
 
 def _leaves(name: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
