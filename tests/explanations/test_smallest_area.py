@@ -121,8 +121,8 @@ def test_areas_of_whole_units_are_those_of_their_places() -> None:
     result = found(model, areas=(0.05, 0.3, 0.5), units=units)
     region = result.smallest()
     assert region is not None
-    assert region.covered == pytest.approx(float(region.mask.mean()))
-    assert region.covered == pytest.approx(0.28)
+    assert region.coverage == pytest.approx(float(region.mask.mean()))
+    assert region.coverage == pytest.approx(0.28)
     assert region.area == 0.3
     (certificate,) = smallest_area(model, result)
     assert certificate is not None

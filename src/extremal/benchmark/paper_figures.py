@@ -62,9 +62,8 @@ def attribute_images(
                 on_progress(method.name, index * len(methods) + n_done, len(images) * len(methods))
             values = method(network, x, list(classes)).values
             maps.append(gaussian_blur(values, method.smooth * min(x.shape[2:]))[0, 0].cpu())
-        name = f"image {index + 1}"
         shown = network.to_images_or_empty(x)[0].numpy()
-        results.append(MethodMaps(name, shown, network.label(classes[0]), tuple(maps)))
+        results.append(MethodMaps(f"image {index + 1}", shown, network.label(classes[0]), tuple(maps)))
     return results
 
 

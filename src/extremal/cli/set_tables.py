@@ -29,7 +29,7 @@ def print_sets(image: str, result: RegionSets | Contrast, files: dict[str, Any])
         region, verdict = part.found.region, part.found.verdict
         colour = VERDICT_COLOURS.get(verdict.label, "")
         table.add_row(
-            Text(part.heading), area_percent(region.covered), percent(region.effect), Text(str(verdict), style=colour)
+            Text(part.heading), area_percent(region.coverage), percent(region.effect), Text(str(verdict), style=colour)
         )
     name = getattr(result, result.parts[0]).target_names[0]
     paths = path_lines(files["report"], files["explanation"], *files["masks"].values())

@@ -197,7 +197,7 @@ def _smallest_area_sentence(explanation: "Explanation") -> str:
     if smallest is None:
         return f"smallest sufficient area: none of these ({area_text(explanation.areas[-1])}: {verdicts[-1].reason})"
     verdict = verdicts[explanation.areas.index(smallest.area)]
-    return f"smallest sufficient area: {area_text(smallest.covered)} ({verdict}: {verdict.reason})"
+    return f"smallest sufficient area: {area_text(smallest.coverage)} ({verdict}: {verdict.reason})"
 
 
 def score_text(score: float) -> str:

@@ -201,7 +201,7 @@ class AreaSearch:
 
     def _move(self, n: int, trial: Candidate, *, needs_steps: bool) -> None:
         """Take the trial of an input as its new mask if it is sufficient; otherwise halve its step, or end."""
-        trial = trial.with_covered_area() if self._has_units else trial
+        trial = trial.with_coverage() if self._has_units else trial
         if trial.is_sufficient(self.share):
             is_last = self._count(trial) == 1
             self.sufficient[n] = trial

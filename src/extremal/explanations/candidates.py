@@ -10,7 +10,7 @@ from torch import Tensor
 
 from extremal.explanations.objective import Objective
 from extremal.explanations.verdict import compute_effects, is_supported
-from extremal.masking.area import covered_area
+from extremal.masking.area import find_coverage
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +23,9 @@ class Candidate:
     unseen: float = math.nan  # under unseen perturbations; NaN: they say nothing about it, or were not evaluated
     field: Tensor | None = None  # (1, *lattice) parameters of the mask; None: unknown
 
-    def with_covered_area(self) -> "Candidate":
+    def with_coverage(self) -> "Candidate":
         """Return the candidate with the share of places that its mask has: whole units may have fewer than asked."""
-        return replace(self, area=covered_area(self.area, int(self.mask.sum()), self.mask.numel()))
+        return replace(self, area=find_coverage(self.area, int(self.mask.sum()), self.mask.numel()))
 
     def order(self, share: float) -> tuple[int, float]:
         """Return a key that is larger for better masks, and starts with 2 for sufficient ones.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from extremal.masking.area import covered_area
+from extremal.masking.area import find_coverage
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class SufficientRegion:
     source: int = 0  # 0: the explanation itself; j: its j-th alternative, which holds the evidence
 
     @property
-    def covered(self) -> float:
+    def coverage(self) -> float:
         """The share of places in the mask: the area, or less where whole units, or those left, have fewer places."""
-        return covered_area(self.area, int(self.mask.sum()), self.mask.numel())
+        return find_coverage(self.area, int(self.mask.sum()), self.mask.numel())
 
 
 def iou(a: Tensor, b: Tensor) -> float:

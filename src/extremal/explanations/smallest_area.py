@@ -140,7 +140,7 @@ def _find_candidates(
         added = build_candidates(largest, (area,), evaluate_effects(objective, largest), find_unseen(largest))
         candidates = [[*row, *more] for row, more in zip(candidates, added, strict=True)]
     if objective.domain.units is not None:
-        candidates = [[one.with_covered_area() for one in row] for row in candidates]
+        candidates = [[one.with_coverage() for one in row] for row in candidates]
     is_broken = ~effects.isfinite().all(1) | torch.tensor([Status.NOT_FINITE in row for row in explanation.status])
     has_no_share = is_broken | ~explanation.has_effect()
     return [

@@ -26,10 +26,10 @@ def count_kept(area: float, total: int) -> int:
     return min(total, max(1, round(area * total)))
 
 
-def covered_area(area: float, places: int, total: int) -> float:
+def find_coverage(area: float, places: int, total: int) -> float:
     """Return the share of all places that a cut mask has: its area, or less where whole units have fewer places.
 
-    >>> covered_area(0.09, 92, 1024), covered_area(0.09, 64, 1024)
+    >>> find_coverage(0.09, 92, 1024), find_coverage(0.09, 64, 1024)
     (0.09, 0.0625)
 
     Args:

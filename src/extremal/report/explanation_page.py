@@ -149,7 +149,7 @@ def _region_tiles(explanation: Explanation, image: int) -> list[tuple[str, str, 
     return [
         (
             png_data_uri(apply_mask(explanation, region.mask, image)),
-            area_percent(region.covered),
+            area_percent(region.coverage),
             percent(region.effect),
         )
         for region in explanation.regions(image=image)

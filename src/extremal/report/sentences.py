@@ -59,5 +59,5 @@ def alternatives_sentence(explanation: Explanation, image: int = 0) -> str:
         return ""
     if len(regions) < 2:
         return f"{'Only one' if regions else 'No'} sufficient region was found; {requested} were requested."
-    areas = ", ".join(area_percent(region.covered) for region in regions)
+    areas = ", ".join(area_percent(region.coverage) for region in regions)
     return f"{len(regions)} sufficient regions with little overlap were found; {requested} were requested: {areas}."

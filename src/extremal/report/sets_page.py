@@ -79,7 +79,7 @@ def _build_part(kind: str, heading: str, explanation: Explanation, result: Regio
         sentence = f"None of the computed areas up to {area_percent(explanation.areas[-1])} of the {whole} is."
         return Part(kind, heading, sentence, "", None, evidence, explanation)
     region, verdict = found.region, found.verdict
-    sentence = f"{area_percent(region.covered)} of the {whole}, with {percent(region.effect)} of the effect."
+    sentence = f"{area_percent(region.coverage)} of the {whole}, with {percent(region.effect)} of the effect."
     if isinstance(result, Contrast) and kind == "loss":
         turned, total = result.count_turned(region.area)
         sentence += f" Without it, {result.names[1]} is the answer under {turned} of {total} perturbations."
@@ -114,7 +114,7 @@ def headline(result: RegionSets | Contrast) -> str:
     """Return the result in one sentence."""
     if isinstance(result, RegionSets):
         areas = [
-            f"{kind} {'none of the computed areas' if found is None else area_percent(found.region.covered)}"
+            f"{kind} {'none of the computed areas' if found is None else area_percent(found.region.coverage)}"
             for kind, found in ((kind, result.smallest(kind)) for kind in KINDS)
         ]
         overlap = result.overlap()
@@ -125,7 +125,7 @@ def headline(result: RegionSets | Contrast) -> str:
     turning, overlap = result.turning(), result.overlap()
     turned, whole = f"No computed region turns {first} into {second} by its loss", name_whole(result.loss)
     if turning is not None:
-        turned = f"Without {area_percent(turning.region.covered)} of the {whole}, {first} becomes {second}"
+        turned = f"Without {area_percent(turning.region.coverage)} of the {whole}, {first} becomes {second}"
     apart = "" if overlap is None else f"; the regions of the two classes have an IoU of {iou_text(overlap)}"
     return f"{turned}{apart}."
 

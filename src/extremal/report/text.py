@@ -10,7 +10,7 @@ from extremal.explanations.display import has_random_weights, network_text
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import has_image
 from extremal.explanations.verdict import CHANCE, MIN_SPAN, NOTHING_TO_KEEP, SUFFICIENT_EFFECT, Verdict, format_below
-from extremal.masking.area import covered_area
+from extremal.masking.area import find_coverage
 from extremal.report.signal_view import has_signal
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class AreaRow:
     """Measurements at one area; effects are fractions of the whole effect, from 0 to 1."""
 
     area: float  # to which the mask was cut, a fraction of places
-    covered: float  # the fraction in the mask, which is smaller where whole units, or those left, have fewer places
+    coverage: float  # the fraction in the mask, which is smaller where whole units, or those left, have fewer places
     places: int  # in the cut mask
     score: float  # Φ of the cut mask, in the score's own unit
     soft: float  # effect of the mask as found
@@ -157,7 +157,7 @@ class AreaRow:
     @property
     def label(self) -> str:
         """The area as text."""
-        return area_percent(self.covered)
+        return area_percent(self.coverage)
 
     @property
     def reason(self) -> str:
@@ -266,7 +266,7 @@ def summarise(explanation: Explanation, image: int = 0) -> ExplanationSummary:
     rows = tuple(
         AreaRow(
             area=area,
-            covered=covered_area(area, places[k], total),
+            coverage=find_coverage(area, places[k], total),
             places=places[k],
             score=scores[k],
             soft=curve.soft[k],

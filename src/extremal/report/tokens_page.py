@@ -57,12 +57,12 @@ def _build_view(kind: str, text: str, explanation: Explanation, row: int, found:
     else:
         part = "keeps" if explanation.keeps else "takes"
         sentence = (
-            f"{area_percent(found.region.covered)} of the picture {part} {percent(found.region.effect)} of the effect."
+            f"{area_percent(found.region.coverage)} of the picture {part} {percent(found.region.effect)} of the effect."
         )
         label = found.verdict.label
         verdict = f"{label}: {nbsp(found.verdict.reason)}"
     whole, without = (float(scores[row].exp()) for scores in (explanation.score_full, explanation.score_blank))
-    area = area_percent(found.region.covered) if found else ""
+    area = area_percent(found.region.coverage) if found else ""
     return TokenView(kind, text, sentence, label, verdict, percent(whole), percent(without), found, area, True)
 
 
@@ -80,7 +80,7 @@ def headline(result: AnswerTokens) -> str:
     tokens = f"{depend}{'s' * (count == 1)} on the picture" if total > 1 else "The answer is one token"
     if found is None:
         return f"{tokens}; none of the computed areas is enough for the whole answer."
-    return f"{tokens}; {area_percent(found.region.covered)} of it is enough for the whole answer."
+    return f"{tokens}; {area_percent(found.region.coverage)} of it is enough for the whole answer."
 
 
 def render(result: AnswerTokens, *, source: str = "") -> str:
