@@ -89,6 +89,47 @@ def test_the_search_for_confident_images_reports_each(pictures: Path, tmp_path: 
     assert {stage for stage, _, _ in reported[4:]} == {"centre", "table"}
 
 
+class TestUnreadableImages:
+    def test_are_counted_with_the_reason(self, pictures: Path, tmp_path: Path) -> None:
+        (pictures / "broken.png").write_bytes(b"no picture")
+        for _ in range(2):  # the second run reads what the first one found
+            table = run(Faithfulness(make_network(), Folder(pictures)), [METHODS["centre"]], tmp_path / "out")
+            assert (table.methods[0].judged, table.methods[0].failed) == (4, 1)
+            ((reason, count),) = table.reasons
+            assert "broken.png" in reason
+            assert count == 1
+
+    def test_are_in_no_mosaic(self, pictures: Path, tmp_path: Path) -> None:
+        (pictures / "broken.png").write_bytes(b"no picture")
+        grid = Grid(make_network(), Folder(pictures), count=1, cell=20)
+        with pytest.warns(UserWarning, match=r"^1 image that cannot be read is in no mosaic: .*broken\.png"):
+            run(grid, [METHODS["centre"]], tmp_path / "out")
+
+    def test_that_were_readable_before(self, pictures: Path, tmp_path: Path) -> None:
+        data = Folder(pictures)
+        task = Faithfulness(make_network(), data)
+
+        def remove(stage: str, *_: int) -> None:
+            if stage == "centre":
+                (pictures / "red.png").unlink(missing_ok=True)
+
+        table = run(task, [METHODS["centre"]], tmp_path / "out", on_progress=remove)
+        assert (table.methods[0].judged, table.methods[0].failed) == (3, 1)
+
+    def test_only(self, pictures: Path, tmp_path: Path) -> None:
+        for file in pictures.iterdir():
+            file.write_bytes(b"no picture")
+        message = message_of(run, Faithfulness(make_network(), Folder(pictures)), [METHODS["centre"]], tmp_path / "out")
+        assert "finds none among 4, of which 4 cannot be read; lower --confidence" in message
+
+
+def test_a_replaced_image_makes_another_run(pictures: Path, tmp_path: Path) -> None:
+    run(Faithfulness(make_network(), Folder(pictures)), [METHODS["centre"]], tmp_path / "out")
+    Image.new("RGB", (90, 80), "red").save(pictures / "red.png")
+    task = Faithfulness(make_network(), Folder(pictures))
+    assert "digest" in message_of(run, task, [METHODS["centre"]], tmp_path / "out")
+
+
 def test_classes_that_the_data_do_not_have(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_: object) -> Network:
         raise ExtremalValueError("all other options are right")

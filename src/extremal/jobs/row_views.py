@@ -23,7 +23,7 @@ from extremal.jobs.restore import (
 )
 from extremal.jobs.row_inputs import complete_settings, open_input
 from extremal.masking.domain import Domain
-from extremal.masking.perturbations import prepare_perturbation, split_ways, with_spacing
+from extremal.masking.perturbations import destroy, split_ways, with_spacing
 from extremal.networks.network import Network
 from extremal.networks.torch_state import in_standard_modes
 
@@ -70,7 +70,7 @@ def _restore(row: Row, network: Network, settings: Mapping[str, Any]) -> Explana
     with torch.no_grad():
         ways = split_ways(with_spacing(validated.perturbation, spacing))
         way = next((way for name, way in ways.items() if name not in row["left_out"]), next(iter(ways.values())))
-        destroyed = prepare_perturbation(way, x)(x.new_zeros(1, 1, 1, *shape)).flatten(0, 1)
+        destroyed = destroy(x, way)
     stored: dict[str, Any] = {**decode_scores(row, torch.float32), **decode_trace(row, torch.float32)}
     target = tuple(row["group"]) if row["group"] is not None else row["target"]
     result = Explanation(

@@ -215,6 +215,19 @@ def prepare_perturbation(perturbation: Perturbation, x: Tensor) -> Perturb:
     return perturb
 
 
+def destroy(x: Tensor, perturbation: Perturbation) -> Tensor:
+    """Return inputs (N, C, *S) as a perturbation leaves them where masks are zero everywhere.
+
+    >>> destroy(torch.tensor([[[1.0, 2.0]]]), Constant(0.5)).tolist()
+    [[[0.5, 0.5]]]
+
+    Raises:
+        ExtremalValueError: the perturbation breaks its contract (`prepare_perturbation`).
+    """
+    zeros = x.new_zeros(len(x), 1, 1, *mask_shape(perturbation, x))
+    return prepare_perturbation(perturbation, x)(zeros)[:, 0]
+
+
 __all__ = [
     "PERTURBATIONS",
     "Blur",
@@ -228,6 +241,7 @@ __all__ = [
     "Perturbation",
     "PerturbationLike",
     "ScaleChannels",
+    "destroy",
     "get_perturbation",
     "mask_shape",
     "name_perturbation",

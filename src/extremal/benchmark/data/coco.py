@@ -11,7 +11,7 @@ from extremal.benchmark.data.samples import (
     Mask,
     Sample,
     build_regions,
-    describe_keys,
+    describe_files,
     limit_keys,
     require_file,
     require_files,
@@ -93,7 +93,8 @@ class Coco:
 
     def settings(self) -> dict[str, Any]:
         """Return the split and the identity of the images."""
-        return {"kind": "coco", "split": self.split, **describe_keys(self.keys())}
+        images = describe_files(self.keys(), map(self.image_folder.joinpath, self.keys()))
+        return {"kind": "coco", "split": self.split, **images}
 
     def keys(self) -> tuple[str, ...]:
         """Return the file names of the images with annotations, sorted by number."""

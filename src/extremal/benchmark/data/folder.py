@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from extremal.benchmark.data.samples import Region, Sample, describe_keys, limit_keys, require_folder
+from extremal.benchmark.data.samples import Region, Sample, describe_files, limit_keys, require_folder
 from extremal.errors import ExtremalValueError
 from extremal.networks.image_files import IMAGE_SUFFIXES, read_image_file
 
@@ -32,7 +32,7 @@ class Folder:
 
     def settings(self) -> dict[str, Any]:
         """Return the identity of the images."""
-        return {"kind": "folder", **describe_keys(self._keys)}
+        return {"kind": "folder", **describe_files(self._keys, map(self.root.joinpath, self._keys))}
 
     def keys(self) -> tuple[str, ...]:
         """Return the paths below the folder."""

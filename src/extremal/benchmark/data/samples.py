@@ -1,7 +1,7 @@
 """Images with the regions of their classes: what all data sets have in common."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -111,6 +111,15 @@ def build_regions(masks: dict[str, tuple[Mask, str]], present: Sequence[str]) ->
 def describe_keys(keys: Sequence[str]) -> dict[str, Any]:
     """Return the number and a hash of the images, for settings."""
     return {"pictures": len(keys), "digest": hash_keys(keys)}
+
+
+def describe_files(keys: Sequence[str], paths: Iterable[Path]) -> dict[str, Any]:
+    """Return the number of the images and a hash of their keys and file sizes, for settings.
+
+    Sizes, unlike contents, are known without reading the files, and almost always differ if an image is replaced.
+    """
+    sizes = [path.stat().st_size if path.is_file() else "missing" for path in paths]
+    return describe_keys([f"{key}={size}" for key, size in zip(keys, sizes, strict=True)])
 
 
 def hash_keys(keys: Sequence[str]) -> str:

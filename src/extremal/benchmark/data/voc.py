@@ -10,7 +10,7 @@ from extremal.benchmark.data.samples import (
     Mask,
     Sample,
     build_regions,
-    describe_keys,
+    describe_files,
     limit_keys,
     require_file,
     require_files,
@@ -64,7 +64,8 @@ class Voc:
 
     def settings(self) -> dict[str, Any]:
         """Return year, split and the identity of the images."""
-        return {"kind": "voc", "year": self.year, "split": self.split, **describe_keys(self._keys)}
+        images = describe_files(self._keys, map(self._find_image, self._keys))
+        return {"kind": "voc", "year": self.year, "split": self.split, **images}
 
     def keys(self) -> tuple[str, ...]:
         """Return the names in the list."""
@@ -72,7 +73,7 @@ class Voc:
 
     def sample(self, key: str) -> Sample:
         """Read an image and the regions of its classes."""
-        image = read_image_file(self.root / "JPEGImages" / f"{key}.jpg")
+        image = read_image_file(self._find_image(key))
         path = self.root / "Annotations" / f"{key}.xml"
         try:
             check_file(path, "an annotation", max_bytes=MAX_XML_BYTES)
@@ -97,6 +98,9 @@ class Voc:
                 mask[max(0, top - 1) : bottom, max(0, left - 1) : right] = True
             masks[label] = mask, "" if boxes else "every object is flagged difficult"
         return Sample(key, image, build_regions(masks, present))
+
+    def _find_image(self, key: str) -> Path:
+        return self.root / "JPEGImages" / f"{key}.jpg"
 
 
 def _find_root(path: Path, year: str) -> Path:

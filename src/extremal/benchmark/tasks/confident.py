@@ -1,8 +1,8 @@
 """Images that a network classifies with confidence, on which grid pointing, faithfulness and sanity are measured."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -29,6 +29,14 @@ class NamedImage:
     label: str
 
 
+@dataclass(frozen=True)
+class ConfidentImages:
+    """The confident images of a data set, in the order of their keys."""
+
+    images: tuple[NamedImage, ...]
+    unreadable: Mapping[str, str]  # key -> why the image cannot be read and has no class
+
+
 @dataclass(eq=False)
 class ConfidentImageTask:
     """Base of tasks that ask about the top class of each confident image.
@@ -49,6 +57,7 @@ class ConfidentImageTask:
         """Validate the options, and begin without images; `plan` finds them."""
         check_numbers(confidence=self.confidence)
         self._images: dict[str, NamedImage] = {}
+        self._unreadable: Mapping[str, str] = {}
 
     def settings(self) -> dict[str, Any]:
         """Return data, network, confidence and seed."""
@@ -60,15 +69,21 @@ class ConfidentImageTask:
         }
 
     def plan(self, store: Store, on_progress: OnProgress) -> Sequence[str]:
-        """Return the keys of the confident images."""
+        """Return the keys of the confident images, then those of images that cannot be read."""
         found = find_confident(self.network, self.data, self.confidence, store, on_progress)
-        self._images = {image.key: image for image in found}
-        return tuple(self._images)
+        self._images, self._unreadable = {image.key: image for image in found.images}, found.unreadable
+        return (*self._images, *self._unreadable)
 
     def items(self, key: str) -> list[Item]:
         """Return the one item of an image: its top class."""
-        x = self.network.prepare(self.data.sample(key).image).to(self.network.anchor)
-        return [Item(key, self._images[key].label, self._images[key].target, x)]
+        if key in self._unreadable:
+            return [Item(key, "", error=self._unreadable[key])]
+        image = self._images[key]
+        try:
+            x = self.network.prepare(self.data.sample(key).image).to(self.network.anchor)
+        except ExtremalError as error:
+            return [Item(key, image.label, image.target, error=str(error))]
+        return [Item(key, image.label, image.target, x)]
 
 
 def find_confident(
@@ -77,8 +92,8 @@ def find_confident(
     min_probability: float,
     store: Store,
     on_progress: OnProgress,
-) -> list[NamedImage]:
-    """Return the images of a data set whose top class has at least this probability, in the order of their keys.
+) -> ConfidentImages:
+    """Return the images of a data set whose top class has at least this probability.
 
     They are found once per run, and stored next to its parts.
 
@@ -87,36 +102,39 @@ def find_confident(
     """
     text = store.read_text(CONFIDENT_FILE)
     if text is None:
-        images = _name_images(network, data, min_probability, on_progress)
-        records = [vars(image) for image in images]
-        store.write_text(CONFIDENT_FILE, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+        found = _classify(network, data, min_probability, on_progress)
+        store.write_text(CONFIDENT_FILE, json.dumps(asdict(found), indent=1, ensure_ascii=False) + "\n")
     else:
         try:
-            images = [NamedImage(**record) for record in parse_json(text)]
-        except (TypeError, ValueError) as error:
+            record = parse_json(text)
+            images = tuple(NamedImage(**image) for image in record["images"])
+            found = ConfidentImages(images, dict(record["unreadable"]))
+        except (KeyError, TypeError, ValueError) as error:
             raise ExtremalValueError(
                 f"{CONFIDENT_FILE} of a run must be as it was written, got {quote(store.folder / CONFIDENT_FILE)}: "
                 f"{describe_error(error)}; remove it"
             ) from None
-    if not images:
+    if not found.images:
+        unreadable = f", of which {len(found.unreadable)} cannot be read" if found.unreadable else ""
         raise ExtremalValueError(
             f"images must have a top class with a probability of at least {min_probability:g}, {network.name} finds "
-            f"none among {len(data.keys())}; lower --confidence or use images that it knows"
+            f"none among {len(data.keys())}{unreadable}; lower --confidence or use images that it knows"
         )
-    return images
+    return found
 
 
-def _name_images(network: Network, data: DataSet, min_probability: float, on_progress: OnProgress) -> list[NamedImage]:
+def _classify(network: Network, data: DataSet, min_probability: float, on_progress: OnProgress) -> ConfidentImages:
     """Classify all images, and return those of sufficient probability."""
-    images = []
+    images, unreadable = list[NamedImage](), dict[str, str]()
     keys = data.keys()
     with network.frozen() as run, torch.no_grad():
         for index, key in enumerate(keys):
             on_progress("confidence", index, len(keys))
             try:
                 x = network.prepare(data.sample(key).image)
-            except ExtremalError:
-                continue  # a broken image has no class
+            except ExtremalError as error:
+                unreadable[key] = str(error)
+                continue
             output = run(x.to(network.anchor))
             if output.shape[1] < 2:
                 raise ExtremalValueError(
@@ -126,4 +144,4 @@ def _name_images(network: Network, data: DataSet, min_probability: float, on_pro
             probability, top = output.softmax(1)[0].max(0)
             if float(probability) >= min_probability:
                 images.append(NamedImage(key, int(top), network.label(int(top))))
-    return images
+    return ConfidentImages(tuple(images), unreadable)

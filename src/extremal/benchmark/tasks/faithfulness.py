@@ -14,7 +14,7 @@ from extremal.benchmark.baselines.ours import PAPER_AREAS
 from extremal.benchmark.tasks.confident import ConfidentImageTask
 from extremal.benchmark.tasks.task import Item, RowValues, TableColumn, attribute_items
 from extremal.explanations.verdict import compute_effects
-from extremal.masking.perturbations import Blur, prepare_perturbation
+from extremal.masking.perturbations import Blur, destroy
 from extremal.scores import SCORES
 
 CURVE_STEPS = 28  # of insertion and deletion
@@ -66,7 +66,7 @@ class Faithfulness(ConfidentImageTask):
         map_ = map_.to(x)
         with self.network.frozen(self.seed) as run, torch.no_grad():
             run.accelerate(x)
-            blur = prepare_perturbation(Blur(), x)(x.new_zeros(1, 1, 1, *x.shape[2:])).flatten(0, 1)
+            blur = destroy(x, Blur())
             zero = torch.zeros_like(x)
 
             def probability(inputs: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """The grid pointing game: the part of a map in its class's cell, on mosaics of confident images."""
 
 import random
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +89,9 @@ class Grid:
     def plan(self, store: Store, on_progress: OnProgress) -> Sequence[str]:
         """Draw mosaics from the confident images, first classes and then an image of each; return their keys."""
         by_class: dict[int, list[NamedImage]] = {}
-        for image in find_confident(self.network, self.data, self.confidence, store, on_progress):
+        found = find_confident(self.network, self.data, self.confidence, store, on_progress)
+        _warn_unreadable(found.unreadable)
+        for image in found.images:
             by_class.setdefault(image.target, []).append(image)
         if len(by_class) < self.side**2:
             raise ExtremalValueError(
@@ -132,3 +135,10 @@ class Grid:
             hit = float(metrics.pointing_game(result.map, truth, 0.0))
             rows.append([{**result.cost(), "cell": cell, "share": fraction, "hit": hit}])
         return rows
+
+
+def _warn_unreadable(reasons: Mapping[str, str]) -> None:
+    """Warn of images that no mosaic can contain, by their keys."""
+    if reasons:
+        subject = "1 image that cannot be read is" if len(reasons) == 1 else f"{len(reasons)} unreadable images are"
+        warnings.warn(f"{subject} in no mosaic: {next(iter(reasons.values()))}", stacklevel=3)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -20,8 +19,8 @@ from extremal.benchmark.tasks.task import Item, OnProgress, RowValues, TableColu
 from extremal.errors import ExtremalError
 from extremal.explanations.verdict import compute_effects, find_falls
 from extremal.jobs.store import Store
-from extremal.masking.grid import gaussian_blur, scale_length, scale_lengths
-from extremal.masking.perturbations import PERTURBATIONS, split_ways
+from extremal.masking.grid import scale_length
+from extremal.masking.perturbations import PERTURBATIONS, Blur, Mosaic, destroy, split_ways
 from extremal.masking.solvers.repair import MAX_FALL
 from extremal.networks.network import Network
 from extremal.networks.noise import add_grey_noise
@@ -30,7 +29,7 @@ from extremal.scores import SCORES
 STABILITY_AREAS = (0.05, 0.1, 0.2, 0.4)
 SHIFT = 4.0  # px at a short side of 224 px, of the shifted crop
 DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1))  # down, right
-UNSEEN_SIGMA, MOSAIC_SIDE = 40.0, 28.0  # px at a short side of 224 px
+MOSAIC, WIDE_BLUR = Mosaic(side=28.0), Blur(levels=2, sigma=40.0)  # px at a short side of 224 px
 MIN_MARGIN_SPAN = 1.0  # of the margin between the whole and the destroyed input; below it there is no effect to share
 FIGURE_AREA = 0.1  # of the bars in the figure; the nearest one is drawn
 STATISTICS = {"median": 0.5, "worst tenth": 0.1}  # quantiles over targets
@@ -112,7 +111,7 @@ class StabilityTask:
             "areas": list(self.areas),
             "seed": self.seed,
             "shift": SHIFT,
-            "unseen": [UNSEEN_SIGMA, MOSAIC_SIDE],
+            "unseen": [WIDE_BLUR.sigma, MOSAIC.side],
             "min_span": MIN_MARGIN_SPAN,
         }
 
@@ -190,8 +189,7 @@ class StabilityTask:
 
 def seen_inputs(x: Tensor) -> dict[str, Tensor]:
     """Return an input (1, C, H, W) destroyed in each of the ways of `perturbation="mixed"`, by name."""
-    zeros = x.new_zeros(1, 1, 1, *x.shape[2:])
-    return {name: way(x)(zeros)[:, 0] for name, way in split_ways(PERTURBATIONS["mixed"]).items()}
+    return {name: destroy(x, way) for name, way in split_ways(PERTURBATIONS["mixed"]).items()}
 
 
 def unseen_inputs(network: Network, x: Tensor) -> list[Tensor]:
@@ -200,7 +198,7 @@ def unseen_inputs(network: Network, x: Tensor) -> list[Tensor]:
         black, white = network.normalise(torch.zeros_like(x)), network.normalise(torch.ones_like(x))
     else:
         black, white = torch.full_like(x, float(x.min())), torch.full_like(x, float(x.max()))
-    return [black, white, _mosaic(x), _blur(x, UNSEEN_SIGMA)]
+    return [black, white, destroy(x, MOSAIC), destroy(x, WIDE_BLUR)]
 
 
 def kept_effects(margin: Callable[[Tensor], Tensor], x: Tensor, destroyed: Tensor, masks: Tensor) -> Tensor:
@@ -224,18 +222,6 @@ def fall_share(effects: Tensor) -> float:
     if bool(effects.isnan().any()):
         return float("nan")
     return float(find_falls(effects).max() > MAX_FALL)
-
-
-def _mosaic(x: Tensor) -> Tensor:
-    """Replace squares of 28 px by their means."""
-    height, width = x.shape[2:]
-    side = max(1, round(scale_length(MOSAIC_SIDE, (height, width))))
-    means = F.avg_pool2d(x, min(side, height, width), ceil_mode=True)
-    return means.repeat_interleave(side, 2).repeat_interleave(side, 3)[..., :height, :width]
-
-
-def _blur(x: Tensor, sigma: float) -> Tensor:
-    return gaussian_blur(x, scale_lengths(sigma, tuple(x.shape[2:])))
 
 
 def _column(measure: str, area: float) -> str:
