@@ -20,6 +20,43 @@ SHORT = solvers.Path(steps=3, polish=2, search=2)
 X = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
+def refuse_call(*_: object) -> None:
+    raise AssertionError("the network was asked")
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "name"),
+    [
+        (extremal.explain, (X, 0), "on_step"),
+        (extremal.explain, (X, 0), "on_evidence"),
+        (extremal.judge, (X, X[:, :, None], 0), "on_evidence"),
+        (extremal.explain_channels, (X, ""), "on_step"),
+        (extremal.class_channels, (X, 0, ""), "on_step"),
+        (extremal.invert, ("", X), "on_step"),
+        (extremal.visualise, ("", [0]), "on_step"),
+        (extremal.explain_sets, (X, 0), "on_part"),
+        (extremal.contrast, (X, 0), "on_part"),
+        (extremal.explain_tokens, (X, extremal.scores.Answer()), "on_part"),
+        (extremal.smallest_area, (None,), "on_progress"),
+        (extremal.stability, (X, None), "on_progress"),
+        (extremal.minimal, (None,), "on_evaluations"),
+    ],
+)
+def test_callbacks_that_cannot_be_called(
+    function: Callable[..., object], arguments: tuple[object, ...], name: str
+) -> None:
+    network = nn.Identity()
+    network.register_forward_pre_hook(refuse_call)
+    message = message_of(function, network, *arguments, **{name: 7})
+    assert message == f"{name} must be a function, got int; leave it out"
+
+
+@pytest.mark.parametrize("function", [extremal.explain, extremal.explain_channels])
+def test_progress_that_is_neither_true_nor_false(function: Callable[..., object]) -> None:
+    message = message_of(function, nn.Identity(), X, "0", progress="x")
+    assert message.startswith("progress must be ")
+
+
 class DoubleOutput(nn.Module):
     """A network in single precision, whose scores are in double precision."""
 

@@ -12,7 +12,7 @@ from extremal.benchmark.tasks.task import Item, OnProgress, RowValues, Task, cal
 from extremal.errors import ExtremalValueError
 from extremal.jobs.store import Store, open_store
 from extremal.networks.replicas import CheckStop, share_work
-from extremal.number_checks import validate_whole
+from extremal.number_checks import validate_callbacks, validate_whole
 
 MAX_BATCH = 4096  # images per unit of work
 
@@ -50,6 +50,7 @@ def run(
     Raises:
         ExtremalValueError: the folder is in use, belongs to another run, or cannot be written.
     """
+    validate_callbacks(on_progress=on_progress)
     validate_whole(batch, "batch", 1, MAX_BATCH, "it is the number of images per unit of work")
     settings = {
         "task": task.name,

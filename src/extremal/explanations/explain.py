@@ -20,7 +20,7 @@ from extremal.explanations.judge import build_explanation
 from extremal.explanations.objective import Objective
 from extremal.explanations.place_maps import PlaceMap
 from extremal.explanations.preparation import PreparedRun, prepare_run
-from extremal.explanations.progress_bar import progress_bar
+from extremal.explanations.progress_bar import progress_bar, validate_progress
 from extremal.explanations.settings import (
     AREAS,
     Settings,
@@ -113,6 +113,7 @@ def explain(
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
     assert settings is not None  # `merge_options` passes them
+    validate_progress(progress, on_step, on_evidence)
     prepared = prepare_run(network, image, target, settings)
     parts = share_batch(prepared, network, devices)
 

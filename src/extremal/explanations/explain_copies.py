@@ -19,7 +19,7 @@ from extremal.networks.inputs import ImagesLike, prepare, read_stacks
 from extremal.networks.network import Network
 from extremal.networks.noise import prepare_noisy
 from extremal.networks.torch_state import in_standard_modes
-from extremal.number_checks import validate_whole
+from extremal.number_checks import validate_callbacks, validate_whole
 from extremal.scores import Answer, PerInput, Score
 from extremal.scores.query import Query
 from extremal.scores.target import Target, per_input, provide_inputs, settle_query
@@ -76,6 +76,7 @@ def stability(
         ExtremalValueError, ExtremalTypeError: the network, the image or the settings are not those of the result.
     """
     validate_whole(copies, "copies", 1, MAX_COPIES, f"e.g. {COPIES}")
+    validate_callbacks(on_progress=on_progress)
     check_result(result, Explanation)
     net = restore_network(network, result.settings)
     image = read_stacks(net, image)

@@ -25,6 +25,7 @@ from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network
 from extremal.networks.run import Run
 from extremal.networks.torch_state import in_standard_modes
+from extremal.number_checks import validate_callbacks
 from extremal.scores.target import Target
 
 
@@ -60,6 +61,7 @@ def judge(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
+    validate_callbacks(on_evidence=on_evidence)
     settings = merge_settings(settings, options)
     prepared = prepare_run(network, image, target, settings)
     _check_masks(masks, (len(prepared.x), len(settings.areas), 1, *prepared.x.shape[2:]))

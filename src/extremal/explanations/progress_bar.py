@@ -7,6 +7,18 @@ from typing import Any
 
 from extremal.explanations.evidence import OnEvidence
 from extremal.masking.solvers import OnStep, Step
+from extremal.number_checks import validate_bool, validate_callbacks
+
+
+def validate_progress(enabled: object, on_step: object, on_evidence: object) -> None:
+    """Check the arguments of `progress_bar` before anything is computed.
+
+    Raises:
+        ExtremalTypeError: a callback cannot be called, or `enabled` is neither true, false nor None.
+    """
+    validate_callbacks(on_step=on_step, on_evidence=on_evidence)
+    if enabled is not None:
+        validate_bool(enabled, "progress")
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from extremal.networks.network import Network
 from extremal.networks.run import Run
 from extremal.networks.split import split
 from extremal.networks.torch_state import in_standard_modes
-from extremal.number_checks import format_value, is_number, is_whole
+from extremal.number_checks import format_value, is_number, is_whole, validate_callbacks
 from extremal.scores import Score
 from extremal.scores.query import Query
 from extremal.scores.target import Target, expand_inputs, find_required_layers, provide_inputs, select_inputs
@@ -93,6 +93,7 @@ def minimal(
         ExtremalValueError: the network or the settings are not those of the explanation, an option breaks its rule, or
             the budget ends before a sufficient region of the only input is found.
     """
+    validate_callbacks(on_evaluations=on_evaluations)
     check_result(explanation, Explanation, ChannelExplanation)
     is_channels = isinstance(explanation, ChannelExplanation)
     if share is None:

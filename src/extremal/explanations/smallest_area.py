@@ -29,7 +29,7 @@ from extremal.masking.solvers.path import Path
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network, require_gradient
 from extremal.networks.torch_state import in_standard_modes
-from extremal.number_checks import validate_positive
+from extremal.number_checks import validate_callbacks, validate_positive
 from extremal.scores import Score
 from extremal.scores.target import Target, expand_inputs, find_required_layers, provide_inputs
 
@@ -95,6 +95,7 @@ def smallest_area(
     """
     validate_share(share)
     validate_positive(tolerance, "tolerance", "it is a fraction of the area, e.g. 0.02")
+    validate_callbacks(on_progress=on_progress)
     check_result(explanation, Explanation)
     provenance = explanation.settings
     net = as_network(network)

@@ -21,7 +21,7 @@ from extremal.networks.inputs import ImagesLike, prepare_each
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.networks.torch_state import in_standard_modes
-from extremal.number_checks import format_value
+from extremal.number_checks import format_value, validate_callbacks
 from extremal.scores import ClassGroup, Score
 from extremal.scores.class_group import ResolvedClass
 from extremal.scores.class_query import ClassQuery
@@ -119,6 +119,7 @@ def class_channels(
         ExtremalValueError, ExtremalTypeError: no image is left, or input breaks a rule; the message names rule, value
             and remedy.
     """
+    validate_callbacks(on_step=on_step)
     net = as_network(network)
     query = parse_target(target, get_score(score))
     if not isinstance(query, ClassQuery) or query.classes is None or query.count is not None:

@@ -23,7 +23,7 @@ from extremal.explanations.controls import Controls
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.judge import to_cpu
 from extremal.explanations.objective import Objective
-from extremal.explanations.progress_bar import progress_bar
+from extremal.explanations.progress_bar import progress_bar, validate_progress
 from extremal.explanations.settings import Settings
 from extremal.explanations.validation import validate_areas, validate_channel_counts, validate_share
 from extremal.masking.area import count_kept, cut
@@ -100,6 +100,7 @@ def explain_channels(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
+    validate_progress(progress, on_step, on_evidence)
     share = validate_share(share)
     settings = Settings(game=game, perturbation=ScaleChannels(axis), solver=solver, score=score, seed=seed)
     net = as_network(network)

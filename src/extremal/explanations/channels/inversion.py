@@ -30,6 +30,7 @@ from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.networks.split import compute_activations
 from extremal.networks.torch_state import in_standard_modes
+from extremal.number_checks import validate_callbacks
 
 MAX_JITTER = 0.25  # of the layer's stride, in the first two thirds of the steps
 PART_NAMES = ("all", "kept", "removed")
@@ -91,6 +92,7 @@ def invert(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
+    validate_callbacks(on_step=on_step)
     validate_optimisation(steps, smooth)
     seed, net = validate_seed(seed), as_network(network)
     module = get_module(net, layer)

@@ -30,7 +30,7 @@ from extremal.networks.resolve import as_network
 from extremal.networks.run import Run
 from extremal.networks.split import compute_activations
 from extremal.networks.torch_state import in_standard_modes
-from extremal.number_checks import read_whole_numbers
+from extremal.number_checks import read_whole_numbers, validate_callbacks
 
 ACTIVATION_WEIGHT = 0.02  # in units of the mean magnitude of the layer's output
 MAX_SHIFT, MAX_ROTATION, MAX_ZOOM = 0.06, 0.12, 0.1  # fraction of the side, radians, relative
@@ -96,6 +96,7 @@ def visualise(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
+    validate_callbacks(on_step=on_step)
     validate_optimisation(steps, smooth)
     seed, net = validate_seed(seed), as_network(network)
     module = get_module(net, layer)

@@ -17,6 +17,7 @@ from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network
 from extremal.networks.resolve import as_network
 from extremal.networks.torch_state import in_standard_modes
+from extremal.number_checks import validate_callbacks
 from extremal.scores.answer import Answer
 from extremal.tensor_files import FormatError
 
@@ -98,6 +99,7 @@ def explain_tokens(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
+    validate_callbacks(on_part=on_part)
     settings = validate_token_settings(answer, settings, options)
     net, x = prepare_single(as_network(network), image, "the tokens of an answer")
     settled = answer.settle_one(net, x)

@@ -22,6 +22,7 @@ from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network
 from extremal.networks.run import Run
 from extremal.networks.torch_state import in_standard_modes
+from extremal.number_checks import validate_callbacks
 from extremal.scores.class_without import ClassWithout
 from extremal.scores.classes import margin
 from extremal.scores.outputs import Classes
@@ -137,6 +138,7 @@ def contrast(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
+    validate_callbacks(on_part=on_part)
     settings = validate_contrast_settings(settings, options)
     net, x = prepare_single(as_asked_by(network, settings.solver), image, "a contrast")
     asked = find_contrast(net, x, target, other, settings)

@@ -25,6 +25,7 @@ from extremal.explanations.verdict import SUFFICIENT_EFFECT, Verdict
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network
 from extremal.networks.torch_state import in_standard_modes
+from extremal.number_checks import validate_callbacks
 from extremal.scores.target import Target
 
 KINDS = ("sufficient", "necessary", "complete")
@@ -154,6 +155,7 @@ def explain_sets(
     Raises:
         ExtremalValueError, ExtremalTypeError: input that breaks a rule; the message names rule, value and remedy.
     """
+    validate_callbacks(on_part=on_part)
     settings = merge_game_free(settings, options, "sets of regions")
     check_single_target(target, settings.score, "sets of regions")
     net, x = prepare_single(as_asked_by(network, settings.solver), image, "sets of regions")
