@@ -43,6 +43,15 @@ def unseen_percent(effect: float) -> str:
     return "unknown" if math.isnan(effect) else percent(effect)
 
 
+def probability_percent(probability: float) -> str:
+    r"""Format a probability in percent with one decimal.
+
+    >>> probability_percent(0.9968), probability_percent(0.0041), probability_percent(0.0002), probability_percent(0.0)
+    ('99.7\xa0%', '0.4\xa0%', 'under 0.1\xa0%', '0.0\xa0%')
+    """
+    return f"under {percent(0.001, 1)}" if 0 < probability < 0.001 else percent(probability, 1)
+
+
 def area_percent(area: float) -> str:
     r"""Format an area in percent with at most three significant digits.
 

@@ -13,7 +13,7 @@ from extremal.report.html import read_asset, render_template
 from extremal.report.region_files import draw_region, region_record, write_regions
 from extremal.report.result_files import to_json_values
 from extremal.report.settings_text import describe_settings
-from extremal.report.text import area_percent, nbsp, percent
+from extremal.report.text import area_percent, nbsp, percent, probability_percent
 
 ANSWER_KIND = "answer"  # of the region of the whole answer; those of tokens are token-1, token-2, ...
 
@@ -61,9 +61,10 @@ def _build_view(kind: str, text: str, explanation: Explanation, row: int, found:
         )
         label = found.verdict.label
         verdict = f"{label}: {nbsp(found.verdict.reason)}"
-    whole, without = (float(scores[row].exp()) for scores in (explanation.score_full, explanation.score_blank))
+    scores = explanation.score_full[row], explanation.score_blank[row]
+    whole, without = (probability_percent(float(score.exp())) for score in scores)
     area = area_percent(found.region.coverage) if found else ""
-    return TokenView(kind, text, sentence, label, verdict, percent(whole), percent(without), found, area, True)
+    return TokenView(kind, text, sentence, label, verdict, whole, without, found, area, True)
 
 
 def _draw(explanation: Explanation, found: JudgedRegion | None) -> str:
