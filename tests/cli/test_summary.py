@@ -5,19 +5,13 @@ import json
 import re
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from extremal import jobs
-from extremal.jobs.rows import SCHEMA
 from extremal.jobs.run_summary import summarise
 from support import runs
 from support.run_pairs import image_key, make_explanation_pairs, write_run_pair
 from support.terminal import call
-
-
-def table(rows: list[runs.Row]) -> pa.Table:
-    return pa.Table.from_pylist(rows, SCHEMA)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +21,7 @@ def rows() -> list[runs.Row]:
 
 @pytest.fixture(scope="module")
 def run_summary(rows: list[runs.Row]) -> jobs.Summary:
-    return summarise(table(rows), runs.make_settings())
+    return summarise(runs.make_table(rows), runs.make_settings())
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 import pytest
 
 from extremal import explain
@@ -11,12 +10,12 @@ from extremal.explanations.settings import Settings
 from extremal.files import content_hash
 from extremal.jobs.items import find_items
 from extremal.jobs.restore import rebuild
-from extremal.jobs.rows import SCHEMA, build_row
+from extremal.jobs.rows import build_row
 from extremal.jobs.run_summary import image_summaries, summarise
 from extremal.jobs.worker import Worker, WorkerConfig
 from extremal.masking.solvers import Path as PathSolver
 from support.restored import assert_same, make_network, write_and_read, write_images
-from support.runs import run_settings
+from support.runs import make_table, run_settings
 
 TINY = PathSolver(steps=4, polish=3, rounds=2, draws=1, search=2)
 AREAS = (0.1, 0.3)
@@ -58,7 +57,7 @@ def test_a_summary_counts_each_group_by_itself(paths: list[str], tmp_path: Path)
     explanation = explain(net, paths, [["a", "c"], ["d", "a"], ["c", "a"]], areas=AREAS, solver=TINY)
     rows = write_and_read(explanation, paths, tmp_path)
     assert [image.target for image in image_summaries(rows)] == [(0, 2), (0, 3), (0, 2)]
-    summary = summarise(pa.Table.from_pylist(rows, schema=SCHEMA), {"areas": list(AREAS)})
+    summary = summarise(make_table(rows), {"areas": list(AREAS)})
     assert [(entry.target, entry.name, entry.images) for entry in summary.classes] == [
         ((0, 2), "a | c", 2),
         ((0, 3), "a | d", 1),

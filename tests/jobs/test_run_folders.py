@@ -15,7 +15,6 @@ import pytest
 from extremal import jobs
 from extremal.errors import ExtremalError
 from extremal.jobs.plan import PLAN_FILE, PLAN_SCHEMA
-from extremal.jobs.rows import SCHEMA
 from extremal.jobs.runner import run
 from support import runs
 from support.datasets import comparable_rows, sound, write_images
@@ -89,7 +88,7 @@ def test_rows_that_a_run_does_not_write_are_refused(
 ) -> None:
     other = runs.write_run(tmp_path / "other", rows)
     changed = [{**rows[0], column: value}, *rows[1:]]
-    rewrite_part(folder, lambda _: pa.Table.from_pylist(changed, SCHEMA))
+    rewrite_part(folder, lambda _: runs.make_table(changed))
     message = refuse_everywhere(folder, other, tmp_path / "out")
     expected = problem.format(key=repr(KEY), folder=repr(str(folder)))
     assert message.startswith(f"a row of a run must be complete, {expected}")

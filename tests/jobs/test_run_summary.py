@@ -21,10 +21,6 @@ from support.errors import message_of
 QUARTILES = ("min", "q25", "median", "q75", "max")
 
 
-def table(rows: list[runs.Row]) -> pa.Table:
-    return pa.Table.from_pylist(rows, SCHEMA)
-
-
 @pytest.fixture(scope="module")
 def rows() -> list[runs.Row]:
     return runs.make_rows(70)
@@ -32,7 +28,7 @@ def rows() -> list[runs.Row]:
 
 @pytest.fixture(scope="module")
 def summary(rows: list[runs.Row]) -> jobs.Summary:
-    return summarise(table(rows), runs.make_settings())
+    return summarise(runs.make_table(rows), runs.make_settings())
 
 
 def naive(values: pd.Series) -> list[float | None]:
@@ -93,7 +89,7 @@ class TestNumbers:
 
     def test_no_image_is_at_both_ends(self, rows: list[runs.Row]) -> None:
         few = [row for row in rows if row["smallest_area"] is not None][:5]
-        summary = summarise(table(few), runs.make_settings())
+        summary = summarise(runs.make_table(few), runs.make_settings())
         assert (len(summary.smallest), len(summary.largest)) == (3, 2)
         assert not {image.key for image in summary.smallest} & {image.key for image in summary.largest}
 
@@ -107,14 +103,14 @@ class TestNumbers:
     def test_what_bisection_found_counts(self) -> None:
         row = runs.make_row(runs.make_explanation(effect_factor=2.0), "a", certified_area=0.031, certified_effect=0.91)
         assert row["smallest_area"] == 0.05
-        summary = summarise(table([row]), runs.make_settings())
+        summary = summarise(runs.make_table([row]), runs.make_settings())
         assert (summary.areas.median, summary.smallest[0].effect) == (0.031, 0.91)
         assert summary.loss.median == row["smallest_effect"] - row["unseen_effect"]
         assert summary.smallest_counts[1] == (0.05, 1)
 
     def test_other_answers_are_left_out_and_counted(self, rows: list[runs.Row], summary: jobs.Summary) -> None:
         others = [{**rows[0], "alternative": 1}, {**rows[1], "alternative": 2}]
-        again = summarise(table([*rows, *others]), runs.make_settings())
+        again = summarise(runs.make_table([*rows, *others]), runs.make_settings())
         assert again.alternative_rows == 2
         more = sum(row["evaluations"] for row in others)
         assert again == dataclasses.replace(
@@ -124,7 +120,7 @@ class TestNumbers:
 
     def test_unseen_perturbations_that_tell_nothing_are_counted(self) -> None:
         row = runs.make_row(runs.make_explanation(effect_factor=2.0), "a")
-        summary = summarise(table([row, {**row, "key": "b", "unseen_effect": None}]), runs.make_settings())
+        summary = summarise(runs.make_table([row, {**row, "key": "b", "unseen_effect": None}]), runs.make_settings())
         assert (summary.untested, summary.unseen.count, summary.loss.count) == (1, 1, 1)
 
     def test_spread_leaves_out_what_is_not_finite(self) -> None:

@@ -16,23 +16,10 @@ from extremal.explanations.judge import judge
 from extremal.masking.solvers import Consensus, Path
 from extremal.networks.layers import layers
 from extremal.networks.network import Network
-from support.toys import overlap
+from support.toys import Square, overlap
 
 X = 0.2 + 0.6 * torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 SHORT = Consensus(steps=6, least=12)
-
-
-class Square(nn.Module):
-    """Scores (0, s, −s) with s the mean of one square."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(20.0))
-        self.norm = nn.BatchNorm2d(3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        score = self.scale * self.norm(x)[:, :, 8:20, 8:20].mean((1, 2, 3))
-        return torch.stack([0 * score, score, -score], 1)
 
 
 def run(network: Any, x: Tensor = X) -> Explanation:

@@ -4,11 +4,9 @@ import base64
 import math
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from extremal import jobs
-from extremal.jobs.rows import SCHEMA
 from extremal.jobs.run_summary import image_summaries, summarise
 from extremal.report import run_page
 from extremal.report.run_plots import summary_figure
@@ -19,7 +17,7 @@ from support.run_pages import draw, read_data
 
 
 def summarise_rows(rows: list[runs.Row]) -> jobs.Summary:
-    return summarise(pa.Table.from_pylist(rows, SCHEMA), runs.make_settings())
+    return summarise(runs.make_table(rows), runs.make_settings())
 
 
 def render(rows: list[runs.Row], **options: Any) -> tuple[str, Page]:

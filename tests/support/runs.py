@@ -110,6 +110,11 @@ def make_rows(count: int, seed: int = 0) -> list[Row]:
     return rows
 
 
+def make_table(rows: Sequence[Row]) -> pa.Table:
+    """The table of rows."""
+    return pa.Table.from_pylist(list(rows), SCHEMA)
+
+
 def make_many_rows(count: int, seed: int = 0, distinct: int = 140) -> Iterable[Row]:
     """Yield many rows, made of a few distinct ones."""
     base, draw = make_rows(distinct, seed), np.random.default_rng(seed)
