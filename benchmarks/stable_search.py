@@ -10,7 +10,7 @@ Use: python benchmarks/stable_search.py [--cutouts STAMPS] [--targets 19]
 
 Prints, for each target and as medians, the intersection over union between the masks of an image and of its copy with
 one grey level of noise, the effect under the blur, and the median effect under black, white, a blur of 40 px and a
-mosaic of 28 px, which the search does not use. docs/solver.md has the results.
+mosaic of 28 px, which the search does not use. docs/solver_experiments.md has the results.
 """
 
 import argparse

@@ -63,7 +63,7 @@ def test_the_example_is_small_and_sufficient(cache: ResultCache) -> None:
 
 @pytest.mark.slow
 def test_the_example_is_what_the_solver_computes(cache: ResultCache) -> None:
-    """Rounding differs between machines, and moves masks as one grey level of noise does (docs/solver.md)."""
+    """Rounding differs between machines and moves masks, as noise does (docs/solver_experiments.md)."""
     stored, computed = load(add_example(cache)), explain_example("tripod")
     first, second = summarise(stored), summarise(computed)
     assert [row.label for row in first.rows] == [row.label for row in second.rows]

@@ -255,7 +255,7 @@ def test_a_batch_is_its_single_runs(dtype: torch.dtype) -> None:
 
 
 def test_the_default_solver_gives_a_batch_and_its_singles_the_same_masks_in_double_precision() -> None:
-    """In single precision they differ by rounding, which 24 steps amplify (docs/solver.md)."""
+    """In single precision they differ by rounding, which 24 steps amplify (docs/solver_experiments.md)."""
     torch.manual_seed(0)
     layers = (nn.Conv2d(3, 8, 5, 2), nn.ReLU(), nn.Conv2d(8, 16, 3, 2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
     net = nn.Sequential(*layers)

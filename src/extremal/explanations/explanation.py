@@ -197,7 +197,8 @@ class Explanation(ExplanationViews):
 
         `kind="masks"` is the mean M of all masks, with `smooth` 0.09 the paper's pointing map (section 4).
         `kind="support"` is (M·Ḡ)^1½, of that mean and the `agreement` blurred by 7 px: places that are sufficient
-        together, and that support the answer under each perturbation alone (docs/solver.md lists what was tried).
+        together, and that support the answer under each perturbation alone (docs/solver_experiments.md has what was
+        tried).
 
         Raises:
             ExtremalValueError, ExtremalTypeError: the kind is neither, or `smooth` is out of range.

@@ -22,7 +22,7 @@ from extremal.scores.target import Target, parse_target
 
 PAPER_AREAS = (0.025, 0.05, 0.1, 0.2)  # paper, section 4.1; those on COCO are in paper_table.py
 PAPER_SMOOTH = 0.09  # short sides; paper, section 4.1
-SALIENCY_SMOOTH = 0.05  # short sides; the saliency map is finer than a mean of masks (docs/solver.md)
+SALIENCY_SMOOTH = 0.05  # short sides; the saliency map is finer than a mean of masks (docs/solver_experiments.md)
 
 
 @dataclass(frozen=True)

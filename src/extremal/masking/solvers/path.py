@@ -45,7 +45,7 @@ def mask_gradient(problem: Problem, family: ExactAreaFamily, draws: int, way: in
 class Path:
     """Settings of the area-continuation solver; `count_passes` returns the cost of a run."""
 
-    steps: int = 40  # of the sweep; 52 score a few per cent more (docs/solver.md)
+    steps: int = 40  # of the sweep; 52 score a few per cent more (docs/solver_experiments.md)
     polish: int = 12  # steps, all requested areas at once
     rounds: int = 3  # of the polish; each starts from the best parameters so far
     draws: int = 4  # mask values of the path-averaged gradient, each in every orientation
