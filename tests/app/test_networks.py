@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from extremal import zoo
 from extremal.app.networks import N_TOP_CLASSES, ServedNetwork, load_networks
@@ -31,6 +31,35 @@ def test_probabilities_are_the_softmax_of_the_scores() -> None:
         assert [item.index for item in classes] == expected.argsort(descending=True).tolist()
         assert [item.probability for item in classes] == pytest.approx(expected.sort(descending=True).values.tolist())
         assert [item.label for item in classes] == [LABELS[item.index] for item in classes]
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        (nn.Softmax(1), [0.6, 0.3, 0.1]),  # probabilities are shown as they are
+        (nn.Identity(), [0.6, 0.3, 0.1]),  # a softmax of logits
+    ],
+)
+def test_probabilities_of_other_outputs(last: nn.Module, expected: list[float]) -> None:
+    class Fixed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.tensor([0.1, 0.6, 0.3]).log() + 0 * x.mean((1, 2, 3))[:, None]
+
+    served = ServedNetwork("toy", Network(nn.Sequential(Fixed(), last)))
+    assert [item.probability for item in served.top_classes(colour_image())] == pytest.approx(expected)
+
+
+def test_probabilities_of_independent_labels() -> None:
+    class Labels(nn.Module):
+        """Light in the input shows two labels; none without."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            bright = (x.amax((1, 2, 3)) != x.amin((1, 2, 3)))[:, None]
+            return torch.where(bright, torch.tensor([3.0, 2.0, -6.0]), torch.full((3,), -6.0))
+
+    served = ServedNetwork("labels", Network(Labels(), lambda image: torch.rand(3, 48, 48)))
+    shown = [item.probability for item in served.top_classes(colour_image())]
+    assert shown == pytest.approx(torch.tensor([3.0, 2.0, -6.0]).sigmoid().tolist())
 
 
 def test_at_most_five_classes() -> None:

@@ -204,6 +204,13 @@ class TestQuestion:
         assert (one.target, one.full) == (1, pytest.approx(-5 * math.tanh(2)))
         assert [top.score for top in one.top] == [pytest.approx(5 * math.tanh(2)), pytest.approx(-5 * math.tanh(2))]
 
+    @pytest.mark.parametrize("last", [nn.Softmax(1), nn.Sigmoid()])
+    def test_probabilities_that_the_network_returns(self, last: nn.Module) -> None:
+        (one,) = plan(nn.Sequential(boxes().model, last), X, 0, areas=AREAS, solver=SHORT, score="logit").inputs
+        expected = last(boxes().model(X))[0]
+        assert one.probability == pytest.approx(float(expected[0]))
+        assert [top.probability for top in one.top] == pytest.approx(expected.sort(descending=True).values.tolist())
+
     def test_one_output_has_no_probability(self) -> None:
         class One(Boxes):
             def forward(self, x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from extremal.networks.inputs import prepare
 from extremal.networks.layers import Layer, layers
 from extremal.networks.network import Network
 from extremal.networks.outputs import read_logits
+from extremal.networks.reading import Head, guess_head, is_multi_label, read_probabilities
 from extremal.networks.resolve import load_network
 from extremal.networks.stacks.readers import PreparedStack
 from extremal.networks.vision_language import PromptedInputs
@@ -54,6 +55,7 @@ class ServedNetwork:
     preview_network: Network = field(init=False)
     layers: dict[str, Layer] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _head: Head | None = None  # kind of its outputs; None: not yet known
 
     def __post_init__(self) -> None:
         model = self.network.model.eval().requires_grad_(False)  # owned by the app, so it need not be restored
@@ -81,12 +83,23 @@ class ServedNetwork:
         """
         with self._lock, torch.inference_mode():
             x = prepare(self.preview_network, image)
-            (scores,) = read_logits(self.preview_network.model(x), self.name, self.network.labels)
+            scores = self._read_scores(x)[0]
+            head = self._guess_head(x)
         if bool(scores.isnan().any()) or not math.isfinite(float(scores.max())):
             raise ExtremalValueError(f"a network must return finite scores, {self.name} did not; check its weights")
-        probabilities = scores.softmax(0).tolist() if len(scores) > 1 else [None]
+        probabilities = read_probabilities(scores[None], head)[0].tolist() if len(scores) > 1 else [None]
         top = scores.topk(min(N_TOP_CLASSES, int(scores.isfinite().sum()))).indices.tolist()
         return tuple(ClassProbability(index, self.network.label(index), probabilities[index]) for index in top)
+
+    def _read_scores(self, x: Tensor) -> Tensor:
+        return read_logits(self.preview_network.model(x), self.name, self.network.labels)
+
+    def _guess_head(self, x: Tensor) -> Head:
+        """Guess from the outputs for inputs like x (1, C, *S) that show nothing what kind of outputs they are."""
+        if self._head is None:
+            empty = torch.cat([self._read_scores(torch.full_like(x, value)) for value in (0.0, 1.0)])
+            self._head = guess_head(empty, empty, is_multi_label(self.network))
+        return self._head
 
     def settle_answer(self, image: Upload, prompt: str, text: str) -> Answer:
         """Return the query about an answer to a prompt: a given text, or what the model says about an image.

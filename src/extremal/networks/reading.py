@@ -144,6 +144,19 @@ def guess_head(scores: Tensor, empty: Tensor | None = None, multi_label: bool = 
     return Head.LOGITS
 
 
+def read_probabilities(scores: Tensor, head: Head) -> Tensor:
+    """Return the probabilities (B, classes) that outputs (B, classes) of this kind state.
+
+    >>> read_probabilities(torch.tensor([[0.75, 0.25]]), Head.PROBABILITIES).tolist()
+    [[0.75, 0.25]]
+    >>> read_probabilities(torch.tensor([[0.0, 0.0]]), Head.LOGITS).tolist()
+    [[0.5, 0.5]]
+    """
+    if head in (Head.PROBABILITIES, Head.LABEL_PROBABILITIES):
+        return scores
+    return scores.softmax(1) if head is Head.LOGITS else scores.sigmoid()
+
+
 def is_multi_label(network: Network) -> bool:
     """Return whether the configuration of a model of transformers says that its labels are independent."""
     configs = (getattr(module, "config", None) for module in network.model.modules())

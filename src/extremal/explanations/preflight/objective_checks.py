@@ -13,7 +13,7 @@ from extremal.explanations.objective import find_gradients
 from extremal.explanations.preflight.findings import Finding, Level, one_line
 from extremal.explanations.preflight.network_checks import ROUNDING, max_difference, max_magnitude
 from extremal.masking.perturbations import Noise, Perturbation, mask_shape, prepare_perturbation
-from extremal.networks.reading import Head, Reading, describe_reading, guess_head, is_multi_label
+from extremal.networks.reading import Head, Reading, describe_reading, guess_head, is_multi_label, read_probabilities
 from extremal.networks.run import Run
 from extremal.scores import Score, log_probability, logit, margin, negative, probability, sigmoid
 from extremal.scores.class_group import ResolvedClass, encode_classes
@@ -44,13 +44,19 @@ class CheckedObjective:
         return self.ask(x)[:, None] if self.class_index is None else self.run(x.clone())
 
     def probabilities(self) -> Tensor:
-        """Return the probabilities of the classes: (classes,)."""
-        return self.output(self.x).softmax(1)[0]
+        """Return the probabilities of the classes, as the output states them: (classes,)."""
+        output = self.output(self.x)
+        return read_probabilities(output, self.guess_head(output))[0]
 
     def target_probability(self) -> Tensor:
         """Return the probability of the class or the group: ()."""
-        output = self.output(self.x)
-        return probability(output, self.encode_target(output))[0]
+        assert self.class_index is not None
+        members = [self.class_index] if isinstance(self.class_index, int) else list(self.class_index)
+        return self.probabilities()[members].sum().clamp(max=1)
+
+    def guess_head(self, output: Tensor) -> Head:
+        """Guess what kind of output (B, classes) the network has."""
+        return guess_head(output, self.empty, is_multi_label(self.run.network))
 
     def encode_target(self, output: Tensor) -> Tensor:
         """Return the class or the group as scores of an output (B, classes) take it."""
@@ -152,7 +158,7 @@ def raw_outputs(objective: CheckedObjective) -> Finding:
     name, output = "raw outputs", objective.output(objective.x)
     if objective.class_index is None:
         return Finding(name, Level.OK, "there are no classes to compare")
-    head = guess_head(output, objective.empty, is_multi_label(objective.run.network))
+    head = objective.guess_head(output)
     if head is Head.SINGLE:
         return _single_output(objective, float(output[0, 0]))
     if head is Head.PROBABILITIES:
@@ -238,7 +244,8 @@ def saturation(objective: CheckedObjective) -> Finding:
         no_class = objective.class_index is None
         measured = "the target is not a class" if no_class else f"the score is {score_name}, not a probability"
         return Finding("saturation", Level.OK, measured)
-    value = float(objective.target_probability())
+    output = objective.output(objective.x)
+    value = float(probability(output, objective.encode_target(output)))  # of a softmax, as this score has it
     measured = f"the probability of {objective.name} is {value:.7g}"
     if 1 - value > SATURATION or not objective.run.network.gradient:
         return Finding("saturation", Level.OK, measured)
@@ -277,25 +284,17 @@ def answer_given(objective: CheckedObjective) -> Finding:
     name = "answer given"
     if objective.class_index is None or objective.score is negative:
         return Finding(name, Level.OK, "the target is no class that the network would name")
-    output = objective.output(objective.x)
-    if output.shape[1] == 1:
+    chances = objective.probabilities()
+    if len(chances) == 1:
         return Finding(name, Level.OK, "there is one output")
-    chances = _read_chances(guess_head(output, objective.empty, is_multi_label(objective.run.network)), output[0])
     members = [objective.class_index] if isinstance(objective.class_index, int) else list(objective.class_index)
-    top, chance = int(chances.argmax()), chances[members].sum().clamp(max=1)
+    top, chance = int(chances.argmax()), objective.target_probability()
     measured = f"{objective.name} has {_percent(chance)}"
     if top in members or not float(chance) < MIN_PROBABILITY:
         return Finding(name, Level.OK, measured)
     measured = f"{measured}, {objective.run.network.label(top)} {_percent(chances[top])}"
     remedy = "name a class that the network sees: the region of this one shows what speaks for it, not the answer"
     return Finding(name, Level.WARNING, measured, remedy)
-
-
-def _read_chances(head: Head, output: Tensor) -> Tensor:
-    """Return the probabilities (classes,) that an output (classes,) of this kind states."""
-    if head in (Head.PROBABILITIES, Head.LABEL_PROBABILITIES):
-        return output
-    return output.sigmoid() if head is Head.LABELS else output.softmax(0)
 
 
 def _percent(fraction: Tensor) -> str:

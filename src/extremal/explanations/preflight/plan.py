@@ -16,7 +16,7 @@ from extremal.explanations.settings import Settings, SettingsOptions, merge_sett
 from extremal.masking.solvers import uses_gradients
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network
-from extremal.networks.reading import Reading, describe_reading
+from extremal.networks.reading import Head, Reading, describe_reading, guess_head, is_multi_label, read_probabilities
 from extremal.networks.run import Run
 from extremal.networks.torch_state import in_standard_modes
 from extremal.scores.class_group import ResolvedClass
@@ -169,17 +169,18 @@ def _plan_inputs(run: Run, objective: Objective, settings: Settings) -> list[Pla
         return inputs
     with torch.no_grad():
         outputs = run(objective.x), run(objective.destroyed_inputs())
-    return [_with_classes(run.network, settings, *values) for values in zip(inputs, *outputs, strict=True)]
+    head = guess_head(*outputs, is_multi_label(run.network))
+    return [_with_classes(run.network, settings, head, *values) for values in zip(inputs, *outputs, strict=True)]
 
 
 def _with_classes(
-    net: Network, settings: Settings, planned: PlannedInput, whole: Tensor, blank: Tensor
+    net: Network, settings: Settings, head: Head, planned: PlannedInput, whole: Tensor, blank: Tensor
 ) -> PlannedInput:
     """Add the classes of the outputs (classes,) for the input whole and destroyed."""
     has_probabilities = len(whole) > 1
     indices = whole.topk(min(MAX_TOP_CLASSES, int(whole.isfinite().sum()))).indices
     scores = settings.score(whole.expand(len(indices), -1), indices).tolist()
-    probabilities, blank_probabilities = whole.softmax(0).tolist(), blank.softmax(0).tolist()
+    probabilities, blank_probabilities = read_probabilities(torch.stack([whole, blank]), head).tolist()
     top = tuple(
         TopClass(index, net.label(index), score, probabilities[index] if has_probabilities else None)
         for index, score in zip(indices.tolist(), scores, strict=True)
@@ -189,8 +190,8 @@ def _with_classes(
     members = planned.target if isinstance(planned.target, tuple) else (planned.target,)
     return replace(
         planned,
-        probability=sum(probabilities[index] for index in members),
-        probability_blank=sum(blank_probabilities[index] for index in members),
+        probability=min(1.0, sum(probabilities[index] for index in members)),
+        probability_blank=min(1.0, sum(blank_probabilities[index] for index in members)),
         top=top,
     )
 
