@@ -77,7 +77,7 @@ def lines() -> list[str]:
         *text,
         f"From the click on Explain to the first answer {row['first']:.1f} s, and to the careful one that replaces it "
         f"{row['careful']:.1f} s",
-        f"(medians of {len(row['all']) - 1} crops of photographs, all fields as they are; {row['machine']}, "
+        f"(medians of {len(row['all']) - 1} crops of photographs, all options at their defaults; {row['machine']}, "
         f"{row['day']}).",
         "",
     ]

@@ -122,9 +122,8 @@ def lines() -> list[str]:
     row, words = rows[-1], dict([*STAGES.values(), REST])
     command = " ".join(["extremal explain coffee.png", *row["options"]])
     text += [
-        f"`{command}` in a fresh process, from key press to picture: medians of {row['runs']}. Figure and report have "
-        "libraries that",
-        "are imported while the network computes, in a thread of its own.",
+        f"`{command}` in a fresh process, from key press to picture: medians of {row['runs']}. The libraries",
+        "of figure and report are imported in a separate thread while the network computes.",
         "",
         "| stage | seconds | share |",
         "|---|---|---|",

@@ -175,10 +175,10 @@ def main() -> None:
         "recognise",
         f"(the image's margin is less than {MIN_SPAN:g} above the destroyed image's) are excluded.",
         "",
-        "Up to the whole explanations, this page is about `path` under the blur, the former default, where no other "
-        "solver is named.",
-        "[Evaluation](evaluation.md#masks-that-hold-still)",
-        "compares it with `consensus`, the default.",
+        "Up to [Whole explanations](#whole-explanations), this page measures `path` under the blur, the former "
+        "default, unless",
+        "another solver is named. [Evaluation](evaluation.md#masks-that-hold-still) compares it with `consensus`, the "
+        "default.",
         "",
         "![Evidence curves](performance.png)",
         "",

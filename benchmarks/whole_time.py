@@ -107,11 +107,13 @@ def lines() -> list[str]:
     if not latest:
         return [*text, "Not measured yet: `python benchmarks/whole_time.py`.", ""]
     text += [
-        "`extremal.explain` with `consensus` and its evidence, seconds per image (medians, measured in turns); the "
-        "network",
-        "alone takes the same passes at the same sizes. Each is measured after one that is not counted. The earlier",
-        "version is the one before efforts; the paper's package has no evidence.",
-        "A share near 100 % in the network means that the rest takes less time than measurements differ by.",
+        "Seconds per image of `extremal.explain` with `consensus` and its evidence: medians, measured alternately, "
+        "each after a run",
+        'that is not counted. "In the network" is the share of this time that the same passes at the same sizes take '
+        "alone; near",
+        "100 %, the rest takes less time than measurements differ by. The earlier version is the last one without "
+        "`effort`. The",
+        "paper's package collects no evidence.",
         f"Measured {', '.join(sorted({row['day'] for row in latest.values()}))}.",
         "",
         "| areas | effort, batch | seconds | in the network | earlier version | package as published | ratio |",
