@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from extremal.cli.text import percent
+from extremal.explanations.percentages import format_percent
 from extremal.file_checks import to_printable
 
 if TYPE_CHECKING:
@@ -59,13 +59,13 @@ def print_explanation(
         stable = (
             []
             if stability is None
-            else [f"{float(stability.median_iou[0, k]):.2f}", percent(float(stability.core_shares[0, k]))]
+            else [f"{float(stability.median_iou[0, k]):.2f}", format_percent(float(stability.core_shares[0, k]))]
         )
         label = f"{verdict} (stuck)" if status is Status.STUCK else str(verdict)
         table.add_row(
             area_text(area),
             score_text(score),
-            *map(percent, effects),
+            *map(format_percent, effects),
             *stable,
             Text(label, style=VERDICT_COLOURS.get(verdict.label, "")),
         )
@@ -105,7 +105,7 @@ def print_channels(image: str, explanation: "ChannelExplanation", files: dict[st
         table.add_row(
             str(row.count),
             score_text(row.score),
-            *map(percent, (row.soft, row.binary, row.random_best, max(row.ranked))),
+            *map(format_percent, (row.soft, row.binary, row.random_best, max(row.ranked))),
             Text(str(row.verdict), style=VERDICT_COLOURS.get(row.verdict.label, "")),
         )
     target = target_text(summary.name, explanation.target[0])

@@ -3,17 +3,6 @@
 SHORT = 10.0  # s, below which a duration is given with two digits
 
 
-def percent(fraction: float) -> str:
-    """Format a fraction in percent.
-
-    >>> percent(0.914)
-    '91 %'
-    """
-    from extremal.report.text import percent as format_percent
-
-    return format_percent(fraction).replace("\xa0", " ")
-
-
 def duration(seconds: float) -> str:
     """Format a time in seconds, minutes or hours, depending on its length.
 

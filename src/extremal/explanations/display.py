@@ -137,12 +137,3 @@ def network_text(settings: Mapping[str, Any]) -> str:
     """
     name = str(settings.get("network", "unnamed network"))
     return f"{name} (random weights)" if has_random_weights(settings) else name
-
-
-def percent_text(share: float) -> str:
-    """Return a share in percent for a line of text.
-
-    >>> percent_text(0.025), percent_text(-1.118), percent_text(math.nan)
-    ('2.5 %', '−112 %', 'not finite')
-    """
-    return f"{100 * share:.3g} %".replace("-", "−") if math.isfinite(share) else "not finite"

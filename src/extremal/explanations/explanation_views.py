@@ -15,12 +15,12 @@ from extremal.explanations.display import (
     choose_column,
     join_listed,
     network_text,
-    percent_text,
     shorten_name,
     to_unit_range,
 )
 from extremal.explanations.evidence_curve import EvidenceCurve
 from extremal.explanations.overlay import apply_mask, draw_outline, has_image, to_pillow
+from extremal.explanations.percentages import format_short_percent
 from extremal.explanations.regions import SufficientRegion
 from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import SUFFICIENT_EFFECT, Verdict
@@ -117,7 +117,7 @@ class ExplanationViews(Displayed):
 
     def _describe(self) -> Sequence[str]:
         origin = f"{network_text(self.settings)}, {self.settings.get('game', 'preserve')} game"
-        areas = f"  areas     {join_listed([percent_text(area) for area in self.areas])}"
+        areas = f"  areas     {join_listed([format_short_percent(area) for area in self.areas])}"
         if len(self.masks) > 1:
             best = [self._describe_best(image) for image in range(len(self.masks))]
             return [
@@ -127,7 +127,7 @@ class ExplanationViews(Displayed):
                 f"  best      {join_listed([f'{area}: {effect}' for area, effect, _ in best])}",
                 f"  verdicts  {join_listed([label for *_, label in best])}",
             ]
-        effects = [percent_text(effect) for effect in self.curve().binary]
+        effects = [format_short_percent(effect) for effect in self.curve().binary]
         area, effect, label = self._describe_best(0)
         return [
             f"Explanation of {shorten_name(self.target_names[0])} by {origin}",
@@ -141,4 +141,8 @@ class ExplanationViews(Displayed):
         """Return area, effect and verdict of the smallest sufficient area, else of the largest effect."""
         effects = self.curve(image).binary
         column = self._choose_column(image)
-        return percent_text(self.areas[column]), percent_text(effects[column]), self.verdict[image][column].label
+        return (
+            format_short_percent(self.areas[column]),
+            format_short_percent(effects[column]),
+            self.verdict[image][column].label,
+        )

@@ -8,6 +8,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
+from extremal.explanations.percentages import format_percent
 from extremal.masking.solvers.repair import MAX_FALL
 
 SUFFICIENT_EFFECT = 0.9  # share of the whole effect from which on a mask is sufficient
@@ -217,16 +218,6 @@ def reach_verdict(
         (True, "sufficient", f"{kept} of the effect, at best {by_chance} by chance"),
     )
     return next(Verdict(label, reason) for holds, label, reason in rules if holds)
-
-
-def format_percent(share: float, digits: int = 0) -> str:
-    """Format a share as a percentage, with a minus sign.
-
-    >>> format_percent(0.947), format_percent(-0.35), format_percent(-0.001), format_percent(0.947, 1)
-    ('95 %', '−35 %', '0 %', '94.7 %')
-    """
-    text = f"{100 * share:.{digits}f}"
-    return f"{text.removeprefix('-') if float(text) == 0 else text} %".replace("-", "−")
 
 
 def format_below(

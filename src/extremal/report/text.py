@@ -9,6 +9,7 @@ from extremal.explanations.answer_probability import find_probability, is_unlike
 from extremal.explanations.display import has_random_weights, network_text
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import has_image
+from extremal.explanations.percentages import format_percent, format_short_percent
 from extremal.explanations.verdict import CHANCE, MIN_SPAN, NOTHING_TO_KEEP, SUFFICIENT_EFFECT, Verdict, format_below
 from extremal.masking.area import find_coverage
 from extremal.report.signal_view import has_signal
@@ -28,10 +29,7 @@ def percent(value: float, digits: int = 0) -> str:
     >>> percent(0.914), percent(-0.001), percent(float("nan"))
     ('91\xa0%', '0\xa0%', 'not finite')
     """
-    if not math.isfinite(value):
-        return "not finite"
-    text = f"{100 * value:.{digits}f}"
-    return f"{text.removeprefix('-') if float(text) == 0 else text}\xa0%".replace("-", "−")
+    return nbsp(format_percent(value, digits))
 
 
 def unseen_percent(effect: float) -> str:
@@ -58,7 +56,7 @@ def area_percent(area: float) -> str:
     >>> area_percent(0.025), area_percent(0.4)
     ('2.5\xa0%', '40\xa0%')
     """
-    return f"{100 * area:.3g}\xa0%"
+    return nbsp(format_short_percent(area))
 
 
 def decimal(value: float) -> str:

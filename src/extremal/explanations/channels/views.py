@@ -16,11 +16,11 @@ from extremal.explanations.display import (
     choose_column,
     join_listed,
     network_text,
-    percent_text,
     shorten_name,
     to_unit_range,
 )
 from extremal.explanations.overlay import draw_heat, to_pillow
+from extremal.explanations.percentages import format_short_percent
 from extremal.explanations.validation import validate_image
 from extremal.explanations.verdict import Verdict
 
@@ -130,7 +130,7 @@ class ChannelViews(Displayed):
         return [
             f"ChannelExplanation of {shorten_name(self.target_names[0])} by {origin}",
             counts,
-            f"  effects   {join_listed([percent_text(effect) for effect in self.curve().binary])}",
+            f"  effects   {join_listed([format_short_percent(effect) for effect in self.curve().binary])}",
             f"  verdicts  {join_listed([verdict.label for verdict in self.verdict[0]])}",
-            f"  smallest  {sets[0].count} channels: {percent_text(sets[0].effect)} of the effect",
+            f"  smallest  {sets[0].count} channels: {format_short_percent(sets[0].effect)} of the effect",
         ]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from extremal.explanations.answer_probability import MIN_PROBABILITY
 from extremal.explanations.objective import find_gradients
+from extremal.explanations.percentages import format_percent
 from extremal.explanations.preflight.findings import Finding, Level, one_line
 from extremal.explanations.preflight.network_checks import ROUNDING, max_difference, max_magnitude
 from extremal.masking.perturbations import Noise, Perturbation, mask_shape, prepare_perturbation
@@ -268,7 +269,8 @@ def clear_class(objective: CheckedObjective) -> Finding:
         return Finding(name, Level.OK, f"the target is {objective.name}")
     first, second = probabilities.topk(2).indices.tolist()
     if objective.target_named:
-        return Finding(name, Level.OK, f"{objective.name} has {_percent(objective.target_probability())}")
+        measured = f"{objective.name} has {_percent(objective.target_probability())}"
+        return Finding(name, Level.OK, measured)
     runner_up = objective.run.network.label(second)
     measured = (
         f"{objective.name} has {_percent(probabilities[first])}, then {runner_up} {_percent(probabilities[second])}"
@@ -297,5 +299,5 @@ def answer_given(objective: CheckedObjective) -> Finding:
     return Finding(name, Level.WARNING, measured, remedy)
 
 
-def _percent(fraction: Tensor) -> str:
-    return f"{100 * float(fraction):.1f} %"
+def _percent(probability: Tensor) -> str:
+    return format_percent(float(probability), digits=1)
