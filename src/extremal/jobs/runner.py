@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import nn
@@ -143,17 +143,7 @@ def run(
     n_threads = int(threads or 0) or (torch.get_num_threads() if in_this_process else 1)
     n_workers = 1 if in_this_process else int(workers or 0) or count_slots(worker)
     batch_size = int(batch or 0) or _read_batch_size(folder) or auto_batch_size(worker, items, n_workers)
-    manifest = {
-        "explain": {**worker.provenance(), "threads": n_threads},
-        "areas": list(settings.areas),
-        "target": target,
-        "ask": ask,
-        **({"prompt": prompt} if prompt else {}),
-        "alternatives": settings.alternatives,
-        "refine": refine,
-        **({"stability": True} if stability else {}),
-        "batch": batch_size,
-    }
+    manifest = _build_manifest(worker, n_threads, batch_size)
     if engine == "ray":
         run_units = _build_ray_engine(config, run_options, n_threads)
     elif in_this_process:
@@ -163,13 +153,14 @@ def run(
             processes.run_in_processes, config, count=n_workers, threads=n_threads, unit_timeout=unit_timeout
         )
     del worker  # if workers are processes, this one needs no network
-    with open_store(folder, manifest, SCHEMA) as store:
+    with open_store(folder, manifest, SCHEMA) as store, _torch_threads(n_threads if in_this_process else None):
         units = plan_units(store, items, batch_size)
         finished = find_finished_units(store, units)
         status_writer = StatusWriter(store, units, finished, on_progress)
-        with stop_on_signals() as stop, _torch_threads(n_threads if in_this_process else None):
+        due = [unit for unit in units if status_writer.is_due(unit, retry)]
+        with stop_on_signals() as stop:
             try:
-                for unit, found in run_units([unit for unit in units if status_writer.is_due(unit, retry)], stop):
+                for unit, found in run_units(due, stop):
                     stored = store.read_part(unit.name).to_pylist() if unit.name in finished.names else []
                     rows = keep_explained(stored, found)
                     store.write(unit.name, rows)
@@ -179,6 +170,28 @@ def run(
             finally:
                 status = status_writer.end()
     return status
+
+
+def _build_manifest(worker: Worker, threads: int, batch: int) -> dict[str, Any]:
+    """Return the settings of a run, which a resumed run must have as well.
+
+    Args:
+        worker: with the network, and the options of its explanations.
+        threads: of torch in each worker.
+        batch: images of a unit of work.
+    """
+    config = worker.config
+    return {
+        "explain": {**worker.provenance(), "threads": threads},
+        "areas": list(worker.settings.areas),
+        "target": config.target,
+        "ask": config.ask,
+        **({"prompt": config.prompt} if config.prompt else {}),
+        "alternatives": worker.settings.alternatives,
+        "refine": config.refine,
+        **({"stability": True} if config.stability else {}),
+        "batch": batch,
+    }
 
 
 def _check_texts(**texts: str) -> None:
