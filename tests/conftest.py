@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-
 torch.manual_seed(0)  # for values that test modules draw when they are imported
 
 

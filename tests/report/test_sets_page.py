@@ -8,6 +8,7 @@ import pytest
 
 from extremal import Contrast, RegionSets
 from extremal.report.sets_page import headline, list_parts, render, sets_record, write_sets
+from extremal.report.text import RANDOM_WEIGHTS
 from support import synthetic
 from support.pages import NASTY, Page, check_self_contained
 
@@ -92,3 +93,15 @@ def test_files_and_records(tmp_path: Path) -> None:
         assert {kind for kind, region in record["regions"].items() if region} == found
         assert type(result).load(files["explanation"]) == result
         write_sets(result, folder, "cat.png")  # a previous result is replaced
+
+
+@pytest.mark.parametrize("make", [region_sets, class_contrast])
+def test_random_weights_are_named(make: type) -> None:
+    result = make()
+    assert RANDOM_WEIGHTS not in Page(render(result)).words
+    first = result.parts[0]
+    part = getattr(result, first)
+    untrained = replace(result, **{first: replace(part, settings={**part.settings, "random_weights": True})})
+    words = Page(render(untrained)).words
+    assert RANDOM_WEIGHTS in words
+    assert "(random weights)" in words

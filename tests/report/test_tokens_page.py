@@ -1,11 +1,13 @@
 """The report of an answer token by token: every token, safe against any text, nothing from elsewhere."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from extremal import AnswerTokens
+from extremal.report.text import RANDOM_WEIGHTS
 from extremal.report.tokens_page import headline, list_views, render, tokens_record, write_tokens
 from support.made_tokens import answer_tokens
 from support.pages import NASTY, Page, check_self_contained
@@ -82,3 +84,11 @@ def test_files_and_record(tmp_path: Path) -> None:
     assert [token["depends"] for token in record["tokens"]] == [False, True, True]
     assert record["tokens"][0]["region"] is None
     assert record["tokens"][2]["region"]["verdict"]["label"] == "sufficient"
+
+
+def test_random_weights_are_named() -> None:
+    result = answer_tokens()
+    whole = replace(result.whole, settings={**result.whole.settings, "random_weights": True})
+    words = Page(render(replace(result, whole=whole))).words
+    assert RANDOM_WEIGHTS in words
+    assert "(random weights)" in words

@@ -41,12 +41,10 @@ def print_explanation(
         certificate: of the smallest sufficient area.
         minimal: sentence on the minimal region; empty if there is none.
     """
-    from extremal.explanations.display import has_random_weights
     from extremal.explanations.verdict import Status
     from extremal.report.sentences import alternatives_sentence, certificate_sentence, stability_sentence
-    from extremal.report.text import RANDOM_WEIGHTS, unlikely_sentence
+    from extremal.report.text import list_network_cautions
 
-    unlikely = unlikely_sentence(explanation)
     stability = explanation.stability
     measured = [] if stability is None else ["stable IoU", "core"]
     table = Table("area", "score", "as found", "cut", "best random", *measured, Column("verdict", no_wrap=True))
@@ -73,8 +71,7 @@ def print_explanation(
         f"{image}: {target_text(explanation.target_names[0], explanation.target[0])}, "
         f"score {score_text(float(explanation.score_full[0]))} whole, "
         f"{score_text(float(explanation.score_blank[0]))} destroyed",
-        *([RANDOM_WEIGHTS] if has_random_weights(explanation.settings) else []),
-        *([unlikely.replace("\N{NO-BREAK SPACE}", " ")] if unlikely else []),
+        *(caution.replace("\N{NO-BREAK SPACE}", " ") for caution in list_network_cautions(explanation)),
         table,
         _smallest_area_sentence(explanation),
         *([certificate_sentence(certificate)] if certificate else []),
@@ -120,8 +117,7 @@ def print_channels(image: str, explanation: "ChannelExplanation", files: dict[st
 
 def print_class_channels(ranking: "ClassChannels", top: int, files: dict[str, Any]) -> None:
     """Print the channels that a class needs most often, and the paths of the files."""
-    from extremal.explanations.display import has_random_weights
-    from extremal.report.text import RANDOM_WEIGHTS
+    from extremal.report.text import weights_caution
 
     table = Table("rank", "channel", "share of images", "95 % interval")
     for rank, channel in enumerate(ranking.ranking()[:top], start=1):
@@ -133,7 +129,7 @@ def print_class_channels(ranking: "ClassChannels", top: int, files: dict[str, An
         f"smallest sufficient sets of {int(counts.min())} to {int(counts.max())} of {ranking.sets.shape[1]} channels"
     )
     paths = [files[name] for name in ("report", "figure", "table")]
-    doubts = [RANDOM_WEIGHTS] if has_random_weights(ranking.settings) else []
+    doubts = [caution] if (caution := weights_caution(ranking.settings)) else []
     print_lines([heading, *doubts, table, *path_lines(*paths, *files["pictures"])])
 
 

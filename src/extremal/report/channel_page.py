@@ -11,7 +11,7 @@ from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.channels.inversion import Inversion
 from extremal.explanations.channels.values import ChannelCurve
 from extremal.explanations.channels.visualisation import Visualisation
-from extremal.explanations.display import has_random_weights, network_text
+from extremal.explanations.display import network_text
 from extremal.explanations.minimal_region import MinimalRegion
 from extremal.explanations.overlay import draw_heat, png_data_uri
 from extremal.explanations.validation import validate_image
@@ -21,7 +21,7 @@ from extremal.report import chart
 from extremal.report.html import render_template, write_page
 from extremal.report.minimal_panel import build_channel_panel
 from extremal.report.settings_text import describe_settings
-from extremal.report.text import RANDOM_WEIGHTS, doubt_sentence, nbsp, percent, plural
+from extremal.report.text import doubt_sentence, nbsp, percent, plural, weights_caution
 
 MAX_LISTED_CHANNELS = 24  # of one set
 MAX_CHANNEL_EFFECT = 10.0  # drawn: without channels that speak against a class, a layer scores far above the whole
@@ -125,7 +125,7 @@ def _headline(explanation: ChannelExplanation, row: ChannelRow, image: int) -> s
 
 
 def _caution(explanation: ChannelExplanation, row: ChannelRow) -> str:
-    sentences = [RANDOM_WEIGHTS] if has_random_weights(explanation.settings) else []
+    sentences = [caution] if (caution := weights_caution(explanation.settings)) else []
     if row.binary >= explanation.share and row.verdict.label != "sufficient":
         sentences.append(doubt_sentence(f"The set of {plural(row.count, 'channel')}", row.verdict))
     if explanation.bypassed:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from extremal.explanations.channels.class_ranking import CONFIDENCE, ClassChannels
 from extremal.explanations.channels.visualisation import Visualisation
-from extremal.explanations.display import has_random_weights, network_text
+from extremal.explanations.display import network_text
 from extremal.explanations.overlay import png_data_uri
 from extremal.file_checks import to_path
 from extremal.report.channel_page import visualisation_tiles
 from extremal.report.html import render_template, write_page
 from extremal.report.settings_text import describe_settings
-from extremal.report.text import RANDOM_WEIGHTS, percent
+from extremal.report.text import percent, weights_caution
 
 N_TOP_CHANNELS = 24  # on the page; the Parquet file lists all channels
 MAX_THUMBNAILS = 40  # images on the page
@@ -62,7 +62,7 @@ def render(ranking: ClassChannels, *, visualisation: Visualisation | None = None
         title=title or f"{ranking.target_name} – {ranking.layer} of {network_text(ranking.settings)}",
         summary={
             "headline": headline(ranking),
-            "caution": RANDOM_WEIGHTS if has_random_weights(ranking.settings) else "",
+            "caution": weights_caution(ranking.settings),
         },
         name=ranking.target_name,
         layer=ranking.layer,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from extremal.explanations.display import has_random_weights, network_text
+from extremal.explanations.display import network_text
 from extremal.jobs.rows import VERDICTS
 from extremal.jobs.run_summary import ImageSummary, Summary
 from extremal.report.html import render_template
@@ -23,7 +23,6 @@ from extremal.report.table_widget import (
 )
 from extremal.report.text import (
     MIN_QUANTILES,
-    RANDOM_WEIGHTS,
     above_largest_area,
     area_percent,
     area_text,
@@ -33,6 +32,7 @@ from extremal.report.text import (
     percent,
     plural,
     quantile_texts,
+    weights_caution,
 )
 
 MAX_SUSPECTS, MAX_FAILURES = 12, 20  # shown before the table
@@ -118,7 +118,7 @@ def _area(image: ImageSummary) -> float:
 def caution(summary: Summary) -> str:
     """Count the images that are missing or failed; empty if there are none."""
     missing, failed = summary.planned - summary.images, summary.verdicts["failed"]
-    lines = [RANDOM_WEIGHTS] if has_random_weights(summary.settings["explain"]) else []
+    lines = [untrained] if (untrained := weights_caution(summary.settings["explain"])) else []
     if missing:
         lines.append(f"The run is not finished: {missing:,} of {summary.planned:,} images have no row yet.")
     if failed:

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from extremal.explanations.display import network_text
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import has_image, png_data_uri
 from extremal.explanations.sets.class_contrast import Contrast
@@ -15,7 +16,16 @@ from extremal.files import CONTRAST_FILE, SETS_FILE
 from extremal.report.html import render_template
 from extremal.report.region_files import draw_region, region_record, write_regions
 from extremal.report.result_files import to_json_values
-from extremal.report.text import AreaRow, area_percent, iou_text, name_whole, nbsp, percent, summarise
+from extremal.report.text import (
+    AreaRow,
+    area_percent,
+    iou_text,
+    list_network_cautions,
+    name_whole,
+    nbsp,
+    percent,
+    summarise,
+)
 
 
 @dataclass(frozen=True)
@@ -147,9 +157,9 @@ def render(result: RegionSets | Contrast, *, source: str = "") -> str:
         "sets.html.j2",
         title=explanation.target_names[0],
         source=source,
-        network=str(explanation.settings.get("network", "unnamed network")),
+        network=network_text(explanation.settings),
         what="contrast" if isinstance(result, Contrast) else "sets of regions",
-        summary={"headline": headline(result), "caution": ""},
+        summary={"headline": headline(result), "caution": " ".join(list_network_cautions(explanation))},
         photograph=png_data_uri(explanation.pictures[0]) if pictures else "",
         parts=list_parts(result),
         answers=answers,

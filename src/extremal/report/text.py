@@ -1,9 +1,9 @@
 """Numbers as text, and the rows and sentences of an explanation's report; no layout, no numerics."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from extremal.explanations.answer_probability import find_probability, is_unlikely
 from extremal.explanations.display import has_random_weights, network_text
@@ -195,8 +195,7 @@ class ExplanationSummary:
     smallest: int | None  # row of the smallest sufficient area
     score_full: float
     score_blank: float
-    has_random_weights: bool = False  # the network was never trained
-    unlikely: str = ""  # that the network gives this answer little probability; empty: it gives enough, or unknown
+    network_cautions: tuple[str, ...] = ()  # `list_network_cautions`
 
     @property
     def headline_row(self) -> int:
@@ -229,8 +228,7 @@ class ExplanationSummary:
     @property
     def caution(self) -> str:
         """Reasons to doubt the headline; empty if there are none."""
-        sentences = [RANDOM_WEIGHTS] if self.has_random_weights else []
-        sentences += [self.unlikely] if self.unlikely else []
+        sentences = list(self.network_cautions)
         row = self.rows[self.headline_row]
         if row.binary >= SUFFICIENT_EFFECT and row.verdict.label != "sufficient":
             sentences.append(doubt_sentence("This mask", row.verdict))
@@ -300,9 +298,24 @@ def summarise(explanation: Explanation, image: int = 0) -> ExplanationSummary:
         smallest=None if enough is None else explanation.areas.index(enough.area),
         score_full=float(explanation.score_full[image]),
         score_blank=float(explanation.score_blank[image]),
-        has_random_weights=has_random_weights(explanation.settings),
-        unlikely=unlikely_sentence(explanation, image),
+        network_cautions=list_network_cautions(explanation, image),
     )
+
+
+def weights_caution(settings: Mapping[str, Any]) -> str:
+    """Say that the network of a result was never trained; empty if it was, or if older settings do not say it."""
+    return RANDOM_WEIGHTS if has_random_weights(settings) else ""
+
+
+def list_network_cautions(explanation: Explanation, image: int = 0) -> tuple[str, ...]:
+    """Return the reasons to doubt the network's answer: random weights, and little probability.
+
+    Args:
+        explanation: of N inputs.
+        image: index of the input.
+    """
+    cautions = weights_caution(explanation.settings), unlikely_sentence(explanation, image)
+    return tuple(caution for caution in cautions if caution)
 
 
 def unlikely_sentence(explanation: Explanation, image: int = 0) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from extremal.explanations.display import network_text
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import has_image, png_data_uri
 from extremal.explanations.sets.answer_tokens import AnswerTokens
@@ -13,7 +14,7 @@ from extremal.report.html import read_asset, render_template
 from extremal.report.region_files import draw_region, region_record, write_regions
 from extremal.report.result_files import to_json_values
 from extremal.report.settings_text import describe_settings
-from extremal.report.text import area_percent, nbsp, percent, probability_percent
+from extremal.report.text import area_percent, list_network_cautions, nbsp, percent, probability_percent
 
 ANSWER_KIND = "answer"  # of the region of the whole answer; those of tokens are token-1, token-2, ...
 
@@ -98,9 +99,9 @@ def render(result: AnswerTokens, *, source: str = "") -> str:
         read_asset("tokens.css"),
         title=result.answer,
         source=source,
-        network=str(result.whole.settings.get("network", "unnamed network")),
+        network=network_text(result.whole.settings),
         prompt=result.prompt,
-        summary={"headline": headline(result), "caution": ""},
+        summary={"headline": headline(result), "caution": " ".join(list_network_cautions(result.whole))},
         views=views,
         pictures=[_draw(result.whole, view.found) for view in views],
         settings=result.whole.settings,
