@@ -27,10 +27,10 @@ from torch import Tensor
 
 from extremal import zoo
 from extremal.masking.area import cut
+from extremal.masking.domain import evaluate_masks
 from extremal.masking.grid import gaussian_blur, resize
 from extremal.masking.level_set import LevelSet, standardise
 from extremal.masking.perturbations import Blur, Constant, Fade, Noise, Perturb
-from extremal.masking.solvers.path import masks_at_areas
 from extremal.networks.run import Run
 from extremal.scores.classes import margin
 from solvers import list_targets
@@ -102,7 +102,7 @@ def search_masks(run: Run, x: Tensor, index: int) -> Tensor:
     for area in reversed(AREAS):
         for _ in range(STEPS):
             parameters = (start + change).requires_grad_()
-            masks = evaluate_masks(family, parameters, hold, area)
+            masks = evaluate_held(family, parameters, hold, area)
             inputs = []
             for chain in range(CHAINS):
                 perturbed = perturbs[(step + chain) % len(perturbs)](masks[chain][None, None])[0]
@@ -117,15 +117,15 @@ def search_masks(run: Run, x: Tensor, index: int) -> Tensor:
         change = change.mean(0, keepdim=True).expand_as(change)
         momentum = momentum.mean(0, keepdim=True).expand_as(momentum)
         fields[area] = standardise(start + change[:1], floor=1e-30) + hold
-        found = evaluate_masks(family, start + change[:1], hold, area)
+        found = evaluate_held(family, start + change[:1], hold, area)
         hold = WITHIN * (F.interpolate(found, size=family.parameter_shape, mode="area") - 1)  # smaller ones stay inside
     return choose_masks(score, x, perturbs, family, fields, start)
 
 
-def evaluate_masks(family: LevelSet, parameters: Tensor, hold: Tensor | float, area: float) -> Tensor:
+def evaluate_held(family: LevelSet, parameters: Tensor, hold: Tensor | float, area: float) -> Tensor:
     """Return the masks (K, 1, H, W) of one area; `hold` is added to the standardised parameters (K, 1, h, w)."""
     held = standardise(parameters, floor=1e-30) + hold
-    return masks_at_areas(family, held[:, None], torch.tensor([area]), TEMPERATURE)[:, 0]
+    return evaluate_masks(family, held[:, None], torch.tensor([area]), TEMPERATURE)[:, 0]
 
 
 def compute_start(run: Run, score: Score, perturbs: list[Perturb], family: LevelSet) -> Tensor:
@@ -189,10 +189,10 @@ def choose_masks(
     spans = (score(x) - blanks).clamp_min(1.0)
     chosen: list[Tensor] = []
     for index, area in enumerate(AREAS):
-        candidates = [evaluate_masks(family, fields[area], 0.0, area)]
+        candidates = [evaluate_held(family, fields[area], 0.0, area)]
         if chosen:
             inside = 2 * WITHIN * F.interpolate(chosen[-1], size=family.parameter_shape, mode="area")
-            candidates += [evaluate_masks(family, field, inside, area) for field in (fields[area], start)]
+            candidates += [evaluate_held(family, field, inside, area) for field in (fields[area], start)]
         masks = cut(torch.cat(candidates)[:, None], (area,))
         effects = []
         for way, perturb in enumerate(perturbs):

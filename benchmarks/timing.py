@@ -32,9 +32,10 @@ from extremal.explanations.build_objective import build_objective, build_problem
 from extremal.explanations.chunking import ChunkedReward
 from extremal.explanations.preparation import prepare_run
 from extremal.explanations.settings import Settings
+from extremal.masking.domain import evaluate_masks
 from extremal.masking.level_set import LevelSet
 from extremal.masking.solvers import Problem
-from extremal.masking.solvers.path import Descent, masks_at_areas
+from extremal.masking.solvers.path import Descent
 from extremal.networks.network import Network
 from extremal.scores.class_query import ClassQuery
 from extremal.scores.classes import margin
@@ -91,7 +92,7 @@ def time_steps(network: Network, x: Tensor, times: int = 15) -> dict[str, float]
 
         def masks() -> object:
             """Run mask, area and perturbation forward and backward."""
-            inputs = objective.ways.perturb(masks_at_areas(lattice, descent.parameters, (0.1,), 0.15), 0)
+            inputs = objective.ways.perturb(evaluate_masks(lattice, descent.parameters, (0.1,), 0.15), 0)
             return torch.autograd.grad(inputs, descent.parameters, torch.ones_like(inputs))
 
         works: dict[str, Callable[[], object]] = {

@@ -9,10 +9,10 @@ from torch import Tensor
 from extremal.explanations.candidates import Bounds, Candidate, Rankings, evaluate_effects, list_bounds
 from extremal.explanations.objective import Objective
 from extremal.masking.device_tensors import copy_to, select_columns
+from extremal.masking.domain import evaluate_masks
 from extremal.masking.scaling import standardise_each
 from extremal.masking.solvers.consensus import Consensus
 from extremal.masking.solvers.consensus_run import Ascent, ConsensusRun
-from extremal.masking.solvers.path import masks_at_areas
 from extremal.masking.solvers.problem import Problem, Recorder
 
 MAX_AREAS = 40  # tried for an input
@@ -178,7 +178,7 @@ class AreaSearch:
             means: (N, 1) areas of the trials.
         """
         self._report_pass()
-        masks = masks_at_areas(self.family, fields, means, TEMPERATURE)
+        masks = evaluate_masks(self.family, fields, means, TEMPERATURE)
         columns = masks.shape[1]
         cuts = torch.cat([self.family.cut(masks[n : n + 1], (one.area,) * columns) for n, one in enumerate(trials)])
         effects = evaluate_effects(self.objective, cuts)

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from extremal.masking.channels import ChannelMask
+from extremal.masking.device_tensors import fill_columns
 from extremal.masking.level_set import LevelSet
 from extremal.masking.smooth_max import SmoothMax
 from extremal.masking.units import Units
 
 ExactAreaFamily = LevelSet | ChannelMask | Units  # masks of exactly a given area
 SmoothFamily = SmoothMax | ChannelMask | Units  # masks of the paper's solver
+Areas = tuple[float, ...] | Tensor  # (K,) for every input, or (N, K)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +43,9 @@ class Domain:
             like: for dtype and device.
             width: deviation of the Gaussian filter, in lattice steps.
         """
-        options = {"spacing": self.spacing, "within": self.within, "dtype": like.dtype, "device": like.device}
-        return self._discrete_family(like) or LevelSet(self.shape, width=width, **options)  # type: ignore[arg-type]
+        return self._discrete_family(like) or LevelSet(
+            self.shape, width=width, spacing=self.spacing, within=self.within, dtype=like.dtype, device=like.device
+        )
 
     def smooth_family(self, like: Tensor, padded: bool = False) -> SmoothFamily:
         """Return the paper's masks.
@@ -51,11 +54,20 @@ class Domain:
             like: for dtype and device.
             padded: whether they have a margin around the input.
         """
-        options = {"spacing": self.spacing, "within": self.within, "dtype": like.dtype, "device": like.device}
-        return self._discrete_family(like) or SmoothMax(self.shape, padded=padded, **options)  # type: ignore[arg-type]
+        return self._discrete_family(like) or SmoothMax(
+            self.shape, padded=padded, spacing=self.spacing, within=self.within, dtype=like.dtype, device=like.device
+        )
 
     def _discrete_family(self, like: Tensor) -> ChannelMask | Units | None:
         """Return masks with one value per channel or unit; None where masks are smooth."""
         if not self.has_neighbours:
             return ChannelMask(self.shape)
         return None if self.units is None else Units(self.units, like, self.within)
+
+
+def evaluate_masks(family: ExactAreaFamily, parameters: Tensor, areas: Areas, temperature: float) -> Tensor:
+    """Evaluate masks of parameters (N, K, 1, *lattice) at K areas: (N, K, 1, *S) with these means."""
+    count, columns = parameters.shape[:2]
+    means = (areas if isinstance(areas, Tensor) else fill_columns(areas, parameters)).expand(count, columns)
+    flat = family(parameters.flatten(0, 1), means.flatten(), temperature)
+    return flat.view(count, columns, 1, *flat.shape[2:])

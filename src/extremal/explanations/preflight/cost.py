@@ -14,11 +14,11 @@ from extremal.explanations.effort import EFFORTS
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.objective import Objective
 from extremal.explanations.settings import Settings
-from extremal.masking.domain import Domain
+from extremal.masking.domain import Domain, evaluate_masks
 from extremal.masking.games import Evaluate
 from extremal.masking.solvers import Consensus, Path, Penalty, Search, Solver
 from extremal.masking.solvers.consensus import count_consensus_passes
-from extremal.masking.solvers.path import count_passes, masks_at_areas
+from extremal.masking.solvers.path import count_passes
 from extremal.masking.solvers.problem import gradient
 from extremal.masking.solvers.swap import SWAPS_PER_ROUND
 from extremal.networks.memory import activation_bytes
@@ -264,7 +264,7 @@ class Cost:
             parameters = torch.randn(*shape, 1, *family.parameter_shape, dtype=like.dtype, device=like.device)
 
             def build_masks(values: Tensor) -> Tensor:
-                return masks_at_areas(family, values, areas, solver.temperature)
+                return evaluate_masks(family, values, areas, solver.temperature)
 
         return parameters.requires_grad_(), build_masks
 

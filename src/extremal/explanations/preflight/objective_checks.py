@@ -13,7 +13,7 @@ from extremal.explanations.objective import find_gradients
 from extremal.explanations.percentages import format_percent
 from extremal.explanations.preflight.findings import Finding, Level, one_line
 from extremal.explanations.preflight.network_checks import ROUNDING, max_difference, max_magnitude
-from extremal.masking.perturbations import Noise, Perturbation, mask_shape, prepare_perturbation
+from extremal.masking.perturbations import Noise, Perturbation, destroy, mask_shape, prepare_perturbation
 from extremal.networks.reading import Head, Reading, describe_reading, guess_head, is_multi_label, read_probabilities
 from extremal.networks.run import Run
 from extremal.scores import Score, log_probability, logit, margin, negative, probability, sigmoid
@@ -87,8 +87,7 @@ class CheckedObjective:
 
     def destroy(self, perturbation: Perturbation) -> Tensor:
         """Return the input destroyed completely: (1, C, *S)."""
-        zeros = self.x.new_zeros(1, 1, 1, *mask_shape(perturbation, self.x))
-        return prepare_perturbation(perturbation, self.x)(zeros).flatten(0, 1)
+        return destroy(self.x, perturbation)
 
 
 def finite_outputs(objective: CheckedObjective) -> Finding:

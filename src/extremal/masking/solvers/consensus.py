@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from extremal.masking.domain import Domain
+from extremal.masking.domain import Domain, evaluate_masks
 from extremal.masking.scaling import standardise_each
 from extremal.masking.solvers.choice import choose_fields
 from extremal.masking.solvers.consensus_run import ConsensusRun, Momentum
-from extremal.masking.solvers.path import masks_at_areas
 from extremal.masking.solvers.problem import OnStep, Problem, Recorder, Solution
 from extremal.masking.solvers.repair import repair_falls
 from extremal.masking.solvers.settings_checks import read_between, read_positive, read_whole
@@ -161,7 +160,7 @@ class Consensus:
     def rebuild_masks(self, parameters: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
         """Return the masks (N, A, 1, *S) of a solution's parameters (N, A, 1, *lattice) at these areas."""
         family = domain.exact_area_family(parameters, self.width)
-        return masks_at_areas(family, parameters, areas, self.temperature)
+        return evaluate_masks(family, parameters, areas, self.temperature)
 
     def _descend(self, run: ConsensusRun, asked: Sequence[Problem], schedule: Sequence[int], start: Tensor) -> Tensor:
         """Move one field by the gradients of its masks at all areas; return it: (N, 1, 1, *lattice).

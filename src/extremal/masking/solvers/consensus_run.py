@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from extremal.masking.domain import ExactAreaFamily
+from extremal.masking.domain import Areas, ExactAreaFamily, evaluate_masks
 from extremal.masking.grid import gaussian_blur, scale_lengths
 from extremal.masking.scaling import FLOOR, rank, reduce_large, standardise_each
-from extremal.masking.solvers.path import Areas, masks_at_areas
 from extremal.masking.solvers.problem import Problem, Recorder, gradient
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class ConsensusRun:
 
     def build_masks(self, fields: Tensor, areas: Areas) -> Tensor:
         """Return the masks (N, K, 1, *S) of fields (N, K, 1, *lattice), at an area each."""
-        return masks_at_areas(self.family, fields, areas, self.settings.temperature)
+        return evaluate_masks(self.family, fields, areas, self.settings.temperature)
 
     def build_cut_masks(self, fields: Tensor, areas: tuple[float, ...]) -> Tensor:
         """Return the masks (N, K, 1, *S) of fields (N, K, 1, *lattice), cut to zeros and ones."""

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
-from extremal.masking.device_tensors import copy_to, fill_columns, select_columns
-from extremal.masking.domain import Domain, ExactAreaFamily
+from extremal.masking.device_tensors import copy_to, select_columns
+from extremal.masking.domain import Areas, Domain, ExactAreaFamily, evaluate_masks
 from extremal.masking.scaling import FLOOR, reduce_large, standardise
 from extremal.masking.solvers.problem import OnStep, Problem, Recorder, Solution, gradient
 from extremal.masking.solvers.settings_checks import read_between, read_positive, read_whole
@@ -21,7 +21,6 @@ from extremal.masking.solvers.swap import swap_places
 from extremal.number_checks import read_numbers
 
 RESIDUAL_SCALE = 0.02  # of the previous field when it is added to a swapped set, to order the places in and out of it
-Areas = tuple[float, ...] | Tensor  # (K,) for every input, or (N, K)
 
 
 def mask_gradient(problem: Problem, family: ExactAreaFamily, draws: int, way: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,7 +92,7 @@ class Path:
     def rebuild_masks(self, parameters: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
         """Return the masks (N, A, 1, *S) of a solution's parameters (N, A, 1, *lattice) at these areas."""
         family = domain.exact_area_family(parameters, self.width)
-        return masks_at_areas(family, parameters, areas, self.final_temperature)
+        return evaluate_masks(family, parameters, areas, self.final_temperature)
 
     def schedule(self, areas: tuple[float, ...]) -> list[float]:
         """Return the area of each step of the sweep, falling geometrically.
@@ -240,7 +239,7 @@ class _BestParameters:
     @torch.no_grad()
     def masks(self) -> Tensor:
         """Return the masks of the best parameters: (N, A, 1, *S)."""
-        return masks_at_areas(self.family, self.parameters, self.areas, self.temperature)
+        return evaluate_masks(self.family, self.parameters, self.areas, self.temperature)
 
     def _update(self, candidates: Tensor, rewards: Tensor) -> None:
         is_better = (rewards > self._rewards).view(*rewards.shape, *[1] * (candidates.ndim - 2))
@@ -249,7 +248,7 @@ class _BestParameters:
 
     def _rewards_when_cut(self, parameters: Tensor, areas: tuple[float, ...]) -> Tensor:
         """Return the rewards of parameters (N, K, 1, *lattice) cut at K areas: (N, K), −inf where not finite."""
-        masks = masks_at_areas(self.family, parameters, areas, self.temperature)
+        masks = evaluate_masks(self.family, parameters, areas, self.temperature)
         rewards = self.problem.reward(self.family.cut(masks, areas), False)
         return rewards.where(rewards.isfinite(), -torch.inf)
 
@@ -285,20 +284,12 @@ class Descent:
         Returns:
             The masks (N, K, 1, *S) before the step, and their rewards (N, K).
         """
-        masks = masks_at_areas(self.family, self.parameters, areas, temperature)
+        masks = evaluate_masks(self.family, self.parameters, areas, temperature)
         self._steps += 1
         rewards = self.problem.reward(masks, *self.problem.turn(self._steps, self._first_step))
         self.parameters.grad = gradient(rewards, self.parameters)
         self._adam.step()
         return masks, rewards
-
-
-def masks_at_areas(family: ExactAreaFamily, parameters: Tensor, areas: Areas, temperature: float) -> Tensor:
-    """Evaluate masks of parameters (N, K, 1, *lattice) at K areas: (N, K, 1, *S) with these means."""
-    count, columns = parameters.shape[:2]
-    means = (areas if isinstance(areas, Tensor) else fill_columns(areas, parameters)).expand(count, columns)
-    flat = family(parameters.flatten(0, 1), means.flatten(), temperature)
-    return flat.view(count, columns, 1, *flat.shape[2:])
 
 
 def count_passes(settings: Path, areas: int, mirror: bool, ways: int = 1) -> int:

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalValueError
-from extremal.masking.domain import Domain, ExactAreaFamily
+from extremal.masking.domain import Domain, ExactAreaFamily, evaluate_masks
 from extremal.masking.scaling import standardise_each
-from extremal.masking.solvers.path import masks_at_areas
 from extremal.masking.solvers.problem import OnStep, Problem, Recorder, Solution
 from extremal.masking.solvers.reward_model import Cells, RewardModel
 from extremal.masking.solvers.settings_checks import read_between, read_positive, read_whole
@@ -110,12 +109,12 @@ class Search:
         model = RewardModel(Cells(problem.domain, family, problem.like), problem.count, self.reach)
         drawn = self._draw(problem, family, model, draws, generator, recorder)
         parameters = self._choose(problem, family, model, areas, drawn, recorder)
-        masks = masks_at_areas(family, parameters, areas, self.temperature)
+        masks = evaluate_masks(family, parameters, areas, self.temperature)
         return recorder.build_solution(masks, parameters, self.find_support(parameters, problem.domain))
 
     def rebuild_masks(self, parameters: Tensor, areas: tuple[float, ...], domain: Domain) -> Tensor:
         """Return the masks (N, A, 1, *S) of a solution's parameters (N, A, 1, *lattice) at these areas."""
-        return masks_at_areas(domain.exact_area_family(parameters, self.width), parameters, areas, self.temperature)
+        return evaluate_masks(domain.exact_area_family(parameters, self.width), parameters, areas, self.temperature)
 
     def find_support(self, parameters: Tensor, domain: Domain) -> Tensor:
         """Return how far fields (N, A, 1, *lattice) of a solution are above their mean at each place: (N, 1, *S) ≥ 0.
@@ -187,7 +186,7 @@ class Search:
                 fields = (torch.cat([noise, -noise]) @ basis.T).expand(problem.count, -1, -1)
             else:
                 fields = model.fit(draw.areas[0]).draw_fields(noise, draw.temperature)
-            masks = masks_at_areas(family, _to_parameters(model.cells, fields), draw.areas, self.temperature)
+            masks = evaluate_masks(family, _to_parameters(model.cells, fields), draw.areas, self.temperature)
             turns = [_turn(problem, done + k) for k in range(draw.count)]
             rewards = problem.reward(masks, [mirrored for mirrored, _ in turns], [way for _, way in turns])
             done += draw.count
@@ -220,12 +219,12 @@ class Search:
                 chosen.append(own[:, :1])
                 continue
             if chosen:
-                below = family.fit(masks_at_areas(family, chosen[-1], areas[index - 1 : index], self.temperature)[:, 0])
+                below = family.fit(evaluate_masks(family, chosen[-1], areas[index - 1 : index], self.temperature)[:, 0])
                 nested = own + 2 * self.within * below.unsqueeze(1)
                 own = torch.stack([own, nested], 2).flatten(1, 2)
             own = own[:, :count]
             these = (area,) * own.shape[1]
-            masks = family.cut(masks_at_areas(family, own, these, self.temperature), these)
+            masks = family.cut(evaluate_masks(family, own, these, self.temperature), these)
             rewards = torch.zeros(masks.shape[:2], dtype=problem.dtype, device=problem.device)
             for way in range(problem.ways):
                 rewards += problem.reward(masks, orientations[(way + index) % len(orientations)], way)
