@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from extremal.explanations.objective import Objective
-from extremal.explanations.verdict import compute_effects, is_supported
+from extremal.explanations.verdict import is_supported
 from extremal.masking.area import find_coverage
 
 
@@ -105,7 +105,5 @@ class Rankings:
 @torch.no_grad()
 def evaluate_effects(objective: Objective, cuts: Tensor) -> Tensor:
     """Return the effects (N, K) of cut masks (N, K, 1, *S), on the CPU; those that are not finite are −inf."""
-    scores = objective.evaluate(objective.game.kept_part(cuts))
-    low, high = objective.score_destroyed.view(-1, 1), objective.score_input.view(-1, 1)
-    effects = compute_effects(scores, low, high, objective.game.keeps)
+    effects = objective.compute_effects(objective.evaluate(objective.game.kept_part(cuts)))
     return effects.masked_fill(~effects.isfinite(), -math.inf).cpu()

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from extremal.explanations.effort import Effort
 from extremal.explanations.objective import Objective
-from extremal.explanations.verdict import compute_effects
 from extremal.masking.device_tensors import copy_to, select_columns
 from extremal.masking.domain import Domain
 
@@ -80,10 +79,9 @@ def draw_controls(objective: Objective, areas: tuple[float, ...], effort: Effort
         seed: of the masks.
         like: a tensor of the dtype and device of the masks.
     """
-    low, high = (values.view(-1, 1, 1) for values in (objective.score_destroyed, objective.score_input))
 
     def is_undecided(scores: Tensor) -> Tensor:  # (N, A, R) -> (N, A)
-        best = compute_effects(scores, low, high, objective.game.keeps).amax(2)
+        best = objective.compute_effects(scores).amax(2)
         return (best >= UNDECIDED_EFFECTS[0]) & (best < UNDECIDED_EFFECTS[1])
 
     masks = random_masks(objective.domain, areas, effort.controls, seed, like)
@@ -104,9 +102,8 @@ def find_control_effect(objective: Objective, area: float, effort: Effort, seed:
     def score(masks: Tensor, numbers: Sequence[int], wanted: Tensor | None) -> Tensor:
         return counting.evaluate_way(objective.game.kept_part(masks.unsqueeze(2)), numbers, wanted=wanted)
 
-    scores = draw_controls(objective, (area,), effort, seed, objective.x).score(score)[0, 0]
-    effects = compute_effects(scores, objective.score_destroyed, objective.score_input, objective.game.keeps)
-    return float(effects[~scores.isnan()].amax())
+    scores = draw_controls(objective, (area,), effort, seed, objective.x).score(score)
+    return float(objective.compute_effects(scores)[~scores.isnan()].amax())
 
 
 def random_masks(domain: Domain, areas: tuple[float, ...], count: int, seed: int, like: Tensor) -> Tensor:

@@ -115,8 +115,7 @@ class Explanation(ExplanationViews):
 
     def effects(self, scores: Tensor) -> Tensor:
         """Return scores (N, ...) as shares of the whole effect (`compute_effects`): 0 is no effect, 1 all of it."""
-        low, high = (values.view(-1, *[1] * (scores.ndim - 1)) for values in (self.score_blank, self.score_full))
-        return compute_effects(scores, low, high, self.keeps)
+        return compute_effects(scores, self.score_blank, self.score_full, self.keeps)
 
     @property
     def trace(self) -> dict[str, Tensor]:

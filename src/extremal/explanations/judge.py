@@ -158,8 +158,7 @@ def build_explanation(
             agreement = torch.ones_like(solution.masks[:, 0])
         if agreement is None:
             agreement = unseen_agreement(objective, perturbs.values(), solution.masks, max_rows, provenance["mirror"])
-    low, high = objective.score_destroyed.view(-1, 1), objective.score_input.view(-1, 1)
-    effects = verdict.compute_effects(collected.scores, low, high, game.keeps)
+    effects = objective.compute_effects(collected.scores)
     tensors = {**input_fields(run.network, objective), **_solution_fields(solution, collected), "agreement": agreement}
     return Explanation(
         areas=areas,

@@ -11,6 +11,7 @@ from torch import Tensor
 from extremal.errors import ExtremalValueError
 from extremal.explanations.layer_maps import compute_layer_map, recorded_outputs
 from extremal.explanations.scales import Resizing, scale_shape
+from extremal.explanations.verdict import compute_effects
 from extremal.explanations.ways import Ways
 from extremal.masking.device_tensors import copy_to, select_columns
 from extremal.masking.domain import Domain
@@ -76,6 +77,10 @@ class Objective:
     def mask_shape(self) -> tuple[int, ...]:
         """S, the shape of a mask."""
         return self.domain.shape
+
+    def compute_effects(self, scores: Tensor) -> Tensor:
+        """Return scores (N, ...) as shares of the whole effect (`verdict.compute_effects`)."""
+        return compute_effects(scores, self.score_destroyed, self.score_input, self.game.keeps)
 
     def evaluator(self, perturb: Perturb, mirrored: bool = False) -> Evaluate:
         """Return Φ(mask ⊗ x) under a perturbation as a function (N, K, 1, *S) -> (N, K)."""

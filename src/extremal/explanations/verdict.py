@@ -86,7 +86,19 @@ def compute_effects(scores: Tensor, blank: Tensor, full: Tensor, keeps: bool) ->
     """Return scores as shares of the whole effect: 0 if the mask has no effect, 1 if it has the whole effect.
 
     (Φ − Φ_blank) / (Φ_full − Φ_blank) if masks keep, (Φ_full − Φ) / (Φ_full − Φ_blank) if they delete.
+
+    >>> scores, blank, full = torch.tensor([[2.0, 3.0], [0.0, 1.0]]), torch.tensor([1.0, 0.0]), torch.tensor([5.0, 2.0])
+    >>> compute_effects(scores, blank, full, keeps=True)
+    tensor([[0.2500, 0.5000],
+            [0.0000, 0.5000]])
+
+    Args:
+        scores: (N, ...) of masks.
+        blank: of the destroyed inputs, in the first dimensions of `scores`, e.g. (N,).
+        full: of the whole inputs, likewise.
+        keeps: whether masks keep.
     """
+    blank, full = (value.view((*value.shape, *[1] * (scores.ndim - value.ndim))) for value in (blank, full))
     share = (scores - blank) / (full - blank)
     return share if keeps else 1 - share
 
@@ -111,7 +123,7 @@ def compute_unseen_effects(scores: Tensor, blank: Tensor, score_blank: Tensor, f
         full: (N,) of the whole input.
         keeps: whether masks keep.
     """
-    effects = compute_effects(scores, blank.unsqueeze(1), full.view(-1, 1, 1), keeps)
+    effects = compute_effects(scores, blank.unsqueeze(1), full, keeps)
     full = full.view(-1, 1)
     span = (full - blank).abs() / (full - score_blank.view(-1, 1)).abs()
     broken = ~(scores.isfinite() & blank.isfinite().unsqueeze(1))

@@ -66,11 +66,6 @@ class ChannelBatch:
         """The number of channels of the layer."""
         return self.objective.mask_shape[0]
 
-    def compute_effects(self, scores: Tensor) -> Tensor:
-        """Return scores (N, K) as shares of the whole effect."""
-        low, high = self.objective.score_destroyed.view(-1, 1), self.objective.score_input.view(-1, 1)
-        return verdict.compute_effects(scores, low, high, self.objective.game.keeps)
-
 
 class _EvidenceReport:
     """Reports the evidence, and repeats its last report during the search, so that a run can be ended there, too."""
@@ -120,7 +115,7 @@ def build_channel_explanation(
         ranking_names=RANKINGS,
         target=objective.class_indices,
         target_names=objective.names,
-        status=verdict.assign_status(batch.compute_effects(collected.scores), solution.finite),
+        status=verdict.assign_status(objective.compute_effects(collected.scores), solution.finite),
         keeps=objective.game.keeps,
         share=batch.share,
         settings={**provenance, "evaluations": {**asdict(cost.with_evidence(count)), "whole": n_whole}},
@@ -143,8 +138,8 @@ def _search_smallest(
 ) -> tuple[Bounds | None, ...]:
     """Search for the smallest sufficient set of each input, from the cut masks and the set of all channels."""
     objective, areas = batch.objective, (*batch.areas, 1.0)
-    scores = collected.scores, collected.binary_scores, collected.control_scores.flatten(1)
-    effects, cut_effects, control_effects = map(batch.compute_effects, scores)
+    scores = collected.scores, collected.binary_scores, collected.control_scores
+    effects, cut_effects, control_effects = map(objective.compute_effects, scores)
     largest = verdict.find_largest_effects(effects, cut_effects, control_effects)
     has_effect = verdict.has_effect(largest, objective.score_input, objective.score_destroyed)
     whole = cut_effects.new_full((len(cut_effects), 1), max(1.0, batch.share))  # all channels are always sufficient

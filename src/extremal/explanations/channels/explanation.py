@@ -111,10 +111,7 @@ class ChannelExplanation(ChannelViews):
 
     def effects(self, scores: Tensor) -> Tensor:
         """Return scores (N, ...) as fractions of the whole effect (`compute_effects`)."""
-        trailing = [1] * (scores.ndim - 1)
-        return compute_effects(
-            scores, self.score_blank.view(-1, *trailing), self.score_full.view(-1, *trailing), self.keeps
-        )
+        return compute_effects(scores, self.score_blank, self.score_full, self.keeps)
 
     def largest_effects(self) -> Tensor:
         """Return the largest effect of any set of each input: (N,)."""
