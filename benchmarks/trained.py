@@ -96,7 +96,7 @@ def run(
     seconds = time.perf_counter() - begin
     if stable:
         begin = time.perf_counter()
-        measured = extremal.stability(network, image, found, target=None if found.is_class else target)
+        measured = extremal.stability(network, image, found, target=target)
         found = replace(found, stability=measured)
         stability_seconds = time.perf_counter() - begin
     curve = found.curve()

@@ -19,7 +19,7 @@ from extremal.explanations.sets.class_contrast import Contrast, contrast
 from extremal.explanations.sets.region_sets import RegionSets, explain_sets
 from extremal.explanations.settings import Settings
 from extremal.explanations.smallest_area import smallest_area
-from extremal.explanations.verdict import NOT_FINITE, Status
+from extremal.explanations.verdict import check_finite
 from extremal.masking.solvers import Step
 from extremal.networks.inputs import prepare
 from extremal.report import channel_files, result_files, sets_page
@@ -94,18 +94,18 @@ class ViewRun:
             on_step=self._preview_steps(),
             on_evidence=self._on_evidence,
         )
-        _check_finite(explanation.status)
+        check_finite(explanation.status)
         certificate = None
         if self.request.refine:
             self.on_progress(JobProgress("smallest area"))
             (certificate,) = smallest_area(
-                *(self.network.network, explanation, None if explanation.is_class else self.target),
+                *(self.network.network, explanation, self.target),
                 on_progress=lambda done, total: self.on_progress(JobProgress("smallest area", done, total)),
             )
         if self.request.stability:
             measured = stability(
                 *(self.network.network, self.image, explanation),
-                target=None if explanation.is_class else self.target,
+                target=self.target,
                 on_progress=lambda stage, done, total: self.on_progress(JobProgress(f"copies, {stage}", done, total)),
             )
             explanation = replace(explanation, stability=measured)
@@ -122,7 +122,7 @@ class ViewRun:
             on_step=lambda step: self.on_progress(JobProgress(step.stage, step.index + 1, step.total)),
             on_evidence=self._on_evidence,
         )
-        _check_finite(explanation.status)
+        check_finite(explanation.status)
         self.on_progress(JobProgress("writing"))
         channel_files.write_channel_result(explanation, self.folder, self.request.title, None, None)
         return _sentence(summarise_channels(explanation))
@@ -131,7 +131,7 @@ class ViewRun:
         """Explain by sets of regions or by a contrast, write the result, and return its headline."""
         found = self._contrast() if self.question == CONTRAST else self._find_sets()
         for part in found.parts:
-            _check_finite(getattr(found, part).status)
+            check_finite(getattr(found, part).status)
         self.on_progress(JobProgress("writing"))
         sets_page.write_sets(found, self.folder, self.request.title)
         return sets_page.headline(found)
@@ -171,11 +171,6 @@ class ViewRun:
 
     def _on_evidence(self, done: int, total: int) -> None:
         self.on_progress(JobProgress("evidence", done, total))
-
-
-def _check_finite(status: tuple[tuple[Status, ...], ...]) -> None:
-    if Status.NOT_FINITE in status[0]:
-        raise ExtremalValueError(NOT_FINITE)
 
 
 def _sentence(summary: ExplanationSummary | ChannelSummary) -> str:

@@ -20,6 +20,7 @@ from extremal import files
 from extremal.cli.common_options import OUTPUT
 from extremal.cli.input_checks import expand_images, find_image_errors
 from extremal.errors import ExtremalError, ExtremalValueError, Notice
+from extremal.explanations.stages import OnStage
 from extremal.file_checks import to_printable
 from extremal.report.result_files import RESULT_FILES, import_libraries_early
 from extremal.report.stage_text import STAGE_WORDS
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 MAX_LINE = 1500  # characters of a message
-
-OnStage = Callable[[str, int, int], None]  # stage, number done, total
 
 
 @dataclass(frozen=True)

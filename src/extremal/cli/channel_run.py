@@ -14,7 +14,6 @@ from extremal.cli import tables
 from extremal.cli.batch import (
     ImageBatch,
     ImageOutcome,
-    OnStage,
     ProcessImage,
     other_output_on_stderr,
     progress,
@@ -29,7 +28,8 @@ from extremal.explanations.channels.explanation import ChannelExplanation
 from extremal.explanations.channels.inversion import Inversion, invert
 from extremal.explanations.channels.visualisation import Visualisation, visualise
 from extremal.explanations.reduce_region import minimal
-from extremal.explanations.verdict import NOT_FINITE, Status
+from extremal.explanations.stages import OnStage, report_stages
+from extremal.explanations.verdict import check_finite
 from extremal.file_checks import list_names, to_printable
 from extremal.masking.games import get_game
 from extremal.masking.solvers import get_solver
@@ -91,11 +91,9 @@ def prepare_channels_run(
             solver=resolved_solver,
             score=resolved_score,
             seed=seed,
-            on_step=lambda step: on_stage(step.stage, step.index + 1, step.total),
-            on_evidence=lambda done, total: on_stage("evidence", done, total),
+            **report_stages(on_stage),
         )
-        if Status.NOT_FINITE in explanation.status[0]:
-            raise ExtremalValueError(NOT_FINITE)
+        check_finite(explanation.status)
         region, sentence = None, ""
         if minimal_budget:
             search = partial(

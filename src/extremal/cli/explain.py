@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from extremal.cli import options, plan_tables, tables
 from extremal.cli.argument_checks import check_alternatives, check_areas, check_names, find_minimal_budget
-from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage, search_minimal
+from extremal.cli.batch import ImageBatch, ImageOutcome, ProcessImage, search_minimal
 from extremal.cli.networks import copy_to_devices, load
 from extremal.cli.parse import parse_areas, parse_perturbation
 from extremal.cli.question_checks import check_question, check_shapes
-from extremal.errors import ExtremalValueError
+from extremal.explanations.stages import OnStage, report_stages
 from extremal.file_checks import to_printable
 from extremal.networks.devices import check_device_name
 from extremal.networks.names import check_network_name
@@ -115,7 +115,7 @@ def explain_images(net: "Network", query: "Target", settings: "Settings", extras
     """Return the function that explains one image and writes its result."""
     import extremal
     from extremal.explanations.smallest_area import smallest_area
-    from extremal.explanations.verdict import NOT_FINITE, Status
+    from extremal.explanations.verdict import check_finite
     from extremal.networks.inputs import read_stacks
     from extremal.report import result_files
     from extremal.report.minimal_panel import minimal_sentence
@@ -123,25 +123,17 @@ def explain_images(net: "Network", query: "Target", settings: "Settings", extras
     def process(image: str, folder: Path, on_stage: OnStage) -> ImageOutcome:
         on_stage("reading", 0, 1)
         opened = read_stacks(net, image)
-        explanation = extremal.explain(
-            net,
-            opened,
-            query,
-            settings=settings,
-            on_step=lambda step: on_stage(step.stage, step.index + 1, step.total),
-            on_evidence=lambda done, total: on_stage("evidence", done, total),
-        )
-        if Status.NOT_FINITE in explanation.status[0]:
-            raise ExtremalValueError(NOT_FINITE)
+        explanation = extremal.explain(net, opened, query, settings=settings, **report_stages(on_stage))
+        check_finite(explanation.status)
         certificate = None
         if extras.refine:
             on_stage("smallest area", 0, 1)
-            certificate = smallest_area(net, explanation, None if explanation.is_class else query)[0]
+            certificate = smallest_area(net, explanation, query)[0]
         region, sentence = None, ""
         if extras.minimal_budget:
             search = partial(
                 extremal.minimal,
-                *(net, explanation, None if explanation.is_class else query),
+                *(net, explanation, query),
                 budget=extras.minimal_budget,
                 on_evaluations=lambda done, total: on_stage("minimal region", done, total),
             )
@@ -149,7 +141,7 @@ def explain_images(net: "Network", query: "Target", settings: "Settings", extras
         if extras.stability:
             measured = extremal.stability(
                 *(net, opened, explanation),
-                target=None if explanation.is_class else query,
+                target=query,
                 on_progress=lambda stage, done, total: on_stage(f"copies, {stage}", done, total),
             )
             explanation = replace(explanation, stability=measured)

@@ -8,11 +8,12 @@ import typer
 
 from extremal.cli import options
 from extremal.cli.argument_checks import check_areas, check_names
-from extremal.cli.batch import ImageBatch, ImageOutcome, OnStage, ProcessImage
+from extremal.cli.batch import ImageBatch, ImageOutcome, ProcessImage
 from extremal.cli.networks import copy_to_devices, load
 from extremal.cli.parse import parse_areas, parse_perturbation
 from extremal.cli.question_checks import check_contrast, check_question, check_shapes
 from extremal.errors import ExtremalValueError
+from extremal.explanations.stages import OnStage
 from extremal.file_checks import to_printable
 from extremal.networks.devices import check_device_name
 from extremal.networks.names import check_network_name
@@ -223,7 +224,7 @@ def _process_with(find: FindRegions) -> ProcessImage:
     """Return the function that finds the regions of one image and writes them."""
     from extremal.cli import set_tables
     from extremal.explanations.sets.answer_tokens import AnswerTokens
-    from extremal.explanations.verdict import NOT_FINITE, Status
+    from extremal.explanations.verdict import check_finite
     from extremal.networks.memory import keep_freed_memory
     from extremal.report.sets_page import sets_record, write_sets
     from extremal.report.tokens_page import tokens_record, write_tokens
@@ -232,8 +233,8 @@ def _process_with(find: FindRegions) -> ProcessImage:
 
     def process(image: str, folder: Path, on_stage: OnStage) -> ImageOutcome:
         result = find(image, on_stage)
-        if any(Status.NOT_FINITE in row for part in result.parts for row in getattr(result, part).status):
-            raise ExtremalValueError(NOT_FINITE)
+        for part in result.explanations():
+            check_finite(part.status)
         on_stage("writing", 0, 1)
         name = to_printable(image)
         source = Path(name).name

@@ -1,8 +1,5 @@
 """`stability`: explain copies of an input with one grey level of noise, and compare their masks with a result's."""
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +9,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.preparation import check_result, check_same_scores, restore_network, restore_query
 from extremal.explanations.settings import Settings
 from extremal.explanations.stability import Stability
+from extremal.explanations.stages import OnStage, report_stages
 from extremal.masking.games import Game, Reward
 from extremal.masking.perturbations import PerturbationLike
 from extremal.masking.solvers import Solver
@@ -28,8 +26,6 @@ COPIES = 4  # of each input
 MAX_COPIES = 256
 MAX_DIFFERENCE = 1e-3  # of the inputs' range, by which the image may differ from that of the result (devices round)
 
-OnProgress = Callable[[str, int, int], None]  # stage, done, in all
-
 
 @in_standard_modes
 def stability(
@@ -43,7 +39,7 @@ def stability(
     perturbation: PerturbationLike | None = None,
     solver: str | Solver | None = None,
     score: str | Score | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: OnStage | None = None,
 ) -> Stability:
     """Explain copies of an image with one grey level of noise, and compare their masks with those of a result.
 
@@ -92,25 +88,8 @@ def stability(
     noisy = [
         _expand(prepare_noisy(net, image, (settings.seed, copy)), len(result.masks)) for copy in range(1, copies + 1)
     ]
-    report_evidence = None
-    report_steps = None
-    if on_progress is not None:
-        report = on_progress
-
-        def report_evidence(done: int, total: int) -> None:
-            report("evidence", done, total)
-
-        def report_steps(step: Any) -> None:
-            report(step.stage, step.index + 1, step.total)
-
-    explained = explain(
-        net,
-        torch.cat(noisy),
-        _targets(result, target, copies),
-        settings=settings,
-        on_step=report_steps,
-        on_evidence=report_evidence,
-    )
+    targets = _targets(result, target, copies)
+    explained = explain(net, torch.cat(noisy), targets, settings=settings, **report_stages(on_progress))
     return compare_copies(result, explained, settings.seed)
 
 

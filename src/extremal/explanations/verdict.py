@@ -1,13 +1,14 @@
 """The verdict on a mask: effects, thresholds and rules."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
 from torch import Tensor
 
+from extremal.errors import ExtremalValueError
 from extremal.explanations.percentages import format_percent
 from extremal.masking.solvers.repair import MAX_FALL
 
@@ -21,7 +22,7 @@ MIN_STABLE_IOU = 0.5  # with copies of the input, in the median, below which mas
 MIN_CORE_SHARE = 1 / 3  # of a mask's places, that the masks of all copies must contain
 MAX_DIGITS = 6  # decimals, at most, of a percentage that is close to its threshold: those of single precision
 
-NOT_FINITE = (
+NOT_FINITE_MESSAGE = (
     "a network must return finite scores, it returned NaN or infinite ones during the run, so nothing was "
     "written; check its weights, or try another perturbation or score"
 )
@@ -42,6 +43,16 @@ def find_falls(effects: Tensor) -> Tensor:
     tensor([0.0000, 0.0000, 0.2500])
     """
     return effects.cummax(-1).values - effects
+
+
+def check_finite(statuses: Iterable[Iterable[Status]]) -> None:
+    """Raise if a run met a score that is not finite.
+
+    Raises:
+        ExtremalValueError: it did.
+    """
+    if any(Status.NOT_FINITE in row for row in statuses):
+        raise ExtremalValueError(NOT_FINITE_MESSAGE)
 
 
 def assign_status(effects: Tensor, finite: Tensor) -> tuple[tuple[Status, ...], ...]:

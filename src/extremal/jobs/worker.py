@@ -151,14 +151,13 @@ class Worker:
         inputs = torch.cat([entry.x for entry in group if entry.x is not None])
         network = self.network.with_spacing(group[0].spacing)
         explanation = explain(network, prepare(network, inputs), target, settings=self.settings)
-        query = None if explanation.is_class else target
         if self.config.stability:
             images = [entry.item.path for entry in group]  # noise is of the pixels in the files
-            measured = stability(network, images, explanation, target=query)
+            measured = stability(network, images, explanation, target=target)
             explanation = replace(explanation, stability=measured)
         if not self.config.refine:
             return explanation, [None] * len(group)
-        return explanation, smallest_area(network, explanation, query)
+        return explanation, smallest_area(network, explanation, target)
 
 
 def _group_by_shape(decoded: Sequence[DecodedItem], targets: dict[str, Target]) -> list[list[DecodedItem]]:

@@ -9,9 +9,10 @@ from torch import nn
 from extremal.errors import ExtremalTypeError, ExtremalValueError, NoEffectError
 from extremal.explanations.explain import explain
 from extremal.explanations.explanation import Explanation
-from extremal.explanations.sets.bundle import Bundle, OnPart, prepare_single, report_part
+from extremal.explanations.sets.bundle import Bundle, prepare_single
 from extremal.explanations.sets.region_sets import JudgedRegion, judge_smallest
 from extremal.explanations.settings import Settings, SettingsOptions, merge_settings
+from extremal.explanations.stages import OnStage, report_stages
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network
@@ -81,7 +82,7 @@ def explain_tokens(
     answer: Answer,
     *,
     settings: Settings | None = None,
-    on_part: OnPart | None = None,
+    on_part: OnStage | None = None,
     **options: Unpack[SettingsOptions],
 ) -> AnswerTokens:
     """Explain an answer of a model of images and text, and each of its tokens that depends on the picture.
@@ -104,10 +105,10 @@ def explain_tokens(
     net, x = prepare_single(as_network(network), image, "the tokens of an answer")
     settled = answer.settle_one(net, x)
     texts = settled.list_tokens(net)
-    whole = explain(net, x, settled, settings=settings, progress=False, **report_part(on_part, "answer"))
+    whole = explain(net, x, settled, settings=settings, progress=False, **report_stages(on_part, "answer"))
     found: dict[int, Explanation] = {}
     for index, (name, query) in enumerate(list_token_queries(settled, texts).items()):
-        report = report_part(on_part, name)
+        report = report_stages(on_part, name)
         try:
             found[index] = explain(net, x, query, settings=settings, progress=False, **report)
         except NoEffectError:

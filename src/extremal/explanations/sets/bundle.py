@@ -1,7 +1,6 @@
 """Explanations of one input that are saved in one file."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
@@ -22,8 +21,6 @@ from extremal.tensor_files import FormatError, fields_equal, read_tensors, unrea
 
 FORMAT = 1  # of the saved file
 
-OnPart = Callable[[str, int, int], None]  # what is done, number done, total
-
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
@@ -31,6 +28,10 @@ class Bundle:
 
     noun: ClassVar[str]  # of the file, with its article
     parts: ClassVar[tuple[str, ...]]  # names of the fields that are explanations
+
+    def explanations(self) -> tuple[Explanation, ...]:
+        """Return the explanations, in the order of `parts`."""
+        return tuple(getattr(self, name) for name in self.parts)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file with JSON metadata, atomically."""
@@ -129,14 +130,3 @@ def merge_game_free(settings: Settings | None, options: SettingsOptions, what: s
             f"{what} are one answer, got alternatives={merged.alternatives}; leave it out, or use explain"
         )
     return merged
-
-
-def report_part(on_part: OnPart | None, name: str) -> dict[str, Any]:
-    """Return the callbacks of `explain` that report the progress of one part."""
-    if on_part is None:
-        return {}
-    report = on_part
-    return {
-        "on_step": lambda step: report(f"{name}, {step.stage}", step.index + 1, step.total),
-        "on_evidence": lambda done, total: report(f"{name}, evidence", done, total),
-    }

@@ -13,9 +13,10 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.objective import prepare_ways
 from extremal.explanations.preparation import as_asked_by
 from extremal.explanations.regions import SufficientRegion, iou
-from extremal.explanations.sets.bundle import Bundle, OnPart, merge_game_free, prepare_single, report_part
+from extremal.explanations.sets.bundle import Bundle, merge_game_free, prepare_single
 from extremal.explanations.sets.region_sets import JudgedRegion, judge_smallest
 from extremal.explanations.settings import Settings, SettingsOptions
+from extremal.explanations.stages import OnStage, report_stages
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.masking.perturbations import prepare_perturbation, split_ways, with_spacing
 from extremal.networks.inputs import ImagesLike
@@ -112,7 +113,7 @@ def contrast(
     other: int | str | None = None,
     *,
     settings: Settings | None = None,
-    on_part: OnPart | None = None,
+    on_part: OnStage | None = None,
     **options: Unpack[SettingsOptions],
 ) -> Contrast:
     """Find why an image is of one class rather than of another, and the region whose loss turns one into the other.
@@ -144,7 +145,7 @@ def contrast(
     asked = find_contrast(net, x, target, other, settings)
     found = {}
     for part, question in asked.questions.items():
-        of_game, report = settings.replace(game=question.game), report_part(on_part, question.name)
+        of_game, report = settings.replace(game=question.game), report_stages(on_part, question.name)
         explanation = explain(net, x, question.query, settings=of_game, progress=False, **report)
         found[part] = replace(explanation, target_names=(question.name,))
     with net.frozen(settings.seed) as run, torch.no_grad():

@@ -14,13 +14,12 @@ from extremal.explanations.preparation import as_asked_by
 from extremal.explanations.regions import SufficientRegion, iou
 from extremal.explanations.sets.bundle import (
     Bundle,
-    OnPart,
     check_single_target,
     merge_game_free,
     prepare_single,
-    report_part,
 )
 from extremal.explanations.settings import Settings, SettingsOptions
+from extremal.explanations.stages import OnStage, report_stages
 from extremal.explanations.verdict import SUFFICIENT_EFFECT, Verdict
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network
@@ -130,7 +129,7 @@ def explain_sets(
     target: Target = None,
     *,
     settings: Settings | None = None,
-    on_part: OnPart | None = None,
+    on_part: OnStage | None = None,
     **options: Unpack[SettingsOptions],
 ) -> RegionSets:
     """Find what is sufficient, what is necessary, and what is both, for one image and target.
@@ -161,7 +160,7 @@ def explain_sets(
     net, x = prepare_single(as_asked_by(network, settings.solver), image, "sets of regions")
     found = {
         name: explain(
-            net, x, target, settings=settings.replace(game=game), progress=False, **report_part(on_part, name)
+            net, x, target, settings=settings.replace(game=game), progress=False, **report_stages(on_part, name)
         )
         for name, game in GAMES.items()
     }
@@ -171,6 +170,6 @@ def explain_sets(
         found["complete"].masks,
         target,
         settings=settings.replace(game="delete"),
-        on_evidence=report_part(on_part, "complete, lost").get("on_evidence"),
+        on_evidence=report_stages(on_part, "complete, lost").get("on_evidence"),
     )
     return RegionSets(**found, complete_loss=loss)
