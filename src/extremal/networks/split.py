@@ -146,7 +146,8 @@ class Split(EvaluationCounter):
             return forward
 
         forwards: Forwards = {module: replay(module, module.forward) for module in cached}
-        forwards[self.module] = lambda *_, **__: activations.to(self.layer_dtype)
+        # A copy, since code after the layer may change it in place, as `out += identity` and ReLU(inplace=True) do.
+        forwards[self.module] = lambda *_, **__: activations.to(self.layer_dtype, copy=True)
         return forwards
 
 
