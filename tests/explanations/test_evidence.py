@@ -8,7 +8,7 @@ from torch import Tensor
 
 from extremal.explanations.controls import Controls, random_masks
 from extremal.explanations.evidence import agreement, collect_evidence, unseen_perturbations
-from extremal.explanations.verdict import CHANCE, Status, assign_status, reach_verdict
+from extremal.explanations.verdict import Status, VerdictLabel, assign_status, reach_verdict
 from extremal.masking.area import cut_one
 from extremal.masking.domain import Domain
 from extremal.masking.games import GAMES, Evaluate
@@ -29,6 +29,8 @@ from extremal.masking.perturbations import (
 NAN, INF = float("nan"), float("inf")
 TIMES = "a mask changes the score 24 times as much as destroying the whole input does"
 
+CHANCE = VerdictLabel.CHANCE
+
 
 @pytest.mark.parametrize(
     ("soft", "cut", "unseen", "control", "word", "reason"),
@@ -38,7 +40,14 @@ TIMES = "a mask changes the score 24 times as much as destroying the whole input
         (1.0, 0.95, [], [], "sufficient", "95 % of the effect, at best 0 % by chance"),
         (1.0, 1.3, [0.46], [-0.3], "sufficient", "130 % of the effect, at best −30 % by chance"),
         (0.8, 0.5, [0.9], [0.1], "insufficient", "50 % of the effect, wanted 90 %"),
-        (1.0, 0.89, [0.9], [0.95], CHANCE, "a random region of this size reaches 95 % of the effect, this one 89 %"),
+        (
+            1.0,
+            0.89,
+            [0.9],
+            [0.95],
+            CHANCE,
+            "a random region of this size reaches 95 % of the effect, this one 89 %",
+        ),
         (0.9, 0.8961, [0.9], [0.1], "insufficient", "89.6 % of the effect, wanted 90 %"),
         (0.9, 0.90001, [0.9], [0.899996], "sufficient", "90 % of the effect, at best 89.9996 % by chance"),
         (0.9, 0.95, [0.4499], [0.1], "suspect", "only 44.99 % of the effect under perturbations it was not made for"),
@@ -60,7 +69,14 @@ TIMES = "a mask changes the score 24 times as much as destroying the whole input
             CHANCE,
             "a random region of this size reaches 97 % of the effect, this one 95 %",
         ),
-        (1.0, 0.95, [0.9], [0.95], CHANCE, "a random region of this size reaches 95 % of the effect, this one 95 %"),
+        (
+            1.0,
+            0.95,
+            [0.9],
+            [0.95],
+            CHANCE,
+            "a random region of this size reaches 95 % of the effect, this one 95 %",
+        ),
         (
             1.0,
             0.95,
@@ -78,8 +94,22 @@ TIMES = "a mask changes the score 24 times as much as destroying the whole input
             "chance is enough",
             "a random region of this size reaches 144 % of the effect, this one 256 %",
         ),
-        (1.0, 2.56, [0.44], [1.44], CHANCE, "a random region of this size reaches 144 % of the effect, this one 256 %"),
-        (0.9, 0.4, [0.4], [0.9], CHANCE, "a random region of this size reaches 90 % of the effect, this one 40 %"),
+        (
+            1.0,
+            2.56,
+            [0.44],
+            [1.44],
+            CHANCE,
+            "a random region of this size reaches 144 % of the effect, this one 256 %",
+        ),
+        (
+            0.9,
+            0.4,
+            [0.4],
+            [0.9],
+            CHANCE,
+            "a random region of this size reaches 90 % of the effect, this one 40 %",
+        ),
         (1.0, 0.95, [0.9], [0.89], "sufficient", "95 % of the effect, at best 89 % by chance"),
         (4.9, 5.0, [0.9], [0.1], "sufficient", "500 % of the effect, at best 10 % by chance"),
         *(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from extremal import Contrast, Network, RegionSets, Settings, contrast, explain_sets
 from extremal.explanations.sets.region_sets import join_verdicts, judge_smallest
-from extremal.explanations.verdict import Verdict
+from extremal.explanations.verdict import Verdict, VerdictLabel
 from extremal.masking.solvers import Path as Solver
 from extremal.scores import Classes
 from extremal.tensor_files import read_tensors, write_tensors
@@ -253,9 +253,9 @@ def test_a_list_of_one_target_is_saved_and_loaded(target: Any, tmp_path: Path) -
 
 
 def test_verdicts_name_both_sides() -> None:
-    joined = join_verdicts(Verdict("sufficient", "kept"), Verdict("insufficient", "little"))
+    joined = join_verdicts(Verdict(VerdictLabel.SUFFICIENT, "kept"), Verdict(VerdictLabel.INSUFFICIENT, "little"))
     assert (joined.label, joined.reason) == ("insufficient", "kept alone: kept; lost: little")
-    assert join_verdicts(Verdict("suspect", "a"), Verdict("sufficient", "b")).label == "suspect"
+    assert join_verdicts(Verdict(VerdictLabel.SUSPECT, "a"), Verdict(VerdictLabel.SUFFICIENT, "b")).label == "suspect"
 
 
 def test_a_sufficient_region_comes_before_a_smaller_suspect_one() -> None:

@@ -8,6 +8,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from extremal.cli.tables import VERDICT_COLOURS
+from extremal.explanations.verdict import VerdictLabel
 from extremal.file_checks import to_printable
 from extremal.jobs.run_comparison import Comparison
 from extremal.jobs.run_summary import ImageSummary, Quantiles, Summary
@@ -39,7 +40,7 @@ def print_summary(summary: Summary, files: Mapping[str, str]) -> None:
         ("unseen effect", summary.unseen, percent, ""),
         ("lost", summary.loss, percent, ""),
     )
-    words = ("images", *(word for word in summary.counted_verdicts if word != "insufficient"))
+    words = ("images", *(word for word in summary.counted_verdicts if word != VerdictLabel.INSUFFICIENT))
     heads = (*words, "median area")
     classes = Table(Column("class"), *(_right_column(head) for head in heads))
     for group in summary.classes[:MAX_CLASSES]:

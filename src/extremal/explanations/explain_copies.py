@@ -105,7 +105,7 @@ def compare_copies(result: Explanation, copies: Explanation, seed: int) -> Stabi
     both, either = (own[:, None] & others).flatten(3).sum(3), (own[:, None] | others).flatten(3).sum(3)
     core = own & others.all(1)
     smallest = [
-        next((a for a, verdict in zip(areas, row, strict=True) if verdict.label == "sufficient"), torch.nan)
+        next((a for a, verdict in zip(areas, row, strict=True) if verdict.is_sufficient), torch.nan)
         for row in copies.verdict
     ]
     return Stability(

@@ -13,7 +13,6 @@ from extremal.explanations.percentages import format_percent
 from extremal.masking.solvers.repair import MAX_FALL
 
 SUFFICIENT_EFFECT = 0.9  # share of the whole effect from which on a mask is sufficient
-CHANCE = "chance is enough"  # the verdict where random regions of the same size have the required effect, too
 MIN_SPAN = 0.2  # of the largest change by a mask, below which the whole effect is too small to divide by
 MIN_UNSEEN_SPAN = 0.05  # effect of an unseen perturbation, relative to the one used, below which it is uninformative
 MIN_UNSEEN_EFFECT = 0.5  # of the required effect, that must remain in the median under unseen perturbations
@@ -75,22 +74,42 @@ def assign_status(effects: Tensor, finite: Tensor) -> tuple[tuple[Status, ...], 
     return tuple(tuple(status(fall) for fall in row) for row in falls.tolist())
 
 
+class VerdictLabel(StrEnum):
+    """The word for a verdict."""
+
+    SUFFICIENT = "sufficient"
+    INSUFFICIENT = "insufficient"
+    CHANCE = "chance is enough"  # random regions of the same size have the required effect, too
+    SUSPECT = "suspect"
+    UNSTABLE = "unstable"
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The judgement of a mask, with its reason."""
 
-    label: str  # sufficient, insufficient, chance is enough, suspect, unstable
+    label: VerdictLabel
     reason: str  # one sentence with the numbers
 
     def __str__(self) -> str:
         return self.label
 
+    @property
+    def is_sufficient(self) -> bool:
+        """Whether the mask is sufficient, and nothing speaks against it."""
+        return self.label == VerdictLabel.SUFFICIENT
 
-NOTHING_FOUND = Verdict("suspect", "a score was not finite during the run, so nothing was found")
+
+NOTHING_FOUND = Verdict(VerdictLabel.SUSPECT, "a score was not finite during the run, so nothing was found")
 NOTHING_TO_KEEP = Verdict(
-    "suspect", "destroying the whole input raises the score, so that a region has no effect to keep"
+    VerdictLabel.SUSPECT, "destroying the whole input raises the score, so that a region has no effect to keep"
 )
-NO_CHANNEL_TO_KEEP = Verdict("suspect", "destroying all channels raises the score, so that a set has no effect to keep")
+NO_CHANNEL_TO_KEEP = Verdict(
+    VerdictLabel.SUSPECT, "destroying all channels raises the score, so that a set has no effect to keep"
+)
 
 
 def compute_effects(scores: Tensor, blank: Tensor, full: Tensor, keeps: bool) -> Tensor:
@@ -209,7 +228,7 @@ def reach_verdict(
     """
     unseen = [value for value in unseen if not math.isnan(value)]
     if not all(math.isfinite(value) for value in (soft, cut, *unseen, *control, *rivals)):
-        return Verdict("suspect", "a score is not finite")
+        return Verdict(VerdictLabel.SUSPECT, "a score is not finite")
     best_control = max(control, default=0.0)
     typical = float(torch.tensor(unseen, dtype=torch.float32).median()) if unseen else cut
     largest = max(soft, cut, best_control, *rivals) if largest is None else largest
@@ -225,22 +244,31 @@ def reach_verdict(
     under_others, _ = format_below(typical, MIN_UNSEEN_EFFECT * share)
     times = f"a mask changes the score {largest:.0f} times as much as destroying the whole input does"
     unlike = f"only {under_others} of the effect under perturbations it was not made for"
+    label = VerdictLabel
     rules = (
-        (largest > 1 / MIN_SPAN, "suspect", f"the effect is too small to divide by: {times}"),
+        (largest > 1 / MIN_SPAN, label.SUSPECT, f"the effect is too small to divide by: {times}"),
         (
             best_control >= share,
-            CHANCE,
+            label.CHANCE,
             f"a random {noun} of this size reaches {by_chance} of the effect, this one {kept}",
         ),
-        (is_grey, "suspect", f"grey values carry it: {found} of the effect as found, {kept} cut to black and white"),
-        (cut < share, "insufficient", f"{too_little} of the effect, wanted {wanted}"),
-        (best_rival >= cut, "suspect", f"a ranking's {noun} of this size reaches {format_percent(best_rival)}"),
-        (not is_supported(typical, share), "suspect", unlike),
-        (is_moving, "unstable", f"copies with one grey level of noise share only {shared} of their places"),
-        (has_no_core, "unstable", f"all copies with one grey level of noise keep only {core} of its places"),
-        (True, "sufficient", f"{kept} of the effect, at best {by_chance} by chance"),
+        (
+            is_grey,
+            label.SUSPECT,
+            f"grey values carry it: {found} of the effect as found, {kept} cut to black and white",
+        ),
+        (cut < share, label.INSUFFICIENT, f"{too_little} of the effect, wanted {wanted}"),
+        (
+            best_rival >= cut,
+            label.SUSPECT,
+            f"a ranking's {noun} of this size reaches {format_percent(best_rival)}",
+        ),
+        (not is_supported(typical, share), label.SUSPECT, unlike),
+        (is_moving, label.UNSTABLE, f"copies with one grey level of noise share only {shared} of their places"),
+        (has_no_core, label.UNSTABLE, f"all copies with one grey level of noise keep only {core} of its places"),
+        (True, label.SUFFICIENT, f"{kept} of the effect, at best {by_chance} by chance"),
     )
-    return next(Verdict(label, reason) for holds, label, reason in rules if holds)
+    return next(Verdict(word, reason) for holds, word, reason in rules if holds)
 
 
 def format_below(

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from extremal.errors import ExtremalValueError
-from extremal.explanations.verdict import CHANCE, Status
+from extremal.explanations.verdict import Status, VerdictLabel
 from extremal.file_checks import quote
 from extremal.jobs.rows import DONE, FAILED, VERDICTS
 
@@ -96,7 +96,9 @@ def update_verdicts(rows: pa.Table) -> pa.Table:
 
 
 def _rename(words: Any) -> Any:
-    return [_rename(word) for word in words] if isinstance(words, list) else CHANCE if words == FORMER_CHANCE else words
+    if isinstance(words, list):
+        return [_rename(word) for word in words]
+    return VerdictLabel.CHANCE if words == FORMER_CHANCE else words
 
 
 def check_rows(rows: pa.Table, areas: Sequence[float], source: Path) -> None:

@@ -16,14 +16,21 @@ from extremal.errors import ExtremalValueError
 from extremal.explanations.certificate import Certificate
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.stability import Stability
-from extremal.explanations.verdict import CHANCE
+from extremal.explanations.verdict import VerdictLabel
 from extremal.file_checks import escape_surrogates
 from extremal.jobs.parquet_files import OPTIONAL
 
 Row = dict[str, Any]  # by the names of SCHEMA
 
 DONE, FAILED = "done", "failed"
-VERDICTS = ("sufficient", "unstable", CHANCE, "suspect", "insufficient", FAILED)  # of an image
+VERDICTS = (  # of an image
+    VerdictLabel.SUFFICIENT,
+    VerdictLabel.UNSTABLE,
+    VerdictLabel.CHANCE,
+    VerdictLabel.SUSPECT,
+    VerdictLabel.INSUFFICIENT,
+    FAILED,
+)
 EVALUATION_KINDS = ("gradients", "forwards", "evidence_gradients", "evidence_forwards")
 
 _NUMBERS, _WORDS = pa.list_(pa.float64()), pa.list_(pa.string())
@@ -180,7 +187,8 @@ def _verdict_columns(explanation: Explanation, image: int) -> dict[str, Any]:
     words = {"verdicts": [verdict.label for verdict in verdicts], "reasons": [verdict.reason for verdict in verdicts]}
     smallest = explanation.smallest(image=image)
     if smallest is None:
-        return {**words, "verdict": "insufficient" if explanation.has_effect()[image] else "suspect"}
+        label = VerdictLabel.INSUFFICIENT if explanation.has_effect()[image] else VerdictLabel.SUSPECT
+        return {**words, "verdict": label}
     column = explanation.areas.index(smallest.area)
     unseen = explanation.curve(image).unseen[column]
     return {

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from extremal.explanations.verdict import CHANCE
+from extremal.explanations.verdict import VerdictLabel
 from extremal.file_checks import find_kind, to_path
 from extremal.jobs.parquet_files import count_rows
 from extremal.jobs.plan import PLAN_FILE
@@ -20,8 +20,7 @@ from extremal.scores.class_group import ResolvedClass
 
 T = TypeVar("T")
 
-OPTIONAL_VERDICTS = ("unstable", CHANCE)  # counted by class only if there are any
-_COUNTED = ("sufficient", "unstable", "chance", "suspect", "insufficient")  # fields of `ClassSummary`
+OPTIONAL_VERDICTS = (VerdictLabel.UNSTABLE, VerdictLabel.CHANCE)  # counted by class only if there are any
 N_EXTREMES = 8  # images listed at either end
 COLUMNS = (  # that are read; parameters, traces and thumbnails are not
     *("key", "status", "error", "alternative", "target", "group", "target_name"),
@@ -75,7 +74,7 @@ class ClassSummary:
 
     def count(self, verdict: str) -> int:
         """Return the number of images with a verdict."""
-        return int(getattr(self, "chance" if verdict == CHANCE else verdict))
+        return int(getattr(self, VerdictLabel(verdict).name.lower()))
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ def summarise(rows: pa.Table, settings: Mapping[str, Any], planned: int = 0) -> 
         classes=_class_summaries(explained),
         smallest=tuple(ranked[:n_smallest]),
         largest=tuple(ranked[::-1][:n_largest]),
-        suspects=tuple(image for image in explained if image.verdict == "suspect"),
+        suspects=tuple(image for image in explained if image.verdict == VerdictLabel.SUSPECT),
         unseen=quantiles(image.unseen for image in explained),
         loss=quantiles(image.loss for image in explained),
         untested=sum(image.area is not None and image.unseen is None for image in explained),
@@ -241,7 +240,7 @@ def _class_summaries(images: Sequence[ImageSummary]) -> tuple[ClassSummary, ...]
                 target,
                 name,
                 len(group),
-                **{name: verdicts[CHANCE if name == "chance" else name] for name in _COUNTED},
+                **{label.name.lower(): verdicts[label] for label in VerdictLabel},
                 areas=_area_quantiles(group),
             )
         )

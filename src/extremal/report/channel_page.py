@@ -126,7 +126,7 @@ def _headline(explanation: ChannelExplanation, row: ChannelRow, image: int) -> s
 
 def _caution(explanation: ChannelExplanation, row: ChannelRow) -> str:
     sentences = [caution] if (caution := weights_caution(explanation.settings)) else []
-    if row.binary >= explanation.share and row.verdict.label != "sufficient":
+    if row.binary >= explanation.share and not row.verdict.is_sufficient:
         sentences.append(doubt_sentence(f"The set of {plural(row.count, 'channel')}", row.verdict))
     if explanation.bypassed:
         sentences.append("Part of the answer bypasses this layer; the masks affect only the output of the layer.")

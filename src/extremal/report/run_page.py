@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from extremal.explanations.display import network_text
+from extremal.explanations.verdict import VerdictLabel
 from extremal.jobs.rows import VERDICTS
 from extremal.jobs.run_summary import ImageSummary, Summary
 from extremal.report.html import render_template
@@ -100,7 +101,7 @@ def headline(summary: Summary) -> str:
     """Describe the result of the run in one or two sentences."""
     if not summary.explained:
         return "No image was explained."
-    count, median = summary.verdicts["sufficient"], summary.areas.median
+    count, median = summary.verdicts[VerdictLabel.SUFFICIENT], summary.areas.median
     fraction, verb = percent(count / summary.explained), "has" if summary.explained == 1 else "have"
     sentence = f"{count:,} of {plural(summary.explained, 'explained image')} ({fraction}) {verb} a sufficient region"
     if summary.explained < MIN_QUANTILES:

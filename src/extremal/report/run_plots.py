@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from extremal.explanations.verdict import CHANCE, SUFFICIENT_EFFECT
+from extremal.explanations.verdict import SUFFICIENT_EFFECT, VerdictLabel
 from extremal.jobs.run_comparison import MOVED_IOU, Comparison
 from extremal.jobs.run_summary import OPTIONAL_VERDICTS, ImageSummary, Summary
 from extremal.report import comparison_page, run_page
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 UNSTABLE_COLOUR = "#8e6bbf"
 CHANCE_COLOUR = "#5f8a8b"
 VERDICT_COLOURS = {
-    "sufficient": THRESHOLD_COLOUR,
-    "unstable": UNSTABLE_COLOUR,
-    CHANCE: CHANCE_COLOUR,
-    "suspect": UNSEEN_COLOUR,
-    "insufficient": CONTROL_COLOUR,
+    VerdictLabel.SUFFICIENT: THRESHOLD_COLOUR,
+    VerdictLabel.UNSTABLE: UNSTABLE_COLOUR,
+    VerdictLabel.CHANCE: CHANCE_COLOUR,
+    VerdictLabel.SUSPECT: UNSEEN_COLOUR,
+    VerdictLabel.INSUFFICIENT: CONTROL_COLOUR,
     "failed": "#b3261e",
 }
 FIGURE_SIZE = (13.0, 4.6)  # inches
@@ -138,7 +138,7 @@ def _draw_unseen_effects(axes: "Axes", images: Sequence[ImageSummary]) -> None:
     effects = np.array([point[:2] for point in points] or [(SUFFICIENT_EFFECT, SUFFICIENT_EFFECT)]).clip(*limits)
     axes.plot(limits, limits, color="0.7", linewidth=1)
     axes.axvline(SUFFICIENT_EFFECT, color=THRESHOLD_COLOUR, linewidth=1.2, linestyle=":")
-    for word in ("sufficient", *OPTIONAL_VERDICTS, "suspect"):
+    for word in (VerdictLabel.SUFFICIENT, *OPTIONAL_VERDICTS, VerdictLabel.SUSPECT):
         if word in OPTIONAL_VERDICTS and all(point[2] != word for point in points):
             continue
         selection = np.array([point[:2] for point in points if point[2] == word]).reshape(-1, 2)

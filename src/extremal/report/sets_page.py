@@ -93,7 +93,7 @@ def _build_part(kind: str, heading: str, explanation: Explanation, result: Regio
     if isinstance(result, Contrast) and kind == "loss":
         turned, total = result.count_turned(region.area)
         sentence += f" Without it, {result.names[1]} is the answer under {turned} of {total} perturbations."
-    caution = "" if verdict.label == "sufficient" else f"Verdict: {verdict.label}, {nbsp(verdict.reason)}."
+    caution = "" if verdict.is_sufficient else f"Verdict: {verdict.label}, {nbsp(verdict.reason)}."
     return Part(kind, heading, sentence, caution, found, evidence, explanation)
 
 

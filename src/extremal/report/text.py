@@ -10,7 +10,14 @@ from extremal.explanations.display import has_random_weights, network_text
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import has_image
 from extremal.explanations.percentages import format_percent, format_short_percent
-from extremal.explanations.verdict import CHANCE, MIN_SPAN, NOTHING_TO_KEEP, SUFFICIENT_EFFECT, Verdict, format_below
+from extremal.explanations.verdict import (
+    MIN_SPAN,
+    NOTHING_TO_KEEP,
+    SUFFICIENT_EFFECT,
+    Verdict,
+    VerdictLabel,
+    format_below,
+)
 from extremal.masking.area import find_coverage
 from extremal.report.signal_view import has_signal
 
@@ -135,10 +142,10 @@ def nbsp(text: str) -> str:
 def doubt_sentence(subject: str, verdict: Verdict) -> str:
     r"""Describe a verdict that is not `sufficient`, with its reason.
 
-    >>> doubt_sentence("This mask", Verdict("suspect", "a score is not finite"))
+    >>> doubt_sentence("This mask", Verdict(VerdictLabel.SUSPECT, "a score is not finite"))
     'This mask is suspect: a score is not finite.'
     """
-    start = "Chance is enough" if verdict.label == CHANCE else f"{subject} is {verdict.label}"
+    start = "Chance is enough" if verdict.label is VerdictLabel.CHANCE else f"{subject} is {verdict.label}"
     return f"{start}: {nbsp(verdict.reason)}."
 
 
@@ -230,7 +237,7 @@ class ExplanationSummary:
         """Reasons to doubt the headline; empty if there are none."""
         sentences = list(self.network_cautions)
         row = self.rows[self.headline_row]
-        if row.binary >= SUFFICIENT_EFFECT and row.verdict.label != "sufficient":
+        if row.binary >= SUFFICIENT_EFFECT and not row.verdict.is_sufficient:
             sentences.append(doubt_sentence("This mask", row.verdict))
         return " ".join(sentences)
 

@@ -9,6 +9,7 @@ from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import has_image, png_data_uri
 from extremal.explanations.sets.answer_tokens import AnswerTokens
 from extremal.explanations.sets.region_sets import JudgedRegion
+from extremal.explanations.verdict import VerdictLabel
 from extremal.files import TOKENS_FILE
 from extremal.report.html import read_asset, render_template
 from extremal.report.region_files import draw_region, region_record, write_regions
@@ -53,8 +54,8 @@ def _build_view(kind: str, text: str, explanation: Explanation, row: int, found:
     if found is None:
         up_to, last = area_percent(explanation.areas[-1]), explanation.verdict[row][-1]
         sentence = f"None of the computed areas up to {up_to} of the picture is enough."
-        label = "insufficient" if explanation.has_effect()[row] else last.label
-        verdict = label if label == "insufficient" else f"{label}: {nbsp(last.reason)}"
+        label = VerdictLabel.INSUFFICIENT if explanation.has_effect()[row] else last.label
+        verdict = label if label is VerdictLabel.INSUFFICIENT else f"{label}: {nbsp(last.reason)}"
     else:
         part = "keeps" if explanation.keeps else "takes"
         sentence = (

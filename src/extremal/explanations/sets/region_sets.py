@@ -109,16 +109,18 @@ def judge_regions(explanation: Explanation, share: float, image: int = 0) -> dic
 
 
 def _pick_smallest(regions: Iterable[JudgedRegion]) -> JudgedRegion | None:
-    return min(regions, key=lambda found: (found.verdict.label != "sufficient", found.region.area), default=None)
+    return min(regions, key=lambda found: (not found.verdict.is_sufficient, found.region.area), default=None)
 
 
 def join_verdicts(kept: Verdict, lost: Verdict) -> Verdict:
     """Return the verdict on a mask that is judged both by what it keeps and by what is lost without it.
 
-    >>> join_verdicts(Verdict("sufficient", "95 %"), Verdict("suspect", "chance")).label
+    >>> from extremal.explanations.verdict import VerdictLabel
+    >>> kept, lost = Verdict(VerdictLabel.SUFFICIENT, "95 %"), Verdict(VerdictLabel.SUSPECT, "chance")
+    >>> join_verdicts(kept, lost).label
     'suspect'
     """
-    worse = lost if kept.label == "sufficient" else kept
+    worse = lost if kept.is_sufficient else kept
     return Verdict(worse.label, f"kept alone: {kept.reason}; lost: {lost.reason}")
 
 
