@@ -261,3 +261,31 @@ def test_layers_of_the_embedded_network_need_no_input() -> None:
     result = {layer.name: layer for layer in extremal.layers("embedded")}
     assert result["blocks.5"] == extremal.Layer("blocks.5", "Sequential", (192, 7, 7))
     assert result["blocks.4.1.conv_pw"].bypassed
+
+
+@pytest.mark.parametrize("name", ["norm", "inner"])  # before a rectifier in place, and before a sum in place
+@pytest.mark.parametrize("accelerate", ["off", "portable"])
+def test_code_after_the_layer_may_change_its_output_in_place(name: str, accelerate: Acceleration) -> None:
+    network = Network(seeded(Residual()), accelerate=accelerate)
+    with network.frozen() as run, torch.no_grad():
+        run.accelerate(X, (name,))
+        part = split(run, name, X)
+        before, index = part.activations.clone(), torch.arange(len(X))
+        scores = [part(part.activations, index) for _ in range(2)]
+        assert torch.equal(part.activations, before)
+        assert torch.equal(*scores)
+
+
+def test_scores_of_sets_are_those_of_the_network_with_the_other_channels_at_zero() -> None:
+    model = seeded(torchvision.models.resnet18()).eval()
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    layer, target = "layer4.1.bn2", 3
+    result = extremal.explain_channels(model, x, layer, target, counts=(26, 205), score="logit")
+    for column, count in enumerate(result.counts):
+        mask = result.binary(count).view(1, -1, 1, 1)
+        handle = model.get_submodule(layer).register_forward_hook(lambda *call, m=mask: call[2] * m)
+        with torch.no_grad():
+            expected = float(model(x)[0, target])
+        handle.remove()
+        span = abs(float(result.score_full - result.score_blank))
+        assert float(result.binary_scores[0, column]) == pytest.approx(expected, abs=1e-3 * span)
