@@ -1,6 +1,7 @@
 """Values of the wrong kind are refused in one sentence, and what was not found is not reported as found."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -252,3 +253,66 @@ def test_results_of_another_kind() -> None:
 def test_targets_of_another_number_than_inputs(found: Explanation, function: Callable[..., object]) -> None:
     with pytest.raises(ExtremalValueError, match="target must be one class, or one for each of 1 inputs, got 2"):
         function(build_classifier(), found, [0, 1])
+
+
+class TestPerturbations:
+    """Those that a user wrote."""
+
+    @pytest.mark.parametrize(
+        ("perturbation", "message"),
+        [
+            (lambda x: None, "a perturbation of x must be a function mask -> perturbed x, <lambda> returned NoneType"),
+            (lambda x: lambda mask: 3, "a perturbation maps masks (N, K, 1, *S) to a tensor (N, K, C, *S), <lambda> "),
+        ],
+    )
+    def test_return_something_else(self, perturbation: Callable[..., object], message: str) -> None:
+        assert message_of(explain, build_classifier(), X, 0, perturbation=perturbation).startswith(message)
+
+    def test_take_masks_of_another_shape(self) -> None:
+        class Patches:
+            def mask_shape(self, x: Tensor) -> tuple[int, ...]:
+                return 4, 4
+
+            def __call__(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+                return lambda mask: mask.repeat_interleave(4, 3).repeat_interleave(4, 4) * x.unsqueeze(1)
+
+        assert message_of(explain, build_classifier(), X, 0, perturbation=Patches()).startswith(
+            "a perturbation of inputs must take masks of their shape (16, 16), got one with mask_shape (4, 4)"
+        )
+
+
+@pytest.mark.parametrize("solver", [SHORT, "search"])
+@pytest.mark.parametrize("shape", [(2, 40), (1, 8, 8, 8), (3, 24, 24)])
+def test_networks_that_change_their_input_in_place(shape: tuple[int, ...], solver: solvers.Solver | str) -> None:
+    class Shift(nn.Module):
+        def __init__(self, inplace: bool) -> None:
+            super().__init__()
+            self.inplace = inplace
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.sub_(0.3) if self.inplace else x - 0.3
+            means = x.flatten(2).mean(2).sum(1, keepdim=True)
+            return torch.cat([means + x.flatten(1)[:, :5].mean(1, keepdim=True), -means], 1)
+
+    x = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
+    options = {"areas": (0.2,), "solver": solver, "perturbation": "fade"}
+    results = [
+        explain(Network(Shift(inplace), gradient=solver != "search"), x, 0, **options) for inplace in (True, False)
+    ]
+    assert results[0] == replace(results[1], settings=results[0].settings)
+
+
+def test_a_seed_of_numpy() -> None:
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    found = [extremal.explain_channels(layers, X, "1", 1, seed=seed) for seed in (np.int64(3), 3)]  # type: ignore[arg-type]
+    assert found[0] == found[1]
+    counted = [extremal.class_channels(layers, X, "1", 1, seed=seed) for seed in (np.int64(3), 3)]  # type: ignore[arg-type]
+    assert torch.equal(counted[0].low, counted[1].low)
+
+
+def test_images_of_a_layer_without_places() -> None:
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    network = Network(layers, mean=[0.0] * 3, std=[1.0] * 3)
+    found = extremal.visualise(network, "4", (0, 1), images=X, size=(3, 16, 16), steps=2)
+    assert found.pictures.shape == (2, 16, 16, 3)
+    assert found.patch_activations.flatten().tolist() == pytest.approx(layers(X)[0].tolist(), abs=1e-5)

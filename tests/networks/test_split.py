@@ -289,3 +289,30 @@ def test_scores_of_sets_are_those_of_the_network_with_the_other_channels_at_zero
         handle.remove()
         span = abs(float(result.score_full - result.score_blank))
         assert float(result.binary_scores[0, column]) == pytest.approx(expected, abs=1e-3 * span)
+
+
+class Encoder(nn.Module):
+    """A layer of a transformer, which torch computes in one call where nothing looks inside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 8, 8)
+        self.block = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens: Tensor = self.block(self.stem(x).flatten(2).transpose(1, 2))
+        return self.head(tokens.mean(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", ["block.linear1", "block.norm1"])
+def test_layers_inside_of_a_fused_transformer_layer(name: str) -> None:
+    model = seeded(Encoder())
+    result = extremal.explain_channels(model, X[:1], name, 0, counts=(3,), score="logit")
+    mask = result.binary(3).view(1, 1, -1)
+    handle = model.get_submodule(name).register_forward_hook(lambda *call: call[2] * mask)
+    with torch.no_grad():
+        expected = float(model(X[:1])[0, 0])
+    handle.remove()
+    assert float(result.binary_scores) == pytest.approx(expected, abs=1e-4)
+    assert not model.get_submodule(name)._forward_hooks

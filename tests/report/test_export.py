@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.masking.area import cut_one
 from extremal.masking.level_set import LevelSet
-from extremal.report.export import coco_rle, polygons, write_png
+from extremal.report.export import coco_rle, polygons, write_mask, write_png
+from support.errors import message_of
 
 WRITERS = [
     lambda mask, folder: write_png(mask, folder / "mask.png"),
@@ -129,6 +131,26 @@ class TestErrors:
             write(mask, tmp_path)
 
     def test_not_a_tensor(self, tmp_path: Path, write: object) -> None:
-        message = "a mask must be a tensor (1, H, W) of zeros and ones, got ndarray; e.g. explanation.binary(0.1)[0]"
+        message = "a mask must be a tensor (1, *S) of zeros and ones, got ndarray; e.g. explanation.binary(0.1)[0]"
         with pytest.raises(ExtremalTypeError, match=f"^{re.escape(message)}$"):
             write(np.zeros((1, 4, 4)), tmp_path)
+
+
+class TestMaskFiles:
+    @pytest.mark.parametrize(
+        ("mask", "message"),
+        [
+            (torch.full((1, 3, 4), 0.9), "a mask must be cut to zeros and ones, got 12 other values"),
+            (torch.zeros(4), "a mask must be one of an input, (1, *S), got shape (4,)"),
+            (np.zeros((1, 3)), "a mask must be a tensor (1, *S) of zeros and ones, got ndarray"),
+        ],
+    )
+    def test_arrays_are_checked_as_pictures_are(self, tmp_path: Path, mask: Any, message: str) -> None:
+        assert message_of(write_mask, mask, tmp_path / "mask.npy").startswith(message)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_other_files(self, tmp_path: Path) -> None:
+        message = message_of(write_mask, torch.zeros(1, 3, 4), tmp_path / "mask.jpg")
+        assert message.startswith("a mask must be written to a .png or .npy file, got ")
+        write_mask(torch.ones(1, 5), tmp_path / "mask.npy")
+        assert np.load(tmp_path / "mask.npy").tolist() == [1] * 5

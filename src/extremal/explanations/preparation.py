@@ -14,7 +14,7 @@ from extremal.explanations.build_objective import build_objective
 from extremal.explanations.evaluations import Evaluations
 from extremal.explanations.objective import Objective
 from extremal.explanations.settings import Settings, validate_domain
-from extremal.masking.perturbations import split_ways
+from extremal.masking.perturbations import mask_shape, split_ways
 from extremal.masking.solvers import SOLVERS, Solver, uses_gradients
 from extremal.networks.attribution_layers import AttributionLayer, find_map_layers
 from extremal.networks.inputs import ImagesLike, describe_stack, prepare, read_stacks, take_spacing
@@ -196,6 +196,16 @@ def check_same_scores(scores: Tensor, explanation: "Explanation | ChannelExplana
         )
 
 
+def _check_mask_shape(settings: Settings, x: Tensor) -> None:
+    """Raise unless masks for inputs x (N, C, *S) have one value for each of their places."""
+    shape, places = mask_shape(settings.perturbation, x), tuple(x.shape[2:])
+    if shape != places:
+        raise ExtremalValueError(
+            f"a perturbation of inputs must take masks of their shape {places}, got one with mask_shape {shape}; leave "
+            "mask_shape out, and pass units for masks of patches"
+        )
+
+
 def prepare_run(
     network: Network | nn.Module | str, images: ImagesLike, target: Target, settings: Settings
 ) -> PreparedRun:
@@ -210,6 +220,7 @@ def prepare_run(
         images = read_stacks(net, images)
         net = take_spacing(net, images)
         x = expand_inputs(prepare(net, images), query)
+        _check_mask_shape(settings, x)
         validate_domain(settings, net, tuple(x.shape[2:]))
         query = settle_query(query, net, x)
         mirror = is_mirror_invariant(net, x, query)

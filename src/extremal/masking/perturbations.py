@@ -3,7 +3,7 @@
 A perturbation is a callable `x -> perturb`, with x the prepared input (N, C, *S) and `perturb` a callable
 `mask -> perturbed input`, (N, K, 1, *S) -> (N, K, C, *S): K masks for each input. The contract:
 `perturb(1)` is the input, `perturb(0)` is the destroyed input. Two optional methods adapt it:
-`mask_shape(x) -> S` if its masks have another shape than the places of x, and
+`mask_shape(x) -> (K,)` if its masks have a value for each channel of x, as `ScaleChannels`, and
 `with_spacing(spacing) -> Perturbation` if its lengths depend on the distances of places.
 
 >>> import torch
@@ -198,8 +198,18 @@ def prepare_perturbation(perturbation: Perturbation, x: Tensor) -> Perturb:
         ExtremalValueError: the contract is broken.
     """
     perturb = perturbation(x)
+    if not callable(perturb):
+        raise ExtremalTypeError(
+            "a perturbation of x must be a function mask -> perturbed x, "
+            f"{name_perturbation(perturbation)} returned {type(perturb).__name__}; return such a function"
+        )
     ones = x.new_ones(x.shape[0], 1, 1, *mask_shape(perturbation, x))
     unperturbed = perturb(ones)
+    if not isinstance(unperturbed, Tensor):
+        raise ExtremalTypeError(
+            "a perturbation maps masks (N, K, 1, *S) to a tensor (N, K, C, *S), "
+            f"{name_perturbation(perturbation)} returned {type(unperturbed).__name__}; return a tensor"
+        )
     expected_shape = (x.shape[0], 1, *x.shape[1:])
     if tuple(unperturbed.shape) != expected_shape:
         raise ExtremalValueError(

@@ -176,7 +176,7 @@ class Run(EvaluationCounter):
         activations may raise an error; if the first evaluation of a single input succeeds without it, it is not used.
         """
         if x.ndim != 4:
-            return self._call_in_precision(x, by_row=by_row)
+            return self._call_in_precision(_copy_contiguous(x), by_row=by_row)
         if self._takes_channels_last is False:
             return self._call_in_precision(_copy_contiguous(x), by_row=by_row)
         try:

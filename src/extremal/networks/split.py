@@ -115,8 +115,13 @@ class Split(EvaluationCounter):
         """Return the network's own output, uncounted."""
         if self.activations.ndim == 4 and self.activations.is_contiguous(memory_format=torch.channels_last):
             activations = to_channels_last(activations)
-        with patched_forwards(self._replay_forwards(activations, input_index)):
-            return self.run._forward(self._select_rows(self.x, input_index), by_row=False)
+        # A hook keeps torch from computing a transformer layer around the module in one call that passes it by.
+        hook = self.module.register_forward_hook(lambda *_: None)
+        try:
+            with patched_forwards(self._replay_forwards(activations, input_index)):
+                return self.run._forward(self._select_rows(self.x, input_index), by_row=False)
+        finally:
+            hook.remove()
 
     def _select_rows(self, value: Any, input_index: Tensor) -> Any:
         """Return a cached output with one row for each of the activations, if the batch size matters."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
-from extremal.file_checks import to_path
+from extremal.file_checks import quote, to_path
 from extremal.files import atomic_file
 
 
@@ -61,11 +61,15 @@ def write_mask(mask: Tensor, path: str | os.PathLike[str]) -> None:
     Raises:
         ExtremalTypeError, ExtremalValueError: if the mask is invalid, or the folder cannot be written.
     """
-    if to_path(path, "a mask").suffix != ".npy":
-        write_png(mask, path)
+    target = to_path(path, "a mask")
+    if target.suffix.lower() == ".png":
+        write_png(mask, target)
         return
-    with atomic_file(to_path(path, "a mask")) as temporary, temporary.open("wb") as file:
-        np.save(file, mask[0].detach().cpu().to(torch.uint8).numpy(), allow_pickle=False)
+    if target.suffix.lower() != ".npy":
+        raise ExtremalValueError(f"a mask must be written to a .png or .npy file, got {quote(target)}; change its name")
+    values = _validate_mask(mask)
+    with atomic_file(target) as temporary, temporary.open("wb") as file:
+        np.save(file, values, allow_pickle=False)
 
 
 def coco_rle(mask: Tensor) -> dict[str, Any]:
@@ -123,14 +127,23 @@ def polygons(mask: Tensor) -> list[list[float]]:
 
 def _validate_pixels(mask: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Return a valid mask as (H, W) of 0 and 1."""
-    if not isinstance(mask, Tensor):
-        raise ExtremalTypeError(
-            f"a mask must be a tensor (1, H, W) of zeros and ones, got {type(mask).__name__}; "
-            "e.g. explanation.binary(0.1)[0]"
-        )
-    if mask.ndim != 3 or mask.shape[0] != 1 or 0 in mask.shape:
+    if isinstance(mask, Tensor) and (mask.ndim != 3 or mask.shape[0] != 1 or 0 in mask.shape):
         raise ExtremalValueError(
             f"a mask must be one image, (1, H, W), got shape {tuple(mask.shape)}; e.g. explanation.binary(0.1)[0]"
+        )
+    return _validate_mask(mask)
+
+
+def _validate_mask(mask: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return a valid mask as (*S) of 0 and 1."""
+    if not isinstance(mask, Tensor):
+        raise ExtremalTypeError(
+            f"a mask must be a tensor (1, *S) of zeros and ones, got {type(mask).__name__}; "
+            "e.g. explanation.binary(0.1)[0]"
+        )
+    if mask.ndim < 2 or mask.shape[0] != 1 or 0 in mask.shape:
+        raise ExtremalValueError(
+            f"a mask must be one of an input, (1, *S), got shape {tuple(mask.shape)}; e.g. explanation.binary(0.1)[0]"
         )
     mask = mask.detach().cpu()
     invalid = int(((mask != 0) & (mask != 1)).sum())

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from extremal.errors import ExtremalTypeError, ExtremalValueError, check_installed
 from extremal.explanations.channels.explain import explain_channels
 from extremal.explanations.channels.explanation import ChannelExplanation
+from extremal.explanations.validation import validate_seed
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
 from extremal.file_checks import to_path
 from extremal.files import atomic_file
@@ -120,7 +121,7 @@ def class_channels(
             and remedy.
     """
     validate_callbacks(on_step=on_step)
-    net = as_network(network)
+    seed, net = validate_seed(seed), as_network(network)
     query = parse_target(target, get_score(score))
     if not isinstance(query, ClassQuery) or query.classes is None or query.count is not None:
         raise ExtremalTypeError(

@@ -100,7 +100,7 @@ def explain_channels(
     x = expand_inputs(prepare(net, image), query)
     query = settle_query(query, net, x)
     provenance = {**settings.provenance(net), "layer": layer}
-    results = []
+    results, seed = list[ChannelExplanation](), settings.seed
     with progress_bar(progress, on_step, on_evidence) as (report_step, report_evidence), net.frozen(seed) as run:
         x = x.clone()  # a clone made here may be saved for backward in any mode of the caller
         run.undo.enter_context(provide_inputs(query, net))

@@ -117,7 +117,8 @@ def visualise(
 
         def read_layer(pixels: Tensor) -> Tensor:
             """Return the activations (B, K, places) of pixels (B, C, H, W) in [0, 1]."""
-            return compute_activations(run, module, net.normalise(pixels)).movedim(channel_axis, 1).flatten(2)
+            units = compute_activations(run, module, net.normalise(pixels)).movedim(channel_axis, 1)
+            return units.reshape(*units.shape[:2], -1)  # a layer without places has one
 
         parts, activations = [], []
         for first in range(0, len(indices), max_rows):
@@ -177,7 +178,7 @@ def _find_patches(
     maxima, places, lattices = [], [], []
     for x in inputs:
         units = compute_activations(run, module, x.clone()).movedim(channel_axis, 1)[0, list(channels)]  # (M, *places)
-        image_maxima, image_places = units.flatten(1).max(1)
+        image_maxima, image_places = units.reshape(len(units), -1).max(1)
         maxima.append(image_maxima)
         places.append(image_places)
         lattices.append(tuple(units.shape[1:]))
