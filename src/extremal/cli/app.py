@@ -27,7 +27,7 @@ def app(
     ] = 120.0,
     queue: Annotated[int, typer.Option(help="Maximum number of waiting explanations.")] = 32,
     proxy: Annotated[
-        str, typer.Option(help="Address of a reverse proxy whose X-Forwarded-For and X-Forwarded-Proto are believed.")
+        str, typer.Option(help="Address of a reverse proxy whose X-Forwarded-For and X-Forwarded-Proto are trusted.")
     ] = "",
 ) -> None:
     """Serve a page that explains images, by default on this machine only; press Ctrl-C to stop."""

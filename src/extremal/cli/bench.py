@@ -43,9 +43,11 @@ def bench(
         ),
     ] = "",
     cutouts: Annotated[
-        Path | None, typer.Option(help="Folder of RGBA cut-outs, whose scenes are added to the data.")
+        Path | None, typer.Option(help="Folder of RGBA cut-outs; scenes made of them are added to the data.")
     ] = None,
-    methods: Annotated[str, typer.Option(help=f"Separated by commas, of: {METHOD_LIST}.", show_default="all")] = "",
+    methods: Annotated[
+        str, typer.Option(help=f"Methods, separated by commas: {METHOD_LIST}.", show_default="all")
+    ] = "",
     network: options.Network = "embedded",
     weights: options.Weights = "",
     device: options.Device = "auto",
@@ -62,13 +64,17 @@ def bench(
     ] = 0,
     confidence: Annotated[float, typer.Option(min=0, max=1, help="Minimum probability of an image's top class.")] = 0.9,
     tolerance: Annotated[float, typer.Option(min=0, help="Radius of the pointing game in px of the image.")] = 15.0,
-    smooth: Annotated[float, typer.Option(min=0, help="Blur applied to all maps alike, in short sides.")] = 0.09,
-    classes: Annotated[Path | None, typer.Option(help="JSON file: the data set's classes to the network's.")] = None,
+    smooth: Annotated[
+        float, typer.Option(min=0, help="Deviation of a blur applied to all maps, as a fraction of the short side.")
+    ] = 0.09,
+    classes: Annotated[
+        Path | None, typer.Option(help="JSON file that maps the data set's classes to the network's.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images per unit of work.")] = 4,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 2, help="Random seed of methods, mosaics and noise.")] = 0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Judge attribution methods on a data set: writes rows, a table with intervals, and a figure; resumable."""
+    """Judge attribution methods on a data set: write rows, a table with intervals, and a figure; resumable."""
     with report_errors():
         check_device_name(device)
         check_names(task=task, effort=effort)

@@ -33,7 +33,9 @@ def channels(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed of controls and images.")] = 0,
     minimal: Annotated[
         bool,
-        typer.Option("--minimal", help="Take channels out of the smallest sufficient set until none can be spared."),
+        typer.Option(
+            "--minimal", help="Remove channels from the smallest sufficient set until it cannot lose another one."
+        ),
     ] = False,
     budget: options.Budget = None,
     visualise: Annotated[

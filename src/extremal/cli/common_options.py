@@ -12,9 +12,9 @@ from typing import Annotated, Any
 from typer import Context, Option
 
 Threads = Annotated[
-    int | None, Option(min=1, max=1024, help="Threads of the processor to compute with.", show_default="one per core")
+    int | None, Option(min=1, max=1024, help="Number of CPU threads to compute with.", show_default="one per core")
 ]
-Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress bar and no warnings; results and errors only.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Print results and errors only: no progress bar, no warnings.")]
 Verbose = Annotated[bool, Option("--verbose", "-v", help="Print each stage with the seconds since the start.")]
 _COMMON = {"threads": (Threads, None), "quiet": (Quiet, False), "verbose": (Verbose, False)}
 

@@ -31,7 +31,7 @@ def doctor(
     device: options.Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
 ) -> None:
-    """Check a network and an image for problems that make explanations meaningless; exit code 1 if any."""
+    """Check a network and an image for problems that make explanations meaningless; exit with 1 if there are any."""
     with report_errors(), other_output_on_stderr():
         check_device_name(device)
         check_names(perturbation=perturbation, score=score)

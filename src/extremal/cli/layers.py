@@ -15,14 +15,14 @@ from extremal.networks.names import check_network_name
 
 def layers(
     pattern: Annotated[
-        str, typer.Argument(help="All layers whose name or kind contains this text.", show_default="the stages")
+        str, typer.Argument(help="List all layers whose name or kind contains this text.", show_default="the stages")
     ] = "",
     *,
     network: options.Network = "embedded",
     weights: options.Weights = "",
     device: options.Device = "auto",
     show_all: Annotated[
-        bool, typer.Option("--all", help="All layers, also those at which the network cannot be split.")
+        bool, typer.Option("--all", help="List all layers, including those at which the network cannot be split.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:

@@ -14,7 +14,7 @@ def networks(
 ) -> None:
     """List the networks by name.
 
-    Not listed are hf:FOLDER, hf:OWNER/NAME and timm:hf-hub:OWNER/NAME (Hugging Face), onnx:FILE.onnx, file:FILE.pt2 and
+    The list omits hf:FOLDER, hf:OWNER/NAME and timm:hf-hub:OWNER/NAME (Hugging Face), onnx:FILE.onnx, file:FILE.pt2 and
     MODULE:FUNCTION.
     """
     from extremal.networks import zoo

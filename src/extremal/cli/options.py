@@ -37,22 +37,26 @@ Images = Annotated[
     list[str],
     Argument(
         metavar="IMAGE...",
-        help="Image files, or folders of them; clips and volumes, if the network takes them.",
+        help="Image files, or folders of them; clips or volumes if the network takes them.",
         show_default=False,
     ),
 ]
 Network = Annotated[str, Option(help="Network name; `extremal networks` lists them.")]
 Weights = Annotated[str, Option(help="Weights: a local file, or random.", show_default="the network's own")]
-Device = Annotated[str, Option(help="Device that computes: auto (the fastest), cpu, cuda, cuda:N, mps or xpu.")]
-CLASS_SYNTAX = "Class name or index; of a group, its name or its classes joined by |, e.g. 'tabby|tiger cat'."
+Device = Annotated[str, Option(help="Device to compute on: auto (the fastest), cpu, cuda, cuda:N, mps or xpu.")]
+CLASS_SYNTAX = "Class name or index; for a group, its name or its classes joined by |, e.g. 'tabby|tiger cat'."
 Target = Annotated[str, Option(help=CLASS_SYNTAX, show_default="the top class")]
-Ask = Annotated[str, Option(help=f"Score to explain instead of the class's: {ASK_SYNTAX}.", show_default="the class")]
-Prompt = Annotated[str, Option(help="Question to a model of images and text, for --ask answer or token.")]
+Ask = Annotated[
+    str, Option(help=f"Score to explain instead of that of a class: {ASK_SYNTAX}.", show_default="the class")
+]
+Prompt = Annotated[str, Option(help="Question to a model of images and text, with --ask answer or token.")]
 Areas = Annotated[str, Option(help="Areas as fractions or percentages of the image: 0.05,0.1 or 5%,10%.")]
 Game = Annotated[
     str, Option(help="preserve (what is enough), delete (what the answer depends on) or dual (both at once).")
 ]
-Perturbation = Annotated[str, Option(help="mixed (blur,fade,noise), blur, fade, constant, noise, or several.")]
+Perturbation = Annotated[
+    str, Option(help="mixed (blur,fade,noise), blur, fade, constant or noise; or several, separated by commas.")
+]
 Solver = Annotated[
     str, Option(help="consensus (stable masks), path, penalty (the paper's) or search (without gradients).")
 ]
@@ -63,25 +67,25 @@ Score = Annotated[
 Effort = Annotated[str, Option(help="fast (a first look), normal or thorough (most steps).")]
 Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="Random seed of noise and controls.")]
 Alternatives = Annotated[int, Option(help="Number of explanations with little overlap to search for.")]
-DryRun = Annotated[bool, Option("--dry-run", help="Only print what would run, and what it costs.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Print what would run and its cost, without running it.")]
 Refine = Annotated[
     bool,
     Option(
         "--refine",
-        help="Search for the smallest sufficient area, to 2 %; above the largest of --areas if none is enough.",
+        help="Search for the smallest sufficient area, to within 2 %; if none of --areas is enough, above the largest.",
     ),
 ]
 Stability = Annotated[
     bool,
-    Option("--stability", help="Explain 4 copies with one grey level of noise, and compare their masks."),
+    Option("--stability", help="Also explain 4 copies with one grey level of noise, and compare their masks."),
 ]
-Minimal = Annotated[bool, Option("--minimal", help="Take pieces out of the region until none can be spared.")]
+Minimal = Annotated[bool, Option("--minimal", help="Remove pieces from the region until it cannot lose another one.")]
 Budget = Annotated[
     int | None, Option(min=1, help="Largest number of evaluations of --minimal.", show_default=str(DEFAULT_BUDGET))
 ]
 Layer = Annotated[str, Option(help="Layer name; `extremal layers` lists the stages.")]
 Axis = Annotated[
-    int | None, Option(help="Axis of the channels in the layer's output; for (B, T, K), 1 selects tokens.")
+    int | None, Option(help="Axis of the channels in the layer's output; for (B, tokens, channels), 1 selects tokens.")
 ]
 ImageFolders = Annotated[Path, Option(help="Output folder; each result gets a subfolder of its own.")]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON document instead of tables.")]

@@ -48,7 +48,9 @@ def run(
     images: Annotated[
         list[str],
         typer.Argument(
-            metavar="IMAGE...", help="Images (or what the network takes), folders, manifests .csv.", show_default=False
+            metavar="IMAGE...",
+            help="Image files (or what the network takes), folders, or manifests (.csv).",
+            show_default=False,
         ),
     ],
     *,
@@ -89,10 +91,10 @@ def run(
     ] = None,
     pages: Annotated[
         bool,
-        typer.Option("--pages", help="Write a page for each image, also of a finished run."),
+        typer.Option("--pages", help="Write a page for each image, also for a finished run."),
     ] = False,
     retry: Annotated[
-        bool, typer.Option("--retry", help="Explain failed and changed images again, with their batches.")
+        bool, typer.Option("--retry", help="Explain failed and changed images again, together with their batches.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the final status as JSON.")] = False,
 ) -> None:
@@ -227,7 +229,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Print the status repeatedly until the run ends.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the status as JSON.")] = False,
 ) -> None:
-    """Print the status of a run, from another terminal or after it ended."""
+    """Print the status of a run, from another terminal or after it has ended."""
     with report_errors():
         check_run(folder)
 

@@ -50,7 +50,7 @@ def sets(
     dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Find the regions that are sufficient, that are necessary, and that are both, each with its evidence."""
+    """Find the regions that are sufficient, necessary, and both, each with its evidence."""
     batch = ImageBatch(
         out, images, as_json, " ".join(part for part in ("sets", target, ask) if part), force, writes=not dry_run
     )
@@ -98,7 +98,7 @@ def contrast(
     dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Find why an image is of one class rather than of another, and the loss that turns one into the other."""
+    """Find why an image is one class rather than another, and the region whose loss turns one into the other."""
     batch = ImageBatch(
         out, images, as_json, " ".join(part for part in ("contrast", target, other) if part), force, writes=not dry_run
     )
@@ -135,7 +135,7 @@ def contrast(
 def tokens(
     images: options.Images,
     *,
-    prompt: options.Prompt = "",
+    prompt: Annotated[str, typer.Option(help="Question to the model.")] = "",
     answer: Annotated[str, typer.Option(help="Text of the answer.", show_default="the model's own")] = "",
     areas: options.Areas = options.DEFAULT_AREAS,
     game: options.Game = "preserve",
