@@ -30,7 +30,7 @@ CASES = {
     b"PK\x03\x04word/document.xml": f"is a document or an archive, not a photograph. {SAVE_ANEW}",
     b"not an image\n": "is not an image that can be read here. Choose a photograph in JPEG or PNG format.",
     b"\x89PNG\r\n\x1a\n" + b"x" * 100: (
-        "is damaged: only a part of it can be read. Copy it again, or save it anew as JPEG or PNG."
+        "is damaged: only a part of it can be read. Copy it again, or save it again as JPEG or PNG."
     ),
     png_header(8000, 6000): ("has 48 megapixels (8000 × 6000); up to 40 can be explained here. Make it smaller first."),
     png_header(60000, 60000): ("has more than 40 megapixels; up to 40 can be explained here. Make it smaller first."),

@@ -38,7 +38,7 @@ def test_an_example_is_answered_when_the_page_opens(page: Page) -> None:
     expect(page.locator("#status")).to_contain_text("Computed beforehand with the embedded network")
     expect(view.locator("h1")).to_have_text("tripod")
     assert slider_position(view) > 0
-    expect(page.get_by_role("heading", name="Answers of this visit")).to_have_count(0)
+    expect(page.get_by_role("heading", name="Answers from this visit")).to_have_count(0)
     assert "#" not in page.url
     assert page.evaluate("scrollY") == 0
 
@@ -102,7 +102,7 @@ def test_two_answers_are_compared_and_found_again(opened: Callable[..., Page], s
     assert page.url != pair
 
     stranger = opened(pair)
-    expect(stranger.locator("#status").get_by_role("alert")).to_contain_text("This answer is not one of this visit")
+    expect(stranger.locator("#status").get_by_role("alert")).to_contain_text("This answer is not from this visit")
     expect(stranger.locator("#history li")).to_have_count(0)
     save_screenshot(stranger, "stranger")
 
@@ -143,7 +143,7 @@ def test_names_are_searched_with_the_exact_one_first(page: Page) -> None:
     choose_option(page, "#layer", "5.0.conv_pwl", "blocks.5.0.conv_pwl")
     layer.click()
     page.keyboard.type("zzzz")
-    expect(page.get_by_text("No name is like this.")).to_be_visible()
+    expect(page.get_by_text("No similar name was found.")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator(".extremal-options")).to_have_count(0)
     page.locator("#other input").click()

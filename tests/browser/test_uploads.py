@@ -29,7 +29,7 @@ def write_large(path: Path) -> None:
     [
         (
             write_truncated,
-            "“holiday.png” is damaged: only a part of it can be read. Copy it again, or save it anew as JPEG or PNG.",
+            "“holiday.png” is damaged: only a part of it can be read. Copy it again, or save it again as JPEG or PNG.",
         ),
         (
             write_text,
@@ -85,7 +85,7 @@ def test_dropped_files_are_counted(page: Page) -> None:
         return document.querySelector("#notice").textContent;
     }"""
     assert page.evaluate(drop, 0) == (
-        "The browser passed on no file. Save the photograph on your device first, and drop that file."
+        "The browser provided no file. Save the photograph on your device first, and drop that file."
     )
     assert page.evaluate(drop, 2) == (
         "2 files were dropped, but one photograph is explained at a time. Drop one of them."

@@ -90,7 +90,7 @@ class AnswerEvents:
         result = self.histories.find(client, name)
         if result is None:
             raise ExtremalValueError(
-                "this answer is not one of this visit, or is no longer stored; open its explanation file, or explain "
+                "this answer is not from this visit, or is no longer stored; open its explanation file, or explain "
                 "the photograph again"
             )
         return result

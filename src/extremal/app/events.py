@@ -39,7 +39,7 @@ QUESTION_CHOICES = {
     "Three regions: sufficient, necessary, both": (SETS,),
     "Why this class rather than another": (CONTRAST,),
 }
-FIRST_ANSWER = "This is a first answer from few evaluations; a more careful one replaces it."
+FIRST_ANSWER = "This is a first answer, from few evaluations; a more careful one will replace it."
 POLL_INTERVAL = 0.2  # s between updates of the progress
 MAX_UNREAD, MAX_UNREAD_SECONDS = 20, 15.0  # messages that a page has not fetched, and for how long
 

@@ -72,7 +72,7 @@ def _describe_error(error: str) -> str:
         shape = f" ({size[1]} × {size[2]})" if size else ""
         return f"has {pixels} megapixels{shape}; up to {limit} can be explained here. Make it smaller first."
     if "readable to its end" in error:
-        return "is damaged: only a part of it can be read. Copy it again, or save it anew as JPEG or PNG."
+        return "is damaged: only a part of it can be read. Copy it again, or save it again as JPEG or PNG."
     if "in a format" in error:
         return "is not an image that can be read here. Choose a photograph in JPEG or PNG format."
     return f"cannot be explained: {error}."

@@ -124,7 +124,7 @@ def _build_main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
     target = gr.Radio([], label="Class", info=info, visible=asks_classes, elem_id="target")
     other_class = gr.Textbox(
         label="Any other class",
-        info="Type a part of its name.",
+        info="Type part of its name.",
         placeholder="Search classes",
         max_lines=1,
         visible=asks_classes,
@@ -135,7 +135,7 @@ def _build_main_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ...]:
     )
     answer = gr.Textbox(
         label="Answer",
-        info="Leave it empty for the model's own.",
+        info="Leave empty for the model's own answer.",
         max_lines=3,
         visible=not asks_classes,
         elem_id="said",
@@ -159,19 +159,19 @@ def _build_advanced_options(networks: dict[str, ServedNetwork]) -> tuple[Any, ..
             ),
             gr.Dropdown(others, value=None, label="Compare with", visible=bool(others), elem_id="rival"),
             gr.Textbox(areas, label="Areas", info=f"Shares of the {noun}, in (0, 1).", elem_id="areas"),
-            gr.Dropdown(list(PERTURBATIONS), value="mixed", label="Replace the rest by", elem_id="instead"),
+            gr.Dropdown(list(PERTURBATIONS), value="mixed", label="Replace the rest with", elem_id="instead"),
             gr.Radio(
                 list(EFFORTS),
                 value=NORMAL,
                 label="Effort",
-                info="A fast answer is a preview from few passes of the network; a thorough one takes twice as long.",
+                info="Fast is a preview from few passes of the network; thorough takes twice as long as normal.",
                 elem_id="effort",
             ),
             gr.Slider(1, MAX_ALTERNATIVES, 1, step=1, label="Alternatives", elem_id="answers"),
             gr.Checkbox(False, label="Search for the smallest sufficient area, to 2\u00a0%", elem_id="refine"),
             gr.Checkbox(
                 False,
-                label="Also explain 4 copies with one grey level of noise, to see what stays (5 times as long)",
+                label="Also explain 4 copies with one grey level of noise, to see what stays (takes 5 times as long)",
                 elem_id="stability",
             ),
         )

@@ -31,7 +31,7 @@
     list.setAttribute("role", "listbox");
     list.setAttribute("aria-label", input.getAttribute("aria-label") ?? "Names");
     list.replaceChildren(...choices.map(draw));
-    if (!choices.length) list.replaceChildren(Object.assign(document.createElement("li"), { className: "none", textContent: "No name is like this." }));
+    if (!choices.length) list.replaceChildren(Object.assign(document.createElement("li"), { className: "none", textContent: "No similar name was found." }));
     place();
     input.setAttribute("aria-expanded", "true");
     input.setAttribute("aria-controls", list.id);

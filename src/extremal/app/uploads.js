@@ -8,7 +8,7 @@
   }
 
   function problem(files) {
-    if (!files.length) return "The browser passed on no file. Save the photograph on your device first, and drop that file.";
+    if (!files.length) return "The browser provided no file. Save the photograph on your device first, and drop that file.";
     if (files.length > 1) return `${files.length} files were dropped, but one photograph is explained at a time. Drop one of them.`;
     const [{ name, size, type }] = files;
     if (size > MAX_MB * 1e6) return `“${name}” has ${Math.round(size / 1e5) / 10} MB; up to ${MAX_MB} MB can be sent. Make it smaller, and drop it again.`;
