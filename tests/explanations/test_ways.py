@@ -234,7 +234,7 @@ class TestExplain:
         assert float(result.score_blank[0]) == pytest.approx(0.0, abs=1e-5)  # that of fade alone
         result.save(tmp_path / "saved")
         assert Explanation.load(tmp_path / "saved") == result
-        assert "Effects leave out blur, noise: to destroy the image" in extremal.report.render(result)
+        assert "Effects leave out blur, noise: destroying the image" in extremal.report.render(result)
         alone = explain(OnlyColour(), x, 0, areas=(0.1, 0.3), solver=SHORT, perturbation="fade")
         torch.testing.assert_close(result.binary_scores, alone.binary_scores)
         assert alone.left_out == ((),)

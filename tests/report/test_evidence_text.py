@@ -54,9 +54,9 @@ def test_answers_name_their_numbers() -> None:
 def test_numbers_do_not_contradict_the_answer() -> None:
     close = replace(GOOD, binary=0.8961, control_best=0.8996, unseen=0.4496)
     enough, chance, others, _ = (answer.text for answer in answer_questions(close, True, ("black",)))
-    assert enough == "by itself it keeps 89.6\xa0% of the score; 90\xa0% are enough."
-    assert "keeps 89.96\xa0%, half of them" in chance
-    assert others == "then it keeps 44.96\xa0%, the median over black; 45\xa0% are asked for."
+    assert enough == "by itself it keeps 89.6\xa0% of the score; 90\xa0% is enough."
+    assert "keeps 89.96\xa0%, and half of them" in chance
+    assert others == "then it keeps 44.96\xa0%, the median over black; 45\xa0% is required."
 
 
 def test_the_page_gives_words_before_numbers_and_no_raw_values() -> None:

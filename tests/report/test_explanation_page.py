@@ -251,7 +251,7 @@ def test_alternatives_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Explanation, "regions", lambda self, image=0: (self.smallest(), apart))
     rendered = render_page(result)
     words = rendered.words.replace("\xa0", " ")
-    assert "2 sufficient regions with little overlap were found; 3 were requested: 40 %, 20 %." in words
+    assert "2 sufficient regions with little overlap were found (40 %, 20 %); 3 were requested." in words
     assert sum("region" in str(attributes.get("alt")) for tag, attributes in rendered.elements if tag == "img") == 2
 
 
@@ -293,7 +293,7 @@ def test_stability_is_a_part_of_the_table() -> None:
     [
         ([0.1, 0.1], "Over 2 copies with one grey level of noise, the smallest sufficient area is 10\xa0% each time."),
         ([math.nan, math.nan], "Over 2 copies with one grey level of noise, none of the computed areas is sufficient."),
-        ([0.1, math.nan], "Over 2 copies with one grey level of noise, a computed area is sufficient for 1 only."),
+        ([0.1, math.nan], "Over 2 copies with one grey level of noise, a computed area is sufficient for only 1."),
         ([0.1], "Over one copy with one grey level of noise, the smallest sufficient area is 10\xa0% each time."),
     ],
 )

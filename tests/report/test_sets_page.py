@@ -72,7 +72,7 @@ def test_the_answers_without_a_region_decide() -> None:
     same = Contrast(result.loss, result.first, result.second, ("cat", "bird"), result.ways, 1, result.answers)
     assert same.turning() is None
     assert headline(same).startswith("No computed region turns cat into bird by its loss; ")
-    assert list_parts(same)[0].sentence == "None of the computed areas up to 40\xa0% of the image is."
+    assert list_parts(same)[0].sentence == "None of the computed areas up to 40\xa0% of the image is enough."
 
 
 def test_labels_may_contain_anything() -> None:

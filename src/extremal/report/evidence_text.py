@@ -41,43 +41,44 @@ def answer_questions(row: AreaRow, keeps: bool, unseen: Sequence[str]) -> list[E
 
 
 def _answers(row: AreaRow, keeps: bool, unseen: Sequence[str]) -> Iterator[EvidenceLine]:
-    verb, third = ("keep", "keeps") if keeps else ("take away", "takes away")
+    verb, third, destroyed = ("keep", "keeps", "the rest") if keeps else ("take away", "takes away", "the region")
     enough = SUFFICIENT_EFFECT
     effect, needed = format_below(row.binary, enough, percent)
     alone = f"by itself it keeps {effect}" if keeps else f"removing it takes away {effect}"
-    yield EvidenceLine("Is it enough?", row.binary >= enough, f"{alone} of the score; {needed} are enough.")
+    yield EvidenceLine("Is it enough?", row.binary >= enough, f"{alone} of the score; {needed} is enough.")
 
     by_chance, _ = format_below(row.control_best, enough, percent)
     yield EvidenceLine(
         "Is it more than chance?",
         row.control_best < enough and row.control_best < row.binary,
         f"the best of {plural(row.n_controls, 'random region')} of this size {third} {by_chance}, "
-        f"half of them {verb} {percent(row.control)} or less.",
+        f"and half of them {verb} {percent(row.control)} or less.",
     )
     wanted, others = MIN_UNSEEN_EFFECT * enough, ", ".join(unseen)
+    in_other_ways = f"Does it hold if {destroyed} is destroyed in other ways?"
     if math.isnan(row.unseen):
         yield EvidenceLine(
-            "Does it hold if the rest is destroyed in other ways?",
+            in_other_ways,
             None,
             f"none of the other ways ({others}) changes the score enough to tell.",
         )
     else:
         kept, asked = format_below(row.unseen, wanted, percent)
         yield EvidenceLine(
-            "Does it hold if the rest is destroyed in other ways?",
+            in_other_ways,
             row.unseen >= wanted,
-            f"then it {third} {kept}, the median over {others}; {asked} are asked for.",
+            f"then it {third} {kept}, the median over {others}; {asked} is required.",
         )
     is_grey = row.binary < enough <= row.soft and row.soft - row.binary > MAX_GREY_EFFECT * row.soft
     yield EvidenceLine(
         "Does it hold without grey values?",
         not is_grey,
-        f"as found, with grey values, it {third} {percent(row.soft)}; cut to black and white {effect}.",
+        f"as found, with grey values, it {third} {percent(row.soft)}; cut to black and white, {effect}.",
     )
     if row.stable_iou is not None and row.core_share is not None:
         yield EvidenceLine(
-            "Does it hold still?",
+            "Is it stable?",
             row.stable_iou >= MIN_STABLE_IOU and row.core_share >= MIN_CORE_SHARE,
-            f"with one grey level of noise, masks overlap with it by {row.stable_iou:.2f} (IoU, median), and all of "
-            f"them contain {percent(row.core_share)} of its places.",
+            f"the masks of copies with one grey level of noise overlap with it by {row.stable_iou:.2f} (IoU, median), "
+            f"and all of them contain {percent(row.core_share)} of its places.",
         )

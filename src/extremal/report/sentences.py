@@ -39,7 +39,7 @@ def stability_sentence(stability: Stability, image: int = 0) -> str:
         return f"{start}none of the computed areas is sufficient."
     if math.isinf(factor):
         count = int(stability.smallest_areas[image].isfinite().sum())
-        return f"{start}a computed area is sufficient for {count} only."
+        return f"{start}a computed area is sufficient for only {count}."
     smallest = area_percent(float(stability.smallest_areas[image].min()))
     if factor == 1:
         return f"{start}the smallest sufficient area is {smallest} each time."
@@ -60,4 +60,4 @@ def alternatives_sentence(explanation: Explanation, image: int = 0) -> str:
     if len(regions) < 2:
         return f"{'Only one' if regions else 'No'} sufficient region was found; {requested} were requested."
     areas = ", ".join(area_percent(region.coverage) for region in regions)
-    return f"{len(regions)} sufficient regions with little overlap were found; {requested} were requested: {areas}."
+    return f"{len(regions)} sufficient regions with little overlap were found ({areas}); {requested} were requested."

@@ -86,7 +86,7 @@ def _build_part(kind: str, heading: str, explanation: Explanation, result: Regio
     )
     evidence = tuple(_build_table(one, share) for one in judged)
     if found is None:
-        sentence = f"None of the computed areas up to {area_percent(explanation.areas[-1])} of the {whole} is."
+        sentence = f"None of the computed areas up to {area_percent(explanation.areas[-1])} of the {whole} is enough."
         return Part(kind, heading, sentence, "", None, evidence, explanation)
     region, verdict = found.region, found.verdict
     sentence = f"{area_percent(region.coverage)} of the {whole}, with {percent(region.effect)} of the effect."

@@ -253,7 +253,7 @@ class ExplanationSummary:
             effect = f"{effect} of the score"
         if abs(row.binary) > 1 / MIN_SPAN:
             times = f"{abs(row.binary):.0f} times as much as destroying the whole {whole} does"
-            return f"{row.label} of the {whole} {'kept' if self.keeps else 'removed'} changes the score {times}."
+            return f"{'Keeping' if self.keeps else 'Removing'} {row.label} of the {whole} changes the score {times}."
         if self.keeps:
             return f"{row.label} of the {whole} keeps {effect}; random regions of that size keep {chance}."
         return (
