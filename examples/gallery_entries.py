@@ -89,10 +89,10 @@ ENTRIES = (
         "A tripod, from a tenth of the image",
         ImageRun("camera"),
         "sufficient",
-        "The network recognises the tripod by its legs, and by a part of the camera on it. The effect of the same "
-        "area is large on other backgrounds, too.",
-        "A man looks through a camera on a tripod, in grey",
-        "the legs of the tripod with the grass beside them, and a spot on the camera",
+        "The network recognises the tripod by its legs, and by a part of the camera on it. The effect of this region "
+        "is large on other backgrounds, too.",
+        "A man looks through a camera on a tripod, in greyscale",
+        "the legs of the tripod with the grass next to them, and a spot on the camera",
     ),
     Entry(
         "missile",
@@ -100,10 +100,10 @@ ENTRIES = (
         "A rocket, from its body",
         ImageRun("rocket"),
         "sufficient",
-        "The rocket alone is enough. At the largest area a random region keeps more than the whole image does: the "
+        "The rocket alone is enough. At the largest area, a random region keeps more than the whole image does: the "
         "network is not sure of this class, and parts of the photograph count against it.",
         "A rocket stands on its lit pad at dusk",
-        "the rocket with a little of the sky beside it",
+        "the rocket with a little of the sky next to it",
     ),
     Entry(
         "espresso",
@@ -122,8 +122,8 @@ ENTRIES = (
         "A wrong answer: football helmet",
         ImageRun("astronaut"),
         "sufficient",
-        "The class is wrong, and the region shows what was taken for it: the helmet in the corner, not the "
-        "suit. Without the rest of the photograph the network is more certain of its mistake.",
+        "The class is wrong, and the region shows what the network took for it: the helmet in the corner, not the "
+        "suit. Without the rest of the photograph, the network is more certain of its mistake.",
         "An astronaut in an orange suit smiles in front of a flag, with her helmet and a model of the shuttle",
         "the helmet in the lower right corner, with a part of the sleeve",
     ),
@@ -135,7 +135,7 @@ ENTRIES = (
         "sufficient",
         "The network is unsure which of these cats it sees, but not that it is one of them. Asked for any of them, "
         "it needs an eye, the cheek and the nose.",
-        "A tabby cat's face from near",
+        "A close-up of a tabby cat's face",
         "one eye, the nose with the cheek, and a part of the other eye",
     ),
     Entry(
@@ -144,9 +144,9 @@ ENTRIES = (
         "The second class: Egyptian cat",
         ImageRun("chelsea", target="Egyptian cat"),
         "sufficient",
-        "More than the whole effect: without the rest of the image, which supports other cats, the network is more "
-        "certain of this one. The next smaller area is not enough, least of all on other backgrounds.",
-        "A tabby cat's face from near",
+        "The region has more than the whole effect: without the rest of the image, which supports other cats, the "
+        "network is more certain of this one. The next smaller area is not enough, least of all on other backgrounds.",
+        "A close-up of a tabby cat's face",
         "half of the forehead with a part of one eye, the other eye, and the cheek with a part of the mouth",
         area=0.4,
     ),
@@ -157,9 +157,9 @@ ENTRIES = (
         ImageRun("camera", game="delete"),
         "sufficient",
         "Compare the first entry: a smaller part of the tripod is enough to name it, but more has to be removed "
-        "before the answer breaks, because the rest of it supports the class as well.",
-        "A man looks through a camera on a tripod, in grey",
-        "without the camera and without the legs of the tripod",
+        "before the answer breaks, because the rest of the tripod supports the class as well.",
+        "A man looks through a camera on a tripod, in greyscale",
+        "the image without the camera and the legs of the tripod",
     ),
     Entry(
         "alternatives",
@@ -167,10 +167,10 @@ ENTRIES = (
         "No second explanation of the tripod",
         ImageRun("camera", alternatives="3"),
         "sufficient",
-        "Asked for three explanations, each outside of those before it, the search finds one: without the legs and the "
-        "part of the camera, no other region of these sizes is enough. The curve is that of the first.",
-        "A man looks through a camera on a tripod, in grey",
-        "the legs of the tripod with the grass beside them, and a spot on the camera",
+        "Asked for three explanations, each outside the ones before it, the search finds one: without the legs and the "
+        "part of the camera, no other region of these sizes is enough. The curve is that of the first explanation.",
+        "A man looks through a camera on a tripod, in greyscale",
+        "the legs of the tripod with the grass next to them, and a spot on the camera",
     ),
     Entry(
         "channels",
@@ -179,8 +179,8 @@ ENTRIES = (
         ChannelRun("chelsea", "blocks.3", (8, 16, 32)),
         "sufficient",
         "The map is the sum of these channels at each place: it is bright at the eyes and the nose. Inverted to an "
-        "image, they carry the texture of fur, and the other channels the outlines of the face.",
-        "A tabby cat's face from near",
+        "image, these channels carry the texture of fur, and the other channels the outlines of the face.",
+        "A close-up of a tabby cat's face",
         "a map that is bright at the eyes and the nose, a picture of fur, and one of the face in wrong colours",
     ),
     Entry(
@@ -191,8 +191,8 @@ ENTRIES = (
         "insufficient",
         "The cat fills the image. Enough remains to recognise it after any region of this size is removed; a "
         "larger area is needed.",
-        "A tabby cat's face from near",
-        "without the fur between the eyes, the nose and the mouth",
+        "A close-up of a tabby cat's face",
+        "the image without the fur between the eyes, the nose and the mouth",
     ),
     Entry(
         "chance",
@@ -200,10 +200,10 @@ ENTRIES = (
         "Chance is enough: an unclear question",
         ImageRun("chelsea"),
         "chance is enough",
-        "The photograph shows a cat, but which of them is unclear: the class has less than half of the "
-        "probability. At this area a random region is as good as the one found, which therefore says nothing about "
-        "where the evidence lies. Asked for any of the cats, the same photograph has a clear answer.",
-        "A tabby cat's face from near",
+        "The photograph shows a cat, but which kind is unclear: the class has less than half of the probability. At "
+        "this area, a random region is as good as the one found, which therefore says nothing about where the "
+        "evidence lies. For any of the cats, the same photograph has a clear answer.",
+        "A close-up of a tabby cat's face",
         "one eye with the cheek, the nose, and a spot on the forehead",
         area=0.4,
     ),
@@ -213,10 +213,10 @@ ENTRIES = (
         "Suspect: the effect depends on grey values",
         ImageRun("chelsea", perturbation="constant", solver="path"),
         "suspect: grey values carry it",
-        "The mask as found seems to be enough. After cutting it to black and white, less than half of the effect "
-        "remains: half-destroyed places produced the score, and such a mask does not define a region. The default "
-        "solver compares its candidates by the scores of cut masks.",
-        "A tabby cat's face from near",
+        "As found, the mask seems to be enough. Cut to black and white, it has less than half of the effect: "
+        "half-destroyed places produced the score, and such a mask does not define a region. The default solver "
+        "compares its candidates by the scores of cut masks.",
+        "A close-up of a tabby cat's face",
         "the nose, the edge of an eye, and patches of fur",
         area=0.4,
     ),
@@ -227,9 +227,9 @@ ENTRIES = (
         ImageRun("chelsea", perturbation="fade"),
         "suspect: only",
         "On flat grey, for which it was optimised, the region keeps more than the whole effect; on other "
-        "backgrounds it keeps hardly more than a random one. The default mix of perturbations avoids most such "
+        "backgrounds, it keeps hardly more than a random one. The default mix of perturbations avoids most such "
         "regions.",
-        "A tabby cat's face from near",
+        "A close-up of a tabby cat's face",
         "a part of the forehead above one eye, and small spots of fur",
         area=0.1,
     ),
@@ -239,21 +239,21 @@ ENTRIES = (
         "A class that is not in the image",
         ImageRun("coffee", target="tiger cat"),
         "insufficient",
-        "The photograph counts against an absent class, and a region of it hardly less, so there is nothing to "
-        "keep: effects are fractions of a difference of the wrong sign, and random regions do better than the one "
-        "found. `extremal doctor` detects this before a run.",
+        "The photograph counts against a class that is absent, and a region of it does so hardly less. There is "
+        "nothing to keep: effects are fractions of a difference with the wrong sign, and random regions do better "
+        "than the one found. `extremal doctor` detects this before a run.",
         "A cup of espresso with its saucer and spoon on a wooden table",
         "scattered pieces of coffee, cup, saucer, spoon and table",
     ),
     Entry(
         "random",
         FAILS,
-        "A network that is untrained",
+        "An untrained network",
         ImageRun("coffee", network="timm:tf_efficientnet_lite0", weights="random"),
         "",
-        "The same architecture with random weights; it calls the other photographs a barrow as well. The verdict "
-        "is right about fractions, but random regions are nearly as good at every area, and the two margins show "
-        "how little the image matters. A region does not show that a network is good.",
+        "This is the same architecture with random weights; it calls the other photographs a barrow as well. The "
+        "verdict is right about fractions, but random regions are nearly as good at every area, and the two margins "
+        "show how little the image matters. A region does not show that a network is good.",
         "A cup of espresso with its saucer and spoon on a wooden table",
         "the front of the cup with the coffee",
     ),

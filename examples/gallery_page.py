@@ -63,8 +63,8 @@ def effect_sentence(row: Record, keeps: bool) -> str:
             f"the best of {row['controls']} random regions of that size keeps {best}."
         )
     return (
-        f"Without {area_percent(row['area'])} of the image {effect} of the effect is lost; "
-        f"without the best of {row['controls']} random regions of that size {best}."
+        f"Without {area_percent(row['area'])} of the image, {effect} of the effect is lost; "
+        f"without the best of {row['controls']} random regions of that size, {best}."
     )
 
 

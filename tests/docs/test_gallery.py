@@ -140,8 +140,8 @@ def test_sentences_where_nothing_is_enough() -> None:
         row(0.1, 0.2, 0.1), row(0.4, 0.48, 0.3, "insufficient", "48 % of the effect, wanted 90 %"), keeps=False
     )
     assert [plain(text) for text in words.sentences(record)[1:]] == [
-        "None of the 2 areas is enough. The largest: without 40 % of the image 48 % of the effect is lost; "
-        "without the best of 8 random regions of that size 30 %.",
+        "None of the 2 areas is enough. The largest: without 40 % of the image, 48 % of the effect is lost; "
+        "without the best of 8 random regions of that size, 30 %.",
         "Verdict: **insufficient**, 48 % of the effect, wanted 90 %.",
     ]
 
