@@ -22,11 +22,11 @@ class Certificate:
     below_effect: float  # of the best mask found there; NaN if there is none
     share: float  # required share of the whole effect
     unseen_effect: float = math.nan  # of this mask, median under unseen perturbations; NaN: they are uninformative
-    below_unseen_effect: float = math.nan  # of the best mask below; NaN, too, if it has less than the share
+    below_unseen_effect: float = math.nan  # of the best mask below; also NaN if it has less than the share
     control_effect: float = math.nan  # of the best random region of this area; NaN: none was scored
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict on the mask: sufficient, or `chance is enough` where a random region has the share, too."""
+        """The verdict on the mask: sufficient, or `chance is enough` if a random region has the share, too."""
         control = [] if math.isnan(self.control_effect) else [self.control_effect]
         return reach_verdict(self.effect, self.effect, [self.unseen_effect], control, self.share)

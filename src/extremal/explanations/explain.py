@@ -67,7 +67,7 @@ def explain(
 ) -> Explanation:
     """Find the smallest smooth regions of an input that maximally affect a network's output (paper, section 3).
 
-    m_a = argmax over smooth masks with mean a of the game's reward, for every area a, with the evidence for each.
+    m_a = argmax of the game's reward over smooth masks with mean a, for every area a, with the evidence for each mask.
 
     >>> import torch
     >>> _ = torch.manual_seed(0)
@@ -80,13 +80,13 @@ def explain(
         network: a `Network`, any `nn.Module` or function (B, C, *S) -> (B, classes), or a name that `zoo.load` takes.
             Threads that share a network take turns.
         image: a path, a Pillow image, a uint8 array (H, W, C), a prepared tensor (N, C, *S), or a list of these.
-        target: a class index or name, a `scores.Query`, or a callable output -> (B,); one for all inputs or one for
-            each, several for one input; None is the top class. A list of classes inside the list, or a
-            `scores.ClassGroup`, is a group of classes asked about as one: `target=[["tiger cat", "Egyptian cat"]]`.
+        target: a class index or name, a `scores.Query`, or a callable output -> (B,): one for all inputs, one for each,
+            or several for a single input; None: the top class. A list of classes inside the list, or a
+            `scores.ClassGroup`, is a group that is scored as one class: `target=[["tiger cat", "Egyptian cat"]]`.
         areas: shares of places in (0, 1), distinct; they are sorted.
         game: preserve, delete, dual, a `Game`, or a callable (evaluate, mask) -> (N, K).
         perturbation: mixed (blur, fade and noise in turn), blur, fade, constant, noise, or a callable
-            x -> (mask -> perturbed x); several of these are a mix.
+            x -> (mask -> perturbed x); several of these form a mix.
         solver: consensus, path, penalty, search (needs no gradient), or a solver with its own settings.
         score: of the target class: margin, logit, probability, log-probability, contrastive, negative, sigmoid, or a
             callable (output, classes) -> (B,); for groups of classes it must be marked with `scores.accept_groups`.
@@ -98,13 +98,13 @@ def explain(
             own. `Explanation.regions` lists the sufficient ones, `Explanation.alternatives` holds all but the first.
         effort: fast, normal or thorough: the steps of solvers passed by their name, and the number of controls; see
             `docs/solver.md` for what each costs and gives.
-        settings: the options from `areas` to `effort` as ready `Settings`, instead of the options themselves.
+        settings: `Settings`, instead of the options from `areas` to `effort`.
         on_step: called after each step of the solver with a `Step`.
-        on_evidence: called while the evidence is collected, with the number of masks done and of all masks.
+        on_evidence: called while the evidence is collected, with the number of masks done and the total.
         progress: whether to show a progress bar; None: in a notebook only.
         devices: names of devices that share the inputs, or `auto` for all of the fastest kind; each has a copy of the
-            network, and the callbacks are called from its thread, one at a time. None: `auto` for a network passed by
-            its name and asked about classes, else the network's own.
+            network, and the callbacks are called from its thread, one at a time. None: `auto` if the network is passed
+            by its name and the target is a class; otherwise the network's own device.
 
     Returns:
         An `Explanation` of N inputs at A areas, on the CPU.

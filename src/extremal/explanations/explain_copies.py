@@ -56,14 +56,14 @@ def stability(
     (torch.Size([1, 2, 2]), torch.Size([1, 2, 1, 16, 16]))
 
     Args:
-        network: that was explained.
-        image: that was explained, as for `explain`.
-        result: of `explain`, of N inputs; its alternatives are not measured.
-        copies: of each input, at least 1.
-        target: that was explained; required only if it was not a class.
-        game, perturbation, solver, score: those of the result; required only if they were callables, and the solver if
-            the masks were given (`judge`).
-        on_progress: called with the stage, the number of steps or masks done and that of all.
+        network: the one that was explained.
+        image: the one that was explained, as for `explain`.
+        result: a result of `explain`, of N inputs; its alternatives are not measured.
+        copies: number of copies of each input, at least 1.
+        target: the target of the result, if it was not a class.
+        game, perturbation, solver, score: those of the result; required only if they were callables. The solver is also
+            required if the masks were given (`judge`).
+        on_progress: called with the stage, the number of steps or masks done, and the total.
 
     Returns:
         A `Stability` of N inputs at A areas, on the CPU.

@@ -60,8 +60,8 @@ class Explanation(ExplanationViews):
     """Masks of N inputs at A areas, their scores, and everything needed to repeat the run.
 
     Scores are Φ of what is left of the input: for the preserve and dual games Φ(m ⊗ x), for delete Φ((1 − m) ⊗ x).
-    Under a mix of perturbations they are Φ_blank + (Φ_full − Φ_blank)·effect, with the mean effect over the ways that
-    count and the mean Φ_blank of these; each control is scored under one way.
+    Under a mix of perturbations, a score is Φ_blank + (Φ_full − Φ_blank)·effect, with the effect and Φ_blank averaged
+    over the ways that count; each control is scored under one way.
     """
 
     areas: tuple[float, ...] = field(metadata=SHARED_FIELD)  # (A,) rising, shares of places in (0, 1)
@@ -70,23 +70,23 @@ class Explanation(ExplanationViews):
     scores: Tensor  # (N, A) of the masks as found
     binary_scores: Tensor  # (N, A) of the masks cut to exactly round(a·|Ω|) ones
     unseen_scores: Tensor  # (N, A, P) of the cut masks under perturbations that the optimiser did not use
-    unseen_blank: Tensor  # (N, P) of the input destroyed by these
-    control_scores: Tensor  # (N, A, R) of random smooth masks, cut alike; NaN of those that were not needed
+    unseen_blank: Tensor  # (N, P) of the input destroyed by each of these
+    control_scores: Tensor  # (N, A, R) of random smooth masks, cut in the same way; NaN for those that were not needed
     agreement: Tensor  # (N, 1, *S) ≥ 0, support of each place at the start of the solver, or under these perturbations
     score_full: Tensor  # (N,) of the whole input
     score_blank: Tensor  # (N,) of the destroyed input
-    inputs: Tensor  # (N, C, *S) as the network took them
-    pictures: Tensor  # (N, H, W, 3) uint8, the inputs to look at; (N, 0, 0, 3) where they are not pictures
-    destroyed: Tensor  # (N, H, W, 3) uint8, the destroyed inputs to look at; empty likewise
-    trace_step: Tensor = field(metadata=STEPS_FIELD)  # (T,) step in which each mask on the way was evaluated
+    inputs: Tensor  # (N, C, *S) prepared for the network
+    pictures: Tensor  # (N, H, W, 3) uint8, the inputs for display; (N, 0, 0, 3) if they are not images
+    destroyed: Tensor  # (N, H, W, 3) uint8, the destroyed inputs for display; (N, 0, 0, 3) in the same case
+    trace_step: Tensor = field(metadata=STEPS_FIELD)  # (T,) step in which each intermediate mask was evaluated
     trace_area: Tensor = field(metadata=TRACE_FIELD)  # (N, T) its area
-    trace_reward: Tensor = field(metadata=TRACE_FIELD)  # (N, T) what the game paid for it
+    trace_reward: Tensor = field(metadata=TRACE_FIELD)  # (N, T) its reward
     trace_grey: Tensor = field(metadata=TRACE_FIELD)  # (N, T) its greyness
     target: tuple[ResolvedClass | None, ...]  # (N,) class index, or indices of a group; None: another query
     target_names: tuple[str, ...]  # (N,)
     unseen_names: tuple[str, ...] = field(metadata=SHARED_FIELD)  # (P,)
     status: tuple[tuple[Status, ...], ...]  # (N, A)
-    keeps: bool = field(metadata=SHARED_FIELD)  # judged by what the masks keep; False: by what is left without them
+    keeps: bool = field(metadata=SHARED_FIELD)  # masks are judged by what they keep; False: by what they delete
     settings: dict[str, Any] = field(
         metadata=SETTINGS_FIELD
     )  # versions, seed, network, weight hash, solver, counts: everything to repeat the run
@@ -95,7 +95,7 @@ class Explanation(ExplanationViews):
         default=None, metadata=SHARED_FIELD
     )  # (*S) int64: the unit of each place, −1 for none; None: places by themselves
     fields: Tensor | None = None  # (N, A, 1, *lattice), input of `solvers.rebuild_masks`; None: the masks were given
-    left_out: tuple[tuple[str, ...], ...] = field(default=(), metadata=NAMES_FIELD)  # (N,) ways of too little effect
+    left_out: tuple[tuple[str, ...], ...] = field(default=(), metadata=NAMES_FIELD)  # (N,) ways of too small effect
     alternatives: tuple["Explanation", ...] = field(
         default=(), metadata=ALTERNATIVES_FIELD
     )  # of the same inputs, kept apart from this one and from each other
@@ -161,7 +161,7 @@ class Explanation(ExplanationViews):
 
     @property
     def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
-        """Verdicts (N, A): sufficient, insufficient, chance is enough, suspect; unstable if `stability` is there."""
+        """Verdicts (N, A): sufficient, insufficient, chance is enough, suspect; unstable, if `stability` is measured."""
         return tuple(self.verdicts(image) for image in range(len(self.masks)))
 
     def verdicts(self, image: int = 0, share: float = SUFFICIENT_EFFECT) -> tuple[Verdict, ...]:
@@ -195,9 +195,8 @@ class Explanation(ExplanationViews):
         """Return a map of the places that support the answer, blurred by `smooth`·short side: (N, 1, *S) ≥ 0.
 
         `kind="masks"` is the mean M of all masks, with `smooth` 0.09 the paper's pointing map (section 4).
-        `kind="support"` is (M·Ḡ)^1½, of that mean and the `agreement` blurred by 7 px: places that are sufficient
-        together, and that support the answer under each perturbation alone (docs/solver_experiments.md has what was
-        tried).
+        `kind="support"` is (M·Ḡ)^1½, with Ḡ the `agreement` blurred by 7 px: places that are sufficient together, and
+        that support the answer under each perturbation alone. docs/solver_experiments.md describes what was tried.
 
         Raises:
             ExtremalValueError, ExtremalTypeError: the kind is neither, or `smooth` is out of range.
@@ -265,9 +264,8 @@ class Explanation(ExplanationViews):
     def smallest(self, share: float = SUFFICIENT_EFFECT, image: int = 0) -> SufficientRegion | None:
         """Return the smallest computed area whose cut mask has this share of the whole effect; None if none has.
 
-        None, too, if destroying the input raises the score, or lowers it by too little to divide by: the verdicts say
-        so.
-        The verdict on it may still be `chance is enough`, `suspect` or `unstable`: see `verdict`.
+        Also None if destroying the input raises the score, or lowers it by too little to divide by; the verdicts then
+        say so. The verdict on the region may still be `chance is enough`, `suspect` or `unstable`: see `verdict`.
         """
         image, share = validate_image(image, len(self.masks)), validate_share(share)
         is_possible = bool(self.has_effect()[image])
@@ -280,7 +278,7 @@ class Explanation(ExplanationViews):
     def regions(
         self, share: float = SUFFICIENT_EFFECT, image: int = 0, overlap: float = 0.2
     ) -> tuple[SufficientRegion, ...]:
-        """Return sufficient regions of this explanation and its alternatives that overlap little, this one's first.
+        """Return the sufficient regions of this explanation and its alternatives that overlap little, its own first.
 
         Args:
             share: of the whole effect that each region keeps by itself.
@@ -317,7 +315,7 @@ class Explanation(ExplanationViews):
         return torch.stack(ranks)
 
     def places(self, area: float) -> int:
-        """Return the number of places that the cut mask of an area has; whole units, or those left, may have fewer."""
+        """Return the number of places in the cut mask of an area; whole units, or the places left, may be fewer."""
         return count_kept(area, self.masks[0, 0].numel())
 
     def save(self, path: str | os.PathLike[str]) -> None:

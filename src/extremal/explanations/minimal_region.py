@@ -15,9 +15,9 @@ class MinimalRegion:
     unseen_effect: float | None  # median under the other perturbations; None if there are none
     pieces: Tensor  # (*S) int64: 1..k, the most necessary piece first; 0 outside
     without: tuple[float, ...]  # (k,) effect without each piece, the lowest over the used perturbations; NaN: not tried
-    unseen_without: tuple[float, ...]  # (k,) median under the others; NaN if not evaluated, as `without` is too low
-    is_minimal: bool  # taking out any single piece was tried and leaves too little; False if the budget ended it
-    is_finest: bool  # pieces cannot be halved any more; False if the budget ended it
+    unseen_without: tuple[float, ...]  # (k,) median under the others; NaN if not evaluated because `without` is too low
+    is_minimal: bool  # removing any single piece was tried and leaves too little; False if the budget ended the search
+    is_finest: bool  # no piece can be halved further; False if the budget ended the search
     evaluations: int  # of the network
     budget: int  # largest number of evaluations
     start_area: float  # of the region that was reduced

@@ -54,13 +54,13 @@ def minimal(
     score: str | Score | None = None,
     on_evaluations: OnEvaluations | None = None,
 ) -> tuple[MinimalRegion | None, ...]:
-    """Take pieces out of the smallest sufficient mask as long as the rest stays sufficient (delta debugging).
+    """Remove pieces from the smallest sufficient mask while the rest stays sufficient (delta debugging).
 
-    The mask is cut into its connected parts, large ones into halves. Pieces are taken out until no single one can go
-    (Zeller and Hildebrandt, 2002: 1-minimal), then halved, down to the smallest size or the end of the budget. The
-    rest must keep the share of the effect under every perturbation that the run used, and half of it in the median
-    under those that it did not use. For the delete game, pieces are put back as long as removing the rest suffices.
-    Sets of channels are halved down to single channels; where units were given, they are the pieces.
+    The mask is cut into its connected parts, and large parts into halves. Pieces are removed until no single one can go
+    (Zeller and Hildebrandt, 2002: 1-minimal), then halved, down to the smallest size or until the budget ends. The
+    rest must keep the share of the effect under every perturbation that the run used, and half of this share in the
+    median under those that it did not use. For the delete game, pieces are put back as long as removing the rest
+    suffices. Sets of channels are halved down to single channels; if units were given, they are the pieces.
 
     A region from which no piece can go need not be the smallest one, nor the only one.
 
@@ -77,17 +77,17 @@ def minimal(
 
     Args:
         network: the one that was explained.
-        explanation: a result of `explain` or `explain_channels`, of N inputs; each alternative is one itself.
+        explanation: a result of `explain` or `explain_channels`, of N inputs, or one of its alternatives.
         target: the target of the explanation, if it was not a class.
         share: required share of the whole effect, above 0; None: 0.9, or that of an explanation of channels.
         budget: largest number of evaluations for each input, at least 1.
-        smallest_piece: share of places of the smallest halves, in (0, 1]; not of channels.
+        smallest_piece: share of places of the smallest halves, in (0, 1]; without effect on channels.
         game, perturbation, score: those of the explanation; required only if they were callables.
         on_evaluations: called with the number of evaluations done and the budget.
 
     Returns:
-        One region per input; None if none of its computed areas, or sets, is sufficient under all perturbations, or,
-        with a warning and only of several inputs, if the budget ends before one is found.
+        One region per input; None if none of its computed areas, or sets, is sufficient under all perturbations. With
+        several inputs, also None, with a warning, if the budget ends before a sufficient region is found.
 
     Raises:
         ExtremalValueError: the network or the settings are not those of the explanation, an option breaks its rule, or

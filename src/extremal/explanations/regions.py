@@ -19,7 +19,7 @@ class SufficientRegion:
 
     @property
     def coverage(self) -> float:
-        """The share of places in the mask: the area, or less where whole units, or those left, have fewer places."""
+        """The share of places in the mask: the area, or less if whole units, or the places left, are fewer."""
         return find_coverage(self.area, int(self.mask.sum()), self.mask.numel())
 
 

@@ -57,7 +57,7 @@ class SettingsOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Settings:
-    """Everything that decides a result besides network, input and target; validated when it is made.
+    """Everything besides network, input and target that decides a result; validated on creation.
 
     Short names are resolved: `Settings(game="delete").game` is a `Game`.
 
@@ -71,7 +71,7 @@ class Settings:
     areas: tuple[float, ...] = AREAS  # shares of places in (0, 1), rising
     game: Game = GAMES["preserve"]
     perturbation: Perturbation | Mix = PERTURBATIONS["mixed"]
-    solver: Solver = DEFAULT_SOLVER  # a name takes the settings of the effort
+    solver: Solver = DEFAULT_SOLVER  # a solver passed by name takes the settings of the effort
     score: Score = margin
     within: Tensor | None = None  # (*S) bool: where masks may be above zero; None: everywhere
     units: Tensor | None = None  # (*S) int64: the unit of each place, −1 for none; None: smooth masks
@@ -97,7 +97,7 @@ class Settings:
     def replace(self, **options: Unpack[SettingsOptions]) -> "Settings":
         """Return a copy with some options replaced.
 
-        Another effort also replaces the solver, if that is the one of the former effort.
+        Another effort also replaces the solver, if it is that of the former effort.
 
         >>> Settings(seed=3).replace(game="dual").seed
         3
@@ -148,7 +148,7 @@ class Settings:
         return cls(**{**stored, **given})
 
     def provenance(self, net: Network) -> dict[str, Any]:
-        """Return what a result stores to be repeated: settings, network, versions, device."""
+        """Return what a result stores so that it can be repeated: settings, network, versions, device."""
         settings = self.as_dict()
         return {
             "versions": {"extremal": __version__, "torch": torch.__version__, "python": platform.python_version()},

@@ -53,16 +53,16 @@ def smallest_area(
     score: str | Score | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[Certificate | None, ...]:
-    """Search for the smallest area that keeps a share of the effect, from the masks of an explanation down.
+    """Search for the smallest area that keeps a share of the effect, starting from the masks of an explanation.
 
     a* = min { a : effect of the cut mask ≥ share } (paper, section 3). The mask must also keep half of the share in the
-    median under perturbations that the run did not use, as the verdict `sufficient` asks. The search begins with the
-    smallest computed mask that is sufficient, or with all places if none is, and makes it smaller in steps of at most
-    20 %, which are halved down to the tolerance where no sufficient mask is found. At each area, the best of several
-    masks (the last one, the explanation's fields between its areas, its map) takes a few steps. For explanations of
-    thorough effort, up to two more searches begin with the next larger sufficient masks, and the smallest area counts.
-    The optimisation is not convex: the certificate states what was found on both sides, and does not prove that nothing
-    smaller exists.
+    median under perturbations that the run did not use, as the verdict `sufficient` requires. The search begins with
+    the smallest computed mask that is sufficient, or with all places if none is, and makes it smaller in steps of at
+    most 20 %; if no sufficient mask is found, the step is halved, down to the tolerance. At each area, the best of
+    several masks (the last one, the explanation's fields between its areas, its map) takes a few steps. For
+    explanations of thorough effort, up to two more searches begin with the next larger sufficient masks, and the
+    smallest area counts. The optimisation is not convex: the certificate states what was found on both sides, and does
+    not prove that nothing smaller exists.
 
     >>> _ = torch.manual_seed(0)
     >>> from extremal import explain
@@ -79,16 +79,16 @@ def smallest_area(
         network: the one that was explained.
         explanation: a result of `explain`, of N inputs.
         target: the target of the explanation, if it was not a class.
-        share: of the whole effect, in (0, ...).
+        share: required share of the whole effect, above 0.
         tolerance: the two areas of a certificate differ by at most this relative tolerance, or by one place; by more
             only if the search ended after 40 areas.
         game, perturbation, score: those of the explanation; required only if they were callables.
-        on_progress: called before each pass with the number of passes done and their maximum; what it raises ends the
-            search.
+        on_progress: called before each pass with the number of passes done and their maximum; an exception that it
+            raises ends the search.
 
     Returns:
-        One certificate per input, of an area above the computed ones if none of these is sufficient; None if not even
-        all places are, or destroying the input raises the score or lowers it by too little to divide by.
+        One certificate per input; its area is above the computed ones if none of these is sufficient. None if not even
+        all places are sufficient, or if destroying the input raises the score or lowers it by too little to divide by.
 
     Raises:
         ExtremalValueError: the network or the settings are not those of the explanation.

@@ -214,7 +214,7 @@ def reach_verdict(
     """Return the verdict on one mask from its effects; 0 is no effect, 1 that of the whole input.
 
     Unseen effects that are NaN are excluded: those perturbations barely change the answer and are uninformative.
-    Where one of the random controls has the required effect, places have no meaning, even if the mask's own effect is
+    If one of the random controls has the required effect, places have no meaning, even if the mask's own effect is
     large.
     `noun` is what masks select, and `rivals` are effects of other methods' masks that should not be better.
     `stable_iou` is the median IoU with the masks of copies of the input, and `core_share` the share of places that all

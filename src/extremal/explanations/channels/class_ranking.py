@@ -99,7 +99,7 @@ def class_channels(
 ) -> ClassChannels:
     """Rank the channels of a layer by how often a class needs them.
 
-    The rank is by the mean over images of the masks of the smallest sufficient sets of channels.
+    Channels are ranked by the mean, over images, of the masks of the smallest sufficient sets.
 
     >>> _ = torch.manual_seed(0)
     >>> toy = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))

@@ -63,9 +63,9 @@ def explain_channels(
 ) -> ChannelExplanation:
     """Find the smallest sets of channels of a layer that maximally affect the output.
 
-    m_a = argmax over masks m in [0, 1]^K with mean a of the game's reward, (m ⊗ x_l)_k = m_k·x_l,k (paper, section
+    m_a = argmax of the game's reward over masks m in [0, 1]^K with mean a, (m ⊗ x_l)_k = m_k·x_l,k (paper, section
     3.4): the other channels are faded to zero. The part of the network before the layer runs once, the part after it
-    for each mask.
+    once for each mask.
 
     >>> import torch
     >>> _ = torch.manual_seed(0)
@@ -80,8 +80,8 @@ def explain_channels(
             `extremal.layers` lists them.
         counts: numbers of channels, each in 1..K−1.
         areas: fractions of the channels instead; neither: 5, 10, 20 and 40 %.
-        axis: axis of the layer's output whose entries are the units: None is 1, but 2 for (B, tokens, channels);
-            1 there selects tokens, −1 is for networks that keep their channels last.
+        axis: axis of the layer's output whose entries are the units; None: 1, but 2 for (B, tokens, channels), where 1
+            selects tokens; −1 is for networks with channels last.
         share: fraction of the whole effect that the smallest sufficient set must have.
 
     Returns:

@@ -49,14 +49,14 @@ TIE_MARGIN = 1e-3  # of the effect; a ranking's set within this margin counts as
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ChannelExplanation(ChannelViews):
-    """Sets of channels of one layer for N inputs at A counts, and the network's scores of them.
+    """Sets of channels of one layer for N inputs at A counts, with the network's scores.
 
     Scores are Φ of the masked output of the layer: Φ(m ⊗ x_l) for the preserve and dual games, Φ((1 − m) ⊗ x_l) for
     delete.
     """
 
     layer: str = field(metadata=SHARED_FIELD)  # name of the module with the masked output
-    axis: int = field(metadata=SHARED_FIELD)  # of its output, along which the K units lie; 0 is the batch
+    axis: int = field(metadata=SHARED_FIELD)  # of the layer's output, along which the K units lie; 0 is the batch
     bypassed: bool = field(metadata=SHARED_FIELD)  # part of the answer bypasses the layer, untouched by masks
     counts: tuple[int, ...] = field(metadata=SHARED_FIELD)  # (A,) rising, in 1..K−1
     masks: Tensor  # (N, A, K) in [0, 1], with means exactly counts/K from `path`
@@ -177,8 +177,8 @@ class ChannelExplanation(ChannelViews):
     def smallest(self, image: int = 0) -> SmallestSet:
         """Return the smallest sufficient set of one input, with its certificate.
 
-        That of all channels if destroying all raises the score, or lowers it by too little to divide by: the verdicts
-        say so.
+        The set of all channels if destroying all of them raises the score, or lowers it by too little to divide by; the
+        verdicts then say so.
         """
         image = validate_image(image, len(self.masks))
         return SmallestSet(

@@ -67,7 +67,7 @@ def visualise(
     seed: int = 0,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Visualisation:
-    """Find for each channel the image that maximally activates it under random rotation, zoom and shift.
+    """Find the image that maximally activates each channel, under random rotation, zoom and shift.
 
     x̂_k = argmax of the mean and the maximum of Φ_l(T x̂)_k over places − smooth·TV(x̂), over images in a Fourier and
     colour basis; the transformation T is drawn anew at each step.

@@ -101,7 +101,7 @@ def plan(
     settings: Settings | None = None,
     **options: Unpack[SettingsOptions],
 ) -> Plan:
-    """Plan a run of `explain`: its targets and its cost, by a few evaluations and without a solver.
+    """Plan a run of `explain`: its targets and its cost, from a few evaluations and without a solver.
 
     >>> _ = torch.manual_seed(0)
     >>> toy = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))

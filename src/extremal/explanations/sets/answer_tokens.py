@@ -25,7 +25,7 @@ from extremal.tensor_files import FormatError
 
 @dataclass(frozen=True, eq=False)
 class AnswerTokens(Bundle):
-    """The region that an answer about one picture needs, and those of its tokens that depend on the picture."""
+    """The region that an answer about one picture needs, and that of each token that depends on the picture."""
 
     noun: ClassVar[str] = "the tokens of an answer"
     parts: ClassVar[tuple[str, ...]] = ("whole", "each")
@@ -87,13 +87,13 @@ def explain_tokens(
 ) -> AnswerTokens:
     """Explain an answer of a model of images and text, and each of its tokens that depends on the picture.
 
-    One run of `explain` for the answer and one for each token, so that an answer of T tokens costs up to T + 1 times as
-    much as the answer alone. Tokens whose probability is the same without the picture (articles, the second half of a
-    word) have no region; they are not in `dependent`.
+    Runs `explain` once for the answer and once for each token: an answer of T tokens costs up to T + 1 times as much as
+    the answer alone. Tokens whose probability is the same without the picture (articles, the second half of a word)
+    have no region and are not in `dependent`.
 
     Args:
         network, image, settings: as for `explain`, of one image.
-        answer: `scores.Answer` without a token; without a text, the model's own answer.
+        answer: a `scores.Answer` without a token; if it has no text, the model's own answer is explained.
         on_part: called with the part and stage, the number done, and the total.
         options: as for `explain`, without `alternatives`.
 

@@ -47,7 +47,7 @@ class Contrast(Bundle):
     second: Explanation  # by the preserve game
     names: tuple[str, str]  # of the two classes
     ways: tuple[str, ...]  # (W,) perturbations, those of the run first
-    n_used: int  # number of those of the run
+    n_used: int  # number of perturbations of the run
     answers: tuple[tuple[str, ...], ...]  # (A, W) the top class when the cut mask of each area of `loss` is lost
 
     @property
@@ -71,7 +71,7 @@ class Contrast(Bundle):
         return None
 
     def count_turned(self, area: float) -> tuple[int, int]:
-        """Return under how many perturbations the loss of an area makes the second class the answer, and of how many.
+        """Return the number of perturbations under which losing an area makes the second class the answer, and of all.
 
         Args:
             area: one of the computed areas.
@@ -80,7 +80,7 @@ class Contrast(Bundle):
         return sum(answer == self.names[1] for answer in answers), len(answers)
 
     def pair(self, share: float = SUFFICIENT_EFFECT) -> tuple[JudgedRegion | None, JudgedRegion | None]:
-        """Return the smallest sufficient regions of the first and of the second class; None for one that has none."""
+        """Return the smallest sufficient regions of the first and of the second class; None for a class without one."""
         return judge_smallest(self.first, share), judge_smallest(self.second, share)
 
     def overlap(self, share: float = SUFFICIENT_EFFECT) -> float | None:
@@ -116,10 +116,11 @@ def contrast(
     on_part: OnStage | None = None,
     **options: Unpack[SettingsOptions],
 ) -> Contrast:
-    """Find why an image is of one class rather than of another, and the region whose loss turns one into the other.
+    """Find why an image is one class rather than another, and the region whose loss turns one into the other.
 
     Three runs of `explain`: by the delete game on the difference of both scores, and by the preserve game on each class
-    among all others but its rival. With the loss of each mask, the network is asked for its answer once more.
+    among all others but its rival. Then the network's answer is evaluated without each mask of the first run, under
+    every perturbation, including unseen ones.
 
     >>> class Two(nn.Module):  # light in one square for class 0, in another one for class 1
     ...     def forward(self, x):

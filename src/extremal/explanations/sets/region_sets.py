@@ -44,8 +44,9 @@ class RegionSets(Bundle):
     """The sufficient, the necessary and the complete regions of one input, each with its evidence.
 
     A region is *sufficient* if keeping it alone keeps the answer, *necessary* if losing it loses the answer, and
-    *complete* if both hold. If either of two supports is enough for an answer, one is sufficient, and both together
-    are necessary and complete; if it needs both, both are sufficient and complete, and either is necessary.
+    *complete* if both hold. If either of two supports is enough for the answer, one alone is sufficient, and both
+    together are necessary and complete. If the answer needs both, both together are sufficient and complete, and either
+    one alone is necessary.
     """
 
     noun: ClassVar[str] = "a set of regions"
@@ -59,8 +60,8 @@ class RegionSets(Bundle):
     def smallest(self, kind: str, share: float = SUFFICIENT_EFFECT) -> JudgedRegion | None:
         """Return the smallest computed region with the verdict `sufficient`, or else with this share of the effect.
 
-        None if no cut mask has this share of the whole effect. For `complete`, keeping it and losing it must both have
-        it; the effect is the lower one, and the verdict is `sufficient` only if both are.
+        None if no cut mask has this share of the whole effect. For `complete`, keeping the region and losing it must
+        both have this share; the effect is the lower one, and the verdict is `sufficient` only if both verdicts are.
 
         Args:
             kind: sufficient, necessary or complete.
@@ -134,7 +135,7 @@ def explain_sets(
     on_part: OnStage | None = None,
     **options: Unpack[SettingsOptions],
 ) -> RegionSets:
-    """Find what is sufficient, what is necessary, and what is both, for one image and target.
+    """Find the regions that are sufficient, necessary, and both, for one image and target.
 
     Three runs of `explain`, by the games preserve, delete and dual; the masks of the last are also judged by what is
     lost without them.
