@@ -72,7 +72,7 @@ class ExtremalPerturbation(Attribution):  # type: ignore[misc]
             settings, options: as for `extremal.explain`.
 
         Returns:
-            (N, C, *S) ≥ 0 of the inputs' device and dtype; in a tuple where the inputs are.
+            (N, C, *S) ≥ 0 with the inputs' device and dtype; in a tuple if the inputs are.
 
         Raises:
             ExtremalValueError, ExtremalTypeError: input that breaks a rule.

@@ -161,7 +161,7 @@ class Explanation(ExplanationViews):
 
     @property
     def verdict(self) -> tuple[tuple[Verdict, ...], ...]:
-        """Verdicts (N, A): sufficient, insufficient, chance is enough, suspect; unstable, if `stability` is measured."""
+        """Verdicts (N, A): sufficient, insufficient, chance is enough, suspect; unstable if `stability` is measured."""
         return tuple(self.verdicts(image) for image in range(len(self.masks)))
 
     def verdicts(self, image: int = 0, share: float = SUFFICIENT_EFFECT) -> tuple[Verdict, ...]:

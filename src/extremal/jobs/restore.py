@@ -66,19 +66,19 @@ def rebuild(
 ) -> Explanation:
     """Restore the explanation of one input from its row, equal up to rounding.
 
-    Scores, trace and verdicts are read from the row, masks are made of their parameters, and the input is made of its
+    Scores, trace and verdicts are read from the row; masks are rebuilt from their parameters, and the input from its
     image. The network is evaluated only for the agreement, which is too large for a row: three or four
     forward-backward passes for each orientation and each way of destroying (`consensus`; 18 or 24 if there are three
-    and the input may be mirrored) or four for each unseen perturbation (other solvers; none for `search`), and about
-    ten forward passes for checks. An input that was explained in a batch may round differently alone, in the sixth
-    decimal place in single precision.
+    ways and the input may be mirrored) or four for each unseen perturbation (other solvers; none for `search`), and
+    about ten forward passes for checks. An input that was explained in a batch may round differently alone, in the
+    sixth decimal place in single precision.
 
     Args:
         row: of `SCHEMA`, as pyarrow or pandas return it.
-        network: with the weights and the preprocessing that were explained.
+        network: the one that was explained, with the same weights and preprocessing.
         image: the input, as `explain` takes it; None: it is read from the row's path, and its bytes must have the
             row's hash.
-        settings: that all rows of the run share (`jobs.settings`).
+        settings: those that all rows of the run share (`jobs.settings`).
         target: the query, if the target was neither a class nor a group of classes.
         game, perturbation, score: those of the run; needed only if they have no short name.
 

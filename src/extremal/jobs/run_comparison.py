@@ -82,7 +82,7 @@ class Comparison:
     mean: Quantiles  # of the images' mean IoU
     moved: int  # images whose mean IoU is below MOVED_IOU
     verdicts: tuple[tuple[str, str, int], ...]  # in the first, in the second, images; the most frequent first
-    sizes: dict[str, int]  # images whose smallest area is smaller, equal or larger in the second; none is the largest
+    sizes: dict[str, int]  # images whose smallest area is smaller, equal or larger in the second; none: the largest
     scores: Quantiles  # score of the whole image in the second run minus that in the first
     classes: tuple[ClassChange, ...]  # the most frequent first
 

@@ -88,7 +88,7 @@ class Summary:
     failures: tuple[tuple[str, int], ...]  # reasons, and how many images; the most frequent first
     alternative_rows: int  # rows of alternatives, which are left out here
     smallest_counts: tuple[tuple[float, int], ...]  # computed areas rising, and for how many images each is smallest
-    areas: Quantiles  # smallest areas of explained images, suspect ones too; above all: if no area is sufficient
+    areas: Quantiles  # smallest areas of explained images, suspect ones too; above all others if no area is sufficient
     classes: tuple[ClassSummary, ...]  # the most frequent first
     smallest: tuple[ImageSummary, ...]  # with the smallest areas, the smallest first
     largest: tuple[ImageSummary, ...]  # with the largest, the largest first; none of the smallest

@@ -81,8 +81,8 @@ def explanation(
     Args:
         folder: of the run.
         key: of the image.
-        network: that was explained; None: it is loaded by the name in the settings of the run, unless that is
-            MODULE:CALLABLE, whose code is only called if it is passed here.
+        network: the one that was explained; None: it is loaded by the name in the settings of the run, unless that is
+            MODULE:CALLABLE, whose code is called only if it is passed here.
         alternative: 0, or the number of an alternative.
 
     Raises:

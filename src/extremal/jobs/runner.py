@@ -68,38 +68,38 @@ def run(
 
     Args:
         images: image files, folders, manifests (`items.find_items`); one or several. Sounds, clips or volumes for a
-            network with a reader of these; of folders, the files that the network takes.
+            network with a reader of these; from folders, the files that the network takes.
         out: folder of the run (`store`): new, or of a run with the same settings.
         network: a name that `zoo.load` takes; or a `Network` or module, which is evaluated in this process.
         weights: of a named network: a file, or random; empty: its own.
         device: of a named network: auto, cpu, cuda, cuda:N, mps or xpu; auto spreads workers over all devices of the
-            fastest kind that there is.
+            fastest kind available.
         target: class index or name, name of a group, or classes joined by `|`, for images without one in a manifest;
             empty: the top class.
-        ask: another query than a class, as for `--ask`.
+        ask: a query other than a class, as for `--ask`.
         prompt: to a model of images and text, for the queries `answer` and `token`.
-        settings: of the explanations; None: made of `options`.
+        settings: of the explanations; None: made from `options`.
         refine: also search for the smallest sufficient area (`smallest_area`).
         stability: also explain four copies of each image with one grey level of noise (`stability`).
         engine: local, or ray.
         address: of a Ray cluster; None: one is started on this machine.
-        gpus_per_worker: of a Ray cluster, may be a fraction of one; None: one if there are any, else none.
-        batch: images that are explained together, in one unit of work; None: that of the run that is resumed, else 8
-            on a CPU, 1 of clips and volumes, and on a GPU what fits into memory, at most 64; fewer if any of several
-            workers would get less than 4 batches.
+        gpus_per_worker: GPUs of each worker on a Ray cluster, may be a fraction; None: one if there are any, else none.
+        batch: number of images explained together, in one unit of work; None: that of the run that is resumed. In a new
+            run, None means 8 on a CPU (1 for clips and volumes), and on a GPU as many as fit into memory, at most 64;
+            fewer if any of several workers would get fewer than 4 batches.
         workers: processes or actors; None: one for each core or device; 0: this process alone.
-        threads: of torch in each worker; None: 1 in processes, else unchanged. Rows depend on it in rounding.
-        unit_timeout: seconds that a unit may take, after which its worker is replaced as if it had crashed; None: any
-            time. Needs workers.
-        retry: run units again in which an image failed, or whose file has changed since; an image that was explained
-            keeps its rows if it fails now without having changed.
+        threads: of torch in each worker; None: 1 in processes, else unchanged. Rounding in the rows depends on it.
+        unit_timeout: seconds that a unit may take, after which its worker is replaced as if it had crashed; None: no
+            limit. Needs workers.
+        retry: run units again if one of their images failed or has changed since; an image that was explained keeps its
+            rows if it fails now without having changed.
         on_progress: called with the status after every unit.
         on_rows: called with the rows of every unit once they are written, in this process.
         **options: as in `explain`: areas, game, perturbation, solver, score, effort, alternatives, seed.
 
     Returns:
-        The final status: "stopped" after SIGINT, SIGTERM or SIGHUP. Units that finish within 2.5 s are then written;
-        after that, or a second signal, the others are given up, and run again on resuming.
+        The final status: "stopped" after SIGINT, SIGTERM or SIGHUP. Units that finish within 2.5 s of the signal are
+        written; after this time, or at a second signal, the others are abandoned; they run again on resuming.
 
     Raises:
         ExtremalValueError, ExtremalTypeError: an option breaks a rule; a source does not exist; the folder belongs to

@@ -74,10 +74,10 @@ class ScaleChannels:
 
 @dataclass(frozen=True)
 class Mix:
-    """Several perturbations of one question, each a way of destroying the input.
+    """Several perturbations in one run, each a way of destroying the input.
 
-    No input is perturbed by a mix as such: an objective asks about its ways in turn, or about all of them, and states
-    their scores as shares of each one's own effect (`explanations.ways`).
+    A mix is never applied as such: an objective evaluates its ways in turn, or all of them, and expresses their scores
+    as shares of each way's own effect (`explanations.ways`).
 
     >>> Mix((Blur(), Fade())).with_spacing((2.0, 1.0)).perturbations[1]
     Fade()

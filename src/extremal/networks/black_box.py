@@ -162,9 +162,9 @@ class BlackBox(Network):
         labels: names of the C classes, in order; may be empty.
         name: for messages and results; empty: that of the callable.
         outputs: logits (any scores, higher for more), probabilities, or auto: probabilities if the first scores sum to
-            one. Of probabilities that sum to one the logarithms are explained, of others the log-odds.
-        max_rows: pictures in one call, at most.
-        mirror: whether a mirrored picture means the same: half of the pictures are then mirrored.
+            one. For probabilities that sum to one, their logarithms are explained; for others, their log-odds.
+        max_rows: maximum number of pictures in one call.
+        mirror: whether a mirrored picture means the same; if so, half of the pictures are mirrored.
         groups: names of groups of classes: their indices.
 
     Raises:

@@ -43,7 +43,7 @@ class Layer:
 
 @in_standard_modes
 def layers(network: Network | nn.Module | str, image: ImagesLike | None = None) -> tuple[Layer, ...]:
-    """List the modules of a network in the order in which they finish, and whether it can be split there.
+    """List the modules of a network in the order in which they finish, and whether it can be split at each.
 
     >>> import torch
     >>> toy = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))

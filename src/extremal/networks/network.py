@@ -41,7 +41,7 @@ PRECISIONS = ("float32", "bfloat16", "auto")
 
 @dataclass(eq=False)
 class Network:
-    """Any `nn.Module`, or a function (B, C, *S) -> (B, classes), with all that is needed to evaluate it on an image.
+    """Any `nn.Module`, or a function (B, C, *S) -> (B, classes), with everything needed to evaluate it on an image.
 
     Of a compiled module, the module that it was compiled from is used. Modules that a function uses are found if it
     captures or names them, and are frozen with it.
@@ -69,8 +69,8 @@ class Network:
     gradient: bool = True  # False: a black box, never asked for a gradient (`solver="search"`)
     check_output: Callable[[Tensor, object], None] | None = None  # takes x (B, C, *S) and its output; raises if wrong
     random_weights: bool | None = None  # True: untrained, as they were initialised; False: from a file; None: unknown
-    reader: SoundReader | StackReader | None = None  # how files of sounds, clips or volumes are read; None: of pictures
-    source: str = ""  # where the weights are from, with revision and licence, if they were found by a name
+    reader: SoundReader | StackReader | None = None  # reads sound, clip or volume files; None: pictures
+    source: str = ""  # origin of the weights, with revision and licence, if they are from a hub
 
     def __post_init__(self) -> None:
         self.model = as_module(self.model)
@@ -103,7 +103,7 @@ class Network:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the first of the weights, in which the network is evaluated; float32 without weights."""
+        """The dtype of the first weight, in which the network is evaluated; float32 if there are no weights."""
         return self._first_weight.dtype
 
     @property
@@ -217,7 +217,7 @@ class Network:
         return pixels if normalisation is None else (pixels - normalisation[0]) / normalisation[1]
 
     def normalisation(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return the mean and the standard deviation of each channel, (C, *1) or (1, *1) of all; None: unknown.
+        """Return the mean and the standard deviation of each channel (C, *1), or of all (1, *1); None: unknown.
 
         >>> [values.shape for values in Network(torch.nn.Identity(), mean=(0.5,), std=(0.2,)).normalisation(
         ...     torch.zeros(1, 3, 8, 8))]
@@ -255,13 +255,13 @@ class Network:
         return {**find_named_groups(self.labels), **self.groups}
 
     def label(self, target: int | tuple[int, ...]) -> str:
-        """Return the name of a class, or its number if the network has no class names; of a group, those of several."""
+        """Return the name of a class, or its number if it has none; for a group, its name or those of its classes."""
         if isinstance(target, tuple):
             return describe_group(target, self.labels, self.named_groups)
         return self.labels[target] if target < len(self.labels) else f"class {target}"
 
     def distinct_label(self, target: int) -> str:
-        """Return the name of a class that no other class has: with its index if the label is that of several."""
+        """Return a name that no other class has: the label, followed by the index if several classes share it."""
         label = self.label(target)
         return label if self._label_counts[label] <= 1 else f"{label} ({target})"
 
@@ -270,7 +270,7 @@ class Network:
         return Counter(self.labels)
 
     def index(self, name: str) -> int:
-        """Return the class with this name, or with it as a comma-separated synonym; case is ignored."""
+        """Return the class with this name, or with this comma-separated synonym; case is ignored."""
         return find_class(name, self.labels, self.name)
 
     def weight_hash(self) -> str:

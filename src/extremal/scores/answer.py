@@ -24,17 +24,17 @@ class Answer:
     """The mean log-probability of an answer's tokens, given the picture and a prompt: (1/T)·Σ_t log p(a_t | a_<t).
 
     For models of images and text of transformers (`hf:` names, or `zoo.wrap_vision_language`). Masks act on the picture
-    before the model's image processor; the prompt and the answer stay. Which regions a single token needs is asked with
-    `token`, of several by a list of queries.
+    before the model's image processor; the prompt and the answer stay unchanged. To explain a single token, pass
+    `token`; to explain several, a list of queries.
 
     >>> Answer("a red bus", prompt="What is in the picture?").name
     'answer "a red bus" to "What is in the picture?"'
 
     Args:
-        text: of the answer; None: the model's own, its most probable token at each step, until it ends or has 32
-            tokens. Each costs one evaluation.
-        prompt: the user's question, put into the model's template of a conversation if it has one; a prompt with the
-            model's image token is used verbatim. Only models without a template may do without.
+        text: of the answer; None: the model's own, with the most probable token at each step, until it ends or has 32
+            tokens; each token costs one evaluation.
+        prompt: the user's question, put into the model's chat template if it has one; a prompt with the model's image
+            token is used verbatim. Only models without a template work without a prompt.
         token: index of one of the answer's tokens, whose log-probability is the score; None: the mean over all.
         ids: the answer's tokens, if they are known already; () means those of the text.
     """
@@ -75,7 +75,7 @@ class Answer:
         return inputs.asked(AskedText(self.prompt, self._find_ids(inputs)))
 
     def settle(self, network: Network, x: Tensor) -> Query:
-        """Return the query about inputs x (N, 3, H, W) with the text of the answer: of each the model's own."""
+        """Return the query about inputs x (N, 3, H, W) with a text: its own, or for each input the model's answer."""
         if self.text is not None:
             return self
         with network.frozen() as run:

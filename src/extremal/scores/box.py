@@ -32,10 +32,13 @@ class Box:
     - why is it not of another class: Φ = s(label) − s(against);
     - why is there no box here: Φ = −log(s / (1 − s)) of the label, the log-odds against a box (`absent`).
 
-    For detectors with torchvision's interface, (B, 3, H, W) -> for each input a mapping with boxes (M, 4), labels (M,)
-    and scores (M,), which on perturbed inputs report boxes of lower scores than usual (`score_thresh`,
-    `detections_per_img`), and neither masks nor keypoints; for those of transformers (DETR, YOLOS, RT-DETR), which
-    return logits (B, Q, classes) and pred_boxes (B, Q, 4); and for predictions (B, 4 + classes, anchors), as YOLO's.
+    The detector may have one of three forms:
+
+    - torchvision's, (B, 3, H, W) -> for each input a mapping with boxes (M, 4), labels (M,) and scores (M,); on
+      perturbed inputs it reports boxes of lower scores than usual (`score_thresh`, `detections_per_img`), and neither
+      masks nor keypoints;
+    - that of transformers (DETR, YOLOS, RT-DETR): logits (B, Q, classes) and pred_boxes (B, Q, 4);
+    - predictions (B, 4 + classes, anchors), as YOLO's.
 
     >>> from extremal import Network
     >>> class Detector(torch.nn.Module):  # finds one box, with the mean of the input as its score
@@ -51,8 +54,8 @@ class Box:
         box: x1, y1, x2, y2 in pixels of the input; None: for each input the box with the highest score on the
             unperturbed input.
         label: the class, by index or name, 0 being torchvision's background; None: that of the matched box.
-        against: another class, by index or name, that the box could have instead; None: the box itself is asked about.
-        absent: whether to ask why there is no box of the class here; needs a box and a label, and that none is found.
+        against: another class, by index or name, that the box could have instead; None: the box itself is explained.
+        absent: whether to ask why there is no box of the class here; needs a box and a label, and no such box found.
     """
 
     box: Corners | None = None

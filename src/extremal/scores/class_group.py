@@ -1,4 +1,4 @@
-"""Groups of classes: several classes asked about as one."""
+"""Groups of classes: several classes scored as one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ ResolvedClass = int | tuple[int, ...]  # index of a class, or indices of a group
 
 @dataclass(frozen=True)
 class ClassGroup:
-    """Several classes asked about as one: whether the input is any of them.
+    """Several classes scored as one: whether the input is any of them.
 
     >>> ClassGroup(["tiger cat", "Egyptian cat"]).name
     'tiger cat | Egyptian cat'

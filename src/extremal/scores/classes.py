@@ -24,7 +24,7 @@ ScoreT = TypeVar("ScoreT", bound=Score)
 
 
 def accept_groups(score: ScoreT) -> ScoreT:
-    """Declare that a score takes groups of classes: targets (B, classes) bool besides (B,) class indices.
+    """Declare that a score takes groups of classes: targets (B, classes) bool as well as (B,) class indices.
 
     >>> @accept_groups
     ... def largest(output, target):
@@ -44,7 +44,7 @@ def takes_groups(score: Score) -> bool:
 
 @accept_groups
 def logit(output: Tensor, target: Tensor) -> Tensor:
-    """Return y_c; of a group log Σ exp y_c.
+    """Return y_c; for a group, log Σ exp y_c.
 
     >>> logit(torch.tensor([[1.0, 3.0]]), torch.tensor([1]))
     tensor([3.])
@@ -56,7 +56,7 @@ def logit(output: Tensor, target: Tensor) -> Tensor:
 
 @accept_groups
 def probability(output: Tensor, target: Tensor) -> Tensor:
-    """Return softmax(y)_c; of a group their sum; σ(y) if there is only one output."""
+    """Return softmax(y)_c; for a group, their sum; σ(y) if there is only one output."""
     if output.shape[1] == 1:
         return output[:, 0].sigmoid()
     if target.ndim == 2:
@@ -66,7 +66,7 @@ def probability(output: Tensor, target: Tensor) -> Tensor:
 
 @accept_groups
 def log_probability(output: Tensor, target: Tensor) -> Tensor:
-    """Return log softmax(y)_c; of a group the logarithm of their sum; log σ(y) if there is only one output."""
+    """Return log softmax(y)_c; for a group, the logarithm of their sum; log σ(y) if there is only one output."""
     if output.shape[1] == 1:
         return F.logsigmoid(output[:, 0])
     return logit(output.log_softmax(1), target)
@@ -76,7 +76,7 @@ def log_probability(output: Tensor, target: Tensor) -> Tensor:
 def margin(output: Tensor, target: Tensor) -> Tensor:
     """Return the log-odds, y_c − log Σ_{c' ≠ c} exp y_c'; y_c if there is only one output.
 
-    Of a group they are its log-odds against all classes outside it.
+    For a group, its log-odds against all classes outside it.
     """
     if output.shape[1] == 1:
         return output[:, 0]
@@ -87,7 +87,7 @@ def margin(output: Tensor, target: Tensor) -> Tensor:
 def contrastive(output: Tensor, target: Tensor) -> Tensor:
     """Return y_c − max_{c' ≠ c} y_c', for each mask separately (paper, section 4).
 
-    Of a group, log Σ exp y_c minus the largest score outside it.
+    For a group, log Σ exp y_c minus the largest score outside it.
     """
     if output.shape[1] == 1:
         return output[:, 0]
@@ -98,7 +98,7 @@ def contrastive(output: Tensor, target: Tensor) -> Tensor:
 def sigmoid(output: Tensor, target: Tensor) -> Tensor:
     """Return y_c, the log-odds of one label of a multi-label network, whose labels are independent sigmoids.
 
-    Of a group they are the log-odds of any of its labels: log(P / (1 − P)) with P = 1 − Π_c (1 − σ(y_c)), which is
+    For a group, the log-odds of any of its labels: log(P / (1 − P)) with P = 1 − Π_c (1 − σ(y_c)), which is
     log(exp Σ_c log(1 + exp y_c) − 1).
 
     >>> sigmoid(torch.tensor([[2.0, -1.0]]), torch.tensor([1]))

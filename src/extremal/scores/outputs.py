@@ -105,8 +105,8 @@ class Output:
 
     Args:
         index: of the numbers (B, K); 0 for a single number, (B,).
-        key: selects the tensor if the network returns several, from the outside in: a key for mappings, a position for
-            tuples and lists.
+        key: selects the tensor if the network returns several: a key for a mapping, a position for a tuple or list;
+            several of these from the outside in.
     """
 
     index: int = 0

@@ -20,7 +20,7 @@ class Similarity:
 
     cos(e, r) = e·r / (|e|·|r|); e is the network's output, flattened, or the mean over places of a layer's output. Of
     encoders of transformers it is `image_embeds`, else `pooler_output`, else the first token of `last_hidden_state`.
-    With others o, the score is the margin cos(e, r) − max cos(e, o): why the reference is the nearest of them.
+    With others o, the score is the margin cos(e, r) − max cos(e, o): why the reference is nearer than all of them.
 
     >>> from extremal import Network
     >>> x = torch.tensor([[[3.0, 4.0]]])
@@ -35,8 +35,8 @@ class Similarity:
         axis: of the layer's output, along which the channels lie: None is 1, but 2 for (B, tokens, channels).
         key: of the part of the network's output that is the embedding, e.g. `last_hidden_state`, flattened; empty: as
             above.
-        pool: of the tokens of that part, by default `last_hidden_state`: "cls" the first, "mean" over the patches, or
-            row and column of one patch; None: all of it.
+        pool: pooling of the tokens of that part, by default `last_hidden_state`: "cls" for the first token, "mean" over
+            the patches, or the row and column of one patch; None: the whole part.
         others: embeddings or prepared inputs, as `reference`, whose largest similarity is subtracted.
     """
 
@@ -62,7 +62,7 @@ class Similarity:
 
     @property
     def depends_on_position(self) -> bool:
-        """Whether a single patch is asked about."""
+        """Whether the query is about a single patch."""
         return isinstance(self.pool, tuple)
 
     @property

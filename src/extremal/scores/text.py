@@ -30,7 +30,7 @@ class Text:
     'text "a cat" against "a dog"'
 
     Args:
-        text: as the model was trained on, e.g. "a photo of a cat".
+        text: of the kind that the model was trained on, e.g. "a photo of a cat".
         others: texts to compare with.
     """
 

@@ -52,7 +52,7 @@ class Unit:
 
     @property
     def depends_on_position(self) -> bool:
-        """Whether it is a single unit of the channel."""
+        """Whether the query is about a single unit of the channel."""
         return self.place is not None
 
     @property

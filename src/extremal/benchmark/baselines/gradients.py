@@ -46,7 +46,7 @@ class Gradient(FieldSettings):
 
 @dataclass(frozen=True)
 class IntegratedGradients(FieldSettings):
-    """The gradient averaged on the way from zero to the input, times the input (Sundararajan et al., 2017)."""
+    """The gradient averaged on the path from zero to the input, times the input (Sundararajan et al., 2017)."""
 
     steps: int = 32
     name: str = "integrated-gradients"

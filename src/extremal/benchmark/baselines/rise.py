@@ -26,7 +26,7 @@ class Rise(FieldSettings):
     smooth: float = 0.0
 
     def __call__(self, network: Network, x: Tensor, target: Target) -> Maps:
-        """Return the maps; costs `masks` forward passes per run of equal inputs, whose classes share them."""
+        """Return the maps; costs `masks` forward passes per input; consecutive equal inputs share the passes."""
 
         def attribute(scores: ScoreModule, batch: Tensor, classes: list[int]) -> Tensor:
             maps: list[Tensor] = []

@@ -27,7 +27,7 @@ class Estimate:
     low: float  # percentiles of the bootstrap
     high: float
     count: int  # items that were judged
-    skipped: int  # items that could not be
+    skipped: int  # items that could not be judged
 
 
 def mean(

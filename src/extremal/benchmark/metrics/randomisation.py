@@ -55,7 +55,7 @@ def reinitialise(network: Network | nn.Module | str, count: int, seed: int = 0) 
     are reset as well. The caller's network is not changed.
 
     Args:
-        network: any: a `Network`, a module, or a name.
+        network: a `Network`, a module, or a name.
         count: number of stages to reset, from the top; 0 returns a plain copy.
         seed: of the new weights; those of a stage do not depend on `count`.
 

@@ -126,7 +126,7 @@ def class_channels(
     if not isinstance(query, ClassQuery) or query.classes is None or query.count is not None:
         raise ExtremalTypeError(
             f"a class must be given by its index or name, or as one group for all images, got {format_value(target)}; "
-            "pass scores.ClassGroup for several classes asked about as one"
+            "pass scores.ClassGroup for several classes scored as one"
         )
     prepared = prepare_each(net, images)
     if not prepared:

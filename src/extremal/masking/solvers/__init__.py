@@ -1,4 +1,4 @@
-"""Solvers: immutable settings with one verb, `solve(problem, areas, on_step) -> Solution`."""
+"""Solvers: immutable settings with one operation, `solve(problem, areas, on_step) -> Solution`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -39,7 +39,7 @@ def get_solver(solver: str | Solver) -> Solver:
 
 
 def uses_gradients(solver: Solver) -> bool:
-    """Return whether a solver asks for gradients of the reward.
+    """Return whether a solver needs gradients of the reward.
 
     >>> uses_gradients(Consensus()), uses_gradients(Search())
     (True, False)
@@ -57,7 +57,7 @@ def rebuild_masks(settings: Mapping[str, Any], parameters: Tensor, areas: tuple[
     torch.Size([1, 2, 1, 32, 32])
 
     Args:
-        settings: as returned by the solver's `settings()`, also after JSON.
+        settings: as returned by the solver's `settings()`, also after a round trip through JSON.
         parameters: (N, A, 1, *lattice), the `fields` of the solution.
         areas: (A,) ascending.
         domain: of the masks.
@@ -69,7 +69,7 @@ def rebuild_masks(settings: Mapping[str, Any], parameters: Tensor, areas: tuple[
 
 
 def restore_solver(settings: Mapping[str, Any]) -> Consensus | Path | Penalty | Search:
-    """Return the solver of plain settings, as returned by its `settings()`, also after JSON.
+    """Restore a solver from what its `settings()` returned, also after a round trip through JSON.
 
     >>> restore_solver(Path().settings()).name
     'path'

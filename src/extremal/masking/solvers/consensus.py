@@ -28,29 +28,29 @@ MAX_CANDIDATES = 4  # of an area; without neighbours one less
 
 @dataclass(frozen=True)
 class Consensus:
-    """Settings of the solver of one field; `count_consensus_passes` returns the cost of a run."""
+    """Settings of the default solver, one field for all areas; `count_consensus_passes` returns the cost of a run."""
 
     steps: int = 8  # of the field, each on the masks of all areas
-    least: int = 64  # masks in all steps together; with few areas there are more steps
-    columns: int = 8  # masks in a step, at least; with few areas each has several
-    last_share: float = 0.5  # of the masks of an area in a step, that the last step has
-    draws: int = 4  # mask values of the start's gradient, each in every orientation and by every way
-    enlarged_draws: int = 1  # values on enlarged inputs, each instead of two, where the network takes other sizes
+    least: int = 64  # minimum number of masks in all steps together; with few areas there are more steps
+    columns: int = 8  # minimum number of masks in a step; with few areas, each area has several
+    last_share: float = 0.5  # masks of an area in the last step, as a share of those in other steps
+    draws: int = 4  # number of mask values of the start's gradient, each in every orientation and way
+    enlarged_draws: int = 1  # mask values on enlarged inputs, each in place of two, if the network takes other sizes
     enlarged: float = 1.25  # scale of these inputs
-    reduced: float = 0.7  # scale of the inputs of first steps and choice, where the network takes other sizes
-    reduced_steps: int = 6  # at most, where the first ones are on reduced inputs
-    reduced_share: float = 0.8  # of these steps, which are on reduced inputs
-    start: float = 1.5  # deviation of the start; larger values hold stiller and score lower
+    reduced: float = 0.7  # scale of the inputs in the first steps and the choice, if the network takes other sizes
+    reduced_steps: int = 6  # maximum number of steps if the first ones are on reduced inputs
+    reduced_share: float = 0.8  # share of these steps that are on reduced inputs
+    start: float = 1.5  # deviation of the start; larger values make masks more stable and scores lower
     rate: float = 0.4  # of a step, in deviations of the direction
     momentum: float = 0.8
     decay: float = 0.03  # of the change from the start, in each step
     smooth: float = 2.0  # of the gradient's Gaussian, in lattice steps
-    candidates: int = 3  # of the final choice of an area: its own field, and others around the next smaller mask
+    candidates: int = 3  # in the final choice of an area: its own field, and others around the next smaller mask
     tolerance: float = (
         0.05  # share of the whole effect by which candidates of the final choice may differ and still count
     )
     inside: float = 6.0  # deviations by which the next smaller mask is raised in these
-    repair_steps: int = 32  # at most, in each of up to three searches for an area whose effect falls; 0: it stays
+    repair_steps: int = 32  # maximum, in each of up to three searches for an area whose effect falls; 0: no repair
     repair_rate: float = 1.2  # of these steps
     temperature: float = 0.15  # of the level, in deviations of the field
     width: float = 1.0  # of the field's Gaussian, in lattice steps
@@ -76,12 +76,12 @@ class Consensus:
 
     @property
     def asks_all_ways(self) -> bool:
-        """Whether the search asks about all ways of destroying an input for which the network's answer is another."""
+        """Whether the search uses all ways of destroying an input if the network's answer for it is another class."""
         return True
 
     @property
     def scales(self) -> tuple[float, ...]:
-        """The scales of the inputs at which the solver asks for rewards, besides their own."""
+        """The scales of the inputs, other than their own, at which the solver evaluates rewards."""
         wanted = ((self.enlarged, self.enlarged_draws > 0), (self.reduced, self.reduced_share > 0))
         return tuple(dict.fromkeys(scale for scale, is_used in wanted if is_used and scale != 1))
 
@@ -141,11 +141,11 @@ class Consensus:
         return (masks,) * (steps - 1) + (max(1, math.ceil(self.last_share * masks)),)
 
     def count_reduced_steps(self, steps: int) -> int:
-        """Return how many of these steps are on reduced inputs, where the network takes them."""
+        """Return how many of these steps are on reduced inputs, if the network takes them."""
         return math.ceil(self.reduced_share * steps)
 
     def count_draws(self, *, is_enlarged: bool) -> tuple[int, int]:
-        """Return at how many mask values the start's gradient is computed, on the inputs and on enlarged ones.
+        """Return the number of mask values of the start's gradient, on the inputs and on enlarged ones.
 
         >>> Consensus().count_draws(is_enlarged=True), Consensus().count_draws(is_enlarged=False)
         ((2, 1), (4, 0))

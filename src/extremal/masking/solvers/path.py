@@ -47,13 +47,13 @@ class Path:
     steps: int = 40  # of the sweep; 52 score a few per cent more (docs/solver_experiments.md)
     polish: int = 12  # steps, all requested areas at once
     rounds: int = 3  # of the polish; each starts from the best parameters so far
-    draws: int = 4  # mask values of the path-averaged gradient, each in every orientation
+    draws: int = 4  # number of mask values of the path-averaged gradient, each in every orientation
     rate: float = 0.1  # Adam's, in the sweep
     polish_rate: float = 0.06  # Adam's, in the polish
     search: int = 12  # random changes tried at the end for each area; also rounds of swaps if there are no neighbours
     change: float = 0.1  # deviation of a random change, in deviations of the field
     betas: tuple[float, float] = (0.9, 0.99)
-    start: float = 0.3  # deviation of the gradient start; larger values point better and score lower
+    start: float = 0.3  # deviation of the gradient start; larger values improve pointing and lower scores
     temperature: float = 0.15  # of the level, in deviations of the field; 0.3 leaves more grey
     final_temperature: float = 0.05  # at the end of the polish: close to black and white
     width: float = 1.0  # of the field's Gaussian, in lattice steps

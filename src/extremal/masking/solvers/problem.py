@@ -57,14 +57,14 @@ class Problem:
     device: torch.device
     seed: int = 0  # of the random numbers of a solver
     initial_candidates: Tensor | None = None  # (N, M, 1, *lattice) parameters to consider; high values are kept first
-    ways: int = 1  # W, of destroying the input
+    ways: int = 1  # W, number of ways of destroying the input
     attribute: AttributeMasks | None = None  # None: the reward's gradient is the only map
     differences: Tensor | None = None  # (N, 1, *S) ≥ 0: how much destroying changes each place of the input
     spans: Tensor | None = None  # (N,) > 0, the change of the reward that counts as the whole effect; None: unknown
     whole_rewards: Tensor | None = None  # (N,) of masks that hold all places; None: unknown
     reward_at_scale: Callable[[float], RewardMasks | None] | None = None  # of resized inputs; None: not possible
     reward_at_input: Callable[[int], RewardMasks | None] | None = None  # of one of the inputs; None: not possible
-    rewards_whole_masks: bool = True  # False: the reward is about a part of each mask
+    rewards_whole_masks: bool = True  # False: the reward depends on a part of each mask
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -139,8 +139,8 @@ class Step:
 
     index: int  # 0 .. total − 1
     total: int
-    stage: str  # of the solver: start, sweep, polish, descent, repair
-    masks: Tensor  # (N, K, 1, *S), detached; (1, K, 1, *S) of the input that a repair is about
+    stage: str  # of the solver, e.g. start, sweep, polish, descent, repair
+    masks: Tensor  # (N, K, 1, *S), detached; (1, K, 1, *S) of one input in a repair
     rewards: Tensor  # (N, K), detached; (1, K) in a repair
 
 
@@ -164,13 +164,13 @@ class Solution:
     masks: Tensor  # (N, A, 1, *S) in [0, 1], in the order of the areas
     finite: Tensor  # (N,) bool; False: the run met a score that is not finite, and its masks are zero
     trace: Trace
-    fields: Tensor | None = None  # (N, A, 1, *lattice) parameters of the masks, zero where they are; None: no family
+    fields: Tensor | None = None  # (N, A, 1, *lattice) parameters of the masks, zero if these are; None: no family
     support: Tensor | None = None  # (N, 1, *S) ≥ 0: how strongly each place supports the answer; None: unknown
     cut_rewards: Tensor | None = None  # (N, A) of the cut masks, the mean over all ways; None: unknown
 
 
 class Solver(Protocol):
-    """Immutable settings with one verb."""
+    """Immutable settings with one operation, `solve`."""
 
     @property
     def name(self) -> str:

@@ -55,20 +55,20 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Search:
-    """Settings of the solver without gradients.
+    """Settings of the solver that needs no gradients.
 
     >>> Search(evaluations=2000).name
     'search'
     """
 
-    evaluations: int = 500  # rewards for each input: of a mask by one way (preserve and delete; dual: two rows each)
+    evaluations: int = 500  # rewards per input, each of one mask and one way (preserve and delete; dual: two rows)
     batch: int = 16  # masks drawn from one posterior
     screening: float = 0.25  # share of the evaluations for random masks
-    descent: float = 0.5  # share of the evaluations between screening and choice in which the area falls
-    choice: float = 0.15  # share of the evaluations for the final choice, at most
+    descent: float = 0.5  # share of the evaluations between screening and choice during which the area falls
+    choice: float = 0.15  # maximum share of the evaluations for the final choice
     first_temperature: float = 1.0  # of draws, in deviations of the posterior
     last_temperature: float = 0.5
-    reach: float = 0.7  # of the logarithm of the area, beyond which masks count much less for the model
+    reach: float = 0.7  # difference in log(area) beyond which masks count much less for the model
     within: float = 3.0  # deviations by which places of the next smaller mask are raised
     temperature: float = 0.15  # of the level, in deviations of the field
     width: float = 1.0  # of the field's Gaussian, in lattice steps

@@ -1,4 +1,4 @@
-"""The reader of sounds that a network on waveforms has."""
+"""The reader of sounds for networks on waveforms."""
 
 import os
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from extremal.number_checks import format_no_whole, is_whole, validate_whole
 
 @dataclass(frozen=True)
 class SoundReader:
-    """Read sounds for a network on waveforms (B, C, T).
+    """Reader of sounds for a network on waveforms (B, C, T).
 
     >>> SoundReader(rate=16000).channels
     1
 
     Attributes:
         rate: samples per second that the network takes; sounds at other rates are resampled.
-        channels: 1: the mean of all channels; 2: stereo, of a single channel two copies.
+        channels: 1: the mean of all channels; 2: stereo, a single channel is copied.
     """
 
     rate: int

@@ -44,13 +44,13 @@ class PreparedStack:
 
 @dataclass(frozen=True)
 class ClipReader:
-    """Reads clips for a network: a number of frames, prepared together.
+    """Reader of clips for a network: a number of frames, prepared together.
 
     >>> ClipReader(16, rate=15)
     ClipReader(frames=16, rate=15.0, preprocess=None)
 
     Attributes:
-        frames: T, that the network takes.
+        frames: T, the number that the network takes.
         rate: frames per second, at which they are taken from the middle of the clip; None: evenly over the whole clip.
         preprocess: (T, 3, H, W) uint8, RGB -> (C, T, H, W), e.g. a transform of torchvision's video models; None:
             values / 255 of the whole frames.
@@ -92,7 +92,7 @@ class ClipReader:
 
 @dataclass(frozen=True)
 class VolumeReader:
-    """Reads volumes for a network: NIfTI files, and folders of DICOM files.
+    """Reader of volumes for a network: NIfTI files, and folders of DICOM files.
 
     >>> VolumeReader("RAS")
     VolumeReader(orientation='RAS', preprocess=None)

@@ -26,8 +26,8 @@ class Volume:
     Attributes:
         values: (C, D, H, W) float32, e.g. Hounsfield units.
         spacing: mm between places along D, H and W.
-        orientation: the direction in which each axis rises: of right, left, anterior, posterior, superior and inferior
-            the first letters, e.g. SPL; empty: unknown.
+        orientation: the direction in which each axis rises, by the first letters of right, left, anterior, posterior,
+            superior and inferior, e.g. SPL; empty: unknown.
     """
 
     values: Tensor
@@ -47,7 +47,7 @@ class Volume:
             object.__setattr__(self, "orientation", _read_orientation(self.orientation))
 
     def orient(self, orientation: str) -> "Volume":
-        """Turn the volume so that its axes rise in these directions: axes are permuted and flipped, no value changes.
+        """Turn the volume so that its axes rise in these directions: axes are permuted and flipped, values are kept.
 
         >>> import torch
         >>> volume = Volume(torch.arange(6.0).view(1, 1, 2, 3), (5.0, 2.0, 1.0), "SPL")
@@ -102,7 +102,7 @@ class Volume:
         return self.resize([max(1, round(extent / gap)) for extent, gap in zip(extents, gaps, strict=True)])
 
     def scale(self, low: float, high: float) -> "Volume":
-        """Clip the values to a window, and scale it to 0..1, e.g. −1000 to 400 Hounsfield units for lungs.
+        """Clip the values to a window, and scale the window to 0..1, e.g. −1000 to 400 Hounsfield units for lungs.
 
         >>> import torch
         >>> Volume(torch.tensor([[[[-1000.0, 0.0, 900.0]]]]), (1.0, 1.0, 1.0)).scale(-1000, 1000).values.flatten()

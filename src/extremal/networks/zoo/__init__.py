@@ -43,8 +43,8 @@ def load(name: str, weights: Weights = None, device: DeviceLike = AUTO, number: 
     """Load a network by name, onto a device.
 
     Args:
-        name: `embedded` (EfficientNet-Lite0, its ImageNet weights come with this package's dependencies);
-            `efficientnet-lite1` or `efficientnet-lite2`, whose weights are in packages of these names that end in
+        name: `embedded` (EfficientNet-Lite0, whose ImageNet weights come with this package's dependencies);
+            `efficientnet-lite1` or `efficientnet-lite2`, whose weights are in packages of these names followed by
             `-pytorch-model`; `torchvision:NAME`, a classifier, segmenter or detector; `timm:NAME`; `voc:NAME` or
             `coco:NAME`, a network of the paper with weights from a file; `hf:FOLDER`, a local folder in the format of
             Hugging Face; `hf:OWNER/NAME[@REVISION]`, a repository of the Hugging Face hub, or
@@ -52,9 +52,9 @@ def load(name: str, weights: Weights = None, device: DeviceLike = AUTO, number: 
             `torch.export.save`; or `MODULE:CALLABLE`, which is imported and called.
         weights: a local file (.safetensors, or a torch state dict; neither is unpickled); `random` for random weights;
             None for the network's own weights, which are downloaded once.
-        device: auto, cpu, cuda, cuda:N, mps or xpu; auto is the fastest that this machine has, and leaves a network
-            that the user's own code put on another device than the CPU where it is.
-        number: of a worker; those of `auto` are spread over all devices of the fastest kind.
+        device: auto, cpu, cuda, cuda:N, mps or xpu; auto is the fastest that this machine has, but a network that the
+            user's own code put on a device other than the CPU stays there.
+        number: of a worker; with `auto`, workers are spread over all devices of the fastest kind.
 
     Raises:
         ExtremalValueError: the name is unknown, weights are missing or do not fit, or there is no such device.
