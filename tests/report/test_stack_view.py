@@ -84,7 +84,7 @@ def test_the_size_of_the_page_is_bounded() -> None:
     view = stack_view.build_view(stack((90, 300, 400)), 1)
     assert view.count == len(view.data["frames"]) == stack_view.MAX_SHOWN
     assert max(view.width, view.height) == stack_view.MAX_SIDE
-    assert view.hidden == "32 of 90 frames are in this page; the masks have all."
+    assert view.hidden == "32 of 90 frames are in this page; the masks cover all."
     assert len(view.data["shares"][0]) == 90
     assert all(sum(runs) == np.prod(view.data["grid"]) for row in view.data["runs"] for runs in row)
 

@@ -62,7 +62,7 @@ class ExplanationViews(Displayed):
         """Verdicts (N, A)."""
 
     def overlay(self, area: float | None = None, image: int = 0) -> "Image.Image":
-        """Return the image with its region outlined and the places faded that the network does not see.
+        """Return the image with its region outlined; places that the network does not see are faded.
 
         Args:
             area: one of the computed areas; None: the smallest sufficient one, else that of the largest effect.

@@ -101,7 +101,7 @@ def keep_freed_memory() -> bool:
 
     A network's tensors are freed and allocated again in every step; with glibc's defaults the system spends a third of
     a run on a CPU on this. The setting holds for the whole process until its end, so only programs call this function,
-    never this library itself; the process then keeps the largest amount of memory it has used. Call it before the first
+    never this library; the process then keeps the largest amount of memory it has used. Call it before the first
     evaluation.
 
     Returns:

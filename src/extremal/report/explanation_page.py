@@ -50,10 +50,10 @@ def render(
         explanation: of N inputs.
         image: index of the input, 0..N − 1.
         title: heading of the page; the class by default.
-        source: name of the input's file, to stand above the heading.
+        source: name of the input's file, shown above the heading.
         certificate: of the smallest sufficient area of this input, if it was searched for.
         minimal: the minimal region of this input, if it was searched for.
-        stable: sentence on the stability; None: that of the explanation's.
+        stable: sentence on the stability; None: that of the explanation.
 
     Returns:
         The page, with its script, style and images, and a policy that forbids it to load anything else.
@@ -130,10 +130,10 @@ def write(
         path: of the HTML file; an existing file is replaced.
         image: index of the input, 0..N − 1.
         title: heading of the page; the class by default.
-        source: name of the input's file, to stand above the heading.
+        source: name of the input's file, shown above the heading.
         certificate: of the smallest sufficient area of this input, if it was searched for.
         minimal: the minimal region of this input, if it was searched for.
-        stable: sentence on the stability; None: that of the explanation's.
+        stable: sentence on the stability; None: that of the explanation.
 
     Raises:
         ExtremalValueError: if there is no such input, or the folder cannot be written.

@@ -145,7 +145,7 @@ def render(result: RegionSets | Contrast, *, source: str = "") -> str:
 
     Args:
         result: the regions.
-        source: name of the input's file, to stand above the heading.
+        source: name of the input's file, shown above the heading.
     """
     explanation: Explanation = getattr(result, result.parts[0])
     pictures = has_image(explanation)

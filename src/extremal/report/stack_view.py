@@ -72,7 +72,7 @@ def build_view(explanation: Explanation, column: int, image: int = 0) -> StackVi
         "chart": {"width": CHART_WIDTH, "height": CHART_HEIGHT},
     }
     stack = explanation.settings.get("stack", {})
-    hidden = "" if len(shown) == depth else f"{len(shown)} of {depth} {plural} are in this page; the masks have all."
+    hidden = "" if len(shown) == depth else f"{len(shown)} of {depth} {plural} are in this page; the masks cover all."
     return StackView(
         heading=f"The region, {noun} by {noun}",
         noun=noun,

@@ -57,7 +57,7 @@ def _build_view(kind: str, text: str, explanation: Explanation, row: int, found:
         label = VerdictLabel.INSUFFICIENT if explanation.has_effect()[row] else last.label
         verdict = label if label is VerdictLabel.INSUFFICIENT else f"{label}: {nbsp(last.reason)}"
     else:
-        part = "keeps" if explanation.keeps else "takes"
+        part = "keeps" if explanation.keeps else "takes away"
         sentence = (
             f"{area_percent(found.region.coverage)} of the picture {part} {percent(found.region.effect)} of the effect."
         )
@@ -91,7 +91,7 @@ def render(result: AnswerTokens, *, source: str = "") -> str:
 
     Args:
         result: the answer and its tokens.
-        source: name of the picture's file, to stand above the heading.
+        source: name of the picture's file, shown above the heading.
     """
     views = list_views(result)
     return render_template(
