@@ -49,7 +49,7 @@ def test_an_entry_has_signature_sentence_arguments_and_result() -> None:
         "\nlayers(network: Network | nn.Module | str, image: ImagesLike | None = None) -> tuple[Layer, ...]\n" in entry
     )
     assert (
-        "\nList the modules of a network in the order in which they finish, and whether it can be split there.\n"
+        "\nList the modules of a network in the order in which they finish, and whether it can be split at each.\n"
         in entry
     )
     assert "\n- `network`: as in `explain`.\n" in entry
