@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from threading import Thread
+from threading import Thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 from extremal.files import (
@@ -52,14 +52,20 @@ RESULT_FILES = re.compile(  # names of all files that a result folder can contai
 
 
 def import_libraries_early() -> None:
-    """Start to import in the background what draws figures and reports, so that it is ready when they are due."""
+    """Start to import in the background what draws figures and reports, so that it is ready when they are due.
+
+    A process that ends early waits for the library that is being imported: a daemon thread that is ended inside of an
+    import can abort the process.
+    """
 
     def import_all() -> None:
         for name in LIBRARIES:
+            if not main_thread().is_alive():  # the process ends
+                return
             with suppress(ImportError):  # raised again where the library is needed
                 import_module(name)
 
-    Thread(target=import_all, daemon=True).start()
+    Thread(target=import_all).start()
 
 
 @contextmanager
