@@ -13,7 +13,7 @@ from extremal.errors import ExtremalValueError
 from extremal.networks.network import Network
 from extremal.networks.run import Evaluator
 from extremal.scores.detections import Detections, Queries, list_classes, read_detections
-from extremal.scores.query import BoundQuery, class_index, class_label, input_shape
+from extremal.scores.query import BoundQuery, class_index, class_label, input_shape, make_zeros
 
 MIN_MATCH_IOU = 0.5  # of the given box with one found on the unperturbed input
 MIN_FOUND_SCORE = 0.5  # of a box that counts as found where its absence is asked about
@@ -116,9 +116,8 @@ class Box:
             with reporting_low_scores(net.model):
                 output = run.evaluate(inputs, input_index)
             per_row = read_detections(output, inputs, net, places)
-            zeros = inputs.flatten(1).sum(1) * 0  # connected to the inputs, so that there always is a gradient
             scores = []
-            for detections, n, zero in zip(per_row, input_index.tolist(), zeros, strict=True):
+            for detections, n, zero in zip(per_row, input_index.tolist(), make_zeros(inputs), strict=True):
                 box, own = targets[n]
                 if self.absent:
                     scores.append(zero - detections.log_odds(box, own))

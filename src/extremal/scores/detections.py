@@ -1,9 +1,9 @@
 """The boxes that a detector finds, read from its output."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 import torch
 from torch import Tensor
@@ -77,10 +77,10 @@ def read_detections(
         ExtremalTypeError: the output has another form.
         ExtremalValueError: the number of its classes does not say whether the last one is that of no object.
     """
-    if isinstance(output, list | tuple) and len(output) == len(inputs) and all(isinstance(m, Mapping) for m in output):
-        per_input = [Detections(*(m.get(key) for key in ("boxes", "labels", "scores"))) for m in output]
-        if all(_has_valid_shapes(detections) for detections in per_input):
-            return [detections.without_empty() for detections in per_input]
+    if is_list_of_mappings(output, len(inputs)):
+        found = [_read_mapping(entry) for entry in output]
+        if all(found):
+            return [detections.without_empty() for detections in found if detections]
     logits, boxes = get_part(output, "logits"), get_part(output, "pred_boxes")
     if isinstance(logits, Tensor) and isinstance(boxes, Tensor) and _are_queries(logits, boxes, len(inputs)):
         return _read_queries(logits, boxes, places or tuple(inputs.shape[2:]), net)
@@ -92,6 +92,16 @@ def read_detections(
         f"and pred_boxes of queries, or predictions (B, 4 + labels, anchors); {net.name} has {len(net.labels)} labels "
         f"and returned {describe_output(output)}; wrap the network"
     )
+
+
+def _read_mapping(entry: Mapping[str, object]) -> Detections | None:
+    """Return the boxes of one input; None if it has none of this form."""
+    boxes, labels, scores = (entry.get(key) for key in ("boxes", "labels", "scores"))
+    if not (isinstance(boxes, Tensor) and isinstance(labels, Tensor) and isinstance(scores, Tensor)):
+        return None
+    if labels.ndim != 1 or boxes.shape != (len(labels), 4) or scores.shape != labels.shape:
+        return None
+    return Detections(boxes, labels, scores)
 
 
 def _read_anchors(predictions: Tensor) -> Queries:
@@ -109,12 +119,7 @@ def _are_queries(logits: Tensor, boxes: Tensor, count: int) -> bool:
 
 def _read_queries(logits: Tensor, boxes: Tensor, places: tuple[int, ...], net: Network) -> list[Detections]:
     """Return the boxes of queries: centre and size as fractions of the input, with logits of classes."""
-    if has_no_object(net, logits.shape[2]):
-        probabilities = logits.softmax(2)[..., :-1]
-        is_object = logits.argmax(2) < logits.shape[2] - 1
-    else:
-        probabilities = logits.sigmoid()
-        is_object = torch.ones_like(logits[..., 0], dtype=torch.bool)
+    probabilities, is_object = decode_queries(logits, has_no_object=has_no_object(net, logits.shape[2]))
     height, width = places
     corners = box_convert(boxes, "cxcywh", "xyxy") * boxes.new_tensor([width, height, width, height])
     found = []
@@ -123,6 +128,28 @@ def _read_queries(logits: Tensor, boxes: Tensor, places: tuple[int, ...], net: N
         kept = is_likely & (scores >= MIN_SCORE) & (box[:, 2:] > box[:, :2]).all(1)
         found.append(Queries(box[kept], labels[kept], scores[kept], chances, box))
     return list(found)
+
+
+def is_list_of_mappings(output: object, count: int) -> TypeGuard[Sequence[Mapping[str, object]]]:
+    """Return whether an output is a list with one mapping for each of `count` inputs, as that of torchvision."""
+    if not isinstance(output, list | tuple) or len(output) != count:
+        return False
+    return all(isinstance(entry, Mapping) for entry in output)
+
+
+def decode_queries(logits: Tensor, *, has_no_object: bool) -> tuple[Tensor, Tensor]:
+    """Decode the logits of queries (B, Q, classes).
+
+    Args:
+        logits: of each query's classes.
+        has_no_object: whether the last class is that of no object.
+
+    Returns:
+        Probabilities (B, Q, classes) of the classes of objects, and whether each query is of an object (B, Q).
+    """
+    if has_no_object:
+        return logits.softmax(2)[..., :-1], logits.argmax(2) < logits.shape[2] - 1
+    return logits.sigmoid(), torch.ones_like(logits[..., 0], dtype=torch.bool)
 
 
 def has_no_object(net: Network, n_classes: int) -> bool:
@@ -146,14 +173,6 @@ def list_classes(labels: Tensor, net: Network) -> str:
     """Return how many of each class there are among labels (M,), in words; empty if there are none."""
     counts = Counter(net.label(index) for index in labels.tolist())
     return ", ".join(f"{count} {name}" for name, count in counts.most_common())
-
-
-def _has_valid_shapes(detections: Detections) -> bool:
-    parts = (detections.boxes, detections.labels, detections.scores)
-    if not all(isinstance(part, Tensor) and part.ndim for part in parts):
-        return False
-    count = len(detections.labels)
-    return [tuple(part.shape) for part in parts] == [(count, 4), (count,), (count,)]
 
 
 def describe_output(output: object) -> str:

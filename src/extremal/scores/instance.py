@@ -12,7 +12,7 @@ from extremal.networks.run import Evaluator
 from extremal.scores.box import MIN_MATCH_IOU, reporting_low_scores
 from extremal.scores.detections import list_classes
 from extremal.scores.instances import MASK_LEVEL, Instances, read_instances
-from extremal.scores.query import BoundQuery, class_index, class_label, input_shape
+from extremal.scores.query import BoundQuery, class_index, class_label, input_shape, make_zeros
 from extremal.scores.segment import check_region, check_region_shape
 
 
@@ -69,11 +69,10 @@ class Instance:
             with reporting_low_scores(net.model, with_masks=True):
                 output = run.evaluate(inputs, input_index)
             per_row = read_instances(output, inputs, net)
-            zeros = inputs.flatten(1).sum(1) * 0  # connected to the inputs, so that there always is a gradient
             return torch.stack(
                 [
                     zero + instances.match(*targets[n])
-                    for instances, n, zero in zip(per_row, input_index.tolist(), zeros, strict=True)
+                    for instances, n, zero in zip(per_row, input_index.tolist(), make_zeros(inputs), strict=True)
                 ]
             )
 

@@ -10,7 +10,13 @@ from torch import Tensor
 from extremal.errors import ExtremalTypeError
 from extremal.networks.class_scores import get_part
 from extremal.networks.network import Network
-from extremal.scores.detections import MIN_SCORE, describe_output, has_no_object
+from extremal.scores.detections import (
+    MIN_SCORE,
+    decode_queries,
+    describe_output,
+    has_no_object,
+    is_list_of_mappings,
+)
 
 MASK_LEVEL = 0.5  # probability from which on a place belongs to an instance
 
@@ -53,7 +59,7 @@ def read_instances(output: object, inputs: Tensor, net: Network) -> list[Instanc
     Raises:
         ExtremalTypeError: the output has another form.
     """
-    if isinstance(output, list | tuple) and len(output) == len(inputs) and all(isinstance(m, Mapping) for m in output):
+    if is_list_of_mappings(output, len(inputs)):
         found = [_read_mapping(entry, net) for entry in output]
         if all(found):
             return [instances for instances in found if instances]
@@ -94,8 +100,6 @@ def _find_queries(output: object, count: int, net: Network) -> tuple[Tensor, Ten
         return None
     if len(masks) != count or masks.shape[:2] != scores.shape[:2]:
         return None
-    if get_part(output, "class_queries_logits") is not None or has_no_object(net, scores.shape[2]):
-        probabilities, is_object = scores.softmax(2)[..., :-1], scores.argmax(2) < scores.shape[2] - 1
-    else:
-        probabilities, is_object = scores.sigmoid(), torch.ones_like(scores[..., 0], dtype=torch.bool)
+    has_none = get_part(output, "class_queries_logits") is not None or has_no_object(net, scores.shape[2])
+    probabilities, is_object = decode_queries(scores, has_no_object=has_none)
     return masks, probabilities, is_object & (probabilities.amax(2) >= MIN_SCORE)

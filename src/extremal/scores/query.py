@@ -162,6 +162,11 @@ def per_row(scores: object, rows: int, what: str) -> Tensor:
     return scores
 
 
+def make_zeros(inputs: Tensor) -> Tensor:
+    """Return zeros (B,) that depend on inputs (B, C, *S): scores to which they are added always have a gradient."""
+    return inputs.flatten(1).sum(1) * 0
+
+
 def as_split(run: Evaluator) -> Split | None:
     """Return the split network if the run evaluates it from a layer on; None if it evaluates all of it."""
     if isinstance(run, _SingleInput):
