@@ -1,6 +1,6 @@
 """Describe how an input and an output of a network are understood, as runs understand them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from extremal.networks.class_scores import ClassScores, read_class_scores
+from extremal.networks.configs import find_configs
 from extremal.networks.network import Network
 from extremal.networks.vision_language import PromptedInputs
 
@@ -159,6 +160,5 @@ def read_probabilities(scores: Tensor, head: Head) -> Tensor:
 
 def is_multi_label(network: Network) -> bool:
     """Return whether the configuration of a model of transformers says that its labels are independent."""
-    configs = (getattr(module, "config", None) for module in network.model.modules())
-    kinds: Sequence[object] = [getattr(config, "problem_type", None) for config in configs if config is not None]
+    kinds = [getattr(config, "problem_type", None) for config in find_configs(network.model)]
     return "multi_label_classification" in kinds

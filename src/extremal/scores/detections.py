@@ -11,6 +11,7 @@ from torchvision.ops import batched_nms, box_convert, box_iou
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.class_scores import find_anchor_predictions, get_part
+from extremal.networks.configs import find_configs
 from extremal.networks.network import Network
 
 SOFTMAX_MODELS = ("detr", "yolos", "table-transformer")  # of transformers: the last class is that of no object
@@ -154,10 +155,10 @@ def decode_queries(logits: Tensor, *, has_no_object: bool) -> tuple[Tensor, Tens
 
 def has_no_object(net: Network, n_classes: int) -> bool:
     """Return whether the last of a detector's classes is that of no object, so that all are compared by a softmax."""
-    configs = (getattr(module, "config", None) for module in net.model.modules())
-    kinds = [kind for config in configs if isinstance(kind := getattr(config, "model_type", None), str)]
-    if kinds:
-        return any(kind in SOFTMAX_MODELS for kind in kinds)
+    kinds = [getattr(config, "model_type", None) for config in find_configs(net.model)]
+    names = [kind for kind in kinds if isinstance(kind, str)]
+    if names:
+        return any(name in SOFTMAX_MODELS for name in names)
     if len(net.labels) == n_classes:
         return net.labels[-1].strip().lower() in NO_OBJECT_NAMES
     if len(net.labels) == n_classes - 1:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from extremal.errors import ExtremalTypeError, ExtremalValueError
 from extremal.networks.class_scores import get_part
+from extremal.networks.configs import find_configs
 from extremal.networks.network import Network
 
 Pool = str | tuple[int, int]  # cls, mean, or row and column of a patch
@@ -81,8 +82,7 @@ def _pool_places(tokens: Tensor, pool: Pool, grid: tuple[int, int], first: int, 
 
 def _find_grid(network: Network, shape: tuple[int, ...]) -> tuple[int, int]:
     """Return rows and columns of the patches of inputs (C, H, W)."""
-    configs = (getattr(module, "config", None) for module in network.model.modules())
-    for config in configs:
+    for config in find_configs(network.model):
         size = getattr(getattr(config, "vision_config", config), "patch_size", None)
         if isinstance(size, int) and len(shape) == 3:
             return shape[1] // size, shape[2] // size
