@@ -17,6 +17,7 @@ from extremal.app.bounded_log import bounded_log
 from extremal.app.clients import Clients
 from extremal.app.private_folder import private_folder
 from extremal.app.uploads import MAX_FILE_MB, UploadStore
+from extremal.environment import changed_environment
 from extremal.errors import ExtremalValueError, check_installed
 from extremal.networks.devices import AUTO, DeviceLike
 from extremal.number_checks import format_value
@@ -275,29 +276,15 @@ def _private_environment() -> Iterator[Path]:
 
     Within this context gradio and matplotlib write to the folder, and telemetry is off.
     """
-    with private_folder() as folder, _environment(folder):
-        yield folder
-
-
-@contextmanager
-def _environment(folder: Path) -> Iterator[None]:
-    """Set environment variables, and restore their previous values at the end."""
-    variables = {
-        "GRADIO_ANALYTICS_ENABLED": "False",
-        "GRADIO_TEMP_DIR": str(folder / UPLOAD_FOLDER),
-        "MPLCONFIGDIR": str(folder),
-        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_OFFLINE": "1",
-        "DO_NOT_TRACK": "1",
-    }
-    previous = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in previous.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    with private_folder() as folder:
+        variables = {
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            "GRADIO_TEMP_DIR": str(folder / UPLOAD_FOLDER),
+            "MPLCONFIGDIR": str(folder),
+            "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_OFFLINE": "1",
+            "DO_NOT_TRACK": "1",
+        }
+        with changed_environment(variables):
+            yield folder

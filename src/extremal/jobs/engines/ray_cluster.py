@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
+from extremal.environment import changed_environment
 from extremal.errors import ExtremalValueError
 
 CONNECT_TIMEOUT = 5.0  # s in which a cluster must accept a connection
@@ -77,7 +78,7 @@ def connect(address: str | None) -> Iterator[Any]:
             network.
     """
     with ExitStack() as on_exit:
-        with _environment(own=address is None):
+        with changed_environment(_choose_variables(own=address is None)):
             ray = _import_ray()
             if not ray.is_initialized():
                 _init_ray(ray, address)
@@ -170,23 +171,13 @@ def _preserved_sigterm() -> Iterator[None]:
             signal.signal(signal.SIGTERM, previous)
 
 
-@contextmanager
-def _environment(own: bool) -> Iterator[None]:
-    """Set the environment in which Ray is imported and started: no telemetry; for an own cluster the loopback only."""
+def _choose_variables(own: bool) -> dict[str, str]:
+    """Return the environment in which Ray starts: without telemetry, and a cluster of our own on the loopback only."""
     variables = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     variables |= {} if LOG_LEVEL_VARIABLE in os.environ else {LOG_LEVEL_VARIABLE: "fatal"}
     if own:
         variables[CLUSTER_VARIABLE] = "0"
-    previous = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in previous.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    return variables
 
 
 @contextmanager
