@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from extremal.errors import ExtremalValueError, Notice, check_installed
+from extremal.errors import Notice, check_installed
 from extremal.file_checks import quote
 from extremal.networks.names import check_no_weights
 from extremal.networks.network import Network
 from extremal.networks.network_files import check_onnx_file
+from extremal.networks.zoo.exported_sizes import check_exported_sizes
 from extremal.networks.zoo.onnx.file import InputForm, UnsupportedFile, describe_failure, read_input, read_model
 from extremal.networks.zoo.onnx.graph import (
     drop_inference_modes,
@@ -89,13 +90,7 @@ class OnnxModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *S) -> (B, ...)."""
-        sizes = self.sizes
-        if x.ndim != len(sizes) or any(a not in (None, b) for a, b in zip(sizes[1:], x.shape[1:], strict=True)):
-            allowed = ", ".join("any" if size is None else str(size) for size in sizes[1:])
-            raise ExtremalValueError(
-                f"the ONNX network takes inputs (N, {allowed}), got {tuple(x.shape)}; resize the input, or export the "
-                "network with variable sizes"
-            )
+        check_exported_sizes(x, self.sizes, "the ONNX network", "export the network with variable sizes")
         if len(x) > 1 and not self.takes_batches:
             raise ValueError("the ONNX file was exported for one row")
         with warnings.catch_warnings():

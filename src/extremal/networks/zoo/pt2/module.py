@@ -11,6 +11,7 @@ from extremal.file_checks import quote
 from extremal.networks.names import check_no_weights
 from extremal.networks.network import Network
 from extremal.networks.network_files import check_exported_file
+from extremal.networks.zoo.exported_sizes import check_exported_sizes
 from extremal.networks.zoo.preprocessing import CenterCropResize
 from extremal.networks.zoo.pt2.archive import Archive, StoredTensor, UnsupportedArchive, read_archive
 from extremal.networks.zoo.pt2.graph import Structure, build_graph
@@ -87,12 +88,7 @@ class ExportedModule(nn.Module):
     def forward(self, x: Tensor) -> object:
         """(B, ...) -> the output of the exported module; batches larger than the graph allows are divided."""
         exported, sizes = self.exported, self.exported.sizes
-        if x.ndim != len(sizes) or any(a not in (None, b) for a, b in zip(sizes[1:], x.shape[1:], strict=True)):
-            allowed = ", ".join("any" if size is None else str(size) for size in sizes[1:])
-            raise ExtremalValueError(
-                f"{self._name} takes inputs (N, {allowed}), got {tuple(x.shape)}; resize the input, or export the "
-                "network with dynamic shapes"
-            )
+        check_exported_sizes(x, sizes, self._name, "export the network with dynamic shapes")
         chunks = [self._run_graph(chunk) for chunk in torch.split(x, exported.max_batch or max(1, len(x)))]
         if len(chunks) == 1 and sizes[0] in (None, len(x)):
             return _unflatten(exported.structure, iter(chunks[0]))
