@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from extremal import Network
-from extremal.cli import options
 from extremal.errors import ExtremalValueError
 from extremal.scores import Answer, Box, Instance, Segment, Similarity, Text, Unit
 from extremal.scores.parse import ASK_SYNTAX, parse_query
@@ -27,10 +26,6 @@ def detector() -> Network:
     fake = fake_network()
     labels = ("background", "cat", "dog")
     return Network(Detector(TEXTURE, [(BOX, CORNERS, 1)]), fake.preprocess, labels, "seer", fake.mean, fake.std)
-
-
-def test_the_help_text_shows_the_syntax() -> None:
-    assert options.ASK_SYNTAX == ASK_SYNTAX
 
 
 def test_without_a_query_the_target_is_a_class() -> None:

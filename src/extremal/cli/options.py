@@ -1,6 +1,6 @@
 """Options that several commands share, with their help texts.
 
-Defaults stand here as text and nothing else is imported, so that `--help` does not wait for torch.
+Defaults stand here as text, and no module that imports torch is imported, so that `--help` does not wait for it.
 """
 
 from pathlib import Path
@@ -8,11 +8,9 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from extremal.scores.parse import ASK_SYNTAX
+
 # the same as in modules that import torch; tests keep them equal
-ASK_SYNTAX = (
-    "box, box:X1,Y1,X2,Y2, either with :not:CLASS, no-box:X1,Y1,X2,Y2, instance, segment, unit:LAYER:CHANNEL, "
-    "like:IMAGE, text:TEXT|OTHER|…, answer, answer:TEXT, token:N or token:N:TEXT"
-)
 DEFAULT_AREAS = "0.025,0.05,0.1,0.2,0.4"
 DEFAULT_BUDGET = 1000
 DEFAULT_SCORE = "margin"
