@@ -223,7 +223,7 @@ class TestRefusals:
     def test_other_weights(self, net, explanation, row) -> None:
         net.model.last.bias.data += 1
         assert refusal(row, net, explanation) == (
-            "a network must be the one that was explained, the weights of Switchable are not those of the row; "
+            "a network must be the one that was explained, Switchable's weights are not those of the explanation; "
             "load the same weights, or explain again"
         )
 

@@ -132,19 +132,19 @@ def restore_network(network: Network | nn.Module | str, settings: Mapping[str, A
     """
     solver = SOLVERS.get(str(settings.get("solver", {}).get("name")))
     net = as_network(network) if solver is None else as_asked_by(network, solver)
-    check_same_weights(net, settings)
+    check_same_weights(net.weight_hash(), settings, net.name)
     return net.with_spacing(tuple(settings.get("spacing", ())))
 
 
-def check_same_weights(net: Network, settings: Mapping[str, Any]) -> None:
-    """Check that a network has the weights that the settings of a result name.
+def check_same_weights(weights: str, settings: Mapping[str, Any], name: str) -> None:
+    """Check that the weights of a network, by their hash, are those that the settings of a result name.
 
     Raises:
         ExtremalValueError: it has others.
     """
-    if net.weight_hash() != settings.get("weights"):
+    if weights != settings.get("weights"):
         raise ExtremalValueError(
-            f"a network must be the one that was explained, {net.name}'s weights are not those of the explanation; "
+            f"a network must be the one that was explained, {name}'s weights are not those of the explanation; "
             "load the same weights, or explain again"
         )
 

@@ -18,7 +18,7 @@ from extremal.explanations.exclusion import exclude_others
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.judge import input_fields, to_cpu, unseen_agreement
 from extremal.explanations.objective import Objective
-from extremal.explanations.preparation import find_layers
+from extremal.explanations.preparation import check_same_weights, find_layers
 from extremal.explanations.settings import Settings
 from extremal.explanations.stability import Stability
 from extremal.explanations.verdict import Status
@@ -257,11 +257,7 @@ def check_restorable(row: Mapping[str, Any]) -> None:
 
 
 def _check_network(current: Mapping[str, Any], settings: Mapping[str, Any], name: str) -> None:
-    if current["weights"] != settings["weights"]:
-        raise ExtremalValueError(
-            f"a network must be the one that was explained, the weights of {name} are not those of the row; "
-            "load the same weights, or explain again"
-        )
+    check_same_weights(current["weights"], settings, name)
     stored, requested = ({name: values[name] for name in NETWORK_SETTINGS} for values in (settings, current))
     differences = diff_settings(stored, requested)
     if differences:
