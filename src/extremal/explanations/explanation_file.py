@@ -1,5 +1,6 @@
 """Explanations as named tensors and plain values, for `Explanation.save` and `load`."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from extremal.explanations.field_checks import (
 from extremal.explanations.stability import Stability
 from extremal.explanations.verdict import Status
 from extremal.file_checks import quote
+from extremal.scores.class_group import ResolvedClass
 from extremal.tensor_files import FormatError
 
 if TYPE_CHECKING:
@@ -96,9 +98,9 @@ def from_tensors(
     values: dict[str, Any] = {**head, "alternatives": tuple(alternatives)}
     for name in TUPLE_FIELDS:
         values[name] = tuple(values[name])
-    values["target"] = tuple(map(_read_target, values["target"]))
+    values["target"] = read_targets(values["target"])
     values["left_out"] = tuple(map(tuple, values.get("left_out", ())))  # older files have none
-    values["status"] = tuple(tuple(Status(s) for s in row) for row in values["status"])
+    values["status"] = read_statuses(values["status"])
     if values.get("stability") is not None:
         measured = {**values["stability"], **_select(tensors, prefix + STABILITY_PREFIX)}
         values["stability"] = Stability(**{**measured, "areas": tuple(measured["areas"])})
@@ -154,11 +156,14 @@ def _check_stability(tensors: dict[str, Tensor], head: dict[str, Any], sizes: Si
     check_tensors(tensors, values, STABILITY_RULES, sizes, allows_nan=True)
 
 
-def _read_target(target: Any) -> Any:
-    """Return a stored target: class index, indices of a group, or None, which used to be stored as −1."""
-    if isinstance(target, list):
-        return tuple(target)
-    return None if target == -1 else target
+def read_targets(targets: Sequence[int | list[int] | None]) -> tuple[ResolvedClass | None, ...]:
+    """Return stored targets: class indices, indices of groups, or None, which used to be stored as −1."""
+    return tuple(tuple(target) if isinstance(target, list) else None if target == -1 else target for target in targets)
+
+
+def read_statuses(rows: Sequence[Sequence[str]]) -> tuple[tuple[Status, ...], ...]:
+    """Return stored statuses of N inputs at A areas or counts."""
+    return tuple(tuple(Status(name) for name in row) for row in rows)
 
 
 def _split_fields(value: Any, prefix: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -11,6 +11,7 @@ from extremal.errors import ExtremalValueError
 from extremal.explanations.channels.values import ChannelCurve, SmallestSet
 from extremal.explanations.channels.views import ChannelViews
 from extremal.explanations.concatenation import SETTINGS_FIELD, SHARED_FIELD, STEPS_FIELD, TRACE_FIELD, concatenate
+from extremal.explanations.explanation_file import read_statuses, read_targets
 from extremal.explanations.field_checks import (
     Sizes,
     TensorRule,
@@ -249,10 +250,10 @@ class ChannelExplanation(ChannelViews):
             if metadata.pop("channels") != FORMAT:
                 raise KeyError("channels")
             _check_fields(tensors, metadata)
-            for name in ("counts", "target", "target_names", "ranking_names"):
+            for name in ("counts", "target_names", "ranking_names"):
                 metadata[name] = tuple(metadata[name])
-            metadata["target"] = tuple(tuple(one) if isinstance(one, list) else one for one in metadata["target"])
-            metadata["status"] = tuple(tuple(Status(s) for s in row) for row in metadata["status"])
+            metadata["target"] = read_targets(metadata["target"])
+            metadata["status"] = read_statuses(metadata["status"])
             return cls(**{**metadata, **tensors})
         except Exception as error:  # a damaged file can fail in any way
             raise unreadable_file_error(path, KIND, error) from None
