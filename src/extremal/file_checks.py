@@ -236,22 +236,23 @@ def check_output(path: str | os.PathLike[str], noun: str) -> str:
     return kind
 
 
-def check_output_file(path: str | os.PathLike[str], noun: str = "an output") -> None:
+def check_output_file(path: str | os.PathLike[str]) -> None:
     """Raise if a file cannot be written; called before anything is computed for it.
 
     Args:
         path: of the file; an existing file will be replaced.
-        noun: for messages, with its article.
 
     Raises:
         ExtremalValueError: the path is none that a file can have, or its folder does not exist or cannot be written.
     """
-    path = to_path(path, noun)  # without a name, the folder itself
-    kind, folder = check_output(path, noun), path.parent
+    path = to_path(path, "an output")  # without a name, the folder itself
+    kind, folder = check_output(path, "an output"), path.parent
     if kind == "folder":
-        raise ExtremalValueError(f"{noun} must be a file, got the folder {quote(path)}; name a file in it")
+        raise ExtremalValueError(f"an output must be a file, got the folder {quote(path)}; name a file in it")
     if kind not in ("", "file"):
-        raise ExtremalValueError(f"{noun} must be a regular file, got {quote(path)}, which is {kind}; choose another")
+        raise ExtremalValueError(
+            f"an output must be a regular file, got {quote(path)}, which is {kind}; choose another"
+        )
     reason: str | None = None
     try:
         if not stat.S_ISDIR(os.stat(folder).st_mode):
@@ -261,9 +262,14 @@ def check_output_file(path: str | os.PathLike[str], noun: str = "an output") -> 
     except OSError as error:
         reason = error.strerror
     if reason:
-        raise ExtremalValueError(
-            f"{noun} must lie in a folder that can be written, got {quote(folder)}: {reason}; choose another folder"
-        )
+        raise unwritable_folder_error(folder, reason)
+
+
+def unwritable_folder_error(folder: str | os.PathLike[str], reason: str | None) -> ExtremalValueError:
+    """Return the error for an output in a folder that cannot be written, for the reason that the system states."""
+    return ExtremalValueError(
+        f"an output must lie in a folder that can be written, got {quote(folder)}: {reason}; choose another folder"
+    )
 
 
 def list_names(folder: str | os.PathLike[str]) -> list[str]:

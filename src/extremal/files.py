@@ -11,7 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from extremal.errors import ExtremalValueError
-from extremal.file_checks import check_output, check_output_file, is_folder, quote, to_printable
+from extremal.file_checks import (
+    check_output,
+    check_output_file,
+    is_folder,
+    quote,
+    to_printable,
+    unwritable_folder_error,
+)
 
 MAX_FOLDER_BYTES = 200  # of the name of an image's folder; file systems take 255
 MAX_KIND_BYTES = 100  # of what is asked about the image, at its end
@@ -43,10 +50,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem[:32]}-", suffix=path.suffix[:32], dir=path.parent)
     except OSError as error:
-        raise ExtremalValueError(
-            f"an output must lie in a folder that can be written, got {quote(path.parent)}: {error.strerror}; "
-            "choose another folder"
-        ) from None
+        raise unwritable_folder_error(path.parent, error.strerror) from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -130,10 +134,7 @@ def check_writable(out: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=".extremal-", dir=out):
             pass
     except OSError as error:
-        raise ExtremalValueError(
-            f"an output must lie in a folder that can be written, got {quote(out)}: {error.strerror}; "
-            "choose another folder"
-        ) from None
+        raise unwritable_folder_error(out, error.strerror) from None
 
 
 def check_replaceable(folder: Path, result_files: re.Pattern[str]) -> None:
