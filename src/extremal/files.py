@@ -30,6 +30,9 @@ EXPLANATION_FILE, CHANNELS_FILE, CLASS_FILE = (
     "class-channels.parquet",
 )
 SETS_FILE, CONTRAST_FILE, TOKENS_FILE = "sets.safetensors", "contrast.safetensors", "tokens.safetensors"
+SET_KINDS, CONTRAST_KINDS = ("sufficient", "necessary", "complete"), ("loss", "first", "second")  # of regions
+ANSWER_KIND = "answer"  # of the region of a whole answer; those of its tokens are token-1, token-2, ...
+INVERSION_PARTS = ("all", "kept", "removed")  # of pictures
 SUMMARY_FILES, COMPARISON_FILES = ("summary.html", "summary.png"), ("compare.html", "compare.png")  # page and figure
 RESULT_MARKERS = frozenset(  # each result folder has one of them
     (

@@ -11,8 +11,9 @@ from extremal.app.request import CONTRAST, SETS, Request, Response
 from extremal.app.request_run import run_request
 from extremal.app.result_cache import ResultCache
 from extremal.explanations.sets.class_contrast import Contrast
-from extremal.explanations.sets.region_sets import KINDS, RegionSets
+from extremal.explanations.sets.region_sets import RegionSets
 from extremal.explanations.settings import Settings
+from extremal.files import SET_KINDS
 from extremal.masking.solvers import SOLVERS
 from support.app_toys import PATCH, SIDE, colour_image, colour_network
 from support.errors import message_of
@@ -43,7 +44,7 @@ def test_the_sets_are_found_and_written(tmp_path: Path) -> None:
     assert view.tab == "Sufficient, necessary, complete, at 12\u00a0%, 30\u00a0%"
     assert view.sentence.startswith("Smallest regions: sufficient 12\u00a0%, necessary 12\u00a0%, complete 12\u00a0%.")
     sets = RegionSets.load(view.folder / "sets.safetensors")
-    for kind in KINDS:
+    for kind in SET_KINDS:
         found = sets.smallest(kind)
         assert found is not None
         assert overlap(found.region.mask, box_mask(PATCH, (SIDE, SIDE))) > 0.7

@@ -11,11 +11,15 @@ from threading import Thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 from extremal.files import (
+    ANSWER_KIND,
     CHANNELS_FILE,
     CLASS_FILE,
     COMPARISON_FILES,
     CONTRAST_FILE,
+    CONTRAST_KINDS,
     EXPLANATION_FILE,
+    INVERSION_PARTS,
+    SET_KINDS,
     SETS_FILE,
     SUMMARY_FILES,
     TOKENS_FILE,
@@ -43,11 +47,12 @@ _FIXED_NAMES = (
     *SUMMARY_FILES,
     *COMPARISON_FILES,
 )
+_REGION_KINDS = (r"[0-9]+", r"token-[0-9]+", ANSWER_KIND, *SET_KINDS, *CONTRAST_KINDS)
 RESULT_FILES = re.compile(  # names of all files that a result folder can contain
     "|".join(map(re.escape, _FIXED_NAMES))
-    + r"|minimal\.(npy|wav)|mask-[0-9.e-]+\.(png|npy|wav)|region-[0-9]+\.(npy|wav)"
-    + r"|region-([0-9]+|answer|token-[0-9]+|sufficient|necessary|complete|loss|first|second)\.(png|npy)"
-    + r"|inversion-(all|kept|removed)\.png|channel-[0-9]+\.png"
+    + r"|minimal\.(npy|wav)|mask-[0-9.e-]+\.(png|npy|wav)|region-[0-9]+\.wav"
+    + rf"|region-({'|'.join(_REGION_KINDS)})\.(png|npy)"
+    + rf"|inversion-({'|'.join(INVERSION_PARTS)})\.png|channel-[0-9]+\.png"
 )
 
 

@@ -10,9 +10,9 @@ from extremal.explanations.display import network_text
 from extremal.explanations.explanation import Explanation
 from extremal.explanations.overlay import has_image, png_data_uri
 from extremal.explanations.sets.class_contrast import Contrast
-from extremal.explanations.sets.region_sets import KINDS, JudgedRegion, RegionSets
+from extremal.explanations.sets.region_sets import JudgedRegion, RegionSets
 from extremal.explanations.verdict import SUFFICIENT_EFFECT, Verdict
-from extremal.files import CONTRAST_FILE, SETS_FILE
+from extremal.files import CONTRAST_FILE, SET_KINDS, SETS_FILE
 from extremal.report.html import render_template
 from extremal.report.region_files import draw_region, region_record, write_regions
 from extremal.report.result_files import to_json_values
@@ -125,7 +125,7 @@ def headline(result: RegionSets | Contrast) -> str:
     if isinstance(result, RegionSets):
         areas = [
             f"{kind} {'none of the computed areas' if found is None else area_percent(found.region.coverage)}"
-            for kind, found in ((kind, result.smallest(kind)) for kind in KINDS)
+            for kind, found in ((kind, result.smallest(kind)) for kind in SET_KINDS)
         ]
         overlap = result.overlap()
         return f"Smallest regions: {', '.join(areas)}." + (

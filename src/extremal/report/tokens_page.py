@@ -10,14 +10,12 @@ from extremal.explanations.overlay import has_image, png_data_uri
 from extremal.explanations.sets.answer_tokens import AnswerTokens
 from extremal.explanations.sets.region_sets import JudgedRegion
 from extremal.explanations.verdict import VerdictLabel
-from extremal.files import TOKENS_FILE
+from extremal.files import ANSWER_KIND, TOKENS_FILE
 from extremal.report.html import read_asset, render_template
 from extremal.report.region_files import draw_region, region_record, write_regions
 from extremal.report.result_files import to_json_values
 from extremal.report.settings_text import describe_settings
 from extremal.report.text import area_percent, list_network_cautions, nbsp, percent, probability_percent
-
-ANSWER_KIND = "answer"  # of the region of the whole answer; those of tokens are token-1, token-2, ...
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from extremal.explanations.channels.fourier_images import (
     validate_size,
 )
 from extremal.explanations.validation import validate_seed
+from extremal.files import INVERSION_PARTS
 from extremal.masking.perturbations import ScaleChannels
 from extremal.networks.inputs import ImagesLike, prepare
 from extremal.networks.layers import get_module
@@ -33,7 +34,6 @@ from extremal.networks.torch_state import in_standard_modes
 from extremal.number_checks import validate_callbacks
 
 MAX_JITTER = 0.25  # of the layer's stride, in the first two thirds of the steps
-PART_NAMES = ("all", "kept", "removed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +132,7 @@ def invert(
         pixels = torch.cat(parts).view(*masked.shape[:2], *shape).cpu()
     return Inversion(
         layer=layer,
-        parts=PART_NAMES[: masks.shape[1]],
+        parts=INVERSION_PARTS[: masks.shape[1]],
         pictures=to_uint8(pixels),
         inputs=net.normalise(pixels.flatten(0, 1)).view_as(pixels),
         correlation=torch.cat(correlations).view(masked.shape[:2]).cpu(),

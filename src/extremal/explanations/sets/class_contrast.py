@@ -18,6 +18,7 @@ from extremal.explanations.sets.region_sets import JudgedRegion, judge_smallest
 from extremal.explanations.settings import Settings, SettingsOptions
 from extremal.explanations.stages import OnStage, report_stages
 from extremal.explanations.verdict import SUFFICIENT_EFFECT
+from extremal.files import CONTRAST_KINDS
 from extremal.masking.perturbations import prepare_perturbation, split_ways, with_spacing
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network
@@ -40,7 +41,7 @@ class Contrast(Bundle):
     """
 
     noun: ClassVar[str] = "a contrast"
-    parts: ClassVar[tuple[str, ...]] = ("loss", "first", "second")
+    parts: ClassVar[tuple[str, ...]] = CONTRAST_KINDS
 
     loss: Explanation  # by the delete game
     first: Explanation  # by the preserve game

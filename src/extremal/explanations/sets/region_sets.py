@@ -21,13 +21,13 @@ from extremal.explanations.sets.bundle import (
 from extremal.explanations.settings import Settings, SettingsOptions
 from extremal.explanations.stages import OnStage, report_stages
 from extremal.explanations.verdict import SUFFICIENT_EFFECT, Verdict
+from extremal.files import SET_KINDS
 from extremal.networks.inputs import ImagesLike
 from extremal.networks.network import Network
 from extremal.networks.torch_state import in_standard_modes
 from extremal.number_checks import validate_callbacks
 from extremal.scores.target import Target
 
-KINDS = ("sufficient", "necessary", "complete")
 GAMES = {"sufficient": "preserve", "necessary": "delete", "complete": "dual"}  # of the runs
 
 
@@ -50,7 +50,7 @@ class RegionSets(Bundle):
     """
 
     noun: ClassVar[str] = "a set of regions"
-    parts: ClassVar[tuple[str, ...]] = ("sufficient", "necessary", "complete", "complete_loss")
+    parts: ClassVar[tuple[str, ...]] = (*SET_KINDS, "complete_loss")
 
     sufficient: Explanation  # by the preserve game
     necessary: Explanation  # by the delete game
@@ -70,8 +70,8 @@ class RegionSets(Bundle):
         Raises:
             ExtremalValueError: there is no such kind, or the share is not above 0.
         """
-        if kind not in KINDS:
-            raise ExtremalValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+        if kind not in SET_KINDS:
+            raise ExtremalValueError(f"kind must be one of {', '.join(SET_KINDS)}, got {kind!r}")
         if kind != "complete":
             return judge_smallest(getattr(self, kind), share)
         kept, lost = judge_regions(self.complete, share), judge_regions(self.complete_loss, share)
