@@ -1,6 +1,7 @@
 """Parse the text of the options `--target` and `--ask` into a target; torch is imported only with a network."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from extremal.errors import ExtremalValueError
@@ -20,11 +21,25 @@ ASK_SYNTAX = (
 ANSWER_KINDS = ("answer", "token")
 
 
+class AskedKind(StrEnum):
+    """Kinds of questions, by what they are about."""
+
+    CLASS = "class"
+    BOX = "box"
+    NO_BOX = "no-box"
+    INSTANCE = "instance"
+    SEGMENT = "segment"
+    UNIT = "unit"
+    LIKE = "like"
+    TEXT = "text"
+    ANSWER = "answer"  # the whole one, or one of its tokens
+
+
 @dataclass(frozen=True)
 class AskedQuery:
     """The question of `--ask` and `--target`, as far as it is known without a network."""
 
-    kind: str  # class, box, no-box, instance, segment, unit, like, text or answer
+    kind: AskedKind
     target: str = ""  # class index or name, the name of a group, or classes joined by `|`; may be empty
     corners: tuple[float, float, float, float] | None = None  # of a box; None: the one that the network finds
     against: str = ""  # class index or name that a box could have instead; may be empty
@@ -42,7 +57,7 @@ def parse_ask(target: str, ask: str, prompt: str = "") -> AskedQuery:
 
     >>> asked = parse_ask("", "unit:blocks.3:5")
     >>> asked.kind, asked.layer, asked.channel
-    ('unit', 'blocks.3', 5)
+    (<AskedKind.UNIT: 'unit'>, 'blocks.3', 5)
 
     Args:
         target: class index or name, the name of a group, or classes joined by `|`; empty: the top class, or the
@@ -56,13 +71,13 @@ def parse_ask(target: str, ask: str, prompt: str = "") -> AskedQuery:
     kind, colon, rest = ask.partition(":")
     _check_company(kind, target, prompt)
     if not ask:
-        return AskedQuery("class", target)
+        return AskedQuery(AskedKind.CLASS, target)
     if kind in ("box", "no-box") or ask == "instance":
         return _parse_object(target, ask)
     if ask == "segment":
         if not target:
             raise ExtremalValueError("--ask segment must be about a class, got none; name it with --target")
-        return AskedQuery("segment", target)
+        return AskedQuery(AskedKind.SEGMENT, target)
     if kind == "unit":
         layer, _, channel = rest.rpartition(":")
         number = parse_whole(channel)
@@ -71,9 +86,9 @@ def parse_ask(target: str, ask: str, prompt: str = "") -> AskedQuery:
                 f"--ask unit must name a layer and a channel number, got {quote(ask)}; e.g. unit:blocks.3:5, "
                 "`extremal layers` lists the layers"
             )
-        return AskedQuery("unit", layer=layer, channel=number)
+        return AskedQuery(AskedKind.UNIT, layer=layer, channel=number)
     if kind == "like" and rest:
-        return AskedQuery("like", image=rest)
+        return AskedQuery(AskedKind.LIKE, image=rest)
     if kind in ANSWER_KINDS or (kind == "text" and rest.strip()):
         return _parse_text(ask, kind, rest if colon else None, prompt)
     raise ExtremalValueError(f"--ask must be {ASK_SYNTAX}, got {quote(ask)}")
@@ -95,22 +110,21 @@ def parse_query(net: "Network", target: str, ask: str, prompt: str = "") -> "Tar
 
     asked = parse_ask(target, ask, prompt)
     match asked.kind:
-        case "box" | "no-box" | "instance":
+        case AskedKind.CLASS:
+            return parse_class(net, asked.target)
+        case AskedKind.BOX | AskedKind.NO_BOX | AskedKind.INSTANCE:
             return _build_object_query(net, asked)
-        case "segment":
-            label = _parse_single_class(net, target, asked.kind)
+        case AskedKind.SEGMENT:
+            label = _parse_single_class(net, asked.target, asked.kind)
             assert label is not None  # its text is not empty
             return Segment(label)
-        case "unit":
+        case AskedKind.UNIT:
             return Unit(asked.layer, asked.channel)
-        case "like":
+        case AskedKind.LIKE:
             return _parse_similarity(net, asked.image)
-        case "text" | "answer":
-            is_answer = asked.kind == "answer"
-            return (
-                Answer(asked.text or None, asked.prompt, asked.token) if is_answer else Text(asked.text, asked.others)
-            )
-    return parse_class(net, target)
+        case AskedKind.TEXT | AskedKind.ANSWER:
+            is_text = asked.kind is AskedKind.TEXT
+            return Text(asked.text, asked.others) if is_text else Answer(asked.text or None, asked.prompt, asked.token)
 
 
 def parse_class(net: "Network", target: str) -> "int | ClassGroup | None":
@@ -129,7 +143,7 @@ def parse_class(net: "Network", target: str) -> "int | ClassGroup | None":
     return found if isinstance(found, int) else ClassGroup(found)
 
 
-def _parse_single_class(net: "Network", target: str, kind: str) -> int | None:
+def _parse_single_class(net: "Network", target: str, kind: AskedKind) -> int | None:
     """Parse a class for a query that takes no groups."""
     parsed = parse_class(net, target)
     if parsed is None or isinstance(parsed, int):
@@ -162,7 +176,7 @@ def _parse_text(ask: str, kind: str, rest: str | None, prompt: str) -> AskedQuer
     """Parse `text:TEXT|OTHER|…`, `answer`, `answer:TEXT`, `token:N` or `token:N:TEXT`."""
     if kind == "text":
         first, *others = (part.strip() for part in (rest or "").split("|"))
-        return AskedQuery("text", text=first, others=tuple(others))
+        return AskedQuery(AskedKind.TEXT, text=first, others=tuple(others))
     text, token = rest, None
     if kind == "token":
         number, colon, text_after = (rest or "").partition(":")
@@ -176,7 +190,7 @@ def _parse_text(ask: str, kind: str, rest: str | None, prompt: str) -> AskedQuer
             f"an answer must have tokens, got {quote(ask)} with an empty text; leave out the last colon for the "
             "model's own answer"
         )
-    return AskedQuery("answer", text=text or "", prompt=prompt, token=token)
+    return AskedQuery(AskedKind.ANSWER, text=text or "", prompt=prompt, token=token)
 
 
 def _parse_object(target: str, ask: str) -> AskedQuery:
@@ -186,10 +200,10 @@ def _parse_object(target: str, ask: str) -> AskedQuery:
     if kind == "no-box":
         if not target:
             raise ExtremalValueError("--ask no-box must be about a class, got none; name it with --target")
-        return AskedQuery(kind, target, corners=_parse_corners(ask.partition(":")[2], kind))
+        return AskedQuery(AskedKind.NO_BOX, target, corners=_parse_corners(ask.partition(":")[2], kind))
     if separator and not against:
         raise ExtremalValueError(f"--ask box must name a class after :not:, got {quote(ask)}; e.g. box:not:dog")
-    return AskedQuery(kind, target, corners=_parse_corners(corners, kind) if colon else None, against=against)
+    return AskedQuery(AskedKind(kind), target, _parse_corners(corners, kind) if colon else None, against)
 
 
 def _build_object_query(net: "Network", asked: AskedQuery) -> "Target":
@@ -197,10 +211,10 @@ def _build_object_query(net: "Network", asked: AskedQuery) -> "Target":
     from extremal.scores import Box, Instance
 
     label = _parse_single_class(net, asked.target, asked.kind)
-    if asked.kind == "instance":
+    if asked.kind is AskedKind.INSTANCE:
         return Instance(label=label)
     against = _parse_single_class(net, asked.against, asked.kind)
-    return Box(asked.corners, label, against, absent=asked.kind == "no-box")
+    return Box(asked.corners, label, against, absent=asked.kind is AskedKind.NO_BOX)
 
 
 def _parse_corners(text: str, kind: str) -> tuple[float, float, float, float]:
