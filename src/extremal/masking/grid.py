@@ -17,6 +17,7 @@ from extremal.number_checks import format_value, read_numbers, validate_positive
 
 REFERENCE_SIDE = 224
 MAX_SPACING_RATIO = 1000  # of the largest distance to the smallest
+BLUR_RADIUS = 4.0  # of the kernel of a Gaussian, in standard deviations
 MAX_DENSE_SIZE = 2048  # up to this size a dimension is blurred by one matrix product, which is several times faster
 MAX_DIRECT_RADIUS = (
     256  # of a kernel; larger ones are multiplied as spectra, so that long inputs take no quadratic time
@@ -95,13 +96,12 @@ def lattice_shape(shape: tuple[int, ...], step: float | Sequence[float]) -> tupl
     return tuple(min(size, max(1, math.ceil(size / s - 1e-9))) for size, s in zip(shape, steps, strict=True))
 
 
-def gaussian_blur(x: Tensor, sigma: float | Sequence[float], *, truncate: float = 4.0) -> Tensor:
+def gaussian_blur(x: Tensor, sigma: float | Sequence[float]) -> Tensor:
     """Blur by a separable Gaussian with replicated borders, which keep a constant constant.
 
     Args:
         x: (B, C, *S), floating.
         sigma: standard deviation in grid points, the same along all dimensions or one for each; 0 leaves x unchanged.
-        truncate: radius of the kernel in standard deviations.
 
     Returns:
         (B, C, *S).
@@ -109,15 +109,15 @@ def gaussian_blur(x: Tensor, sigma: float | Sequence[float], *, truncate: float 
     sigmas = [sigma] * (x.ndim - 2) if isinstance(sigma, int | float) else sigma
     for dim, deviation in enumerate(sigmas, start=2):
         if deviation > 0:
-            x = _blur_last_axis(x.movedim(dim, -1), deviation, truncate).movedim(-1, dim)
+            x = _blur_last_axis(x.movedim(dim, -1), deviation).movedim(-1, dim)
     return x
 
 
-def _blur_last_axis(x: Tensor, sigma: float, truncate: float) -> Tensor:
+def _blur_last_axis(x: Tensor, sigma: float) -> Tensor:
     """Blur along the last axis: (..., size) -> (..., size)."""
-    radius, size = math.ceil(truncate * sigma), x.shape[-1]
+    radius, size = math.ceil(BLUR_RADIUS * sigma), x.shape[-1]
     if size <= MAX_DENSE_SIZE:
-        return x @ blur_matrix(size, sigma, like=x, truncate=truncate).T
+        return x @ blur_matrix(size, sigma, like=x).T
     flat = F.pad(x.reshape(-1, 1, size), (radius, radius), mode="replicate")
     kernel = _gaussian(radius, sigma, x)
     if radius > MAX_DIRECT_RADIUS:
@@ -141,9 +141,9 @@ def _gaussian(radius: int, sigma: float, like: Tensor) -> Tensor:
     return kernel / kernel.sum()
 
 
-def blur_matrix(size: int, sigma: float, *, like: Tensor, truncate: float = 4.0) -> Tensor:
+def blur_matrix(size: int, sigma: float, *, like: Tensor) -> Tensor:
     """Return the blur along one dimension with replicated borders as a matrix (size, size)."""
-    radius = math.ceil(truncate * sigma)
+    radius = math.ceil(BLUR_RADIUS * sigma)
     kernel = _gaussian(radius, sigma, like)
     excess = radius - (size - 1)
     if excess > 0:  # from every place, so long an offset leads to a border

@@ -109,9 +109,9 @@ def _draw_curve(axes: "Axes", curve: ChannelCurve, threshold: float, keeps: bool
     axes.set_xlabel(f"channels {'kept' if keeps else 'removed'}", size=9)
 
 
-def write_channel_figure(explanation: ChannelExplanation, path: str | os.PathLike[str], image: int = 0) -> None:
-    """Write the figure of one input as PNG, atomically."""
-    save_png(channel_figure(explanation, image), path)
+def write_channel_figure(explanation: ChannelExplanation, path: str | os.PathLike[str]) -> None:
+    """Write the figure of the first input as PNG, atomically."""
+    save_png(channel_figure(explanation), path)
 
 
 def class_figure(ranking: ClassChannels) -> "Figure":

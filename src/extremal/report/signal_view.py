@@ -159,8 +159,8 @@ def encode_wave(samples: Array, rate: int) -> bytes:
     return buffer.getvalue()
 
 
-def write_region(explanation: Explanation, mask: Tensor, path: Path, image: int = 0) -> None:
-    """Write a sound, silent outside of a cut mask, or inside if masks delete, as a WAV file.
+def write_region(explanation: Explanation, mask: Tensor, path: Path) -> None:
+    """Write the first sound, silent outside of a cut mask, or inside if masks delete, as a WAV file.
 
     Samples above full scale are scaled down.
 
@@ -168,9 +168,8 @@ def write_region(explanation: Explanation, mask: Tensor, path: Path, image: int 
         explanation: of N sounds.
         mask: (1, T) of zeros and ones.
         path: of the file.
-        image: index of the sound, 0..N − 1.
     """
     heard = mask if explanation.keeps else 1 - mask
-    samples: Array = (explanation.inputs[image].float() * heard).numpy()
+    samples: Array = (explanation.inputs[0].float() * heard).numpy()
     rate = int(explanation.settings.get("sample_rate", UNKNOWN_RATE))
     path.write_bytes(encode_wave(samples / max(1.0, float(np.abs(samples).max())), rate))

@@ -115,13 +115,13 @@ def quantile_texts(quantiles: "Quantiles", to_text: Callable[[float], str], abov
     return texts if quantiles.count >= MIN_QUANTILES else [texts[0], *[MISSING] * 3, texts[-1]]
 
 
-def plural(count: int, noun: str, nouns: str = "") -> str:
-    """Format a count with its noun.
+def plural(count: int, noun: str) -> str:
+    """Format a count with its noun, whose plural ends in -s.
 
-    >>> plural(1, "image"), plural(1200, "image"), plural(2, "class", "classes")
-    ('1 image', '1,200 images', '2 classes')
+    >>> plural(1, "image"), plural(1200, "image")
+    ('1 image', '1,200 images')
     """
-    return f"{count:,} {noun if count == 1 else nouns or f'{noun}s'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def join_words(words: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""COCO in its original files: annotations/instances_SPLIT.json and the images in SPLIT/."""
+"""COCO in its original files: annotations/instances_val2014.json and the images in val2014/."""
 
 import contextlib
 import io
@@ -23,28 +23,28 @@ from extremal.networks.image_files import read_image_file
 from extremal.number_checks import format_value
 
 NAME = "COCO"
+SPLIT = "val2014"
 MIN_CORNERS = 3  # of a polygon
 MAX_OUTSIDE = 2  # long sides of the image, up to which a polygon may reach
 
 
 class Coco:
-    """The annotated images of a split; the region of a class is the union of its objects' masks.
+    """The annotated images of the validation split; the region of a class is the union of its objects' masks.
 
     Crowds are not objects: they form no region, and a class with crowds only is skipped. They do count as another class
     in the image. pycocotools reads polygons and both kinds of run lengths.
 
     Args:
         path: the folder of annotations and images.
-        split: val2014 or another.
         limit: maximum number of images.
     """
 
     has_regions = True
 
-    def __init__(self, path: Path, *, split: str = "val2014", limit: int | None = None) -> None:
+    def __init__(self, path: Path, *, limit: int | None = None) -> None:
         """Read the annotations, and check that the images exist."""
-        file = self.find_annotations(path, split=split)
-        self.split, self.image_folder = split, path / split
+        file = self.find_annotations(path)
+        self.image_folder = path / SPLIT
         self._api = _read_annotations(file)
         try:
             self._read_index(file, path, limit)
@@ -54,13 +54,13 @@ class Coco:
             raise _annotations_error(file, error) from None
 
     @staticmethod
-    def find_annotations(path: Path, *, split: str = "val2014") -> Path:
-        """Return the file of the annotations of a split.
+    def find_annotations(path: Path) -> Path:
+        """Return the file of the annotations of the split.
 
         Raises:
             ExtremalValueError: it does not exist.
         """
-        return require_file(require_folder(path, NAME) / "annotations" / f"instances_{split}.json", NAME)
+        return require_file(require_folder(path, NAME) / "annotations" / f"instances_{SPLIT}.json", NAME)
 
     def _read_index(self, file: Path, path: Path, limit: int | None) -> None:
         """Read classes and images from the index of the annotations."""
@@ -94,7 +94,7 @@ class Coco:
     def settings(self) -> dict[str, Any]:
         """Return the split and the identity of the images."""
         images = describe_files(self.keys(), map(self.image_folder.joinpath, self.keys()))
-        return {"kind": "coco", "split": self.split, **images}
+        return {"kind": "coco", "split": SPLIT, **images}
 
     def keys(self) -> tuple[str, ...]:
         """Return the file names of the images with annotations, sorted by number."""

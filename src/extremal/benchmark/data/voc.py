@@ -1,4 +1,4 @@
-"""Pascal VOC in its original folders: ImageSets/Main/SPLIT.txt, Annotations/*.xml, JPEGImages/*.jpg."""
+"""Pascal VOC 2007 in its original folders: ImageSets/Main/test.txt, Annotations/*.xml, JPEGImages/*.jpg."""
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -21,31 +21,29 @@ from extremal.file_checks import check_file, describe_error, is_folder, quote
 from extremal.networks.image_files import read_image_file
 
 NAME = "VOC"
+YEAR, SPLIT = "2007", "test"  # of the challenge; a list in ImageSets/Main
 MAX_XML_BYTES = 10_000_000  # of the annotation of an image
 
 
 class Voc:
-    """The images of a split; the region of a class is the union of its objects' boxes.
+    """The images of the test split; the region of a class is the union of its objects' boxes.
 
     Objects flagged as difficult do not count (method, section 6): a class with only such objects is skipped. Boxes
     count from 1 and include their last pixel.
 
     Args:
         path: the folder VOC2007, or a folder with VOCdevkit/VOC2007 or VOC2007 as torchvision unpacks it.
-        year: of the challenge.
-        split: a list in ImageSets/Main.
         limit: maximum number of images.
     """
 
     has_regions = True
 
-    def __init__(self, path: Path, *, year: str = "2007", split: str = "test", limit: int | None = None) -> None:
+    def __init__(self, path: Path, *, limit: int | None = None) -> None:
         """Read the list of the split, and check that annotations and images exist."""
         from extremal.networks.zoo.paper import class_names  # imports torch
 
-        list_file = self.find_list(path, year=year, split=split)
+        list_file = self.find_list(path)
         self.root = list_file.parents[2]
-        self.year, self.split = year, split
         self.classes = tuple(class_names("voc"))
         lines = list_file.read_text(encoding="utf-8", errors="replace").split("\n")
         self._keys = limit_keys([line.split()[0] for line in lines if line.strip()], limit)
@@ -53,19 +51,19 @@ class Voc:
         require_files(self.root / "JPEGImages", [f"{key}.jpg" for key in self._keys], NAME)
 
     @staticmethod
-    def find_list(path: Path, *, year: str = "2007", split: str = "test") -> Path:
-        """Return the file that lists the images of a split.
+    def find_list(path: Path) -> Path:
+        """Return the file that lists the images of the split.
 
         Raises:
             ExtremalValueError: it does not exist.
         """
-        root = _find_root(require_folder(path, NAME), year)
-        return require_file(root / "ImageSets" / "Main" / f"{split}.txt", NAME)
+        root = _find_root(require_folder(path, NAME))
+        return require_file(root / "ImageSets" / "Main" / f"{SPLIT}.txt", NAME)
 
     def settings(self) -> dict[str, Any]:
         """Return year, split and the identity of the images."""
         images = describe_files(self._keys, map(self._find_image, self._keys))
-        return {"kind": "voc", "year": self.year, "split": self.split, **images}
+        return {"kind": "voc", "year": YEAR, "split": SPLIT, **images}
 
     def keys(self) -> tuple[str, ...]:
         """Return the names in the list."""
@@ -103,8 +101,8 @@ class Voc:
         return self.root / "JPEGImages" / f"{key}.jpg"
 
 
-def _find_root(path: Path, year: str) -> Path:
-    candidates = [path / "VOCdevkit" / f"VOC{year}", path / f"VOC{year}", path]
+def _find_root(path: Path) -> Path:
+    candidates = [path / "VOCdevkit" / f"VOC{YEAR}", path / f"VOC{YEAR}", path]
     return next((candidate for candidate in candidates if is_folder(candidate / "ImageSets")), candidates[0])
 
 
