@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from extremal.app.middleware import AccessMiddleware, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
+
+from extremal.app.middleware import AccessMiddleware
 
 HOST = "127.0.0.1:7860"
 HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})

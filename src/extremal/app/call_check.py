@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from extremal.app.clients import SCOPE_KEY, Client, Scope
+from starlette.types import Message, Receive, Scope
+
+from extremal.app.clients import SCOPE_KEY, Client
 from extremal.app.path_alias import PathAlias
-from extremal.app.request_limits import Message, Receive
 from extremal.app.sessions import Sessions
 
 CANCEL_PATH = "/gradio_api/cancel"

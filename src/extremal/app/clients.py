@@ -4,17 +4,18 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
+from typing import TYPE_CHECKING
 
 from extremal.errors import ExtremalValueError
 
+if TYPE_CHECKING:
+    from starlette.types import Scope
+
 VISITOR_COOKIE = "extremal-visitor"
 SCOPE_KEY = "extremal.client"  # of a request that was accepted
-
-Scope = MutableMapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,29 +54,29 @@ class Clients:
                 f"--proxy must be the IP address of a reverse proxy, got {proxy!r}; e.g. 127.0.0.1"
             ) from None
 
-    def identify(self, scope: Scope, headers: Mapping[str, str]) -> Client:
+    def identify(self, scope: "Scope", headers: Mapping[str, str]) -> Client:
         """Return the sender of a request."""
         visitor, _, signature = read_cookie(headers.get("cookie", ""), self.cookie_name(scope)).partition(".")
         is_valid = visitor != "" and hmac.compare_digest(signature.encode(), self._sign(visitor).encode())
         return Client(self._address(scope, headers), visitor if is_valid else "")
 
-    def new_cookie(self, scope: Scope) -> str:
+    def new_cookie(self, scope: "Scope") -> str:
         """Return a header that names a new visitor; scripts and other sites cannot use the cookie."""
         visitor = secrets.token_urlsafe(12)
         value = f"{visitor}.{self._sign(visitor)}"
         return f"{self.cookie_name(scope)}={value}; HttpOnly; SameSite=Strict; Path=/"
 
     @staticmethod
-    def cookie_name(scope: Scope) -> str:
+    def cookie_name(scope: "Scope") -> str:
         """Return the name of the cookie; browsers share cookies between the ports of a host."""
         _, port = scope.get("server") or ("", None)
         return VISITOR_COOKIE if port is None else f"{VISITOR_COOKIE}-{port}"
 
-    def is_proxy(self, scope: Scope) -> bool:
+    def is_proxy(self, scope: "Scope") -> bool:
         """Return whether a request comes from the reverse proxy."""
         return self.proxy != "" and (scope.get("client") or ("", 0))[0] == self.proxy
 
-    def _address(self, scope: Scope, headers: Mapping[str, str]) -> str:
+    def _address(self, scope: "Scope", headers: Mapping[str, str]) -> str:
         address: str = (scope.get("client") or ("", 0))[0]
         if self.is_proxy(scope):
             address = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()  # the last one is the proxy's own

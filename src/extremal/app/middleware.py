@@ -3,27 +3,24 @@
 import asyncio
 import hmac
 import re
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 from extremal.app.call_check import CallCheck, Events, Rejected
-from extremal.app.clients import SCOPE_KEY, Client, Clients, Scope, read_cookie
+from extremal.app.clients import SCOPE_KEY, Client, Clients, read_cookie
 from extremal.app.path_alias import PathAlias
 from extremal.app.request_limits import (
     BodyLimit,
     BodyTooLarge,
     BodyTooSlow,
-    Message,
     RateLimit,
-    Receive,
     is_possible_path,
 )
 from extremal.app.sessions import Sessions
 
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Rejection = tuple[int, str]  # status and message
 
 TOKEN_COOKIE = "extremal-token"
@@ -73,7 +70,7 @@ class AccessMiddleware:
 
     def __init__(
         self,
-        app: App,
+        app: ASGIApp,
         *,
         hosts: frozenset[str],
         token: str,

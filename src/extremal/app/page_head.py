@@ -1,16 +1,11 @@
 """Head of the page: its own title, description and icon, in place of those of gradio."""
 
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
 from html import escape
 from importlib.resources import files
-from typing import Any
 from urllib.parse import quote
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 TITLE = "extremal – What did the network need?"
 DESCRIPTION = (
@@ -54,10 +49,10 @@ def replace_tags(page: bytes) -> bytes:
     return FOREIGN_TAGS.sub(b"", page).replace(b"<head>", b"<head>\n" + build_tags().encode(), 1)
 
 
-def with_own_tags(app: App) -> App:
+def with_own_tags(app: ASGIApp) -> ASGIApp:
     """Wrap an ASGI application, so that the page has its own tags."""
 
-    async def run(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != "/" or scope["method"] != "GET":
             await app(scope, receive, send)
             return

@@ -1,14 +1,11 @@
 """Alias of the upload folder: the page and its visitors never see where the server keeps its files."""
 
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
-from typing import Any
+
+from starlette.types import Message, Send
 
 ALIAS = "/uploads"
-
-Message = MutableMapping[str, Any]
-Send = Callable[[Message], Awaitable[None]]
 
 
 class PathAlias:

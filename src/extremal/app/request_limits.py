@@ -3,12 +3,9 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
+from starlette.types import Message, Receive
 
 MAX_ADDRESSES = 4096  # that are remembered
 MAX_SEGMENT_BYTES, MAX_PATH_BYTES = 255, 2048  # of a path

@@ -25,8 +25,8 @@ from extremal.number_checks import format_value
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from gradio import Blocks
+    from starlette.types import ASGIApp
 
-    from extremal.app.middleware import App
     from extremal.app.networks import ServedNetwork
     from extremal.app.result_cache import ResultCache
 
@@ -114,7 +114,7 @@ def _running_app(
     timeout: float,
     queue: int,
     access: _Access,
-) -> Iterator["App"]:
+) -> Iterator["ASGIApp"]:
     """Load the networks, and yield the protected app with queues that are cancelled at the end."""
     from extremal.app.job_queue import JobQueue
     from extremal.app.middleware import AccessMiddleware
