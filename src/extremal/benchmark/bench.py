@@ -50,7 +50,7 @@ class BenchOptions:
     methods: Sequence[str]  # names; empty: all
     out: Path
     layer: str  # of Grad-CAM and excitation backprop; empty: by rule
-    areas: Sequence[float | str]  # of the extremal maps; empty: those of the paper for the data set
+    areas: Sequence[float]  # of the extremal maps; empty: those of the paper for the data set
     effort: str  # of the explanations behind the extremal maps
     limit: int  # images; 0: all
     count: int  # scenes or mosaics; 0: the default of the task
@@ -127,7 +127,7 @@ def build_methods(options: BenchOptions) -> list[Method]:
     """Return the methods by name, with the requested layer, areas, seed and effort."""
     names = check_unique(options.methods) if options.methods else list(METHODS)
     kind = options.data.partition(":")[0]
-    areas = validate_areas(options.areas) if options.areas else paper_table.DATA_SET_AREAS.get(kind)  # type: ignore[arg-type]
+    areas = validate_areas(options.areas) if options.areas else paper_table.DATA_SET_AREAS.get(kind)
     effort = validate_effort(options.effort)
     requested = {"layer": options.layer or None, "areas": areas, "seed": options.seed, "effort": effort}
     methods = []
@@ -147,7 +147,7 @@ def build_task(options: BenchOptions, net: Network, data: DataSet) -> Task:
         grid = {"side": options.side, "cell": options.cell, "confidence": options.confidence, "seed": options.seed}
         return Grid(net, data, **grid, **({"count": options.count} if options.count else {}))  # type: ignore[arg-type]
     if options.task == "stability":
-        areas = validate_areas(options.areas) if options.areas else STABILITY_AREAS  # type: ignore[arg-type]
+        areas = validate_areas(options.areas) if options.areas else STABILITY_AREAS
         return StabilityTask(net, data, areas, options.seed, _read_classes(options.classes))
     task_class = Faithfulness if options.task == "faithfulness" else Sanity
     return task_class(net, data, confidence=options.confidence, seed=options.seed)
@@ -172,14 +172,14 @@ def write_method_figure(
 def write_area_figure(
     net: Network,
     images: Sequence[str],
-    areas: Sequence[float | str],
+    areas: Sequence[float],
     solver: str,
     target: int | ClassGroup | None,
     out: Path,
     on_progress: OnProgress | None = None,
 ) -> list[Explanation]:
     """Write the figure of masks over areas, and return the explanations in it."""
-    values = validate_areas(areas)  # type: ignore[arg-type]  # text is converted
+    values = validate_areas(areas)
     check_output_file(out)
     explanations = paper_figures.explain_over_areas(net, images, target, values, solver, on_progress)
     figure.write_png(paper_figures.draw_areas(explanations, [to_printable(Path(image).stem) for image in images]), out)

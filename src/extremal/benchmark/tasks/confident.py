@@ -9,7 +9,7 @@ import torch
 
 from extremal.benchmark.data import DataSet
 from extremal.benchmark.tasks.option_checks import check_numbers
-from extremal.benchmark.tasks.task import Item, OnProgress, network_settings
+from extremal.benchmark.tasks.task import Item, OnProgress, network_settings, prepare_image
 from extremal.errors import ExtremalError, ExtremalValueError
 from extremal.file_checks import describe_error, quote
 from extremal.jobs.store import Store
@@ -80,7 +80,7 @@ class ConfidentImageTask:
             return [Item(key, "", error=self._unreadable[key])]
         image = self._images[key]
         try:
-            x = self.network.prepare(self.data.sample(key).image).to(self.network.anchor)
+            x = prepare_image(self.network, self.data.sample(key).image)
         except ExtremalError as error:
             return [Item(key, image.label, image.target, error=str(error))]
         return [Item(key, image.label, image.target, x)]
@@ -131,11 +131,11 @@ def _classify(network: Network, data: DataSet, min_probability: float, on_progre
         for index, key in enumerate(keys):
             on_progress("confidence", index, len(keys))
             try:
-                x = network.prepare(data.sample(key).image)
+                x = prepare_image(network, data.sample(key).image)
             except ExtremalError as error:
                 unreadable[key] = str(error)
                 continue
-            output = run(x.to(network.anchor))
+            output = run(x)
             if output.shape[1] < 2:
                 raise ExtremalValueError(
                     f"a network must distinguish two classes or more to be confident of one, {network.name} has "

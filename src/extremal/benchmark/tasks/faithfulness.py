@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -12,10 +13,9 @@ from extremal.benchmark import metrics
 from extremal.benchmark.baselines.method import Method
 from extremal.benchmark.baselines.ours import PAPER_AREAS
 from extremal.benchmark.tasks.confident import ConfidentImageTask
-from extremal.benchmark.tasks.task import Item, RowValues, TableColumn, attribute_items
+from extremal.benchmark.tasks.task import Item, RowValues, TableColumn, attribute_items, compute_margins
 from extremal.explanations.verdict import compute_effects
 from extremal.masking.perturbations import Blur, destroy
-from extremal.scores import SCORES
 
 CURVE_STEPS = 28  # of insertion and deletion
 ROAD_FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)  # of places that ROAD removes
@@ -61,8 +61,7 @@ class Faithfulness(ConfidentImageTask):
         ]
 
     def _measure_one(self, map_: Tensor, item: Item) -> RowValues:
-        x, target = item.x, item.target
-        assert x is not None
+        x, target = item.input, item.target
         map_ = map_.to(x)
         with self.network.frozen(self.seed) as run, torch.no_grad():
             run.accelerate(x)
@@ -72,12 +71,9 @@ class Faithfulness(ConfidentImageTask):
             def probability(inputs: Tensor) -> Tensor:
                 return run(inputs).softmax(1)[:, target]
 
-            def margin(inputs: Tensor) -> Tensor:
-                classes = torch.full((len(inputs),), target, device=inputs.device)
-                return SCORES["margin"](run(inputs), classes)
-
-            effects = metrics.area_curve(margin, x, blur, map_, PAPER_AREAS).scores
-            low, full = margin(blur).double().cpu(), margin(x).double().cpu()
+            margins = partial(compute_margins, run, target=target)
+            effects = metrics.area_curve(margins, x, blur, map_, PAPER_AREAS).scores
+            low, full = margins(blur).double().cpu(), margins(x).double().cpu()
             return {
                 "insertion_blur": metrics.insertion_curve(probability, blur, x, map_, CURVE_STEPS).area,
                 "insertion_zero": metrics.insertion_curve(probability, zero, x, map_, CURVE_STEPS).area,

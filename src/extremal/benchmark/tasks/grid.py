@@ -14,7 +14,15 @@ from extremal.benchmark.baselines.method import Method
 from extremal.benchmark.data import DataSet
 from extremal.benchmark.tasks.confident import MIN_CONFIDENCE, NamedImage, find_confident
 from extremal.benchmark.tasks.option_checks import check_numbers
-from extremal.benchmark.tasks.task import Item, OnProgress, RowValues, TableColumn, attribute_items, network_settings
+from extremal.benchmark.tasks.task import (
+    Item,
+    OnProgress,
+    RowValues,
+    TableColumn,
+    attribute_items,
+    network_settings,
+    prepare_image,
+)
 from extremal.errors import ExtremalValueError
 from extremal.jobs.store import Store
 from extremal.networks.network import Network
@@ -107,7 +115,7 @@ class Grid:
     def items(self, key: str) -> list[Item]:
         """Return one item per class of the mosaic."""
         images = [self.data.sample(image.key).image for image in self._mosaics[key]]
-        x = self._join([self.network.prepare(image).to(self.network.anchor) for image in images])
+        x = self._join([prepare_image(self.network, image) for image in images])
         return [
             Item(
                 key, image.label, image.target, x, metrics.cell_mask(cell, self.side, (x.shape[2], x.shape[3])).numpy()

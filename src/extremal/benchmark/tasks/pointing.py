@@ -16,7 +16,15 @@ from extremal.benchmark.data.classes import match_classes
 from extremal.benchmark.data.samples import require_regions
 from extremal.benchmark.metrics.pointing import POINTING_TOLERANCE
 from extremal.benchmark.tasks.option_checks import check_numbers
-from extremal.benchmark.tasks.task import Item, OnProgress, RowValues, TableColumn, attribute_items, network_settings
+from extremal.benchmark.tasks.task import (
+    Item,
+    OnProgress,
+    RowValues,
+    TableColumn,
+    attribute_items,
+    network_settings,
+    prepare_image,
+)
 from extremal.errors import ExtremalError
 from extremal.jobs.store import Store
 from extremal.masking.grid import gaussian_blur
@@ -84,7 +92,7 @@ class Pointing:
             sample = self.data.sample(key)
         except ExtremalError as error:
             return [Item(key, "", error=str(error))]
-        x = self.network.prepare(sample.image).to(self.network.anchor)
+        x = prepare_image(self.network, sample.image)
         field = self._fields.get((sample.image.height, sample.image.width))
         tolerance = field.tolerance(self.tolerance)
         items = []

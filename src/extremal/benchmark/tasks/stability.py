@@ -3,19 +3,28 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image
 from torch import Tensor
 
 from extremal.benchmark.baselines.method import Method
 from extremal.benchmark.data import DataSet, FieldOfView, FieldsOfView
 from extremal.benchmark.data.classes import match_classes
 from extremal.benchmark.metrics.shifts import shift_image, shifted_iou
-from extremal.benchmark.tasks.task import Item, OnProgress, RowValues, TableColumn, mask_items, network_settings
+from extremal.benchmark.tasks.task import (
+    Item,
+    OnProgress,
+    RowValues,
+    TableColumn,
+    compute_margins,
+    mask_items,
+    network_settings,
+    prepare_image,
+)
 from extremal.errors import ExtremalError
 from extremal.explanations.verdict import compute_effects, find_falls
 from extremal.jobs.store import Store
@@ -24,7 +33,6 @@ from extremal.masking.perturbations import PERTURBATIONS, Blur, Mosaic, destroy,
 from extremal.masking.solvers.repair import MAX_FALL
 from extremal.networks.network import Network
 from extremal.networks.noise import add_grey_noise
-from extremal.scores import SCORES
 
 STABILITY_AREAS = (0.05, 0.1, 0.2, 0.4)
 SHIFT = 4.0  # px at a short side of 224 px, of the shifted crop
@@ -125,12 +133,12 @@ class StabilityTask:
             sample = self.data.sample(key)
         except ExtremalError as error:
             return [Item(key, "", error=str(error))]
-        x = self._prepare(sample.image)
+        x = prepare_image(self.network, sample.image)
         field = self._fields.get((sample.image.height, sample.image.width))
         down, right = self._shift(key, field)
         noisy = add_grey_noise(sample.image, self.seed)
         shifted = shift_image(sample.image, down * field.scale[0], right * field.scale[1])
-        copies = self._prepare(noisy), self._prepare(shifted)
+        copies = prepare_image(self.network, noisy), prepare_image(self.network, shifted)
         targets = {region.label: self.classes[region.label] for region in sample.regions} or self._top_class(x)
         return [Item(key, label, target, x, copies=copies) for label, target in targets.items()]
 
@@ -138,18 +146,14 @@ class StabilityTask:
         """Return one row per item."""
         rows = []
         for found, item in zip(mask_items(method, self.network, items, self.areas), items, strict=True):
-            assert item.x is not None
+            x = item.input
             own, noisy, shifted = found.masks[:, :, 0]  # (A, *S) each
-            down, right = self._shift(item.key, FieldOfView((1, 1), (0, 0), (item.x.shape[2], item.x.shape[3])))
+            down, right = self._shift(item.key, FieldOfView((1, 1), (0, 0), (x.shape[2], x.shape[3])))
             with self.network.frozen(self.seed) as run, torch.no_grad():
-                run.accelerate(item.x)
-
-                def margin(inputs: Tensor, target: int = item.target) -> Tensor:
-                    classes = torch.full((len(inputs),), target, device=inputs.device)
-                    return SCORES["margin"](run(inputs), classes).double().cpu()
-
-                unseen = [kept_effects(margin, item.x, z, own) for z in unseen_inputs(self.network, item.x)]
-                seen = {name: kept_effects(margin, item.x, z, own) for name, z in seen_inputs(item.x).items()}
+                run.accelerate(x)
+                score = partial(compute_margins, run, target=item.target)
+                unseen = [kept_effects(score, x, z, own) for z in unseen_inputs(self.network, x)]
+                seen = {name: kept_effects(score, x, z, own) for name, z in seen_inputs(x).items()}
                 ways = torch.stack(list(seen.values())).nanmean(0)
             values = {
                 "noise": shifted_iou(own, noisy, 0, 0),
@@ -171,9 +175,6 @@ class StabilityTask:
             }
             rows.append([{**found.cost(), **columns, **falls}])
         return rows
-
-    def _prepare(self, image: Image.Image) -> Tensor:
-        return self.network.prepare(image).to(self.network.anchor)
 
     def _shift(self, key: str, field: FieldOfView) -> tuple[int, int]:
         """Return the shift of an image in places of the input, in a direction that its key decides."""
@@ -201,17 +202,17 @@ def unseen_inputs(network: Network, x: Tensor) -> list[Tensor]:
     return [black, white, destroy(x, MOSAIC), destroy(x, WIDE_BLUR)]
 
 
-def kept_effects(margin: Callable[[Tensor], Tensor], x: Tensor, destroyed: Tensor, masks: Tensor) -> Tensor:
+def kept_effects(score: Callable[[Tensor], Tensor], x: Tensor, destroyed: Tensor, masks: Tensor) -> Tensor:
     """Return the shares of the whole effect that masks (A, *S) keep: (A,); NaN if there is hardly an effect.
 
     Args:
-        margin: inputs (B, C, *S) -> (B,).
+        score: inputs (B, C, *S) -> margins (B,).
         x: (1, C, *S).
         destroyed: (1, C, *S).
         masks: (A, *S) bool.
     """
     kept = torch.where(masks.unsqueeze(1).to(x.device), x, destroyed)
-    full, blank, *scores = margin(torch.cat([x, destroyed, kept]))
+    full, blank, *scores = score(torch.cat([x, destroyed, kept])).double().cpu()
     if not float(full - blank) > MIN_MARGIN_SPAN:
         return torch.full((len(masks),), torch.nan, dtype=torch.float64)
     return compute_effects(torch.stack(scores), blank, full, keeps=True)

@@ -8,12 +8,15 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import pyarrow as pa
 import torch
+from PIL import Image
 from torch import Tensor
 
 from extremal._version import __version__
 from extremal.benchmark.baselines.method import Method, compute_masks
 from extremal.jobs.store import Store
 from extremal.networks.network import Network
+from extremal.networks.run import Run
+from extremal.scores.classes import margin
 
 OnProgress = Callable[[str, int, int], None]  # current stage, finished units, all units
 RowValues = dict[str, Any]  # column -> value of one row
@@ -34,6 +37,12 @@ class Item:
     skip: str = ""  # why it cannot be judged; empty if it can
     error: str = ""  # what is broken about it; empty if nothing is
     copies: tuple[Tensor, ...] = ()  # x of the same image after small changes, (1, C, *S) each
+
+    @property
+    def input(self) -> Tensor:
+        """The prepared input (1, C, *S), which each item has that can be judged."""
+        assert self.x is not None
+        return self.x
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,16 @@ def network_settings(network: Network) -> dict[str, Any]:
     }
 
 
+def prepare_image(network: Network, image: Image.Image) -> Tensor:
+    """Return an image as an input (1, C, *S) on the device of the network."""
+    return network.prepare(image).to(network.anchor)
+
+
+def compute_margins(run: Run, inputs: Tensor, target: int) -> Tensor:
+    """Return the margin of a class for each input (B, C, *S): (B,)."""
+    return margin(run(inputs), torch.full((len(inputs),), target, device=inputs.device))
+
+
 def attribute_items(method: Method, network: Network, items: Sequence[Item]) -> list[TimedMap]:
     """Return a method's map of each item; items with inputs of the same shape form a batch.
 
@@ -175,9 +194,8 @@ def mask_items(method: Method, network: Network, items: Sequence[Item], areas: t
     """
     results: dict[int, TimedMasks] = {}
     for indices, _ in _batches_by_shape(items):
-        inputs = [x for i in indices for x in (items[i].x, *items[i].copies)]
+        x = torch.cat([x for i in indices for x in (items[i].input, *items[i].copies)])
         targets = [items[i].target for i in indices for _ in range(1 + len(items[i].copies))]
-        x = torch.cat(inputs)  # type: ignore[arg-type]
         start = time.perf_counter()
         found = compute_masks(method, network, x, targets, areas)
         seconds = time.perf_counter() - start
@@ -193,10 +211,10 @@ def mask_items(method: Method, network: Network, items: Sequence[Item], areas: t
 
 def _batches_by_shape(items: Sequence[Item]) -> Iterator[tuple[list[int], Tensor]]:
     """Yield the indices of the items with inputs of one shape, and these inputs (B, C, *S)."""
-    shapes = {tuple(item.x.shape): None for item in items if item.x is not None}
+    shapes = {tuple(item.input.shape): None for item in items}
     for shape in shapes:
-        indices = [i for i, item in enumerate(items) if item.x is not None and tuple(item.x.shape) == shape]
-        yield indices, torch.cat([items[i].x for i in indices])  # type: ignore[misc]
+        indices = [i for i, item in enumerate(items) if tuple(item.input.shape) == shape]
+        yield indices, torch.cat([items[i].input for i in indices])
 
 
 def call_each(call: Callable[[Sequence[Item]], Sequence[T]], items: Sequence[Item]) -> list[T | str]:
