@@ -156,7 +156,7 @@ class _Forward(nn.Module):
         if not isinstance(output, Tensor) or output.shape[:1] != x.shape[:1] or output.numel() != len(x):
             raise ExtremalValueError(
                 f"target must be given where a network returns more than one number an input, got None for "
-                f"{_describe_output(output)}; name the class, e.g. target=0"
+                f"{_describe_shape(output)}; name the class, e.g. target=0"
             )
         return output.view(-1, 1)
 
@@ -242,7 +242,7 @@ def _value_at(index: tuple[int, ...]) -> Callable[[object], Tensor]:
         if not isinstance(output, Tensor) or not len(index) == len(shape) == sum(inside):
             raise ExtremalValueError(
                 f"a tuple as target must be the index of one value in the output, got {index} for "
-                f"{_describe_output(output)}; leave out the batch dimension, and give an index for each of the others"
+                f"{_describe_shape(output)}; leave out the batch dimension, and give an index for each of the others"
             )
         return output.movedim(0, -1)[tuple(i.__index__() for i in index)]
 
@@ -250,7 +250,7 @@ def _value_at(index: tuple[int, ...]) -> Callable[[object], Tensor]:
     return value
 
 
-def _describe_output(output: object) -> str:
+def _describe_shape(output: object) -> str:
     """Return the shape of an output, or its type."""
     return str(tuple(output.shape)) if isinstance(output, Tensor) else f"a {type(output).__name__}"
 

@@ -91,7 +91,7 @@ def read_detections(
     raise ExtremalTypeError(
         "a detector must return for each input a mapping with boxes (M, 4), labels (M,) and scores (M,), or logits "
         f"and pred_boxes of queries, or predictions (B, 4 + labels, anchors); {net.name} has {len(net.labels)} labels "
-        f"and returned {describe_output(output)}; wrap the network"
+        f"and returned {describe_form(output)}; wrap the network"
     )
 
 
@@ -176,8 +176,8 @@ def list_classes(labels: Tensor, net: Network) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.most_common())
 
 
-def describe_output(output: object) -> str:
-    """Return the form of an output, for messages about another one."""
+def describe_form(output: object) -> str:
+    """Return the form of an output in words: its types, and its shape or keys."""
     if isinstance(output, Tensor):
         return f"a tensor {tuple(output.shape)}"
     if isinstance(output, list | tuple) and output:

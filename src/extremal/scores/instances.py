@@ -13,7 +13,7 @@ from extremal.networks.network import Network
 from extremal.scores.detections import (
     MIN_SCORE,
     decode_queries,
-    describe_output,
+    describe_form,
     has_no_object,
     is_list_of_mappings,
 )
@@ -67,7 +67,7 @@ def read_instances(output: object, inputs: Tensor, net: Network) -> list[Instanc
     if queries is None:
         raise ExtremalTypeError(
             "a network must return masks of instances, as Mask R-CNN, MaskFormer, DETR or SAM do, "
-            f"{net.name} returned {describe_output(output)}; ask for scores.Box or scores.Segment, or wrap the network"
+            f"{net.name} returned {describe_form(output)}; ask for scores.Box or scores.Segment, or wrap the network"
         )
     masks, probabilities, is_found = queries
     return [Instances(*row) for row in zip(masks.sigmoid(), probabilities, is_found, strict=True)]
