@@ -15,7 +15,7 @@ MAX_FORMATTED = 40  # characters of a value in a message
 
 
 def parse_whole(text: str) -> int | None:
-    """Return the whole number that a text is; None if it is another text, or has more than 18 digits.
+    """Parse a whole number; return None if the text is not one, or has more than 18 digits.
 
     >>> parse_whole("12"), parse_whole("-3"), parse_whole("²"), parse_whole("9" * 5000)
     (12, -3, None, None)
@@ -212,7 +212,7 @@ def read_whole_numbers(values: Any, name: str, example: str) -> tuple[int, ...]:
 
 
 def _read_sequence(values: Any, fits: Callable[[Any], bool], rule: str, example: str) -> Sequence[Any]:
-    """Return a sequence as it is, an array or a tensor as a list; its values must fit."""
+    """Return a sequence unchanged, and an array or tensor as a list, after checking its values."""
     plain = values.tolist() if hasattr(values, "tolist") else values
     is_sequence = isinstance(plain, Sequence) and not isinstance(plain, str)
     if not is_sequence or not all(map(fits, islice(plain, MAX_NUMBERS))):

@@ -63,7 +63,7 @@ def unreadable_file_error(path: Path, kind: str, error: Exception) -> ExtremalVa
 
 
 def values_equal(a: Any, b: Any) -> bool:
-    """Return whether two values are equal; tensors bit by bit, with NaN equal to NaN."""
+    """Return whether two values are equal: tensors in dtype, shape and every value, with NaN equal to NaN."""
     if not isinstance(a, Tensor) or not isinstance(b, Tensor):
         return type(a) is type(b) and bool(a == b)
     same_form = a.dtype == b.dtype and a.shape == b.shape

@@ -87,7 +87,7 @@ class Clients:
 
 
 def shorten_address(address: str) -> str:
-    """Return an address as it is counted: a single user often has 2**64 addresses of IPv6.
+    """Return the prefix under which an address is counted: one user often owns 2**64 IPv6 addresses.
 
     >>> shorten_address("192.0.2.7"), shorten_address("2001:db8::1:2:3:4"), shorten_address("::ffff:192.0.2.7")
     ('192.0.2.7', '2001:db8::', '192.0.2.7')

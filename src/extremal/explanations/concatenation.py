@@ -67,7 +67,7 @@ def _check_joinable(results: Sequence[Any]) -> None:
 
 
 def _find_difference(name: str, join: Join, first: Any, other: Any) -> str:
-    """Return the name of what two values of a field differ in, so that they cannot be joined; empty: nothing."""
+    """Return the name of the setting or field that prevents joining two values; empty if they can be joined."""
     if join is _add_evaluations:
         keys = [key for key in {**first, **other} if key not in OWN_SETTINGS and first.get(key) != other.get(key)]
         return keys[0] if keys else ""

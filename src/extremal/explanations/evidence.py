@@ -61,7 +61,7 @@ class Evidence:
 
 
 def unseen_perturbations(used: Perturbation | Mix, seed: int) -> dict[str, Perturbation]:
-    """Return perturbations that the optimiser did not use, and that are no near copies of those.
+    """Return perturbations that the optimiser did not use and that are not near copies of those it used.
 
     The first `N_UNSEEN` of black and white (each channel's extremes in the input), a wide blur, a mosaic, half of the
     usual blur, fade and noise. Near copies are decided by kind, not by the input, so that all inputs have the same:

@@ -94,7 +94,7 @@ def stability(
 
 
 def compare_copies(result: Explanation, copies: Explanation, seed: int) -> Stability:
-    """Compare the masks of N inputs with those of R·N copies, of all inputs once, then of all again, and so on."""
+    """Compare the masks of N inputs with those of R·N copies, ordered copy by copy."""
     count, areas = len(result.masks), result.areas
 
     def by_input(values: Tensor) -> Tensor:  # (R·N, ...) -> (N, R, ...)

@@ -45,7 +45,7 @@ def write_png(mask: Tensor, path: str | os.PathLike[str]) -> None:
 
 
 def write_mask(mask: Tensor, path: str | os.PathLike[str]) -> None:
-    """Write a mask atomically: that of an image as PNG, another, of a path .npy, as an array (*S) of 0 and 1.
+    """Write a mask atomically: as PNG, or, if the path ends in .npy, as an array (*S) of 0 and 1.
 
     >>> import tempfile
     >>> from pathlib import Path

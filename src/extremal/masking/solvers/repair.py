@@ -1,4 +1,4 @@
-"""The repair of `consensus`: a search of their own for the areas whose effect is below that of a smaller one.
+"""Repair of `consensus`: a separate search for each area whose effect is below that of a smaller one.
 
 A mask of a larger area may contain that of a smaller one and other places that help or do not matter, so its effect
 can be as high. Where it is lower, a search begins at the places around the smaller mask that harm least; where it is
