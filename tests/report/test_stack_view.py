@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from extremal import Explanation, plots, report
-from extremal.report import stack_view
+from extremal import Explanation, plots
+from extremal.report import explanation_page, stack_view
 from extremal.report.result_files import RESULT_FILES, write_result
 from extremal.report.stack_frames import build_frames, find_peak, is_stack
 from extremal.report.text import summarise
@@ -77,7 +77,7 @@ def test_a_volume_is_grey_with_its_depth_and_directions() -> None:
     view = stack_view.build_view(volume, 0)
     assert view.width / view.height == pytest.approx(2 * 40 / 30, rel=0.02)
     assert view.orientation == "Slices go towards superior, rows towards posterior, columns towards left."
-    assert "% of the volume" in report.explanation_page.render(volume).replace("\xa0", "")
+    assert "% of the volume" in explanation_page.render(volume).replace("\xa0", "")
 
 
 def test_the_size_of_the_page_is_bounded() -> None:
@@ -90,7 +90,7 @@ def test_the_size_of_the_page_is_bounded() -> None:
 
 
 def test_the_page_has_both_sliders_and_loads_nothing() -> None:
-    page = report.explanation_page.render(stack())
+    page = explanation_page.render(stack())
     check_nothing_from_elsewhere(page, Page(page), "url(#plot-area)")
     assert 'id="frame"' in page
     assert 'id="area"' in page
@@ -103,7 +103,7 @@ def test_a_stack_with_little_known_about_it_is_shown(settings: dict[str, Any]) -
     result = stack()
     bare = type(result)(**{**result.__dict__, "settings": {**result.settings, "stack": settings}})
     assert build_frames(bare).places == ("",) * 12
-    assert 'id="frame"' in report.explanation_page.render(bare)
+    assert 'id="frame"' in explanation_page.render(bare)
 
 
 def test_broken_descriptions_in_files_are_refused(tmp_path: Path) -> None:
