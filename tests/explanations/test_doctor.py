@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from extremal import Network
 from extremal.explanations.preflight.doctor import CHECK_NAMES, Finding, Level, examine
-from extremal.explanations.preflight.network_checks import devices
+from extremal.explanations.preflight.network_checks import check_devices
 from support.errors import message_of
 from support.faulty import BOX, SIDE, Faulty, X
 from support.toys import Boxes, Switchable, texture
@@ -294,7 +294,7 @@ def test_several_devices() -> None:
     model = nn.Linear(2, 2)
     with FakeTensorMode():
         model.register_buffer("elsewhere", torch.zeros(2, device="cuda:0"))
-    assert devices(Network(model)) == Finding(
+    assert check_devices(Network(model)) == Finding(
         "devices", PROBLEM, "the weights are on cpu, cuda:0", "move it: .to('cuda:0')"
     )
 

@@ -24,21 +24,21 @@ from extremal.scores.class_query import ClassQuery
 from extremal.scores.query import Query
 from extremal.scores.target import Target, parse_target, provide_inputs, settle_query
 
-OBJECTIVE_CHECKS = (  # each with whether a problem makes the later checks pointless
-    (objective_checks.finite_outputs, True),
-    (objective_checks.deterministic, True),
-    (objective_checks.rows_independent, False),
-    (objective_checks.depends_on_the_input, True),
-    (objective_checks.raw_outputs, False),
-    (objective_checks.gradient, False),
-    (objective_checks.destruction_lowers_score, False),
-    (objective_checks.saturation, False),
-    (objective_checks.answer_given, False),
-    (objective_checks.clear_class, False),
+OBJECTIVE_CHECKS = (  # name of the finding, the check, and whether a problem makes the later checks pointless
+    ("finite outputs", objective_checks.check_finite_outputs, True),
+    ("deterministic", objective_checks.check_determinism, True),
+    ("rows independent", objective_checks.check_rows, False),
+    ("depends on the input", objective_checks.check_dependence, True),
+    ("raw outputs", objective_checks.check_outputs, False),
+    ("gradient", objective_checks.check_gradient, False),
+    ("destruction lowers score", objective_checks.check_destruction, False),
+    ("saturation", objective_checks.check_saturation, False),
+    ("answer given", objective_checks.check_answer, False),
+    ("clear class", objective_checks.check_clear_class, False),
 )
 CHECK_NAMES = (
     *("devices", "weights", "input range", "evaluation", "input unchanged", "evaluation mode"),
-    *(check.__name__.replace("_", " ") for check, _ in OBJECTIVE_CHECKS),
+    *(name for name, _, _ in OBJECTIVE_CHECKS),
 )
 
 
@@ -97,23 +97,23 @@ def _run_checks(
     net: Network, x: Tensor, target: Target, settings: Settings
 ) -> tuple[str, Reading | None, list[Finding]]:
     """Return the name of the target, how input and output are understood, and the findings up to a decisive problem."""
-    findings = [checks.devices(net)]
+    findings = [checks.check_devices(net)]
     if findings[-1].ok:
-        findings.append(checks.weights(net))
+        findings.append(checks.check_weight_values(net))
     if not findings[-1].ok:
         return "", None, findings
-    findings.append(checks.input_range(net, x))
+    findings.append(checks.check_input_range(net, x))
     with net.frozen(settings.seed) as run:
-        findings.append(checks.evaluation(run, x))
+        findings.append(checks.check_evaluation(run, x))
         if not findings[-1].ok:
             return "", None, findings
-        findings.append(checks.input_unchanged(run, x))
-    findings.append(checks.evaluation_mode(net, x, settings.seed))
+        findings.append(checks.check_input_unchanged(run, x))
+    findings.append(checks.check_evaluation_mode(net, x, settings.seed))
     query = settle_query(parse_target(target, settings.score), net, x)
     with net.frozen(settings.seed) as run, provide_inputs(query, net), torch.no_grad():
         objective = _bind_without_checks(run, x.clone(), query, settings, target_named=target is not None)
         reading = objective.describe_reading()
-        for check, is_required in OBJECTIVE_CHECKS:
+        for _, check, is_required in OBJECTIVE_CHECKS:
             findings.append(check(objective))
             if is_required and findings[-1].level is Level.PROBLEM:
                 break

@@ -31,7 +31,7 @@ def max_magnitude(output: Tensor) -> float:
     return float(output.nan_to_num(0.0, 0.0, 0.0).abs().max())
 
 
-def devices(net: Network) -> Finding:
+def check_devices(net: Network) -> Finding:
     """Check that all weights have values and are on one device."""
     name, model = "devices", net.model
     tensors = [*model.named_parameters(), *model.named_buffers()]
@@ -45,7 +45,7 @@ def devices(net: Network) -> Finding:
     return Finding(name, Level.OK, f"all weights are on {names[0]}" if names else "there are no weights")
 
 
-def weights(net: Network) -> Finding:
+def check_weight_values(net: Network) -> Finding:
     """Check that all weights are finite (`Network.count_nonfinite_weights`)."""
     broken = net.count_nonfinite_weights()
     if not broken:
@@ -55,7 +55,7 @@ def weights(net: Network) -> Finding:
     return Finding("weights", Level.PROBLEM, f"NaN or infinite weights: {listed}{more}", "load the weights again")
 
 
-def input_range(net: Network, x: Tensor) -> Finding:
+def check_input_range(net: Network, x: Tensor) -> Finding:
     """Check that the input has the range that the network's normalisation suggests."""
     low, high = float(x.min()), float(x.max())
     measured = f"values lie from {low:.4g} to {high:.4g}"
@@ -77,7 +77,7 @@ def input_range(net: Network, x: Tensor) -> Finding:
     return Finding("input range", Level.OK, measured)
 
 
-def evaluation(run: Run, x: Tensor) -> Finding:
+def check_evaluation(run: Run, x: Tensor) -> Finding:
     """Check that the network accepts the input at all."""
     shape = " × ".join(map(str, x.shape[1:]))
     try:
@@ -90,7 +90,7 @@ def evaluation(run: Run, x: Tensor) -> Finding:
     return Finding("evaluation", Level.OK, f"an input of {shape} gives {kind or 'a number'}")
 
 
-def input_unchanged(run: Run, x: Tensor) -> Finding:
+def check_input_unchanged(run: Run, x: Tensor) -> Finding:
     """Check that the network does not modify its input; `explain` copies many inputs, but not all."""
     changed = []
     own = run.network.model if run.network.inputs is None else run.evaluate  # the model takes other arguments than x
@@ -108,7 +108,7 @@ def input_unchanged(run: Run, x: Tensor) -> Finding:
     return Finding("input unchanged", level, measured, "start its forward with x = x.clone(), or remove inplace=True")
 
 
-def evaluation_mode(net: Network, x: Tensor, seed: int) -> Finding:
+def check_evaluation_mode(net: Network, x: Tensor, seed: int) -> Finding:
     """Check that the current mode gives the same outputs as evaluation mode, which `explain` uses."""
     name, modules = "evaluation mode", dict(net.model.named_modules())
     training = [key for key, module in modules.items() if module.training]

@@ -90,7 +90,7 @@ class CheckedObjective:
         return destroy(self.x, perturbation)
 
 
-def finite_outputs(objective: CheckedObjective) -> Finding:
+def check_finite_outputs(objective: CheckedObjective) -> Finding:
     """Check that outputs are finite, for the input whole and destroyed."""
     inputs = {"the whole input": objective.x}
     for name, perturbation in objective.perturbations.items():
@@ -111,7 +111,7 @@ def finite_outputs(objective: CheckedObjective) -> Finding:
     return Finding("finite outputs", level, f"outputs are NaN or infinite: {counts}", remedy)
 
 
-def deterministic(objective: CheckedObjective) -> Finding:
+def check_determinism(objective: CheckedObjective) -> Finding:
     """Check that the same input gives the same output."""
     outputs = torch.cat([objective.output(objective.x) for _ in range(3)])
     difference, largest = max_difference(outputs, outputs[:1]), max_magnitude(outputs)
@@ -122,7 +122,7 @@ def deterministic(objective: CheckedObjective) -> Finding:
     return Finding("deterministic", Level.PROBLEM, measured, remedy)
 
 
-def rows_independent(objective: CheckedObjective) -> Finding:
+def check_rows(objective: CheckedObjective) -> Finding:
     """Check that an input gives the same output alone and in a batch with others."""
     name, remedy = "rows independent", "look for statistics over the batch axis, e.g. batch norm without running ones"
     noise = objective.destroy(Noise())
@@ -142,7 +142,7 @@ def rows_independent(objective: CheckedObjective) -> Finding:
     return Finding(name, Level.PROBLEM, measured, remedy)
 
 
-def depends_on_the_input(objective: CheckedObjective) -> Finding:
+def check_dependence(objective: CheckedObjective) -> Finding:
     """Check that other inputs score differently."""
     name, x, full = "depends on the input", objective.x, float(objective.ask(objective.x))
     others = [objective.destroy(Noise()), torch.zeros_like(x), torch.ones_like(x)]
@@ -153,7 +153,7 @@ def depends_on_the_input(objective: CheckedObjective) -> Finding:
     return Finding(name, Level.PROBLEM, measured, "look for weights of zero or a constant output")
 
 
-def raw_outputs(objective: CheckedObjective) -> Finding:
+def check_outputs(objective: CheckedObjective) -> Finding:
     """Check that the network returns logits, and that the score suits them: labels may exclude each other or not."""
     name, output = "raw outputs", objective.output(objective.x)
     if objective.class_index is None:
@@ -185,7 +185,7 @@ def _single_output(objective: CheckedObjective, value: float) -> Finding:
     return Finding(name, Level.WARNING, measured, "choose the score negative to explain the no")
 
 
-def gradient(objective: CheckedObjective) -> Finding:
+def check_gradient(objective: CheckedObjective) -> Finding:
     """Check that the score has a finite, non-zero gradient with respect to masks."""
     if not objective.run.network.gradient:
         return Finding("gradient", Level.OK, "no gradient: black box, to be explained with the solver search")
@@ -215,7 +215,7 @@ def gradient(objective: CheckedObjective) -> Finding:
     return Finding(name, Level.OK, f"gradients at constant masks are finite and sum to at most {largest:.3g}")
 
 
-def destruction_lowers_score(objective: CheckedObjective) -> Finding:
+def check_destruction(objective: CheckedObjective) -> Finding:
     """Check that destroying the input lowers the score."""
     name, full = "destruction lowers score", float(objective.ask(objective.x))
     destroyed = {
@@ -237,7 +237,7 @@ def destruction_lowers_score(objective: CheckedObjective) -> Finding:
     return Finding(name, Level.PROBLEM, measured, remedy)
 
 
-def saturation(objective: CheckedObjective) -> Finding:
+def check_saturation(objective: CheckedObjective) -> Finding:
     """Check that a score that is a probability is not saturated, so that it has a gradient."""
     score_name = getattr(objective.score, "__name__", type(objective.score).__name__)
     if objective.class_index is None or objective.score not in (probability, log_probability):
@@ -261,7 +261,7 @@ def saturation(objective: CheckedObjective) -> Finding:
     return Finding("saturation", Level.PROBLEM, measured, "choose the score margin or logit")
 
 
-def clear_class(objective: CheckedObjective) -> Finding:
+def check_clear_class(objective: CheckedObjective) -> Finding:
     """Check that the top class is clear, unless a class is named."""
     name = "clear class"
     if objective.class_index is None or len(probabilities := objective.probabilities()) < 2:
@@ -280,7 +280,7 @@ def clear_class(objective: CheckedObjective) -> Finding:
     return Finding(name, Level.WARNING, measured, remedy)
 
 
-def answer_given(objective: CheckedObjective) -> Finding:
+def check_answer(objective: CheckedObjective) -> Finding:
     """Check that the network gives the answer that is asked about, unless the score is the evidence against it."""
     name = "answer given"
     if objective.class_index is None or objective.score is negative:
