@@ -1,7 +1,8 @@
 """Values of the wrong kind are refused in one sentence, and what was not found is not reported as found."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
@@ -281,25 +282,45 @@ class TestPerturbations:
         )
 
 
-@pytest.mark.parametrize("solver", [SHORT, "search"])
-@pytest.mark.parametrize("shape", [(2, 40), (1, 8, 8, 8), (3, 24, 24)])
-def test_networks_that_change_their_input_in_place(shape: tuple[int, ...], solver: solvers.Solver | str) -> None:
-    class Shift(nn.Module):
-        def __init__(self, inplace: bool) -> None:
-            super().__init__()
-            self.inplace = inplace
+class Shift(nn.Module):
+    """Scores of an input minus 0.3, which is taken from the input in place in some calls, all, or none."""
 
-        def forward(self, x: Tensor) -> Tensor:
-            x = x.sub_(0.3) if self.inplace else x - 0.3
-            means = x.flatten(2).mean(2).sum(1, keepdim=True)
-            return torch.cat([means + x.flatten(1)[:, :5].mean(1, keepdim=True), -means], 1)
+    def __init__(self, inplace: Iterator[bool]) -> None:
+        super().__init__()
+        self.inplace = inplace
 
-    x = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
-    options = {"areas": (0.2,), "solver": solver, "perturbation": "fade"}
-    results = [
-        explain(Network(Shift(inplace), gradient=solver != "search"), x, 0, **options) for inplace in (True, False)
-    ]
-    assert results[0] == replace(results[1], settings=results[0].settings)
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.sub_(0.3) if next(self.inplace) else x - 0.3
+        means = x.flatten(2).mean(2).sum(1, keepdim=True)
+        return torch.cat([means + x.flatten(1)[:, :5].mean(1, keepdim=True), -means], 1)
+
+
+class TestInputsChangedInPlace:
+    @pytest.mark.parametrize("solver", [SHORT, solvers.Consensus(steps=2, least=4), "search"])
+    @pytest.mark.parametrize("shape", [(2, 40), (1, 8, 8, 8), (3, 24, 24)])
+    @pytest.mark.parametrize("is_channels_last", [False, True])
+    def test_give_the_same_answer(
+        self, shape: tuple[int, ...], solver: solvers.Solver | str, is_channels_last: bool
+    ) -> None:
+        if is_channels_last and len(shape) != 3:
+            pytest.skip("for images")
+        x = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+        x = x.contiguous(memory_format=torch.channels_last) if is_channels_last else x
+        before = x.clone()
+        options = {"areas": (0.2, 0.4), "solver": solver}
+        results = [
+            explain(Network(Shift(repeat(inplace)), gradient=solver != "search"), x, 0, **options)
+            for inplace in (True, False)
+        ]
+        assert results[0] == replace(results[1], settings=results[0].settings)
+        assert torch.equal(x, before)
+
+    def test_in_some_calls_only(self) -> None:
+        network = Network(Shift(chain([False, False], repeat(True))), name="shift")
+        x = X.contiguous(memory_format=torch.channels_last)
+        assert message_of(explain, network, x, 0, areas=(0.2,), solver=SHORT).startswith(
+            "a network must change its input in place in every call or in none, shift changed one after it had left "
+        )
 
 
 def test_a_seed_of_numpy() -> None:

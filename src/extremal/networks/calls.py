@@ -94,7 +94,7 @@ class ModelCall:
 
     def check_repeatable(self, x: Tensor) -> None:
         """Raise if a black box answers the same inputs differently; costs two evaluations of them."""
-        first, second = (find_tensors(self(x.clone())) for _ in range(2))  # it may change its input in place
+        first, second = (find_tensors(self(x.clone())) for _ in range(2))  # it may change them in place
         for one, other in zip(first, second, strict=False):
             if one.shape != other.shape:
                 raise ExtremalValueError(

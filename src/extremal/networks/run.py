@@ -54,6 +54,7 @@ class Run(EvaluationCounter):
     undo: ExitStack  # callbacks that run when the network is no longer frozen
     _autocast: bool = field(default=False, init=False)
     _takes_channels_last: bool | None = field(default=None, init=False)  # None: not known yet
+    _changes_input: bool | None = field(default=None, init=False)  # in place; None: not known yet
     _measured: tuple[Tensor, int, Tensor] | None = field(default=None, init=False)  # an input, its version, its output
     _call: ModelCall = field(init=False)
 
@@ -61,6 +62,11 @@ class Run(EvaluationCounter):
         network = self.network
         dtype = network.dtype if network.dtype in HALF_PRECISIONS else None
         self._call = ModelCall(network.model, network.name, dtype, network.inputs)
+
+    @property
+    def changes_input(self) -> bool:
+        """Whether the network changes its input in place, as far as its calls have shown."""
+        return self._changes_input is True
 
     def accelerate(self, x: Tensor, keep: Sequence[str] = ()) -> None:
         """Accelerate the network for inputs like x (N, C, *S) until it is no longer frozen, and set its precision.
@@ -176,11 +182,11 @@ class Run(EvaluationCounter):
         activations may raise an error; if the first evaluation of a single input succeeds without it, it is not used.
         """
         if x.ndim != 4:
-            return self._call_in_precision(_copy_contiguous(x), by_row=by_row)
+            return self._call_unchanged(x, by_row=by_row)
         if self._takes_channels_last is False:
             return self._call_in_precision(_copy_contiguous(x), by_row=by_row)
         try:
-            output = self._call_in_precision(to_channels_last(x), by_row=by_row)
+            output = self._call_unchanged(to_channels_last(x), by_row=by_row)
         except (ExtremalValueError, NetworkError) as error:
             cause = error.__cause__
             is_layout = len(x) == 1 and isinstance(cause, RuntimeError) and not is_out_of_memory(cause)
@@ -191,6 +197,27 @@ class Run(EvaluationCounter):
             return output
         if len(x) == 1:  # several may have been evaluated one at a time, as they are
             self._takes_channels_last = True
+        return output
+
+    def _call_unchanged(self, x: Tensor, *, by_row: bool) -> object:
+        """Call the network so that x stays as it is: with a copy if the first call changed its input in place.
+
+        Raises:
+            ExtremalValueError: this call changes x, and the first one did not change its input.
+        """
+        if self._changes_input is not False:
+            copy = x.clone()
+            version = copy._version
+            output = self._call_in_precision(copy, by_row=by_row)
+            self._changes_input = self._changes_input or copy._version != version
+            return output
+        version = x._version
+        output = self._call_in_precision(x, by_row=by_row)
+        if x._version != version:
+            raise ExtremalValueError(
+                f"a network must change its input in place in every call or in none, {self.network.name} changed one "
+                "after it had left another as it was; start its forward with x = x.clone()"
+            )
         return output
 
     def _call_in_precision(self, x: Tensor, *, by_row: bool) -> object:
