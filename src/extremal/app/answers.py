@@ -88,8 +88,8 @@ def _check_answer(answer: Answer, name: str) -> None:
     Resource exhaustion: a report grows with each area and each pixel.
     """
     if isinstance(answer, Bundle):
-        for part in answer.parts:
-            _check_answer(getattr(answer, part), name)
+        for part in answer.explanations():
+            _check_answer(part, name)
         return
     sizes = answer.areas if isinstance(answer, Explanation) else answer.counts
     if len(answer.target_names) != 1:
@@ -129,7 +129,7 @@ def _write_answer(answer: Answer, path: Path, folder: Path, title: str) -> Respo
 
 def _write_several_regions(answer: RegionSets | Contrast, view: Path, title: str) -> Response:
     """Write the report and the files of sets of regions or of a contrast."""
-    first: Explanation = getattr(answer, answer.parts[0])
+    first = answer.explanations()[0]
     question = CONTRAST if isinstance(answer, Contrast) else SETS
     label = answer.names[0] if isinstance(answer, Contrast) else first.target_names[0]
     sets_page.write_sets(answer, view, title)

@@ -130,8 +130,8 @@ class ViewRun:
     def explain_by_several_regions(self) -> str:
         """Explain by sets of regions or by a contrast, write the result, and return its headline."""
         found = self._contrast() if self.question == CONTRAST else self._find_sets()
-        for part in found.parts:
-            check_finite(getattr(found, part).status)
+        for part in found.explanations():
+            check_finite(part.status)
         self.on_progress(JobProgress("writing"))
         sets_page.write_sets(found, self.folder, self.request.title)
         return sets_page.headline(found)

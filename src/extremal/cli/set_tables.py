@@ -5,13 +5,12 @@ from typing import Any
 from rich.table import Column, Table
 from rich.text import Text
 
-from extremal.cli.tables import VERDICT_COLOURS, path_lines, print_lines
-from extremal.explanations.explanation import Explanation
+from extremal.cli.tables import VERDICT_COLOURS, list_cautions, path_lines, print_lines
 from extremal.explanations.sets.answer_tokens import AnswerTokens
 from extremal.explanations.sets.class_contrast import Contrast
 from extremal.explanations.sets.region_sets import RegionSets
 from extremal.report import sets_page, tokens_page
-from extremal.report.text import area_percent, list_network_cautions, percent
+from extremal.report.text import area_percent, percent
 
 
 def print_sets(image: str, result: RegionSets | Contrast, files: dict[str, Any]) -> None:
@@ -32,8 +31,8 @@ def print_sets(image: str, result: RegionSets | Contrast, files: dict[str, Any])
         table.add_row(
             Text(part.heading), area_percent(region.coverage), percent(region.effect), Text(str(verdict), style=colour)
         )
-    explanation: Explanation = getattr(result, result.parts[0])
-    doubts = list_network_cautions(explanation)
+    explanation = result.explanations()[0]
+    doubts = list_cautions(explanation)
     paths = path_lines(files["report"], files["explanation"], *files["masks"].values())
     print_lines([f"{image}: {explanation.target_names[0]}", *doubts, table, sets_page.headline(result), *paths])
 
@@ -53,5 +52,5 @@ def print_tokens(image: str, result: AnswerTokens, files: dict[str, Any]) -> Non
         verdict = Text(view.label, style=VERDICT_COLOURS.get(view.label, ""))
         table.add_row(text, *chances, view.area or "none", verdict)
     paths = path_lines(files["report"], files["explanation"], *files["masks"].values())
-    doubts = list_network_cautions(result.whole)
+    doubts = list_cautions(result.whole)
     print_lines([f"{image}: {result.answer}", *doubts, table, tokens_page.headline(result), *paths])

@@ -43,7 +43,6 @@ def print_explanation(
     """
     from extremal.explanations.verdict import Status
     from extremal.report.sentences import alternatives_sentence, certificate_sentence, stability_sentence
-    from extremal.report.text import list_network_cautions
 
     stability = explanation.stability
     measured = [] if stability is None else ["stable IoU", "core"]
@@ -71,7 +70,7 @@ def print_explanation(
         f"{image}: {target_text(explanation.target_names[0], explanation.target[0])}, "
         f"score {score_text(float(explanation.score_full[0]))} whole, "
         f"{score_text(float(explanation.score_blank[0]))} destroyed",
-        *(caution.replace("\N{NO-BREAK SPACE}", " ") for caution in list_network_cautions(explanation)),
+        *list_cautions(explanation),
         table,
         _smallest_area_sentence(explanation),
         *([certificate_sentence(certificate)] if certificate else []),
@@ -194,6 +193,13 @@ def _smallest_area_sentence(explanation: "Explanation") -> str:
         return f"smallest sufficient area: none of these ({area_text(explanation.areas[-1])}: {verdicts[-1].reason})"
     verdict = verdicts[explanation.areas.index(smallest.area)]
     return f"smallest sufficient area: {area_text(smallest.coverage)} ({verdict}: {verdict.reason})"
+
+
+def list_cautions(explanation: "Explanation") -> list[str]:
+    """Return the reasons to doubt the network's answer, with spaces at which a line may break."""
+    from extremal.report.text import list_network_cautions
+
+    return [caution.replace("\N{NO-BREAK SPACE}", " ") for caution in list_network_cautions(explanation)]
 
 
 def score_text(score: float) -> str:

@@ -147,7 +147,7 @@ def render(result: RegionSets | Contrast, *, source: str = "") -> str:
         result: the regions.
         source: name of the input's file, shown above the heading.
     """
-    explanation: Explanation = getattr(result, result.parts[0])
+    explanation = result.explanations()[0]
     pictures = has_image(explanation)
     answers: list[tuple[str, tuple[str, ...]]] = []
     ways: tuple[str, ...] = ()
@@ -195,7 +195,7 @@ def sets_record(image: str, result: RegionSets | Contrast, files: dict[str, Any]
         result: the regions.
         files: paths of the result, as returned by `write_sets`.
     """
-    explanation: Explanation = getattr(result, result.parts[0])
+    explanation = result.explanations()[0]
     record: dict[str, Any] = {
         "path": image,
         "target_name": explanation.target_names[0],

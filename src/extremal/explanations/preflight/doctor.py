@@ -107,7 +107,7 @@ def _run_checks(
         findings.append(checks.check_evaluation(run, x))
         if not findings[-1].ok:
             return "", None, findings
-        findings.append(checks.check_input_unchanged(run, x))
+        findings.append(checks.check_input_unchanged(run))
     findings.append(checks.check_evaluation_mode(net, x, settings.seed))
     query = settle_query(parse_target(target, settings.score), net, x)
     with net.frozen(settings.seed) as run, provide_inputs(query, net), torch.no_grad():

@@ -51,9 +51,13 @@ class CheckedObjective:
 
     def target_probability(self) -> Tensor:
         """Return the probability of the class or the group: ()."""
+        return self.probabilities()[self.members].sum().clamp(max=1)
+
+    @property
+    def members(self) -> list[int]:
+        """The indices of the class, or of those in the group."""
         assert self.class_index is not None
-        members = [self.class_index] if isinstance(self.class_index, int) else list(self.class_index)
-        return self.probabilities()[members].sum().clamp(max=1)
+        return [self.class_index] if isinstance(self.class_index, int) else list(self.class_index)
 
     def guess_head(self, output: Tensor) -> Head:
         """Guess what kind of output (B, classes) the network has."""
@@ -288,10 +292,9 @@ def check_answer(objective: CheckedObjective) -> Finding:
     chances = objective.probabilities()
     if len(chances) == 1:
         return Finding(name, Level.OK, "there is one output")
-    members = [objective.class_index] if isinstance(objective.class_index, int) else list(objective.class_index)
     top, chance = int(chances.argmax()), objective.target_probability()
     measured = f"{objective.name} has {_percent(chance)}"
-    if top in members or not float(chance) < MIN_PROBABILITY:
+    if top in objective.members or not float(chance) < MIN_PROBABILITY:
         return Finding(name, Level.OK, measured)
     measured = f"{measured}, {objective.run.network.label(top)} {_percent(chances[top])}"
     remedy = "name a class that the network sees: the region of this one shows what speaks for it, not the answer"

@@ -77,7 +77,7 @@ class Bundle:
         Raises:
             FormatError: they are not.
         """
-        first, *others = (getattr(self, name) for name in self.parts)
+        first, *others = self.explanations()
         same = all(other.areas == first.areas and other.inputs.shape == first.inputs.shape for other in others)
         if len(first.inputs) != 1 or not same:
             raise FormatError("its parts must be of one input and the same areas")
